@@ -1,0 +1,44 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make .venv and install into it first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test chaos bench lint s3 weights clean help
+
+help:  ## what can be made
+	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; set PYTHON=python3"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[analysis,dev]'
+	touch $@
+
+weights: $(STAMP)  ## fetch and convert the zoo's weights, checked by sha256
+	$(BIN)/earthloom models add landwater
+
+demo: weights  ## map the Great Salt Lake from a Landsat scene
+	$(BIN)/python -m infra.demo
+
+test: weights  ## all tests that fit in 15 minutes on 2 cores
+	$(BIN)/python -m pytest $(ARGS)
+
+chaos: weights  ## break storage, workers and drivers in every way, and print what became of it (15 minutes)
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+bench: weights  ## measure memory, speed and overhead (minutes)
+	$(BIN)/python -m tests.bench $(ARGS)
+
+lint: $(STAMP)  ## format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+s3: $(STAMP)  ## a real S3 server on this machine, for trying s3:// by hand
+	$(BIN)/python -m infra.s3_server
+
+clean:  ## forget the environment and all caches of tools
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output bench-output

@@ -1,0 +1,88 @@
+"""The worker's side of the wire, the same in a thread and in an actor: build the worker, run a payload, report.
+
+Knows nothing of retries or of the process it runs in.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.executor import Worker, WorkerFactory
+from cluster.outcome import Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vitals:
+    """A worker process at one moment."""
+
+    pid: int
+    node: str
+    """Host name or address of the machine; empty for this process."""
+    peak_bytes: int
+    """Largest resident set since the process began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStats:
+    """A worker as last heard of; dead ones are kept."""
+
+    worker: int
+    """Counted from 0 in order of start; a replacement gets a new number."""
+    vitals: Vitals
+    start_s: float
+    """From asking for the worker until its factory returned."""
+    tasks: int
+    """Attempts that it answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What one call came to."""
+
+    value: Any = None
+    fault: Fault | None = None
+    seconds: float
+    vitals: Vitals
+
+
+def build(factory: WorkerFactory, node: str = "") -> tuple[Worker | None, Reply]:
+    """Make the worker; the reply holds no value, and the fault if the factory raised."""
+    begun = time.monotonic()
+    worker: Worker | None = None
+    fault: Fault | None = None
+    try:
+        worker = factory()
+    except (Exception, SystemExit) as error:
+        fault = Fault.of(error)
+    return worker, Reply(fault=fault, seconds=time.monotonic() - begun, vitals=vitals(node))
+
+
+def attempt(worker: Worker, payload: Any, node: str = "") -> Reply:
+    """Run one payload. Never raises, so that the caller can tell a faulting task from a dying worker."""
+    begun = time.monotonic()
+    value: Any = None
+    fault: Fault | None = None
+    try:
+        value = worker(payload)
+    except (Exception, SystemExit) as error:
+        fault = Fault.of(error)
+    return Reply(value=value, fault=fault, seconds=time.monotonic() - begun, vitals=vitals(node))
+
+
+def vitals(node: str = "") -> Vitals:
+    """This process now."""
+    return Vitals(pid=os.getpid(), node=node, peak_bytes=peak_bytes())
+
+
+def peak_bytes() -> int:
+    """Largest resident set of this process since it began; 0 where the kernel does not tell."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
+    return int(line.split()[1]) * 1024

@@ -1,0 +1,130 @@
+"""A Ray cluster of its own on this machine, with token authentication, for tests of jobs and of remote drivers.
+
+It neither sees nor disturbs other Ray instances: own ports, own temporary folder, own token, and it is ended by its own
+process ids (`ray stop` would end every Ray of the user).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.processes import end, free_ports, spawn, tail
+
+_MIB = 1024 * 1024
+_RAY = (sys.executable, "-m", "ray.scripts.scripts")
+
+
+class ClusterError(RuntimeError):
+    """The cluster could not be started, or a job could not be submitted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalCluster:
+    """A running cluster of one node."""
+
+    address: str
+    """`host:port` of the head, for drivers."""
+    dashboard: str
+    """`http://127.0.0.1:port`, for jobs."""
+    token: str = field(repr=False)
+    env: dict[str, str] = field(repr=False)
+    """A whole environment for subprocesses that use the cluster: this one's without its RAY_* names, and the token."""
+    log: Path
+
+    def submit(self, *entrypoint: str, working_dir: Path | None = None, timeout_s: float = 120) -> str:
+        """Run a job to its end by `ray job submit`, as a user would.
+
+        Returns:
+            What the command printed, the job's output included.
+
+        Raises:
+            ClusterError: if the job did not succeed, with that output.
+        """
+        folder = ["--working-dir", str(working_dir)] if working_dir else []
+        command = [*_RAY, "job", "submit", "--address", self.dashboard, *folder, "--", *entrypoint]
+        result = subprocess.run(
+            command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout_s
+        )
+        if result.returncode:
+            raise ClusterError(f"the job ended with code {result.returncode}:\n{result.stdout}")
+        return result.stdout
+
+    def jobs(self) -> dict[str, str]:
+        """Status of every job that was submitted, by submission id: PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED."""
+        with _get(f"{self.dashboard}/api/jobs/", self.token) as response:
+            return {job["submission_id"]: job["status"] for job in json.load(response) if job["type"] == "SUBMISSION"}
+
+
+@contextmanager
+def local_cluster(num_cpus: int = 2, *, timeout_s: float = 60.0) -> Generator[LocalCluster, None, None]:
+    """Start a cluster for the time of a `with` block.
+
+    Args:
+        num_cpus: that the cluster believes to have.
+        timeout_s: how long it may take until jobs can be submitted.
+
+    Raises:
+        ClusterError: if it does not start in time.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix="rc-", ignore_cleanup_errors=True
+    ) as scratch:  # short: socket paths end at 107
+        folder = Path(scratch)
+        token = secrets.token_hex(32)
+        token_file = folder / "token"
+        token_file.touch(mode=0o600)
+        token_file.write_text(token)
+        env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        env |= {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token_file),
+        }
+        # with the agent on its usual port, 52365, a second Ray on the machine takes no jobs ("No available agent")
+        port, dashboard, client, agent = free_ports(4)
+        log = folder / "head.log"
+        command = [
+            *_RAY, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}",
+            f"--ray-client-server-port={client}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+            f"--dashboard-agent-listen-port={agent}",
+            f"--num-cpus={num_cpus}", "--num-gpus=0", f"--object-store-memory={128 * _MIB}",
+            f"--temp-dir={folder / 'ray'}", "--disable-usage-stats",
+        ]  # fmt: skip
+        process = spawn(command, env=env, log=log)
+        try:
+            url = f"http://127.0.0.1:{dashboard}"
+            _await(process, url, token, log, timeout_s)
+            yield LocalCluster(address=f"127.0.0.1:{port}", dashboard=url, token=token, env=env, log=log)
+        finally:
+            end(process, grace_s=10)
+
+
+def _get(url: str, token: str) -> urllib.request._UrlopenRet:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return direct.open(urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"}), timeout=5)
+
+
+def _await(process: subprocess.Popen[bytes], url: str, token: str, log: Path, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ClusterError(f"`ray start` ended with code {process.returncode}:\n{tail(log)}")
+        try:
+            with _get(f"{url}/api/jobs/", token) as response:
+                if response.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise ClusterError(f"the cluster did not answer at {url} within {timeout_s:.0f} s:\n{tail(log)}")

@@ -1,0 +1,103 @@
+"""The record of one attempt at a run: `runs/<run_id>/attempts/<n>.json`, from its start to its end.
+
+It is what `earthloom status` reads: refreshed while the run lives, so that a run that died is told from one that works.
+Holds telemetry and causes of failure, never anything that a result depends on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from jobs.commit import claim
+from jobs.key import FORMAT, canonical
+from tiling.errors import StorageError
+from tiling.store import Store
+
+REFRESH_S = 10.0
+"""Least time between two refreshes of a living attempt."""
+
+MAX_FAULTY = 100
+"""Blocks of one scene whose faults are told; an outage concerns them all in the same way."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class SceneProgress:
+    """How far one scene has come."""
+
+    status: str
+    """`waiting`, `running`, `published`, `already published`, `refused`, `failed` or `unfinished`."""
+    key: str | None = None
+    blocks: int = 0
+    blocks_done: int = 0
+    """Including those that earlier attempts did."""
+    error: str | None = None
+    kind: str | None = None
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    """How attempts at a block ended that did not succeed, by block; of the first MAX_FAULTY blocks."""
+
+    def note(self, block: str, causes: Sequence[str]) -> None:
+        """Keep what went wrong with a block, whether it was done in the end or not."""
+        if causes and len(self.faults) < MAX_FAULTY:
+            self.faults[block] = list(causes)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Mutable record of this attempt; `save` writes it, at most every REFRESH_S unless forced."""
+
+    store: Store
+    run_id: str
+    number: int
+    scenes: dict[str, SceneProgress]
+    telemetry: dict[str, Any] = field(default_factory=dict)
+    started: str = field(default_factory=lambda: now())
+    state: str = "running"
+    write_id: str | None = None
+    _saved_at: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return f"runs/{self.run_id}/attempts/{self.number}.json"
+
+    def document(self) -> dict[str, Any]:
+        scenes = {name: {s: getattr(p, s) for s in SceneProgress.__slots__} for name, p in self.scenes.items()}
+        return {
+            "format": FORMAT, "run_id": self.run_id, "attempt": self.number, "state": self.state,
+            "started": self.started, "updated": now(), "host": platform.node(), "pid": os.getpid(),
+            "scenes": scenes, "telemetry": self.telemetry, "write_id": self.write_id,
+        }  # fmt: skip
+
+    def save(self, *, force: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        """Write it; a record that cannot be written is logged and stops nothing."""
+        if force or clock() - self._saved_at >= REFRESH_S:
+            self._saved_at = clock()
+            try:
+                self.store.put(self.key, canonical(self.document()))
+            except StorageError as error:
+                log.warning("the record of this attempt is not up to date: %s", error)
+
+
+def begin(store: Store, run_id: str, scenes: dict[str, SceneProgress]) -> Attempt:
+    """Open the next free attempt number of a run; two drivers get two numbers."""
+    number = 1 + sum(1 for head in store.list(f"runs/{run_id}/attempts") if head.key.endswith(".json"))
+    while True:
+        attempt = Attempt(store=store, run_id=run_id, number=number, scenes=scenes)
+        claimed = claim(store, attempt.key, attempt.document())
+        if claimed.won:
+            attempt.write_id = claimed.document["write_id"]
+            return attempt
+        number += 1
+
+
+def now() -> str:
+    """RFC 3339 in UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

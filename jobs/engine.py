@@ -1,0 +1,149 @@
+"""Where a run's blocks are computed: wires the plan to workers, on Ray or in this process.
+
+With a cluster the plan needs to know what the *workers* compute on, because the device class is in every result's key;
+without one, everything is planned before Ray is started, so that bad input is told at once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.executor import Executor, Task, WorkerFactory
+from cluster.outcome import Done, Outcome
+from cluster.retry import Budget
+from cluster.worker import WorkerStats
+from jobs.config import RunConfig
+from jobs.memory import LANES
+from jobs.plan import RunPlan, plan
+from models.device import Device, resolve
+from tiling.errors import EngineError
+
+_CORES_PER_WORKER = 8
+
+BUDGET = Budget(deadline_s=1800.0)
+"""What one block may cost. Its requests have retries and time-outs of their own below that (`tiling.store`, GDAL)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """A plan and what runs it."""
+
+    plan: RunPlan
+    executor: Executor
+    start_s: float
+    """Seconds from asking for the engine to having it, without planning."""
+    worker_stats: Callable[[], list[WorkerStats]]
+
+    def peak_bytes(self) -> list[int]:
+        """Peak resident bytes of each worker so far."""
+        return [stats.vitals.peak_bytes for stats in self.worker_stats()]
+
+
+def plan_here(config: RunConfig) -> RunPlan | None:
+    """The plan, if this machine is where blocks are computed; None when a cluster has to be asked first.
+
+    Raises:
+        InputError, EngineError: see `jobs.plan.plan`.
+    """
+    remote = config.executor == "ray" and (config.address or os.environ.get("RAY_ADDRESS"))
+    return None if remote else plan(config)
+
+
+def idle_engine(made: RunPlan) -> Engine:
+    """For a run whose scenes are all published: what it is given to compute is nothing, and nothing is started."""
+    return Engine(plan=made, executor=_Idle(), start_s=0.0, worker_stats=list)
+
+
+class _Idle:
+    def run(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
+        for task in tasks:
+            raise EngineError(
+                f"{task.key} has to be computed after all: its scene was unpublished meanwhile; run again"
+            )
+        yield from ()
+
+
+@contextmanager
+def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine]:
+    """Connect and make the executor, and plan if that was not possible before; everything is given back on exit.
+
+    Raises:
+        InputError, EngineError: see `jobs.plan.plan` and `cluster.session.connect`.
+    """
+    if config.executor == "local":
+        from cluster.local import LocalExecutor
+
+        made = made_here or plan(config)
+        local = LocalExecutor(_factory(config, made, os.cpu_count() or 1), lanes=LANES, budget=BUDGET)
+        yield Engine(plan=made, executor=local, start_s=0.0, worker_stats=local.worker_stats)
+        return
+    from cluster.session import connect
+
+    with ExitStack() as stack:
+        started = time.monotonic()
+        session = stack.enter_context(connect(config.address, packages=_packages()))
+        from cluster.ray_pool import RayExecutor
+        from cluster.resources import WorkerResources
+
+        start_s = time.monotonic() - started
+        made = made_here or plan(config, _device_of_workers(config, session.resources.get("GPU", 0) > 0))
+        n_cpus, n_gpus = int(session.resources.get("CPU", 1)), int(session.resources.get("GPU", 0))
+        on_gpu = made.device.kind == "cuda"
+        if on_gpu and not n_gpus:
+            raise EngineError(
+                "the model is to run on CUDA but Ray counts no GPU; start Ray's nodes with --num-gpus, or use --device cpu"
+            )
+        workers = config.workers or (n_gpus if on_gpu else max(1, n_cpus // _CORES_PER_WORKER))
+        threads = max(1, n_cpus // workers)
+        resources = WorkerResources(
+            cpus=threads, gpus=min(1.0, n_gpus / workers) if on_gpu else 0.0, memory_bytes=made.worker_bytes
+        )
+        pool = RayExecutor(
+            _factory(config, made, threads), workers=workers, lanes=LANES, resources=resources, budget=BUDGET
+        )
+        yield Engine(plan=made, executor=pool, start_s=start_s, worker_stats=pool.worker_stats)
+
+
+def _factory(config: RunConfig, made: RunPlan, threads: int) -> WorkerFactory:
+    from jobs.worker import BlockWorker, WorkerSetup
+
+    models = {scene.card.digest(): (scene.card, scene.folder) for scene in made.scenes}
+    setup = WorkerSetup(
+        out=made.out, device=made.device, models=tuple(models.values()), threads=threads, batch=config.batch
+    )  # fmt: skip
+    return WorkerFactory(BlockWorker, setup)
+
+
+def _device_of_workers(config: RunConfig, has_gpus: bool) -> Device:
+    """What a worker of the cluster computes on; the driver's own machine may have no GPU, or another processor."""
+    from cluster.ray_pool import RayExecutor
+    from cluster.resources import WorkerResources
+
+    wanted = ("cpu" if config.device == "auto" and not has_gpus else config.device, config.precision)
+    resources = WorkerResources(cpus=1.0, gpus=0.0 if wanted[0] == "cpu" else 1.0)
+    probe = RayExecutor(WorkerFactory(_Probe, wanted), workers=1, lanes=1, resources=resources)
+    (outcome,) = probe.run([Task(key="device", payload=None)])
+    if not isinstance(outcome, Done):
+        raise outcome.error.as_error()
+    device = outcome.value
+    assert isinstance(device, Device), "the probe returns a Device"
+    return device
+
+
+class _Probe:
+    def __init__(self, wanted: tuple[str, str]) -> None:
+        self._wanted = wanted
+
+    def __call__(self, _: None) -> Device:
+        return resolve(*self._wanted)
+
+
+def _packages() -> list[Path]:
+    """The four packages of this checkout or installation, to be sent to a cluster's workers."""
+    root = Path(__file__).resolve().parent.parent
+    return [root / name for name in ("jobs", "tiling", "models", "cluster")]

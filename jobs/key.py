@@ -1,0 +1,72 @@
+"""Names made from content: the key of a scene's result, and the id of a run.
+
+All that can change one of the scene's pixels is in its key and nothing else is, so equal keys mean equal pixels: a
+finished scene is never computed again, and old and new results never mix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from models.card import ModelCard
+from tiling.chips import ChipGrid
+from tiling.scene import Band, Scene
+
+PIXEL_VERSION = 1
+"""Raised whenever Earthloom's own arithmetic may change a pixel; a golden-hash test guards it."""
+
+FORMAT = 1
+"""Version of the documents below `scenes/` and `runs/`; readers refuse one that they do not know."""
+
+CODECS = {"zarr": "zstd5-crc", "tiff": "deflate6"}
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with one spelling per value. Floats are written by repr; NaN (a legal nodata) as `NaN`."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON, hex."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def scene_key(
+    scene: Scene,
+    bands: Sequence[Band],
+    card: ModelCard,
+    chips: ChipGrid,
+    *,
+    shard_px: int,
+    precision: str,
+    device_class: str,
+) -> str:
+    """Key of the scene's result: 64 hex digits.
+
+    Args:
+        bands: those that the model reads, in channel order.
+        precision: as resolved (`fp32`, `bf16`, `fp16`).
+        device_class: within which bytes are identical (`cpu-avx512`, `cuda-sm90`).
+    """
+    used = list(dict.fromkeys(band.asset for band in bands))  # which other files lie beside them changes nothing
+    return digest(
+        {
+            "pixel_version": PIXEL_VERSION,
+            "torch": ".".join(version("torch").split(".")[:2]),
+            "scene": scene.id,
+            "objects": [scene.assets[number].identity for number in used],
+            "grid": asdict(scene.grid),
+            "quantity": scene.quantity,
+            "bands": [asdict(band) | {"asset": used.index(band.asset)} for band in bands],
+            "card": card.digest(),
+            "tiling": [chips.core_px, chips.halo_px, chips.stride_px, chips.blend, shard_px],
+            "precision": precision,
+            "device": device_class,
+            "codecs": CODECS,
+        }
+    )

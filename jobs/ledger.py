@@ -1,0 +1,167 @@
+"""What storage knows of a scene: which shards are done, and whether the scene is committed.
+
+A block's marker is written after its pixels and carries the digest of every shard, which lets a later run, with any
+block size, compute only what is missing. A marker is believed as far as storage holds the shards that it names. Nothing
+here decides what to compute.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.key import FORMAT, canonical
+from jobs.outputs import DATA
+from jobs.products.statistics import Tally
+from tiling.errors import PublishError
+from tiling.store import Store
+from tiling.window import Block, Window
+from tiling.zarr_sink import ZarrLayout
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """Size and sha256 of one object that was written."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRecord:
+    """One finished shard. A layer without an object is all nodata, and a reader sees the fill value."""
+
+    row: int
+    col: int
+    objects: tuple[tuple[str, StoredObject | None], ...]
+    """(layer, object) in the order of the layout."""
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockRecord:
+    """What a worker says of a finished block, and what its marker holds."""
+
+    block: str
+    attempt: int
+    """Number of the run's attempt in which it was computed."""
+    shards: tuple[ShardRecord, ...]
+    chips: int
+    """Chips computed."""
+    skipped: int
+    """Chips not computed because their core holds no valid pixel."""
+    read_s: float
+    compute_s: float
+    write_s: float
+
+    def to_json(self) -> bytes:
+        shards = {
+            f"{shard.row}_{shard.col}": {
+                "objects": {
+                    layer: {"size": stored.size, "sha256": stored.sha256} if stored else None
+                    for layer, stored in shard.objects
+                },
+                "tally": shard.tally.to_json(),
+            }
+            for shard in self.shards
+        }
+        empty = all(stored is None for shard in self.shards for _, stored in shard.objects)
+        return canonical(
+            {
+                "format": FORMAT, "block": self.block, "attempt": self.attempt, "empty": empty, "shards": shards,
+                "chips": self.chips, "skipped": self.skipped, "read_s": round(self.read_s, 4),
+                "compute_s": round(self.compute_s, 4), "write_s": round(self.write_s, 4),
+            }
+        )  # fmt: skip
+
+
+def marker_key(prefix: str, block: Block) -> str:
+    """Key below OUT of a block's marker."""
+    return f"{prefix}/blocks/{block.name}.json"
+
+
+def parse_marker(data: bytes, where: str) -> list[ShardRecord]:
+    """The shards that a marker vouches for; none, with a warning, if it is damaged.
+
+    Raises:
+        PublishError: if its format is not this version's.
+    """
+    try:
+        return _shard_records(_known(json.loads(data), where))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s is damaged (%s: %s); its block is computed again", where, type(error).__name__, error)
+        return []
+
+
+def _shard_records(document: dict[str, Any]) -> list[ShardRecord]:
+    records = []
+    for name, shard in document["shards"].items():
+        row, _, col = name.partition("_")
+        objects = tuple(
+            (layer, StoredObject(stored["size"], stored["sha256"]) if stored else None)
+            for layer, stored in shard["objects"].items()
+        )
+        records.append(ShardRecord(row=int(row), col=int(col), objects=objects, tally=Tally.from_json(shard["tally"])))
+    return records
+
+
+def read_document(data: bytes, where: str) -> dict[str, Any]:
+    """A JSON document of our own, refused when its version is unknown."""
+    try:
+        return _known(json.loads(data), where)
+    except ValueError as error:
+        raise PublishError(f"{where} is not JSON ({error}); it was not written by Earthloom, or is damaged") from error
+
+
+def _known(document: Any, where: str) -> dict[str, Any]:
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        found = document.get("format") if isinstance(document, dict) else type(document).__name__
+        raise PublishError(f"{where} has format {found!r}, this version reads {FORMAT}; use the version that wrote it")
+    return document
+
+
+def finished_shards(store: Store, prefix: str, layout: ZarrLayout) -> dict[tuple[int, int], ShardRecord]:
+    """Every shard of a scene that a marker vouches for and storage holds, by (row, col).
+
+    Costs one listing of the shards and one GET per marker; no shard is read.
+    """
+    markers = [head.key for head in store.list(f"{prefix}/blocks") if head.key.endswith(".json")]
+    if not markers:
+        return {}
+    sizes = {head.key: head.size for head in store.list(f"{prefix}/{DATA}/0")}
+    done: dict[tuple[int, int], ShardRecord] = {}
+    for marker in markers:
+        for record in parse_marker(store.get(marker), marker):
+            if lost := _lost(record, prefix, layout, sizes):
+                log.warning("%s vouches for %s; its block is computed again", marker, lost)
+            else:
+                done[record.row, record.col] = record
+    return done
+
+
+def _lost(record: ShardRecord, prefix: str, layout: ZarrLayout, sizes: Mapping[str, int]) -> str | None:
+    """What of a shard is not as its marker says, in words; None if all is."""
+    if sorted(name for name, _ in record.objects) != sorted(layer.name for layer in layout.layers):
+        return f"other layers than the scene has, in shard {record.row}_{record.col}"
+    for layer, stored in record.objects:
+        key = f"{prefix}/{DATA}/{layout.shard_key(0, layer, record.row, record.col)}"
+        found, told = sizes.get(key), stored.size if stored else None
+        if found != told:
+            return f"{key} with {told} bytes, storage has {found} (None: no such object)"
+    return None
+
+
+def missing_blocks(blocks: Iterable[Block], shard_px: int, done: Iterable[tuple[int, int]]) -> list[Block]:
+    """Blocks of which any shard is not done."""
+    finished = set(done)
+    return [block for block in blocks if not finished.issuperset(shards_of(block.core, shard_px))]
+
+
+def shards_of(core: Window, shard_px: int) -> list[tuple[int, int]]:
+    """(row, col) of the shards of a block's core, row-major."""
+    return [(part.row_off // shard_px, part.col_off // shard_px) for part in core.split(shard_px)]

@@ -1,0 +1,236 @@
+"""Checks what is published against its own records, and says by name what is wrong. Repairs nothing.
+
+Every byte of every committed scene is read once and hashed; at most 8 MiB of a file and the listing of one scene are held,
+and one collection's table at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.catalogue import linked_items
+from jobs.conclude import commit_key
+from jobs.ledger import read_document
+from jobs.outputs import ITEM, RESULT
+from jobs.products.catalog import read_items
+from jobs.products.stac import item_id
+from jobs.publish import SceneResult
+from jobs.shelf import ShelvedScene, shelved
+from tiling.errors import ConfigError, EarthloomError, MissingObjectError, PublishError, StorageError
+from tiling.objects import ObjectRef
+from tiling.store import Store, open_store
+
+_RUN = re.compile(r"(?:^|/)runs/([0-9a-f]{64})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is not as it should be."""
+
+    place: str
+    """Key or prefix below OUT."""
+    message: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What was checked, and what was found."""
+
+    out: str
+    run_id: str | None = None
+    """The one run that was asked for; None for all of OUT."""
+    scenes: int = 0
+    objects: int = 0
+    checked_bytes: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all is as it should be · 1 something is not."""
+        return 1 if self.problems else 0
+
+
+def verify(place: ObjectRef, *, on_scene: Callable[[str], None] | None = None) -> Report:
+    """Re-check everything that is committed below an OUT, or by one run: `OUT/runs/<run id>`.
+
+    Args:
+        on_scene: called with the prefix of each scene before it is read.
+
+    Raises:
+        ConfigError: if nothing of ours is there.
+        StorageError: if the storage does not answer; that proves nothing about what it holds.
+    """
+    found = _RUN.search(place.key.rstrip("/"))
+    out = ObjectRef(place.scheme, place.bucket, place.key[: found.start()]) if found else place
+    store = open_store(out)
+    report = Report(out=out.url, run_id=found[1] if found else None)
+    prefixes = _of_run(store, report) if report.run_id else ["scenes"]
+    items: dict[str, dict[str, str]] = {}  # by model, by item id: key of the item
+    keys: set[str] = set()
+    for prefix in prefixes:
+        for scene in shelved(store, prefix):
+            if scene.result is None:
+                report.notes.append(f"{scene.prefix} is not committed: no reader is led to it")
+                continue
+            if on_scene:
+                on_scene(scene.prefix)
+            keys.add(scene.prefix)
+            if told := _check_scene(store, scene, report):
+                name = item_id(scene.scene_id, told["model"], scene.key)
+                items.setdefault(told["model"], {})[name] = f"{scene.prefix}/{ITEM}"
+    for model in sorted({*items} if found else {*items, *_collections(store)}):
+        _check_catalogue(store, model, items.get(model, {}), report, whole=not found)
+    if not found:
+        _check_runs(store, keys, report)
+    if not (keys or report.problems or report.notes):
+        raise ConfigError(f"{place.url}: nothing is published there; is this the --out of a run, or one of its runs?")
+    return report
+
+
+def _of_run(store: Store, report: Report) -> list[str]:
+    """Prefixes of the results of the run that was asked for."""
+    base = f"runs/{report.run_id}"
+    try:
+        plan = read_document(store.get(f"{base}/plan.json"), f"{base}/plan.json")
+    except MissingObjectError:
+        raise ConfigError(f"{report.out}/{base}: there is no such run") from None
+    try:
+        commit = read_document(store.get(commit_key(str(report.run_id))), commit_key(str(report.run_id)))
+    except MissingObjectError:
+        report.problems.append(Problem(base, "the run is not committed: not every scene is published. Run it again"))
+        return [scene["prefix"] for scene in plan["scenes"].values()]
+    prefixes = _check_commit(commit, plan, report)
+    for prefix in prefixes:
+        if store.head(f"{prefix}/{RESULT}") is None:
+            report.problems.append(Problem(commit_key(str(report.run_id)), f"names {prefix}, which is not committed"))
+    return prefixes
+
+
+def _check_scene(store: Store, scene: ShelvedScene, report: Report) -> dict[str, Any] | None:
+    """Hash a scene's files. Returns its result document, if that can be read."""
+
+    def wrong(name: str, message: str) -> None:
+        report.problems.append(Problem(f"{scene.prefix}/{name}", message))
+
+    try:
+        data = store.get(f"{scene.prefix}/{RESULT}")
+        told, result = read_document(data, RESULT), SceneResult.from_json(data, RESULT)
+    except (PublishError, KeyError, TypeError, ValueError, AttributeError) as error:
+        wrong(RESULT, f"cannot be read ({error}), so nothing vouches for this scene; remove it and run again")
+        return None
+    report.scenes += 1
+    if (result.scene_id, result.key, result.prefix) != (scene.scene_id, scene.key, scene.prefix):
+        wrong(RESULT, f"speaks of {result.prefix}; it was copied or renamed from there")
+    for name, stored in result.files.items():
+        head = scene.objects.get(name)
+        if head is None:
+            wrong(name, f"is missing; it should have {stored.size} bytes")
+            continue
+        report.objects += 1
+        if head.size != stored.size:
+            wrong(name, f"has {head.size} bytes and should have {stored.size}")
+            continue
+        report.checked_bytes += head.size
+        found = _sha256(store.parts(f"{scene.prefix}/{name}"))
+        if found != stored.sha256:
+            wrong(name, f"has sha256 {found[:16]}… and should have {stored.sha256[:16]}…: its bytes were changed")
+    for name in scene.objects:
+        if name not in result.files and name != RESULT and not name.startswith("blocks/"):
+            wrong(name, f"is not listed in {RESULT}; readers may take it for part of the map")
+    return told
+
+
+def _check_catalogue(store: Store, model: str, items: dict[str, str], report: Report, *, whole: bool) -> None:
+    """A model's collection and table hold these items; when they are all there are (`whole`), no others."""
+    folder = f"collections/{model}"
+
+    def wrong(name: str, message: str) -> None:
+        report.problems.append(Problem(f"{folder}/{name}", message))
+
+    try:
+        root = json.loads(store.get("catalog.json"))
+        children = [link["href"] for link in root["links"] if link["rel"] == "child"]
+        if f"./{folder}/collection.json" not in children:
+            report.problems.append(Problem("catalog.json", f"does not link {folder}; run again with one of its scenes"))
+    except (MissingObjectError, ValueError, KeyError, TypeError) as error:
+        report.problems.append(Problem("catalog.json", f"cannot be read ({error}); run again with any published scene"))
+    try:
+        linked = linked_items(store, model)
+        _compare(items, linked, lambda message: wrong("collection.json", message), whole=whole)
+    except PublishError as error:
+        wrong("collection.json", str(error))
+    try:
+        rows = {row["id"]: row for row in read_items(store.get(f"{folder}/items.parquet"))}
+    except (MissingObjectError, PublishError) as error:
+        wrong("items.parquet", f"{error}; run again with one of its scenes")
+        return
+    placed = {name: items.get(name, "") for name in rows}
+    _compare(items, placed, lambda message: wrong("items.parquet", message), whole=whole)
+    for name in sorted(rows.keys() & items.keys()):
+        if rows[name] != json.loads(store.get(items[name])):
+            wrong("items.parquet", f"tells of {name} otherwise than {items[name]}")
+
+
+def _compare(items: dict[str, str], linked: dict[str, str], wrong: Callable[[str], None], *, whole: bool) -> None:
+    for name in sorted(items.keys() - linked.keys()):
+        wrong(f"does not hold {name}, which is committed; the same run again enters it")
+    for name in sorted(items.keys() & linked.keys()):
+        if items[name] != linked[name]:
+            wrong(f"leads {name} to {linked[name]}; it lies at {items[name]}")
+    for name in sorted(linked.keys() - items.keys()) if whole else ():
+        wrong(f"holds {name}, of which no committed scene is there")
+
+
+def _check_runs(store: Store, committed: set[str], report: Report) -> None:
+    """Each run's commit names committed scenes only, and all that its plan asked for."""
+    runs: dict[str, set[str]] = {}
+    for head in store.list("runs"):
+        if head.key.count("/") == 2:
+            runs.setdefault(head.key.split("/")[1], set()).add(head.key.split("/")[2])
+    for run_id, names in sorted(runs.items()):
+        base = f"runs/{run_id}"
+        try:
+            plan = read_document(store.get(f"{base}/plan.json"), f"{base}/plan.json")
+            if "commit.json" not in names:
+                report.notes.append(f"{base} is not committed")
+                continue
+            for prefix in _check_commit(read_document(store.get(commit_key(run_id)), commit_key(run_id)), plan, report):
+                if prefix not in committed:
+                    report.problems.append(Problem(commit_key(run_id), f"names {prefix}, which is not committed"))
+        except StorageError as error:
+            if not isinstance(error, MissingObjectError):
+                raise
+            report.problems.append(Problem(base, str(error)))
+        except EarthloomError as error:
+            report.problems.append(Problem(base, str(error)))
+
+
+def _check_commit(commit: dict[str, Any], plan: dict[str, Any], report: Report) -> list[str]:
+    """Prefixes of the results that a run's commit names."""
+    place = commit_key(plan["run_id"])
+    asked = {name: scene["prefix"] for name, scene in plan["scenes"].items()}
+    told = {**commit["superseded"], **commit["scenes"]}
+    for name in sorted(told):
+        if told[name] != asked.get(name):
+            report.problems.append(Problem(place, f"says {told[name]} of {name}; the plan says {asked.get(name)}"))
+    if lost := sorted({*asked, *plan["refused"]} - {*told, *commit["missing"]}):
+        report.problems.append(Problem(place, f"says nothing of {', '.join(lost)}"))
+    return list(commit["scenes"].values())
+
+
+def _collections(store: Store) -> list[str]:
+    parts = [head.key.split("/") for head in store.list("collections")]
+    return [part[1] for part in parts if part[2:] == ["collection.json"]]
+
+
+def _sha256(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,89 @@
+"""The registry of networks: a name in a card becomes a module. Knows nothing of weights; never imports by a given name.
+
+A card may come from anywhere, so its arguments are checked before they reach a builder: nothing downloads, nothing is
+read from disk, no size is absurd.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from models.card import ModelCard
+from models.segment.spectral_index import SpectralIndex
+from models.segment.ukis_unet import UkisUnet
+from models.torchvision_ops import define_missing_ops
+from tiling.errors import CardError
+
+_LARGEST = 8192  # channels, sizes; a card must not make us allocate without end
+_NOT_FROM_A_CARD = frozenset({"self", "kwargs", "encoder_weights", "activation", "aux_params"})
+
+
+def build(card: ModelCard) -> nn.Module:
+    """The card's network with random weights, in training mode.
+
+    It takes (N, C, H, W) with H and W multiples of the stride and returns logits (N, K, H, W), or probabilities when
+    `card.activation` is `none`. One logit for two classes is the second one's.
+
+    Raises:
+        CardError: naming the architecture, the argument and what would be accepted.
+    """
+    builder = REGISTRY.get(card.architecture)
+    if builder is None:
+        raise CardError(f"{card.label}: unknown architecture {card.architecture!r}; one of {', '.join(REGISTRY)}")
+    arguments = {"in_channels": len(card.bands), "classes": len(card.classes)} | card.kwargs
+    if arguments["in_channels"] != len(card.bands):
+        raise CardError(
+            f"{card.label}: the network takes {arguments['in_channels']} channels but the card names {len(card.bands)} "
+            f"bands ({', '.join(card.bands)}); make them agree"
+        )
+    _check_sizes(card, arguments)
+    try:
+        return builder(**arguments)
+    except CardError as error:
+        raise CardError(f"{card.label}: {error}") from error
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, IndexError) as error:
+        raise CardError(f"{card.label}: {card.architecture} cannot be built from {card.arguments}: {error}") from error
+
+
+def _smp(*, arch: str, encoder_name: str, in_channels: int, classes: int, **options: Any) -> nn.Module:
+    """Any architecture of segmentation-models-pytorch on any encoder of its own or of timm (`tu-<name>`)."""
+    define_missing_ops()
+    import segmentation_models_pytorch as smp
+    import timm
+
+    network = smp.MODEL_ARCHITECTURES_MAPPING.get(arch.lower())
+    if network is None:
+        raise CardError(f"unknown arch {arch!r}; one of {', '.join(sorted(smp.MODEL_ARCHITECTURES_MAPPING))}")
+    # timm also takes hub addresses and local folders as names: only what it lists itself is let through
+    known = timm.is_model(encoder_name[3:]) if encoder_name.startswith("tu-") else encoder_name in smp.encoders.encoders
+    if not known:
+        raise CardError(
+            f"unknown encoder {encoder_name!r}; one of segmentation_models_pytorch.encoders.get_encoder_names(), or "
+            "tu- and a name of timm.list_models()"
+        )
+    allowed = set(inspect.signature(network.__init__).parameters) - _NOT_FROM_A_CARD
+    if refused := sorted(set(options) - allowed):
+        raise CardError(f"arguments {', '.join(refused)} are not taken from a card; {arch} takes {sorted(allowed)}")
+    module: nn.Module = network(
+        encoder_name=encoder_name, encoder_weights=None, in_channels=in_channels, classes=classes, **options
+    )
+    return module
+
+
+REGISTRY: dict[str, Callable[..., nn.Module]] = {
+    "ukis-unet": UkisUnet,
+    "smp": _smp,
+    "spectral-index": SpectralIndex,
+}
+
+
+def _check_sizes(card: ModelCard, value: Any) -> None:
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_sizes(card, part)
+    elif isinstance(value, int | float) and not abs(value) <= _LARGEST:
+        raise CardError(f"{card.label}: {value} among the arguments of {card.architecture} is beyond {_LARGEST}")

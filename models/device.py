@@ -1,0 +1,71 @@
+"""Which device and precision a run gets, and the name under which its bytes are comparable. Knows nothing of models.
+
+Two machines of one device class give the same bytes; the class and the resolved precision are in every result's key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tiling.errors import ConfigError, EngineError
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A resolved device."""
+
+    kind: str
+    """`cpu` or `cuda`: what torch calls it."""
+    precision: str
+    """`fp32`, `bf16` or `fp16`."""
+    device_class: str
+    """`cuda-sm90`, `cpu-amx`, `cpu-avx512bf16`, `cpu-avx512`, `cpu-avx2`, `cpu-default`."""
+
+
+def resolve(device: str = "auto", precision: str = "auto") -> Device:
+    """Turn the options into what this machine has: CUDA where there is any, bf16 where it is native, else fp32.
+
+    Raises:
+        ConfigError: for an unknown word, or a precision that the device cannot compute in.
+        EngineError: if CUDA was asked for and is absent.
+    """
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"--device is auto, cpu or cuda, got {device!r}")
+    if precision not in ("auto", *PRECISIONS):
+        raise ConfigError(f"--precision is auto, {', '.join(PRECISIONS)}, got {precision!r}")
+    present = torch.cuda.is_available()
+    if device == "cuda" and not present:
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
+        raise EngineError(
+            f"--device cuda was asked for but no GPU is usable here: torch {torch.__version__} is {built}; "
+            "check nvidia-smi and the torch build, or use --device auto"
+        )
+    if present and device != "cpu":
+        major, minor = torch.cuda.get_device_capability()
+        if precision == "auto":
+            precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        return Device(kind="cuda", precision=precision, device_class=f"cuda-sm{major}{minor}")
+    device_class, native_bf16 = _cpu_class()
+    if precision == "fp16":
+        raise ConfigError("--precision fp16 needs a GPU; on a CPU use bf16 or fp32 (auto picks the faster one)")
+    if precision == "auto":
+        precision = "bf16" if native_bf16 else "fp32"
+    return Device(kind="cpu", precision=precision, device_class=device_class)
+
+
+def _cpu_class() -> tuple[str, bool]:
+    """The class, and whether bf16 products are native to it."""
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability == "AVX512":
+        if torch.cpu._is_amx_tile_supported():
+            return "cpu-amx", True
+        if torch.cpu._is_avx512_bf16_supported():
+            return "cpu-avx512bf16", True
+        return "cpu-avx512", False
+    return ("cpu-avx2" if capability == "AVX2" else "cpu-default"), False

@@ -1,0 +1,77 @@
+"""What ledger and commit cost a run without faults: the same run with and without them, in turns, in one process.
+
+python -m tests.bench.ledger scene.tif 5
+
+Without them no marker, record, probe, check of completeness or catalogue is made, and the commit is a plain write.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from jobs.config import RunConfig, load
+from jobs.key import canonical
+from jobs.run import run
+from tiling.store import LocalObjects
+
+
+@contextmanager
+def no_ledger() -> Iterator[None]:
+    """Runs leave nothing behind but their products."""
+    real = LocalObjects.put
+
+    def put(self: LocalObjects, key: str, data: bytes) -> None:
+        if "/blocks/" not in key and "/attempts/" not in key:
+            real(self, key, data)
+
+    def commit(store: Any, key: str, document: Any) -> bool:
+        real(store, key, canonical(document))
+        return True
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(LocalObjects, "put", put))
+        stack.enter_context(mock.patch("jobs.publish.commit", commit))
+        for name in (
+            "jobs.run.enter",
+            "jobs.run.commit_run",
+            "jobs.run.probe_conditional_writes",
+            "jobs.publish._check_complete",
+        ):
+            stack.enter_context(mock.patch(name))
+        yield
+
+
+def main(scene: str, rounds: int) -> None:
+    times: dict[str, list[float]] = {"with_s": [], "without_s": []}
+    with tempfile.TemporaryDirectory(prefix="earthloom-ledger-", dir=Path(scene).parent) as folder:
+
+        def once(name: str) -> float:
+            started = time.perf_counter()
+            assert run(_config(scene, Path(folder) / name)).exit_code == 0
+            return time.perf_counter() - started
+
+        once("warm")
+        for number in range(rounds):
+            for kind in ("with_s", "without_s") if number % 2 else ("without_s", "with_s"):
+                with no_ledger() if kind == "without_s" else ExitStack():
+                    times[kind].append(once(f"{kind}-{number}"))
+    print(json.dumps(times))
+
+
+def _config(scene: str, out: Path) -> RunConfig:
+    return load(
+        {"scenes": (scene,), "out": str(out), "model": "water-index", "scale": 1e-4, "quantity": "toa_reflectance",
+         "executor": "local"}
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

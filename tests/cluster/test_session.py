@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from cluster.session import Session, connect
+
+ROOT = Path(__file__).parents[2]
+
+
+def in_new_process(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean | {"PYTHONPATH": str(ROOT)} | env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_connected_process_keeps_its_connection(ray_session: Session) -> None:
+    import ray
+
+    with connect("elsewhere:6379") as again:
+        assert again.address == ray_session.address
+        assert not again.embedded
+        assert again.resources["CPU"] == 2
+    assert ray.is_initialized()
+
+
+def test_an_embedded_instance_is_quiet_leaves_no_token_at_home_and_the_signal_handler_alone(tmp_path: Path) -> None:
+    code = """
+import signal, sys
+from cluster.session import connect
+assert "ray" not in sys.modules
+handler = signal.signal(signal.SIGTERM, lambda *_: None)
+handler = signal.getsignal(signal.SIGTERM)
+with connect(cpus=1) as session:
+    import ray
+    assert session.embedded
+    assert ray.get(ray.remote(lambda: 42).remote()) == 42
+    assert session.resources["CPU"] == 1
+    assert session.resources["object_store_memory"] <= 128 * 2**20
+    assert signal.getsignal(signal.SIGTERM) is handler
+assert not ray.is_initialized()
+with connect(cpus=1):
+    assert ray.is_initialized()
+print("end")
+"""
+    result = in_new_process(code, HOME=str(tmp_path))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "end\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_that_is_not_there_is_an_error_before_ray_is_imported() -> None:
+    code = """
+import sys
+from cluster.session import connect
+from tiling.errors import EngineError
+try:
+    with connect("127.0.0.1:1", timeout_s=2):
+        pass
+except EngineError as error:
+    print(error, "ray" in sys.modules)
+"""
+    result = in_new_process(code)
+    assert result.stdout.startswith("no Ray head answered at 127.0.0.1:1 within 2 s")
+    assert result.stdout.endswith(" False\n")
+
+
+def test_what_ray_refuses_is_an_engine_error() -> None:
+    code = """
+from cluster.session import connect
+from tiling.errors import EngineError
+try:
+    with connect("local", cpus=1, object_store_bytes=1):
+        pass
+except EngineError as error:
+    print(error)
+"""
+    result = in_new_process(code)
+    assert result.stdout.startswith("Ray could not be started on this machine: ")
+
+
+def test_importing_the_layer_imports_no_ray() -> None:
+    code = "import sys, cluster.session, cluster.local, cluster.resources; print('ray' in sys.modules, 'grpc' in sys.modules)"
+    assert in_new_process(code).stdout == "False False\n"
+
+
+def test_a_dashboard_address_is_explained() -> None:
+    result = in_new_process("from cluster.session import connect; connect('http://head:8265').__enter__()")
+    assert "EngineError" in result.stderr
+    assert "ray job submit" in result.stderr

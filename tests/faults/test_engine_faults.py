@@ -1,0 +1,178 @@
+"""Workers that die, memory and disks that run out: the scene at fault fails alone and says why, or nothing is noticed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jobs.engine
+from cluster.executor import WorkerFactory
+from cluster.retry import Budget
+from cluster.session import Session
+from jobs.run import RunResult, run
+from models.predictor import Predictor
+from tests.faults.golden import Golden, config, differences, published
+from tests.faults.workers import Doomed, DoomedWorker, SmallMemory
+from tiling.errors import StorageError
+from tiling.store import LocalObjects
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def run_doomed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ray_session: Session) -> Callable[..., RunResult]:
+    """Run on Ray with workers that die at given blocks."""
+    real = jobs.engine._factory
+
+    def go(golden: Golden, *, once: frozenset[str] = frozenset(), always: frozenset[str] = frozenset()) -> RunResult:
+        def factory(*arguments: Any) -> WorkerFactory:
+            doomed = Doomed(real(*arguments).arguments, once=once, always=always, marks=tmp_path)
+            return WorkerFactory(DoomedWorker, doomed)
+
+        monkeypatch.setattr("jobs.engine._factory", factory)
+        return run(config(golden.scenes, tmp_path / "out", executor="ray", workers=1))
+
+    return go
+
+
+def test_a_worker_that_is_killed_in_a_block_costs_that_block(
+    run_doomed: Callable[..., RunResult], small_run: Golden, tmp_path: Path
+) -> None:
+    result = run_doomed(small_run, once=frozenset({"east/1_0", "west/0_1"}))
+    assert result.exit_code == 0
+    assert differences(published(tmp_path / "out"), small_run.published) == []
+    assert any("WorkerDied" in cause for causes in result.scenes["east"].faults.values() for cause in causes)
+
+
+def test_a_poison_block_is_set_aside_and_fails_its_scene_alone(
+    run_doomed: Callable[..., RunResult], small_run: Golden, tmp_path: Path
+) -> None:
+    result = run_doomed(small_run, always=frozenset({"east/0_1"}))
+    assert result.exit_code == 3
+    assert result.scenes["west"].status == "published"
+    assert "block 0_1" in str(result.scenes["east"].error)
+    assert "killed its worker 3 times" in str(result.scenes["east"].error)
+    (told,) = (tmp_path / "out").glob("runs/*/attempts/1.json")
+    record = json.loads(told.read_bytes())["scenes"]["east"]
+    assert record["kind"] == "PoisonTask"
+    assert len(record["faults"]["0_1"]) >= 3, "each death is told"
+    west = {name: data for name, data in small_run.published.items() if name.startswith("scenes/west/")}
+    found = {name: data for name, data in published(tmp_path / "out").items() if name.startswith("scenes/west/")}
+    assert found == west
+    again = run_doomed(small_run)
+    assert again.exit_code == 0, "the next run tries the scene again"
+    assert differences(published(tmp_path / "out"), small_run.published) == []
+
+
+def test_a_run_that_is_out_of_memory_takes_smaller_batches_and_gives_the_same_map(
+    golden_run: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    real = Predictor.__init__
+
+    def init(self: Predictor, *arguments: Any, **options: Any) -> None:
+        real(self, *arguments, **options)
+        self.module = SmallMemory(self.module, sizes)
+
+    monkeypatch.setattr(Predictor, "__init__", init)
+    result = run(config(golden_run.scenes, tmp_path / "out", batch=4, block=1024))
+    assert result.exit_code == 0
+    assert max(sizes) == 4, "it did try"
+    assert sizes.count(4) == 1, "it remembers"
+    assert differences(published(tmp_path / "out"), golden_run.published) == []
+
+
+def test_a_full_scratch_disk_is_told_with_path_and_need_and_publishes_nothing(
+    golden_run: Golden, tmp_path: Path
+) -> None:
+    """The limit on the size of a file stands for the disk: all but the confidence's tiles fit."""
+    scratch, out = tmp_path / "scratch", tmp_path / "out"
+    scratch.mkdir()
+    limit = 64 * 1024
+    code = (
+        "import resource, signal, sys; from jobs.cli import main; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {resource.RLIM_INFINITY})); main(sys.argv[1:])"
+    )
+    command = [
+        sys.executable, "-c", code, "run", str(golden_run.scenes), "--out", str(out), "--model", "water-index", "--scale",
+        "0.0001", "--quantity", "reflectance", "--shard", "512", "--block", "512", "--executor", "local", "--json",
+        "--precision", "fp32", "--device", "cpu",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "TMPDIR": str(scratch)}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1, done.stderr
+    for scene in json.loads(done.stdout)["scenes"].values():
+        assert scene["kind"] == "PublishError"
+        for part in ("File too large", str(scratch), "need up to", "MiB", "TMPDIR"):
+            assert part in scene["error"]
+    assert not list(out.glob("scenes/*/*/result.json"))
+    assert not list(out.glob("scenes/*/*/*.tif"))
+    assert not list(scratch.iterdir()), "what was written is gone"
+    assert run(config(golden_run.scenes, out)).exit_code == 0
+    assert differences(published(out), golden_run.published) == []
+
+
+def test_a_full_output_disk_fails_the_scene_and_leaves_no_part(
+    small_run: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        if name.startswith(".water-index.tif."):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr("tiling.atomic.os.fsync", fsync)
+    result = run(config(small_run.scenes, tmp_path / "out"))
+    assert result.exit_code == 1
+    assert "No space left on device" in str(result.scenes["east"].error)
+    assert "water-index.tif" in str(result.scenes["east"].error)
+    assert not list((tmp_path / "out").rglob("*.partial"))
+    assert not list((tmp_path / "out").glob("scenes/*/*/result.json"))
+
+
+def test_the_record_of_an_attempt_that_cannot_be_written_stops_nothing(
+    small_run: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = LocalObjects.put
+
+    def put(self: LocalObjects, key: str, data: bytes) -> None:
+        if "/attempts/" in key:
+            raise StorageError(f"cannot write {key}: busy", transient=True)
+        real(self, key, data)
+
+    monkeypatch.setattr(LocalObjects, "put", put)
+    assert run(config(small_run.scenes, tmp_path / "out")).exit_code == 0
+
+
+def test_a_fault_that_never_ends_ends_the_block_at_its_deadline(
+    small_run: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.engine.BUDGET", Budget(attempts=1000, backoff_s=0.05, backoff_max_s=0.05, deadline_s=0.5))
+    real = LocalObjects.put
+
+    def put(self: LocalObjects, key: str, data: bytes) -> None:
+        if "east" in key and key.endswith("/c/0/0"):
+            raise StorageError(f"cannot write {key}: 503", transient=True)
+        real(self, key, data)
+
+    monkeypatch.setattr(LocalObjects, "put", put)
+    result = run(config(small_run.scenes, tmp_path / "out"))
+    assert result.exit_code == 3
+    assert "503" in str(result.scenes["east"].error)
+    assert result.scenes["west"].status == "published"
+
+
+def test_every_engine_has_a_deadline_for_each_block() -> None:
+    assert jobs.engine.BUDGET.deadline_s is not None

@@ -1,0 +1,58 @@
+"""Block workers that die or run out of memory at chosen blocks. Top-level, so that Ray can send them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jobs.worker import BlockTask, BlockWorker, WorkerSetup
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """A worker's setup, and the blocks that kill it."""
+
+    setup: WorkerSetup
+    once: frozenset[str] = frozenset()
+    """Keys of tasks that kill their worker the first time, of all processes."""
+    always: frozenset[str] = frozenset()
+    marks: Path = Path()
+
+
+class DoomedWorker(BlockWorker):
+    """Dies of SIGKILL in the middle of a block: its pixels are read, nothing is written."""
+
+    def __init__(self, doomed: Doomed) -> None:
+        super().__init__(doomed.setup)
+        self._doomed = doomed
+
+    def __call__(self, task: BlockTask) -> Any:
+        if task.key in self._doomed.always or (task.key in self._doomed.once and self._first(task.key)):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(task)
+
+    def _first(self, key: str) -> bool:
+        try:
+            os.close(os.open(self._doomed.marks / key.replace("/", "_"), os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        return True
+
+
+class SmallMemory(torch.nn.Module):
+    """A network on a device that has memory for one chip at a time."""
+
+    def __init__(self, inner: torch.nn.Module, sizes: list[int]) -> None:
+        super().__init__()
+        self._inner, self._sizes = inner, sizes
+
+    def forward(self, chips: torch.Tensor) -> Any:
+        self._sizes.append(len(chips))
+        if len(chips) > 1:
+            raise torch.OutOfMemoryError("no memory (injected)")
+        return self._inner(chips)

@@ -1,0 +1,136 @@
+"""No credential is written anywhere: a whole run against real storage, and every byte that it left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.s3_server import Server
+from tests.scenes import landscape, write_scene
+from tiling.errors import StorageError
+from tiling.objects import ObjectRef
+from tiling.redact import guard_logs, redact
+from tiling.store import open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "5e471e15e471e15e471e15e471e15e471e15e471e15e471e15e471e15e471e1"
+SIGNED = "X-Amz-Signature=5171a7u3e"
+OPTIONS = (
+    "--model",
+    "water-index",
+    "--scale",
+    "0.0001",
+    "--quantity",
+    "reflectance",
+    "--shard",
+    "512",
+    "--block",
+    "512",
+)
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(
+        prefix="lk-", ignore_cleanup_errors=True
+    ) as folder:  # Ray's socket paths are short
+        yield Path(folder)
+
+
+def jobs(*arguments: str, env: dict[str, str]) -> tuple[int, bytes]:
+    command = [sys.executable, "-m", "jobs", "-v", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=180)
+    return done.returncode, done.stdout
+
+
+@pytest.mark.s3
+@pytest.mark.usefixtures("s3_env")
+def test_no_byte_that_a_run_leaves_behind_holds_a_secret(s3: Server, tmp_path: Path, scratch: Path) -> None:
+    scenes = open_store(ObjectRef.parse("s3://scenes/leak"))
+    scenes.upload("good.tif", write_scene(tmp_path / "good.tif", landscape(600, 300, 2), ("green", "swir16")))
+    scenes.put("bad.tif", b"<VRTDataset/>")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_", "GDAL_"))}
+    env |= s3.env | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_TMPDIR": str(scratch)}
+    env |= {"CPL_DEBUG": "OFF", "EARTHLOOM_CACHE": str(tmp_path / "cache")}
+    secrets = {"access key": s3.access_key, "secret": s3.secret_key, "token": TOKEN, "signature": "5171a7u3e"}
+    out = ("--out", "s3://outputs/leak")
+    runs = {
+        "run": (3, ("run", "s3://scenes/leak/", *out, *OPTIONS, "--json"), env),
+        "status": (0, ("status", "s3://outputs/leak", "--json"), env),
+        "doctor": (None, ("doctor", *out), env),
+        "signed": (2, ("plan", f"https://scenes.example/a.tif?{SIGNED}", *out, *OPTIONS), env),
+        "denied": (None, ("plan", "s3://scenes/leak/good.tif", *out, *OPTIONS),
+                   env | {"AWS_SECRET_ACCESS_KEY": "another-5171a7u3e"}),
+    }  # fmt: skip
+    seen: dict[str, bytes] = {}
+    for name, (expected, arguments, its_env) in runs.items():
+        code, told = jobs(*arguments, env=its_env)
+        assert expected in (None, code), told.decode()
+        assert told, name
+        seen[f"output of {name}"] = told
+    store = open_store(ObjectRef.parse("s3://outputs/leak"))
+    keys = [head.key for head in store.list()]
+    assert {".tif", ".json", ".png"} <= {Path(key).suffix for key in keys}
+    assert any(key.startswith("runs/") and "/attempts/" in key for key in keys)
+    seen |= {key: store.get(key) for key in keys}
+    logs = [path for path in scratch.rglob("*") if path.is_file()]
+    assert any(path.name.startswith("worker-") for path in logs), "Ray's session was elsewhere"
+    seen |= {str(path): path.read_bytes() for path in logs}
+    seen |= {str(path): path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    leaks = [
+        (place, name) for place, data in seen.items() for name, secret in secrets.items() if secret.encode() in data
+    ]
+    assert leaks == []
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        (
+            "GET https://b.s3.amazonaws.com/k?X-Amz-Signature=abc&x=1 failed",
+            "GET https://b.s3.amazonaws.com/k?*** failed",
+        ),
+        ("Authorization: AWS4-HMAC-SHA256 Credential=x, Signature=y\nHost: h", "Authorization: ***\nHost: h"),
+        ("{'authorization': 'Bearer abc'}", "{'authorization': ***"),
+        ("x-amz-security-token: FwoG/abc== rest", "x-amz-security-token: *** rest"),
+        ("X-Amz-Credential=AKID/2026/us-east-1", "X-Amz-Credential=***"),
+        ("key AKIAIOSFODNN7EXAMPLE.", "key ***."),
+        ("https://user:pa55@host/x", "https://***@host/x"),
+        ("env holds sentinel-secret-1 twice: sentinel-secret-1", "env holds *** twice: ***"),
+        ("ab cd", "ab cd"),
+        ("block 3_4 of s3://bucket/scene.tif: 503 at 12:00:01", "block 3_4 of s3://bucket/scene.tif: 503 at 12:00:01"),
+    ],
+)
+def test_secrets_are_taken_out_and_nothing_else(text: str, clean: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sentinel-secret-1")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "ab")  # too short to be told from words
+    assert redact(text) == clean
+
+
+def test_errors_and_logs_of_any_library_are_clean(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sentinel-secret-1")
+    assert str(StorageError("said sentinel-secret-1")) == "said ***"
+    before = logging.getLogRecordFactory()
+    try:
+        guard_logs()
+        guard_logs()
+        log = logging.getLogger("some.library")
+        log.warning("header %s and %d", {"Authorization": "Bearer sentinel-secret-1"}, 3)
+        try:
+            raise ValueError("sentinel-secret-1")
+        except ValueError:
+            log.exception("broken")
+    finally:
+        logging.setLogRecordFactory(before)
+    assert "sentinel" not in caplog.text
+    assert re.search(r"broken\nTraceback[\s\S]*ValueError: \*\*\*", caplog.text)

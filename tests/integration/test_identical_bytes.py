@@ -1,0 +1,113 @@
+"""The same map however it is cut: every published byte is equal for all block sizes, workers, engines and orders."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+from cluster.executor import Task
+from cluster.local import LocalExecutor
+from cluster.outcome import Outcome
+from jobs.config import load
+from jobs.ledger import StoredObject
+from jobs.run import run
+from models.zoo import folder_of
+from models.zoo_cards import LANDWATER
+from tests.scenes import landscape, real, write_scene
+
+CROP = rasterio.windows.Window(150, 200, 1100, 700)
+
+
+@pytest.fixture(scope="module")
+def crop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1100 x 700 px of a real Sentinel-2 port, with a hole of nodata."""
+    with rasterio.open(real("ships_s2/durban.tif")) as port:
+        pixels = port.read(window=CROP)
+        pixels[:, 300:420, 500:530] = 0
+        names = ("blue", "green", "red", "nir", "swir16")
+        path = tmp_path_factory.mktemp("crop") / "port.tif"
+        return write_scene(path, pixels, names, crs=port.crs, transform=port.window_transform(CROP), nodata=0)
+
+
+def files(scene: Path, out: Path, **options: Any) -> dict[str, StoredObject]:
+    """Size and sha256 of every published file of the scene."""
+    config = {
+        "scenes": (str(scene),), "out": str(out), "model": "landwater", "scale": 1e-4, "quantity": "toa_reflectance",
+        "precision": "fp32", "device": "cpu", "executor": "local", "shard": 512, "block": 512,
+    }  # fmt: skip
+    result = run(load(config | options))
+    assert result.exit_code == 0, result.scenes
+    return dict(next(iter(result.results.values())).files)
+
+
+@pytest.fixture(scope="module", params=["exact", "blend"])
+def golden(
+    request: pytest.FixtureRequest, crop: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, dict[str, StoredObject]]:
+    if not folder_of(LANDWATER[1]).is_dir():
+        pytest.skip("landwater is not in the cache: earthloom models add landwater")
+    return request.param, files(crop, tmp_path_factory.mktemp("golden"), overlap=request.param)
+
+
+@pytest.mark.parametrize("block", [1024, 2048])
+def test_for_every_block_size(
+    golden: tuple[str, dict[str, StoredObject]], crop: Path, tmp_path: Path, block: int
+) -> None:
+    overlap, expected = golden
+    assert files(crop, tmp_path, overlap=overlap, block=block) == expected
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_on_ray_with_any_number_of_workers(
+    golden: tuple[str, dict[str, StoredObject]], crop: Path, tmp_path: Path, workers: int, ray_session: None
+) -> None:
+    overlap, expected = golden
+    found = files(crop, tmp_path, overlap=overlap, executor="ray", workers=workers, block=1024 if workers == 1 else 512)
+    assert found == expected
+
+
+class _Shuffled(LocalExecutor):
+    def run(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
+        todo = list(tasks)
+        random.Random(3).shuffle(todo)
+        with closing(super().run(iter(todo))) as outcomes:
+            done = list(outcomes)
+        random.Random(5).shuffle(done)
+        yield from done
+
+
+def test_in_any_order_of_completion_and_any_batch(
+    golden: tuple[str, dict[str, StoredObject]], crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overlap, expected = golden
+    monkeypatch.setattr("cluster.local.LocalExecutor", _Shuffled)
+    assert files(crop, tmp_path, overlap=overlap, batch=3) == expected
+
+
+def test_pixels_are_the_same_for_every_shard_size(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "a.tif", landscape(1300, 1100, 2), ("green", "swir16"))
+    maps = []
+    for shard in (512, 1024, 2048):
+        out = tmp_path / str(shard)
+        files(scene, out, model="water-index", shard=shard, block=2048)
+        (path,) = out.glob("scenes/a/*/water-index.tif")
+        with rasterio.open(path) as cog:
+            maps.append(cog.read(1))
+    assert all(np.array_equal(maps[0], other) for other in maps[1:])
+
+
+def test_a_change_of_precision_core_or_bands_is_another_result(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "a.tif", landscape(300, 200, 3), ("green", "swir16", "nir"))
+    out = tmp_path / "out"
+    for options in ({}, {"core": 512}, {"precision": "bf16"}, {"nodata": 1}, {"shard": 1024, "block": 1024}):
+        files(scene, out, model="water-index", **options)
+    assert len(list(out.glob("scenes/a/*/result.json"))) == 5
+    files(scene, out, model="water-index", batch=2, block=1024)  # neither can change a pixel
+    assert len(list(out.glob("scenes/a/*/result.json"))) == 5

@@ -1,0 +1,93 @@
+"""Input and output in object storage, with nothing set but the standard AWS_* names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rio_cogeo.cogeo import cog_validate
+
+from jobs.config import load
+from jobs.run import RunResult, run
+from tests.scenes import landscape, write_scene
+from tiling.objects import ObjectRef
+from tiling.store import open_store
+
+pytestmark = pytest.mark.s3
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def go(scene: str, out: str) -> RunResult:
+    options = {
+        "model": "water-index",
+        "scale": 1e-4,
+        "quantity": "reflectance",
+        "shard": 512,
+        "block": 512,
+        "precision": "fp32",
+    }
+    return run(load({"scenes": (scene,), "out": out, "executor": "local", **options}))
+
+
+@pytest.fixture
+def scene(s3_env: None, tmp_path: Path) -> Path:
+    path = write_scene(tmp_path / "lake.tif", landscape(1100, 600, 2), ("green", "swir16"))
+    open_store(ObjectRef.parse("s3://scenes/2026")).upload("lake.tif", path)
+    return path
+
+
+def test_a_run_from_bucket_to_bucket_gives_the_same_pixels_as_on_disk(scene: Path, tmp_path: Path) -> None:
+    remote = go("s3://scenes/2026/", "s3://outputs/maps")
+    local = go(str(scene), str(tmp_path / "out"))
+    assert remote.exit_code == local.exit_code == 0
+    there, here = remote.results["lake"].files, local.results["lake"].files
+    shards = {name for name in here if name.startswith("data.zarr/0/classes/c/")}
+    assert shards
+    assert {name: there[name] for name in shards} == {name: here[name] for name in shards}
+    cog = f"/vsis3/outputs/maps/{remote.results['lake'].prefix}/water-index.tif"
+    assert cog_validate(cog, quiet=True)[0]
+    catalog = json.loads(open_store(ObjectRef.parse("s3://outputs/maps")).get("catalog.json"))
+    assert [link["rel"] for link in catalog["links"]] == ["root", "child"]
+    again = go("s3://scenes/2026/lake.tif", "s3://outputs/maps")
+    assert again.scenes["lake"].status == "already published"
+
+
+def test_the_command_line_works_with_the_standard_names_alone(scene: Path) -> None:
+    command = [sys.executable, "-m", "jobs", "run", "s3://scenes/2026/lake.tif", "--model", "water-index", "--out"]
+    options = [
+        "s3://outputs/cli",
+        "--scale",
+        "0.0001",
+        "--quantity",
+        "reflectance",
+        "--shard",
+        "512",
+        "--executor",
+        "local",
+    ]
+    done = subprocess.run([*command, *options, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)["scenes"]["lake"]
+    assert told["files"]["water-index.tif"].startswith("s3://outputs/cli/scenes/lake/")
+    seen = subprocess.run(
+        [sys.executable, "-m", "jobs", "status", "s3://outputs/cli", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert json.loads(seen.stdout)["runs"][0]["state"] == "committed"
+
+
+def test_the_doctor_finds_that_conditional_writes_hold(scene: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs", "doctor", "--out", "s3://outputs/maps"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "conditional writes hold" in done.stdout

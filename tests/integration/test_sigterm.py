@@ -1,0 +1,44 @@
+"""SIGTERM ends a run at once, and the same command continues it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.scenes import landscape, write_scene
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_a_run_leaves_within_two_seconds_and_is_continued(executor: str, tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "lake.tif", landscape(5000, 5000, 2), ("green", "swir16"))
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "-m", "jobs", "run", str(scene), "--out", str(out), "--model", "water-index", "--scale", "0.0001",
+        "--quantity", "toa_reflectance", "--shard", "512", "--block", "512", "--json", "--executor", executor,
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while not list(out.glob("scenes/*/*/blocks/*.json")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "no block was done in time"
+        time.sleep(0.02)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert time.monotonic() - asked < 2.5, "2 s, and half a second of a busy machine"
+    assert "Traceback" not in errors
+    assert not list(out.glob("scenes/*/*/result.json"))
+    done = len(list(out.glob("scenes/*/*/blocks/*.json")))
+    finished = subprocess.run([*command[:-1], "local"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    computed_px = json.loads(finished.stdout)["telemetry"]["computed_px"]
+    assert computed_px <= 5000 * 5000 - (done - 1) * 500 * 500, "finished blocks were computed again"

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyproj import Geod, Transformer
+from shapely.geometry import Point, shape
+from shapely.geometry.base import BaseGeometry
+
+from jobs.products.footprint import BBox, footprint, union_bbox
+from tests.jobs.products.samples import LONLAT, MERCATOR, UTM, WKT
+from tiling.errors import SceneError
+from tiling.grid import Grid, pixel_areas_m2
+
+EAST_OF_FIJI = Grid(crs="EPSG:32660", transform=(1000.0, 0.0, 600000.0, 0.0, -1000.0, 8200000.0), width=500, height=300)
+PAST_180 = Grid(crs="EPSG:4326", transform=(0.01, 0.0, 178.0, 0.0, -0.01, -16.0), width=500, height=300)
+NORTH_POLE = Grid(crs="EPSG:3413", transform=(1e4, 0.0, -2e6, 0.0, -1e4, 2.5e6), width=400, height=500)
+SOUTH_POLE = Grid(crs="EPSG:3031", transform=(1e4, 0.0, -2e6, 0.0, -1e4, 1e6), width=400, height=500)
+GREENLAND = Grid(crs="EPSG:3413", transform=(1e3, 0.0, -6e5, 0.0, -1e3, -7e5), width=1400, height=2600)
+SOUTH_UP = Grid(crs="EPSG:32612", transform=(30.0, 0.0, 400000.0, 0.0, 30.0, 4400000.0), width=700, height=500)
+WORLD = Grid(crs="EPSG:4326", transform=(0.5, 0.0, -180.0, 0.0, -0.5, 90.0), width=720, height=360)
+GRIDS = {
+    "utm": UTM, "lonlat": LONLAT, "mercator": MERCATOR, "sinusoidal": WKT, "fiji": EAST_OF_FIJI, "past 180": PAST_180,
+    "north pole": NORTH_POLE, "south pole": SOUTH_POLE, "greenland": GREENLAND, "south up": SOUTH_UP, "world": WORLD,
+}  # fmt: skip
+
+
+def lonlat(grid: Grid, col: Any, row: Any) -> tuple[Any, Any]:
+    a, _, c, _, e, f = grid.transform
+    to_lonlat = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True)
+    lon, lat = to_lonlat.transform(c + a * np.asarray(col), f + e * np.asarray(row))
+    return (np.asarray(lon) + 180) % 360 - 180, lat
+
+
+def told(grid: Grid) -> tuple[BaseGeometry, dict[str, Any], BBox]:
+    geometry, bbox = footprint(grid)
+    return shape(geometry), geometry, bbox
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_pixels_lie_inside_and_neighbours_of_the_grid_outside(grid: Grid) -> None:
+    geometry, _, (west, south, east, north) = told(grid)
+    rng = np.random.default_rng(0)
+    lon, lat = lonlat(grid, rng.uniform(0.01, 0.99, 300) * grid.width, rng.uniform(0.01, 0.99, 300) * grid.height)
+    for x, y in zip(lon, lat, strict=True):
+        assert geometry.covers(Point(x, y))
+        assert south <= y <= north
+        assert west <= x <= east if west <= east else x >= west or x <= east
+    if grid is not WORLD:
+        at = rng.uniform(0, 1, 100)
+        for col, row in ((-0.02, at), (1.02, at), (at, -0.02), (at, 1.02)):
+            lon, lat = lonlat(grid, np.broadcast_to(col, 100) * grid.width, np.broadcast_to(row, 100) * grid.height)
+            assert not any(geometry.covers(Point(x, y)) for x, y in zip(lon, lat, strict=True))
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_geometries_follow_rfc_7946(grid: Grid) -> None:
+    geometry, raw, bbox = told(grid)
+    assert geometry.is_valid
+    assert raw == json.loads(json.dumps(raw))
+    polygons = raw["coordinates"] if raw["type"] == "MultiPolygon" else [raw["coordinates"]]
+    for (ring,) in polygons:
+        x, y = np.array(ring).T
+        assert ring[0] == ring[-1]
+        assert ((np.abs(x) <= 180) & (np.abs(y) <= 90)).all()
+        assert (x[:-1] * y[1:] - x[1:] * y[:-1]).sum() > 0  # anticlockwise
+    assert (bbox[0] > bbox[2]) == (grid in (EAST_OF_FIJI, PAST_180))
+    assert (raw["type"] == "MultiPolygon") == (grid in (EAST_OF_FIJI, PAST_180))
+
+
+@pytest.mark.parametrize("grid", [UTM, LONLAT, MERCATOR, EAST_OF_FIJI, SOUTH_UP])
+def test_the_area_of_a_footprint_is_that_of_its_pixels(grid: Grid) -> None:
+    geometry, _, _ = told(grid)
+    area = abs(Geod(ellps="WGS84").geometry_area_perimeter(geometry.segmentize(0.001))[0])
+    assert area == pytest.approx(pixel_areas_m2(grid, grid.window).sum(), rel=1e-4)
+
+
+def test_grids_around_a_pole_cover_it() -> None:
+    north, south = told(NORTH_POLE), told(SOUTH_POLE)
+    assert north[0].covers(Point(12, 89.99))
+    assert south[0].covers(Point(-77, -89.99))
+    assert north[2][0::2] == south[2][0::2] == (-180, 180)
+    assert (north[2][3], south[2][1]) == (90, -90)
+
+
+def test_straight_edges_need_four_corners() -> None:
+    assert len(told(LONLAT)[1]["coordinates"][0]) == 5
+
+
+def test_a_full_disc_has_no_footprint() -> None:
+    disc = Grid(
+        crs='PROJCRS["g",BASEGEOGCRS["u",DATUM["u",ELLIPSOID["GRS 1980",6378137,298.257222101]],'
+        'UNIT["degree",0.0174532925199433]],CONVERSION["g",METHOD["Geostationary Satellite (Sweep X)"],'
+        'PARAMETER["Longitude of natural origin",-75,ANGLEUNIT["degree",0.0174532925199433]],'
+        'PARAMETER["Satellite Height",35786023,LENGTHUNIT["metre",1]],PARAMETER["False easting",0,LENGTHUNIT["metre",1]],'
+        'PARAMETER["False northing",0,LENGTHUNIT["metre",1]]],CS[Cartesian,2],AXIS["e",east],AXIS["n",north],UNIT["metre",1]]',
+        transform=(1e4, 0.0, -5.5e6, 0.0, -1e4, 5.5e6),
+        width=1100,
+        height=1100,
+    )
+    with pytest.raises(SceneError, match="off the Earth"):
+        footprint(disc)
+
+
+longitudes = st.integers(-180, 180).map(float)
+boxes = st.lists(
+    st.tuples(longitudes, longitudes, st.floats(-80, 0), st.floats(0, 80)).map(lambda b: (b[0], b[2], b[1], b[3])),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(given_boxes=boxes, seed=st.randoms())
+@settings(deadline=None)
+def test_a_union_covers_every_box_in_any_order(given_boxes: list[BBox], seed: Any) -> None:
+    west, south, east, north = union_bbox(given_boxes)
+    assert -180 <= west <= 180
+    assert -180 <= east <= 180
+    for one in given_boxes:
+        end = one[2] if one[0] <= one[2] else one[2] + 360
+        for lon in np.linspace(one[0], end, 9):
+            turned = (lon + 180) % 360 - 180
+            inside = west <= turned <= east if west <= east else turned >= west - 1e-9 or turned <= east + 1e-9
+            assert inside or abs(lon) == 180 == max(abs(west), abs(east))
+        assert south <= one[1]
+        assert north >= one[3]
+    shuffled = list(given_boxes)
+    seed.shuffle(shuffled)
+    assert union_bbox(shuffled) == (west, south, east, north)
+
+
+def test_unions_cross_the_antimeridian_only_when_they_must() -> None:
+    assert union_bbox([(-120, 30, -110, 40), (140, 0, 150, 10)]) == (-120, 0, 150, 40)
+    assert union_bbox([(178, -20, -179, -10), (-175, -5, -170, 5)]) == (178, -20, -170, 5)
+    assert union_bbox([(178, -20, -179, -10), (-10, 0, 10, 5)]) == (-10, -20, -179, 5)
+    assert union_bbox([(100, 0, 180, 1), (-180, 0, -100, 1)]) == (100, 0, -100, 1)
+    with pytest.raises(SceneError, match="no bounding box"):
+        union_bbox([])

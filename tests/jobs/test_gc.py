@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import gc
+from jobs.catalogue import leave, linked_items
+from jobs.cli import main
+from jobs.commit import merge
+from jobs.conclude import note_superseded
+from jobs.gc import Sweep, sweep
+from jobs.run import Event
+from jobs.verify import verify
+from tests.maps import go, lake
+from tiling.objects import ObjectRef
+from tiling.store import Store, open_store
+
+DAY_S = 86400.0
+
+
+def age(folder: Path, days: float) -> None:
+    """Make everything below a folder look that old, records of attempts too."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            if path.parent.name == "attempts":
+                told = json.loads(path.read_bytes()) | {"updated": "2020-01-01T00:00:00Z"}
+                path.write_text(json.dumps(told))
+            moment = time.time() - days * DAY_S
+            os.utime(path, (moment, moment))
+
+
+def clean(out: Path | str, days: float = 7, **options: Any) -> Sweep:
+    return sweep(ObjectRef.parse(str(out)), older_than_s=days * DAY_S, **options)
+
+
+def kinds(done: Sweep) -> list[str]:
+    return sorted(rubbish.kind for rubbish in done.found)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Path:
+    """An OUT with one published scene, and another whose run was killed before its last block was done."""
+    out, other = tmp_path / "out", tmp_path / "other"
+    assert go(lake(tmp_path, "whole", width=300, height=200), out=out).exit_code == 0
+    folder = other / go(lake(tmp_path, "half"), out=other).results["half"].prefix
+    for path in (folder / "result.json", folder / "blocks/1_2.json", next(other.glob("runs/*/commit.json"))):
+        path.unlink()
+    for name in ("scenes", "runs"):
+        shutil.copytree(other / name, out / name, dirs_exist_ok=True)
+    return out
+
+
+def test_an_abandoned_scene_and_its_run_go_and_nothing_else_does(interrupted: Path, tmp_path: Path) -> None:
+    out = interrupted
+    (out / "scenes/whole/.x.json.0a1b2c.partial").write_bytes(b"half")
+    (out / "runs/.probe-00").write_bytes(b"1")
+    age(out, days=8)
+    before = files(out)
+    found = clean(out)
+    assert kinds(found) == ["leftover", "leftover", "run", "scene"]
+    assert files(out) == before, "a dry run touched something"
+    assert found.removed == []
+    done = clean(out, delete=True)
+    assert len(done.removed) == 4
+    assert not list(out.glob("scenes/half/*/*"))
+    assert len(list(out.glob("runs/*"))) == 1
+    assert verify(ObjectRef.parse(str(out))).problems == []
+    assert clean(out).found == []
+    again = go(tmp_path / "whole.tif", tmp_path / "half.tif", out=out)
+    assert [progress.status for progress in again.scenes.values()] == ["already published", "published"]
+
+
+def test_what_is_young_or_at_work_is_kept(interrupted: Path) -> None:
+    out = interrupted
+    assert clean(out).found == [], "written to a moment ago"
+    age(out, days=8)
+    (half,) = [path for path in out.glob("runs/*/attempts/1.json") if not (path.parents[1] / "commit.json").exists()]
+    told = json.loads(half.read_bytes())
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    half.write_text(json.dumps(told | {"state": "running", "updated": now}))
+    moment = time.time() - 8 * DAY_S
+    os.utime(half, (moment, moment))
+    assert clean(out).found == [], "its run says that it lives"
+    half.write_text('{"format": 9}')
+    os.utime(half, (moment, moment))
+    kept = clean(out)
+    assert kept.found == [], "a later version may be at work there"
+    assert "has format 9" in kept.notes[0]
+
+
+def test_a_run_at_work_keeps_its_scenes_even_at_age_zero(tmp_path: Path) -> None:
+    out, seen = tmp_path / "out", []
+
+    def collect(event: Event) -> None:
+        if event.blocks_done == 3:
+            seen.append(clean(out, days=0, delete=True))
+
+    assert go(lake(tmp_path), out=out, on_event=collect).exit_code == 0
+    assert [done.found for done in seen] == [[]]
+
+
+def test_a_scene_that_is_taken_up_again_between_finding_and_removing_is_kept(
+    interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(interrupted, days=8)
+    remove = gc._remove
+    monkeypatch.setattr(gc, "_remove", lambda *rest: (go(tmp_path / "half.tif", out=interrupted), remove(*rest))[1])
+    done = clean(interrupted, delete=True)
+    assert done.removed == []
+    assert all("came to life meanwhile" in note for note in done.notes)
+    assert verify(ObjectRef.parse(str(interrupted))).scenes == 2
+
+
+@pytest.fixture
+def renewed(tmp_path: Path) -> Path:
+    """One scene that was mapped, changed and mapped again ten days ago, beside one that was not."""
+    out = tmp_path / "out"
+    steady = lake(tmp_path, "steady", width=300, height=200)
+    for seed, days in ((0, 20), (1, 10)):
+        assert go(lake(tmp_path, width=300, height=200, seed=seed), steady, out=out).exit_code == 0
+        for folder in out.glob("scenes/*/*"):
+            if not (folder / "seen").exists():
+                age(folder, days=days)
+                (folder / "seen").touch()
+    for mark in out.glob("scenes/*/*/seen"):
+        mark.unlink()
+    return out
+
+
+def test_superseded_results_go_only_when_asked_for_and_leave_no_link(renewed: Path) -> None:
+    assert clean(renewed).found == []
+    (old,) = clean(renewed, superseded=True).found
+    assert old.kind == "superseded"
+    newer = max(renewed.glob("scenes/lake/*/result.json"), key=lambda path: path.stat().st_mtime).parent
+    assert old.place != newer.relative_to(renewed).as_posix()
+    done = clean(renewed, superseded=True, delete=True)
+    assert [rubbish.place for rubbish in done.removed] == [old.place]
+    assert not files(renewed / old.place)
+    report = verify(ObjectRef.parse(str(renewed)))
+    assert (report.problems, report.scenes) == ([], 2)
+    store = open_store(ObjectRef.parse(str(renewed)))
+    assert len(linked_items(store, "water-index")) == 2
+    commits = [json.loads(path.read_bytes()) for path in renewed.glob("runs/*/commit.json")]
+    assert sorted(len(commit["superseded"]) for commit in commits) == [0, 1]
+    assert clean(renewed, superseded=True).found == []
+
+
+def test_the_only_result_and_the_newest_are_never_superseded(renewed: Path) -> None:
+    assert clean(renewed, days=11, superseded=True).found == [], "the newer one is younger than that"
+    store = open_store(ObjectRef.parse(str(renewed)))
+    newer = max(renewed.glob("scenes/lake/*/result.json"), key=lambda path: path.stat().st_mtime).parent
+    leave(store, model="water-index", scene_id="lake", key=newer.name)
+    assert clean(renewed, superseded=True).found == [], "readers are not led to the newer one"
+    for path in renewed.glob("scenes/lake/*/result.json"):
+        os.utime(path, (1e9, 1e9))
+    assert clean(renewed, superseded=True).found == [], "neither is older"
+
+
+def test_a_removal_that_was_killed_at_any_step_is_finished_by_the_next(
+    renewed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (old,) = clean(renewed, superseded=True).found
+    for step in ("note_superseded", "delete", "delete_all"):
+        with monkeypatch.context() as patch:
+
+            def killed(*_: Any, **__: Any) -> None:
+                raise KeyboardInterrupt
+
+            patch.setattr(
+                f"jobs.gc.{step}" if step == "note_superseded" else f"tiling.store.LocalObjects.{step}", killed
+            )
+            with pytest.raises(KeyboardInterrupt):
+                clean(renewed, superseded=True, delete=True)
+        for problem in verify(ObjectRef.parse(str(renewed))).problems:
+            assert "collections/" in problem.place, "a commit or a scene is broken"
+            assert "the same run again enters it" in problem.message
+    assert clean(renewed, superseded=True, delete=True).removed
+    assert not files(renewed / old.place)
+    assert verify(ObjectRef.parse(str(renewed))).problems == []
+
+
+def test_an_old_result_that_a_run_enters_while_it_is_removed_leaves_no_dangling_link(
+    renewed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has seen the commit and links the item after the result was removed."""
+    (old,) = clean(renewed, superseded=True).found
+    swept: list[bool] = []
+
+    def late(store: Store, key: str, change: Any) -> None:
+        if not swept and key.endswith("collection.json"):
+            swept.append(True)
+            clean(renewed, superseded=True, delete=True, living_s=0)
+        merge(store, key, change)
+
+    monkeypatch.setattr("jobs.catalogue.merge", late)
+    result = go(lake(tmp_path, width=300, height=200, seed=0), out=renewed)
+    assert swept
+    assert old.place.endswith(str(result.scenes["lake"].key))
+    assert "was removed while it was being linked; run again" in str(result.scenes["lake"].error)
+    assert [p for p in verify(ObjectRef.parse(str(renewed))).problems if "no committed scene" in p.message] == []
+    assert go(tmp_path / "lake.tif", out=renewed).exit_code == 0
+
+
+def test_an_old_result_that_a_run_enters_just_before_it_is_removed_leaves_no_dangling_link(
+    renewed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = lake(tmp_path, width=300, height=200, seed=0)
+    note = note_superseded
+
+    def late(store: Store, run_id: str, prefix: str) -> None:
+        assert go(again, out=renewed).scenes["lake"].status == "already published"
+        note(store, run_id, prefix)
+
+    monkeypatch.setattr(gc, "note_superseded", late)
+    assert clean(renewed, superseded=True, delete=True).removed
+    report = verify(ObjectRef.parse(str(renewed)))
+    assert [problem for problem in report.problems if "collections/" in problem.place] == []
+
+
+def test_the_command_line_lists_by_default_and_removes_when_told(
+    interrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    age(interrupted, days=8)
+
+    def command(*arguments: str) -> dict[str, Any]:
+        main(["gc", str(interrupted), "--json", *arguments])
+        return dict(json.loads(capsys.readouterr().out))
+
+    assert command("--older-than", "9d")["found"] == []
+    listed = command()
+    assert (listed["dry_run"], len(listed["found"]), listed["removed"]) == (True, 2, [])
+    assert len(command("--delete")["removed"]) == 2
+    main(["gc", str(interrupted)])
+    assert "nothing to remove" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(["gc", str(interrupted), "--older-than", "soon"])
+    assert stop.value.code == 2
+    assert "--older-than" in capsys.readouterr().err
+
+
+@pytest.mark.s3
+def test_a_bucket_is_cleaned_and_says_what_it_cannot_list(tmp_path: Path, s3_env: None) -> None:
+    out = "s3://outputs/gc"
+    assert go(lake(tmp_path, "whole", width=300, height=200), out=out).exit_code == 0
+    assert go(lake(tmp_path, "half"), out=out, max_runtime=1e-6).exit_code == 1
+    time.sleep(1.1)  # S3 tells times in whole seconds
+    done = clean(out, days=0, delete=True, living_s=0)
+    assert kinds(done) == ["run", "scene"]
+    assert len(done.removed) == 2
+    assert any("AbortIncompleteMultipartUpload" in note for note in done.notes)
+    store = open_store(ObjectRef.parse(out))
+    assert not list(store.list("scenes/half"))
+    report = verify(ObjectRef.parse(out))
+    assert (report.problems, report.scenes) == ([], 1)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.key import canonical, digest, scene_key
+from models.zoo_cards import WATER_INDEX
+from tiling.chips import ChipGrid
+from tiling.grid import Grid
+from tiling.objects import ObjectRef
+from tiling.scene import Asset, Band, Scene
+
+GRID = Grid(crs="EPSG:32617", transform=(10.0, 0.0, 300000.0, 0.0, -10.0, 4500000.0), width=900, height=700)
+BANDS = (
+    Band(name="green", asset=0, index=1, dtype="uint16", scale=1e-4),
+    Band(name="swir16", asset=0, index=2, dtype="uint16", scale=1e-4),
+)
+SCENE = Scene(
+    id="lake", grid=GRID, assets=(Asset(ref=ObjectRef.parse("/data/lake.tif"), identity="sha256:aa"),), bands=BANDS,
+    quantity="toa_reflectance",
+)  # fmt: skip
+CHIPS = ChipGrid(scene=GRID.window, core_px=512, halo_px=0, stride_px=1)
+
+
+def key(scene: Scene = SCENE, chips: ChipGrid = CHIPS, **changes: Any) -> str:
+    options: dict[str, Any] = {
+        "bands": scene.bands,
+        "card": WATER_INDEX[0],
+        "shard_px": 512,
+        "precision": "fp32",
+        "device_class": "cpu-avx512",
+    }
+    return scene_key(scene, chips=chips, **(options | changes))
+
+
+def test_whatever_can_change_a_pixel_changes_the_key() -> None:
+    moved = dataclasses.replace(GRID, transform=(10.0, 0.0, 300010.0, 0.0, -10.0, 4500000.0))
+    nodata = tuple(dataclasses.replace(band, nodata=0.0) for band in BANDS)
+    keys = [
+        key(),
+        key(dataclasses.replace(SCENE, assets=(Asset(ref=SCENE.assets[0].ref, identity="sha256:bb"),))),
+        key(dataclasses.replace(SCENE, grid=moved)),
+        key(dataclasses.replace(SCENE, quantity="boa_reflectance")),
+        key(dataclasses.replace(SCENE, id="pond")),
+        key(bands=nodata),
+        key(bands=BANDS[::-1]),
+        key(card=WATER_INDEX[1]),
+        key(card=dataclasses.replace(WATER_INDEX[0], arguments='{"sharpness":20.0,"threshold":0.1}')),
+        key(card=dataclasses.replace(WATER_INDEX[0], weights="0" * 64)),
+        key(chips=dataclasses.replace(CHIPS, core_px=256)),
+        key(chips=dataclasses.replace(CHIPS, halo_px=16)),
+        key(chips=dataclasses.replace(CHIPS, halo_px=16, blend=True)),
+        key(shard_px=1024),
+        key(precision="bf16"),
+        key(device_class="cuda-sm90"),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_what_cannot_change_a_pixel_does_not_change_the_key() -> None:
+    elsewhere = (Asset(ref=ObjectRef.parse("s3://other/place.tif"), identity="sha256:aa"),)
+    spare = (*BANDS, Band(name="nir", asset=0, index=3, dtype="uint16"))
+    prose = dataclasses.replace(WATER_INDEX[0], title="x", description="y", citation="z", memory=(("fp32", 9.0),))
+    assert {
+        key(),
+        key(dataclasses.replace(SCENE, assets=elsewhere)),
+        key(dataclasses.replace(SCENE, datetime="2026-01-01T00:00:00Z")),
+        key(dataclasses.replace(SCENE, bands=spare), bands=BANDS),
+        key(card=prose),
+    } == {key()}
+
+
+def other(value: Any) -> Any:
+    """Another value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, tuple):
+        return (*value[:-1], other(value[-1]))
+    return f"{value}x" if isinstance(value, str) else 7.5 if value is None else value + 1
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Band)])
+def test_every_property_of_a_band_that_is_read_is_in_the_key(field: str) -> None:
+    changed = dataclasses.replace(BANDS[1], **{field: other(getattr(BANDS[1], field))})
+    assets = (*SCENE.assets, Asset(ref=SCENE.assets[0].ref, identity="sha256:bb"))
+    scene = dataclasses.replace(SCENE, assets=assets)
+    assert key(scene, bands=(BANDS[0], changed)) != key(scene, bands=BANDS)
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Grid)])
+def test_every_property_of_the_grid_is_in_the_key(field: str) -> None:
+    changes: dict[str, Any] = {field: "EPSG:32618" if field == "crs" else other(getattr(GRID, field))}
+    moved = dataclasses.replace(GRID, **changes)
+    assert key(dataclasses.replace(SCENE, grid=moved)) != key()
+
+
+@settings(deadline=None)
+@given(st.permutations(range(4)), st.sets(st.integers(0, 3), min_size=1, max_size=3))
+def test_a_key_depends_on_the_files_that_are_read_and_not_on_where_they_stand(order: list[int], used: set[int]) -> None:
+    def made(numbers: list[int]) -> str:
+        assets = tuple(Asset(ref=SCENE.assets[0].ref, identity=f"sha256:{number}") for number in numbers)
+        bands = tuple(
+            Band(name=f"b{number}", asset=numbers.index(number), index=1, dtype="uint8") for number in sorted(used)
+        )
+        return key(dataclasses.replace(SCENE, assets=assets, bands=bands), bands=bands)
+
+    assert made(order) == made(sorted(order)) == made(sorted(used))
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(), st.one_of(st.integers(), st.floats(allow_nan=True), st.text(), st.none())))
+def test_the_order_of_keys_does_not_matter(told: dict[str, Any]) -> None:
+    assert canonical(told) == canonical(dict(reversed(told.items())))
+    assert digest(told) == digest(dict(sorted(told.items())))
+
+
+def test_keys_are_stable_between_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, results that exist will all be computed again: raise PIXEL_VERSION on purpose, or undo it."""
+    monkeypatch.setattr("jobs.key.version", lambda _: "2.13.0")
+    assert key() == GOLDEN
+
+
+GOLDEN = "d1299c8d9e17a23679dbbd3277febf741d10e28dd43a6be7b52e3e2328b69d5b"

@@ -1,0 +1,99 @@
+"""A run is known by what was asked for: neither the order, nor who computes it, nor one bad scene changes the others."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.config import load
+from jobs.key import canonical
+from jobs.plan import RunPlan, plan
+from tests.maps import OPTIONS, lake
+from tests.scenes import landscape, write_scene
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Three scenes, two of which share a name, and one that lacks a band."""
+    folder = tmp_path_factory.mktemp("plan")
+    good = [lake(folder / sub, name, width=300, height=200, seed=seed)
+            for seed, (sub, name) in enumerate((("x", "a"), ("x", "b"), ("y", "a")))]  # fmt: skip
+    bad = write_scene(folder / "x/poor.tif", landscape(64, 64, 1), ("green",))
+    return [*map(str, good), str(bad)]
+
+
+def planned(scenes: list[str], **options: Any) -> RunPlan:
+    return plan(load({"scenes": tuple(scenes), "out": "/nowhere", **OPTIONS, **options}))
+
+
+def keys(made: RunPlan) -> dict[str, str]:
+    return {scene.scene.id: scene.key for scene in made.scenes}
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 10**6))
+def test_the_order_of_scenes_changes_neither_keys_nor_the_run(scenes: list[str], seed: int) -> None:
+    shuffled = random.Random(seed).sample(scenes, len(scenes))
+    told, first = planned(shuffled), planned(scenes)
+    assert (told.run_id, keys(told)) == (first.run_id, keys(first))
+    assert canonical(told.document()) == canonical(first.document())
+
+
+def test_a_refused_scene_changes_no_other_scene(scenes: list[str]) -> None:
+    whole, without = planned(scenes), planned(scenes[:3])
+    assert [refused.id for refused in whole.refused] == ["poor"]
+    assert keys(whole) == keys(without)
+    assert whole.run_id != without.run_id, "more was asked for"
+    assert whole.document()["refused"] == ["poor"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch": 3}, {"workers": 2}, {"block": 1024}, {"memory_per_worker": 3 * 2**30}, {"allow_failures": True},
+        {"max_failures": 1}, {"max_runtime": 60.0}, {"out": "/elsewhere"}, {"datetime": "2020-01-01"},
+    ],
+)  # fmt: skip
+def test_what_cannot_change_a_pixel_leaves_the_run_as_it_is(scenes: list[str], options: dict[str, Any]) -> None:
+    assert planned(scenes, **options).run_id == planned(scenes).run_id
+
+
+def test_each_scene_and_each_option_that_changes_pixels_is_another_run(scenes: list[str]) -> None:
+    first = planned(scenes)
+    others = [
+        planned(scenes[:2]), planned(scenes[1:]), planned(scenes, nodata=7), planned(scenes, scale=2e-4),
+        planned(scenes, core=512), planned(scenes, shard=1024, block=1024), planned(scenes, precision="bf16"),
+        planned(scenes, quantity="toa_reflectance"),
+    ]  # fmt: skip
+    assert len({first.run_id, *(other.run_id for other in others)}) == 1 + len(others)
+    for other in others[2:]:
+        assert not set(keys(first).values()) & set(keys(other).values()), "stale and fresh results would mix"
+
+
+def test_a_changed_source_is_another_result_and_a_copied_one_is_not(scenes: list[str], tmp_path: Path) -> None:
+    copy = tmp_path / "a.tif"
+    copy.write_bytes(Path(scenes[0]).read_bytes())
+    assert planned([str(copy)]).run_id == planned(scenes[:1]).run_id
+    copy.write_bytes(Path(scenes[1]).read_bytes())
+    assert planned([str(copy)]).run_id != planned(scenes[:1]).run_id
+
+
+def test_where_unused_files_stand_among_a_scenes_files_changes_nothing(tmp_path: Path) -> None:
+    pixels = landscape(300, 200, 3)
+    parts = {
+        name: write_scene(tmp_path / f"{name}.tif", pixels[[band]])
+        for band, name in enumerate(("green", "swir16", "nir"))
+    }
+
+    def key(*names: str) -> str:
+        reference = ",".join(f"{name}={parts[name]}" for name in names)
+        (found,) = planned([reference], scene_id="pond").scenes
+        return found.key
+
+    one = key("green", "swir16")
+    assert {one, key("swir16", "green"), key("nir", "green", "swir16"), key("green", "nir", "swir16")} == {one}

@@ -1,0 +1,207 @@
+"""Bad scenes are refused by name, with both values and the remedy, and the good scene of the same run is mapped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rasterio import Affine
+
+from jobs.cli import main
+from tests.scenes import landscape, write_scene
+
+BANDS = ("green", "swir16")
+
+
+def invoke(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    return int(stop.value.code or 0)
+
+
+def run(capsys: pytest.CaptureFixture[str], out: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    common = [
+        "--model",
+        "water-index",
+        "--out",
+        str(out),
+        "--executor",
+        "local",
+        "--shard",
+        "512",
+        "--block",
+        "512",
+        "--json",
+    ]
+    code = invoke("run", *arguments, *common)
+    return code, json.loads(capsys.readouterr().out)
+
+
+def missing_band(path: Path) -> None:
+    write_scene(path, landscape(40, 40, 2), ("green", "red"))
+
+
+def no_crs(path: Path) -> None:
+    write_scene(path, landscape(40, 40, 2), BANDS, crs=None)
+
+
+def complex_dtype(path: Path) -> None:
+    write_scene(path, landscape(40, 40, 2).astype(np.complex64), BANDS)
+
+
+def rotated(path: Path) -> None:
+    write_scene(path, landscape(40, 40, 2), BANDS, transform=Affine(10, 3, 0, 3, -10, 0))
+
+
+def not_a_tiff(path: Path) -> None:
+    path.write_bytes(b"<VRTDataset rasterXSize='1' rasterYSize='1'></VRTDataset>")
+
+
+def truncated(path: Path) -> None:
+    write_scene(path, landscape(600, 600, 2), BANDS)
+    path.write_bytes(path.read_bytes()[:200_000])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (missing_band, r"bad: the model needs green, swir16 but the scene has green, red; missing swir16.*--bands"),
+        (no_crs, r"bad.*CRS"),
+        (complex_dtype, r"bad.*complex"),
+        (rotated, r"bad.*rotated"),
+        (not_a_tiff, r"bad.*TIFF"),
+        (truncated, r"bad.*cannot decode.*cut short: fetch it again"),
+    ],
+)
+def test_a_bad_scene_is_refused_and_the_good_one_is_mapped(
+    spoil: Callable[[Path], None], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = write_scene(tmp_path / "good.tif", landscape(60, 50, 2), BANDS)
+    spoil(tmp_path / "bad.tif")
+    code, told = run(
+        capsys,
+        tmp_path / "out",
+        str(good),
+        str(tmp_path / "bad.tif"),
+        "--scale",
+        "0.0001",
+        "--quantity",
+        "toa_reflectance",
+    )
+    assert code == 3
+    assert told["scenes"]["good"]["status"] == "published"
+    assert told["scenes"]["bad"]["status"] == "refused"
+    assert_matches(message, told["scenes"]["bad"]["error"])
+
+
+def assert_matches(pattern: str, text: str) -> None:
+    import re
+
+    assert re.search(pattern, text, re.DOTALL), text
+
+
+def test_values_of_unknown_scale_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = write_scene(tmp_path / "raw.tif", landscape(60, 50, 2), BANDS)
+    code, told = run(capsys, tmp_path / "out", str(scene))
+    assert code == 2
+    assert_matches(
+        "water-index-mndwi wants toa_reflectance .* unknown scale; .*--sensor", told["scenes"]["raw"]["error"]
+    )
+
+
+def test_a_band_number_that_the_file_does_not_have_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = write_scene(tmp_path / "raw.tif", landscape(60, 50, 2))
+    options = ("--bands", "green=1,swir16=3", "--scale", "0.0001", "--quantity", "toa_reflectance")
+    code, told = run(capsys, tmp_path / "out", str(scene), *options)
+    assert code == 2
+    assert_matches("swir16.*3.*2", told["scenes"]["raw"]["error"])
+
+
+def test_colliding_scene_ids_are_told_apart_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = write_scene(tmp_path / "a" / "scene.tif", landscape(60, 50, 2, 1), BANDS)
+    two = write_scene(tmp_path / "b" / "scene.tif", landscape(60, 50, 2, 2), BANDS)
+    options = ("--scale", "0.0001", "--quantity", "toa_reflectance")
+    code, told = run(capsys, tmp_path / "out", str(one), str(two), *options)
+    assert code == 0
+    assert len(told["scenes"]) == 2
+    assert all(name.startswith("scene") for name in told["scenes"])
+    assert invoke("plan", str(one), str(two), "--scene-id", "x", "--model", "water-index", "--out", str(tmp_path)) == 2
+    assert "scene-id" in capsys.readouterr().err
+
+
+def test_an_unknown_date_is_a_warning_and_an_open_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = write_scene(tmp_path / "old.tif", landscape(60, 50, 2), BANDS, date=None)
+    options = ("--scale", "0.0001", "--quantity", "toa_reflectance")
+    assert invoke("plan", str(scene), *options, "--model", "water-index", "--out", str(tmp_path), "--json") == 0
+    assert "date" in " ".join(json.loads(capsys.readouterr().out)["notes"])
+    _, told = run(capsys, tmp_path / "out", str(scene), *options)
+    item = json.loads(Path(told["scenes"]["old"]["files"]["item.json"]).read_bytes())
+    assert item["properties"]["datetime"] is None
+    assert item["properties"]["start_datetime"].startswith("1957-10-04")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--block", "700"), "block 700 px is not a multiple of the shard 2048 px.*--block"),
+        (("--shard", "700", "--block", "700"), "shard: .*multiple of 512, got .700"),
+        (("--core", "1000"), "shard 2048 px is not a multiple of the chip core 1000 px"),
+        (("--memory-per-worker", "1MiB"), "more than --memory-per-worker"),
+        (("--memory-per-worker", "much"), "memory_per_worker.*not a size"),
+        (("--bands", "green"), "bands.*red=3,nir=4"),
+        (("--sensor", "no-such"), "sensor.*no-such"),
+        (("--datetime", "yesterday"), "yesterday.*not a date such as"),
+        (("--out", "https://example.com/x"), "folder or s3://"),
+        (("--model", "no-such"), "unknown model 'no-such'.*landwater"),
+    ],
+)
+def test_bad_options_are_one_sentence_and_exit_code_2(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = write_scene(tmp_path / "a.tif", landscape(60, 50, 2), BANDS)
+    options = [
+        "--scale",
+        "0.0001",
+        "--quantity",
+        "toa_reflectance",
+        "--model",
+        "water-index",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert invoke("plan", str(scene), *options, *arguments) == 2
+    told = capsys.readouterr()
+    assert_matches(message, " ".join(told.err.split()))
+    assert "Traceback" not in told.err
+    assert not (tmp_path / "out").exists(), "a plan must touch nothing"
+
+
+def test_nothing_found_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke("plan", str(tmp_path / "*.tif"), "--model", "water-index", "--out", str(tmp_path)) == 2
+    assert "*.tif" in capsys.readouterr().err
+
+
+def test_an_unknown_key_of_the_config_file_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text('scenes = ["a.tif"]\nmodel = "water-index"\nout = "out"\nblok = 512\n')
+    assert invoke("plan", "--config", str(config)) == 2
+    assert "blok" in capsys.readouterr().err
+
+
+def test_options_of_the_command_line_win_over_the_config_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = write_scene(tmp_path / "a.tif", landscape(60, 50, 2), BANDS)
+    config = tmp_path / "run.toml"
+    config.write_text(
+        f'scenes = ["{scene}"]\nmodel = "water-index"\nout = "{tmp_path}"\nscale = 0.5\nshard = 512\nblock = 512\n'
+        'quantity = "toa_reflectance"\n'
+    )
+    assert invoke("plan", "--config", str(config), "--block", "1024", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["scenes"][0]["id"] == "a"

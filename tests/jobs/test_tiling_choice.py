@@ -1,0 +1,44 @@
+"""Which chips a scene is cut into, and what that is predicted to cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.config import load
+from jobs.plan import ScenePlan, plan
+from models.device import Device
+from tests.scenes import landscape, write_scene
+
+CPU = Device(kind="cpu", precision="fp32", device_class="cpu-test")
+
+
+def planned(path: Path, **options: Any) -> ScenePlan:
+    common = {"model": "water-index", "scale": 1e-4, "quantity": "toa_reflectance", "out": str(path.parent / "out")}
+    (scene,) = plan(load({"scenes": (str(path),), **common, **options}), CPU).scenes
+    return scene
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scene(tmp_path_factory.mktemp("plan") / "a.tif", landscape(1300, 700, 2), ("green", "swir16"))
+
+
+def test_a_small_scene_is_not_computed_far_beyond_its_edges(scene: Path) -> None:
+    small = planned(scene)
+    assert small.halo_overhead < planned(scene, core=1024).halo_overhead
+    assert 256 <= small.chips.core_px <= 1024, "neither wasteful nor chopped into crumbs"
+    assert small.n_chips == len([chip for block in small.blocks() for chip in small.chips.cores(block.core)])
+
+
+def test_the_core_does_not_depend_on_the_block(scene: Path) -> None:
+    keys = {planned(scene, shard=512, block=block).key for block in (512, 1024, 2048)}
+    assert len(keys) == 1
+
+
+def test_a_plan_counts_its_memory_and_names_the_core_that_would_fit(scene: Path) -> None:
+    assert planned(scene, block=4096, shard=2048).memory.total_bytes >= planned(scene).memory.total_bytes
+    with pytest.raises(Exception, match=r"would need .* GiB, more than --memory-per-worker 0\.50 GiB"):
+        planned(scene, memory_per_worker="512MiB")

@@ -1,0 +1,34 @@
+"""Small runs for tests of what lies in storage: water-index on scenes made by code, in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jobs.config import load
+from jobs.run import RunResult, run
+from tests.scenes import landscape, write_scene
+
+OPTIONS: dict[str, Any] = {
+    "model": "water-index", "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512,
+    "precision": "fp32", "device": "cpu",
+}  # fmt: skip
+
+
+def go(*scenes: Path | str, out: Path | str, on_event: Any = None, **options: Any) -> RunResult:
+    """Run with small shards, so that a small scene has several blocks."""
+    return run(load({"scenes": tuple(map(str, scenes)), "out": str(out), **OPTIONS, **options}), on_event=on_event)
+
+
+def lake(folder: Path, name: str = "lake", *, width: int = 1300, height: int = 700, seed: int = 0) -> Path:
+    """A scene of 3 x 2 blocks, unless told otherwise."""
+    return write_scene(folder / f"{name}.tif", landscape(width, height, 2, seed), ("green", "swir16"))
+
+
+def published(out: Path) -> dict[str, bytes]:
+    """All that is the same whoever computed it: everything below `scenes` but markers and write ids."""
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in sorted((out / "scenes").rglob("*"))
+        if path.is_file() and path.name != "result.json" and path.parent.name != "blocks"
+    }

@@ -1,0 +1,115 @@
+"""Models for tests: a tiny network in the registry, seeded weights on disk, the real landwater where it was fetched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from models import architectures, weights
+from models.card import ModelCard, ModelClass
+from models.device import Device
+from models.predictor import Predictor
+from models.weights import sha256_of
+from models.zoo import folder_of
+from models.zoo_cards import LANDWATER
+from tests.scenes import landscape
+
+CPU = Device(kind="cpu", precision="fp32", device_class="cpu-default")
+BF16 = Device(kind="cpu", precision="bf16", device_class="cpu-default")
+
+
+class TinyNet(nn.Module):
+    """Stride 2: 3x3 convolution, 2x2 pool, 3x3 convolution, nearest upsampling. Sees 4 px to each side."""
+
+    def __init__(self, *, in_channels: int, classes: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(in_channels, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Conv2d(16, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = torch.relu(self.first(x))
+        coarse = torch.relu(self.second(nn.functional.max_pool2d(fine, 2)))
+        up = nn.functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        out: Tensor = self.head(torch.cat([fine, up], dim=1))
+        return out
+
+
+@pytest.fixture
+def tiny_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(architectures.REGISTRY, "tiny", TinyNet)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A card with its weights on disk."""
+
+    card: ModelCard
+    path: Path | None
+
+    def predictor(self, device: Device = CPU, batch: int | None = 1, **changes: object) -> Predictor:
+        return Predictor(replace(self.card, **changes), self.path, device, batch)  # type: ignore[arg-type]  # test shorthand
+
+
+def card_of(architecture: str, n_bands: int, n_classes: int, stride_px: int, arguments: str = "{}") -> ModelCard:
+    return ModelCard(
+        name="made",
+        architecture=architecture,
+        arguments=arguments,
+        bands=tuple(f"band{i}" for i in range(n_bands)),
+        quantities=("reflectance",),
+        mean=(0.25,) * n_bands,
+        std=(0.1,) * n_bands,
+        gsd_m=(1.0, 100.0),
+        classes=tuple(ModelClass(value=v, name=f"class_{v}", color=f"#0000{v:02x}") for v in range(n_classes)),
+        stride_px=stride_px,
+        core_px=stride_px * 8,
+    )
+
+
+def seeded(card: ModelCard, folder: Path) -> Case:
+    """The card's network with weights drawn from a fixed seed, batch statistics included, saved and pinned."""
+    torch.manual_seed(7)
+    module = architectures.build(card)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.bias, std=0.2)
+    _balance(module.eval(), card)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / weights.FILE
+    save_file({name: value.contiguous() for name, value in module.state_dict().items()}, path)
+    return Case(replace(card, weights=sha256_of(path)), path)
+
+
+def _balance(module: nn.Module, card: ModelCard) -> None:
+    """Shift and scale the last layer so that each class wins somewhere: a map of one class would prove little."""
+    raw = torch.from_numpy(landscape(256, 256, len(card.bands)).astype(np.float32))
+    with torch.no_grad():
+        logits = module(((raw * 1e-4 - card.mean[0]) / card.std[0])[None])
+        last = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)][-1]
+        assert last.bias is not None
+        assert last.out_channels == logits.shape[1]
+        factor = 3 / logits.std(dim=(0, 2, 3))
+        last.weight *= factor[:, None, None, None]
+        last.bias -= logits.mean(dim=(0, 2, 3))
+        last.bias *= factor
+
+
+def landwater(variant: str = "6b") -> Case:
+    """The real model from the cache, or skip."""
+    card = next(card for card in LANDWATER if card.variant == variant)
+    path = folder_of(card) / weights.FILE
+    if not path.is_file():
+        pytest.skip(f"{card.label} is not in the cache; fetch it once: earthloom models add landwater")
+    return Case(card, path)
+
+
+def scaling(n_bands: int, gain: float = 1e-4) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return np.full(n_bands, gain, np.float32), np.zeros(n_bands, np.float32)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.device import Device
+from models.predictor import Predictor
+from tests.models.nets import BF16, CPU, Case, card_of, landwater, scaling, seeded
+from tests.models.record_onnx import RECORD, STEP_PX, port_chip
+from tiling.errors import CardError, EngineError
+
+pytestmark = pytest.mark.usefixtures("tiny_registry")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, tiny_registry: None) -> Case:
+    return seeded(card_of("tiny", 2, 3, 2), tmp_path)
+
+
+def chips(count: int, n_bands: int = 2, side: int = 16) -> list[Tensor]:
+    return list(torch.randn(count, n_bands, side, side, generator=torch.Generator().manual_seed(0)))
+
+
+def answers(predictor: Predictor, items: list[Tensor], side: int = 16) -> list[Tensor]:
+    def fill(item: Tensor, out: Tensor) -> None:
+        out.copy_(item)
+
+    return [logits.clone() for _, logits in predictor.run(items, fill, (side, side))]
+
+
+class SmallMemory(torch.nn.Module):
+    """Runs out of memory above `largest` chips, and says which sizes were tried."""
+
+    def __init__(self, inner: torch.nn.Module, largest: int, error: Exception) -> None:
+        super().__init__()
+        self.inner, self.largest, self.error, self.tried = inner, largest, error, list[int]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.tried.append(x.shape[0])
+        if x.shape[0] > self.largest:
+            raise self.error
+        out: Tensor = self.inner(x)
+        return out
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+    ),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "cpu"])
+def test_the_batch_halves_until_it_fits_and_stays_there(tiny: Case, error: Exception) -> None:
+    expected = answers(tiny.predictor(), chips(11))
+    predictor = tiny.predictor(batch=8)
+    predictor.module = small = SmallMemory(predictor.module, 2, error)
+    found = answers(predictor, chips(11))
+    assert small.tried == [8, 4, 2, 2, 2, 2, 2, 1]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_no_memory_for_one_chip_is_an_error_with_a_remedy(tiny: Case) -> None:
+    predictor = tiny.predictor(batch=4)
+    predictor.module = SmallMemory(predictor.module, 0, OUT_OF_MEMORY[0])
+    with pytest.raises(EngineError, match=r"16 x 16 px on cpu in fp32; use a smaller --core"):
+        answers(predictor, chips(3))
+
+
+def test_other_errors_of_the_network_are_not_taken_for_a_lack_of_memory(tiny: Case) -> None:
+    predictor = tiny.predictor(batch=4)
+    predictor.module = SmallMemory(predictor.module, 0, RuntimeError("shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="multiplied"):
+        answers(predictor, chips(3))
+
+
+@pytest.mark.parametrize("device", [CPU, BF16], ids=["fp32", "bf16"])
+def test_batch_and_threads_do_not_change_a_bit(tiny: Case, device: Device) -> None:
+    found = []
+    for batch, threads in ((1, 1), (2, 2), (3, 1), (3, 3)):
+        predictor = Predictor(tiny.card, tiny.path, device, batch, threads=threads)
+        found.append(torch.stack(answers(predictor, chips(5))))
+    assert all(torch.equal(f, found[0]) for f in found)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
+def test_pixels_are_normalised_each_by_itself_and_invalid_ones_are_zero(tiny: Case, dtype: str) -> None:
+    raw = np.random.default_rng(0).integers(0, 200, (2, 5, 7)).astype(dtype)
+    raw.flags.writeable = False
+    valid = np.random.default_rng(1).random((5, 7)) > 0.3
+    gain, bias = np.array([0.01, 0.02], np.float32), np.array([-0.1, 0.3], np.float32)
+    predictor = tiny.predictor(mean=(0.2, 0.3), std=(0.5, 0.25))
+    found = predictor.normalise(raw, valid, predictor.per_channel(gain), predictor.per_channel(bias)).numpy()
+    physical = raw.astype(np.float64) * gain[:, None, None] + bias[:, None, None]
+    expected = np.where(valid, (physical - [[[0.2]], [[0.3]]]) / [[[0.5]], [[0.25]]], 0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_logit_for_two_classes_is_the_second_ones(tmp_path: Path) -> None:
+    predictor = seeded(card_of("tiny", 2, 2, 2), tmp_path).predictor()
+    found = predictor.probabilities(torch.tensor([[[0.7, -3.0]]]))
+    torch.testing.assert_close(found[1], torch.tensor([[0.7, -3.0]]).sigmoid())
+    torch.testing.assert_close(found.sum(0), torch.ones(1, 2))
+
+
+def test_a_network_whose_output_is_not_the_cards_is_refused(tiny: Case) -> None:
+    predictor = tiny.predictor()
+    predictor.module = torch.nn.Conv2d(2, 4, 1)
+    with pytest.raises(CardError, match=r"give \(1, 4, 16, 16\), but 3 classes need \(1, 3, 16, 16\)"):
+        answers(predictor, chips(1))
+
+
+def test_a_network_with_weights_does_not_run_on_random_ones(tiny: Case) -> None:
+    with pytest.raises(CardError, match="needs weights but the card names none"):
+        Predictor(replace(tiny.card, weights=None), None, CPU)
+    with pytest.raises(CardError, match="but the file given is None"):
+        Predictor(tiny.card, None, CPU)
+
+
+@pytest.mark.parametrize("variant", ["6b", "4b"])
+def test_landwater_in_torch_gives_what_onnxruntime_gives_on_a_real_port(variant: str) -> None:
+    predictor = landwater(variant).predictor()
+    n_bands = len(predictor.card.bands)
+    gain, bias = (predictor.per_channel(values) for values in scaling(n_bands))
+    chip = predictor.normalise(port_chip()[:n_bands], np.ones((256, 256), np.bool_), gain, bias)
+    ours = predictor.probabilities(answers(predictor, [chip], 256)[0])[:, ::STEP_PX, ::STEP_PX].numpy()
+    theirs = np.load(RECORD)[variant]
+    assert len(np.unique(theirs.argmax(0))) >= 2, "a chip of one class would prove little"
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.steady import softmax, steady
+
+POINTWISE: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "mish": F.mish,
+    "elu": F.elu,
+    "softplus": F.softplus,
+}
+CROPS = ((0, 57, 0, 63), (3, 50, 5, 61), (1, 2, 7, 8), (10, 13, 20, 33), (0, 57, 1, 2))
+
+
+@pytest.mark.parametrize("name", POINTWISE)
+def test_pointwise_functions_give_equal_pixels_equal_bits(name: str) -> None:
+    function = POINTWISE[name]
+    x = torch.randn(1, 5, 57, 63, generator=torch.Generator().manual_seed(0)) * 4
+    with steady("cpu"):
+        whole = function(x)
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            for top, bottom, left, right in CROPS:
+                part = x[:, :, top:bottom, left:right]
+                for layout in (torch.contiguous_format, torch.channels_last):
+                    many = function(torch.cat([part] * 3).contiguous(memory_format=layout))
+                    assert torch.equal(many[1:2], whole[:, :, top:bottom, left:right])
+    torch.testing.assert_close(whole, function(x), rtol=2e-5, atol=1e-6)
+
+
+def test_softmax_is_torchs_and_does_not_depend_on_a_pixels_place() -> None:
+    x = torch.randn(5, 57, 63, generator=torch.Generator().manual_seed(0)) * 4
+    whole = softmax(x)
+    torch.testing.assert_close(whole, x.softmax(0))
+    for top, bottom, left, right in CROPS:
+        assert torch.equal(softmax(x[:, top:bottom, left:right]), whole[:, top:bottom, left:right])
+
+
+@pytest.mark.parametrize("side", [4, 16, 96])
+def test_convolutions_give_the_same_bits_in_any_batch_on_any_number_of_threads(side: int) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(6, 16, 3, padding=1), nn.Conv2d(16, 5, 1), nn.Conv2d(5, 8, 3, stride=2, padding=1),
+        nn.ConvTranspose2d(8, 8, 2, stride=2), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 3, 1, bias=False),
+    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # fmt: skip
+    x = torch.randn(3, 6, side, side).contiguous(memory_format=torch.channels_last)
+    answers = []
+    with torch.inference_mode(), steady("cpu"):
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            answers.append(net(x))
+            answers.append(torch.cat([net(x[i : i + 1]) for i in range(3)]))
+    assert all(torch.equal(answer, answers[0]) for answer in answers)
+    with torch.inference_mode():
+        torch.testing.assert_close(answers[0], net(x), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import weights, zoo
+from models.cardfile import FILE, write_card
+from models.zoo_cards import LANDWATER, WATER_INDEX
+from tests.models.nets import landwater
+from tiling.errors import CardError, StorageError
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the real landwater in a cache of its own."""
+    cases = [landwater("6b"), landwater("4b")]
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path))
+    for case in cases:
+        folder = zoo.folder_of(case.card)
+        folder.mkdir(parents=True)
+        assert case.path is not None
+        shutil.copy(case.path, folder / weights.FILE)
+        write_card(folder, case.card)
+    return tmp_path
+
+
+def no_downloads(*_: object, **__: object) -> Any:
+    pytest.fail("it tried to download")
+
+
+@pytest.mark.usefixtures("cache")
+def test_water_index_works_without_being_added() -> None:
+    assert [card.label for card, _ in zoo.variants("water-index")] == ["water-index-mndwi", "water-index-ndwi"]
+    assert zoo.add("water-index") == []
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_model_that_was_not_added_says_how_to() -> None:
+    with pytest.raises(CardError, match="earthloom models add landwater"):
+        zoo.variants("landwater")
+    assert [ready for _, ready in zoo.catalogue()] == [False, False, True, True]
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("call", [zoo.variants, zoo.add])
+def test_an_unknown_name_lists_the_known_ones(call: Any) -> None:
+    with pytest.raises(CardError, match="the zoo has landwater, water-index"):
+        call("landwatr")
+
+
+def test_variants_come_best_first_and_a_folder_is_its_own_variant(filled: Path) -> None:
+    found = zoo.variants("landwater")
+    assert [card for card, _ in found] == list(LANDWATER)
+    assert zoo.variants(str(filled / "models" / "landwater-4b")) == [found[1]]
+
+
+@pytest.mark.usefixtures("filled")
+def test_adding_twice_downloads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", no_downloads)
+    assert zoo.add("landwater") == [zoo.folder_of(card) for card in LANDWATER]
+
+
+@pytest.mark.usefixtures("filled")
+def test_damage_in_the_cache_is_seen_and_a_foreign_card_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zoo.folder_of(LANDWATER[0]) / weights.FILE
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
+    monkeypatch.setattr(zoo, "_add_landwater", lambda: (_ for _ in ()).throw(CardError("fetched again")))
+    with pytest.raises(CardError, match="fetched again"):
+        zoo.add("landwater")
+    shutil.copy(zoo.folder_of(LANDWATER[1]) / FILE, path.parent / FILE)
+    with pytest.raises(CardError, match="does not hold the zoo's landwater-6b"):
+        zoo.variants("landwater")
+
+
+def test_a_wheel_with_other_bytes_is_not_unpacked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        Path(command[command.index("--dest") + 1], "ukis_csmask-0.2.1-py3-none-any.whl").write_bytes(b"PK")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", download)
+    with pytest.raises(CardError, match="nothing was unpacked"):
+        zoo.add("landwater")
+    assert not list(cache.rglob("*"))
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_with_a_remedy(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(zoo, "_add_landwater", refuse)
+    with pytest.raises(StorageError, match=f"{cache}: Permission denied; set EARTHLOOM_CACHE"):
+        zoo.add("landwater")
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_failed_download_gives_pips_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, "", "WARNING: retrying\nERROR: No matching distribution\n")
+
+    monkeypatch.setattr(subprocess, "run", download)
+    with pytest.raises(CardError, match="ERROR: No matching distribution"):
+        zoo.add("landwater")
+
+
+@pytest.mark.parametrize("card", [*LANDWATER, *WATER_INDEX], ids=lambda card: card.label)
+def test_the_cards_of_one_model_tell_classes_apart_by_colour(card: Any) -> None:
+    assert len({c.color for c in card.classes}) == len(card.classes)
+    assert card.halo_px % card.stride_px == 0
+    assert card.halo_px >= card.support_px

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.http_range_server import serve
+from tiling import identity
+from tiling.errors import SceneError
+from tiling.identity import etag, pin, size_bytes, verify_local
+from tiling.objects import ObjectRef
+from tiling.store import open_store
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own, and a process that remembers nothing."""
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(identity, "_seen", {})
+    return tmp_path / "cache"
+
+
+def old_file(path: Path, data: bytes) -> ObjectRef:
+    """A file that was written an hour ago."""
+    path.write_bytes(data)
+    os.utime(path, ns=(0, time.time_ns() - 3600 * 10**9))
+    return ObjectRef.parse(str(path))
+
+
+def test_a_local_file_is_its_sha256(tmp_path: Path) -> None:
+    asset = pin(old_file(tmp_path / "a.tif", b"pixels"))
+    assert asset.identity == f"sha256:{hashlib.sha256(b'pixels').hexdigest()}"
+    assert size_bytes(asset) == 6
+    assert etag(asset) is None
+
+
+def test_an_unchanged_file_is_not_hashed_again(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = old_file(tmp_path / "a.tif", b"pixels")
+    first = pin(ref)
+    assert len(list((cache / "hashes").iterdir())) == 1
+    monkeypatch.setattr(identity, "_seen", {})  # as in another process
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("it was read again"))
+    assert pin(ref) == first
+
+
+def test_a_changed_file_is_hashed_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    first = pin(old_file(path, b"pixels"))
+    path.write_bytes(b"others")
+    assert pin(ObjectRef.parse(str(path))).identity != first.identity
+
+
+def test_a_file_of_this_moment_is_never_taken_from_the_cache(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"pixels")
+    stamp = path.stat().st_mtime_ns
+    first = pin(ObjectRef.parse(str(path)))
+    path.write_bytes(b"others")  # the same size, and a clock too coarse to tell
+    os.utime(path, ns=(stamp, stamp))
+    assert pin(ObjectRef.parse(str(path))).identity != first.identity
+    assert not (cache / "hashes").exists()
+
+
+def test_a_damaged_note_is_not_believed(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = old_file(tmp_path / "a.tif", b"pixels")
+    first = pin(ref)
+    next((cache / "hashes").iterdir()).write_text("half a ha")
+    monkeypatch.setattr(identity, "_seen", {})
+    assert pin(ref) == first
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "blocked").write_text("a file where the folder should be")
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "blocked"))
+    assert pin(old_file(tmp_path / "a.tif", b"pixels")).identity.startswith("sha256:")
+
+
+def test_a_local_file_that_changed_since_it_was_pinned_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    asset = pin(old_file(path, b"pixels"))
+    verify_local(asset)
+    path.write_bytes(b"other pixels")
+    with pytest.raises(SceneError, match=r"changed since it was checked: it was sha256:.* and is sha256:"):
+        verify_local(asset)
+
+
+def test_what_is_not_a_file_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "folder.tif").mkdir()
+    os.mkfifo(tmp_path / "pipe.tif")
+    for name, why in (("none", "does not exist"), ("folder", "is a folder"), ("pipe", "is not a regular file")):
+        with pytest.raises(SceneError, match=rf"{name}\.tif {why}"):
+            pin(ObjectRef.parse(str(tmp_path / f"{name}.tif")))
+
+
+def test_a_strong_etag_pins_a_web_file_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.tif").write_bytes(b"pixels")
+    with serve(tmp_path) as server:
+        monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", server.host)
+        ref = ObjectRef.parse(server.url("a.tif"))
+        asset = pin(ref)
+        assert server.asked("GET", "a.tif") == 0
+    expected = hashlib.sha256(b"pixels").hexdigest()[:16]
+    assert (asset.ref, asset.identity, etag(asset), size_bytes(asset)) == (ref, f"etag:{expected}:6", expected, 6)
+
+
+@pytest.mark.parametrize("kind", ["weak", "none"])
+def test_a_web_file_without_a_strong_etag_is_fetched_once(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    (tmp_path / "a b.tif").write_bytes(b"pixels" * 100_000)
+    with serve(tmp_path, etag="weak" if kind == "weak" else "none") as server:
+        monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", server.host)
+        ref = ObjectRef.parse(server.url("a b.tif"))
+        assets = {pin(ref), pin(ref)}
+        assert server.asked("GET", "a b.tif") == 1
+    (asset,) = assets
+    assert asset.ref.path.read_bytes() == b"pixels" * 100_000
+    assert asset.ref.path.is_relative_to(cache)
+    assert asset.identity == f"sha256:{hashlib.sha256(b'pixels' * 100_000).hexdigest()}"
+    assert not list(cache.rglob("*.partial"))
+
+
+def test_a_weak_etag_that_changes_fetches_the_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.tif").write_bytes(b"pixels")
+    with serve(tmp_path, etag="weak") as server:
+        monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", server.host)
+        first = pin(ObjectRef.parse(server.url("a.tif")))
+        (tmp_path / "a.tif").write_bytes(b"others")
+        assert pin(ObjectRef.parse(server.url("a.tif"))).identity != first.identity
+
+
+def test_a_missing_web_file_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(tmp_path) as server:
+        monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", server.host)
+        with pytest.raises(SceneError, match=r"gone\.tif does not exist"):
+            pin(ObjectRef.parse(server.url("gone.tif")))
+
+
+@pytest.mark.s3
+@pytest.mark.usefixtures("s3_env")
+def test_an_s3_object_is_pinned_by_etag_and_size() -> None:
+    ref = ObjectRef.parse("s3://scenes/identity/a.tif")
+    open_store(ref).put("", b"pixels")
+    asset = pin(ref)
+    assert asset.identity == f"etag:{hashlib.md5(b'pixels').hexdigest()}:6"  # what S3 promises for a plain PUT
+    with pytest.raises(SceneError, match=r"s3://scenes/identity/b\.tif does not exist"):
+        pin(ObjectRef.parse("s3://scenes/identity/b.tif"))

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+
+from tests.scenes import landscape, write_scene
+from tiling.errors import SceneError
+from tiling.grid import Grid
+from tiling.identity import pin
+from tiling.objects import ObjectRef
+from tiling.read import read_pixels
+from tiling.scene import Asset, Band, Scene
+from tiling.window import Window
+
+GRID = Grid(crs="EPSG:32617", transform=(10, 0, 300000, 0, -10, 4500000), width=90, height=70)
+
+
+def asset(path: Path) -> Asset:
+    return pin(ObjectRef.parse(str(path)))
+
+
+def scene(*paths: Path, bands: tuple[Band, ...], grid: Grid = GRID) -> Scene:
+    return Scene(id="s", grid=grid, assets=tuple(map(asset, paths)), bands=bands, quantity="dn")
+
+
+def bands(n: int, dtype: str = "uint16", nodata: float | None = None) -> tuple[Band, ...]:
+    return tuple(Band(name=f"b{i}", asset=0, index=i, dtype=dtype, nodata=nodata) for i in range(1, n + 1))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pixels = landscape(90, 70, 3)
+    pixels[:, 20:25, 30:60] = 0
+    return write_scene(tmp_path_factory.mktemp("read") / "s.tif", pixels, nodata=0)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    col=st.integers(-40, 90),
+    row=st.integers(-40, 70),
+    width=st.integers(1, 140),
+    height=st.integers(1, 120),
+    halo=st.integers(0, 100),
+)
+def test_a_window_is_a_part_of_the_reflected_scene(
+    path: Path, col: int, row: int, width: int, height: int, halo: int
+) -> None:
+    with rasterio.open(path) as source:
+        whole, mask = source.read(), source.read_masks(1) > 0
+    margin = 300  # numpy reflects by the halo; beyond it there is nothing
+    values = np.pad(
+        np.pad(whole, ((0, 0), (halo, halo), (halo, halo)), mode="reflect"), ((0, 0), (margin,) * 2, (margin,) * 2)
+    )
+    valid = np.pad(np.pad(mask, halo, mode="reflect"), margin)
+    window = Window(col, row, width, height)
+    if not window & Window(-halo, -halo, 90 + 2 * halo, 70 + 2 * halo):
+        return
+    pixels = read_pixels(scene(path, bands=bands(3, nodata=0)), bands(3, nodata=0), window, halo)
+    base = Window(-halo - margin, -halo - margin, values.shape[2], values.shape[1])
+    rows, cols = window.slices(base)
+    assert (pixels.values == values[:, rows, cols]).all()
+    assert (pixels.valid == valid[rows, cols]).all()
+
+
+def test_a_pixel_is_valid_only_if_every_band_is(tmp_path: Path) -> None:
+    pixels = landscape(90, 70, 2).astype(np.float32)
+    pixels[0, 1, 1], pixels[1, 2, 2], pixels[0, 3, 3] = np.nan, -999, np.inf
+    path = write_scene(tmp_path / "f.tif", pixels, nodata=-999)
+    known = bands(2, "float32", -999.0)
+    found = read_pixels(scene(path, bands=known), known, GRID.window, 0)
+    assert np.argwhere(~found.valid).tolist() == [[1, 1], [2, 2], [3, 3]]
+    assert np.isfinite(found.values).all()
+
+
+def test_a_mask_inside_the_file_counts(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "m.tif", landscape(90, 70, 2))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+        mask = np.full((70, 90), 255, np.uint8)
+        mask[5:9, 6:10] = 0
+        dataset.write_mask(mask)
+    found = read_pixels(scene(path, bands=bands(2)), bands(2), GRID.window, 0)
+    assert np.array_equal(~found.valid, mask == 0)
+
+
+def test_a_fourth_band_that_is_read_as_data_is_no_mask(tmp_path: Path) -> None:
+    pixels = (landscape(90, 70, 4) // 40).astype(np.uint8)
+    pixels[3, 10:20, 10:20] = 0
+    path = write_scene(tmp_path / "naip.tif", pixels)
+    every, three = bands(4, "uint8"), bands(3, "uint8")
+    assert read_pixels(scene(path, bands=every), every, GRID.window, 0).valid.all()
+    assert not read_pixels(scene(path, bands=three), three, GRID.window, 0).valid[10:20, 10:20].any()
+
+
+def test_bands_come_in_the_order_asked_for_also_when_one_is_asked_for_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GDAL 3.10 with decoder threads gives wrong pixels for a band that is named twice in one read."""
+    monkeypatch.setenv("GDAL_NUM_THREADS", "2")
+    pixels = landscape(600, 600, 3)
+    path = write_scene(tmp_path / "s.tif", pixels, interleave="pixel")
+    known = bands(3)
+    wide = Grid(crs=GRID.crs, transform=GRID.transform, width=600, height=600)
+    found = read_pixels(scene(path, bands=known, grid=wide), (known[2], known[0], known[2]), wide.window, 0)
+    assert (found.values == pixels[[2, 0, 2]]).all()
+
+
+def test_a_coarser_file_is_warped_once_over_the_whole_grid_however_it_is_cut(tmp_path: Path) -> None:
+    fine = write_scene(tmp_path / "fine.tif", landscape(90, 70, 1))
+    coarse = write_scene(
+        tmp_path / "coarse.tif", landscape(45, 35, 1, 5), transform=rasterio.Affine(20, 0, 300000, 0, -20, 4500000)
+    )
+    known = (Band(name="a", asset=0, index=1, dtype="uint16"), Band(name="b", asset=1, index=1, dtype="uint16"))
+    both = scene(fine, coarse, bands=known)
+    whole = read_pixels(both, known, GRID.window, 0)
+    with rasterio.open(coarse) as source, WarpedVRT(
+        source, crs="EPSG:32617", transform=GRID.affine, width=90, height=70, resampling=Resampling.bilinear, tolerance=1e-12
+    ) as warped:  # fmt: skip
+        assert (whole.values[1] == warped.read(1)).all()
+    assert whole.valid.all()
+    for part in GRID.window.split(13):
+        found = read_pixels(both, known, part, 0)
+        rows, cols = part.slices(GRID.window)
+        assert (found.values == whole.values[:, rows, cols]).all()
+
+
+def test_quality_bands_are_never_averaged(tmp_path: Path) -> None:
+    fine = write_scene(tmp_path / "fine.tif", landscape(90, 70, 1))
+    flags = (landscape(45, 35, 1, 5) % 2 * 1000).astype(np.uint16)
+    coarse = write_scene(tmp_path / "qa.tif", flags, transform=rasterio.Affine(20, 0, 300000, 0, -20, 4500000))
+    known = (
+        Band(name="a", asset=0, index=1, dtype="uint16"),
+        Band(name="qa", asset=1, index=1, dtype="uint16", categorical=True),
+    )
+    found = read_pixels(scene(fine, coarse, bands=known), known, GRID.window, 0)
+    assert set(np.unique(found.values[1])) <= {0, 1000}
+
+
+def test_ground_that_a_file_does_not_cover_is_not_valid(tmp_path: Path) -> None:
+    fine = write_scene(tmp_path / "fine.tif", landscape(90, 70, 1))
+    half = write_scene(
+        tmp_path / "half.tif", landscape(20, 35, 1), transform=rasterio.Affine(20, 0, 300000, 0, -20, 4500000)
+    )
+    known = (Band(name="a", asset=0, index=1, dtype="uint16"), Band(name="b", asset=1, index=1, dtype="uint16"))
+    found = read_pixels(scene(fine, half, bands=known), known, GRID.window, 0)
+    assert found.valid[:, :39].all()
+    assert not found.valid[:, 41:].any()
+
+
+def test_a_damaged_tile_is_an_error_that_names_scene_file_and_window(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "s.tif", landscape(90, 70, 1))
+    with rasterio.open(path) as dataset:
+        start = int(dataset.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
+    data = bytearray(path.read_bytes())
+    data[start : start + 64] = b"\0" * 64
+    path.write_bytes(data)
+    with pytest.raises(SceneError, match=r"s: cannot decode .*s\.tif.*Window\(col_off=0"):
+        read_pixels(scene(path, bands=bands(1)), bands(1), GRID.window, 0)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import pickle
+import threading
+from pathlib import Path
+
+import pytest
+
+from tiling.errors import MissingObjectError, StorageError
+from tiling.objects import ObjectRef
+from tiling.store import Store, open_store
+
+
+def local(folder: Path) -> Store:
+    return open_store(ObjectRef.parse(str(folder)))
+
+
+def exercise(store: Store) -> None:
+    """What every store must get right."""
+    assert store.head("a/b") is None
+    with pytest.raises(MissingObjectError, match="does not exist"):
+        store.get("a/b")
+    store.put("a/b", b"one")
+    store.put("a/b", b"two")
+    assert store.get("a/b") == b"two"
+    assert not store.create("a/b", b"three")
+    assert store.create("a/c", b"three")
+    assert [(head.key, head.size) for head in store.list("a")] == [("a/b", 3), ("a/c", 5)]
+    data, version = store.get_versioned("a/c")
+    assert data == b"three"
+    assert store.replace("a/c", b"four", version)
+    assert not store.replace("a/c", b"five", version), "a stale version was accepted"
+    assert store.get("a/c") == b"four"
+    store.delete("a/b")
+    assert store.head("a/b") is None
+
+
+def race(store: Store) -> None:
+    """One winner among many, for creating and for replacing."""
+    for trial in range(5):
+        key = f"race/{trial}"
+        wins: list[int] = []
+        barrier = threading.Barrier(8)
+
+        def contend(name: int, key: str = key, wins: list[int] = wins, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            if store.create(key, str(name).encode()):
+                wins.append(name)
+
+        threads = [threading.Thread(target=contend, args=(name,)) for name in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(wins) == 1
+        assert store.get(key) == str(wins[0]).encode()
+
+
+def test_a_folder_is_a_store(tmp_path: Path) -> None:
+    exercise(local(tmp_path))
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_folder_has_one_winner(tmp_path: Path) -> None:
+    race(local(tmp_path))
+
+
+def test_lost_updates_do_not_happen_in_a_folder(tmp_path: Path) -> None:
+    store = local(tmp_path)
+    store.put("count", b"0")
+
+    def add() -> None:
+        for _ in range(10):
+            while True:
+                data, version = store.get_versioned("count")
+                if store.replace("count", str(int(data) + 1).encode(), version):
+                    break
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.get("count") == b"40"
+
+
+def test_a_large_file_is_uploaded_whole(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(range(256)) * 80_000)
+    store = local(tmp_path / "out")
+    store.upload("x/big", source)
+    assert store.get("x/big") == source.read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"cannot write .*file/x: File exists"):
+        local(tmp_path / "file").put("x", b"")
+
+
+def test_errors_keep_their_transience_across_processes() -> None:
+    back = pickle.loads(pickle.dumps(StorageError("slow down", transient=True)))
+    assert (str(back), back.transient) == ("slow down", True)
+
+
+@pytest.mark.s3
+def test_a_bucket_is_a_store(s3_env: None) -> None:
+    store = open_store(ObjectRef.parse("s3://outputs/test-store"))
+    exercise(store)
+    race(store)
+
+
+@pytest.mark.s3
+def test_a_multipart_upload_arrives_whole(s3_env: None, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(range(256)) * 80_000)
+    store = open_store(ObjectRef.parse("s3://outputs/test-upload"))
+    store.upload("big", source)
+    assert store.get("big") == source.read_bytes()
+
+
+@pytest.mark.s3
+def test_a_refused_credential_is_explained_and_not_shown(s3_env: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrongsecret")
+    with pytest.raises(StorageError, match="check the AWS_") as refusal:
+        open_store(ObjectRef.parse("s3://outputs/x")).get("y")
+    assert not refusal.value.transient
+    assert "wrongsecret" not in str(refusal.value)

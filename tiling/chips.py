@@ -1,0 +1,121 @@
+"""The scene-anchored chip grid and the blocks cut from it. Pure arithmetic: no arrays, no files.
+
+A chip owns a core of side S and reads S + 2h, on a grid whose origin is the scene's corner. S and h are multiples of
+the model's total stride, so the pooling grids of neighbouring chips coincide and a pixel gets the same value whichever
+chip, block or worker computes it. Chips reach past the scene: it is reflected by exactly h; beyond that they hold zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tiling.errors import TilingError
+from tiling.window import Block, Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChipGrid:
+    """Chips of one scene.
+
+    Args:
+        scene: extent to cover, in pixels; its corner (0, 0) is the grid's origin.
+        core_px: side S of what a chip owns.
+        halo_px: context h per side.
+        stride_px: total stride of the model, which must divide both.
+        blend: True when neighbouring chips are cross-faded over 2h instead of cropped to their cores.
+
+    Raises:
+        TilingError: if S or h is not a multiple of the stride, or a blend's ramps would meet (2h > S).
+    """
+
+    scene: Window
+    core_px: int
+    halo_px: int
+    stride_px: int
+    blend: bool = False
+
+    def __post_init__(self) -> None:
+        if self.core_px <= 0 or self.halo_px < 0 or self.stride_px <= 0:
+            raise TilingError(
+                f"need core > 0, halo >= 0 and stride > 0, got {self.core_px}, {self.halo_px}, {self.stride_px} px"
+            )
+        for name, value in (("core", self.core_px), ("halo", self.halo_px)):
+            if value % self.stride_px:
+                raise TilingError(
+                    f"{name} {value} px is not a multiple of the model's stride {self.stride_px} px: pooling grids would "
+                    f"shift between chips; use {-(-value // self.stride_px) * self.stride_px}"
+                )
+        if self.blend and (2 * self.halo_px > self.core_px or not self.halo_px):
+            raise TilingError(
+                f"blending needs 0 < 2 * halo <= core, got halo {self.halo_px} px and core {self.core_px} px"
+            )
+        if (self.scene.col_off, self.scene.row_off) != (0, 0) or not self.scene:
+            raise TilingError(f"a chip grid is anchored on the corner of a scene with pixels, got {self.scene}")
+
+    @property
+    def chip_px(self) -> int:
+        """Side of every chip, S + 2h: one static shape."""
+        return self.core_px + 2 * self.halo_px
+
+    @property
+    def extent(self) -> Window:
+        """All that any chip of the scene reads: whole cores over the scene, plus the halo."""
+        return self.scene.align(self.core_px).grow(self.halo_px)
+
+    def cores(self, window: Window) -> list[Window]:
+        """Cores (unclipped, side S) of the chips that decide pixels of `window`, row-major.
+
+        With `blend` these are all chips whose read window touches it; chips outside the scene do not exist.
+        """
+        reach = window.grow(self.halo_px) if self.blend else window
+        return list((reach & self.scene).align(self.core_px).split(self.core_px)) if window & self.scene else []
+
+    def read(self, window: Window) -> Window:
+        """What must be loaded to compute `window`: its chips' cores and their halo."""
+        reach = (window.grow(self.halo_px) if self.blend else window) & self.scene
+        return reach.align(self.core_px).grow(self.halo_px)
+
+
+def split_blocks(chips: ChipGrid, *, block_px: int, shard_px: int) -> Iterator[Block]:
+    """Cut a scene into blocks that workers can write without locks.
+
+    Each pixel belongs to exactly one `core`, and a core is made of whole shards (cut only by the scene's edge).
+
+    Yields:
+        Blocks in row-major order, smaller at the right and bottom edges.
+
+    Raises:
+        TilingError: if the block is not a multiple of the shard, or the shard not a multiple of the chip's core.
+    """
+    if shard_px <= 0 or shard_px % chips.core_px:
+        raise TilingError(
+            f"shard {shard_px} px is not a multiple of the chip core {chips.core_px} px, so blocks would cut chips; "
+            f"set --shard to a multiple of {chips.core_px} or --core to a divisor of {shard_px}"
+        )
+    if block_px <= 0 or block_px % shard_px:
+        raise TilingError(
+            f"block {block_px} px is not a multiple of the shard {shard_px} px, so two workers would write one shard; "
+            f"set --block to {max(1, round(block_px / shard_px)) * shard_px}"
+        )
+    for core in chips.scene.split(block_px):
+        yield Block(row=core.row_off // shard_px, col=core.col_off // shard_px, core=core, read=chips.read(core))
+
+
+def reflect_indices(start: int, stop: int, length: int, halo_px: int) -> list[int]:
+    """Source index of each position in `[start, stop)` on an axis of `length` pixels; -1 where a chip holds zeros.
+
+    The axis is mirrored about its end pixels (which are not repeated) as often as it takes to reach `halo_px`
+    on each side; positions farther out are -1.
+    """
+    period = 2 * (length - 1)
+    indices = []
+    for position in range(start, stop):
+        if not -halo_px <= position < length + halo_px:
+            indices.append(-1)
+        elif length == 1:
+            indices.append(0)
+        else:
+            folded = position % period
+            indices.append(folded if folded < length else period - folded)
+    return indices

@@ -1,0 +1,238 @@
+"""Cloud Optimized GeoTIFF from finished tiles: compress where the pixels are, then put the file together by copying.
+
+GDAL's own COG driver needs the whole image twice and makes overviews by its own rule. Here tiles of every level arrive
+in any order, compressed; the file is then header, overview tiles (smallest level first) and full-resolution tiles, which
+is the layout of GDAL's COG driver (https://gdal.org/drivers/raster/cog.html, "File format details"). What makes the
+TIFF a GeoTIFF (geo keys, colour table, metadata) is written by GDAL into a one-pixel template and lifted from it, so
+every CRS that GDAL can express is expressed in its way. Knows nothing of models or Zarr.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiling.errors import PublishError, TilingError
+from tiling.grid import Grid
+from tiling.overview import NODATA, level_shapes
+
+TILE_PX = 512
+_LEVEL = 6  # zlib's own default; higher levels cost 3x the time for 2 % of a class map
+_CLASSIC_BYTES = 4_000_000_000  # beyond, offsets need 64 bits: BigTIFF
+
+_GHOST_BODY = (
+    b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
+    b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
+)
+_GHOST = b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n" % len(_GHOST_BODY) + _GHOST_BODY
+
+# TIFF 6.0 tags, and those of GeoTIFF (33550, 33922, 34735-34737) and GDAL (42112 metadata, 42113 nodata)
+_LIFTED_EVERYWHERE = (320, 42113)
+_LIFTED_FULL_RESOLUTION = (306, 33550, 33922, 34264, 34735, 34736, 34737, 42112)
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CogProfile:
+    """What the file says about its single uint8 band (nodata 255)."""
+
+    grid: Grid
+    description: str
+    colormap: Mapping[int, tuple[int, int, int]] | None = None
+    """Class value to RGB; a palette image. None: a grey image."""
+    scale: float = 1.0
+    """Physical value = stored value * scale."""
+    dataset_tags: Mapping[str, str] = field(default_factory=dict)
+    band_tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """(rows, columns) per level."""
+        return level_shapes(*self.grid.shape, smallest_px=TILE_PX)
+
+
+def encode_tile(pixels: NDArray[np.uint8]) -> bytes:
+    """One 512 px tile, DEFLATE; padded with nodata at the scene's far edges. (h, w) uint8, h and w at most 512."""
+    rows, cols = pixels.shape
+    if pixels.dtype != np.uint8 or rows > TILE_PX or cols > TILE_PX:
+        raise TilingError(f"a tile is a uint8 (h, w) array of at most {TILE_PX} px, got {pixels.dtype} {pixels.shape}")
+    whole = np.pad(pixels, ((0, TILE_PX - rows), (0, TILE_PX - cols)), constant_values=NODATA)
+    return zlib.compress(whole.tobytes(), _LEVEL)
+
+
+class TileSpool:
+    """Compressed tiles of one image, appended to a local scratch file in any order.
+
+    Args:
+        grid: of the image the tiles belong to.
+        scratch: path of the scratch file, created here and removed on exit.
+    """
+
+    def __init__(self, grid: Grid, scratch: Path) -> None:
+        self._scratch = scratch
+        self._file: IO[bytes] = scratch.open("w+b")
+        shapes = level_shapes(*grid.shape, smallest_px=TILE_PX)
+        tiles = [(-(-rows // TILE_PX), -(-cols // TILE_PX)) for rows, cols in shapes]
+        self._offsets = [np.full(shape, -1, np.int64) for shape in tiles]
+        self._sizes = [np.zeros(shape, np.int64) for shape in tiles]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._scratch.unlink(missing_ok=True)
+
+    def add(self, level: int, row: int, col: int, tile: bytes) -> None:
+        """Keep one encoded tile; `row` and `col` count tiles of that level."""
+        self._offsets[level][row, col] = self._file.seek(0, 2)
+        self._sizes[level][row, col] = len(tile)
+        self._file.write(tile)
+
+    def add_pixels(self, level: int, row_off: int, col_off: int, pixels: NDArray[np.uint8]) -> None:
+        """Cut a (h, w) uint8 array at a tile-aligned pixel offset of a level into tiles and keep them."""
+        if row_off % TILE_PX or col_off % TILE_PX:
+            raise TilingError(f"pixels at row {row_off}, column {col_off} do not start on a {TILE_PX} px tile")
+        for row in range(0, pixels.shape[0], TILE_PX):
+            for col in range(0, pixels.shape[1], TILE_PX):
+                tile = encode_tile(pixels[row : row + TILE_PX, col : col + TILE_PX])
+                self.add(level, (row_off + row) // TILE_PX, (col_off + col) // TILE_PX, tile)
+
+    def write(self, target: Path, profile: CogProfile) -> None:
+        """Put the file together at `target`. `profile` may hold what was only known once all tiles had been seen.
+
+        Raises:
+            PublishError: if a tile never arrived; an absent tile would read as nodata, silently.
+        """
+        missing = sum(int((offsets < 0).sum()) for offsets in self._offsets)
+        if missing:
+            total = sum(offsets.size for offsets in self._offsets)
+            raise PublishError(
+                f"{target.name}: {missing} of {total} tiles are missing; the scene's blocks are not complete"
+            )
+        with target.open("wb") as out:
+            out.write(_header(profile, self._sizes))
+            for offsets, sizes in reversed(list(zip(self._offsets, self._sizes, strict=True))):
+                for offset, size in zip(offsets.ravel().tolist(), sizes.ravel().tolist(), strict=True):
+                    self._file.seek(offset)
+                    tile = self._file.read(size)
+                    out.write(struct.pack("<I", size) + tile + tile[-4:])  # leader and trailer of the ghost area
+
+
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    code: int
+    kind: int
+    """TIFF field type: 2 ascii, 3 uint16, 4 uint32, 12 double, 16 uint64."""
+    data: bytes
+
+    @property
+    def count(self) -> int:
+        return len(self.data) // _TYPE_BYTES[self.kind]
+
+
+def _header(profile: CogProfile, sizes: Sequence[NDArray[np.int64]]) -> bytes:
+    """Everything before the first tile. Two passes: the length does not depend on the offsets' values."""
+    lifted = _lift(profile)
+    payload = sum(int(level.sum()) + 8 * level.size for level in sizes)
+    big = payload > _CLASSIC_BYTES
+    draft = _layout(profile, lifted, sizes, [np.zeros_like(level) for level in sizes], big=big)
+    offsets, position = [], len(draft)
+    for level in reversed(sizes):
+        with_frame = level.ravel() + 8  # 4 bytes before and after each tile
+        starts = position + 4 + np.concatenate([[0], np.cumsum(with_frame)[:-1]])
+        offsets.append(starts.reshape(level.shape))
+        position += int(with_frame.sum())
+    return _layout(profile, lifted, sizes, offsets[::-1], big=big)
+
+
+def _layout(
+    profile: CogProfile, lifted: dict[int, _Tag], sizes: Sequence[NDArray[np.int64]],
+    offsets: Sequence[NDArray[np.int64]], *, big: bool,
+) -> bytes:  # fmt: skip
+    pointer, entry_bytes, inline = ("<Q", 20, 8) if big else ("<I", 12, 4)
+    start = 16 if big else 8
+    out = bytearray(struct.pack("<2sHHH", b"II", 43, 8, 0) if big else struct.pack("<2sH", b"II", 42))
+    ghost = _GHOST + b" " * (len(_GHOST) % 2)
+    out += struct.pack(pointer, start + len(ghost)) + ghost
+    for level, (rows, cols) in enumerate(profile.shapes):
+        tags = _tags(profile, lifted, level, rows, cols, sizes[level], offsets[level], big=big)
+        here = len(out)
+        count_format = "<Q" if big else "<H"
+        values_at = here + struct.calcsize(count_format) + len(tags) * entry_bytes + struct.calcsize(pointer)
+        entries, values = bytearray(struct.pack(count_format, len(tags))), bytearray()
+        for tag in tags:
+            entries += struct.pack("<HHQ" if big else "<HHI", tag.code, tag.kind, tag.count)
+            if len(tag.data) <= inline:
+                entries += tag.data.ljust(inline, b"\0")
+            else:
+                entries += struct.pack(pointer, values_at + len(values))
+                values += tag.data + b"\0" * (len(tag.data) % 2)
+        last = level == len(profile.shapes) - 1
+        out += entries + struct.pack(pointer, 0 if last else values_at + len(values)) + values
+    return bytes(out)
+
+
+def _tags(
+    profile: CogProfile, lifted: dict[int, _Tag], level: int, rows: int, cols: int,
+    sizes: NDArray[np.int64], offsets: NDArray[np.int64], *, big: bool,
+) -> list[_Tag]:  # fmt: skip
+    def short(code: int, value: int) -> _Tag:
+        return _Tag(code, 3, struct.pack("<H", value))
+
+    def long(code: int, value: int) -> _Tag:
+        return _Tag(code, 4, struct.pack("<I", value))
+
+    wide = (16, "<u8") if big else (4, "<u4")
+    tags = [
+        long(254, 1 if level else 0),  # NewSubfileType: reduced-resolution image
+        long(256, cols), long(257, rows), short(258, 8), short(259, 8),  # width, height, bits, Adobe DEFLATE
+        short(262, 3 if profile.colormap is not None else 1),  # photometric: palette or black-is-zero
+        short(277, 1), short(284, 1), short(322, TILE_PX), short(323, TILE_PX),
+        _Tag(324, wide[0], offsets.ravel().astype(wide[1]).tobytes()),
+        _Tag(325, 4, sizes.ravel().astype("<u4").tobytes()),
+        short(339, 1),  # unsigned integers
+    ]  # fmt: skip
+    wanted = _LIFTED_EVERYWHERE + (() if level else _LIFTED_FULL_RESOLUTION)
+    tags += [lifted[code] for code in wanted if code in lifted]
+    return sorted(tags, key=lambda tag: tag.code)
+
+
+def _lift(profile: CogProfile) -> dict[int, _Tag]:
+    """The tags that GDAL writes for this grid, palette and metadata, from a one-pixel file in memory."""
+    import rasterio
+    from rasterio.io import MemoryFile
+
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", width=1, height=1, count=1, dtype="uint8", crs=profile.grid.crs,
+            transform=profile.grid.affine, nodata=NODATA,
+        ) as template:  # fmt: skip
+            template.update_tags(**({"AREA_OR_POINT": "Area"} | dict(profile.dataset_tags)))
+            template.update_tags(1, **profile.band_tags)
+            template.set_band_description(1, profile.description)
+            template.scales = (profile.scale,)
+            if profile.colormap is not None:
+                template.write_colormap(1, {value: (*rgb, 255) for value, rgb in profile.colormap.items()})
+        data = memory.read()
+    if data[:4] != b"II*\0":
+        raise PublishError("GDAL wrote its template TIFF in a form that is not little-endian classic TIFF")
+    (ifd,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, ifd)
+    tags = {}
+    for at in range(ifd + 2, ifd + 2 + 12 * count, 12):
+        code, kind, n = struct.unpack_from("<HHI", data, at)
+        length = n * _TYPE_BYTES[kind]
+        start = at + 8 if length <= 4 else struct.unpack_from("<I", data, at + 8)[0]
+        tags[code] = _Tag(code, kind, data[start : start + length])
+    return tags

@@ -1,0 +1,56 @@
+"""Overview levels: one 2 x 2 reduction, cascaded, the same wherever it is applied. Arrays in, arrays out.
+
+Each level is made from the level above it with ceil sizes, so a level can be made block by block (blocks on even
+offsets) and does not depend on how the scene was cut.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiling.errors import TilingError
+
+NODATA = 255
+
+
+def level_shapes(height: int, width: int, *, smallest_px: int = 512) -> list[tuple[int, int]]:
+    """(rows, columns) of level 0, 1, … down to the first that fits one tile of `smallest_px`."""
+    shapes = [(height, width)]
+    while max(shapes[-1]) > smallest_px:
+        rows, cols = shapes[-1]
+        shapes.append((-(-rows // 2), -(-cols // 2)))
+    return shapes
+
+
+def reduce_mode(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Commonest class of each 2 x 2 cell, nodata (255) not counted, ties to the lowest value. (h, w) -> ceil halves.
+
+    No class is invented: the result is one of the cell's own values, or 255 where the cell holds nothing else.
+    """
+    quarters = [quarter.astype(np.int16) for quarter in _quarters(pixels)]
+    best = np.zeros(quarters[0].shape, np.int16)
+    for value in quarters:
+        count = sum((value == other).astype(np.int16) for other in quarters)
+        key = np.where(value == NODATA, 0, count * 256 + (NODATA - value))  # more votes first, then the lower value
+        np.maximum(best, key, out=best)
+    return (NODATA - best % 256).astype(np.uint8)
+
+
+def reduce_mean(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Mean of the valid pixels of each 2 x 2 cell, halves rounded up; 255 where none is valid."""
+    total = np.zeros((-(-pixels.shape[0] // 2), -(-pixels.shape[1] // 2)), np.int16)
+    count = np.zeros_like(total)
+    for quarter in _quarters(pixels):
+        valid = quarter != NODATA
+        total += np.where(valid, quarter, 0).astype(np.int16)
+        count += valid
+    return np.where(count > 0, (2 * total + count) // np.maximum(2 * count, 1), NODATA).astype(np.uint8)
+
+
+def _quarters(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    if pixels.ndim != 2 or pixels.dtype != np.uint8:
+        raise TilingError(f"overviews are made of uint8 (h, w) arrays, got {pixels.dtype} {pixels.shape}")
+    rows, cols = pixels.shape
+    even = np.pad(pixels, ((0, rows % 2), (0, cols % 2)), constant_values=NODATA)
+    return [even[row::2, col::2] for row in (0, 1) for col in (0, 1)]

@@ -1,0 +1,88 @@
+"""What a scene is: small frozen values that travel to workers. Opens nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tiling.errors import SceneError
+from tiling.grid import Grid
+from tiling.objects import ObjectRef
+
+SCENE_ID = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}$")
+"""A scene id is a folder name in the outputs and a STAC item id: no separators, no `..`."""
+
+QUANTITIES = ("toa_reflectance", "boa_reflectance", "reflectance", "unit", "dn")
+"""What a band's value means once scaled: reflectance at the top or bottom of the atmosphere (or unsaid which), a share
+of the dtype's range (0-1), or raw digital numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """One file of a scene."""
+
+    ref: ObjectRef
+    identity: str
+    """What pins its bytes: `etag:<etag>:<size>` in object storage, `sha256:<hex>` for a local file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """One band that the model may ask for."""
+
+    name: str
+    """STAC/EO common name where known (`red`, `nir`, `swir16`), else the file's own."""
+    asset: int
+    """Position in `Scene.assets`."""
+    index: int
+    """Band number in the file, from 1."""
+    dtype: str
+    nodata: float | None = None
+    scale: float = 1.0
+    """Physical value = stored value * scale + offset, in the scene's `quantity`."""
+    offset: float = 0.0
+    categorical: bool = False
+    """Masks and QA bands: resampled by nearest neighbour, never averaged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One acquisition: its files, bands and the grid that outputs lie on. Pickles small and holds no handles.
+
+    Raises:
+        SceneError: if the id could not be a folder name, or two bands share a name.
+    """
+
+    id: str
+    grid: Grid
+    assets: tuple[Asset, ...]
+    bands: tuple[Band, ...]
+    quantity: str
+    datetime: str | None = None
+    """RFC 3339 in UTC, or None when the date is unknown (never a made-up one)."""
+    source_item: str | None = None
+    """URL of the STAC item it was found in."""
+
+    def __post_init__(self) -> None:
+        if not SCENE_ID.match(self.id):
+            raise SceneError(f"scene id {self.id!r} cannot be a folder name; give another one by --scene-id")
+        if self.quantity not in QUANTITIES:
+            raise SceneError(f"{self.id}: unknown quantity {self.quantity!r}; one of {', '.join(QUANTITIES)}")
+        names = [band.name for band in self.bands]
+        if len(set(names)) != len(names):
+            raise SceneError(f"{self.id}: band names repeat: {', '.join(names)}; name them by --bands")
+
+    def select(self, names: tuple[str, ...]) -> tuple[Band, ...]:
+        """The bands called `names`, in that order.
+
+        Raises:
+            SceneError: naming every missing band and what the scene has.
+        """
+        by_name = {band.name: band for band in self.bands}
+        if missing := [name for name in names if name not in by_name]:
+            raise SceneError(
+                f"{self.id}: the model needs {', '.join(names)} but the scene has {', '.join(by_name)}; "
+                f"missing {', '.join(missing)}. If they are there under other names, say so: "
+                f"--bands {missing[0]}=<number>, or --sensor <preset>"
+            )
+        return tuple(by_name[name] for name in names)

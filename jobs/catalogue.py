@@ -36,7 +36,7 @@ def link(store: Store, plans: Sequence[ScenePlan]) -> None:
             merged = _document(existing)
             for plan, item in items:
                 href = stac.item_href(plan.scene.id, plan.key)
-                merged = catalog.add_to_collection(merged, card=plan.card, item=item, href=href)
+                merged = catalog.add_to_collection(merged, name=plan.product, card=plan.card, item=item, href=href)
             validate(merged or {})
             return canonical(merged)
 
@@ -123,7 +123,7 @@ def _present(existing: bytes | None, folder: str) -> bytes:
 def _by_model(plans: Sequence[ScenePlan]) -> dict[str, list[ScenePlan]]:
     groups: dict[str, list[ScenePlan]] = {}
     for plan in plans:
-        groups.setdefault(plan.card.name, []).append(plan)
+        groups.setdefault(plan.product, []).append(plan)
     return groups
 
 

@@ -36,9 +36,10 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if name in _HIDDEN:
             continue
         kind, choices = _option_type(field.annotation)
+        repeated = typing.get_origin(field.annotation) is tuple
         default = (
             ""
-            if field.is_required() or field.default in (None, False)
+            if field.is_required() or field.default in (None, False, ())
             else f"  [default: {_shown(name, field.default)}]"
         )
         flags = [f"--{name.replace('_', '-')}", *([_GROUPS[name]] if name in _GROUPS else [])]
@@ -46,7 +47,10 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(*flags, is_flag=True, default=None, help=field.description)
             if kind is bool
             else click.option(
-                *flags, type=click.Choice(choices) if choices else kind, help=f"{field.description}{default}"
+                *flags,
+                type=click.Choice(choices) if choices else kind,
+                help=f"{field.description}{default}",
+                multiple=repeated,
             )
         )
         command = option(command)
@@ -246,6 +250,49 @@ def models_add(name: str) -> None:
 
     for folder in add(name):
         click.echo(folder)
+
+
+@models.command("import")
+@click.argument("source", metavar="PATH", type=click.Path(path_type=Path))
+@click.option("--to", type=click.Path(path_type=Path), help="folder to write, new or empty  [default: in the cache]")
+@click.option("--name", help="name of the model  [default: the file's]")
+@click.option("--bands", required=True, help="common names in the order of the network's channels: blue,green,red,nir")
+@click.option("--quantity", required=True, help="what the values mean, the best first: boa_reflectance,reflectance")
+@click.option("--classes", required=True, help="names of the classes from 0: land,water")
+@click.option("--mean", help="of each band in that quantity, as in training  [default: 0]")
+@click.option("--std", help="see --mean  [default: 1]")
+@click.option("--gsd", help="metres per pixel at which it works: 10 or 8,60  [default: any]")
+@click.option("--stride", type=click.IntRange(1, 1024), help="total stride: 32 for five halvings, 1 for none")
+@click.option("--halo", type=click.IntRange(0, 4096), help="context per side that makes tiles exact, in pixels")
+@click.option(
+    "--activation",
+    type=click.Choice(["softmax", "none"]),
+    default="softmax",
+    show_default=True,
+    help="none: the network ends in probabilities",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["nchw", "nhwc"]),
+    default="nchw",
+    show_default=True,
+    help="order of the axes of an ONNX graph",
+)
+@click.option("--architecture", help="network that a state dict belongs to: smp")
+@click.option("--arguments", default="{}", help="its arguments as JSON")
+@click.option(
+    "--trust-code", metavar="SHA256", help="run this program (TorchScript, .pt2): you know where it comes from"
+)
+def models_import(source: Path, to: Path | None, **options: Any) -> None:
+    """Turn a network of your own into a card folder: smp folder, state dict, ONNX graph, or a program you vouch for."""
+    from jobs.show import show_card
+    from models.importing import import_model, told_by
+
+    card, folder = import_model(source, told_by(options), to)
+    show_card(card)
+    click.echo(folder)
+    if card.halo_px is None:
+        click.echo(f"its halo is not known yet: earthloom models measure {folder} SCENE", err=True)
 
 
 @models.command("measure")

@@ -49,6 +49,11 @@ def parse_bands(value: object) -> object:
     return {name.strip(): number.strip() for name, _, number in pairs}
 
 
+def parse_names(value: object) -> object:
+    """One name, or a list of them."""
+    return (value,) if isinstance(value, str) else value
+
+
 class RunConfig(BaseModel):
     """Everything that a run needs to know.
 
@@ -59,9 +64,14 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     scenes: Annotated[tuple[str, ...], Field(min_length=1, description="paths, URLs, globs, prefixes or STAC items")]
-    model: Annotated[str, Field(description="name of a model, or its folder (local or s3://)")]
+    model: Annotated[
+        tuple[str, ...], BeforeValidator(parse_names), Field(min_length=1, description="name of a model, or its folder "
+        "(local or s3://); given several times: stages of a chain; a+b: the mean of two")]  # fmt: skip
     out: Annotated[str, Field(description="folder or s3:// prefix for all outputs")]
 
+    before: Annotated[
+        str | None, Field(description="one earlier scene, any reference; its bands join every scene as before_<name>")
+    ] = None
     sensor: Annotated[str | None, Field(description="sensor preset: names, scales and order of the bands")] = None
     bands: Annotated[dict[str, str] | None, BeforeValidator(parse_bands),
                      Field(description="band names by number in the file: red=3,nir=4")] = None  # fmt: skip
@@ -91,6 +101,12 @@ class RunConfig(BaseModel):
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="where models run")] = "auto"
     batch: Annotated[int | None, Field(gt=0, description="chips per forward pass; never changes a pixel")] = None
+
+    keep: Annotated[
+        tuple[str, ...], BeforeValidator(parse_names), Field(description="also publish the image that this stage makes")
+    ] = ()
+    mask_clouds: Annotated[bool, Field(description="no data where cloudmask sees clouds or their shadows")] = False
+    flips: Annotated[bool, Field(description="mean over four mirror images of each chip; four times the work")] = False
 
     executor: Annotated[Literal["ray", "local"], Field(description="Ray actors, or threads of this process")] = "ray"
     address: Annotated[str | None, Field(description="of a Ray cluster; none: Ray inside this command")] = None

@@ -110,11 +110,17 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
 
 
 def _factory(config: RunConfig, made: RunPlan, threads: int) -> WorkerFactory:
-    from jobs.worker import BlockWorker, WorkerSetup
+    from jobs.worker import BlockWorker, PlannedModel, WorkerSetup
 
-    models = {scene.card.digest(): (scene.card, scene.folder) for scene in made.scenes}
+    models = {
+        PlannedModel(card, folders[card.digest()], stage.precision, stage.flips): None
+        for scene in made.scenes
+        for folders in [dict(scene.chain.folders)]
+        for stage in scene.chain.stages
+        for card in stage.cards
+    }
     setup = WorkerSetup(
-        out=made.out, device=made.device, models=tuple(models.values()), threads=threads, batch=config.batch
+        out=made.out, device=made.device, models=tuple(models), threads=threads, batch=config.batch
     )  # fmt: skip
     return WorkerFactory(BlockWorker, setup)
 

@@ -13,8 +13,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from models.card import ModelCard
-from tiling.chips import ChipGrid
+from jobs.stages import ImagePlan
+from models.chain import Stage
 from tiling.scene import Band, Scene
 
 PIXEL_VERSION = 1
@@ -39,18 +39,18 @@ def digest(value: Any) -> str:
 def scene_key(
     scene: Scene,
     bands: Sequence[Band],
-    card: ModelCard,
-    chips: ChipGrid,
+    stages: Sequence[Stage],
+    images: Sequence[ImagePlan] = (),
     *,
     shard_px: int,
-    precision: str,
     device_class: str,
 ) -> str:
     """Key of the scene's result: 64 hex digits.
 
     Args:
-        bands: those that the model reads, in channel order.
-        precision: as resolved (`fp32`, `bf16`, `fp16`).
+        bands: those that the stages read, in the order of the source's channels.
+        stages: with their precision as it was resolved (`fp32`, `bf16`, `fp16`).
+        images: how images are stored, if the result has any.
         device_class: within which bytes are identical (`cpu-avx512`, `cuda-sm90`).
     """
     used = list(dict.fromkeys(band.asset for band in bands))  # which other files lie beside them changes nothing
@@ -63,10 +63,21 @@ def scene_key(
             "grid": asdict(scene.grid),
             "quantity": scene.quantity,
             "bands": [asdict(band) | {"asset": used.index(band.asset)} for band in bands],
-            "card": card.digest(),
-            "tiling": [chips.core_px, chips.halo_px, chips.stride_px, chips.blend, shard_px],
-            "precision": precision,
+            "stages": [_stage(stage) for stage in stages],
+            "images": [asdict(image) for image in images],
+            "shard": shard_px,
             "device": device_class,
             "codecs": CODECS,
         }
     )
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    chips = stage.chips
+    return {
+        "cards": [card.digest() for card in stage.cards],
+        "tiling": [chips.core_px, chips.halo_px, chips.stride_px, chips.blend, chips.margin_px],
+        "precision": stage.precision,
+        "flips": stage.flips,
+        "mask": stage.is_mask,
+    }

@@ -15,6 +15,7 @@ from typing import Any
 
 from jobs.key import FORMAT, canonical
 from jobs.outputs import DATA
+from jobs.products.image_statistics import BandSum
 from jobs.products.statistics import Tally
 from tiling.errors import PublishError
 from tiling.store import Store
@@ -40,7 +41,16 @@ class ShardRecord:
     col: int
     objects: tuple[tuple[str, StoredObject | None], ...]
     """(layer, object) in the order of the layout."""
-    tally: Tally
+    tally: Tally | None = None
+    """Of the class map, if there is one."""
+    sums: tuple[tuple[str, BandSum], ...] = ()
+    """(layer, what it holds) of the bands of images."""
+
+    @property
+    def size_px(self) -> int:
+        if self.tally:
+            return self.tally.valid + self.tally.nodata
+        return next((total.valid + total.nodata for _, total in self.sums), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +65,8 @@ class BlockRecord:
     """Chips computed."""
     skipped: int
     """Chips not computed because their core holds no valid pixel."""
+    chip_px: int
+    """Pixels of the chips that were computed."""
     read_s: float
     compute_s: float
     write_s: float
@@ -66,7 +78,8 @@ class BlockRecord:
                     layer: {"size": stored.size, "sha256": stored.sha256} if stored else None
                     for layer, stored in shard.objects
                 },
-                "tally": shard.tally.to_json(),
+                "tally": shard.tally.to_json() if shard.tally else None,
+                "sums": {layer: total.to_json() for layer, total in shard.sums},
             }
             for shard in self.shards
         }
@@ -74,7 +87,8 @@ class BlockRecord:
         return canonical(
             {
                 "format": FORMAT, "block": self.block, "attempt": self.attempt, "empty": empty, "shards": shards,
-                "chips": self.chips, "skipped": self.skipped, "read_s": round(self.read_s, 4),
+                "chips": self.chips, "skipped": self.skipped, "chip_px": self.chip_px,
+                "read_s": round(self.read_s, 4),
                 "compute_s": round(self.compute_s, 4), "write_s": round(self.write_s, 4),
             }
         )  # fmt: skip
@@ -106,7 +120,9 @@ def _shard_records(document: dict[str, Any]) -> list[ShardRecord]:
             (layer, StoredObject(stored["size"], stored["sha256"]) if stored else None)
             for layer, stored in shard["objects"].items()
         )
-        records.append(ShardRecord(row=int(row), col=int(col), objects=objects, tally=Tally.from_json(shard["tally"])))
+        counted = Tally.from_json(shard["tally"]) if shard["tally"] is not None else None
+        sums = tuple((layer, BandSum.from_json(told)) for layer, told in shard["sums"].items())
+        records.append(ShardRecord(row=int(row), col=int(col), objects=objects, tally=counted, sums=sums))
     return records
 
 

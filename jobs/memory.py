@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from models.card import ModelCard
-from tiling.chips import ChipGrid
+from models.chain import Stage, windows
 from tiling.scene import Band
 from tiling.window import Window
 
@@ -16,6 +16,8 @@ LANES = 3
 
 _BASE_BYTES = 600 * 2**20
 """A worker before its first block: interpreter, torch, GDAL, Ray's client; measured, rounded up."""
+
+_FLOAT_BYTES = 4
 
 _GDAL_CACHE_BYTES = 256 * 2**20
 """GDAL_CACHEMAX as set by tiling.storage_env."""
@@ -39,32 +41,55 @@ class MemoryPlan:
 
 
 def predict(
-    card: ModelCard,
-    bands: tuple[Band, ...],
-    chips: ChipGrid,
+    stages: Sequence[Stage],
+    bands: Sequence[Band],
+    stored_bytes: int,
     *,
     block_px: int,
     shard_px: int,
     batch: int,
-    precision: str,
     on_gpu: bool,
 ) -> MemoryPlan:
     """Peak memory of a worker, whatever the size of the scene.
 
     Args:
+        stages: of the chain.
+        bands: read from the source.
+        stored_bytes: of one pixel of the result, all layers together.
         batch: chips per forward pass.
-        on_gpu: chips then live in GPU memory and do not count here.
+        on_gpu: chips and images between stages then live in GPU memory and do not count here.
     """
-    core = Window(0, 0, block_px, block_px) & chips.scene
-    read_px = chips.read(core).size_px
+    last = stages[-1]
+    core = Window(0, 0, block_px, block_px) & last.chips.scene.zoom(last.card.scale)
+    passes = windows(stages, core)
+    read_px = passes[0][1].size_px
     value_bytes = len(bands) * np.result_type(*(band.dtype for band in bands)).itemsize
     held = read_px * (value_bytes + 1)
-    merged = core.size_px * 4 * (len(card.classes) + 1) if chips.blend and not on_gpu else 0
-    written = core.size_px * 2 + 256 * min(core.width, shard_px) * 8 * 4  # maps, and a strip of areas with temporaries
-    per_px = card.bytes_per_chip_px(precision) or card.bytes_per_chip_px("fp32") or 0.0
+    merged = max(
+        (own.size_px * _FLOAT_BYTES * (len(stage.card.classes) + 1)
+         for stage, (own, _) in zip(stages, passes, strict=True) if stage.chips.blend),
+        default=0,
+    )  # fmt: skip
+    # an image, its quantised form on the way to storage, and for a later stage what it was made from
+    between = max(
+        (own.size_px * _FLOAT_BYTES * (3 if number else 2) * len(stage.card.outputs) * stage.card.scale**2
+         for number, (stage, (own, _)) in enumerate(zip(stages, passes, strict=True)) if stage.card.outputs),
+        default=0,
+    )  # fmt: skip
+    written = core.size_px * stored_bytes
+    if last.card.classes or len(stages) > 1:
+        written += 256 * min(core.width, shard_px) * 8 * 4  # a strip of areas with temporaries
     return MemoryPlan(
         base_bytes=_BASE_BYTES,
-        chips_bytes=0 if on_gpu else int(batch * chips.chip_px**2 * per_px),
-        blocks_bytes=LANES * (held + written) + held + merged,  # one more `held` while the border is reflected
+        chips_bytes=0 if on_gpu else max(_chips_bytes(stage, batch) for stage in stages),
+        # one more `held` while the border is reflected
+        blocks_bytes=LANES * (held + written) + held + (0 if on_gpu else merged + between),
         cache_bytes=min(_GDAL_CACHE_BYTES, LANES * read_px * value_bytes),
     )
+
+
+def _chips_bytes(stage: Stage, batch: int) -> int:
+    per_px = max(
+        card.bytes_per_chip_px(stage.precision) or card.bytes_per_chip_px("fp32") or 0.0 for card in stage.cards
+    )
+    return int(batch * stage.chips.chip_px**2 * per_px)

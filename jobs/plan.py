@@ -9,25 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from jobs.config import RunConfig
 from jobs.key import FORMAT, digest, scene_key
 from jobs.memory import MemoryPlan, predict
 from jobs.sources import OpenedScene, RefusedScene, SceneOptions, assign_ids, expand, open_all
+from jobs.stages import ChainModel, ChainPlan, bind, divisors, load_models, product_name
 from models.card import ModelCard
+from models.chain import windows
 from models.device import Device
 from models.device import resolve as resolve_device
 from models.speed import flop_per_s
-from models.zoo import variants
 from tiling.chips import ChipGrid, split_blocks
-from tiling.errors import CardError, InputError, SceneError, TilingError
+from tiling.errors import InputError, SceneError, TilingError
+from tiling.grid import Grid
 from tiling.objects import ObjectRef
-from tiling.scene import Band, Scene
+from tiling.scene import Scene
 from tiling.storage_env import apply
 from tiling.window import Block
 
 _GIB = 2**30
-_SMALLEST_CORE_PX = 256
-_CHIP_COST_PX = 128**2  # what starting a chip costs, in pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,15 +37,9 @@ class ScenePlan:
     """One scene's share of a run; travels to the workers."""
 
     scene: Scene
-    bands: tuple[Band, ...]
-    """Those that the model reads, in channel order."""
-    card: ModelCard
-    folder: ObjectRef
-    """Where the card and its weights lie."""
-    chips: ChipGrid
+    chain: ChainPlan
     block_px: int
     shard_px: int
-    precision: str
     device_class: str
     key: str
     memory: MemoryPlan
@@ -53,25 +49,79 @@ class ScenePlan:
         """Below OUT; everything of this result lies under it."""
         return f"scenes/{self.scene.id}/{self.key}"
 
+    @property
+    def product(self) -> str:
+        """Name of its collection and of its files."""
+        return self.chain.product
+
+    @property
+    def card(self) -> ModelCard:
+        """Of the stage that gives the result its classes or bands."""
+        return self.chain.stages[self.chain.main].card
+
+    @property
+    def cards(self) -> tuple[ModelCard, ...]:
+        """Of all stages, in their order, each once."""
+        return tuple(dict.fromkeys(card for stage in self.chain.stages for card in stage.cards))
+
+    @property
+    def chips(self) -> ChipGrid:
+        """Of the stage that gives the result, in pixels of its input."""
+        return self.chain.stages[self.chain.main].chips
+
+    @property
+    def grid(self) -> Grid:
+        """Of the result."""
+        return self.scene.grid.refine(self.chain.scale)
+
     def blocks(self) -> Iterator[Block]:
-        return split_blocks(self.chips, block_px=self.block_px, shard_px=self.shard_px)
+        last = self.chain.stages[-1]
+        return split_blocks(
+            self.grid.window, core_px=last.chips.core_px * last.card.scale, block_px=self.block_px,
+            shard_px=self.shard_px,
+        )  # fmt: skip
 
     @property
     def n_blocks(self) -> int:
-        return -(-self.scene.grid.width // self.block_px) * -(-self.scene.grid.height // self.block_px)
+        return -(-self.grid.width // self.block_px) * -(-self.grid.height // self.block_px)
 
     @property
     def n_chips(self) -> int:
-        """Chips over all blocks; a blend computes some of them in several blocks."""
-        core = self.chips.core_px
-        if not self.chips.blend:
-            return -(-self.scene.grid.width // core) * -(-self.scene.grid.height // core)
-        return sum(len(self.chips.cores(block.core)) for block in self.blocks())
+        """Chips of all stages over all blocks; where blocks overlap in what they read, some are computed twice."""
+        return sum(self._chips_by_stage())
+
+    @property
+    def chip_px(self) -> int:
+        """Chip pixels of all stages."""
+        stages = self.chain.stages
+        return sum(n * stage.chips.chip_px**2 for n, stage in zip(self._chips_by_stage(), stages, strict=True))
+
+    @property
+    def flop(self) -> float | None:
+        """Floating-point operations of all chips; None where a card does not say."""
+        total = 0.0
+        for n, stage in zip(self._chips_by_stage(), self.chain.stages, strict=True):
+            for card in stage.cards:
+                if card.flop_per_px is None:
+                    return None
+                total += n * stage.chips.chip_px**2 * card.flop_per_px * (4 if stage.flips else 1)
+        return total
 
     @property
     def halo_overhead(self) -> float:
-        """Chip pixels computed per output pixel."""
-        return self.n_chips * self.chips.chip_px**2 / self.scene.grid.window.size_px
+        """Chip pixels computed per pixel of the scene."""
+        return self.chip_px / self.scene.grid.window.size_px
+
+    def _chips_by_stage(self) -> list[int]:
+        stages = self.chain.stages
+        if len(stages) == 1 and not stages[0].chips.blend:
+            core_px, grid = stages[0].chips.core_px, self.scene.grid
+            return [-(-grid.width // core_px) * -(-grid.height // core_px)]
+        counts = [0] * len(stages)
+        for block in self.blocks():
+            for number, (own, _) in enumerate(windows(stages, block.core)):
+                counts[number] += len(stages[number].chips.cores(own))
+        return counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +171,7 @@ def plan(config: RunConfig, device: Device | None = None) -> RunPlan:
     if out.scheme not in ("file", "s3"):
         raise InputError(f"--out {config.out}: outputs go to a folder or s3://bucket/prefix")
     device = device or resolve_device(config.device, config.precision)
-    cards = variants(config.model)
+    models = load_models(config)
     options = SceneOptions(
         sensor=config.sensor, bands=tuple((config.bands or {}).items()), nodata=config.nodata, scale=config.scale,
         offset=config.offset, quantity=config.quantity, datetime=config.datetime, scene_id=config.scene_id,
@@ -136,13 +186,13 @@ def plan(config: RunConfig, device: Device | None = None) -> RunPlan:
             refused.append(result)
             continue
         try:
-            scene_plan, scene_notes = _plan_scene(result, cards, config, device)
+            scene_plan, scene_notes = _plan_scene(result, models, config, device)
         except SceneError as error:
             refused.append(RefusedScene(id=result.scene.id, message=str(error), kind=type(error).__name__))
             continue
         plans.append(scene_plan)
         notes += [(result.scene.id, note) for note in (*result.notes, *scene_notes)]
-    model = cards[0][0].name
+    model = product_name(models)
     return RunPlan(
         run_id=digest(_identity(model, device, plans, refused)), model=model, out=out, device=device,
         scenes=tuple(plans), refused=tuple(refused),
@@ -162,99 +212,48 @@ def _identity(
 
 
 def _plan_scene(
-    opened: OpenedScene, cards: list[tuple[ModelCard, ObjectRef]], config: RunConfig, device: Device
+    opened: OpenedScene, models: Sequence[ChainModel], config: RunConfig, device: Device
 ) -> tuple[ScenePlan, list[str]]:
-    scene, notes = opened.scene, []
-    names = {band.name for band in scene.bands}
-    card, folder = next(((card, folder) for card, folder in cards if names >= set(card.bands)), cards[0])
-    bands = scene.select(card.bands)
-    if scene.quantity not in card.quantities:
-        raise SceneError(
-            f"{scene.id}: {card.label} wants {' or '.join(card.quantities)} but the scene's values are "
-            f"{'of unknown scale' if scene.quantity == 'dn' else scene.quantity}; say what they are: --sensor <preset>, "
-            "or --scale with --quantity"
-        )
-    if scene.quantity != card.quantities[0]:
-        notes.append(f"{card.label} was trained on {card.quantities[0]}; the scene has {scene.quantity}")
-    gsd_m = scene.grid.gsd_m()
-    if not card.gsd_m[0] <= gsd_m <= card.gsd_m[1]:
-        notes.append(
-            f"pixels of {gsd_m:.3g} m lie outside the {card.gsd_m[0]:g}-{card.gsd_m[1]:g} m that {card.label} is for"
-        )
-    chips = _chips(scene, card, config)
-    next(split_blocks(chips, block_px=config.block, shard_px=config.shard))  # refuses sizes that do not fit
+    scene = opened.scene
+    chain = bind(scene, models, config, device)
     on_gpu = device.kind == "cuda"
+    last = chain.stages[-1]
 
-    def memory_of(grid: ChipGrid) -> MemoryPlan:
+    def memory_of(core_px: int) -> MemoryPlan:
+        changed = replace(last, chips=replace(last.chips, core_px=core_px))
         return predict(
-            card,
-            bands,
-            grid,
-            block_px=config.block,
-            shard_px=config.shard,
-            batch=config.batch or 1,
-            precision=device.precision,
-            on_gpu=on_gpu,
-        )
+            (*chain.stages[:-1], changed), chain.bands, _stored_bytes(chain), block_px=config.block,
+            shard_px=config.shard, batch=config.batch or 1, on_gpu=on_gpu,
+        )  # fmt: skip
 
-    memory = memory_of(chips)
+    memory = memory_of(last.chips.core_px)
     if memory.total_bytes > config.memory_per_worker:
-        smaller = [core for core in _divisors(config.shard, card.stride_px) if core < chips.core_px]
-        fits = next(
-            (c for c in smaller if memory_of(replace(chips, core_px=c)).total_bytes <= config.memory_per_worker), None
-        )
+        shard_px = config.shard // last.card.scale
+        smaller = [core for core in divisors(shard_px, last.chips.stride_px) if core < last.chips.core_px]
+        fits = next((c for c in smaller if memory_of(c).total_bytes <= config.memory_per_worker), None)
         remedy = f"--core {fits} would fit" if fits else "a smaller --block or --batch may fit"
         raise TilingError(
             f"{scene.id}: a worker would need {memory.total_bytes / _GIB:.2f} GiB, more than --memory-per-worker "
-            f"{config.memory_per_worker / _GIB:.2f} GiB, with chips of {chips.core_px} + 2 x {chips.halo_px} px; {remedy}"
+            f"{config.memory_per_worker / _GIB:.2f} GiB, with chips of {last.chips.core_px} + 2 x {last.chips.halo_px} px; "
+            f"{remedy}"
         )
     key = scene_key(
-        scene, bands, card, chips, shard_px=config.shard, precision=device.precision, device_class=device.device_class
+        scene, chain.bands, chain.stages, chain.images, shard_px=config.shard, device_class=device.device_class
     )
     planned = ScenePlan(
-        scene=scene, bands=bands, card=card, folder=folder, chips=chips, block_px=config.block, shard_px=config.shard,
-        precision=device.precision, device_class=device.device_class, key=key, memory=memory,
+        scene=scene, chain=chain, block_px=config.block, shard_px=config.shard, device_class=device.device_class,
+        key=key, memory=memory,
     )  # fmt: skip
-    return planned, notes
+    next(planned.blocks())  # refuses sizes that do not fit
+    return planned, list(chain.notes)
 
 
-def _chips(scene: Scene, card: ModelCard, config: RunConfig) -> ChipGrid:
-    overlap = config.overlap or card.overlap
-    if card.halo_px is None:
-        raise CardError(
-            f"{card.label} has no measured halo; `earthloom models measure {card.name} SCENE` finds it and writes the card"
-        )
-    if overlap == "exact" and card.overlap == "blend":
-        raise CardError(f"{card.label} has global context, so no halo makes tiles exact; leave --overlap at blend")
-    core = config.core or min(card.core_px, config.shard)
-    sizes = [size for size in _divisors(config.shard, card.stride_px) if size <= core]
-    if overlap == "exact" and not config.core and sizes:
-        core = _cheapest_core(scene, card.halo_px, sizes)
-    return ChipGrid(
-        scene=scene.grid.window, core_px=core, halo_px=card.halo_px, stride_px=card.stride_px,
-        blend=overlap == "blend",
-    )  # fmt: skip
+def _stored_bytes(chain: ChainPlan) -> int:
+    """Of one pixel of the result."""
+    classes = 2 if chain.stages[chain.main].card.classes else 0
+    return classes + sum(len(image.bands) * np.dtype(image.dtype).itemsize for image in chain.images)
 
 
 def _estimate(plans: Sequence[ScenePlan], device: Device) -> dict[str, float]:
     speed = flop_per_s(device) if plans else 1.0
-    return {
-        plan.scene.id: plan.n_chips * plan.chips.chip_px**2 * plan.card.flop_per_px / speed
-        for plan in plans
-        if plan.card.flop_per_px is not None
-    }
-
-
-def _cheapest_core(scene: Scene, halo_px: int, sizes: list[int]) -> int:
-    """Any core gives the same exact map; take the one that computes the fewest pixels. `sizes` falls, and is not empty."""
-
-    def cost(size: int) -> int:
-        n_chips = -(-scene.grid.width // size) * -(-scene.grid.height // size)
-        return n_chips * ((size + 2 * halo_px) ** 2 + _CHIP_COST_PX)
-
-    return min([size for size in sizes if size >= _SMALLEST_CORE_PX] or sizes[:1], key=cost)
-
-
-def _divisors(shard_px: int, stride_px: int) -> list[int]:
-    """Cores that divide the shard, largest first."""
-    return [core for core in range(shard_px, 0, -stride_px) if shard_px % core == 0 and core % stride_px == 0]
+    return {plan.scene.id: flop / speed for plan in plans if (flop := plan.flop) is not None}

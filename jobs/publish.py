@@ -10,9 +10,9 @@ import errno
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +23,31 @@ from jobs.commit import commit
 from jobs.key import FORMAT, canonical
 from jobs.ledger import ShardRecord, StoredObject, read_document
 from jobs.outputs import (
+    CLASSES,
     DATA,
     ITEM,
     QUICKLOOK,
     RESULT,
+    Raster,
     assets,
     card_document,
     card_key,
-    cog_name,
-    cog_profiles,
     layout_of,
     provenance,
+    rasters,
     sidecar_names,
 )
 from jobs.plan import ScenePlan
-from jobs.products import legend, quicklook, stac, statistics
+from jobs.products import image_statistics, legend, quicklook, stac, statistics
+from jobs.products.image_statistics import BandSum
 from jobs.products.validate import validate
-from tiling.cog import TILE_PX, CogProfile, TileSpool
+from tiling.cog import TILE_PX, TileSpool
 from tiling.errors import MissingObjectError, PublishError
-from tiling.overview import NODATA, reduce_mean, reduce_mode
+from tiling.overview import NODATA
 from tiling.store import Store
 from tiling.window import Window
 from tiling.zarr_sink import ZarrLayout, open_array
 
-_REDUCE: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
-    "classes": reduce_mode,
-    "confidence": reduce_mean,
-}
 _QUICKLOOK_PX = 1024
 _MIB = 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -105,8 +103,8 @@ def publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Shar
         return theirs, False
     expected = {
         (row, col)
-        for row in range(-(-plan.scene.grid.height // plan.shard_px))
-        for col in range(-(-plan.scene.grid.width // plan.shard_px))
+        for row in range(-(-plan.grid.height // plan.shard_px))
+        for col in range(-(-plan.grid.width // plan.shard_px))
     }
     if missing := sorted(expected - set(shards)):
         raise PublishError(
@@ -114,8 +112,9 @@ def publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Shar
         )
     layout = layout_of(plan)
     ordered = [shards[place] for place in sorted(expected)]
-    total = statistics.merge([shard.tally for shard in ordered])
-    areas = statistics.class_areas(total, plan.card)
+    total = statistics.merge([shard.tally for shard in ordered if shard.tally]) if plan.card.classes else None
+    areas = statistics.class_areas(total, plan.card) if total else []
+    sums = _sums(ordered)
     files: dict[str, StoredObject] = {
         f"{DATA}/{layout.shard_key(0, name, shard.row, shard.col)}": stored
         for shard in ordered
@@ -129,37 +128,36 @@ def publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Shar
 
     for name, data in layout.metadata().items():
         files[f"{DATA}/{name}"] = StoredObject(len(data), hashlib.sha256(data).hexdigest())
-    with _scratch(plan, len(layout.layers)) as scratch, ExitStack() as stack:
-        spools = {
-            layer.name: stack.enter_context(TileSpool(plan.scene.grid, scratch / f"{layer.name}.tiles"))
-            for layer in layout.layers
-        }
-        histograms = _make_levels(store, plan, layout, spools, put)
-        _check_tally(plan, histograms, total)
-        profiles = cog_profiles(plan, {name: _statistics_tags(counts) for name, counts in histograms.items()})
-        for layer, spool in spools.items():
-            name = cog_name(plan, layer)
-            path = scratch / name
-            spool.write(path, profiles[layer])
-            _check_cog(path, profiles[layer], histograms[layer])
-            store.upload(f"{plan.prefix}/{name}", path)
-            files[name] = StoredObject(path.stat().st_size, _sha256_of(path))
+    with _scratch(plan, layout) as scratch:
+        for raster in rasters(plan):
+            with TileSpool(raster.profile, scratch / "tiles") as spool:
+                seen = _make_levels(store, plan, layout, raster, spool, put)
+                _check_seen(plan, raster, seen, total, sums)
+                profile = replace(raster.profile, band_tags=_band_tags(raster, seen, sums))
+                path = scratch / raster.file
+                spool.write(path, profile)
+            _check_cog(path, raster, seen)
+            store.upload(f"{plan.prefix}/{raster.file}", path)
+            files[raster.file] = StoredObject(path.stat().st_size, _sha256_of(path))
             path.unlink()
-    style, metadata = sidecar_names(plan)
-    put(style, legend.qml(plan.card))
-    put(metadata, legend.pam(plan.card, areas))
+    if plan.card.classes:
+        style, metadata = sidecar_names(plan)
+        put(style, legend.qml(plan.card))
+        put(metadata, legend.pam(plan.card, areas))
     put(QUICKLOOK, _quicklook(store, plan, layout, areas))
-    store.put(card_key(plan), canonical(card_document(plan.card, plan.folder)))
+    folders = dict(plan.chain.folders)
+    for card in plan.cards:
+        store.put(card_key(plan, card), canonical(card_document(card, folders[card.digest()])))
     item = stac.item(
-        scene=plan.scene, card=plan.card, key=plan.key, grid=plan.scene.grid, rows=areas,
-        assets=assets(plan, files, total), provenance=provenance(plan),
+        scene=plan.scene, product=plan.product, card=plan.card, key=plan.key, grid=plan.grid, rows=areas,
+        assets=assets(plan, files, total, sums), provenance=provenance(plan),
     )  # fmt: skip
     validate(item)
     put(ITEM, canonical(item))
     result = {
-        "format": FORMAT, "scene_id": plan.scene.id, "key": plan.key, "prefix": plan.prefix, "model": plan.card.name,
+        "format": FORMAT, "scene_id": plan.scene.id, "key": plan.key, "prefix": plan.prefix, "model": plan.product,
         "files": {name: {"size": stored.size, "sha256": stored.sha256} for name, stored in sorted(files.items())},
-        "class_areas": areas, "nodata_px": total.nodata,
+        "class_areas": areas, "nodata_px": total.nodata if total else max(one.nodata for one in sums.values()),
     }  # fmt: skip
     _check_complete(store, plan, files)
     won = commit(store, f"{plan.prefix}/{RESULT}", result)
@@ -167,9 +165,13 @@ def publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Shar
 
 
 @contextmanager
-def _scratch(plan: ScenePlan, n_layers: int) -> Iterator[Path]:
+def _scratch(plan: ScenePlan, layout: ZarrLayout) -> Iterator[Path]:
     """A folder for compressed tiles and the COG that is made of them; a full disk is told with what was needed."""
-    most = (n_layers + 1) * plan.scene.grid.window.size_px * 4 // 3  # every layer's tiles and one file, not compressed
+    pixel_bytes = max(
+        sum(np.dtype(layer.dtype).itemsize for layer in layout.layers if layer.name in raster.layers)
+        for raster in rasters(plan)
+    )
+    most = 2 * pixel_bytes * plan.grid.window.size_px * 4 // 3  # tiles of the largest file and the file, not compressed
     with tempfile.TemporaryDirectory(prefix="earthloom-") as folder:
         try:
             yield Path(folder)
@@ -185,16 +187,39 @@ def _scratch(plan: ScenePlan, n_layers: int) -> Iterator[Path]:
             ) from error
 
 
-def _check_tally(plan: ScenePlan, histograms: Mapping[str, NDArray[np.int64]], total: statistics.Tally) -> None:
+def _sums(shards: Sequence[ShardRecord]) -> dict[str, BandSum]:
+    """What the bands of images hold, by layer, from what their shards hold."""
+    parts: dict[str, list[BandSum]] = {}
+    for shard in shards:
+        for layer, total in shard.sums:
+            parts.setdefault(layer, []).append(total)
+    return {layer: image_statistics.merge(one) for layer, one in parts.items()}
+
+
+def _check_seen(
+    plan: ScenePlan, raster: Raster, seen: Seen, total: statistics.Tally | None, sums: Mapping[str, BandSum]
+) -> None:
     """The pixels that were read back are those that the blocks counted: a lost shard would read as nodata, silently."""
-    classes, confidence = histograms["classes"], histograms["confidence"]
-    counted = {value: n for value, n in enumerate(total.pixels) if n} | ({NODATA: total.nodata} if total.nodata else {})
-    found = {value: n for value, n in enumerate(classes.tolist()) if n}
-    sums = sum(total.confidence_sums), int((confidence[:NODATA] * np.arange(NODATA)).sum())
-    if counted != found or sums[0] != sums[1]:
+    wrong = ""
+    for layer in raster.layers:
+        if layer in sums:
+            if not sums[layer].agrees(seen.sums[layer]):
+                wrong = f"{layer} as {sums[layer]} but storage holds {seen.sums[layer]}"
+        elif total and layer == CLASSES:
+            counted = {value: n for value, n in enumerate(total.pixels) if n} | (
+                {NODATA: total.nodata} if total.nodata else {}
+            )
+            found = {value: n for value, n in enumerate(seen.histogram.tolist()) if n}
+            if counted != found:
+                wrong = f"pixels by class {counted} but storage holds {found}"
+        elif total:
+            trust = int((seen.histogram[:NODATA] * np.arange(NODATA)).sum())
+            if sum(total.confidence_sums) != trust:
+                wrong = f"confidence {sum(total.confidence_sums)} but storage holds {trust}"
+    if wrong:
         raise PublishError(
-            f"{plan.scene.id}: blocks counted pixels by class {counted} but storage holds {found} (confidence sums "
-            f"{sums[0]} and {sums[1]}); a shard was lost or changed. Run again: what is missing is computed again"
+            f"{plan.scene.id}: blocks counted {wrong}; a shard was lost or changed. Run again: what is missing is "
+            "computed again"
         )
 
 
@@ -209,38 +234,56 @@ def _check_complete(store: Store, plan: ScenePlan, files: Mapping[str, StoredObj
             )
 
 
+@dataclass(slots=True)
+class Seen:
+    """What was read back of a raster at full resolution."""
+
+    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    """Of a class map or a confidence, by stored value."""
+    parts: dict[str, list[BandSum]] = field(default_factory=dict)
+
+    def add(self, raster: Raster, pixels: NDArray[Any]) -> None:
+        """Count (C, h, w)."""
+        if raster.image is None:
+            self.histogram += np.bincount(pixels.ravel(), minlength=256)
+            return
+        for layer, band in zip(raster.layers, pixels, strict=True):
+            self.parts.setdefault(layer, []).append(image_statistics.count(band, raster.profile.nodata))
+
+    @property
+    def sums(self) -> dict[str, BandSum]:
+        return {layer: image_statistics.merge(parts) for layer, parts in self.parts.items()}
+
+
 def _make_levels(
     store: Store,
     plan: ScenePlan,
     layout: ZarrLayout,
-    spools: Mapping[str, TileSpool],
+    raster: Raster,
+    spool: TileSpool,
     put: Callable[[str, bytes], None],
-) -> dict[str, NDArray[np.int64]]:
-    """Overview shards and the COGs' tiles of every level, from the shards of level 0.
-
-    Returns:
-        Histogram of the stored values of each layer at full resolution: (256,) int64.
-    """
+) -> Seen:
+    """Overview shards and the COG's tiles of every level, from the shards of level 0."""
     source = store.zarr(f"{plan.prefix}/{DATA}", read_only=True)
-    histograms = {}
-    for layer, spool in spools.items():
-        histograms[layer] = np.zeros(256, np.int64)
-        for level, (rows, cols) in enumerate(layout.shapes):
-            array = open_array(source, level, layer)
-            for group in Window(0, 0, cols, rows).split(2 * plan.shard_px):
-                reduced = []
-                for part in _strips(group):
-                    pixels = np.asarray(array[part.row_off : part.row_end, part.col_off : part.col_end])
-                    spool.add_pixels(level, part.row_off, part.col_off, pixels)
-                    if level == 0:
-                        histograms[layer] += np.bincount(pixels.ravel(), minlength=256)
-                    reduced.append(_REDUCE[layer](pixels))
+    seen = Seen()
+    for level, (rows, cols) in enumerate(layout.shapes):
+        arrays = [open_array(source, level, layer) for layer in raster.layers]
+        for group in Window(0, 0, cols, rows).split(2 * plan.shard_px):
+            reduced: list[list[NDArray[Any]]] = [[] for _ in arrays]
+            for part in _strips(group):
+                window = np.s_[part.row_off : part.row_end, part.col_off : part.col_end]
+                pixels = np.stack([np.asarray(array[window]) for array in arrays])
+                spool.add_pixels(level, part.row_off, part.col_off, pixels)
+                if level == 0:
+                    seen.add(raster, pixels)
                 if level + 1 < len(layout.shapes):
-                    data = layout.encode_shard(layer, np.concatenate(reduced))
-                    if data is not None:
-                        row, col = group.row_off // (2 * plan.shard_px), group.col_off // (2 * plan.shard_px)
-                        put(f"{DATA}/{layout.shard_key(level + 1, layer, row, col)}", data)
-    return histograms
+                    for layer, band, strips in zip(raster.layers, pixels, reduced, strict=True):
+                        strips.append(raster.reduce(layer, band))
+            row, col = group.row_off // (2 * plan.shard_px), group.col_off // (2 * plan.shard_px)
+            for layer, strips in zip(raster.layers, reduced, strict=True):
+                if strips and (data := layout.encode_shard(layer, np.concatenate(strips))) is not None:
+                    put(f"{DATA}/{layout.shard_key(level + 1, layer, row, col)}", data)
+    return seen
 
 
 def _strips(group: Window) -> list[Window]:
@@ -249,6 +292,14 @@ def _strips(group: Window) -> list[Window]:
         Window(group.col_off, row, group.width, min(TILE_PX, group.row_end - row))
         for row in range(group.row_off, group.row_end, TILE_PX)
     ]
+
+
+def _band_tags(raster: Raster, seen: Seen, sums: Mapping[str, BandSum]) -> tuple[Mapping[str, str], ...]:
+    """The profile's own tags of each band, and its statistics."""
+    own = raster.profile.band_tags or ({},) * len(raster.layers)
+    told = [image_statistics.tags(sums[layer]) if raster.image else _statistics_tags(seen.histogram)
+            for layer in raster.layers]  # fmt: skip
+    return tuple(dict(tags) | statistic for tags, statistic in zip(own, told, strict=True))
 
 
 def _statistics_tags(histogram: NDArray[np.int64]) -> dict[str, str]:
@@ -267,22 +318,32 @@ def _statistics_tags(histogram: NDArray[np.int64]) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _check_cog(path: Path, profile: CogProfile, histogram: NDArray[np.int64]) -> None:
+def _check_cog(path: Path, raster: Raster, seen: Seen) -> None:
     """Read the file back with GDAL, part by part: right georeferencing and every pixel accounted for."""
     import rasterio
     from rasterio.crs import CRS
     from rasterio.windows import Window as RasterioWindow
 
-    grid, found = profile.grid, np.zeros(256, np.int64)
+    profile, found = raster.profile, Seen()
+    grid = profile.grid
     with rasterio.Env(GDAL_CACHEMAX=32), rasterio.open(path, driver="GTiff") as dataset:
-        told = (dataset.shape, dataset.crs, dataset.transform, dataset.nodata, len(dataset.overviews(1)))
-        meant = (grid.shape, CRS.from_string(grid.crs), grid.affine, NODATA, len(profile.shapes) - 1)
+        told = (dataset.shape, dataset.crs, dataset.transform, repr(dataset.nodata), len(dataset.overviews(1)))
+        meant = (
+            grid.shape,
+            CRS.from_string(grid.crs),
+            grid.affine,
+            repr(float(profile.nodata)),
+            len(profile.shapes) - 1,
+        )
         if told != meant:
             raise PublishError(f"{path.name} reads back as {told}, meant was {meant}; it is not published")
         for part in grid.window.split(4 * TILE_PX):
             window = RasterioWindow(part.col_off, part.row_off, part.width, part.height)
-            found += np.bincount(dataset.read(1, window=window).ravel(), minlength=256)
-    if not np.array_equal(found, histogram):
+            found.add(raster, dataset.read(window=window))
+    sums, meant_sums = found.sums, seen.sums
+    if not np.array_equal(found.histogram, seen.histogram) or not all(
+        sums[layer].agrees(total) for layer, total in meant_sums.items()
+    ):
         raise PublishError(f"{path.name} does not hold the pixels of the Zarr; it is not published")
 
 
@@ -293,10 +354,22 @@ def _sha256_of(path: Path) -> str:
 
 def _quicklook(store: Store, plan: ScenePlan, layout: ZarrLayout, areas: list[statistics.ClassArea]) -> bytes:
     level = next((n for n, shape in enumerate(layout.shapes) if max(shape) <= _QUICKLOOK_PX), len(layout.shapes) - 1)
-    pixels = np.asarray(open_array(store.zarr(f"{plan.prefix}/{DATA}", read_only=True), level, "classes")[:])
-    east, south = plan.scene.grid.transform[0], plan.scene.grid.transform[4]
-    pixels = pixels[:: -1 if south > 0 else 1, :: -1 if east < 0 else 1]  # north up, whichever way the rows run
-    return quicklook.quicklook_png(
-        pixels, card=plan.card, title=plan.scene.id, rows=areas,
-        pixel_m=quicklook.pixel_size_m(plan.scene.grid.reduce(2**level)),
+    source = store.zarr(f"{plan.prefix}/{DATA}", read_only=True)
+    east, south = plan.grid.transform[0], plan.grid.transform[4]
+
+    def layer(name: str) -> NDArray[Any]:
+        pixels = np.asarray(open_array(source, level, name)[:])
+        return pixels[:: -1 if south > 0 else 1, :: -1 if east < 0 else 1]  # north up, whichever way the rows run
+
+    pixel_m = quicklook.pixel_size_m(plan.grid.reduce(2**level))
+    if plan.card.classes:
+        return quicklook.quicklook_png(
+            layer(CLASSES), card=plan.card, title=plan.scene.id, rows=areas, pixel_m=pixel_m
+        )  # fmt: skip
+    image = next(one for one in plan.chain.images if one.stage == plan.chain.main)
+    names = quicklook.true_color(image.bands)
+    pixels = np.stack([layer(image.layers[image.bands.index(name)]) for name in names])
+    subtitle = f"{plan.card.title or plan.card.label}  ·  {', '.join(dict.fromkeys(names))}"
+    return quicklook.image_png(
+        pixels, nodata=image.nodata, title=plan.scene.id, subtitle=subtitle, pixel_m=pixel_m
     )  # fmt: skip

@@ -206,11 +206,11 @@ class _Driver:
         state.shards |= {(shard.row, shard.col): shard for shard in record.shards}
         state.waiting -= 1
         progress.blocks_done += 1
-        pixels = sum(sum(shard.tally.pixels) + shard.tally.nodata for shard in record.shards)
+        pixels = sum(shard.size_px for shard in record.shards)
         for name in ("read_s", "compute_s", "write_s"):
             self._sums[name] += getattr(record, name)
         self._sums["computed_px"] += pixels
-        self._sums["chip_px"] += record.chips * state.plan.chips.chip_px**2
+        self._sums["chip_px"] += record.chip_px
         self._tell(scene_id, computed_px=pixels)
         if state.waiting == 0 and progress.status == "running":
             self._publish(scene_id, publisher)

@@ -40,10 +40,11 @@ def plan_json(plan: RunPlan) -> dict[str, Any]:
         "precision": plan.device.precision, "worker_bytes": plan.worker_bytes,
         "scenes": [
             {
-                "id": p.scene.id, "key": p.key, "model": p.card.label, "width": p.scene.grid.width,
-                "height": p.scene.grid.height, "crs": p.scene.grid.crs, "bands": list(p.card.bands),
+                "id": p.scene.id, "key": p.key, "model": p.card.label, "product": p.product, "width": p.scene.grid.width,
+                "height": p.scene.grid.height, "crs": p.scene.grid.crs, "bands": [band.name for band in p.chain.bands],
                 "datetime": p.scene.datetime, "blocks": p.n_blocks, "chips": p.n_chips,
                 "core_px": p.chips.core_px, "halo_px": p.chips.halo_px, "overlap": "blend" if p.chips.blend else "exact",
+                "stages": [[card.label for card in stage.cards] for stage in p.chain.stages], "scale": p.chain.scale,
                 "halo_overhead": round(p.halo_overhead, 4), "worker_bytes": p.memory.total_bytes,
                 "estimated_s": plan.estimated_s.get(p.scene.id),
             }
@@ -63,7 +64,8 @@ def show_plan(plan: RunPlan) -> None:
     for p in plan.scenes[:_ROWS]:
         seconds = plan.estimated_s.get(p.scene.id)
         table.add_row(
-            p.scene.id, "[green]ready[/]", f"{p.scene.grid.width} x {p.scene.grid.height} px", p.card.label,
+            p.scene.id, "[green]ready[/]", f"{p.grid.width} x {p.grid.height} px",
+            " > ".join("+".join(card.label for card in stage.cards) for stage in p.chain.stages),
             str(p.n_blocks), str(p.n_chips), f"{p.halo_overhead:.2f} x", _duration(seconds) if seconds else "",
         )  # fmt: skip
     console.print(table)
@@ -202,7 +204,7 @@ def show_models(entries: Sequence[tuple[ModelCard, bool]]) -> None:
     for card, ready in entries:
         table.add_row(
             card.name, card.variant, " ".join(card.bands), f"{card.gsd_m[0]:g}-{card.gsd_m[1]:g} m",
-            ", ".join(entry.name for entry in card.classes), card.license,
+            ", ".join(entry.name for entry in card.classes) or f"image, scale {card.scale}", card.license,
             "yes" if ready else f"earthloom models add {card.name}",
         )  # fmt: skip
     _console(stderr=False).print(table)
@@ -220,6 +222,8 @@ def show_card(card: ModelCard) -> None:
         "tiling": f"{card.overlap}: core {card.core_px} px, halo {halo}, stride {card.stride_px} px, "
                   f"support {card.support_px if card.support_px is not None else 'unbounded or not measured'}",
         "memory": ", ".join(f"{name} {size:.0f} bytes per chip pixel" for name, size in card.memory) or "not measured",
+        "makes": f"{', '.join(card.outputs)} at {card.scale} x" if card.outputs else "",
+        "masks": ", ".join(card.classes[value].name for value in card.masks),
         "weights": card.weights or "none",
         "scores": ", ".join(f"{name} {value:g}" for name, value in card.scores),
     }  # fmt: skip
@@ -227,6 +231,8 @@ def show_card(card: ModelCard) -> None:
         if value:
             table.add_row(name, value)
     console.print(table)
+    if not card.classes:
+        return
     classes = Table("value", "class", "colour", "description")
     for entry in card.classes:
         classes.add_row(str(entry.value), entry.name, f"[on {entry.color}]    [/] {entry.color}", entry.description)

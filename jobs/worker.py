@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 from jobs.ledger import BlockRecord, ShardRecord, StoredObject, marker_key
 from jobs.outputs import DATA, layout_of
 from jobs.plan import ScenePlan
+from jobs.products.image_statistics import count
 from jobs.products.statistics import Tally, merge, tally
+from jobs.surveying import stack_of, take_survey
 from models.card import ModelCard
+from models.chain import ChainResult, Context, Stage, run_chain, windows
 from models.device import Device
 from models.predictor import Predictor
-from models.sliding import predict_block
+from models.stack import to_stored
 from models.weights import fetch
 from tiling.grid import pixel_areas_m2
 from tiling.objects import ObjectRef
@@ -35,14 +39,25 @@ from tiling.zarr_sink import ZarrLayout
 _STRIP_PX = 256
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedModel:
+    """A network as a stage wants it."""
+
+    card: ModelCard
+    folder: ObjectRef
+    """Where its weights lie."""
+    precision: str
+    flips: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSetup:
     """What a worker is made from."""
 
     out: ObjectRef
     device: Device
-    models: tuple[tuple[ModelCard, ObjectRef], ...]
-    """Cards and the folders of their weights; each is loaded once, when its first block comes."""
+    models: tuple[PlannedModel, ...]
+    """Each is loaded once."""
     threads: int
     batch: int | None
 
@@ -70,44 +85,56 @@ class BlockWorker:
         self._setup = setup
         self._store = open_store(setup.out)
         self._compute = threading.Lock()
-        self._predictors: dict[str, Predictor] = {}
         self._layouts: dict[str, ZarrLayout] = {}
-        for card, folder in setup.models:
-            path = fetch(folder, card.weights) if card.weights else None
-            self._predictors[card.digest()] = Predictor(
-                card, path, setup.device, batch=setup.batch, threads=setup.threads
+        self._contexts: dict[tuple[str, int], Context] = {}
+        self._predictors: dict[tuple[str, str, bool], Predictor] = {}
+        for model in setup.models:
+            path = fetch(model.folder, model.card.weights) if model.card.weights else None
+            device = replace(setup.device, precision=model.precision)
+            self._predictors[model.card.digest(), model.precision, model.flips] = Predictor(
+                model.card, path, device, batch=setup.batch, threads=setup.threads, flips=model.flips
             )
 
     def __call__(self, task: BlockTask) -> BlockRecord:
         plan, block = task.plan, task.block
+        stages, bands = plan.chain.stages, plan.chain.bands
+        _, read = windows(stages, block.core)[0]
         started = time.perf_counter()
-        pixels = read_pixels(plan.scene, plan.bands, block.read, plan.chips.halo_px)
-        read = time.perf_counter()
-        gain = np.array([band.scale for band in plan.bands], np.float32)
-        bias = np.array([band.offset for band in plan.bands], np.float32)
+        pixels = read_pixels(plan.scene, bands, read, stages[0].reach_px)
+        loaded = time.perf_counter()
+        source = stack_of(bands, read, pixels)
+        del pixels  # the lanes' memory is planned: values go as soon as they are used
         with self._compute:
             waited = time.perf_counter()
-            result = predict_block(
-                self._predictors[plan.card.digest()], plan.chips, block.core, block.read, pixels.values, pixels.valid,
-                gain, bias,
-            )  # fmt: skip
+            contexts = [self._context(plan, number) for number in range(len(stages))]
+            wanted = frozenset(image.stage for image in plan.chain.images)
+            made = run_chain(stages, [self._members(stage) for stage in stages], contexts, block.core, source, wanted)
+            layers = _layers(plan, made)
             computed = time.perf_counter()
-        del pixels  # the lanes' memory is planned: values go as soon as they are used
-        shards = tuple(
-            self._write_shard(plan, block.core, part, {"classes": result.classes, "confidence": result.confidence})
-            for part in block.core.split(plan.shard_px)
-        )
+        del source
+        shards = tuple(self._write_shard(plan, block.core, part, layers) for part in block.core.split(plan.shard_px))
         record = BlockRecord(
-            block=block.name, attempt=task.attempt, shards=shards, chips=result.n_computed,
-            skipped=result.n_skipped, read_s=read - started, compute_s=computed - waited,
+            block=block.name, attempt=task.attempt, shards=shards, chips=made.n_computed, skipped=made.n_skipped,
+            chip_px=made.chip_px, read_s=loaded - started, compute_s=computed - waited,
             write_s=time.perf_counter() - computed,
         )  # fmt: skip
         self._store.put(marker_key(plan.prefix, block), record.to_json())  # after the pixels: a marker is proof
         return record
 
-    def _write_shard(
-        self, plan: ScenePlan, core: Window, part: Window, layers: dict[str, NDArray[np.uint8]]
-    ) -> ShardRecord:
+    def _members(self, stage: Stage) -> list[Predictor]:
+        return [self._predictors[card.digest(), stage.precision, stage.flips] for card in stage.cards]
+
+    def _context(self, plan: ScenePlan, number: int) -> Context:
+        """What a stage keeps of the scene's survey: taken once per worker and scene, the same for every block."""
+        stage = plan.chain.stages[number]
+        if not stage.card.needs_survey:
+            return None
+        if (plan.key, number) not in self._contexts:
+            (predictor,) = self._members(stage)
+            self._contexts[plan.key, number] = predictor.context_of(take_survey(plan.scene, stage.card))
+        return self._contexts[plan.key, number]
+
+    def _write_shard(self, plan: ScenePlan, core: Window, part: Window, layers: dict[str, NDArray[Any]]) -> ShardRecord:
         layout = self._layouts.setdefault(plan.key, layout_of(plan))
         row, col = part.row_off // plan.shard_px, part.col_off // plan.shard_px
         cut = {name: pixels[part.slices(core)] for name, pixels in layers.items()}
@@ -120,7 +147,23 @@ class BlockWorker:
                 continue
             self._store.put(key, data)
             objects.append((name, StoredObject(len(data), hashlib.sha256(data).hexdigest())))
-        return ShardRecord(row=row, col=col, objects=tuple(objects), tally=_count(plan, part, **cut))
+        counted = _count(plan, part, cut["classes"], cut["confidence"]) if plan.card.classes else None
+        sums = tuple((layer, count(cut[layer], image.nodata)) for image in plan.chain.images for layer in image.layers)
+        return ShardRecord(row=row, col=col, objects=tuple(objects), tally=counted, sums=sums)
+
+
+def _layers(plan: ScenePlan, made: ChainResult) -> dict[str, NDArray[Any]]:
+    """Everything that a block stores, by layer, in the order of the layout."""
+    layers: dict[str, NDArray[Any]] = {}
+    if made.map is not None:
+        layers = {"classes": made.map.classes, "confidence": made.map.confidence}
+    for image in plan.chain.images:
+        stored = to_stored(
+            made.images[image.stage].select(image.bands), gain=image.gain, bias=image.bias, dtype=image.dtype,
+            nodata=image.nodata,
+        )  # fmt: skip
+        layers |= dict(zip(image.layers, stored, strict=True))
+    return layers
 
 
 def _count(plan: ScenePlan, shard: Window, classes: NDArray[np.uint8], confidence: NDArray[np.uint8]) -> Tally:
@@ -133,7 +176,7 @@ def _count(plan: ScenePlan, shard: Window, classes: NDArray[np.uint8], confidenc
         tally(
             classes[strip.slices(shard)],
             confidence[strip.slices(shard)],
-            pixel_areas_m2(plan.scene.grid, strip),
+            pixel_areas_m2(plan.grid, strip),
             len(plan.card.classes),
         )
         for strip in strips

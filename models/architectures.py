@@ -13,8 +13,17 @@ from typing import Any
 from torch import nn
 
 from models.card import ModelCard
+from models.enhance.denoise import NonLocalMeans
+from models.enhance.destripe import Destripe
+from models.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
+from models.enhance.span import Span
+from models.enhance.tone import DarkObject, EqualisedStretch, PercentileStretch
+from models.onnx_net import OnnxNet
+from models.segment.burn import BurnIndex
+from models.segment.paired import PairedClasses
 from models.segment.spectral_index import SpectralIndex
 from models.segment.ukis_unet import UkisUnet
+from models.torchscript_net import TorchscriptNet
 from models.torchvision_ops import define_missing_ops
 from tiling.errors import CardError
 
@@ -25,8 +34,10 @@ _NOT_FROM_A_CARD = frozenset({"self", "kwargs", "encoder_weights", "activation",
 def build(card: ModelCard) -> nn.Module:
     """The card's network with random weights, in training mode.
 
-    It takes (N, C, H, W) with H and W multiples of the stride and returns logits (N, K, H, W), or probabilities when
-    `card.activation` is `none`. One logit for two classes is the second one's.
+    It takes (N, C, H, W) with H and W multiples of the stride. A segmentation returns logits (N, K, H, W), or
+    probabilities when `card.activation` is `none`; one logit for two classes is the second one's. Its builder is given
+    `in_channels` and `classes`. A model that makes an image returns (N, outputs, scale * H, scale * W), normalised as
+    the bands that it makes were; its builder is given `in_channels`, and `scale` where that is not 1.
 
     Raises:
         CardError: naming the architecture, the argument and what would be accepted.
@@ -34,7 +45,11 @@ def build(card: ModelCard) -> nn.Module:
     builder = REGISTRY.get(card.architecture)
     if builder is None:
         raise CardError(f"{card.label}: unknown architecture {card.architecture!r}; one of {', '.join(REGISTRY)}")
-    arguments = {"in_channels": len(card.bands), "classes": len(card.classes)} | card.kwargs
+    arguments = {"in_channels": len(card.bands)} | card.kwargs
+    if card.classes:
+        arguments = {"classes": len(card.classes)} | arguments
+    elif card.scale > 1:
+        arguments = {"scale": card.scale} | arguments
     if arguments["in_channels"] != len(card.bands):
         raise CardError(
             f"{card.label}: the network takes {arguments['in_channels']} channels but the card names {len(card.bands)} "
@@ -74,10 +89,41 @@ def _smp(*, arch: str, encoder_name: str, in_channels: int, classes: int, **opti
     return module
 
 
+def _paired(
+    *, base: str, arguments: dict[str, Any], table: list[list[int]], in_channels: int, classes: int,
+    gives_probabilities: bool = False,
+) -> nn.Module:  # fmt: skip
+    """One network of the registry on two dates; `arguments` are the base's own."""
+    if base == "paired" or base not in REGISTRY:
+        raise CardError(f"unknown architecture {base!r} to pair; one of {', '.join(REGISTRY)} but paired itself")
+    own = {"in_channels": in_channels // 2, "classes": len(table)} | arguments
+    if own["in_channels"] != in_channels // 2:
+        raise CardError(f"{base} would take {own['in_channels']} channels but each date has {in_channels // 2} bands")
+    return PairedClasses(
+        REGISTRY[base](**own),
+        in_channels=in_channels,
+        classes=classes,
+        table=table,
+        gives_probabilities=gives_probabilities,
+    )
+
+
 REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "ukis-unet": UkisUnet,
     "smp": _smp,
     "spectral-index": SpectralIndex,
+    "burn-index": BurnIndex,
+    "paired": _paired,
+    "span": Span,
+    "pansharpen-gsa": AdaptiveGramSchmidt,
+    "pansharpen-brovey": Brovey,
+    "non-local-means": NonLocalMeans,
+    "destripe": Destripe,
+    "dark-object": DarkObject,
+    "percentile-stretch": PercentileStretch,
+    "equalised-stretch": EqualisedStretch,
+    "onnx": OnnxNet,
+    "torchscript": TorchscriptNet,
 }
 
 

@@ -9,7 +9,8 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from tiling.errors import CardError
@@ -54,7 +55,7 @@ class ModelCard:
     arguments: str = "{}"
     """Its keyword arguments, as canonical JSON so that the card stays hashable."""
     bands: tuple[str, ...]
-    """Common names in channel order."""
+    """Common names in channel order. `*`, last, stands for all other optical bands of a scene until `bind`."""
     quantities: tuple[str, ...]
     """Accepted meanings of the values (`tiling.scene.QUANTITIES`), the one it was trained on first."""
     mean: tuple[float, ...]
@@ -62,9 +63,20 @@ class ModelCard:
     std: tuple[float, ...]
     gsd_m: tuple[float, float]
     """Smallest and largest ground sampling distance at which it is known to work."""
-    classes: tuple[ModelClass, ...]
+    classes: tuple[ModelClass, ...] = ()
+    """Of a segmentation; a model that makes an image has `outputs` instead."""
     activation: str = "softmax"
     """Turns the output channels into per-class probabilities: `softmax`, or `none` when they already are."""
+    masks: tuple[int, ...] = ()
+    """Classes whose pixels become nodata where the model is one stage of several."""
+    outputs: tuple[str, ...] = ()
+    """Bands of the image that is made, each one of `bands`; `*` stands for what it stands for there."""
+    output_dtype: str = ""
+    """Empty: the image has the scene's dtype and scale. `uint8`: the network's 0 to 1 is stored as 1 to 255."""
+    scale: int = 1
+    """Output pixels per input pixel and side; divides 512."""
+    needs_survey: bool = False
+    """The network also takes numbers of the whole scene (`models.survey`)."""
 
     stride_px: int
     """Total stride: pooling grids repeat every so many pixels."""
@@ -101,8 +113,22 @@ class ModelCard:
                     f"{where}: {name} {value} is not a multiple of the stride {self.stride_px}; pooling grids would "
                     "shift between chips"
                 )
-        if not 1 <= len(self.classes) <= 255 or [c.value for c in self.classes] != list(range(len(self.classes))):
+        if bool(self.classes) == bool(self.outputs):
+            raise CardError(f"{where}: a model gives either classes or the bands of an image, and not both")
+        if len(self.classes) > 255 or [c.value for c in self.classes] != list(range(len(self.classes))):
             raise CardError(f"{where}: classes must be numbered 0, 1, 2, … (at most 255: 255 is nodata)")
+        if unknown := set(self.masks) - {c.value for c in self.classes}:
+            raise CardError(f"{where}: masks {sorted(unknown)} are none of its classes")
+        if strange := set(self.outputs) - set(self.bands):
+            raise CardError(f"{where}: makes bands {sorted(strange)} that it does not take: their scale is unknown")
+        if "*" in self.bands[:-1]:
+            raise CardError(f"{where}: * stands for all other bands and so comes last, got {', '.join(self.bands)}")
+        if self.scale < 1 or 512 % self.scale or (self.classes and self.scale != 1):
+            raise CardError(f"{where}: scale divides 512, and is 1 for a segmentation; got {self.scale}")
+        if self.output_dtype not in ("", "uint8"):
+            raise CardError(f"{where}: output_dtype is '' or 'uint8', got {self.output_dtype!r}")
+        if self.outputs and self.overlap != "exact":
+            raise CardError(f"{where}: images are made by exact tiles only, got overlap {self.overlap!r}")
         if self.overlap not in ("exact", "blend"):
             raise CardError(f"{where}: overlap is 'exact' or 'blend', got {self.overlap!r}")
         if not all(math.isfinite(value) for value in self.mean) or not all(0 < value < math.inf for value in self.std):
@@ -122,6 +148,23 @@ class ModelCard:
     @property
     def kwargs(self) -> dict[str, Any]:
         return dict(json.loads(self.arguments))
+
+    def bind(self, names: Sequence[str]) -> ModelCard:
+        """This card for a scene with the bands `names`: `*` is replaced by all that are not named themselves.
+
+        Raises:
+            CardError: if nothing is left for `*` to stand for.
+        """
+        if "*" not in self.bands:
+            return self
+        others = tuple(name for name in names if name not in self.bands)
+        if not others:
+            raise CardError(f"{self.label}: takes {', '.join(self.bands)}, but the scene has {', '.join(names)} only")
+        mean, std = self.mean[-1:] * len(others), self.std[-1:] * len(others)
+        return replace(
+            self, bands=self.bands[:-1] + others, mean=self.mean[:-1] + mean, std=self.std[:-1] + std,
+            outputs=tuple(name for output in self.outputs for name in (others if output == "*" else (output,))),
+        )  # fmt: skip
 
     def bytes_per_chip_px(self, precision: str) -> float | None:
         return dict(self.memory).get(precision)

@@ -33,10 +33,12 @@ _EXTENSIONS = (
     "https://stac-extensions.github.io/scientific/v1.0.0/schema.json",
 )
 _OWN = (
-    "variant", "quantities", "gsd_m", "activation", "stride_px", "support_px", "halo_px", "core_px", "overlap",
-    "memory", "flop_per_px", "scores",
+    "variant", "quantities", "gsd_m", "activation", "masks", "outputs", "output_dtype", "scale", "needs_survey",
+    "stride_px", "support_px", "halo_px", "core_px", "overlap", "memory", "flop_per_px", "scores",
 )  # fmt: skip
 """Fields of the card that have no word in STAC or MLM."""
+_OPTIONAL = ("masks", "outputs", "output_dtype", "scale", "needs_survey")
+"""Those among them that a segmentation may leave out."""
 _WORLD = [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]]
 
 
@@ -107,15 +109,21 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
         ],
         "mlm:output": [
             {
-                "name": "classes",
+                "name": "classes" if card.classes else "image",
                 "tasks": [card.task],
-                "result": _structure(len(card.classes), chip),
-                "classification:classes": [
-                    {"value": c.value, "name": c.name, "color_hint": c.color[1:].upper()}
-                    | ({"description": c.description} if c.description else {})
-                    for c in card.classes
-                ],
+                "result": _structure(len(card.classes or card.outputs), chip * card.scale),
             }
+            | (
+                {
+                    "classification:classes": [
+                        {"value": c.value, "name": c.name, "color_hint": c.color[1:].upper()}
+                        | ({"description": c.description} if c.description else {})
+                        for c in card.classes
+                    ]
+                }
+                if card.classes
+                else {}
+            )
         ],
     }
     if card.kwargs:  # the schema wants it absent rather than empty
@@ -168,7 +176,8 @@ def from_item(item: Any) -> ModelCard:
         if not isinstance(arguments, dict):
             raise CardError("mlm:hyperparameters must be an object: the architecture's arguments")
         asset = item["assets"].get("weights")
-        fields = {name: properties[f"earthloom:{name}"] for name in _OWN} | {
+        own = [name for name in _OWN if name not in _OPTIONAL or f"earthloom:{name}" in properties]
+        fields = {name: properties[f"earthloom:{name}"] for name in own} | {
             "name": properties["mlm:name"],
             "version": properties["version"],
             "title": properties["title"],
@@ -188,7 +197,7 @@ def from_item(item: Any) -> ModelCard:
                     "color": f"#{c['color_hint'].lower()}",
                     "description": c.get("description", ""),
                 }
-                for c in given["classification:classes"]
+                for c in given.get("classification:classes", [])
             ],
             "memory": sorted(properties["earthloom:memory"].items()),
             "scores": sorted(properties["earthloom:scores"].items()),

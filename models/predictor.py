@@ -19,6 +19,7 @@ from models import architectures, weights
 from models.card import ModelCard
 from models.device import Device
 from models.steady import softmax, steady
+from models.survey import Survey
 from tiling.errors import CardError, EngineError
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Predictor:
         device: where and how precisely it computes. Weights are cast; a model without weights computes in fp32.
         batch: chips per forward pass at most; halved, and kept so, when memory runs out.
         threads: CPU threads of this process; left alone when None.
+        flips: answer with the mean over the chip and its three mirror images (test-time augmentation).
 
     Neither batch nor threads change a bit of the result on a CPU.
 
@@ -51,6 +53,7 @@ class Predictor:
         batch: int | None = None,
         *,
         threads: int | None = None,
+        flips: bool = False,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -70,17 +73,23 @@ class Predictor:
         self._dtype = _DTYPES[device.precision] if has_weights else torch.float32
         module.eval().requires_grad_(False)
         self.module: nn.Module = module.to(device.kind, self._dtype, memory_format=torch.channels_last)
+        self._flips = flips
         self._mean, self._std = self._per_channel(np.asarray(card.mean)), self._per_channel(np.asarray(card.std))
 
     def run(
-        self, items: Sequence[T], fill: Callable[[T, Tensor], None], shape: tuple[int, int]
+        self,
+        items: Sequence[T],
+        fill: Callable[[T, Tensor], None],
+        shape: tuple[int, int],
+        context: Tensor | None = None,
     ) -> Iterator[tuple[T, Tensor]]:
-        """Yield each item with its logits (K, h, w), in order.
+        """Yield each item with its logits (K, h, w), or its image (K, scale * h, scale * w), in order.
 
         Args:
             items: what the chips are made from.
             fill: writes one item's normalised chip into a (C, h, w) tensor on the device.
             shape: (h, w) of every chip.
+            context: what `context_of` gave for the scene, where the card needs a survey.
 
         Raises:
             EngineError: if memory does not suffice for a single chip.
@@ -89,14 +98,22 @@ class Predictor:
         done = 0
         while done < len(items):
             part = items[done : done + self.batch]
-            logits = self._try_forward(part, fill, shape)
+            logits = self._try_forward(part, fill, shape, context)
             if logits is None:
                 self._halve(len(part), shape)
                 continue
             yield from zip(part, logits, strict=True)
             done += len(part)
 
-    def normalise(self, raw: NDArray[np.generic], valid: NDArray[np.bool_], gain: Tensor, bias: Tensor) -> Tensor:
+    def context_of(self, told: Survey) -> Tensor:
+        """What the network keeps of a scene's survey, on the device."""
+        module: Any = self.module
+        context: Tensor = module.context(told)
+        return context.to(self.device.kind, torch.float32)
+
+    def normalise(
+        self, raw: NDArray[np.generic] | Tensor, valid: NDArray[np.bool_], gain: Tensor, bias: Tensor
+    ) -> Tensor:
         """((raw * gain + bias) - mean) / std, 0 where not valid: a rule for each pixel by itself.
 
         Args:
@@ -107,9 +124,17 @@ class Predictor:
         Returns:
             (C, h, w) fp32 on the device.
         """
-        raw, valid = np.array(raw, order="C"), np.array(valid, order="C")  # copies: the reader's may be read-only
-        stored, known = torch.from_numpy(raw).to(self.device.kind), torch.from_numpy(valid).to(self.device.kind)
-        x = stored.to(torch.float32, copy=True).mul_(gain).add_(bias).sub_(self._mean).div_(self._std)
+        # copies: the reader's may be read-only
+        stored = raw if isinstance(raw, Tensor) else torch.from_numpy(np.array(raw, order="C"))
+        known = torch.from_numpy(np.array(valid, order="C")).to(self.device.kind)
+        x = (
+            stored.to(self.device.kind)
+            .to(torch.float32, copy=True)
+            .mul_(gain)
+            .add_(bias)
+            .sub_(self._mean)
+            .div_(self._std)
+        )
         return x.masked_fill_(~known, 0.0)
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -118,6 +143,13 @@ class Predictor:
         if self.card.activation == "none":
             return logits
         return softmax(torch.cat([torch.zeros_like(logits), logits]) if logits.shape[0] == 1 else logits)
+
+    def physical(self, image: Tensor) -> Tensor:
+        """(K, h, w) fp32 physical values of the card's outputs, from the network's answer."""
+        if self.card.output_dtype:
+            return image.float()
+        channels = [self.card.bands.index(name) for name in self.card.outputs]
+        return image.float().mul_(self._std[channels]).add_(self._mean[channels])
 
     def per_channel(self, values: NDArray[np.generic]) -> Tensor:
         """(C,) as (C, 1, 1) fp32 on the device.
@@ -134,7 +166,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _try_forward(
-        self, part: Sequence[T], fill: Callable[[T, Tensor], None], shape: tuple[int, int]
+        self, part: Sequence[T], fill: Callable[[T, Tensor], None], shape: tuple[int, int], context: Tensor | None
     ) -> Tensor | None:
         """(N, K, h, w), or None when memory ran out; what was allocated is gone by then."""
         size = (len(part), len(self.card.bands), *shape)
@@ -143,7 +175,7 @@ class Predictor:
             for item, chip in zip(part, chips, strict=True):
                 fill(item, chip)
             with steady(self.device.kind):
-                logits = self.module(chips)
+                logits = self._forward(chips, context)
         except (torch.OutOfMemoryError, MemoryError):
             return None
         except RuntimeError as error:
@@ -154,11 +186,29 @@ class Predictor:
         assert isinstance(logits, Tensor)
         return logits
 
+    def _forward(self, chips: Tensor, context: Tensor | None) -> Tensor:
+        arguments = () if context is None else (context,)
+        answer: Tensor = self.module(chips, *arguments)
+        if self._flips and isinstance(answer, Tensor):
+            for axes in ((3,), (2,), (2, 3)):
+                mirrored = chips.flip(axes).contiguous(memory_format=torch.channels_last)
+                answer = answer + self.module(mirrored, *arguments).flip(axes)
+            answer = answer / 4
+        return answer
+
     def _check(self, logits: object, size: tuple[int, ...]) -> None:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if self.card.outputs:
+            image = (size[0], len(self.card.outputs), self.card.scale * size[2], self.card.scale * size[3])
+            if got != image:
+                raise CardError(
+                    f"{self.card.label}: chips {size} give {got}, but its {len(self.card.outputs)} bands at scale "
+                    f"{self.card.scale} are {image}; correct the card's outputs and scale"
+                )
+            return
         n_classes = len(self.card.classes)
         channels = (n_classes, 1) if n_classes == 2 and self.card.activation == "softmax" else (n_classes,)
         wanted = [(size[0], count, *size[2:]) for count in channels]
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if got not in wanted:
             raise CardError(
                 f"{self.card.label}: chips {size} give {got}, but {n_classes} classes need {wanted[0]}; "

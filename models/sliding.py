@@ -1,4 +1,4 @@
-"""A block's pixels become classes: cut chips, run the network, crop or cross-fade, quantise, all on the device.
+"""A block's pixels become classes or an image: cut chips, run the network, crop or cross-fade, all on the device.
 
 What a pixel gets depends on the chips of the scene's grid that see it and on nothing else: not on the block, on the
 batch or on which chips were skipped. Knows nothing of files, networks or CRSs.
@@ -6,6 +6,7 @@ batch or on which chips were skipped. Knows nothing of files, networks or CRSs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,14 +41,16 @@ class BlockMap:
 
 
 def predict_block(
-    predictor: Predictor, chips: ChipGrid, core: Window, read: Window, values: NDArray[np.generic],
-    valid: NDArray[np.bool_], gain: NDArray[np.float32], bias: NDArray[np.float32],
+    predictor: Predictor | Sequence[Predictor], chips: ChipGrid, core: Window, read: Window,
+    values: NDArray[np.generic] | Tensor, valid: NDArray[np.bool_], gain: NDArray[np.float32],
+    bias: NDArray[np.float32],
 ) -> BlockMap:  # fmt: skip
     """Map `core` from the pixels of `read`.
 
     Args:
+        predictor: several are an ensemble: their probabilities are averaged.
         chips: the scene's grid.
-        core: pixels to decide, inside the scene.
+        core: pixels to decide, inside the grid's domain.
         read: what `values` covers; contains `chips.read(core)`.
         values: (C, read.height, read.width) stored values, reflected at the scene's borders by the chips' halo.
         valid: (read.height, read.width), false at nodata and beyond the reflected border.
@@ -57,50 +60,83 @@ def predict_block(
         TilingError: if the windows and arrays do not fit each other.
         CardError, EngineError: from the predictor.
     """
+    members = [predictor] if isinstance(predictor, Predictor) else list(predictor)
     _check(chips, core, read, values, valid)
-    reach_px = chips.halo_px if chips.blend else 0
-    every = chips.cores(core)
-    todo = [c for c in every if valid[(c.grow(reach_px) & chips.scene).slices(read)].any()]
-    gains, biases = predictor.per_channel(gain), predictor.per_channel(bias)
-
-    def fill(chip_core: Window, out: Tensor) -> None:
-        rows, cols = chip_core.grow(chips.halo_px).slices(read)
-        out.copy_(predictor.normalise(values[:, rows, cols], valid[rows, cols], gains, biases))
-
-    answers = predictor.run(todo, fill, (chips.chip_px, chips.chip_px))
+    every, todo = _cores(chips, core, read, valid)
+    streams = [_answers(member, chips, todo, read, values, valid, gain, bias, None) for member in members]
     classes = np.full(core.shape, NODATA, np.uint8)
     confidence = np.full(core.shape, NODATA, np.uint8)
     with torch.inference_mode():
         if chips.blend:
-            fade = _Fade(predictor, chips, core)
-            for chip_core, logits in answers:
-                fade.add(chip_core, logits)
+            fade = _Fade(members, chips, core)
+            for answers in zip(*streams, strict=True):
+                fade.add(answers[0][0], [logits for _, logits in answers])
             classes, confidence = fade.labels()
         else:
-            for chip_core, logits in answers:
+            for answers in zip(*streams, strict=True):
+                chip_core = answers[0][0]
                 part = chip_core & core
-                crop = logits[(slice(None), *part.slices(chip_core.grow(chips.halo_px)))]
+                inside = (slice(None), *part.slices(chip_core.grow(chips.halo_px)))
                 where = part.slices(core)
-                classes[where], confidence[where] = _labels(predictor.probabilities(crop))
+                mean = _mean_probabilities(members, [logits[inside] for _, logits in answers])
+                classes[where], confidence[where] = _labels(mean)
     unknown = ~valid[core.slices(read)]
     classes[unknown] = NODATA
     confidence[unknown] = NODATA
     return BlockMap(classes, confidence, len(todo), len(every) - len(todo))
 
 
+def enhance_block(
+    predictor: Predictor, chips: ChipGrid, core: Window, read: Window, values: NDArray[np.generic] | Tensor,
+    valid: NDArray[np.bool_], gain: NDArray[np.float32], bias: NDArray[np.float32], context: Tensor | None = None,
+) -> tuple[Tensor, int, int]:  # fmt: skip
+    """Make the image of `core` from the pixels of `read`; arguments as for `predict_block`.
+
+    Returns:
+        (K, scale * h, scale * w) fp32 on the device: physical values of the card's outputs, without meaning where the
+        pixel below is not valid; then the chips that ran, and those without a valid pixel.
+    """
+    _check(chips, core, read, values, valid)
+    every, todo = _cores(chips, core, read, valid)
+    scale = predictor.card.scale
+    height, width = (scale * side for side in core.shape)
+    image = torch.zeros((len(predictor.card.outputs), height, width), device=predictor.device.kind)
+    with torch.inference_mode():
+        for chip_core, answer in _answers(predictor, chips, todo, read, values, valid, gain, bias, context):
+            part = (chip_core & core).zoom(scale)
+            inside = part.slices(chip_core.grow(chips.halo_px).zoom(scale))
+            image[(slice(None), *part.slices(core.zoom(scale)))] = predictor.physical(answer[(slice(None), *inside)])
+    return image, len(todo), len(every) - len(todo)
+
+
+def _cores(chips: ChipGrid, core: Window, read: Window, valid: NDArray[np.bool_]) -> tuple[list[Window], list[Window]]:
+    """Cores of all chips that decide `core`, and of those that have a valid pixel to decide."""
+    reach_px = chips.halo_px if chips.blend else 0
+    every = chips.cores(core)
+    return every, [c for c in every if valid[(c.grow(reach_px) & chips.domain).slices(read)].any()]
+
+
+def _answers(
+    predictor: Predictor, chips: ChipGrid, todo: Sequence[Window], read: Window, values: NDArray[np.generic] | Tensor,
+    valid: NDArray[np.bool_], gain: NDArray[np.float32], bias: NDArray[np.float32], context: Tensor | None,
+) -> Iterator[tuple[Window, Tensor]]:  # fmt: skip
+    """Each chip's core with what the network says of the whole chip."""
+    gains, biases = predictor.per_channel(gain), predictor.per_channel(bias)
+
+    def fill(chip_core: Window, out: Tensor) -> None:
+        rows, cols = chip_core.grow(chips.halo_px).slices(read)
+        out.copy_(predictor.normalise(values[:, rows, cols], valid[rows, cols], gains, biases))
+
+    return predictor.run(todo, fill, (chips.chip_px, chips.chip_px), context)
+
+
 def predict_whole(
-    predictor: Predictor, chips: ChipGrid, values: NDArray[np.generic], valid: NDArray[np.bool_],
+    predictor: Predictor, chips: ChipGrid, values: NDArray[np.generic] | Tensor, valid: NDArray[np.bool_],
     gain: NDArray[np.float32], bias: NDArray[np.float32],
 ) -> BlockMap:  # fmt: skip
     """What exact tiling is measured against: one forward pass over the whole padded scene, `chips.extent`."""
-    _check(chips, chips.scene, chips.extent, values, valid)
-    gains, biases = predictor.per_channel(gain), predictor.per_channel(bias)
-
-    def fill(_: Window, out: Tensor) -> None:
-        out.copy_(predictor.normalise(values, valid, gains, biases))
-
-    ((_, logits),) = predictor.run([chips.extent], fill, chips.extent.shape)
-    inside = chips.scene.slices(chips.extent)
+    logits = forward_whole(predictor, chips, values, valid, gain, bias)
+    inside = chips.domain.slices(chips.extent)
     with torch.inference_mode():
         classes, confidence = _labels(predictor.probabilities(logits[(slice(None), *inside)]))
     classes[~valid[inside]] = NODATA
@@ -108,29 +144,67 @@ def predict_whole(
     return BlockMap(classes, confidence, 1, 0)
 
 
+def enhance_whole(
+    predictor: Predictor, chips: ChipGrid, values: NDArray[np.generic] | Tensor, valid: NDArray[np.bool_],
+    gain: NDArray[np.float32], bias: NDArray[np.float32], context: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """The image of the domain by one forward pass over `chips.extent`: (K, scale * h, scale * w), physical values."""
+    answer = forward_whole(predictor, chips, values, valid, gain, bias, context)
+    scale = predictor.card.scale
+    inside = chips.domain.zoom(scale).slices(chips.extent.zoom(scale))
+    with torch.inference_mode():
+        return predictor.physical(answer[(slice(None), *inside)])
+
+
+def forward_whole(
+    predictor: Predictor, chips: ChipGrid, values: NDArray[np.generic] | Tensor, valid: NDArray[np.bool_],
+    gain: NDArray[np.float32], bias: NDArray[np.float32], context: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """The network's answer to `chips.extent` in one piece."""
+    _check(chips, chips.domain, chips.extent, values, valid)
+    gains, biases = predictor.per_channel(gain), predictor.per_channel(bias)
+
+    def fill(_: Window, out: Tensor) -> None:
+        out.copy_(predictor.normalise(values, valid, gains, biases))
+
+    ((_, answer),) = predictor.run([chips.extent], fill, chips.extent.shape, context)
+    return answer
+
+
+def _mean_probabilities(members: Sequence[Predictor], logits: Sequence[Tensor]) -> Tensor:
+    """(K, h, w) fp32, added in the members' order."""
+    total, *others = (member.probabilities(one) for member, one in zip(members, logits, strict=True))
+    if not others:
+        return total
+    for other in others:
+        total = total + other
+    return total / len(members)
+
+
 class _Fade:
     """Cross-fades chips over `core`: each fades out over the 2h that it shares with its neighbour, by half a cosine.
 
-    A chip outside the scene does not exist, so at a scene's edge a weight falls to one half and no further.
+    A chip outside the domain does not exist, so at a scene's edge a weight falls to one half and no further.
     """
 
-    def __init__(self, predictor: Predictor, chips: ChipGrid, core: Window) -> None:
-        self._predictor, self._halo_px, self._core = predictor, chips.halo_px, core
-        kind = predictor.device.kind
+    def __init__(self, members: Sequence[Predictor], chips: ChipGrid, core: Window) -> None:
+        self._members, self._halo_px, self._core = members, chips.halo_px, core
+        kind = members[0].device.kind
         steps = (np.arange(2 * chips.halo_px) + 0.5) / (2 * chips.halo_px)
         rise = (1 - np.cos(np.pi * steps)) / 2
         ramp = np.concatenate([rise, np.ones(chips.chip_px - 2 * rise.size), rise[::-1]]).astype(np.float32)
         side = torch.from_numpy(ramp).to(kind)
         self._weight = side[:, None] * side[None, :]
-        self._sum = torch.zeros((len(predictor.card.classes), *core.shape), device=kind)
+        self._sum = torch.zeros((len(members[0].card.classes), *core.shape), device=kind)
         self._weights = torch.zeros(core.shape, device=kind)
 
-    def add(self, chip_core: Window, logits: Tensor) -> None:
+    def add(self, chip_core: Window, logits: Sequence[Tensor]) -> None:
         chip = chip_core.grow(self._halo_px)
         part = chip & self._core
         inside, where = part.slices(chip), part.slices(self._core)
         weight = self._weight[inside]
-        self._sum[(slice(None), *where)] += self._predictor.probabilities(logits[(slice(None), *inside)]) * weight
+        mean = _mean_probabilities(self._members, [one[(slice(None), *inside)] for one in logits])
+        self._sum[(slice(None), *where)] += mean * weight
         self._weights[where] += weight
 
     def labels(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -145,9 +219,11 @@ def _labels(probabilities: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
     return index.to(torch.uint8).cpu().numpy(), quantised.cpu().numpy()
 
 
-def _check(chips: ChipGrid, core: Window, read: Window, values: NDArray[np.generic], valid: NDArray[np.bool_]) -> None:
-    if not core or not chips.scene.contains(core):
-        raise TilingError(f"the core {core} is empty or not inside the scene {chips.scene}")
+def _check(
+    chips: ChipGrid, core: Window, read: Window, values: NDArray[np.generic] | Tensor, valid: NDArray[np.bool_]
+) -> None:
+    if not core or not chips.domain.contains(core):
+        raise TilingError(f"the core {core} is empty or not inside the scene {chips.domain}")
     if not read.contains(chips.read(core)):
         raise TilingError(f"chips of {core} read {chips.read(core)} but only {read} was loaded")
     if values.ndim != 3 or values.shape[1:] != read.shape or valid.shape != read.shape:

@@ -1,6 +1,8 @@
-"""Weights files: found, fetched, verified and loaded. Only safetensors is read, because it is data and never code.
+"""Weights files: found, fetched, verified and loaded.
 
-Knows nothing of where cards come from. torch is imported only to load.
+Tensors are read from safetensors only, because it is data and never code. A network that is its own file (an ONNX graph,
+a TorchScript program) loads that itself, from the bytes that were verified here. Knows nothing of where cards come from
+or of what such a file holds. torch is imported only to load.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import json
 import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tiling.errors import CardError, MissingObjectError
 from tiling.objects import ObjectRef
@@ -22,9 +24,29 @@ if TYPE_CHECKING:
 FILE = "weights.safetensors"
 SMP_FILE = "model.safetensors"
 """The name that smp's `save_pretrained` gives."""
+ONNX_FILE = "weights.onnx"
+TORCHSCRIPT_FILE = "weights.pt"
+NAMES = (FILE, SMP_FILE, ONNX_FILE, TORCHSCRIPT_FILE)
+"""What the weights of a card folder may be called, the first that is there counts."""
 
 _MAX_BYTES = 16 << 30
 _MAX_HEADER_BYTES = 64 << 20
+
+
+@runtime_checkable
+class LoadsItself(Protocol):
+    """A network whose weights file is the whole network: `models.onnx_net`, `models.torchscript_net`."""
+
+    def load_bytes(self, data: bytes, sha256: str) -> None:
+        """Become the network of a file.
+
+        Args:
+            data: all of the file, which has the sha256 that the card names.
+            sha256: of `data`, in lower-case hex.
+
+        Raises:
+            CardError: if it is no such file, or must not be loaded here.
+        """
 
 
 def cache_dir() -> Path:
@@ -45,17 +67,24 @@ def fetch(folder: ObjectRef, sha256: str, cache: Path | None = None) -> Path:
         StorageError: if the storage fails.
     """
     if folder.scheme == "file":
-        for name in (FILE, SMP_FILE):
-            if (path := folder.path / name).is_file():
-                return path
-        raise CardError(f"{folder.url} holds neither {FILE} nor {SMP_FILE}, but its card names weights {sha256}")
-    target = (cache or cache_dir()) / "weights" / f"{sha256}.safetensors"
-    if target.is_file() and sha256_of(target) == sha256:
-        return target
-    data = _download(folder, sha256)
+        if (path := find(folder.path)) is not None:
+            return path
+        raise _no_weights(folder, sha256)
+    kept = (cache or cache_dir()) / "weights"
+    for suffix in dict.fromkeys(Path(name).suffix for name in NAMES):
+        target = kept / f"{sha256}{suffix}"
+        if target.is_file() and sha256_of(target) == sha256:
+            return target
+    name, data = _download(folder, sha256)
     _verify(hashlib.sha256(data).hexdigest(), sha256, folder.url)
-    open_store(ObjectRef.parse(str(target.parent))).put(target.name, data)  # atomic: several workers may fetch at once
+    target = kept / f"{sha256}{Path(name).suffix}"
+    open_store(ObjectRef.parse(str(kept))).put(target.name, data)  # atomic: several workers may fetch at once
     return target
+
+
+def find(folder: Path) -> Path | None:
+    """The weights file of a local folder, None when it holds none."""
+    return next((folder / name for name in NAMES if (folder / name).is_file()), None)
 
 
 def read_header(path: Path) -> dict[str, dict[str, Any]]:
@@ -87,6 +116,25 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
     return dict(header)
 
 
+def load_network(module: nn.Module, path: Path, sha256: str) -> None:
+    """Verify a weights file and load it: as the network itself where the module is `LoadsItself`, else as its tensors.
+
+    Raises:
+        CardError: if the file is not the one the card names, is damaged, does not fit the network or must not be loaded.
+    """
+    if not isinstance(module, LoadsItself):
+        load_into(module, path, sha256)
+        return
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise CardError(f"{path} has {path.stat().st_size} bytes; at most {_MAX_BYTES} are read")
+        data = path.read_bytes()  # verified and loaded from one reading: nothing can be exchanged in between
+    except OSError as error:
+        raise CardError(f"cannot read the weights {path}: {error.strerror or error}") from error
+    _verify(hashlib.sha256(data).hexdigest(), sha256, str(path))
+    module.load_bytes(data, sha256)
+
+
 def load_into(module: nn.Module, path: Path, sha256: str) -> None:
     """Verify the file, then fill the module with exactly its tensors.
 
@@ -113,19 +161,25 @@ def load_into(module: nn.Module, path: Path, sha256: str) -> None:
         raise CardError(f"{path} holds NaN or infinite weights; the model was saved from a failed training run")
 
 
-def _download(folder: ObjectRef, sha256: str) -> bytes:
+def _download(folder: ObjectRef, sha256: str) -> tuple[str, bytes]:
     store = open_store(folder)
-    for name in (FILE, SMP_FILE):
+    for name in NAMES:
         try:
             head = store.head(name)
             if head is None:
                 continue
             if head.size > _MAX_BYTES:
                 raise CardError(f"{(folder / name).url} has {head.size} bytes; at most {_MAX_BYTES} are read")
-            return store.get(name)
+            return name, store.get(name)
         except MissingObjectError:
             continue
-    raise CardError(f"{folder.url} holds neither {FILE} nor {SMP_FILE}, but its card names weights {sha256}")
+    raise _no_weights(folder, sha256)
+
+
+def _no_weights(folder: ObjectRef, sha256: str) -> CardError:
+    return CardError(
+        f"{folder.url} holds neither {FILE} nor {', '.join(NAMES[1:])}, but its card names weights {sha256}"
+    )
 
 
 def _verify(found: str, wanted: str, where: str) -> None:

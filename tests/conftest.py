@@ -8,9 +8,17 @@ import pytest
 
 from cluster.session import Session, connect
 from infra.s3_server import Server, binary, s3_server
+from tests.thrift import thrifty
 from tiling.storage_env import apply, derive
 
 apply()  # before the first raster is opened, as the command and the workers do it: GDAL reads GDAL_SKIP only once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _thrift() -> Iterator[None]:
+    """Small runs are cheap."""
+    with thrifty():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ class ChipGrid:
         halo_px: context h per side.
         stride_px: total stride of the model, which must divide both.
         blend: True when neighbouring chips are cross-faded over 2h instead of cropped to their cores.
+        margin_px: pixels beyond the scene, per side, that a later stage of a chain wants as its context.
 
     Raises:
         TilingError: if S or h is not a multiple of the stride, or a blend's ramps would meet (2h > S).
@@ -34,11 +35,13 @@ class ChipGrid:
     halo_px: int
     stride_px: int
     blend: bool = False
+    margin_px: int = 0
 
     def __post_init__(self) -> None:
-        if self.core_px <= 0 or self.halo_px < 0 or self.stride_px <= 0:
+        if self.core_px <= 0 or self.halo_px < 0 or self.stride_px <= 0 or self.margin_px < 0:
             raise TilingError(
-                f"need core > 0, halo >= 0 and stride > 0, got {self.core_px}, {self.halo_px}, {self.stride_px} px"
+                f"need core > 0, halo >= 0, stride > 0 and margin >= 0, got {self.core_px}, {self.halo_px}, "
+                f"{self.stride_px} and {self.margin_px} px"
             )
         for name, value in (("core", self.core_px), ("halo", self.halo_px)):
             if value % self.stride_px:
@@ -59,28 +62,42 @@ class ChipGrid:
         return self.core_px + 2 * self.halo_px
 
     @property
+    def domain(self) -> Window:
+        """All pixels that are decided: the scene and its margin."""
+        return self.scene.grow(self.margin_px)
+
+    @property
+    def context(self) -> Window:
+        """All pixels that say something: the domain and the halo. Beyond, chips hold zeros."""
+        return self.domain.grow(self.halo_px)
+
+    @property
     def extent(self) -> Window:
-        """All that any chip of the scene reads: whole cores over the scene, plus the halo."""
-        return self.scene.align(self.core_px).grow(self.halo_px)
+        """All that any chip reads: whole cores over the domain, plus the halo."""
+        return self.domain.align(self.core_px).grow(self.halo_px)
 
     def cores(self, window: Window) -> list[Window]:
         """Cores (unclipped, side S) of the chips that decide pixels of `window`, row-major.
 
-        With `blend` these are all chips whose read window touches it; chips outside the scene do not exist.
+        With `blend` these are all chips whose read window touches it; chips outside the domain do not exist.
         """
         reach = window.grow(self.halo_px) if self.blend else window
-        return list((reach & self.scene).align(self.core_px).split(self.core_px)) if window & self.scene else []
+        return list((reach & self.domain).align(self.core_px).split(self.core_px)) if window & self.domain else []
 
     def read(self, window: Window) -> Window:
         """What must be loaded to compute `window`: its chips' cores and their halo."""
-        reach = (window.grow(self.halo_px) if self.blend else window) & self.scene
+        reach = (window.grow(self.halo_px) if self.blend else window) & self.domain
         return reach.align(self.core_px).grow(self.halo_px)
 
 
-def split_blocks(chips: ChipGrid, *, block_px: int, shard_px: int) -> Iterator[Block]:
-    """Cut a scene into blocks that workers can write without locks.
+def split_blocks(scene: Window, *, core_px: int, block_px: int, shard_px: int) -> Iterator[Block]:
+    """Cut a result into blocks that workers can write without locks.
 
     Each pixel belongs to exactly one `core`, and a core is made of whole shards (cut only by the scene's edge).
+
+    Args:
+        scene: extent of the result; its corner is (0, 0).
+        core_px: side of what a chip of the last stage owns there.
 
     Yields:
         Blocks in row-major order, smaller at the right and bottom edges.
@@ -88,18 +105,18 @@ def split_blocks(chips: ChipGrid, *, block_px: int, shard_px: int) -> Iterator[B
     Raises:
         TilingError: if the block is not a multiple of the shard, or the shard not a multiple of the chip's core.
     """
-    if shard_px <= 0 or shard_px % chips.core_px:
+    if shard_px <= 0 or shard_px % core_px:
         raise TilingError(
-            f"shard {shard_px} px is not a multiple of the chip core {chips.core_px} px, so blocks would cut chips; "
-            f"set --shard to a multiple of {chips.core_px} or --core to a divisor of {shard_px}"
+            f"shard {shard_px} px is not a multiple of the chip core {core_px} px, so blocks would cut chips; "
+            f"set --shard to a multiple of {core_px} or --core to a divisor of {shard_px}"
         )
     if block_px <= 0 or block_px % shard_px:
         raise TilingError(
             f"block {block_px} px is not a multiple of the shard {shard_px} px, so two workers would write one shard; "
             f"set --block to {max(1, round(block_px / shard_px)) * shard_px}"
         )
-    for core in chips.scene.split(block_px):
-        yield Block(row=core.row_off // shard_px, col=core.col_off // shard_px, core=core, read=chips.read(core))
+    for core in scene.split(block_px):
+        yield Block(row=core.row_off // shard_px, col=core.col_off // shard_px, core=core)
 
 
 def reflect_indices(start: int, stop: int, length: int, halo_px: int) -> list[int]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,45 +42,56 @@ _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CogProfile:
-    """What the file says about its single uint8 band (nodata 255)."""
+    """What the file says about its bands. Pixels are interleaved: a tile holds all of its bands."""
 
     grid: Grid
-    description: str
+    descriptions: tuple[str, ...]
+    """One per band."""
+    dtype: str = "uint8"
+    nodata: float = NODATA
     colormap: Mapping[int, tuple[int, int, int]] | None = None
-    """Class value to RGB; a palette image. None: a grey image."""
-    scale: float = 1.0
-    """Physical value = stored value * scale."""
+    """Class value to RGB; a palette image of one band. None: grey bands."""
+    scales: tuple[float, ...] = ()
+    """Per band, physical value = stored value * scale + offset; empty: stored values are the meaning."""
+    offsets: tuple[float, ...] = ()
     dataset_tags: Mapping[str, str] = field(default_factory=dict)
-    band_tags: Mapping[str, str] = field(default_factory=dict)
+    band_tags: tuple[Mapping[str, str], ...] = ()
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
         """(rows, columns) per level."""
         return level_shapes(*self.grid.shape, smallest_px=TILE_PX)
 
+    @property
+    def predictor(self) -> int:
+        """TIFF 6.0 section 14: 2, horizontal differencing, for integer images; 1, none, for class maps and floats."""
+        return 2 if self.colormap is None and self.dtype[0] in "iu" and self.dtype != "uint8" else 1
 
-def encode_tile(pixels: NDArray[np.uint8]) -> bytes:
-    """One 512 px tile, DEFLATE; padded with nodata at the scene's far edges. (h, w) uint8, h and w at most 512."""
-    rows, cols = pixels.shape
-    if pixels.dtype != np.uint8 or rows > TILE_PX or cols > TILE_PX:
-        raise TilingError(f"a tile is a uint8 (h, w) array of at most {TILE_PX} px, got {pixels.dtype} {pixels.shape}")
-    whole = np.pad(pixels, ((0, TILE_PX - rows), (0, TILE_PX - cols)), constant_values=NODATA)
-    return zlib.compress(whole.tobytes(), _LEVEL)
+
+def encode_tile(pixels: NDArray[Any], nodata: float = NODATA, predictor: int = 1) -> bytes:
+    """One 512 px tile, DEFLATE; padded with nodata at the scene's far edges. (C, h, w), h and w at most 512."""
+    if pixels.ndim != 3 or max(pixels.shape[1:]) > TILE_PX:
+        raise TilingError(f"a tile is a (C, h, w) array of at most {TILE_PX} px, got {pixels.shape}")
+    rows, cols = pixels.shape[1:]
+    whole = np.pad(pixels, ((0, 0), (0, TILE_PX - rows), (0, TILE_PX - cols)), constant_values=nodata)
+    woven = whole.transpose(1, 2, 0)
+    if predictor == 2:
+        woven = np.diff(woven, axis=1, prepend=woven.dtype.type(0))  # wraps around, as the format wants
+    return zlib.compress(np.ascontiguousarray(woven, woven.dtype.newbyteorder("<")).tobytes(), _LEVEL)
 
 
 class TileSpool:
     """Compressed tiles of one image, appended to a local scratch file in any order.
 
     Args:
-        grid: of the image the tiles belong to.
+        profile: of the image the tiles belong to; tags that are known only later may come with `write`.
         scratch: path of the scratch file, created here and removed on exit.
     """
 
-    def __init__(self, grid: Grid, scratch: Path) -> None:
-        self._scratch = scratch
+    def __init__(self, profile: CogProfile, scratch: Path) -> None:
+        self._profile, self._scratch = profile, scratch
         self._file: IO[bytes] = scratch.open("w+b")
-        shapes = level_shapes(*grid.shape, smallest_px=TILE_PX)
-        tiles = [(-(-rows // TILE_PX), -(-cols // TILE_PX)) for rows, cols in shapes]
+        tiles = [(-(-rows // TILE_PX), -(-cols // TILE_PX)) for rows, cols in profile.shapes]
         self._offsets = [np.full(shape, -1, np.int64) for shape in tiles]
         self._sizes = [np.zeros(shape, np.int64) for shape in tiles]
 
@@ -99,13 +110,20 @@ class TileSpool:
         self._sizes[level][row, col] = len(tile)
         self._file.write(tile)
 
-    def add_pixels(self, level: int, row_off: int, col_off: int, pixels: NDArray[np.uint8]) -> None:
-        """Cut a (h, w) uint8 array at a tile-aligned pixel offset of a level into tiles and keep them."""
+    def add_pixels(self, level: int, row_off: int, col_off: int, pixels: NDArray[Any]) -> None:
+        """Cut a (C, h, w) array at a tile-aligned pixel offset of a level into tiles and keep them."""
+        profile = self._profile
+        if pixels.dtype != profile.dtype or pixels.shape[0] != len(profile.descriptions):
+            raise TilingError(
+                f"{self._scratch.name}: pixels are {pixels.dtype} {pixels.shape}, but the file has "
+                f"{len(profile.descriptions)} bands of {profile.dtype}"
+            )
         if row_off % TILE_PX or col_off % TILE_PX:
             raise TilingError(f"pixels at row {row_off}, column {col_off} do not start on a {TILE_PX} px tile")
-        for row in range(0, pixels.shape[0], TILE_PX):
-            for col in range(0, pixels.shape[1], TILE_PX):
-                tile = encode_tile(pixels[row : row + TILE_PX, col : col + TILE_PX])
+        for row in range(0, pixels.shape[1], TILE_PX):
+            for col in range(0, pixels.shape[2], TILE_PX):
+                part = pixels[:, row : row + TILE_PX, col : col + TILE_PX]
+                tile = encode_tile(part, profile.nodata, profile.predictor)
                 self.add(level, (row_off + row) // TILE_PX, (col_off + col) // TILE_PX, tile)
 
     def write(self, target: Path, profile: CogProfile) -> None:
@@ -193,16 +211,25 @@ def _tags(
     def long(code: int, value: int) -> _Tag:
         return _Tag(code, 4, struct.pack("<I", value))
 
+    def shorts(code: int, *values: int) -> _Tag:
+        return _Tag(code, 3, struct.pack(f"<{len(values)}H", *values))
+
+    n_bands = len(profile.descriptions)
     wide = (16, "<u8") if big else (4, "<u4")
     tags = [
         long(254, 1 if level else 0),  # NewSubfileType: reduced-resolution image
-        long(256, cols), long(257, rows), short(258, 8), short(259, 8),  # width, height, bits, Adobe DEFLATE
+        long(256, cols), long(257, rows), short(259, 8),  # width, height, Adobe DEFLATE
+        shorts(258, *[8 * np.dtype(profile.dtype).itemsize] * n_bands),
         short(262, 3 if profile.colormap is not None else 1),  # photometric: palette or black-is-zero
-        short(277, 1), short(284, 1), short(322, TILE_PX), short(323, TILE_PX),
+        short(277, n_bands), short(284, 1), short(322, TILE_PX), short(323, TILE_PX),
         _Tag(324, wide[0], offsets.ravel().astype(wide[1]).tobytes()),
         _Tag(325, 4, sizes.ravel().astype("<u4").tobytes()),
-        short(339, 1),  # unsigned integers
+        shorts(339, *[{"u": 1, "i": 2, "f": 3}[np.dtype(profile.dtype).kind]] * n_bands),  # sample format
     ]  # fmt: skip
+    if n_bands > 1:
+        tags.append(shorts(338, *[0] * (n_bands - 1)))  # extra samples of no special meaning
+    if profile.predictor != 1:
+        tags.append(short(317, profile.predictor))
     wanted = _LIFTED_EVERYWHERE + (() if level else _LIFTED_FULL_RESOLUTION)
     tags += [lifted[code] for code in wanted if code in lifted]
     return sorted(tags, key=lambda tag: tag.code)
@@ -215,13 +242,18 @@ def _lift(profile: CogProfile) -> dict[int, _Tag]:
 
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
         with memory.open(
-            driver="GTiff", width=1, height=1, count=1, dtype="uint8", crs=profile.grid.crs,
-            transform=profile.grid.affine, nodata=NODATA,
+            driver="GTiff", width=1, height=1, count=len(profile.descriptions), dtype=profile.dtype,
+            crs=profile.grid.crs, transform=profile.grid.affine, nodata=profile.nodata,
         ) as template:  # fmt: skip
             template.update_tags(**({"AREA_OR_POINT": "Area"} | dict(profile.dataset_tags)))
-            template.update_tags(1, **profile.band_tags)
-            template.set_band_description(1, profile.description)
-            template.scales = (profile.scale,)
+            for index, description in enumerate(profile.descriptions, start=1):
+                template.set_band_description(index, description)
+            for index, tags_of_band in enumerate(profile.band_tags, start=1):
+                template.update_tags(index, **tags_of_band)
+            if profile.scales:
+                template.scales = profile.scales
+            if profile.offsets:
+                template.offsets = profile.offsets
             if profile.colormap is not None:
                 template.write_colormap(1, {value: (*rgb, 255) for value, rgb in profile.colormap.items()})
         data = memory.read()

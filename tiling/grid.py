@@ -72,6 +72,12 @@ class Grid:
         return Grid(crs=self.crs, transform=(a * factor, b, c, d, e * factor, f),
                     width=-(-self.width // factor), height=-(-self.height // factor))  # fmt: skip
 
+    def refine(self, factor: int) -> Grid:
+        """The same ground in pixels `factor` times smaller."""
+        a, b, c, d, e, f = self.transform
+        return Grid(crs=self.crs, transform=(a / factor, b, c, d, e / factor, f),
+                    width=self.width * factor, height=self.height * factor)  # fmt: skip
+
     def xs(self) -> NDArray[np.float64]:
         """Pixel-centre x of every column, in CRS units. (width,)"""
         return self.transform[2] + (np.arange(self.width, dtype=np.float64) + 0.5) * self.transform[0]

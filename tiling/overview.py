@@ -6,6 +6,8 @@ offsets) and does not depend on how the scene was cut.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,8 @@ def reduce_mode(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     No class is invented: the result is one of the cell's own values, or 255 where the cell holds nothing else.
     """
+    if pixels.ndim != 2 or pixels.dtype != np.uint8:
+        raise TilingError(f"class maps are uint8 (h, w) arrays, got {pixels.dtype} {pixels.shape}")
     quarters = [quarter.astype(np.int16) for quarter in _quarters(pixels)]
     best = np.zeros(quarters[0].shape, np.int16)
     for value in quarters:
@@ -37,20 +41,32 @@ def reduce_mode(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return (NODATA - best % 256).astype(np.uint8)
 
 
-def reduce_mean(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Mean of the valid pixels of each 2 x 2 cell, halves rounded up; 255 where none is valid."""
-    total = np.zeros((-(-pixels.shape[0] // 2), -(-pixels.shape[1] // 2)), np.int16)
-    count = np.zeros_like(total)
-    for quarter in _quarters(pixels):
-        valid = quarter != NODATA
-        total += np.where(valid, quarter, 0).astype(np.int16)
+def reduce_mean(pixels: NDArray[Any], nodata: float = NODATA) -> NDArray[Any]:
+    """Mean of the valid pixels of each 2 x 2 cell, halves rounded up; `nodata` where none is valid.
+
+    Args:
+        pixels: (h, w), of any integer or floating dtype.
+        nodata: stored value; NaN for a floating dtype means that every NaN is nodata.
+
+    Returns:
+        (ceil(h / 2), ceil(w / 2)) of the same dtype; a mean of integers that would be nodata moves by one step.
+    """
+    kind = pixels.dtype.kind
+    wide = np.int64 if kind in "iu" else np.float64
+    total = np.zeros((-(-pixels.shape[0] // 2), -(-pixels.shape[1] // 2)), wide)
+    count = np.zeros(total.shape, np.int64)
+    for quarter in _quarters(pixels, nodata):
+        valid = quarter != nodata if not np.isnan(nodata) else ~np.isnan(quarter)
+        total += np.where(valid, quarter, 0).astype(wide)
         count += valid
-    return np.where(count > 0, (2 * total + count) // np.maximum(2 * count, 1), NODATA).astype(np.uint8)
+    if kind not in "iu":
+        return np.where(count > 0, total / np.maximum(count, 1), nodata).astype(pixels.dtype)
+    mean = (2 * total + count) // np.maximum(2 * count, 1)
+    mean[mean == nodata] += 1 if nodata < np.iinfo(pixels.dtype).max else -1
+    return np.where(count > 0, mean, int(nodata)).astype(pixels.dtype)
 
 
-def _quarters(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    if pixels.ndim != 2 or pixels.dtype != np.uint8:
-        raise TilingError(f"overviews are made of uint8 (h, w) arrays, got {pixels.dtype} {pixels.shape}")
+def _quarters(pixels: NDArray[Any], nodata: float = NODATA) -> list[NDArray[Any]]:
     rows, cols = pixels.shape
-    even = np.pad(pixels, ((0, rows % 2), (0, cols % 2)), constant_values=NODATA)
+    even = np.pad(pixels, ((0, rows % 2), (0, cols % 2)), constant_values=nodata)
     return [even[row::2, col::2] for row in (0, 1) for col in (0, 1)]

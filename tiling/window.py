@@ -66,6 +66,15 @@ class Window:
         return Window(col_off, row_off, -(-self.col_end // step_px) * step_px - col_off,
                       -(-self.row_end // step_px) * step_px - row_off)  # fmt: skip
 
+    def zoom(self, factor: int) -> Window:
+        """The same pixels on a grid `factor` times finer."""
+        return Window(self.col_off * factor, self.row_off * factor, self.width * factor, self.height * factor)
+
+    def unzoom(self, factor: int) -> Window:
+        """The pixels of a grid `factor` times coarser that this window touches."""
+        whole = self.align(factor)
+        return Window(whole.col_off // factor, whole.row_off // factor, whole.width // factor, whole.height // factor)
+
     def slices(self, base: Window) -> tuple[slice, slice]:
         """(rows, columns) that pick this window out of an array that covers `base`.
 
@@ -90,16 +99,14 @@ class Window:
 class Block:
     """The unit of work: one actor call, which writes whole Zarr shards.
 
-    Workers predict on `read` and write only `core`, so a block that runs twice stores the same pixels twice.
+    Workers read more than `core` and write only `core`, so a block that runs twice stores the same pixels twice.
     """
 
     row: int
     """Row of its first shard in the scene's shard grid."""
     col: int
     core: Window
-    """Pixels that it owns, inside the scene."""
-    read: Window
-    """Pixels that its chips need; may reach past the scene, where the reader reflects."""
+    """Pixels of the result that it owns."""
 
     @property
     def name(self) -> str:

@@ -35,9 +35,12 @@ _CONVENTIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One uint8 raster of the output, nodata 255."""
+    """One raster of the output."""
 
     name: str
+    dtype: str = "uint8"
+    nodata: float = NODATA
+    """May be NaN for a floating dtype."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """CF attributes: `long_name`, `flag_values` and `flag_meanings`, or `scale_factor`."""
 
@@ -54,6 +57,8 @@ class ZarrLayout:
     layers: tuple[Layer, ...]
     shard_px: int
     title: str = ""
+    resampling: str = "mode"
+    """How overview levels are made: `mode`, or `average` where no layer is a class map."""
 
     def __post_init__(self) -> None:
         if self.shard_px <= 0 or self.shard_px % CHUNK_PX:
@@ -88,26 +93,27 @@ class ZarrLayout:
             _create_coordinates(group, grid)
         return _consolidated({key: value.to_bytes() for key, value in sorted(documents.items())})
 
-    def encode_shard(self, layer: str, pixels: NDArray[np.uint8]) -> bytes | None:
-        """One shard's bytes. `pixels` is (h, w) uint8, smaller than the shard only at the scene's far edges.
+    def encode_shard(self, layer: str, pixels: NDArray[Any]) -> bytes | None:
+        """One shard's bytes. `pixels` is (h, w) of the layer's dtype, smaller than the shard only at the far edges.
 
         Returns:
             The bytes to PUT at `shard_key`, or None when every pixel is nodata: such a shard is not stored.
 
         Raises:
-            TilingError: if the array is larger than a shard or not uint8.
+            TilingError: if the array is larger than a shard or not of the layer's dtype.
         """
         import zarr
         from zarr.storage import MemoryStore
 
-        if pixels.dtype != np.uint8 or pixels.ndim != 2 or max(pixels.shape) > self.shard_px:
+        described = next(candidate for candidate in self.layers if candidate.name == layer)
+        if pixels.dtype != described.dtype or pixels.ndim != 2 or max(pixels.shape) > self.shard_px:
             raise TilingError(
-                f"a shard is a uint8 (h, w) array of at most {self.shard_px} px, got {pixels.dtype} {pixels.shape}"
+                f"a shard of {layer} is a {described.dtype} (h, w) array of at most {self.shard_px} px, got "
+                f"{pixels.dtype} {pixels.shape}"
             )
-        if (pixels == NODATA).all():
+        if (np.isnan(pixels) if np.isnan(described.nodata) else pixels == described.nodata).all():
             return None
         objects: dict[str, Buffer] = {}
-        described = next(candidate for candidate in self.layers if candidate.name == layer)
         array = self._create_array(zarr.create_group(MemoryStore(objects), zarr_format=3), described, pixels.shape)
         array[:] = pixels
         return objects[f"{layer}/c/0/0"].to_bytes()
@@ -115,11 +121,15 @@ class ZarrLayout:
     def _create_array(self, group: zarr.Group, layer: Layer, shape: tuple[int, ...]) -> zarr.Array[Any]:
         from zarr.codecs import ZstdCodec
 
+        fill = np.dtype(layer.dtype).type(layer.nodata).item()
         return group.create_array(
-            layer.name, shape=shape, dtype="uint8", chunks=(CHUNK_PX, CHUNK_PX), shards=(self.shard_px, self.shard_px),
+            layer.name, shape=shape, dtype=layer.dtype, chunks=(CHUNK_PX, CHUNK_PX), shards=(self.shard_px, self.shard_px),
             compressors=[ZstdCodec(level=5, checksum=True)],  # without the checksum a flipped bit would go unnoticed
-            fill_value=NODATA, dimension_names=("y", "x"),
-            attributes={"_FillValue": NODATA, "grid_mapping": "spatial_ref", **layer.attributes},
+            fill_value=fill, dimension_names=("y", "x"),
+            attributes={
+                "_FillValue": "NaN" if np.isnan(layer.nodata) else fill, "grid_mapping": "spatial_ref",
+                **layer.attributes,
+            },
         )  # fmt: skip
 
     def _root_attributes(self) -> dict[str, Any]:
@@ -134,7 +144,7 @@ class ZarrLayout:
         return {
             "Conventions": "CF-1.11",
             "title": self.title,
-            "multiscales": {"layout": layout, "resampling_method": "mode"},
+            "multiscales": {"layout": layout, "resampling_method": self.resampling},
             **_geo(self.grid, "multiscales", "proj", "spatial"),
         }
 

@@ -24,21 +24,22 @@ _OWN_RELS = frozenset(("root", "parent", "item"))
 _BBOX, _INTERVAL = "earthloom:bbox", "earthloom:interval"  # on each link, so that an extent needs no item read again
 
 
-def collection(card: ModelCard, entries: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """The collection of a model's items.
+def collection(name: str, card: ModelCard, entries: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """The collection of a product's items.
 
     Args:
-        card: gives id, title, description and classes; variants of a model share a collection.
+        name: of the product; the collection's id.
+        card: gives title, description and classes; variants of a model share a collection.
         entries: (href relative to the collection, item), at least one.
 
     Raises:
         PublishError: if there are none.
     """
-    return _collection(None, card, [_link(href, item) for href, item in entries])
+    return _collection(None, name, card, [_link(href, item) for href, item in entries])
 
 
 def add_to_collection(
-    existing: dict[str, Any] | None, *, card: ModelCard, item: dict[str, Any], href: str
+    existing: dict[str, Any] | None, *, name: str, card: ModelCard, item: dict[str, Any], href: str
 ) -> dict[str, Any]:
     """`existing` with this item in it: one of the same id is replaced, others and foreign fields are kept.
 
@@ -47,14 +48,14 @@ def add_to_collection(
     Raises:
         PublishError: if `existing` is another collection, or its item links lack the summaries that extents need.
     """
-    _refuse_foreign(existing, "Collection", card.name)
+    _refuse_foreign(existing, "Collection", name)
     links = [link for link in (existing or {}).get("links", []) if link.get("rel") == "item"]
     if missing := [link for link in links if not (_BBOX in link and _INTERVAL in link)]:
         raise PublishError(
-            f"collection {card.name}: the link to {missing[0].get('href')} lacks {_BBOX} or {_INTERVAL}; another tool "
+            f"collection {name}: the link to {missing[0].get('href')} lacks {_BBOX} or {_INTERVAL}; another tool "
             "has rewritten it. Delete collection.json: it is made again from the committed scenes"
         )
-    return _collection(existing, card, [*links, _link(href, item)])
+    return _collection(existing, name, card, [*links, _link(href, item)])
 
 
 def remove_from_collection(existing: bytes, item_id: str) -> dict[str, Any]:
@@ -139,23 +140,26 @@ def read_items(table: bytes) -> list[dict[str, Any]]:
         ) from error
 
 
-def _collection(existing: dict[str, Any] | None, card: ModelCard, links: list[dict[str, Any]]) -> dict[str, Any]:
+def _collection(
+    existing: dict[str, Any] | None, name: str, card: ModelCard, links: list[dict[str, Any]]
+) -> dict[str, Any]:
     by_id = {link["title"]: link for link in links}  # the last one given wins
-    ordered = [by_id[name] for name in sorted(by_id)]
+    ordered = [by_id[one] for one in sorted(by_id)]
     if not ordered:
-        raise PublishError(f"collection {card.name} has no items; a collection is derived from committed scenes")
+        raise PublishError(f"collection {name} has no items; a collection is derived from committed scenes")
     kept = copy.deepcopy(existing or {})
-    classes = class_objects(card)
+    extensions = {EXTENSIONS["classification"]} if card.classes else set()
+    classes = {"classification:classes": class_objects(card)} if card.classes else {}
     return kept | {
         "type": "Collection",
         "stac_version": STAC_VERSION,
-        "stac_extensions": sorted({*kept.get("stac_extensions", []), EXTENSIONS["classification"]}),
-        "id": card.name,
-        "title": card.title or card.name,
-        "description": card.description or f"Maps made by the model {card.name}.",
+        "stac_extensions": sorted({*kept.get("stac_extensions", []), *extensions}),
+        "id": name,
+        "title": card.title or name,
+        "description": card.description or f"Made by the model {name}.",
         "license": kept.get("license", "other"),
         "extent": _extent(ordered),
-        "summaries": kept.get("summaries", {}) | {"classification:classes": classes},
+        "summaries": kept.get("summaries", {}) | classes,
         "assets": kept.get("assets", {})
         | {
             "items": {

@@ -11,7 +11,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,10 +120,59 @@ def quicklook_png(
     return buffer.getvalue()
 
 
+def true_color(bands: Sequence[str]) -> tuple[str, str, str]:
+    """Names of the bands to draw in red, green and blue: the natural colours where they are there."""
+    if {"red", "green", "blue"} <= set(bands):
+        return "red", "green", "blue"
+    if {"nir", "red", "green"} <= set(bands):
+        return "nir", "red", "green"
+    return (bands[0], bands[1], bands[2]) if len(bands) > 2 else (bands[0],) * 3
+
+
+def image_png(pixels: NDArray[Any], *, nodata: float, title: str, subtitle: str, pixel_m: tuple[float, float]) -> bytes:
+    """Draw an image: each channel stretched between its 2nd and 98th percentile, nodata hatched.
+
+    Args:
+        pixels: (3, rows, columns) an overview level, at most about 1024 px a side, north up.
+        nodata: stored value; a pixel is drawn where all three channels are valid.
+        title, subtitle: first and second line.
+        pixel_m: width and height of one of these pixels on the ground, in metres.
+
+    Raises:
+        PublishError: if the image is empty or a size is not positive.
+    """
+    from PIL import Image, ImageDraw
+
+    if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.size:
+        raise PublishError(f"{title}: cannot draw an image of shape {pixels.shape}; give (3, rows, columns)")
+    if not all(math.isfinite(side) and side > 0 for side in pixel_m):
+        raise PublishError(f"{title}: the pixel size {pixel_m} m is not positive; the grid is damaged")
+    valid = (~np.isnan(pixels) if math.isnan(nodata) else pixels != nodata).all(axis=0)
+    rgba = np.zeros((*valid.shape, 4), np.uint8)
+    for channel, band in enumerate(pixels.astype(np.float64)):
+        low, high = np.percentile(band[valid], (2, 98)) if valid.any() else (0.0, 1.0)
+        bright = np.clip((np.where(valid, band, low) - low) / max(high - low, 1e-12), 0, 1)
+        rgba[..., channel] = np.round(255 * bright)
+    rgba[..., 3] = np.where(valid, 255, 0)
+    picture = _fitted_image(rgba, pixel_m)
+    inner_width = max(picture.width, _MIN_WIDTH - 2 * _MARGIN)
+    size = inner_width + 2 * _MARGIN, _TITLE_HEIGHT + 14 + picture.height + _FOOT_HEIGHT + _MARGIN
+    canvas = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    _fitted(draw, (_MARGIN, 22), title, 26, _INK, inner_width)
+    _fitted(draw, (_MARGIN, 54), subtitle, 15, _QUIET, inner_width)
+    left, top = _MARGIN + (inner_width - picture.width) // 2, _TITLE_HEIGHT + 14
+    canvas.paste(picture, (left, top))
+    draw.rectangle((left - 1, top - 1, left + picture.width, top + picture.height), outline=_LINE)
+    metres_per_px = pixel_m[0] * valid.shape[1] / picture.width
+    _scale_bar(draw, left, top + picture.height + 16, metres_per_px, inner_width)
+    buffer = io.BytesIO()
+    canvas.save(buffer, "PNG", compress_level=9)
+    return buffer.getvalue()
+
+
 def _map_image(classes: NDArray[np.uint8], card: ModelCard, title: str, pixel_m: tuple[float, float]) -> Image:
     """The map alone, at its size on the canvas, nodata hatched."""
-    from PIL import Image
-
     palette = np.zeros((256, 4), np.uint8)
     for value, rgb in colors(card).items():
         palette[value] = (*rgb, 255)
@@ -132,13 +181,20 @@ def _map_image(classes: NDArray[np.uint8], card: ModelCard, title: str, pixel_m:
     if not known[classes].all():
         stray = int(classes[~known[classes]][0])
         raise PublishError(f"{title}: the map holds {stray}, but {card.label} has classes 0 to {len(card.classes) - 1}")
-    height, width = classes.shape
+    return _fitted_image(palette[classes], pixel_m)
+
+
+def _fitted_image(pixels: NDArray[np.uint8], pixel_m: tuple[float, float]) -> Image:
+    """(h, w, 4) at its size on the canvas and in its true proportions, over hatching where it is transparent."""
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
     square = 0.98 < pixel_m[0] / pixel_m[1] < 1.02
     wide, high = (1.0, 1.0) if square else (pixel_m[0] / min(pixel_m), pixel_m[1] / min(pixel_m))
     fit = _MAP_SIDE / max(width * wide, height * high)
     factor = math.floor(fit) if fit >= 1 else fit  # whole pixels when enlarging, so that they all look alike
     size = max(1, round(width * wide * factor)), max(1, round(height * high * factor))
-    rgba = Image.fromarray(palette[classes])
+    rgba = Image.fromarray(pixels)
     grows = size[0] >= width and size[1] >= height
     rgba = rgba.resize(size, Image.Resampling.NEAREST if grows else Image.Resampling.BOX)
     paper = _hatching(size)

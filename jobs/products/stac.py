@@ -55,7 +55,8 @@ class BandInfo:
     nodata: float | None = None
     unit: str = ""
     scale: float | None = None
-    """Meaning = stored value * scale; None when stored values are the meaning."""
+    """Meaning = stored value * scale + offset; None when stored values are the meaning."""
+    offset: float = 0.0
     statistics: Mapping[str, float] | None = None
     """Of stored values: any of minimum, maximum, mean, stddev, count, valid_percent."""
     classes: bool = False
@@ -97,10 +98,10 @@ class Provenance:
 
     software: Mapping[str, str]
     """Version by name: earthloom, torch, …"""
-    card_href: str
-    """Where the model card lies: a URL, or relative to the item."""
-    settings: Mapping[str, str | int | float | bool]
-    """What was resolved for this scene: core_px, halo_px, overlap, precision, device, shard_px, …"""
+    cards: tuple[tuple[ModelCard, str], ...]
+    """Every card, in the order of the stages, and where it lies: a URL, or relative to the item."""
+    settings: Mapping[str, Any]
+    """What was resolved for this scene: device, shard_px and the stages with their tiling and precision."""
     source_item: str | None = None
     """URL of the STAC item that the scene came from, if it came from one."""
 
@@ -138,6 +139,7 @@ def item_href(scene_id: str, key: str) -> str:
 def item(
     *,
     scene: Scene,
+    product: str,
     card: ModelCard,
     key: str,
     grid: Grid,
@@ -149,7 +151,8 @@ def item(
 
     Args:
         scene: where it came from and when.
-        card: the model; its name is the collection.
+        product: name of the collection.
+        card: of the model that gave the result its classes or bands.
         key: the scene key, 64 hex digits.
         grid: what the footprint is taken from.
         rows: `jobs.products.statistics.class_areas`; empty for a product without classes.
@@ -169,8 +172,8 @@ def item(
         "type": "Feature",
         "stac_version": STAC_VERSION,
         "stac_extensions": [],
-        "id": item_id(scene.id, card.name, key),
-        "collection": card.name,
+        "id": item_id(scene.id, product, key),
+        "collection": product,
         "geometry": geometry,
         "bbox": list(bbox),
         "properties": {
@@ -178,7 +181,7 @@ def item(
             **_when(scene),
             "gsd": float(f"{grid.gsd_m():.6g}"),
             "processing:level": "L4",
-            "processing:lineage": _lineage(scene, card),
+            "processing:lineage": _lineage(scene, [one for one, _ in provenance.cards]),
             "processing:software": dict(sorted(provenance.software.items())),
             "earthloom:scene": scene.id,
             "earthloom:key": key,
@@ -190,7 +193,7 @@ def item(
             **({"earthloom:class_areas": [dict(row) for row in rows]} if rows else {}),
         },
         "assets": {asset.name: _asset(asset, classes) for asset in sorted(assets, key=lambda one: one.name)},
-        "links": _links(scene, card, provenance),
+        "links": _links(scene, product, provenance),
     }
     told["stac_extensions"] = _extensions(told)
     return told
@@ -237,16 +240,18 @@ def _when(scene: Scene) -> dict[str, str | None]:
     return {"datetime": None, "start_datetime": OPEN_INTERVAL[0], "end_datetime": OPEN_INTERVAL[1]}
 
 
-def _lineage(scene: Scene, card: ModelCard) -> str:
-    kind = card.task.replace("-", " ")
-    return f"{kind.capitalize()} of {scene.id} by {card.label} {card.version} from the bands {', '.join(card.bands)}."
+def _lineage(scene: Scene, cards: Sequence[ModelCard]) -> str:
+    steps = [
+        f"{card.task.replace('-', ' ')} by {card.label} {card.version} from {', '.join(card.bands)}" for card in cards
+    ]
+    return f"{scene.id}: {'; '.join(steps)}."
 
 
-def _links(scene: Scene, card: ModelCard, provenance: Provenance) -> list[dict[str, Any]]:
+def _links(scene: Scene, product: str, provenance: Provenance) -> list[dict[str, Any]]:
     links: list[dict[str, Any]] = [
         {"rel": "root", "href": "../../../catalog.json", "type": "application/json"},
-        {"rel": "parent", "href": f"../../../collections/{card.name}/collection.json", "type": "application/json"},
-        {"rel": "collection", "href": f"../../../collections/{card.name}/collection.json", "type": "application/json"},
+        {"rel": "parent", "href": f"../../../collections/{product}/collection.json", "type": "application/json"},
+        {"rel": "collection", "href": f"../../../collections/{product}/collection.json", "type": "application/json"},
     ]
     if provenance.source_item:
         links.append({"rel": "derived_from", "href": provenance.source_item, "type": "application/geo+json",
@@ -254,9 +259,12 @@ def _links(scene: Scene, card: ModelCard, provenance: Provenance) -> list[dict[s
     else:
         sources = list(dict.fromkeys(asset.ref for asset in scene.assets))
         links += [{"rel": "derived_from", "href": _url(ref), "title": f"Source file {ref.name}"} for ref in sources]
-    model = {"rel": "derived_from", "href": provenance.card_href, "type": "application/geo+json",
-             "title": f"Model card {card.label} {card.version}", "mlm:name": card.label}  # fmt: skip
-    return [*links, model]
+    models = [
+        {"rel": "derived_from", "href": href, "type": "application/geo+json",
+         "title": f"Model card {card.label} {card.version}", "mlm:name": card.label}
+        for card, href in provenance.cards
+    ]  # fmt: skip
+    return [*links, *models]
 
 
 def _url(ref: ObjectRef) -> str:
@@ -310,7 +318,7 @@ def _band(asset: str, band: BandInfo) -> dict[str, Any]:
     if band.unit:
         told["unit"] = band.unit
     if band.scale is not None:
-        told |= {"raster:scale": band.scale, "raster:offset": 0}
+        told |= {"raster:scale": band.scale, "raster:offset": band.offset}
     if band.statistics:
         if bad := [name for name, value in band.statistics.items() if not math.isfinite(value)]:
             raise PublishError(f"asset {asset}, band {band.name}: statistics {', '.join(bad)} are not finite")

@@ -2,7 +2,7 @@
 
     python -m tests.chaos [nth] [race] [kills] [wire] [machine] [--every N] [--seed N]
 
-Exits with 1 if a byte was lost or a guarantee did not hold.
+Lines are printed as cases end. Exits with 1 if a byte was lost or a guarantee did not hold.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import argparse
 import logging
 import multiprocessing
 import os
-import random
 import sys
 import tempfile
 import time
@@ -20,8 +19,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tests.faults.golden import SMALL_PX, Golden, golden, hurried
-from tests.faults.loop import faults_of, strike
+from tests.faults.golden import SIDE_PX, SMALL_PX, Golden, golden, hurried
+from tests.faults.loop import drawn, faults_of, strike
 
 _MEMORY = Path("/dev/shm")
 _MIB = 2**20
@@ -36,30 +35,31 @@ class Row:
     runs: int = 0
     recovered: int = 0
     lost_bytes: int = 0
-    excess_blocks: int = 0
+    excess_blocks: int | None = None
+    """None where nobody counts them."""
     attempts: int = 0
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
     def add(
-        self,
-        *,
-        injected: int,
-        attempts: int,
-        seconds: float,
-        wrong: Sequence[str],
-        lost_bytes: int = 0,
-        excess: int = 0,
-    ) -> None:
-        """Count one run and those that finished it."""
-        self.runs += 1
+        self, *, injected: int, attempts: int, seconds: float, wrong: Sequence[str], lost_bytes: int = 0,
+        excess: int | None = None, runs: int = 1,
+    ) -> None:  # fmt: skip
+        """Count one run, and the attempts that it took to finish it."""
+        self.runs += runs
         self.injected += injected
-        self.recovered += not wrong
+        self.recovered += 0 if wrong else runs
         self.lost_bytes += lost_bytes
-        self.excess_blocks += excess
+        if excess is not None:
+            self.excess_blocks = (self.excess_blocks or 0) + excess
         self.attempts += attempts
         self.seconds += seconds
         self.wrong += wrong
+
+    def __str__(self) -> str:
+        excess = "-" if self.excess_blocks is None else self.excess_blocks
+        return line(self.fault, self.injected, self.runs, self.recovered, self.lost_bytes, excess, self.attempts,
+                    f"{self.seconds:.0f}")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +68,19 @@ class Options:
 
     seed: int
     every: int
+    folder: Path
+    """Scratch space."""
+
+    def golden(self, side_px: int) -> Golden:
+        """The run without faults, on scenes of that size."""
+        with hurried():
+            return golden(Path(tempfile.mkdtemp(dir=self.folder)), side_px)
 
 
-def nth(made: Golden, options: Options) -> list[Row]:
+def nth(options: Options) -> list[Row]:
     """Each request of a run meets each fault, one at a time."""
-    faults = faults_of(made)
-    random.Random(options.seed).shuffle(faults)  # so that a part is a fair one
-    faults = faults[:: options.every]
+    made = options.golden(SMALL_PX)
+    faults = drawn(faults_of(made), options.seed)[:: options.every]
     rows: dict[str, Row] = {}
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         for done, verdict in enumerate(pool.imap_unordered(partial(strike, golden=made), faults, chunksize=4), 1):
@@ -88,24 +94,24 @@ def nth(made: Golden, options: Options) -> list[Row]:
     return list(rows.values())
 
 
-def race(_: Golden, options: Options) -> list[Row]:
+def race(options: Options) -> list[Row]:
     """Four drivers at once over storage that fails at random."""
     from tests.faults.race import race as one_race
 
-    row = Row(fault="4 drivers race, 3 % of requests: 503, lost, stall")
-    with tempfile.TemporaryDirectory(prefix="earthloom-chaos-") as folder, hurried():
-        small = golden(Path(folder) / "golden", SMALL_PX)
+    row = Row(fault="4 drivers at once, 3 % of requests: 503, lost, stall")
+    small = options.golden(SMALL_PX)
+    with hurried():
         for seed in range(options.seed, options.seed + 20):
             begun = time.monotonic()
-            done = one_race(small, Path(folder) / str(seed), seed=seed)
+            done = one_race(small, options.folder / f"race-{seed}", seed=seed)
             row.add(
                 injected=done.faults, attempts=done.runs, seconds=time.monotonic() - begun, lost_bytes=done.lost_bytes,
-                excess=0, wrong=[f"seed {seed}: {one}" for one in done.wrong],
+                excess=done.excess_blocks, wrong=[f"seed {seed}: {one}" for one in done.wrong],
             )  # fmt: skip
     return [row]
 
 
-def kills(made: Golden, options: Options) -> list[Row]:
+def kills(options: Options) -> list[Row]:
     """SIGKILL of drivers and workers on real Ray; a driver that is stopped and wakes up."""
     from tests.faults.kills import kill_loop, paused_driver
 
@@ -113,37 +119,35 @@ def kills(made: Golden, options: Options) -> list[Row]:
         Row(fault="SIGKILL of driver or worker, Ray"),
         Row(fault="SIGSTOP of a driver, a second one finishes"),
     )
-    with tempfile.TemporaryDirectory(prefix="earthloom-chaos-") as folder:
-        for seed in range(options.seed, options.seed + 3):
-            done = kill_loop(made, Path(folder) / str(seed), seed=seed, kills=4)
-            killed.add(
-                injected=len(done.kills), attempts=done.runs, seconds=done.seconds, lost_bytes=done.lost_bytes,
-                excess=done.excess_blocks, wrong=[f"seed {seed}: {one}" for one in done.wrong],
-            )  # fmt: skip
-        for number in range(2):
-            begun = time.monotonic()
-            wrong = paused_driver(made, Path(folder) / f"paused-{number}")
-            paused.add(injected=1, attempts=2, seconds=time.monotonic() - begun, wrong=wrong)
+    made = options.golden(SIDE_PX)
+    for seed in range(options.seed, options.seed + 3):
+        done = kill_loop(made, options.folder / f"killed-{seed}", seed=seed, kills=4)
+        killed.add(
+            injected=len(done.kills), attempts=done.runs, seconds=done.seconds, lost_bytes=done.lost_bytes,
+            excess=done.excess_blocks, wrong=[f"seed {seed}: {one}" for one in done.wrong],
+        )  # fmt: skip
+    for number in range(2):
+        begun = time.monotonic()
+        wrong = paused_driver(made, options.folder / f"paused-{number}")
+        paused.add(injected=1, attempts=2, seconds=time.monotonic() - begun, wrong=wrong)
     return [killed, paused]
 
 
-def wire(_: Golden, options: Options) -> list[Row]:
+def wire(options: Options) -> list[Row]:
     """Real drivers and a real S3 server, with faults between them."""
     from tests.chaos.wire import strike_the_wire
 
     rows: dict[str, Row] = {}
-    with tempfile.TemporaryDirectory(prefix="earthloom-chaos-") as folder, hurried():
-        small = golden(Path(folder), SMALL_PX)
-        for done in strike_the_wire(small):
-            row = rows.setdefault(done.action, Row(fault=f"S3 on the wire: {done.action}"))
-            row.add(
-                injected=done.fired, attempts=done.runs, seconds=done.seconds, lost_bytes=done.lost_bytes,
-                wrong=[f"{done.action} at {done.key}: {one}" for one in done.wrong],
-            )  # fmt: skip
+    for done in strike_the_wire(options.golden(SMALL_PX)):
+        row = rows.setdefault(done.action, Row(fault=f"S3 on the wire: {done.action}"))
+        row.add(
+            injected=done.fired, attempts=done.runs, seconds=done.seconds, lost_bytes=done.lost_bytes,
+            wrong=[f"{done.action} at {done.key}: {one}" for one in done.wrong],
+        )  # fmt: skip
     return list(rows.values())
 
 
-def machine(_: Golden, options: Options) -> list[Row]:
+def machine(options: Options) -> list[Row]:
     """Random sequences of crashes, lost answers, rivals, changed sources and sweeps."""
     from hypothesis import HealthCheck, seed, settings
     from hypothesis.stateful import run_state_machine_as_test
@@ -152,6 +156,7 @@ def machine(_: Golden, options: Options) -> list[Row]:
 
     row, begun, n_sequences = Row(fault="state machine: sequences of up to 10 events"), time.monotonic(), 25
     wrong = []
+    RunsOverFaultyStorage.faults = RunsOverFaultyStorage.runs = 0
     try:
         run_state_machine_as_test(
             seed(options.seed)(RunsOverFaultyStorage),
@@ -160,33 +165,22 @@ def machine(_: Golden, options: Options) -> list[Row]:
         )  # fmt: skip
     except AssertionError as error:
         wrong.append(str(error))
-    row.add(injected=n_sequences, attempts=n_sequences, seconds=time.monotonic() - begun, wrong=wrong)
+    row.add(
+        injected=RunsOverFaultyStorage.faults, attempts=RunsOverFaultyStorage.runs, runs=n_sequences,
+        seconds=time.monotonic() - begun, wrong=wrong,
+    )  # fmt: skip
     return [row]
 
 
-CASES: dict[str, Callable[[Golden, Options], list[Row]]] = {
+CASES: dict[str, Callable[[Options], list[Row]]] = {
     "nth": nth, "race": race, "kills": kills, "wire": wire, "machine": machine,
 }  # fmt: skip
+_COLUMNS = ("fault", "injected", "runs", "recovered", "bytes lost", "blocks computed in excess", "attempts", "seconds")
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Rows as a Markdown table."""
-    names = (
-        "fault",
-        "injected",
-        "runs",
-        "recovered",
-        "bytes lost",
-        "blocks recomputed in excess",
-        "attempts",
-        "seconds",
-    )
-    lines = ["| " + " | ".join(names) + " |", "| --- |" + " ---: |" * (len(names) - 1)]
-    for row in rows:
-        values = (row.fault, row.injected, row.runs, row.recovered, row.lost_bytes, row.excess_blocks, row.attempts,
-                  f"{row.seconds:.0f}")  # fmt: skip
-        lines.append("| " + " | ".join(map(str, values)) + " |")
-    return "\n".join(lines)
+def line(*values: object) -> str:
+    """Of a Markdown table."""
+    return f"| {' | '.join(map(str, values))} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -203,17 +197,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _MEMORY
         )  # thousands of runs: fsync of a disk would take most of the time
     logging.disable(logging.ERROR)
-    options = Options(seed=asked.seed, every=asked.every)
-    print(f"seed {options.seed}", flush=True)
+    print(f"seed {asked.seed}\n\n{line(*_COLUMNS)}\n| --- |{' ---: |' * (len(_COLUMNS) - 1)}", flush=True)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="earthloom-chaos-") as folder:
-        with hurried():
-            made = golden(Path(folder))
+        options = Options(seed=asked.seed, every=asked.every, folder=Path(folder))
         for name in asked.cases or CASES:
             print(f"{name}: {CASES[name].__doc__}", file=sys.stderr, flush=True)
             logging.disable(logging.ERROR)
-            rows += CASES[name](made, options)
-    print(f"\n{table(rows)}\n")
+            made = CASES[name](options)
+            rows += made
+            print("\n".join(map(str, made)), flush=True)
+    print()
     wrong = [one for row in rows for one in row.wrong]
     for one in wrong[:20]:
         print(f"WRONG {one}")

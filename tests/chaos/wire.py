@@ -16,7 +16,7 @@ from tests.faults.loop import lost_bytes
 from tests.faults.proxy import FaultProxy, Rule, fault_proxy
 
 KEYS = (
-    r"/\.earthloom-probe", r"plan\.json$", r"attempts/1\.json$", r"0/classes/c/1/1$", r"blocks/1_1\.json$",
+    r"runs/\.probe-", r"plan\.json$", r"attempts/1\.json$", r"0/classes/c/1/1$", r"blocks/1_1\.json$",
     r"1/classes/c/0/0$", r"water-index\.tif$", r"item\.json$", r"east/[^/]+/result\.json$", r"collection\.json$",
     r"catalog\.json$", r"items\.parquet$", r"west/[^/]+/result\.json$", r"commit\.json$",
 )  # fmt: skip

@@ -18,6 +18,7 @@ from jobs.config import RunConfig, load
 from jobs.run import RunResult, run
 from tests.faults.store import Injector, Request, injected
 from tests.scenes import write_scene
+from tests.thrift import thrifty
 from tiling.objects import ObjectRef
 from tiling.probe import PREFIX as PROBE
 from tiling.store import open_store
@@ -103,11 +104,11 @@ def differences(found: dict[str, bytes], wanted: dict[str, bytes]) -> list[str]:
 
 @contextmanager
 def hurried() -> Iterator[None]:
-    """Pauses before retries are short and the machine's speed is not measured, so that thousands of runs take minutes."""
+    """Pauses before retries are short, and what concerns no fault is done once, so that thousands of runs take minutes."""
     quick = Budget(backoff_s=0.01, backoff_max_s=0.05)
     logging.disable(logging.ERROR)
     try:
-        with mock.patch("jobs.engine.BUDGET", quick), mock.patch("jobs.plan.flop_per_s", return_value=1e9):
+        with mock.patch("jobs.engine.BUDGET", quick), thrifty():
             yield
     finally:
         logging.disable(logging.NOTSET)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -24,6 +25,7 @@ from tests.faults.store import Fault, Injector, Killed, Request
 from tiling.errors import EarthloomError
 
 _RUNS = 3
+_DIGESTS = re.compile(r"[0-9a-f]{8,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,19 @@ class Verdict:
 def faults_of(golden: Golden) -> list[Fault]:
     """Every fault of every request, in the order of the requests."""
     return [Fault(request, action) for request in golden.requests for action in request.actions]
+
+
+def drawn(faults: Iterable[Fault], seed: int) -> list[Fault]:
+    """Faults in an order of chance that the seed alone decides.
+
+    Each fault's lot is cast from its own name, without the digests in it: the order in which threads made the requests,
+    a request more or less, and the machine, whose device class is part of every key, leave it as it is.
+    """
+
+    def lot(fault: Fault) -> bytes:
+        return hashlib.sha256(f"{seed} {_DIGESTS.sub('*', str(fault))}".encode()).digest()
+
+    return sorted(faults, key=lot)
 
 
 def strike(fault: Fault, golden: Golden) -> Verdict:

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -75,6 +75,10 @@ def _by_prefix(out: Path) -> dict[str, dict[str, bytes]]:
 class RunsOverFaultyStorage(RuleBasedStateMachine):
     """One OUT, and everything that may happen to it."""
 
+    faults: ClassVar = 0
+    runs: ClassVar = 0
+    """Of all sequences so far."""
+
     def __init__(self) -> None:
         super().__init__()
         self._hurry = hurried()
@@ -91,7 +95,10 @@ class RunsOverFaultyStorage(RuleBasedStateMachine):
         self._hurry.__exit__(None, None, None)
 
     def _run(self, injector: Injector) -> Any:
-        return attempt(config(self._wanted.scenes, self._out), self._out, injector)
+        ended = attempt(config(self._wanted.scenes, self._out), self._out, injector)
+        RunsOverFaultyStorage.runs += 1
+        RunsOverFaultyStorage.faults += injector.fired
+        return ended
 
     @rule(share=st.floats(0, 1))
     def crash(self, share: float) -> None:

@@ -74,7 +74,7 @@ def test_a_poison_block_is_set_aside_and_fails_its_scene_alone(
 
 
 def test_a_run_that_is_out_of_memory_takes_smaller_batches_and_gives_the_same_map(
-    golden_run: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_run: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
     real = Predictor.__init__
@@ -84,11 +84,11 @@ def test_a_run_that_is_out_of_memory_takes_smaller_batches_and_gives_the_same_ma
         self.module = SmallMemory(self.module, sizes)
 
     monkeypatch.setattr(Predictor, "__init__", init)
-    result = run(config(golden_run.scenes, tmp_path / "out", batch=4, block=1024))
+    result = run(config(small_run.scenes, tmp_path / "out", batch=4, block=1024))
     assert result.exit_code == 0
     assert max(sizes) == 4, "it did try"
     assert sizes.count(4) == 1, "it remembers"
-    assert differences(published(tmp_path / "out"), golden_run.published) == []
+    assert differences(published(tmp_path / "out"), small_run.published) == []
 
 
 def test_a_full_scratch_disk_is_told_with_path_and_need_and_publishes_nothing(

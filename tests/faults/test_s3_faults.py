@@ -13,7 +13,7 @@ import pytest
 from cluster.retry import Budget
 from infra.s3_server import Server
 from jobs.run import RunResult, run
-from tests.faults.golden import SMALL_PX, config, write_scenes
+from tests.faults.golden import Golden, config
 from tests.faults.proxy import FaultProxy, Rule, fault_proxy
 from tiling.errors import StorageError
 from tiling.objects import ObjectRef
@@ -43,8 +43,8 @@ def out() -> str:
 
 
 @pytest.fixture
-def scenes(tmp_path: Path) -> Path:
-    return write_scenes(tmp_path / "scenes", SMALL_PX)
+def scenes(small_run: Golden) -> Path:
+    return small_run.scenes
 
 
 def published_sums(result: RunResult) -> dict[str, dict[str, str]]:
@@ -54,8 +54,11 @@ def published_sums(result: RunResult) -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture
-def plain(scenes: Path, tmp_path: Path) -> dict[str, dict[str, str]]:
-    return published_sums(run(config(scenes, tmp_path / "plain")))
+def plain(small_run: Golden) -> dict[str, dict[str, str]]:
+    """The sums of a run without faults, into a folder."""
+    told = {name.split("/")[1]: json.loads(data)["files"] for name, data in small_run.published.items()
+            if name.endswith("/result.json")}  # fmt: skip
+    return {scene: {n: o["sha256"] for n, o in files.items() if n != "item.json"} for scene, files in told.items()}
 
 
 @pytest.mark.parametrize(

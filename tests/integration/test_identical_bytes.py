@@ -19,15 +19,15 @@ from jobs.config import load
 from jobs.ledger import StoredObject
 from jobs.run import run
 from models.zoo import folder_of
-from models.zoo_cards import LANDWATER
+from models.zoo.landwater import LANDWATER
 from tests.scenes import landscape, real, write_scene
 
-CROP = rasterio.windows.Window(150, 200, 1100, 700)
+CROP = rasterio.windows.Window(150, 200, 1040, 560)
 
 
 @pytest.fixture(scope="module")
 def crop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1100 x 700 px of a real Sentinel-2 port, with a hole of nodata."""
+    """1040 x 560 px of a real Sentinel-2 port, with a hole of nodata."""
     with rasterio.open(real("ships_s2/durban.tif")) as port:
         pixels = port.read(window=CROP)
         pixels[:, 300:420, 500:530] = 0

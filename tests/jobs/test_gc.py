@@ -47,17 +47,25 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.fixture
-def interrupted(tmp_path: Path) -> Path:
-    """An OUT with one published scene, and another whose run was killed before its last block was done."""
-    out, other = tmp_path / "out", tmp_path / "other"
-    assert go(lake(tmp_path, "whole", width=300, height=200), out=out).exit_code == 0
-    folder = other / go(lake(tmp_path, "half"), out=other).results["half"].prefix
+@pytest.fixture(scope="module")
+def abandoned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scenes, and an OUT in which one is published and the other's run was killed before its last block was done."""
+    root = tmp_path_factory.mktemp("abandoned")
+    out, other = root / "out", tmp_path_factory.mktemp("other")
+    assert go(lake(root, "whole", width=300, height=200), out=out).exit_code == 0
+    folder = other / go(lake(root, "half"), out=other).results["half"].prefix
     for path in (folder / "result.json", folder / "blocks/1_2.json", next(other.glob("runs/*/commit.json"))):
         path.unlink()
     for name in ("scenes", "runs"):
         shutil.copytree(other / name, out / name, dirs_exist_ok=True)
-    return out
+    return root
+
+
+@pytest.fixture
+def interrupted(abandoned: Path, tmp_path: Path) -> Path:
+    """A copy of that OUT, and of the scenes beside it."""
+    shutil.copytree(abandoned, tmp_path, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    return tmp_path / "out"
 
 
 def test_an_abandoned_scene_and_its_run_go_and_nothing_else_does(interrupted: Path, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.key import canonical, digest, scene_key
-from models.zoo_cards import WATER_INDEX
+from jobs.stages import ImagePlan
+from models.chain import Stage
+from models.zoo.water_index import WATER_INDEX
 from tiling.chips import ChipGrid
 from tiling.grid import Grid
 from tiling.objects import ObjectRef
@@ -26,15 +28,26 @@ SCENE = Scene(
 CHIPS = ChipGrid(scene=GRID.window, core_px=512, halo_px=0, stride_px=1)
 
 
-def key(scene: Scene = SCENE, chips: ChipGrid = CHIPS, **changes: Any) -> str:
+IMAGE = ImagePlan(
+    stage=0, name="sharp", bands=("green",), layers=("green",), dtype="uint16", nodata=0.0, gain=(1e-4,), bias=(0.0,)
+)
+
+
+def stage(**changes: Any) -> Stage:
+    return Stage(**({"cards": (WATER_INDEX[0],), "chips": CHIPS, "precision": "fp32"} | changes))
+
+
+def key(scene: Scene = SCENE, **changes: Any) -> str:
+    of_stage = {name: changes.pop(name) for name in ("chips", "precision", "flips", "is_mask") if name in changes}
+    if "card" in changes:
+        of_stage["cards"] = (changes.pop("card"),)
     options: dict[str, Any] = {
         "bands": scene.bands,
-        "card": WATER_INDEX[0],
+        "stages": (stage(**of_stage),),
         "shard_px": 512,
-        "precision": "fp32",
         "device_class": "cpu-avx512",
     }
-    return scene_key(scene, chips=chips, **(options | changes))
+    return scene_key(scene, **(options | changes))
 
 
 def test_whatever_can_change_a_pixel_changes_the_key() -> None:
@@ -56,6 +69,13 @@ def test_whatever_can_change_a_pixel_changes_the_key() -> None:
         key(chips=dataclasses.replace(CHIPS, halo_px=16, blend=True)),
         key(shard_px=1024),
         key(precision="bf16"),
+        key(flips=True),
+        key(is_mask=True),
+        key(chips=dataclasses.replace(CHIPS, margin_px=8)),
+        key(stages=(stage(), stage())),
+        key(stages=(stage(cards=(WATER_INDEX[0], WATER_INDEX[0])),)),
+        key(images=(IMAGE,)),
+        key(images=(dataclasses.replace(IMAGE, nodata=1.0),)),
         key(device_class="cuda-sm90"),
     ]
     assert len(set(keys)) == len(keys)
@@ -124,4 +144,4 @@ def test_keys_are_stable_between_releases(monkeypatch: pytest.MonkeyPatch) -> No
     assert key() == GOLDEN
 
 
-GOLDEN = "d1299c8d9e17a23679dbbd3277febf741d10e28dd43a6be7b52e3e2328b69d5b"
+GOLDEN = "994815e5eb03e7858a24a98455c2f0bdeeed58b785daf50c990bd03fe81cc72b"

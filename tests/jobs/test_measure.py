@@ -36,7 +36,7 @@ def test_a_saved_network_is_measured_and_then_maps_a_scene(
     )
     folder = tmp_path / "net"
     network.save_pretrained(folder)
-    scene = write_scene(tmp_path / "rgb.tif", landscape(300, 260, 3))
+    scene = write_scene(tmp_path / "rgb.tif", landscape(150, 130, 3))
     told = ("--scale", "0.0001", "--quantity", "reflectance", "--bands", "red=1,green=2,blue=3")
     options = (
         "--model",

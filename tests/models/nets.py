@@ -18,7 +18,7 @@ from models.device import Device
 from models.predictor import Predictor
 from models.weights import sha256_of
 from models.zoo import folder_of
-from models.zoo_cards import LANDWATER
+from models.zoo.landwater import LANDWATER
 from tests.scenes import landscape
 
 CPU = Device(kind="cpu", precision="fp32", device_class="cpu-default")

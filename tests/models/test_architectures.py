@@ -8,7 +8,8 @@ import torch
 
 from models.architectures import build
 from models.card import ModelCard
-from models.zoo_cards import LANDWATER, WATER_INDEX
+from models.zoo.landwater import LANDWATER
+from models.zoo.water_index import WATER_INDEX
 from tests.models.nets import card_of
 from tiling.errors import CardError
 

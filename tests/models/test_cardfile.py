@@ -16,7 +16,8 @@ from models.card import ModelCard, ModelClass
 from models.cardfile import FILE, canonical, from_item, load_card, to_item, write_card
 from models.smp_folder import card_from_smp
 from models.weights import sha256_of
-from models.zoo_cards import LANDWATER, WATER_INDEX
+from models.zoo.landwater import LANDWATER
+from models.zoo.water_index import WATER_INDEX
 from tests.models.nets import card_of
 from tiling.errors import CardError
 from tiling.objects import ObjectRef

@@ -10,7 +10,7 @@ from models import measure as module
 from models import peak
 from models.measure import agreement_at, compare, measure
 from models.sliding import NODATA, BlockMap
-from models.zoo_cards import WATER_INDEX
+from models.zoo.water_index import WATER_INDEX
 from tests.models.nets import CPU, card_of, scaling, seeded
 from tests.scenes import landscape
 from tiling.errors import CardError

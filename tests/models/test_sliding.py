@@ -13,7 +13,7 @@ from models.device import Device
 from models.measure import compare, framed
 from models.predictor import Predictor
 from models.sliding import NODATA, BlockMap, predict_block, predict_whole
-from models.zoo_cards import WATER_INDEX
+from models.zoo.water_index import WATER_INDEX
 from tests.models.nets import BF16, CPU, Case, TinyNet, card_of, landwater, scaling, seeded
 from tests.scenes import landscape, real
 from tiling.chips import ChipGrid

@@ -9,7 +9,8 @@ import pytest
 
 from models import weights, zoo
 from models.cardfile import FILE, write_card
-from models.zoo_cards import LANDWATER, WATER_INDEX
+from models.zoo.landwater import LANDWATER
+from models.zoo.water_index import WATER_INDEX
 from tests.models.nets import landwater
 from tiling.errors import CardError, StorageError
 

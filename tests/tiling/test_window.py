@@ -60,11 +60,12 @@ def test_every_pixel_is_owned_once_and_sees_its_whole_context(
     blend = blend and 0 < 2 * halo <= core
     chips = ChipGrid(scene=Window(0, 0, width, height), core_px=core, halo_px=halo, stride_px=4, blend=blend)
     owners = np.zeros((height, width), int)
-    for block in split_blocks(chips, block_px=core * shards * blocks, shard_px=core * shards):
+    for block in split_blocks(chips.scene, core_px=core, block_px=core * shards * blocks, shard_px=core * shards):
         owners[block.core.slices(chips.scene)] += 1
+        read = chips.read(block.core)
         for owned in chips.cores(block.core):
-            assert block.read.contains(owned.grow(halo)), "a chip would miss context"
-        assert chips.extent.contains(block.read)
+            assert read.contains(owned.grow(halo)), "a chip would miss context"
+        assert chips.extent.contains(read)
         covered = np.zeros((height, width), bool)
         for owned in chips.cores(block.core):
             covered[(owned & chips.scene).slices(chips.scene)] = True
@@ -95,11 +96,26 @@ def test_a_chip_grid_that_would_shift_pooling_is_refused(core: int, halo: int, s
 
 
 def test_blocks_that_would_share_a_shard_or_a_chip_are_refused_with_the_size_to_use() -> None:
-    chips = ChipGrid(scene=Window(0, 0, 999, 999), core_px=512, halo_px=0, stride_px=1)
+    scene = Window(0, 0, 999, 999)
     with pytest.raises(TilingError, match=r"block 1500 px .* set --block to 1024"):
-        next(split_blocks(chips, block_px=1500, shard_px=1024))
+        next(split_blocks(scene, core_px=512, block_px=1500, shard_px=1024))
     with pytest.raises(TilingError, match=r"shard 768 px is not a multiple of the chip core 512"):
-        next(split_blocks(chips, block_px=768, shard_px=768))
+        next(split_blocks(scene, core_px=512, block_px=768, shard_px=768))
+
+
+@given(
+    col=st.integers(-50, 50), row=st.integers(-50, 50), width=st.integers(1, 40), height=st.integers(1, 40),
+    factor=st.integers(1, 5),
+)  # fmt: skip
+def test_coarser_pixels_cover_the_finer_ones_and_no_more_than_they_must(
+    col: int, row: int, width: int, height: int, factor: int
+) -> None:
+    fine = Window(col, row, width, height)
+    coarse = fine.unzoom(factor)
+    assert coarse.zoom(factor).contains(fine)
+    assert fine.zoom(factor).unzoom(factor) == fine
+    for side in (coarse.width, coarse.height):
+        assert side <= (max(width, height) + factor - 2) // factor + 1
 
 
 def test_a_blend_needs_ramps_that_do_not_meet() -> None:

@@ -79,6 +79,7 @@ def item(grid: Grid = UTM, *, key: str = KEY, source_item: str | None = None, **
     )  # fmt: skip
     return stac.item(
         scene=scene(grid, **of_scene),
+        product=one.name,
         card=one,
         key=key,
         grid=grid,
@@ -86,7 +87,7 @@ def item(grid: Grid = UTM, *, key: str = KEY, source_item: str | None = None, **
         assets=assets,
         provenance=stac.Provenance(
             software={"torch": "2.13.0", "earthloom": "0.1.0"},
-            card_href="s3://models/landwater-6b/card.json",
+            cards=((one, "s3://models/landwater-6b/card.json"),),
             settings={"halo_px": 96, "core_px": 1024, "overlap": "exact"},
             source_item=source_item,
         ),

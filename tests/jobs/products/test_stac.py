@@ -139,10 +139,10 @@ def test_assets_lie_beside_their_item(href: str) -> None:
 
 def test_assets_with_one_name_and_bad_checksums_are_refused() -> None:
     one = stac.AssetInfo(name="a", href="./a.tif", media_type=stac.COG, roles=("data",))
-    about = stac.Provenance(software={}, card_href="./card.json", settings={})
+    about = stac.Provenance(software={}, cards=((card(), "./card.json"),), settings={})
     with pytest.raises(PublishError, match="share a name"):
         stac.item(
-            scene=scene(), card=card(), key=KEY, grid=UTM, rows=[], assets=[one, one], provenance=about
+            scene=scene(), product=card().name, card=card(), key=KEY, grid=UTM, rows=[], assets=[one, one], provenance=about
         )  # fmt: skip
     with pytest.raises(PublishError, match="sha256"):
         stac.AssetInfo(name="a", href="./a.tif", media_type=stac.COG, roles=("data",), sha256="etag")
@@ -153,8 +153,10 @@ def test_a_product_without_classes_lists_no_classification() -> None:
     asset = stac.AssetInfo(
         name="image", href="./image.tif", media_type=stac.COG, roles=("data",), bands=(band,), grid=UTM
     )
-    about = stac.Provenance(software={"earthloom": "0"}, card_href="./card.json", settings={})
-    told = stac.item(scene=scene(), card=card(), key=KEY, grid=UTM, rows=[], assets=[asset], provenance=about)
+    about = stac.Provenance(software={"earthloom": "0"}, cards=((card(), "./card.json"),), settings={})
+    told = stac.item(
+        scene=scene(), product=card().name, card=card(), key=KEY, grid=UTM, rows=[], assets=[asset], provenance=about
+    )
     validate(told)
     assert not any("classification" in uri or "file" in uri for uri in told["stac_extensions"])
     assert told["assets"]["image"]["bands"][0]["nodata"] == "nan"

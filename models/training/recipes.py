@@ -1,0 +1,116 @@
+"""What the shipped models were trained on and how, in numbers; running a recipe again makes the same model.
+
+A recipe reads one folder of labelled pictures, says which part is held back, and names everything that `fit` needs.
+Knows nothing of the arithmetic of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.card import ModelCard
+from models.training.data import IGNORE, Pair, Variety
+from models.training.fit import Schedule
+from models.zoo.trained import BUILDINGS, DEFORESTATION
+from tiling.errors import MissingObjectError
+
+DN_8BIT = 1 / 255
+"""8-bit values are taken as 0 to 1 (`unit`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Labelled pictures, apart."""
+
+    train: tuple[Pair, ...]
+    held_back: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One model: what it is, its data and its schedule."""
+
+    card: ModelCard
+    """The shipped one, whose weights and scores a new training replaces."""
+    read: Callable[[Path], Split]
+    """From the folder of data."""
+    gain: float
+    """Physical value = stored * gain."""
+    side_px: int
+    variety: Variety
+    schedule: Schedule
+    judged: int
+    """The class whose IoU is the model's figure."""
+    rare: int | None = None
+    """A class that crops are drawn to show more often."""
+
+
+def _opened(path: Path) -> Path:
+    if not path.exists():
+        raise MissingObjectError(f"{path} is not there; --data names the folder that holds {path.parent.name}")
+    return path
+
+
+def _bands(path: Path) -> NDArray[np.generic]:
+    with rasterio.open(_opened(path)) as dataset:
+        values: NDArray[np.generic] = dataset.read()
+    return values
+
+
+def deforestation(data: Path) -> Split:
+    """30 chips of 512 x 512 px; of their sorted names every fourth is held back, starting with the second.
+
+    No chip that is trained on lies within 100 km of one that is held back.
+    """
+    folder = data / "deforestation_amazon"
+    pairs = []
+    for path in sorted(_opened(folder / "images").glob("*.tif")):
+        with Image.open(folder / "masks" / f"{path.stem}.png") as mask:
+            pairs.append(Pair(_bands(path), np.asarray(mask, np.uint8)))
+    return Split(train=tuple(pair for i, pair in enumerate(pairs) if i % 4 != 1), held_back=tuple(pairs[1::4]))
+
+
+def buildings(data: Path) -> Split:
+    """One scene of 5000 x 5000 px; the rows from 3500 are held back, and 250 rows (75 m) before them are not used.
+
+    In the upper right the labels miss houses, or outline others that are not there: that part teaches nothing.
+    """
+    values = _bands(data / "buildings_kitsap" / "rgb.tif")
+    labels = (_bands(data / "buildings_kitsap" / "buildings.tif")[0] > 0).astype(np.uint8)
+    held_back = Pair(values[:, 3500:], labels[3500:].copy())
+    labels[:750, 2400:3620] = IGNORE
+    labels[750:1340, 3150:3620] = IGNORE
+    return Split(train=(Pair(values[:, :3250], labels[:3250]),), held_back=(held_back,))
+
+
+RECIPES = {
+    recipe.card.name: recipe
+    for recipe in (
+        Recipe(
+            card=DEFORESTATION,
+            read=deforestation,
+            gain=DN_8BIT,
+            side_px=224,
+            variety=Variety(zoom=1.4, gain=0.2, tint=0.06, offset=0.02, gamma=0.1, noise=0.01, blur=0.1, mixed=0.5),
+            schedule=Schedule(steps=350),
+            judged=0,
+        ),
+        Recipe(
+            card=BUILDINGS,
+            read=buildings,
+            gain=DN_8BIT,
+            side_px=256,
+            variety=Variety(zoom=1.5, gain=0.3, tint=0.1, offset=0.05, gamma=0.25, noise=0.02, blur=0.2),
+            schedule=Schedule(steps=550, batch=6),
+            judged=1,
+            rare=1,
+        ),
+    )
+}

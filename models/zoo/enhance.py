@@ -1,0 +1,147 @@
+"""Enhancements without trained weights: pansharpening, noise, stripes, haze and contrast. Nothing is fetched.
+
+All of them take any bands that a scene has. Their mean is -1, so that a pixel that is valid is never 0 to the network.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from models.card import ModelCard
+from models.zoo.entry import REFLECTANCE, ZooEntry
+
+_ANY = (*REFLECTANCE, "unit", "dn")
+_ANY_GSD_M = (0.1, 1000.0)
+
+
+def _card(
+    name: str, *, title: str, description: str, citation: str, architecture: str, support_px: int, variant: str = "",
+    task: str = "regression", bands: tuple[str, ...] = ("*",), quantities: tuple[str, ...] = _ANY,
+    gsd_m: tuple[float, float] = _ANY_GSD_M, output_dtype: str = "", **arguments: Any,
+) -> ModelCard:  # fmt: skip
+    return ModelCard(
+        name=name, variant=variant, title=title, description=description, license="Apache-2.0", citation=citation,
+        task=task, architecture=architecture, arguments=json.dumps(arguments, sort_keys=True, separators=(",", ":")),
+        bands=bands, quantities=quantities, mean=(-1.0,) * len(bands), std=(1.0,) * len(bands), gsd_m=gsd_m,
+        outputs=("*",), output_dtype=output_dtype, needs_survey=True, stride_px=1, support_px=support_px,
+        halo_px=support_px, core_px=1024,
+    )  # fmt: skip
+
+
+def _pansharpen(name: str, architecture: str, ratio: int, support_px: int, how: str, citation: str) -> ModelCard:
+    return _card(
+        name,
+        title=f"Bands sharpened {ratio} times by a panchromatic one, {how}",
+        description=(
+            f"For bands whose pixels are {ratio} times as wide as those of the panchromatic band, resampled bilinearly "
+            "onto its grid. Intensity and weights by regression over the scene; interpolated bands are made crisp first."
+        ),
+        citation=citation,
+        architecture=architecture,
+        task="super-resolution",
+        bands=("pan", "*"),
+        support_px=support_px,
+        ratio=ratio,
+    )
+
+
+_GSA = (
+    "Aiazzi, B., Baronti, S., Selva, M. (2007): Improving component substitution pansharpening through multivariate "
+    "regression of MS + Pan data. IEEE Transactions on Geoscience and Remote Sensing 45, 3230-3239. Aiazzi, B., Baronti, "
+    "S., Lotti, F., Selva, M. (2009): A comparison between global and context-adaptive pansharpening of multispectral "
+    "images. IEEE Geoscience and Remote Sensing Letters 6, 302-306."
+)
+_BROVEY = (
+    "Gillespie, A. R., Kahle, A. B., Walker, R. E. (1987): Color enhancement of highly correlated images. II. Channel "
+    "ratio and chromaticity transformation techniques. Remote Sensing of Environment 22, 343-365."
+)
+_CHAVEZ = (
+    "Chavez, P. S. (1988): An improved dark-object subtraction technique for atmospheric scattering correction of "
+    "multispectral data. Remote Sensing of Environment 24, 459-479."
+)
+
+
+def _destripe(name: str, direction: str) -> ModelCard:
+    return _card(
+        name,
+        title=f"Stripes along {direction} taken away",
+        description=(
+            "Differences across the stripes, of pixels alike, averaged 32 px either way along them. Stripes are narrower "
+            "than 17 px and fainter than a tenth of the band's contrast; missing lines are not filled."
+        ),
+        citation=(
+            "After Cao, Y., Yang, M. Y., Tisse, C.-L. (2016): Effective strip noise removal for low-textured infrared "
+            "images based on 1-D guided filtering. IEEE Transactions on Circuits and Systems for Video Technology 26, "
+            "2176-2188."
+        ),
+        architecture="destripe",
+        support_px=32,
+        direction=direction,
+    )
+
+
+def _dehaze(variant: str, quantities: tuple[str, ...], keep: float) -> ModelCard:
+    return _card(
+        "dehaze",
+        variant=variant,
+        title="Haze taken away by dark-object subtraction",
+        description=(
+            f"What the darkest 1/256 of each band has above {keep} is taken from the whole band. Meant for values that are "
+            "not corrected for the atmosphere; a scene without dark objects in a band loses too much there."
+        ),
+        citation=_CHAVEZ,
+        architecture="dark-object",
+        quantities=quantities,
+        support_px=0,
+        keep=keep,
+    )
+
+
+_DENOISE = _card(
+    "denoise",
+    title="Noise averaged away over pixels whose surroundings look alike",
+    description="Non-local means over all bands together; how strong it is follows from the noise found in the scene.",
+    citation=(
+        "Buades, A., Coll, B., Morel, J.-M. (2005): A non-local algorithm for image denoising. IEEE Conference on Computer "
+        "Vision and Pattern Recognition, 60-65."
+    ),
+    architecture="non-local-means",
+    support_px=4,
+)
+_STRETCH = _card(
+    "stretch",
+    title="Contrast stretched between the 2 % and 98 % quantiles of the scene",
+    description="8 bits per band for display; one linear rule for the whole scene.",
+    citation="Earthloom",
+    architecture="percentile-stretch",
+    output_dtype="uint8",
+    support_px=0,
+)
+_EQUALISED = _card(
+    "stretch-clahe",
+    title="Histogram equalised with limited contrast, for the whole scene",
+    description="8 bits per band for display; one curve for the whole scene and not one per tile, so that no border shows.",
+    citation=(
+        "Zuiderveld, K. (1994): Contrast limited adaptive histogram equalization. In: Graphics Gems IV, Academic Press, "
+        "474-485."
+    ),
+    architecture="equalised-stretch",
+    output_dtype="uint8",
+    support_px=0,
+)
+
+ENTRIES: tuple[ZooEntry, ...] = tuple(
+    ZooEntry(cards=cards)
+    for cards in (
+        (_pansharpen("pansharpen", "pansharpen-gsa", 2, 5, "Gram-Schmidt adaptive with local gains", _GSA),),
+        (_pansharpen("pansharpen-4x", "pansharpen-gsa", 4, 10, "Gram-Schmidt adaptive with local gains", _GSA),),
+        (_pansharpen("pansharpen-brovey", "pansharpen-brovey", 2, 3, "by the ratio of intensities", _BROVEY),),
+        (_DENOISE,),
+        (_destripe("destripe", "columns"),),
+        (_destripe("destripe-rows", "rows"),),
+        (_dehaze("reflectance", REFLECTANCE, 0.01), _dehaze("dn", ("unit", "dn"), 0.0)),
+        (_STRETCH,),
+        (_EQUALISED,),
+    )
+)

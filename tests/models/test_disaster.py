@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from torch import Tensor, nn
+
+from models import receptive, weights, zoo
+from models.architectures import build
+from models.card import ModelCard, ModelClass
+from models.cardfile import from_item, to_item, write_card
+from models.measure import agreement_at, framed
+from models.predictor import Predictor
+from models.segment.burn import BurnIndex
+from models.segment.paired import PairedClasses
+from models.sliding import NODATA, predict_block
+from models.zoo.disaster import BURN_NBR, BURN_SEVERITY, ENTRIES, FLOOD, USGS_THRESHOLDS, paired_card
+from tests.models.nets import BF16, CPU, Case, card_of, landwater, scaling, seeded
+from tests.scenes import landscape, real
+from tiling.chips import ChipGrid
+from tiling.errors import CardError
+from tiling.window import Window
+
+CARDS = [card for entry in ENTRIES for card in entry.cards]
+DRY, FLOODED, PERMANENT, RECEDED, CLOUDED = range(5)
+SHADOW, WATER, SNOW, LAND, CLOUD = range(5)
+
+
+class OneHot(nn.Module):
+    """Gives its only channel's number as a class of which it is sure."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.one_hot(x[:, 0].long(), self.classes).movedim(-1, 1).float()
+
+
+def changes(card: ModelCard, before: int, after: int) -> list[float]:
+    """What a paired card makes of a pixel whose classes are certain."""
+    table = card.kwargs["table"]
+    network = PairedClasses(
+        OneHot(len(table)), in_channels=2, classes=len(card.classes), table=table, gives_probabilities=True
+    )
+    x = torch.tensor([after, before], dtype=torch.float32).reshape(1, 2, 1, 1)
+    answer: list[float] = network(x).flatten().tolist()
+    return answer
+
+
+# ---- cards
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.label)
+def test_every_card_builds_its_network_and_comes_back_from_disk(card: ModelCard) -> None:
+    x = torch.rand(2, len(card.bands), 32, 48)
+    with torch.inference_mode():
+        assert build(card).eval()(x).shape == (2, len(card.classes), 32, 48)
+    item = json.loads(json.dumps(to_item(card, weights_name="weights.safetensors", n_parameters=0)))
+    assert from_item(item) == card
+    assert card.halo_px is not None
+    assert card.support_px is not None
+    assert card.halo_px >= card.support_px
+    assert len({c.color for c in card.classes}) == len(card.classes)
+
+
+def test_the_variants_of_flood_tell_the_same_classes() -> None:
+    assert {card.classes for card in FLOOD} == {FLOOD[0].classes}
+    assert [card.variant for card in FLOOD] == ["6b", "4b", "mndwi", "ndwi"]
+
+
+def test_a_pair_asks_for_the_bands_of_both_dates() -> None:
+    assert FLOOD[3].bands == ("green", "nir", "before_green", "before_nir")
+    assert BURN_SEVERITY.bands == ("nir", "swir22", "before_nir", "before_swir22")
+    assert FLOOD[0].mean[:6] == FLOOD[0].mean[6:]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": (), "outputs": ("band0",)}, "only a segmentation"),
+        ({"needs_survey": True}, "without a survey"),
+        ({"bands": ("band0", "*")}, "named bands"),
+        (
+            {"classes": tuple(ModelClass(value=v, name=f"c{v}", color=f"#0000{v:02x}") for v in range(3))},
+            "has 3 classes",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_paired_is_refused(change: dict[str, Any], message: str) -> None:
+    base = replace(card_of("tiny", 2, 2, 2), **change)
+    with pytest.raises(CardError, match=message):
+        paired_card(base, name="change", table=[[0, 1], [2, 0]], classes=FLOOD[0].classes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"base": "paired"}, "unknown architecture 'paired' to pair"),
+        ({"base": "torch.load"}, "unknown architecture"),
+        ({"table": [[0, 1]]}, "a row and a column for each class"),
+        ({"table": [[0, 1], [2, 9]]}, r"names \[9\], but the changes are 0 to 4"),
+        ({"table": [[0, 1], [2, "x"]]}, "names"),
+        ({"arguments": {"in_channels": 3}}, "would take 3 channels but each date has 4 bands"),
+        ({"arguments": {"color": 3}}, "cannot be built"),
+        ({"arguments": {"classes": 99999}}, "beyond 8192"),
+    ],
+)
+def test_a_hostile_table_or_base_is_an_error_of_the_card(change: dict[str, Any], message: str) -> None:
+    card = replace(FLOOD[1], arguments=json.dumps(FLOOD[1].kwargs | change))
+    with pytest.raises(CardError, match=message):
+        build(card)
+
+
+# ---- pairs
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [
+        (LAND, WATER, FLOODED), (WATER, WATER, PERMANENT), (WATER, LAND, RECEDED), (LAND, LAND, DRY), (SNOW, LAND, DRY),
+        (LAND, CLOUD, CLOUDED), (CLOUD, WATER, CLOUDED), (SHADOW, LAND, CLOUDED), (WATER, SHADOW, CLOUDED),
+        (WATER, SNOW, CLOUDED), (SNOW, WATER, CLOUDED), (SNOW, SNOW, DRY),
+    ],
+)  # fmt: skip
+def test_two_certain_answers_of_landwater_make_one_certain_change(before: int, after: int, change: int) -> None:
+    assert changes(FLOOD[0], before, after) == [float(value == change) for value in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"), [(0, 1, FLOODED), (1, 1, PERMANENT), (1, 0, RECEDED), (0, 0, DRY)]
+)
+def test_two_certain_answers_of_an_index_make_one_certain_change(before: int, after: int, change: int) -> None:
+    assert changes(FLOOD[2], before, after) == [float(value == change) for value in range(5)]
+
+
+def test_a_doubtful_answer_makes_a_doubtful_change() -> None:
+    network = PairedClasses(nn.Identity(), in_channels=4, classes=3, table=[[0, 1], [2, 0]], gives_probabilities=True)
+    after, before = (0.75, 0.25), (0.5, 0.5)
+    answer = network(torch.tensor([*after, *before]).reshape(1, 4, 1, 1)).flatten().tolist()
+    assert answer == [0.5 * 0.75 + 0.5 * 0.25, 0.5 * 0.25, 0.5 * 0.75]
+
+
+def test_one_logit_stands_for_two_classes() -> None:
+    network = PairedClasses(nn.Identity(), in_channels=2, classes=2, table=[[0, 1], [1, 0]])
+    answer = network(torch.tensor([30.0, -30.0]).reshape(1, 2, 1, 1)).flatten().tolist()
+    assert answer == pytest.approx([0, 1], abs=1e-9)
+
+
+@pytest.fixture
+def paired(tiny_registry: None, tmp_path: Path) -> tuple[Case, Case]:
+    """A seeded network and the pair of it, from one file."""
+    base = seeded(card_of("tiny", 2, 2, 2), tmp_path)
+    card = paired_card(base.card, name="change", table=[[0, 1], [3, 2]], classes=FLOOD[0].classes)
+    return base, Case(card, base.path)
+
+
+@pytest.mark.parametrize("device", [CPU, BF16], ids=["fp32", "bf16"])
+def test_a_pair_is_the_product_of_two_runs_of_its_base(paired: tuple[Case, Case], device: Any) -> None:
+    base, both = paired
+    x = torch.rand(3, 4, 32, 32)
+    single, double = base.predictor(device), both.predictor(device)
+    with torch.inference_mode():
+        x = x.to(next(single.module.parameters()).dtype)
+        after, before = (
+            torch.stack([single.probabilities(one) for one in single.module(part.contiguous())])
+            for part in x.chunk(2, 1)
+        )
+        answer = double.module(x)
+    assert torch.allclose(answer[:, FLOODED], before[:, 0] * after[:, 1], atol=0.02 if device is BF16 else 1e-6)
+    assert torch.allclose(answer.sum(dim=1), torch.ones(3, 32, 32))
+    assert torch.equal(answer[:, CLOUDED], torch.zeros(3, 32, 32))
+
+
+def test_swapping_the_dates_swaps_flooded_and_receded(paired: tuple[Case, Case]) -> None:
+    network = paired[1].predictor().module
+    x = torch.rand(1, 4, 32, 32)
+    with torch.inference_mode():
+        there, back = network(x), network(x.roll(2, dims=1))
+    assert torch.equal(there[:, [DRY, RECEDED, PERMANENT, FLOODED]], back[:, [DRY, FLOODED, PERMANENT, RECEDED]])
+
+
+def test_a_pair_sees_as_far_as_its_base_and_its_tiles_equal_the_whole(paired: tuple[Case, Case]) -> None:
+    base, both = paired
+    reach = receptive.support(base.predictor().module, 2, 2)
+    assert reach is not None
+    assert receptive.support(both.predictor().module, 4, 2) == reach
+    values = np.concatenate([landscape(70, 50, 2), landscape(70, 50, 2, seed=1)])
+    valid = np.random.default_rng(0).random((50, 70)) > 0.1
+    agreement = agreement_at(both.predictor(), -(-reach // 2) * 2, 16, values, valid, *scaling(4))
+    assert agreement.identical
+
+
+@pytest.mark.parametrize("variant", ["6b", "4b"])
+def test_flood_runs_on_the_weights_of_landwater(variant: str) -> None:
+    case = landwater(variant)
+    card = next(card for card in FLOOD if card.variant == variant)
+    assert card.weights == case.card.weights
+    pixels = landscape(64, 64, len(case.card.bands)).astype(np.float32) * 1e-4
+    x = (torch.from_numpy(pixels) - torch.tensor(card.mean[: len(pixels)])[:, None, None])[None]
+    single, double = Predictor(case.card, case.path, CPU), Predictor(card, case.path, CPU)
+    with torch.inference_mode():
+        water = single.probabilities(single.module(x)[0])[WATER]
+        twice = double.module(torch.cat([x, x], dim=1))[0]
+    assert torch.allclose(twice[PERMANENT], water * water, atol=1e-6)
+    assert torch.equal(twice[FLOODED], twice[RECEDED])
+
+
+def test_flood_takes_the_weights_that_landwater_brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [landwater("6b"), landwater("4b")]
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it tried to download"))
+    with pytest.raises(CardError, match="earthloom models add flood"):
+        zoo.variants("flood")
+    for case in cases:
+        folder = zoo.folder_of(case.card)
+        folder.mkdir(parents=True)
+        assert case.path is not None
+        shutil.copy(case.path, folder / weights.FILE)
+        write_card(folder, case.card)
+    assert [card for card, _ in zoo.variants("flood")] == list(FLOOD)
+    assert (zoo.folder_of(FLOOD[0]) / weights.FILE).is_file()
+
+
+def test_an_index_tells_what_was_flooded_and_never_clouds() -> None:
+    land, water = [2000, 3000], [800, 200]  # green, nir
+    dates = [land + land, water + land, water + water, land + water]
+    values = np.array(dates, np.uint16).T[:, :, None].repeat(8, axis=2)
+    values = np.concatenate([values, values], axis=2)
+    scene = Window(0, 0, 16, 4)
+    chips = ChipGrid(scene=scene, core_px=16, halo_px=0, stride_px=1)
+    valid = np.ones(scene.shape, bool)
+    valid[:, 0] = False
+    pixels, mask = framed(values, valid, chips.extent, 0)
+    found = predict_block(Predictor(FLOOD[3], None, CPU), chips, scene, chips.extent, pixels, mask, *scaling(4)).classes
+    assert (found[:, 0] == NODATA).all()
+    assert [set(row[1:].tolist()) for row in found] == [{DRY}, {FLOODED}, {PERMANENT}, {RECEDED}]
+
+
+# ---- fires
+
+
+def burn_pixels(index: list[float], *, light: float = 0.4) -> Tensor:
+    """Reflectance (1, 4, 1, n) whose dNBR is `index`; NBR before is 0.2."""
+    after, before = 0.2 - torch.tensor(index, dtype=torch.float64), torch.full((len(index),), 0.2, dtype=torch.float64)
+    bands = [light * (1 + sign * nbr) for nbr in (after, before) for sign in (1, -1)]
+    return torch.stack(bands)[None, :, None].float()
+
+
+def classes_of(network: nn.Module, x: Tensor) -> list[int]:
+    found: list[int] = network(x).argmax(dim=1).flatten().tolist()
+    return found
+
+
+def test_severity_changes_class_exactly_at_the_thresholds_of_the_usgs() -> None:
+    network = BurnIndex(in_channels=4, classes=7, thresholds=USGS_THRESHOLDS)
+    steps = [t + side for t in USGS_THRESHOLDS for side in (-1e-4, 1e-4)]
+    assert classes_of(network, burn_pixels(steps)) == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
+    assert classes_of(network, burn_pixels([-0.7, 0.0, 1.1])) == [0, 2, 6]
+    index = torch.tensor(USGS_THRESHOLDS).reshape(1, 1, -1)
+    logits = network.classify(index, torch.ones_like(index, dtype=torch.bool))
+    assert logits.argmax(dim=1).flatten().tolist() == [0, 1, 2, 3, 4, 5]  # a value on a threshold is the lower class's
+
+
+def test_confidence_grows_with_the_distance_to_the_thresholds() -> None:
+    network = BurnIndex(in_channels=4, classes=7, thresholds=USGS_THRESHOLDS)
+    best = network(burn_pixels([0.1, 0.12, 0.18, 0.7, 1.0])).softmax(dim=1).amax(dim=1).flatten()
+    assert best[0] < best[1] < best[2]
+    assert best[3] < best[4]
+    assert best[0] == pytest.approx(0.5, abs=0.02)
+    assert best[4] > 0.99
+
+
+def test_only_the_ratio_counts_so_any_scale_will_do() -> None:
+    network = build(BURN_SEVERITY)
+    steps = [-0.5, -0.2, 0.0, 0.2, 0.35, 0.5, 0.9]
+    wanted = [0, 1, 2, 3, 4, 5, 6]
+    spread = burn_pixels(steps).repeat_interleave(5, dim=-1)
+    for factor in (1.0, 1e4, 255.0):
+        assert classes_of(network, spread * factor)[2::5] == wanted
+
+
+def test_one_date_is_burnt_where_its_ratio_is_low() -> None:
+    network = build(BURN_NBR)
+    nbr = torch.tensor([-0.5, -0.5, -0.5, 0.3, 0.3, 0.3])
+    x = torch.stack([0.2 * (1 + nbr), 0.2 * (1 - nbr)])[None, :, None]
+    assert classes_of(network, x) == [1, 1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("hole", [0.0, -0.01])
+def test_a_pixel_without_light_moves_no_neighbour(hole: float) -> None:
+    network = BurnIndex(in_channels=2, classes=2, thresholds=(0.1,), smooth_px=3)
+    x = torch.stack([torch.full((1, 5, 5), 0.1), torch.full((1, 5, 5), 0.3)], dim=1)
+    whole = network(x)
+    x[..., 2, 2] = hole
+    holed = network(x)
+    assert torch.isfinite(holed).all()
+    beside = torch.ones(5, 5, dtype=torch.bool)
+    beside[2, 2] = False
+    assert torch.allclose(holed[..., beside], whole[..., beside], atol=1e-5)
+    assert holed[0, :, 2, 2].argmax() == 0
+
+
+def test_a_lone_noisy_pixel_is_smoothed_away_and_an_edge_stays() -> None:
+    network = BurnIndex(in_channels=2, classes=2, thresholds=(0.1,), smooth_px=3)
+    nbr = torch.full((9, 12), 0.2)
+    nbr[:, 6:] = -0.5
+    nbr[4, 2] = -0.3
+    found = network(torch.stack([1 + nbr, 1 - nbr])[None]).argmax(dim=1)[0]
+    assert torch.equal(found, (torch.arange(12) >= 6).long().expand(9, 12))
+
+
+@pytest.mark.parametrize("card", [BURN_SEVERITY, BURN_NBR], ids=lambda card: card.name)
+def test_burn_tiles_equal_the_whole_and_the_card_tells_how_far_it_sees(card: ModelCard) -> None:
+    predictor = Predictor(card, None, CPU)
+    assert receptive.support(predictor.module, len(card.bands), 1) == card.support_px
+    values, valid = landscape(75, 41, len(card.bands)), np.random.default_rng(1).random((41, 75)) > 0.2
+    assert card.halo_px is not None
+    assert agreement_at(predictor, card.halo_px, 13, values, valid, *scaling(len(card.bands))).identical
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"thresholds": [0.1, 0.1]}, {"thresholds": [0.3, 0.1]}, {"thresholds": []}, {"smooth_px": 2}, {"smooth_px": 0},
+     {"sharpness": 0}, {"in_channels": 3}, {"classes": 3}],
+    ids=str,
+)  # fmt: skip
+def test_arguments_that_contradict_each_other_are_refused(change: dict[str, Any]) -> None:
+    arguments: dict[str, Any] = {"in_channels": 2, "classes": 2, "thresholds": (0.1,)} | change
+    with pytest.raises(CardError):
+        BurnIndex(**arguments)
+
+
+def test_the_scar_of_a_real_fire_is_found() -> None:
+    with rasterio.open(real("burnscar_california/post_fire/CODY_20240608.tif")) as dataset:
+        x = torch.from_numpy(dataset.read([4, 5]))[None]
+    with rasterio.open(real("burnscar_california/masks/CODY_20240608.tif")) as dataset:
+        truth = dataset.read(1) == 1
+    found = build(BURN_NBR)(x).argmax(dim=1)[0].numpy() == 1
+    assert (found & truth).sum() / (found | truth).sum() > 0.8

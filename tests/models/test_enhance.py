@@ -1,0 +1,386 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.architectures import build
+from models.card import ModelCard
+from models.cardfile import from_item, to_item
+from models.enhance.denoise import NonLocalMeans, box_sum, shifted
+from models.enhance.destripe import Destripe
+from models.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
+from models.enhance.tone import DarkObject, EqualisedStretch, PercentileStretch
+from models.steady import steady
+from models.survey import Survey, survey
+from models.zoo.enhance import ENTRIES
+from tests.scenes import landscape, real
+from tiling.errors import CardError
+
+CARDS = {card.label: card for entry in ENTRIES for card in entry.cards}
+NAMES = ("blue", "green", "red")
+
+
+def bound(card: ModelCard) -> ModelCard:
+    return card.bind(("pan", *NAMES) if "pan" in card.bands else NAMES)
+
+
+def network(card: ModelCard) -> Any:
+    return build(bound(card)).eval()
+
+
+def scene_for(card: ModelCard, width: int = 90, height: int = 70, *, holes: bool = True) -> Tensor:
+    """(1, C, h, w) as the card's network sees it: smooth hills with noise, a hole and an edge that are not valid."""
+    n_bands = len(bound(card).bands)
+    x = torch.from_numpy(landscape(width, height, n_bands).astype(np.float32)) * 1e-4 - card.mean[0]
+    if n_bands > len(NAMES):
+        x[0] = x[1:].mean(dim=0) + 0.02 * torch.randn(height, width, generator=torch.Generator().manual_seed(1))
+    if holes:
+        x[:, 20:31, 40:53] = 0
+        x[:, :, :6] = 0
+    return x[None]
+
+
+def survey_of(x: Tensor) -> Survey:
+    values = x[0].numpy()
+    return survey([(values, (values != 0).any(axis=0))])
+
+
+def run(module: Any, x: Tensor, told: Survey | None = None) -> Tensor:
+    with torch.inference_mode(), steady("cpu"):
+        answer: Tensor = module(x, module.context(told or survey_of(x)))
+    return answer
+
+
+# ---- cards
+
+
+@pytest.mark.parametrize("label", CARDS)
+def test_cards_take_any_bands_come_back_from_disk_and_give_every_band(label: str) -> None:
+    card = CARDS[label]
+    assert from_item(to_item(card, weights_name=None, n_parameters=0)) == card
+    made = run(network(card), scene_for(card))
+    assert made.shape == (1, len(bound(card).outputs), 70, 90)
+    assert bound(card).outputs == NAMES
+    assert made.dtype == torch.float32
+    assert not list(network(card).parameters())
+
+
+@pytest.mark.parametrize("label", CARDS)
+def test_the_halo_is_exactly_as_far_as_the_network_sees(label: str) -> None:
+    card = CARDS[label]
+    x = scene_for(card, 101, 101, holes=False)
+    told, module = survey_of(x), network(card)
+    before = run(module, x, told)
+    x[:, :, 50, 50] = torch.nan
+    rows, cols = torch.where((run(module, x, told) != before).any(dim=1)[0])
+    reach = max(int((rows - 50).abs().max()), int((cols - 50).abs().max()))
+    assert reach == card.halo_px == card.support_px
+
+
+@pytest.mark.parametrize("label", CARDS)
+def test_chips_give_the_bits_of_the_whole_scene(label: str) -> None:
+    card = CARDS[label]
+    halo, core = int(card.halo_px or 0), 23
+    x = scene_for(card)
+    module, told = network(card), survey_of(x)
+    padded = F.pad(x, (halo,) * 4, mode="reflect")
+    whole = run(module, padded, told)[:, :, halo : halo + 70, halo : halo + 90]
+    for threads, batch in ((1, 1), (2, 3)):
+        torch.set_num_threads(threads)
+        for top in range(0, 70, core):
+            for left in range(0, 90, core):
+                chip = padded[:, :, top : top + core + 2 * halo, left : left + core + 2 * halo]
+                # a chip has neighbours in its batch, and the predictor's layout
+                chips = torch.cat([chip.flip(-1)] * (batch - 1) + [chip]).contiguous(memory_format=torch.channels_last)
+                rows, cols = (min(core, size - start) for size, start in ((70, top), (90, left)))
+                made = run(module, chips, told)[-1:, :, halo : halo + rows, halo : halo + cols]
+                assert torch.equal(made, whole[:, :, top : top + rows, left : left + cols]), (top, left, threads)
+
+
+@pytest.mark.parametrize("label", CARDS)
+def test_pixels_that_are_not_valid_do_not_show_in_their_neighbours(label: str) -> None:
+    card = CARDS[label]
+    told = survey_of(scene_for(card, holes=False))
+    x = scene_for(card)
+    flat = torch.where(x == 0, 0, torch.tensor([1.3, 1.31, 1.28, 1.33])[: x.shape[1]].reshape(-1, 1, 1))
+    valid = (flat != 0).any(dim=1)[0]
+    made = run(network(card), flat, told)[0]
+    spread = made[:, valid].amax(dim=1) - made[:, valid].amin(dim=1)
+    assert spread.max() < 2e-6
+    if card.output_dtype == "":
+        assert (made[:, ~valid] == 0).all()
+
+
+@pytest.mark.parametrize("label", CARDS)
+def test_a_scene_without_a_valid_pixel_or_without_contrast_gives_numbers(label: str) -> None:
+    card = CARDS[label]
+    x = scene_for(card)
+    empty, flat = torch.zeros_like(x), torch.full_like(x, 1.25)
+    for told in (survey_of(empty), survey_of(flat)):
+        for seen in (empty, flat, x):
+            context = network(card).context(told)
+            assert context.dtype == torch.float32
+            assert context.ndim == 1
+            assert context.isfinite().all()
+            assert run(network(card), seen, told).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("card", "change"),
+    [
+        ("pansharpen", {"bands": ("pan",), "outputs": ("pan",), "mean": (-1.0,), "std": (1.0,)}),
+        ("pansharpen", {"arguments": '{"ratio":1}'}),
+        ("denoise", {"arguments": '{"search_px":0}'}),
+        ("denoise", {"arguments": '{"strength":-1}'}),
+        ("destripe", {"arguments": '{"direction":"diagonal"}'}),
+        ("destripe", {"arguments": '{"along_px":1000}'}),
+        ("dehaze-dn", {"arguments": '{"keep":-1}'}),
+        ("stretch", {"arguments": '{"high":0.5,"low":0.5}'}),
+        ("stretch-clahe", {"arguments": '{"limit":0.5}'}),
+    ],
+)
+def test_arguments_out_of_range_are_refused_with_what_is_accepted(card: str, change: dict[str, Any]) -> None:
+    with pytest.raises(CardError, match=r"got|needs"):
+        build(replace(CARDS[card], **change))
+
+
+# ---- windows
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 3, 5, 32])
+def test_a_box_sum_is_the_sum_over_the_window(radius: int) -> None:
+    x = torch.arange(2 * 1 * 40 * 50, dtype=torch.float64).reshape(2, 1, 40, 50) % 97
+    side = 2 * radius + 1
+    assert torch.equal(box_sum(x, radius), F.conv2d(x, torch.ones(1, 1, side, side, dtype=x.dtype), padding=radius))
+    assert torch.equal(
+        box_sum(x, radius, along=(-2,)), F.conv2d(x, torch.ones(1, 1, side, 1, dtype=x.dtype), padding=(radius, 0))
+    )
+
+
+def test_a_shift_brings_the_pixel_from_there_and_zeros_from_beyond() -> None:
+    x = torch.arange(1.0, 13).reshape(1, 1, 3, 4)
+    assert shifted(x, 1, -2)[0, 0].tolist() == [[0, 0, 5, 6], [0, 0, 9, 10], [0, 0, 0, 0]]
+
+
+# ---- formulas, against loops in float64
+
+
+def at(values: NDArray[np.float64], row: int, col: int) -> NDArray[np.float64]:
+    """A pixel (C,), all 0 beyond the edges."""
+    inside = 0 <= row < values.shape[1] and 0 <= col < values.shape[2]
+    return values[:, row, col] if inside else np.zeros(len(values))
+
+
+def test_non_local_means_is_its_formula() -> None:
+    x = scene_for(CARDS["denoise"], 14, 13, holes=False)
+    x[:, :, 3:5, 6:9] = 0
+    told = replace(survey_of(x), noise=(0.012, 0.02, 0.0))
+    made = run(NonLocalMeans(in_channels=3, search_px=2, patch_px=1, strength=0.7), x, told)[0].numpy()
+    values, near = x[0].numpy().astype(np.float64), range(-1, 2)
+    assert np.array_equal(made[2], x[0, 2].numpy())
+    for row, col in ((0, 0), (4, 5), (6, 7), (12, 13), (9, 3)):
+        total, weights = np.zeros(3), 0.0
+        for dy in range(-2, 3):
+            for dx in range(-2, 3):
+                other = at(values, row + dy, col + dx)
+                if not other.any():
+                    continue
+                pairs = [
+                    (at(values, row + i, col + j), at(values, row + dy + i, col + dx + j)) for i in near for j in near
+                ]
+                both = [(((a - b)[:2] / told.noise[:2]) ** 2).mean() for a, b in pairs if a.any() and b.any()]
+                weight = np.exp(-max(np.mean(both) - 2, 0) / 0.7)
+                total, weights = total + weight * other, weights + weight
+        np.testing.assert_allclose(made[:2, row, col], (total / weights)[:2], rtol=2e-6)
+
+
+def crisp_in_numpy(
+    band: NDArray[np.float64], valid: NDArray[np.bool_], row: int, col: int, *, radius: int, sigma: float
+) -> float:
+    weights = value = 0.0
+    for dy in range(-radius, radius + 1):
+        for dx in range(-radius, radius + 1):
+            if 0 <= row + dy < len(valid) and 0 <= col + dx < valid.shape[1] and valid[row + dy, col + dx]:
+                weight = np.exp(-(dx**2 + dy**2) / (2 * sigma**2))
+                weights, value = weights + weight, value + weight * band[row + dy, col + dx]
+    return float(band[row, col] + 1.2 * (band[row, col] - value / weights))
+
+
+@pytest.mark.parametrize("ratio", [2, 4])
+def test_adaptive_gram_schmidt_is_its_formula(ratio: int) -> None:
+    x = scene_for(CARDS["pansharpen"], 40, 36, holes=False)
+    x[:, :, 14:18, 20:26] = 0
+    made = run(AdaptiveGramSchmidt(in_channels=4, ratio=ratio), x)[0].numpy()
+    pan, *bands = x[0].numpy().astype(np.float64)
+    valid = pan != 0
+    design = np.stack([np.ones(valid.sum()), *(band[valid] for band in bands)], axis=1)
+    fit = np.linalg.lstsq(design, pan[valid], rcond=None)[0]
+    spread = np.var(design @ fit)
+    for row, col in ((0, 0), (13, 19), (20, 30), (35, 39)):
+        around = [
+            (r, c)
+            for r in range(max(row - ratio, 0), min(row + ratio + 1, 36))
+            for c in range(max(col - ratio, 0), min(col + ratio + 1, 40))
+            if valid[r, c]
+        ]
+        crisp = {
+            place: np.array([crisp_in_numpy(b, valid, *place, radius=3 * ratio // 2, sigma=ratio / 2) for b in bands])
+            for place in around
+        }
+        local = np.stack(list(crisp.values()))
+        intensity = fit[0] + local @ fit[1:]
+        gain = ((local - local.mean(0)) * (intensity - intensity.mean())[:, None]).mean(0)
+        gain /= np.var(intensity) + 0.02 * spread
+        detail = pan[row, col] - fit[0] - crisp[row, col] @ fit[1:]
+        np.testing.assert_allclose(made[:, row, col], crisp[row, col] + gain * detail, rtol=1e-5)
+
+
+def test_brovey_is_its_formula_with_weights_that_are_not_negative() -> None:
+    x = scene_for(CARDS["pansharpen-brovey"], 40, 36, holes=False)
+    x[:, 0] = 0.7 * x[:, 1] + 0.5 * x[:, 2] - 0.3 * x[:, 3] + 0.1
+    module = Brovey(in_channels=4)
+    made = run(module, x)[0].numpy()
+    pan, *bands = x[0].numpy().astype(np.float64) - 1
+    design = np.stack([np.ones(pan.size), bands[0].ravel(), bands[1].ravel()], axis=1)
+    constant, *weights = np.linalg.lstsq(design, pan.ravel(), rcond=None)[0]
+    assert module.context(survey_of(x))[2] == 0
+    for row, col in ((5, 5), (20, 30), (35, 39)):
+        crisp = np.array([crisp_in_numpy(b, pan > -9, row, col, radius=3, sigma=1.0) for b in bands])
+        ratio = (pan[row, col] - constant) / (crisp[:2] @ weights)
+        np.testing.assert_allclose(made[:, row, col], 1 + crisp * ratio, rtol=1e-5)
+
+
+def test_brovey_leaves_pixels_alone_whose_intensity_is_not_positive_and_bounds_the_ratio() -> None:
+    told = survey_of(scene_for(CARDS["pansharpen-brovey"], holes=False))
+    dark = torch.full((1, 4, 20, 20), 1.0)
+    assert torch.equal(run(Brovey(in_channels=4), dark, told), dark[:, 1:])
+    dark[:, 1:] += 0.01
+    dark[:, 0] += 5.0
+    np.testing.assert_allclose(run(Brovey(in_channels=4), dark, told).numpy(), 1.04, rtol=1e-5)
+
+
+def test_destriping_is_its_formula() -> None:
+    x = scene_for(CARDS["destripe"], 30, 40, holes=False)
+    x[:, :, 10:14, 12:18] = 0
+    made = run(Destripe(in_channels=3, across_px=3, along_px=5, doubt=2.0), x)[0].numpy()
+    values = x[0].numpy().astype(np.float64)
+    valid = values.any(axis=0)
+    for k, noise in enumerate(survey_of(x).noise):
+        band = values[k]
+        low, high = np.quantile(band[valid], (0.02, 0.98))
+        limit = max(0.1 * (high - low), 4 * np.sqrt(2) * noise)
+
+        def offset(row: int, col: int, band: NDArray[np.float64] = band, limit: float = limit) -> float:
+            steps = [band[row, col] - band[row, c] for c in range(max(col - 3, 0), min(col + 4, 30)) if valid[row, c]]
+            return float(np.mean([step for step in steps if abs(step) <= limit]))
+
+        for row, col in ((0, 0), (9, 15), (20, 11), (39, 29)):
+            along = [offset(r, col) for r in range(max(row - 5, 0), min(row + 6, 40)) if valid[r, col]]
+            stripe = np.mean(along)
+            kept = max(1 - 2.0 * np.var(along) / len(along) / stripe**2, 0)
+            np.testing.assert_allclose(made[k, row, col], band[row, col] - kept * stripe, atol=2e-6)
+
+
+def test_rows_are_destriped_as_columns_of_the_turned_scene() -> None:
+    x = scene_for(CARDS["destripe"])
+    turned = run(network(CARDS["destripe"]), x.mT.contiguous(), survey_of(x)).mT
+    assert torch.equal(run(network(CARDS["destripe-rows"]), x), turned)
+
+
+def test_dark_objects_lose_what_they_have_above_their_own_reflectance() -> None:
+    x = scene_for(CARDS["dehaze-reflectance"])
+    values = x[0].numpy()
+    valid = values.any(axis=0)
+    made = run(network(CARDS["dehaze-reflectance"]), x)[0].numpy()
+    for band, clear in zip(values[:, valid], made[:, valid], strict=True):
+        haze = max(np.quantile(band, 1 / 256) - 1 - 0.01, 0)
+        np.testing.assert_allclose(clear, np.maximum(band - haze, 1), rtol=1e-6)
+        assert haze > 0
+    hazeless = torch.where(x == 0, 0, x - x[x > 0].min() + 1)
+    assert torch.equal(run(DarkObject(in_channels=3, keep=0.0, share=0.0), hazeless)[:, :1], hazeless[:, :1])
+
+
+def test_a_stretch_is_linear_between_two_percentiles() -> None:
+    x = scene_for(CARDS["stretch"])
+    values = x[0].numpy()
+    valid = values.any(axis=0)
+    made = run(PercentileStretch(in_channels=3, low=0.25, high=0.75), x)[0].numpy()
+    for band, shown in zip(values[:, valid], made[:, valid], strict=True):
+        low, high = np.percentile(band, (25, 75))
+        np.testing.assert_allclose(shown, np.clip((band - low) / (high - low), 0, 1), atol=2e-5)
+
+
+def test_equalisation_without_a_limit_flattens_the_histogram_and_with_limit_1_is_linear() -> None:
+    x = scene_for(CARDS["stretch-clahe"], 200, 200) ** 3
+    valid = x[0].numpy().any(axis=0)
+    flat = run(EqualisedStretch(in_channels=3, limit=256), x)[0].numpy()[:, valid]
+    linear = run(EqualisedStretch(in_channels=3, limit=1), x)[0].numpy()[:, valid]
+    for k, band in enumerate(x[0].numpy()[:, valid]):
+        share = (np.argsort(np.argsort(band)) + 0.5) / band.size
+        np.testing.assert_allclose(flat[k], share, atol=0.02)
+        low, high = np.quantile(band, (1 / 256, 255 / 256))
+        np.testing.assert_allclose(linear[k], np.clip((band - low) / (high - low), 0, 1), atol=1e-5)
+
+
+def test_equalisation_never_falls_and_is_never_steeper_than_its_limit() -> None:
+    x = torch.where(torch.rand(1, 1, 100, 100, generator=torch.Generator().manual_seed(3)) < 0.6, 20.0, 0.0)
+    x += 1 + (100 * torch.rand(1, 1, 100, 100, generator=torch.Generator().manual_seed(4))).floor()
+    told, module = survey_of(x), EqualisedStretch(in_channels=1, limit=2)
+    start, end = told.quantiles[0][1], told.quantiles[0][-2]
+    ramp = torch.linspace(start, end, 5001).reshape(1, 1, 1, -1)
+    shown = run(module, ramp, told).flatten().double()
+    assert shown[0] == 0
+    assert shown[-1] == pytest.approx(1, abs=1e-6)
+    steps = shown.diff() * 5000
+    assert steps.min() >= 0
+    assert steps.max() < 2 * 1.05
+    assert run(module, torch.tensor([-1e9, 1e9]).reshape(1, 1, 1, 2), told).flatten().tolist() == [0, 1]
+
+
+# ---- what they are for, on a real scene
+
+
+def landsat() -> Tensor:
+    with rasterio.open(real("scenes/landsat7_great_salt_lake_7band.tif")) as dataset:
+        values = dataset.read([1, 2, 3, 4, 5, 7])[:, 600:856, 700:956]
+    return torch.from_numpy(values.astype(np.float32))[None] + 1
+
+
+def error(made: Tensor, truth: Tensor) -> float:
+    return float((made - truth).square().mean().sqrt())
+
+
+def test_pansharpening_brings_a_real_scene_nearer_to_the_truth_than_cubic_interpolation() -> None:
+    truth = landsat()
+    pan = (truth[:, 1:4] * torch.tensor([0.25, 0.35, 0.4]).reshape(-1, 1, 1)).sum(dim=1, keepdim=True)
+    for ratio, label in ((2, "pansharpen"), (2, "pansharpen-brovey"), (4, "pansharpen-4x")):
+        coarse = F.avg_pool2d(truth, ratio)
+        seen = torch.cat([pan, F.interpolate(coarse, scale_factor=ratio, mode="bilinear")], dim=1)
+        module: Any = build(CARDS[label].bind(["pan", *"abcdef"]))
+        cubic = F.interpolate(coarse, scale_factor=ratio, mode="bicubic")
+        assert error(run(module, seen), truth) < 0.9 * error(cubic, truth)
+
+
+def test_noise_in_a_real_scene_is_halved_by_what_the_survey_found() -> None:
+    truth = landsat()
+    noisy = (truth + 5 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))).clamp(min=1)
+    made = run(build(CARDS["denoise"].bind("abcdef")), noisy)
+    assert error(made, truth) < 0.5 * error(noisy, truth)
+
+
+@pytest.mark.parametrize("label", ["destripe", "destripe-rows"])
+def test_stripes_in_a_real_scene_are_taken_away_and_a_scene_without_is_hardly_touched(label: str) -> None:
+    truth = landsat()
+    stripes = 1.5 * torch.randn(1, 6, 1, 256, generator=torch.Generator().manual_seed(0))
+    striped = truth + (stripes if label == "destripe" else stripes.mT)
+    module = build(CARDS[label].bind("abcdef"))
+    assert error(run(module, striped), truth) < 0.6 * error(striped, truth)
+    assert error(run(module, truth), truth) < 0.3

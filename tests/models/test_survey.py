@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.survey import N_QUANTILES, Survey, survey
+from tests.scenes import landscape
+
+Part = tuple[NDArray[np.float32], NDArray[np.bool_]]
+
+
+def part(pixels: NDArray[np.generic], valid: NDArray[np.bool_] | None = None) -> Part:
+    values = pixels.astype(np.float32)
+    return values, np.ones(values.shape[1:], np.bool_) if valid is None else valid
+
+
+def test_a_survey_is_what_numpy_says_of_the_valid_pixels() -> None:
+    values, valid = part(landscape(60, 40, 3) * 1e-4)
+    valid = np.random.default_rng(0).random(valid.shape) < 0.7
+    told = survey([(values, valid)])
+    seen = values[:, valid].astype(np.float64)
+    assert told.n == valid.sum()
+    np.testing.assert_allclose(told.mean, seen.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(told.covariance, np.cov(seen, bias=True), rtol=1e-9)
+    shares = np.arange(N_QUANTILES) / (N_QUANTILES - 1)
+    np.testing.assert_allclose(told.quantiles, [np.quantile(band, shares) for band in seen])
+    assert told.quantiles[1][0] == seen[1].min()
+    assert told.quantiles[1][-1] == seen[1].max()
+
+
+def test_parts_count_by_their_pixels_in_any_order() -> None:
+    values, valid = part(landscape(90, 64, 2))
+    pieces = [(values[:, :, a:b], valid[:, a:b]) for a, b in ((0, 16), (16, 64), (64, 90))]
+    whole, split, turned = survey([(values, valid)]), survey(pieces), survey(pieces[::-1])
+    for other in (split, turned):
+        assert other.n == whole.n
+        np.testing.assert_allclose(other.covariance, whole.covariance, rtol=1e-9)
+        np.testing.assert_array_equal(other.quantiles, whole.quantiles)
+    np.testing.assert_allclose(turned.noise, split.noise, rtol=1e-12)
+
+
+def test_what_is_not_valid_may_hold_anything() -> None:
+    values, valid = part(landscape(64, 64, 2))
+    valid[10:30, 20:50] = False
+    poisoned = values.copy()
+    poisoned[:, 10:30, 20:50] = np.nan
+    assert survey([(poisoned, valid)]) == survey([(values, valid)])
+
+
+@pytest.mark.parametrize("n_parts", [1, 3])
+def test_a_scene_without_a_valid_pixel_gives_zeros(n_parts: int) -> None:
+    told = survey([part(landscape(20, 20, 2), np.zeros((20, 20), np.bool_))] * n_parts)
+    assert told.n == 0
+    assert told.mean == told.noise == (0.0, 0.0)
+    assert not np.any(told.covariance)
+    assert np.shape(told.quantiles) == (2, N_QUANTILES)
+    assert not np.any(told.quantiles)
+
+
+def test_a_survey_comes_back_from_json_equal() -> None:
+    told = survey([part(landscape(40, 40, 2) * 1e-4)])
+    assert Survey.from_json(json.loads(json.dumps(told.to_json()))) == told
+
+
+@pytest.mark.parametrize("sigma", [0.5, 3.0, 40.0])
+def test_white_noise_is_found_to_a_tenth(sigma: float) -> None:
+    rng = np.random.default_rng(1)
+    ramp = np.add.outer(np.arange(200.0), 3 * np.arange(300.0))
+    noisy = np.stack([ramp + rng.normal(0, sigma, ramp.shape), -2 * ramp + rng.normal(0, 2 * sigma, ramp.shape)])
+    np.testing.assert_allclose(survey([part(noisy)]).noise, [sigma, 2 * sigma], rtol=0.1)
+
+
+def test_texture_in_half_of_a_scene_is_not_taken_for_noise() -> None:
+    rng = np.random.default_rng(2)
+    scene = rng.normal(0, 1, (1, 256, 256))
+    scene[:, :, 128:] += 200 * (np.indices((256, 128)).sum(axis=0) // 3 % 2)
+    assert 0.85 < survey([part(scene)]).noise[0] < 1.1
+
+
+def test_noise_is_found_in_scenes_that_are_smaller_than_a_block_or_full_of_holes() -> None:
+    rng = np.random.default_rng(3)
+    small = [part(rng.normal(0, 2, (1, 9, 9))) for _ in range(40)]
+    assert 1.8 < survey(small).noise[0] < 2.2
+    valid = np.ones((200, 200), np.bool_)
+    valid[::6] = False
+    assert 1.8 < survey([part(rng.normal(0, 2, (1, 200, 200)), valid)]).noise[0] < 2.2
+
+
+def test_parts_too_small_for_a_window_have_no_noise() -> None:
+    assert survey([part(np.ones((2, 2, 50)))]).noise == (0.0, 0.0)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+
+from models import architectures, receptive, weights
+from models.card import ModelCard
+from models.measure import agreement_at, framed
+from models.predictor import Predictor
+from models.sliding import predict_whole
+from models.training.data import Pair
+from models.training.recipes import RECIPES
+from models.training.score import counted, iou
+from models.zoo.entry import shipped_weights
+from models.zoo.trained import BUILDING_CHANGE, BUILDINGS, DEFORESTATION, ENTRIES
+from tests.models.nets import CPU
+from tests.scenes import DATA, landscape, real
+from tiling.chips import ChipGrid
+from tiling.window import Window
+
+SINGLE = (DEFORESTATION, BUILDINGS)
+CARDS = [card for entry in ENTRIES for card in entry.cards]
+
+
+def file_of(card: ModelCard) -> Path:
+    path = shipped_weights(card)
+    assert path is not None, f"{card.label}: its weights are part of the project"
+    return path
+
+
+def scaling(n_bands: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return np.full(n_bands, 1 / 255, np.float32), np.zeros(n_bands, np.float32)
+
+
+def part_of(name: str, side_px: int) -> NDArray[np.generic]:
+    """Real pixels that the model was not trained on, (3, side, side)."""
+    real("deforestation_amazon" if name == "deforestation" else "buildings_kitsap")
+    pair = RECIPES[name].read(DATA).held_back[3 if name == "deforestation" else 0]
+    return pair.values[:, :side_px, -side_px:]
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.label)
+def test_the_weights_are_here_small_and_those_of_the_card(card: ModelCard) -> None:
+    path = file_of(card)
+    assert path.stat().st_size <= 6e6
+    assert weights.sha256_of(path) == card.weights
+    assert {tensor["dtype"] for tensor in weights.read_header(path).values()} == {"F16", "I64"}
+    weights.load_into(architectures.build(card), path, card.weights or "")
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.label)
+def test_the_card_says_whose_data_it_learned_from_and_how_well(card: ModelCard) -> None:
+    assert card.license in ("Apache-2.0", "CC-BY-4.0")
+    assert "ImageNet" in card.citation
+    if card in SINGLE:
+        assert f"python -m models.training {card.name}" in card.description
+        assert set(dict(card.scores)) == {f"iou_{known.name}" for known in card.classes}
+
+
+def test_the_card_names_the_reach_of_its_network() -> None:
+    module = Predictor(BUILDINGS, file_of(BUILDINGS), CPU).module
+    assert receptive.total_stride(module, 3, BUILDINGS.stride_px) == BUILDINGS.stride_px
+    assert receptive.support(module, 3, BUILDINGS.stride_px) == BUILDINGS.support_px
+
+
+def test_chips_that_cover_the_reach_give_the_bytes_of_one_pass() -> None:
+    values = (landscape(320, 304, 3) // 40).astype(np.uint8)
+    predictor = Predictor(BUILDINGS, file_of(BUILDINGS), CPU, 1)
+    found = agreement_at(predictor, 208, 160, values, np.ones((304, 320), np.bool_), *scaling(3))
+    assert found.identical
+
+
+@pytest.mark.parametrize("card", SINGLE, ids=lambda card: card.label)
+def test_at_the_halo_of_the_card_no_seam_shows_on_a_real_scene(card: ModelCard) -> None:
+    values = part_of(card.name, 512)
+    predictor = Predictor(card, file_of(card), CPU, 1)
+    assert card.halo_px is not None
+    valid = np.ones(values.shape[1:], np.bool_)
+    assert agreement_at(predictor, card.halo_px, 256, values, valid, *scaling(3)).is_seamless
+
+
+def test_forest_is_found_on_chips_that_were_held_back() -> None:
+    real("deforestation_amazon")
+    recipe = RECIPES["deforestation"]
+    held_back = recipe.read(DATA).held_back
+    assert len(held_back) == 8
+    module = Predictor(DEFORESTATION, file_of(DEFORESTATION), CPU).module
+    assert iou(counted(module, held_back, recipe.gain, DEFORESTATION), 0) >= 0.88
+
+
+def test_buildings_are_found_on_rows_that_were_held_back() -> None:
+    real("buildings_kitsap")
+    recipe = RECIPES["buildings"]
+    (rows,) = recipe.read(DATA).held_back
+    part = Pair(rows.values[:, :, 2200:3400], rows.labels[:, 2200:3400])
+    module = Predictor(BUILDINGS, file_of(BUILDINGS), CPU).module
+    assert iou(counted(module, [part], recipe.gain, BUILDINGS), 1) >= 0.60
+
+
+def test_the_same_photograph_twice_shows_no_change_and_a_cleared_one_shows_demolition() -> None:
+    values = part_of("buildings", 512)
+    single = Predictor(BUILDINGS, file_of(BUILDINGS), CPU, 1)
+    pair = Predictor(BUILDING_CHANGE, file_of(BUILDING_CHANGE), CPU, 1)
+    valid = np.ones((512, 512), np.bool_)
+    bare = np.broadcast_to(np.median(values.astype(np.float32), axis=(1, 2), keepdims=True), values.shape)
+
+    def classes_of(predictor: Predictor, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+        chips = ChipGrid(scene=Window(0, 0, 512, 512), core_px=512, halo_px=208, stride_px=16)
+        return predict_whole(predictor, chips, *framed(pixels, valid, chips.extent, 208), *scaling(len(pixels))).classes
+
+    buildings = classes_of(single, values) == 1
+    assert 0.01 < buildings.mean() < 0.6
+    same = classes_of(pair, np.concatenate([values, values]))
+    sure = np.isin(same, (0, 1))
+    assert sure.mean() > 0.97, "where the network is in doubt two dates may differ"
+    assert np.array_equal(same[sure] == 1, buildings[sure])
+    cleared = classes_of(pair, np.concatenate([bare, values]).astype(np.uint8))
+    assert (cleared[buildings] == 3).mean() > 0.9
+    assert not (cleared == 2).mean() > 0.01
+
+
+def test_the_recipes_hold_back_what_lies_apart() -> None:
+    real("deforestation_amazon")
+    paths = sorted((DATA / "deforestation_amazon" / "images").glob("*.tif"))
+    centres = []
+    for path in paths:
+        with rasterio.open(path) as dataset:
+            centres.append(dataset.lnglat())
+    lon, lat = np.array(centres).T
+    km = 111.2 * np.hypot((lon[:, None] - lon) * np.cos(np.radians(lat[:, None])), lat[:, None] - lat)
+    held = np.arange(30) % 4 == 1
+    assert km[held][:, ~held].min() > 100
+
+
+def test_a_missing_folder_of_data_is_named(tmp_path: Path) -> None:
+    for name, recipe in RECIPES.items():
+        with pytest.raises(FileNotFoundError, match=f"{name.split('-')[0]}"):
+            recipe.read(tmp_path)

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test chaos bench lint s3 weights clean help
+.PHONY: demo test chaos bench scores lint s3 weights clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/'
@@ -17,9 +17,10 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 weights: $(STAMP)  ## fetch and convert the zoo's weights, checked by sha256
-	$(BIN)/earthloom models add landwater
+	$(BIN)/earthloom models add landwater flood cloudmask sr-x2 sr-x4
 
-demo: weights  ## map the Great Salt Lake from a Landsat scene
+demo: $(STAMP)  ## map the Great Salt Lake from a Landsat scene
+	$(BIN)/earthloom models add landwater
 	$(BIN)/python -m infra.demo
 
 test: weights  ## all tests that fit in 15 minutes on 2 cores
@@ -30,6 +31,9 @@ chaos: weights  ## break storage, workers and drivers in every way, and print wh
 
 bench: weights  ## measure memory, speed and overhead (minutes)
 	$(BIN)/python -m tests.bench $(ARGS)
+
+scores: weights  ## measure how good the models are, on the real scenes of EARTHLOOM_DATA (an hour)
+	$(BIN)/python -m tests.bench.scores $(ARGS)
 
 lint: $(STAMP)  ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .

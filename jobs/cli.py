@@ -243,13 +243,14 @@ def models_show(name: str, as_json: bool) -> None:
 
 
 @models.command("add")
-@click.argument("name")
-def models_add(name: str) -> None:
-    """Fetch a model's weights by sha256, convert them, and keep them in the cache."""
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def models_add(names: tuple[str, ...]) -> None:
+    """Fetch the weights of models by sha256, convert them, and keep them in the cache."""
     from models.zoo import add
 
-    for folder in add(name):
-        click.echo(folder)
+    for name in names:
+        for folder in add(name):
+            click.echo(folder)
 
 
 @models.command("import")

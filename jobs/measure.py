@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from jobs.config import parse_bands
 from jobs.sources import RefusedScene, SceneOptions, assign_ids, expand, open_all
+from jobs.stages import optical
 from models.card import ModelCard
 from models.cardfile import FILE, write_card
 from models.device import resolve
@@ -48,14 +50,23 @@ def measure_model(name: str, reference: str, *, window_px: int, options: Mapping
     scene = _open(reference, bands, options)
     measured = []
     for card, folder in _cards(name, tuple(bands), scene):
-        if not {band.name for band in scene.bands} >= set(card.bands):
+        names = optical(scene)
+        if not {band.name for band in scene.bands} >= set(card.bands) - {"*"}:
             continue
         if scene.quantity not in card.quantities:
             raise SceneError(
                 f"{scene.id}: {card.label} wants {' or '.join(card.quantities)}, the scene has {scene.quantity}; say "
                 "what its values are by --sensor, or --scale and --quantity"
             )
-        measured.append(_measure(card, folder, scene, window_px))
+        found = _measure(card.bind(names), folder, scene, window_px)
+        n_wild = len(found.bands) - len(card.bands) + 1 if "*" in card.bands else 0
+        measured.append(
+            replace(
+                card, support_px=found.support_px, halo_px=found.halo_px, overlap=found.overlap,
+                memory=tuple((name, size - n_wild * card.memory_per_band) for name, size in found.memory),
+                flop_per_px=(found.flop_per_px or 0.0) - n_wild * card.flop_per_band,
+            )
+        )  # fmt: skip
         write_card(folder, measured[-1])
     if not measured:
         raise CardError(

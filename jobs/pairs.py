@@ -30,20 +30,21 @@ def open_pairs(
         opened: from `jobs.sources.open_all`.
         before: reference of the earlier scene, of any form that a scene may have; None when there is none.
         options: as for the scenes. What they say of bands and values holds for both dates; id and date do not.
-        cards: variants of the run's model. Where none of them looks at an earlier scene, it is not opened.
+        cards: variants of the run's models. Where none of them looks at an earlier scene, it is not opened.
 
     Raises:
-        ConfigError: if the model compares two dates and there is one only, or `before` does not name one scene.
+        ConfigError: if a model compares two dates in all its variants and there is one only, or `before` does not name
+            one scene.
     """
-    comparing = [card for card in cards if any(band.startswith(BEFORE) for band in card.bands)]
+    one_date = {card.name for card in cards if not _compares(card)}
     if before is None:
-        if cards and len(comparing) == len(cards):
+        if needing := [card.name for card in cards if card.name not in one_date]:
             raise ConfigError(
-                f"{cards[0].name} compares two dates, and only one was given; name the earlier scene: --before <scene>"
+                f"{needing[0]} compares two dates, and only one was given; name the earlier scene: --before <scene>"
             )
         return list(opened)
-    if not comparing:
-        note = f"--before is not used: {cards[0].name if cards else 'the model'} looks at one date"
+    if not any(_compares(card) for card in cards):
+        note = f"--before is not used: {', '.join(sorted(one_date))} looks at one date"
         return [_noted(scene, note) for scene in opened]
     requests = expand([before])
     if len(requests) != 1:
@@ -96,6 +97,10 @@ def pair(after: OpenedScene, before: OpenedScene) -> OpenedScene:
     return OpenedScene(
         scene=scene, notes=(*after.notes, *inherited, *notes), scale_known=after.scale_known and before.scale_known
     )
+
+
+def _compares(card: ModelCard) -> bool:
+    return any(band.startswith(BEFORE) for band in card.bands)
 
 
 def _order(after: OpenedScene, before: OpenedScene) -> list[str]:

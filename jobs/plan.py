@@ -14,6 +14,7 @@ import numpy as np
 from jobs.config import RunConfig
 from jobs.key import FORMAT, digest, scene_key
 from jobs.memory import MemoryPlan, predict
+from jobs.pairs import open_pairs
 from jobs.sources import OpenedScene, RefusedScene, SceneOptions, assign_ids, expand, open_all
 from jobs.stages import ChainModel, ChainPlan, bind, divisors, load_models, product_name
 from models.card import ModelCard
@@ -177,7 +178,10 @@ def plan(config: RunConfig, device: Device | None = None) -> RunPlan:
         offset=config.offset, quantity=config.quantity, datetime=config.datetime, scene_id=config.scene_id,
         sun_elevation_deg=config.sun_elevation,
     )  # fmt: skip
-    opened = open_all(assign_ids(expand(config.scenes), config.scene_id), options)
+    opened = open_pairs(
+        open_all(assign_ids(expand(config.scenes), config.scene_id), options), config.before, options,
+        [card for model in models for member in model.members for card, _ in member],
+    )  # fmt: skip
     plans: list[ScenePlan] = []
     refused: list[RefusedScene] = []
     notes: list[tuple[str, str]] = []

@@ -143,8 +143,8 @@ class _Driver:
                     attempt.save()
                     if self._should_stop():
                         break
-            for scene_id in list(self._publishing):
-                self._publishing[scene_id].exception()  # waits; the failure itself is taken by _collect
+            for future in list(self._publishing.values()):
+                future.exception()  # waits; the failure itself is taken by _collect, with all that is done by then
                 self._collect()
             attempt.state = self._finish(attempt)
         except BaseException:

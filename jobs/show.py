@@ -119,7 +119,8 @@ def show_result(result: RunResult) -> None:
     for name, progress in result.scenes.items():
         if name in result.results:
             scene = result.results[name]
-            console.print(area_table(list(scene.class_areas), title=f"{name}: {progress.status}"))  # type: ignore[arg-type]
+            title = f"{name}: {progress.status}"
+            console.print(area_table(list(scene.class_areas), title=title) if scene.class_areas else title)  # type: ignore[arg-type]
             for key, path in _published(result, name)["files"].items():
                 if not key.endswith(".json"):
                     print(path)

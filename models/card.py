@@ -95,6 +95,10 @@ class ModelCard:
     """Peak bytes per chip pixel by precision, measured (`fp32`, `bf16`): ((precision, bytes), ...)."""
     flop_per_px: float | None = None
     """Floating-point operations per chip pixel, counted."""
+    memory_per_band: float = 0.0
+    """What each band that `*` stands for adds to `memory`; 0 once bound."""
+    flop_per_band: float = 0.0
+    """What it adds to `flop_per_px`."""
     scores: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
@@ -164,6 +168,10 @@ class ModelCard:
         return replace(
             self, bands=self.bands[:-1] + others, mean=self.mean[:-1] + mean, std=self.std[:-1] + std,
             outputs=tuple(name for output in self.outputs for name in (others if output == "*" else (output,))),
+            memory=tuple((precision, size + len(others) * self.memory_per_band) for precision, size in self.memory),
+            flop_per_px=None if self.flop_per_px is None else self.flop_per_px + len(others) * self.flop_per_band,
+            memory_per_band=0.0,
+            flop_per_band=0.0,
         )  # fmt: skip
 
     def bytes_per_chip_px(self, precision: str) -> float | None:
@@ -184,6 +192,8 @@ _PROSE = frozenset(
         "citation",
         "memory",
         "flop_per_px",
+        "memory_per_band",
+        "flop_per_band",
         "scores",
         "support_px",
         "gsd_m",

@@ -1,4 +1,4 @@
-"""A card on disk: `card.json`, a STAC 1.1 item with the MLM extension, beside `weights.safetensors`.
+"""A card on disk: `card.json`, a STAC 1.1 item with the MLM extension, beside the weights (`models.weights.NAMES`).
 
 What STAC and MLM can say is said in their words; the rest of the card is under `earthloom:*`. Reading gives back the
 equal card or an error. Knows nothing of torch, and reads no tensor.
@@ -34,11 +34,18 @@ _EXTENSIONS = (
 )
 _OWN = (
     "variant", "quantities", "gsd_m", "activation", "masks", "outputs", "output_dtype", "scale", "needs_survey",
-    "stride_px", "support_px", "halo_px", "core_px", "overlap", "memory", "flop_per_px", "scores",
+    "stride_px", "support_px", "halo_px", "core_px", "overlap", "memory", "flop_per_px", "memory_per_band",
+    "flop_per_band", "scores",
 )  # fmt: skip
 """Fields of the card that have no word in STAC or MLM."""
-_OPTIONAL = ("masks", "outputs", "output_dtype", "scale", "needs_survey")
+_OPTIONAL = ("masks", "outputs", "output_dtype", "scale", "needs_survey", "memory_per_band", "flop_per_band")
 """Those among them that a segmentation may leave out."""
+_FORMATS = {
+    weights.FILE: ("PyTorch", "application/vnd.safetensors", "safetensors.torch.save_file"),
+    weights.ONNX_FILE: ("ONNX", "application/onnx", "onnx"),
+    weights.TORCHSCRIPT_FILE: ("PyTorch", "application/octet-stream", "torch.jit.save"),
+}
+"""By the weights' file, in the words of MLM: framework, media type, artifact type."""
 _WORLD = [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]]
 
 
@@ -69,19 +76,20 @@ def write_card(folder: Path, card: ModelCard) -> None:
     Raises:
         CardError: if the folder's weights are not those of the card.
     """
-    name = next((name for name in (weights.FILE, weights.SMP_FILE) if (folder / name).is_file()), None)
+    path = weights.find(folder)
     if card.weights is not None:
-        found = weights.sha256_of(folder / name) if name else None
+        found = weights.sha256_of(path) if path else None
         if found != card.weights:
             raise CardError(f"{folder}: the card names weights {card.weights} but the folder holds {found or 'none'}")
-    n_parameters = _count(folder / name) if name and card.weights else 0
-    item = to_item(card, weights_name=name or weights.FILE, n_parameters=n_parameters)
+    n_parameters = _count(path) if path and card.weights else 0
+    item = to_item(card, weights_name=path.name if path else weights.FILE, n_parameters=n_parameters)
     open_store(ObjectRef.parse(str(folder))).put(FILE, json.dumps(item, indent=2).encode() + b"\n")
 
 
 def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[str, Any]:
     """The STAC item of a card: plain JSON values, always the same for the same card."""
     chip = card.core_px + 2 * (card.halo_px or 0)
+    framework, media_type, artifact = _FORMATS.get(weights_name, _FORMATS[weights.FILE])
     properties: dict[str, Any] = {
         "title": card.title,
         "description": card.description,
@@ -93,7 +101,7 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
         "mlm:name": card.name,
         "mlm:architecture": card.architecture,
         "mlm:tasks": [card.task],
-        "mlm:framework": "PyTorch",
+        "mlm:framework": framework,
         "mlm:total_parameters": n_parameters,
         "mlm:input": [
             {
@@ -136,10 +144,10 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
     if card.weights is not None:
         assets["weights"] = {
             "href": f"./{weights_name}",
-            "type": "application/vnd.safetensors",
+            "type": media_type,
             "title": "Weights",
             "roles": ["mlm:model", "mlm:weights", "data"],
-            "mlm:artifact_type": "safetensors.torch.save_file",
+            "mlm:artifact_type": artifact,
             "file:checksum": _MULTIHASH + card.weights,
         }
     item = {
@@ -242,6 +250,13 @@ def _digest(checksum: str) -> str:
 
 
 def _count(path: Path) -> int:
+    """Parameters in a weights file; 0 for a program, of which nobody knows."""
+    if path.name == weights.ONNX_FILE:
+        from models.onnx_graph import count_parameters
+
+        return count_parameters(path.read_bytes())
+    if path.name == weights.TORCHSCRIPT_FILE:
+        return 0
     total = 0
     for tensor in weights.read_header(path).values():
         size = 1

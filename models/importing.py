@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,16 +14,10 @@ from typing import Any
 
 from models import weights
 from models.card import ModelCard
-from models.cardfile import FILE, to_item, write_card
+from models.cardfile import write_card
 from models.foreign import ANY_GSD_M, Told, take
 from tiling.errors import CardError, ConfigError, StorageError
 from tiling.scene import QUANTITIES
-
-_FORMATS = {
-    weights.ONNX_FILE: ("ONNX", "application/onnx", "onnx"),
-    weights.TORCHSCRIPT_FILE: ("PyTorch", "application/octet-stream", "torch.jit.save"),
-}
-"""By the weights' file: framework, media type, artifact type."""
 
 
 def told_by(options: Mapping[str, Any]) -> Told:
@@ -85,7 +78,7 @@ def import_model(source: Path, told: Told, to: Path | None = None) -> tuple[Mode
             with _trusting(told.trust_code):
                 _try_once(card, Path(made))
             folder = to or weights.cache_dir() / "models" / card.label
-            _write_card(Path(made), card)
+            write_card(Path(made), card)
             _move(Path(made), folder)
     except OSError as error:
         raise StorageError(
@@ -126,8 +119,13 @@ def _try_once(card: ModelCard, folder: Path) -> None:
     weights.load_network(module, path, card.weights)
     side = 4 * card.stride_px if card.halo_px is None else card.core_px + 2 * card.halo_px
     chip = torch.randn(1, len(card.bands), side, side, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        answer = module.eval()(chip)
+    try:
+        with torch.inference_mode():
+            answer = module.eval()(chip)
+    except CardError:
+        raise
+    except Exception as error:  # a network fails in as many ways as there are networks
+        raise CardError(f"{card.label}: fails on a chip of {tuple(chip.shape)}: {str(error)[-300:]}") from error
     count = len(card.classes)
     accepted = [(1, k, side, side) for k in ((count, 1) if count == 2 else (count,))]
     if tuple(answer.shape) not in accepted:
@@ -137,25 +135,6 @@ def _try_once(card: ModelCard, folder: Path) -> None:
         )
     if not bool(torch.isfinite(answer).all()):
         raise CardError(f"{card.label}: a chip of noise gives NaN or infinite values; its weights are damaged")
-
-
-def _write_card(folder: Path, card: ModelCard) -> None:
-    """`card.json` beside the weights; a network that is its own file is described in the words of MLM for such files."""
-    path = weights.find(folder)
-    assert path is not None, "every import has weights"
-    if path.name not in _FORMATS:
-        write_card(folder, card)
-        return
-    n_parameters = 0  # of a program nobody knows
-    if path.name == weights.ONNX_FILE:
-        from models.onnx_graph import inspect
-
-        n_parameters = inspect(path.read_bytes(), card.kwargs["layout"]).n_parameters
-    framework, media_type, artifact = _FORMATS[path.name]
-    item = to_item(card, weights_name=path.name, n_parameters=n_parameters)
-    item["properties"]["mlm:framework"] = framework
-    item["assets"]["weights"] |= {"type": media_type, "mlm:artifact_type": artifact}
-    (folder / FILE).write_text(json.dumps(item, indent=2) + "\n")
 
 
 def _parent(to: Path | None) -> Path:

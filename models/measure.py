@@ -19,7 +19,9 @@ from models import peak, receptive
 from models.card import ModelCard
 from models.device import Device
 from models.predictor import Predictor
-from models.sliding import NODATA, BlockMap, predict_block, predict_whole
+from models.sliding import NODATA, BlockMap, enhance_block, enhance_whole, predict_block, predict_whole
+from models.survey import survey
+from models.weights import LoadsItself
 from tiling.chips import ChipGrid, reflect_indices
 from tiling.errors import CardError
 from tiling.window import Window
@@ -67,8 +69,9 @@ def measure(
 ) -> Measurement:  # fmt: skip
     """Measure a model on real pixels and return its card with the values filled in.
 
-    The halo is the smallest multiple of the stride at which the tiled map is seamless: identical where the halo covers
-    the support, else within MAX_FLIPS and MAX_CLASS_FLIPS. Without such a halo the card says `blend`.
+    The halo of a segmentation is the smallest multiple of the stride at which the tiled map is seamless: identical where
+    the halo covers the support, else within MAX_FLIPS and MAX_CLASS_FLIPS. Without such a halo the card says `blend`.
+    The halo of a model that makes an image covers its support, whatever that costs.
 
     Args:
         card: what is known so far; its stride must be a multiple of the one found.
@@ -84,7 +87,10 @@ def measure(
     """
     exact = Device(kind=device.kind, precision="fp32", device_class=device.device_class)
     on_cpu = Device(kind="cpu", precision="fp32", device_class="cpu-default")  # only structure is read there
-    module = Predictor(card, weights_path, on_cpu).module
+    structure = Predictor(card, weights_path, on_cpu)
+    if isinstance(structure.module, LoadsItself):
+        return _measure_from_outside(card, weights_path, exact, values, valid, gain, bias)
+    module = _alone(structure, values, valid, gain, bias)
     stride = receptive.total_stride(module, len(card.bands), card.stride_px)
     if card.stride_px % stride:
         raise CardError(
@@ -99,8 +105,15 @@ def measure(
     tried: dict[int, Agreement] = {}
     halo = None
     if support is not None:
-        predictor = Predictor(card, weights_path, exact, 1)
-        halo = _smallest_halo(predictor, -(-support // card.stride_px), tried, values, valid, gain, bias)
+        predictor, n_most = Predictor(card, weights_path, exact, 1), -(-support // card.stride_px)
+        if card.outputs:
+            halo = n_most * card.stride_px
+            core = _two_chips(card, values)
+            tried[halo] = agreement_at(predictor, halo, core, values, valid, gain, bias)
+        else:
+            halo = _smallest_halo(predictor, n_most, tried, values, valid, gain, bias)
+    if card.outputs and (halo is None or not tried[halo].identical):
+        raise CardError(f"{card.label}: makes an image with unbounded support, which no tiling gives without seams")
     memory = {p: _bytes_per_px(card, weights_path, replace(exact, precision=p)) for p in precisions}
     measured = replace(
         card,
@@ -114,6 +127,26 @@ def measure(
         card=measured, stride_px=stride, support_px=support, agreement=None if halo is None else tried[halo],
         tried=tuple(sorted(tried.items())),
     )  # fmt: skip
+
+
+def _measure_from_outside(
+    card: ModelCard, weights_path: Path | None, device: Device, values: NDArray[np.generic], valid: NDArray[np.bool_],
+    gain: NDArray[np.float32], bias: NDArray[np.float32],
+) -> Measurement:  # fmt: skip
+    """A network that is its own file keeps the halo it was imported with; seams and memory are measured, in fp32."""
+    agreement = None
+    if card.overlap == "exact" and card.halo_px is not None:
+        predictor = Predictor(card, weights_path, device, 1)
+        agreement = agreement_at(predictor, card.halo_px, _two_chips(card, values), values, valid, gain, bias)
+        if not agreement.is_seamless:
+            raise CardError(
+                f"{card.label}: with a halo of {card.halo_px} px {agreement.flips:.2%} of the pixels change where chips "
+                "meet; import it again with a larger --halo, or without one, and its chips are blended"
+            )
+    memory = (("fp32", _bytes_per_px(card, weights_path, device)),)
+    return Measurement(
+        card=replace(card, memory=memory), stride_px=card.stride_px, support_px=None, agreement=agreement, tried=()
+    )
 
 
 def compare(tiled: BlockMap, whole: BlockMap, n_classes: int) -> Agreement:
@@ -140,14 +173,53 @@ def framed(
     return np.where(beyond, 0, pixels).astype(values.dtype), valid[np.ix_(rows, cols)] & ~beyond
 
 
+def _alone(
+    predictor: Predictor, values: NDArray[np.generic], valid: NDArray[np.bool_], gain: NDArray[np.float32],
+    bias: NDArray[np.float32],
+) -> nn.Module:  # fmt: skip
+    """The network as a function of the chip alone: one that needs a survey gets that of these pixels."""
+    context = _context(predictor, values, valid, gain, bias)
+    if context is None:
+        return predictor.module
+    module = _Surveyed(predictor.module, context)
+    return module.eval()
+
+
+class _Surveyed(nn.Module):
+    def __init__(self, inner: nn.Module, context: torch.Tensor) -> None:
+        super().__init__()
+        self.inner, self.context = inner, context
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.inner(x, self.context)
+        return answer
+
+
+def _context(
+    predictor: Predictor, values: NDArray[np.generic], valid: NDArray[np.bool_], gain: NDArray[np.float32],
+    bias: NDArray[np.float32],
+) -> torch.Tensor | None:  # fmt: skip
+    if not predictor.card.needs_survey:
+        return None
+    seen = predictor.normalise(values, valid, predictor.per_channel(gain), predictor.per_channel(bias))
+    return predictor.context_of(survey([(seen.cpu().numpy(), valid)]))
+
+
 def agreement_at(
     predictor: Predictor, halo_px: int, core_px: int, values: NDArray[np.generic], valid: NDArray[np.bool_],
     gain: NDArray[np.float32], bias: NDArray[np.float32],
 ) -> Agreement:  # fmt: skip
-    """Map a scene in memory (C, h, w) in chips and in one pass, and compare."""
+    """Map a scene in memory (C, h, w) in chips and in one pass, and compare; of images only `identical` is told."""
     scene = Window(0, 0, values.shape[2], values.shape[1])
     chips = ChipGrid(scene=scene, core_px=core_px, halo_px=halo_px, stride_px=predictor.card.stride_px)
     pixels, mask = framed(values, valid, chips.extent, halo_px)
+    if predictor.card.outputs:
+        context = _context(predictor, values, valid, gain, bias)
+        image, *_ = enhance_block(predictor, chips, scene, chips.extent, pixels, mask, gain, bias, context)
+        whole = enhance_whole(predictor, chips, pixels, mask, gain, bias, context)
+        known = np.repeat(np.repeat(valid, predictor.card.scale, 0), predictor.card.scale, 1)
+        same = bool(torch.equal(image[:, known], whole[:, known]))
+        return Agreement(identical=same, flips=0.0 if same else 1.0, class_flips=0.0 if same else 1.0)
     tiled = predict_block(predictor, chips, scene, chips.extent, pixels, mask, gain, bias)
     return compare(tiled, predict_whole(predictor, chips, pixels, mask, gain, bias), len(predictor.card.classes))
 
@@ -158,7 +230,7 @@ def _smallest_halo(
 ) -> int | None:  # fmt: skip
     """Bisect halos of 0 … `n_most` strides, the last of which covers the support; None if even that leaves seams."""
     stride = predictor.card.stride_px
-    core = max(1, min(predictor.card.core_px, max(values.shape[1:]) // 2) // stride) * stride  # two chips at least
+    core = _two_chips(predictor.card, values)
 
     def is_seamless(n_strides: int) -> bool:
         tried[n_strides * stride] = agreement_at(predictor, n_strides * stride, core, values, valid, gain, bias)
@@ -171,6 +243,12 @@ def _smallest_halo(
         middle = (low + high) // 2
         low, high = (low, middle) if is_seamless(middle) else (middle, high)
     return high * stride
+
+
+def _two_chips(card: ModelCard, values: NDArray[np.generic]) -> int:
+    """A core of which the pixels hold at least two."""
+    most_px = min(card.core_px, max(values.shape[1], values.shape[2]) // 2)
+    return max(1, int(most_px) // card.stride_px) * card.stride_px
 
 
 def _blend_halo(card: ModelCard) -> int:

@@ -72,7 +72,8 @@ def _predict_one(card: ModelCard, weights_path: Path | None, device: Device, sid
 def _predict(predictor: Predictor, side_px: int) -> None:
     import numpy as np
 
-    from models.sliding import predict_block
+    from models.sliding import enhance_block, predict_block
+    from models.survey import survey
     from tiling.chips import ChipGrid
     from tiling.window import Window
 
@@ -80,7 +81,13 @@ def _predict(predictor: Predictor, side_px: int) -> None:
     chips = ChipGrid(scene=scene, core_px=side_px, halo_px=0, stride_px=predictor.card.stride_px)
     values = np.random.default_rng(0).integers(0, 10000, (n_bands, side_px, side_px), np.uint16)
     gain, bias = np.full(n_bands, 1e-4, np.float32), np.zeros(n_bands, np.float32)
-    predict_block(predictor, chips, scene, scene, values, np.ones(scene.shape, np.bool_), gain, bias)
+    valid = np.ones(scene.shape, np.bool_)
+    if not predictor.card.outputs:
+        predict_block(predictor, chips, scene, scene, values, valid, gain, bias)
+        return
+    few = values[:, :64, :64].astype(np.float32)
+    context = predictor.context_of(survey([(few, valid[:64, :64])])) if predictor.card.needs_survey else None
+    enhance_block(predictor, chips, scene, scene, values, valid, gain, bias, context)
 
 
 def _main() -> None:

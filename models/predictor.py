@@ -66,7 +66,7 @@ class Predictor:
                 f"but the file given is {weights_path}"
             )
         if weights_path is not None and card.weights is not None:
-            weights.load_into(module, weights_path, card.weights)
+            weights.load_network(module, weights_path, card.weights)
         has_weights = any(True for _ in module.parameters())
         if has_weights and card.weights is None:
             raise CardError(f"{card.label}: {card.architecture} needs weights but the card names none")

@@ -56,9 +56,10 @@ def support(module: nn.Module, n_bands: int, stride_px: int) -> int | None:
             x = torch.rand(1, n_bands, breadth, _up(length, stride_px), generator=dice)
             before = _forward(module, x, turned)
             x[:, :, :, position] = torch.nan
-            reached = (_forward(module, x, turned) != before).any(dim=1)[0]  # NaN differs from everything
-            hit = reached.any(dim=0).nonzero().flatten()
-            if not hit.numel() or hit[0] == 0 or hit[-1] == reached.shape[1] - 1:
+            reached = (_forward(module, x, turned) != before).any(dim=1)[0].any(dim=0)  # NaN differs from everything
+            finer = len(reached) // x.shape[3]  # a super-resolution answers with more pixels than it was asked
+            hit = reached.reshape(-1, finer).any(dim=1).nonzero().flatten()
+            if not hit.numel() or hit[0] == 0 or hit[-1] == x.shape[3] - 1:
                 return None
             first, last = int(hit[0]), int(hit[-1])
             farthest = max(farthest, position - first, last - position)

@@ -94,10 +94,10 @@ def _noise(parts: list[tuple[NDArray[np.float32], NDArray[np.bool_]]], n_channel
     return tuple((np.sqrt(np.pi / 2) / 6 * level).tolist())
 
 
-def _per_block(values: NDArray[np.generic]) -> NDArray[np.generic]:
+def _per_block(values: NDArray[Any]) -> NDArray[Any]:
     """Sums of (..., h, w) over blocks of _BLOCK_PX a side; smaller ones at the right and bottom."""
     starts = [np.arange(0, size, _BLOCK_PX) for size in values.shape[-2:]]
     dtype = np.int64 if values.dtype == bool else np.float64
     by_row = np.add.reduceat(values.astype(dtype), starts[0], axis=-2)
-    summed: NDArray[np.generic] = np.add.reduceat(by_row, starts[1], axis=-1)
+    summed: NDArray[Any] = np.add.reduceat(by_row, starts[1], axis=-1)
     return summed

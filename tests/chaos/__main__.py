@@ -2,7 +2,7 @@
 
     python -m tests.chaos [nth] [race] [kills] [wire] [machine] [--every N] [--seed N]
 
-Lines are printed as cases end. Exits with 1 if a byte was lost or a guarantee did not hold.
+Lines are printed as cases end, and what went wrong on stderr. Exits with 1 if a byte was lost or a guarantee did not hold.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def kills(options: Options) -> list[Row]:
     )
     made = options.golden(SIDE_PX)
     for seed in range(options.seed, options.seed + 3):
-        done = kill_loop(made, options.folder / f"killed-{seed}", seed=seed, kills=4)
+        done = kill_loop(made, options.folder / f"killed-{seed}", seed=seed, kills=4, patience_s=600)
         killed.add(
             injected=len(done.kills), attempts=done.runs, seconds=done.seconds, lost_bytes=done.lost_bytes,
             excess=done.excess_blocks, wrong=[f"seed {seed}: {one}" for one in done.wrong],
@@ -207,11 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             made = CASES[name](options)
             rows += made
             print("\n".join(map(str, made)), flush=True)
-    print()
-    wrong = [one for row in rows for one in row.wrong]
-    for one in wrong[:20]:
-        print(f"WRONG {one}")
-    return 1 if wrong else 0
+            for one in [one for row in made for one in row.wrong][:20]:
+                print(f"WRONG {one}", file=sys.stderr, flush=True)
+    return 1 if any(row.wrong for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -67,8 +67,14 @@ def start(
     )  # fmt: skip
 
 
-def kill_loop(golden: Golden, out: Path, *, seed: int, kills: int) -> KillVerdict:
-    """Run on Ray, killing the driver or a worker `kills` times in all, until a run comes to its end."""
+def kill_loop(
+    golden: Golden, out: Path, *, seed: int, kills: int, patience_s: float = _PATIENCE_S
+) -> KillVerdict:  # fmt: skip
+    """Run on Ray, killing the driver or a worker `kills` times in all, until a run comes to its end.
+
+    Args:
+        patience_s: how long a run may take that nobody kills any more.
+    """
     dice, begun, done, runs = random.Random(seed), time.monotonic(), list[str](), 0
     fates = [(dice.choice(("driver", "worker")), dice.randint(1, 6)) for _ in range(kills)]
     wrong: list[str] = []
@@ -86,7 +92,10 @@ def kill_loop(golden: Golden, out: Path, *, seed: int, kills: int) -> KillVerdic
                     else:
                         _kill_a_worker(process, dice)
                     done.append(who)
-                stdout, _ = process.communicate(timeout=_PATIENCE_S)
+                stdout, _ = process.communicate(timeout=patience_s)
+            except subprocess.TimeoutExpired:
+                wrong.append(f"run {runs} was not done after {patience_s:g} s, with {markers(out)} blocks")
+                break
             finally:
                 end(process, grace_s=3)
             if process.returncode == 0:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
@@ -17,6 +17,8 @@ import jobs.plan
 import jobs.worker
 from jobs.commit import Claim
 from jobs.key import canonical, scene_key
+from models.card import ModelCard
+from models.chain import Stage
 from tests.faults import scenarios
 from tests.faults.scenarios import Scenario
 from tiling.errors import MissingObjectError
@@ -57,9 +59,12 @@ class _MarkerFirst:
 def key_without_model() -> Iterator[None]:
     """The scene key forgets which model it is for."""
 
-    def changed(scene: Any, bands: Any, card: Any, *rest: Any, **options: Any) -> str:
-        plain = dataclasses.replace(card, mean=(0.0,) * len(card.mean), std=(1.0,) * len(card.std))
-        return scene_key(scene, bands, plain, *rest, **options)
+    def plain(card: ModelCard) -> ModelCard:
+        return dataclasses.replace(card, mean=(0.0,) * len(card.mean), std=(1.0,) * len(card.std))
+
+    def changed(scene: Any, bands: Any, stages: Sequence[Stage], *rest: Any, **options: Any) -> str:
+        heedless = [dataclasses.replace(stage, cards=tuple(map(plain, stage.cards))) for stage in stages]
+        return scene_key(scene, bands, heedless, *rest, **options)
 
     with mock.patch("jobs.plan.scene_key", changed):
         yield
@@ -68,7 +73,7 @@ def key_without_model() -> Iterator[None]:
 @contextmanager
 def commit_without_check() -> Iterator[None]:
     """A scene is committed when its last block has answered, whatever storage holds by then."""
-    with mock.patch("jobs.publish._check_tally"), mock.patch("jobs.publish._check_complete"):
+    with mock.patch("jobs.publish._check_seen"), mock.patch("jobs.publish._check_complete"):
         yield
 
 

@@ -52,7 +52,7 @@ def a_new_model_is_a_new_result(golden: Golden, out: Path) -> list[str]:
             (dataclasses.replace(card, mean=tuple(m + 0.01 for m in card.mean)), place) for card, place in real(name)
         ]
 
-    with mock.patch("jobs.plan.variants", changed):
+    with mock.patch("jobs.stages.variants", changed):
         second = attempt(config(golden.scenes, out), out, Injector())
     told = {name: _status(second, name) for name in ("east", "west")}
     wrong = [

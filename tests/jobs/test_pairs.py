@@ -254,7 +254,11 @@ def test_several_earlier_scenes_are_too_many(tmp_path: Path, after: OpenedScene)
         open_pairs([after], f"{tmp_path}/many/", OPTIONS, FLOOD)
 
 
-@pytest.mark.parametrize("model", [FLOOD, (BURN_SEVERITY,)], ids=["flood", "burn-severity"])
+@pytest.mark.parametrize(
+    "model",
+    [FLOOD, (BURN_SEVERITY,), (*FLOOD, *WATER_INDEX)],
+    ids=["flood", "burn-severity", "flood after water-index"],
+)
 def test_a_model_of_two_dates_asks_for_the_earlier_one(after: OpenedScene, model: tuple[ModelCard, ...]) -> None:
     with pytest.raises(ConfigError, match=f"{model[0].name} compares two dates, .* --before <scene>"):
         open_pairs([after], None, OPTIONS, model)

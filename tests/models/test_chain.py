@@ -50,6 +50,7 @@ class Wide(nn.Module):
 
     def __init__(self, *, in_channels: int, classes: int) -> None:
         super().__init__()
+        assert (in_channels, classes) == (2, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = nn.functional.max_pool2d(nn.functional.avg_pool2d(x, 5, 1, 2), 4)
@@ -72,7 +73,9 @@ def card(architecture: str, *, scale: int = 1, masks: tuple[int, ...] = ()) -> M
     )  # fmt: skip
 
 
-def chain(size: tuple[int, int], cards: Sequence[ModelCard], cores: Sequence[int], *, blend: bool = False) -> tuple[Stage, ...]:
+def chain(
+    size: tuple[int, int], cards: Sequence[ModelCard], cores: Sequence[int], *, blend: bool = False
+) -> tuple[Stage, ...]:
     """The stages of a scene of (width, height) px; halos cover the nets' reach."""
     factors = [int(np.prod([one.scale for one in cards[:n]], initial=1)) for n in range(len(cards))]
     stages, need = list[Stage](), 0
@@ -98,7 +101,9 @@ class Scene:
         return Stack(read, ("red", "nir")[:n], values, valid, np.full(n, 1e-4, np.float32), np.zeros(n, np.float32))
 
 
-def in_blocks(stages: Sequence[Stage], scene: Scene, block_px: int, wanted: frozenset[int] = frozenset()) -> ChainResult:
+def in_blocks(
+    stages: Sequence[Stage], scene: Scene, block_px: int, wanted: frozenset[int] = frozenset()
+) -> ChainResult:
     """The result made block by block, each from nothing but its own read window, put together."""
     members = [[Predictor(one, None, CPU, 2) for one in stage.cards] for stage in stages]
     size = stages[-1].chips.scene.zoom(stages[-1].card.scale)
@@ -132,7 +137,9 @@ def scene(width: int, height: int, seed: int = 0) -> Scene:
 SR_CHAIN = (card("wide", masks=(2,)), card("sharper", scale=2), card("wide"))
 
 
-@given(width=st.integers(3, 50), height=st.integers(3, 50), seed=st.integers(0, 3), blocks=st.sampled_from([16, 32, 48]))
+@given(
+    width=st.integers(3, 50), height=st.integers(3, 50), seed=st.integers(0, 3), blocks=st.sampled_from([16, 32, 48])
+)
 @settings(deadline=None, max_examples=15)
 def test_a_chain_gives_the_same_bytes_for_every_block_and_core(width: int, height: int, seed: int, blocks: int) -> None:
     given_scene = scene(width, height, seed)
@@ -141,12 +148,15 @@ def test_a_chain_gives_the_same_bytes_for_every_block_and_core(width: int, heigh
         patch.setitem(architectures.REGISTRY, "wide", Wide)
         whole = in_blocks(chain((width, height), SR_CHAIN, (16, 32, 16)), given_scene, 4096, frozenset({1}))
         cut = in_blocks(chain((width, height), SR_CHAIN, (8, 8, 16)), given_scene, blocks, frozenset({1}))
-    assert whole.map and cut.map
+    assert whole.map
+    assert cut.map
     assert np.array_equal(whole.map.classes, cut.map.classes)
     assert np.array_equal(whole.map.confidence, cut.map.confidence)
     assert np.array_equal(whole.images[1].valid, cut.images[1].valid)
     known = torch.from_numpy(whole.images[1].valid)
-    assert torch.equal(torch.as_tensor(whole.images[1].values)[:, known], torch.as_tensor(cut.images[1].values)[:, known])
+    assert torch.equal(
+        torch.as_tensor(whole.images[1].values)[:, known], torch.as_tensor(cut.images[1].values)[:, known]
+    )
 
 
 def test_a_chain_is_the_composition_of_its_networks_over_the_whole_scene() -> None:
@@ -158,7 +168,7 @@ def test_a_chain_is_the_composition_of_its_networks_over_the_whole_scene() -> No
     assert reach == 4 + 2, "the second stage's 8 px are 4 before the doubling, and the first one sees 2 more"
     extent = Window(0, 0, 41, 37).grow(reach + 16)
     values, valid = framed(made.values, made.valid, extent, reach)
-    x = torch.from_numpy((values * np.float32(1e-4) - np.float32(0.25)) / np.float32(0.1)).float()
+    x = torch.from_numpy((values.astype(np.float32) * np.float32(1e-4) - np.float32(0.25)) / np.float32(0.1)).float()
     known = torch.from_numpy(valid)
     image = Sharper(in_channels=2, scale=2)(torch.where(known, x, 0)[None])
     finer = known.repeat_interleave(2, 0).repeat_interleave(2, 1)
@@ -251,7 +261,8 @@ def test_what_a_stage_wants_and_nobody_made_is_refused() -> None:
 
 
 @given(
-    dtype=st.sampled_from(["uint8", "uint16", "int16", "float32"]), nodata=st.sampled_from([0.0, 100.0]),
+    dtype=st.sampled_from(["uint8", "uint16", "int16", "float32"]),
+    nodata=st.sampled_from([0.0, 100.0]),
     values=st.lists(st.floats(-2, 8), min_size=4, max_size=4),
 )
 @settings(deadline=None)

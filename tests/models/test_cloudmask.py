@@ -75,6 +75,22 @@ def test_a_cloudy_scene_is_masked_where_another_method_sees_cloud(
     assert (opaque & expected).sum() / opaque.sum() > precision
 
 
+@pytest.mark.slow
+def test_neither_batch_nor_threads_change_a_bit_though_the_network_pools_over_its_chip() -> None:
+    card = BY_VARIANT["4b-l1c"]
+    values = cloud_chip(card.bands)
+    scene = Window(0, 0, 256, 256)
+    chips = ChipGrid(scene=scene, core_px=128, halo_px=32, stride_px=32, blend=True)
+    pixels, valid = framed(values, np.ones(scene.shape, bool), chips.extent, chips.halo_px)
+    maps = []
+    for batch, threads in ((1, 1), (4, 2)):
+        torch.set_num_threads(threads)
+        predictor = cloudmask(card).predictor(batch=batch)
+        maps.append(predict_block(predictor, chips, scene, chips.extent, pixels, valid, *scaling(len(card.bands))))
+    np.testing.assert_array_equal(maps[0].classes, maps[1].classes)
+    np.testing.assert_array_equal(maps[0].confidence, maps[1].confidence)
+
+
 def test_every_variant_asks_for_bands_that_its_sensors_have() -> None:
     for card in CLOUDMASK:
         sensor = SENSORS["sentinel2-l1c" if "l1c" in card.variant else "sentinel2-l2a"]

@@ -65,7 +65,7 @@ def run(module: Any, x: Tensor, told: Survey | None = None) -> Tensor:
 @pytest.mark.parametrize("label", CARDS)
 def test_cards_take_any_bands_come_back_from_disk_and_give_every_band(label: str) -> None:
     card = CARDS[label]
-    assert from_item(to_item(card, weights_name=None, n_parameters=0)) == card
+    assert from_item(to_item(card, weights_name="weights.safetensors", n_parameters=0)) == card
     made = run(network(card), scene_for(card))
     assert made.shape == (1, len(bound(card).outputs), 70, 90)
     assert bound(card).outputs == NAMES
@@ -76,19 +76,19 @@ def test_cards_take_any_bands_come_back_from_disk_and_give_every_band(label: str
 @pytest.mark.parametrize("label", CARDS)
 def test_the_halo_is_exactly_as_far_as_the_network_sees(label: str) -> None:
     card = CARDS[label]
-    x = scene_for(card, 101, 101, holes=False)
+    x = scene_for(card, 141, 141, holes=False)
     told, module = survey_of(x), network(card)
     before = run(module, x, told)
-    x[:, :, 50, 50] = torch.nan
+    x[:, :, 70, 70] = torch.nan
     rows, cols = torch.where((run(module, x, told) != before).any(dim=1)[0])
-    reach = max(int((rows - 50).abs().max()), int((cols - 50).abs().max()))
+    reach = max(int((rows - 70).abs().max()), int((cols - 70).abs().max()))
     assert reach == card.halo_px == card.support_px
 
 
 @pytest.mark.parametrize("label", CARDS)
 def test_chips_give_the_bits_of_the_whole_scene(label: str) -> None:
     card = CARDS[label]
-    halo, core = int(card.halo_px or 0), 23
+    halo, core = int(card.halo_px or 0), 37
     x = scene_for(card)
     module, told = network(card), survey_of(x)
     padded = F.pad(x, (halo,) * 4, mode="reflect")
@@ -220,7 +220,7 @@ def test_adaptive_gram_schmidt_is_its_formula(ratio: int) -> None:
     x[:, :, 14:18, 20:26] = 0
     made = run(AdaptiveGramSchmidt(in_channels=4, ratio=ratio), x)[0].numpy()
     pan, *bands = x[0].numpy().astype(np.float64)
-    valid = pan != 0
+    valid = np.asarray(pan != 0)
     design = np.stack([np.ones(valid.sum()), *(band[valid] for band in bands)], axis=1)
     fit = np.linalg.lstsq(design, pan[valid], rcond=None)[0]
     spread = np.var(design @ fit)
@@ -272,7 +272,7 @@ def test_destriping_is_its_formula() -> None:
     x[:, :, 10:14, 12:18] = 0
     made = run(Destripe(in_channels=3, across_px=3, along_px=5, doubt=2.0), x)[0].numpy()
     values = x[0].numpy().astype(np.float64)
-    valid = values.any(axis=0)
+    valid = np.asarray(values.any(axis=0))
     for k, noise in enumerate(survey_of(x).noise):
         band = values[k]
         low, high = np.quantile(band[valid], (0.02, 0.98))
@@ -284,8 +284,8 @@ def test_destriping_is_its_formula() -> None:
 
         for row, col in ((0, 0), (9, 15), (20, 11), (39, 29)):
             along = [offset(r, col) for r in range(max(row - 5, 0), min(row + 6, 40)) if valid[r, col]]
-            stripe = np.mean(along)
-            kept = max(1 - 2.0 * np.var(along) / len(along) / stripe**2, 0)
+            stripe = float(np.mean(along))
+            kept = max(1 - 2.0 * float(np.var(along)) / len(along) / stripe**2, 0.0)
             np.testing.assert_allclose(made[k, row, col], band[row, col] - kept * stripe, atol=2e-6)
 
 
@@ -383,4 +383,4 @@ def test_stripes_in_a_real_scene_are_taken_away_and_a_scene_without_is_hardly_to
     striped = truth + (stripes if label == "destripe" else stripes.mT)
     module = build(CARDS[label].bind("abcdef"))
     assert error(run(module, striped), truth) < 0.6 * error(striped, truth)
-    assert error(run(module, truth), truth) < 0.3
+    assert error(run(module, truth), truth) < 0.35

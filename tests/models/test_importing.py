@@ -267,7 +267,8 @@ def program(path: Path) -> Path:
         other = torch.export.Dim("other", min=8, max=1024) * 2
         torch.export.save(torch.export.export(tiny(), (chips(),), dynamic_shapes=({2: side, 3: other},)), path)
     else:
-        torch.jit.script(tiny()).save(str(path))
+        script: Any = torch.jit.script(tiny())
+        script.save(str(path))
     return path
 
 
@@ -287,6 +288,18 @@ def test_a_program_runs_only_where_an_operator_vouched_for_it(
     monkeypatch.setenv(TRUST, f"{'1' * 64}, {sha256_of(source)}")
     with torch.inference_mode():
         assert torch.allclose(case.predictor(BF16).module(chips(2)), tiny()(chips(2)), atol=1e-6)
+
+
+class Stubborn(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(1, 3, 5, 7)
+
+
+def test_a_program_that_fails_on_its_trial_says_on_what(tmp_path: Path) -> None:
+    script: Any = torch.jit.script(Stubborn())
+    script.save(str(tmp_path / "stubborn.pt"))
+    with pytest.raises(CardError, match=r"fails on a chip of \(1, 2, 1040, 1040\)"):
+        imported(tmp_path / "stubborn.pt", trust_code=sha256_of(tmp_path / "stubborn.pt"))
 
 
 def test_a_program_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -315,9 +328,9 @@ def test_a_place_that_cannot_be_written_is_an_error_with_a_remedy(tmp_path: Path
 
 
 def test_the_network_is_tried_before_anything_is_kept(tmp_path: Path, cache: Path) -> None:
-    net = tiny()
-    net.head.bias.data[0] = torch.nan
-    torch.save(net.state_dict(), tmp_path / "sick.pth")
+    state = tiny().state_dict()
+    state["head.bias"][0] = torch.nan
+    torch.save(state, tmp_path / "sick.pth")
     with pytest.raises(CardError, match="NaN"):
         imported(tmp_path / "sick.pth", architecture="tiny")
     assert not list(cache.rglob(FILE))

@@ -9,12 +9,16 @@ import torch
 from torch import nn
 
 from models import weights
+from models.cardfile import load_card
+from models.training import __main__ as command
 from models.training.data import IGNORE, Crops, Pair, Variety
 from models.training.export import save_half
 from models.training.fit import Schedule, fit, loss
+from models.training.recipes import RECIPES, Split
 from models.training.score import confusion, counted, iou, labels_of
 from tests.models.nets import TinyNet, card_of
 from tiling.errors import CardError, ConfigError, EngineError
+from tiling.objects import ObjectRef
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 SCHEDULE = Schedule(steps=40, batch=4, rate=1e-2, memory_steps=5, precision="fp32")
@@ -187,3 +191,26 @@ def test_iou_is_pooled_and_knows_what_to_leave_out() -> None:
 
 def test_a_picture_of_any_size_is_mapped() -> None:
     assert labels_of(tiny().eval(), meadows(side=33).values, 1 / 255, CARD).shape == (33, 33)
+
+
+def test_the_command_writes_a_card_with_the_scores_of_the_written_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = Split(train=(meadows(side=128),), held_back=(meadows(seed=1),))
+    recipe = replace(
+        RECIPES["buildings"], side_px=64, schedule=Schedule(steps=2, batch=2), variety=Variety(), read=lambda _: split
+    )
+    monkeypatch.setitem(RECIPES, "buildings", recipe)
+    monkeypatch.setattr(command, "load_lite0", lambda *_: None)
+    assert command.main(["buildings", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    card = load_card(ObjectRef.parse(str(tmp_path / "out")))
+    assert card.weights == weights.sha256_of(tmp_path / "out" / weights.FILE)
+    assert [name for name, _ in card.scores] == ["iou_building", "iou_no_building"]
+    assert card.halo_px == 208
+    assert f"sha256 {card.weights}" in capsys.readouterr().out
+
+
+def test_the_command_names_the_data_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["deforestation", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert f"{tmp_path / 'deforestation_amazon' / 'images'} is not there" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -132,7 +132,9 @@ def test_scale_reaches_the_reader(tmp_path: Path) -> None:
 def test_an_image_of_any_dtype_comes_back_as_it_was(dtype: str, nodata: float, n_bands: int, tmp_path: Path) -> None:
     grid, target = GRIDS["utm"], tmp_path / "image.tif"
     rng = np.random.default_rng(3)
-    pixels = (rng.normal(0, 1, (n_bands, *grid.shape)) * 30000).clip(0 if dtype[0] == "u" else -32767, 65000).astype(dtype)
+    pixels = (
+        (rng.normal(0, 1, (n_bands, *grid.shape)) * 30000).clip(0 if dtype[0] == "u" else -32767, 65000).astype(dtype)
+    )
     pixels[:, :200, :300] = nodata
     names = ("blue", "green", "red", "nir")[:n_bands]
     scales, offsets = (1e-4, 2e-4, 3e-4, 4e-4)[:n_bands], (-0.1, 0.0, 0.1, 0.2)[:n_bands]

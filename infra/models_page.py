@@ -1,0 +1,92 @@
+"""`python -m infra.models_page`: docs/models.md, made from the cards of the zoo and the figures in docs/scores.json.
+
+The pictures are made by `python -m infra.models_pictures`, which needs the real scenes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from models.card import ModelCard
+from models.zoo import ZOO
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, SCORES, IMAGES = ROOT / "docs" / "models.md", ROOT / "docs" / "scores.json", ROOT / "docs" / "images"
+
+_HEAD = """# Models
+
+Made by `python -m infra.models_page` from the cards of the zoo: what `earthloom models show NAME` prints, and the scores
+of `make scores`. Each model runs alone, or as one stage of a chain:
+
+```bash
+earthloom run SCENE --model landwater --out maps --sensor sentinel2-l2a
+earthloom run SCENE --mask-clouds --model sr-x2 --keep sr-x2 --model landwater --out maps --sensor sentinel2-l2a
+earthloom run AFTER --before BEFORE --model flood --out maps --sensor sentinel2-l2a
+earthloom run SCENE --model one+other --flips --out maps          # mean of two models over four mirror images
+```
+
+A chain runs in one pass per block on the device: halos add up, scales multiply, and images between stages touch no
+storage unless `--keep` asks for them. Models of your own: [import.md](import.md).
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [_HEAD]
+    scores: dict[str, list[dict[str, Any]]] = json.loads(SCORES.read_text()) if SCORES.exists() else {}
+    if scores:
+        parts.append("## Measured\n\n" + _scores(scores))
+    parts += [_entry(name, entry.cards) for name, entry in ZOO.items()]
+    return "\n".join(parts)
+
+
+def _scores(scores: dict[str, list[dict[str, Any]]]) -> str:
+    lines = [
+        "On real scenes that the models have not seen, beside a baseline measured in the same run; one task by",
+        "`python -m tests.bench.scores TASK`.", "",
+        "| task | data | method | metric | value | baseline | goal |", "| --- | --- | --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for task, rows in scores.items():
+        for row in rows:
+            baseline = "" if row["baseline"] is None else f"{row['baseline']:.3g}"
+            goal = "" if row["goal"] is None else f"≥ {row['goal']:g}"
+            lines.append(
+                f"| {task} | {row['data']} | {row['method']} | {row['metric']} | {row['value']:.3g} | {baseline} | {goal} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _entry(name: str, cards: tuple[ModelCard, ...]) -> str:
+    first = cards[0]
+    lines = [f"## {name}", "", f"{first.title}. {first.description}", ""]
+    for picture in sorted(IMAGES.glob(f"model-{name}.*")):
+        lines += [f"![{first.title}](images/{picture.name})", ""]
+    lines += ["| variant | bands | values | GSD | tiling | licence |", "| --- | --- | --- | --- | --- | --- |"]
+    for card in cards:
+        tiling = f"{card.overlap}, halo {card.halo_px} px, stride {card.stride_px}" + (
+            f", scale {card.scale}" if card.scale > 1 else ""
+        )
+        lines.append(
+            f"| {card.variant or name} | {', '.join(card.bands).replace('*', 'all optical bands')} | "
+            f"{' or '.join(card.quantities)} | {card.gsd_m[0]:g}-{card.gsd_m[1]:g} m | {tiling} | {card.license} |"
+        )
+    if first.classes:
+        shown = ", ".join(f"`{c.value}` {c.name} {c.color}" for c in first.classes)
+        lines += ["", f"Classes: {shown}."]
+    if first.masks:
+        lines += ["", f"As a stage it hides {', '.join(first.classes[value].name for value in first.masks)}."]
+    if first.citation:
+        lines += ["", f"Source: {first.citation}"]
+    if any(card.scores for card in cards):
+        told = "; ".join(
+            f"{card.label}: " + ", ".join(f"{k} {v:g}" for k, v in card.scores) for card in cards if card.scores
+        )
+        lines += ["", f"Held-back scores: {told}."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(PAGE)

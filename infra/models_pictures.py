@@ -1,0 +1,178 @@
+"""`python -m infra.models_pictures [NAME …]`: a picture of every model at work, image and result side by side.
+
+Runs each model by `jobs.run` on a part of a real scene of EARTHLOOM_DATA and writes docs/images/model-<name>.jpg.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from rasterio.windows import Window
+
+from infra.models_page import IMAGES, ROOT
+from jobs.config import load
+from jobs.products.legend import colors, labels
+from jobs.products.quicklook import true_color
+from jobs.run import run
+from models.zoo import variants
+from tiling.storage_env import apply
+
+DATA = Path(os.environ.get("EARTHLOOM_DATA", ROOT.parent / "shared" / "data"))
+_SIDE_PX = 440
+_S2 = ("blue", "green", "red", "nir", "swir16")
+_ETM = ("blue", "green", "red", "nir", "swir16", "lwir", "swir22")
+_L1C = ("coastal", "blue", "green", "red", "rededge071", "rededge075", "rededge078", "nir", "nir08", "nir09", "cirrus",
+        "swir16", "swir22")  # fmt: skip
+_S2_OPTIONS = {"scale": 1e-4, "quantity": "boa_reflectance"}
+_ETM_OPTIONS = {"sensor": "landsat7-etm-dn", "sun_elevation": 60.0}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Where a model is shown."""
+
+    file: str
+    names: tuple[str, ...]
+    window: tuple[int, int, int]
+    """(column, row, side) of the part."""
+    options: dict[str, Any] = field(default_factory=dict)
+    before: str = ""
+    chain: tuple[str, ...] = ()
+    """Stages, when the picture is of more than the model itself."""
+    noise: float = 0.0
+    """Standard deviation of noise that is added first, in stored values."""
+    pan: bool = False
+    """Make a panchromatic band and coarse others of it first."""
+
+
+_SALT = "scenes/landsat7_great_salt_lake_7band.tif"
+_PORT = "ships_s2/durban.tif"
+CASES: dict[str, Case] = {
+    "landwater": Case(_SALT, _ETM, (300, 200, 700), _ETM_OPTIONS),
+    "water-index": Case(_PORT, _S2, (300, 300, 500), _S2_OPTIONS),
+    "sr-x2": Case(_PORT, _S2, (500, 500, 160), _S2_OPTIONS),
+    "sr-x4": Case(_PORT, _S2, (500, 500, 110), _S2_OPTIONS),
+    "pansharpen": Case(_PORT, _S2, (500, 500, 240), _S2_OPTIONS, pan=True),
+    "pansharpen-brovey": Case(_PORT, _S2, (500, 500, 240), _S2_OPTIONS, pan=True),
+    "denoise": Case(_PORT, _S2, (500, 500, 220), _S2_OPTIONS, noise=150.0),
+    "destripe": Case(_SALT, _ETM, (700, 0, 260), _ETM_OPTIONS),
+    "dehaze": Case(_SALT, _ETM, (300, 200, 500), _ETM_OPTIONS),
+    "stretch": Case(_PORT, _S2, (300, 300, 440), _S2_OPTIONS),
+    "stretch-clahe": Case(_PORT, _S2, (300, 300, 440), _S2_OPTIONS),
+    "cloudmask": Case("clouds_s2/s2_l1c_13band.tif", _L1C, (0, 0, 512), {"scale": 1e-4, "quantity": "toa_reflectance"}),
+    "deforestation": Case("deforestation_amazon/images/*", ("red", "green", "blue"), (0, 0, 512), {"quantity": "unit"}),
+    "buildings": Case("buildings_kitsap/rgb.tif", ("red", "green", "blue"), (800, 3900, 700), {"quantity": "unit"}),
+}
+
+
+def picture(name: str, case: Case, folder: Path) -> Image.Image:
+    """Run a model on its case and draw both sides."""
+    source = sorted(DATA.glob(case.file))[0]
+    scene = _part(source, case, folder / "scene.tif")
+    model = case.chain or (name,)
+    scenes = [str(scene)] if not case.pan else [f"{folder}/coarse.tif,pan={folder}/pan.tif"]
+    result = run(load({"scenes": tuple(scenes), "model": model, "out": str(folder / "out"), "executor": "local",
+                       "scene_id": "part", **case.options}))  # fmt: skip
+    if result.exit_code:
+        sys.exit(f"{name}: {[progress.error for progress in result.scenes.values()]}")
+    prefix = folder / "out" / result.results["part"].prefix
+    made = next(path for path in sorted(prefix.glob("*.tif")) if "confidence" not in path.name)
+    left = _rgb(folder / "coarse.tif" if case.pan else scene)
+    with rasterio.open(made) as dataset:
+        if dataset.count == 1 and dataset.dtypes[0] == "uint8" and dataset.nodata == 255:
+            return _beside(left, _classes(dataset.read(1), name), f"{name}: image and map", name)
+    return _beside(left, _rgb(made), f"before and after {name}", None)
+
+
+def _part(source: Path, case: Case, target: Path) -> Path:
+    col, row, side = case.window
+    with rasterio.open(source) as dataset:
+        window = Window(col, row, min(side, dataset.width - col), min(side, dataset.height - row))
+        pixels, profile = dataset.read(window=window)[: len(case.names)], dataset.profile
+        crs = dataset.crs or "EPSG:32633"
+        transform = dataset.window_transform(window) if dataset.crs else rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)
+    if case.noise:
+        noise = np.random.default_rng(0).normal(0, case.noise, pixels.shape)
+        pixels = np.clip(pixels + noise, 1, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
+    options = {
+        "driver": "GTiff", "crs": crs, "dtype": profile["dtype"], "nodata": profile.get("nodata"), "tiled": True,
+        "blockxsize": 256, "blockysize": 256,
+    }  # fmt: skip
+    if case.pan:
+        even = pixels[:, : pixels.shape[1] // 2 * 2, : pixels.shape[2] // 2 * 2].astype(np.float64)
+        coarse = even.reshape(len(even), even.shape[1] // 2, 2, even.shape[2] // 2, 2).mean((2, 4))
+        half = transform * rasterio.Affine.scale(2)
+        _write(target.with_name("pan.tif"), even[:3].mean(0)[None].astype(pixels.dtype), ("pan",), transform, options)
+        _write(target.with_name("coarse.tif"), coarse.astype(pixels.dtype), case.names, half, options)
+    _write(target, pixels, case.names, transform, options)
+    return target
+
+
+def _write(path: Path, pixels: NDArray[Any], names: tuple[str, ...], transform: Any, options: dict[str, Any]) -> None:
+    with rasterio.open(
+        path, "w", width=pixels.shape[2], height=pixels.shape[1], count=pixels.shape[0], transform=transform, **options
+    ) as dataset:
+        dataset.write(pixels)
+        dataset.descriptions = names
+        dataset.update_tags(TIFFTAG_DATETIME="2020:06:01 10:00:00")
+
+
+def _rgb(path: Path) -> Image.Image:
+    with rasterio.open(path) as dataset:
+        names = true_color([name or "" for name in dataset.descriptions])
+        channels = [dataset.read(dataset.descriptions.index(name) + 1).astype(np.float64) for name in names]
+        nodata = dataset.nodata
+    out = np.zeros((*channels[0].shape, 3), np.uint8)
+    for number, band in enumerate(channels):
+        valid = np.isfinite(band) & (band != nodata if nodata is not None else True)
+        low, high = np.percentile(band[valid], (1, 99))
+        out[..., number] = np.where(valid, np.clip((band - low) / max(high - low, 1e-9), 0, 1) * 255, 255)
+    return Image.fromarray(out)
+
+
+def _classes(pixels: NDArray[np.uint8], name: str) -> Image.Image:
+    palette = np.full((256, 3), 255, np.uint8)
+    for value, rgb in colors(variants(name)[0][0]).items():
+        palette[value] = rgb
+    return Image.fromarray(palette[pixels])
+
+
+def _beside(left: Image.Image, right: Image.Image, title: str, classes_of: str | None) -> Image.Image:
+    """Both at one size under a title, with the classes below where there are any."""
+    size = (_SIDE_PX, round(_SIDE_PX * left.height / left.width))
+    canvas = Image.new("RGB", (2 * _SIDE_PX + 30, size[1] + 64), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(15)
+    draw.text((10, 6), title, fill=(27, 34, 44), font=font)
+    for x, one in ((10, left), (20 + _SIDE_PX, right)):
+        kind = Image.Resampling.NEAREST if one.width < _SIDE_PX else Image.Resampling.BOX
+        canvas.paste(one.resize(size, kind), (x, 30))
+    x = 10
+    if classes_of:
+        card = variants(classes_of)[0][0]
+        for value, text in labels(card).items():
+            draw.rectangle((x, size[1] + 40, x + 14, size[1] + 54), fill=colors(card)[value], outline=(150, 150, 150))
+            draw.text((x + 20, size[1] + 38), text, fill=(60, 66, 76), font=font)
+            x += 40 + round(font.getlength(text))
+    return canvas
+
+
+def main(names: list[str]) -> None:
+    apply()
+    for name in names or CASES:
+        with tempfile.TemporaryDirectory(prefix="earthloom-picture-") as folder:
+            target = IMAGES / f"model-{name}.jpg"
+            picture(name, CASES[name], Path(folder)).save(target, quality=84)
+            print(target)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,130 @@
+"""Noise and stripes are added to real scenes and taken away again, knowing nothing of how much was added.
+
+Values are rounded to the scene's own dtype after noise is added, as a sensor's are, and again after it is removed. The
+scenes are taken for the truth although they have some noise themselves, which bounds what can be gained where little is
+added. Baselines: a 3 x 3 mean, the best of Gaussian blurs, and for noise Lee's filter (1980), all told the true amount.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import rasterio
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.architectures import build
+from models.card import ModelCard
+from models.steady import steady
+from models.survey import survey
+from models.zoo.enhance import ENTRIES
+from tests.bench.scores import Score
+from tests.scenes import DATA
+
+_SIDE_PX = 512
+_SCENES = (
+    ("Landsat 7, Great Salt Lake", "scenes/landsat7_great_salt_lake_7band.tif", (1, 2, 3, 4, 5, 7), (500, 600), 255.0),
+    ("Sentinel-2, Klang", "ships_s2/klang.tif", (1, 2, 3, 4, 5), (600, 100), 10000.0),
+    ("Sentinel-2, Durban", "ships_s2/durban.tif", (1, 2, 3, 4, 5), (300, 500), 10000.0),
+    ("NAIP wetlands", "timeseries_naip", (1, 2, 3, 4), (200, 100), 255.0),
+)
+_LEVELS = (0.005, 0.01, 0.02)
+"""Standard deviation of noise, and of stripes, as a share of the range that PSNR refers to."""
+_BLURS = (0.4, 0.5, 0.6, 0.8, 1.0, 1.5)
+
+
+def scores() -> list[Score]:
+    """PSNR gained by `denoise` and `destripe`, and what they change in scenes to which nothing was added.
+
+    Raises:
+        FileNotFoundError: if a scene is absent.
+    """
+    return [score for scene in _SCENES for score in _scene(*scene)]
+
+
+def _scene(name: str, path: str, bands: tuple[int, ...], corner: tuple[int, int], peak: float) -> Iterator[Score]:
+    truth = _read(path, bands, corner)
+    for model in ("denoise", "destripe"):
+        card = next(entry.cards[0] for entry in ENTRIES if entry.name == model)
+        for level in _LEVELS:
+            sigma = level * peak
+            spoilt = (truth + sigma * _pattern(model, truth.shape)).round().clamp(0, peak)
+            before = _psnr(spoilt, truth, peak)
+            made = {model: _enhanced(card, spoilt)} | {
+                method: filtered(spoilt) for method, filtered in _baselines(model, sigma, truth).items()
+            }
+            gained = {
+                method: _psnr(image.round().clamp(0, peak), truth, peak) - before for method, image in made.items()
+            }
+            best = max(gain for method, gain in gained.items() if method != model)
+            for method, gain in gained.items():
+                yield Score(
+                    task="denoise", data=f"{name}, {'noise' if model == 'denoise' else 'stripes'} {100 * level:g} %",
+                    method=method, metric="PSNR gain, dB", value=gain, goal=best if method == model else None,
+                    baseline=0.0,
+                )  # fmt: skip
+        yield Score(
+            task="denoise", data=f"{name}, as it is", method=model,
+            metric="PSNR of the result against the input, dB (what is changed where nothing was added)",
+            value=_psnr(_enhanced(card, truth).round(), truth, peak),
+        )  # fmt: skip
+
+
+def _baselines(model: str, sigma: float, truth: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
+    def best_blur(x: Tensor) -> Tensor:
+        return min((_blur(x, width) for width in _BLURS), key=lambda image: float((image - truth).square().mean()))
+
+    found: dict[str, Callable[[Tensor], Tensor]] = {"3 x 3 mean": lambda x: _mean(x, 1), "best Gaussian": best_blur}
+    return found | ({"Lee 5 x 5": lambda x: _lee(x, sigma)} if model == "denoise" else {})
+
+
+def _pattern(model: str, shape: torch.Size) -> Tensor:
+    dice = torch.Generator().manual_seed(0)
+    return torch.randn(shape if model == "denoise" else (shape[0], 1, shape[2]), generator=dice)
+
+
+def _enhanced(card: ModelCard, image: Tensor) -> Tensor:
+    """(C, h, w), in one pass, reflected at the borders as a run does."""
+    bound = card.bind([f"band{k}" for k in range(len(image))])
+    module, halo_px = build(bound).eval(), int(card.halo_px or 0)
+    x = image - card.mean[0]
+    told = survey([(x.numpy(), np.ones(x.shape[1:], np.bool_))])
+    with torch.inference_mode(), steady("cpu"):
+        made: Tensor = module(F.pad(x[None], (halo_px,) * 4, mode="reflect"), module.context(told))  # type: ignore[operator]  # every enhancement has one
+    return made[0, :, halo_px:-halo_px, halo_px:-halo_px] + card.mean[0]
+
+
+def _mean(x: Tensor, radius: int) -> Tensor:
+    return F.avg_pool2d(F.pad(x[None], (radius,) * 4, mode="reflect"), 2 * radius + 1, 1)[0]
+
+
+def _lee(x: Tensor, sigma: float) -> Tensor:
+    mean = _mean(x, 2)
+    variance = (_mean(x * x, 2) - mean * mean).clamp(min=0)
+    return mean + (1 - sigma**2 / variance.clamp(min=sigma**2)) * (x - mean)
+
+
+def _blur(x: Tensor, width: float) -> Tensor:
+    taps = torch.exp(-0.5 * (torch.arange(-5.0, 6.0) / width) ** 2)
+    taps /= taps.sum()
+    rows = F.conv2d(F.pad(x[:, None], (5,) * 4, mode="reflect"), taps[None, None, :, None])
+    return F.conv2d(rows, taps[None, None, None, :])[:, 0]
+
+
+def _psnr(made: Tensor, truth: Tensor, peak: float) -> float:
+    """dB, the mean over bands."""
+    return float((20 * np.log10(peak) - 10 * torch.log10((made - truth).double().square().mean(dim=(1, 2)))).mean())
+
+
+def _read(path: str, bands: tuple[int, ...], corner: tuple[int, int]) -> Tensor:
+    file = DATA / path
+    if file.is_dir():
+        file = sorted(file.glob("*.tif"))[0]
+    if not file.exists():
+        raise FileNotFoundError(f"{file} is not here; point EARTHLOOM_DATA at the folder of real scenes")
+    with rasterio.open(file) as dataset:
+        values = dataset.read(bands)
+    top, left = corner
+    return torch.from_numpy(values[:, top : top + _SIDE_PX, left : left + _SIDE_PX].astype(np.float32))

@@ -1,0 +1,214 @@
+"""Images and chains by the whole road: from a GeoTIFF to what an analyst opens, whatever the blocks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+import rioxarray  # noqa: F401  (registers the .rio accessor)
+import xarray as xr
+from numpy.typing import NDArray
+from rio_cogeo.cogeo import cog_validate
+
+from jobs.config import load
+from jobs.products.validate import validate
+from jobs.run import RunResult, run
+from jobs.verify import verify
+from models.zoo import variants
+from tests.scenes import landscape, write_scene
+from tiling.errors import CardError, InputError
+from tiling.objects import ObjectRef
+
+BANDS = ("blue", "green", "red", "nir", "swir16")
+OPTIONS: dict[str, Any] = {
+    "scale": 1e-4, "quantity": "boa_reflectance", "executor": "local", "shard": 512, "block": 512, "precision": "fp32",
+    "device": "cpu",
+}  # fmt: skip
+
+
+def go(scene: Path, out: Path, *model: str, **options: Any) -> RunResult:
+    return run(load({"scenes": (str(scene),), "model": model, "out": str(out), **OPTIONS, **options}))
+
+
+def files(out: Path, result: RunResult) -> dict[str, bytes]:
+    """Everything that is the same whoever computed it."""
+    prefix = out / next(iter(result.results.values())).prefix
+    return {
+        path.relative_to(prefix).as_posix(): path.read_bytes()
+        for path in sorted(prefix.rglob("*"))
+        if path.is_file() and path.name != "result.json" and path.parent.name != "blocks"
+    }
+
+
+def fetched(name: str) -> str:
+    try:
+        variants(name)
+    except CardError as error:
+        pytest.skip(str(error))
+    return name
+
+
+@pytest.fixture(scope="module")
+def pixels() -> NDArray[np.uint16]:
+    made = landscape(700, 600, 5)
+    made[:, 100:180, 300:460] = 0
+    return made
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, pixels: NDArray[np.uint16]) -> Path:
+    return write_scene(tmp_path_factory.mktemp("scene") / "bay.tif", pixels, BANDS, nodata=0)
+
+
+def test_an_image_keeps_grid_dtype_scale_and_nodata(scene: Path, pixels: NDArray[np.uint16], tmp_path: Path) -> None:
+    result = go(scene, tmp_path, "dehaze")
+    assert result.exit_code == 0, result.scenes
+    folder = tmp_path / result.results["bay"].prefix
+    assert cog_validate(folder / "dehaze.tif", strict=True, quiet=True) == (True, [], [])
+    with rasterio.open(folder / "dehaze.tif") as cog, rasterio.open(scene) as source:
+        assert (cog.crs, cog.transform, cog.shape) == (source.crs, source.transform, source.shape)
+        assert (cog.dtypes, cog.nodata, cog.descriptions) == (("uint16",) * 5, 0, BANDS)
+        assert cog.scales == pytest.approx((1e-4,) * 5)
+        image = cog.read()
+        with xr.open_zarr(folder / "data.zarr", group="0", mask_and_scale=False) as data:
+            for band, name in zip(image, BANDS, strict=True):
+                assert (data[name].values == band).all()
+                assert data[name].rio.crs == cog.crs
+        statistics = json.loads((folder / "item.json").read_bytes())["assets"]["image"]["bands"]
+        for band, told in zip(image, statistics, strict=True):
+            known = band[band > 0].astype(float)
+            assert told["statistics"]["mean"] == pytest.approx(known.mean(), abs=1e-5)
+            assert (told["statistics"]["minimum"], told["statistics"]["maximum"]) == (known.min(), known.max())
+    hole = (pixels == 0).any(axis=0)
+    assert ((image == 0).all(axis=0) == hole).all()
+    for stored, clear in zip(pixels[:, ~hole].astype(int), image[:, ~hole], strict=True):
+        haze = (stored - clear)[clear > 1]  # the darkest are cut at 0, and 0 is stored as 1
+        assert np.ptp(haze) <= 1, "the haze of a band is one number for the whole scene"
+        assert haze.max() > 0
+    item = pystac.Item.from_file(str(folder / "item.json"))
+    validate(item.to_dict(include_self_link=False, transform_hrefs=False))
+    assert item.collection_id == "dehaze"
+    assert "earthloom:class_areas" not in item.properties
+    assert verify(ObjectRef.parse(str(tmp_path))).exit_code == 0
+    assert (folder / "quicklook.png").stat().st_size > 1000
+    again = go(scene, tmp_path, "dehaze")
+    assert [progress.status for progress in again.scenes.values()] == ["already published"]
+
+
+@pytest.mark.parametrize("model", ["stretch", "denoise", "destripe"])
+def test_an_image_has_the_same_bytes_for_every_block(model: str, scene: Path, tmp_path: Path) -> None:
+    small, large = (go(scene, tmp_path / str(block), model, block=block) for block in (512, 1024))
+    assert (small.exit_code, large.exit_code) == (0, 0), small.scenes
+    assert files(tmp_path / "512", small) == files(tmp_path / "1024", large)
+
+
+def test_super_resolution_halves_the_pixels_and_a_chain_maps_them(tmp_path: Path) -> None:
+    fetched("sr-x2")
+    pixels = landscape(300, 270, 5)
+    pixels[:, 40:90, 130:200] = 0
+    scene = write_scene(tmp_path / "in/bay.tif", pixels, BANDS, nodata=0)
+    small, large = (
+        go(scene, tmp_path / str(block), "sr-x2", "water-index", keep=("sr-x2",), block=block) for block in (512, 2048)
+    )
+    assert (small.exit_code, large.exit_code) == (0, 0), small.scenes
+    made = files(tmp_path / "512", small)
+    assert made == files(tmp_path / "2048", large)
+    folder = tmp_path / "512" / small.results["bay"].prefix
+    with (
+        rasterio.open(scene) as source,
+        rasterio.open(folder / "sr-x2.tif") as fine,
+        rasterio.open(folder / "sr-x2-water-index.tif") as classes,
+    ):
+        assert fine.shape == classes.shape == (2 * source.height, 2 * source.width)
+        assert fine.bounds == source.bounds
+        assert fine.transform == source.transform * fine.transform.scale(0.5)
+        hole = np.kron((source.read() == 0).any(axis=0), np.ones((2, 2), bool))
+        assert ((classes.read(1) == 255) == hole).all()
+        kept = fine.read(masked=True)
+        assert (np.ma.getmaskarray(kept) == hole).all()
+    green, swir = (
+        kept[number].astype(float) * 1e-4 for number in (fine_bands(folder).index(n) for n in ("green", "swir16"))
+    )
+    with rasterio.open(folder / "sr-x2-water-index.tif") as classes:
+        wet = classes.read(1) == 1
+    sure = ~hole & (abs(green - swir) > 2e-4)  # the image is stored in whole numbers, the chain is not
+    assert (wet == (green > swir))[sure].all()
+
+
+def fine_bands(folder: Path) -> list[str]:
+    with rasterio.open(folder / "sr-x2.tif") as fine:
+        return list(fine.descriptions)
+
+
+def test_a_pair_of_dates_gives_a_burn_map_that_follows_the_formula(tmp_path: Path) -> None:
+    names = ("nir", "swir22")
+    before, after = landscape(600, 520, 2, 1), landscape(600, 520, 2, 2)
+    early = write_scene(tmp_path / "in/early.tif", before, names, date="2026:06:01 10:00:00")
+    late = write_scene(tmp_path / "in/late.tif", after, names, date="2026:08:01 10:00:00")
+    result = go(late, tmp_path / "out", "burn-severity", before=str(early))
+    assert result.exit_code == 0, result.scenes
+    with rasterio.open(tmp_path / "out" / result.results["late"].prefix / "burn-severity.tif") as cog:
+        classes = cog.read(1)
+    nbr = [(nir - swir) / (nir + swir) for nir, swir in (before.astype(float), after.astype(float))]
+    difference = nbr[0] - nbr[1]
+    edges = np.array([-0.251, -0.101, 0.099, 0.269, 0.439, 0.659])
+    sure = np.abs(difference[..., None] - edges).min(-1) > 1e-4
+    order = classes[sure]
+    assert (np.digitize(difference, edges)[sure] == order).mean() > 0.9999
+    swapped = go(early, tmp_path / "out", "burn-severity", before=str(late))
+    assert swapped.exit_code == 2
+    assert "2026-08-01" in str(swapped.scenes["early"].error)
+    alone = run_error(late, tmp_path / "out", "burn-severity")
+    assert "--before" in alone
+
+
+def run_error(scene: Path, out: Path, *model: str, **options: Any) -> str:
+    """What a run that cannot be planned says, as an error or of its scene."""
+    try:
+        result = go(scene, out, *model, **options)
+    except InputError as error:
+        return str(error)
+    assert result.exit_code == 2
+    return str(next(iter(result.scenes.values())).error)
+
+
+def test_a_mask_takes_clouds_out_of_a_map_before_and_after(tmp_path: Path) -> None:
+    fetched("cloudmask")
+    scene = write_scene(tmp_path / "in/bay.tif", landscape(280, 200, 5), BANDS, nodata=0)
+    whole = go(scene, tmp_path, "water-index")
+    masked = go(scene, tmp_path, "water-index", mask_clouds=True)
+    after = go(scene, tmp_path, "water-index", "cloudmask")
+    assert (masked.exit_code, after.exit_code) == (0, 0), (masked.scenes, after.scenes)
+    maps = []
+    for result in (whole, masked, after):
+        folder = tmp_path / result.results["bay"].prefix
+        with rasterio.open(next(path for path in folder.glob("*.tif") if "confidence" not in path.name)) as cog:
+            maps.append(cog.read(1))
+    plain, before_map, after_map = maps
+    assert np.array_equal(before_map, after_map), "an index sees one pixel: when it is masked does not matter"
+    seen = before_map != 255
+    assert (before_map[seen] == plain[seen]).all()
+    assert (plain[~seen] != 255).any() or seen.sum() == (plain != 255).sum()
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (("water-index", "dehaze"), {}, "class map in the middle"),
+        (("denoise", "stretch"), {}, "needs numbers of the whole scene"),
+        (("water-index",), {"keep": ("dehaze",)}, "no such stage"),
+        (("water-index+burn-nbr",), {}, "same bands"),
+        (("dehaze+stretch",), {}, "only segmentations make an ensemble"),
+        (("landwaters",), {}, "the zoo has"),
+    ],
+)
+def test_stages_that_make_no_chain_are_refused(
+    model: tuple[str, ...], options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    scene = write_scene(tmp_path / "a.tif", landscape(64, 64, 6), (*BANDS, "swir22"))
+    assert message in run_error(scene, tmp_path / "out", *model, **options)

@@ -79,7 +79,9 @@ def _read_source(scene: Scene, bands: tuple[Band, ...], window: Window) -> tuple
             with open_asset(asset) as dataset, _on_grid(dataset, scene.grid, categorical, nodata) as (source, alpha):
                 indexes = sorted({bands[channel].index for channel in channels})  # GDAL's threads garble repeated bands
                 read = source.read(indexes, window=part)
-                if alpha or _has_mask(source, indexes):
+                if alpha:  # read as a band: GDAL takes it for the mask of one or three bands only
+                    valid &= source.read(source.count, window=part) > 0
+                elif _has_mask(source, indexes):
                     valid &= source.read_masks(indexes[0], window=part) > 0  # one mask for the whole file
         except SceneError as error:
             raise SceneError(f"{scene.id}: {error} (reading {window})") from error

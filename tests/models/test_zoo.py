@@ -11,7 +11,6 @@ from models import weights, zoo
 from models.card import ModelCard
 from models.cardfile import FILE, write_card
 from models.zoo.landwater import LANDWATER
-from models.zoo.water_index import WATER_INDEX
 from tests.models.nets import landwater
 from tiling.errors import CardError, StorageError
 

@@ -20,19 +20,19 @@ from rasterio.windows import Window
 
 from infra.models_page import IMAGES, ROOT
 from jobs.config import load
-from jobs.products.legend import colors, labels
 from jobs.products.quicklook import true_color
 from jobs.run import run
-from models.zoo import variants
 from tiling.storage_env import apply
 
 DATA = Path(os.environ.get("EARTHLOOM_DATA", ROOT.parent / "shared" / "data"))
 _SIDE_PX = 440
+_NO_CLASS = 255
 _S2 = ("blue", "green", "red", "nir", "swir16")
 _ETM = ("blue", "green", "red", "nir", "swir16", "lwir", "swir22")
 _L1C = ("coastal", "blue", "green", "red", "rededge071", "rededge075", "rededge078", "nir", "nir08", "nir09", "cirrus",
         "swir16", "swir22")  # fmt: skip
 _S2_OPTIONS = {"scale": 1e-4, "quantity": "boa_reflectance"}
+_8BIT = {"scale": 1 / 255, "quantity": "reflectance"}
 _ETM_OPTIONS = {"sensor": "landsat7-etm-dn", "sun_elevation": 60.0}
 
 
@@ -46,8 +46,7 @@ class Case:
     """(column, row, side) of the part."""
     options: dict[str, Any] = field(default_factory=dict)
     before: str = ""
-    chain: tuple[str, ...] = ()
-    """Stages, when the picture is of more than the model itself."""
+    """The earlier scene of a pair."""
     noise: float = 0.0
     """Standard deviation of noise that is added first, in stored values."""
     pan: bool = False
@@ -69,6 +68,16 @@ CASES: dict[str, Case] = {
     "stretch": Case(_PORT, _S2, (300, 300, 440), _S2_OPTIONS),
     "stretch-clahe": Case(_PORT, _S2, (300, 300, 440), _S2_OPTIONS),
     "cloudmask": Case("clouds_s2/s2_l1c_13band.tif", _L1C, (0, 0, 512), {"scale": 1e-4, "quantity": "toa_reflectance"}),
+    "flood": Case(
+        "timeseries_landsat_pucallpa/2020.tif",
+        ("swir16", "nir", "red", "green"),
+        (60, 0, 377),
+        _8BIT,
+        before="timeseries_landsat_pucallpa/1985.tif",
+    ),
+    "burn-nbr": Case(
+        "burnscar_california/post_fire/*", ("red", "green", "blue", "nir", "swir22"), (0, 0, 700), _S2_OPTIONS
+    ),
     "deforestation": Case("deforestation_amazon/images/*", ("red", "green", "blue"), (0, 0, 512), {"quantity": "unit"}),
     "buildings": Case("buildings_kitsap/rgb.tif", ("red", "green", "blue"), (800, 3900, 700), {"quantity": "unit"}),
 }
@@ -76,24 +85,35 @@ CASES: dict[str, Case] = {
 
 def picture(name: str, case: Case, folder: Path) -> Image.Image:
     """Run a model on its case and draw both sides."""
-    source = sorted(DATA.glob(case.file))[0]
-    scene = _part(source, case, folder / "scene.tif")
-    model = case.chain or (name,)
-    scenes = [str(scene)] if not case.pan else [f"{folder}/coarse.tif,pan={folder}/pan.tif"]
-    result = run(load({"scenes": tuple(scenes), "model": model, "out": str(folder / "out"), "executor": "local",
-                       "scene_id": "part", **case.options}))  # fmt: skip
+    scene = _part(sorted(DATA.glob(case.file))[0], case, folder / "scene.tif", "2020:06:01 10:00:00")
+    options = dict(case.options)
+    if case.before:
+        options["before"] = str(_part(DATA / case.before, case, folder / "before.tif", "1985:06:01 10:00:00"))
+    reference = f"{folder}/coarse.tif,pan={folder}/pan.tif" if case.pan else str(scene)
+    result = run(
+        load({"scenes": (reference,), "model": name, "out": str(folder / "out"), "executor": "local", "scene_id": "part"}
+             | options)
+    )  # fmt: skip
     if result.exit_code:
         sys.exit(f"{name}: {[progress.error for progress in result.scenes.values()]}")
     prefix = folder / "out" / result.results["part"].prefix
     made = next(path for path in sorted(prefix.glob("*.tif")) if "confidence" not in path.name)
-    left = _rgb(folder / "coarse.tif" if case.pan else scene)
+    shown = folder / "coarse.tif" if case.pan else scene
+    limits = _limits(shown)
+    left = _rgb(shown, limits)
     with rasterio.open(made) as dataset:
-        if dataset.count == 1 and dataset.dtypes[0] == "uint8" and dataset.nodata == 255:
-            return _beside(left, _classes(dataset.read(1), name), f"{name}: image and map", name)
-    return _beside(left, _rgb(made), f"before and after {name}", None)
+        if dataset.nodata != _NO_CLASS:
+            return _beside(
+                left, _rgb(made, None if dataset.dtypes[0] == "uint8" else limits), f"before and after {name}", {}
+            )
+        palette = {value: color[:3] for value, color in dataset.colormap(1).items()}
+        classes = {text: palette[int(tag[6:])] for tag, text in dataset.tags(1).items() if tag.startswith("CLASS_")}
+        table = np.array([palette.get(value, (255, 255, 255)) for value in range(256)], np.uint8)
+        table[_NO_CLASS] = 255
+        return _beside(left, Image.fromarray(table[dataset.read(1)]), f"{name}: image and map", classes)
 
 
-def _part(source: Path, case: Case, target: Path) -> Path:
+def _part(source: Path, case: Case, target: Path, date: str) -> Path:
     col, row, side = case.window
     with rasterio.open(source) as dataset:
         window = Window(col, row, min(side, dataset.width - col), min(side, dataset.height - row))
@@ -111,42 +131,49 @@ def _part(source: Path, case: Case, target: Path) -> Path:
         even = pixels[:, : pixels.shape[1] // 2 * 2, : pixels.shape[2] // 2 * 2].astype(np.float64)
         coarse = even.reshape(len(even), even.shape[1] // 2, 2, even.shape[2] // 2, 2).mean((2, 4))
         half = transform * rasterio.Affine.scale(2)
-        _write(target.with_name("pan.tif"), even[:3].mean(0)[None].astype(pixels.dtype), ("pan",), transform, options)
-        _write(target.with_name("coarse.tif"), coarse.astype(pixels.dtype), case.names, half, options)
-    _write(target, pixels, case.names, transform, options)
+        _write(
+            target.with_name("pan.tif"), even[:3].mean(0)[None].astype(pixels.dtype), ("pan",), transform, date, options
+        )
+        _write(target.with_name("coarse.tif"), coarse.astype(pixels.dtype), case.names, half, date, options)
+    _write(target, pixels, case.names, transform, date, options)
     return target
 
 
-def _write(path: Path, pixels: NDArray[Any], names: tuple[str, ...], transform: Any, options: dict[str, Any]) -> None:
+def _write(
+    path: Path, pixels: NDArray[Any], names: tuple[str, ...], transform: Any, date: str, options: dict[str, Any]
+) -> None:
     with rasterio.open(
         path, "w", width=pixels.shape[2], height=pixels.shape[1], count=pixels.shape[0], transform=transform, **options
     ) as dataset:
         dataset.write(pixels)
         dataset.descriptions = names
-        dataset.update_tags(TIFFTAG_DATETIME="2020:06:01 10:00:00")
+        dataset.update_tags(TIFFTAG_DATETIME=date)
 
 
-def _rgb(path: Path) -> Image.Image:
+def _channels(path: Path) -> list[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
+    """Red, green and blue as stored, and where they are valid."""
     with rasterio.open(path) as dataset:
         names = true_color([name or "" for name in dataset.descriptions])
-        channels = [dataset.read(dataset.descriptions.index(name) + 1).astype(np.float64) for name in names]
+        bands = [dataset.read(dataset.descriptions.index(name) + 1).astype(np.float64) for name in names]
         nodata = dataset.nodata
-    out = np.zeros((*channels[0].shape, 3), np.uint8)
-    for number, band in enumerate(channels):
-        valid = np.isfinite(band) & (band != nodata if nodata is not None else True)
-        low, high = np.percentile(band[valid], (1, 99))
+    return [(band, np.isfinite(band) & (band != nodata if nodata is not None else True)) for band in bands]
+
+
+def _limits(path: Path) -> list[tuple[float, float]]:
+    return [tuple(np.percentile(band[valid], (1, 99))) for band, valid in _channels(path)]
+
+
+def _rgb(path: Path, limits: list[tuple[float, float]] | None) -> Image.Image:
+    """In natural colours between these limits; an image of 8 bits for display as it is."""
+    channels = _channels(path)
+    out = np.zeros((*channels[0][0].shape, 3), np.uint8)
+    for number, (band, valid) in enumerate(channels):
+        low, high = limits[number] if limits else (0.0, 255.0)
         out[..., number] = np.where(valid, np.clip((band - low) / max(high - low, 1e-9), 0, 1) * 255, 255)
     return Image.fromarray(out)
 
 
-def _classes(pixels: NDArray[np.uint8], name: str) -> Image.Image:
-    palette = np.full((256, 3), 255, np.uint8)
-    for value, rgb in colors(variants(name)[0][0]).items():
-        palette[value] = rgb
-    return Image.fromarray(palette[pixels])
-
-
-def _beside(left: Image.Image, right: Image.Image, title: str, classes_of: str | None) -> Image.Image:
+def _beside(left: Image.Image, right: Image.Image, title: str, classes: dict[str, tuple[int, int, int]]) -> Image.Image:
     """Both at one size under a title, with the classes below where there are any."""
     size = (_SIDE_PX, round(_SIDE_PX * left.height / left.width))
     canvas = Image.new("RGB", (2 * _SIDE_PX + 30, size[1] + 64), "white")
@@ -156,12 +183,10 @@ def _beside(left: Image.Image, right: Image.Image, title: str, classes_of: str |
         kind = Image.Resampling.NEAREST if one.width < _SIDE_PX else Image.Resampling.BOX
         canvas.paste(one.resize(size, kind), (x, 30))
     x = 10
-    if classes_of:
-        card = variants(classes_of)[0][0]
-        for value, text in labels(card).items():
-            draw.rectangle((x, size[1] + 40, x + 14, size[1] + 54), fill=colors(card)[value], outline=(150, 150, 150))
-            draw.text((x + 20, size[1] + 38), text, fill=(60, 66, 76), font=font)
-            x += 40 + round(font.getlength(text))
+    for text, color in classes.items():
+        draw.rectangle((x, size[1] + 40, x + 14, size[1] + 54), fill=color, outline=(150, 150, 150))
+        draw.text((x + 20, size[1] + 38), text, fill=(60, 66, 76), font=font)
+        x += 40 + round(font.getlength(text))
     return canvas
 
 

@@ -1,0 +1,94 @@
+"""Every model of the zoo: the same answer however the scene is cut, and without seams where the card says `exact`."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from models import weights
+from models.card import ModelCard
+from models.measure import agreement_at, framed
+from models.predictor import Predictor
+from models.sliding import enhance_block, predict_block
+from models.survey import survey
+from models.zoo import catalogue, variants
+from tests.models.nets import CPU
+from tests.scenes import landscape
+from tiling.chips import ChipGrid
+from tiling.errors import CardError
+from tiling.window import Window
+
+_WIDTH, _HEIGHT = 150, 110
+_WILD = ("blue", "green", "red", "nir")
+
+
+@functools.cache
+def predictor_of(label: str) -> Predictor:
+    card = next(card for card, _ in catalogue() if card.label == label)
+    try:
+        folder = next(folder for found, folder in variants(card.name) if found.label == label)
+    except CardError as error:
+        pytest.skip(str(error))
+    path = weights.fetch(folder, card.weights) if card.weights else None
+    return Predictor(card.bind((*(band for band in card.bands if band != "*"), *_WILD)), path, CPU, 1, threads=2)
+
+
+def scene(card: ModelCard) -> tuple[NDArray[np.uint16], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
+    """Smooth hills with a hole, in the range that the card's values have."""
+    values, valid = landscape(_WIDTH, _HEIGHT, len(card.bands)), np.ones((_HEIGHT, _WIDTH), np.bool_)
+    valid[30:50, 60:90] = False
+    n = len(card.bands)
+    return values, valid, np.full(n, 1e-4, np.float32), np.zeros(n, np.float32)
+
+
+@pytest.mark.parametrize("label", [card.label for card, _ in catalogue()])
+def test_a_model_of_the_zoo_gives_the_same_for_two_block_sizes_and_no_seams(label: str) -> None:
+    predictor = predictor_of(label)
+    card = predictor.card
+    values, valid, gain, bias = scene(card)
+    core_px = -(-64 // card.stride_px) * card.stride_px
+    blend = card.overlap == "blend"
+    halo_px = -(-16 // card.stride_px) * card.stride_px if blend else card.halo_px or 0
+    chips = ChipGrid(
+        scene=Window(0, 0, _WIDTH, _HEIGHT), core_px=core_px, halo_px=halo_px, stride_px=card.stride_px, blend=blend
+    )
+    context = None
+    if card.needs_survey:
+        seen = predictor.normalise(values, valid, predictor.per_channel(gain), predictor.per_channel(bias))
+        context = predictor.context_of(survey([(seen.numpy(), valid)]))
+
+    def made(core: Window) -> list[NDArray[np.generic]]:
+        read = chips.read(core)
+        pixels, known = framed(values, valid, read, halo_px)
+        if card.outputs:
+            image, *_ = enhance_block(predictor, chips, core, read, pixels, known, gain, bias, context)
+            hole = np.kron(valid[core.slices(chips.scene)], np.ones((card.scale, card.scale), bool))
+            return [torch.where(torch.from_numpy(hole), image, 0).numpy()]
+        found = predict_block(predictor, chips, core, read, pixels, known, gain, bias)
+        return [found.classes[None], found.confidence[None]]
+
+    whole = made(chips.scene)
+    for core in chips.scene.split(core_px):
+        where = core.zoom(card.scale).slices(chips.scene.zoom(card.scale))
+        for part, everything in zip(made(core), whole, strict=True):
+            assert np.array_equal(part, everything[(slice(None), *where)])
+    if card.outputs:
+        assert np.isfinite(whole[0]).all()
+    else:
+        assert np.array_equal(whole[0][0] == 255, ~valid)
+    if not blend:
+        found = agreement_at(predictor, halo_px, core_px, values, valid, gain, bias)
+        covered = card.support_px is not None and card.support_px <= halo_px
+        assert found.identical if covered else found.is_seamless, found
+
+
+def test_mutant_a_card_with_half_its_halo_shows_seams() -> None:
+    predictor = predictor_of("landwater-4b")
+    values, valid, gain, bias = scene(predictor.card)
+    assert not agreement_at(predictor, 16, 64, values, valid, gain, bias).identical
+    assert replace(predictor.card, halo_px=16).digest() == predictor.card.digest(), "the halo is in the scene's key"

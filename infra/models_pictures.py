@@ -47,6 +47,8 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     before: str = ""
     """The earlier scene of a pair."""
+    restretch: bool = False
+    """Stretch the result by itself: its values lie elsewhere."""
     noise: float = 0.0
     """Standard deviation of noise that is added first, in stored values."""
     pan: bool = False
@@ -64,7 +66,7 @@ CASES: dict[str, Case] = {
     "pansharpen-brovey": Case(_PORT, _S2, (500, 500, 240), _S2_OPTIONS, pan=True),
     "denoise": Case(_PORT, _S2, (500, 500, 220), _S2_OPTIONS, noise=150.0),
     "destripe": Case(_SALT, _ETM, (700, 0, 260), _ETM_OPTIONS),
-    "dehaze": Case(_SALT, _ETM, (300, 200, 500), _ETM_OPTIONS),
+    "dehaze": Case(_SALT, _ETM, (300, 200, 500), _ETM_OPTIONS, restretch=True),
     "stretch": Case(_PORT, _S2, (300, 300, 440), _S2_OPTIONS),
     "stretch-clahe": Case(_PORT, _S2, (300, 300, 440), _S2_OPTIONS),
     "cloudmask": Case("clouds_s2/s2_l1c_13band.tif", _L1C, (0, 0, 512), {"scale": 1e-4, "quantity": "toa_reflectance"}),
@@ -103,9 +105,9 @@ def picture(name: str, case: Case, folder: Path) -> Image.Image:
     left = _rgb(shown, limits)
     with rasterio.open(made) as dataset:
         if dataset.nodata != _NO_CLASS:
-            return _beside(
-                left, _rgb(made, None if dataset.dtypes[0] == "uint8" else limits), f"before and after {name}", {}
-            )
+            own = _limits(made) if case.restretch else limits
+            right = _rgb(made, None if name.startswith("stretch") else own)
+            return _beside(left, right, f"before and after {name}", {})
         palette = {value: color[:3] for value, color in dataset.colormap(1).items()}
         classes = {text: palette[int(tag[6:])] for tag, text in dataset.tags(1).items() if tag.startswith("CLASS_")}
         table = np.array([palette.get(value, (255, 255, 255)) for value in range(256)], np.uint8)

@@ -118,7 +118,8 @@ def to_stored(
         dtype: of the file.
         nodata: may be NaN for a float dtype.
     """
-    image, kind = stack.physical(), np.dtype(dtype)
+    where = stack.values.device if isinstance(stack.values, Tensor) else "cpu"
+    image, kind = stack.physical(where), np.dtype(dtype)
     out = np.empty(tuple(image.shape), kind)
     for channel in range(image.shape[0]):
         wide = image[channel].to(torch.float64) if kind.itemsize > 2 else image[channel]

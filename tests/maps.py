@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from jobs.config import load
 from jobs.run import RunResult, run
+from models.zoo import variants
 from tests.scenes import landscape, write_scene
+from tiling.errors import CardError
 
 OPTIONS: dict[str, Any] = {
     "model": "water-index", "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512,
@@ -18,6 +22,15 @@ OPTIONS: dict[str, Any] = {
 def go(*scenes: Path | str, out: Path | str, on_event: Any = None, **options: Any) -> RunResult:
     """Run with small shards, so that a small scene has several blocks."""
     return run(load({"scenes": tuple(map(str, scenes)), "out": str(out), **OPTIONS, **options}), on_event=on_event)
+
+
+def fetched(name: str) -> str:
+    """A model of the zoo whose weights are in the cache, or skip."""
+    try:
+        variants(name)
+    except CardError as error:
+        pytest.skip(str(error))
+    return name
 
 
 def lake(folder: Path, name: str = "lake", *, width: int = 1300, height: int = 700, seed: int = 0) -> Path:

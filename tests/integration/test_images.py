@@ -19,9 +19,9 @@ from jobs.config import load
 from jobs.products.validate import validate
 from jobs.run import RunResult, run
 from jobs.verify import verify
-from models.zoo import variants
+from tests.maps import fetched
 from tests.scenes import landscape, write_scene
-from tiling.errors import CardError, InputError
+from tiling.errors import InputError
 from tiling.objects import ObjectRef
 
 BANDS = ("blue", "green", "red", "nir", "swir16")
@@ -43,14 +43,6 @@ def files(out: Path, result: RunResult) -> dict[str, bytes]:
         for path in sorted(prefix.rglob("*"))
         if path.is_file() and path.name != "result.json" and path.parent.name != "blocks"
     }
-
-
-def fetched(name: str) -> str:
-    try:
-        variants(name)
-    except CardError as error:
-        pytest.skip(str(error))
-    return name
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ demo: $(STAMP)  ## map the Great Salt Lake from a Landsat scene
 test: weights  ## all tests that fit in 15 minutes on 2 cores
 	$(BIN)/python -m pytest $(ARGS)
 
-chaos: weights  ## break storage, workers and drivers in every way, and print what became of it (15 minutes)
+chaos: weights  ## break storage, workers and drivers in every way, and print what became of it (half an hour)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: weights  ## measure memory, speed and overhead (minutes)

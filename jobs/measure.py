@@ -48,16 +48,14 @@ def measure_model(name: str, reference: str, *, window_px: int, options: Mapping
         raise ConfigError(f"--bands: {error}") from error
     assert isinstance(bands, dict), "parse_bands gives a dict"
     scene = _open(reference, bands, options)
-    measured = []
+    measured, strange = [], ""
     for card, folder in _cards(name, tuple(bands), scene):
         names = optical(scene)
         if not {band.name for band in scene.bands} >= set(card.bands) - {"*"}:
             continue
         if scene.quantity not in card.quantities:
-            raise SceneError(
-                f"{scene.id}: {card.label} wants {' or '.join(card.quantities)}, the scene has {scene.quantity}; say "
-                "what its values are by --sensor, or --scale and --quantity"
-            )
+            strange = f"{card.label} wants {' or '.join(card.quantities)}, the scene has {scene.quantity}"
+            continue
         found = _measure(card.bind(names), folder, scene, window_px)
         n_wild = len(found.bands) - len(card.bands) + 1 if "*" in card.bands else 0
         measured.append(
@@ -68,6 +66,8 @@ def measure_model(name: str, reference: str, *, window_px: int, options: Mapping
             )
         )  # fmt: skip
         write_card(folder, measured[-1])
+    if not measured and strange:
+        raise SceneError(f"{scene.id}: {strange}; say what its values are by --sensor, or --scale and --quantity")
     if not measured:
         raise CardError(
             f"{scene.id} has {', '.join(band.name for band in scene.bands)}: no variant of {name} can use them"

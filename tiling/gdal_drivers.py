@@ -7,6 +7,8 @@ of how a setting reaches GDAL.
 
 from __future__ import annotations
 
+import logging
+
 NEEDED = ("GTiff", "COG", "MEM")
 """Warping and in-memory files work with these alone."""
 
@@ -29,10 +31,21 @@ _OTHERS = (
 )
 
 
+def hush_absent(logger: str = "rasterio._env") -> None:
+    """Let no log tell, once a process, of each driver that this build of GDAL does not have to be skipped."""
+    target = logging.getLogger(logger)
+    if _is_of_interest not in target.filters:
+        target.addFilter(_is_of_interest)
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    return "to unload from GDAL_SKIP" not in record.getMessage()
+
+
 def skipped(also: str = "") -> str:
     """The value of GDAL_SKIP: all drivers up to GDAL 3.12 that no run needs, and those that the user skips.
 
-    Names that a build does not have are passed over in silence.
+    GDAL passes over names that a build does not have, with a warning each: see `hush_absent`.
 
     Args:
         also: what the user has set; GDAL takes names between commas, or between blanks where there is no comma.

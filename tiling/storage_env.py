@@ -12,7 +12,7 @@ from collections.abc import Mapping, MutableMapping
 from urllib.parse import urlsplit
 
 from tiling.errors import ConfigError
-from tiling.gdal_drivers import skipped
+from tiling.gdal_drivers import hush_absent, skipped
 
 _READER = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecars: fewer requests, and a .ovr could be another file
@@ -69,3 +69,4 @@ def derive(env: Mapping[str, str], *, threads: int | None = None) -> dict[str, s
 def apply(env: MutableMapping[str, str] = os.environ, *, threads: int | None = None) -> None:
     """Put the derived settings into this process's environment. Call before the first raster is opened."""
     env.update(derive(env, threads=threads))
+    hush_absent()

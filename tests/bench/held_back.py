@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from models import architectures, weights
-from models.training.recipes import RECIPES
-from models.training.score import confusion, counted, iou
+from models.training.recipes import RECIPES, Split
+from models.training.score import confusion, iou, labels_of
 from models.zoo.entry import shipped_weights
 from tests.bench.pixel_baseline import PixelBaseline
 from tests.bench.scores import Score
-from tests.scenes import DATA
+
+Maps = Sequence[NDArray[np.uint8]]
 
 
-def held_back_scores(name: str, data: str, goal: float) -> list[Score]:
-    """IoU of the class that the recipe is judged by, and of the others, pooled over all that is held back.
+def held_back_scores(name: str, split: Split, truths: Mapping[str, Maps], goals: Mapping[str, float]) -> list[Score]:
+    """IoU of each class, pooled over all pictures that are held back.
 
-    Raises:
-        FileNotFoundError: naming the data that is absent.
+    Args:
+        name: of the recipe.
+        split: its data.
+        truths: labels of the pictures that are held back, by what the table shall say of them.
+        goals: what the class that the recipe is judged by should reach, for some of these truths.
     """
     recipe = RECIPES[name]
-    split = recipe.read(DATA)
     path = shipped_weights(recipe.card)
     assert path, "the recipe's weights are part of the project"
     module = architectures.build(recipe.card).eval()
     weights.load_into(module, path, recipe.card.weights or "")
-    ours = counted(module, split.held_back, recipe.gain, recipe.card)
     baseline = PixelBaseline(split.train)
-    n_classes = len(recipe.card.classes)
-    theirs = sum(
-        (confusion(baseline.labels_of(pair.values), pair.labels, n_classes) for pair in split.held_back),
-        np.zeros((n_classes, n_classes), np.int64),
-    )
-    return [
-        Score(
-            task=name,
-            data=data,
-            method=f"{recipe.card.label} {recipe.card.version}",
-            metric=f"IoU of {known.name}, pooled",
-            value=iou(ours, known.value),
-            goal=goal if known.value == recipe.judged else None,
-            baseline=iou(theirs, known.value),
-        )
-        for known in recipe.card.classes
-    ]
+    ours = [labels_of(module, pair.values, recipe.gain, recipe.card) for pair in split.held_back]
+    theirs = [baseline.labels_of(pair.values) for pair in split.held_back]
+    found = []
+    for told, truth in truths.items():
+        for known in recipe.card.classes:
+            value, other = (_pooled(maps, truth, len(recipe.card.classes), known.value) for maps in (ours, theirs))
+            goal = goals.get(told) if known.value == recipe.judged else None
+            method = f"{recipe.card.label} {recipe.card.version}"
+            found.append(
+                Score(
+                    task=name, data=told, method=method, metric=f"IoU of {known.name}, pooled", value=value, goal=goal,
+                    baseline=other,
+                )
+            )  # fmt: skip
+    return found
+
+
+def _pooled(found: Maps, truth: Maps, n_classes: int, value: int) -> float:
+    counts = [confusion(each, wanted, n_classes) for each, wanted in zip(found, truth, strict=True)]
+    return iou(np.asarray(np.sum(counts, axis=0)), value)

@@ -58,3 +58,17 @@ def test_a_users_own_list_of_skipped_drivers_is_added_to_and_cannot_skip_what_is
         names = derive({"GDAL_SKIP": given})["GDAL_SKIP"].split(",")
         assert {"MyDriver", "VRT", "ESRI Shapefile", "WMS"} <= set(names)
         assert not {"GTiff", "COG", "MEM"} & set(names)
+
+
+def test_a_run_does_not_warn_of_drivers_that_are_not_there_to_be_skipped() -> None:
+    """In a fresh process, since GDAL tells it once; what else rasterio warns of still comes through."""
+    code = (
+        "import logging; logging.basicConfig(level=logging.WARNING)\n"
+        "from tiling.storage_env import apply; apply()\n"
+        "import rasterio\n"
+        "with rasterio.Env(): pass\n"
+        "logging.getLogger('rasterio._env').warning('a real one')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "GDAL_SKIP" not in done.stderr
+    assert "a real one" in done.stderr

@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -128,14 +128,16 @@ def publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Shar
 
     for name, data in layout.metadata().items():
         files[f"{DATA}/{name}"] = StoredObject(len(data), hashlib.sha256(data).hexdigest())
-    with _scratch(plan, layout) as scratch:
-        for raster in rasters(plan):
-            with TileSpool(raster.profile, scratch / "tiles") as spool:
-                seen = _make_levels(store, plan, layout, raster, spool, put)
-                _check_seen(plan, raster, seen, total, sums)
-                profile = replace(raster.profile, band_tags=_band_tags(raster, seen, sums))
-                path = scratch / raster.file
-                spool.write(path, profile)
+    with _scratch(plan, layout) as scratch, ExitStack() as stack:
+        ready: list[tuple[Raster, TileSpool, Seen]] = []
+        for raster in rasters(plan):  # all tiles before the first file: a full disk then leaves no file of the scene
+            spool = stack.enter_context(TileSpool(raster.profile, scratch / f"{raster.file}.tiles"))
+            seen = _make_levels(store, plan, layout, raster, spool, put)
+            _check_seen(plan, raster, seen, total, sums)
+            ready.append((raster, spool, seen))
+        for raster, spool, seen in ready:
+            path = scratch / raster.file
+            spool.write(path, replace(raster.profile, band_tags=_band_tags(raster, seen, sums)))
             _check_cog(path, raster, seen)
             store.upload(f"{plan.prefix}/{raster.file}", path)
             files[raster.file] = StoredObject(path.stat().st_size, _sha256_of(path))
@@ -167,11 +169,9 @@ def publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Shar
 @contextmanager
 def _scratch(plan: ScenePlan, layout: ZarrLayout) -> Iterator[Path]:
     """A folder for compressed tiles and the COG that is made of them; a full disk is told with what was needed."""
-    pixel_bytes = max(
-        sum(np.dtype(layer.dtype).itemsize for layer in layout.layers if layer.name in raster.layers)
-        for raster in rasters(plan)
-    )
-    most = 2 * pixel_bytes * plan.grid.window.size_px * 4 // 3  # tiles of the largest file and the file, not compressed
+    widths = {layer.name: np.dtype(layer.dtype).itemsize for layer in layout.layers}
+    files = [sum(widths[layer] for layer in raster.layers) for raster in rasters(plan)]
+    most = (sum(files) + max(files)) * plan.grid.window.size_px * 4 // 3  # all tiles and one file, not compressed
     with tempfile.TemporaryDirectory(prefix="earthloom-") as folder:
         try:
             yield Path(folder)

@@ -6,6 +6,7 @@ is read and a third written. Only small records leave the worker.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import threading
 import time
@@ -37,6 +38,7 @@ from tiling.window import Block, Window
 from tiling.zarr_sink import ZarrLayout
 
 _STRIP_PX = 256
+_LIBC = ctypes.CDLL(None) if hasattr(ctypes.CDLL(None), "malloc_trim") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class BlockWorker:
             write_s=time.perf_counter() - computed,
         )  # fmt: skip
         self._store.put(marker_key(plan.prefix, block), record.to_json())  # after the pixels: a marker is proof
+        _give_back_memory()
         return record
 
     def _members(self, stage: Stage) -> list[Predictor]:
@@ -150,6 +153,12 @@ class BlockWorker:
         counted = _count(plan, part, cut["classes"], cut["confidence"]) if plan.card.classes else None
         sums = tuple((layer, count(cut[layer], image.nodata)) for image in plan.chain.images for layer in image.layers)
         return ShardRecord(row=row, col=col, objects=tuple(objects), tally=counted, sums=sums)
+
+
+def _give_back_memory() -> None:
+    """Free pages of glibc's heap go back to the system; block after block they would add up to more than was planned."""
+    if _LIBC is not None:
+        _LIBC.malloc_trim(0)
 
 
 def _layers(plan: ScenePlan, made: ChainResult) -> dict[str, NDArray[Any]]:

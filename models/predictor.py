@@ -103,6 +103,7 @@ class Predictor:
                 self._halve(len(part), shape)
                 continue
             yield from zip(part, logits, strict=True)
+            del logits  # before the next ones are made
             done += len(part)
 
     def context_of(self, told: Survey) -> Tensor:

@@ -71,6 +71,7 @@ def predict_block(
             fade = _Fade(members, chips, core)
             for answers in zip(*streams, strict=True):
                 fade.add(answers[0][0], [logits for _, logits in answers])
+                del answers  # not to be held while the next chip is computed
             classes, confidence = fade.labels()
         else:
             for answers in zip(*streams, strict=True):
@@ -78,8 +79,9 @@ def predict_block(
                 part = chip_core & core
                 inside = (slice(None), *part.slices(chip_core.grow(chips.halo_px)))
                 where = part.slices(core)
-                mean = _mean_probabilities(members, [logits[inside] for _, logits in answers])
-                classes[where], confidence[where] = _labels(mean)
+                crops = [logits[inside] for _, logits in answers]
+                classes[where], confidence[where] = _labels(_mean_probabilities(members, crops))
+                del answers, crops  # not to be held while the next chip is computed
     unknown = ~valid[core.slices(read)]
     classes[unknown] = NODATA
     confidence[unknown] = NODATA

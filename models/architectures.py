@@ -20,6 +20,7 @@ from models.enhance.span import Span
 from models.enhance.tone import DarkObject, EqualisedStretch, PercentileStretch
 from models.onnx_net import OnnxNet
 from models.segment.burn import BurnIndex
+from models.segment.lite_unet import LiteUnet
 from models.segment.paired import PairedClasses
 from models.segment.spectral_index import SpectralIndex
 from models.segment.ukis_unet import UkisUnet
@@ -110,6 +111,7 @@ def _paired(
 
 REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "ukis-unet": UkisUnet,
+    "lite-unet": LiteUnet,
     "smp": _smp,
     "spectral-index": SpectralIndex,
     "burn-index": BurnIndex,

@@ -15,13 +15,13 @@ from pathlib import Path
 from models import weights
 from models.card import ModelCard
 from models.cardfile import FILE, load_card, write_card
-from models.zoo import cloudmask, disaster, enhance, landwater, span, water_index
+from models.zoo import cloudmask, disaster, enhance, landwater, span, trained, water_index
 from models.zoo.entry import ZooEntry, download, shipped_weights
 from tiling.errors import CardError, StorageError
 from tiling.objects import ObjectRef
 
 ZOO: dict[str, ZooEntry] = {module.ENTRY.name: module.ENTRY for module in (landwater, cloudmask, water_index)}
-ZOO |= {entry.name: entry for entry in (*disaster.ENTRIES, *span.ENTRIES, *enhance.ENTRIES)}
+ZOO |= {entry.name: entry for entry in (*disaster.ENTRIES, *span.ENTRIES, *enhance.ENTRIES, *trained.ENTRIES)}
 
 
 def folder_of(card: ModelCard) -> Path:

@@ -67,13 +67,15 @@ DEFORESTATION = _card(
     halo_px=80,
     scores=(("iou_deforested", 0.9273), ("iou_forest", 0.8877)),
 )
+
 BUILDINGS = _card(
     "buildings",
     title="Building footprints in aerial photographs of 0.3 m, from red, green and blue",
     description=(
         "U-Net trained on one aerial photograph of Kitsap County, Washington; it marks roofs where they are seen, not where "
         "walls meet the ground. Scores are of the photograph's rows from 3500 on, 75 m from those it was trained on, against "
-        "outlines moved onto the roofs: published ones lie up to 9 px beside them."
+        "outlines moved onto the roofs; against the published ones, which lie up to 9 px beside them, it is 0.57. Bright bare "
+        "ground, such as a sports field of sand, is taken for a roof."
     ),
     license="Apache-2.0",
     citation="Sample scene of splitraster 0.4.1 (MIT licence); photograph: U.S. Geological Survey, public domain.",
@@ -82,9 +84,9 @@ BUILDINGS = _card(
         ModelClass(value=0, name="no_building", color="#d9d9d9"),
         ModelClass(value=1, name="building", color="#d7301f"),
     ),
-    weights="0" * 64,
-    halo_px=208,
-    scores=(),
+    weights="5828218edc2137612d57fb8e9d4f8cbc636564ffaf8d2b2dc280f1f4f8a5a9d7",
+    halo_px=80,
+    scores=(("iou_building", 0.6273), ("iou_no_building", 0.9531)),
 )
 
 BUILDING_CHANGE = paired_card(

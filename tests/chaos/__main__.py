@@ -1,6 +1,6 @@
 """Kill anything, lose nothing: every fault of the kit at full length, and one table of what became of them.
 
-    python -m tests.chaos [nth] [race] [kills] [wire] [machine] [--every N] [--seed N]
+    python -m tests.chaos [nth] [race] [kills] [wire] [machine] [--large] [--every N] [--seed N]
 
 Lines are printed as cases end, and what went wrong on stderr. Exits with 1 if a byte was lost or a guarantee did not hold.
 """
@@ -68,6 +68,8 @@ class Options:
 
     seed: int
     every: int
+    large: bool
+    """Break a run of two scenes of 4 x 4 blocks at each request, not of 2 x 2."""
     folder: Path
     """Scratch space."""
 
@@ -79,7 +81,7 @@ class Options:
 
 def nth(options: Options) -> list[Row]:
     """Each request of a run meets each fault, one at a time."""
-    made = options.golden(SMALL_PX)
+    made = options.golden(SIDE_PX if options.large else SMALL_PX)
     faults = drawn(faults_of(made), options.seed)[:: options.every]
     rows: dict[str, Row] = {}
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
@@ -188,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all by default")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 10_000, help="of all dice (printed)")
+    parser.add_argument("--large", action="store_true", help="the loop over requests on scenes of 4 x 4 blocks (hours)")
     parser.add_argument("--every", type=int, default=1, help="take only every N-th fault of the loop over requests")
     asked = parser.parse_args(arguments)
     if unknown := [name for name in asked.cases if name not in CASES]:
@@ -200,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"seed {asked.seed}\n\n{line(*_COLUMNS)}\n| --- |{' ---: |' * (len(_COLUMNS) - 1)}", flush=True)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="earthloom-chaos-") as folder:
-        options = Options(seed=asked.seed, every=asked.every, folder=Path(folder))
+        options = Options(seed=asked.seed, every=asked.every, large=asked.large, folder=Path(folder))
         for name in asked.cases or CASES:
             print(f"{name}: {CASES[name].__doc__}", file=sys.stderr, flush=True)
             logging.disable(logging.ERROR)

@@ -14,7 +14,7 @@ from tiling.window import Window
 LANES = 3
 """Blocks in one worker at once: one is read, one computed, one written."""
 
-_BASE_BYTES = 600 * 2**20
+_BASE_BYTES = 700 * 2**20
 """A worker before its first block: interpreter, torch, GDAL, Ray's client; measured, rounded up."""
 
 _FLOAT_BYTES = 4

@@ -23,6 +23,9 @@ PIXEL_VERSION = 1
 FORMAT = 1
 """Version of the documents below `scenes/` and `runs/`; readers refuse one that they do not know."""
 
+_RUNTIMES = {"onnx": "onnxruntime"}
+"""Package that computes an architecture in the place of torch; its arithmetic may change with any release."""
+
 CODECS = {"zarr": "zstd5-crc", "tiff": "deflate6"}
 
 
@@ -74,8 +77,10 @@ def scene_key(
 
 def _stage(stage: Stage) -> dict[str, Any]:
     chips = stage.chips
+    runtimes = {_RUNTIMES[card.architecture] for card in stage.cards if card.architecture in _RUNTIMES}
     return {
         "cards": [card.digest() for card in stage.cards],
+        **({"runtimes": {name: version(name) for name in sorted(runtimes)}} if runtimes else {}),
         "tiling": [chips.core_px, chips.halo_px, chips.stride_px, chips.blend, chips.margin_px],
         "precision": stage.precision,
         "flips": stage.flips,

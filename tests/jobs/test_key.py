@@ -141,6 +141,18 @@ def test_the_order_of_keys_does_not_matter(told: dict[str, Any]) -> None:
     assert digest(told) == digest(dict(sorted(told.items())))
 
 
+def test_the_release_of_what_computes_a_foreign_graph_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, own = dataclasses.replace(WATER_INDEX[0], architecture="onnx"), WATER_INDEX[0]
+
+    def keys(release: str) -> tuple[str, str]:
+        monkeypatch.setattr("jobs.key.version", lambda name: release if name == "onnxruntime" else "2.13.0")
+        return key(card=graph), key(card=own)
+
+    (first, same), (second, still) = keys("1.32.0"), keys("1.33.0")
+    assert first != second
+    assert same == still
+
+
 def test_keys_are_stable_between_releases(monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, results that exist will all be computed again: raise PIXEL_VERSION on purpose, or undo it."""
     monkeypatch.setattr("jobs.key.version", lambda _: "2.13.0")

@@ -116,6 +116,11 @@ class RunConfig(BaseModel):
         float | None, BeforeValidator(parse_seconds), Field(gt=0, description="stop after: 90s, 45m, 6h")
     ] = None
     max_failures: Annotated[int | None, Field(ge=0, description="stop when more scenes than this have failed")] = None
+    profile: Annotated[bool, Field(description="also write a trace and a picture of where the time went")] = False
+    price_per_hour: Annotated[
+        float | None,
+        Field(gt=0, description="of everything that the run occupies; its report then says what area costs"),
+    ] = None
     allow_failures: Annotated[bool, Field(description="commit the run although scenes failed")] = False
 
 

@@ -18,7 +18,6 @@ from cluster.outcome import Done, Outcome
 from cluster.retry import Budget
 from cluster.worker import WorkerStats
 from jobs.config import RunConfig
-from jobs.memory import LANES
 from jobs.plan import RunPlan, plan
 from models.device import Device, resolve
 from tiling.errors import EngineError
@@ -38,10 +37,6 @@ class Engine:
     start_s: float
     """Seconds from asking for the engine to having it, without planning."""
     worker_stats: Callable[[], list[WorkerStats]]
-
-    def peak_bytes(self) -> list[int]:
-        """Peak resident bytes of each worker so far."""
-        return [stats.vitals.peak_bytes for stats in self.worker_stats()]
 
 
 def plan_here(config: RunConfig) -> RunPlan | None:
@@ -79,7 +74,7 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
         from cluster.local import LocalExecutor
 
         made = made_here or plan(config)
-        local = LocalExecutor(_factory(config, made, os.cpu_count() or 1), lanes=LANES, budget=BUDGET)
+        local = LocalExecutor(_factory(config, made, os.cpu_count() or 1), lanes=made.lanes, budget=BUDGET)
         yield Engine(plan=made, executor=local, start_s=0.0, worker_stats=local.worker_stats)
         return
     from cluster.session import connect
@@ -104,7 +99,7 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
             cpus=threads, gpus=min(1.0, n_gpus / workers) if on_gpu else 0.0, memory_bytes=made.worker_bytes
         )
         pool = RayExecutor(
-            _factory(config, made, threads), workers=workers, lanes=LANES, resources=resources, budget=BUDGET
+            _factory(config, made, threads), workers=workers, lanes=made.lanes, resources=resources, budget=BUDGET
         )
         yield Engine(plan=made, executor=pool, start_s=start_s, worker_stats=pool.worker_stats)
 

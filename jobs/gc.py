@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from jobs.catalogue import leave, linked_items
 from jobs.conclude import note_superseded
-from jobs.ledger import read_document
+from jobs.ledger import TILES, read_document
 from jobs.outputs import RESULT
 from jobs.products.stac import item_id
 from jobs.shelf import ShelvedScene, shelved
@@ -104,6 +104,7 @@ def sweep(
     committed: list[_Committed] = []
     for scene in shelved(store):
         if scene.result:
+            done.found += _spent(scene, before_s, now)
             if superseded:
                 committed += _committed(store, scene, done.notes)
         elif scene.modified_s <= before_s and scene.prefix not in kept:
@@ -133,6 +134,8 @@ def _runs(store: Store, living_s: float, notes: list[str]) -> Iterator[_Run]:
     for run_id, found in heads.items():
         living, claims, results = False, frozenset[str](), None
         for head in found:
+            if "/profiles/" in head.key:
+                continue
             try:
                 told = read_document(store.get(head.key), head.key)
             except PublishError as error:
@@ -188,6 +191,14 @@ def _superseded(
         ):
             yield Rubbish(kind="superseded", place=one.prefix, objects=one.objects, size_bytes=one.size_bytes,
                           age_s=now - best.committed_s, why=f"{best.prefix} is newer")  # fmt: skip
+
+
+def _spent(scene: ShelvedScene, before_s: float, now: float) -> Iterator[Rubbish]:
+    """Tiles that have gone into the files of a committed scene; its driver died before it had removed them."""
+    for name, head in scene.objects.items():
+        if name.endswith(TILES) and head.modified_s <= before_s:
+            yield Rubbish(kind="leftover", place=head.key, objects=1, size_bytes=head.size,
+                          age_s=now - head.modified_s, why="its files are published")  # fmt: skip
 
 
 def _leftovers(store: Store, before_s: float, now: float, notes: list[str]) -> Iterator[Rubbish]:

@@ -17,7 +17,7 @@ from jobs.stages import ImagePlan
 from models.chain import Stage
 from tiling.scene import Band, Scene
 
-PIXEL_VERSION = 1
+PIXEL_VERSION = 2
 """Raised whenever Earthloom's own arithmetic may change a pixel; a golden-hash test guards it."""
 
 FORMAT = 1
@@ -26,7 +26,7 @@ FORMAT = 1
 _RUNTIMES = {"onnx": "onnxruntime"}
 """Package that computes an architecture in the place of torch; its arithmetic may change with any release."""
 
-CODECS = {"zarr": "zstd5-crc", "tiff": "deflate6"}
+CODECS = {"zarr": "zstd5-crc", "tiff": "libdeflate6"}
 
 
 def canonical(value: Any) -> bytes:

@@ -9,10 +9,14 @@ import numpy as np
 
 from models.chain import Stage, windows
 from tiling.scene import Band
+from tiling.tile_cache import CACHE_BYTES
 from tiling.window import Window
 
 LANES = 3
 """Blocks in one worker at once: one is read, one computed, one written."""
+
+DEEP_LANES = 6
+"""Where blocks are computed faster than one is read or written: remote storage, or a GPU. As far as memory allows."""
 
 _BASE_BYTES = 700 * 2**20
 """A worker before its first block: interpreter, torch, GDAL, Ray's client; measured, rounded up."""
@@ -22,7 +26,7 @@ _FLOAT_BYTES = 4
 _KEPT = 0.4
 """Share of another stage's memory that is still held; measured on cloudmask, sr-x2 and landwater in one chain."""
 
-_GDAL_CACHE_BYTES = 256 * 2**20
+_GDAL_CACHE_BYTES = 128 * 2**20
 """GDAL_CACHEMAX as set by tiling.storage_env."""
 
 
@@ -36,7 +40,9 @@ class MemoryPlan:
     blocks_bytes: int
     """Values, masks and outputs of the blocks in the worker's lanes."""
     cache_bytes: int
-    """Decoded source tiles held by GDAL."""
+    """Decoded source tiles, held by GDAL while it reads and by `tiling.tile_cache` for the next blocks."""
+    lanes: int
+    """Blocks in the worker at once."""
 
     @property
     def total_bytes(self) -> int:
@@ -52,6 +58,7 @@ def predict(
     shard_px: int,
     batch: int,
     on_gpu: bool,
+    lanes: int = LANES,
 ) -> MemoryPlan:
     """Peak memory of a worker, whatever the size of the scene.
 
@@ -60,6 +67,7 @@ def predict(
         bands: read from the source.
         stored_bytes: of one pixel of the result, all layers together.
         batch: chips per forward pass.
+        lanes: blocks in the worker at once.
         on_gpu: chips and images between stages then live in GPU memory and do not count here.
     """
     last = stages[-1]
@@ -79,15 +87,18 @@ def predict(
          for number, (stage, (own, _)) in enumerate(zip(stages, passes, strict=True)) if stage.card.outputs),
         default=0,
     )  # fmt: skip
-    written = core.size_px * stored_bytes
+    # the block's layers, and of one shard at a time a copy with its overviews (4 / 3) and its encoded tiles
+    written = int((core.size_px + 2.5 * min(core.size_px, shard_px**2)) * stored_bytes)
     if last.card.classes or len(stages) > 1:
         written += 256 * min(core.width, shard_px) * 8 * 4  # a strip of areas with temporaries
     return MemoryPlan(
         base_bytes=_BASE_BYTES,
         chips_bytes=0 if on_gpu else _of_all_stages([_chips_bytes(stage, batch) for stage in stages]),
         # one more `held` while the border is reflected
-        blocks_bytes=LANES * (held + written) + held + (0 if on_gpu else merged + between),
-        cache_bytes=min(_GDAL_CACHE_BYTES, LANES * read_px * value_bytes),
+        blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else merged + between),
+        cache_bytes=min(_GDAL_CACHE_BYTES, read_px * value_bytes)
+        + (min(CACHE_BYTES, lanes * read_px * value_bytes) if stages[0].reach_px else 0),
+        lanes=lanes,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from jobs.plan import ScenePlan
@@ -47,9 +48,11 @@ class Raster:
     image: ImagePlan | None = None
     """None for the class map and its confidence."""
 
-    def reduce(self, layer: str, pixels: NDArray[Any]) -> NDArray[Any]:
-        """The next overview level of one layer."""
-        return reduce_mode(pixels) if layer == CLASSES else reduce_mean(pixels, self.profile.nodata)
+    def reduce(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """The next overview level, (C, h, w) to (C, ceil(h / 2), ceil(w / 2))."""
+        if self.layers == (CLASSES,):
+            return reduce_mode(pixels[0])[None]
+        return np.stack([reduce_mean(band, self.profile.nodata) for band in pixels])
 
 
 def rasters(plan: ScenePlan) -> tuple[Raster, ...]:

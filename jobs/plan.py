@@ -13,7 +13,7 @@ import numpy as np
 
 from jobs.config import RunConfig
 from jobs.key import FORMAT, digest, scene_key
-from jobs.memory import MemoryPlan, predict
+from jobs.memory import DEEP_LANES, LANES, MemoryPlan, predict
 from jobs.pairs import open_pairs
 from jobs.sources import OpenedScene, RefusedScene, SceneOptions, assign_ids, expand, open_all
 from jobs.stages import ChainModel, ChainPlan, bind, divisors, load_models, product_name
@@ -26,8 +26,10 @@ from tiling.chips import ChipGrid, split_blocks
 from tiling.errors import InputError, SceneError, TilingError
 from tiling.grid import Grid
 from tiling.objects import ObjectRef
+from tiling.read import CELL_PX
 from tiling.scene import Scene
 from tiling.storage_env import apply
+from tiling.tile_cache import CACHE_BYTES
 from tiling.window import Block
 
 _GIB = 2**30
@@ -79,8 +81,18 @@ class ScenePlan:
         last = self.chain.stages[-1]
         return split_blocks(
             self.grid.window, core_px=last.chips.core_px * last.card.scale, block_px=self.block_px,
-            shard_px=self.shard_px,
+            shard_px=self.shard_px, strip=self._strip,
         )  # fmt: skip
+
+    @property
+    def _strip(self) -> int | None:
+        """Blocks side by side in a strip whose shared tiles a worker can keep (`tiling.tile_cache`)."""
+        first, side_px = self.chain.stages[0], self.block_px // self.chain.scale
+        if not first.reach_px:
+            return None
+        shared_px = 2 * (first.reach_px + CELL_PX) * side_px  # right and bottom edge, to whole tiles
+        pixel_bytes = len(self.chain.bands) * np.result_type(*(band.dtype for band in self.chain.bands)).itemsize
+        return max(1, CACHE_BYTES // (shared_px * pixel_bytes))
 
     @property
     def n_blocks(self) -> int:
@@ -153,6 +165,11 @@ class RunPlan:
         """Predicted peak of the worker that has the largest blocks."""
         return max((plan.memory.total_bytes for plan in self.scenes), default=0)
 
+    @property
+    def lanes(self) -> int:
+        """Blocks in one worker at once that all scenes have memory for."""
+        return min((plan.memory.lanes for plan in self.scenes), default=LANES)
+
 
 def plan(config: RunConfig, device: Device | None = None) -> RunPlan:
     """Find and check all scenes and decide how each is computed.
@@ -223,14 +240,16 @@ def _plan_scene(
     on_gpu = device.kind == "cuda"
     last = chain.stages[-1]
 
-    def memory_of(core_px: int) -> MemoryPlan:
+    def memory_of(core_px: int, lanes: int = LANES) -> MemoryPlan:
         changed = replace(last, chips=replace(last.chips, core_px=core_px))
         return predict(
             (*chain.stages[:-1], changed), chain.bands, _stored_bytes(chain), block_px=config.block,
-            shard_px=config.shard, batch=config.batch or 1, on_gpu=on_gpu,
+            shard_px=config.shard, batch=config.batch or 1, on_gpu=on_gpu, lanes=lanes,
         )  # fmt: skip
 
-    memory = memory_of(last.chips.core_px)
+    distant = on_gpu or any(scene.assets[band.asset].ref.scheme != "file" for band in chain.bands)
+    deepest = [memory_of(last.chips.core_px, lanes) for lanes in range(DEEP_LANES if distant else LANES, LANES - 1, -1)]
+    memory = next((one for one in deepest if one.total_bytes <= config.memory_per_worker), deepest[-1])
     if memory.total_bytes > config.memory_per_worker:
         shard_px = config.shard // last.card.scale
         smaller = [core for core in divisors(shard_px, last.chips.stride_px) if core < last.chips.core_px]

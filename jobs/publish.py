@@ -1,7 +1,9 @@
-"""From finished shards to a published scene: overviews, COGs, quicklook, STAC item, and `result.json`, the commit.
+"""From finished shards to a published scene: the last levels, COGs, quicklook, STAC item, and `result.json`, the commit.
 
-Holds one 2 x 2 group of shards at a time, whatever the size of the scene. Everything written before `result.json` is
-invisible to a reader who follows the catalogue; writing it again writes the same bytes.
+Blocks have left every shard's tiles in storage; here the levels beyond a shard are made and the files are copied together
+while they are uploaded. A few rows of tiles are in memory, whatever the size of the scene, and no file of its size is made.
+Everything written before `result.json` is invisible to a reader who follows the catalogue; writing it again writes the
+same bytes.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 
 from jobs.commit import commit
 from jobs.key import FORMAT, canonical
-from jobs.ledger import ShardRecord, StoredObject, read_document
+from jobs.ledger import ShardRecord, StoredObject, read_document, tiles_key
 from jobs.outputs import (
     CLASSES,
     DATA,
@@ -41,16 +44,16 @@ from jobs.plan import ScenePlan
 from jobs.products import image_statistics, legend, quicklook, stac, statistics
 from jobs.products.image_statistics import BandSum
 from jobs.products.validate import validate
-from tiling.cog import TILE_PX, TileSpool
-from tiling.errors import MissingObjectError, PublishError
-from tiling.overview import NODATA
+from tiling.cog_parts import CogAssembly, ShardPart
+from tiling.errors import DamagedPartError, MissingObjectError, PublishError
+from tiling.pyramid import Place
 from tiling.store import Store
-from tiling.window import Window
 from tiling.zarr_sink import ZarrLayout, open_array
 
 _QUICKLOOK_PX = 1024
 _MIB = 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PUTS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,25 +104,31 @@ def publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Shar
     """
     if theirs := committed(store, plan):
         return theirs, False
-    expected = {
-        (row, col)
-        for row in range(-(-plan.grid.height // plan.shard_px))
-        for col in range(-(-plan.grid.width // plan.shard_px))
-    }
-    if missing := sorted(expected - set(shards)):
+    try:
+        return _publish(store, plan, shards)
+    except MissingObjectError:
+        if theirs := committed(store, plan):  # whoever committed it has removed the tiles that this call was reading
+            return theirs, False
+        raise
+    except DamagedPartError as error:
+        store.delete(error.key)  # without it no marker is believed
+        raise PublishError(f"{plan.scene.id}: {error}; run again: its block is computed again") from error
+
+
+def _publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], ShardRecord]) -> tuple[SceneResult, bool]:
+    layout = layout_of(plan)
+    rows, cols = layout.pyramid.shard_grid
+    expected = [(row, col) for row in range(rows) for col in range(cols)]
+    if missing := [place for place in expected if place not in shards]:
         raise PublishError(
             f"{plan.scene.id}: {len(missing)} of {len(expected)} shards are not done, the first is {missing[0]}"
         )
-    layout = layout_of(plan)
-    ordered = [shards[place] for place in sorted(expected)]
+    ordered = [shards[place] for place in expected]
     total = statistics.merge([shard.tally for shard in ordered if shard.tally]) if plan.card.classes else None
     areas = statistics.class_areas(total, plan.card) if total else []
-    sums = _sums(ordered)
+    sums = _sums(ordered) | ({CLASSES: statistics.band_sum(total)} if total else {})
     files: dict[str, StoredObject] = {
-        f"{DATA}/{layout.shard_key(0, name, shard.row, shard.col)}": stored
-        for shard in ordered
-        for name, stored in shard.objects
-        if stored
+        f"{DATA}/{key}": stored for shard in ordered for key, stored in shard.objects if stored
     }
 
     def put(name: str, data: bytes) -> None:
@@ -128,20 +137,8 @@ def publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Shar
 
     for name, data in layout.metadata().items():
         files[f"{DATA}/{name}"] = StoredObject(len(data), hashlib.sha256(data).hexdigest())
-    with _scratch(plan, layout) as scratch, ExitStack() as stack:
-        ready: list[tuple[Raster, TileSpool, Seen]] = []
-        for raster in rasters(plan):  # all tiles before the first file: a full disk then leaves no file of the scene
-            spool = stack.enter_context(TileSpool(raster.profile, scratch / f"{raster.file}.tiles"))
-            seen = _make_levels(store, plan, layout, raster, spool, put)
-            _check_seen(plan, raster, seen, total, sums)
-            ready.append((raster, spool, seen))
-        for raster, spool, seen in ready:
-            path = scratch / raster.file
-            spool.write(path, replace(raster.profile, band_tags=_band_tags(raster, seen, sums)))
-            _check_cog(path, raster, seen)
-            store.upload(f"{plan.prefix}/{raster.file}", path)
-            files[raster.file] = StoredObject(path.stat().st_size, _sha256_of(path))
-            path.unlink()
+    for raster in rasters(plan):
+        files[raster.file] = _write_cog(store, plan, layout, raster, shards, sums, put)
     if plan.card.classes:
         style, metadata = sidecar_names(plan)
         put(style, legend.qml(plan.card))
@@ -163,28 +160,75 @@ def publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Shar
     }  # fmt: skip
     _check_complete(store, plan, files)
     won = commit(store, f"{plan.prefix}/{RESULT}", result)
+    for shard in ordered:  # what is left of them if this call dies is removed by gc
+        if shard.tiles:
+            store.delete(tiles_key(plan.prefix, shard.row, shard.col))
     return SceneResult.from_json(canonical(result), RESULT), won
 
 
+def _write_cog(
+    store: Store, plan: ScenePlan, layout: ZarrLayout, raster: Raster, shards: Mapping[tuple[int, int], ShardRecord],
+    sums: Mapping[str, BandSum], put: Callable[[str, bytes], None],
+) -> StoredObject:  # fmt: skip
+    """One file of the scene, and the levels of its layers in the Zarr that no block has written."""
+    profile = replace(raster.profile, band_tags=_band_tags(raster, sums))
+    parts = {place: _part_of(plan, raster, shard) for place, shard in shards.items()}
+    digest, size = hashlib.sha256(), 0
+
+    def told(pieces: Iterator[bytes]) -> Iterator[bytes]:
+        nonlocal size
+        for piece in pieces:
+            digest.update(piece)
+            size += len(piece)
+            yield piece
+
+    with ExitStack() as stack:
+        stack.enter_context(_enough_scratch(plan))
+        assembly = stack.enter_context(CogAssembly(profile, layout.pyramid, parts, store.get_range))
+        puts = stack.enter_context(ThreadPoolExecutor(_PUTS, "put"))
+        waiting: list[Future[None]] = []
+
+        def keep(place: Place, pixels: NDArray[Any]) -> None:
+            level, row, col = place
+            for layer, band in zip(raster.layers, pixels, strict=True):
+                if (data := layout.encode_shard(level, layer, band)) is not None:
+                    waiting.append(puts.submit(put, f"{DATA}/{layout.shard_key(level, layer, row, col)}", data))
+            while len(waiting) > _PUTS:
+                waiting.pop(0).result()
+
+        assembly.make_further(raster.reduce, keep)
+        for future in waiting:
+            future.result()
+        first, rest = assembly.finish(profile)
+        _check_cog(plan, raster, first)
+        store.upload(f"{plan.prefix}/{raster.file}", told(chain([first], rest)))
+    return StoredObject(size, digest.hexdigest())
+
+
+def _part_of(plan: ScenePlan, raster: Raster, shard: ShardRecord) -> ShardPart | None:
+    """Where a shard's tiles of one file lie; None where all of the shard is nodata."""
+    start = 0
+    for file, index in shard.files:
+        if file == raster.file:
+            return ShardPart(key=tiles_key(plan.prefix, shard.row, shard.col), start=start, index=index)
+        start += index.size_bytes
+    return None
+
+
 @contextmanager
-def _scratch(plan: ScenePlan, layout: ZarrLayout) -> Iterator[Path]:
-    """A folder for compressed tiles and the COG that is made of them; a full disk is told with what was needed."""
-    widths = {layer.name: np.dtype(layer.dtype).itemsize for layer in layout.layers}
-    files = [sum(widths[layer] for layer in raster.layers) for raster in rasters(plan)]
-    most = (sum(files) + max(files)) * plan.grid.window.size_px * 4 // 3  # all tiles and one file, not compressed
-    with tempfile.TemporaryDirectory(prefix="earthloom-") as folder:
-        try:
-            yield Path(folder)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            used = sum(path.stat().st_size for path in Path(folder).iterdir())
-            free = shutil.disk_usage(folder).free
-            raise PublishError(
-                f"{plan.scene.id}: {error.strerror} in {folder} after {used / _MIB:.1f} MiB, {free / _MIB:.1f} MiB are "
-                f"free; its maps need up to {most / _MIB:.1f} MiB of scratch space: free some, or set TMPDIR to a folder "
-                "with more. Nothing was published"
-            ) from error
+def _enough_scratch(plan: ScenePlan) -> Iterator[None]:
+    """A full disk is told with what would help."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        folder = tempfile.gettempdir()
+        raise PublishError(
+            f"{plan.scene.id}: {error.strerror} in {folder}, {shutil.disk_usage(folder).free / _MIB:.1f} MiB are free; "
+            "overview tiles of a large scene need some scratch space: free some, or set TMPDIR to a folder with more. "
+            "Nothing was published"
+        ) from error
 
 
 def _sums(shards: Sequence[ShardRecord]) -> dict[str, BandSum]:
@@ -194,33 +238,6 @@ def _sums(shards: Sequence[ShardRecord]) -> dict[str, BandSum]:
         for layer, total in shard.sums:
             parts.setdefault(layer, []).append(total)
     return {layer: image_statistics.merge(one) for layer, one in parts.items()}
-
-
-def _check_seen(
-    plan: ScenePlan, raster: Raster, seen: Seen, total: statistics.Tally | None, sums: Mapping[str, BandSum]
-) -> None:
-    """The pixels that were read back are those that the blocks counted: a lost shard would read as nodata, silently."""
-    wrong = ""
-    for layer in raster.layers:
-        if layer in sums:
-            if not sums[layer].agrees(seen.sums[layer]):
-                wrong = f"{layer} as {sums[layer]} but storage holds {seen.sums[layer]}"
-        elif total and layer == CLASSES:
-            counted = {value: n for value, n in enumerate(total.pixels) if n} | (
-                {NODATA: total.nodata} if total.nodata else {}
-            )
-            found = {value: n for value, n in enumerate(seen.histogram.tolist()) if n}
-            if counted != found:
-                wrong = f"pixels by class {counted} but storage holds {found}"
-        elif total:
-            trust = int((seen.histogram[:NODATA] * np.arange(NODATA)).sum())
-            if sum(total.confidence_sums) != trust:
-                wrong = f"confidence {sum(total.confidence_sums)} but storage holds {trust}"
-    if wrong:
-        raise PublishError(
-            f"{plan.scene.id}: blocks counted {wrong}; a shard was lost or changed. Run again: what is missing is "
-            "computed again"
-        )
 
 
 def _check_complete(store: Store, plan: ScenePlan, files: Mapping[str, StoredObject]) -> None:
@@ -234,126 +251,37 @@ def _check_complete(store: Store, plan: ScenePlan, files: Mapping[str, StoredObj
             )
 
 
-@dataclass(slots=True)
-class Seen:
-    """What was read back of a raster at full resolution."""
-
-    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
-    """Of a class map or a confidence, by stored value."""
-    parts: dict[str, list[BandSum]] = field(default_factory=dict)
-
-    def add(self, raster: Raster, pixels: NDArray[Any]) -> None:
-        """Count (C, h, w)."""
-        if raster.image is None:
-            self.histogram += np.bincount(pixels.ravel(), minlength=256)
-            return
-        for layer, band in zip(raster.layers, pixels, strict=True):
-            self.parts.setdefault(layer, []).append(image_statistics.count(band, raster.profile.nodata))
-
-    @property
-    def sums(self) -> dict[str, BandSum]:
-        return {layer: image_statistics.merge(parts) for layer, parts in self.parts.items()}
-
-
-def _make_levels(
-    store: Store,
-    plan: ScenePlan,
-    layout: ZarrLayout,
-    raster: Raster,
-    spool: TileSpool,
-    put: Callable[[str, bytes], None],
-) -> Seen:
-    """Overview shards and the COG's tiles of every level, from the shards of level 0."""
-    source = store.zarr(f"{plan.prefix}/{DATA}", read_only=True)
-    seen = Seen()
-    for level, (rows, cols) in enumerate(layout.shapes):
-        arrays = [open_array(source, level, layer) for layer in raster.layers]
-        for group in Window(0, 0, cols, rows).split(2 * plan.shard_px):
-            reduced: list[list[NDArray[Any]]] = [[] for _ in arrays]
-            for part in _strips(group):
-                window = np.s_[part.row_off : part.row_end, part.col_off : part.col_end]
-                pixels = np.stack([np.asarray(array[window]) for array in arrays])
-                spool.add_pixels(level, part.row_off, part.col_off, pixels)
-                if level == 0:
-                    seen.add(raster, pixels)
-                if level + 1 < len(layout.shapes):
-                    for layer, band, strips in zip(raster.layers, pixels, reduced, strict=True):
-                        strips.append(raster.reduce(layer, band))
-            row, col = group.row_off // (2 * plan.shard_px), group.col_off // (2 * plan.shard_px)
-            for layer, strips in zip(raster.layers, reduced, strict=True):
-                if strips and (data := layout.encode_shard(layer, np.concatenate(strips))) is not None:
-                    put(f"{DATA}/{layout.shard_key(level + 1, layer, row, col)}", data)
-    return seen
-
-
-def _strips(group: Window) -> list[Window]:
-    """A group of shards as strips of a tile's height: memory then is a strip's, not a group's."""
-    return [
-        Window(group.col_off, row, group.width, min(TILE_PX, group.row_end - row))
-        for row in range(group.row_off, group.row_end, TILE_PX)
-    ]
-
-
-def _band_tags(raster: Raster, seen: Seen, sums: Mapping[str, BandSum]) -> tuple[Mapping[str, str], ...]:
-    """The profile's own tags of each band, and its statistics."""
+def _band_tags(raster: Raster, sums: Mapping[str, BandSum]) -> tuple[Mapping[str, str], ...]:
+    """The profile's own tags of each band, and GDAL's statistics, so that viewers need not compute them."""
     own = raster.profile.band_tags or ({},) * len(raster.layers)
-    told = [image_statistics.tags(sums[layer]) if raster.image else _statistics_tags(seen.histogram)
-            for layer in raster.layers]  # fmt: skip
-    return tuple(dict(tags) | statistic for tags, statistic in zip(own, told, strict=True))
+    return tuple(
+        dict(tags) | image_statistics.tags(sums[layer]) for tags, layer in zip(own, raster.layers, strict=True)
+    )
 
 
-def _statistics_tags(histogram: NDArray[np.int64]) -> dict[str, str]:
-    """GDAL's band statistics over valid pixels, so that viewers need not compute them."""
-    counts = histogram[:NODATA].tolist()
-    n = sum(counts)
-    if not n:
-        return {"STATISTICS_VALID_PERCENT": "0"}
-    values = [value for value, count in enumerate(counts) if count]
-    mean = sum(value * count for value, count in enumerate(counts)) / n
-    variance = sum((value - mean) ** 2 * count for value, count in enumerate(counts)) / n
-    return {
-        "STATISTICS_MINIMUM": str(values[0]), "STATISTICS_MAXIMUM": str(values[-1]), "STATISTICS_MEAN": repr(mean),
-        "STATISTICS_STDDEV": repr(variance**0.5),
-        "STATISTICS_VALID_PERCENT": f"{100 * n / int(histogram.sum()):.4g}",
-    }  # fmt: skip
-
-
-def _check_cog(path: Path, raster: Raster, seen: Seen) -> None:
-    """Read the file back with GDAL, part by part: right georeferencing and every pixel accounted for."""
-    import rasterio
+def _check_cog(plan: ScenePlan, raster: Raster, first: bytes) -> None:
+    """Open the beginning of the file with GDAL: everything but the larger levels' tiles, which carry checksums."""
     from rasterio.crs import CRS
-    from rasterio.windows import Window as RasterioWindow
+    from rasterio.io import MemoryFile
 
-    profile, found = raster.profile, Seen()
+    profile = raster.profile
     grid = profile.grid
-    with rasterio.Env(GDAL_CACHEMAX=32), rasterio.open(path, driver="GTiff") as dataset:
+    with MemoryFile(first) as memory, memory.open(driver="GTiff") as dataset:
         told = (dataset.shape, dataset.crs, dataset.transform, repr(dataset.nodata), len(dataset.overviews(1)))
-        meant = (
-            grid.shape,
-            CRS.from_string(grid.crs),
-            grid.affine,
-            repr(float(profile.nodata)),
-            len(profile.shapes) - 1,
+    meant = (
+        grid.shape, CRS.from_string(grid.crs), grid.affine, repr(float(profile.nodata)), len(profile.shapes) - 1,
+    )  # fmt: skip
+    if told != meant:
+        raise PublishError(
+            f"{plan.scene.id}: {raster.file} reads back as {told}, meant was {meant}; it is not published"
         )
-        if told != meant:
-            raise PublishError(f"{path.name} reads back as {told}, meant was {meant}; it is not published")
-        for part in grid.window.split(4 * TILE_PX):
-            window = RasterioWindow(part.col_off, part.row_off, part.width, part.height)
-            found.add(raster, dataset.read(window=window))
-    sums, meant_sums = found.sums, seen.sums
-    if not np.array_equal(found.histogram, seen.histogram) or not all(
-        sums[layer].agrees(total) for layer, total in meant_sums.items()
-    ):
-        raise PublishError(f"{path.name} does not hold the pixels of the Zarr; it is not published")
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _quicklook(store: Store, plan: ScenePlan, layout: ZarrLayout, areas: list[statistics.ClassArea]) -> bytes:
-    level = next((n for n, shape in enumerate(layout.shapes) if max(shape) <= _QUICKLOOK_PX), len(layout.shapes) - 1)
+    level = next(
+        (n for n, shape in enumerate(layout.pyramid.shapes) if max(shape) <= _QUICKLOOK_PX),
+        len(layout.pyramid.shapes) - 1,
+    )
     source = store.zarr(f"{plan.prefix}/{DATA}", read_only=True)
     east, south = plan.grid.transform[0], plan.grid.transform[4]
 

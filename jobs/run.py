@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from typing import Any
 
 from cluster.executor import Task
 from cluster.outcome import Done, Failed
@@ -25,12 +26,12 @@ from jobs.ledger import BlockRecord, ShardRecord, finished_shards, missing_block
 from jobs.outputs import layout_of
 from jobs.plan import RunPlan, ScenePlan
 from jobs.publish import SceneResult, committed, prepare, publish
+from jobs.telemetry import Meter, memory_told
 from jobs.worker import BlockTask
 from tiling.errors import EarthloomError
 from tiling.probe import probe_conditional_writes
 from tiling.redact import redact
 from tiling.store import Store, open_store
-from tiling.window import Block
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class RunResult:
     """By scene id, refused ones too."""
     results: dict[str, SceneResult]
     """Published scenes, by scene id."""
-    telemetry: dict[str, float]
+    telemetry: dict[str, Any]
     stopped: str | None = None
     """Why it stopped early, if it did."""
 
@@ -126,7 +127,7 @@ class _Driver:
         } | _refused(self._plan)
         self._results: dict[str, SceneResult] = {}
         self._publishing: dict[str, Future[tuple[SceneResult, bool]]] = {}
-        self._sums = dict.fromkeys(("read_s", "compute_s", "write_s", "computed_px", "chip_px"), 0.0)
+        self._meter = Meter(profile=config.profile)
         self._stopped: str | None = None
         self._started = time.monotonic()
 
@@ -165,31 +166,31 @@ class _Driver:
         """Blocks still to do, scene by scene, listed only when workers ask for more."""
         for scene_id, state in self._states.items():
             try:
-                missing = self._open(state)
+                state.waiting = self._open(state)
             except EarthloomError as error:
                 self._fail(scene_id, type(error).__name__, str(error))
                 continue
-            state.waiting = len(missing)
-            if self._progress[scene_id].status == "running" and not missing:
+            if self._progress[scene_id].status == "running" and not state.waiting:
                 self._publish(scene_id, publisher)
-            for block in missing:
+            known = frozenset(state.shards)
+            for block in missing_blocks(state.plan.blocks(), state.plan.shard_px, known) if state.waiting else ():
                 if self._progress[scene_id].status != "running":
                     break  # it failed meanwhile: its other blocks would be work for nothing
                 task = BlockTask(plan=state.plan, block=block, attempt=attempt)
                 yield Task(key=task.key, payload=task)
 
-    def _open(self, state: _SceneState) -> list[Block]:
-        """Blocks of a scene that storage does not vouch for; none if it is published."""
+    def _open(self, state: _SceneState) -> int:
+        """Number of blocks of a scene that storage does not vouch for; none if it is published."""
         plan, progress = state.plan, self._progress[state.plan.scene.id]
         if result := committed(self._store, plan):
             progress.status, progress.blocks_done = "already published", progress.blocks
             self._results[plan.scene.id] = result
             self._tell(plan.scene.id)
-            return []
+            return 0
         prepare(self._store, plan)
         state.shards = finished_shards(self._store, plan.prefix, layout_of(plan))
-        missing = missing_blocks(plan.blocks(), plan.shard_px, state.shards)
-        progress.status, progress.blocks_done = "running", plan.n_blocks - len(missing)
+        missing = sum(1 for _ in missing_blocks(plan.blocks(), plan.shard_px, state.shards))
+        progress.status, progress.blocks_done = "running", plan.n_blocks - missing
         self._tell(plan.scene.id)
         return missing
 
@@ -206,12 +207,7 @@ class _Driver:
         state.shards |= {(shard.row, shard.col): shard for shard in record.shards}
         state.waiting -= 1
         progress.blocks_done += 1
-        pixels = sum(shard.size_px for shard in record.shards)
-        for name in ("read_s", "compute_s", "write_s"):
-            self._sums[name] += getattr(record, name)
-        self._sums["computed_px"] += pixels
-        self._sums["chip_px"] += record.chip_px
-        self._tell(scene_id, computed_px=pixels)
+        self._tell(scene_id, computed_px=self._meter.add(state.plan, record))
         if state.waiting == 0 and progress.status == "running":
             self._publish(scene_id, publisher)
 
@@ -219,8 +215,9 @@ class _Driver:
         state = self._states[scene_id]
 
         def work() -> tuple[SceneResult, bool]:
-            published = publish(self._store, state.plan, state.shards)
-            link(self._store, [state.plan])
+            with self._meter.mark(f"publish {scene_id}"):
+                published = publish(self._store, state.plan, state.shards)
+                link(self._store, [state.plan])
             return published
 
         self._publishing[scene_id] = publisher.submit(work)
@@ -284,15 +281,14 @@ class _Driver:
 
     def _finish(self, attempt: Attempt) -> str:
         elapsed = time.monotonic() - self._started
-        attempt.telemetry |= {name: round(value, 3) for name, value in self._sums.items()}
-        attempt.telemetry |= {
-            "elapsed_s": round(elapsed, 3),
-            "mpx_per_s": round(self._sums["computed_px"] / 1e6 / elapsed, 4),
-            "start_s": round(self._engine.start_s, 3),
-            "predicted_worker_bytes": self._plan.worker_bytes,
-            "peak_worker_bytes": max(self._engine.peak_bytes(), default=0),
-        }
+        attempt.telemetry |= self._meter.told(elapsed, self._config.price_per_hour)
+        attempt.telemetry |= {"start_s": round(self._engine.start_s, 3)}
+        attempt.telemetry |= memory_told(self._plan.worker_bytes, self._engine.worker_stats())
         self._catalogue()
+        if self._config.profile:
+            prefix = f"runs/{self._plan.run_id}/profiles/{attempt.number}"
+            title = f"run {self._plan.run_id[:12]}, attempt {attempt.number}: {self._plan.model}"
+            attempt.telemetry["profile"] = self._meter.save_profile(self._store, prefix, title)
         complete = len(self._results) == len(self._progress)
         if complete or (self._config.allow_failures and self._results and not self._stopped):
             commit_run(

@@ -23,6 +23,7 @@ from jobs.verify import Report
 from models.card import ModelCard
 
 _GIB = 2**30
+_MIB = 2**20
 _PLAIN_EVERY_S = 10.0
 _ROWS = 40  # of a plan's table; a nightly run may have thousands of scenes
 
@@ -129,11 +130,20 @@ def show_result(result: RunResult) -> None:
     told = result.telemetry
     if told.get("computed_px"):
         console.print(
-            f"{told['computed_px'] / 1e6:.1f} Mpx in {told['elapsed_s']:.1f} s = {told['mpx_per_s']:.2f} Mpx/s "
-            f"(read {told['read_s']:.1f} s, compute {told['compute_s']:.1f} s, write {told['write_s']:.1f} s; "
-            f"engine started in {told['start_s']:.1f} s; worker peak {told['peak_worker_bytes'] / _GIB:.2f} GiB, "
-            f"predicted {told['predicted_worker_bytes'] / _GIB:.2f})"
+            f"{told['computed_px'] / 1e6:.1f} Mpx in {told['elapsed_s']:.1f} s = {told['mpx_per_s']:.2f} Mpx/s, "
+            f"{told['km2_per_h']:.0f} km²/h; device busy {told['device_busy_percent']:.0f} %; halo overhead "
+            f"{told['halo_overhead']:.2f}, decoded {told['decode_amplification']:.2f} times what was mapped"
         )
+        console.print(
+            f"read {told['read_bytes'] / _MIB:.1f} MiB in {told['read_s']:.1f} s, waited {told['wait_s']:.1f} s, computed "
+            f"{told['compute_s']:.1f} s, wrote {told['written_bytes'] / _MIB:.1f} MiB in {told['write_s']:.1f} s; engine "
+            f"started in {told['start_s']:.1f} s; worker peak {told['peak_worker_bytes'] / _GIB:.2f} GiB, predicted "
+            f"{told['predicted_worker_bytes'] / _GIB:.2f}"
+        )
+        if "cost_per_1000_km2" in told:
+            console.print(f"cost {told['cost_per_1000_km2']:.4g} per 1,000 km²")
+    for key in told.get("profile", ()):
+        print(f"{result.out.rstrip('/')}/{key}")
     if result.stopped:
         console.print(f"[yellow]stopped[/]: {result.stopped}")
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
+import platform
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -16,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.ledger import BlockRecord, ShardRecord, StoredObject, marker_key
-from jobs.outputs import DATA, layout_of
+from jobs.ledger import BlockRecord, ShardRecord, StoredObject, marker_key, shard_keys, tiles_key
+from jobs.outputs import CLASSES, CONFIDENCE, DATA, Raster, layout_of, rasters
 from jobs.plan import ScenePlan
 from jobs.products.image_statistics import count
 from jobs.products.statistics import Tally, merge, tally
@@ -28,12 +30,14 @@ from models.device import Device
 from models.predictor import Predictor
 from models.stack import to_stored
 from models.weights import fetch
+from tiling.cog_parts import TileIndex, pack
 from tiling.grid import pixel_areas_m2
 from tiling.objects import ObjectRef
 from tiling.read import read_pixels
 from tiling.redact import guard_logs
 from tiling.storage_env import apply
 from tiling.store import open_store
+from tiling.tile_cache import TileCache
 from tiling.window import Block, Window
 from tiling.zarr_sink import ZarrLayout
 
@@ -87,7 +91,10 @@ class BlockWorker:
         self._setup = setup
         self._store = open_store(setup.out)
         self._compute = threading.Lock()
-        self._layouts: dict[str, ZarrLayout] = {}
+        self._cache = TileCache()
+        self._name = f"{platform.node()}:{os.getpid()}"
+        self._lanes: dict[int, int] = {}
+        self._outputs: dict[str, tuple[ZarrLayout, tuple[Raster, ...]]] = {}
         self._contexts: dict[tuple[str, int], Context] = {}
         self._predictors: dict[tuple[str, str, bool], Predictor] = {}
         for model in setup.models:
@@ -100,11 +107,11 @@ class BlockWorker:
     def __call__(self, task: BlockTask) -> BlockRecord:
         plan, block = task.plan, task.block
         stages, bands = plan.chain.stages, plan.chain.bands
-        _, read = windows(stages, block.core)[0]
-        started = time.perf_counter()
-        pixels = read_pixels(plan.scene, bands, read, stages[0].reach_px)
+        own, read = windows(stages, block.core)[0]
+        started_s, started = time.time(), time.perf_counter()
+        pixels = read_pixels(plan.scene, bands, read, stages[0].reach_px, decide=own, cache=self._cache)
         loaded = time.perf_counter()
-        source = stack_of(bands, read, pixels)
+        source, cost = stack_of(bands, read, pixels), pixels.cost
         del pixels  # the lanes' memory is planned: values go as soon as they are used
         with self._compute:
             waited = time.perf_counter()
@@ -117,12 +124,18 @@ class BlockWorker:
         shards = tuple(self._write_shard(plan, block.core, part, layers) for part in block.core.split(plan.shard_px))
         record = BlockRecord(
             block=block.name, attempt=task.attempt, shards=shards, chips=made.n_computed, skipped=made.n_skipped,
-            chip_px=made.chip_px, read_s=loaded - started, compute_s=computed - waited,
-            write_s=time.perf_counter() - computed,
+            chip_px=made.chip_px, worker=self._name, lane=self._lane(), started_s=started_s, read_s=loaded - started,
+            wait_s=waited - loaded, compute_s=computed - waited, write_s=time.perf_counter() - computed,
+            read_bytes=cost.file_bytes, decoded_px=cost.decoded_px,
+            source_px=cost.n_bands * (own & plan.scene.grid.window).size_px,
         )  # fmt: skip
         self._store.put(marker_key(plan.prefix, block), record.to_json())  # after the pixels: a marker is proof
         _give_back_memory()
         return record
+
+    def _lane(self) -> int:
+        """Number of the calling thread among those that have called."""
+        return self._lanes.setdefault(threading.get_ident(), len(self._lanes))
 
     def _members(self, stage: Stage) -> list[Predictor]:
         return [self._predictors[card.digest(), stage.precision, stage.flips] for card in stage.cards]
@@ -138,21 +151,40 @@ class BlockWorker:
         return self._contexts[plan.key, number]
 
     def _write_shard(self, plan: ScenePlan, core: Window, part: Window, layers: dict[str, NDArray[Any]]) -> ShardRecord:
-        layout = self._layouts.setdefault(plan.key, layout_of(plan))
+        """Write what the owner of a shard makes: its levels in the Zarr, and its tiles of all files as one object."""
+        layout, files = self._outputs.setdefault(plan.key, (layout_of(plan), rasters(plan)))
         row, col = part.row_off // plan.shard_px, part.col_off // plan.shard_px
         cut = {name: pixels[part.slices(core)] for name, pixels in layers.items()}
-        objects: list[tuple[str, StoredObject | None]] = []
-        for name, pixels in cut.items():
-            key = f"{plan.prefix}/{DATA}/{layout.shard_key(0, name, row, col)}"
-            data = layout.encode_shard(name, pixels)
-            if data is None:
-                objects.append((name, None))
-                continue
-            self._store.put(key, data)
-            objects.append((name, StoredObject(len(data), hashlib.sha256(data).hexdigest())))
-        counted = _count(plan, part, cut["classes"], cut["confidence"]) if plan.card.classes else None
-        sums = tuple((layer, count(cut[layer], image.nodata)) for image in plan.chain.images for layer in image.layers)
-        return ShardRecord(row=row, col=col, objects=tuple(objects), tally=counted, sums=sums)
+        levels: dict[tuple[int, str], NDArray[Any]] = {}
+        packed: list[tuple[str, bytes, TileIndex]] = []
+        for raster in files:
+            made = layout.pyramid.levels_of(np.stack([cut[layer] for layer in raster.layers]), raster.reduce)
+            packed.append((raster.file, *pack(raster.profile, layout.pyramid, made)))
+            levels |= {
+                (level, layer): band
+                for level, pixels in enumerate(made[: layout.pyramid.own + 1])
+                for layer, band in zip(raster.layers, pixels, strict=True)
+            }
+        objects = []
+        for level, layer, key in shard_keys(layout, row, col):
+            data = layout.encode_shard(level, layer, levels[level, layer])
+            objects.append((key, self._put(f"{plan.prefix}/{DATA}/{key}", data) if data is not None else None))
+        tiles = None
+        if any(stored for _, stored in objects):
+            tiles = self._put(tiles_key(plan.prefix, row, col), b"".join(data for _, data, _ in packed))
+        counted = _count(plan, part, cut[CLASSES], cut[CONFIDENCE]) if plan.card.classes else None
+        sums = tuple(
+            (layer, count(cut[layer], raster.profile.nodata))
+            for raster in files for layer in raster.layers if layer != CLASSES
+        )  # fmt: skip
+        return ShardRecord(
+            row=row, col=col, objects=tuple(objects), tiles=tiles,
+            files=tuple((file, index) for file, _, index in packed) if tiles else (), tally=counted, sums=sums,
+        )  # fmt: skip
+
+    def _put(self, key: str, data: bytes) -> StoredObject:
+        self._store.put(key, data)
+        return StoredObject(len(data), hashlib.sha256(data).hexdigest())
 
 
 def _give_back_memory() -> None:

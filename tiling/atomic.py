@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +20,8 @@ PART_BYTES = 8 << 20
 
 
 @contextmanager
-def written_aside(path: Path, data: bytes | Path) -> Iterator[Path]:
-    """The bytes (of a file, where a path is given) in a synced file beside `path`; gone afterwards if nobody renamed it.
+def written_aside(path: Path, data: bytes | Iterable[bytes]) -> Iterator[Path]:
+    """The bytes, or pieces of them, in a synced file beside `path`; gone afterwards if nobody renamed it.
 
     Raises:
         OSError: if the folder cannot be made or the file cannot be written.
@@ -30,12 +30,8 @@ def written_aside(path: Path, data: bytes | Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL}")
     try:
         with aside.open("xb") as file:
-            if isinstance(data, bytes):
-                file.write(data)
-            else:
-                with data.open("rb") as source:
-                    while part := source.read(PART_BYTES):
-                        file.write(part)
+            for piece in (data,) if isinstance(data, bytes) else data:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         yield aside

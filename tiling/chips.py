@@ -90,7 +90,9 @@ class ChipGrid:
         return reach.align(self.core_px).grow(self.halo_px)
 
 
-def split_blocks(scene: Window, *, core_px: int, block_px: int, shard_px: int) -> Iterator[Block]:
+def split_blocks(
+    scene: Window, *, core_px: int, block_px: int, shard_px: int, strip: int | None = None
+) -> Iterator[Block]:
     """Cut a result into blocks that workers can write without locks.
 
     Each pixel belongs to exactly one `core`, and a core is made of whole shards (cut only by the scene's edge).
@@ -98,9 +100,11 @@ def split_blocks(scene: Window, *, core_px: int, block_px: int, shard_px: int) -
     Args:
         scene: extent of the result; its corner is (0, 0).
         core_px: side of what a chip of the last stage owns there.
+        strip: width, in blocks, of the strips in which blocks come, so that neighbours come close in time; None for
+            the width of the scene.
 
     Yields:
-        Blocks in row-major order, smaller at the right and bottom edges.
+        Blocks, strip by strip and row-major within; smaller at the right and bottom edges.
 
     Raises:
         TilingError: if the block is not a multiple of the shard, or the shard not a multiple of the chip's core.
@@ -115,8 +119,10 @@ def split_blocks(scene: Window, *, core_px: int, block_px: int, shard_px: int) -
             f"block {block_px} px is not a multiple of the shard {shard_px} px, so two workers would write one shard; "
             f"set --block to {max(1, round(block_px / shard_px)) * shard_px}"
         )
-    for core in scene.split(block_px):
-        yield Block(row=core.row_off // shard_px, col=core.col_off // shard_px, core=core)
+    width = strip * block_px if strip else scene.width
+    for col in range(0, scene.width, width):
+        for core in (Window(col, 0, width, scene.height) & scene).split(block_px):
+            yield Block(row=core.row_off // shard_px, col=core.col_off // shard_px, core=core)
 
 
 def reflect_indices(start: int, stop: int, length: int, halo_px: int) -> list[int]:

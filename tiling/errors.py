@@ -78,3 +78,16 @@ class EngineError(EarthloomError):
 
 class PublishError(EarthloomError):
     """An output failed its own check and was not published."""
+
+
+class DamagedPartError(PublishError):
+    """Tiles in storage are not those that a marker vouches for.
+
+    Args:
+        message: which object, and the remedy.
+        key: of the object.
+    """
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key

@@ -17,7 +17,7 @@ from tiling.gdal_drivers import hush_absent, skipped
 _READER = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecars: fewer requests, and a .ovr could be another file
     "GDAL_PAM_ENABLED": "NO",
-    "GDAL_CACHEMAX": "256",  # MiB per process; the default of 5 % of RAM would break the memory plan
+    "GDAL_CACHEMAX": "128",  # MiB per process; the default of 5 % of RAM would break the memory plan
     "GDAL_HTTP_MAX_RETRY": "5",
     "GDAL_HTTP_RETRY_DELAY": "0.5",
     "GDAL_HTTP_TIMEOUT": "60",

@@ -10,17 +10,18 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tiling import egress
 from tiling.atomic import PART_BYTES, PARTIAL, locked, sync_folder, written_aside
-from tiling.errors import ConfigError, MissingObjectError, StorageError
+from tiling.errors import ConfigError, EarthloomError, MissingObjectError, StorageError
 from tiling.objects import ObjectRef
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ class Store(Protocol):
         """Bytes and the etag that `replace` wants."""
         ...
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Part of an object; shorter where the object ends."""
+        ...
+
     def parts(self, key: str) -> Iterator[bytes]:
         """The bytes in pieces of at most 8 MiB, for objects of any size. A writer in between may mix versions."""
         ...
@@ -78,8 +83,8 @@ class Store(Protocol):
         """Write only if the object still has `etag`. False when it changed."""
         ...
 
-    def upload(self, key: str, source: Path) -> None:
-        """Write a local file of any size."""
+    def upload(self, key: str, pieces: Iterable[bytes]) -> None:
+        """Like `put`, of any size in little memory. An error of the pieces is passed on, and nothing is written."""
         ...
 
     def delete(self, key: str) -> None:
@@ -116,6 +121,11 @@ class LocalObjects:
     def get_versioned(self, key: str = "") -> tuple[bytes, str]:
         data = self.get(key)
         return data, hashlib.sha256(data).hexdigest()
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        with _os_errors(self._path(key), "read"), self._path(key).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
 
     def parts(self, key: str) -> Iterator[bytes]:
         with _os_errors(self._path(key), "read"), self._path(key).open("rb") as file:
@@ -168,9 +178,9 @@ class LocalObjects:
             sync_folder(path.parent)
             return True
 
-    def upload(self, key: str, source: Path) -> None:
+    def upload(self, key: str, pieces: Iterable[bytes]) -> None:
         path = self._path(key)
-        with _os_errors(path, "write"), written_aside(path, source) as aside:
+        with _os_errors(path, "write"), written_aside(path, pieces) as aside:
             aside.replace(path)
             sync_folder(path.parent)
 
@@ -226,6 +236,10 @@ class RemoteObjects:
             answer = self._store.get(self._key(key))
             return bytes(answer.bytes()), str(answer.meta["e_tag"])
 
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        with remote_errors(self.ref, key, "read"):
+            return bytes(self._store.get_range(self._key(key), start=start, length=length)) if length else b""
+
     def parts(self, key: str) -> Iterator[bytes]:
         with remote_errors(self.ref, key, "read"):
             size = self._store.head(self._key(key))["size"]
@@ -274,9 +288,16 @@ class RemoteObjects:
                 return False
             return True
 
-    def upload(self, key: str, source: Path) -> None:
-        with remote_errors(self.ref, key, "write"):
-            self._store.put(self._key(key), source)  # multipart above 5 MiB, completed once
+    def upload(self, key: str, pieces: Iterable[bytes]) -> None:
+        first, size, coming = list[bytes](), 0, iter(pieces)
+        while size <= PART_BYTES and (piece := next(coming, None)) is not None:
+            first.append(piece)
+            size += len(piece)
+        if size <= PART_BYTES:
+            self.put(key, b"".join(first))
+            return
+        with remote_errors(self.ref, key, "write"):  # multipart, completed once; at most four parts are held
+            self._store.put(self._key(key), chain(first, coming), chunk_size=PART_BYTES, max_concurrency=4)
 
     def delete(self, key: str) -> None:
         with remote_errors(self.ref, key, "delete"):
@@ -332,6 +353,8 @@ def _head_from(key: str, meta: Any) -> Head:
 def _os_errors(path: Path, verb: str) -> Iterator[None]:
     try:
         yield
+    except EarthloomError:  # of what was being written
+        raise
     except OSError as error:
         if isinstance(error, FileNotFoundError) and verb != "write":
             raise MissingObjectError(f"cannot {verb} {path}: it does not exist") from error
@@ -348,6 +371,8 @@ def remote_errors(ref: ObjectRef, key: str, verb: str) -> Iterator[None]:
 
     try:
         yield
+    except EarthloomError:  # of what was being written
+        raise
     except FileNotFoundError as error:
         raise MissingObjectError(f"cannot {verb} {(ref / key if key else ref).url}: it does not exist") from error
     except (BaseError, PermissionError, OSError) as error:

@@ -17,13 +17,13 @@ from pyproj import CRS
 
 from tiling.errors import TilingError
 from tiling.grid import Grid
-from tiling.overview import level_shapes
+from tiling.pyramid import TILE_PX, Pyramid
 
 if TYPE_CHECKING:
     import zarr
     from zarr.core.buffer import Buffer
 
-CHUNK_PX = 512
+CHUNK_PX = TILE_PX
 NODATA = 255
 
 _CONVENTIONS = {
@@ -65,9 +65,9 @@ class ZarrLayout:
             raise TilingError(f"shard {self.shard_px} px is not a multiple of the Zarr chunk, {CHUNK_PX} px")
 
     @property
-    def shapes(self) -> list[tuple[int, int]]:
-        """(rows, columns) per level."""
-        return level_shapes(*self.grid.shape, smallest_px=CHUNK_PX)
+    def pyramid(self) -> Pyramid:
+        """Levels, and who writes what of them: each shard of each level is one object of one writer."""
+        return Pyramid(height=self.grid.height, width=self.grid.width, shard_px=self.shard_px)
 
     def shard_key(self, level: int, layer: str, row: int, col: int) -> str:
         """Object key of one shard below the `data.zarr` prefix."""
@@ -83,17 +83,17 @@ class ZarrLayout:
 
         documents: dict[str, Buffer] = {}
         root = zarr.create_group(MemoryStore(documents), zarr_format=3, attributes=self._root_attributes())
-        for level, shape in enumerate(self.shapes):
+        for level, shape in enumerate(self.pyramid.shapes):
             grid = self.grid.reduce(2**level)
             group = root.create_group(
                 str(level), attributes={"coordinates": "spatial_ref", **_geo(grid, "proj", "spatial")}
             )
             for layer in self.layers:
-                self._create_array(group, layer, shape)
+                self._create_array(group, layer, shape, self.pyramid.shard_px_at(level))
             _create_coordinates(group, grid)
         return _consolidated({key: value.to_bytes() for key, value in sorted(documents.items())})
 
-    def encode_shard(self, layer: str, pixels: NDArray[Any]) -> bytes | None:
+    def encode_shard(self, level: int, layer: str, pixels: NDArray[Any]) -> bytes | None:
         """One shard's bytes. `pixels` is (h, w) of the layer's dtype, smaller than the shard only at the far edges.
 
         Returns:
@@ -106,24 +106,26 @@ class ZarrLayout:
         from zarr.storage import MemoryStore
 
         described = next(candidate for candidate in self.layers if candidate.name == layer)
-        if pixels.dtype != described.dtype or pixels.ndim != 2 or max(pixels.shape) > self.shard_px:
+        shard_px = self.pyramid.shard_px_at(level)
+        if pixels.dtype != described.dtype or pixels.ndim != 2 or max(pixels.shape) > shard_px:
             raise TilingError(
-                f"a shard of {layer} is a {described.dtype} (h, w) array of at most {self.shard_px} px, got "
+                f"a shard of {layer} at level {level} is a {described.dtype} (h, w) array of at most {shard_px} px, got "
                 f"{pixels.dtype} {pixels.shape}"
             )
         if (np.isnan(pixels) if np.isnan(described.nodata) else pixels == described.nodata).all():
             return None
         objects: dict[str, Buffer] = {}
-        array = self._create_array(zarr.create_group(MemoryStore(objects), zarr_format=3), described, pixels.shape)
+        group = zarr.create_group(MemoryStore(objects), zarr_format=3)
+        array = self._create_array(group, described, pixels.shape, shard_px)
         array[:] = pixels
         return objects[f"{layer}/c/0/0"].to_bytes()
 
-    def _create_array(self, group: zarr.Group, layer: Layer, shape: tuple[int, ...]) -> zarr.Array[Any]:
+    def _create_array(self, group: zarr.Group, layer: Layer, shape: tuple[int, ...], shard_px: int) -> zarr.Array[Any]:
         from zarr.codecs import ZstdCodec
 
         fill = np.dtype(layer.dtype).type(layer.nodata).item()
         return group.create_array(
-            layer.name, shape=shape, dtype=layer.dtype, chunks=(CHUNK_PX, CHUNK_PX), shards=(self.shard_px, self.shard_px),
+            layer.name, shape=shape, dtype=layer.dtype, chunks=(CHUNK_PX, CHUNK_PX), shards=(shard_px, shard_px),
             compressors=[ZstdCodec(level=5, checksum=True)],  # without the checksum a flipped bit would go unnoticed
             fill_value=fill, dimension_names=("y", "x"),
             attributes={
@@ -139,7 +141,7 @@ class ZarrLayout:
                 "derived_from": str(level - 1),
                 "transform": {"scale": [2.0, 2.0], "translation": [0.0, 0.0]},
             }
-            for level in range(1, len(self.shapes))
+            for level in range(1, len(self.pyramid.shapes))
         ]
         return {
             "Conventions": "CF-1.11",

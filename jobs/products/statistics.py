@@ -13,6 +13,7 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.products.image_statistics import BandSum
 from models.card import ModelCard
 from tiling.errors import PublishError
 
@@ -166,6 +167,17 @@ def merge(tallies: Iterable[Tally]) -> Tally:
         confidence_sums=tuple(sum(column) for column in zip(*(one.confidence_sums for one in given), strict=True)),
         nodata=sum(one.nodata for one in given),
     )
+
+
+def band_sum(counted: Tally) -> BandSum:
+    """The class map as a band of numbers, for readers that know no classes."""
+    values = [value for value, n in enumerate(counted.pixels) if n]
+    return BandSum(
+        valid=counted.valid, nodata=counted.nodata, minimum=float(min(values, default=0)),
+        maximum=float(max(values, default=0)),
+        total=float(sum(value * n for value, n in enumerate(counted.pixels))),
+        squares=float(sum(value**2 * n for value, n in enumerate(counted.pixels))),
+    )  # fmt: skip
 
 
 def class_areas(counted: Tally, card: ModelCard) -> list[ClassArea]:

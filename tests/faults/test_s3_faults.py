@@ -95,7 +95,7 @@ def test_a_run_gets_over_a_fault_of_its_output_store(
 def remote(wire: FaultProxy, scenes: Path, out: str) -> str:
     """The scenes in the bucket."""
     for path in scenes.iterdir():
-        open_store(ObjectRef.parse(out)).upload(f"in/{path.name}", path)
+        open_store(ObjectRef.parse(out)).put(f"in/{path.name}", path.read_bytes())
     return f"{out}/in/"
 
 

@@ -55,7 +55,7 @@ def jobs(*arguments: str, env: dict[str, str]) -> tuple[int, bytes]:
 @pytest.mark.usefixtures("s3_env")
 def test_no_byte_that_a_run_leaves_behind_holds_a_secret(s3: Server, tmp_path: Path, scratch: Path) -> None:
     scenes = open_store(ObjectRef.parse("s3://scenes/leak"))
-    scenes.upload("good.tif", write_scene(tmp_path / "good.tif", landscape(600, 300, 2), ("green", "swir16")))
+    scenes.put("good.tif", write_scene(tmp_path / "good.tif", landscape(600, 300, 2), ("green", "swir16")).read_bytes())
     scenes.put("bad.tif", b"<VRTDataset/>")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_", "GDAL_"))}
     env |= s3.env | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_TMPDIR": str(scratch)}

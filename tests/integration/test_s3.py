@@ -35,7 +35,7 @@ def go(scene: str, out: str) -> RunResult:
 @pytest.fixture
 def scene(s3_env: None, tmp_path: Path) -> Path:
     path = write_scene(tmp_path / "lake.tif", landscape(1100, 600, 2), ("green", "swir16"))
-    open_store(ObjectRef.parse("s3://scenes/2026")).upload("lake.tif", path)
+    open_store(ObjectRef.parse("s3://scenes/2026")).put("lake.tif", path.read_bytes())
     return path
 
 

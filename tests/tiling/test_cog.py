@@ -1,20 +1,26 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rio_cogeo.cogeo import cog_validate
 
-from tiling import cog
-from tiling.cog import CogProfile, TileSpool, encode_tile
-from tiling.errors import PublishError, TilingError
+from tiling import cog, cog_parts
+from tiling.cog import CogProfile, encode_tile
+from tiling.cog_parts import CogAssembly, ShardPart, TileIndex, pack
+from tiling.errors import DamagedPartError, PublishError, TilingError
 from tiling.grid import Grid
 from tiling.overview import reduce_mean, reduce_mode
+from tiling.pyramid import Place, Pyramid, Reduce
 
 WKT = (
     'PROJCS["own",GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],PRIMEM["Greenwich",0],'
@@ -38,7 +44,38 @@ def class_map(grid: Grid) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels)
 
 
-def write(grid: Grid, pixels: NDArray[np.uint8], target: Path) -> CogProfile:
+def mode(pixels: NDArray[Any]) -> NDArray[Any]:
+    return reduce_mode(pixels[0])[None]
+
+
+def put_together(
+    profile: CogProfile, pixels: NDArray[Any], shard_px: int, reduce: Reduce = mode,
+    damage: Callable[[dict[str, bytes]], object] = lambda _: None,
+) -> tuple[bytes, dict[Place, NDArray[Any]]]:  # fmt: skip
+    """The file's bytes, by way of parts in a dictionary as they lie in storage; and the tiles made on the way."""
+    pyramid = Pyramid(height=profile.grid.height, width=profile.grid.width, shard_px=shard_px)
+    stored: dict[str, bytes] = {}
+    shards: dict[tuple[int, int], ShardPart | None] = {}
+    for row in range(pyramid.shard_grid[0]):
+        for col in range(pyramid.shard_grid[1]):
+            part = pixels[(slice(None), *pyramid.part(0, row, col).slices(profile.grid.window))]
+            data, index = pack(profile, pyramid, pyramid.levels_of(part, reduce))
+            empty = (part == profile.nodata).all()
+            stored[f"{row}_{col}"] = b"another file's" + data
+            shards[row, col] = None if empty else ShardPart(key=f"{row}_{col}", start=14, index=index)
+    damage(stored)
+    made: dict[Place, NDArray[Any]] = {}
+
+    def fetch(key: str, start: int, length: int) -> bytes:
+        return stored[key][start : start + length]
+
+    with CogAssembly(profile, pyramid, shards, fetch) as assembly:
+        assembly.make_further(reduce, lambda place, tile: made.update({place: tile}))
+        first, rest = assembly.finish(profile)
+        return first + b"".join(rest), made
+
+
+def write(grid: Grid, pixels: NDArray[np.uint8], target: Path, shard_px: int = 512) -> CogProfile:
     profile = CogProfile(
         grid=grid,
         descriptions=("class",),
@@ -46,12 +83,7 @@ def write(grid: Grid, pixels: NDArray[np.uint8], target: Path) -> CogProfile:
         dataset_tags={"MODEL": "x"},
         band_tags=({"CLASS_0": "a & b", "STATISTICS_MINIMUM": "0"},),
     )
-    with TileSpool(profile, target.with_suffix(".tiles")) as spool:
-        for level in range(len(profile.shapes)):
-            for row in reversed(range(0, pixels.shape[0], 512)):  # any order of arrival
-                spool.add_pixels(level, row, 0, pixels[None, row : row + 512])
-            pixels = reduce_mode(pixels)
-        spool.write(target, profile)
+    target.write_bytes(put_together(profile, pixels[None], shard_px)[0])
     return profile
 
 
@@ -85,16 +117,75 @@ def test_gdal_reads_the_same_pixels_and_the_validator_finds_nothing(
             assert (overview.read(1) == pixels).all()
 
 
+@pytest.mark.parametrize("shard_px", [512, 1024, 1536, 2048, 8192])
+@pytest.mark.parametrize("shape", [(2100, 1603), (513, 2048), (4097, 40)])
+def test_overviews_are_the_cascade_over_the_whole_scene_whatever_the_shards(
+    shape: tuple[int, int], shard_px: int, tmp_path: Path
+) -> None:
+    grid, target = replace(GRIDS["utm"], height=shape[0], width=shape[1]), tmp_path / "map.tif"
+    pixels = class_map(grid)
+    profile = write(grid, pixels, target, shard_px)
+    assert cog_validate(target, strict=True, quiet=True) == (True, [], [])
+    with rasterio.open(target) as dataset:
+        assert (dataset.read(1) == pixels).all()
+    for level in range(1, len(profile.shapes)):
+        pixels = reduce_mode(pixels)
+        with rasterio.open(target, overview_level=level - 1) as overview:
+            assert (overview.read(1) == pixels).all()
+
+
+def test_gdal_s_own_driver_makes_the_same_pixels(tmp_path: Path) -> None:
+    grid, ours, theirs = GRIDS["utm"], tmp_path / "ours.tif", tmp_path / "theirs.tif"
+    pixels = class_map(grid)
+    write(grid, pixels, ours)
+    rasterio.shutil.copy(ours, theirs, driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=512, OVERVIEWS="IGNORE_EXISTING")
+    with rasterio.open(ours) as mine, rasterio.open(theirs) as gdals:
+        assert (mine.read() == gdals.read()).all()
+        assert mine.profile == gdals.profile
+        assert mine.overviews(1) == gdals.overviews(1)
+        assert mine.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == gdals.tags(ns="IMAGE_STRUCTURE")["LAYOUT"]
+
+
 def test_a_file_with_a_missing_tile_is_never_written(tmp_path: Path) -> None:
     grid = GRIDS["utm"]
-    target = tmp_path / "map.tif"
     profile = CogProfile(grid=grid, descriptions=("class",))
-    with TileSpool(profile, tmp_path / "tiles") as spool:
-        spool.add_pixels(0, 0, 0, np.zeros((1, 1101, 1500), np.uint8))
-        with pytest.raises(PublishError, match="5 of 14 tiles are missing"):
-            spool.write(target, profile)
-    assert not target.exists()
-    assert not (tmp_path / "tiles").exists(), "scratch is left behind"
+    pyramid = Pyramid(height=grid.height, width=grid.width, shard_px=512)
+    with CogAssembly(profile, pyramid, {(0, 0): None}, lambda *_: b"") as assembly:
+        with pytest.raises(PublishError, match="12 of 13 tiles are missing"):
+            assembly.finish(profile)
+
+
+@pytest.mark.parametrize("at", [20, -3])
+def test_a_flipped_bit_in_a_part_is_found_and_its_object_named(at: int) -> None:
+    grid = GRIDS["utm"]
+
+    def flip(stored: dict[str, bytes]) -> None:
+        data = bytearray(stored["1_2"])
+        data[at] ^= 4
+        stored["1_2"] = bytes(data)
+
+    profile = CogProfile(grid=grid, descriptions=("class",))
+    with pytest.raises(DamagedPartError, match="does not hold the tiles") as caught:
+        put_together(profile, class_map(grid)[None], 512, damage=flip)
+    assert caught.value.key == "1_2"
+
+
+def test_little_of_a_large_file_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cog_parts, "_AHEAD_BYTES", 30_000)
+    grid = replace(GRIDS["utm"], height=2048, width=4096)
+    pixels = np.random.default_rng(0).integers(0, 200, (1, *grid.shape)).astype(np.uint8)
+    profile = CogProfile(grid=grid, descriptions=("noise",))
+    small = put_together(profile, pixels, 1024)[0]
+    monkeypatch.undo()
+    assert small == put_together(profile, pixels, 1024)[0]
+
+
+def test_an_index_comes_back_from_json_as_it_was() -> None:
+    index = TileIndex.from_json([9, 4_000_000_000, 7, 1])
+    assert TileIndex.from_json(index.to_json()) == index
+    assert index.size_bytes == 16
+    with pytest.raises(ValueError, match="pairs"):
+        TileIndex.from_json([1])
 
 
 def test_the_same_tiles_give_the_same_bytes(tmp_path: Path) -> None:
@@ -104,22 +195,20 @@ def test_the_same_tiles_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "one.tif").read_bytes() == (tmp_path / "two.tif").read_bytes()
 
 
-def test_tiles_of_the_wrong_size_or_place_are_refused(tmp_path: Path) -> None:
+def test_tiles_of_the_wrong_size_or_kind_are_refused() -> None:
     with pytest.raises(TilingError, match="at most 512"):
         encode_tile(np.zeros((1, 513, 1), np.uint8))
-    profile = CogProfile(grid=GRIDS["utm"], descriptions=("class",))
-    with TileSpool(profile, tmp_path / "tiles") as spool, pytest.raises(TilingError, match="do not start on"):
-        spool.add_pixels(0, 100, 0, np.zeros((1, 10, 10), np.uint8))
-    with TileSpool(profile, tmp_path / "tiles") as spool, pytest.raises(TilingError, match="1 bands of uint8"):
-        spool.add_pixels(0, 0, 0, np.zeros((2, 10, 10), np.uint8))
+    profile, pyramid = CogProfile(grid=GRIDS["utm"], descriptions=("class",)), Pyramid(height=9, width=9, shard_px=512)
+    with pytest.raises(TilingError, match="1 bands of uint8"):
+        pack(profile, pyramid, [np.zeros((2, 9, 9), np.uint8)])
+    with pytest.raises(TilingError, match="1 bands of uint8"):
+        pack(profile, pyramid, [np.zeros((1, 9, 9), np.int16)])
 
 
 def test_scale_reaches_the_reader(tmp_path: Path) -> None:
     grid = GRIDS["one pixel"]
     profile = CogProfile(grid=grid, descriptions=("confidence",), scales=(1 / 250,))
-    with TileSpool(profile, tmp_path / "tiles") as spool:
-        spool.add_pixels(0, 0, 0, np.full((1, 1, 1), 125, np.uint8))
-        spool.write(tmp_path / "c.tif", profile)
+    (tmp_path / "c.tif").write_bytes(put_together(profile, np.full((1, 1, 1), 125, np.uint8), 512)[0])
     with rasterio.open(tmp_path / "c.tif") as dataset:
         assert dataset.read(1)[0, 0] * dataset.scales[0] == pytest.approx(0.5)
         assert dataset.colorinterp == (ColorInterp.gray,)
@@ -139,12 +228,11 @@ def test_an_image_of_any_dtype_comes_back_as_it_was(dtype: str, nodata: float, n
     names = ("blue", "green", "red", "nir")[:n_bands]
     scales, offsets = (1e-4, 2e-4, 3e-4, 4e-4)[:n_bands], (-0.1, 0.0, 0.1, 0.2)[:n_bands]
     profile = CogProfile(grid=grid, descriptions=names, dtype=dtype, nodata=nodata, scales=scales, offsets=offsets)
-    levels = [pixels]
-    with TileSpool(profile, tmp_path / "tiles") as spool:
-        for level in range(len(profile.shapes)):
-            spool.add_pixels(level, 0, 0, levels[-1])
-            levels.append(np.stack([reduce_mean(band, nodata) for band in levels[-1]]))
-        spool.write(target, profile)
+
+    def mean(image: NDArray[Any]) -> NDArray[Any]:
+        return np.stack([reduce_mean(band, nodata) for band in image])
+
+    target.write_bytes(put_together(profile, pixels, 512, mean)[0])
     assert cog_validate(target, strict=True, quiet=True) == (True, [], [])
     with rasterio.open(target) as dataset:
         np.testing.assert_array_equal(dataset.read(), pixels)
@@ -153,4 +241,4 @@ def test_an_image_of_any_dtype_comes_back_as_it_was(dtype: str, nodata: float, n
         assert ColorInterp.alpha not in dataset.colorinterp
         np.testing.assert_equal(dataset.nodata, nodata)
     with rasterio.open(target, overview_level=0) as overview:
-        np.testing.assert_array_equal(overview.read(), levels[1])
+        np.testing.assert_array_equal(overview.read(), mean(pixels))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,11 +86,22 @@ def test_lost_updates_do_not_happen_in_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_uploaded_whole(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.write_bytes(bytes(range(256)) * 80_000)
+    store, pieces = local(tmp_path / "out"), [bytes(range(256)) * 40_000] * 2
+    store.upload("x/big", iter(pieces))
+    assert store.get("x/big") == b"".join(pieces)
+    assert store.get_range("x/big", 255, 3) == b"\xff\0\1"
+
+
+def broken() -> Iterator[bytes]:
+    yield bytes(20 << 20)
+    raise MissingObjectError("a part is gone")
+
+
+def test_an_upload_whose_pieces_fail_leaves_nothing_and_says_why(tmp_path: Path) -> None:
     store = local(tmp_path / "out")
-    store.upload("x/big", source)
-    assert store.get("x/big") == source.read_bytes()
+    with pytest.raises(MissingObjectError, match="a part is gone"):
+        store.upload("x/big", broken())
+    assert list(store.list()) == []
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -111,12 +123,14 @@ def test_a_bucket_is_a_store(s3_env: None) -> None:
 
 
 @pytest.mark.s3
-def test_a_multipart_upload_arrives_whole(s3_env: None, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.write_bytes(bytes(range(256)) * 80_000)
-    store = open_store(ObjectRef.parse("s3://outputs/test-upload"))
-    store.upload("big", source)
-    assert store.get("big") == source.read_bytes()
+def test_a_multipart_upload_arrives_whole_or_not_at_all(s3_env: None) -> None:
+    store, pieces = open_store(ObjectRef.parse("s3://outputs/test-upload")), [bytes(range(256)) * 40_000] * 2
+    store.upload("big", iter(pieces))
+    assert store.get("big") == b"".join(pieces)
+    assert store.get_range("big", 255, 3) == b"\xff\0\1"
+    with pytest.raises(MissingObjectError, match="a part is gone"):
+        store.upload("broken", broken())
+    assert store.head("broken") is None
 
 
 @pytest.mark.s3

@@ -38,7 +38,7 @@ def write(folder: Path) -> None:
     for key, data in LAYOUT.metadata().items():
         store.put(key, data)
     for window in GRID.window.split(512):
-        shard = LAYOUT.encode_shard("classes", pixels()[window.slices(GRID.window)])
+        shard = LAYOUT.encode_shard(0, "classes", pixels()[window.slices(GRID.window)])
         if shard is not None:
             store.put(LAYOUT.shard_key(0, "classes", window.row_off // 512, window.col_off // 512), shard)
 
@@ -91,4 +91,4 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(TilingError, match="shard 700 px is not a multiple"):
         ZarrLayout(grid=GRID, layers=LAYOUT.layers, shard_px=700)
     with pytest.raises(TilingError, match="at most 512 px"):
-        LAYOUT.encode_shard("classes", np.zeros((513, 2), np.uint8))
+        LAYOUT.encode_shard(0, "classes", np.zeros((513, 2), np.uint8))

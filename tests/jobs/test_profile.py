@@ -1,0 +1,132 @@
+"""What a run says of its own time: the trace, the sums and the picture agree with the times they are made from."""
+
+from __future__ import annotations
+
+import io
+import json
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.profile import BlockTimes, chrome_trace, summary
+from jobs.timeline import picture
+
+BEGUN = 1_764_000_000.0
+MARKS = [
+    ("planning", BEGUN - 3, BEGUN - 2), ("publishing a", BEGUN + 50, BEGUN + 60),
+    ("publishing b", BEGUN + 55, BEGUN + 58),
+]  # fmt: skip
+
+
+def block(start: float, *phases: float, worker: str = "w", lane: int = 0) -> BlockTimes:
+    read_s, wait_s, compute_s, write_s = phases
+    return BlockTimes(
+        scene="a", block="0_0", worker=worker, lane=lane, started_s=BEGUN + start, read_s=read_s, wait_s=wait_s,
+        compute_s=compute_s, write_s=write_s, computed_px=1_000_000,
+    )  # fmt: skip
+
+
+def busy_run(n_blocks: int, n_workers: int, lanes: int = 3) -> list[BlockTimes]:
+    """Lanes that read, wait for their turn on the device, compute and write, as workers do."""
+    rng = np.random.default_rng(0)
+    times = []
+    for worker in range(n_workers):
+        device, free = 0.0, [0.0] * lanes
+        for _ in range(max(1, n_blocks // n_workers)):
+            lane = int(np.argmin(free))
+            read_s, compute_s, write_s = rng.uniform((0.1, 0.5, 0.1), (0.4, 1.5, 0.3)).tolist()
+            ready = free[lane] + read_s
+            wait_s = max(0.0, device - ready)
+            times.append(block(free[lane], read_s, wait_s, compute_s, write_s, worker=f"worker {worker}", lane=lane))
+            device = ready + wait_s + compute_s
+            free[lane] = device + write_s
+    return times
+
+
+def events(trace: bytes) -> list[dict[str, Any]]:
+    return [event for event in json.loads(trace)["traceEvents"] if event["ph"] == "X"]
+
+
+def size(png: bytes) -> tuple[int, int]:
+    return Image.open(io.BytesIO(png)).size
+
+
+def test_phases_follow_one_another_and_add_up_to_the_block() -> None:
+    one = block(2, 1, 0.5, 3, 0.25)
+    phases = list(one.phases())
+    assert [name for name, _, _ in phases] == ["read", "wait", "compute", "write"]
+    assert all(end == start for (_, _, end), (_, start, _) in pairwise(phases))
+    assert (phases[0][1], phases[-1][2]) == (BEGUN + 2, one.ended_s)
+    assert one.ended_s - one.started_s == 4.75
+
+
+def test_a_trace_tells_every_phase_once_from_the_earliest_start_on() -> None:
+    times = busy_run(40, 2)
+    found = events(chrome_trace(times, marks=MARKS))
+    assert len(found) == 4 * len(times) + len(MARKS)
+    starts = [event["ts"] for event in found]
+    assert starts == sorted(starts)
+    assert starts[0] == 0  # the planning, before any block
+    assert {event["ph"] for event in found} == {"X"}
+    assert all(isinstance(event["dur"], int) and event["dur"] >= 0 for event in found)
+    computed_s = sum(event["dur"] for event in found if event["name"] == "compute") / 1e6
+    assert computed_s == pytest.approx(sum(one.compute_s for one in times), abs=1e-4)
+
+
+def test_events_of_one_thread_of_a_trace_do_not_overlap() -> None:
+    threads: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for event in events(chrome_trace(busy_run(300, 3), marks=MARKS)):
+        threads.setdefault((event["pid"], event["tid"]), []).append(event)
+    assert len(threads) == 3 * 3 + 2  # two scenes are published at once: the driver has two threads
+    for own in threads.values():
+        assert all(a["ts"] + a["dur"] <= b["ts"] + 1 for a, b in pairwise(own))
+
+
+def test_a_trace_names_the_driver_the_workers_and_their_lanes() -> None:
+    told = json.loads(chrome_trace(busy_run(6, 2), marks=MARKS[:1]))["traceEvents"]
+    names = [(event["name"], event["args"]["name"]) for event in told if event["ph"] == "M"]
+    lanes = [("thread_name", f"lane {lane}") for lane in range(3)]
+    assert names == [
+        ("process_name", "driver"), ("thread_name", "driver"), ("process_name", "worker 0"), *lanes,
+        ("process_name", "worker 1"), *lanes,
+    ]  # fmt: skip
+
+
+def test_a_run_without_blocks_still_has_a_trace_sums_and_a_picture() -> None:
+    assert events(chrome_trace([], marks=[])) == []
+    assert summary([], 0.0)["device_busy_percent"] == 0.0
+    assert size(picture([], marks=[], title="nothing")) == (1400, 150)
+
+
+def test_busy_time_counts_once_what_two_lanes_computed_at_the_same_time() -> None:
+    times = [block(0, 1, 0, 4, 1), block(1, 1, 1, 3, 4, lane=1)]  # compute 1..5 and 3..6, of 0..10
+    told = summary(times, 20.0)
+    assert told["workers"]["w"]["device_busy_percent"] == 50.0
+    assert told["workers"]["w"]["compute_s"] == 7.0
+    assert (told["elapsed_s"], told["mpx_per_s"], told["blocks"]) == (20.0, 0.1, 2)
+
+
+def test_busy_time_of_all_workers_weighs_each_by_its_time() -> None:
+    told = summary([block(0, 0, 0, 10, 0, worker="a"), block(0, 15, 0, 15, 0, worker="b")], 30.0)
+    assert {name: one["device_busy_percent"] for name, one in told["workers"].items()} == {"a": 100.0, "b": 50.0}
+    assert told["device_busy_percent"] == 62.5  # 25 of 40 s
+    assert json.loads(json.dumps(told)) == told
+
+
+@pytest.mark.parametrize(("n_blocks", "n_workers"), [(1, 1), (5000, 1), (480, 16), (5000, 16), (2000, 500)])
+def test_a_picture_is_of_bounded_size_however_many_blocks_and_workers_there_are(n_blocks: int, n_workers: int) -> None:
+    width, height = size(picture(busy_run(n_blocks, n_workers), marks=MARKS * 4, title="t" * 500))
+    assert width == 1400
+    assert 180 <= height <= 1830
+
+
+def test_a_picture_divides_a_column_between_the_phases_it_holds() -> None:
+    half = [block(number * 0.002, 0.001, 0, 0.001, 0) for number in range(10_000)]  # 8 blocks to a column
+    pixels = np.asarray(Image.open(io.BytesIO(picture(half, marks=[], title="half"))).convert("RGB"))
+    lane = pixels[112 + 22 : 112 + 22 + 18, 800]
+    colors, counts = np.unique(lane, axis=0, return_counts=True)
+    assert len(colors) == 2
+    assert counts.tolist() == [9, 9]

@@ -270,3 +270,17 @@ def test_a_bucket_is_cleaned_and_says_what_it_cannot_list(tmp_path: Path, s3_env
     assert not list(store.list("scenes/half"))
     report = verify(ObjectRef.parse(out))
     assert (report.problems, report.scenes) == ([], 1)
+
+
+def test_tiles_that_outlived_the_commit_go_and_nothing_else_of_the_scene(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    folder = out / go(lake(tmp_path, "whole", width=300, height=200), out=out).results["whole"].prefix
+    tiles = folder / "blocks" / "0_0.tiles"
+    tiles.write_bytes(b"left by a driver that died")
+    before = files(out)
+    assert clean(out).found == [], "it is not old enough"
+    age(out, 8)
+    done = clean(out, delete=True)
+    assert [(one.kind, out / one.place) for one in done.removed] == [("leftover", tiles)]
+    assert files(out) == [path for path in before if path != tiles]
+    assert verify(ObjectRef.parse(str(out))).problems == []

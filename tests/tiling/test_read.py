@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tiling.identity import pin
 from tiling.objects import ObjectRef
 from tiling.read import read_pixels
 from tiling.scene import Asset, Band, Scene
+from tiling.tile_cache import TileCache
 from tiling.window import Window
 
 GRID = Grid(crs="EPSG:32617", transform=(10, 0, 300000, 0, -10, 4500000), width=90, height=70)
@@ -162,3 +164,67 @@ def test_a_damaged_tile_is_an_error_that_names_scene_file_and_window(tmp_path: P
     path.write_bytes(data)
     with pytest.raises(SceneError, match=r"s: cannot decode .*s\.tif.*Window\(col_off=0"):
         read_pixels(scene(path, bands=bands(1)), bands(1), GRID.window, 0)
+
+
+def tiled(path: Path, *, sparse: bool, interleave: str = "pixel") -> Path:
+    """1024 x 768 px of three bands in tiles of 256; the upper left 512 px do not exist in the file."""
+    profile = {
+        "driver": "GTiff", "width": 1024, "height": 768, "count": 3, "dtype": "uint16", "crs": "EPSG:32617",
+        "transform": GRID.affine, "tiled": True, "blockxsize": 256, "blockysize": 256, "interleave": interleave,
+        "compress": "deflate", "sparse_ok": sparse, "nodata": 0,
+    }  # fmt: skip
+    rng = np.random.default_rng(0)
+    with rasterio.open(path, "w", **profile) as dataset:
+        for row in range(0, 768, 256):
+            for col in range(0, 1024, 256):
+                if row < 512 and col < 512:
+                    continue
+                part = rasterio.windows.Window(col, row, 256, 256)
+                dataset.write(rng.integers(1, 999, (3, 256, 256)).astype(np.uint16), window=part)
+    return path
+
+
+LARGE = replace(GRID, width=1024, height=768)
+
+
+def test_where_a_sparse_file_has_no_tile_nothing_is_read(tmp_path: Path) -> None:
+    known = bands(3, nodata=0)
+    sparse = scene(tiled(tmp_path / "s.tif", sparse=True), bands=known, grid=LARGE)
+    core = Window(0, 0, 256, 256)
+    found = read_pixels(sparse, known, core.grow(64), 64, decide=core)
+    assert (found.values.shape, found.valid.any()) == ((3, 384, 384), False)
+    assert (found.cost.decoded_px, found.cost.file_bytes) == (0, 0)
+    half = Window(256, 0, 512, 256)
+    found = read_pixels(sparse, known, half.grow(64), 64, decide=half)
+    whole = read_pixels(sparse, known, half.grow(64), 64)
+    np.testing.assert_array_equal(found.values, whole.values)
+    np.testing.assert_array_equal(found.valid, whole.valid)
+    assert found.valid.any()
+    unsaid = scene(tmp_path / "s.tif", bands=bands(3), grid=LARGE)
+    assert read_pixels(unsaid, bands(3), core, 0, decide=core).valid.all(), "absent tiles of such a file are zeros"
+
+
+@pytest.mark.parametrize(("interleave", "n_decoded"), [("pixel", 3), ("band", 2)])
+def test_a_read_says_what_it_decoded(interleave: str, n_decoded: int, tmp_path: Path) -> None:
+    known = bands(3, nodata=0)
+    source = scene(tiled(tmp_path / "s.tif", sparse=False, interleave=interleave), bands=known, grid=LARGE)
+    cost = read_pixels(source, known[:2], Window(500, 500, 20, 20), 0).cost
+    assert cost.decoded_px == 4 * 256 * 256 * n_decoded
+    with rasterio.open(tmp_path / "s.tif") as dataset:
+        sizes = [dataset.block_size(band, row, col) for band in (1, 2) for row in (1, 2) for col in (1, 2)]
+    assert cost.file_bytes == sum(sizes[:4] if interleave == "pixel" else sizes)
+
+
+def test_through_a_cache_come_the_same_pixels_and_fewer_tiles_are_decoded(tmp_path: Path) -> None:
+    known = bands(3, nodata=0)
+    source = scene(tiled(tmp_path / "s.tif", sparse=False), bands=known, grid=LARGE)
+    cache, plain_px, cached_px = TileCache(), 0, 0
+    for core in LARGE.window.split(256):
+        read = core.grow(32)
+        plain = read_pixels(source, known, read, 32)
+        cached = read_pixels(source, known, read, 32, decide=core, cache=cache)
+        np.testing.assert_array_equal(cached.values, plain.values)
+        np.testing.assert_array_equal(cached.valid, plain.valid)
+        plain_px, cached_px = plain_px + plain.cost.decoded_px, cached_px + cached.cost.decoded_px
+    assert cached_px == 3 * LARGE.window.size_px
+    assert plain_px > 4 * cached_px

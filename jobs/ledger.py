@@ -100,7 +100,7 @@ class BlockRecord:
             f"{shard.row}_{shard.col}": {
                 "objects": {key: _told(stored) for key, stored in shard.objects},
                 "tiles": _told(shard.tiles),
-                "files": {file: index.to_json() for file, index in shard.files},
+                "files": [[file, index.to_json()] for file, index in shard.files],  # in the order of their bytes
                 "tally": shard.tally.to_json() if shard.tally else None,
                 "sums": {layer: total.to_json() for layer, total in shard.sums},
             }
@@ -164,7 +164,7 @@ def _shard_records(document: dict[str, Any]) -> list[ShardRecord]:
     for name, shard in document["shards"].items():
         row, _, col = name.partition("_")
         objects = tuple((key, _stored(told)) for key, told in shard["objects"].items())
-        files = tuple((file, TileIndex.from_json(told)) for file, told in shard["files"].items())
+        files = tuple((file, TileIndex.from_json(told)) for file, told in shard["files"])
         counted = Tally.from_json(shard["tally"]) if shard["tally"] is not None else None
         sums = tuple((layer, BandSum.from_json(told)) for layer, told in shard["sums"].items())
         records.append(

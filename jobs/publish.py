@@ -144,9 +144,6 @@ def _publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Sha
         put(style, legend.qml(plan.card))
         put(metadata, legend.pam(plan.card, areas))
     put(QUICKLOOK, _quicklook(store, plan, layout, areas))
-    folders = dict(plan.chain.folders)
-    for card in plan.cards:
-        store.put(card_key(plan, card), canonical(card_document(card, folders[card.digest()])))
     item = stac.item(
         scene=plan.scene, product=plan.product, card=plan.card, key=plan.key, grid=plan.grid, rows=areas,
         assets=assets(plan, files, total, sums), provenance=provenance(plan),
@@ -159,6 +156,9 @@ def _publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Sha
         "class_areas": areas, "nodata_px": total.nodata if total else max(one.nodata for one in sums.values()),
     }  # fmt: skip
     _check_complete(store, plan, files)
+    folders = dict(plan.chain.folders)
+    for card in plan.cards:
+        store.put(card_key(plan, card), canonical(card_document(card, folders[card.digest()])))
     won = commit(store, f"{plan.prefix}/{RESULT}", result)
     for shard in ordered:  # what is left of them if this call dies is removed by gc
         if shard.tiles:

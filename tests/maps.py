@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -11,7 +12,7 @@ from jobs.config import load
 from jobs.run import RunResult, run
 from models.zoo import variants
 from tests.scenes import landscape, write_scene
-from tiling.errors import CardError
+from tiling.errors import CardError, StorageError
 
 OPTIONS: dict[str, Any] = {
     "model": "water-index", "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512,
@@ -22,6 +23,13 @@ OPTIONS: dict[str, Any] = {
 def go(*scenes: Path | str, out: Path | str, on_event: Any = None, **options: Any) -> RunResult:
     """Run with small shards, so that a small scene has several blocks."""
     return run(load({"scenes": tuple(map(str, scenes)), "out": str(out), **OPTIONS, **options}), on_event=on_event)
+
+
+def go_until_commit(*scenes: Path | str, out: Path, **options: Any) -> list[Path]:
+    """Like a run that dies right before its commits: the scenes' folders, with everything but `result.json`."""
+    with mock.patch("jobs.publish.commit", side_effect=StorageError("the driver dies here")):
+        assert go(*scenes, out=out, **options).exit_code == 1
+    return sorted(path.parent for path in out.glob("scenes/*/*/blocks"))
 
 
 def fetched(name: str) -> str:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ import rasterio
 from affine import Affine
 
 ROOT = Path(__file__).resolve().parents[2]
+LANDWATER_BANDS = ("blue", "green", "red", "nir", "swir16", "swir22")
+SCENE_OPTIONS = ("--scale", "0.0001", "--quantity", "toa_reflectance")
+"""What the command has to be told of a `large_scene`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +33,22 @@ class Measured:
     """Largest resident set of the process itself, without its children."""
 
 
-def command(*arguments: str) -> Measured:
+def command(*arguments: str, env: Mapping[str, str] | None = None, python: str = sys.executable) -> Measured:
     """`python -m …` with `arguments`; stdout must be JSON.
+
+    Args:
+        arguments: the module and its own.
+        env: variables beside those of this process.
+        python: the interpreter.
 
     Raises:
         RuntimeError: with its stderr, if it fails.
     """
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [python, "-m", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **(env or {})},
+    )  # fmt: skip
     assert process.stdout is not None
     assert process.stderr is not None
     out = process.stdout.read()

@@ -16,12 +16,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest import mock
 
 from jobs.config import RunConfig, load
 from jobs.key import canonical
 from jobs.run import run
+from tests.bench.command import command, large_scene
 from tiling.store import LocalObjects
 
 
@@ -50,6 +52,26 @@ def no_ledger() -> Iterator[None]:
         ):
             stack.enter_context(mock.patch(name))
         yield
+
+
+def ledger(folder: Path) -> list[dict[str, Any]]:
+    """Markers, records, checks, commit and catalogue against the same run without them; a model that costs nothing."""
+    rows = []
+    for side_px, rounds in ((4096, 15), (8192, 5)):
+        scene = large_scene(folder / f"ledger-{side_px}.tif", side_px, ("green", "swir16"))
+        time.sleep(3)  # a file that has just been written may still change, so its digest is not kept
+        times = command("tests.bench.ledger", str(scene), str(rounds)).told
+        scene.unlink()
+        row: dict[str, Any] = {"scene": f"{side_px}²", "blocks": (-(-side_px // 2048)) ** 2, "runs of each": rounds}
+        for what, title in (("s", "wall"), ("cpu_s", "processor")):
+            without, with_it = times[f"without_{what}"], times[f"with_{what}"]
+            ratio = median(b / a for a, b in zip(without, with_it, strict=True))  # of neighbours: loads come and go
+            row |= {
+                f"without, {title} s": f"{median(without):.2f}", f"with, {title} s": f"{median(with_it):.2f}",
+                f"overhead, {title}": f"{100 * (ratio - 1):+.1f} %",
+            }  # fmt: skip
+        rows.append(row)
+    return rows
 
 
 def main(scene: str, rounds: int) -> None:

@@ -15,7 +15,7 @@ from jobs.products.catalog import read_items
 from jobs.run import Event, RunResult, _Driver
 from jobs.verify import verify
 from tests.http_range_server import serve_apart
-from tests.maps import go, lake, published
+from tests.maps import go, go_until_commit, lake, published
 from tiling.errors import StorageError
 from tiling.objects import ObjectRef
 from tiling.store import LocalObjects, open_store
@@ -142,40 +142,51 @@ def test_a_store_without_conditional_writes_is_refused_before_anything_is_writte
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut", "unwanted"])
-def test_a_marker_is_believed_only_if_its_shards_are_there(tmp_path: Path, damage: str) -> None:
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What the lake's runs must publish, whatever happens to them."""
+    folder = tmp_path_factory.mktemp("golden")
+    assert go(lake(folder), out=folder / "out").exit_code == 0
+    return anywhere(folder / "out")
+
+
+def anywhere(out: Path) -> dict[str, bytes]:
+    """What is published, but for the item, which says where its source lay."""
+    return {name: data for name, data in published(out).items() if not name.endswith("/item.json")}
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "unwanted", "no tiles"])
+def test_a_marker_is_believed_only_if_its_shards_are_there(
+    tmp_path: Path, damage: str, golden: dict[str, bytes]
+) -> None:
     scene, out = lake(tmp_path), tmp_path / "out"
-    folder = out / go(scene, out=out).results["lake"].prefix
-    golden = published(out)
-    (folder / "result.json").unlink()
-    shard = folder / "data.zarr/0/confidence/c/1/2"
-    if damage == "gone":
+    (folder,) = go_until_commit(scene, out=out)
+    shard = folder / ("blocks/1_2.tiles" if damage == "no tiles" else "data.zarr/0/confidence/c/1/2")
+    if damage in ("gone", "no tiles"):
         shard.unlink()
     elif damage == "cut":
         shard.write_bytes(shard.read_bytes()[:-1])
     else:
         marker = json.loads((folder / "blocks/1_2.json").read_bytes())
-        marker["shards"]["1_2"]["objects"]["confidence"] = None
+        marker["shards"]["1_2"]["objects"]["0/confidence/c/1/2"] = None
         (folder / "blocks/1_2.json").write_text(json.dumps(marker))
     again = go(scene, out=out)
     assert again.exit_code == 0
     assert again.telemetry["computed_px"] == (1300 - 1024) * (700 - 512), "the one block whose marker lied"
-    assert published(out) == golden
+    assert anywhere(out) == golden
     marker = json.loads((folder / "blocks/1_2.json").read_bytes())
     assert (marker["attempt"], marker["empty"]) == (2, False)
     assert json.loads((folder / "blocks/0_0.json").read_bytes())["attempt"] == 1
 
 
-def test_a_damaged_marker_costs_its_block_and_nothing_else(tmp_path: Path) -> None:
+def test_a_damaged_marker_costs_its_block_and_nothing_else(tmp_path: Path, golden: dict[str, bytes]) -> None:
     scene, out = lake(tmp_path), tmp_path / "out"
-    folder = out / go(scene, out=out).results["lake"].prefix
-    golden = published(out)
-    (folder / "result.json").unlink()
+    (folder,) = go_until_commit(scene, out=out)
     (folder / "blocks/0_0.json").write_bytes(b'{"format": 1, "sha')
     (folder / "blocks/0_1.json").write_bytes(b'{"format": 1}')
     again = go(scene, out=out)
     assert again.telemetry["computed_px"] == 2 * 512 * 512
-    assert published(out) == golden
+    assert anywhere(out) == golden
 
 
 def test_a_marker_of_an_unknown_version_is_refused(tmp_path: Path) -> None:
@@ -199,10 +210,35 @@ def test_a_shard_that_is_lost_between_marker_and_publishing_is_never_published(
 
     result = go(scene, out=out, on_event=lose)
     assert result.exit_code == 1
-    assert "a shard was lost or changed" in str(result.scenes["lake"].error)
+    assert "storage has None (None: no such object); it is not published" in str(result.scenes["lake"].error)
     assert not list(out.glob("scenes/*/*/result.json"))
     assert not list(out.glob("collections/*"))
     assert go(lake(tmp_path), out=out).exit_code == 0
+    assert sound(out)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "gone"])
+def test_tiles_that_change_between_marker_and_publishing_are_never_published(
+    tmp_path: Path, damage: str, golden: dict[str, bytes]
+) -> None:
+    scene, out = lake(tmp_path), tmp_path / "out"
+
+    def change(event: Event) -> None:
+        if event.blocks_done == 5:
+            tiles = next(out.glob("scenes/lake/*/blocks/0_0.tiles"))
+            data = bytearray(tiles.read_bytes())
+            data[len(data) // 2] ^= 1
+            tiles.unlink()
+            if damage == "flipped":
+                tiles.write_bytes(data)
+
+    result = go(scene, out=out, on_event=change)
+    assert result.exit_code == 1
+    assert "0_0.tiles" in str(result.scenes["lake"].error)
+    assert not list(out.glob("scenes/*/*/result.json"))
+    again = go(lake(tmp_path), out=out)
+    assert again.telemetry["computed_px"] == 512 * 512, "the block whose tiles they were"
+    assert anywhere(out) == golden
     assert sound(out)
 
 

@@ -17,7 +17,7 @@ from jobs.conclude import note_superseded
 from jobs.gc import Sweep, sweep
 from jobs.run import Event
 from jobs.verify import verify
-from tests.maps import go, lake
+from tests.maps import go, go_until_commit, lake
 from tiling.objects import ObjectRef
 from tiling.store import Store, open_store
 
@@ -53,9 +53,8 @@ def abandoned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("abandoned")
     out, other = root / "out", tmp_path_factory.mktemp("other")
     assert go(lake(root, "whole", width=300, height=200), out=out).exit_code == 0
-    folder = other / go(lake(root, "half"), out=other).results["half"].prefix
-    for path in (folder / "result.json", folder / "blocks/1_2.json", next(other.glob("runs/*/commit.json"))):
-        path.unlink()
+    (folder,) = go_until_commit(lake(root, "half"), out=other)
+    (folder / "blocks/1_2.json").unlink()
     for name in ("scenes", "runs"):
         shutil.copytree(other / name, out / name, dirs_exist_ok=True)
     return root

@@ -159,4 +159,4 @@ def test_keys_are_stable_between_releases(monkeypatch: pytest.MonkeyPatch) -> No
     assert key() == GOLDEN
 
 
-GOLDEN = "994815e5eb03e7858a24a98455c2f0bdeeed58b785daf50c990bd03fe81cc72b"
+GOLDEN = "da52c164e379ebb777619e6c15d77c21d4d760c286d14113f8e8c87a0810286f"

@@ -151,7 +151,7 @@ def test_a_file_with_a_missing_tile_is_never_written(tmp_path: Path) -> None:
     profile = CogProfile(grid=grid, descriptions=("class",))
     pyramid = Pyramid(height=grid.height, width=grid.width, shard_px=512)
     with CogAssembly(profile, pyramid, {(0, 0): None}, lambda *_: b"") as assembly:
-        with pytest.raises(PublishError, match="12 of 13 tiles are missing"):
+        with pytest.raises(PublishError, match="13 of 14 tiles are missing"):
             assembly.finish(profile)
 
 

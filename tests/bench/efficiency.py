@@ -1,0 +1,116 @@
+"""How much of the device's own speed a whole run keeps: end to end against the bare forward pass over as many chips.
+
+`python -m tests.bench.efficiency OUT` tells when the first block below OUT was begun and when the last scene was
+published, by the storage's own clock.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jobs.outputs import RESULT
+from models.cardfile import canonical, write_card
+from tests.bench.command import LANDWATER_BANDS, SCENE_OPTIONS, command, large_scene
+from tiling.objects import ObjectRef
+from tiling.store import open_store
+
+_HALO_PX = 128
+"""Of the networks with random weights: a plausible one. Neither speed nor seams of theirs are judged by it."""
+_MOST_CHIPS = 36
+"""Of one bare forward pass: as many as take half a minute on two cores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A model under its name in the table."""
+
+    label: str
+    reference: str
+    """What `--model` is given."""
+    bands: tuple[str, ...]
+
+
+LANDWATER = Network(label="landwater", reference="landwater", bands=LANDWATER_BANDS)
+
+
+def efficiency(folder: Path) -> list[dict[str, Any]]:
+    """End to end, publishing included, against the bare forward pass over such chips before and after it."""
+    cases = [(LANDWATER, 6144), (LANDWATER, 10240)]
+    for encoder, bands in (("resnet18", LANDWATER_BANDS[:4]), ("resnet34", LANDWATER_BANDS)):
+        cases.append((unet(encoder, bands, folder / f"unet-{encoder}"), 6144))
+    rows = []
+    for network, side_px in cases:
+        scene = large_scene(folder / f"{network.label}-{side_px}.tif", side_px, network.bands)
+        rows.append(compared(network, side_px, str(scene), str(folder / f"out-{network.label}-{side_px}")))
+        scene.unlink()
+    return rows
+
+
+def compared(
+    network: Network, side_px: int, scene: str, out: str, env: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """One run between two bare forward passes."""
+    n_chips = min(_MOST_CHIPS, math.ceil(side_px / 1024) ** 2)
+    before = _bare(network, n_chips)
+    done = command(
+        "jobs", "run", scene, "--out", out, "--model", network.reference, *SCENE_OPTIONS, "--json", "--workers", "1",
+        env=env,
+    )  # fmt: skip
+    after = _bare(network, n_chips)
+    told, bare = done.told["telemetry"], (before + after) / 2
+    span_s = _span_s(out, env)
+    chip_mpx = told["chip_px"] / 1e6
+    return {
+        "model": network.label, "scene": f"{side_px}², {len(network.bands)} bands",
+        "bare chip-Mpx/s, before and after": f"{before:.2f}, {after:.2f}",
+        "whole command s": f"{done.wall_s:.1f}", "first block to published s": f"{span_s:.1f}",
+        "chip-Mpx/s": f"{chip_mpx / span_s:.2f}",
+        "ratio, whole command": f"{chip_mpx / done.wall_s / bare:.2f}",
+        "ratio, engine start apart": f"{chip_mpx / span_s / bare:.2f}",
+        "halo overhead": f"{told['chip_px'] / told['computed_px']:.2f}",
+        "Mpx/s": f"{told['computed_px'] / span_s / 1e6:.2f}",
+    }  # fmt: skip
+
+
+def unet(encoder: str, bands: tuple[str, ...], folder: Path) -> Network:
+    """A card folder with a U-Net of segmentation-models-pytorch: 4 classes, weights from a fixed seed."""
+    from tests.models.nets import card_of, seeded
+
+    arguments = {"arch": "unet", "encoder_name": encoder, "in_channels": len(bands), "classes": 4}
+    card = replace(
+        card_of("smp", len(bands), 4, 32, canonical(arguments)), name=f"unet-{encoder}", bands=bands,
+        quantities=("toa_reflectance",), halo_px=_HALO_PX, core_px=1024,
+    )  # fmt: skip
+    made = seeded(card, folder)
+    write_card(folder, made.card)
+    return Network(label=card.name, reference=str(folder), bands=bands)
+
+
+def _bare(network: Network, n_chips: int) -> float:
+    return float(command("tests.bench.bare", network.reference, str(n_chips)).told["chip_mpx_per_s"])
+
+
+def _span_s(out: str, env: Mapping[str, str] | None) -> float:
+    told = command("tests.bench.efficiency", out, env=env).told
+    return float(told["published_s"] - told["begun_s"])
+
+
+def main(out: str) -> None:
+    store = open_store(ObjectRef.parse(out))
+    heads = list(store.list("scenes"))
+    begun = []
+    for head in (head for head in heads if "/blocks/" in head.key and head.key.endswith(".json")):
+        marker = json.loads(store.get(head.key))
+        begun.append(head.modified_s - sum(marker[phase] for phase in ("read_s", "compute_s", "write_s")))
+    published = [head.modified_s for head in heads if head.key.endswith(f"/{RESULT}")]
+    print(json.dumps({"begun_s": min(begun), "published_s": max(published)}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

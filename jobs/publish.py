@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -45,7 +45,7 @@ from jobs.products import image_statistics, legend, quicklook, stac, statistics
 from jobs.products.image_statistics import BandSum
 from jobs.products.validate import validate
 from tiling.cog_parts import CogAssembly, ShardPart
-from tiling.errors import DamagedPartError, MissingObjectError, PublishError
+from tiling.errors import DamagedPartError, MissingObjectError, PublishError, StorageError
 from tiling.pyramid import Place
 from tiling.store import Store
 from tiling.zarr_sink import ZarrLayout, open_array
@@ -102,17 +102,20 @@ def publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Shar
     Raises:
         PublishError: if a shard is missing or an output fails its check; nothing becomes visible.
     """
-    if theirs := committed(store, plan):
-        return theirs, False
-    try:
-        return _publish(store, plan, shards)
-    except MissingObjectError:
-        if theirs := committed(store, plan):  # whoever committed it has removed the tiles that this call was reading
-            return theirs, False
-        raise
-    except DamagedPartError as error:
-        store.delete(error.key)  # without it no marker is believed
-        raise PublishError(f"{plan.scene.id}: {error}; run again: its block is computed again") from error
+    if not (theirs := committed(store, plan)):
+        try:
+            result, won = _publish(store, plan, shards)
+        except MissingObjectError:
+            if not (theirs := committed(store, plan)):
+                raise  # else whoever committed it has removed the tiles that this call was reading
+        except DamagedPartError as error:
+            store.delete(error.key)  # without it no marker is believed
+            raise PublishError(f"{plan.scene.id}: {error}; run again: its block is computed again") from error
+    with suppress(StorageError):  # their bytes are in the files now; gc removes what stays
+        for shard in shards.values():
+            if shard.tiles:
+                store.delete(tiles_key(plan.prefix, shard.row, shard.col))
+    return (theirs, False) if theirs else (result, won)
 
 
 def _publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], ShardRecord]) -> tuple[SceneResult, bool]:
@@ -160,9 +163,6 @@ def _publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Sha
     for card in plan.cards:
         store.put(card_key(plan, card), canonical(card_document(card, folders[card.digest()])))
     won = commit(store, f"{plan.prefix}/{RESULT}", result)
-    for shard in ordered:  # what is left of them if this call dies is removed by gc
-        if shard.tiles:
-            store.delete(tiles_key(plan.prefix, shard.row, shard.col))
     return SceneResult.from_json(canonical(result), RESULT), won
 
 

@@ -76,7 +76,7 @@ def versions() -> dict[str, str]:
 
 
 def keep(name: str, rows: list[dict[str, Any]], seconds: float, on: dict[str, Any], path: Path = KEPT) -> None:
-    """Put the rows of a case into the file, and leave everything else there as it is."""
+    """Put the rows of a case into the file; what else is there stays, but for cases that there are no more."""
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept.setdefault("cases", {})[name] = {
         "title": title_of(case(name)), "command": f"python -m tests.bench {name}",

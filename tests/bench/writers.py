@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from tests.bench.command import command
+from tiling.grid import Grid
+from tiling.overview import reduce_mode
+from tiling.pyramid import Pyramid
 
 _SIDE_PX = 20000
 _SHARD_PX = 2048
@@ -75,39 +79,66 @@ def class_map(path: Path, side_px: int) -> Path:
 
 
 def ours_cog(source: Path, target: Path) -> None:
-    """Tiles are encoded as their strip of shards comes, and copied together at the end."""
-    from tiling.cog import TILE_PX, CogProfile, TileSpool, encode_tile
+    """Shards leave their encoded tiles in files, from which the COG is copied together, as workers and publishing do."""
+    from tiling.cog import CogProfile
+    from tiling.cog_parts import CogAssembly, ShardPart, pack
 
-    with rasterio.open(source) as dataset, ThreadPoolExecutor(_THREADS) as pool:
-        profile = CogProfile(grid=_grid(dataset), descriptions=("classes",), colormap={v: (v, v, v) for v in range(8)})
-        with TileSpool(profile, target.with_suffix(".tiles")) as spool:
-            for level, row_off, strip in _levels(dataset, len(profile.shapes)):
-                places = [(row, col) for row in range(0, strip.shape[0], TILE_PX)
-                          for col in range(0, strip.shape[1], TILE_PX)]  # fmt: skip
-                cuts = [strip[None, row : row + TILE_PX, col : col + TILE_PX] for row, col in places]
-                for (row, col), tile in zip(places, pool.map(encode_tile, cuts), strict=True):
-                    spool.add(level, (row_off + row) // TILE_PX, col // TILE_PX, tile)
-            spool.write(target, profile)
+    grid, pyramid = _grid(source)
+    profile = CogProfile(grid=grid, descriptions=("classes",), colormap={v: (v, v, v) for v in range(8)})
+    parts = target.with_suffix(".parts")
+    parts.mkdir()
+
+    def work(place: tuple[int, int]) -> ShardPart:
+        data, index = pack(profile, pyramid, pyramid.levels_of(_shard(source, pyramid, place), _reduce))
+        key = str(parts / f"{place[0]}_{place[1]}")
+        Path(key).write_bytes(data)
+        return ShardPart(key=key, start=0, index=index)
+
+    def fetch(key: str, start: int, length: int) -> bytes:
+        with Path(key).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    places = _places(pyramid)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        shards = dict(zip(places, pool.map(work, places), strict=True))
+    with CogAssembly(profile, pyramid, shards, fetch) as assembly, target.open("wb") as file:
+        assembly.make_further(_reduce, lambda _place, _pixels: None)
+        first, rest = assembly.finish(profile)
+        file.write(first)
+        file.writelines(rest)
+    shutil.rmtree(parts)
 
 
 def ours_zarr(source: Path, target: Path) -> None:
-    """Whole shards of every level, each encoded once."""
+    """Shards of the levels that a shard holds whole, then those of the further levels from the shards' seeds."""
     from tiling.zarr_sink import Layer, ZarrLayout
 
-    with rasterio.open(source) as dataset, ThreadPoolExecutor(_THREADS) as pool:
-        layout = ZarrLayout(grid=_grid(dataset), layers=(Layer(name="classes"),), shard_px=_SHARD_PX)
+    grid, pyramid = _grid(source)
+    layout = ZarrLayout(grid=grid, layers=(Layer(name="classes"),), shard_px=_SHARD_PX)
 
-        def put(key: str, data: bytes) -> None:
-            (target / key).parent.mkdir(parents=True, exist_ok=True)
-            (target / key).write_bytes(data)
+    def put(key: str, data: bytes) -> None:
+        (target / key).parent.mkdir(parents=True, exist_ok=True)
+        (target / key).write_bytes(data)
 
-        for key, data in layout.metadata().items():
-            put(key, data)
-        for level, row_off, strip in _levels(dataset, len(layout.shapes)):
-            cuts = [strip[:, col : col + _SHARD_PX] for col in range(0, strip.shape[1], _SHARD_PX)]
-            for col, shard in enumerate(pool.map(lambda cut: layout.encode_shard("classes", cut), cuts)):
-                if shard is not None:
-                    put(layout.shard_key(level, "classes", row_off // _SHARD_PX, col), shard)
+    def keep(place: tuple[int, int, int], pixels: NDArray[Any]) -> None:
+        level, row, col = place
+        if (data := layout.encode_shard(level, "classes", pixels[0])) is not None:
+            put(layout.shard_key(level, "classes", row, col), data)
+
+    def work(place: tuple[int, int]) -> NDArray[Any]:
+        made = pyramid.levels_of(_shard(source, pyramid, place), _reduce)
+        for level, pixels in enumerate(made[: pyramid.own + 1]):
+            keep((level, *place), pixels)
+        return made[-1]
+
+    for key, data in layout.metadata().items():
+        put(key, data)
+    places = _places(pyramid)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        seeds = dict(zip(places, pool.map(work, places), strict=True))
+    for place, pixels in pyramid.make_further(lambda row, col: seeds[row, col], _reduce):
+        keep(place, pixels)
 
 
 def gdal_cog(source: Path, target: Path) -> None:
@@ -152,36 +183,29 @@ WRITERS: dict[str, tuple[str, Callable[[Path, Path], None]]] = {
 }
 
 
-def _grid(dataset: Any) -> Any:
-    from tiling.grid import Grid
+def _grid(source: Path) -> tuple[Grid, Pyramid]:
+    with rasterio.open(source) as dataset:
+        height, width = dataset.shape
+        transform = tuple(dataset.transform)[:6]
+    grid = Grid(crs="EPSG:32617", transform=transform, width=width, height=height)
+    return grid, Pyramid(height=height, width=width, shard_px=_SHARD_PX)
 
-    return Grid(crs="EPSG:32617", transform=tuple(dataset.transform)[:6], width=dataset.width, height=dataset.height)
+
+def _places(pyramid: Pyramid) -> list[tuple[int, int]]:
+    rows, cols = pyramid.shard_grid
+    return [(row, col) for row in range(rows) for col in range(cols)]
 
 
-def _levels(dataset: Any, n_levels: int) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-    """(level, first row, pixels) of strips as high as a shard, of each level as soon as its pixels are there."""
-    from tiling.overview import reduce_mode
+def _shard(source: Path, pyramid: Pyramid, place: tuple[int, int]) -> NDArray[np.uint8]:
+    """(1, h, w)"""
+    part = pyramid.part(0, *place)
+    with rasterio.open(source) as dataset:
+        pixels: NDArray[np.uint8] = dataset.read(window=Window(part.col_off, part.row_off, part.width, part.height))
+        return pixels
 
-    waiting: list[list[NDArray[np.uint8]]] = [[] for _ in range(n_levels)]
-    rows = [0] * n_levels
 
-    def pushed(level: int) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-        strip = np.concatenate(waiting[level])
-        waiting[level].clear()
-        yield level, rows[level], strip
-        rows[level] += len(strip)
-        if level + 1 < n_levels:
-            waiting[level + 1].append(reduce_mode(strip))
-            if sum(map(len, waiting[level + 1])) == _SHARD_PX:
-                yield from pushed(level + 1)
-
-    for row in range(0, dataset.height, _SHARD_PX):
-        height = min(_SHARD_PX, dataset.height - row)
-        waiting[0].append(dataset.read(1, window=Window(0, row, dataset.width, height)))
-        yield from pushed(0)
-    for level in range(1, n_levels):
-        if waiting[level]:
-            yield from pushed(level)
+def _reduce(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return reduce_mode(pixels[0])[None]
 
 
 def _checked(target: Path, source: Path) -> str:

@@ -107,14 +107,15 @@ def strike(fault: Fault, golden: Golden) -> Verdict:
 
 def _check_marker(out: Path, wrong: list[str], request: Request, arguments: tuple[Any, ...]) -> None:
     """A marker must be proof at the moment it is written: if the process dies an instant later, nothing else is."""
-    if request.method != "put" or "/blocks/" not in request.key:
+    if not request.is_marker:
         return
-    folder = (out / request.key).parents[1] / "data.zarr" / "0"
+    folder = (out / request.key).parents[1]
     for place, shard in json.loads(arguments[0])["shards"].items():
-        for layer, stored in shard["objects"].items():
-            path = folder / layer / "c" / place.replace("_", "/")
+        objects = {f"data.zarr/{key}": stored for key, stored in shard["objects"].items()}
+        for name, stored in (objects | {f"blocks/{place}.tiles": shard["tiles"]}).items():
+            path = folder / name
             if stored and not (path.exists() and _sha256(path) == stored["sha256"]):
-                wrong.append(f"{request.key} is written before its {layer}")
+                wrong.append(f"{request.key} is written before its {name}")
 
 
 def _sha256(path: Path) -> str:

@@ -138,7 +138,7 @@ class RunsOverFaultyStorage(RuleBasedStateMachine):
         changed: list[None] = []
 
         def swap(request: Request, _: tuple[Any, ...]) -> None:
-            if "/blocks/" in request.key and request.method == "put" and not changed:
+            if request.is_marker and not changed:
                 changed.append(None)
                 self.change_source(variant)
 

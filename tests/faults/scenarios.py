@@ -26,7 +26,7 @@ Scenario = Callable[[Golden, Path], list[str]]
 
 def a_marker_is_proof(golden: Golden, out: Path) -> list[str]:
     """Killed right after the first marker."""
-    first = next(one for one in golden.requests if "/blocks/" in one.key and one.method == "put")
+    first = next(one for one in golden.requests if one.is_marker)
     return list(strike(Fault(first, "kill after"), golden).wrong)
 
 
@@ -76,6 +76,24 @@ def a_lost_shard_is_not_published(golden: Golden, out: Path) -> list[str]:
     ended = attempt(config(golden.scenes, out), out, Injector(hook=vanish))
     if _status(ended, "east") == "published":
         return ["east is published without one of its shards"]
+    return _whole(_finish(golden, out), golden, out)
+
+
+def damaged_tiles_are_not_published(golden: Golden, out: Path) -> list[str]:
+    """A bit of a shard's tiles flips before its scene is put together."""
+    flipped: list[Path] = []
+
+    def flip(request: Request, _: tuple[Any, ...]) -> None:
+        if request.is_marker and "east" in request.key and not flipped:
+            tiles = next((out / request.key).parent.glob("*.tiles"))
+            data = bytearray(tiles.read_bytes())
+            data[30] ^= 1
+            tiles.write_bytes(data)
+            flipped.append(tiles)
+
+    ended = attempt(config(golden.scenes, out), out, Injector(hook=flip))
+    if _status(ended, "east") == "published":
+        return ["east is published with damaged tiles"]
     return _whole(_finish(golden, out), golden, out)
 
 

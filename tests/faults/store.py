@@ -26,7 +26,7 @@ from tiling.objects import ObjectRef
 from tiling.store import LocalObjects, Store
 
 WRITES = ("put", "create", "replace", "upload", "delete")
-READS = ("get", "get_versioned", "head", "list", "zarr get")
+READS = ("get", "get_range", "get_versioned", "head", "list", "zarr get")
 ON_WRITES = ("kill before", "kill after", "torn", "503", "lost", "stall")
 ON_READS = ("kill before", "503", "stall")  # the answer of a read that is lost or cut short is an error like a 503
 STALL_S = 0.15
@@ -48,6 +48,11 @@ class Request:
 
     def __str__(self) -> str:
         return f"{self.method} {self.key} #{self.nth}"
+
+    @property
+    def is_marker(self) -> bool:
+        """Whether a block's marker is written."""
+        return self.method == "put" and "/blocks/" in self.key and self.key.endswith(".json")
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -89,7 +94,7 @@ class Injector:
     @property
     def markers(self) -> int:
         """Blocks that were computed to their end."""
-        return sum(1 for one in self.requests if one.method == "put" and "/blocks/" in one.key)
+        return sum(one.is_marker for one in self.requests)
 
     def before(self, method: str, key: str, arguments: tuple[Any, ...] = ()) -> tuple[Request, str | None]:
         """Count a request, and say which fault it meets."""

@@ -2,19 +2,102 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+
+from infra import benchmarks_page
+from tests.bench.__main__ import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
 _QUOTED = re.compile(r"`((?:tests|jobs|tiling|models|cluster|infra|docs)/[\w./-]*)`")
 _LINKED = re.compile(r"\]\(([^)#:]+)\)")
 
 
-@pytest.mark.parametrize("page", ["README.md", "SECURITY.md", "docs/format.md"])
+@pytest.mark.parametrize("page", ["README.md", "SECURITY.md", "docs/format.md", "docs/benchmarks.md"])
 def test_every_file_that_a_page_names_exists(page: str) -> None:
     text = (ROOT / page).read_text()
     named = [ROOT / name for name in _QUOTED.findall(text)]
     linked = [(ROOT / page).parent / name for name in _LINKED.findall(text)]
     assert [str(path) for path in (*named, *linked) if not path.exists()] == []
+
+
+def kept(**cases: list[dict[str, str]]) -> dict[str, Any]:
+    """Figures as `tests.bench --keep` writes them."""
+    machine = {"cpu": "some", "cores": 2, "memory_gib": 8.0, "gpu": "none", "load": 0.1}
+    told = {
+        "title": "What it is.",
+        "date": "2026-11-25",
+        "seconds": 130,
+        "machine": machine,
+        "versions": {"ray": "2.60"},
+    }
+    return {
+        "cases": {
+            name: told | {"command": f"python -m tests.bench {name}", "rows": rows} for name, rows in cases.items()
+        }
+    }
+
+
+def test_the_page_and_pictures_of_benchmarks_are_those_of_the_figures() -> None:
+    figures = json.loads(benchmarks_page.FIGURES.read_text())
+    assert benchmarks_page.PAGE.read_text() == benchmarks_page.page(figures), "run python -m infra.benchmarks_page"
+    drawn = {path.name: path.read_text() for path in benchmarks_page.IMAGES.glob("benchmark-*.svg")}
+    assert drawn == benchmarks_page.pictures(figures), "run python -m infra.benchmarks_page"
+
+
+def test_the_figures_are_of_cases_that_can_be_measured_again() -> None:
+    figures = json.loads(benchmarks_page.FIGURES.read_text())
+    assert set(figures["cases"]) | {goal["case"] for goal in figures["goals"]} | set(benchmarks_page.PLOTS) <= set(
+        CASES
+    )
+
+
+def test_a_goal_is_met_only_if_every_row_that_it_is_about_reaches_it() -> None:
+    figures = kept(
+        memory=[{"model": "a", "over": "+14 %"}, {"model": "a", "over": "+31.5 %"}, {"model": "b", "over": "-2 %"}]
+    )
+    figures["goals"] = [
+        {"goal": "all", "case": "memory", "column": "over", "least": 0, "most": 30},
+        {"goal": "of a", "case": "memory", "where": {"model": "a"}, "column": "over", "least": 10},
+        {"goal": "of another", "case": "planning", "column": "over", "least": 0},
+    ]  # fmt: skip
+    lines = benchmarks_page.page(figures).splitlines()
+    assert "| all | -2 % to +31.5 % | **missed** |" in lines
+    assert "| of a | +14 % to +31.5 % | met |" in lines
+    assert "| of another |  | not measured |" in lines
+
+
+def test_a_case_is_told_with_its_command_machine_and_versions() -> None:
+    text = benchmarks_page.page(kept(ledger=[{"a": "1", "b": "x|y"}]) | {"lost": ["An idea: 3 s instead of 2 s."]})
+    assert "`python -m tests.bench ledger` took 2 min on 2026-11-25: some, 2 cores, 8 GiB, GPU: none; ray 2.60." in text
+    assert "| 1 | x\\|y |" in text
+    assert "## Ideas that lost\n\n- An idea: 3 s instead of 2 s." in text
+    assert "What missed its goal" not in text
+
+
+def test_a_picture_is_svg_with_a_bar_for_each_number() -> None:
+    rows = [
+        {"writer": "ours & others", "wall s": "5.0", "CPU s": "10.0"},
+        {"writer": "not here", "wall s": "", "CPU s": "2.5"},
+    ]
+    picture = benchmarks_page.pictures(kept(writers=rows))["benchmark-writers.svg"]
+    rectangles = ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}rect")
+    bars = [float(each.attrib["width"]) for each in rectangles if each.attrib["height"] == "14"]
+    assert [bar / max(bars) for bar in bars] == pytest.approx([0.5, 1.0, 0.25], abs=0.01)
+
+
+def test_lines_run_over_the_rows_that_are_points() -> None:
+    rows = [
+        {"Mpx": "4", "wall s": "2.0", "processor s": "3.0"}, {"Mpx": "16", "wall s": "5.0", "processor s": "8.0"},
+        {"Mpx": "per 100", "wall s": "25", "processor s": "42"},
+    ]  # fmt: skip
+    picture = benchmarks_page.pictures(kept(linear=rows))["benchmark-linear.svg"]
+    drawn = ElementTree.fromstring(picture).findall("{http://www.w3.org/2000/svg}polyline")
+    xs = [[float(point.split(",")[0]) for point in line.attrib["points"].split()] for line in drawn]
+    assert [len(line) for line in xs] == [2, 2]
+    assert (xs[0][0] - 60) / (xs[0][1] - 60) == pytest.approx(4 / 16)

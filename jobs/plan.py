@@ -90,7 +90,7 @@ class ScenePlan:
         first, side_px = self.chain.stages[0], self.block_px // self.chain.scale
         if not first.reach_px:
             return None
-        shared_px = 2 * (first.reach_px + CELL_PX) * side_px  # right and bottom edge, to whole tiles
+        shared_px = 4 * CELL_PX * (side_px + CELL_PX)  # two cells along the right and the bottom edge
         pixel_bytes = len(self.chain.bands) * np.result_type(*(band.dtype for band in self.chain.bands)).itemsize
         return max(1, CACHE_BYTES // (shared_px * pixel_bytes))
 

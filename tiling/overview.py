@@ -15,6 +15,9 @@ from tiling.errors import TilingError
 
 NODATA = 255
 
+_WIDE = {"u1": np.dtype(np.uint16), "u2": np.dtype(np.uint32)}
+"""What sums of four pixels fit into, where that is less than 64 bits: half the time."""
+
 
 def level_shapes(height: int, width: int, *, smallest_px: int = 512) -> list[tuple[int, int]]:
     """(rows, columns) of level 0, 1, … down to the first that fits one tile of `smallest_px`."""
@@ -51,19 +54,22 @@ def reduce_mean(pixels: NDArray[Any], nodata: float = NODATA) -> NDArray[Any]:
     Returns:
         (ceil(h / 2), ceil(w / 2)) of the same dtype; a mean of integers that would be nodata moves by one step.
     """
-    kind = pixels.dtype.kind
-    wide = np.int64 if kind in "iu" else np.float64
-    total = np.zeros((-(-pixels.shape[0] // 2), -(-pixels.shape[1] // 2)), wide)
-    count = np.zeros(total.shape, np.int64)
-    for quarter in _quarters(pixels, nodata):
+    kind = pixels.dtype
+    wide = _WIDE.get(kind.str[1:], np.dtype(np.int64 if kind.kind in "iu" else np.float64))
+    quarters = _quarters(pixels, nodata)
+    total, count = np.zeros(quarters[0].shape, wide), np.zeros(quarters[0].shape, np.uint16)
+    for quarter in quarters:
         valid = quarter != nodata if not np.isnan(nodata) else ~np.isnan(quarter)
         total += np.where(valid, quarter, 0).astype(wide)
         count += valid
-    if kind not in "iu":
-        return np.where(count > 0, total / np.maximum(count, 1), nodata).astype(pixels.dtype)
+    if kind.kind not in "iu":
+        return np.where(count > 0, total / np.maximum(count, 1), nodata).astype(kind)
     mean = (2 * total + count) // np.maximum(2 * count, 1)
-    mean[mean == nodata] += 1 if nodata < np.iinfo(pixels.dtype).max else -1
-    return np.where(count > 0, mean, int(nodata)).astype(pixels.dtype)
+    taken = mean == nodata
+    mean = mean.astype(kind)
+    mean[taken] = int(nodata) + (1 if nodata < np.iinfo(kind).max else -1)
+    mean[count == 0] = int(nodata)
+    return mean
 
 
 def _quarters(pixels: NDArray[Any], nodata: float = NODATA) -> list[NDArray[Any]]:

@@ -124,20 +124,20 @@ def tally(
             f"classes {classes.shape}, confidence {confidence.shape} and areas {areas_m2.shape} differ in shape"
         )
     n_rows = max(1, _STRIP_PX // max(1, classes.shape[1]))
-    pixels, sums = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    together = np.zeros((256, 256), np.int64)  # pixels by class and confidence
     areas: list[NDArray[np.float64]] = []
     for row in range(0, classes.shape[0], n_rows):
         strip = slice(row, row + n_rows)
-        flat = classes[strip].ravel().astype(np.intp)
-        trust = confidence[strip].ravel()
-        pixels += np.bincount(flat, minlength=256)
-        sums += np.bincount(flat, weights=trust, minlength=256).astype(np.int64)  # exact: far below 2**53
+        flat = classes[strip].ravel()
+        pairs = flat.astype(np.uint16) << 8 | confidence[strip].ravel()
+        together += np.bincount(pairs, minlength=256 * 256).reshape(256, 256)
         areas.append(np.bincount(flat, weights=areas_m2[strip].ravel(), minlength=256).astype(np.float64))
-        if trust.max(initial=0) > _MAX_CONFIDENCE and trust[flat != NODATA].max(initial=0) > _MAX_CONFIDENCE:
-            raise PublishError(
-                f"a pixel with a class has confidence {trust[flat != NODATA].max()}, above {_MAX_CONFIDENCE}; "
-                "class map and confidence do not belong together"
-            )
+    if (above := np.flatnonzero(together[:NODATA, _MAX_CONFIDENCE + 1 :].any(axis=0))).size:
+        raise PublishError(
+            f"a pixel with a class has confidence {above[-1] + _MAX_CONFIDENCE + 1}, above {_MAX_CONFIDENCE}; "
+            "class map and confidence do not belong together"
+        )
+    pixels, sums = together.sum(axis=1), together @ np.arange(256)
     if (stray := np.flatnonzero(pixels[n_classes:NODATA])).size:
         value = int(stray[0]) + n_classes
         raise PublishError(

@@ -81,11 +81,11 @@ class ScenePlan:
         last = self.chain.stages[-1]
         return split_blocks(
             self.grid.window, core_px=last.chips.core_px * last.card.scale, block_px=self.block_px,
-            shard_px=self.shard_px, strip=self._strip,
+            shard_px=self.shard_px, strip=self.strip,
         )  # fmt: skip
 
     @property
-    def _strip(self) -> int | None:
+    def strip(self) -> int | None:
         """Blocks side by side in a strip whose shared tiles a worker can keep (`tiling.tile_cache`)."""
         first, side_px = self.chain.stages[0], self.block_px // self.chain.scale
         if not first.reach_px:

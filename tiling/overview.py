@@ -15,7 +15,7 @@ from tiling.errors import TilingError
 
 NODATA = 255
 
-_WIDE = {"u1": np.dtype(np.uint16), "u2": np.dtype(np.uint32)}
+_WIDE: dict[str, np.dtype[Any]] = {"u1": np.dtype(np.uint16), "u2": np.dtype(np.uint32)}
 """What sums of four pixels fit into, where that is less than 64 bits: half the time."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from jobs.config import load
 from jobs.key import canonical
 from jobs.plan import RunPlan, plan
+from tests.http_range_server import serve_apart
 from tests.maps import OPTIONS, lake
 from tests.scenes import landscape, write_scene
 
@@ -97,3 +99,34 @@ def test_where_unused_files_stand_among_a_scenes_files_changes_nothing(tmp_path:
 
     one = key("green", "swir16")
     assert {one, key("swir16", "green"), key("nir", "green", "swir16"), key("green", "nir", "swir16")} == {one}
+
+
+def test_where_a_scene_is_far_away_more_blocks_are_read_ahead_as_far_as_memory_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_scene(tmp_path / "far.tif", landscape(1300, 700, 2), ("green", "swir16"))
+    near = planned([str(path)])
+    with serve_apart(tmp_path) as server:
+        monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", server.removeprefix("http://"))
+        far = planned([f"{server}/far.tif"])
+        tight = planned([f"{server}/far.tif"], memory_per_worker=far.worker_bytes - 1)
+    assert (near.lanes, far.lanes) == (3, 6)
+    assert near.worker_bytes < tight.worker_bytes < far.worker_bytes
+    assert 3 <= tight.lanes < 6
+
+
+def test_blocks_come_in_strips_whose_shared_tiles_fit_the_cache(scenes: list[str]) -> None:
+    made = planned(scenes[:1]).scenes[0]
+    wide = dataclasses.replace(made, scene=dataclasses.replace(
+        made.scene, grid=dataclasses.replace(made.scene.grid, width=40 * 2048, height=5 * 2048)
+    ), block_px=2048, shard_px=2048)  # fmt: skip
+    assert [block.row for block in wide.blocks()] == sorted(block.row for block in wide.blocks()), "no halo: row by row"
+    halo = dataclasses.replace(wide.chain.stages[0].chips, halo_px=96)
+    stages = (dataclasses.replace(wide.chain.stages[0], chips=halo), *wide.chain.stages[1:])
+    strips = dataclasses.replace(wide, chain=dataclasses.replace(wide.chain, stages=stages))
+    order = [(block.row, block.col) for block in strips.blocks()]
+    assert len(set(order)) == 200
+    assert strips.strip
+    assert 1 < strips.strip < 40
+    first = [place for place in order if place[1] < strips.strip]
+    assert order[: len(first)] == sorted(first), "the first strip is done before the second begins"

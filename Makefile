@@ -29,7 +29,7 @@ test: weights  ## all tests that fit in 15 minutes on 2 cores
 chaos: weights  ## break storage, workers and drivers in every way, and print what became of it (half an hour)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-bench: weights  ## measure memory, speed and overhead (minutes)
+bench: weights  ## measure memory, speed, overhead and other tilers (ARGS="NAME … --keep" for some of it; all takes hours)
 	$(BIN)/python -m tests.bench $(ARGS)
 
 scores: weights  ## measure how good the models are, on the real scenes of EARTHLOOM_DATA (an hour)

@@ -1,4 +1,4 @@
-"""Where the time of a run went: a trace for a timeline viewer, and sums, from the times of its blocks.
+"""Where the time of a run went: a trace for a timeline viewer, from the times of its blocks.
 
 Knows nothing of how blocks are computed or where a profile is kept; `jobs.timeline` draws it. Lanes of one worker run side
 by side, blocks of one lane follow one another.
@@ -85,24 +85,6 @@ def chrome_trace(times: Sequence[BlockTimes], *, marks: Sequence[Mark]) -> bytes
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def summary(times: Sequence[BlockTimes], elapsed_s: float) -> dict[str, Any]:
-    """Sums of each worker and of all, rounded, ready for JSON.
-
-    Args:
-        times: of the blocks.
-        elapsed_s: what the rate of the whole run is taken over.
-
-    Returns:
-        `elapsed_s`, `mpx_per_s`, the sums of all workers, and below `workers` those of each: `blocks`, `computed_px`,
-        seconds of each phase summed over lanes, and `device_busy_percent`, the time during which the worker computed
-        as a share of the time from its first block's start to its last block's end (of all: the shares together).
-    """
-    workers = {worker: [one for lane in lanes.values() for one in lane] for worker, lanes in by_lane(times).items()}
-    rate = sum(one.computed_px for one in times) / 1e6 / elapsed_s if elapsed_s > 0 else 0.0
-    whole = {"elapsed_s": round(elapsed_s, 3), "mpx_per_s": round(rate, 4)} | sums(*workers.values())
-    return whole | {"workers": {worker: sums(blocks) for worker, blocks in workers.items()}}
-
-
 def earliest(times: Sequence[BlockTimes], marks: Sequence[Mark]) -> float:
     return min([*(one.started_s for one in times), *(start for _, start, _ in marks)], default=0.0)
 
@@ -142,12 +124,7 @@ def busy(blocks: Iterable[BlockTimes]) -> list[tuple[float, float]]:
     return merged
 
 
-def sums(*workers: Sequence[BlockTimes]) -> dict[str, Any]:
-    """Sums over the blocks of some workers."""
-    blocks = [one for own in workers for one in own]
-    seconds = {f"{phase}_s": round(sum(getattr(one, f"{phase}_s") for one in blocks), 3) for phase in PHASES}
-    busy_s = sum(end - start for own in workers for start, end in busy(own))
-    span_s = sum(max(one.ended_s for one in own) - min(one.started_s for one in own) for own in workers)
-    percent = round(100 * busy_s / span_s, 1) if span_s > 0 else 0.0
-    pixels = sum(one.computed_px for one in blocks)
-    return {"blocks": len(blocks), "computed_px": pixels, **seconds, "device_busy_percent": percent}
+def busy_percent(blocks: Sequence[BlockTimes]) -> float:
+    """Time during which a worker computed, as a share of that from its first block's start to its last block's end."""
+    span_s = max((one.ended_s for one in blocks), default=0.0) - min((one.started_s for one in blocks), default=0.0)
+    return round(100 * sum(end - start for start, end in busy(blocks)) / span_s, 1) if span_s > 0 else 0.0

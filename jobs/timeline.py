@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.profile import PHASES, BlockTimes, Mark, apart, busy, by_lane, earliest, intervals, sums
+from jobs.profile import PHASES, BlockTimes, Mark, apart, busy, busy_percent, by_lane, earliest, intervals
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -123,7 +123,7 @@ def _worker(
     from PIL.Image import fromarray
 
     blocks = [one for lane in lanes.values() for one in lane]
-    share = f"{sums(blocks)['device_busy_percent']:.0f} %"
+    share = f"{busy_percent(blocks):.0f} %"
     _text(draw, (_MARGIN, top - 1), worker, 12, _INK, _LABEL_PX - _wide(share, 12) - 8)
     _text(draw, (_MARGIN + _LABEL_PX - _wide(share, 12), top - 1), share, 12, _COLORS["compute"], _LABEL_PX)
     device = _stacked([_share(busy(blocks), edges)], [_COLORS["compute"]], lane_px - 1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.profile import BlockTimes, chrome_trace, summary
+from jobs.profile import BlockTimes, busy_percent, chrome_trace
 from jobs.timeline import picture
 
 BEGUN = 1_764_000_000.0
@@ -97,23 +97,12 @@ def test_a_trace_names_the_driver_the_workers_and_their_lanes() -> None:
 
 def test_a_run_without_blocks_still_has_a_trace_sums_and_a_picture() -> None:
     assert events(chrome_trace([], marks=[])) == []
-    assert summary([], 0.0)["device_busy_percent"] == 0.0
+    assert busy_percent([]) == 0.0
     assert size(picture([], marks=[], title="nothing")) == (1400, 150)
 
 
 def test_busy_time_counts_once_what_two_lanes_computed_at_the_same_time() -> None:
-    times = [block(0, 1, 0, 4, 1), block(1, 1, 1, 3, 4, lane=1)]  # compute 1..5 and 3..6, of 0..10
-    told = summary(times, 20.0)
-    assert told["workers"]["w"]["device_busy_percent"] == 50.0
-    assert told["workers"]["w"]["compute_s"] == 7.0
-    assert (told["elapsed_s"], told["mpx_per_s"], told["blocks"]) == (20.0, 0.1, 2)
-
-
-def test_busy_time_of_all_workers_weighs_each_by_its_time() -> None:
-    told = summary([block(0, 0, 0, 10, 0, worker="a"), block(0, 15, 0, 15, 0, worker="b")], 30.0)
-    assert {name: one["device_busy_percent"] for name, one in told["workers"].items()} == {"a": 100.0, "b": 50.0}
-    assert told["device_busy_percent"] == 62.5  # 25 of 40 s
-    assert json.loads(json.dumps(told)) == told
+    assert busy_percent([block(0, 1, 0, 4, 1), block(1, 1, 1, 3, 4, lane=1)]) == 50.0  # 1..5 and 3..6, of 0..10
 
 
 @pytest.mark.parametrize(("n_blocks", "n_workers"), [(1, 1), (5000, 1), (480, 16), (5000, 16), (2000, 500)])

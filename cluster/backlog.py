@@ -1,7 +1,8 @@
 """Which task runs next, and what becomes of those that did not succeed: the rules that all executors share.
 
 Pulls tasks lazily, holds those that wait for another attempt, and keeps *suspects*: tasks that were running in a worker
-when it died. A suspect runs next alone on a worker; only a death alone is charged to it. Knows no clock, thread or Ray.
+when it died. A suspect runs next alone on a worker; only a death alone is charged to it. Several tasks may share one call to
+a worker; those that a call came to nothing for get one of their own. Knows no clock, thread or Ray.
 """
 
 from __future__ import annotations
@@ -37,16 +38,17 @@ class Backlog:
         Args:
             tasks: pulled one at a time, when there is room.
             budget: of each task.
-            window: tasks that may run at once. No new task is pulled while twice as many have no outcome, so a
-                storage outage that makes every task wait does not pull them all.
+            window: calls that may run at once. No new task is pulled while twice as many have no outcome as would fill
+                them, so a storage outage that makes every task wait does not pull them all.
         """
         self._tasks: Iterator[Task] = iter(tasks)
         self._drained = False
         self._budget = budget
-        self._limit = 2 * window
+        self._window = window
         self._open = 0
         self._waiting: list[tuple[float, int, Ticket]] = []
         self._order = count()
+        self._apart: deque[Ticket] = deque()
         self._suspects: deque[Ticket] = deque()
 
     @property
@@ -58,11 +60,22 @@ class Backlog:
     def has_suspects(self) -> bool:
         return bool(self._suspects)
 
-    def take(self, now: float) -> Ticket | None:
-        """The next task to run beside others: one whose pause is over, else a new one, else None."""
+    def take(self, now: float, most: int = 1) -> list[Ticket]:
+        """The next tasks for one call that runs beside others; empty when there is none now.
+
+        One that must have a call of its own; else up to `most` of those whose pause is over, then of new ones.
+        """
+        if self._apart:
+            return [self._started(self._apart.popleft(), now)]
+        taken: list[Ticket] = []
+        while len(taken) < most and (ticket := self._next(now, 2 * self._window * most)) is not None:
+            taken.append(self._started(ticket, now))
+        return taken
+
+    def _next(self, now: float, limit: int) -> Ticket | None:
         if self._waiting and self._waiting[0][0] <= now:
-            return self._started(heapq.heappop(self._waiting)[2], now)
-        if self._drained or self._open >= self._limit:
+            return heapq.heappop(self._waiting)[2]
+        if self._drained or self._open >= limit:
             return None
         try:
             task = next(self._tasks)
@@ -70,7 +83,7 @@ class Backlog:
             self._drained = True
             return None
         self._open += 1
-        return self._started(Ticket(task), now)
+        return Ticket(task)
 
     def take_suspect(self, now: float) -> Ticket | None:
         """The next task that must run alone on its worker."""
@@ -79,6 +92,12 @@ class Backlog:
     def pause_s(self, now: float) -> float | None:
         """Seconds until a waiting task is due; None when none waits."""
         return max(0.0, self._waiting[0][0] - now) if self._waiting else None
+
+    def settled(self, tickets: Sequence[Ticket], replies: Sequence[Reply], now: float) -> list[Done | Failed]:
+        """Record what a call came to: a reply for each task that it began."""
+        self.apart(tickets[len(replies) :])
+        outcomes = (self.answered(*pair, now) for pair in zip(tickets, replies, strict=False))
+        return [outcome for outcome in outcomes if outcome is not None]
 
     def answered(self, ticket: Ticket, reply: Reply, now: float) -> Done | Failed | None:
         """Record a worker's reply; None when the task will run again."""
@@ -131,6 +150,16 @@ class Backlog:
             self._suspects.append(ticket)
             return None
         return self._failed(ticket, verdict.fault, seconds)
+
+    def apart(self, tickets: Iterable[Ticket]) -> None:
+        """Take back tasks of a call that did not begin them, or that failed as a whole and does not tell through which.
+
+        They are charged nothing, and each gets a call of its own.
+        """
+        for ticket in tickets:
+            if not ticket.causes:
+                ticket.first_start = None
+            self._apart.append(ticket)
 
     def refused(self, ticket: Ticket, fault: Fault) -> Failed:
         """Record that a task could not even be sent to a worker."""

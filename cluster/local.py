@@ -16,7 +16,7 @@ from cluster.backlog import Backlog, Ticket
 from cluster.executor import Task, Worker, WorkerFactory
 from cluster.outcome import Outcome
 from cluster.retry import Budget, Retry, decide
-from cluster.worker import Reply, WorkerStats, attempt, build
+from cluster.worker import Reply, WorkerStats, attempt, build, vitals
 from tiling.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -53,9 +53,9 @@ class LocalExecutor:
     def run(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
         """See `cluster.executor.Executor.run`."""
         begun = time.monotonic()
-        worker, reply = self._start()
+        worker = self._start()
         start_s = time.monotonic() - begun
-        self._note(reply, start_s, 0)
+        self._note(start_s, 0)
         inbox: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
         outbox: queue.SimpleQueue[tuple[Ticket, Reply]] = queue.SimpleQueue()
         for lane in range(self._lanes):
@@ -64,9 +64,10 @@ class LocalExecutor:
         running = answered = 0
         try:
             while True:
-                while running < self._lanes and (ticket := backlog.take(time.monotonic())) is not None:
-                    inbox.put(ticket)
-                    running += 1
+                while running < self._lanes and (tickets := backlog.take(time.monotonic())):
+                    for ticket in tickets:
+                        inbox.put(ticket)
+                        running += 1
                 if backlog.finished:
                     return
                 idle = running < self._lanes  # with every lane busy, a task whose pause is over has to wait anyway
@@ -76,20 +77,20 @@ class LocalExecutor:
                     continue
                 running -= 1
                 answered += 1
-                self._note(reply, start_s, answered)
+                self._note(start_s, answered)
                 if (outcome := backlog.answered(ticket, reply, time.monotonic())) is not None:
                     yield outcome
         finally:
             for _ in range(self._lanes):
                 inbox.put(None)
 
-    def _start(self) -> tuple[Worker, Reply]:
+    def _start(self) -> Worker:
         begun = time.monotonic()
         attempts = 0
         while True:
             worker, reply = build(self._factory)
             if worker is not None:
-                return worker, reply
+                return worker
             attempts += 1
             assert reply.fault is not None
             verdict = decide(
@@ -104,8 +105,8 @@ class LocalExecutor:
             _log.warning("worker could not start, trying again in %.1f s: %s", verdict.after_s, reply.fault.message)
             time.sleep(verdict.after_s)
 
-    def _note(self, reply: Reply, start_s: float, tasks: int) -> None:
-        self._stats = [WorkerStats(worker=0, vitals=reply.vitals, start_s=start_s, tasks=tasks)]
+    def _note(self, start_s: float, tasks: int) -> None:
+        self._stats = [WorkerStats(worker=0, vitals=vitals(), start_s=start_s, tasks=tasks)]
 
 
 def _serve(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -19,7 +19,8 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from cluster.backlog import Ticket
 from cluster.executor import Worker, WorkerFactory
 from cluster.outcome import Fault
-from cluster.worker import Reply, Vitals, WorkerStats, attempt, build
+from cluster.pace import CALL_S
+from cluster.worker import Reply, Report, Vitals, WorkerStats, attempt_each, build, vitals
 
 _ray: Any = ray  # its annotations are partial
 _DETAIL = re.compile(r"(?:exit detail: |actor died because )(.+?)(?:\. Some common causes|\n|$)", re.DOTALL)
@@ -33,26 +34,27 @@ class Lanes:
         self._node: str = _ray.util.get_node_ip_address()
         self._worker: Worker | None = None
 
-    def start(self, factory: WorkerFactory) -> Reply:
-        self._worker, reply = build(factory, self._node)
-        return reply
+    def start(self, factory: WorkerFactory) -> Report:
+        self._worker, reply = build(factory)
+        return Report(replies=(reply,), vitals=vitals(self._node))
 
-    def run(self, payload: Any) -> Reply:
+    def run(self, payloads: Sequence[Any]) -> Report:
         assert self._worker is not None, "run before start"
-        return attempt(self._worker, payload, self._node)
+        replies = attempt_each(self._worker, payloads, CALL_S)
+        return Report(replies=replies, vitals=vitals(self._node))
 
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """A task in an actor."""
+    """The tasks of one call to an actor."""
 
-    ticket: Ticket
+    tickets: Sequence[Ticket]
     since: float
     shared: bool
-    """True once another task was in the actor during this one's attempt."""
+    """True once the actor had more than one task during this call."""
 
 
-Call: TypeAlias = "Future[Reply]"
+Call: TypeAlias = "Future[Report]"
 
 
 @dataclass(slots=True, eq=False)
@@ -102,31 +104,36 @@ class ActorHandle:
     def idle(self) -> bool:
         return self.starting is None and not self.flights
 
-    def send(self, ticket: Ticket, *, alone: bool = False) -> None:
-        """Start a task in a lane; raises what pickling the payload raises."""
-        reference = self._remote.run.remote(ticket.task.payload)
+    def send(self, tickets: Sequence[Ticket], *, alone: bool = False) -> None:
+        """Start tasks in a lane, one after the other; raises what pickling a payload raises."""
+        reference = self._remote.run.remote([ticket.task.payload for ticket in tickets])
         self.in_isolation = alone
-        flight = Flight(ticket, time.monotonic(), shared=bool(self.flights))
+        flight = Flight(tickets, time.monotonic(), shared=bool(self.flights) or len(tickets) > 1)
         for companion in self.flights.values():
             companion.shared = True
         self.flights[self._announced(reference)] = flight
 
-    def receive(self, call: Call) -> Reply:
-        """The reply to a call that was announced, or that a dead actor cannot answer any more.
+    def receive(self, call: Call) -> Report:
+        """The answer to a call that was announced, or that a dead actor cannot answer any more.
+
+        It holds no reply if a call of several tasks failed as a whole, which does not tell through which of them.
 
         Raises:
-            RayError: if the actor died, or its node, or the reply was lost.
+            RayError: if the actor died, or its node, or the answer was lost.
         """
         try:
-            reply = call.result(timeout=10)
-        except RayTaskError as error:  # the value did not pickle, or the class differs on the two sides
+            report = call.result(timeout=10)
+        except RayTaskError as error:  # a value did not pickle, or a class differs on the two sides
             cause = error.cause if isinstance(error.cause, Exception) else error
-            vitals = self.vitals or Vitals(pid=0, node="", peak_bytes=0)
-            return Reply(fault=Fault.of(cause), seconds=0.0, vitals=vitals)
+            several = call in self.flights and len(self.flights[call].tickets) > 1
+            return Report(
+                replies=() if several else (Reply(fault=Fault.of(cause), seconds=0.0),),
+                vitals=self.vitals or Vitals(pid=0, node="", peak_bytes=0),
+            )
         except TimeoutError as error:
             raise GetTimeoutError("no reply from a dead worker") from error
-        self.vitals = reply.vitals
-        return reply
+        self.vitals = report.vitals
+        return report
 
     def _announced(self, reference: Any) -> Call:
         call: Call = reference.future()
@@ -141,7 +148,8 @@ class ActorHandle:
 
     def kill(self) -> None:
         """End the process now; what is in flight is lost. Does not wait."""
-        _ray.kill(self._remote, no_restart=True)
+        if _ray.is_initialized():  # else the actor is gone, and Ray would start a new instance to kill it in
+            _ray.kill(self._remote, no_restart=True)
 
     def cause_of_death(self, error: RayError) -> str:
         """How the actor ended, in one line."""

@@ -2,7 +2,8 @@
 
 Ray retries and restarts nothing here; the attempt budget is ours (`cluster.backlog`). When an actor dies, the tasks that
 were in it are suspects and run again one at a time, alone, on the first idle actor, so that the guilty one is found and
-the innocent are not charged. Ray must be connected (`cluster.session`). Knows nothing of what the tasks are.
+the innocent are not charged. Tasks that are over in a moment share calls (`cluster.pace`). Ray must be connected
+(`cluster.session`). Knows nothing of what the tasks are.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ from ray.exceptions import RayError
 from cluster.backlog import Backlog, Ticket
 from cluster.executor import Task, WorkerFactory
 from cluster.outcome import Fault, Outcome
-from cluster.ray_actor import ActorHandle, Call
+from cluster.pace import Pace
+from cluster.ray_actor import ActorHandle, Call, Flight
 from cluster.resources import WorkerResources, choose_workers
 from cluster.retry import Budget, Retry, decide
-from cluster.worker import Reply, WorkerStats
+from cluster.worker import Reply, Report, WorkerStats
 from tiling.errors import ConfigError, EngineError
 
 _log = logging.getLogger(__name__)
 _ray: Any = ray  # its annotations are partial
 _START_DEATHS = 3
 _DEATHS_IN_A_ROW = 16
+_NAMED = 6
 
 
 class RayExecutor:
@@ -50,7 +53,7 @@ class RayExecutor:
         Args:
             factory: makes one worker in each actor.
             workers: actors, at most; None for as many as fit on the cluster.
-            lanes: tasks that run in one actor at once.
+            lanes: calls that run in one actor at once; a call holds one task, or several that are quick.
             resources: of one actor.
             budget: of each task, and of transient faults of the factory.
             start_timeout_s: how long to wait for the first actor to be placed and its factory to return.
@@ -83,7 +86,7 @@ class RayExecutor:
         workers = choose_workers(self._asked, self._resources, nodes)
         self._stats = {}
         backlog = Backlog(tasks, self._budget, workers * self._lanes)
-        first = _first_tickets(backlog, workers)
+        first = _first_calls(backlog, workers)
         crew = _Crew(self._factory, self._resources.actor_options(), self._lanes, self._budget, self._start_timeout_s)
         try:
             for _ in first:  # no more actors than tasks
@@ -100,10 +103,10 @@ class RayExecutor:
             self._stats |= crew.stats()
 
 
-def _first_tickets(backlog: Backlog, count: int) -> deque[Ticket]:
-    first: deque[Ticket] = deque()
-    while len(first) < count and (ticket := backlog.take(time.monotonic())) is not None:
-        first.append(ticket)
+def _first_calls(backlog: Backlog, count: int) -> deque[list[Ticket]]:
+    first: deque[list[Ticket]] = deque()
+    while len(first) < count and (tickets := backlog.take(time.monotonic())):
+        first.append(tickets)
     return first
 
 
@@ -133,35 +136,39 @@ class _Crew:
         self._start_deaths = 0
         self._deaths_in_a_row = 0
         self._gone: list[ActorHandle] = []
+        self._pace = Pace()
 
     def hire(self) -> None:
         self._actors.append(ActorHandle.launch(self._hired, self._factory, self._options, self._lanes, self._inbox))
         self._hired += 1
 
-    def fill(self, backlog: Backlog, first: deque[Ticket]) -> Generator[Outcome, None, None]:
+    def fill(self, backlog: Backlog, first: deque[list[Ticket]]) -> Generator[Outcome, None, None]:
         """Hire for vacancies that are due, then give idle lanes work; yields tasks that could not be sent."""
         now = time.monotonic()
         for due in [due for due in self._vacancies if due <= now]:
             if not (first or backlog.has_suspects):
-                if (ticket := backlog.take(now)) is None:
+                if not (tickets := backlog.take(now)):
                     break  # nothing for a replacement to do
-                first.append(ticket)
+                first.append(tickets)
             self._vacancies.remove(due)
             self.hire()
         if backlog.has_suspects and not any(actor.in_isolation for actor in self._actors):
             for actor in self._actors:
                 if actor.idle and (ticket := backlog.take_suspect(now)) is not None:
-                    actor.send(ticket, alone=True)
+                    actor.send([ticket], alone=True)
                     break
         while free := [actor for actor in self._actors if actor.room]:
-            if (next_ticket := first.popleft() if first else backlog.take(now)) is None:
+            if not (tickets := first.popleft() if first else backlog.take(now, self._pace.size)):
                 return
             try:
-                max(free, key=lambda actor: actor.room).send(next_ticket)
+                max(free, key=lambda actor: actor.room).send(tickets)
             except RayError:
                 raise
-            except Exception as error:  # whatever the payload's own pickling raises
-                yield backlog.refused(next_ticket, Fault.of(error))
+            except Exception as error:  # whatever a payload's own pickling raises
+                if len(tickets) == 1:
+                    yield backlog.refused(tickets[0], Fault.of(error))
+                else:
+                    backlog.apart(tickets)
 
     def listen(self, backlog: Backlog) -> list[Outcome]:
         """Wait until something happens, and settle it."""
@@ -208,7 +215,7 @@ class _Crew:
 
     def _started(self, actor: ActorHandle, call: Call) -> None:
         try:
-            reply = actor.receive(call)
+            (reply,) = actor.receive(call).replies
         except RayError as error:
             cause = actor.cause_of_death(error)
             self._start_deaths += 1
@@ -240,15 +247,17 @@ class _Crew:
 
     def _landed(self, actor: ActorHandle, call: Call, backlog: Backlog) -> list[Outcome]:
         try:
-            reply = actor.receive(call)
+            report = actor.receive(call)
         except RayError as error:
             return self._bury(actor, error, backlog)
-        flight = actor.flights.pop(call)
         actor.in_isolation = False
-        actor.answered += 1
         self._deaths_in_a_row = 0
-        outcome = backlog.answered(flight.ticket, reply, time.monotonic())
-        return [] if outcome is None else [outcome]
+        return self._settle(actor, actor.flights.pop(call), report, backlog)
+
+    def _settle(self, actor: ActorHandle, flight: Flight, report: Report, backlog: Backlog) -> list[Outcome]:
+        actor.answered += len(report.replies)
+        self._pace.answered(report.replies)
+        return backlog.settled(flight.tickets, report.replies, time.monotonic())
 
     def _bury(self, actor: ActorHandle, error: RayError, backlog: Backlog) -> list[Outcome]:
         cause = actor.cause_of_death(error)
@@ -256,18 +265,18 @@ class _Crew:
         outcomes: list[Outcome] = []
         lost = []
         for call, flight in actor.flights.items():
-            try:  # a reply that arrived before the death still counts
-                reply = actor.receive(call)
+            try:  # an answer that arrived before the death still counts
+                report = actor.receive(call)
             except RayError:
                 lost.append(flight)
                 continue
-            actor.answered += 1
-            if (outcome := backlog.answered(flight.ticket, reply, now)) is not None:
-                outcomes.append(outcome)
+            outcomes += self._settle(actor, flight, report, backlog)
+        self._pace.lost()
+        tickets = [ticket for flight in lost for ticket in flight.tickets]
         alone = len(lost) == 1 and not lost[0].shared
         seconds = now - lost[0].since if alone else 0.0
-        keys = ", ".join(flight.ticket.task.key for flight in lost)
-        failed = backlog.died([flight.ticket for flight in lost], cause, alone=alone, seconds=seconds, now=now)
+        keys = ", ".join(ticket.task.key for ticket in tickets[:_NAMED]) + ", …" * (len(tickets) > _NAMED)
+        failed = backlog.died(tickets, cause, alone=alone, seconds=seconds, now=now)
         if failed is not None:
             outcomes.append(failed)
         self._deaths_in_a_row = 0 if outcomes and failed is None else self._deaths_in_a_row + 1

@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from cluster.address import auth_mode_for, find_token, resolve
 from tiling.errors import EngineError
 
 _MIB = 1024 * 1024
+_AGENT_PACKAGES = "ray.dashboard.optional_deps"
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by `ray job submit` for the job's driver
 
 
@@ -120,7 +121,7 @@ def _init(options: dict[str, Any], target: str | None) -> None:
     in_main = threading.current_thread() is threading.main_thread()
     on_sigterm = signal.getsignal(signal.SIGTERM) if in_main else None
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_dashboard_agent() if target is None else nullcontext():
             warnings.simplefilter("ignore")
             ray.init(**options)
     except Exception as error:
@@ -131,6 +132,24 @@ def _init(options: dict[str, Any], target: str | None) -> None:
     finally:
         if on_sigterm is not None:
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would end the process with exit code 15
+
+
+@contextmanager
+def _without_dashboard_agent() -> Generator[None, None, None]:
+    """Start Ray as if it had been installed without its dashboard's packages.
+
+    Else, even with no dashboard, an agent serves HTTP on one fixed port; where another instance of Ray has that port, it
+    is tried again and again before Ray is ready, 3.5 s later.
+    """
+    modules: dict[str, Any] = sys.modules
+    before = modules.get(_AGENT_PACKAGES)
+    modules[_AGENT_PACKAGES] = None  # importing it fails
+    try:
+        yield
+    finally:
+        del modules[_AGENT_PACKAGES]
+        if before is not None:
+            modules[_AGENT_PACKAGES] = before
 
 
 def _first_lines(error: Exception) -> str:

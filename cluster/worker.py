@@ -1,4 +1,4 @@
-"""The worker's side of the wire, the same in a thread and in an actor: build the worker, run a payload, report.
+"""The worker's side of the wire, the same in a thread and in an actor: build the worker, run payloads, report.
 
 Knows nothing of retries or of the process it runs in.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,23 @@ class WorkerStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What one call came to."""
+    """What one payload came to."""
 
     value: Any = None
     fault: Fault | None = None
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one call to a worker's process came to."""
+
+    replies: tuple[Reply, ...]
+    """In the order of the payloads; shorter when the call's time was over before the last ones were begun."""
     vitals: Vitals
 
 
-def build(factory: WorkerFactory, node: str = "") -> tuple[Worker | None, Reply]:
+def build(factory: WorkerFactory) -> tuple[Worker | None, Reply]:
     """Make the worker; the reply holds no value, and the fault if the factory raised."""
     begun = time.monotonic()
     worker: Worker | None = None
@@ -58,10 +67,10 @@ def build(factory: WorkerFactory, node: str = "") -> tuple[Worker | None, Reply]
         worker = factory()
     except (Exception, SystemExit) as error:
         fault = Fault.of(error)
-    return worker, Reply(fault=fault, seconds=time.monotonic() - begun, vitals=vitals(node))
+    return worker, Reply(fault=fault, seconds=time.monotonic() - begun)
 
 
-def attempt(worker: Worker, payload: Any, node: str = "") -> Reply:
+def attempt(worker: Worker, payload: Any) -> Reply:
     """Run one payload. Never raises, so that the caller can tell a faulting task from a dying worker."""
     begun = time.monotonic()
     value: Any = None
@@ -70,7 +79,18 @@ def attempt(worker: Worker, payload: Any, node: str = "") -> Reply:
         value = worker(payload)
     except (Exception, SystemExit) as error:
         fault = Fault.of(error)
-    return Reply(value=value, fault=fault, seconds=time.monotonic() - begun, vitals=vitals(node))
+    return Reply(value=value, fault=fault, seconds=time.monotonic() - begun)
+
+
+def attempt_each(worker: Worker, payloads: Sequence[Any], limit_s: float) -> tuple[Reply, ...]:
+    """Run payloads one after the other, the first in any case and none that would begin after `limit_s`."""
+    until = time.monotonic() + limit_s
+    replies: list[Reply] = []
+    for payload in payloads:
+        if replies and time.monotonic() > until:
+            break
+        replies.append(attempt(worker, payload))
+    return tuple(replies)
 
 
 def vitals(node: str = "") -> Vitals:

@@ -108,6 +108,13 @@ class RunConfig(BaseModel):
     mask_clouds: Annotated[bool, Field(description="no data where cloudmask sees clouds or their shadows")] = False
     flips: Annotated[bool, Field(description="mean over four mirror images of each chip; four times the work")] = False
 
+    compile: Annotated[
+        bool,
+        Field(
+            description="networks as compiled programs: faster after a minute, rounded otherwise; needs a C++ compiler"
+        ),
+    ] = False
+
     executor: Annotated[Literal["ray", "local"], Field(description="Ray actors, or threads of this process")] = "ray"
     address: Annotated[str | None, Field(description="of a Ray cluster; none: Ray inside this command")] = None
     workers: Annotated[int | None, Field(gt=0, description="actors; default: one per GPU, or per 8 cores")] = None

@@ -108,7 +108,7 @@ def _factory(config: RunConfig, made: RunPlan, threads: int) -> WorkerFactory:
     from jobs.worker import BlockWorker, PlannedModel, WorkerSetup
 
     models = {
-        PlannedModel(card, folders[card.digest()], stage.precision, stage.flips): None
+        PlannedModel(card, folders[card.digest()], stage.precision, stage.flips, stage.compiled): None
         for scene in made.scenes
         for folders in [dict(scene.chain.folders)]
         for stage in scene.chain.stages

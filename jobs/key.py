@@ -84,5 +84,6 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "tiling": [chips.core_px, chips.halo_px, chips.stride_px, chips.blend, chips.margin_px],
         "precision": stage.precision,
         "flips": stage.flips,
+        "compiled": stage.compiled,
         "mask": stage.is_mask,
     }

@@ -222,7 +222,7 @@ def provenance(plan: ScenePlan) -> Provenance:
                     "models": [card.label for card in stage.cards], "core_px": stage.chips.core_px,
                     "halo_px": stage.chips.halo_px, "stride_px": stage.chips.stride_px,
                     "overlap": "blend" if stage.chips.blend else "exact", "precision": stage.precision,
-                    "flips": stage.flips, "mask": stage.is_mask,
+                    "flips": stage.flips, "compiled": stage.compiled, "mask": stage.is_mask,
                 }
                 for stage in plan.chain.stages
             ],

@@ -133,7 +133,7 @@ def bind(scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: 
         stages.append(
             Stage(
                 cards=tuple(members), chips=chips, precision=precision, flips=config.flips and not card.masks,
-                is_mask=number != main and bool(card.masks),
+                compiled=config.compile, is_mask=number != main and bool(card.masks),
             )
         )  # fmt: skip
     made: set[str] = set()

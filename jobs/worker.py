@@ -12,6 +12,7 @@ import os
 import platform
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +43,9 @@ from tiling.window import Block, Window
 from tiling.zarr_sink import ZarrLayout
 
 _STRIP_PX = 256
+_PUTS = 8
+"""Objects that a worker writes at once: from far away one after another would take longer than computing."""
+
 _LIBC = ctypes.CDLL(None) if hasattr(ctypes.CDLL(None), "malloc_trim") else None
 
 
@@ -54,6 +58,7 @@ class PlannedModel:
     """Where its weights lie."""
     precision: str
     flips: bool
+    compiled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +96,7 @@ class BlockWorker:
         self._setup = setup
         self._store = open_store(setup.out)
         self._compute = threading.Lock()
+        self._puts = ThreadPoolExecutor(_PUTS, "put")
         self._cache = TileCache()
         self._name = f"{platform.node()}:{os.getpid()}"
         self._lanes: dict[int, int] = {}
@@ -101,7 +107,13 @@ class BlockWorker:
             path = fetch(model.folder, model.card.weights) if model.card.weights else None
             device = replace(setup.device, precision=model.precision)
             self._predictors[model.card.digest(), model.precision, model.flips] = Predictor(
-                model.card, path, device, batch=setup.batch, threads=setup.threads, flips=model.flips
+                model.card,
+                path,
+                device,
+                batch=setup.batch,
+                threads=setup.threads,
+                flips=model.flips,
+                compiled=model.compiled,
             )
 
     def __call__(self, task: BlockTask) -> BlockRecord:
@@ -155,6 +167,17 @@ class BlockWorker:
         layout, files = self._outputs.setdefault(plan.key, (layout_of(plan), rasters(plan)))
         row, col = part.row_off // plan.shard_px, part.col_off // plan.shard_px
         cut = {name: pixels[part.slices(core)] for name, pixels in layers.items()}
+        keys = shard_keys(layout, row, col)
+        record = ShardRecord(
+            row=row, col=col, objects=tuple((key, None) for _, _, key in keys),
+            tally=_count(plan, part, cut[CLASSES], cut[CONFIDENCE]) if plan.card.classes else None,
+            sums=tuple(
+                (layer, count(cut[layer], raster.profile.nodata))
+                for raster in files for layer in raster.layers if layer != CLASSES
+            ),
+        )  # fmt: skip
+        if not any(total.valid for _, total in record.sums):
+            return record  # a reader sees the fill value where nothing is stored
         levels: dict[tuple[int, str], NDArray[Any]] = {}
         packed: list[tuple[str, bytes, TileIndex]] = []
         for raster in files:
@@ -165,26 +188,25 @@ class BlockWorker:
                 for level, pixels in enumerate(made[: layout.pyramid.own + 1])
                 for layer, band in zip(raster.layers, pixels, strict=True)
             }
-        objects = []
-        for level, layer, key in shard_keys(layout, row, col):
-            data = layout.encode_shard(level, layer, levels[level, layer])
-            objects.append((key, self._put(f"{plan.prefix}/{DATA}/{key}", data) if data is not None else None))
-        tiles = None
-        if any(stored for _, stored in objects):
-            tiles = self._put(tiles_key(plan.prefix, row, col), b"".join(data for _, data, _ in packed))
-        counted = _count(plan, part, cut[CLASSES], cut[CONFIDENCE]) if plan.card.classes else None
-        sums = tuple(
-            (layer, count(cut[layer], raster.profile.nodata))
-            for raster in files for layer in raster.layers if layer != CLASSES
-        )  # fmt: skip
-        return ShardRecord(
-            row=row, col=col, objects=tuple(objects), tiles=tiles,
-            files=tuple((file, index) for file, _, index in packed) if tiles else (), tally=counted, sums=sums,
+        tiles = self._put(tiles_key(plan.prefix, row, col), b"".join(data for _, data, _ in packed))
+        puts = [
+            (key, self._put(f"{plan.prefix}/{DATA}/{key}", data) if data is not None else None)
+            for level, layer, key in keys
+            for data in [layout.encode_shard(level, layer, levels[level, layer])]
+        ]
+        return replace(
+            record, objects=tuple((key, put.result() if put else None) for key, put in puts), tiles=tiles.result(),
+            files=tuple((file, index) for file, _, index in packed),
         )  # fmt: skip
 
-    def _put(self, key: str, data: bytes) -> StoredObject:
-        self._store.put(key, data)
-        return StoredObject(len(data), hashlib.sha256(data).hexdigest())
+    def _put(self, key: str, data: bytes) -> Future[StoredObject]:
+        """Write an object while this thread goes on."""
+
+        def write() -> StoredObject:
+            self._store.put(key, data)
+            return StoredObject(len(data), hashlib.sha256(data).hexdigest())
+
+        return self._puts.submit(write)
 
 
 def _give_back_memory() -> None:

@@ -36,6 +36,8 @@ class Stage:
     """In pixels of the stage's input; its margin is what later stages read beyond the scene."""
     precision: str
     flips: bool = False
+    compiled: bool = False
+    """Whether its networks run as compiled programs, which round otherwise."""
     is_mask: bool = False
     """True when its classes only say which pixels become nodata."""
 

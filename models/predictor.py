@@ -6,6 +6,7 @@ Knows nothing of scenes, windows or what a class means; `models.sliding` cuts th
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,16 +17,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models import architectures, weights
+from models.calibration import best_batch
 from models.card import ModelCard
-from models.device import Device
+from models.compiled import compile_network
+from models.device import Device, strips, use_large_pages
+from models.fold import fold
+from models.recorded import Recorder
 from models.steady import softmax, steady
 from models.survey import Survey
+from models.upload import tensor_of
 from tiling.errors import CardError, EngineError
 
 T = TypeVar("T")
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_BATCH = {"cpu": 1, "cuda": 8}  # a chip of 1216 px fills a CPU's cores; a GPU wants several
+_WARM_UPS = 3  # passes before one is timed: kernels are chosen and recorded there
+_LEAST_PX = 64  # side of the chip that shows which norms can be folded
 
 
 class Predictor:
@@ -35,9 +42,11 @@ class Predictor:
         card: what the model is.
         weights_path: safetensors file whose sha256 the card names; None for a model without weights.
         device: where and how precisely it computes. Weights are cast; a model without weights computes in fp32.
-        batch: chips per forward pass at most; halved, and kept so, when memory runs out.
+        batch: chips per forward pass at most; halved, and kept so, when memory runs out. None: 1 on a CPU, whose cores
+            one chip fills; on a GPU the fastest of a few sizes, measured once per machine (`models.calibration`).
         threads: CPU threads of this process; left alone when None.
         flips: answer with the mean over the chip and its three mirror images (test-time augmentation).
+        compiled: run the network as one compiled program. It takes a minute to make, and rounds otherwise.
 
     Neither batch nor threads change a bit of the result on a CPU.
 
@@ -54,11 +63,14 @@ class Predictor:
         *,
         threads: int | None = None,
         flips: bool = False,
+        compiled: bool = False,
     ) -> None:
+        if device.kind == "cpu":
+            use_large_pages()
         if threads is not None:
             torch.set_num_threads(threads)
         self.card, self.device = card, device
-        self.batch = batch or _BATCH[device.kind]
+        self.batch = batch or 1
         module: Any = architectures.build(card)  # Any: torch's stubs do not know memory_format in Module.to
         if (card.weights is None) != (weights_path is None):
             raise CardError(
@@ -72,7 +84,12 @@ class Predictor:
             raise CardError(f"{card.label}: {card.architecture} needs weights but the card names none")
         self._dtype = _DTYPES[device.precision] if has_weights else torch.float32
         module.eval().requires_grad_(False)
+        is_ours = has_weights and not isinstance(module, weights.LoadsItself)
+        self.n_folded = fold(module, _example(card)) if is_ours else 0
         self.module: nn.Module = module.to(device.kind, self._dtype, memory_format=torch.channels_last)
+        self._program = compile_network(module, card.label) if compiled and is_ours else None
+        self._recorder = Recorder(self._forward) if device.kind == "cuda" and is_ours else None
+        self._is_calibrated = batch is not None or self._recorder is None or card.needs_survey
         self._flips = flips
         self._mean, self._std = self._per_channel(np.asarray(card.mean)), self._per_channel(np.asarray(card.std))
 
@@ -95,6 +112,8 @@ class Predictor:
             EngineError: if memory does not suffice for a single chip.
             CardError: if the network's output is not what the card says.
         """
+        if not self._is_calibrated and len(items) > 1:
+            self._calibrate(shape)
         done = 0
         while done < len(items):
             part = items[done : done + self.batch]
@@ -106,6 +125,11 @@ class Predictor:
             del logits  # before the next ones are made
             done += len(part)
 
+    @property
+    def network(self) -> Callable[..., Any]:
+        """From chips (N, C, h, w) in the module's dtype to its answer, bare: for use within `steady`."""
+        return self._program or self.module
+
     def context_of(self, told: Survey) -> Tensor:
         """What the network keeps of a scene's survey, on the device."""
         module: Any = self.module
@@ -113,37 +137,38 @@ class Predictor:
         return context.to(self.device.kind, torch.float32)
 
     def normalise(
-        self, raw: NDArray[np.generic] | Tensor, valid: NDArray[np.bool_], gain: Tensor, bias: Tensor
+        self, raw: NDArray[np.generic] | Tensor, valid: NDArray[np.bool_] | Tensor, gain: Tensor, bias: Tensor
     ) -> Tensor:
-        """((raw * gain + bias) - mean) / std, 0 where not valid: a rule for each pixel by itself.
+        """(C, h, w) fp32 on the device; see `write_normalised`."""
+        stored, known = (part if isinstance(part, Tensor) else tensor_of(part) for part in (raw, valid))
+        out = torch.empty(stored.shape, device=self.device.kind)
+        self.write_normalised(stored.to(self.device.kind), known.to(self.device.kind), gain, bias, out)
+        return out
+
+    def write_normalised(self, raw: Tensor, valid: Tensor, gain: Tensor, bias: Tensor, out: Tensor) -> None:
+        """((raw * gain + bias) - mean) / std, 0 where not valid: a rule for each pixel by itself, in fp32.
 
         Args:
-            raw: (C, h, w) stored values; moved to the device as they are.
-            valid: (h, w).
-            gain, bias: (C, 1, 1) fp32 on the device.
-
-        Returns:
-            (C, h, w) fp32 on the device.
+            raw: (C, h, w) stored values on the device.
+            valid: (h, w) there.
+            gain, bias: (C, 1, 1) fp32 there.
+            out: (C, h, w) there, of any float dtype and layout; written to.
         """
-        # copies: the reader's may be read-only
-        stored = raw if isinstance(raw, Tensor) else torch.from_numpy(np.array(raw, order="C"))
-        known = torch.from_numpy(np.array(valid, order="C")).to(self.device.kind)
-        x = (
-            stored.to(self.device.kind)
-            .to(torch.float32, copy=True)
-            .mul_(gain)
-            .add_(bias)
-            .sub_(self._mean)
-            .div_(self._std)
-        )
-        return x.masked_fill_(~known, 0.0)
+        n_bands, height, width = raw.shape
+        all_valid = self.device.kind == "cpu" and bool(valid.all())  # a GPU would have to be waited for
+        for rows in strips(height, n_bands * width, self.device.kind):
+            x = torch.empty((n_bands, rows.stop - rows.start, width), device=self.device.kind).copy_(raw[:, rows])
+            x.mul_(gain).add_(bias).sub_(self._mean).div_(self._std)
+            if not all_valid:
+                x.masked_fill_(~valid[rows], 0.0)
+            out[:, rows] = x.to(out.dtype)  # first the dtype, then the layout: both at once take twice the time
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """(K, h, w) fp32 from logits (K, h, w), of any part of a chip: a rule for each pixel by itself."""
-        logits = logits.float()
+        wide = torch.empty(logits.shape, device=logits.device).copy_(logits)  # channel after channel, as softmax likes
         if self.card.activation == "none":
-            return logits
-        return softmax(torch.cat([torch.zeros_like(logits), logits]) if logits.shape[0] == 1 else logits)
+            return wide
+        return softmax(torch.cat([torch.zeros_like(wide), wide]) if wide.shape[0] == 1 else wide)
 
     def physical(self, image: Tensor) -> Tensor:
         """(K, h, w) fp32 physical values of the card's outputs, from the network's answer."""
@@ -175,8 +200,11 @@ class Predictor:
             chips = torch.empty(size, dtype=self._dtype, device=self.device.kind, memory_format=torch.channels_last)
             for item, chip in zip(part, chips, strict=True):
                 fill(item, chip)
-            with steady(self.device.kind):
-                logits = self._forward(chips, context)
+            with steady(self.device.kind, is_compiled=self._program is not None):
+                if self._recorder is not None and context is None:
+                    logits = self._recorder(chips)
+                else:
+                    logits = self._forward(chips, context)
         except (torch.OutOfMemoryError, MemoryError):
             return None
         except RuntimeError as error:
@@ -187,13 +215,13 @@ class Predictor:
         assert isinstance(logits, Tensor)
         return logits
 
-    def _forward(self, chips: Tensor, context: Tensor | None) -> Tensor:
+    def _forward(self, chips: Tensor, context: Tensor | None = None) -> Tensor:
         arguments = () if context is None else (context,)
-        answer: Tensor = self.module(chips, *arguments)
+        answer: Tensor = self.network(chips, *arguments)
         if self._flips and isinstance(answer, Tensor):
             for axes in ((3,), (2,), (2, 3)):
                 mirrored = chips.flip(axes).contiguous(memory_format=torch.channels_last)
-                answer = answer + self.module(mirrored, *arguments).flip(axes)
+                answer = answer + self.network(mirrored, *arguments).flip(axes)
             answer = answer / 4
         return answer
 
@@ -223,6 +251,41 @@ class Predictor:
                 f"{self.device.precision}; use a smaller --core, --precision bf16, or fewer workers on this machine"
             )
         self.batch = tried // 2
+        self._free()
+
+    def _calibrate(self, shape: tuple[int, int]) -> None:
+        """Choose the batch; only on a GPU is there a choice."""
+        self._is_calibrated = True
+        free_bytes, _ = torch.cuda.mem_get_info()
+        self.batch = best_batch(
+            self.card, self.device, shape[0], free_bytes, lambda n_chips: self._seconds_of(n_chips, shape)
+        )
+
+    def _seconds_of(self, n_chips: int, shape: tuple[int, int]) -> float | None:
+        """Time of a forward pass that has run before, None when memory does not suffice."""
+
+        def fill(_: int, out: Tensor) -> None:
+            out.zero_()
+
+        seconds = 0.0
+        for _ in range(_WARM_UPS + 1):
+            started = time.perf_counter()
+            if self._try_forward(range(n_chips), fill, shape, None) is None:
+                self._free()
+                return None
+            if self.device.kind == "cuda":
+                torch.cuda.synchronize()
+            seconds = time.perf_counter() - started
+        return seconds
+
+    def _free(self) -> None:
+        if self._recorder is not None:
+            self._recorder.forget()
         gc.collect()
         if self.device.kind == "cuda":
             torch.cuda.empty_cache()
+
+
+def _example(card: ModelCard) -> Tensor:
+    side = -(-_LEAST_PX // card.stride_px) * card.stride_px
+    return torch.zeros(1, len(card.bands), side, side)

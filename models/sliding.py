@@ -1,5 +1,7 @@
 """A block's pixels become classes or an image: cut chips, run the network, crop or cross-fade, all on the device.
 
+Stored values go to the device once per block and its map comes back once; nothing waits for the device in between.
+
 What a pixel gets depends on the chips of the scene's grid that see it and on nothing else: not on the block, on the
 batch or on which chips were skipped. Knows nothing of files, networks or CRSs.
 """
@@ -14,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.device import strips
 from models.predictor import Predictor
+from models.upload import Pixels, download
 from tiling.chips import ChipGrid
 from tiling.errors import TilingError
 from tiling.window import Window
@@ -63,29 +67,26 @@ def predict_block(
     members = [predictor] if isinstance(predictor, Predictor) else list(predictor)
     _check(chips, core, read, values, valid)
     every, todo = _cores(chips, core, read, valid)
-    streams = [_answers(member, chips, todo, read, values, valid, gain, bias, None) for member in members]
-    classes = np.full(core.shape, NODATA, np.uint8)
-    confidence = np.full(core.shape, NODATA, np.uint8)
+    kind = members[0].device.kind
+    pixels = Pixels(values, valid, kind)
+    streams = [_answers(member, chips, todo, read, pixels, gain, bias, None) for member in members]
     with torch.inference_mode():
+        made = torch.full((2, *core.shape), NODATA, dtype=torch.uint8, device=kind)  # classes, then confidence
         if chips.blend:
             fade = _Fade(members, chips, core)
             for answers in zip(*streams, strict=True):
                 fade.add(answers[0][0], [logits for _, logits in answers])
                 del answers  # not to be held while the next chip is computed
-            classes, confidence = fade.labels()
+            fade.write_labels(made)
         else:
             for answers in zip(*streams, strict=True):
                 chip_core = answers[0][0]
                 part = chip_core & core
                 inside = (slice(None), *part.slices(chip_core.grow(chips.halo_px)))
-                where = part.slices(core)
                 crops = [logits[inside] for _, logits in answers]
-                classes[where], confidence[where] = _labels(_mean_probabilities(members, crops))
+                _write_map(members, crops, made[(slice(None), *part.slices(core))])
                 del answers, crops  # not to be held while the next chip is computed
-    unknown = ~valid[core.slices(read)]
-    classes[unknown] = NODATA
-    confidence[unknown] = NODATA
-    return BlockMap(classes, confidence, len(todo), len(every) - len(todo))
+    return _block_map(made, valid[core.slices(read)], len(todo), len(every) - len(todo))
 
 
 def enhance_block(
@@ -103,8 +104,9 @@ def enhance_block(
     scale = predictor.card.scale
     height, width = (scale * side for side in core.shape)
     image = torch.zeros((len(predictor.card.outputs), height, width), device=predictor.device.kind)
+    pixels = Pixels(values, valid, predictor.device.kind)
     with torch.inference_mode():
-        for chip_core, answer in _answers(predictor, chips, todo, read, values, valid, gain, bias, context):
+        for chip_core, answer in _answers(predictor, chips, todo, read, pixels, gain, bias, context):
             part = (chip_core & core).zoom(scale)
             inside = part.slices(chip_core.grow(chips.halo_px).zoom(scale))
             image[(slice(None), *part.slices(core.zoom(scale)))] = predictor.physical(answer[(slice(None), *inside)])
@@ -119,15 +121,15 @@ def _cores(chips: ChipGrid, core: Window, read: Window, valid: NDArray[np.bool_]
 
 
 def _answers(
-    predictor: Predictor, chips: ChipGrid, todo: Sequence[Window], read: Window, values: NDArray[np.generic] | Tensor,
-    valid: NDArray[np.bool_], gain: NDArray[np.float32], bias: NDArray[np.float32], context: Tensor | None,
+    predictor: Predictor, chips: ChipGrid, todo: Sequence[Window], read: Window, pixels: Pixels,
+    gain: NDArray[np.float32], bias: NDArray[np.float32], context: Tensor | None,
 ) -> Iterator[tuple[Window, Tensor]]:  # fmt: skip
     """Each chip's core with what the network says of the whole chip."""
     gains, biases = predictor.per_channel(gain), predictor.per_channel(bias)
 
     def fill(chip_core: Window, out: Tensor) -> None:
         rows, cols = chip_core.grow(chips.halo_px).slices(read)
-        out.copy_(predictor.normalise(values[:, rows, cols], valid[rows, cols], gains, biases))
+        predictor.write_normalised(*pixels.cut(rows, cols), gains, biases, out)
 
     return predictor.run(todo, fill, (chips.chip_px, chips.chip_px), context)
 
@@ -140,10 +142,9 @@ def predict_whole(
     logits = forward_whole(predictor, chips, values, valid, gain, bias)
     inside = chips.domain.slices(chips.extent)
     with torch.inference_mode():
-        classes, confidence = _labels(predictor.probabilities(logits[(slice(None), *inside)]))
-    classes[~valid[inside]] = NODATA
-    confidence[~valid[inside]] = NODATA
-    return BlockMap(classes, confidence, 1, 0)
+        made = torch.empty((2, *chips.domain.shape), dtype=torch.uint8, device=logits.device)
+        _write_map([predictor], [logits[(slice(None), *inside)]], made)
+    return _block_map(made, valid[inside], 1, 0)
 
 
 def enhance_whole(
@@ -165,9 +166,11 @@ def forward_whole(
     """The network's answer to `chips.extent` in one piece."""
     _check(chips, chips.domain, chips.extent, values, valid)
     gains, biases = predictor.per_channel(gain), predictor.per_channel(bias)
+    rows, cols = chips.extent.slices(chips.extent)
+    pixels = Pixels(values, valid, predictor.device.kind)
 
     def fill(_: Window, out: Tensor) -> None:
-        out.copy_(predictor.normalise(values, valid, gains, biases))
+        predictor.write_normalised(*pixels.cut(rows, cols), gains, biases, out)
 
     ((_, answer),) = predictor.run([chips.extent], fill, chips.extent.shape, context)
     return answer
@@ -209,16 +212,42 @@ class _Fade:
         self._sum[(slice(None), *where)] += mean * weight
         self._weights[where] += weight
 
-    def labels(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        untouched = self._weights == 0  # all its chips were skipped: nothing there is valid
-        return _labels(self._sum.div_(self._weights.masked_fill_(untouched, 1.0)))
+    def write_labels(self, out: Tensor) -> None:
+        for rows in _strips_of(self._sum):
+            weights = self._weights[rows]
+            untouched = weights == 0  # all its chips were skipped: nothing there is valid
+            _write_labels(self._sum[:, rows] / weights.masked_fill(untouched, 1.0), out[:, rows])
 
 
-def _labels(probabilities: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Classes and quantised confidence (h, w) from (K, h, w); `max` gives the first of equal channels."""
-    best, index = probabilities.max(dim=0)
-    quantised = (best * CONFIDENCE_SCALE).round_().clamp_(0, CONFIDENCE_SCALE).to(torch.uint8)
-    return index.to(torch.uint8).cpu().numpy(), quantised.cpu().numpy()
+def _write_map(members: Sequence[Predictor], logits: Sequence[Tensor], out: Tensor) -> None:
+    """Classes and confidence (2, h, w) uint8 from each member's logits (K, h, w)."""
+    for rows in _strips_of(logits[0]):
+        _write_labels(_mean_probabilities(members, [one[:, rows] for one in logits]), out[:, rows])
+
+
+def _write_labels(probabilities: Tensor, out: Tensor) -> None:
+    """Classes and quantised confidence (2, h, w) from (K, h, w)."""
+    best = probabilities.amax(dim=0)
+    # the class is the number of channels before the first of the best; `max` would say it as int64, in twice the time
+    is_less = (probabilities[:-1] < best).view(torch.uint8)
+    none_yet = torch.ones_like(out[0])
+    out[0].zero_()
+    for less in is_less:
+        out[0].add_(none_yet.bitwise_and_(less))
+    out[1] = best.mul_(CONFIDENCE_SCALE).round_().clamp_(0, CONFIDENCE_SCALE)
+
+
+def _strips_of(image: Tensor) -> Iterator[slice]:
+    n_channels, height, width = image.shape
+    return strips(height, n_channels * width, image.device.type)
+
+
+def _block_map(made: Tensor, valid: NDArray[np.bool_], n_computed: int, n_skipped: int) -> BlockMap:
+    """What comes back from the device, as soon as it is done."""
+    classes, confidence = download(made).astype(np.uint8, copy=False)
+    for layer in (classes, confidence):
+        np.copyto(layer, NODATA, where=~valid)
+    return BlockMap(classes, confidence, n_computed, n_skipped)
 
 
 def _check(

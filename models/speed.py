@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from models.device import Device
+from models.device import Device, use_large_pages
 
 _CHANNELS, _SIDE_PX, _RUNS = 32, 512, 3
 
@@ -14,6 +14,7 @@ def flop_per_s(device: Device) -> float:
 
     Takes a fraction of a second; the best of a few runs.
     """
+    use_large_pages()  # this may be the first tensor of a process that computes blocks later
     import torch
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[device.precision]

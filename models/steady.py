@@ -26,14 +26,15 @@ _ONEDNN_ABOVE = 20480  # values in a single sample; ConvParams::use_mkldnn in AT
 
 
 @contextmanager
-def steady(kind: str) -> Iterator[None]:
+def steady(kind: str, *, is_compiled: bool = False) -> Iterator[None]:
     """Run a network's forward pass so that equal pixels give equal bits.
 
     Args:
         kind: `cpu` or `cuda`. On CUDA kernels are deterministic and fp32 is not cut to TF32.
+        is_compiled: the network is a program of `models.compiled`, whose convolutions are oneDNN's in any case.
     """
     if kind == "cpu":
-        with _SteadyCpu():
+        with _SteadyCpu(_POINTWISE if is_compiled else _POINTWISE | _CONVOLUTIONS):
             yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -59,10 +60,14 @@ def softmax(logits: Tensor) -> Tensor:
 
 
 class _SteadyCpu(TorchFunctionMode):
+    def __init__(self, replacements: dict[Any, Callable[..., Tensor]]) -> None:
+        super().__init__()
+        self._replacements = replacements
+
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        replacement = _REPLACEMENTS.get(func)
+        replacement = self._replacements.get(func)
         if replacement is not None and args and isinstance(args[0], Tensor) and args[0].device.type == "cpu":
             return replacement(*args, **kwargs or {})
         return func(*args, **kwargs or {})
@@ -119,9 +124,11 @@ def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-_REPLACEMENTS: dict[Any, Callable[..., Tensor]] = {
+_CONVOLUTIONS: dict[Any, Callable[..., Tensor]] = {
     torch.conv2d: _conv2d,
     torch.conv_transpose2d: _conv_transpose2d,
+}
+_POINTWISE: dict[Any, Callable[..., Tensor]] = {
     torch.sigmoid: _sigmoid,
     Tensor.sigmoid: _sigmoid,
     F.sigmoid: _sigmoid,

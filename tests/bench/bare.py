@@ -1,28 +1,37 @@
 """The bare forward pass that end-to-end runs are measured against: the same model, chips and precision, nothing else.
 
-python -m tests.bench.bare landwater 16
+python -m tests.bench.bare landwater 16 [--compile] [--block]
+
+With --block also what a chip of a segmentation costs as part of a block: cut, scaled, computed, cropped and quantised by
+`predict_block`. The bare `module(chip)` and the block take turns, so that a busy machine slows both.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
+import statistics
 import time
+from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from models.device import resolve
 from models.predictor import Predictor
+from models.sliding import predict_block
+from models.steady import steady
 from models.weights import fetch
 from models.zoo import variants
+from tiling.chips import ChipGrid
 from tiling.window import Window
 
 
-def main(name: str, n_chips: int) -> None:
+def main(name: str, n_chips: int, *, compiled: bool, with_block: bool) -> None:
     card, folder = variants(name)[0]
     path = fetch(folder, card.weights) if card.weights else None
-    predictor = Predictor(card, path, resolve(), threads=os.cpu_count())
+    predictor = Predictor(card, path, resolve(), threads=os.cpu_count(), compiled=compiled)
     chip_px = card.core_px + 2 * (card.halo_px or 0)
     noise = torch.randn(len(card.bands), chip_px, chip_px).to(predictor.device.kind)
     chips = [Window(0, 0, chip_px, chip_px)] * n_chips
@@ -30,17 +39,67 @@ def main(name: str, n_chips: int) -> None:
     def fill(_: Window, out: torch.Tensor) -> None:
         out.copy_(noise)
 
-    list(predictor.run(chips[: predictor.batch], fill, (chip_px, chip_px)))  # weights are packed on the first call
-    if predictor.device.kind == "cuda":
-        torch.cuda.synchronize()
+    def work() -> None:
+        for _ in predictor.run(chips, fill, (chip_px, chip_px)):
+            pass
+
+    # weights are packed on the first call; on a GPU the batch is chosen, and its pass recorded when it comes again
+    warm = chips[:1] if predictor.device.kind == "cpu" else chips + chips
+    list(predictor.run(warm, fill, (chip_px, chip_px)))
+    seconds = _seconds_of(work)
+    told = {"seconds": seconds, "chip_mpx_per_s": n_chips * chip_px**2 / seconds / 1e6}
+    if with_block:
+        told |= _against_block(predictor, max(1, n_chips // 2), compiled=compiled)
+    print(json.dumps(told))
+
+
+def _against_block(predictor: Predictor, n_turns: int, *, compiled: bool) -> dict[str, float]:
+    """Milliseconds per chip of the bare network and of a block of two chips, the best of all turns."""
+    card = predictor.card
+    block = Window(0, 0, 2 * card.core_px, card.core_px)
+    chips = ChipGrid(scene=block, core_px=card.core_px, halo_px=card.halo_px or 0, stride_px=card.stride_px)
+    read = chips.read(block)
+    values = np.random.default_rng(0).integers(0, 10000, (len(card.bands), *read.shape), np.uint16)
+    valid = np.ones(read.shape, np.bool_)
+    gain, bias = np.full(len(card.bands), 1e-4, np.float32), np.zeros(len(card.bands), np.float32)
+    chip = torch.randn(1, len(card.bands), chips.chip_px, chips.chip_px)
+    chip = chip.to(predictor.device.kind, next(predictor.module.parameters()).dtype)
+    chip = chip.contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def bare() -> None:
+        with steady(predictor.device.kind, is_compiled=compiled):
+            for _ in range(2):
+                predictor.network(chip)
+
+    def whole() -> None:
+        predict_block(predictor, chips, block, read, values, valid, gain, bias)
+
+    bare()
+    whole()
+    turns = [(_seconds_of(bare) / 2, _seconds_of(whole) / 2) for _ in range(n_turns)]
+    alone, in_block = (min(column) for column in zip(*turns, strict=True))
+    return {
+        "bare_ms_per_chip": round(alone * 1e3, 1),
+        "block_ms_per_chip": round(in_block * 1e3, 1),
+        "efficiency": round(alone / in_block, 3),
+        "efficiency_median": round(statistics.median(a / b for a, b in turns), 3),
+    }
+
+
+def _seconds_of(work: Callable[[], None]) -> float:
     started = time.perf_counter()
-    for _ in predictor.run(chips, fill, (chip_px, chip_px)):
-        pass
-    if predictor.device.kind == "cuda":
+    work()
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
-    seconds = time.perf_counter() - started
-    print(json.dumps({"seconds": seconds, "chip_mpx_per_s": n_chips * chip_px**2 / seconds / 1e6}))
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("chips", type=int)
+    parser.add_argument("--compile", action="store_true", help="run the network as one compiled program")
+    parser.add_argument("--block", action="store_true", help="measure predict_block too")
+    options = parser.parse_args()
+    main(options.model, options.chips, compiled=options.compile, with_block=options.block)

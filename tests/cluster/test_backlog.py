@@ -10,12 +10,11 @@ from cluster.backlog import Backlog, Ticket
 from cluster.executor import Task
 from cluster.outcome import Done, Failed, Fault, Outcome
 from cluster.retry import Budget
-from cluster.worker import Reply, Vitals
+from cluster.worker import Reply
 
-HERE = Vitals(pid=1, node="", peak_bytes=0)
-BUSY = Reply(fault=Fault(kind="StorageError", message="busy", transient=True), seconds=1, vitals=HERE)
-WRONG = Reply(fault=Fault(kind="SceneError", message="wrong"), seconds=1, vitals=HERE)
-GOOD = Reply(value=7, seconds=1, vitals=HERE)
+BUSY = Reply(fault=Fault(kind="StorageError", message="busy", transient=True), seconds=1)
+WRONG = Reply(fault=Fault(kind="SceneError", message="wrong"), seconds=1)
+GOOD = Reply(value=7, seconds=1)
 BUDGET = Budget(attempts=3, deaths=2, backoff_s=10, jitter=0)
 
 
@@ -24,8 +23,7 @@ def tasks(count: int) -> list[Task]:
 
 
 def taken(backlog: Backlog, now: float = 0) -> Ticket:
-    ticket = backlog.take(now)
-    assert ticket is not None
+    (ticket,) = backlog.take(now)
     return ticket
 
 
@@ -50,7 +48,7 @@ def test_the_last_fault_is_what_the_task_failed_with() -> None:
     assert backlog.answered(ticket, WRONG, now=10) == Failed(
         key="0", error=WRONG.fault, attempts=2, seconds=1, causes=("StorageError: busy", "SceneError: wrong")
     )
-    assert backlog.take(now=11) is None
+    assert backlog.take(now=11) == []
     assert backlog.finished
 
 
@@ -58,7 +56,7 @@ def test_tasks_in_a_worker_that_died_are_not_charged_and_run_alone() -> None:
     backlog = Backlog(tasks(3), BUDGET, window=3)
     tickets = [taken(backlog) for _ in range(3)]
     assert backlog.died(tickets, "killed", alone=False, seconds=0, now=1) is None
-    assert backlog.take(now=2) is None
+    assert backlog.take(now=2) == []
     for ticket in tickets:
         assert backlog.take_suspect(now=2) is ticket
         outcome = backlog.answered(ticket, GOOD, now=3)
@@ -86,6 +84,36 @@ def test_the_deadline_counts_from_the_first_start() -> None:
     assert isinstance(backlog.answered(ticket, BUSY, now=112), Failed)
 
 
+def test_a_call_holds_as_many_tasks_as_it_may_and_no_more_than_there_are() -> None:
+    backlog = Backlog(tasks(5), BUDGET, window=1)
+    assert [ticket.task.key for ticket in backlog.take(now=0, most=3)] == ["0", "1", "2"]
+    assert [ticket.task.key for ticket in backlog.take(now=0, most=3)] == ["3", "4"]
+    assert backlog.take(now=0, most=3) == []
+
+
+def test_tasks_that_a_call_did_not_begin_come_first_one_to_a_call_and_as_if_never_taken() -> None:
+    backlog = Backlog(tasks(9), Budget(attempts=9, backoff_s=10, jitter=0, deadline_s=25), window=1)
+    tickets = backlog.take(now=0, most=3)
+    others = tickets[1:]
+    (done,) = backlog.settled(tickets, [GOOD], now=50)
+    assert done == Done(key="0", value=7, attempts=1, seconds=1)
+    assert backlog.take(now=50, most=3) == others[:1]
+    assert backlog.take(now=50, most=3) == others[1:]
+    assert [ticket.task.key for ticket in backlog.take(now=50, most=3)] == ["3", "4", "5"]
+    assert backlog.answered(others[0], BUSY, now=51) is None  # its deadline counts from 50
+    outcome = backlog.answered(others[1], GOOD, now=51)
+    assert outcome == Done(key="2", value=7, attempts=1, seconds=1)
+
+
+def test_tasks_that_shared_a_call_with_a_death_are_suspects_one_by_one() -> None:
+    backlog = Backlog(tasks(4), BUDGET, window=1)
+    tickets = backlog.take(now=0, most=4)
+    assert backlog.died(tickets, "killed", alone=False, seconds=0, now=1) is None
+    assert backlog.take(now=1, most=4) == []
+    assert [backlog.take_suspect(now=1) for _ in tickets] == tickets
+    assert [ticket.attempts for ticket in tickets] == [0] * 4
+
+
 @given(data=st.data(), count=st.integers(0, 25), window=st.integers(1, 4))
 @settings(deadline=None, max_examples=200)
 def test_any_history_ends_with_one_outcome_per_task_within_the_window(
@@ -100,30 +128,40 @@ def test_any_history_ends_with_one_outcome_per_task_within_the_window(
 
     backlog = Backlog(source(), BUDGET, window)
     outcomes: list[Outcome] = []
-    running: list[Ticket] = []
+    calls: list[list[Ticket]] = []
+    widest = 1
     now = 0.0
-    for _ in range(2000):
-        while len(running) < window and (ticket := backlog.take(now)) is not None:
-            running.append(ticket)
-        assert len(pulled) - len(outcomes) <= 2 * window
+    for _ in range(3000):
+        most = data.draw(st.sampled_from([1, 1, 2, 5]))
+        widest = max(widest, most)
+        while len(calls) < window and (tickets := backlog.take(now, most)):
+            assert len(tickets) <= most
+            calls.append(tickets)
+        assert len(pulled) - len(outcomes) <= 2 * window * widest
         if backlog.finished:
             break
-        if not running and (suspect := backlog.take_suspect(now)) is not None:
+        if not calls and (suspect := backlog.take_suspect(now)) is not None:
             event = data.draw(st.sampled_from(["die", "good", "busy", "wrong"]))
-            running.append(suspect)
+            calls.append([suspect])
         else:
-            event = data.draw(st.sampled_from(["die", "good", "good", "busy", "wrong", "wait"]))
+            event = data.draw(st.sampled_from(["die", "good", "good", "busy", "wrong", "wait", "whole"]))
         now += data.draw(st.sampled_from([0, 1, 10]))
-        if not running or event == "wait":
+        if not calls or event == "wait":
             now += backlog.pause_s(now) or 0
             continue
         if event == "die":
-            failed = backlog.died(running, "killed", alone=len(running) == 1, seconds=0, now=now)
+            lost = [ticket for call in calls for ticket in call]
+            failed = backlog.died(lost, "killed", alone=len(lost) == 1, seconds=0, now=now)
             outcomes += [failed] if failed else []
-            running = []
+            calls = []
             continue
-        outcome = backlog.answered(running.pop(0), {"good": GOOD, "busy": BUSY, "wrong": WRONG}[event], now)
-        outcomes += [outcome] if outcome else []
+        call = calls.pop(0)
+        if event == "whole" and len(call) > 1:
+            backlog.apart(call)
+            continue
+        n_begun = data.draw(st.integers(1, len(call)))
+        reply = {"busy": BUSY, "wrong": WRONG}.get(event, GOOD)
+        outcomes += backlog.settled(call, [reply] * n_begun, now)
     assert backlog.finished
     assert Counter(outcome.key for outcome in outcomes) == Counter(task.key for task in tasks(count))
     assert all(outcome.attempts <= BUDGET.attempts for outcome in outcomes)

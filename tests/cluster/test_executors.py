@@ -14,6 +14,7 @@ import pytest
 from cluster.executor import Executor, Task, WorkerFactory
 from cluster.local import LocalExecutor
 from cluster.outcome import Done, Failed, Outcome
+from cluster.pace import CALL_S, MOST
 from cluster.resources import WorkerResources
 from cluster.retry import Budget
 from tests.cluster import workers
@@ -75,21 +76,26 @@ def test_no_tasks_give_no_outcomes_and_make_no_worker_on_ray(make: Make) -> None
     assert time.monotonic() - begun < 2
 
 
-def test_tasks_are_pulled_only_a_window_ahead(make: Make) -> None:
-    pulled = itertools.count()
+@pytest.mark.parametrize(("seconds", "in_one_call"), [(2 * CALL_S, 1), (0.0, MOST)], ids=["slow", "quick"])
+def test_tasks_are_pulled_only_a_window_ahead(make: Make, seconds: float, in_one_call: int) -> None:
     latest = 0
 
     def endless() -> Iterator[Task]:
         nonlocal latest
-        while True:
-            latest = next(pulled) + 1
-            yield Task(key=str(latest), payload=latest)
+        for latest in itertools.count(1):
+            yield Task(key=str(latest), payload=seconds)
 
-    run = make(workers.square).run(endless())
+    run = make(workers.sleeper).run(endless())
     assert latest == 0
-    for finished, _ in enumerate(itertools.islice(run, 60), start=1):
-        assert latest - finished <= 2 * LANES * WORKERS
+    for finished, _ in enumerate(itertools.islice(run, 40 * in_one_call), start=1):
+        assert latest - finished <= 2 * LANES * WORKERS * in_one_call
     run.close()
+
+
+@pytest.mark.parametrize("seconds", [0.0, CALL_S / 10])
+def test_one_lane_gives_outcomes_in_the_order_of_its_tasks(make: Make, seconds: float) -> None:
+    outcomes = list(make(workers.sleeper, workers=1, lanes=1).run(numbered([seconds] * 100)))
+    assert [outcome.key for outcome in outcomes] == [f"block-{number}" for number in range(100)]
 
 
 def test_an_endless_outage_does_not_pull_all_tasks(make: Make) -> None:

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+import pytest
+
 from cluster.session import Session, connect
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +56,38 @@ print("end")
     result = in_new_process(code, HOME=str(tmp_path))
     assert (result.returncode, result.stdout, result.stderr) == (0, "end\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_no_process_of_an_embedded_instance_takes_the_fixed_port_of_dashboard_agents() -> None:
+    import ray.dashboard.optional_deps  # can be imported again
+    from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
+
+    assert ray.is_initialized()
+    children = psutil.Process().children(recursive=True)
+    assert any("DashboardAgent" in " ".join(child.cmdline()) for child in children)
+    ports = {
+        c.laddr.port for child in children for c in child.net_connections("inet") if c.status == psutil.CONN_LISTEN
+    }
+    assert ports
+    assert DEFAULT_DASHBOARD_AGENT_LISTEN_PORT not in ports
+
+
+def test_an_executor_that_outlives_its_session_starts_no_other() -> None:
+    code = """
+from cluster.executor import Task, WorkerFactory
+from cluster.session import connect
+from tests.cluster import workers
+with connect("local", cpus=1):
+    import ray
+    from cluster.ray_pool import RayExecutor
+    outcomes = RayExecutor(WorkerFactory(workers.square), workers=1).run([Task(key=str(n), payload=n) for n in range(9)])
+    next(outcomes)
+outcomes.close()
+print(ray.is_initialized())
+"""
+    result = in_new_process(code)
+    assert (result.stdout, result.stderr) == ("False\n", "")
 
 
 def test_a_cluster_that_is_not_there_is_an_error_before_ray_is_imported() -> None:

@@ -33,6 +33,19 @@ class FaultsEveryThirdCall:
         return number
 
 
+class FaultsOnce:
+    """The named task faults transiently at its first call."""
+
+    def __init__(self, number: int) -> None:
+        self._pending = {number}
+
+    def __call__(self, number: int) -> int:
+        if number in self._pending:
+            self._pending.remove(number)
+            raise StorageError("not now", transient=True)
+        return number
+
+
 def refuses_odd(_: None) -> Callable[[int], int]:
     def work(number: int) -> int:
         if number % 2:
@@ -72,6 +85,22 @@ def sleeper(_: None) -> Callable[[float], float]:
     return work
 
 
+@dataclass(frozen=True)
+class Sleeps:
+    """Which tasks are slow; each leaves a mark."""
+
+    marks: Path
+    slow: frozenset[int]
+
+
+def sleeps_at(sleeps: Sleeps) -> Callable[[int], str]:
+    def work(number: int) -> str:
+        time.sleep(0.3 if number in sleeps.slow else 0)
+        return "first time" if first_time(sleeps.marks / str(number)) else "again"
+
+    return work
+
+
 def allocates(_: None) -> Callable[[int], int]:
     def work(size: int) -> int:
         return sum(bytearray(b"\1") * size) // size * os.getpid()
@@ -106,11 +135,13 @@ class Deaths:
     once: frozenset[int] = frozenset()
     always: frozenset[int] = frozenset()
     how: str = "kill"
+    seconds: float = 0.02
+    """What a task takes, so that tasks overlap in the lanes."""
 
 
 def deadly(deaths: Deaths) -> Callable[[int], int]:
     def work(number: int) -> int:
-        time.sleep(0.02)  # so that tasks overlap in the lanes
+        time.sleep(deaths.seconds)
         if number in deaths.always or (number in deaths.once and first_time(deaths.marks / str(number))):
             die(deaths.how)
         return number

@@ -40,7 +40,7 @@ def stage(**changes: Any) -> Stage:
 
 def key(scene: Scene = SCENE, **changes: Any) -> str:
     of_stage: dict[str, Any] = {
-        name: changes.pop(name) for name in ("chips", "precision", "flips", "is_mask") if name in changes
+        name: changes.pop(name) for name in ("chips", "precision", "flips", "compiled", "is_mask") if name in changes
     }
     if "card" in changes:
         of_stage["cards"] = (changes.pop("card"),)
@@ -73,6 +73,7 @@ def test_whatever_can_change_a_pixel_changes_the_key() -> None:
         key(shard_px=1024),
         key(precision="bf16"),
         key(flips=True),
+        key(compiled=True),
         key(is_mask=True),
         key(chips=dataclasses.replace(CHIPS, margin_px=8)),
         key(stages=(stage(), stage())),

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.peers [CASE …] [--sizes 2048,4096] [--only monai,earthloom] [--runs 3]`; all cases when none is named."""
+"""`python -m tests.bench.peers [CASE …] [--sizes 2048,4096] [--only monai,earthloom] [--runs 3]`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,83 @@
+"""Forward passes on a GPU, recorded as CUDA graphs: one launch for a pass instead of hundreds of small ones.
+
+Knows nothing of models: only a function from a tensor of one shape to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_WARM_UPS = 2  # kernels are chosen and workspaces made there, which a recording may not do
+_MOST = 4
+"""Shapes that are recorded: the full batch and a few rests; each keeps the memory of its answer."""
+
+
+class Recorder:
+    """Runs a forward pass; from its second use on, a shape is recorded and replayed.
+
+    A pass that cannot be recorded, because it looks at its own values, runs as it is, always.
+
+    Args:
+        forward: from (N, C, H, W) on the GPU to a tensor there, the same operations every time.
+    """
+
+    def __init__(self, forward: Callable[[Tensor], Any]) -> None:
+        self._forward = forward
+        self._seen: set[tuple[int, ...]] = set()
+        self._graphs: dict[tuple[int, ...], _Graph] = {}
+        self._pool: Any = None
+        self._can_record = True
+
+    def __call__(self, chips: Tensor) -> Any:
+        """The answer; its memory is used again by the next pass of the same shape.
+
+        Raises:
+            torch.OutOfMemoryError: if memory runs out; nothing of the shape is kept.
+        """
+        shape = tuple(chips.shape)
+        if graph := self._graphs.get(shape):
+            return graph.replay(chips)
+        if shape not in self._seen or not self._can_record or len(self._graphs) == _MOST:
+            self._seen.add(shape)
+            return self._forward(chips)
+        try:
+            graph = self._graphs[shape] = self._record(chips)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            self._can_record = False
+            return self._forward(chips)
+        return graph.replay(chips)
+
+    def forget(self) -> None:
+        """Give back the memory of all recordings."""
+        self._graphs.clear()
+        self._pool = None
+
+    def _record(self, chips: Tensor) -> _Graph:
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        return _Graph(self._forward, chips, self._pool)
+
+
+class _Graph:
+    def __init__(self, forward: Callable[[Tensor], Any], chips: Tensor, pool: Any) -> None:
+        self._chips = chips.clone(memory_format=torch.preserve_format)
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_UPS):
+                forward(self._chips)
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, pool=pool):
+            self._answer = forward(self._chips)
+
+    def replay(self, chips: Tensor) -> Any:
+        self._chips.copy_(chips)
+        self._graph.replay()
+        return self._answer

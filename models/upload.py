@@ -1,0 +1,89 @@
+"""A block's stored pixels where its chips are cut: the arrays themselves on a CPU, sent once to a GPU.
+
+Rows are sent as chips ask for them, from pinned memory on a stream of their own: while the first chips are computed,
+the next rows are on their way. Knows nothing of chips or of what the values mean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Pixels:
+    """Values and mask of one window.
+
+    Args:
+        values: (C, h, w) stored values; a tensor lies on the device already.
+        valid: (h, w).
+        kind: `cpu` or `cuda`.
+    """
+
+    def __init__(self, values: NDArray[np.generic] | Tensor, valid: NDArray[np.bool_], kind: str) -> None:
+        on_cpu = kind == "cpu"
+        self._values = _Here(values) if on_cpu or isinstance(values, Tensor) else _Sent(values, kind)
+        self._valid = _Here(valid) if on_cpu else _Sent(valid, kind)
+
+    def cut(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
+        """Values (C, h, w) and mask (h, w) of a part, on the device; not to be written to.
+
+        Parts are asked for from top to bottom: rows that were passed over are gone.
+        """
+        return self._values.cut(rows, cols), self._valid.cut(rows, cols)
+
+
+class _Here:
+    """Values that need no sending: views."""
+
+    def __init__(self, values: NDArray[np.generic] | Tensor) -> None:
+        self._values = values
+
+    def cut(self, rows: slice, cols: slice) -> Tensor:
+        part = self._values[..., rows, cols]
+        return part if isinstance(part, Tensor) else tensor_of(part)
+
+
+class _Sent:
+    """Values that are copied to the device, each row once."""
+
+    def __init__(self, values: NDArray[np.generic], kind: str) -> None:
+        self._values, self._is_gpu = values, kind == "cuda"
+        dtype = torch.from_numpy(np.empty(0, values.dtype)).dtype
+        self._sent = torch.empty(values.shape, dtype=dtype, device=kind)
+        self._stop = 0
+        self._stream = torch.cuda.Stream() if self._is_gpu else None  # type: ignore[no-untyped-call]
+        if self._stream is not None:  # what used the tensor's memory before may still be under way
+            self._stream.wait_stream(torch.cuda.current_stream())
+
+    def cut(self, rows: slice, cols: slice) -> Tensor:
+        if rows.stop > self._stop:
+            start = max(self._stop, rows.start)
+            self._send(slice(start, rows.stop))
+            self._stop = rows.stop
+        return self._sent[..., rows, cols]
+
+    def _send(self, rows: slice) -> None:
+        part = tensor_of(self._values[..., rows, :])
+        # pinned memory comes from torch's cache, which gives it to nobody else before the copy has ended
+        staged = torch.empty(part.shape, dtype=part.dtype, pin_memory=self._is_gpu).copy_(part)
+        with torch.cuda.stream(self._stream):  # None: no stream, as on a CPU
+            self._sent[..., rows, :].copy_(staged, non_blocking=True)
+        if self._stream is not None:
+            torch.cuda.current_stream().wait_stream(self._stream)
+
+
+def download(tensor: Tensor) -> NDArray[np.generic]:
+    """All of a tensor in memory, by one copy from the device; on a CPU the tensor's own memory."""
+    if tensor.device.type == "cpu":
+        return tensor.numpy()
+    landed = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream().synchronize()
+    return landed.numpy()
+
+
+def tensor_of(array: NDArray[np.generic]) -> Tensor:
+    """The array as a tensor on its own memory, or on a copy where torch cannot share it: a reader's may be read-only."""
+    shareable = array.flags.writeable and all(stride >= 0 for stride in array.strides)
+    return torch.from_numpy(array if shareable else np.array(array, order="C"))

@@ -97,7 +97,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The unit of work: one actor call, which writes whole Zarr shards.
+    """The unit of work, which writes whole Zarr shards.
 
     Workers read more than `core` and write only `core`, so a block that runs twice stores the same pixels twice.
     """

@@ -160,4 +160,4 @@ def test_keys_are_stable_between_releases(monkeypatch: pytest.MonkeyPatch) -> No
     assert key() == GOLDEN
 
 
-GOLDEN = "da52c164e379ebb777619e6c15d77c21d4d760c286d14113f8e8c87a0810286f"
+GOLDEN = "ce1239dbf391ae164a0d3ae9300937838ea1fbf8998cc5651037da9a20ddb4e7"

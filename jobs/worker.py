@@ -12,13 +12,14 @@ import os
 import platform
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.background import Background
 from jobs.ledger import BlockRecord, ShardRecord, StoredObject, marker_key, shard_keys, tiles_key
 from jobs.outputs import CLASSES, CONFIDENCE, DATA, Raster, layout_of, rasters
 from jobs.plan import ScenePlan
@@ -96,7 +97,7 @@ class BlockWorker:
         self._setup = setup
         self._store = open_store(setup.out)
         self._compute = threading.Lock()
-        self._puts = ThreadPoolExecutor(_PUTS, "put")
+        self._puts = Background(_PUTS, "put")
         self._cache = TileCache()
         self._name = f"{platform.node()}:{os.getpid()}"
         self._lanes: dict[int, int] = {}

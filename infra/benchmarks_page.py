@@ -108,7 +108,7 @@ def _number(cell: object) -> float | None:
 
 def _case(name: str, told: Mapping[str, Any]) -> str:
     on, versions = told["machine"], told["versions"]
-    doing = f", load {on['load']:g} before it began" if on["load"] >= 0.5 else ""
+    doing = f", load {on['load']:g} before it began" if on.get("load", 0) >= 0.5 else ""
     lines = [
         f"## {name}", "", told["title"], "",
         f"`{told['command']}` took {_duration(told['seconds'])} on {told['date']}: {on['cpu']}, {on['cores']} cores, "

@@ -128,7 +128,10 @@ class _Source:
         first = self._bands[channels[0]]
         asset, categorical, nodata = self._scene.assets[first.asset], first.categorical, first.nodata
         indexes = sorted({self._bands[channel].index for channel in channels})  # GDAL's threads garble repeated bands
-        with open_asset(asset) as dataset, _on_grid(dataset, self._scene.grid, categorical, nodata) as (source, alpha):
+        with (
+            open_asset(asset, checked=True) as dataset,
+            _on_grid(dataset, self._scene.grid, categorical, nodata) as (source, alpha),
+        ):
             same = source is dataset
             if same and nodata is not None and self._decide and _absent(dataset, indexes[0], self._decide):
                 return False

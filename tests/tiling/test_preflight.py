@@ -433,3 +433,22 @@ def test_inspection_in_another_process_finds_the_same_and_hashes_nothing_twice(
         forged = dataclasses.replace(pinned, identity="sha256:" + "0" * 64)
         monkeypatch.setattr(identity, "_seen", {memory[0]: "0" * 64})
         assert inspect_apart(pool, forged) == expected, "the child believed its parent and did not hash"
+
+
+def test_a_header_that_was_read_before_and_fails_without_a_reason_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_scene(tmp_path / "a.tif", landscape(70, 50, 3), nodata=0)
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise rasterio.errors.RasterioIOError("TIFFReadDirectory:Failed to read directory at offset 648824")
+
+    with serve(tmp_path) as server:
+        monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", server.host)
+        remote = pin(ObjectRef.parse(server.url("a.tif")))
+        monkeypatch.setattr(rasterio, "open", fails)
+        with pytest.raises(StorageError, match="the storage faltered") as caught, open_asset(remote, checked=True):
+            pytest.fail("nothing is there")
+        assert caught.value.transient
+        with pytest.raises(SceneError, match="damaged or cut short"), open_asset(remote):
+            pytest.fail("nothing is there")

@@ -67,7 +67,7 @@ class Recorder:
 class _Graph:
     def __init__(self, forward: Callable[[Tensor], Any], chips: Tensor, pool: Any) -> None:
         self._chips = chips.clone(memory_format=torch.preserve_format)
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(_WARM_UPS):

@@ -53,7 +53,7 @@ class _Sent:
         dtype = torch.from_numpy(np.empty(0, values.dtype)).dtype
         self._sent = torch.empty(values.shape, dtype=dtype, device=kind)
         self._stop = 0
-        self._stream = torch.cuda.Stream() if self._is_gpu else None  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream() if self._is_gpu else None  # type: ignore[no-untyped-call]  # torch's own
         if self._stream is not None:  # what used the tensor's memory before may still be under way
             self._stream.wait_stream(torch.cuda.current_stream())
 

@@ -86,11 +86,8 @@ def open_asset(asset: Asset, *, checked: bool = False) -> Iterator[DatasetReader
     """Open an asset for reading full-resolution windows, in any thread.
 
     GDAL may touch this one file only, and web and S3 requests carry the pinned ETag, so bytes that changed since are
-    an error and never a mixture. The options hold until the block ends, for this thread.
-
-    Args:
-        checked: its header was read before. If it cannot be read now, the same bytes were not sent: threads that wait for
-            one request of GDAL's all hear that it failed, but only the one that made it hears why.
+    an error and never a mixture. The options hold until the block ends, for this thread. `checked`: the header was read
+    before, so if it cannot be read now, the wire is at fault, whatever GDAL heard.
 
     Raises:
         SceneError: if the file is gone, changed, damaged or not a GeoTIFF, now or in a read inside the block.

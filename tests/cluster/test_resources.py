@@ -79,4 +79,4 @@ def test_amounts_that_exist_only_on_different_nodes_do_not_fit() -> None:
 @pytest.mark.parametrize("wrong", [{"cpus": -1}, {"gpus": 1.5}, {"memory_bytes": -1}])
 def test_amounts_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
-        WorkerResources(**wrong)  # type: ignore[arg-type]
+        WorkerResources(**wrong)  # type: ignore[arg-type]  # wrong on purpose

@@ -65,7 +65,7 @@ class SceneResult:
     prefix: str
     files: Mapping[str, StoredObject]
     """By name below the prefix; shards are among them."""
-    class_areas: tuple[Mapping[str, Any], ...]
+    class_areas: tuple[statistics.ClassArea, ...]
     nodata_px: int
 
     @classmethod

@@ -121,7 +121,7 @@ def show_result(result: RunResult) -> None:
         if name in result.results:
             scene = result.results[name]
             title = f"{name}: {progress.status}"
-            console.print(area_table(list(scene.class_areas), title=title) if scene.class_areas else title)  # type: ignore[arg-type]
+            console.print(area_table(scene.class_areas, title=title) if scene.class_areas else title)
             for key, path in _published(result, name)["files"].items():
                 if not key.endswith(".json"):
                     print(path)

@@ -91,7 +91,8 @@ def sweep(
         older_than_s: only what has not been written to for so long.
         superseded: also results of which a newer one, of the same scene and model, has been committed for so long and
             is in the catalogue.
-        living_s: a run whose latest attempt was heard of within this time keeps all that is its own.
+        living_s: a run whose latest attempt was heard of within this time keeps all that is its own; as long as there
+            is one, leftovers that were written to within this time are kept too.
 
     Raises:
         StorageError: if the store cannot be read, or something cannot be removed.
@@ -116,7 +117,9 @@ def sweep(
                         age_s=now - run.modified_s, why="not committed, and no attempt is living")
             )  # fmt: skip
     done.found += _superseded(store, committed, before_s, now, kept)
-    done.found += _leftovers(store, before_s, now, done.notes)
+    # What looks unfinished may be in the middle of being written by a run at work, in its scenes or in the catalogue.
+    quiet_s = living_s if any(run.living for run in runs) else 0.0
+    done.found += _leftovers(store, min(before_s, now - quiet_s), now, done.notes)
     if delete:
         for rubbish in done.found:
             if _remove(store, rubbish, runs, committed, before_s):

@@ -105,15 +105,25 @@ def test_what_is_young_or_at_work_is_kept(interrupted: Path) -> None:
     assert "has format 9" in kept.notes[0]
 
 
-def test_a_run_at_work_keeps_its_scenes_even_at_age_zero(tmp_path: Path) -> None:
+def test_a_run_at_work_keeps_its_scenes_and_what_it_is_writing_even_at_age_zero(tmp_path: Path) -> None:
     out, seen = tmp_path / "out", []
 
     def collect(event: Event) -> None:
         if event.blocks_done == 3:
+            (scene,) = out.glob("scenes/lake/*")
+            for folder, hours in ((scene, 0), (scene, 2), (out, 0)):
+                partial = folder / f".x.{hours}a1b2c.partial"
+                partial.write_bytes(b"half")
+                moment = time.time() - hours * 3600
+                os.utime(partial, (moment, moment))
             seen.append(clean(out, days=0, delete=True))
 
     assert go(lake(tmp_path), out=out, on_event=collect).exit_code == 0
-    assert [done.found for done in seen] == [[]]
+    (done,) = seen
+    assert [Path(rubbish.place).name for rubbish in done.found] == [".x.2a1b2c.partial"], (
+        "its writer has long been dead"
+    )
+    assert [Path(rubbish.place).name for rubbish in clean(out, days=0).found] == [".x.0a1b2c.partial"] * 2
 
 
 def test_a_scene_that_is_taken_up_again_between_finding_and_removing_is_kept(

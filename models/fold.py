@@ -68,7 +68,7 @@ class _Watch(TorchFunctionMode):
         self._answers: dict[int, tuple[Tensor, Convolution]] = {}  # by id; the tensors are kept, so no id comes twice
         self._other_uses: dict[int, int] = defaultdict(int)
         self._takers: dict[int, list[nn.BatchNorm2d]] = defaultdict(list)
-        self._taken: dict[nn.BatchNorm2d, list[int]] = defaultdict(list)
+        self._taken: dict[nn.BatchNorm2d, list[Tensor]] = defaultdict(list)  # kept for the same reason
         self._before = 0
 
     def __torch_function__(
@@ -96,7 +96,7 @@ class _Watch(TorchFunctionMode):
         key = id(arguments[0])
         self._other_uses[key] = self._before  # what the norm itself did with it is no other use
         self._takers[key].append(layer)
-        self._taken[layer].append(key)
+        self._taken[layer].append(arguments[0])
 
     def pairs(self) -> Iterator[tuple[nn.BatchNorm2d, Convolution]]:
         """Norms that took all answers of one convolution and nothing else, where nobody else took any."""
@@ -108,7 +108,7 @@ class _Watch(TorchFunctionMode):
             if len(norms) != 1 or any(self._other_uses[key] or len(self._takers[key]) != 1 for key in keys):
                 continue
             (norm,) = norms
-            if set(self._taken[norm]) == set(keys):
+            if {id(tensor) for tensor in self._taken[norm]} == set(keys):
                 yield norm, convolution
 
 

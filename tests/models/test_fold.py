@@ -104,6 +104,21 @@ def test_only_a_norm_that_alone_takes_all_answers_of_one_convolution_is_folded(
     check_fold(restless(Net(how)), torch.randn(1, 3, 8, 8), expected)
 
 
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        (lambda n, x: n.norm(n.second(n.other(torch.relu(n.first(x))))), 1),
+        (lambda n, x: n.norm(n.second(n.norm(torch.relu(n.first(x))))), 0),
+    ],
+    ids=["by_another_norm", "by_the_same_norm"],
+)
+def test_an_answer_at_the_address_of_something_that_a_norm_took_before_is_told_from_it(
+    how: Callable[[Net, Tensor], Tensor], expected: int
+) -> None:
+    for _ in range(100):  # where Python puts an object is its own affair
+        assert fold(restless(Net(how)), torch.zeros(1, 3, 8, 8)) == expected
+
+
 def test_a_norm_in_training_mode_or_of_the_batch_stays() -> None:
     assert fold(nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)).train(), torch.zeros(2, 2, 4, 4)) == 0
     batch = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)).eval()

@@ -19,10 +19,9 @@ from cluster.retry import Budget
 from cluster.worker import WorkerStats
 from jobs.config import RunConfig
 from jobs.plan import RunPlan, plan
+from jobs.share import cores_here, share
 from models.device import Device, resolve
 from tiling.errors import EngineError
-
-_CORES_PER_WORKER = 8
 
 BUDGET = Budget(deadline_s=1800.0)
 """What one block may cost. Its requests have retries and time-outs of their own below that (`tiling.store`, GDAL)."""
@@ -74,7 +73,7 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
         from cluster.local import LocalExecutor
 
         made = made_here or plan(config)
-        local = LocalExecutor(_factory(config, made, os.cpu_count() or 1), lanes=made.lanes, budget=BUDGET)
+        local = LocalExecutor(_factory(config, made, cores_here()), lanes=made.lanes, budget=BUDGET)
         yield Engine(plan=made, executor=local, start_s=0.0, worker_stats=local.worker_stats)
         return
     from cluster.session import connect
@@ -86,21 +85,15 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
         from cluster.resources import WorkerResources
 
         start_s = time.monotonic() - started
-        made = made_here or plan(config, _device_of_workers(config, session.resources.get("GPU", 0) > 0))
         n_cpus, n_gpus = int(session.resources.get("CPU", 1)), int(session.resources.get("GPU", 0))
-        on_gpu = made.device.kind == "cuda"
-        if on_gpu and not n_gpus:
-            raise EngineError(
-                "the model is to run on CUDA but Ray counts no GPU; start Ray's nodes with --num-gpus, or use --device cpu"
-            )
-        workers = config.workers or (n_gpus if on_gpu else max(1, n_cpus // _CORES_PER_WORKER))
-        threads = max(1, n_cpus // workers)
-        resources = WorkerResources(
-            cpus=threads, gpus=min(1.0, n_gpus / workers) if on_gpu else 0.0, memory_bytes=made.worker_bytes
-        )
+        device = made_here.device if made_here else _device_of_workers(config, n_gpus > 0)
+        given = share(config, on_gpu=device.kind == "cuda", n_cpus=n_cpus, n_gpus=n_gpus)
+        made = made_here or plan(config, device, given.threads)
+        resources = WorkerResources(cpus=given.threads, gpus=given.gpus, memory_bytes=made.worker_bytes)
         pool = RayExecutor(
-            _factory(config, made, threads), workers=workers, lanes=made.lanes, resources=resources, budget=BUDGET
-        )
+            _factory(config, made, given.threads), workers=given.workers, lanes=made.lanes, resources=resources,
+            budget=BUDGET,
+        )  # fmt: skip
         yield Engine(plan=made, executor=pool, start_s=start_s, worker_stats=pool.worker_stats)
 
 
@@ -115,7 +108,8 @@ def _factory(config: RunConfig, made: RunPlan, threads: int) -> WorkerFactory:
         for card in stage.cards
     }
     setup = WorkerSetup(
-        out=made.out, device=made.device, models=tuple(models), threads=threads, batch=config.batch
+        out=made.out, device=made.device, models=tuple(models), threads=threads, passes=min(made.passes, threads),
+        batch=config.batch,
     )  # fmt: skip
     return WorkerFactory(BlockWorker, setup)
 

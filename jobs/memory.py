@@ -36,13 +36,15 @@ class MemoryPlan:
 
     base_bytes: int
     chips_bytes: int
-    """Activations of one batch of chips, from the card's measured bytes per chip pixel."""
+    """Activations of all passes at once, from the card's measured bytes per chip pixel."""
     blocks_bytes: int
     """Values, masks and outputs of the blocks in the worker's lanes."""
     cache_bytes: int
     """Decoded source tiles, held by GDAL while it reads and by `tiling.tile_cache` for the next blocks."""
     lanes: int
     """Blocks in the worker at once."""
+    passes: int
+    """Forward passes at once, at most."""
 
     @property
     def total_bytes(self) -> int:
@@ -59,6 +61,7 @@ def predict(
     batch: int,
     on_gpu: bool,
     lanes: int = LANES,
+    passes: int = 1,
 ) -> MemoryPlan:
     """Peak memory of a worker, whatever the size of the scene.
 
@@ -68,23 +71,24 @@ def predict(
         stored_bytes: of one pixel of the result, all layers together.
         batch: chips per forward pass.
         lanes: blocks in the worker at once.
+        passes: forward passes at once, for networks that can (`models.predictor`).
         on_gpu: chips and images between stages then live in GPU memory and do not count here.
     """
     last = stages[-1]
     core = Window(0, 0, block_px, block_px) & last.chips.scene.zoom(last.card.scale)
-    passes = windows(stages, core)
-    read_px = passes[0][1].size_px
+    made_and_read = windows(stages, core)
+    read_px = made_and_read[0][1].size_px
     value_bytes = len(bands) * np.result_type(*(band.dtype for band in bands)).itemsize
     held = read_px * (value_bytes + 1)
     merged = max(
         (own.size_px * _FLOAT_BYTES * (len(stage.card.classes) + 1)
-         for stage, (own, _) in zip(stages, passes, strict=True) if stage.chips.blend),
+         for stage, (own, _) in zip(stages, made_and_read, strict=True) if stage.chips.blend),
         default=0,
     )  # fmt: skip
     # an image, its quantised form on the way to storage, and for a later stage what it was made from
     between = max(
         (own.size_px * _FLOAT_BYTES * (3 if number else 2) * len(stage.card.outputs) * stage.card.scale**2
-         for number, (stage, (own, _)) in enumerate(zip(stages, passes, strict=True)) if stage.card.outputs),
+         for number, (stage, (own, _)) in enumerate(zip(stages, made_and_read, strict=True)) if stage.card.outputs),
         default=0,
     )  # fmt: skip
     # the block's layers, and of one shard at a time a copy with its overviews (4 / 3) and its encoded tiles
@@ -93,12 +97,13 @@ def predict(
         written += 256 * min(core.width, shard_px) * 8 * 4  # a strip of areas with temporaries
     return MemoryPlan(
         base_bytes=_BASE_BYTES,
-        chips_bytes=0 if on_gpu else _of_all_stages([_chips_bytes(stage, batch) for stage in stages]),
+        chips_bytes=0 if on_gpu else _of_all_stages([_chips_bytes(stage, batch, passes) for stage in stages]),
         # one more `held` while the border is reflected
         blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else merged + between),
         cache_bytes=min(_GDAL_CACHE_BYTES, read_px * value_bytes)
         + (min(CACHE_BYTES, lanes * read_px * value_bytes) if stages[0].reach_px else 0),
         lanes=lanes,
+        passes=passes,
     )
 
 
@@ -107,8 +112,8 @@ def _of_all_stages(sizes: Sequence[int]) -> int:
     return int(max(sizes) + _KEPT * (sum(sizes) - max(sizes)))
 
 
-def _chips_bytes(stage: Stage, batch: int) -> int:
+def _chips_bytes(stage: Stage, batch: int, passes: int) -> int:
     per_px = max(
         card.bytes_per_chip_px(stage.precision) or card.bytes_per_chip_px("fp32") or 0.0 for card in stage.cards
     )
-    return int(batch * stage.chips.chip_px**2 * per_px)
+    return int(batch * (passes if stage.can_share_threads else 1) * stage.chips.chip_px**2 * per_px)

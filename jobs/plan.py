@@ -15,6 +15,7 @@ from jobs.config import RunConfig
 from jobs.key import FORMAT, digest, scene_key
 from jobs.memory import DEEP_LANES, LANES, MemoryPlan, predict
 from jobs.pairs import open_pairs
+from jobs.share import cores_here, share
 from jobs.sources import OpenedScene, RefusedScene, SceneOptions, assign_ids, expand, open_all
 from jobs.stages import ChainModel, ChainPlan, bind, divisors, load_models, product_name
 from models.card import ModelCard
@@ -30,7 +31,7 @@ from tiling.read import CELL_PX
 from tiling.scene import Scene
 from tiling.storage_env import apply
 from tiling.tile_cache import CACHE_BYTES
-from tiling.window import Block
+from tiling.window import Block, Window
 
 _GIB = 2**30
 
@@ -170,14 +171,20 @@ class RunPlan:
         """Blocks in one worker at once that all scenes have memory for."""
         return min((plan.memory.lanes for plan in self.scenes), default=LANES)
 
+    @property
+    def passes(self) -> int:
+        """Forward passes in one worker at once that all scenes have memory for."""
+        return min((plan.memory.passes for plan in self.scenes), default=1)
 
-def plan(config: RunConfig, device: Device | None = None) -> RunPlan:
+
+def plan(config: RunConfig, device: Device | None = None, threads: int | None = None) -> RunPlan:
     """Find and check all scenes and decide how each is computed.
 
     A scene that cannot be used is refused and named; the others are planned all the same.
 
     Args:
         device: what the workers compute on; default: what this machine has, by `config.device`.
+        threads: CPU threads of a worker; default: its share of this machine.
 
     Raises:
         ConfigError: an option that concerns every scene, or no scene found.
@@ -189,6 +196,7 @@ def plan(config: RunConfig, device: Device | None = None) -> RunPlan:
     if out.scheme not in ("file", "s3"):
         raise InputError(f"--out {config.out}: outputs go to a folder or s3://bucket/prefix")
     device = device or resolve_device(config.device, config.precision)
+    threads = threads or share(config, on_gpu=False, n_cpus=cores_here(), n_gpus=0).threads
     models = load_models(config)
     options = SceneOptions(
         sensor=config.sensor, bands=tuple((config.bands or {}).items()), nodata=config.nodata, scale=config.scale,
@@ -207,7 +215,7 @@ def plan(config: RunConfig, device: Device | None = None) -> RunPlan:
             refused.append(result)
             continue
         try:
-            scene_plan, scene_notes = _plan_scene(result, models, config, device)
+            scene_plan, scene_notes = _plan_scene(result, models, config, device, threads)
         except SceneError as error:
             refused.append(RefusedScene(id=result.scene.id, message=str(error), kind=type(error).__name__))
             continue
@@ -233,22 +241,27 @@ def _identity(
 
 
 def _plan_scene(
-    opened: OpenedScene, models: Sequence[ChainModel], config: RunConfig, device: Device
+    opened: OpenedScene, models: Sequence[ChainModel], config: RunConfig, device: Device, threads: int
 ) -> tuple[ScenePlan, list[str]]:
     scene = opened.scene
     chain = bind(scene, models, config, device)
     on_gpu = device.kind == "cuda"
     last = chain.stages[-1]
 
-    def memory_of(core_px: int, lanes: int = LANES) -> MemoryPlan:
+    def memory_of(core_px: int, lanes: int = LANES, passes: int = 1) -> MemoryPlan:
         changed = replace(last, chips=replace(last.chips, core_px=core_px))
         return predict(
             (*chain.stages[:-1], changed), chain.bands, _stored_bytes(chain), block_px=config.block,
-            shard_px=config.shard, batch=config.batch or 1, on_gpu=on_gpu, lanes=lanes,
+            shard_px=config.shard, batch=config.batch or 1, on_gpu=on_gpu, lanes=lanes, passes=passes,
         )  # fmt: skip
 
     distant = on_gpu or any(scene.assets[band.asset].ref.scheme != "file" for band in chain.bands)
-    deepest = [memory_of(last.chips.core_px, lanes) for lanes in range(DEEP_LANES if distant else LANES, LANES - 1, -1)]
+    core_px, depth = last.chips.core_px, range(DEEP_LANES if distant else LANES, LANES - 1, -1)
+    passes = next(
+        n for n in _passes(chain, config, 1 if on_gpu else threads)
+        if n == 1 or memory_of(core_px, passes=n).total_bytes <= config.memory_per_worker
+    )  # fmt: skip
+    deepest = [memory_of(core_px, lanes, passes) for lanes in depth]
     memory = next((one for one in deepest if one.total_bytes <= config.memory_per_worker), deepest[-1])
     if memory.total_bytes > config.memory_per_worker:
         shard_px = config.shard // last.card.scale
@@ -269,6 +282,17 @@ def _plan_scene(
     )  # fmt: skip
     next(planned.blocks())  # refuses sizes that do not fit
     return planned, list(chain.notes)
+
+
+def _passes(chain: ChainPlan, config: RunConfig, threads: int) -> Iterator[int]:
+    """Numbers of passes that share a worker's threads evenly, the largest first: no more than a block has chips for."""
+    last = chain.stages[-1]
+    block = Window(0, 0, config.block, config.block) & last.chips.scene.zoom(last.card.scale)
+    n_chips = max(
+        len(stage.chips.cores(own)) for stage, (own, _) in zip(chain.stages, windows(chain.stages, block), strict=True)
+    )
+    n_parts = -(-n_chips // (config.batch or 1))
+    return (n for n in range(min(threads, n_parts), 0, -1) if threads % n == 0)
 
 
 def _stored_bytes(chain: ChainPlan) -> int:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.background import Background
 from jobs.ledger import BlockRecord, ShardRecord, StoredObject, marker_key, shard_keys, tiles_key
 from jobs.outputs import CLASSES, CONFIDENCE, DATA, Raster, layout_of, rasters
 from jobs.plan import ScenePlan
@@ -31,7 +30,9 @@ from models.chain import ChainResult, Context, Stage, run_chain, windows
 from models.device import Device
 from models.predictor import Predictor
 from models.stack import to_stored
+from models.threads import Threads
 from models.weights import fetch
+from tiling.background import Background
 from tiling.cog_parts import TileIndex, pack
 from tiling.grid import pixel_areas_m2
 from tiling.objects import ObjectRef
@@ -71,6 +72,8 @@ class WorkerSetup:
     models: tuple[PlannedModel, ...]
     """Each is loaded once."""
     threads: int
+    passes: int
+    """Forward passes at once."""
     batch: int | None
 
 
@@ -104,6 +107,7 @@ class BlockWorker:
         self._outputs: dict[str, tuple[ZarrLayout, tuple[Raster, ...]]] = {}
         self._contexts: dict[tuple[str, int], Context] = {}
         self._predictors: dict[tuple[str, str, bool], Predictor] = {}
+        threads = Threads(setup.threads, setup.passes)
         for model in setup.models:
             path = fetch(model.folder, model.card.weights) if model.card.weights else None
             device = replace(setup.device, precision=model.precision)
@@ -112,7 +116,7 @@ class BlockWorker:
                 path,
                 device,
                 batch=setup.batch,
-                threads=setup.threads,
+                threads=threads,
                 flips=model.flips,
                 compiled=model.compiled,
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from models.fold import fold
 from models.recorded import Recorder
 from models.steady import softmax, steady
 from models.survey import Survey
+from models.threads import Threads
 from models.upload import tensor_of
 from tiling.errors import CardError, EngineError
 
@@ -33,6 +35,16 @@ T = TypeVar("T")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _WARM_UPS = 3  # passes before one is timed: kernels are chosen and recorded there
 _LEAST_PX = 64  # side of the chip that shows which norms can be folded
+
+
+def can_share_threads(card: ModelCard, *, compiled: bool) -> bool:
+    """Whether passes of a network may run side by side on a CPU.
+
+    Compiled programs and foreign runtimes settle their threads once, and use all of them for each pass.
+    """
+    builder = architectures.REGISTRY.get(card.architecture)
+    comes_whole = isinstance(builder, type) and issubclass(builder, weights.LoadsItself)
+    return not compiled and not comes_whole
 
 
 class Predictor:
@@ -44,11 +56,12 @@ class Predictor:
         device: where and how precisely it computes. Weights are cast; a model without weights computes in fp32.
         batch: chips per forward pass at most; halved, and kept so, when memory runs out. None: 1 on a CPU, whose cores
             one chip fills; on a GPU the fastest of a few sizes, measured once per machine (`models.calibration`).
-        threads: CPU threads of this process; left alone when None.
+        threads: of this process; on a CPU passes run side by side as far as they and `can_share_threads` say. None:
+            torch's own number, one pass at a time.
         flips: answer with the mean over the chip and its three mirror images (test-time augmentation).
         compiled: run the network as one compiled program. It takes a minute to make, and rounds otherwise.
 
-    Neither batch nor threads change a bit of the result on a CPU.
+    Neither batch nor threads nor passes change a bit of the result on a CPU.
 
     Raises:
         CardError: if the network cannot be built or its weights are not the card's.
@@ -61,14 +74,13 @@ class Predictor:
         device: Device,
         batch: int | None = None,
         *,
-        threads: int | None = None,
+        threads: Threads | None = None,
         flips: bool = False,
         compiled: bool = False,
     ) -> None:
         if device.kind == "cpu":
             use_large_pages()
-        if threads is not None:
-            torch.set_num_threads(threads)
+        self._threads = threads or Threads()
         self.card, self.device = card, device
         self.batch = batch or 1
         module: Any = architectures.build(card)  # Any: torch's stubs do not know memory_format in Module.to
@@ -89,6 +101,7 @@ class Predictor:
         self.module: nn.Module = module.to(device.kind, self._dtype, memory_format=torch.channels_last)
         self._program = compile_network(module, card.label) if compiled and is_ours else None
         self._recorder = Recorder(self._forward) if device.kind == "cuda" and is_ours else None
+        self._side_by_side = device.kind == "cpu" and can_share_threads(card, compiled=compiled)
         self._is_calibrated = batch is not None or self._recorder is None or card.needs_survey
         self._flips = flips
         self._mean, self._std = self._per_channel(np.asarray(card.mean)), self._per_channel(np.asarray(card.std))
@@ -116,14 +129,21 @@ class Predictor:
             self._calibrate(shape)
         done = 0
         while done < len(items):
-            part = items[done : done + self.batch]
-            logits = self._try_forward(part, fill, shape, context)
-            if logits is None:
+            parts = [items[start : start + self.batch] for start in range(done, len(items), self.batch)]
+
+            def forward(part: Sequence[T]) -> Tensor | None:
+                return self._try_forward(part, fill, shape, context)
+
+            with closing(self._threads.map(forward, parts, side_by_side=self._side_by_side)) as answers:
+                for logits in answers:  # without zip, which would keep an answer until the next one is made
+                    part = items[done : done + self.batch]
+                    if logits is None:
+                        break
+                    yield from zip(part, logits, strict=True)
+                    del logits
+                    done += len(part)
+            if done < len(items):
                 self._halve(len(part), shape)
-                continue
-            yield from zip(part, logits, strict=True)
-            del logits  # before the next ones are made
-            done += len(part)
 
     @property
     def network(self) -> Callable[..., Any]:

@@ -57,17 +57,20 @@ def compared(
 ) -> dict[str, Any]:
     """One run between two bare forward passes."""
     n_chips = min(_MOST_CHIPS, math.ceil(side_px / 1024) ** 2)
-    before = _bare(network, n_chips)
+    told_before = _bare(network, n_chips)
     done = command(
         "jobs", "run", scene, "--out", out, "--model", network.reference, *SCENE_OPTIONS, "--json", "--workers", "1",
         env=env,
     )  # fmt: skip
-    after = _bare(network, n_chips)
+    told_after = _bare(network, n_chips)
+    before, after = (each["chip_mpx_per_s"] for each in (told_before, told_after))
     told, bare = done.told["telemetry"], (before + after) / 2
+    one_by_one = (told_before["one_by_one_mpx_per_s"] + told_after["one_by_one_mpx_per_s"]) / 2
     chip_mpx, seconds = told["chip_px"] / 1e6, span_s(out, env)
     return {
         "model": network.label, "scene": f"{side_px}², {len(network.bands)} bands",
         "bare chip-Mpx/s, before and after": f"{before:.2f}, {after:.2f}",
+        "one chip at a time": f"{one_by_one:.2f}",
         "whole command s": f"{done.wall_s:.1f}", "first block to published s": f"{seconds:.1f}",
         "chip-Mpx/s": f"{chip_mpx / seconds:.2f}",
         "ratio, whole command": f"{chip_mpx / done.wall_s / bare:.2f}",
@@ -92,8 +95,8 @@ def unet(encoder: str, bands: tuple[str, ...], folder: Path) -> Network:
     return Network(label=card.name, reference=str(folder), bands=bands)
 
 
-def _bare(network: Network, n_chips: int) -> float:
-    return float(command("tests.bench.bare", network.reference, str(n_chips)).told["chip_mpx_per_s"])
+def _bare(network: Network, n_chips: int) -> dict[str, float]:
+    return command("tests.bench.bare", network.reference, str(n_chips)).told
 
 
 def span_s(out: str, env: Mapping[str, str] | None = None) -> float:

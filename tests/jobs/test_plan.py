@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from jobs.key import canonical
 from jobs.plan import RunPlan, plan
 from tests.http_range_server import serve_apart
 from tests.maps import OPTIONS, lake
+from tests.models.nets import CPU
 from tests.scenes import landscape, write_scene
 
 
@@ -130,3 +132,25 @@ def test_blocks_come_in_strips_whose_shared_tiles_fit_the_cache(scenes: list[str
     assert 1 < strips.strip < 40
     first = [place for place in order if place[1] < strips.strip]
     assert order[: len(first)] == sorted(first), "the first strip is done before the second begins"
+
+
+def test_chips_are_computed_side_by_side_as_far_as_threads_chips_and_memory_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.full((3, 2048, 3000), 1000, np.uint16)
+    path = write_scene(tmp_path / "wide.tif", pixels, ("green", "red", "nir"))
+    options = OPTIONS | {"model": "denoise", "shard": 2048, "block": 2048, "out": "/nowhere", "scenes": (str(path),)}
+
+    def passes(threads: int, **others: Any) -> int:
+        config = load(options | others)
+        return plan(config, CPU, threads).passes
+
+    assert [passes(threads) for threads in (1, 2, 3, 4, 8, 12)] == [1, 2, 3, 4, 4, 4], "a block has four chips"
+    assert passes(4, batch=2) == 2
+    assert passes(4, core=2048) == 1
+    sizes = [plan(load(options), CPU, n).worker_bytes for n in (1, 2, 4)]
+    assert sizes == sorted(set(sizes)), "each pass has activations of its own"
+    assert [passes(4, memory_per_worker=size) for size in sizes] == [1, 2, 4]
+    assert passes(4, memory_per_worker=sizes[2] - 1) == 2, "three would share four threads unevenly"
+    monkeypatch.setattr("jobs.plan.flop_per_s", lambda _: 1e12)
+    assert plan(load(options), dataclasses.replace(CPU, kind="cuda"), 4).passes == 1, "a GPU has batches"

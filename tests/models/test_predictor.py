@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.device import Device
 from models.predictor import Predictor
+from models.threads import Threads
 from tests.models.nets import BF16, CPU, Case, card_of, landwater, scaling, seeded
 from tests.models.record_onnx import RECORD, STEP_PX, port_chip
 from tiling.errors import CardError, EngineError
@@ -66,6 +67,15 @@ def test_the_batch_halves_until_it_fits_and_stays_there(tiny: Case, error: Excep
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+def test_passes_side_by_side_halve_the_batch_too_and_lose_no_chip(tiny: Case) -> None:
+    expected = answers(tiny.predictor(), chips(11))
+    predictor = Predictor(tiny.card, tiny.path, CPU, 4, threads=Threads(2, 2))
+    predictor.module = SmallMemory(predictor.module, 1, MemoryError())
+    found = answers(predictor, chips(11))
+    assert predictor.batch == 1
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def test_no_memory_for_one_chip_is_an_error_with_a_remedy(tiny: Case) -> None:
     predictor = tiny.predictor(batch=4)
     predictor.module = SmallMemory(predictor.module, 0, OUT_OF_MEMORY[0])
@@ -81,10 +91,10 @@ def test_other_errors_of_the_network_are_not_taken_for_a_lack_of_memory(tiny: Ca
 
 
 @pytest.mark.parametrize("device", [CPU, BF16], ids=["fp32", "bf16"])
-def test_batch_and_threads_do_not_change_a_bit(tiny: Case, device: Device) -> None:
+def test_batch_threads_and_passes_do_not_change_a_bit(tiny: Case, device: Device) -> None:
     found = []
-    for batch, threads in ((1, 1), (2, 2), (3, 1), (3, 3)):
-        predictor = Predictor(tiny.card, tiny.path, device, batch, threads=threads)
+    for batch, threads in ((1, (1,)), (2, (2,)), (3, (1,)), (3, (3,)), (1, (2, 2)), (2, (4, 2)), (1, (3, 3))):
+        predictor = Predictor(tiny.card, tiny.path, device, batch, threads=Threads(*threads))
         found.append(torch.stack(answers(predictor, chips(5))))
     assert all(torch.equal(f, found[0]) for f in found)
 

@@ -13,6 +13,7 @@ from models.device import Device
 from models.measure import compare, framed
 from models.predictor import Predictor
 from models.sliding import NODATA, BlockMap, predict_block, predict_whole
+from models.threads import Threads
 from models.zoo.water_index import WATER_INDEX
 from tests.models.nets import BF16, CPU, Case, TinyNet, card_of, landwater, scaling, seeded
 from tests.scenes import landscape, real
@@ -180,8 +181,8 @@ def test_a_network_with_global_context_is_blended_to_the_same_bytes_in_any_batch
     first = in_blocks(case.predictor(), chips, *scene, 1000)
     assert first.n_skipped > 0
     assert len(np.unique(first.classes)) > 2
-    for batch, threads, block in ((1, 1, 64), (2, 2, 128), (3, 1, 192)):
-        predictor = Predictor(case.card, case.path, CPU, batch, threads=threads)
+    for batch, threads, block in ((1, (1,), 64), (2, (2,), 128), (3, (1,), 192), (1, (3, 3), 128)):
+        predictor = Predictor(case.card, case.path, CPU, batch, threads=Threads(*threads))
         assert same(in_blocks(predictor, chips, *scene, block), first)
 
 

@@ -16,6 +16,7 @@ from models.measure import agreement_at, framed
 from models.predictor import Predictor
 from models.sliding import enhance_block, predict_block
 from models.survey import survey
+from models.threads import Threads
 from models.zoo import catalogue, variants
 from tests.models.nets import CPU
 from tests.scenes import landscape
@@ -35,7 +36,9 @@ def predictor_of(label: str) -> Predictor:
     except CardError as error:
         pytest.skip(str(error))
     path = weights.fetch(folder, card.weights) if card.weights else None
-    return Predictor(card.bind((*(band for band in card.bands if band != "*"), *_WILD)), path, CPU, 1, threads=2)
+    return Predictor(
+        card.bind((*(band for band in card.bands if band != "*"), *_WILD)), path, CPU, 1, threads=Threads(2)
+    )
 
 
 def scene(card: ModelCard) -> tuple[NDArray[np.uint16], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:

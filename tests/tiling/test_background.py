@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from jobs.background import Background
+from tiling.background import Background
 
 
 def test_values_and_errors_come_back_and_the_threads_go_on() -> None:
@@ -20,8 +20,6 @@ def test_values_and_errors_come_back_and_the_threads_go_on() -> None:
 
 
 def test_a_process_ends_without_waiting_for_them() -> None:
-    code = (
-        "import time; from jobs.background import Background; Background(1, 'x').submit(time.sleep, 600); print('end')"
-    )
+    code = "import time; from tiling.background import Background; Background(1, 'x').submit(time.sleep, 600); print('end')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "end\n"

@@ -201,7 +201,7 @@ def _write_cog(
             future.result()
         first, rest = assembly.finish(profile)
         _check_cog(plan, raster, first)
-        store.upload(f"{plan.prefix}/{raster.file}", told(chain([first], rest)))
+        store.upload(f"{plan.prefix}/{raster.file}", told(chain([first], rest)), assembly.tile_bytes)
     return StoredObject(size, digest.hexdigest())
 
 
@@ -269,7 +269,8 @@ def _check_cog(plan: ScenePlan, raster: Raster, first: bytes) -> None:
     with MemoryFile(first) as memory, memory.open(driver="GTiff") as dataset:
         told = (dataset.shape, dataset.crs, dataset.transform, repr(dataset.nodata), len(dataset.overviews(1)))
     meant = (
-        grid.shape, CRS.from_string(grid.crs), grid.affine, repr(float(profile.nodata)), len(profile.shapes) - 1,
+        grid.shape, CRS.from_string(grid.crs), grid.affine,
+        repr(float(np.dtype(profile.dtype).type(profile.nodata))), len(profile.shapes) - 1,
     )  # fmt: skip
     if told != meant:
         raise PublishError(

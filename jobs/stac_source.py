@@ -119,6 +119,8 @@ def resolve_href(href: str, base: ObjectRef, root: Path | None) -> ObjectRef:
         SceneError: if a document from the network names a local file, or a local one leaves `root`.
         ConfigError: if it is not a path or URL that we read.
     """
+    if "\0" in unquote(href):
+        raise ConfigError(f"{base.url}: the href {href[:80]!r} holds control characters")
     if base.scheme != "file":
         if not _SCHEME.match(href):
             return _below_host(href, base)

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,8 @@ class RangeServer:
     """(method, path, headers) of each request, in order."""
     redirects: dict[str, str] = field(default_factory=dict)
     """Path, with its first slash, to where it is sent with status 302."""
+    dates: bool = False
+    """Whether answers say when a file was modified."""
     busy: bool = False
     """While true, every GET is answered with status 503."""
 
@@ -76,6 +79,8 @@ def serve(folder: Path, *, etag: Literal["strong", "weak", "none"] = "strong") -
             data = path.read_bytes()
             tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
             headers = [("Accept-Ranges", "bytes"), ("Content-Type", "application/octet-stream")]
+            if state.dates:
+                headers.append(("Last-Modified", formatdate(path.stat().st_mtime, usegmt=True)))
             if state.etag != "none":
                 headers.append(("ETag", tag if state.etag == "strong" else f"W/{tag}"))
             wanted = self.headers.get("If-Match")

@@ -58,8 +58,8 @@ class TileIndex:
     @classmethod
     def from_json(cls, told: Sequence[int]) -> TileIndex:
         """Inverse of `to_json`; ValueError or TypeError where it is none."""
-        if len(told) % 2:
-            raise ValueError(f"an index of tiles is pairs of numbers, got {len(told)} numbers")
+        if not told or len(told) % 2 or not all(0 <= number < 1 << 32 for number in told):
+            raise ValueError(f"an index of tiles is pairs of numbers of 32 bits, got {len(told)} numbers")
         return cls(np.asarray(told, "<u4").tobytes())
 
 
@@ -150,6 +150,11 @@ class CogAssembly:
             self._spool.write(tile)
             self._sizes[place[0]][place[1:]] = len(tile) - _FRAME_BYTES
             keep(place, pixels)
+
+    @property
+    def tile_bytes(self) -> int:
+        """Of all tiles, with their frames: all of the file but its header."""
+        return sum(int(sizes.sum()) + _FRAME_BYTES * sizes.size for sizes in self._sizes)
 
     def finish(self, profile: CogProfile) -> tuple[bytes, Iterator[bytes]]:
         """The file: everything up to the smallest level's tiles, which can be read alone; and the rest, in pieces.

@@ -11,6 +11,7 @@ import ipaddress
 import os
 import socket
 import threading
+import time
 from functools import cache
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
@@ -19,6 +20,7 @@ from tiling.errors import ConfigError, StorageError
 
 _CONNECT_S = 10.0
 _IDLE_S = 300.0
+_BUSY_S = 0.1
 _HEAD_BYTES = 64 * 1024
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _making = threading.Lock()
@@ -120,7 +122,11 @@ class _Gate:
 
     def _listen(self) -> None:
         while True:
-            client, _ = self._listener.accept()
+            try:
+                client, _ = self._listener.accept()
+            except OSError:  # no file descriptor is free: some will be
+                time.sleep(_BUSY_S)
+                continue
             threading.Thread(target=self._serve, args=(client,), name="gate", daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:

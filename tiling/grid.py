@@ -108,7 +108,11 @@ def pixel_areas_m2(grid: Grid, window: Window) -> NDArray[np.float64]:
     cols = np.arange(nodes.col_off, nodes.col_end + 1, _LATTICE_PX, dtype=np.float64)
     rows = np.arange(nodes.row_off, nodes.row_end + 1, _LATTICE_PX, dtype=np.float64)
     crs = CRS.from_user_input(grid.crs)
-    to_lonlat = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True) if not crs.is_geographic else None
+    geodetic = crs.geodetic_crs
+    assert geodetic is not None, "a CRS of Earth has a geodetic base"
+    to_lonlat = Transformer.from_crs(crs, geodetic, always_xy=True) if not crs.is_geographic else None
+    axis = geodetic.axis_info[0]
+    radians = np.pi / 180 if axis.unit_name == "degree" else axis.unit_conversion_factor  # France has grads
     step = 4.0  # px; far above rounding, far below the lattice
 
     def lonlat(col_shift: float, row_shift: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -116,7 +120,7 @@ def pixel_areas_m2(grid: Grid, window: Window) -> NDArray[np.float64]:
         a, b, c, d, e, f = grid.transform
         x, y = a * col + b * row + c, d * col + e * row + f
         lon, lat = to_lonlat.transform(x, y) if to_lonlat else (x, y)
-        return np.deg2rad(lon), np.deg2rad(lat)
+        return np.asarray(lon) * radians, np.asarray(lat) * radians
 
     (lon_w, lat_w), (lon_e, lat_e) = lonlat(-step, 0), lonlat(step, 0)
     (lon_n, lat_n), (lon_s, lat_s) = lonlat(0, -step), lonlat(0, step)

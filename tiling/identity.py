@@ -54,7 +54,9 @@ def pin(ref: ObjectRef) -> Asset:
             f"{ref.url}: the server gives the ETag {head.etag!r}, which cannot pin the object's bytes; "
             "copy it to a local file"
         )
-    return pin(_fetched(ref, f"{head.etag} {head.size}"))
+    # a server that tells neither says nothing by which yesterday's copy could be known
+    version = f"{head.etag} {head.size} {head.modified_s!r}" if head.etag or head.modified_s else None
+    return pin(_fetched(ref, version))
 
 
 def etag(asset: Asset) -> str | None:
@@ -137,7 +139,7 @@ def _sha256_of_file(path: Path, *, trust_clock: bool = False) -> str:
 
 def _stat_key(path: Path) -> tuple[int, int, int, int]:
     stat = path.stat()
-    return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size
+    return stat.st_dev, stat.st_ino, stat.st_ctime_ns, stat.st_size  # mtime is copied along by cp -p, tar and rsync
 
 
 def _recall(note: Path) -> str | None:
@@ -148,18 +150,19 @@ def _recall(note: Path) -> str | None:
     return text if _SHA256.match(text) else None
 
 
-def _fetched(ref: ObjectRef, version: str) -> ObjectRef:
-    """The cached copy of a web file, fetched unless this version of it is there."""
+def _fetched(ref: ObjectRef, version: str | None) -> ObjectRef:
+    """The cached copy of a web file, fetched unless this version of it is there; always where there is no version."""
     from obstore.exceptions import BaseError
     from obstore.store import HTTPStore
 
+    folder = cache_folder() / "downloads"
     name = hashlib.sha256(f"{ref.url}\0{version}".encode()).hexdigest()
-    target = cache_folder() / "downloads" / f"{name}.tif"
-    if target.is_file():
+    target = folder / f"{name}.tif"
+    if version and target.is_file():
         return _local(target)
-    partial = target.with_suffix(f".{token_hex(6)}.partial")
+    partial = folder / f"{token_hex(12)}.partial"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         options: Any = {"connect_timeout": "10s", "timeout": "3600s"} | web_options(ref)
         answer = HTTPStore(f"{ref.scheme}://{ref.bucket}", client_options=options).get(ref.key)
         with partial.open("xb") as file:
@@ -167,13 +170,16 @@ def _fetched(ref: ObjectRef, version: str) -> ObjectRef:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
+        if version is None:  # known by what it holds: a copy that another run reads stays what it is
+            with partial.open("rb") as file:
+                target = folder / f"{hashlib.file_digest(file, 'sha256').hexdigest()}.tif"
         partial.replace(target)
     except BaseError as error:
         cause = str(error).partition("\n")[0][:200]
         raise StorageError(f"cannot fetch {ref.url}: {cause}; try again", transient=True) from error
     except OSError as error:
         raise StorageError(
-            f"cannot keep {ref.url} in {target.parent}: {error.strerror or error}; "
+            f"cannot keep {ref.url} in {folder}: {error.strerror or error}; "
             "point EARTHLOOM_CACHE at a folder with space"
         ) from error
     finally:

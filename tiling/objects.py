@@ -46,8 +46,15 @@ class ObjectRef:
         if not separator:
             if re.match(r"^[A-Za-z][A-Za-z0-9_+.-]*:", text):
                 raise ConfigError(f"{shown} looks like a GDAL connection string; only files and URLs are read")
-            return cls("file", "", str(Path(text).expanduser().absolute()).lstrip("/"))._checked(shown)
-        url = urlsplit(text)
+            try:
+                path = Path(text).expanduser().absolute()
+            except RuntimeError:
+                raise ConfigError(f"{shown}: there is no such user; write the path out") from None
+            return cls("file", "", str(path).lstrip("/"))._checked(shown)
+        try:
+            url = urlsplit(text)
+        except ValueError as error:  # brackets or letters that no host name has
+            raise ConfigError(f"{shown} is not a URL: {error}") from None
         scheme = scheme.lower()
         if url.query or url.fragment or "@" in url.netloc:
             raise ConfigError(
@@ -69,6 +76,8 @@ class ObjectRef:
         raise ConfigError(f"{shown}: {scheme}:// is not read; use a path, s3:// or https://")
 
     def _checked(self, shown: str) -> ObjectRef:
+        if _CONTROL.search(self.key):  # written as %00 and the like
+            raise ConfigError(f"{shown} holds control characters")
         parts = self.key.split("/")
         if ".." in parts or "." in parts or "" in parts[:-1]:
             raise ConfigError(f"{shown} holds '..', '.' or '//' in its path; write it out plainly")

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 CELL_PX = 512
 """Side of what is kept of a file in one piece: whole tiles, of at least that."""
 
+_LARGE_PX = 2048
+"""Side of a tile that is decoded again rather than kept whole: a read would hold several of them."""
+
 _EXACT = 1e-12  # px; GDAL then computes every pixel's place by itself, so cuts agree (it refuses 0)
 
 
@@ -130,15 +133,19 @@ class _Source:
         indexes = sorted({self._bands[channel].index for channel in channels})  # GDAL's threads garble repeated bands
         with (
             open_asset(asset, checked=True) as dataset,
-            _on_grid(dataset, self._scene.grid, categorical, nodata) as (source, alpha),
+            _on_grid(dataset, self._scene.grid, indexes, categorical, nodata) as (source, alpha),
+            _masked(dataset, self._scene.grid, indexes, categorical, nodata) as (masked, mask_band),
         ):
             same = source is dataset
-            if same and nodata is not None and self._decide and _absent(dataset, indexes[0], self._decide):
+            if same and nodata is not None and self._decide and _absent(dataset, indexes[0], nodata, self._decide):
                 return False
 
             def load(window: Window) -> Cell:
                 self._count(dataset, indexes, window, same=same)
-                return _load(source, indexes, alpha, window)
+                if same:
+                    return _load(source, indexes, window)
+                values, mask = _load_warped(source, indexes, alpha, window)
+                return values, _load_warped(masked, indexes[:1], mask_band, window)[1] if masked is not None else mask
 
             if self._cache is None:
                 read, known = load(self._window)
@@ -175,20 +182,41 @@ class _Source:
                     self.cost.file_bytes += _tile_bytes(dataset, index, row, col)
 
 
-def _load(source: DatasetReader, indexes: list[int], alpha: bool, window: Window) -> Cell:
-    from rasterio import windows
-
-    part = windows.Window(window.col_off, window.row_off, window.width, window.height)
-    read = source.read(indexes, window=part)
-    if alpha:  # read as a band: GDAL takes it for the mask of one or three bands only
-        return read, source.read(source.count, window=part) > 0
+def _load(source: DatasetReader, indexes: list[int], window: Window) -> Cell:
+    read = source.read(indexes, window=_rasterio(window))
     if _has_mask(source, indexes):
-        return read, source.read_masks(indexes[0], window=part) > 0  # one mask for the whole file
+        return read, source.read_masks(indexes[0], window=_rasterio(window)) > 0  # one mask for the whole file
     return read, None
 
 
-def _absent(dataset: DatasetReader, index: int, window: Window) -> bool:
-    """Whether the file's index has no tile at all over a window: sparse, so all of it is nodata."""
+def _load_warped(source: DatasetReader, indexes: list[int], alpha: int | None, window: Window) -> Cell:
+    """Block by block of the warp: GDAL fits its kernel to what it is asked for, so other windows give other pixels."""
+    rows, cols = source.block_shapes[0]
+    whole = Window(0, 0, source.width, source.height)
+    values = np.empty((len(indexes), *window.shape), np.result_type(*(source.dtypes[index - 1] for index in indexes)))
+    mask = np.empty(window.shape, np.bool_) if alpha else None
+    for row in range(window.row_off // rows * rows, window.row_end, rows):
+        for col in range(window.col_off // cols * cols, window.col_end, cols):
+            block = Window(col, row, cols, rows) & whole
+            common = block & window
+            to, of = common.slices(window), common.slices(block)
+            values[(slice(None), *to)] = source.read(indexes, window=_rasterio(block))[(slice(None), *of)]
+            if mask is not None:  # read as a band: GDAL takes it for the mask of one or three bands only
+                mask[to] = source.read(alpha, window=_rasterio(block))[of] > 0
+    return values, mask
+
+
+def _rasterio(window: Window) -> Any:
+    from rasterio import windows
+
+    return windows.Window(window.col_off, window.row_off, window.width, window.height)
+
+
+def _absent(dataset: DatasetReader, index: int, nodata: float, window: Window) -> bool:
+    """Whether the file's index has no tile at all over a window, and what is read there is nodata."""
+    filled = dataset.nodatavals[index - 1] or 0.0  # GDAL fills with the declared nodata, else with zeros
+    if filled != nodata and not (np.isnan(filled) and np.isnan(nodata)):
+        return False
     rows, cols = dataset.block_shapes[index - 1]
     return bool(window) and not any(
         _tile_bytes(dataset, index, row, col)
@@ -208,8 +236,10 @@ def _tile_bytes(dataset: DatasetReader, index: int, row: int, col: int) -> int:
 
 
 def _cell(dataset: DatasetReader) -> tuple[int, int]:
-    """(rows, columns) of what is kept together: whole tiles, of about 512 px; strips are cut across."""
+    """(rows, columns) of what is kept together: whole tiles, of about 512 px; strips and huge tiles are cut across."""
     rows, cols = dataset.block_shapes[0]
+    if rows > _LARGE_PX or _LARGE_PX < cols < dataset.width:
+        return CELL_PX, CELL_PX
     return rows * -(-CELL_PX // rows), CELL_PX if cols >= dataset.width else cols * -(-CELL_PX // cols)
 
 
@@ -232,21 +262,48 @@ def _has_mask(dataset: DatasetReader, indexes: list[int]) -> bool:
 
 @contextmanager
 def _on_grid(
-    dataset: DatasetReader, grid: Grid, categorical: bool, nodata: float | None
-) -> Iterator[tuple[DatasetReader, bool]]:
-    """The dataset on `grid`, and whether its mask is an alpha band made by the warp."""
+    dataset: DatasetReader, grid: Grid, indexes: list[int], categorical: bool, nodata: float | None
+) -> Iterator[tuple[DatasetReader, int | None]]:
+    """The dataset on `grid`, and the number of the band that is its mask after a warp.
+
+    Raises:
+        SceneError: if a band is to be warped as data that GDAL can only take for alpha.
+    """
     from rasterio.crs import CRS
-    from rasterio.enums import Resampling
+    from rasterio.enums import ColorInterp, Resampling
     from rasterio.vrt import WarpedVRT
 
     crs = CRS.from_string(grid.crs)
     same = dataset.shape == grid.shape and dataset.transform == grid.affine and dataset.crs == crs
     if same:
-        yield dataset, False
+        yield dataset, None
         return
-    options: dict[str, Any] = {"src_nodata": nodata, "nodata": nodata} if nodata is not None else {"add_alpha": True}
+    options: dict[str, Any] = {"UNIFIED_SRC_NODATA": "NO"}  # else a band's nodata counts only where all bands have it
+    alpha = next((i for i, color in enumerate(dataset.colorinterp, 1) if color == ColorInterp.alpha), None)
+    if nodata is not None:
+        options |= {"src_nodata": nodata, "nodata": nodata}
+    elif alpha in indexes:
+        raise SceneError(
+            f"band {alpha} of {dataset.name.rpartition('/')[2]} is read as data and declared as alpha, which a warp to "
+            f"another grid would take for the mask: give --nodata, or mend it: gdal_edit.py -colorinterp_{alpha} undefined"
+        )
+    elif alpha is None:
+        options |= {"add_alpha": True, "src_nodata": None}
+        alpha = dataset.count + 1
     with WarpedVRT(
         dataset, crs=crs, transform=grid.affine, width=grid.width, height=grid.height, tolerance=_EXACT,
         resampling=Resampling.nearest if categorical else Resampling.bilinear, **options,
     ) as warped:  # fmt: skip
-        yield warped, nodata is None
+        yield warped, alpha if nodata is None else None
+
+
+@contextmanager
+def _masked(
+    dataset: DatasetReader, grid: Grid, indexes: list[int], categorical: bool, nodata: float | None
+) -> Iterator[tuple[DatasetReader | None, int | None]]:
+    """A second warp for the mask of a file that has nodata too, because the first heeds one of them; else None."""
+    if nodata is None or not _has_mask(dataset, indexes):
+        yield None, None
+        return
+    with _on_grid(dataset, grid, indexes, categorical, None) as (warped, alpha):
+        yield (warped, alpha) if alpha else (None, None)

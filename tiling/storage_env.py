@@ -45,8 +45,11 @@ def derive(env: Mapping[str, str], *, threads: int | None = None) -> dict[str, s
     derived["GDAL_NUM_THREADS"] = str(threads or len(os.sched_getaffinity(0)))
     region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
     if endpoint := env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL"):
-        url = urlsplit(endpoint)
-        if url.scheme not in ("http", "https") or not url.netloc or url.username:
+        try:
+            url = urlsplit(endpoint)
+        except ValueError as error:
+            raise ConfigError(f"AWS_ENDPOINT_URL must look like https://host[:port]: {error}") from None
+        if url.scheme not in ("http", "https") or not url.netloc or "@" in url.netloc:
             raise ConfigError(
                 f"AWS_ENDPOINT_URL must look like https://host[:port] without credentials, got {url.scheme}://{url.hostname}"
             )

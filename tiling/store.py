@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _RETRY: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=300)}  # more than two stalls
 _TIMEOUTS: Any = {"timeout": "120s", "connect_timeout": "10s"}
+_MOST_PARTS = 9_000  # S3 takes 10,000; the rest is for an estimate that was too small
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,12 @@ class Store(Protocol):
         """Write only if the object still has `etag`. False when it changed."""
         ...
 
-    def upload(self, key: str, pieces: Iterable[bytes]) -> None:
-        """Like `put`, of any size in little memory. An error of the pieces is passed on, and nothing is written."""
+    def upload(self, key: str, pieces: Iterable[bytes], expected_bytes: int = 0) -> None:
+        """Like `put`, of any size in little memory. An error of the pieces is passed on, and nothing is written.
+
+        Args:
+            expected_bytes: about how many will come; needed for more than 80 GB, because S3 takes 10,000 parts at most.
+        """
         ...
 
     def delete(self, key: str) -> None:
@@ -146,7 +151,7 @@ class LocalObjects:
     def _walk(self, prefix: str) -> Iterator[Head]:
         root = self._path(prefix)
         with _os_errors(root, "list"):
-            for folder, subfolders, names in os.walk(root):
+            for folder, subfolders, names in os.walk(root, onerror=_unless_gone):
                 subfolders.sort()
                 for name in sorted(names):
                     path = Path(folder, name)
@@ -178,7 +183,7 @@ class LocalObjects:
             sync_folder(path.parent)
             return True
 
-    def upload(self, key: str, pieces: Iterable[bytes]) -> None:
+    def upload(self, key: str, pieces: Iterable[bytes], expected_bytes: int = 0) -> None:  # noqa: ARG002 - of buckets
         path = self._path(key)
         with _os_errors(path, "write"), written_aside(path, pieces) as aside:
             aside.replace(path)
@@ -288,7 +293,8 @@ class RemoteObjects:
                 return False
             return True
 
-    def upload(self, key: str, pieces: Iterable[bytes]) -> None:
+    def upload(self, key: str, pieces: Iterable[bytes], expected_bytes: int = 0) -> None:
+        part_bytes = PART_BYTES * -(-max(expected_bytes, 1) // (PART_BYTES * _MOST_PARTS))
         first, size, coming = list[bytes](), 0, iter(pieces)
         while size <= PART_BYTES and (piece := next(coming, None)) is not None:
             first.append(piece)
@@ -297,7 +303,7 @@ class RemoteObjects:
             self.put(key, b"".join(first))
             return
         with remote_errors(self.ref, key, "write"):  # multipart, completed once; at most four parts are held
-            self._store.put(self._key(key), chain(first, coming), chunk_size=PART_BYTES, max_concurrency=4)
+            self._store.put(self._key(key), chain(first, coming), chunk_size=part_bytes, max_concurrency=4)
 
     def delete(self, key: str) -> None:
         with remote_errors(self.ref, key, "delete"):
@@ -338,6 +344,12 @@ def _bucket(name: str, prefix: str | None = None) -> Any:
     return S3Store(
         name, prefix=prefix, retry_config=_RETRY, client_options=client, virtual_hosted_style_request=by_host
     )  # fmt: skip
+
+
+def _unless_gone(error: OSError) -> None:
+    """A folder that cannot be listed is an error: silence would mean that nothing is in it."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _head_of(key: str, path: Path) -> Head:

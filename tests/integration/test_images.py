@@ -92,6 +92,17 @@ def test_an_image_keeps_grid_dtype_scale_and_nodata(scene: Path, pixels: NDArray
     assert [progress.status for progress in again.scenes.values()] == ["already published"]
 
 
+def test_a_nodata_value_that_the_dtype_can_only_come_near_is_published(tmp_path: Path) -> None:
+    pixels = (landscape(200, 150, 5) / 10_000).astype(np.float32)
+    pixels[:, 20:40, 30:90] = 0.1
+    scene = write_scene(tmp_path / "near.tif", pixels, BANDS)
+    result = go(scene, tmp_path / "out", "denoise", nodata=0.1, scale=1.0)
+    assert result.exit_code == 0, result.scenes
+    with rasterio.open(tmp_path / "out" / result.results["near"].prefix / "denoise.tif") as cog:
+        assert cog.nodata == np.float32(0.1)
+        assert (cog.read_masks(1) == 0).sum() == 20 * 60
+
+
 @pytest.mark.parametrize("model", ["stretch", "denoise", "destripe"])
 def test_an_image_has_the_same_bytes_for_every_block(model: str, scene: Path, tmp_path: Path) -> None:
     small, large = (go(scene, tmp_path / str(block), model, block=block) for block in (512, 1024))

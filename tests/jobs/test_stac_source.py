@@ -130,6 +130,13 @@ def test_a_catalogue_written_by_pystac_is_followed_to_the_items_of_its_children(
     assert all(Path(item.url).parent.name == item.id for item in items)
 
 
+@pytest.mark.parametrize("href", ["https://[bad/x.tif", "file:///tmp/a%00b.tif", "a%00b.tif", "https://\u2100/x.tif"])
+def test_an_address_that_is_none_costs_its_own_item_only(tmp_path: Path, href: str) -> None:
+    features = [document("bad", red=asset(href)), document("good", red=asset("a.tif"))]
+    bad, good = read_items(save(tmp_path / "c.json", {"type": "FeatureCollection", "features": features}))
+    assert (bool(bad.problem), good.problem) == (True, "")
+
+
 def test_a_link_that_leads_nowhere_is_one_bad_item(tmp_path: Path) -> None:
     save(tmp_path / "a.json", document("a", red=asset("a.tif")))
     links = [
@@ -212,6 +219,7 @@ def test_links_of_a_network_document_stay_on_its_host(base: ObjectRef, href: str
         "file:///etc/passwd", "FILE:///etc/passwd", "http://169.254.169.254/latest", "HTTP://localhost/x", "//evil/x.tif",
         "/vsicurl/http://x/a.tif?x", "vrt://x", "GTIFF_DIR:1:/etc/x", "a.tif?sig=secret", "https://u:p@host/a.tif", "..\\x",
         "data:image/tiff;base64,AA", "gs://bucket/a.tif", "a\x00.tif",
+        "https://[bad/x.tif", "https://example.com/a%00b.tif",
     ],
 )  # fmt: skip
 def test_a_network_document_cannot_name_local_files_or_odd_forms(base: ObjectRef, href: str) -> None:

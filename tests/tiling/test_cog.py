@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,12 @@ def mode(pixels: NDArray[Any]) -> NDArray[Any]:
     return reduce_mode(pixels[0])[None]
 
 
-def put_together(
+@contextmanager
+def assembly_of(
     profile: CogProfile, pixels: NDArray[Any], shard_px: int, reduce: Reduce = mode,
-    damage: Callable[[dict[str, bytes]], object] = lambda _: None,
-) -> tuple[bytes, dict[Place, NDArray[Any]]]:  # fmt: skip
-    """The file's bytes, by way of parts in a dictionary as they lie in storage; and the tiles made on the way."""
+    damage: Callable[[dict[str, bytes]], object] = lambda _: None, fetched: Callable[[int], object] = lambda _: None,
+) -> Iterator[CogAssembly]:  # fmt: skip
+    """A file's parts in a dictionary, as they lie in storage; `fetched` hears how many bytes are taken."""
     pyramid = Pyramid(height=profile.grid.height, width=profile.grid.width, shard_px=shard_px)
     stored: dict[str, bytes] = {}
     shards: dict[tuple[int, int], ShardPart | None] = {}
@@ -64,12 +66,22 @@ def put_together(
             stored[f"{row}_{col}"] = b"another file's" + data
             shards[row, col] = None if empty else ShardPart(key=f"{row}_{col}", start=14, index=index)
     damage(stored)
-    made: dict[Place, NDArray[Any]] = {}
 
     def fetch(key: str, start: int, length: int) -> bytes:
+        fetched(length)
         return stored[key][start : start + length]
 
     with CogAssembly(profile, pyramid, shards, fetch) as assembly:
+        yield assembly
+
+
+def put_together(
+    profile: CogProfile, pixels: NDArray[Any], shard_px: int, reduce: Reduce = mode,
+    damage: Callable[[dict[str, bytes]], object] = lambda _: None,
+) -> tuple[bytes, dict[Place, NDArray[Any]]]:  # fmt: skip
+    """The file's bytes, and the tiles made on the way."""
+    made: dict[Place, NDArray[Any]] = {}
+    with assembly_of(profile, pixels, shard_px, reduce, damage) as assembly:
         assembly.make_further(reduce, lambda place, tile: made.update({place: tile}))
         first, rest = assembly.finish(profile)
         return first + b"".join(rest), made
@@ -170,22 +182,32 @@ def test_a_flipped_bit_in_a_part_is_found_and_its_object_named(at: int) -> None:
     assert caught.value.key == "1_2"
 
 
-def test_little_of_a_large_file_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cog_parts, "_AHEAD_BYTES", 30_000)
-    grid = replace(GRIDS["utm"], height=2048, width=4096)
+def test_no_more_of_a_large_file_is_in_memory_than_is_fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = replace(GRIDS["utm"], height=4096, width=1024)
     pixels = np.random.default_rng(0).integers(0, 200, (1, *grid.shape)).astype(np.uint8)
     profile = CogProfile(grid=grid, descriptions=("noise",))
-    small = put_together(profile, pixels, 1024)[0]
-    monkeypatch.undo()
-    assert small == put_together(profile, pixels, 1024)[0]
+    whole = put_together(profile, pixels, 1024)[0]
+    monkeypatch.setattr(cog_parts, "_AHEAD_BYTES", 30_000)
+    taken: list[int] = []
+    with assembly_of(profile, pixels, 1024, fetched=taken.append) as assembly:
+        assembly.make_further(mode, lambda *_: None)
+        out, rest = assembly.finish(profile)
+        held = [sum(taken) - len(out)]
+        for piece in rest:
+            out += piece
+            held.append(sum(taken) - len(out))
+        assert 0 < len(out) - assembly.tile_bytes < 2000, "the rest is the header"
+    assert out == whole
+    assert max(held) < len(whole) / 8
 
 
 def test_an_index_comes_back_from_json_as_it_was() -> None:
     index = TileIndex.from_json([9, 4_000_000_000, 7, 1])
     assert TileIndex.from_json(index.to_json()) == index
     assert index.size_bytes == 16
-    with pytest.raises(ValueError, match="pairs"):
-        TileIndex.from_json([1])
+    for damaged in ([], [1], [1 << 32, 1], [-1, 2]):
+        with pytest.raises(ValueError, match="pairs"):
+            TileIndex.from_json(damaged)
 
 
 def test_the_same_tiles_give_the_same_bytes(tmp_path: Path) -> None:

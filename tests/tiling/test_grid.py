@@ -13,6 +13,7 @@ GRIDS = {
     "web mercator": Grid(crs="EPSG:3857", transform=(30, 0, -13651650, 0, -30, 4576290), width=2181, height=1917),
     "utm": Grid(crs="EPSG:32617", transform=(10, 0, 300000, 0, -10, 4500000), width=700, height=900),
     "polar": Grid(crs="EPSG:3413", transform=(50, 0, -100000, 0, -50, -900000), width=700, height=500),
+    "grads from Paris": Grid(crs="EPSG:27572", transform=(10, 0, 600000, 0, -10, 2400000), width=700, height=500),
     "south up": Grid(crs="EPSG:32617", transform=(10, 0, 300000, 0, 10, 4500000), width=300, height=200),
 }
 
@@ -25,7 +26,11 @@ def test_pixel_areas_add_up_to_the_geodesic_area_of_the_outline(name: str) -> No
     along, up = np.linspace(left, right, 2000), np.linspace(bottom, top, 2000)
     x = np.concatenate([along, np.full(2000, right), along[::-1], np.full(2000, left)])
     y = np.concatenate([np.full(2000, bottom), up, np.full(2000, top), up[::-1]])
-    lon, lat = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(x, y)
+    geodetic = crs.geodetic_crs
+    assert geodetic is not None
+    lon, lat = Transformer.from_crs(crs, geodetic, always_xy=True).transform(x, y)
+    degrees = np.rad2deg(geodetic.axis_info[0].unit_conversion_factor)
+    lon, lat = lon * degrees, lat * degrees
     geod = crs.get_geod()
     assert geod is not None
     outline = abs(geod.polygon_area_perimeter(lon, lat)[0])

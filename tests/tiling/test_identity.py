@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -23,22 +22,27 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def old_file(path: Path, data: bytes) -> ObjectRef:
-    """A file that was written an hour ago."""
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file counts as old enough for its stamps to be believed."""
+    monkeypatch.setattr(identity, "_SETTLED_S", -1.0)
+
+
+def file_of(path: Path, data: bytes) -> ObjectRef:
     path.write_bytes(data)
-    os.utime(path, ns=(0, time.time_ns() - 3600 * 10**9))
     return ObjectRef.parse(str(path))
 
 
 def test_a_local_file_is_its_sha256(tmp_path: Path) -> None:
-    asset = pin(old_file(tmp_path / "a.tif", b"pixels"))
+    asset = pin(file_of(tmp_path / "a.tif", b"pixels"))
     assert asset.identity == f"sha256:{hashlib.sha256(b'pixels').hexdigest()}"
     assert size_bytes(asset) == 6
     assert etag(asset) is None
 
 
+@pytest.mark.usefixtures("settled")
 def test_an_unchanged_file_is_not_hashed_again(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ref = old_file(tmp_path / "a.tif", b"pixels")
+    ref = file_of(tmp_path / "a.tif", b"pixels")
     first = pin(ref)
     assert len(list((cache / "hashes").iterdir())) == 1
     monkeypatch.setattr(identity, "_seen", {})  # as in another process
@@ -48,7 +52,7 @@ def test_an_unchanged_file_is_not_hashed_again(tmp_path: Path, cache: Path, monk
 
 def test_a_changed_file_is_hashed_again(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    first = pin(old_file(path, b"pixels"))
+    first = pin(file_of(path, b"pixels"))
     path.write_bytes(b"others")
     assert pin(ObjectRef.parse(str(path))).identity != first.identity
 
@@ -64,8 +68,20 @@ def test_a_file_of_this_moment_is_never_taken_from_the_cache(tmp_path: Path, cac
     assert not (cache / "hashes").exists()
 
 
+@pytest.mark.usefixtures("settled")
+def test_a_file_that_took_another_ones_place_size_and_date_is_hashed_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    first = pin(file_of(path, b"pixels"))
+    before = path.stat()
+    path.write_bytes(b"others")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as cp -p, tar and rsync do
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert pin(ObjectRef.parse(str(path))).identity != first.identity
+
+
+@pytest.mark.usefixtures("settled")
 def test_a_damaged_note_is_not_believed(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ref = old_file(tmp_path / "a.tif", b"pixels")
+    ref = file_of(tmp_path / "a.tif", b"pixels")
     first = pin(ref)
     next((cache / "hashes").iterdir()).write_text("half a ha")
     monkeypatch.setattr(identity, "_seen", {})
@@ -75,12 +91,12 @@ def test_a_damaged_note_is_not_believed(tmp_path: Path, cache: Path, monkeypatch
 def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "blocked").write_text("a file where the folder should be")
     monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "blocked"))
-    assert pin(old_file(tmp_path / "a.tif", b"pixels")).identity.startswith("sha256:")
+    assert pin(file_of(tmp_path / "a.tif", b"pixels")).identity.startswith("sha256:")
 
 
 def test_a_local_file_that_changed_since_it_was_pinned_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    asset = pin(old_file(path, b"pixels"))
+    asset = pin(file_of(path, b"pixels"))
     verify_local(asset)
     path.write_bytes(b"other pixels")
     with pytest.raises(SceneError, match=r"changed since it was checked: it was sha256:.* and is sha256:"):
@@ -112,6 +128,7 @@ def test_a_web_file_without_a_strong_etag_is_fetched_once(
 ) -> None:
     (tmp_path / "a b.tif").write_bytes(b"pixels" * 100_000)
     with serve(tmp_path, etag="weak" if kind == "weak" else "none") as server:
+        server.dates = True
         monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", server.host)
         ref = ObjectRef.parse(server.url("a b.tif"))
         assets = {pin(ref), pin(ref)}
@@ -130,6 +147,22 @@ def test_a_weak_etag_that_changes_fetches_the_new_file(tmp_path: Path, monkeypat
         first = pin(ObjectRef.parse(server.url("a.tif")))
         (tmp_path / "a.tif").write_bytes(b"others")
         assert pin(ObjectRef.parse(server.url("a.tif"))).identity != first.identity
+
+
+@pytest.mark.parametrize("dates", [True, False])
+def test_a_file_without_an_etag_is_fetched_again_where_it_may_have_been_modified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dates: bool
+) -> None:
+    (tmp_path / "a.tif").write_bytes(b"pixels")
+    os.utime(tmp_path / "a.tif", (10**9, 10**9))
+    with serve(tmp_path, etag="none") as server:
+        server.dates = dates
+        monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", server.host)
+        first = pin(ObjectRef.parse(server.url("a.tif")))
+        (tmp_path / "a.tif").write_bytes(b"others")
+        second = pin(ObjectRef.parse(server.url("a.tif")))
+        assert second.identity != first.identity
+        assert first.ref.path.read_bytes() == b"pixels", "another run may be reading it"
 
 
 def test_a_missing_web_file_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,12 @@ def test_references_are_rebuilt_from_their_parts(text: str, url: str, gdal: str)
         "s3://scenes/a\n.tif",
         "s3://scenes/a\x00.tif",
         "https://x/a/%2e%2e/b.tif",
+        "https://[bad/x.tif",
+        "s3://[x/y.tif",
+        "https://\u2100.example/x.tif",
+        "file:///tmp/a%00b.tif",
+        "https://x/a%0d%0ab.tif",
+        "~nosuchuser/x.tif",
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:

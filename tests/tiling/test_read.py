@@ -229,3 +229,10 @@ def test_through_a_cache_come_the_same_pixels_and_fewer_tiles_are_decoded(tmp_pa
         plain_px, cached_px = plain_px + plain.cost.decoded_px, cached_px + cached.cost.decoded_px
     assert cached_px == 3 * LARGE.window.size_px
     assert plain_px > 4 * cached_px
+
+
+def test_absent_tiles_are_nodata_only_if_they_would_be_read_as_such(tmp_path: Path) -> None:
+    known = bands(3, nodata=999)
+    source = scene(tiled(tmp_path / "s.tif", sparse=True), bands=known, grid=LARGE)
+    core = Window(0, 0, 512, 512)
+    assert read_pixels(source, known, core, 0, decide=core).valid.all()

@@ -38,7 +38,9 @@ def test_without_an_endpoint_nothing_points_anywhere() -> None:
     assert not {name for name in derive({}) if name.startswith("AWS_")}
 
 
-@pytest.mark.parametrize("endpoint", ["127.0.0.1:8333", "ftp://x", "http://user:pw@host"])
+@pytest.mark.parametrize(
+    "endpoint", ["127.0.0.1:8333", "ftp://x", "http://user:pw@host", "https://:pw@host", "http://[bad"]
+)
 def test_an_endpoint_of_another_form_is_refused(endpoint: str) -> None:
     with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL must look like"):
         derive({"AWS_ENDPOINT_URL": endpoint})

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -110,6 +114,27 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Pat
         local(tmp_path / "file").put("x", b"")
 
 
+def test_a_folder_that_cannot_be_listed_is_an_error_and_not_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = local(tmp_path / "out")
+    store.put("a/x", b"1")
+    store.put("b/y", b"2")
+    scandir = os.scandir
+
+    def broken_disk(folder: str) -> Any:
+        if str(folder).endswith("/b"):
+            raise OSError(errno.EIO, "Input/output error", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", broken_disk)
+    with pytest.raises(StorageError, match=r"cannot list .*out.*Input/output error"):
+        list(store.list())
+    monkeypatch.undo()
+    assert [head.key for head in store.list()] == ["a/x", "b/y"]
+    assert list(store.list("none")) == []
+
+
 def test_errors_keep_their_transience_across_processes() -> None:
     back = pickle.loads(pickle.dumps(StorageError("slow down", transient=True)))
     assert (str(back), back.transient) == ("slow down", True)
@@ -131,6 +156,20 @@ def test_a_multipart_upload_arrives_whole_or_not_at_all(s3_env: None) -> None:
     with pytest.raises(MissingObjectError, match="a part is gone"):
         store.upload("broken", broken())
     assert store.head("broken") is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "chunk"), [(0, 8 << 20), (10**10, 8 << 20), (10**11, 16 << 20), (5 * 10**12, 536 << 20)]
+)
+def test_ten_thousand_parts_are_enough_for_the_largest_object(
+    expected: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    store: Any = open_store(ObjectRef.parse("s3://outputs/x"))
+    monkeypatch.setattr(store, "_store", mock.Mock(put=lambda *_, chunk_size, **__: asked.append(chunk_size)))
+    store.upload("big", iter([bytes(9 << 20)]), expected)
+    assert asked == [chunk]
+    assert chunk * 10_000 >= expected
 
 
 @pytest.mark.s3

@@ -1,0 +1,68 @@
+"""Bands on another grid than the scene's: one warp, the same however it is cut, that invents no value and keeps masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from tests.scenes import write_scene
+from tests.tiling.test_read import GRID, bands, scene
+from tiling.errors import SceneError
+from tiling.grid import Grid
+from tiling.read import read_pixels
+from tiling.scene import Band, Scene
+
+TWICE = rasterio.Affine(20, 0, 300000, 0, -20, 4500000)
+"""Of files whose pixels are two by two of GRID's."""
+
+
+def _one(path: Path, grid: Grid, n: int, dtype: str, nodata: float | None) -> tuple[Scene, tuple[Band, ...]]:
+    known = bands(n, dtype, nodata)
+    return scene(path, bands=known, grid=grid), known
+
+
+def test_a_warp_onto_coarser_pixels_does_not_depend_on_the_cut(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 20, (1, 600, 600)).astype(np.uint16)
+    grid = Grid(crs=GRID.crs, transform=(33, 0, 300007, 0, -33, 4499993), width=1200, height=300)
+    source, known = _one(write_scene(tmp_path / "s.tif", pixels, nodata=0), grid, 1, "uint16", 0.0)
+    whole = read_pixels(source, known, grid.window, 0)
+    assert len(np.unique(whole.values)) > 10
+    for part in grid.window.split(77):
+        found = read_pixels(source, known, part, 0)
+        inside = part.slices(grid.window)
+        np.testing.assert_array_equal(found.values, whole.values[(slice(None), *inside)])
+
+
+def test_nodata_of_one_band_is_no_value_after_a_warp(tmp_path: Path) -> None:
+    pixels = np.full((2, 35, 45), 1000, np.int16)
+    pixels[0, 10:20, 10:20] = -9999
+    path = write_scene(tmp_path / "s.tif", pixels, transform=TWICE, nodata=-9999)
+    found = read_pixels(*_one(path, GRID, 2, "int16", -9999.0), GRID.window, 0)
+    assert not found.valid[22:38, 22:38].any()
+    assert (found.values[0][found.valid] == 1000).all()
+
+
+def test_mask_and_nodata_both_count_after_a_warp(tmp_path: Path) -> None:
+    pixels = np.full((1, 35, 45), 1000, np.int16)
+    pixels[0, :3] = -9999
+    path = write_scene(tmp_path / "s.tif", pixels, transform=TWICE, nodata=-9999)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+        mask = np.full((35, 45), 255, np.uint8)
+        mask[20:25] = 0
+        dataset.write_mask(mask)
+    found = read_pixels(*_one(path, GRID, 1, "int16", -9999.0), GRID.window, 0)
+    assert not found.valid[:5].any()
+    assert not found.valid[41:49].any()
+    assert found.valid[8:38].all()
+
+
+def test_a_band_for_alpha_is_the_mask_after_a_warp_and_never_data(tmp_path: Path) -> None:
+    pixels = np.full((4, 35, 45), 100, np.uint8)
+    pixels[3, 20:25] = 0
+    path = write_scene(tmp_path / "s.tif", pixels, transform=TWICE)
+    assert not read_pixels(*_one(path, GRID, 3, "uint8", None), GRID.window, 0).valid[41:49].any()
+    with pytest.raises(SceneError, match=r"declared as alpha.*--nodata"):
+        read_pixels(*_one(path, GRID, 4, "uint8", None), GRID.window, 0)

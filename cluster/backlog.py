@@ -134,6 +134,9 @@ class Backlog:
         for ticket in tickets:
             ticket.causes.append(_line(WORKER_DIED, cause))
         if not alone:
+            for ticket in tickets:
+                if not ticket.attempts:
+                    ticket.first_start = None  # nor is the time until its turn alone charged to it
             self._suspects.extend(tickets)
             return None
         (ticket,) = tickets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,12 @@ def fitting(need: WorkerResources, nodes: Iterable[Mapping[str, float]]) -> int:
     return sum(
         min(math.floor(node.get(name, 0.0) / amount + _EPSILON) for name, amount in demand.items()) for node in nodes
     )
+
+
+def cores_each(workers: int, gpus: float, nodes: Sequence[Mapping[str, float]]) -> int:
+    """The most cores that each of so many equal workers can have where every one lies on one node; at least 1."""
+    most = int(max((node.get("CPU", 0.0) for node in nodes), default=1.0))
+    return next((n for n in range(most, 1, -1) if fitting(WorkerResources(cpus=n, gpus=gpus), nodes) >= workers), 1)
 
 
 def choose_workers(asked: int | None, need: WorkerResources, nodes: Iterable[Mapping[str, float]]) -> int:

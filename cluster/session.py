@@ -36,6 +36,8 @@ class Session:
     """True when the instance was started for this connection and ends with it."""
     resources: Mapping[str, float]
     """Totals over all nodes at the time of connecting, under Ray's names."""
+    nodes: tuple[Mapping[str, float], ...] = ()
+    """The same of each living node."""
 
 
 @contextmanager
@@ -173,4 +175,5 @@ def _session(*, embedded: bool) -> Session:
 
     untyped: Any = ray
     address = str(ray.get_runtime_context().gcs_address)
-    return Session(address=address, embedded=embedded, resources=dict(untyped.cluster_resources()))
+    nodes = tuple(dict(node["Resources"]) for node in untyped.nodes() if node["Alive"])
+    return Session(address=address, embedded=embedded, resources=dict(untyped.cluster_resources()), nodes=nodes)

@@ -77,7 +77,9 @@ def attempt(worker: Worker, payload: Any) -> Reply:
     fault: Fault | None = None
     try:
         value = worker(payload)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a panic of a Rust library is no Exception
         fault = Fault.of(error)
     return Reply(value=value, fault=fault, seconds=time.monotonic() - begun)
 

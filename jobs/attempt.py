@@ -6,9 +6,11 @@ Holds telemetry and causes of failure, never anything that a result depends on.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -52,7 +54,11 @@ class SceneProgress:
 
 @dataclass(slots=True)
 class Attempt:
-    """Mutable record of this attempt; `save` writes it, at most every REFRESH_S unless forced."""
+    """Mutable record of this attempt; `save` writes it, at most every REFRESH_S.
+
+    Between `begin` and `end` a thread writes what was saved last again, with a new time, when nothing else has for so long:
+    a block or a scene that takes minutes must not look like a death.
+    """
 
     store: Store
     run_id: str
@@ -63,6 +69,9 @@ class Attempt:
     state: str = "running"
     write_id: str | None = None
     _saved_at: float = 0.0
+    _saved: bytes = b""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _ended: threading.Event = field(default_factory=threading.Event)
 
     @property
     def key(self) -> str:
@@ -76,12 +85,34 @@ class Attempt:
             "scenes": scenes, "telemetry": self.telemetry, "write_id": self.write_id,
         }  # fmt: skip
 
-    def save(self, *, force: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+    def save(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Write it; a record that cannot be written is logged and stops nothing."""
-        if force or clock() - self._saved_at >= REFRESH_S:
-            self._saved_at = clock()
+        if clock() - self._saved_at >= REFRESH_S:
+            self._write(canonical(self.document()))
+
+    def begin(self) -> None:
+        """Say from now on that the attempt lives."""
+        self._saved = canonical(self.document())
+        threading.Thread(target=self._beat, name="attempt", daemon=True).start()
+
+    def end(self) -> None:
+        """Write how it ended; nothing is written afterwards."""
+        self._ended.set()
+        self._write(canonical(self.document()))
+
+    def _beat(self) -> None:
+        while not self._ended.wait(REFRESH_S):
+            if time.monotonic() - self._saved_at >= REFRESH_S:
+                self._write(None)
+
+    def _write(self, document: bytes | None) -> None:
+        with self._lock:
+            if document is None and self._ended.is_set():
+                return
+            self._saved_at = time.monotonic()
+            self._saved = document or canonical(json.loads(self._saved) | {"updated": now()})
             try:
-                self.store.put(self.key, canonical(self.document()))
+                self.store.put(self.key, self._saved)
             except StorageError as error:
                 log.warning("the record of this attempt is not up to date: %s", error)
 
@@ -94,6 +125,7 @@ def begin(store: Store, run_id: str, scenes: dict[str, SceneProgress]) -> Attemp
         claimed = claim(store, attempt.key, attempt.document())
         if claimed.won:
             attempt.write_id = claimed.document["write_id"]
+            attempt.begin()
             return attempt
         number += 1
 

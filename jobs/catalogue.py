@@ -32,8 +32,10 @@ def link(store: Store, plans: Sequence[ScenePlan]) -> None:
         items = [(plan, _item(store, plan)) for plan in group]
         key = f"collections/{name}/collection.json"
 
-        def collection(existing: bytes | None, items: list[tuple[ScenePlan, dict[str, Any]]] = items) -> bytes:
-            merged = _document(existing)
+        def collection(
+            existing: bytes | None, items: list[tuple[ScenePlan, dict[str, Any]]] = items, key: str = key
+        ) -> bytes:
+            merged = _document(existing, key)
             for plan, item in items:
                 href = stac.item_href(plan.scene.id, plan.key)
                 merged = catalog.add_to_collection(merged, name=plan.product, card=plan.card, item=item, href=href)
@@ -41,17 +43,13 @@ def link(store: Store, plans: Sequence[ScenePlan]) -> None:
             return canonical(merged)
 
         def root(existing: bytes | None, name: str = name, key: str = key) -> bytes:
-            merged = catalog.add_to_catalog(_document(existing), name, f"./{key}")
+            merged = catalog.add_to_catalog(_document(existing, "catalog.json"), name, f"./{key}")
             validate(merged)
             return canonical(merged)
 
         merge(store, key, collection)
         merge(store, "catalog.json", root)
-
-        for plan in group:
-            if store.head(f"{plan.prefix}/{RESULT}") is None:  # `earthloom gc` took the scene away meanwhile
-                leave(store, model=name, scene_id=plan.scene.id, key=plan.key)
-                raise _removed(plan)
+        _check_present(store, name, group)
 
 
 def tabulate(store: Store, plans: Sequence[ScenePlan]) -> None:
@@ -70,6 +68,7 @@ def tabulate(store: Store, plans: Sequence[ScenePlan]) -> None:
             return catalog.items_parquet([item for _, item in sorted((known | items).items())])
 
         merge(store, f"collections/{name}/items.parquet", table)
+        _check_present(store, name, group)
 
 
 def leave(store: Store, *, model: str, scene_id: str, key: str) -> None:
@@ -114,6 +113,27 @@ def linked_items(store: Store, model: str) -> dict[str, str]:
     return {name: href.removeprefix("../../") for name, href in hrefs.items()}
 
 
+def tabled_items(store: Store, model: str) -> frozenset[str]:
+    """Ids of the items in a model's table; empty if there is no table.
+
+    Raises:
+        PublishError: if it cannot be read.
+    """
+    try:
+        return frozenset(
+            str(item["id"]) for item in catalog.read_items(store.get(f"collections/{model}/items.parquet"))
+        )
+    except MissingObjectError:
+        return frozenset()
+
+
+def _check_present(store: Store, model: str, plans: Sequence[ScenePlan]) -> None:
+    for plan in plans:
+        if store.head(f"{plan.prefix}/{RESULT}") is None:  # `earthloom gc` took the scene away meanwhile
+            leave(store, model=model, scene_id=plan.scene.id, key=plan.key)
+            raise _removed(plan)
+
+
 def _present(existing: bytes | None, folder: str) -> bytes:
     if existing is None:
         raise PublishError(f"{folder} has lost a catalogue; run again with one of its scenes to make it again")
@@ -139,5 +159,11 @@ def _removed(plan: ScenePlan) -> StorageError:
     return StorageError(f"{plan.prefix} was removed while it was being linked; run again", transient=True)
 
 
-def _document(existing: bytes | None) -> dict[str, Any] | None:
-    return json.loads(existing) if existing else None
+def _document(existing: bytes | None, key: str) -> dict[str, Any] | None:
+    try:
+        document = json.loads(existing) if existing else None
+    except ValueError:
+        document = existing
+    if document is not None and not isinstance(document, dict):
+        raise PublishError(f"{key} is no JSON object; delete it and run again: it is made from committed scenes")
+    return document

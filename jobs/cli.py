@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import BeforeValidator
+from pydantic.fields import FieldInfo
 
 from tiling.errors import EarthloomError
 from tiling.redact import guard_logs
@@ -35,7 +37,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, field in reversed(RunConfig.model_fields.items()):
         if name in _HIDDEN:
             continue
-        kind, choices = _option_type(field.annotation)
+        kind, choices = _option_type(field)
         repeated = typing.get_origin(field.annotation) is tuple
         default = (
             ""
@@ -63,8 +65,11 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("scenes", nargs=-1)(command)
 
 
-def _option_type(annotation: Any) -> tuple[Any, Sequence[str] | None]:
-    """The click type of a field: numbers stay numbers, sizes and lists are text that the model parses."""
+def _option_type(field: FieldInfo) -> tuple[Any, Sequence[str] | None]:
+    """The click type of a field: numbers stay numbers; sizes, times and lists are text that the model parses."""
+    annotation: Any = field.annotation
+    if any(isinstance(one, BeforeValidator) for one in field.metadata):
+        return str, None
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
     if typing.get_origin(annotation) is typing.Literal:

@@ -36,7 +36,10 @@ def _with_unit(value: object, units: Mapping[str, int], examples: str) -> object
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
     if not match or match[2].upper() not in units:
         raise ValueError(f"{value!r} is not a size such as {examples}")
-    return int(float(match[1]) * units[match[2].upper()])
+    try:
+        return int(float(match[1]) * units[match[2].upper()])
+    except OverflowError:
+        raise ValueError(f"{value[:20]}… is more than a number can hold") from None
 
 
 def parse_bands(value: object) -> object:
@@ -75,8 +78,10 @@ class RunConfig(BaseModel):
     sensor: Annotated[str | None, Field(description="sensor preset: names, scales and order of the bands")] = None
     bands: Annotated[dict[str, str] | None, BeforeValidator(parse_bands),
                      Field(description="band names by number in the file: red=3,nir=4")] = None  # fmt: skip
-    scale: Annotated[float | None, Field(description="physical value = stored * scale + offset")] = None
-    offset: Annotated[float | None, Field(description="see --scale")] = None
+    scale: Annotated[
+        float | None, Field(allow_inf_nan=False, description="physical value = stored * scale + offset")
+    ] = None
+    offset: Annotated[float | None, Field(allow_inf_nan=False, description="see --scale")] = None
     quantity: Annotated[
         Literal["toa_reflectance", "boa_reflectance", "reflectance", "unit", "dn"] | None,
         Field(description="what the scaled values are"),
@@ -120,13 +125,19 @@ class RunConfig(BaseModel):
     workers: Annotated[int | None, Field(gt=0, description="actors; default: one per GPU, or per 8 cores")] = None
     memory_per_worker: Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, description="plan limit")] = 4 * 2**30
     max_runtime: Annotated[
-        float | None, BeforeValidator(parse_seconds), Field(gt=0, description="stop after: 90s, 45m, 6h")
+        float | None,
+        BeforeValidator(parse_seconds),
+        Field(gt=0, allow_inf_nan=False, description="stop after: 90s, 45m, 6h"),
     ] = None
     max_failures: Annotated[int | None, Field(ge=0, description="stop when more scenes than this have failed")] = None
     profile: Annotated[bool, Field(description="also write a trace and a picture of where the time went")] = False
     price_per_hour: Annotated[
         float | None,
-        Field(gt=0, description="of everything that the run occupies; its report then says what area costs"),
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="of everything that the run occupies; its report then says what area costs",
+        ),
     ] = None
     allow_failures: Annotated[bool, Field(description="commit the run although scenes failed")] = False
 

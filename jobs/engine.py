@@ -19,7 +19,7 @@ from cluster.retry import Budget
 from cluster.worker import WorkerStats
 from jobs.config import RunConfig
 from jobs.plan import RunPlan, plan
-from jobs.share import cores_here, share
+from jobs.share import here, share
 from models.device import Device, resolve
 from tiling.errors import EngineError
 
@@ -73,7 +73,9 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
         from cluster.local import LocalExecutor
 
         made = made_here or plan(config)
-        local = LocalExecutor(_factory(config, made, cores_here()), lanes=made.lanes, budget=BUDGET)
+        local = LocalExecutor(
+            _factory(config, made, share(config, on_gpu=False, nodes=here()).threads), lanes=made.lanes, budget=BUDGET
+        )
         yield Engine(plan=made, executor=local, start_s=0.0, worker_stats=local.worker_stats)
         return
     from cluster.session import connect
@@ -85,9 +87,8 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
         from cluster.resources import WorkerResources
 
         start_s = time.monotonic() - started
-        n_cpus, n_gpus = int(session.resources.get("CPU", 1)), int(session.resources.get("GPU", 0))
-        device = made_here.device if made_here else _device_of_workers(config, n_gpus > 0)
-        given = share(config, on_gpu=device.kind == "cuda", n_cpus=n_cpus, n_gpus=n_gpus)
+        device = made_here.device if made_here else _device_of_workers(config, session.resources.get("GPU", 0) > 0)
+        given = share(config, on_gpu=device.kind == "cuda", nodes=session.nodes)
         made = made_here or plan(config, device, given.threads)
         resources = WorkerResources(cpus=given.threads, gpus=given.gpus, memory_bytes=made.worker_bytes)
         pool = RayExecutor(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from jobs.catalogue import leave, linked_items
+from jobs.catalogue import leave, linked_items, tabled_items
 from jobs.conclude import note_superseded
 from jobs.ledger import TILES, read_document
 from jobs.outputs import RESULT
@@ -91,8 +91,9 @@ def sweep(
         older_than_s: only what has not been written to for so long.
         superseded: also results of which a newer one, of the same scene and model, has been committed for so long and
             is in the catalogue.
-        living_s: a run whose latest attempt was heard of within this time keeps all that is its own; as long as there
-            is one, leftovers that were written to within this time are kept too.
+        living_s: a run whose latest attempt was heard of within this time keeps all that is its own. Leftovers and runs
+            that were written to within this time are kept too: a run that begins has written its plan, and not yet its
+            attempt.
 
     Raises:
         StorageError: if the store cannot be read, or something cannot be removed.
@@ -110,16 +111,16 @@ def sweep(
                 committed += _committed(store, scene, done.notes)
         elif scene.modified_s <= before_s and scene.prefix not in kept:
             done.found.append(_rubbish("scene", scene, now, "not committed, and no living run works on it"))
+    # What looks unfinished may be in the middle of being written, also by a run that has not yet said that it lives.
+    still_s = min(before_s, now - living_s)
     for run in runs:
-        if run.results is None and not run.living and run.modified_s <= before_s:
+        if run.results is None and not run.living and run.modified_s <= still_s:
             done.found.append(
                 Rubbish(kind="run", place=f"runs/{run.run_id}", objects=run.objects, size_bytes=run.size_bytes,
                         age_s=now - run.modified_s, why="not committed, and no attempt is living")
             )  # fmt: skip
     done.found += _superseded(store, committed, before_s, now, kept)
-    # What looks unfinished may be in the middle of being written by a run at work, in its scenes or in the catalogue.
-    quiet_s = living_s if any(run.living for run in runs) else 0.0
-    done.found += _leftovers(store, min(before_s, now - quiet_s), now, done.notes)
+    done.found += _leftovers(store, still_s, now, done.notes)
     if delete:
         for rubbish in done.found:
             if _remove(store, rubbish, runs, committed, before_s):
@@ -146,12 +147,16 @@ def _runs(store: Store, living_s: float, notes: list[str]) -> Iterator[_Run]:
                 living = True
                 continue
             name = head.key.removeprefix(f"runs/{run_id}/")
-            if name == "plan.json":
-                claims = frozenset(scene["prefix"] for scene in told["scenes"].values())
-            elif name == "commit.json":
-                results = frozenset(told["scenes"].values())
-            else:
-                living |= is_living(told, living_s)
+            try:
+                if name == "plan.json":
+                    claims = frozenset(scene["prefix"] for scene in told["scenes"].values())
+                elif name == "commit.json":
+                    results = frozenset(told["scenes"].values())
+                else:
+                    living |= is_living(told, living_s)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                notes.append(f"runs/{run_id} is kept: {head.key} is damaged ({type(error).__name__}: {error})")
+                living = True
         yield _Run(
             run_id=run_id, objects=len(found), size_bytes=sum(head.size for head in found),
             modified_s=max(head.modified_s for head in found), living=living,
@@ -184,13 +189,15 @@ def _superseded(
         best = newest.get((one.scene, one.model))
         if best is None or one.committed_s > best.committed_s:
             newest[one.scene, one.model] = one
-    linked = {model: linked_items(store, model) for model in {one.model for one in committed}}
+    found = {
+        model: linked_items(store, model).keys() & tabled_items(store, model) for model in {c.model for c in committed}
+    }
     for one in committed:
         best = newest[one.scene, one.model]
         if (
             one.committed_s < best.committed_s <= before_s
             and one.prefix not in kept
-            and item_id(best.scene, best.model, best.key) in linked[best.model]
+            and item_id(best.scene, best.model, best.key) in found[best.model]
         ):
             yield Rubbish(kind="superseded", place=one.prefix, objects=one.objects, size_bytes=one.size_bytes,
                           age_s=now - best.committed_s, why=f"{best.prefix} is newer")  # fmt: skip

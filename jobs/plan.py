@@ -15,7 +15,7 @@ from jobs.config import RunConfig
 from jobs.key import FORMAT, digest, scene_key
 from jobs.memory import DEEP_LANES, LANES, MemoryPlan, predict
 from jobs.pairs import open_pairs
-from jobs.share import cores_here, share
+from jobs.share import here, share
 from jobs.sources import OpenedScene, RefusedScene, SceneOptions, assign_ids, expand, open_all
 from jobs.stages import ChainModel, ChainPlan, bind, divisors, load_models, product_name
 from models.card import ModelCard
@@ -196,7 +196,7 @@ def plan(config: RunConfig, device: Device | None = None, threads: int | None = 
     if out.scheme not in ("file", "s3"):
         raise InputError(f"--out {config.out}: outputs go to a folder or s3://bucket/prefix")
     device = device or resolve_device(config.device, config.precision)
-    threads = threads or share(config, on_gpu=False, n_cpus=cores_here(), n_gpus=0).threads
+    threads = threads or share(config, on_gpu=False, nodes=here()).threads
     models = load_models(config)
     options = SceneOptions(
         sensor=config.sensor, bands=tuple((config.bands or {}).items()), nodata=config.nodata, scale=config.scale,

@@ -70,12 +70,22 @@ class SceneResult:
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> SceneResult:
+        """What a `result.json` says.
+
+        Raises:
+            PublishError: if it is no result of this version.
+        """
         document = read_document(data, where)
-        return cls(
-            scene_id=document["scene_id"], key=document["key"], prefix=document["prefix"],
-            files={name: StoredObject(**stored) for name, stored in document["files"].items()},
-            class_areas=tuple(document["class_areas"]), nodata_px=document["nodata_px"],
-        )  # fmt: skip
+        try:
+            return cls(
+                scene_id=document["scene_id"], key=document["key"], prefix=document["prefix"],
+                files={name: StoredObject(**stored) for name, stored in document["files"].items()},
+                class_areas=tuple(document["class_areas"]), nodata_px=document["nodata_px"],
+            )  # fmt: skip
+        except (KeyError, TypeError, AttributeError) as error:
+            raise PublishError(
+                f"{where} is damaged ({type(error).__name__}: {error}); remove it and run again"
+            ) from error
 
 
 def prepare(store: Store, plan: ScenePlan) -> None:

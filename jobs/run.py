@@ -28,7 +28,7 @@ from jobs.plan import RunPlan, ScenePlan
 from jobs.publish import SceneResult, committed, prepare, publish
 from jobs.telemetry import Meter, memory_told
 from jobs.worker import BlockTask
-from tiling.errors import EarthloomError
+from tiling.errors import EarthloomError, StorageError
 from tiling.probe import probe_conditional_writes
 from tiling.redact import redact
 from tiling.store import Store, open_store
@@ -156,7 +156,7 @@ class _Driver:
             for progress in self._progress.values():
                 if progress.status in ("waiting", "running"):
                     progress.status = "unfinished"
-            attempt.save(force=True)
+            attempt.end()
         return RunResult(
             run_id=self._plan.run_id, out=self._plan.out.url, scenes=self._progress, results=self._results,
             telemetry=attempt.telemetry, stopped=self._stopped,
@@ -288,8 +288,13 @@ class _Driver:
         if self._config.profile:
             prefix = f"runs/{self._plan.run_id}/profiles/{attempt.number}"
             title = f"run {self._plan.run_id[:12]}, attempt {attempt.number}: {self._plan.model}"
-            attempt.telemetry["profile"] = self._meter.save_profile(self._store, prefix, title)
+            try:
+                attempt.telemetry["profile"] = self._meter.save_profile(self._store, prefix, title)
+            except StorageError as error:
+                log.warning("the profile of this attempt is not written: %s", error)
         complete = len(self._results) == len(self._progress)
+        if complete:
+            self._stopped = None  # the block that came too late was the last
         if complete or (self._config.allow_failures and self._results and not self._stopped):
             commit_run(
                 self._store,

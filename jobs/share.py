@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cluster.resources import cores_each
 from jobs.config import RunConfig
 from tiling.errors import EngineError
 
@@ -21,22 +23,29 @@ class Share:
     gpus: float = 0.0
 
 
-def share(config: RunConfig, *, on_gpu: bool, n_cpus: int, n_gpus: int) -> Share:
-    """As many workers as `config` asks for, else one per GPU or one per 8 cores, and an equal part of everything for each.
+def share(config: RunConfig, *, on_gpu: bool, nodes: Sequence[Mapping[str, float]]) -> Share:
+    """As many workers as `config` asks for, else one per GPU or one per 8 cores; each lies whole on one node.
+
+    Args:
+        nodes: resources of each, under Ray's names.
 
     Raises:
         EngineError: if the workers are to compute on GPUs and there are none.
     """
+    n_gpus = int(sum(node.get("GPU", 0) for node in nodes))
     if on_gpu and not n_gpus:
         raise EngineError(
             "the model is to run on CUDA but Ray counts no GPU; start Ray's nodes with --num-gpus, or use --device cpu"
         )
-    workers = config.workers or (n_gpus if on_gpu else max(1, n_cpus // _CORES_PER_WORKER))
+    cores = [int(node.get("CPU", 0)) for node in nodes]
+    workers = config.workers or (n_gpus if on_gpu else sum(n // _CORES_PER_WORKER for n in cores))
     if config.executor == "local":
         workers = 1
-    return Share(workers=workers, threads=max(1, n_cpus // workers), gpus=min(1.0, n_gpus / workers) if on_gpu else 0.0)
+    workers = workers or max(1, sum(n > 0 for n in cores))  # where no node has so many cores, one on each
+    gpus = min(1.0, n_gpus / workers) if on_gpu else 0.0
+    return Share(workers=workers, threads=cores_each(workers, gpus, nodes), gpus=gpus)
 
 
-def cores_here() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+def here() -> tuple[Mapping[str, float]]:
+    """This machine as a node: the CPU cores that this process may use."""
+    return ({"CPU": float(len(os.sched_getaffinity(0)))},)

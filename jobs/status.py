@@ -8,9 +8,9 @@ from typing import Any
 
 from jobs.attempt import REFRESH_S
 from jobs.ledger import read_document
-from tiling.errors import ConfigError
+from tiling.errors import ConfigError, PublishError
 from tiling.objects import ObjectRef
-from tiling.store import open_store
+from tiling.store import Store, open_store
 
 
 def status(out: ObjectRef) -> dict[str, Any]:
@@ -31,11 +31,11 @@ def status(out: ObjectRef) -> dict[str, Any]:
     for head in store.list("runs"):
         parts = head.key.split("/")
         if len(parts) == 4 and parts[2] == "attempts" and head.key.endswith(".json"):
-            attempts.setdefault(parts[1], []).append(read_document(store.get(head.key), head.key))
+            attempts.setdefault(parts[1], []).append(_read(store, head.key, ("attempt", "started")))
         elif parts[-1] == "commit.json":
             committed.add(parts[1])
         elif parts[-1] == "plan.json":
-            plans[parts[1]] = read_document(store.get(head.key), head.key)
+            plans[parts[1]] = _read(store, head.key, ("model",))
     if not plans:
         raise ConfigError(f"{out.url}: no run has been started there; is this the --out of a run?")
     runs = []
@@ -58,6 +58,13 @@ def is_living(attempt: Mapping[str, Any], silent_s: float = 6 * REFRESH_S) -> bo
     if attempt.get("state") != "running":
         return False
     return (datetime.now(UTC) - datetime.fromisoformat(attempt["updated"])).total_seconds() < silent_s
+
+
+def _read(store: Store, key: str, fields: tuple[str, ...]) -> dict[str, Any]:
+    document = read_document(store.get(key), key)
+    if missing := [name for name in fields if name not in document]:
+        raise PublishError(f"{key} is damaged, it lacks {', '.join(missing)}; remove it")
+    return document
 
 
 def _state(last: dict[str, Any], committed: bool) -> str:

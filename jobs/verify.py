@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from jobs.products.catalog import read_items
 from jobs.products.stac import item_id
 from jobs.publish import SceneResult
 from jobs.shelf import ShelvedScene, shelved
+from jobs.status import is_living
 from tiling.errors import ConfigError, EarthloomError, MissingObjectError, PublishError, StorageError
 from tiling.objects import ObjectRef
 from tiling.store import Store, open_store
@@ -84,8 +86,11 @@ def verify(place: ObjectRef, *, on_scene: Callable[[str], None] | None = None) -
             if told := _check_scene(store, scene, report):
                 name = item_id(scene.scene_id, told["model"], scene.key)
                 items.setdefault(told["model"], {})[name] = f"{scene.prefix}/{ITEM}"
+    late = _at_work(store)
     for model in sorted({*items} if found else {*items, *_collections(store)}):
-        _check_catalogue(store, model, items.get(model, {}), report, whole=not found)
+        due = {name: key for name, key in items.get(model, {}).items() if key.removesuffix(f"/{ITEM}") not in late}
+        _check_catalogue(store, model, due, report, whole=not found)
+    report.notes += [f"{prefix} is being entered into the catalogue by a run at work" for prefix in sorted(late & keys)]
     if not found:
         _check_runs(store, keys, report)
     if not (keys or report.problems or report.notes):
@@ -160,31 +165,56 @@ def _check_catalogue(store: Store, model: str, items: dict[str, str], report: Re
             report.problems.append(Problem("catalog.json", f"does not link {folder}; run again with one of its scenes"))
     except (MissingObjectError, ValueError, KeyError, TypeError) as error:
         report.problems.append(Problem("catalog.json", f"cannot be read ({error}); run again with any published scene"))
+    linked: dict[str, str] = {}
     try:
         linked = linked_items(store, model)
-        _compare(items, linked, lambda message: wrong("collection.json", message), whole=whole)
+        _compare(store, items, linked, lambda message: wrong("collection.json", message), whole=whole)
     except PublishError as error:
         wrong("collection.json", str(error))
     try:
         rows = {row["id"]: row for row in read_items(store.get(f"{folder}/items.parquet"))}
     except (MissingObjectError, PublishError) as error:
-        wrong("items.parquet", f"{error}; run again with one of its scenes")
+        if items or not isinstance(error, MissingObjectError):  # else a run at work has yet to make it
+            wrong("items.parquet", f"{error}; run again with one of its scenes")
         return
-    placed = {name: items.get(name, "") for name in rows}
-    _compare(items, placed, lambda message: wrong("items.parquet", message), whole=whole)
+    placed = {name: items.get(name) or linked.get(name, "") for name in rows}
+    _compare(store, items, placed, lambda message: wrong("items.parquet", message), whole=whole)
     for name in sorted(rows.keys() & items.keys()):
-        if rows[name] != json.loads(store.get(items[name])):
+        try:
+            same = rows[name] == json.loads(store.get(items[name]))
+        except (MissingObjectError, ValueError):  # already told of the scene itself
+            continue
+        if not same:
             wrong("items.parquet", f"tells of {name} otherwise than {items[name]}")
 
 
-def _compare(items: dict[str, str], linked: dict[str, str], wrong: Callable[[str], None], *, whole: bool) -> None:
+def _compare(
+    store: Store, items: dict[str, str], linked: dict[str, str], wrong: Callable[[str], None], *, whole: bool
+) -> None:
     for name in sorted(items.keys() - linked.keys()):
         wrong(f"does not hold {name}, which is committed; the same run again enters it")
     for name in sorted(items.keys() & linked.keys()):
         if items[name] != linked[name]:
             wrong(f"leads {name} to {linked[name]}; it lies at {items[name]}")
     for name in sorted(linked.keys() - items.keys()) if whole else ():
+        place = linked[name].rpartition("/")[0]
+        if place and store.head(f"{place}/{RESULT}"):
+            continue  # it was committed after the scenes were listed
         wrong(f"holds {name}, of which no committed scene is there")
+
+
+def _at_work(store: Store) -> set[str]:
+    """Prefixes of the results that a living run has in its plan: the catalogue may be late for them, never early."""
+    living: set[str] = set()
+    for head in store.list("runs"):
+        parts = head.key.split("/")
+        if len(parts) == 4 and parts[2] == "attempts":
+            with suppress(MissingObjectError, PublishError, KeyError, ValueError):
+                if is_living(read_document(store.get(head.key), head.key)):
+                    plan = f"runs/{parts[1]}/plan.json"
+                    scenes = read_document(store.get(plan), plan)["scenes"].values()
+                    living |= {scene["prefix"] for scene in scenes}
+    return living
 
 
 def _check_runs(store: Store, committed: set[str], report: Report) -> None:
@@ -201,7 +231,7 @@ def _check_runs(store: Store, committed: set[str], report: Report) -> None:
                 report.notes.append(f"{base} is not committed")
                 continue
             for prefix in _check_commit(read_document(store.get(commit_key(run_id)), commit_key(run_id)), plan, report):
-                if prefix not in committed:
+                if prefix not in committed and store.head(f"{prefix}/{RESULT}") is None:
                     report.problems.append(Problem(commit_key(run_id), f"names {prefix}, which is not committed"))
         except StorageError as error:
             if not isinstance(error, MissingObjectError):
@@ -209,6 +239,8 @@ def _check_runs(store: Store, committed: set[str], report: Report) -> None:
             report.problems.append(Problem(base, str(error)))
         except EarthloomError as error:
             report.problems.append(Problem(base, str(error)))
+        except (KeyError, TypeError, AttributeError) as error:
+            report.problems.append(Problem(base, f"its plan or commit is damaged ({type(error).__name__}: {error})"))
 
 
 def _check_commit(commit: dict[str, Any], plan: dict[str, Any], report: Report) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
@@ -15,13 +16,15 @@ T = TypeVar("T")
 class Background:
     """Runs functions in threads of its own.
 
-    Unlike those of `concurrent.futures` they are daemons: a process that is told to end does not wait for them.
+    Unlike those of `concurrent.futures` they are daemons: a process that is told to end does not wait for them. They end
+    with this object, after what was submitted.
     """
 
     def __init__(self, n: int, name: str) -> None:
-        self._todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         for number in range(n):
-            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
+            threading.Thread(target=_work, args=(self._todo,), name=f"{name}-{number}", daemon=True).start()
+        weakref.finalize(self, _end, self._todo, n)
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run it when a thread is free; its value or its exception comes with the future."""
@@ -36,6 +39,13 @@ class Background:
         self._todo.put(run)
         return future
 
-    def _work(self) -> None:
-        while True:
-            self._todo.get()()
+
+def _work(todo: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while run := todo.get():
+        run()
+        del run  # what it holds on to may be large, or may be what ends this thread
+
+
+def _end(todo: queue.SimpleQueue[Callable[[], None] | None], n: int) -> None:
+    for _ in range(n):
+        todo.put(None)

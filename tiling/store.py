@@ -139,8 +139,9 @@ class LocalObjects:
 
     def head(self, key: str = "") -> Head | None:
         path = self._path(key)
-        with _os_errors(path, "look at"):
+        with _os_errors(path, "look at"), suppress(FileNotFoundError):  # it may go between the two
             return _head_of(key, path) if path.is_file() else None
+        return None
 
     def list(self, prefix: str = "") -> Iterator[Head]:
         return (head for head in self._walk(prefix) if not head.key.endswith(PARTIAL))
@@ -196,8 +197,9 @@ class LocalObjects:
     def delete_all(self, prefix: str) -> None:
         path = self._path(prefix)
         with _os_errors(path, "delete"):
-            if path.is_dir():
-                shutil.rmtree(path)
+            while path.is_dir():
+                with suppress(FileNotFoundError):  # somebody else removes it too
+                    shutil.rmtree(path)
 
     def zarr(self, prefix: str, *, read_only: bool = False) -> ObjectStore[Any]:
         from obstore.store import LocalStore

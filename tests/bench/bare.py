@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -19,7 +20,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from jobs.share import cores_here
 from models.device import resolve
 from models.predictor import Predictor
 from models.sliding import predict_block
@@ -34,7 +34,7 @@ from tiling.window import Window
 def main(name: str, n_chips: int, *, compiled: bool, with_block: bool) -> None:
     card, folder = variants(name)[0]
     path = fetch(folder, card.weights) if card.weights else None
-    device, n_cores = resolve(), cores_here()
+    device, n_cores = resolve(), len(os.sched_getaffinity(0))
     rates = {
         passes: _rate(Predictor(card, path, device, threads=Threads(n_cores, passes), compiled=compiled), n_chips)
         for passes in ((1,) if device.kind == "cuda" or compiled else (1, n_cores))

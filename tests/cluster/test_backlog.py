@@ -84,6 +84,18 @@ def test_the_deadline_counts_from_the_first_start() -> None:
     assert isinstance(backlog.answered(ticket, BUSY, now=112), Failed)
 
 
+def test_the_time_until_a_suspect_has_its_turn_is_not_charged_to_it() -> None:
+    backlog = Backlog(tasks(2), Budget(attempts=5, deaths=3, backoff_s=10, jitter=0, deadline_s=1800), window=2)
+    tickets = [taken(backlog) for _ in range(2)]
+    assert backlog.died(tickets, "preempted", alone=False, seconds=1, now=10) is None
+    first = backlog.take_suspect(now=2000)
+    assert first is not None
+    assert backlog.died([first], "preempted", alone=True, seconds=1, now=2001) is None
+    second = backlog.take_suspect(now=4000)
+    assert second is not None
+    assert backlog.answered(second, BUSY, now=4001) is None
+
+
 def test_a_call_holds_as_many_tasks_as_it_may_and_no_more_than_there_are() -> None:
     backlog = Backlog(tasks(5), BUDGET, window=1)
     assert [ticket.task.key for ticket in backlog.take(now=0, most=3)] == ["0", "1", "2"]

@@ -207,3 +207,11 @@ def test_an_executor_without_lanes_is_refused(make: Make) -> None:
 def test_a_factory_that_does_not_pickle_is_refused() -> None:
     with pytest.raises(EngineError, match="cannot be sent to workers"):
         WorkerFactory(lambda _: workers.square(None))
+
+
+def test_a_panic_is_one_failed_task(make: Make) -> None:
+    outcomes = by_key(make(workers.panics).run(numbered(range(4))))
+    assert {key for key, outcome in outcomes.items() if isinstance(outcome, Done)} == {"block-0", "block-2", "block-3"}
+    failed = outcomes["block-1"]
+    assert isinstance(failed, Failed)
+    assert "index out of bounds" in failed.error.message

@@ -108,6 +108,19 @@ def allocates(_: None) -> Callable[[int], int]:
     return work
 
 
+class Panic(BaseException):
+    """What a library in Rust makes of a panic: no Exception."""
+
+
+def panics(_: None) -> Callable[[int], int]:
+    def work(number: int) -> int:
+        if number == 1:
+            raise Panic("index out of bounds")
+        return number
+
+    return work
+
+
 def no_weights(name: str) -> Callable[[int], int]:
     raise CardError(f"the weights of {name} are missing; run `earthloom models add {name}`")
 

@@ -203,6 +203,12 @@ def test_a_scene_without_any_data_costs_no_inference_and_is_all_nodata(tmp_path:
     assert not (folder / "data.zarr/0/classes/c").exists(), "shards of nothing are not stored"
 
 
+def test_a_run_whose_last_block_came_too_late_is_done(tmp_path: Path) -> None:
+    pond = write_scene(tmp_path / "pond.tif", landscape(300, 200, 2), ("green", "swir16"))
+    result = go(pond, out=tmp_path / "out", max_runtime=1e-6)
+    assert (result.exit_code, result.stopped, result.scenes["pond"].status) == (0, None, "published")
+
+
 def test_a_run_that_is_out_of_time_says_so_and_is_continued(scene: Path, tmp_path: Path) -> None:
     stopped = go(scene, out=tmp_path / "out", max_runtime=1e-6)
     assert stopped.exit_code == 1

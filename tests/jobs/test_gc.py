@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -123,7 +124,35 @@ def test_a_run_at_work_keeps_its_scenes_and_what_it_is_writing_even_at_age_zero(
     assert [Path(rubbish.place).name for rubbish in done.found] == [".x.2a1b2c.partial"], (
         "its writer has long been dead"
     )
-    assert [Path(rubbish.place).name for rubbish in clean(out, days=0).found] == [".x.0a1b2c.partial"] * 2
+    assert [Path(rubbish.place).name for rubbish in clean(out, days=0, living_s=0).found] == [".x.0a1b2c.partial"] * 2
+
+
+def test_a_run_that_is_just_beginning_keeps_its_plan_and_what_it_is_writing_even_at_age_zero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, fsync, swept = tmp_path / "out", os.fsync, list[Sweep]()
+
+    def slow(descriptor: int) -> None:
+        fsync(descriptor)
+        if "attempts/.1.json." in str(Path(f"/proc/self/fd/{descriptor}").readlink()) and not swept:
+            swept.append(clean(out, days=0, delete=True))
+
+    monkeypatch.setattr("tiling.atomic.os.fsync", slow)
+    assert go(lake(tmp_path, width=300, height=200), out=out).exit_code == 0
+    assert [done.removed for done in swept] == [[]]
+
+
+def test_two_sweeps_at_once_remove_everything_once(interrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    age(interrupted, days=8)
+    rmtree = shutil.rmtree
+
+    def twice(path: Path) -> None:
+        rmtree(path)  # the other one was faster, by a hair
+        rmtree(path)
+
+    monkeypatch.setattr("tiling.store.shutil.rmtree", twice)
+    assert kinds(clean(interrupted, delete=True)) == ["run", "scene"]
+    assert not list(interrupted.glob("scenes/half/*/*"))
 
 
 def test_a_scene_that_is_taken_up_again_between_finding_and_removing_is_kept(
@@ -170,6 +199,43 @@ def test_superseded_results_go_only_when_asked_for_and_leave_no_link(renewed: Pa
     commits = [json.loads(path.read_bytes()) for path in renewed.glob("runs/*/commit.json")]
     assert sorted(len(commit["superseded"]) for commit in commits) == [0, 1]
     assert clean(renewed, superseded=True).found == []
+
+
+def test_a_newer_result_that_is_not_yet_in_the_table_supersedes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run was killed between the link and the table."""
+    out = tmp_path / "out"
+    assert go(lake(tmp_path, width=300, height=200, seed=0), out=out).exit_code == 0
+    (old,) = out.glob("scenes/lake/*")
+    age(out, days=20)
+    with monkeypatch.context() as patched:
+        patched.setattr("jobs.run._Driver._catalogue", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            go(lake(tmp_path, width=300, height=200, seed=1), out=out)
+    (new,) = set(out.glob("scenes/lake/*")) - {old}
+    age(new, days=10)
+    assert "superseded" not in kinds(clean(out, superseded=True, delete=True))
+    assert go(lake(tmp_path, width=300, height=200, seed=1), out=out).exit_code == 0
+    assert verify(ObjectRef.parse(str(out))).problems == []
+
+
+def test_a_row_that_a_run_enters_after_the_result_was_removed_is_taken_back(
+    renewed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps: list[Sweep | None] = []
+
+    def late(store: Store, key: str, change: Any) -> None:
+        if key.endswith("items.parquet") and not sweeps:
+            sweeps.append(None)
+            sweeps[0] = clean(renewed, superseded=True, delete=True, living_s=0)
+        merge(store, key, change)
+
+    monkeypatch.setattr("jobs.catalogue.merge", late)
+    go(lake(tmp_path, width=300, height=200, seed=0), out=renewed)
+    assert sweeps[0]
+    assert kinds(sweeps[0]) == ["superseded"]
+    assert verify(ObjectRef.parse(str(renewed))).problems == []
 
 
 def test_the_only_result_and_the_newest_are_never_superseded(renewed: Path) -> None:

@@ -154,6 +154,11 @@ def test_an_unknown_date_is_a_warning_and_an_open_interval(tmp_path: Path, capsy
         (("--core", "1000"), "shard 2048 px is not a multiple of the chip core 1000 px"),
         (("--memory-per-worker", "1MiB"), "more than --memory-per-worker"),
         (("--memory-per-worker", "much"), "memory_per_worker.*not a size"),
+        (("--memory-per-worker", "9" * 400), "memory_per_worker.*more than a number can hold"),
+        (("--max-runtime", "soon"), "max_runtime.*not a size such as 90s, 45m"),
+        (("--scale", "nan"), "scale.*finite number"),
+        (("--offset", "inf"), "offset.*finite number"),
+        (("--price-per-hour", "inf"), "price_per_hour.*finite number"),
         (("--bands", "green"), "bands.*red=3,nir=4"),
         (("--sensor", "no-such"), "sensor.*no-such"),
         (("--datetime", "yesterday"), "yesterday.*not a date such as"),
@@ -180,6 +185,19 @@ def test_bad_options_are_one_sentence_and_exit_code_2(
     assert_matches(message, " ".join(told.err.split()))
     assert "Traceback" not in told.err
     assert not (tmp_path / "out").exists(), "a plan must touch nothing"
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--max-runtime", "45m"), ("--max-runtime", "1.5h"), ("--max-runtime", "90"), ("--memory-per-worker", "3GiB"),
+        ("--memory-per-worker", "3000000000"),
+    ],
+)  # fmt: skip
+def test_times_and_sizes_are_given_as_the_help_says(option: str, text: str, tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "a.tif", landscape(60, 50, 2), BANDS)
+    arguments = ("--scale", "0.0001", "--quantity", "toa_reflectance", "--model", "water-index", "--out", "out")
+    assert invoke("plan", str(scene), *arguments, option, text) == 0
 
 
 def test_nothing_found_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

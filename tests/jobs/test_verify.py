@@ -9,6 +9,7 @@ import pytest
 
 from jobs.catalogue import leave
 from jobs.cli import main
+from jobs.run import Event
 from jobs.verify import Report, verify
 from tests.maps import go, lake
 from tiling.errors import ConfigError
@@ -47,6 +48,31 @@ def test_a_sound_output_has_nothing_wrong_with_it(out: Path) -> None:
     listed = [json.loads(path.read_bytes())["files"] for path in out.glob("scenes/*/*/result.json")]
     assert report.objects == sum(map(len, listed))
     assert report.checked_bytes == sum(stored["size"] for files in listed for stored in files.values())
+
+
+def test_a_run_at_work_is_no_problem(tmp_path: Path) -> None:
+    """Its scenes are linked one by one, and the table of all follows at the end."""
+    reports: list[Report] = []
+
+    def look(event: Event) -> None:
+        if event.status == "published":
+            reports.append(check(tmp_path / "out"))
+
+    scenes = [lake(tmp_path, name, width=300, height=200) for name in ("a", "b")]
+    assert go(*scenes, out=tmp_path / "out", on_event=look).exit_code == 0
+    assert [report.problems for report in reports] == [[], []]
+    assert any("by a run at work" in note for note in reports[0].notes)
+
+
+def test_a_scene_that_is_published_while_bytes_are_read_is_no_problem(out: Path, tmp_path: Path) -> None:
+    late: list[int] = []
+
+    def publish(_: str) -> None:
+        if not late:
+            late.append(go(lake(tmp_path, "late", width=300, height=200), out=out).exit_code)
+
+    report = verify(ObjectRef.parse(str(out)), on_scene=publish)
+    assert (late, report.problems) == ([0], [])
 
 
 @pytest.mark.parametrize(

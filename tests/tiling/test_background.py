@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -17,6 +18,19 @@ def test_values_and_errors_come_back_and_the_threads_go_on() -> None:
     meeting = threading.Barrier(2)
     waits = [pool.submit(meeting.wait, 10) for _ in range(2)]
     assert sorted(wait.result(10) for wait in waits) == [0, 1], "both threads are alive"
+
+
+def test_the_threads_end_with_it_after_what_was_submitted() -> None:
+    before = threading.active_count()
+    pool = Background(3, "test")
+    assert threading.active_count() == before + 3
+    late = pool.submit(time.sleep, 0.1)
+    del pool
+    late.result(10)
+    until = time.monotonic() + 10
+    while threading.active_count() > before:
+        assert time.monotonic() < until, "threads are left"
+        time.sleep(0.01)
 
 
 def test_a_process_ends_without_waiting_for_them() -> None:

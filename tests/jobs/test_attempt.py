@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs import attempt as attempts
+from jobs.attempt import SceneProgress, begin
+from jobs.status import is_living
+from tiling.objects import ObjectRef
+from tiling.store import open_store
+
+
+def test_an_attempt_says_that_it_lives_while_nothing_happens_and_nothing_after_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "REFRESH_S", 0.05)
+    moments = iter(f"2026-01-01T00:00:{second:02}Z" for second in range(60))
+    monkeypatch.setattr(attempts, "now", lambda: next(moments))
+    store = open_store(ObjectRef.parse(str(tmp_path)))
+    attempt = begin(store, "run", {"lake": SceneProgress(status="running")})
+
+    def stored() -> dict[str, object]:
+        told: dict[str, object] = json.loads(store.get(attempt.key))
+        return told
+
+    first = stored()
+    until = time.monotonic() + 20
+    while stored()["updated"] == first["updated"]:
+        assert time.monotonic() < until, "nobody hears of it"
+        time.sleep(0.02)
+    assert stored() | {"updated": ""} == first | {"updated": ""}
+    attempt.state = "done"
+    attempt.end()
+    last = stored()
+    assert last["state"] == "done"
+    assert not is_living(last)
+    time.sleep(0.3)
+    assert stored() == last

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from jobs.config import load
+from jobs.share import Share, here, share
+from tiling.errors import EngineError
+
+
+def shared(*nodes: Mapping[str, float], on_gpu: bool = False, **options: Any) -> Share:
+    return share(load({"scenes": ("a.tif",), "model": "m", "out": "o", **options}), on_gpu=on_gpu, nodes=nodes)
+
+
+def cores(*counts: float) -> list[dict[str, float]]:
+    return [{"CPU": count} for count in counts]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "threads"),
+    [
+        (cores(2), 1, 2), (cores(16), 2, 8), (cores(20), 2, 10), (cores(4, 4), 2, 4), (cores(4, 8, 8, 8), 3, 8),
+        (cores(12, 12), 2, 12), (cores(0, 4), 1, 4), (cores(0.5), 1, 1),
+    ],
+)  # fmt: skip
+def test_a_worker_has_eight_cores_or_all_of_a_node_and_never_spans_two(
+    nodes: list[dict[str, float]], workers: int, threads: int
+) -> None:
+    assert shared(*nodes) == Share(workers=workers, threads=threads)
+
+
+def test_as_many_workers_as_asked_for_have_what_the_nodes_can_give_each() -> None:
+    assert shared(*cores(4, 4, 4, 4), workers=3) == Share(workers=3, threads=4)
+    assert shared(*cores(16), workers=16) == Share(workers=16, threads=1)
+    assert shared(*cores(2), workers=5) == Share(workers=5, threads=1)
+
+
+def test_a_worker_for_each_gpu_has_its_share_of_the_cores_beside_it() -> None:
+    nodes = [{"CPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}]
+    assert shared(*nodes, on_gpu=True) == Share(workers=2, threads=8, gpus=1.0)
+    assert shared({"CPU": 16.0, "GPU": 1.0}, on_gpu=True, workers=2) == Share(workers=2, threads=8, gpus=0.5)
+    with pytest.raises(EngineError, match="Ray counts no GPU"):
+        shared(*cores(8), on_gpu=True)
+
+
+def test_without_ray_there_is_one_worker_with_all_cores_of_this_machine() -> None:
+    assert shared(*here(), executor="local", workers=3) == Share(workers=1, threads=int(here()[0]["CPU"]))

@@ -122,7 +122,7 @@ class RunConfig(BaseModel):
 
     executor: Annotated[Literal["ray", "local"], Field(description="Ray actors, or threads of this process")] = "ray"
     address: Annotated[str | None, Field(description="of a Ray cluster; none: Ray inside this command")] = None
-    workers: Annotated[int | None, Field(gt=0, description="actors; default: one per GPU, or per 8 cores")] = None
+    workers: Annotated[int | None, Field(gt=0, description="actors; default: one per GPU, or per 4 cores")] = None
     memory_per_worker: Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, description="plan limit")] = 4 * 2**30
     max_runtime: Annotated[
         float | None,

@@ -110,7 +110,7 @@ def _factory(config: RunConfig, made: RunPlan, threads: int) -> WorkerFactory:
     }
     setup = WorkerSetup(
         out=made.out, device=made.device, models=tuple(models), threads=threads, passes=min(made.passes, threads),
-        batch=config.batch,
+        computing=made.computing, batch=config.batch,
     )  # fmt: skip
     return WorkerFactory(BlockWorker, setup)
 

@@ -12,10 +12,10 @@ from tiling.scene import Band
 from tiling.tile_cache import CACHE_BYTES
 from tiling.window import Window
 
-LANES = 3
-"""Blocks in one worker at once: one is read, one computed, one written."""
+AHEAD = 1
+"""Blocks that are read while others are computed and one is written."""
 
-DEEP_LANES = 6
+FAR_AHEAD = 4
 """Where blocks are computed faster than one is read or written: remote storage, or a GPU. As far as memory allows."""
 
 _BASE_BYTES = 700 * 2**20
@@ -45,6 +45,8 @@ class MemoryPlan:
     """Blocks in the worker at once."""
     passes: int
     """Forward passes at once, at most."""
+    computing: int
+    """Blocks that are computed at once, so that there are chips for all passes."""
 
     @property
     def total_bytes(self) -> int:
@@ -60,8 +62,8 @@ def predict(
     shard_px: int,
     batch: int,
     on_gpu: bool,
-    lanes: int = LANES,
     passes: int = 1,
+    ahead: int = AHEAD,
 ) -> MemoryPlan:
     """Peak memory of a worker, whatever the size of the scene.
 
@@ -70,13 +72,18 @@ def predict(
         bands: read from the source.
         stored_bytes: of one pixel of the result, all layers together.
         batch: chips per forward pass.
-        lanes: blocks in the worker at once.
-        passes: forward passes at once, for networks that can (`models.predictor`).
+        passes: forward passes at once.
+        ahead: blocks that are read at once.
         on_gpu: chips and images between stages then live in GPU memory and do not count here.
     """
     last = stages[-1]
     core = Window(0, 0, block_px, block_px) & last.chips.scene.zoom(last.card.scale)
     made_and_read = windows(stages, core)
+    n_parts = max(
+        -(-len(stage.chips.cores(own)) // batch) for stage, (own, _) in zip(stages, made_and_read, strict=True)
+    )
+    computing = _computing(n_parts, passes)
+    lanes = computing + ahead + 1
     read_px = made_and_read[0][1].size_px
     value_bytes = len(bands) * np.result_type(*(band.dtype for band in bands)).itemsize
     held = read_px * (value_bytes + 1)
@@ -97,13 +104,14 @@ def predict(
         written += 256 * min(core.width, shard_px) * 8 * 4  # a strip of areas with temporaries
     return MemoryPlan(
         base_bytes=_BASE_BYTES,
-        chips_bytes=0 if on_gpu else _of_all_stages([_chips_bytes(stage, batch, passes) for stage in stages]),
+        chips_bytes=0 if on_gpu else _of_all_stages([_chips_bytes(stage, batch * passes) for stage in stages]),
         # one more `held` while the border is reflected
-        blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else merged + between),
+        blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else computing * (merged + between)),
         cache_bytes=min(_GDAL_CACHE_BYTES, read_px * value_bytes)
         + (min(CACHE_BYTES, lanes * read_px * value_bytes) if stages[0].reach_px else 0),
         lanes=lanes,
         passes=passes,
+        computing=computing,
     )
 
 
@@ -112,8 +120,14 @@ def _of_all_stages(sizes: Sequence[int]) -> int:
     return int(max(sizes) + _KEPT * (sum(sizes) - max(sizes)))
 
 
-def _chips_bytes(stage: Stage, batch: int, passes: int) -> int:
+def _computing(n_parts: int, passes: int) -> int:
+    """Blocks of so many passes each that keep all of them busy, also where one block's last ones do not."""
+    large, small = max(n_parts, passes), min(n_parts, passes)
+    return -(-passes // n_parts) if large % small == 0 else -(-(passes + n_parts - 1) // n_parts)
+
+
+def _chips_bytes(stage: Stage, n_chips: int) -> int:
     per_px = max(
         card.bytes_per_chip_px(stage.precision) or card.bytes_per_chip_px("fp32") or 0.0 for card in stage.cards
     )
-    return int(batch * (passes if stage.can_share_threads else 1) * stage.chips.chip_px**2 * per_px)
+    return int(n_chips * stage.chips.chip_px**2 * per_px)

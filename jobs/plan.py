@@ -13,13 +13,13 @@ import numpy as np
 
 from jobs.config import RunConfig
 from jobs.key import FORMAT, digest, scene_key
-from jobs.memory import DEEP_LANES, LANES, MemoryPlan, predict
+from jobs.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
 from jobs.pairs import open_pairs
 from jobs.share import here, share
 from jobs.sources import OpenedScene, RefusedScene, SceneOptions, assign_ids, expand, open_all
 from jobs.stages import ChainModel, ChainPlan, bind, divisors, load_models, product_name
 from models.card import ModelCard
-from models.chain import windows
+from models.chain import Stage, windows
 from models.device import Device
 from models.device import resolve as resolve_device
 from models.speed import flop_per_s
@@ -31,7 +31,7 @@ from tiling.read import CELL_PX
 from tiling.scene import Scene
 from tiling.storage_env import apply
 from tiling.tile_cache import CACHE_BYTES
-from tiling.window import Block, Window
+from tiling.window import Block
 
 _GIB = 2**30
 
@@ -169,12 +169,17 @@ class RunPlan:
     @property
     def lanes(self) -> int:
         """Blocks in one worker at once that all scenes have memory for."""
-        return min((plan.memory.lanes for plan in self.scenes), default=LANES)
+        return min((plan.memory.lanes for plan in self.scenes), default=1)
 
     @property
     def passes(self) -> int:
         """Forward passes in one worker at once that all scenes have memory for."""
         return min((plan.memory.passes for plan in self.scenes), default=1)
+
+    @property
+    def computing(self) -> int:
+        """Blocks computed in one worker at once that all scenes have memory for."""
+        return min((plan.memory.computing for plan in self.scenes), default=1)
 
 
 def plan(config: RunConfig, device: Device | None = None, threads: int | None = None) -> RunPlan:
@@ -248,26 +253,27 @@ def _plan_scene(
     on_gpu = device.kind == "cuda"
     last = chain.stages[-1]
 
-    def memory_of(core_px: int, lanes: int = LANES, passes: int = 1) -> MemoryPlan:
+    def memory_of(core_px: int, passes: int = 1, ahead: int = AHEAD) -> MemoryPlan:
         changed = replace(last, chips=replace(last.chips, core_px=core_px))
         return predict(
             (*chain.stages[:-1], changed), chain.bands, _stored_bytes(chain), block_px=config.block,
-            shard_px=config.shard, batch=config.batch or 1, on_gpu=on_gpu, lanes=lanes, passes=passes,
+            shard_px=config.shard, batch=config.batch or 1, on_gpu=on_gpu, passes=passes, ahead=ahead,
         )  # fmt: skip
 
+    def fits(memory: MemoryPlan) -> bool:
+        return memory.total_bytes <= config.memory_per_worker
+
+    core_px, most = last.chips.core_px, 1 if on_gpu else min(threads, max(_n_chips(stage) for stage in chain.stages))
+    sizes = [memory_of(core_px, passes) for passes in range(most, 0, -1)]  # above all every core has work
+    memory = next(filter(fits, sizes), sizes[-1])
     distant = on_gpu or any(scene.assets[band.asset].ref.scheme != "file" for band in chain.bands)
-    core_px, depth = last.chips.core_px, range(DEEP_LANES if distant else LANES, LANES - 1, -1)
-    passes = next(
-        n for n in _passes(chain, config, 1 if on_gpu else threads)
-        if n == 1 or memory_of(core_px, passes=n).total_bytes <= config.memory_per_worker
-    )  # fmt: skip
-    deepest = [memory_of(core_px, lanes, passes) for lanes in depth]
-    memory = next((one for one in deepest if one.total_bytes <= config.memory_per_worker), deepest[-1])
-    if memory.total_bytes > config.memory_per_worker:
+    deeper = [memory_of(core_px, memory.passes, ahead) for ahead in range(FAR_AHEAD, AHEAD, -1)] if distant else []
+    memory = next(filter(fits, deeper), memory)
+    if not fits(memory):
         shard_px = config.shard // last.card.scale
         smaller = [core for core in divisors(shard_px, last.chips.stride_px) if core < last.chips.core_px]
-        fits = next((c for c in smaller if memory_of(c).total_bytes <= config.memory_per_worker), None)
-        remedy = f"--core {fits} would fit" if fits else "a smaller --block or --batch may fit"
+        found = next((core for core in smaller if fits(memory_of(core))), None)
+        remedy = f"--core {found} would fit" if found else "a smaller --block or --batch may fit"
         raise TilingError(
             f"{scene.id}: a worker would need {memory.total_bytes / _GIB:.2f} GiB, more than --memory-per-worker "
             f"{config.memory_per_worker / _GIB:.2f} GiB, with chips of {last.chips.core_px} + 2 x {last.chips.halo_px} px; "
@@ -281,18 +287,18 @@ def _plan_scene(
         key=key, memory=memory,
     )  # fmt: skip
     next(planned.blocks())  # refuses sizes that do not fit
-    return planned, list(chain.notes)
+    notes = list(chain.notes)
+    if memory.passes < most:
+        notes.append(
+            f"{memory.passes} of a worker's {most} cores compute; --memory-per-worker "
+            f"{-(-sizes[0].total_bytes // _GIB)}GiB would let all of them"
+        )
+    return planned, notes
 
 
-def _passes(chain: ChainPlan, config: RunConfig, threads: int) -> Iterator[int]:
-    """Numbers of passes that share a worker's threads evenly, the largest first: no more than a block has chips for."""
-    last = chain.stages[-1]
-    block = Window(0, 0, config.block, config.block) & last.chips.scene.zoom(last.card.scale)
-    n_chips = max(
-        len(stage.chips.cores(own)) for stage, (own, _) in zip(chain.stages, windows(chain.stages, block), strict=True)
-    )
-    n_parts = -(-n_chips // (config.batch or 1))
-    return (n for n in range(min(threads, n_parts), 0, -1) if threads % n == 0)
+def _n_chips(stage: Stage) -> int:
+    scene, core_px = stage.chips.scene, stage.chips.core_px
+    return -(-scene.width // core_px) * -(-scene.height // core_px)
 
 
 def _stored_bytes(chain: ChainPlan) -> int:

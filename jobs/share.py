@@ -10,7 +10,8 @@ from cluster.resources import cores_each
 from jobs.config import RunConfig
 from tiling.errors import EngineError
 
-_CORES_PER_WORKER = 8
+_CORES_PER_WORKER = 4
+"""More would want more memory than one worker should have: every core computes a chip of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class Share:
 
 
 def share(config: RunConfig, *, on_gpu: bool, nodes: Sequence[Mapping[str, float]]) -> Share:
-    """As many workers as `config` asks for, else one per GPU or one per 8 cores; each lies whole on one node.
+    """As many workers as `config` asks for, else one per GPU or one per 4 cores; each lies whole on one node.
 
     Args:
         nodes: resources of each, under Ray's names.

@@ -74,6 +74,8 @@ class WorkerSetup:
     threads: int
     passes: int
     """Forward passes at once."""
+    computing: int
+    """Blocks that are computed at once."""
     batch: int | None
 
 
@@ -99,7 +101,8 @@ class BlockWorker:
         apply(threads=setup.threads)
         self._setup = setup
         self._store = open_store(setup.out)
-        self._compute = threading.Lock()
+        self._compute = threading.BoundedSemaphore(setup.computing)
+        self._surveying = threading.Lock()
         self._puts = Background(_PUTS, "put")
         self._cache = TileCache()
         self._name = f"{platform.node()}:{os.getpid()}"
@@ -107,7 +110,7 @@ class BlockWorker:
         self._outputs: dict[str, tuple[ZarrLayout, tuple[Raster, ...]]] = {}
         self._contexts: dict[tuple[str, int], Context] = {}
         self._predictors: dict[tuple[str, str, bool], Predictor] = {}
-        threads = Threads(setup.threads, setup.passes)
+        threads = Threads(setup.passes)
         for model in setup.models:
             path = fetch(model.folder, model.card.weights) if model.card.weights else None
             device = replace(setup.device, precision=model.precision)
@@ -162,10 +165,11 @@ class BlockWorker:
         stage = plan.chain.stages[number]
         if not stage.card.needs_survey:
             return None
-        if (plan.key, number) not in self._contexts:
-            (predictor,) = self._members(stage)
-            self._contexts[plan.key, number] = predictor.context_of(take_survey(plan.scene, stage.card))
-        return self._contexts[plan.key, number]
+        with self._surveying:
+            if (plan.key, number) not in self._contexts:
+                (predictor,) = self._members(stage)
+                self._contexts[plan.key, number] = predictor.context_of(take_survey(plan.scene, stage.card))
+            return self._contexts[plan.key, number]
 
     def _write_shard(self, plan: ScenePlan, core: Window, part: Window, layers: dict[str, NDArray[Any]]) -> ShardRecord:
         """Write what the owner of a shard makes: its levels in the Zarr, and its tiles of all files as one object."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from models.card import ModelCard
-from models.device import Device
+from models.device import Device, cudnn_version
 from models.weights import cache_dir
 from tiling.atomic import written_aside
 
@@ -39,7 +39,7 @@ def best_batch(
         card: its measured bytes per chip pixel say which sizes are tried; without them, memory itself says.
         chip_px: side of a chip.
         limit_bytes: free memory of the device.
-        seconds_of: times a pass of so many chips; None when memory did not suffice.
+        seconds_of: times a pass of so many chips; None when memory did not suffice, or a chip's bits were other ones.
         cache: folder of the machine's answers, default that of fetched models. What cannot be read there is measured
             anew, and what cannot be written is measured again next time.
     """
@@ -69,19 +69,20 @@ def _sizes(card: ModelCard, device: Device, chip_px: int, limit_bytes: int) -> I
         size *= 2
 
 
-def _question(card: ModelCard, device: Device, chip_px: int) -> dict[str, str | int]:
+def _question(card: ModelCard, device: Device, chip_px: int) -> dict[str, str | int | None]:
     """Everything that the answer depends on."""
     return {
         "card": card.digest(),
         "chip_px": chip_px,
         "device": torch.cuda.get_device_name() if device.kind == "cuda" else device.device_class,
         "precision": device.precision,
+        "cudnn": cudnn_version() if device.kind == "cuda" else None,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
 
 
-def _read(path: Path, asked: dict[str, str | int]) -> int | None:
+def _read(path: Path, asked: dict[str, str | int | None]) -> int | None:
     try:
         told = json.loads(path.read_bytes())
         if told["asked"] == asked and type(told["batch"]) is int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.card import ModelCard
-from models.predictor import Predictor, can_share_threads
+from models.predictor import Predictor
 from models.sliding import NODATA, BlockMap, enhance_block, predict_block
 from models.stack import Stack
 from tiling.chips import ChipGrid
@@ -50,11 +50,6 @@ class Stage:
     def reach_px(self) -> int:
         """Pixels beyond the scene, per side, that the stage's chips are told about."""
         return self.chips.margin_px + self.chips.halo_px
-
-    @property
-    def can_share_threads(self) -> bool:
-        """Whether its passes may run side by side on a CPU."""
-        return all(can_share_threads(card, compiled=self.compiled) for card in self.cards)
 
 
 @dataclass(slots=True)

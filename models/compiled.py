@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ _REMEDY = (
     "torch.compile needs a C++ compiler (g++, or what CXX names) and Python's headers on every machine that computes; "
     "install them, or run without --compile"
 )
+_MOST_SHAPES = 2**16
+"""Beyond its limit, 8 unless told, torch runs new shapes uncompiled: other bits, and only in workers that saw many."""
 
 
 def compile_network(module: nn.Module, label: str) -> Callable[..., Any]:
@@ -30,11 +33,22 @@ def compile_network(module: nn.Module, label: str) -> Callable[..., Any]:
     """
     from torch._dynamo.exc import TorchDynamoException
 
-    program: Callable[..., Any] = torch.compile(module, dynamic=False, options={"freezing": True})
+    compile_: Any = torch.compile  # its types lack two arguments
+    program: Callable[..., Any] = compile_(
+        module, dynamic=False, options={"freezing": True}, recompile_limit=_MOST_SHAPES, isolate_recompiles=True
+    )
+    compiled: set[tuple[Any, ...]] = set()
+    compiling = threading.Lock()
 
     def run(*arguments: Any) -> Any:
+        shapes = tuple(argument.shape for argument in arguments)
         try:
-            return program(*arguments)
+            if shapes in compiled:
+                return program(*arguments)
+            with compiling:
+                answer = program(*arguments)
+            compiled.add(shapes)
+            return answer
         except TorchDynamoException as error:
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise EngineError(f"{label} could not be compiled: {said[0]}; {_REMEDY}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tiling.errors import ConfigError, EngineError
 
@@ -26,7 +27,8 @@ class Device:
     precision: str
     """`fp32`, `bf16` or `fp16`."""
     device_class: str
-    """`cuda-sm90`, `cpu-amx`, `cpu-avx512bf16`, `cpu-avx512`, `cpu-avx2`, `cpu-default`."""
+    """`cpu-amx`, `cpu-avx512bf16`, `cpu-avx512`, `cpu-avx2`, `cpu-default`, or `cuda-sm90x132-12.8-91002`: architecture
+    and multiprocessors of the GPU, versions of CUDA and cuDNN."""
 
 
 def resolve(device: str = "auto", precision: str = "auto") -> Device:
@@ -50,16 +52,29 @@ def resolve(device: str = "auto", precision: str = "auto") -> Device:
             "check nvidia-smi and the torch build, or use --device auto"
         )
     if present and device != "cpu":
-        major, minor = torch.cuda.get_device_capability()
+        gpu = torch.cuda.get_device_properties()
         if precision == "auto":
             precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-        return Device(kind="cuda", precision=precision, device_class=f"cuda-sm{major}{minor}")
+        # cuBLAS and cuDNN choose kernels by architecture and size of a GPU, and by their own versions
+        device_class = (
+            f"cuda-sm{gpu.major}{gpu.minor}x{gpu.multi_processor_count}-{torch.version.cuda}-{cudnn_version()}"
+        )
+        return Device(kind="cuda", precision=precision, device_class=device_class)
     device_class, native_bf16 = _cpu_class()
     if precision == "fp16":
         raise ConfigError("--precision fp16 needs a GPU; on a CPU use bf16 or fp32 (auto picks the faster one)")
     if precision == "auto":
         precision = "bf16" if native_bf16 else "fp32"
     return Device(kind="cpu", precision=precision, device_class=device_class)
+
+
+def cudnn_version() -> int | None:
+    """As one number, 91002 for 9.10.2; None where there is none."""
+    import torch
+
+    known: Any = torch.backends.cudnn  # torch gives it no types
+    version: int | None = known.version()
+    return version
 
 
 def use_large_pages() -> None:

@@ -6,6 +6,7 @@ sizes, and a map must not depend on those.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class OnnxNet(nn.Module):
         self._data = b""
         self._graph: Graph | None = None
         self._sessions: dict[str, Any] = {}
+        self._opening = threading.Lock()
 
     def load_bytes(self, data: bytes, sha256: str) -> None:
         """Take a graph (`models.weights.LoadsItself`).
@@ -99,9 +101,10 @@ class OnnxNet(nn.Module):
 
     def _session(self, kind: str) -> Any:
         """Made when the first chip comes, because only then the device and the number of threads are settled."""
-        if kind not in self._sessions:
-            self._sessions[kind] = _open(self._data, kind)
-        return self._sessions[kind]
+        with self._opening:
+            if kind not in self._sessions:
+                self._sessions[kind] = _open(self._data, kind)
+            return self._sessions[kind]
 
 
 def _open(data: bytes, kind: str) -> Any:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,17 +35,7 @@ T = TypeVar("T")
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _WARM_UPS = 3  # passes before one is timed: kernels are chosen and recorded there
-_LEAST_PX = 64  # side of the chip that shows which norms can be folded
-
-
-def can_share_threads(card: ModelCard, *, compiled: bool) -> bool:
-    """Whether passes of a network may run side by side on a CPU.
-
-    Compiled programs and foreign runtimes settle their threads once, and use all of them for each pass.
-    """
-    builder = architectures.REGISTRY.get(card.architecture)
-    comes_whole = isinstance(builder, type) and issubclass(builder, weights.LoadsItself)
-    return not compiled and not comes_whole
+_MOST_PX = 256  # side of the chip that shows which norms can be folded; some networks take none that is smaller
 
 
 class Predictor:
@@ -54,14 +45,15 @@ class Predictor:
         card: what the model is.
         weights_path: safetensors file whose sha256 the card names; None for a model without weights.
         device: where and how precisely it computes. Weights are cast; a model without weights computes in fp32.
-        batch: chips per forward pass at most; halved, and kept so, when memory runs out. None: 1 on a CPU, whose cores
-            one chip fills; on a GPU the fastest of a few sizes, measured once per machine (`models.calibration`).
-        threads: of this process; on a CPU passes run side by side as far as they and `can_share_threads` say. None:
-            torch's own number, one pass at a time.
+        batch: chips per forward pass at most; less, and kept so, when memory runs out. None: 1 on a CPU; on a GPU the
+            fastest of a few sizes, measured once per machine (`models.calibration`). On a GPU a batch is used only if it
+            leaves each chip's bits as they are alone.
+        threads: in which a CPU computes, a chip in each. None: one chip at a time, with as many threads as torch has;
+            the last bits of some networks depend on those.
         flips: answer with the mean over the chip and its three mirror images (test-time augmentation).
         compiled: run the network as one compiled program. It takes a minute to make, and rounds otherwise.
 
-    Neither batch nor threads nor passes change a bit of the result on a CPU.
+    Neither the batch nor the number of passes side by side changes a bit of the result.
 
     Raises:
         CardError: if the network cannot be built or its weights are not the card's.
@@ -80,7 +72,7 @@ class Predictor:
     ) -> None:
         if device.kind == "cpu":
             use_large_pages()
-        self._threads = threads or Threads()
+        self._threads = threads if device.kind == "cpu" else None
         self.card, self.device = card, device
         self.batch = batch or 1
         module: Any = architectures.build(card)  # Any: torch's stubs do not know memory_format in Module.to
@@ -101,10 +93,13 @@ class Predictor:
         self.module: nn.Module = module.to(device.kind, self._dtype, memory_format=torch.channels_last)
         self._program = compile_network(module, card.label) if compiled and is_ours else None
         self._recorder = Recorder(self._forward) if device.kind == "cuda" and is_ours else None
-        self._side_by_side = device.kind == "cpu" and can_share_threads(card, compiled=compiled)
-        self._is_calibrated = batch is not None or self._recorder is None or card.needs_survey
+        self._most_passes = threads.passes if threads else 1
+        self._is_calibrated = self._recorder is None or card.needs_survey
+        self._wanted_batch = batch
         self._flips = flips
         self._mean, self._std = self._per_channel(np.asarray(card.mean)), self._per_channel(np.asarray(card.std))
+        made = [card.bands.index(name) for name in card.outputs if not card.output_dtype]
+        self._made_mean, self._made_std = self._mean[made], self._std[made]
 
     def run(
         self,
@@ -129,21 +124,37 @@ class Predictor:
             self._calibrate(shape)
         done = 0
         while done < len(items):
-            parts = [items[start : start + self.batch] for start in range(done, len(items), self.batch)]
+            parts = self._parts(items[done:])
 
             def forward(part: Sequence[T]) -> Tensor | None:
                 return self._try_forward(part, fill, shape, context)
 
-            with closing(self._threads.map(forward, parts, side_by_side=self._side_by_side)) as answers:
+            with closing(self._each(forward, parts)) as answers:
                 for logits in answers:  # without zip, which would keep an answer until the next one is made
-                    part = items[done : done + self.batch]
+                    part = parts.popleft()
                     if logits is None:
                         break
                     yield from zip(part, logits, strict=True)
                     del logits
                     done += len(part)
             if done < len(items):
-                self._halve(len(part), shape)
+                self._lessen(len(part), shape)
+
+    def _parts(self, items: Sequence[T]) -> deque[Sequence[T]]:
+        """Full batches, and a rest; on a GPU the rest chip by chip, because only these sizes are known to give its bits."""
+        size, n_full = self.batch, len(items) // self.batch * self.batch
+        last = 1 if self.device.kind == "cuda" else size
+        return deque(
+            [items[start : start + size] for start in range(0, n_full, size)]
+            + [items[start : start + last] for start in range(n_full, len(items), last)]
+        )
+
+    def _each(
+        self, forward: Callable[[Sequence[T]], Tensor | None], parts: Collection[Sequence[T]]
+    ) -> Generator[Tensor | None, None, None]:
+        if self._threads is None:
+            return (forward(part) for part in tuple(parts))
+        return self._threads.map(forward, tuple(parts), most=self._most_passes)
 
     @property
     def network(self) -> Callable[..., Any]:
@@ -194,8 +205,7 @@ class Predictor:
         """(K, h, w) fp32 physical values of the card's outputs, from the network's answer."""
         if self.card.output_dtype:
             return image.float()
-        channels = [self.card.bands.index(name) for name in self.card.outputs]
-        return image.float().mul_(self._std[channels]).add_(self._mean[channels])
+        return image.float().mul_(self._made_std).add_(self._made_mean)
 
     def per_channel(self, values: NDArray[np.generic]) -> Tensor:
         """(C,) as (C, 1, 1) fp32 on the device.
@@ -264,38 +274,69 @@ class Predictor:
                 "correct the card's classes, or choose a network that keeps the size of its input"
             )
 
-    def _halve(self, tried: int, shape: tuple[int, int]) -> None:
-        if tried == 1:
+    def _lessen(self, tried: int, shape: tuple[int, int]) -> None:
+        """Want less memory than was not there: first fewer passes side by side, then fewer chips in a pass."""
+        if self._most_passes > 1:
+            self._most_passes //= 2
+        elif tried > 1:
+            self.batch = tried // 2 if self.device.kind == "cpu" else 1
+        else:
             raise EngineError(
                 f"{self.card.label}: no memory for one chip of {shape[1]} x {shape[0]} px on {self.device.kind} in "
                 f"{self.device.precision}; use a smaller --core, --precision bf16, or fewer workers on this machine"
             )
-        self.batch = tried // 2
         self._free()
 
     def _calibrate(self, shape: tuple[int, int]) -> None:
         """Choose the batch; only on a GPU is there a choice."""
         self._is_calibrated = True
+        if self._wanted_batch is not None:
+            self.batch = self._wanted_batch if self._is_same_alone(self._wanted_batch, shape) else 1
+            self._free()
+            return
         free_bytes, _ = torch.cuda.mem_get_info()
         self.batch = best_batch(
             self.card, self.device, shape[0], free_bytes, lambda n_chips: self._seconds_of(n_chips, shape)
         )
 
+    def _is_same_alone(self, n_chips: int, shape: tuple[int, int]) -> bool:
+        """Whether chips of noise get the same bits in one pass as one by one: cuDNN chooses its kernels by shape.
+
+        False also where memory does not suffice.
+        """
+        size = (len(self.card.bands), *shape)
+        noise = [torch.randn(size, generator=torch.Generator().manual_seed(number)) for number in range(n_chips)]
+
+        def fill(number: int, out: Tensor) -> None:
+            out.copy_(noise[number])
+
+        together = self._try_forward(range(n_chips), fill, shape, None)
+        if together is None:
+            return False
+        together = together.clone()  # a recording's answer is overwritten by its next replay
+        for number, answer in enumerate(together):
+            alone = self._try_forward([number], fill, shape, None)
+            if alone is None or not torch.equal(alone[0], answer):
+                return False
+        return True
+
     def _seconds_of(self, n_chips: int, shape: tuple[int, int]) -> float | None:
-        """Time of a forward pass that has run before, None when memory does not suffice."""
+        """Time of a forward pass that has run before; None where memory does not suffice or a chip's bits would change."""
 
         def fill(_: int, out: Tensor) -> None:
             out.zero_()
 
-        seconds = 0.0
-        for _ in range(_WARM_UPS + 1):
-            started = time.perf_counter()
-            if self._try_forward(range(n_chips), fill, shape, None) is None:
-                self._free()
-                return None
-            if self.device.kind == "cuda":
-                torch.cuda.synchronize()
-            seconds = time.perf_counter() - started
+        seconds = None
+        if n_chips == 1 or self._is_same_alone(n_chips, shape):
+            for _ in range(_WARM_UPS + 1):
+                started = time.perf_counter()
+                if self._try_forward(range(n_chips), fill, shape, None) is None:
+                    seconds = None
+                    break
+                if self.device.kind == "cuda":
+                    torch.cuda.synchronize()
+                seconds = time.perf_counter() - started
+        self._free()  # recordings of sizes that may not be chosen
         return seconds
 
     def _free(self) -> None:
@@ -307,5 +348,5 @@ class Predictor:
 
 
 def _example(card: ModelCard) -> Tensor:
-    side = -(-_LEAST_PX // card.stride_px) * card.stride_px
+    side = min(-(-_MOST_PX // card.stride_px) * card.stride_px, card.core_px + 2 * (card.halo_px or 0))
     return torch.zeros(1, len(card.bands), side, side)

@@ -36,7 +36,7 @@ class Recorder:
         """The answer; its memory is used again by the next pass of the same shape.
 
         Raises:
-            torch.OutOfMemoryError: if memory runs out; nothing of the shape is kept.
+            torch.OutOfMemoryError: if memory does not suffice for the pass as it is.
         """
         shape = tuple(chips.shape)
         if graph := self._graphs.get(shape):
@@ -46,10 +46,11 @@ class Recorder:
             return self._forward(chips)
         try:
             graph = self._graphs[shape] = self._record(chips)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:
+        except RuntimeError as error:  # lack of memory too: a recording needs more than the pass itself
             self._can_record = False
+            self.forget()
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
             return self._forward(chips)
         return graph.replay(chips)
 
@@ -69,13 +70,25 @@ class _Graph:
         self._chips = chips.clone(memory_format=torch.preserve_format)
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
         aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(_WARM_UPS):
+        told = torch.cuda.get_sync_debug_mode()
+        try:
+            with torch.cuda.stream(aside):
                 forward(self._chips)
-        torch.cuda.current_stream().wait_stream(aside)
+                # a pass that waits for the device must fail here: one that fails while it is recorded leaves its
+                # stream current and torch's allocator without a way to give memory back
+                torch.cuda.set_sync_debug_mode("error")
+                for _ in range(_WARM_UPS - 1):
+                    forward(self._chips)
+        finally:
+            torch.cuda.set_sync_debug_mode(told)
+            torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
-            self._answer = forward(self._chips)
+        here = torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+                self._answer = forward(self._chips)
+        finally:
+            torch.cuda.set_stream(here)  # torch.cuda.graph does not where the end of a recording fails
 
     def replay(self, chips: Tensor) -> Any:
         self._chips.copy_(chips)

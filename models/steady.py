@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, arXiv:1706.02515
 _ONEDNN_ABOVE = 20480  # values in a single sample; ConvParams::use_mkldnn in ATen/native/Convolution.cpp
 
 
@@ -39,8 +40,10 @@ def steady(kind: str, *, is_compiled: bool = False) -> Iterator[None]:
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     filling: Any = torch.utils.deterministic
-    before = torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
+    products = torch.backends.cuda.matmul
+    before = torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory, products.allow_tf32
     torch.use_deterministic_algorithms(True)
+    products.allow_tf32 = False
     filling.fill_uninitialized_memory = False
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
@@ -48,6 +51,7 @@ def steady(kind: str, *, is_compiled: bool = False) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         filling.fill_uninitialized_memory = before[1]
+        products.allow_tf32 = before[2]
 
 
 def softmax(logits: Tensor) -> Tensor:
@@ -105,6 +109,28 @@ def _elu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     return torch.where(x > 0, x, alpha * (torch.exp(x) - 1))
 
 
+def _selu(x: Tensor, inplace: bool = False) -> Tensor:
+    return _SELU_SCALE * _elu(x, _SELU_ALPHA) if x.dtype == torch.float32 else F.selu(x, inplace)
+
+
+def _celu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    if x.dtype != torch.float32:
+        return F.celu(x, alpha, inplace)
+    return torch.where(x > 0, x, alpha * (torch.exp(x / alpha) - 1))
+
+
+def _glu(x: Tensor, dim: int = -1) -> Tensor:
+    kept, gate = x.chunk(2, dim)
+    return kept * _sigmoid(gate)
+
+
+def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def changed(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return x.copy_(function(x, *args, **kwargs))
+
+    return changed
+
+
 def _conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1,
@@ -132,6 +158,15 @@ _POINTWISE: dict[Any, Callable[..., Tensor]] = {
     torch.sigmoid: _sigmoid,
     Tensor.sigmoid: _sigmoid,
     F.sigmoid: _sigmoid,
+    torch.special.expit: _sigmoid,
+    torch.sigmoid_: _in_place(_sigmoid),
+    Tensor.sigmoid_: _in_place(_sigmoid),
+    F.elu_: _in_place(_elu),
+    F.selu: _selu,
+    F.selu_: _in_place(_selu),
+    F.celu: _celu,
+    F.celu_: _in_place(_celu),
+    F.glu: _glu,
     F.silu: _silu,
     F.gelu: _gelu,
     F.softplus: _softplus,

@@ -1,7 +1,8 @@
-"""How a worker's CPU threads are shared by its forward passes.
+"""Forward passes on a CPU: side by side, each by a single thread.
 
-Passes side by side, each with threads of its own, are faster than one pass with all of them: threads of one pass wait for
-each other at every layer. Knows nothing of networks.
+A single one, because convolutions, interpolations and norms of PyTorch give other last bits when more threads share them;
+so a map does not depend on a machine's cores. It is faster too: threads of one pass wait for each other at every layer.
+Knows nothing of networks.
 """
 
 from __future__ import annotations
@@ -20,53 +21,49 @@ T = TypeVar("T")
 
 
 class Threads:
-    """The CPU threads of a process, for all of its predictors together.
+    """The threads in which all predictors of a process compute.
 
     Args:
-        count: of them; None leaves torch's number as it is.
-        passes: forward passes at once, at most.
+        passes: at once, at most.
     """
 
-    def __init__(self, count: int | None = None, passes: int = 1) -> None:
-        self.count, self.passes = count, passes
+    def __init__(self, passes: int) -> None:
+        self.passes = passes
         self._pool = Background(passes, "pass") if passes > 1 else None
-        _limit(count)
 
-    def map(
-        self, function: Callable[[S], T], items: Sequence[S], *, side_by_side: bool = True
-    ) -> Generator[T, None, None]:
+    def map(self, function: Callable[[S], T], items: Sequence[S], *, most: int) -> Generator[T, None, None]:
         """`function` of each item, in order; some that come later are computed while one is looked at.
 
-        A call has as many threads as there are for each of those that run with it. What is left of the calls has ended
-        when the iterator is closed.
+        What is left of the calls has ended when the iterator is closed.
 
         Args:
-            side_by_side: false keeps to one call at a time, with all threads, in the thread that asks.
+            most: calls at once that are allowed here; with 1 they are made in the thread that asks.
         """
-        n = min(self.passes, len(items)) if side_by_side else 1
-        share = max(1, self.count // n) if self.count else None
-        _limit(share)
+        n = min(self.passes, len(items), most)
+        _one_thread()
         if self._pool is None or n < 2:
-            yield from map(function, items)
+            for item in items:
+                yield function(item)
             return
 
         def work(item: S) -> T:
-            _limit(share)
+            _one_thread()
             return function(item)
 
         ahead: deque[Future[T]] = deque()
+        longest = n if n < self.passes else n + 2  # with all threads at hand, none waits while a result is looked at
         try:
             for item in items:
-                ahead.append(self._pool.submit(work, item))
-                if len(ahead) > n + 1:  # one more than can run: no thread waits while a result is looked at
+                if len(ahead) == longest:
                     yield ahead.popleft().result()
+                ahead.append(self._pool.submit(work, item))
             while ahead:
                 yield ahead.popleft().result()
         finally:
             wait(ahead)
 
 
-def _limit(n: int | None) -> None:
-    """Give the calling thread's operations `n` threads; in PyTorch with OpenMP each thread has a number of its own."""
-    if n is not None and n != torch.get_num_threads():
-        torch.set_num_threads(n)
+def _one_thread() -> None:
+    """Give the calling thread's operations no other thread; in PyTorch with OpenMP each thread has a number of its own."""
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)

@@ -62,7 +62,7 @@ class _Module:
         self.attributes = dict(state)
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):  # the one in Python: C's makes room for whatever place a memo entry claims
     """Reads `data.pkl`; a name that is not listed here ends the reading."""
 
     def __init__(self, opened: zipfile.ZipFile, root: str) -> None:

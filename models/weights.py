@@ -104,6 +104,8 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         declared = max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
+        if any(type(length) is not int for tensor in header.values() for length in tensor["shape"]):
+            raise ValueError("a shape is no list of whole numbers")
     except OSError as error:
         raise CardError(f"cannot read {path}: {error.strerror or error}") from error
     except (struct.error, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:

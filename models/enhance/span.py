@@ -58,7 +58,9 @@ class Span(nn.Module):
         made = x.new_empty(x.shape[0], self.in_channels, height, width)
         for first in range(0, self.in_channels, 3):
             n_new = min(3, self.in_channels - first)
-            three = x[:, [min(first + place, self.in_channels - 1) for place in range(3)]].float()
+            three = x[:, first : first + 3].float()
+            if n_new < 3:  # the last band stands for those that are missing
+                three = torch.cat([three, three[:, -1:].expand(-1, 3 - n_new, -1, -1)], dim=1)
             details = self._details(three)[:, :n_new]
             kept = three[:, :n_new]
             fine = kept.unsqueeze(2) + details * _damping(details, kept).unsqueeze(2)
@@ -80,8 +82,8 @@ class Span(nn.Module):
         return made.float().reshape(len(three), 3, self.scale**2, *three.shape[2:])
 
     def _features(self, rgb: Tensor) -> Tensor:
-        mean = torch.tensor(_MEAN, device=rgb.device).reshape(3, 1, 1)  # no buffer: that would be cast to bf16
-        first = self.first(((rgb - mean) * _RANGE).to(self.first.weight.dtype))
+        centred = torch.stack([band - mean for band, mean in zip(rgb.unbind(1), _MEAN, strict=True)], dim=1)
+        first = self.first((centred * _RANGE).to(self.first.weight.dtype))
         x, inner, answers = first, first, list[Tensor]()
         for block in self.blocks:
             x, inner = block(x)

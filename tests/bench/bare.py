@@ -34,14 +34,14 @@ from tiling.window import Window
 def main(name: str, n_chips: int, *, compiled: bool, with_block: bool) -> None:
     card, folder = variants(name)[0]
     path = fetch(folder, card.weights) if card.weights else None
-    device, n_cores = resolve(), len(os.sched_getaffinity(0))
-    rates = {
-        passes: _rate(Predictor(card, path, device, threads=Threads(n_cores, passes), compiled=compiled), n_chips)
-        for passes in ((1,) if device.kind == "cuda" or compiled else (1, n_cores))
-    }
-    told = {"chip_mpx_per_s": max(rates.values()), "one_by_one_mpx_per_s": rates[1]}
+    device = resolve()
+    rates = [
+        _rate(Predictor(card, path, device, threads=threads, compiled=compiled), n_chips)
+        for threads in ((None,) if device.kind == "cuda" else (None, Threads(len(os.sched_getaffinity(0)))))
+    ]
+    told = {"chip_mpx_per_s": max(rates), "one_by_one_mpx_per_s": rates[0]}
     if with_block:
-        predictor = Predictor(card, path, device, threads=Threads(n_cores), compiled=compiled)
+        predictor = Predictor(card, path, device, compiled=compiled)
         told |= _against_block(predictor, max(1, n_chips // 2), compiled=compiled)
     print(json.dumps(told))
 

@@ -98,6 +98,11 @@ def limits(
     card, folder = variants(name)[0]
     predictor = Predictor(card, fetch(folder, card.weights) if card.weights else None, resolve(kind))
     chip_px = card.core_px + 2 * (card.halo_px or 0)
+
+    def fill(_: int, out: torch.Tensor) -> None:
+        out.zero_()
+
+    list(predictor.run(range(2), fill, (chip_px, chip_px)))  # chooses the batch
     dtype = next(predictor.module.parameters()).dtype
     chips = torch.randn(predictor.batch, len(card.bands), chip_px, chip_px, device=kind, dtype=dtype)
     chips = chips.contiguous(memory_format=torch.channels_last)

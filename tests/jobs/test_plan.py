@@ -145,12 +145,16 @@ def test_chips_are_computed_side_by_side_as_far_as_threads_chips_and_memory_go(
         config = load(options | others)
         return plan(config, CPU, threads).passes
 
-    assert [passes(threads) for threads in (1, 2, 3, 4, 8, 12)] == [1, 2, 3, 4, 4, 4], "a block has four chips"
-    assert passes(4, batch=2) == 2
-    assert passes(4, core=2048) == 1
-    sizes = [plan(load(options), CPU, n).worker_bytes for n in (1, 2, 4)]
+    assert [passes(threads) for threads in (1, 2, 3, 4, 6, 8)] == [1, 2, 3, 4, 6, 6], "the scene has six chips"
+    made = [plan(load(options), CPU, n) for n in (1, 2, 3, 4, 6)]
+    assert [(one.computing, one.lanes) for one in made] == [(1, 3), (1, 3), (2, 4), (1, 3), (3, 5)], "a block has four"
+    coarse = [plan(load(options | {"core": 2048}), CPU, n) for n in (1, 2, 4)]
+    assert [(one.passes, one.computing, one.lanes) for one in coarse] == [(1, 1, 3), (2, 2, 4), (2, 2, 4)]
+    sizes = [made[number].worker_bytes for number in (0, 1, 3)]
     assert sizes == sorted(set(sizes)), "each pass has activations of its own"
-    assert [passes(4, memory_per_worker=size) for size in sizes] == [1, 2, 4]
-    assert passes(4, memory_per_worker=sizes[2] - 1) == 2, "three would share four threads unevenly"
+    tight = plan(load(options | {"memory_per_worker": sizes[1]}), CPU, 4)
+    assert (tight.passes, tight.worker_bytes) == (2, sizes[1])
+    assert ("wide", "2 of a worker's 4 cores compute; --memory-per-worker 2GiB would let all of them") in tight.notes
     monkeypatch.setattr("jobs.plan.flop_per_s", lambda _: 1e12)
-    assert plan(load(options), dataclasses.replace(CPU, kind="cuda"), 4).passes == 1, "a GPU has batches"
+    on_gpu = plan(load(options), dataclasses.replace(CPU, kind="cuda"), 4)
+    assert (on_gpu.passes, on_gpu.computing) == (1, 1), "a GPU has batches"

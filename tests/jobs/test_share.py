@@ -21,11 +21,11 @@ def cores(*counts: float) -> list[dict[str, float]]:
 @pytest.mark.parametrize(
     ("nodes", "workers", "threads"),
     [
-        (cores(2), 1, 2), (cores(16), 2, 8), (cores(20), 2, 10), (cores(4, 4), 2, 4), (cores(4, 8, 8, 8), 3, 8),
-        (cores(12, 12), 2, 12), (cores(0, 4), 1, 4), (cores(0.5), 1, 1),
+        (cores(2), 1, 2), (cores(16), 4, 4), (cores(10), 2, 5), (cores(2, 2), 2, 2), (cores(2, 4, 4, 4), 3, 4),
+        (cores(6, 6), 2, 6), (cores(0, 3), 1, 3), (cores(0.5), 1, 1),
     ],
 )  # fmt: skip
-def test_a_worker_has_eight_cores_or_all_of_a_node_and_never_spans_two(
+def test_a_worker_has_four_cores_or_all_of_a_node_and_never_spans_two(
     nodes: list[dict[str, float]], workers: int, threads: int
 ) -> None:
     assert shared(*nodes) == Share(workers=workers, threads=threads)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -139,6 +141,17 @@ def test_an_archive_that_would_call_something_is_refused(tmp_path: Path) -> None
     with pytest.raises(CardError, match=r"asks for posix\.mkdir"):
         torchscript_tensors(forged(pickle.dumps(Call(tmp_path / "made"), protocol=2)))
     assert not (tmp_path / "made").exists()
+
+
+def test_an_archive_of_few_bytes_takes_little_memory_whatever_it_says() -> None:
+    claim = struct.pack("<I", 0x0FFFFFFF)  # the place of a memo entry, for which C's unpickler makes room at once
+    tracemalloc.start()
+    try:
+        with pytest.raises(CardError):
+            torchscript_tensors(forged(b"\x80\x02Nr" + claim + b"."))
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from models import predictor as predictor_module
 from models.device import Device
 from models.predictor import Predictor
 from models.threads import Threads
@@ -49,6 +53,25 @@ class SmallMemory(torch.nn.Module):
         return out
 
 
+class OneAtATime(torch.nn.Module):
+    """Has memory for one call at a time."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner, self.room, self.refused = inner, threading.Lock(), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.room.acquire(blocking=False):
+            self.refused += 1
+            raise MemoryError
+        try:
+            time.sleep(0.02)
+            out: Tensor = self.inner(x)
+            return out
+        finally:
+            self.room.release()
+
+
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory"),
     RuntimeError(
@@ -67,9 +90,18 @@ def test_the_batch_halves_until_it_fits_and_stays_there(tiny: Case, error: Excep
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+def test_memory_that_passes_side_by_side_lack_is_enough_for_one_alone(tiny: Case) -> None:
+    expected = answers(tiny.predictor(), chips(6))
+    predictor = Predictor(tiny.card, tiny.path, CPU, 1, threads=Threads(4))
+    predictor.module = module = OneAtATime(predictor.module)
+    found = answers(predictor, chips(6))
+    assert module.refused
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def test_passes_side_by_side_halve_the_batch_too_and_lose_no_chip(tiny: Case) -> None:
     expected = answers(tiny.predictor(), chips(11))
-    predictor = Predictor(tiny.card, tiny.path, CPU, 4, threads=Threads(2, 2))
+    predictor = Predictor(tiny.card, tiny.path, CPU, 4, threads=Threads(2))
     predictor.module = SmallMemory(predictor.module, 1, MemoryError())
     found = answers(predictor, chips(11))
     assert predictor.batch == 1
@@ -91,10 +123,10 @@ def test_other_errors_of_the_network_are_not_taken_for_a_lack_of_memory(tiny: Ca
 
 
 @pytest.mark.parametrize("device", [CPU, BF16], ids=["fp32", "bf16"])
-def test_batch_threads_and_passes_do_not_change_a_bit(tiny: Case, device: Device) -> None:
+def test_batch_and_passes_do_not_change_a_bit(tiny: Case, device: Device) -> None:
     found = []
-    for batch, threads in ((1, (1,)), (2, (2,)), (3, (1,)), (3, (3,)), (1, (2, 2)), (2, (4, 2)), (1, (3, 3))):
-        predictor = Predictor(tiny.card, tiny.path, device, batch, threads=Threads(*threads))
+    for batch, passes in ((1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (1, 3), (3, 3)):
+        predictor = Predictor(tiny.card, tiny.path, device, batch, threads=Threads(passes))
         found.append(torch.stack(answers(predictor, chips(5))))
     assert all(torch.equal(f, found[0]) for f in found)
 
@@ -143,3 +175,47 @@ def test_landwater_in_torch_gives_what_onnxruntime_gives_on_a_real_port(variant:
     theirs = np.load(RECORD)[variant]
     assert len(np.unique(theirs.argmax(0))) >= 2, "a chip of one class would prove little"
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_network_that_takes_no_small_chips_is_loaded(tmp_path: Path) -> None:
+    arguments = '{"arch":"pan","encoder_name":"resnet18"}'
+    predictor = seeded(card_of("smp", 4, 3, 32, arguments), tmp_path).predictor()
+    assert predictor.n_folded > 30
+
+
+@pytest.mark.parametrize(("differs", "chosen"), [(None, 16), (8, 4), (2, 1)])
+def test_a_batch_in_which_a_chip_gets_other_bits_is_not_chosen(
+    tiny: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, differs: int | None, chosen: int
+) -> None:
+    """What a GPU does, here with a network that looks at its batch and a clock by which larger ones are faster."""
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 1 << 30))
+    seconds = mock.Mock()
+    monkeypatch.setattr(predictor_module, "time", seconds)
+
+    class Batchy(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner, self.now = inner, 0.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            n = x.shape[0]
+            self.now += 1 + n if n <= 16 else 2 * n
+            seconds.perf_counter.return_value = self.now
+            out: Tensor = self.inner(x)
+            return out + (1e-6 if differs and n >= differs else 0)
+
+    for wanted in (None, 8):
+        predictor = Predictor(tiny.card, tiny.path, CPU, wanted)
+        seconds.perf_counter.return_value = 0.0
+        predictor.module = Batchy(predictor.module)
+        predictor._is_calibrated = False
+        answers(predictor, chips(3))
+        assert predictor.batch == (chosen if wanted is None else 8 if differs is None else 1)
+
+
+def test_on_a_gpu_a_rest_runs_chip_by_chip(tiny: Case) -> None:
+    predictor = tiny.predictor(batch=4)
+    assert [len(part) for part in predictor._parts(range(11))] == [4, 4, 3]
+    predictor.device = replace(CPU, kind="cuda")
+    assert [len(part) for part in predictor._parts(range(11))] == [4, 4, 1, 1, 1]

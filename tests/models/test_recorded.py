@@ -80,15 +80,24 @@ def test_a_pass_that_cannot_be_recorded_runs_as_it_is(fake: type[FakeGraph]) -> 
     assert (plain.calls, fake.made) == (5, [])
 
 
-def test_a_lack_of_memory_is_told_and_recordings_can_be_forgotten(fake: type[FakeGraph]) -> None:
-    run = Recorder(Counted())
-    run(chips(2))
+def test_where_there_is_no_memory_to_record_a_pass_runs_as_it_is_and_recordings_are_forgotten(
+    fake: type[FakeGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emptied: list[None] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(None))
+    run = Recorder(plain := Counted())
+    for _ in range(2):
+        run(chips(3))
     fake.error = torch.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(torch.OutOfMemoryError):
+    for n in (2, 2, 2, 3):
+        assert torch.equal(run(chips(n)), chips(n) * 2)
+    assert (plain.calls, len(fake.made), len(emptied)) == (5, 1, 1)
+
+
+def test_recordings_can_be_forgotten(fake: type[FakeGraph]) -> None:
+    run = Recorder(Counted())
+    for _ in range(2):
         run(chips(2))
-    fake.error = None
-    run(chips(2))
-    assert len(fake.made) == 1
     run.forget()
     run(chips(2))
     assert len(fake.made) == 2

@@ -181,9 +181,26 @@ def test_a_network_with_global_context_is_blended_to_the_same_bytes_in_any_batch
     first = in_blocks(case.predictor(), chips, *scene, 1000)
     assert first.n_skipped > 0
     assert len(np.unique(first.classes)) > 2
-    for batch, threads, block in ((1, (1,), 64), (2, (2,), 128), (3, (1,), 192), (1, (3, 3), 128)):
-        predictor = Predictor(case.card, case.path, CPU, batch, threads=Threads(*threads))
+    for batch, passes, block in ((1, 1, 64), (2, 2, 128), (3, 1, 192), (1, 3, 128)):
+        predictor = Predictor(case.card, case.path, CPU, batch, threads=Threads(passes))
         assert same(in_blocks(predictor, chips, *scene, block), first)
+
+
+@pytest.mark.parametrize("device", [CPU, BF16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("arch", ["fpn", "segformer"])
+def test_neither_passes_nor_blocks_change_a_bit_of_what_more_threads_would(
+    arch: str, device: Device, tmp_path: Path
+) -> None:
+    """Both heads interpolate, which PyTorch does otherwise where several threads share a tensor."""
+    case = seeded(card_of("smp", 4, 3, 32, f'{{"arch":"{arch}","encoder_name":"resnet18"}}'), tmp_path)
+    scene = landscape(512, 256, 4), np.ones((256, 512), np.bool_)
+    chips = grid(scene[0], 128, 32, 32)
+    maps = [
+        in_blocks(Predictor(case.card, case.path, device, 1, threads=Threads(passes)), chips, *scene, block_px)
+        for passes, block_px in ((1, 256), (4, 128), (4, 512), (2, 256))
+    ]
+    assert len(np.unique(maps[0].confidence)) > 10
+    assert all(same(one, maps[0]) for one in maps)
 
 
 def test_a_blend_is_the_weighted_mean_of_its_chips(tiny_predictor: Predictor) -> None:

@@ -17,6 +17,12 @@ POINTWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "mish": F.mish,
     "elu": F.elu,
     "softplus": F.softplus,
+    "sigmoid_in_place": lambda x: x.clone().sigmoid_(),
+    "expit": torch.special.expit,
+    "elu_in_place": lambda x: F.elu_(x.clone()),
+    "selu": F.selu,
+    "celu": lambda x: F.celu(x, 0.7),
+    "glu": lambda x: F.glu(torch.cat([x, x.flip(1)], dim=1), dim=1),
 }
 CROPS = ((0, 57, 0, 63), (3, 50, 5, 61), (1, 2, 7, 8), (10, 13, 20, 33), (0, 57, 1, 2))
 

@@ -85,7 +85,7 @@ def test_a_run_that_is_out_of_memory_takes_smaller_batches_and_gives_the_same_ma
     result = run(config(small_run.scenes, tmp_path / "out", batch=4, block=1024))
     assert result.exit_code == 0
     assert max(sizes) == 4, "it did try"
-    assert sizes.count(4) == 1, "it remembers"
+    assert 4 not in sizes[len(sizes) // 2 :], "it remembers"
     assert differences(published(tmp_path / "out"), small_run.published) == []
 
 

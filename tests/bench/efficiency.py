@@ -63,8 +63,8 @@ def compared(
     n_chips = min(_MOST_CHIPS, math.ceil(side_px / 1024) ** 2)
     told_before = _bare(network, n_chips)
     done = command(
-        "jobs", "run", scene, "--out", out, "--model", network.reference, *SCENE_OPTIONS, *network.options, "--json", "--workers",
-        "1", env=env,
+        "jobs", "run", scene, "--out", out, "--model", network.reference, *SCENE_OPTIONS, *network.options, "--json",
+        "--workers", "1", env=env,
     )  # fmt: skip
     told_after = _bare(network, n_chips)
     before, after = (each["chip_mpx_per_s"] for each in (told_before, told_after))

@@ -1,8 +1,7 @@
 """What an executor is: tasks in, outcomes out. Knows nothing of how they are run.
 
 A worker is built once per process by a `WorkerFactory` and is then called from several threads, its lanes: while one
-task computes, another may read and a third may write. Work that must not overlap (the device) is guarded by a lock of
-the worker's own.
+task computes, another may read and a third may write. How much of that may overlap is bounded by the worker itself.
 """
 
 from __future__ import annotations

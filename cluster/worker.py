@@ -65,7 +65,9 @@ def build(factory: WorkerFactory) -> tuple[Worker | None, Reply]:
     fault: Fault | None = None
     try:
         worker = factory()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a panic of a Rust library is no Exception
         fault = Fault.of(error)
     return worker, Reply(fault=fault, seconds=time.monotonic() - begun)
 

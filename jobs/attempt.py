@@ -12,7 +12,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,7 @@ from tiling.errors import StorageError
 from tiling.store import Store
 
 REFRESH_S = 10.0
-"""Least time between two refreshes of a living attempt."""
+"""Seconds between two refreshes of a living attempt."""
 
 MAX_FAULTY = 100
 """Blocks of one scene whose faults are told; an outage concerns them all in the same way."""
@@ -56,8 +56,8 @@ class SceneProgress:
 class Attempt:
     """Mutable record of this attempt; `save` writes it, at most every REFRESH_S.
 
-    Between `begin` and `end` a thread writes what was saved last again, with a new time, when nothing else has for so long:
-    a block or a scene that takes minutes must not look like a death.
+    Between `begin` and `end` a thread rewrites the last record with a new time whenever nothing was saved for REFRESH_S: a
+    block that takes minutes must not look like a death.
     """
 
     store: Store
@@ -85,9 +85,9 @@ class Attempt:
             "scenes": scenes, "telemetry": self.telemetry, "write_id": self.write_id,
         }  # fmt: skip
 
-    def save(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def save(self) -> None:
         """Write it; a record that cannot be written is logged and stops nothing."""
-        if clock() - self._saved_at >= REFRESH_S:
+        if time.monotonic() - self._saved_at >= REFRESH_S:
             self._write(canonical(self.document()))
 
     def begin(self) -> None:
@@ -103,7 +103,10 @@ class Attempt:
     def _beat(self) -> None:
         while not self._ended.wait(REFRESH_S):
             if time.monotonic() - self._saved_at >= REFRESH_S:
-                self._write(None)
+                try:
+                    self._write(None)
+                except Exception:  # a bug of ours must not make a run look dead that is not
+                    log.exception("the record of this attempt could not be refreshed")
 
     def _write(self, document: bytes | None) -> None:
         with self._lock:

@@ -82,7 +82,7 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
 
     with ExitStack() as stack:
         started = time.monotonic()
-        session = stack.enter_context(connect(config.address, packages=_packages()))
+        session = stack.enter_context(connect(config.address, cpus=int(here()[0]["CPU"]), packages=_packages()))
         from cluster.ray_pool import RayExecutor
         from cluster.resources import WorkerResources
 

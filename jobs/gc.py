@@ -15,6 +15,7 @@ from jobs.conclude import note_superseded
 from jobs.ledger import TILES, read_document
 from jobs.outputs import RESULT
 from jobs.products.stac import item_id
+from jobs.publish import SceneResult
 from jobs.shelf import ShelvedScene, shelved
 from jobs.status import is_living
 from tiling.errors import PublishError
@@ -172,11 +173,11 @@ def _rubbish(kind: str, scene: ShelvedScene, now: float, why: str) -> Rubbish:
 def _committed(store: Store, scene: ShelvedScene, notes: list[str]) -> list[_Committed]:
     assert scene.result
     try:
-        told = read_document(store.get(f"{scene.prefix}/{RESULT}"), f"{scene.prefix}/{RESULT}")
+        result = SceneResult.from_json(store.get(f"{scene.prefix}/{RESULT}"), f"{scene.prefix}/{RESULT}")
     except PublishError as error:
         notes.append(f"{scene.prefix} is kept: {error}")
         return []
-    return [_Committed(scene.scene_id, scene.key, scene.prefix, told["model"], scene.result.modified_s,
+    return [_Committed(scene.scene_id, scene.key, scene.prefix, result.model, scene.result.modified_s,
                        len(scene.objects), scene.size_bytes)]  # fmt: skip
 
 

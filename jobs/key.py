@@ -17,7 +17,7 @@ from jobs.stages import ImagePlan
 from models.chain import Stage
 from tiling.scene import Band, Scene
 
-PIXEL_VERSION = 2
+PIXEL_VERSION = 3
 """Raised whenever Earthloom's own arithmetic may change a pixel; a golden-hash test guards it."""
 
 FORMAT = 1
@@ -54,7 +54,7 @@ def scene_key(
         bands: those that the stages read, in the order of the source's channels.
         stages: with their precision as it was resolved (`fp32`, `bf16`, `fp16`).
         images: how images are stored, if the result has any.
-        device_class: within which bytes are identical (`cpu-avx512`, `cuda-sm90`).
+        device_class: within which bytes are identical (`models.device.Device`).
     """
     used = list(dict.fromkeys(band.asset for band in bands))  # which other files lie beside them changes nothing
     return digest(

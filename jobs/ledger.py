@@ -153,10 +153,19 @@ def parse_marker(data: bytes, where: str) -> list[ShardRecord]:
         PublishError: if its format is not this version's.
     """
     try:
-        return _shard_records(_known(json.loads(data), where))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s is damaged (%s: %s); its block is computed again", where, type(error).__name__, error)
-        return []
+        document = json.loads(data)
+    except ValueError as error:
+        return _damaged(where, error)
+    document = _known(document, where)
+    try:
+        return _shard_records(document)
+    except (ValueError, KeyError, TypeError, AttributeError, PublishError) as error:
+        return _damaged(where, error)
+
+
+def _damaged(where: str, error: Exception) -> list[ShardRecord]:
+    log.warning("%s is damaged (%s: %s); its block is computed again", where, type(error).__name__, error)
+    return []
 
 
 def _shard_records(document: dict[str, Any]) -> list[ShardRecord]:

@@ -104,7 +104,9 @@ def predict(
         written += 256 * min(core.width, shard_px) * 8 * 4  # a strip of areas with temporaries
     return MemoryPlan(
         base_bytes=_BASE_BYTES,
-        chips_bytes=0 if on_gpu else _of_all_stages([_chips_bytes(stage, batch * passes) for stage in stages]),
+        chips_bytes=0
+        if on_gpu
+        else _of_all_stages([_chips_bytes(stage, batch, passes, computing) for stage in stages]),
         # one more `held` while the border is reflected
         blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else computing * (merged + between)),
         cache_bytes=min(_GDAL_CACHE_BYTES, read_px * value_bytes)
@@ -121,13 +123,17 @@ def _of_all_stages(sizes: Sequence[int]) -> int:
 
 
 def _computing(n_parts: int, passes: int) -> int:
-    """Blocks of so many passes each that keep all of them busy, also where one block's last ones do not."""
+    """Blocks, of `n_parts` passes each, to compute at once so that no pass idles, even while one block runs its last few."""
     large, small = max(n_parts, passes), min(n_parts, passes)
     return -(-passes // n_parts) if large % small == 0 else -(-(passes + n_parts - 1) // n_parts)
 
 
-def _chips_bytes(stage: Stage, n_chips: int) -> int:
+def _chips_bytes(stage: Stage, batch: int, passes: int, computing: int) -> int:
+    """Of what runs, and of answers that wait to be looked at (`models.threads`)."""
     per_px = max(
         card.bytes_per_chip_px(stage.precision) or card.bytes_per_chip_px("fp32") or 0.0 for card in stage.cards
     )
-    return int(n_chips * stage.chips.chip_px**2 * per_px)
+    channels = (len(stage.card.classes) or len(stage.card.outputs)) * stage.card.scale**2
+    n_waiting = computing * len(stage.cards) * (passes + 2) - passes if passes > 1 else 0
+    answers = n_waiting * channels * (_FLOAT_BYTES if stage.precision == "fp32" else 2)
+    return int(batch * stage.chips.chip_px**2 * (passes * per_px + answers))

@@ -17,9 +17,9 @@ from jobs.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
 from jobs.pairs import open_pairs
 from jobs.share import here, share
 from jobs.sources import OpenedScene, RefusedScene, SceneOptions, assign_ids, expand, open_all
-from jobs.stages import ChainModel, ChainPlan, bind, divisors, load_models, product_name
+from jobs.stages import ChainPlan, bind, divisors, load_models, product_name
 from models.card import ModelCard
-from models.chain import Stage, windows
+from models.chain import windows
 from models.device import Device
 from models.device import resolve as resolve_device
 from models.speed import flop_per_s
@@ -212,17 +212,28 @@ def plan(config: RunConfig, device: Device | None = None, threads: int | None = 
         open_all(assign_ids(expand(config.scenes), config.scene_id), options), config.before, options,
         [card for model in models for member in model.members for card, _ in member],
     )  # fmt: skip
+    bound: list[tuple[OpenedScene, ChainPlan]] = []
     plans: list[ScenePlan] = []
     refused: list[RefusedScene] = []
     notes: list[tuple[str, str]] = []
+
+    def refuse(scene: Scene, error: SceneError) -> None:
+        refused.append(RefusedScene(id=scene.id, message=str(error), kind=type(error).__name__))
+
     for result in opened:
         if isinstance(result, RefusedScene):
             refused.append(result)
             continue
         try:
-            scene_plan, scene_notes = _plan_scene(result, models, config, device, threads)
+            bound.append((result, bind(result.scene, models, config, device)))
         except SceneError as error:
-            refused.append(RefusedScene(id=result.scene.id, message=str(error), kind=type(error).__name__))
+            refuse(result.scene, error)
+    most = 1 if device.kind == "cuda" else min(threads, max(1, sum(_n_parts(chain, config) for _, chain in bound)))
+    for result, chain in bound:
+        try:
+            scene_plan, scene_notes = _plan_scene(result.scene, chain, config, device, most)
+        except SceneError as error:
+            refuse(result.scene, error)
             continue
         plans.append(scene_plan)
         notes += [(result.scene.id, note) for note in (*result.notes, *scene_notes)]
@@ -246,10 +257,9 @@ def _identity(
 
 
 def _plan_scene(
-    opened: OpenedScene, models: Sequence[ChainModel], config: RunConfig, device: Device, threads: int
+    scene: Scene, chain: ChainPlan, config: RunConfig, device: Device, most: int
 ) -> tuple[ScenePlan, list[str]]:
-    scene = opened.scene
-    chain = bind(scene, models, config, device)
+    """A scene's plan and notes, with as many of `most` passes at once as memory allows."""
     on_gpu = device.kind == "cuda"
     last = chain.stages[-1]
 
@@ -263,7 +273,7 @@ def _plan_scene(
     def fits(memory: MemoryPlan) -> bool:
         return memory.total_bytes <= config.memory_per_worker
 
-    core_px, most = last.chips.core_px, 1 if on_gpu else min(threads, max(_n_chips(stage) for stage in chain.stages))
+    core_px = last.chips.core_px
     sizes = [memory_of(core_px, passes) for passes in range(most, 0, -1)]  # above all every core has work
     memory = next(filter(fits, sizes), sizes[-1])
     distant = on_gpu or any(scene.assets[band.asset].ref.scheme != "file" for band in chain.bands)
@@ -290,15 +300,18 @@ def _plan_scene(
     notes = list(chain.notes)
     if memory.passes < most:
         notes.append(
-            f"{memory.passes} of a worker's {most} cores compute; --memory-per-worker "
-            f"{-(-sizes[0].total_bytes // _GIB)}GiB would let all of them"
+            f"memory for {memory.passes} chips at once where {most} could be computed; --memory-per-worker "
+            f"{-(-sizes[0].total_bytes // _GIB)}GiB would do"
         )
     return planned, notes
 
 
-def _n_chips(stage: Stage) -> int:
-    scene, core_px = stage.chips.scene, stage.chips.core_px
-    return -(-scene.width // core_px) * -(-scene.height // core_px)
+def _n_parts(chain: ChainPlan, config: RunConfig) -> int:
+    """Forward passes over all of a scene, of the stage that has most."""
+    return max(
+        -(-(-(-scene.width // core_px) * -(-scene.height // core_px)) // (config.batch or 1))
+        for scene, core_px in ((stage.chips.scene, stage.chips.core_px) for stage in chain.stages)
+    )
 
 
 def _stored_bytes(chain: ChainPlan) -> int:

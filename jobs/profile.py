@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PHASES = ("read", "wait", "compute", "write")
-"""In the order in which a block goes through them; `wait` is for the device, which computes one block at a time."""
+"""In the order in which a block goes through them; `wait` is for a place among the blocks that are computed."""
 
 Mark = tuple[str, float, float]
 """Something that the driver did: (name, start, end), POSIX seconds."""

@@ -63,6 +63,8 @@ class SceneResult:
     scene_id: str
     key: str
     prefix: str
+    model: str
+    """Name of its collection."""
     files: Mapping[str, StoredObject]
     """By name below the prefix; shards are among them."""
     class_areas: tuple[statistics.ClassArea, ...]
@@ -78,7 +80,7 @@ class SceneResult:
         document = read_document(data, where)
         try:
             return cls(
-                scene_id=document["scene_id"], key=document["key"], prefix=document["prefix"],
+                scene_id=document["scene_id"], key=document["key"], prefix=document["prefix"], model=document["model"],
                 files={name: StoredObject(**stored) for name, stored in document["files"].items()},
                 class_areas=tuple(document["class_areas"]), nodata_px=document["nodata_px"],
             )  # fmt: skip

@@ -127,7 +127,7 @@ class _Driver:
         } | _refused(self._plan)
         self._results: dict[str, SceneResult] = {}
         self._publishing: dict[str, Future[tuple[SceneResult, bool]]] = {}
-        self._meter = Meter(profile=config.profile)
+        self._meter = Meter(profile=config.profile, computing=self._plan.computing)
         self._stopped: str | None = None
         self._started = time.monotonic()
 

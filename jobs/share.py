@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from cluster.resources import cores_each
 from jobs.config import RunConfig
 from tiling.errors import EngineError
 
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _CORES_PER_WORKER = 4
 """More would want more memory than one worker should have: every core computes a chip of its own."""
 
@@ -48,5 +51,9 @@ def share(config: RunConfig, *, on_gpu: bool, nodes: Sequence[Mapping[str, float
 
 
 def here() -> tuple[Mapping[str, float]]:
-    """This machine as a node: the CPU cores that this process may use."""
-    return ({"CPU": float(len(os.sched_getaffinity(0)))},)
+    """This machine as a node: the CPU cores that this process may use, by its affinity and its container's quota."""
+    cores = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):  # no such file, or `max`: no quota
+        quota, period = _QUOTA.read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return ({"CPU": float(cores)},)

@@ -41,11 +41,11 @@ class _Worker:
     def span_s(self) -> float:
         return max(0.0, self.last_s - self.first_s)
 
-    def told(self) -> dict[str, Any]:
+    def told(self, computing: int) -> dict[str, Any]:
         return {
             "blocks": self.blocks, "computed_px": self.computed_px,
             **{f"{phase}_s": round(getattr(self, f"{phase}_s"), 3) for phase in PHASES},
-            "device_busy_percent": _percent(self.compute_s, self.span_s),
+            "device_busy_percent": _percent(self.compute_s, self.span_s * computing),
         }  # fmt: skip
 
 
@@ -55,9 +55,11 @@ class Meter:
 
     Args:
         profile: keep the times of single blocks too.
+        computing: blocks that a worker computes at once; it is busy when it computes so many.
     """
 
     profile: bool = False
+    computing: int = 1
     started_s: float = field(default_factory=time.time)
     _counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
     _km2: float = 0.0
@@ -115,8 +117,10 @@ class Meter:
             "halo_overhead": _ratio(counts["chip_px"], counts["computed_px"]),
             "decode_amplification": _ratio(counts["decoded_px"], counts["source_px"]),
             **{f"{phase}_s": round(sum(getattr(one, f"{phase}_s") for one in workers), 3) for phase in PHASES},
-            "device_busy_percent": _percent(sum(one.compute_s for one in workers), sum(one.span_s for one in workers)),
-            "workers": {name: worker.told() for name, worker in sorted(self._workers.items())},
+            "device_busy_percent": _percent(
+                sum(one.compute_s for one in workers), self.computing * sum(one.span_s for one in workers)
+            ),
+            "workers": {name: worker.told(self.computing) for name, worker in sorted(self._workers.items())},
         }
         if price_per_hour is not None:
             told["cost_per_1000_km2"] = _ratio(1000 * price_per_hour * elapsed_s / 3600, self._km2)

@@ -83,14 +83,12 @@ def verify(place: ObjectRef, *, on_scene: Callable[[str], None] | None = None) -
             if on_scene:
                 on_scene(scene.prefix)
             keys.add(scene.prefix)
-            if told := _check_scene(store, scene, report):
-                name = item_id(scene.scene_id, told["model"], scene.key)
-                items.setdefault(told["model"], {})[name] = f"{scene.prefix}/{ITEM}"
+            if result := _check_scene(store, scene, report):
+                name = item_id(scene.scene_id, result.model, scene.key)
+                items.setdefault(result.model, {})[name] = f"{scene.prefix}/{ITEM}"
     late = _at_work(store)
     for model in sorted({*items} if found else {*items, *_collections(store)}):
-        due = {name: key for name, key in items.get(model, {}).items() if key.removesuffix(f"/{ITEM}") not in late}
-        _check_catalogue(store, model, due, report, whole=not found)
-    report.notes += [f"{prefix} is being entered into the catalogue by a run at work" for prefix in sorted(late & keys)]
+        _check_catalogue(store, model, items.get(model, {}), late, report, whole=not found)
     if not found:
         _check_runs(store, keys, report)
     if not (keys or report.problems or report.notes):
@@ -117,16 +115,15 @@ def _of_run(store: Store, report: Report) -> list[str]:
     return prefixes
 
 
-def _check_scene(store: Store, scene: ShelvedScene, report: Report) -> dict[str, Any] | None:
-    """Hash a scene's files. Returns its result document, if that can be read."""
+def _check_scene(store: Store, scene: ShelvedScene, report: Report) -> SceneResult | None:
+    """Hash a scene's files. Returns its result, if that can be read."""
 
     def wrong(name: str, message: str) -> None:
         report.problems.append(Problem(f"{scene.prefix}/{name}", message))
 
     try:
-        data = store.get(f"{scene.prefix}/{RESULT}")
-        told, result = read_document(data, RESULT), SceneResult.from_json(data, RESULT)
-    except (PublishError, KeyError, TypeError, ValueError, AttributeError) as error:
+        result = SceneResult.from_json(store.get(f"{scene.prefix}/{RESULT}"), RESULT)
+    except PublishError as error:
         wrong(RESULT, f"cannot be read ({error}), so nothing vouches for this scene; remove it and run again")
         return None
     report.scenes += 1
@@ -148,37 +145,62 @@ def _check_scene(store: Store, scene: ShelvedScene, report: Report) -> dict[str,
     for name in scene.objects:
         if name not in result.files and name != RESULT and not name.startswith("blocks/"):
             wrong(name, f"is not listed in {RESULT}; readers may take it for part of the map")
-    return told
+    return result
 
 
-def _check_catalogue(store: Store, model: str, items: dict[str, str], report: Report, *, whole: bool) -> None:
-    """A model's collection and table hold these items; when they are all there are (`whole`), no others."""
+def _check_catalogue(
+    store: Store, model: str, items: dict[str, str], late: set[str], report: Report, *, whole: bool
+) -> None:
+    """A model's collection and table hold these items; when they are all there are (`whole`), no others.
+
+    Args:
+        items: key below OUT of each item's document, by id.
+        late: prefixes that a run at work may yet have to enter.
+    """
     folder = f"collections/{model}"
+    entering = {name for name, key in items.items() if key.removesuffix(f"/{ITEM}") in late}
+    all_entering = bool(entering) and entering == items.keys()
 
     def wrong(name: str, message: str) -> None:
         report.problems.append(Problem(f"{folder}/{name}", message))
 
+    def compare(file: str, held: dict[str, str]) -> None:
+        for name in sorted(items.keys() - held.keys()):
+            if name in entering:
+                report.notes.append(f"{folder}/{file} does not hold {name} yet, which a run at work may be entering")
+            else:
+                wrong(file, f"does not hold {name}, which is committed; the same run again enters it")
+        for name in sorted(items.keys() & held.keys()):
+            if items[name] != held[name]:
+                wrong(file, f"leads {name} to {held[name]}; it lies at {items[name]}")
+        for name in sorted(held.keys() - items.keys()) if whole else ():
+            place = held[name].rpartition("/")[0]
+            if not place or store.head(f"{place}/{RESULT}") is None:  # else it was committed after they were listed
+                wrong(file, f"holds {name}, of which no committed scene is there")
+
     try:
         root = json.loads(store.get("catalog.json"))
         children = [link["href"] for link in root["links"] if link["rel"] == "child"]
-        if f"./{folder}/collection.json" not in children:
+        if f"./{folder}/collection.json" not in children and not all_entering:
             report.problems.append(Problem("catalog.json", f"does not link {folder}; run again with one of its scenes"))
     except (MissingObjectError, ValueError, KeyError, TypeError) as error:
-        report.problems.append(Problem("catalog.json", f"cannot be read ({error}); run again with any published scene"))
+        if not (all_entering and isinstance(error, MissingObjectError)):
+            message = f"cannot be read ({error}); run again with any published scene"
+            report.problems.append(Problem("catalog.json", message))
     linked: dict[str, str] = {}
     try:
         linked = linked_items(store, model)
-        _compare(store, items, linked, lambda message: wrong("collection.json", message), whole=whole)
+        compare("collection.json", linked)
     except PublishError as error:
         wrong("collection.json", str(error))
+    rows: dict[str, dict[str, Any]] = {}
     try:
         rows = {row["id"]: row for row in read_items(store.get(f"{folder}/items.parquet"))}
     except (MissingObjectError, PublishError) as error:
-        if items or not isinstance(error, MissingObjectError):  # else a run at work has yet to make it
+        if items.keys() - entering or not isinstance(error, MissingObjectError):
             wrong("items.parquet", f"{error}; run again with one of its scenes")
-        return
-    placed = {name: items.get(name) or linked.get(name, "") for name in rows}
-    _compare(store, items, placed, lambda message: wrong("items.parquet", message), whole=whole)
+            return
+    compare("items.parquet", {name: items.get(name) or linked.get(name, "") for name in rows})
     for name in sorted(rows.keys() & items.keys()):
         try:
             same = rows[name] == json.loads(store.get(items[name]))
@@ -188,28 +210,13 @@ def _check_catalogue(store: Store, model: str, items: dict[str, str], report: Re
             wrong("items.parquet", f"tells of {name} otherwise than {items[name]}")
 
 
-def _compare(
-    store: Store, items: dict[str, str], linked: dict[str, str], wrong: Callable[[str], None], *, whole: bool
-) -> None:
-    for name in sorted(items.keys() - linked.keys()):
-        wrong(f"does not hold {name}, which is committed; the same run again enters it")
-    for name in sorted(items.keys() & linked.keys()):
-        if items[name] != linked[name]:
-            wrong(f"leads {name} to {linked[name]}; it lies at {items[name]}")
-    for name in sorted(linked.keys() - items.keys()) if whole else ():
-        place = linked[name].rpartition("/")[0]
-        if place and store.head(f"{place}/{RESULT}"):
-            continue  # it was committed after the scenes were listed
-        wrong(f"holds {name}, of which no committed scene is there")
-
-
 def _at_work(store: Store) -> set[str]:
     """Prefixes of the results that a living run has in its plan: the catalogue may be late for them, never early."""
     living: set[str] = set()
     for head in store.list("runs"):
         parts = head.key.split("/")
         if len(parts) == 4 and parts[2] == "attempts":
-            with suppress(MissingObjectError, PublishError, KeyError, ValueError):
+            with suppress(MissingObjectError, PublishError, KeyError, ValueError, TypeError, AttributeError):
                 if is_living(read_document(store.get(head.key), head.key)):
                     plan = f"runs/{parts[1]}/plan.json"
                     scenes = read_document(store.get(plan), plan)["scenes"].values()

@@ -1,7 +1,7 @@
 """What happens to one block inside a worker: read, predict, write its shards, then its marker.
 
-Runs in a Ray actor or in this process alike, called from several threads at once: while one block is computed another
-is read and a third written. Only small records leave the worker.
+Runs in a Ray actor or in this process alike, called from several threads at once: while some blocks are computed others
+are read and written. Only small records leave the worker.
 """
 
 from __future__ import annotations

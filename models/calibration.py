@@ -1,7 +1,8 @@
 """How many chips a GPU wants in one forward pass: a few sizes are timed once, and the answer kept for the machine.
 
-Only speed depends on it. On a CPU one chip fills all cores, so nothing is measured there. Knows nothing of networks: it
-is given a function that times a pass.
+Only speed depends on it, because a size that changes a chip's bits is not timed but refused. On a CPU chips are computed
+side by side, one in each thread, so nothing is measured there. Knows nothing of networks: it is given a function that times
+a pass.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 
 from models.card import ModelCard
-from models.device import Device, cudnn_version
+from models.device import Device
 from models.weights import cache_dir
 from tiling.atomic import written_aside
 
@@ -31,6 +32,8 @@ def best_batch(
     limit_bytes: int,
     seconds_of: Callable[[int], float | None],
     *,
+    compiled: bool = False,
+    flips: bool = False,
     cache: Path | None = None,
 ) -> int:
     """Chips per forward pass, a power of two: the first that twice as many do not beat.
@@ -39,11 +42,12 @@ def best_batch(
         card: its measured bytes per chip pixel say which sizes are tried; without them, memory itself says.
         chip_px: side of a chip.
         limit_bytes: free memory of the device.
+        compiled, flips: how the network runs.
         seconds_of: times a pass of so many chips; None when memory did not suffice, or a chip's bits were other ones.
         cache: folder of the machine's answers, default that of fetched models. What cannot be read there is measured
             anew, and what cannot be written is measured again next time.
     """
-    asked = _question(card, device, chip_px)
+    asked = _question(card, device, chip_px) | {"compiled": compiled, "flips": flips}
     name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     path = (cache or cache_dir()) / "batches" / f"{name}.json"
     sizes = list(_sizes(card, device, chip_px, limit_bytes))
@@ -69,20 +73,19 @@ def _sizes(card: ModelCard, device: Device, chip_px: int, limit_bytes: int) -> I
         size *= 2
 
 
-def _question(card: ModelCard, device: Device, chip_px: int) -> dict[str, str | int | None]:
+def _question(card: ModelCard, device: Device, chip_px: int) -> dict[str, str | int]:
     """Everything that the answer depends on."""
     return {
         "card": card.digest(),
         "chip_px": chip_px,
         "device": torch.cuda.get_device_name() if device.kind == "cuda" else device.device_class,
         "precision": device.precision,
-        "cudnn": cudnn_version() if device.kind == "cuda" else None,
-        "threads": torch.get_num_threads(),
+        "class": device.device_class,
         "torch": torch.__version__,
     }
 
 
-def _read(path: Path, asked: dict[str, str | int | None]) -> int | None:
+def _read(path: Path, asked: dict[str, str | int]) -> int | None:
     try:
         told = json.loads(path.read_bytes())
         if told["asked"] == asked and type(told["batch"]) is int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,7 +93,6 @@ class Predictor:
         self.module: nn.Module = module.to(device.kind, self._dtype, memory_format=torch.channels_last)
         self._program = compile_network(module, card.label) if compiled and is_ours else None
         self._recorder = Recorder(self._forward) if device.kind == "cuda" and is_ours else None
-        self._most_passes = threads.passes if threads else 1
         self._is_calibrated = self._recorder is None or card.needs_survey
         self._wanted_batch = batch
         self._flips = flips
@@ -107,7 +106,7 @@ class Predictor:
         fill: Callable[[T, Tensor], None],
         shape: tuple[int, int],
         context: Tensor | None = None,
-    ) -> Iterator[tuple[T, Tensor]]:
+    ) -> Generator[tuple[T, Tensor], None, None]:
         """Yield each item with its logits (K, h, w), or its image (K, scale * h, scale * w), in order.
 
         Args:
@@ -124,7 +123,7 @@ class Predictor:
             self._calibrate(shape)
         done = 0
         while done < len(items):
-            parts = self._parts(items[done:])
+            parts, allowed = self._parts(items[done:]), self._threads.allowed if self._threads else 1
 
             def forward(part: Sequence[T]) -> Tensor | None:
                 return self._try_forward(part, fill, shape, context)
@@ -138,7 +137,7 @@ class Predictor:
                     del logits
                     done += len(part)
             if done < len(items):
-                self._lessen(len(part), shape)
+                self._lessen(len(part), shape, allowed)
 
     def _parts(self, items: Sequence[T]) -> deque[Sequence[T]]:
         """Full batches, and a rest; on a GPU the rest chip by chip, because only these sizes are known to give its bits."""
@@ -154,7 +153,7 @@ class Predictor:
     ) -> Generator[Tensor | None, None, None]:
         if self._threads is None:
             return (forward(part) for part in tuple(parts))
-        return self._threads.map(forward, tuple(parts), most=self._most_passes)
+        return self._threads.map(forward, tuple(parts))
 
     @property
     def network(self) -> Callable[..., Any]:
@@ -274,10 +273,10 @@ class Predictor:
                 "correct the card's classes, or choose a network that keeps the size of its input"
             )
 
-    def _lessen(self, tried: int, shape: tuple[int, int]) -> None:
-        """Want less memory than was not there: first fewer passes side by side, then fewer chips in a pass."""
-        if self._most_passes > 1:
-            self._most_passes //= 2
+    def _lessen(self, tried: int, shape: tuple[int, int], allowed: int) -> None:
+        """Need less memory next time: fewer passes side by side, then fewer chips in a pass."""
+        if self._threads is not None and self._threads.halve(allowed):
+            pass
         elif tried > 1:
             self.batch = tried // 2 if self.device.kind == "cpu" else 1
         else:
@@ -296,7 +295,13 @@ class Predictor:
             return
         free_bytes, _ = torch.cuda.mem_get_info()
         self.batch = best_batch(
-            self.card, self.device, shape[0], free_bytes, lambda n_chips: self._seconds_of(n_chips, shape)
+            self.card,
+            self.device,
+            shape[0],
+            free_bytes,
+            lambda n_chips: self._seconds_of(n_chips, shape),
+            compiled=self._program is not None,
+            flips=self._flips,
         )
 
     def _is_same_alone(self, n_chips: int, shape: tuple[int, int]) -> bool:

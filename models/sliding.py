@@ -8,7 +8,8 @@ batch or on which chips were skipped. Knows nothing of files, networks or CRSs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +71,9 @@ def predict_block(
     kind = members[0].device.kind
     pixels = Pixels(values, valid, kind)
     streams = [_answers(member, chips, todo, read, pixels, gain, bias, None) for member in members]
-    with torch.inference_mode():
+    with ExitStack() as closing_all, torch.inference_mode():
+        for stream in streams:
+            closing_all.callback(stream.close)
         made = torch.full((2, *core.shape), NODATA, dtype=torch.uint8, device=kind)  # classes, then confidence
         if chips.blend:
             fade = _Fade(members, chips, core)
@@ -105,8 +108,9 @@ def enhance_block(
     height, width = (scale * side for side in core.shape)
     image = torch.zeros((len(predictor.card.outputs), height, width), device=predictor.device.kind)
     pixels = Pixels(values, valid, predictor.device.kind)
-    with torch.inference_mode():
-        for chip_core, answer in _answers(predictor, chips, todo, read, pixels, gain, bias, context):
+    answers = _answers(predictor, chips, todo, read, pixels, gain, bias, context)
+    with closing(answers), torch.inference_mode():
+        for chip_core, answer in answers:
             part = (chip_core & core).zoom(scale)
             inside = part.slices(chip_core.grow(chips.halo_px).zoom(scale))
             image[(slice(None), *part.slices(core.zoom(scale)))] = predictor.physical(answer[(slice(None), *inside)])
@@ -123,7 +127,7 @@ def _cores(chips: ChipGrid, core: Window, read: Window, valid: NDArray[np.bool_]
 def _answers(
     predictor: Predictor, chips: ChipGrid, todo: Sequence[Window], read: Window, pixels: Pixels,
     gain: NDArray[np.float32], bias: NDArray[np.float32], context: Tensor | None,
-) -> Iterator[tuple[Window, Tensor]]:  # fmt: skip
+) -> Generator[tuple[Window, Tensor], None, None]:  # fmt: skip
     """Each chip's core with what the network says of the whole chip."""
     gains, biases = predictor.per_channel(gain), predictor.per_channel(bias)
 

@@ -1,6 +1,7 @@
-"""Arithmetic whose last bit does not depend on batch size, thread count or a pixel's place in a tensor.
+"""Arithmetic whose last bit does not depend on batch size or a pixel's place in a tensor.
 
-Two habits of PyTorch break that on a CPU in fp32 (measured with torch 2.13 on AVX-512):
+The number of threads is `models.threads`' affair. Two habits of PyTorch break that on a CPU in fp32 (measured with torch
+2.13 on AVX-512):
 
 * A convolution goes to oneDNN or to another kernel by its batch size, its size in memory and the number of threads.
 * Sigmoid-like functions use one formula for whole vectors and another for what is left at the end of a thread's share.

@@ -60,7 +60,8 @@ def survey(parts: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> Survey
     return Survey(
         n=seen.shape[1],
         mean=tuple(seen.mean(axis=1).tolist()),
-        covariance=tuple(tuple(row) for row in (centred @ centred.T / seen.shape[1]).tolist()),
+        # not by BLAS, which adds up in as many parts as there are cores
+        covariance=tuple(tuple(row) for row in (np.einsum("ik,jk->ij", centred, centred) / seen.shape[1]).tolist()),
         quantiles=tuple(tuple(row) for row in np.quantile(seen, np.linspace(0, 1, N_QUANTILES), axis=1).T.tolist()),
         noise=_noise(parts, n_channels),
     )

@@ -1,12 +1,13 @@
 """Forward passes on a CPU: side by side, each by a single thread.
 
 A single one, because convolutions, interpolations and norms of PyTorch give other last bits when more threads share them;
-so a map does not depend on a machine's cores. It is faster too: threads of one pass wait for each other at every layer.
-Knows nothing of networks.
+so a map does not depend on a machine's cores. On a busy machine it is faster too: threads of one pass wait for each other
+at every layer. Knows nothing of networks.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
@@ -28,39 +29,56 @@ class Threads:
     """
 
     def __init__(self, passes: int) -> None:
-        self.passes = passes
+        self._passes = self._allowed = passes
+        self._running = 0
+        self._turn = threading.Condition()
         self._pool = Background(passes, "pass") if passes > 1 else None
 
-    def map(self, function: Callable[[S], T], items: Sequence[S], *, most: int) -> Generator[T, None, None]:
+    @property
+    def allowed(self) -> int:
+        """Passes that may be made at once; fewer than at first where memory had run out."""
+        return self._allowed
+
+    def halve(self, seen: int) -> bool:
+        """Allow half as many from now on, unless somebody did since `allowed` was `seen`; False if there is only one."""
+        with self._turn:
+            if self._allowed == 1 and seen == 1:
+                return False
+            self._allowed = max(1, min(self._allowed, seen // 2))
+            return True
+
+    def map(self, function: Callable[[S], T], items: Sequence[S]) -> Generator[T, None, None]:
         """`function` of each item, in order; some that come later are computed while one is looked at.
 
-        What is left of the calls has ended when the iterator is closed.
-
-        Args:
-            most: calls at once that are allowed here; with 1 they are made in the thread that asks.
+        Closing the iterator waits for the calls that have been submitted.
         """
-        n = min(self.passes, len(items), most)
         _one_thread()
-        if self._pool is None or n < 2:
+        if self._pool is None:
             for item in items:
                 yield function(item)
             return
-
-        def work(item: S) -> T:
-            _one_thread()
-            return function(item)
-
         ahead: deque[Future[T]] = deque()
-        longest = n if n < self.passes else n + 2  # with all threads at hand, none waits while a result is looked at
         try:
             for item in items:
-                if len(ahead) == longest:
+                if len(ahead) == self._passes + 2:  # all can run, and one waits: no thread does
                     yield ahead.popleft().result()
-                ahead.append(self._pool.submit(work, item))
+                ahead.append(self._pool.submit(self._call, function, item))
             while ahead:
                 yield ahead.popleft().result()
         finally:
             wait(ahead)
+
+    def _call(self, function: Callable[[S], T], item: S) -> T:
+        _one_thread()
+        with self._turn:
+            self._turn.wait_for(lambda: self._running < self._allowed)
+            self._running += 1
+        try:
+            return function(item)
+        finally:
+            with self._turn:
+                self._running -= 1
+                self._turn.notify()
 
 
 def _one_thread() -> None:

@@ -7,7 +7,8 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import ParamSpec, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,14 +30,7 @@ class Background:
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run it when a thread is free; its value or its exception comes with the future."""
         future: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(function(*args, **kwargs))
-            except BaseException as error:
-                future.set_exception(error)
-
-        self._todo.put(run)
+        self._todo.put(partial(_run, future, partial(function, *args, **kwargs)))
         return future
 
 
@@ -44,6 +38,15 @@ def _work(todo: queue.SimpleQueue[Callable[[], None] | None]) -> None:
     while run := todo.get():
         run()
         del run  # what it holds on to may be large, or may be what ends this thread
+
+
+def _run(future: Future[Any], function: Callable[[], Any]) -> None:
+    try:
+        future.set_result(function())
+    except BaseException as error:
+        future.set_exception(error)
+    finally:
+        del future  # its exception's traceback holds this frame
 
 
 def _end(todo: queue.SimpleQueue[Callable[[], None] | None], n: int) -> None:

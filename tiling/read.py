@@ -285,7 +285,7 @@ def _on_grid(
     elif alpha in indexes:
         raise SceneError(
             f"band {alpha} of {dataset.name.rpartition('/')[2]} is read as data and declared as alpha, which a warp to "
-            f"another grid would take for the mask: give --nodata, or mend it: gdal_edit.py -colorinterp_{alpha} undefined"
+            f"another grid would take for the mask; mend it: gdal_edit.py -colorinterp_{alpha} undefined"
         )
     elif alpha is None:
         options |= {"add_alpha": True, "src_nodata": None}

@@ -286,12 +286,12 @@ class RemoteObjects:
             return True
 
     def replace(self, key: str, data: bytes, etag: str) -> bool:
-        from obstore.exceptions import PreconditionError
+        from obstore.exceptions import NotFoundError, PreconditionError
 
         with remote_errors(self.ref, key, "write"):
             try:
                 self._store.put(self._key(key), data, mode={"e_tag": etag}, use_multipart=False)
-            except PreconditionError:
+            except (PreconditionError, NotFoundError):  # it is another one, or gone
                 return False
             return True
 

@@ -27,7 +27,6 @@ SIDE_PX = 1544
 """Four shards of 512 px across; the last is 8 px wide."""
 SMALL_PX = 520
 """Two shards across, for tests that run very often."""
-LANES = 3
 OPTIONS: dict[str, Any] = {
     "model": "water-index", "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512,
     "precision": "fp32", "device": "cpu",
@@ -45,6 +44,8 @@ class Golden:
     """By name below OUT, without what differs from run to run."""
     requests: tuple[Request, ...]
     """Every request to OUT."""
+    lanes: int
+    """Blocks in flight at once."""
 
 
 def write_scenes(folder: Path, side_px: int = SIDE_PX, *, shift: int = 0) -> Path:
@@ -66,12 +67,13 @@ def golden(folder: Path, side_px: int = SIDE_PX) -> Golden:
     """Make the scenes below `folder` and run them without a fault."""
     scenes = write_scenes(folder / "scenes", side_px)
     out, injector = folder / "golden", Injector()
+    lanes: list[int] = []
     with injected(injector, out):
-        result = run(config(scenes, out))
+        result = run(config(scenes, out), on_plan=lambda plan: lanes.append(plan.lanes))
     assert result.exit_code == 0, result
     blocks = 2 * (-(-side_px // 512)) ** 2
     assert injector.markers == blocks
-    return Golden(scenes, blocks, published(out), tuple(injector.requests))
+    return Golden(scenes, blocks, published(out), tuple(injector.requests), lanes[0])
 
 
 def published(out: Path | str) -> dict[str, bytes]:

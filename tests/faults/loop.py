@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.run import RunResult
-from tests.faults.golden import LANES, Golden, attempt, config, differences, hurried, markers, published
+from tests.faults.golden import Golden, attempt, config, differences, hurried, markers, published
 from tests.faults.reader import Reader
 from tests.faults.store import Fault, Injector, Killed, Request
 from tiling.errors import EarthloomError
@@ -92,8 +92,8 @@ def strike(fault: Fault, golden: Golden) -> Verdict:
             else:
                 wrong.append(f"not done after {_RUNS} runs: {ended}")
         excess = max(excess, computed - golden.blocks)
-        if excess > LANES:
-            wrong.append(f"{excess} blocks were computed in excess, and {LANES} at most were in flight")
+        if excess > golden.lanes:
+            wrong.append(f"{excess} blocks were computed in excess, and {golden.lanes} at most were in flight")
         wrong += reader.violations
         lost = differences(published(out), golden.published)
         wrong += [f"{name} differs from the run without faults" for name in lost]

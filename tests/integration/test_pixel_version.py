@@ -13,7 +13,7 @@ from jobs.key import PIXEL_VERSION
 from jobs.run import run
 from tests.scenes import write_scene
 
-GOLDEN = {2: "0b04327cb2278f22c3d80410fec70bea9a56c06275a633830237475c603ae526"}
+GOLDEN = {3: "0b04327cb2278f22c3d80410fec70bea9a56c06275a633830237475c603ae526"}
 """sha256 of the class map. Not of the confidence, whose last step may differ between processors' exponentials."""
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ def test_an_attempt_says_that_it_lives_while_nothing_happens_and_nothing_after_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempts, "REFRESH_S", 0.05)
-    moments = iter(f"2026-01-01T00:00:{second:02}Z" for second in range(60))
+    moments = (f"2026-01-01T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}Z" for n in itertools.count())
     monkeypatch.setattr(attempts, "now", lambda: next(moments))
     store = open_store(ObjectRef.parse(str(tmp_path)))
     attempt = begin(store, "run", {"lake": SceneProgress(status="running")})

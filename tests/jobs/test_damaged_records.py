@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from jobs.gc import sweep
 from jobs.run import RunResult
 from jobs.status import status
 from jobs.verify import verify
-from tests.maps import go, lake
+from tests.maps import go, go_until_commit, lake
 from tiling.errors import PublishError, StorageError
 from tiling.objects import ObjectRef
 from tiling.store import LocalObjects
@@ -91,6 +92,21 @@ def test_status_names_a_damaged_record(out: Path, name: str) -> None:
     next(out.glob(f"runs/*/{name}")).write_bytes(EMPTY)
     with pytest.raises(PublishError, match=rf"{name} is damaged, it lacks"):
         status(ref(out))
+
+
+@pytest.mark.parametrize(
+    ("field", "damage"),
+    [("tally", {"pixels": [-1]}), ("tally", []), ("sums", {"classes": {}}), ("files", [["x", [1]]])],
+)
+def test_a_damaged_marker_costs_its_block_only(tmp_path: Path, field: str, damage: object) -> None:
+    (folder,) = go_until_commit(lake(tmp_path), out=tmp_path / "out")
+    marker = folder / "blocks/0_0.json"
+    told = json.loads(marker.read_bytes())
+    told["shards"]["0_0"][field] = damage
+    marker.write_text(json.dumps(told))
+    result = go(lake(tmp_path), out=tmp_path / "out")
+    assert result.exit_code == 0
+    assert result.telemetry["computed_px"] == 512 * 512
 
 
 def test_a_profile_that_cannot_be_written_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -34,12 +36,15 @@ def test_auto_takes_bf16_only_where_it_is_native(
     assert resolve("cpu", "fp32").precision == "fp32"
 
 
-def test_a_gpu_is_named_by_its_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_named_by_its_architecture_its_size_and_what_drives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    h100 = SimpleNamespace(major=9, minor=0, multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: h100)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr("models.device.cudnn_version", lambda: 91002)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     device = resolve()
-    assert (device.kind, device.device_class, device.precision) == ("cuda", "cuda-sm90", "bf16")
+    assert (device.kind, device.device_class, device.precision) == ("cuda", "cuda-sm90x132-12.8-91002", "bf16")
 
 
 @pytest.mark.parametrize("options", [("tpu", "auto"), ("cpu", "int8"), ("cpu", "fp16")])

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -20,17 +22,40 @@ def test_values_and_errors_come_back_and_the_threads_go_on() -> None:
     assert sorted(wait.result(10) for wait in waits) == [0, 1], "both threads are alive"
 
 
+def alive() -> int:
+    return sum(thread.name.startswith("ending-") for thread in threading.enumerate())
+
+
 def test_the_threads_end_with_it_after_what_was_submitted() -> None:
-    before = threading.active_count()
-    pool = Background(3, "test")
-    assert threading.active_count() == before + 3
+    pool = Background(3, "ending")
+    assert alive() == 3
     late = pool.submit(time.sleep, 0.1)
     del pool
     late.result(10)
     until = time.monotonic() + 10
-    while threading.active_count() > before:
+    while alive():
         assert time.monotonic() < until, "threads are left"
         time.sleep(0.01)
+
+
+def test_what_a_failed_call_held_goes_with_its_future() -> None:
+    class Large:
+        pass
+
+    def fail(_: Large) -> None:
+        raise ValueError
+
+    pool, large = Background(1, "test"), Large()
+    gone = weakref.ref(large)
+    gc.disable()  # nothing must wait for the collector of cycles
+    try:
+        future = pool.submit(fail, large)
+        assert isinstance(future.exception(10), ValueError)
+        pool.submit(int).result(10)
+        del future, large
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_process_ends_without_waiting_for_them() -> None:

@@ -36,6 +36,10 @@ def exercise(store: Store) -> None:
     assert store.replace("a/c", b"four", version)
     assert not store.replace("a/c", b"five", version), "a stale version was accepted"
     assert store.get("a/c") == b"four"
+    _, version = store.get_versioned("a/c")
+    store.delete("a/c")
+    assert not store.replace("a/c", b"six", version), "what is gone was replaced"
+    assert store.head("a/c") is None
     store.delete("a/b")
     assert store.head("a/b") is None
 

@@ -108,9 +108,10 @@ def _factory(config: RunConfig, made: RunPlan, threads: int) -> WorkerFactory:
         for stage in scene.chain.stages
         for card in stage.cards
     }
+    passes = min(made.passes, threads)
     setup = WorkerSetup(
-        out=made.out, device=made.device, models=tuple(models), threads=threads, passes=min(made.passes, threads),
-        computing=made.computing, batch=config.batch,
+        out=made.out, device=made.device, models=tuple(models), threads=threads, passes=passes,
+        computing=min(made.computing, passes), batch=config.batch,
     )  # fmt: skip
     return WorkerFactory(BlockWorker, setup)
 

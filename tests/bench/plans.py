@@ -15,21 +15,22 @@ def memory(folder: Path) -> list[dict[str, Any]]:
     """Peak of a worker against its prediction, on scenes far larger than memory would hold."""
     rows = []
     cases = (
-        ("water-index", 4096, ("green", "swir16")), ("water-index", 20000, ("green", "swir16")),
-        ("landwater", 4096, LANDWATER_BANDS), ("landwater", 8192, LANDWATER_BANDS),
+        ("water-index", 4096, ("green", "swir16"), 4), ("water-index", 20000, ("green", "swir16"), 4),
+        ("landwater", 4096, LANDWATER_BANDS, 4), ("landwater", 8192, LANDWATER_BANDS, 4),
+        ("landwater", 8192, LANDWATER_BANDS, 2),
     )  # fmt: skip
-    for model, side_px, names in cases:
+    for model, side_px, names, limit_gib in cases:
         scene = large_scene(folder / f"{model}-{side_px}.tif", side_px, names)
         done = command(
-            "jobs", "run", str(scene), "--out", str(folder / f"out-{model}-{side_px}"), "--model", model, "--json",
-            "--workers", "1", *SCENE_OPTIONS, "--memory-per-worker", "2GiB",
+            "jobs", "run", str(scene), "--out", str(folder / f"out-{model}-{side_px}-{limit_gib}"), "--model", model, "--json",
+            "--workers", "1", *SCENE_OPTIONS, "--memory-per-worker", f"{limit_gib}GiB",
         )  # fmt: skip
         scene.unlink()
         told = done.told["telemetry"]
         predicted, peak = told["predicted_worker_bytes"], told["peak_worker_bytes"]
         rows.append(
             {
-                "model": model, "scene": f"{side_px}²", "predicted GiB": f"{predicted / _GIB:.2f}",
+                "model": model, "scene": f"{side_px}²", "limit GiB": limit_gib, "predicted GiB": f"{predicted / _GIB:.2f}",
                 "peak GiB": f"{peak / _GIB:.2f}", "predicted over peak": f"{100 * (predicted / peak - 1):+.0f} %",
                 "driver MiB": f"{done.peak_bytes / _MIB:.0f}", "Mpx/s": f"{told['mpx_per_s']:.2f}",
             }

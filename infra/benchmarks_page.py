@@ -41,7 +41,9 @@ class Plot:
 
 
 PLOTS = {
-    "memory": Plot(title="Memory of a worker, GiB", labels=("model", "scene"), values=("predicted GiB", "peak GiB")),
+    "memory": Plot(
+        title="Memory of a worker, GiB", labels=("model", "scene", "limit GiB"), values=("predicted GiB", "peak GiB")
+    ),
     "efficiency": Plot(
         title="Share of the bare forward pass's speed", labels=("model", "scene"),
         values=("ratio, engine start apart", "ratio, whole command"),

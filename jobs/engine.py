@@ -89,7 +89,7 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
         start_s = time.monotonic() - started
         device = made_here.device if made_here else _device_of_workers(config, session.resources.get("GPU", 0) > 0)
         given = share(config, on_gpu=device.kind == "cuda", nodes=session.nodes)
-        made = made_here or plan(config, device, given.threads)
+        made = made_here or plan(config, device, given)
         resources = WorkerResources(cpus=given.threads, gpus=given.gpus, memory_bytes=made.worker_bytes)
         pool = RayExecutor(
             _factory(config, made, given.threads), workers=given.workers, lanes=made.lanes, resources=resources,

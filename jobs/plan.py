@@ -15,7 +15,7 @@ from jobs.config import RunConfig
 from jobs.key import FORMAT, digest, scene_key
 from jobs.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
 from jobs.pairs import open_pairs
-from jobs.share import here, share
+from jobs.share import Share, here, share
 from jobs.sources import OpenedScene, RefusedScene, SceneOptions, assign_ids, expand, open_all
 from jobs.stages import ChainPlan, bind, divisors, load_models, product_name
 from models.card import ModelCard
@@ -34,6 +34,7 @@ from tiling.tile_cache import CACHE_BYTES
 from tiling.window import Block
 
 _GIB = 2**30
+_PLENTY = 2**62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,14 +183,14 @@ class RunPlan:
         return min((plan.memory.computing for plan in self.scenes), default=1)
 
 
-def plan(config: RunConfig, device: Device | None = None, threads: int | None = None) -> RunPlan:
+def plan(config: RunConfig, device: Device | None = None, given: Share | None = None) -> RunPlan:
     """Find and check all scenes and decide how each is computed.
 
     A scene that cannot be used is refused and named; the others are planned all the same.
 
     Args:
         device: what the workers compute on; default: what this machine has, by `config.device`.
-        threads: CPU threads of a worker; default: its share of this machine.
+        given: what a worker gets; default: its share of this machine.
 
     Raises:
         ConfigError: an option that concerns every scene, or no scene found.
@@ -201,7 +202,8 @@ def plan(config: RunConfig, device: Device | None = None, threads: int | None = 
     if out.scheme not in ("file", "s3"):
         raise InputError(f"--out {config.out}: outputs go to a folder or s3://bucket/prefix")
     device = device or resolve_device(config.device, config.precision)
-    threads = threads or share(config, on_gpu=False, nodes=here()).threads
+    on_gpu = device.kind == "cuda"
+    given = given or share(config, on_gpu=False, nodes=here())
     models = load_models(config)
     options = SceneOptions(
         sensor=config.sensor, bands=tuple((config.bands or {}).items()), nodata=config.nodata, scale=config.scale,
@@ -228,10 +230,11 @@ def plan(config: RunConfig, device: Device | None = None, threads: int | None = 
             bound.append((result, bind(result.scene, models, config, device)))
         except SceneError as error:
             refuse(result.scene, error)
-    most = 1 if device.kind == "cuda" else min(threads, max(1, sum(_n_parts(chain, config) for _, chain in bound)))
+    most = 1 if on_gpu else min(given.threads, max(1, sum(_n_parts(chain, config) for _, chain in bound)))
+    room_bytes = _PLENTY if on_gpu or given.memory_bytes is None else given.memory_bytes
     for result, chain in bound:
         try:
-            scene_plan, scene_notes = _plan_scene(result.scene, chain, config, device, most)
+            scene_plan, scene_notes = _plan_scene(result.scene, chain, config, device, most, room_bytes)
         except SceneError as error:
             refuse(result.scene, error)
             continue
@@ -257,9 +260,9 @@ def _identity(
 
 
 def _plan_scene(
-    scene: Scene, chain: ChainPlan, config: RunConfig, device: Device, most: int
+    scene: Scene, chain: ChainPlan, config: RunConfig, device: Device, most: int, room_bytes: int
 ) -> tuple[ScenePlan, list[str]]:
-    """A scene's plan and notes, with as many of `most` passes at once as memory allows."""
+    """A scene's plan and notes, with as many of `most` passes at once as the limit and the machine's room allow."""
     on_gpu = device.kind == "cuda"
     last = chain.stages[-1]
 
@@ -270,8 +273,8 @@ def _plan_scene(
             shard_px=config.shard, batch=config.batch or 1, on_gpu=on_gpu, passes=passes, ahead=ahead,
         )  # fmt: skip
 
-    def fits(memory: MemoryPlan) -> bool:
-        return memory.total_bytes <= config.memory_per_worker
+    def fits(memory: MemoryPlan, limit_bytes: int = min(config.memory_per_worker, room_bytes)) -> bool:
+        return memory.total_bytes <= limit_bytes
 
     core_px = last.chips.core_px
     sizes = [memory_of(core_px, passes) for passes in range(most, 0, -1)]  # above all every core has work
@@ -279,10 +282,10 @@ def _plan_scene(
     distant = on_gpu or any(scene.assets[band.asset].ref.scheme != "file" for band in chain.bands)
     deeper = [memory_of(core_px, memory.passes, ahead) for ahead in range(FAR_AHEAD, AHEAD, -1)] if distant else []
     memory = next(filter(fits, deeper), memory)
-    if not fits(memory):
+    if not fits(memory, config.memory_per_worker):  # what the machine has may still change
         shard_px = config.shard // last.card.scale
         smaller = [core for core in divisors(shard_px, last.chips.stride_px) if core < last.chips.core_px]
-        found = next((core for core in smaller if fits(memory_of(core))), None)
+        found = next((core for core in smaller if fits(memory_of(core), config.memory_per_worker)), None)
         remedy = f"--core {found} would fit" if found else "a smaller --block or --batch may fit"
         raise TilingError(
             f"{scene.id}: a worker would need {memory.total_bytes / _GIB:.2f} GiB, more than --memory-per-worker "
@@ -299,10 +302,9 @@ def _plan_scene(
     next(planned.blocks())  # refuses sizes that do not fit
     notes = list(chain.notes)
     if memory.passes < most:
-        notes.append(
-            f"memory for {memory.passes} chips at once where {most} could be computed; --memory-per-worker "
-            f"{-(-sizes[0].total_bytes // _GIB)}GiB would do"
-        )
+        wanted_bytes = sizes[0].total_bytes
+        remedy = f"; --memory-per-worker {-(-wanted_bytes // _GIB)}GiB would do" if wanted_bytes <= room_bytes else ""
+        notes.append(f"memory for {memory.passes} chips at once where {most} could be computed{remedy}")
     return planned, notes
 
 

@@ -12,7 +12,9 @@ from cluster.resources import cores_each
 from jobs.config import RunConfig
 from tiling.errors import EngineError
 
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP = Path("/sys/fs/cgroup")
+_OURS_BYTES = 1200 * 2**20
+"""Of the driver and of an embedded Ray, beside the workers; measured, rounded up."""
 _CORES_PER_WORKER = 4
 """More would want more memory than one worker should have: every core computes a chip of its own."""
 
@@ -25,6 +27,8 @@ class Share:
     threads: int
     """CPU threads of a worker."""
     gpus: float = 0.0
+    memory_bytes: int | None = None
+    """Memory that a worker of the node with the least can have; None if nobody knows."""
 
 
 def share(config: RunConfig, *, on_gpu: bool, nodes: Sequence[Mapping[str, float]]) -> Share:
@@ -47,13 +51,24 @@ def share(config: RunConfig, *, on_gpu: bool, nodes: Sequence[Mapping[str, float
         workers = 1
     workers = workers or max(1, sum(n > 0 for n in cores))  # where no node has so many cores, one on each
     gpus = min(1.0, n_gpus / workers) if on_gpu else 0.0
-    return Share(workers=workers, threads=cores_each(workers, gpus, nodes), gpus=gpus)
+    threads = cores_each(workers, gpus, nodes)
+    room = [int(node["memory"] / max(1, min(workers, n // threads))) for node, n in zip(nodes, cores, strict=True)
+            if n >= threads and "memory" in node]  # fmt: skip
+    return Share(workers=workers, threads=threads, gpus=gpus, memory_bytes=min(room, default=None))
 
 
 def here() -> tuple[Mapping[str, float]]:
-    """This machine as a node: the CPU cores that this process may use, by its affinity and its container's quota."""
+    """This machine as a node: the cores that this process may use, and the memory that is left, within its container."""
     cores = len(os.sched_getaffinity(0))
     with suppress(OSError, ValueError):  # no such file, or `max`: no quota
-        quota, period = _QUOTA.read_text().split()
+        quota, period = (_CGROUP / "cpu.max").read_text().split()
         cores = min(cores, max(1, int(quota) // int(period)))
-    return ({"CPU": float(cores)},)
+    node = {"CPU": float(cores)}
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        with suppress(OSError, ValueError):
+            most, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+            free = min(free, most - used)
+        node["memory"] = float(max(0, free - _OURS_BYTES))
+    return (node,)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from jobs.config import load
 from jobs.key import canonical
 from jobs.plan import RunPlan, plan
+from jobs.share import Share
 from tests.http_range_server import serve_apart
 from tests.maps import OPTIONS, lake
 from tests.models.nets import CPU
@@ -33,7 +34,11 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def planned(scenes: list[str], **options: Any) -> RunPlan:
     """With two threads to a worker, whatever machine this is."""
-    return plan(load({"scenes": tuple(scenes), "out": "/nowhere", **OPTIONS, **options}), None, 2)
+    return plan(load({"scenes": tuple(scenes), "out": "/nowhere", **OPTIONS, **options}), None, on(2))
+
+
+def on(threads: int, memory_bytes: int | None = None) -> Share:
+    return Share(workers=1, threads=threads, memory_bytes=memory_bytes)
 
 
 def keys(made: RunPlan) -> dict[str, str]:
@@ -144,23 +149,27 @@ def test_chips_are_computed_side_by_side_as_far_as_threads_chips_and_memory_go(
 
     def passes(threads: int, **others: Any) -> int:
         config = load(options | others)
-        return plan(config, CPU, threads).passes
+        return plan(config, CPU, on(threads)).passes
 
     assert [passes(threads) for threads in (1, 2, 3, 4, 6, 8)] == [1, 2, 3, 4, 6, 6], "the scene has six chips"
-    made = [plan(load(options), CPU, n) for n in (1, 2, 3, 4, 6)]
+    made = [plan(load(options), CPU, on(n)) for n in (1, 2, 3, 4, 6)]
     assert [(one.computing, one.lanes) for one in made] == [(1, 3), (1, 3), (2, 4), (1, 3), (3, 5)], "a block has four"
-    coarse = [plan(load(options | {"core": 2048}), CPU, n) for n in (1, 2, 4)]
+    coarse = [plan(load(options | {"core": 2048}), CPU, on(n)) for n in (1, 2, 4)]
     assert [(one.passes, one.computing, one.lanes) for one in coarse] == [(1, 1, 3), (2, 2, 4), (2, 2, 4)]
     sizes = [made[number].worker_bytes for number in (0, 1, 3)]
     assert sizes == sorted(set(sizes)), "each pass has activations of its own"
-    tight = plan(load(options | {"memory_per_worker": sizes[1]}), CPU, 4)
+    tight = plan(load(options | {"memory_per_worker": sizes[1]}), CPU, on(4))
     assert (tight.passes, tight.worker_bytes) == (2, sizes[1])
     note = "memory for 2 chips at once where 4 could be computed; --memory-per-worker 2GiB would do"
     assert ("wide", note) in tight.notes
     assert passes(8, batch=4) == 2, "four chips make one pass"
+    little = plan(load(options), CPU, on(4, sizes[1]))
+    assert (little.passes, little.worker_bytes) == (2, sizes[1]), "a worker wants no more than the machine has"
+    assert ("wide", "memory for 2 chips at once where 4 could be computed") in little.notes
+    assert plan(load(options), CPU, on(4, 1)).passes == 1, "what is free now may be more when the run begins"
     tiny = write_scene(tmp_path / "tiny.tif", pixels[:, :100, :100], ("green", "red", "nir"))
     assert passes(8, scenes=(str(tiny),)) == 1
     assert passes(4, scenes=(str(tiny), str(path))) == 4, "a small scene leaves the others as they are"
     monkeypatch.setattr("jobs.plan.flop_per_s", lambda _: 1e12)
-    on_gpu = plan(load(options), dataclasses.replace(CPU, kind="cuda"), 4)
+    on_gpu = plan(load(options), dataclasses.replace(CPU, kind="cuda"), on(4))
     assert (on_gpu.passes, on_gpu.computing) == (1, 1), "a GPU has batches"

@@ -46,4 +46,13 @@ def test_a_worker_for_each_gpu_has_its_share_of_the_cores_beside_it() -> None:
 
 
 def test_without_ray_there_is_one_worker_with_all_cores_of_this_machine() -> None:
-    assert shared(*here(), executor="local", workers=3) == Share(workers=1, threads=int(here()[0]["CPU"]))
+    made = shared(*here(), executor="local", workers=3)
+    assert (made.workers, made.threads) == (1, int(here()[0]["CPU"]))
+
+
+def test_memory_is_what_the_workers_of_the_fullest_node_have_each() -> None:
+    nodes = [{"CPU": 8.0, "memory": 40e9}, {"CPU": 4.0, "memory": 16e9}, {"CPU": 2.0, "memory": 1e9}]
+    assert shared(*nodes) == Share(workers=3, threads=4, memory_bytes=16 * 10**9)
+    assert shared({"CPU": 8.0, "memory": 30e9}, workers=1) == Share(workers=1, threads=8, memory_bytes=30 * 10**9)
+    (node,) = here()
+    assert 0 < node["memory"] < 2**50

@@ -160,4 +160,4 @@ def test_keys_are_stable_between_releases(monkeypatch: pytest.MonkeyPatch) -> No
     assert key() == GOLDEN
 
 
-GOLDEN = "ce1239dbf391ae164a0d3ae9300937838ea1fbf8998cc5651037da9a20ddb4e7"
+GOLDEN = "c61b28860885df4f1c6bda10e4d016d784a7f3e8186070a1b849cb29067632ef"

@@ -7,24 +7,15 @@ lists the host in EARTHLOOM_HTTP_HOSTS. Bytes of https pass through unread. Know
 
 from __future__ import annotations
 
-import ipaddress
+import json
 import os
-import socket
+import subprocess
+import sys
 import threading
-import time
-from functools import cache
-from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
+from tiling import gate
 from tiling.errors import ConfigError, StorageError
-
-_CONNECT_S = 10.0
-_IDLE_S = 300.0
-_BUSY_S = 0.1
-_HEAD_BYTES = 64 * 1024
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_making = threading.Lock()
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def listed_hosts() -> set[str]:
@@ -48,14 +39,13 @@ def proxy_for(scheme: str, host: str) -> str | None:
     for name in ("no_proxy", "NO_PROXY"):  # without a proxy of the operator's they serve only to go around ours
         os.environ.pop(name, None)
     resolve(*_split(scheme, host))
-    return f"http://127.0.0.1:{_gate(scheme, host).port}"
+    return f"http://127.0.0.1:{_ask('port', scheme, host)}"
 
 
 def refusal(scheme: str, host: str) -> str | None:
     """Where the server of a gate last tried to lead a client, in words, and forget it."""
-    gate = _gate(scheme, host)
-    told, gate.refused = gate.refused, None
-    return told
+    told = _ask("refused", scheme, host) if os.getpid() in _keepers else None
+    return None if told is None else str(told)
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -66,133 +56,53 @@ def resolve(host: str, port: int) -> list[str]:
         StorageError: if there is none.
     """
     try:
-        found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        return gate.addresses(host, port, inside=_is_listed(host, port))
+    except PermissionError as error:
+        raise ConfigError(str(error)) from None
     except (OSError, UnicodeError) as error:
         raise StorageError(f"cannot find the address of {host}: {error}; check the spelling", transient=True) from None
-    if not {host, f"{host}:{port}"} & listed_hosts():
-        for address in found:
-            if not _is_public(ipaddress.ip_address(address.partition("%")[0])):
-                raise ConfigError(
-                    f"{host} has the address {address}, which is private, local or a metadata service; scenes are not "
-                    "fetched from there unless EARTHLOOM_HTTP_HOSTS lists the host"
-                )
-    return list(dict.fromkeys(found))
 
 
-def _is_public(address: _Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return _is_public(inner)
-    return address.is_global and not address.is_multicast
+def _is_listed(host: str, port: int) -> bool:
+    return bool({host, f"{host}:{port}"} & listed_hosts())
 
 
 def _split(scheme: str, authority: str) -> tuple[str, int]:
-    url = urlsplit(f"//{authority}")
     try:
-        port = url.port or (443 if scheme == "https" else 80)
+        return gate.split(scheme, authority)
     except ValueError:
         raise ConfigError(f"{authority[:80]!r} is not host or host:port") from None
-    if not url.hostname:
-        raise ConfigError(f"{authority[:80]!r} names no host")
-    return url.hostname, port
 
 
-def _gate(scheme: str, host: str) -> _Gate:
-    with _making:
-        return _made(scheme, host, os.getpid())
+_asking = threading.Lock()
+_keepers: dict[int, subprocess.Popen[str]] = {}
+"""The process that keeps the gates, by the process that started it: a fork must not share its pipes."""
 
 
-@cache
-def _made(scheme: str, host: str, _pid: int) -> _Gate:  # by process: threads do not survive a fork
-    return _Gate(*_split(scheme, host))
-
-
-class _Gate:
-    """Listens for clients of this process until it ends."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self.refused: str | None = None
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._listen, name=f"gate to {host}", daemon=True).start()
-
-    def _listen(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:  # no file descriptor is free: some will be
-                time.sleep(_BUSY_S)
-                continue
-            threading.Thread(target=self._serve, args=(client,), name="gate", daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with client:
-            try:
-                client.settimeout(_IDLE_S)
-                self._pass(client)
-            except OSError:
-                return  # either side hung up
-
-    def _pass(self, client: socket.socket) -> None:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            part = client.recv(8192)
-            if not part or len(head) > _HEAD_BYTES:
-                return
-            head += part
-        line, _, rest = head.partition(b"\r\n")
+def _ask(question: str, scheme: str, authority: str) -> int | str | None:
+    host, port = _split(scheme, authority)
+    with _asking:
         try:
-            method, target, version = line.decode("ascii").split(" ")
-            url = urlsplit(f"https://{target}" if method == "CONNECT" else target)
-            wanted = _split(url.scheme, url.netloc)
-        except (ValueError, ConfigError):
-            client.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            return
-        if wanted != self._target or url.scheme not in ("http", "https"):
-            self.refused = f"the server redirects to {url.scheme}://{wanted[0]}:{wanted[1]}"
-            client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            return
-        with self._dial(client) as server:
-            server.settimeout(_IDLE_S)
-            if method == "CONNECT":
-                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                threading.Thread(target=_pump, args=(client, server), name="gate", daemon=True).start()
-            else:  # one request per connection: the next one might be for another host
-                fields = [
-                    field for field in rest.split(b"\r\n\r\n")[0].split(b"\r\n")
-                    if not field.lower().startswith((b"connection:", b"proxy-", b"keep-alive:"))
-                ]  # fmt: skip
-                path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-                start = f"{method} {path} {version}".encode("ascii")
-                server.sendall(b"\r\n".join([start, *fields, b"Connection: close", b"", b""]))
-            _pump(server, client)
-
-    def _dial(self, client: socket.socket) -> socket.socket:
-        """Connect to an address that was checked just now: a name may point elsewhere each time it is asked for."""
-        try:
-            for address in resolve(*self._target):
-                try:
-                    return socket.create_connection((address, self._target[1]), _CONNECT_S)
-                except OSError:
-                    continue
-        except (ConfigError, StorageError) as error:
-            self.refused = str(error)
-        client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        raise ConnectionError(f"no address of {self._target[0]} answers")
+            told = _exchange(json.dumps([question, host, port, _is_listed(host, port)]))
+        except OSError as error:
+            raise StorageError(f"the gate to {host} cannot be opened: {error}", transient=True) from None
+    return told
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while data := source.recv(256 * 1024):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
+def _exchange(line: str) -> int | str | None:
+    keeper = _keepers.get(os.getpid())
+    if keeper is None or keeper.poll() is not None:
+        command = [sys.executable, "-I", "-S", gate.__file__]
+        keeper = _keepers[os.getpid()] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            start_new_session=True,  # Ctrl-C asks a run to finish what it has begun, which needs the gates
+        )  # fmt: skip
+    assert keeper.stdin
+    assert keeper.stdout
+    keeper.stdin.write(f"{line}\n")
+    keeper.stdin.flush()
+    answer = keeper.stdout.readline()
+    if not answer:
+        raise BrokenPipeError("its process ended")
+    told: int | str | None = json.loads(answer)
+    return told

@@ -141,11 +141,14 @@ class _Source:
                 return False
 
             def load(window: Window) -> Cell:
-                self._count(dataset, indexes, window, same=same)
                 if same:
-                    return _load(source, indexes, window)
-                values, mask = _load_warped(source, indexes, alpha, window)
-                return values, _load_warped(masked, indexes[:1], mask_band, window)[1] if masked is not None else mask
+                    values, mask = _load(source, indexes, window)
+                else:
+                    values, mask = _load_warped(source, indexes, alpha, window)
+                    if masked is not None:
+                        mask = _load_warped(masked, indexes[:1], mask_band, window)[1]
+                self._count(dataset, indexes, window, same=same)  # now GDAL has the index, and need not wait for it
+                return values, mask
 
             if self._cache is None:
                 read, known = load(self._window)

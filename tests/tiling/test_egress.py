@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import ctypes
+import os
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -8,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import rasterio
 
-from tests.http_range_server import RangeServer, serve
+from tests.http_range_server import RangeServer, serve, serve_apart
 from tests.scenes import landscape, write_scene
 from tiling import egress
 from tiling.errors import ConfigError, EarthloomError, SceneError, StorageError
@@ -90,6 +93,31 @@ def test_a_gate_tunnels_to_its_own_host_only(server: RangeServer, canary: RangeS
     assert ask("nonsense").startswith(b"HTTP/1.1 400")
     assert egress.refusal("https", server.host) == f"the server redirects to ftp://{server.host}"
     assert not canary.requests
+
+
+def test_a_client_that_waits_with_the_interpreter_s_lock_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_bytes(b"pixels")
+    with serve_apart(tmp_path) as url:
+        host = url.removeprefix("http://")
+        monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", host)
+        way = urlsplit(egress.proxy_for("http", host) or "")
+        with socket.create_connection((way.hostname or "", way.port or 0)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 20, 0))
+            client.sendall(f"GET {url}/a.txt HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            answer = ctypes.create_string_buffer(8)
+            got = ctypes.PyDLL(None).recv(client.fileno(), answer, 8, 0)  # as rasterio's `block_size`: keeps the lock
+        assert answer.raw[: max(got, 0)] == b"HTTP/1.1"
+
+
+def test_gates_whose_process_died_are_opened_anew(server: RangeServer) -> None:
+    ref = ObjectRef.parse(server.url("a.tif"))
+    assert pin(ref)
+    keeper = egress._keepers[os.getpid()]
+    keeper.kill()
+    keeper.wait()
+    assert open_store(ref).get()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from typing import Any
 
 from cluster.address import auth_mode_for, find_token, resolve
 from tiling.errors import EngineError
+from tiling.heap import ONE_ARENA
 
 _MIB = 1024 * 1024
 _AGENT_PACKAGES = "ray.dashboard.optional_deps"
@@ -84,8 +85,10 @@ def connect(
     else:
         _authorise(target, timeout_s)
         options["address"] = target
+        kept = {name: os.environ.get(name, value) for name, value in ONE_ARENA.items()}  # Ray refuses two values
+        options["runtime_env"] = {"env_vars": kept}
         if packages and _JOB not in os.environ:
-            options["runtime_env"] = {"py_modules": [str(package) for package in packages]}
+            options["runtime_env"] |= {"py_modules": [str(package) for package in packages]}
     _init(options, target)
     import ray
 

@@ -23,6 +23,7 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from tiling.errors import EarthloomError
+from tiling.heap import share_one_arena
 from tiling.redact import guard_logs
 
 _EXIT_SIGTERM = 128 + signal.SIGTERM
@@ -339,6 +340,7 @@ def _exit_on_sigterm() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: errors become one sentence and an exit code, never a traceback."""
+    share_one_arena()  # before there are threads
     try:
         cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
     except SystemExit as stop:

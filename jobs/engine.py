@@ -111,7 +111,7 @@ def _factory(config: RunConfig, made: RunPlan, threads: int) -> WorkerFactory:
     passes = min(made.passes, threads)
     setup = WorkerSetup(
         out=made.out, device=made.device, models=tuple(models), threads=threads, passes=passes,
-        computing=min(made.computing, passes), batch=config.batch,
+        computing=min(made.computing, passes), kept_bytes=made.kept_bytes, batch=config.batch,
     )  # fmt: skip
     return WorkerFactory(BlockWorker, setup)
 

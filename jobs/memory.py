@@ -26,6 +26,9 @@ _FLOAT_BYTES = 4
 _KEPT = 0.4
 """Share of another stage's memory that is still held; measured on cloudmask, sr-x2 and landwater in one chain."""
 
+_SCATTERED = 1.5
+"""Pages of chips to those in use at which enough are kept: at 1.5 landwater and sr-x2 hardly ever give any back."""
+
 _GDAL_CACHE_BYTES = 128 * 2**20
 """GDAL_CACHEMAX as set by tiling.storage_env."""
 
@@ -47,6 +50,8 @@ class MemoryPlan:
     """Forward passes at once, at most."""
     computing: int
     """Blocks that are computed at once, so that there are chips for all passes."""
+    keeps_pages: bool
+    """Whether what a chip frees is kept for the next one (`tiling.heap`)."""
 
     @property
     def total_bytes(self) -> int:
@@ -64,6 +69,7 @@ def predict(
     on_gpu: bool,
     passes: int = 1,
     ahead: int = AHEAD,
+    keeps_pages: bool = False,
 ) -> MemoryPlan:
     """Peak memory of a worker, whatever the size of the scene.
 
@@ -74,6 +80,7 @@ def predict(
         batch: chips per forward pass.
         passes: forward passes at once.
         ahead: blocks that are read at once.
+        keeps_pages: with room for free pages among those in use.
         on_gpu: chips and images between stages then live in GPU memory and do not count here.
     """
     last = stages[-1]
@@ -102,11 +109,10 @@ def predict(
     written = int((core.size_px + 2.5 * min(core.size_px, shard_px**2)) * stored_bytes)
     if last.card.classes or len(stages) > 1:
         written += 256 * min(core.width, shard_px) * 8 * 4  # a strip of areas with temporaries
+    chips = _of_all_stages([_chips_bytes(stage, batch, passes, computing) for stage in stages])
     return MemoryPlan(
         base_bytes=_BASE_BYTES,
-        chips_bytes=0
-        if on_gpu
-        else _of_all_stages([_chips_bytes(stage, batch, passes, computing) for stage in stages]),
+        chips_bytes=0 if on_gpu else int(chips * (_SCATTERED if keeps_pages else 1.0)),
         # one more `held` while the border is reflected
         blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else computing * (merged + between)),
         cache_bytes=min(_GDAL_CACHE_BYTES, read_px * value_bytes)
@@ -114,6 +120,7 @@ def predict(
         lanes=lanes,
         passes=passes,
         computing=computing,
+        keeps_pages=keeps_pages,
     )
 
 

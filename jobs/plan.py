@@ -20,7 +20,7 @@ from jobs.sources import OpenedScene, RefusedScene, SceneOptions, assign_ids, ex
 from jobs.stages import ChainPlan, bind, divisors, load_models, product_name
 from models.card import ModelCard
 from models.chain import windows
-from models.device import Device
+from models.device import Device, keep_pages
 from models.device import resolve as resolve_device
 from models.speed import flop_per_s
 from tiling.chips import ChipGrid, split_blocks
@@ -34,6 +34,8 @@ from tiling.tile_cache import CACHE_BYTES
 from tiling.window import Block
 
 _GIB = 2**30
+_KEPT_EIGHTHS = 7
+"""Of the predicted peak; passes at work may take the last one before one ends and sees to it."""
 _PLENTY = 2**62
 
 
@@ -182,6 +184,11 @@ class RunPlan:
         """Blocks computed in one worker at once that all scenes have memory for."""
         return min((plan.memory.computing for plan in self.scenes), default=1)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Up to which a worker keeps what is freed, if all scenes have memory for that; else 0."""
+        return _kept_bytes(self.scenes)
+
 
 def plan(config: RunConfig, device: Device | None = None, given: Share | None = None) -> RunPlan:
     """Find and check all scenes and decide how each is computed.
@@ -266,11 +273,12 @@ def _plan_scene(
     on_gpu = device.kind == "cuda"
     last = chain.stages[-1]
 
-    def memory_of(core_px: int, passes: int = 1, ahead: int = AHEAD) -> MemoryPlan:
+    def memory_of(core_px: int, passes: int = 1, ahead: int = AHEAD, *, keeps_pages: bool = False) -> MemoryPlan:
         changed = replace(last, chips=replace(last.chips, core_px=core_px))
         return predict(
             (*chain.stages[:-1], changed), chain.bands, _stored_bytes(chain), block_px=config.block,
             shard_px=config.shard, batch=config.batch or 1, on_gpu=on_gpu, passes=passes, ahead=ahead,
+            keeps_pages=keeps_pages,
         )  # fmt: skip
 
     def fits(memory: MemoryPlan, limit_bytes: int = min(config.memory_per_worker, room_bytes)) -> bool:
@@ -279,8 +287,14 @@ def _plan_scene(
     core_px = last.chips.core_px
     sizes = [memory_of(core_px, passes) for passes in range(most, 0, -1)]  # above all every core has work
     memory = next(filter(fits, sizes), sizes[-1])
+    if not on_gpu and any(card.weights for stage in chain.stages for card in stage.cards):
+        keeping = memory_of(core_px, memory.passes, keeps_pages=True)  # a sixth of the time of a network
+        memory = keeping if fits(keeping) else memory
     distant = on_gpu or any(scene.assets[band.asset].ref.scheme != "file" for band in chain.bands)
-    deeper = [memory_of(core_px, memory.passes, ahead) for ahead in range(FAR_AHEAD, AHEAD, -1)] if distant else []
+    deeper = [
+        memory_of(core_px, memory.passes, ahead, keeps_pages=memory.keeps_pages)
+        for ahead in range(FAR_AHEAD, AHEAD, -1) if distant
+    ]  # fmt: skip
     memory = next(filter(fits, deeper), memory)
     if not fits(memory, config.memory_per_worker):  # what the machine has may still change
         shard_px = config.shard // last.card.scale
@@ -322,6 +336,13 @@ def _stored_bytes(chain: ChainPlan) -> int:
     return classes + sum(len(image.bands) * np.dtype(image.dtype).itemsize for image in chain.images)
 
 
+def _kept_bytes(plans: Sequence[ScenePlan]) -> int:
+    if not all(plan.memory.keeps_pages for plan in plans):
+        return 0
+    return max((plan.memory.total_bytes for plan in plans), default=0) * _KEPT_EIGHTHS // 8
+
+
 def _estimate(plans: Sequence[ScenePlan], device: Device) -> dict[str, float]:
+    keep_pages(_kept_bytes(plans))  # the first tensor is near
     speed = flop_per_s(device) if plans else 1.0
     return {plan.scene.id: flop / speed for plan in plans if (flop := plan.flop) is not None}

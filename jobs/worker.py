@@ -6,7 +6,6 @@ are read and written. Only small records leave the worker.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import platform
@@ -27,7 +26,7 @@ from jobs.products.statistics import Tally, merge, tally
 from jobs.surveying import stack_of, take_survey
 from models.card import ModelCard
 from models.chain import ChainResult, Context, Stage, run_chain, windows
-from models.device import Device
+from models.device import Device, keep_pages
 from models.predictor import Predictor
 from models.stack import to_stored
 from models.threads import Threads
@@ -35,6 +34,7 @@ from models.weights import fetch
 from tiling.background import Background
 from tiling.cog_parts import TileIndex, pack
 from tiling.grid import pixel_areas_m2
+from tiling.heap import give_back
 from tiling.objects import ObjectRef
 from tiling.read import read_pixels
 from tiling.redact import guard_logs
@@ -47,8 +47,6 @@ from tiling.zarr_sink import ZarrLayout
 _STRIP_PX = 256
 _PUTS = 8
 """Objects that a worker writes at once: from far away one after another would take longer than computing."""
-
-_LIBC = ctypes.CDLL(None) if hasattr(ctypes.CDLL(None), "malloc_trim") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +74,8 @@ class WorkerSetup:
     """Forward passes at once."""
     computing: int
     """Blocks that are computed at once."""
+    kept_bytes: int
+    """Up to which a worker keeps what one chip frees for the next; 0 where there is no memory for that."""
     batch: int | None
 
 
@@ -99,6 +99,7 @@ class BlockWorker:
     def __init__(self, setup: WorkerSetup) -> None:
         guard_logs()
         apply(threads=setup.threads)
+        keep_pages(setup.kept_bytes)
         self._setup = setup
         self._store = open_store(setup.out)
         self._compute = threading.BoundedSemaphore(setup.computing)
@@ -150,7 +151,7 @@ class BlockWorker:
             source_px=cost.n_bands * (own & plan.scene.grid.window).size_px,
         )  # fmt: skip
         self._store.put(marker_key(plan.prefix, block), record.to_json())  # after the pixels: a marker is proof
-        _give_back_memory()
+        give_back()
         return record
 
     def _lane(self) -> int:
@@ -216,12 +217,6 @@ class BlockWorker:
             return StoredObject(len(data), hashlib.sha256(data).hexdigest())
 
         return self._puts.submit(write)
-
-
-def _give_back_memory() -> None:
-    """Free pages of glibc's heap go back to the system; block after block they would add up to more than was planned."""
-    if _LIBC is not None:
-        _LIBC.malloc_trim(0)
 
 
 def _layers(plan: ScenePlan, made: ChainResult) -> dict[str, NDArray[Any]]:

@@ -30,6 +30,7 @@ from models.survey import Survey
 from models.threads import Threads
 from models.upload import tensor_of
 from tiling.errors import CardError, EngineError
+from tiling.heap import settle
 
 T = TypeVar("T")
 
@@ -240,6 +241,7 @@ class Predictor:
             if not any(sign in str(error) for sign in ("can't allocate memory", "not enough memory", "bad_alloc")):
                 raise
             return None
+        settle()
         self._check(logits, size)
         assert isinstance(logits, Tensor)
         return logits

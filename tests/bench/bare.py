@@ -3,6 +3,7 @@
 python -m tests.bench.bare landwater 16 [--compile] [--block]
 
 On a CPU it is measured with all cores for each chip, as PyTorch has it, and with a chip for each core; the faster counts.
+With MALLOC_ARENA_MAX=1 in the environment pages are kept, as they are in a run.
 
 With --block also what a chip of a segmentation costs as part of a block: cut, scaled, computed, cropped and quantised by
 `predict_block`. The bare `module(chip)` and the block take turns, so that a busy machine slows both.
@@ -20,7 +21,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from models.device import resolve
+from models.device import keep_pages, resolve
 from models.predictor import Predictor
 from models.sliding import predict_block
 from models.steady import steady
@@ -30,8 +31,11 @@ from models.zoo import variants
 from tiling.chips import ChipGrid
 from tiling.window import Window
 
+_PLENTY = 2**40
+
 
 def main(name: str, n_chips: int, *, compiled: bool, with_block: bool) -> None:
+    keep_pages(_PLENTY)
     card, folder = variants(name)[0]
     path = fetch(folder, card.weights) if card.weights else None
     device = resolve()

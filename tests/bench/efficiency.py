@@ -17,6 +17,7 @@ from typing import Any
 from jobs.outputs import RESULT
 from models.cardfile import canonical, write_card
 from tests.bench.command import LANDWATER_BANDS, SCENE_OPTIONS, command, large_scene
+from tiling.heap import ONE_ARENA
 from tiling.objects import ObjectRef
 from tiling.store import open_store
 
@@ -100,7 +101,7 @@ def unet(encoder: str, bands: tuple[str, ...], folder: Path) -> Network:
 
 
 def _bare(network: Network, n_chips: int) -> dict[str, float]:
-    return command("tests.bench.bare", network.reference, str(n_chips)).told
+    return command("tests.bench.bare", network.reference, str(n_chips), env=ONE_ARENA).told
 
 
 def span_s(out: str, env: Mapping[str, str] | None = None) -> float:

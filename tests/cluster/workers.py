@@ -210,3 +210,8 @@ def always_busy(_: None) -> Callable[[Any], Any]:
         raise StorageError("the store is down", transient=True)
 
     return work
+
+
+def variable(_: None) -> Callable[[str], str | None]:
+    """Tells variables of the environment that it runs in."""
+    return os.environ.get

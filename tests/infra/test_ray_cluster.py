@@ -70,7 +70,10 @@ with connect(None, packages=packages) as session:
     from cluster.ray_pool import RayExecutor
     tasks = [Task(key=str(n), payload=n) for n in range(10)]
     outcomes = list(RayExecutor(WorkerFactory(workers.square), workers=1).run(tasks))
-    print("sum", sum(outcome.value for outcome in outcomes), session.embedded, session.resources["CPU"])
+    asked = [Task(key="arenas", payload="MALLOC_ARENA_MAX")]
+    (arenas,) = RayExecutor(WorkerFactory(workers.variable), workers=1).run(asked)
+    total = sum(outcome.value for outcome in outcomes)
+    print("sum", total, session.embedded, session.resources["CPU"], "arenas", arenas.value)
 """
 
 
@@ -80,7 +83,7 @@ def test_a_driver_outside_ships_its_packages_and_needs_only_the_token(cluster: L
     result = subprocess.run(
         [sys.executable, "-c", _DRIVER, str(ROOT)], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=90
     )
-    assert result.stdout == "sum 285 False 2.0\n", result.stderr
+    assert result.stdout == "sum 285 False 2.0 arenas 1\n", result.stderr
     assert result.stderr == ""
 
 
@@ -88,7 +91,7 @@ def test_a_driver_inside_a_job_finds_its_cluster_and_ships_nothing(cluster: Loca
     for name in ("cluster", "tiling", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "driver.py").write_text(_DRIVER)
-    assert "sum 285 False 2.0" in cluster.submit("python", "driver.py", ".", working_dir=tmp_path)
+    assert "sum 285 False 2.0 arenas 1" in cluster.submit("python", "driver.py", ".", working_dir=tmp_path)
 
 
 def test_the_embedded_session_is_still_alive(cluster: LocalCluster, ray_session: Session) -> None:

@@ -173,3 +173,16 @@ def test_chips_are_computed_side_by_side_as_far_as_threads_chips_and_memory_go(
     monkeypatch.setattr("jobs.plan.flop_per_s", lambda _: 1e12)
     on_gpu = plan(load(options), dataclasses.replace(CPU, kind="cuda"), on(4))
     assert (on_gpu.passes, on_gpu.computing) == (1, 1), "a GPU has batches"
+
+
+def test_where_memory_allows_a_worker_keeps_what_chips_free(scenes: list[str], tmp_path: Path) -> None:
+    bands = ("blue", "green", "red", "nir", "swir16", "swir22")
+    path = write_scene(tmp_path / "lake.tif", np.full((6, 600, 600), 1000, np.uint16), bands)
+    options = OPTIONS | {"bands": None, "model": "landwater", "out": "/nowhere", "scenes": (str(path),)}
+    roomy = plan(load(options), CPU, on(1))
+    tight = plan(load(options | {"memory_per_worker": roomy.worker_bytes - 1}), CPU, on(1))
+    assert 0.8 * roomy.worker_bytes < roomy.kept_bytes < roomy.worker_bytes
+    assert tight.kept_bytes == 0
+    assert tight.worker_bytes < roomy.worker_bytes
+    assert [scene.key for scene in tight.scenes] == [scene.key for scene in roomy.scenes]
+    assert planned(scenes).kept_bytes == 0, "an index needs no activations worth keeping"

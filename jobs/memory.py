@@ -18,7 +18,7 @@ AHEAD = 1
 FAR_AHEAD = 4
 """Where blocks are computed faster than one is read or written: remote storage, or a GPU. As far as memory allows."""
 
-_BASE_BYTES = 700 * 2**20
+_BASE_BYTES = 600 * 2**20
 """A worker before its first block: interpreter, torch, GDAL, Ray's client; measured, rounded up."""
 
 _FLOAT_BYTES = 4
@@ -89,7 +89,7 @@ def predict(
     n_parts = max(
         -(-len(stage.chips.cores(own)) // batch) for stage, (own, _) in zip(stages, made_and_read, strict=True)
     )
-    computing = _computing(n_parts, passes)
+    computing = -(-(passes + n_parts - 1) // n_parts)  # no pass idles while a block runs its last few
     lanes = computing + ahead + 1
     read_px = made_and_read[0][1].size_px
     value_bytes = len(bands) * np.result_type(*(band.dtype for band in bands)).itemsize
@@ -127,12 +127,6 @@ def predict(
 def _of_all_stages(sizes: Sequence[int]) -> int:
     """One stage runs at a time, but the C library keeps part of what the others have freed."""
     return int(max(sizes) + _KEPT * (sum(sizes) - max(sizes)))
-
-
-def _computing(n_parts: int, passes: int) -> int:
-    """Blocks, of `n_parts` passes each, to compute at once so that no pass idles, even while one block runs its last few."""
-    large, small = max(n_parts, passes), min(n_parts, passes)
-    return -(-passes // n_parts) if large % small == 0 else -(-(passes + n_parts - 1) // n_parts)
 
 
 def _chips_bytes(stage: Stage, batch: int, passes: int, computing: int) -> int:

@@ -34,8 +34,8 @@ from tiling.tile_cache import CACHE_BYTES
 from tiling.window import Block
 
 _GIB = 2**30
-_KEPT_EIGHTHS = 7
-"""Of the predicted peak; passes at work may take the last one before one ends and sees to it."""
+_KEPT_SIXTHS = 5
+"""Of the predicted peak; passes at work may take the last one before one of them ends and sees to it."""
 _PLENTY = 2**62
 
 
@@ -339,7 +339,7 @@ def _stored_bytes(chain: ChainPlan) -> int:
 def _kept_bytes(plans: Sequence[ScenePlan]) -> int:
     if not all(plan.memory.keeps_pages for plan in plans):
         return 0
-    return max((plan.memory.total_bytes for plan in plans), default=0) * _KEPT_EIGHTHS // 8
+    return max((plan.memory.total_bytes for plan in plans), default=0) * _KEPT_SIXTHS // 6
 
 
 def _estimate(plans: Sequence[ScenePlan], device: Device) -> dict[str, float]:

@@ -99,7 +99,7 @@ class BlockWorker:
     def __init__(self, setup: WorkerSetup) -> None:
         guard_logs()
         apply(threads=setup.threads)
-        keep_pages(setup.kept_bytes)
+        self._keeps_pages = keep_pages(setup.kept_bytes)
         self._setup = setup
         self._store = open_store(setup.out)
         self._compute = threading.BoundedSemaphore(setup.computing)
@@ -151,7 +151,8 @@ class BlockWorker:
             source_px=cost.n_bands * (own & plan.scene.grid.window).size_px,
         )  # fmt: skip
         self._store.put(marker_key(plan.prefix, block), record.to_json())  # after the pixels: a marker is proof
-        give_back()
+        if not self._keeps_pages:
+            give_back()
         return record
 
     def _lane(self) -> int:

@@ -91,14 +91,16 @@ def use_large_pages() -> None:
     os.environ.setdefault(_LARGE_PAGES, "1")
 
 
-def keep_pages(most_bytes: int) -> None:
-    """Keep the pages that one chip frees for the next (`tiling.heap`); call before the first tensor of the process.
+def keep_pages(most_bytes: int) -> bool:
+    """`tiling.heap.keep_pages`, for what one chip frees and the next allocates; call before the first tensor of the process.
 
     `landwater` then maps a fifth more pixels a second than with large pages. Those are left out: aligned to pages, the
     tensors of a chip do not fit where those of the last one were, and memory grows by half.
     """
-    if heap.keep_pages(most_bytes):
+    kept = heap.keep_pages(most_bytes)
+    if kept:
         os.environ.setdefault(_LARGE_PAGES, "0")
+    return kept
 
 
 def strips(n_rows: int, values_per_row: int, kind: str) -> Iterator[slice]:

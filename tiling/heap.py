@@ -46,10 +46,10 @@ def keep_pages(most_bytes: int) -> bool:
     """
     global _most_bytes
     kept = most_bytes > 0 and _LIBC is not None and ONE_ARENA.items() <= os.environ.items()
-    _most_bytes = most_bytes if kept else 0
-    if _LIBC is not None:
+    if _LIBC is not None and kept != (_most_bytes > 0):  # unasked, glibc adapts its limits to what a process does
         for name, value in _KEEP if kept else _RETURN:
             _LIBC.mallopt(name, value)
+    _most_bytes = most_bytes if kept else 0
     return kept
 
 
@@ -60,6 +60,6 @@ def settle() -> None:
 
 
 def give_back() -> None:
-    """Give what is free back to the system, kept or not: block after block it would add up."""
+    """Give what is free back to the system: even where pages are not kept, block after block it would add up."""
     if _LIBC is not None:
         _LIBC.malloc_trim(0)

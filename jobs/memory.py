@@ -18,7 +18,7 @@ AHEAD = 1
 FAR_AHEAD = 4
 """Where blocks are computed faster than one is read or written: remote storage, or a GPU. As far as memory allows."""
 
-_BASE_BYTES = 600 * 2**20
+_BASE_BYTES = 650 * 2**20
 """A worker before its first block: interpreter, torch, GDAL, Ray's client; measured, rounded up."""
 
 _FLOAT_BYTES = 4

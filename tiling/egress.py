@@ -83,10 +83,9 @@ def _ask(question: str, scheme: str, authority: str) -> int | str | None:
     host, port = _split(scheme, authority)
     with _asking:
         try:
-            told = _exchange(json.dumps([question, host, port, _is_listed(host, port)]))
+            return _exchange(json.dumps([question, host, port, _is_listed(host, port)]))
         except OSError as error:
             raise StorageError(f"the gate to {host} cannot be opened: {error}", transient=True) from None
-    return told
 
 
 def _exchange(line: str) -> int | str | None:

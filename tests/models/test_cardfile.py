@@ -76,7 +76,7 @@ def test_pystac_reads_the_same_values(card: ModelCard) -> None:
     assert (mlm.mlm_name, mlm.architecture, mlm.framework) == (card.name, card.architecture, "PyTorch")
     assert (list(mlm.tasks), mlm.total_parameters) == (["semantic-segmentation"], 7)
     (taken,), (given_,) = mlm.input, mlm.output
-    assert tuple(band.name for band in taken.bands) == card.bands  # type: ignore[union-attr]
+    assert tuple(band.name for band in taken.bands) == card.bands  # type: ignore[union-attr]  # not None here
     scalings = [
         ValueScaling(each) for each in taken.properties["value_scaling"]
     ]  # pystac's own accessor knows only one

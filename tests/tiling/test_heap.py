@@ -20,7 +20,6 @@ from tiling import heap
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
-libc.free.argtypes = libc.malloc.argtypes = libc.memset.argtypes = None
 MIB = 2**20
 
 def resident_mib():

@@ -187,7 +187,7 @@ def model_card() -> dict[str, Any]:
     AssetGeneralMLMExtension.ext(asset, add_if_missing=True).artifact_type = "safetensors"
     made = told.to_dict(include_self_link=False, transform_hrefs=False)
     made["properties"]["mlm:input"][0]["value_scaling"] = [
-        ValueScaling.create("z-score", mean=0.2, stddev=0.1).to_dict(),  # type: ignore[arg-type]
+        ValueScaling.create("z-score", mean=0.2, stddev=0.1).to_dict(),  # type: ignore[arg-type]  # its enum takes the word
         {"type": None},
     ]
     return made

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 
-NEEDED = ("GTiff", "COG", "MEM")
-"""Warping and in-memory files work with these alone."""
+NEEDED = ("GTiff", "COG", "MEM", "Memory")
+"""Warping and in-memory files work with these alone. From GDAL 3.11 on `Memory` is another name of MEM: to skip it takes MEM
+away, and the first warp ends the process by SIGSEGV. In older releases it is a driver of vectors that opens no file."""
 
 _OTHERS = (
     "AAIGrid,ACE2,ADBC,ADRG,AIG,AIVector,AVCBin,AVCE00,AVIF,AirSAR,AmigoCloud,Arrow,BAG,BASISU,BIGGIF,BLX,BMP,BSB,BT,"
@@ -21,7 +22,7 @@ _OTHERS = (
     "HANA,HDF4,HDF4Image,HDF5,HDF5Image,HEIF,HF2,HFA,HTTP,ILWIS,IRIS,ISCE,ISG,ISIS2,ISIS3,Idrisi,Interlis 1,Interlis 2,"
     "JAXAPALSAR,JDEM,JML,JP2ECW,JP2KAK,JP2MrSID,JP2OpenJPEG,JPEG,JPEGLS,JPEGXL,JSONFG,KEA,KML,KMLSUPEROVERLAY,KRO,KTX2,"
     "L1B,LAN,LCP,LIBERTIFF,LIBKML,LOSLAS,LVBAG,Leveller,MAP,MBTiles,MFF,MFF2,MG4Lidar,MRF,MSGN,MSSQLSpatial,MVT,"
-    "MapInfo File,MapML,Memory,MiraMonRaster,MiraMonVector,MongoDBv3,MrSID,MySQL,NAS,NDF,NGSGEOID,NGW,NITF,NOAA_B,"
+    "MapInfo File,MapML,MiraMonRaster,MiraMonVector,MongoDBv3,MrSID,MySQL,NAS,NDF,NGSGEOID,NGW,NITF,NOAA_B,"
     "NSIDCbin,NTv2,NULL,NWT_GRC,NWT_GRD,OAPIF,OCI,ODBC,ODS,OGCAPI,OGR_GMT,OGR_VRT,OSM,OZI,OpenFileGDB,PAux,PCIDSK,"
     "PCRaster,PDF,PDS,PDS4,PGDUMP,PGeo,PLMOSAIC,PLScenes,PMTiles,PNG,PNM,PRF,Parquet,PostGISRaster,PostgreSQL,R,"
     "RASDAMAN,RCM,RDA,RIK,RMF,ROI_PAC,RPFTOC,RRASTER,RS2,RST,Rasterlite,S102,S104,S111,S57,SAFE,SAGA,SAR_CEOS,SDTS,"

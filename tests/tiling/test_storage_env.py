@@ -47,19 +47,19 @@ def test_an_endpoint_of_another_form_is_refused(endpoint: str) -> None:
 
 
 def test_a_process_with_these_settings_has_three_drivers_and_no_plugins() -> None:
-    code = "import rasterio\nwith rasterio.Env() as env: print(sorted(env.drivers()))"
+    code = "import rasterio\nwith rasterio.Env() as env: print(*sorted({*env.drivers()} - {'Memory'}))"
     env = {name: value for name, value in os.environ.items() if not name.startswith("GDAL_")}
     env |= derive({}) | {"PYTHONWARNINGS": "error"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("['COG', 'GTiff', 'MEM']\n", "")
+    assert (done.stdout, done.stderr) == ("COG GTiff MEM\n", "")
     assert derive({})["GDAL_DRIVER_PATH"] == "disable"
 
 
 def test_a_users_own_list_of_skipped_drivers_is_added_to_and_cannot_skip_what_is_needed() -> None:
-    for given in ("MyDriver GTiff", "MyDriver,GTiff"):
+    for given in ("MyDriver GTiff Memory", "MyDriver,GTiff,Memory"):
         names = derive({"GDAL_SKIP": given})["GDAL_SKIP"].split(",")
         assert {"MyDriver", "VRT", "ESRI Shapefile", "WMS"} <= set(names)
-        assert not {"GTiff", "COG", "MEM"} & set(names)
+        assert not {"GTiff", "COG", "MEM", "Memory"} & set(names)  # skipping Memory crashes GDAL from 3.11 on
 
 
 def test_a_run_does_not_warn_of_drivers_that_are_not_there_to_be_skipped() -> None:

@@ -35,11 +35,17 @@ bench: weights  ## measure memory, speed, overhead and other tilers (ARGS="NAME 
 scores: weights  ## measure how good the models are, on the real scenes of EARTHLOOM_DATA (an hour)
 	$(BIN)/python -m tests.bench.scores $(ARGS)
 
+# Tools that follow folders, not imports, see the packages where a wheel puts them: inside `earthloom`.
+LINT_ROOT := build/lint
+
 lint: $(STAMP)  ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@rm -rf $(LINT_ROOT) && mkdir -p $(LINT_ROOT)/earthloom
+	@ln -s $(CURDIR)/earthloom/*.py $(CURDIR)/jobs $(CURDIR)/models $(CURDIR)/tiling $(CURDIR)/cluster $(LINT_ROOT)/earthloom/
+	@ln -s $(CURDIR)/infra $(CURDIR)/tests $(LINT_ROOT)/
+	cd $(LINT_ROOT) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
+	cd $(LINT_ROOT) && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 
 s3: $(STAMP)  ## a real S3 server on this machine, for trying s3:// by hand
 	$(BIN)/python -m infra.s3_server

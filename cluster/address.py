@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from tiling.errors import EngineError
+from earthloom.tiling.errors import EngineError
 
 _GIVE_TOKEN = (
     "set RAY_AUTH_MODE=token and give the cluster's token as RAY_AUTH_TOKEN, as a file named by RAY_AUTH_TOKEN_PATH, or "

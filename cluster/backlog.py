@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from cluster.executor import Task
-from cluster.outcome import Done, Failed, Fault
-from cluster.retry import WORKER_DIED, Budget, Retry, decide, decide_death
-from cluster.worker import Reply
+from earthloom.cluster.executor import Task
+from earthloom.cluster.outcome import Done, Failed, Fault
+from earthloom.cluster.retry import WORKER_DIED, Budget, Retry, decide, decide_death
+from earthloom.cluster.worker import Reply
 
 
 @dataclass(slots=True, eq=False)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cluster.outcome import Outcome
-from tiling.errors import EngineError
+from earthloom.cluster.outcome import Outcome
+from earthloom.tiling.errors import EngineError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,12 @@ import threading
 import time
 from collections.abc import Generator, Iterable
 
-from cluster.backlog import Backlog, Ticket
-from cluster.executor import Task, Worker, WorkerFactory
-from cluster.outcome import Outcome
-from cluster.retry import Budget, Retry, decide
-from cluster.worker import Reply, WorkerStats, attempt, build, vitals
-from tiling.errors import ConfigError
+from earthloom.cluster.backlog import Backlog, Ticket
+from earthloom.cluster.executor import Task, Worker, WorkerFactory
+from earthloom.cluster.outcome import Outcome
+from earthloom.cluster.retry import Budget, Retry, decide
+from earthloom.cluster.worker import Reply, WorkerStats, attempt, build, vitals
+from earthloom.tiling.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import traceback as tracebacks
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from tiling import errors
-from tiling.redact import redact
+from earthloom.tiling import errors
+from earthloom.tiling.redact import redact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

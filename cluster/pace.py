@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cluster.worker import Reply
+from earthloom.cluster.worker import Reply
 
 CALL_S = 0.05
 """How long a call of several tasks may go on beginning them."""

@@ -16,11 +16,11 @@ from typing import Any, TypeAlias
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from cluster.backlog import Ticket
-from cluster.executor import Worker, WorkerFactory
-from cluster.outcome import Fault
-from cluster.pace import CALL_S
-from cluster.worker import Reply, Report, Vitals, WorkerStats, attempt_each, build, vitals
+from earthloom.cluster.backlog import Ticket
+from earthloom.cluster.executor import Worker, WorkerFactory
+from earthloom.cluster.outcome import Fault
+from earthloom.cluster.pace import CALL_S
+from earthloom.cluster.worker import Reply, Report, Vitals, WorkerStats, attempt_each, build, vitals
 
 _ray: Any = ray  # its annotations are partial
 _DETAIL = re.compile(r"(?:exit detail: |actor died because )(.+?)(?:\. Some common causes|\n|$)", re.DOTALL)

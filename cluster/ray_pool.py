@@ -19,15 +19,15 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from cluster.backlog import Backlog, Ticket
-from cluster.executor import Task, WorkerFactory
-from cluster.outcome import Fault, Outcome
-from cluster.pace import Pace
-from cluster.ray_actor import ActorHandle, Call, Flight
-from cluster.resources import WorkerResources, choose_workers
-from cluster.retry import Budget, Retry, decide
-from cluster.worker import Reply, Report, WorkerStats
-from tiling.errors import ConfigError, EngineError
+from earthloom.cluster.backlog import Backlog, Ticket
+from earthloom.cluster.executor import Task, WorkerFactory
+from earthloom.cluster.outcome import Fault, Outcome
+from earthloom.cluster.pace import Pace
+from earthloom.cluster.ray_actor import ActorHandle, Call, Flight
+from earthloom.cluster.resources import WorkerResources, choose_workers
+from earthloom.cluster.retry import Budget, Retry, decide
+from earthloom.cluster.worker import Reply, Report, WorkerStats
+from earthloom.tiling.errors import ConfigError, EngineError
 
 _log = logging.getLogger(__name__)
 _ray: Any = ray  # its annotations are partial

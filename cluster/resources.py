@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiling.errors import ConfigError, EngineError
+from earthloom.tiling.errors import ConfigError, EngineError
 
 _log = logging.getLogger(__name__)
 _EPSILON = 1e-6

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from cluster.outcome import Fault
-from tiling.errors import ConfigError
+from earthloom.cluster.outcome import Fault
+from earthloom.tiling.errors import ConfigError
 
 WORKER_DIED = "WorkerDied"
 POISON_TASK = "PoisonTask"

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.address import auth_mode_for, find_token, resolve
-from tiling.errors import EngineError
-from tiling.heap import ONE_ARENA
+from earthloom.cluster.address import auth_mode_for, find_token, resolve
+from earthloom.tiling.errors import EngineError
+from earthloom.tiling.heap import ONE_ARENA
 
 _MIB = 1024 * 1024
 _AGENT_PACKAGES = "ray.dashboard.optional_deps"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.executor import Worker, WorkerFactory
-from cluster.outcome import Fault
+from earthloom.cluster.executor import Worker, WorkerFactory
+from earthloom.cluster.outcome import Fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

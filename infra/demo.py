@@ -15,8 +15,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from jobs.cli import main
-from tiling.errors import StorageError
+from earthloom.jobs.command import main
+from earthloom.tiling.errors import StorageError
 
 WHEEL = "localtileserver==1.0.0"
 MEMBER = "localtileserver/tiler/data/landsat.tif"

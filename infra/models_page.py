@@ -9,11 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.card import ModelCard
-from models.zoo import ZOO
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.zoo import ZOO
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE, SCORES, IMAGES = ROOT / "docs" / "models.md", ROOT / "docs" / "scores.json", ROOT / "docs" / "images"
+PAGE, SCORES, IMAGES = ROOT / "docs" / "earthloom.models.md", ROOT / "docs" / "scores.json", ROOT / "docs" / "images"
 
 _DETAILED = ("sr", "denoise")
 _HEAD = """# Models

@@ -1,6 +1,6 @@
 """`python -m infra.models_pictures [NAME …]`: a picture of every model at work, image and result side by side.
 
-Runs each model by `jobs.run` on a part of a real scene of EARTHLOOM_DATA and writes docs/images/model-<name>.jpg.
+Runs each model by `jobs.execution.driver` on a part of a real scene of EARTHLOOM_DATA and writes docs/images/model-<name>.jpg.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rasterio.windows import Window
 
+from earthloom.jobs.config import load
+from earthloom.jobs.execution.driver import run
+from earthloom.jobs.products.quicklook import true_color
+from earthloom.tiling.storage.settings import apply
 from infra.models_page import IMAGES, ROOT
-from jobs.config import load
-from jobs.products.quicklook import true_color
-from jobs.run import run
-from tiling.storage_env import apply
 
 DATA = Path(os.environ.get("EARTHLOOM_DATA", ROOT.parent / "shared" / "data"))
 _SIDE_PX = 440

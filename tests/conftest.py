@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.session import Session, connect
+from earthloom.cluster.session import Session, connect
+from earthloom.tiling.storage.settings import apply, derive
 from infra.s3_server import Server, binary, s3_server
 from tests.thrift import thrifty
-from tiling.storage_env import apply, derive
 
 apply()  # before the first raster is opened, as the command and the workers do it: GDAL reads GDAL_SKIP only once
 

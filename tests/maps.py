@@ -8,11 +8,11 @@ from unittest import mock
 
 import pytest
 
-from jobs.config import load
-from jobs.run import RunResult, run
-from models.zoo import variants
+from earthloom.jobs.config import load
+from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.models.zoo import variants
+from earthloom.tiling.errors import CardError, StorageError
 from tests.scenes import landscape, write_scene
-from tiling.errors import CardError, StorageError
 
 OPTIONS: dict[str, Any] = {
     "model": "water-index", "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512,
@@ -27,7 +27,7 @@ def go(*scenes: Path | str, out: Path | str, on_event: Any = None, **options: An
 
 def go_until_commit(*scenes: Path | str, out: Path, **options: Any) -> list[Path]:
     """Like a run that dies right before its commits: the scenes' folders, with everything but `result.json`."""
-    with mock.patch("jobs.publish.commit", side_effect=StorageError("the driver dies here")):
+    with mock.patch("earthloom.jobs.publish.scene.commit", side_effect=StorageError("the driver dies here")):
         assert go(*scenes, out=out, **options).exit_code == 1
     return sorted(path.parent for path in out.glob("scenes/*/*/blocks"))
 

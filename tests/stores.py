@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from tiling.errors import StorageError
-from tiling.store import Store
+from earthloom.tiling.errors import StorageError
+from earthloom.tiling.storage.store import Store
 
 Fault = Literal["lost", "conflict", "reset", "silent"]
 """How a write goes wrong.

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Self
 from unittest import mock
 
-from models.speed import flop_per_s
-from tiling.disposable import Cap, Disposables
+from earthloom.models.device.speed import flop_per_s
+from earthloom.tiling.reading.sandbox import Cap, Disposables
 
 _lock = threading.Lock()
 _kept: list[tuple[object, Disposables]] = []
@@ -28,8 +28,8 @@ _measured = cache(flop_per_s)
 def thrifty() -> Iterator[None]:
     """Runs of this process share the process that checks headers, and what was measured of the machine."""
     with ExitStack() as stack:
-        stack.enter_context(mock.patch("jobs.plan.flop_per_s", _measured))
-        stack.enter_context(mock.patch("jobs.sources.Disposables", _inspectors))
+        stack.enter_context(mock.patch("earthloom.jobs.planning.plan.flop_per_s", _measured))
+        stack.enter_context(mock.patch("earthloom.jobs.intake.scenes.Disposables", _inspectors))
         yield
 
 

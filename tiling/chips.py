@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tiling.errors import TilingError
-from tiling.window import Block, Window
+from earthloom.tiling.errors import TilingError
+from earthloom.tiling.window import Block, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ A message is a short lesson: what, where (scene, block), both values, the remedy
 
 from __future__ import annotations
 
-from tiling.redact import redact
+from earthloom.tiling.redact import redact
 
 
 class EarthloomError(Exception):

@@ -10,8 +10,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
-from tiling.errors import SceneError
-from tiling.window import Window
+from earthloom.tiling.errors import SceneError
+from earthloom.tiling.window import Window
 
 _AUTHORITY = re.compile(r"^EPSG:\d{4,6}$")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tiling.errors import SceneError
-from tiling.grid import Grid
-from tiling.objects import ObjectRef
+from earthloom.tiling.errors import SceneError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.storage.objects import ObjectRef
 
 SCENE_ID = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}$")
 """A scene id is a folder name in the outputs and a STAC item id: no separators, no `..`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tiling.errors import TilingError
+from earthloom.tiling.errors import TilingError
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiling.errors import PublishError
+from earthloom.tiling.errors import PublishError
 
 _CLOSE = 1e-6  # of sums of floats, whose order of adding may differ
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.products.legend import colors, labels
-from jobs.products.report import area_text, area_unit, percent_text
-from jobs.products.statistics import NODATA, ClassArea
-from models.card import ModelCard
-from tiling.errors import PublishError
-from tiling.grid import Grid
+from earthloom.jobs.products.areas import area_text, area_unit, percent_text
+from earthloom.jobs.products.legend import colors, labels
+from earthloom.jobs.products.statistics import NODATA, ClassArea
+from earthloom.models.cards.card import ModelCard
+from earthloom.tiling.errors import PublishError
+from earthloom.tiling.grid import Grid
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,9 +13,9 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.products.image_statistics import BandSum
-from models.card import ModelCard
-from tiling.errors import PublishError
+from earthloom.jobs.products.image_statistics import BandSum
+from earthloom.models.cards.card import ModelCard
+from earthloom.tiling.errors import PublishError
 
 NODATA = 255
 """Stored in the class map, and in the confidence, where the scene has no valid pixel."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-from tiling.errors import ConfigError
+from earthloom.tiling.errors import ConfigError
 
 IGNORE = 255
 """Label of a pixel that teaches nothing: unknown, nodata, or known to be labelled wrongly."""

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models.weights import sha256_of
-from tiling.errors import CardError
+from earthloom.models.cards.weights import sha256_of
+from earthloom.tiling.errors import CardError
 
 
 def save_half(module: nn.Module, path: Path) -> str:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from models.training.data import IGNORE
-from tiling.errors import ConfigError, EngineError
+from earthloom.models.training.data import IGNORE
+from earthloom.tiling.errors import ConfigError, EngineError
 
 Batches = Callable[[int, int], tuple[Tensor, Tensor]]
 """(step, size) -> crops (size, C, h, w) and labels (size, h, w), as `Crops.batch` makes them."""

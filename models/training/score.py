@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import pad
 
-from models.card import ModelCard
-from models.training.data import IGNORE, Pair
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.training.data import IGNORE, Pair
 
 
 @torch.inference_mode()

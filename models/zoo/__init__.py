@@ -12,13 +12,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from models import weights
-from models.card import ModelCard
-from models.cardfile import FILE, load_card, write_card
-from models.zoo import cloudmask, disaster, enhance, landwater, span, trained, water_index
-from models.zoo.entry import ZooEntry, download, shipped_weights
-from tiling.errors import CardError, StorageError
-from tiling.objects import ObjectRef
+from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.file import FILE, load_card, write_card
+from earthloom.models.zoo import cloudmask, disaster, enhance, landwater, span, trained, water_index
+from earthloom.models.zoo.entry import ZooEntry, download, shipped_weights
+from earthloom.tiling.errors import CardError, StorageError
+from earthloom.tiling.storage.objects import ObjectRef
 
 ZOO: dict[str, ZooEntry] = {module.ENTRY.name: module.ENTRY for module in (landwater, cloudmask, water_index)}
 ZOO |= {entry.name: entry for entry in (*disaster.ENTRIES, *span.ENTRIES, *enhance.ENTRIES, *trained.ENTRIES)}

@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from zipfile import ZipFile
 
-from models.card import ModelCard, ModelClass
-from models.zoo.entry import Wheel, ZooEntry, read_member
+from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.zoo.entry import Wheel, ZooEntry, read_member
 
 _CSMASK = Wheel("ukis-csmask==1.0.0", "898d6efe59b3908ec92aabad3f61a56394ff81d997a2ebe5675732503a18d1f1")
 _SENTLE = Wheel("sentle==2026.10.2", "f391290cab9846b67c00a6ddfca20ccb49f414ee7ca796a8f57d5c1dd052c787")
@@ -119,9 +119,9 @@ CLOUDMASK = (
 
 
 def _convert(card: ModelCard, wheel: ZipFile, target: Path) -> None:
-    from models.architectures import build
-    from models.convert import onnx_tensors, state_to_safetensors
-    from models.torchscript_archive import torchscript_tensors
+    from earthloom.models.networks.registry import build
+    from earthloom.models.zoo.convert.convert import onnx_tensors, state_to_safetensors
+    from earthloom.models.zoo.convert.torchscript_archive import torchscript_tensors
 
     if card.variant == _SENTINEL2.variant:
         tensors = torchscript_tensors(read_member(wheel, "sentle/data/cloudmodel.pt"))

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from models.card import ModelCard, ModelClass
-from models.cardfile import canonical
-from models.zoo import landwater, water_index
-from models.zoo.entry import REFLECTANCE, ZooEntry
-from tiling.errors import CardError
+from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.file import canonical
+from earthloom.models.zoo import landwater, water_index
+from earthloom.models.zoo.entry import REFLECTANCE, ZooEntry
+from earthloom.tiling.errors import CardError
 
 BEFORE = "before_"
 """What the names of the earlier scene's bands begin with."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from models.card import ModelCard
-from models.zoo.entry import REFLECTANCE, ZooEntry
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.zoo.entry import REFLECTANCE, ZooEntry
 
 _ANY = (*REFLECTANCE, "unit", "dn")
 _ANY_GSD_M = (0.1, 1000.0)

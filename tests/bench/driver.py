@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.executor import Task, WorkerFactory
-from cluster.outcome import Done
-from cluster.ray_pool import RayExecutor
-from cluster.resources import WorkerResources
-from cluster.session import connect
+from earthloom.cluster.executor import Task, WorkerFactory
+from earthloom.cluster.outcome import Done
+from earthloom.cluster.ray_pool import RayExecutor
+from earthloom.cluster.resources import WorkerResources
+from earthloom.cluster.session import connect
+from earthloom.tiling.chips import split_blocks
+from earthloom.tiling.window import Block, Window
 from tests.bench.command import command
-from tiling.chips import split_blocks
-from tiling.window import Block, Window
 
 _SHARD_PX = 2048
 _MIB = 2**20

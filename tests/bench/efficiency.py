@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.outputs import RESULT
-from models.cardfile import canonical, write_card
+from earthloom.jobs.products.layout import RESULT
+from earthloom.models.cards.file import canonical, write_card
+from earthloom.tiling.heap import ONE_ARENA
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 from tests.bench.command import LANDWATER_BANDS, SCENE_OPTIONS, command, large_scene
-from tiling.heap import ONE_ARENA
-from tiling.objects import ObjectRef
-from tiling.store import open_store
 
 _HALO_PX = 128
 """Of the networks with random weights: a plausible one. Neither speed nor seams of theirs are judged by it."""
@@ -64,7 +64,7 @@ def compared(
     n_chips = min(_MOST_CHIPS, math.ceil(side_px / 1024) ** 2)
     told_before = _bare(network, n_chips)
     done = command(
-        "jobs", "run", scene, "--out", out, "--model", network.reference, *SCENE_OPTIONS, *network.options, "--json",
+        "earthloom", "run", scene, "--out", out, "--model", network.reference, *SCENE_OPTIONS, *network.options, "--json",
         "--workers", "1", env=env,
     )  # fmt: skip
     told_after = _bare(network, n_chips)

@@ -53,7 +53,7 @@ def _measured(folder: Path, side_px: int) -> dict[str, Any]:
     limits = command("tests.bench.gpu", _MODEL).told
     before = command("tests.bench.bare", _MODEL, str(n_chips)).told["chip_mpx_per_s"]
     done = command(
-        "jobs", "run", str(scene), "--out", str(out), "--model", _MODEL, *SCENE_OPTIONS, "--device", "cuda", "--workers",
+        "earthloom", "run", str(scene), "--out", str(out), "--model", _MODEL, *SCENE_OPTIONS, "--device", "cuda", "--workers",
         "1", "--json",
     )  # fmt: skip
     after = command("tests.bench.bare", _MODEL, str(n_chips)).told["chip_mpx_per_s"]
@@ -90,10 +90,10 @@ def limits(
     """
     import torch
 
-    from models.device import resolve
-    from models.predictor import Predictor
-    from models.weights import fetch
-    from models.zoo import variants
+    from earthloom.models.cards.weights import fetch
+    from earthloom.models.device.resolve import resolve
+    from earthloom.models.inference.predictor import Predictor
+    from earthloom.models.zoo import variants
 
     card, folder = variants(name)[0]
     predictor = Predictor(card, fetch(folder, card.weights) if card.weights else None, resolve(kind))

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models import architectures, weights
-from models.training.recipes import RECIPES, Split
-from models.training.score import confusion, iou, labels_of
-from models.zoo.entry import shipped_weights
+from earthloom.models.cards import weights
+from earthloom.models.networks import registry
+from earthloom.models.training.score import confusion, iou, labels_of
+from earthloom.models.zoo.entry import shipped_weights
+from infra.recipes.shipped import RECIPES, Split
 from tests.bench.pixel_baseline import PixelBaseline
 from tests.bench.scores import Score
 
@@ -29,7 +30,7 @@ def held_back_scores(name: str, split: Split, truths: Mapping[str, Maps], goals:
     recipe = RECIPES[name]
     path = shipped_weights(recipe.card)
     assert path, "the recipe's weights are part of the project"
-    module = architectures.build(recipe.card).eval()
+    module = registry.build(recipe.card).eval()
     weights.load_into(module, path, recipe.card.weights or "")
     baseline = PixelBaseline(split.train)
     ours = [labels_of(module, pair.values, recipe.gain, recipe.card) for pair in split.held_back]

@@ -20,11 +20,11 @@ from statistics import median
 from typing import Any
 from unittest import mock
 
-from jobs.config import RunConfig, load
-from jobs.key import canonical
-from jobs.run import run
+from earthloom.jobs.config import RunConfig, load
+from earthloom.jobs.execution.driver import run
+from earthloom.jobs.planning.key import canonical
+from earthloom.tiling.storage.store import LocalObjects
 from tests.bench.command import command, large_scene
-from tiling.store import LocalObjects
 
 
 @contextmanager
@@ -42,13 +42,13 @@ def no_ledger() -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(LocalObjects, "put", put))
-        stack.enter_context(mock.patch("jobs.publish.commit", commit))
+        stack.enter_context(mock.patch("earthloom.jobs.publish.scene.commit", commit))
         for name in (
-            "jobs.run.link",
-            "jobs.run.tabulate",
-            "jobs.run.commit_run",
-            "jobs.run.probe_conditional_writes",
-            "jobs.publish._check_complete",
+            "earthloom.jobs.execution.driver.link",
+            "earthloom.jobs.execution.driver.tabulate",
+            "earthloom.jobs.execution.driver.commit_run",
+            "earthloom.jobs.execution.driver.probe_conditional_writes",
+            "earthloom.jobs.publish.scene._check_complete",
         ):
             stack.enter_context(mock.patch(name))
         yield

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training.data import IGNORE, Pair
+from earthloom.models.training.data import IGNORE, Pair
 
 _PIXELS = 200_000
 _AROUND_PX = 15

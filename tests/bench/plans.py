@@ -22,7 +22,7 @@ def memory(folder: Path) -> list[dict[str, Any]]:
     for model, side_px, names, limit_gib in cases:
         scene = large_scene(folder / f"{model}-{side_px}.tif", side_px, names)
         done = command(
-            "jobs", "run", str(scene), "--out", str(folder / f"out-{model}-{side_px}-{limit_gib}"), "--model", model, "--json",
+            "earthloom", "run", str(scene), "--out", str(folder / f"out-{model}-{side_px}-{limit_gib}"), "--model", model, "--json",
             "--workers", "1", *SCENE_OPTIONS, "--memory-per-worker", f"{limit_gib}GiB",
         )  # fmt: skip
         scene.unlink()
@@ -44,7 +44,7 @@ def planning(folder: Path) -> list[dict[str, Any]]:
     for side_px in (1024, 20000):
         scene = large_scene(folder / f"plan-{side_px}.tif", side_px, ("green", "swir16"))
         time.sleep(3)  # a file that has just been written may still change, so its digest is not kept
-        arguments = ("jobs", "plan", str(scene), "--out", str(folder), "--model", "water-index", *SCENE_OPTIONS)
+        arguments = ("earthloom", "plan", str(scene), "--out", str(folder), "--model", "water-index", *SCENE_OPTIONS)
         first, again = command(*arguments, "--json"), command(*arguments, "--json")
         rows.append(
             {

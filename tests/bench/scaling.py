@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from cluster.executor import Task, WorkerFactory
-from cluster.outcome import Done
-from cluster.resources import WorkerResources
-from cluster.session import connect
-from jobs.config import load
-from jobs.run import Event, run
+from earthloom.cluster.executor import Task, WorkerFactory
+from earthloom.cluster.outcome import Done
+from earthloom.cluster.resources import WorkerResources
+from earthloom.cluster.session import connect
+from earthloom.jobs.config import load
+from earthloom.jobs.execution.driver import Event, run
 from tests.bench.command import LANDWATER_BANDS, SCENE_OPTIONS, command, large_scene
 
 _OPTIONS = {"scale": 1e-4, "quantity": "toa_reflectance"}
@@ -87,7 +87,7 @@ def linear(folder: Path) -> list[dict[str, Any]]:
         before = os.times()
         options = (*SCENE_OPTIONS, "--json", "--executor", "local")
         done = command(
-            "jobs", "run", str(scene), "--out", str(folder / f"out-{side_px}"), "--model", "water-index", *options
+            "earthloom", "run", str(scene), "--out", str(folder / f"out-{side_px}"), "--model", "water-index", *options
         )
         after = os.times()
         scene.unlink()
@@ -166,7 +166,7 @@ def _nodes(nodes: int) -> dict[str, Any]:
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     from ray.cluster_utils import Cluster  # Ray reads its settings when it is imported
 
-    from cluster.ray_pool import RayExecutor
+    from earthloom.cluster.ray_pool import RayExecutor
 
     tasks, lanes = nodes * _LANES * _ROUNDS, nodes * _LANES
     simulated: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * _MIB})

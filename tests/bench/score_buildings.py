@@ -1,12 +1,12 @@
 """Building footprints at 0.3 m: the shipped U-Net against logistic regression on colour, on rows 3500 to 4999 of Kitsap.
 
 The published outlines lie up to 9 px from the roofs, more and more towards the right, which alone costs a house of 35 px
-a third of its IoU. So there are two truths: as published, and moved by four numbers (`models.training.recipes`).
+a third of its IoU. So there are two truths: as published, and moved by four numbers (`infra.recipes.shipped`).
 """
 
 from __future__ import annotations
 
-from models.training.recipes import buildings, published_buildings
+from infra.recipes.shipped import buildings, published_buildings
 from tests.bench.held_back import held_back_scores
 from tests.bench.scores import Score
 from tests.scenes import DATA

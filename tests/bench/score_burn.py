@@ -15,11 +15,11 @@ import rasterio
 import torch
 from numpy.typing import NDArray
 
-from models.architectures import build
-from models.card import ModelCard
-from models.cardfile import canonical
-from models.segment.burn import BurnIndex
-from models.zoo.disaster import BURN_NBR, BURN_SEVERITY
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.file import canonical
+from earthloom.models.networks.registry import build
+from earthloom.models.networks.segment.burn import BurnIndex
+from earthloom.models.zoo.disaster import BURN_NBR, BURN_SEVERITY
 from tests.bench.scores import Score
 from tests.scenes import DATA
 

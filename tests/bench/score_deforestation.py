@@ -7,7 +7,7 @@ Zenodo, 10.5281/zenodo.3233081, CC BY 4.0.
 
 from __future__ import annotations
 
-from models.training.recipes import deforestation
+from infra.recipes.shipped import deforestation
 from tests.bench.held_back import held_back_scores
 from tests.bench.scores import Score
 from tests.scenes import DATA

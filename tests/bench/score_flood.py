@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from models.segment.lite_unet import LiteUnet
-from models.training.data import Crops, Pair, Variety
-from models.training.fit import Schedule, fit
-from models.training.pretrained import load_lite0
+from earthloom.models.networks.segment.lite_unet import LiteUnet
+from earthloom.models.training.data import Crops, Pair, Variety
+from earthloom.models.training.fit import Schedule, fit
+from infra.recipes.pretrained import load_lite0
 from tests.bench.scores import Score
 from tests.scenes import DATA
 

@@ -9,8 +9,8 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from jobs.config import load
-from jobs.run import run
+from earthloom.jobs.config import load
+from earthloom.jobs.execution.driver import run
 from tests.bench.scores import Score
 from tests.scenes import DATA
 

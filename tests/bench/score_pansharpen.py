@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.architectures import build
-from models.card import ModelCard
-from models.steady import steady
-from models.survey import survey
-from models.zoo.enhance import ENTRIES
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.device.deterministic import steady
+from earthloom.models.networks.registry import build
+from earthloom.models.networks.survey import survey
+from earthloom.models.zoo.enhance import ENTRIES
 from tests.bench.scores import Score
 from tests.scenes import DATA
 

@@ -3,7 +3,7 @@
 Wald, L., Ranchin, T., Mangolini, M. (1997): Fusion of satellite images of different spatial resolutions. PE&RS 63.
 Coarser pixels are means of the finer ones that they cover. The baseline is cubic convolution with a = -1/2 (Keys 1981),
 that of GDAL; the sharper one of OpenCV and torch, a = -3/4, is told too. Nothing was trained on these scenes, but the
-softening in `models.enhance.span` and the value scale were chosen on crops of them.
+softening in `models.networks.enhance.span` and the value scale were chosen on crops of them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models import weights
-from models.architectures import build
-from models.steady import steady
-from models.zoo import variants
+from earthloom.models.cards import weights
+from earthloom.models.device.deterministic import steady
+from earthloom.models.networks.registry import build
+from earthloom.models.zoo import variants
 from tests.bench.scores import Score
 from tests.scenes import DATA
 

@@ -24,10 +24,10 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.writing.overview import reduce_mode
+from earthloom.tiling.writing.pyramid import Pyramid
 from tests.bench.command import command
-from tiling.grid import Grid
-from tiling.overview import reduce_mode
-from tiling.pyramid import Pyramid
 
 _SIDE_PX = 20000
 _SHARD_PX = 2048
@@ -80,8 +80,8 @@ def class_map(path: Path, side_px: int) -> Path:
 
 def ours_cog(source: Path, target: Path) -> None:
     """Shards leave their encoded tiles in files, from which the COG is copied together, as workers and publishing do."""
-    from tiling.cog import CogProfile
-    from tiling.cog_parts import CogAssembly, ShardPart, pack
+    from earthloom.tiling.writing.cog import CogProfile
+    from earthloom.tiling.writing.cog_parts import CogAssembly, ShardPart, pack
 
     grid, pyramid = _grid(source)
     profile = CogProfile(grid=grid, descriptions=("classes",), colormap={v: (v, v, v) for v in range(8)})
@@ -112,7 +112,7 @@ def ours_cog(source: Path, target: Path) -> None:
 
 def ours_zarr(source: Path, target: Path) -> None:
     """Shards of the levels that a shard holds whole, then those of the further levels from the shards' seeds."""
-    from tiling.zarr_sink import Layer, ZarrLayout
+    from earthloom.tiling.writing.zarr_sink import Layer, ZarrLayout
 
     grid, pyramid = _grid(source)
     layout = ZarrLayout(grid=grid, layers=(Layer(name="classes"),), shard_px=_SHARD_PX)

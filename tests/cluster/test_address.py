@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.address import Answer, ask, auth_mode_for, find_token, resolve
-from tiling.errors import EngineError
+from earthloom.cluster.address import Answer, ask, auth_mode_for, find_token, resolve
+from earthloom.tiling.errors import EngineError
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_authentication_modes(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(
-        "cluster.address.ask",
+        "earthloom.cluster.address.ask",
         lambda _address, token, _timeout: Answer.WELCOME if (token and token.secret) in welcome else Answer.REFUSED,
     )
     env = {"RAY_AUTH_MODE": mode} | ({"RAY_AUTH_TOKEN": token} if token else {})

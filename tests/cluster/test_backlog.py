@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.backlog import Backlog, Ticket
-from cluster.executor import Task
-from cluster.outcome import Done, Failed, Fault, Outcome
-from cluster.retry import Budget
-from cluster.worker import Reply
+from earthloom.cluster.backlog import Backlog, Ticket
+from earthloom.cluster.executor import Task
+from earthloom.cluster.outcome import Done, Failed, Fault, Outcome
+from earthloom.cluster.retry import Budget
+from earthloom.cluster.worker import Reply
 
 BUSY = Reply(fault=Fault(kind="StorageError", message="busy", transient=True), seconds=1)
 WRONG = Reply(fault=Fault(kind="SceneError", message="wrong"), seconds=1)

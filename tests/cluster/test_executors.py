@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from cluster.executor import Executor, Task, WorkerFactory
-from cluster.local import LocalExecutor
-from cluster.outcome import Done, Failed, Outcome
-from cluster.pace import CALL_S, MOST
-from cluster.resources import WorkerResources
-from cluster.retry import Budget
+from earthloom.cluster.executor import Executor, Task, WorkerFactory
+from earthloom.cluster.local import LocalExecutor
+from earthloom.cluster.outcome import Done, Failed, Outcome
+from earthloom.cluster.pace import CALL_S, MOST
+from earthloom.cluster.resources import WorkerResources
+from earthloom.cluster.retry import Budget
+from earthloom.tiling.errors import CardError, ConfigError, EngineError
 from tests.cluster import workers
-from tiling.errors import CardError, ConfigError, EngineError
 
 LANES = 3
 WORKERS = 2
@@ -38,7 +38,7 @@ def make(request: pytest.FixtureRequest) -> Make:
     request.getfixturevalue("ray_session")
 
     def on_ray(function: Callable[[Any], Any], arguments: Any = None, **options: Any) -> Executor:
-        from cluster.ray_pool import RayExecutor
+        from earthloom.cluster.ray_pool import RayExecutor
 
         defaults: dict[str, Any] = {"workers": WORKERS, "lanes": LANES, "resources": WorkerResources(cpus=0.5)}
         return RayExecutor(WorkerFactory(function, arguments), **(defaults | options))

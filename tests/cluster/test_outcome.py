@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from cluster.outcome import Done, Failed, Fault
-from tiling.errors import CardError, EarthloomError, EngineError, SceneError, StorageError
+from earthloom.cluster.outcome import Done, Failed, Fault
+from earthloom.tiling.errors import CardError, EarthloomError, EngineError, SceneError, StorageError
 
 
 class StubbornError(Exception):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.outcome import Fault
-from cluster.pace import CALL_S, MOST, Pace
-from cluster.worker import Reply, attempt_each
+from earthloom.cluster.outcome import Fault
+from earthloom.cluster.pace import CALL_S, MOST, Pace
+from earthloom.cluster.worker import Reply, attempt_each
 
 
 def replies(count: int, seconds: float) -> list[Reply]:

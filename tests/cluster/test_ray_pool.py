@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from cluster import ray_pool
-from cluster.backlog import Ticket
-from cluster.executor import WorkerFactory
-from cluster.outcome import Done, Failed
-from cluster.pace import CALL_S, MOST
-from cluster.ray_actor import ActorHandle
-from cluster.ray_pool import RayExecutor
-from cluster.resources import WorkerResources
-from cluster.retry import Budget
+from earthloom.cluster import ray_pool
+from earthloom.cluster.backlog import Ticket
+from earthloom.cluster.executor import WorkerFactory
+from earthloom.cluster.outcome import Done, Failed
+from earthloom.cluster.pace import CALL_S, MOST
+from earthloom.cluster.ray_actor import ActorHandle
+from earthloom.cluster.ray_pool import RayExecutor
+from earthloom.cluster.resources import WorkerResources
+from earthloom.cluster.retry import Budget
+from earthloom.tiling.errors import EngineError
 from tests.cluster import workers
 from tests.cluster.test_executors import by_key, numbered, values
-from tiling.errors import EngineError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 HALF = WorkerResources(cpus=0.5)
@@ -235,9 +235,9 @@ def test_more_workers_than_fit_are_not_waited_for() -> None:
 
 _BUSY = """
 import signal, time
-from cluster.executor import Task, WorkerFactory
-from cluster.ray_pool import RayExecutor
-from cluster.session import connect
+from earthloom.cluster.executor import Task, WorkerFactory
+from earthloom.cluster.ray_pool import RayExecutor
+from earthloom.cluster.session import connect
 from tests.cluster import workers
 
 def stop(number, _):

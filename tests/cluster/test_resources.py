@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.resources import WorkerResources, choose_workers, fitting
-from tiling.errors import ConfigError, EngineError
+from earthloom.cluster.resources import WorkerResources, choose_workers, fitting
+from earthloom.tiling.errors import ConfigError, EngineError
 
 GIB = 1024**3
 SMALL = {"CPU": 2.0, "memory": 8.0 * GIB}

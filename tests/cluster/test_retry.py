@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.outcome import Fault
-from cluster.retry import Budget, GiveUp, Retry, decide, decide_death, pause_s
-from tiling.errors import ConfigError
+from earthloom.cluster.outcome import Fault
+from earthloom.cluster.retry import Budget, GiveUp, Retry, decide, decide_death, pause_s
+from earthloom.tiling.errors import ConfigError
 
 BUSY = Fault(kind="StorageError", message="busy", transient=True)
 WRONG = Fault(kind="SceneError", message="wrong", exit_code=2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.session import Session, connect
+from earthloom.cluster.session import Session, connect
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def test_a_connected_process_keeps_its_connection(ray_session: Session) -> None:
 def test_an_embedded_instance_is_quiet_leaves_no_token_at_home_and_the_signal_handler_alone(tmp_path: Path) -> None:
     code = """
 import signal, sys
-from cluster.session import connect
+from earthloom.cluster.session import connect
 assert "ray" not in sys.modules
 handler = signal.signal(signal.SIGTERM, lambda *_: None)
 handler = signal.getsignal(signal.SIGTERM)
@@ -75,12 +75,12 @@ def test_no_process_of_an_embedded_instance_takes_the_fixed_port_of_dashboard_ag
 
 def test_an_executor_that_outlives_its_session_starts_no_other() -> None:
     code = """
-from cluster.executor import Task, WorkerFactory
-from cluster.session import connect
+from earthloom.cluster.executor import Task, WorkerFactory
+from earthloom.cluster.session import connect
 from tests.cluster import workers
 with connect("local", cpus=1):
     import ray
-    from cluster.ray_pool import RayExecutor
+    from earthloom.cluster.ray_pool import RayExecutor
     outcomes = RayExecutor(WorkerFactory(workers.square), workers=1).run([Task(key=str(n), payload=n) for n in range(9)])
     next(outcomes)
 outcomes.close()
@@ -93,8 +93,8 @@ print(ray.is_initialized())
 def test_a_cluster_that_is_not_there_is_an_error_before_ray_is_imported() -> None:
     code = """
 import sys
-from cluster.session import connect
-from tiling.errors import EngineError
+from earthloom.cluster.session import connect
+from earthloom.tiling.errors import EngineError
 try:
     with connect("127.0.0.1:1", timeout_s=2):
         pass
@@ -108,8 +108,8 @@ except EngineError as error:
 
 def test_what_ray_refuses_is_an_engine_error() -> None:
     code = """
-from cluster.session import connect
-from tiling.errors import EngineError
+from earthloom.cluster.session import connect
+from earthloom.tiling.errors import EngineError
 try:
     with connect("local", cpus=1, object_store_bytes=1):
         pass
@@ -121,11 +121,12 @@ except EngineError as error:
 
 
 def test_importing_the_layer_imports_no_ray() -> None:
-    code = "import sys, cluster.session, cluster.local, cluster.resources; print('ray' in sys.modules, 'grpc' in sys.modules)"
+    modules = ", ".join(f"earthloom.cluster.{name}" for name in ("session", "local", "resources"))
+    code = f"import sys, {modules}; print('ray' in sys.modules, 'grpc' in sys.modules)"
     assert in_new_process(code).stdout == "False False\n"
 
 
 def test_a_dashboard_address_is_explained() -> None:
-    result = in_new_process("from cluster.session import connect; connect('http://head:8265').__enter__()")
+    result = in_new_process("from earthloom.cluster.session import connect; connect('http://head:8265').__enter__()")
     assert "EngineError" in result.stderr
     assert "ray job submit" in result.stderr

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiling.errors import CardError, StorageError
+from earthloom.tiling.errors import CardError, StorageError
 
 
 def square(_: None) -> Callable[[int], int]:

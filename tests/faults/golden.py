@@ -13,15 +13,15 @@ from unittest import mock
 
 import numpy as np
 
-from cluster.retry import Budget
-from jobs.config import RunConfig, load
-from jobs.run import RunResult, run
+from earthloom.cluster.retry import Budget
+from earthloom.jobs.config import RunConfig, load
+from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.probe import PREFIX as PROBE
+from earthloom.tiling.storage.store import open_store
 from tests.faults.store import Injector, Request, injected
 from tests.scenes import write_scene
 from tests.thrift import thrifty
-from tiling.objects import ObjectRef
-from tiling.probe import PREFIX as PROBE
-from tiling.store import open_store
 
 SIDE_PX = 1544
 """Four shards of 512 px across; the last is 8 px wide."""
@@ -110,7 +110,7 @@ def hurried() -> Iterator[None]:
     quick = Budget(backoff_s=0.01, backoff_max_s=0.05)
     logging.disable(logging.ERROR)
     try:
-        with mock.patch("jobs.engine.BUDGET", quick), thrifty():
+        with mock.patch("earthloom.jobs.execution.engine.BUDGET", quick), thrifty():
             yield
     finally:
         logging.disable(logging.NOTSET)

@@ -51,7 +51,7 @@ def start(
     command = [
         sys.executable,
         "-m",
-        "jobs",
+        "earthloom",
         "run",
         str(golden.scenes),
         "--out",

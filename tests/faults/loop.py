@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.run import RunResult
+from earthloom.jobs.execution.driver import RunResult
+from earthloom.tiling.errors import EarthloomError
 from tests.faults.golden import Golden, attempt, config, differences, hurried, markers, published
 from tests.faults.reader import Reader
 from tests.faults.store import Fault, Injector, Killed, Request
-from tiling.errors import EarthloomError
 
 _RUNS = 3
 _DIGESTS = re.compile(r"[0-9a-f]{8,}")

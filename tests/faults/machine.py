@@ -17,12 +17,12 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from jobs.gc import sweep
-from jobs.run import RunResult
+from earthloom.jobs.execution.driver import RunResult
+from earthloom.jobs.upkeep.gc import sweep
+from earthloom.tiling.storage.objects import ObjectRef
 from tests.faults.golden import SMALL_PX, attempt, config, hurried, published, write_scenes
 from tests.faults.reader import Reader
 from tests.faults.store import Injector, Request
-from tiling.objects import ObjectRef
 
 _VARIANTS = 2
 

@@ -12,29 +12,29 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-import jobs.commit
-import jobs.plan
-import jobs.worker
-from jobs.commit import Claim
-from jobs.key import canonical, scene_key
-from models.card import ModelCard
-from models.chain import Stage
+import earthloom.jobs.execution.worker
+import earthloom.jobs.planning.plan
+import earthloom.jobs.records.documents
+from earthloom.jobs.planning.key import canonical, scene_key
+from earthloom.jobs.records.documents import Claim
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.inference.chain import Stage
+from earthloom.tiling.errors import MissingObjectError
+from earthloom.tiling.storage.store import LocalObjects
 from tests.faults import scenarios
 from tests.faults.scenarios import Scenario
-from tiling.errors import MissingObjectError
-from tiling.store import LocalObjects
 
 
 @contextmanager
 def marker_before_data() -> Iterator[None]:
     """A block's marker is written, then its shards."""
-    real = jobs.worker.BlockWorker.__init__
+    real = earthloom.jobs.execution.worker.BlockWorker.__init__
 
     def init(self: Any, setup: Any) -> None:
         real(self, setup)
         self._store = _MarkerFirst(self._store)
 
-    with mock.patch.object(jobs.worker.BlockWorker, "__init__", init):
+    with mock.patch.object(earthloom.jobs.execution.worker.BlockWorker, "__init__", init):
         yield
 
 
@@ -66,21 +66,21 @@ def key_without_model() -> Iterator[None]:
         heedless = [dataclasses.replace(stage, cards=tuple(map(plain, stage.cards))) for stage in stages]
         return scene_key(scene, bands, heedless, *rest, **options)
 
-    with mock.patch("jobs.plan.scene_key", changed):
+    with mock.patch("earthloom.jobs.planning.plan.scene_key", changed):
         yield
 
 
 @contextmanager
 def commit_without_check() -> Iterator[None]:
     """A scene is committed when its last block has answered, whatever storage holds by then."""
-    with mock.patch("jobs.publish._check_complete"):
+    with mock.patch("earthloom.jobs.publish.scene._check_complete"):
         yield
 
 
 @contextmanager
 def tiles_without_check() -> Iterator[None]:
     """Tiles go into the file as storage gives them."""
-    with mock.patch("tiling.cog_parts._check"):
+    with mock.patch("earthloom.tiling.writing.cog_parts._check"):
         yield
 
 
@@ -92,7 +92,7 @@ def no_read_back() -> Iterator[None]:
         ours = {**document, "write_id": "0" * 32}
         return Claim(bool(store.create(key, canonical(ours))), ours)
 
-    with mock.patch("jobs.commit.claim", claim):
+    with mock.patch("earthloom.jobs.records.documents.claim", claim):
         yield
 
 
@@ -118,7 +118,7 @@ def commit_by_plain_put() -> Iterator[None]:
         store.put(key, canonical(ours))
         return Claim(True, ours)
 
-    with mock.patch("jobs.commit.claim", claim):
+    with mock.patch("earthloom.jobs.records.documents.claim", claim):
         yield
 
 
@@ -136,7 +136,11 @@ def merge_by_plain_put() -> Iterator[None]:
             store.put(key, changed)
 
     with ExitStack() as stack:
-        for name in ("jobs.catalogue.merge", "jobs.commit.merge", "tests.faults.scenarios.merge"):
+        for name in (
+            "earthloom.jobs.publish.catalog.merge",
+            "earthloom.jobs.records.documents.merge",
+            "tests.faults.scenarios.merge",
+        ):
             stack.enter_context(mock.patch(name, merge))
         yield
 

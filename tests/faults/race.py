@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.run import RunResult
+from earthloom.jobs.execution.driver import RunResult
 from tests.faults.golden import Golden, attempt, config, differences, published
 from tests.faults.loop import lost_bytes
 from tests.faults.reader import Reader

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from jobs.commit import merge
-from jobs.run import RunResult
-from models.zoo import variants
+from earthloom.jobs.execution.driver import RunResult
+from earthloom.jobs.records.documents import merge
+from earthloom.models.zoo import variants
+from earthloom.tiling.errors import MissingObjectError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 from tests.faults.golden import Golden, attempt, config, differences, published
 from tests.faults.loop import strike
 from tests.faults.store import Fault, Injector, Killed, Request
-from tiling.errors import MissingObjectError
-from tiling.objects import ObjectRef
-from tiling.store import open_store
 
 Scenario = Callable[[Golden, Path], list[str]]
 
@@ -52,7 +52,7 @@ def a_new_model_is_a_new_result(golden: Golden, out: Path) -> list[str]:
             (dataclasses.replace(card, mean=tuple(m + 0.01 for m in card.mean)), place) for card, place in real(name)
         ]
 
-    with mock.patch("jobs.stages.variants", changed):
+    with mock.patch("earthloom.jobs.planning.chain.variants", changed):
         second = attempt(config(golden.scenes, out), out, Injector())
     told = {name: _status(second, name) for name in ("east", "west")}
     wrong = [

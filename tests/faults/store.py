@@ -20,10 +20,9 @@ from typing import Any
 
 from zarr.storage import WrapperStore
 
-import tiling.store
-from tiling.errors import StorageError
-from tiling.objects import ObjectRef
-from tiling.store import LocalObjects, Store
+from earthloom.tiling.errors import StorageError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import LocalObjects, Store
 
 WRITES = ("put", "create", "replace", "upload", "delete")
 READS = ("get", "get_range", "get_versioned", "head", "list", "zarr get")
@@ -206,15 +205,15 @@ def injected(injector: Injector, out: Path) -> Iterator[None]:
 @functools.cache
 def _install() -> None:
     """Put a switch before `open_store` in all modules that use it; it does nothing where no injector is set."""
-    import jobs.run
-    import jobs.worker  # noqa: F401
+    import earthloom.jobs.execution.driver
+    import earthloom.jobs.execution.worker
 
-    real = tiling.store.open_store
+    real = earthloom.tiling.storage.store.open_store
 
     def open_store(ref: ObjectRef) -> Any:
         injector, root = getattr(_current, "injector", None) or (None, None)
         return FaultyStore(real(ref), injector) if injector is not None and ref == root else real(ref)
 
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in ("jobs", "tiling", "models") and vars(module).get("open_store") is real:
+        if name.partition(".")[0] == "earthloom" and vars(module).get("open_store") is real:
             vars(module)["open_store"] = open_store

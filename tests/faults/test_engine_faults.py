@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-import jobs.engine
-from cluster.executor import WorkerFactory
-from cluster.retry import Budget
-from cluster.session import Session
-from jobs.run import RunResult, run
-from models.predictor import Predictor
+import earthloom.jobs.execution.engine
+from earthloom.cluster.executor import WorkerFactory
+from earthloom.cluster.retry import Budget
+from earthloom.cluster.session import Session
+from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.models.inference.predictor import Predictor
+from earthloom.tiling.errors import StorageError
+from earthloom.tiling.storage.store import LocalObjects
 from tests.faults.golden import Golden, config, differences, published
 from tests.faults.workers import Doomed, DoomedWorker, SmallMemory
-from tiling.errors import StorageError
-from tiling.store import LocalObjects
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,14 +29,14 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def run_doomed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ray_session: Session) -> Callable[..., RunResult]:
     """Run on Ray with workers that die at given blocks."""
-    real = jobs.engine._factory
+    real = earthloom.jobs.execution.engine._factory
 
     def go(golden: Golden, *, once: frozenset[str] = frozenset(), always: frozenset[str] = frozenset()) -> RunResult:
         def factory(*arguments: Any) -> WorkerFactory:
             doomed = Doomed(real(*arguments).arguments, once=once, always=always, marks=tmp_path)
             return WorkerFactory(DoomedWorker, doomed)
 
-        monkeypatch.setattr("jobs.engine._factory", factory)
+        monkeypatch.setattr("earthloom.jobs.execution.engine._factory", factory)
         return run(config(golden.scenes, tmp_path / "out", executor="ray", workers=1))
 
     return go
@@ -97,7 +97,7 @@ def test_a_full_scratch_disk_is_told_with_its_path_and_publishes_nothing(
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("tiling.cog_parts.tempfile.SpooledTemporaryFile", full)
+        patch.setattr("earthloom.tiling.writing.cog_parts.tempfile.SpooledTemporaryFile", full)
         result = run(config(golden_run.scenes, out))
     assert result.exit_code == 1
     for scene in result.scenes.values():
@@ -121,7 +121,7 @@ def test_a_full_output_disk_fails_the_scene_and_leaves_no_part(
             raise OSError(errno.ENOSPC, "No space left on device")
         real(descriptor)
 
-    monkeypatch.setattr("tiling.atomic.os.fsync", fsync)
+    monkeypatch.setattr("earthloom.tiling.storage.atomic.os.fsync", fsync)
     result = run(config(small_run.scenes, tmp_path / "out"))
     assert result.exit_code == 1
     assert "No space left on device" in str(result.scenes["east"].error)
@@ -147,7 +147,10 @@ def test_the_record_of_an_attempt_that_cannot_be_written_stops_nothing(
 def test_a_fault_that_never_ends_ends_the_block_at_its_deadline(
     small_run: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.engine.BUDGET", Budget(attempts=1000, backoff_s=0.05, backoff_max_s=0.05, deadline_s=0.5))
+    monkeypatch.setattr(
+        "earthloom.jobs.execution.engine.BUDGET",
+        Budget(attempts=1000, backoff_s=0.05, backoff_max_s=0.05, deadline_s=0.5),
+    )
     real = LocalObjects.put
 
     def put(self: LocalObjects, key: str, data: bytes) -> None:
@@ -163,4 +166,4 @@ def test_a_fault_that_never_ends_ends_the_block_at_its_deadline(
 
 
 def test_every_engine_has_a_deadline_for_each_block() -> None:
-    assert jobs.engine.BUDGET.deadline_s is not None
+    assert earthloom.jobs.execution.engine.BUDGET.deadline_s is not None

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from cluster.retry import Budget
+from earthloom.cluster.retry import Budget
+from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.tiling.errors import StorageError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.settings import derive
+from earthloom.tiling.storage.store import open_store
 from infra.s3_server import Server
-from jobs.run import RunResult, run
 from tests.faults.golden import Golden, config
 from tests.faults.proxy import FaultProxy, Rule, fault_proxy
-from tiling.errors import StorageError
-from tiling.objects import ObjectRef
-from tiling.storage_env import derive
-from tiling.store import open_store
 
 pytestmark = pytest.mark.s3
 
@@ -31,9 +31,11 @@ def wire(s3: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
                "GDAL_HTTP_MAX_RETRY": "1"}  # fmt: skip
         for name, value in (derive(env) | env).items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr("tiling.store._TIMEOUTS", {"timeout": "2s", "connect_timeout": "2s"})
-        monkeypatch.setattr("tiling.store._RETRY", {"max_retries": 4, "retry_timeout": timedelta(seconds=20)})
-        monkeypatch.setattr("jobs.engine.BUDGET", Budget(attempts=3, backoff_s=0.05))
+        monkeypatch.setattr("earthloom.tiling.storage.store._TIMEOUTS", {"timeout": "2s", "connect_timeout": "2s"})
+        monkeypatch.setattr(
+            "earthloom.tiling.storage.store._RETRY", {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
+        )
+        monkeypatch.setattr("earthloom.jobs.execution.engine.BUDGET", Budget(attempts=3, backoff_s=0.05))
         yield proxy
 
 

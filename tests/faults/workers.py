@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from jobs.worker import BlockTask, BlockWorker, WorkerSetup
+from earthloom.jobs.execution.worker import BlockTask, BlockWorker, WorkerSetup
 
 
 @dataclass(frozen=True, slots=True)

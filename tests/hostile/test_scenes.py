@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import rasterio
 
-from jobs.config import load
-from jobs.run import run
+from earthloom.jobs.config import load
+from earthloom.jobs.execution.driver import run
+from earthloom.tiling.reading.sandbox import Cap
 from tests.hostile.corpus import SCENES
 from tests.hostile.making import BANDS, SENTINEL, Canary, HostileScene, plain
 from tests.http_range_server import RangeServer, serve
 from tests.scenes import write_scene
-from tiling.disposable import Cap
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = (
@@ -39,7 +39,7 @@ OPTIONS = (
 )
 COMMAND = """
 import resource, sys
-from jobs.cli import main
+from earthloom.jobs.command import main
 try:
     main(sys.argv[1:])
 finally:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from earthloom.tiling.errors import StorageError
+from earthloom.tiling.redact import guard_logs, redact
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 from infra.s3_server import Server
 from tests.scenes import landscape, write_scene
-from tiling.errors import StorageError
-from tiling.objects import ObjectRef
-from tiling.redact import guard_logs, redact
-from tiling.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "5e471e15e471e15e471e15e471e15e471e15e471e15e471e15e471e15e471e1"
@@ -46,7 +46,7 @@ def scratch() -> Iterator[Path]:
 
 
 def jobs(*arguments: str, env: dict[str, str]) -> tuple[int, bytes]:
-    command = [sys.executable, "-m", "jobs", "-v", *arguments]
+    command = [sys.executable, "-m", "earthloom", "-v", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=180)
     return done.returncode, done.stdout
 

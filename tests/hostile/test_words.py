@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from jobs.cli import main
-from jobs.config import load
-from jobs.sources import RefusedScene, SceneOptions, assign_ids, expand, open_all
-from models.weights import read_header
+from earthloom.jobs.command import main
+from earthloom.jobs.config import load
+from earthloom.jobs.intake.scenes import RefusedScene, SceneOptions, assign_ids, expand, open_all
+from earthloom.models.cards.weights import read_header
+from earthloom.tiling.errors import CardError, ConfigError, EarthloomError, SceneError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.storage.objects import ObjectRef
 from tests.http_range_server import RangeServer, serve
 from tests.scenes import landscape, write_scene
-from tiling.errors import CardError, ConfigError, EarthloomError, SceneError
-from tiling.grid import Grid
-from tiling.objects import ObjectRef
 
 REFERENCES = [
     ("<VRTDataset rasterXSize='1' rasterYSize='1'></VRTDataset>", "is not a file path or URL"),

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.address import Answer, Token, ask, auth_mode_for
-from cluster.session import Session
+from earthloom.cluster.address import Answer, Token, ask, auth_mode_for
+from earthloom.cluster.session import Session
+from earthloom.tiling.errors import EngineError
 from infra.ray_cluster import ClusterError, LocalCluster, local_cluster
-from tiling.errors import EngineError
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,15 +59,20 @@ def test_the_probe_tells_right_tokens_from_wrong_ones(cluster: LocalCluster) -> 
 
 _DRIVER = """
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from cluster.executor import Task, WorkerFactory
-from cluster.session import connect
+from earthloom.cluster.executor import Task, WorkerFactory
+from earthloom.cluster.session import connect
 from tests.cluster import workers
 
 root = Path(sys.argv[1])
-packages = [root / name for name in ("cluster", "tiling", "tests")] if root.is_absolute() else []
-with connect(None, packages=packages) as session:
-    from cluster.ray_pool import RayExecutor
+with ExitStack() as stack:
+    packages = []
+    if root.is_absolute():
+        from earthloom.jobs.execution.engine import sent_package
+        packages = [stack.enter_context(sent_package()), root / "tests"]
+    session = stack.enter_context(connect(None, packages=packages))
+    from earthloom.cluster.ray_pool import RayExecutor
     tasks = [Task(key=str(n), payload=n) for n in range(10)]
     outcomes = list(RayExecutor(WorkerFactory(workers.square), workers=1).run(tasks))
     asked = [Task(key="arenas", payload="MALLOC_ARENA_MAX")]
@@ -88,7 +93,7 @@ def test_a_driver_outside_ships_its_packages_and_needs_only_the_token(cluster: L
 
 
 def test_a_driver_inside_a_job_finds_its_cluster_and_ships_nothing(cluster: LocalCluster, tmp_path: Path) -> None:
-    for name in ("cluster", "tiling", "tests"):
+    for name in ("earthloom", "cluster", "jobs", "models", "tiling", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "driver.py").write_text(_DRIVER)
     assert "sum 285 False 2.0 arenas 1" in cluster.submit("python", "driver.py", ".", working_dir=tmp_path)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from earthloom.jobs.config import load
+from earthloom.jobs.execution.driver import run
 from infra.ray_cluster import LocalCluster, local_cluster
-from jobs.config import load
-from jobs.run import run
 from tests.scenes import landscape, write_scene
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +56,16 @@ def test_a_submitted_job_gives_the_same_bytes(
     cluster: LocalCluster, scene: Path, golden: dict[str, Any], tmp_path: Path
 ) -> None:
     told = cluster.submit(
-        "python", "-m", "jobs", "run", str(scene), "--out", str(tmp_path), *OPTIONS, working_dir=ROOT, timeout_s=240
+        "python",
+        "-m",
+        "earthloom",
+        "run",
+        str(scene),
+        "--out",
+        str(tmp_path),
+        *OPTIONS,
+        working_dir=ROOT,
+        timeout_s=240,
     )
     assert "succeeded" in told.lower()
     assert _files(tmp_path) == golden
@@ -68,7 +77,7 @@ def test_a_driver_beside_the_cluster_gives_the_same_bytes(
     command = [
         sys.executable,
         "-m",
-        "jobs",
+        "earthloom",
         "run",
         str(scene),
         "--out",
@@ -89,7 +98,7 @@ def test_a_cluster_that_is_not_there_is_an_error_with_a_remedy(
     command = [
         sys.executable,
         "-m",
-        "jobs",
+        "earthloom",
         "run",
         str(scene),
         "--out",
@@ -105,7 +114,18 @@ def test_a_cluster_that_is_not_there_is_an_error_with_a_remedy(
 
 
 def test_a_missing_gpu_is_told_at_once(cluster: LocalCluster, scene: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "jobs", "run", str(scene), "--out", str(tmp_path), *OPTIONS, "--device", "cuda"]
+    command = [
+        sys.executable,
+        "-m",
+        "earthloom",
+        "run",
+        str(scene),
+        "--out",
+        str(tmp_path),
+        *OPTIONS,
+        "--device",
+        "cuda",
+    ]
     done = subprocess.run(
         [*command, "--address", cluster.address], cwd=ROOT, env=cluster.env, capture_output=True, text=True, timeout=120
     )

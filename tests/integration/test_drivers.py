@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs.products.catalog import read_items
-from jobs.run import Event, RunResult, _Driver
-from jobs.verify import verify
+from earthloom.jobs.execution.driver import Event, RunResult, _Driver
+from earthloom.jobs.products.stac_collection import read_items
+from earthloom.jobs.upkeep.verify import verify
+from earthloom.tiling.errors import StorageError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import LocalObjects, open_store
 from tests.http_range_server import serve_apart
 from tests.maps import go, go_until_commit, lake, published
-from tiling.errors import StorageError
-from tiling.objects import ObjectRef
-from tiling.store import LocalObjects, open_store
 
 
 def together(*calls: Callable[[], RunResult]) -> list[RunResult]:
@@ -286,9 +286,9 @@ def test_a_source_that_is_replaced_while_it_is_read_fails_its_scene_and_is_taken
 
 
 def test_a_file_written_into_while_a_block_reads_it_is_noticed(tmp_path: Path) -> None:
-    from tiling.errors import SceneError
-    from tiling.identity import pin
-    from tiling.preflight import open_asset
+    from earthloom.tiling.errors import SceneError
+    from earthloom.tiling.reading.identity import pin
+    from earthloom.tiling.reading.preflight import open_asset
 
     scene = lake(tmp_path)
     asset = pin(ObjectRef.parse(str(scene)))

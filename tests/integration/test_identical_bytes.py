@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import rasterio
 
-from cluster.executor import Task
-from cluster.local import LocalExecutor
-from cluster.outcome import Outcome
-from jobs.config import load
-from jobs.ledger import StoredObject
-from jobs.run import run
-from models.zoo import folder_of
-from models.zoo.landwater import LANDWATER
+from earthloom.cluster.executor import Task
+from earthloom.cluster.local import LocalExecutor
+from earthloom.cluster.outcome import Outcome
+from earthloom.jobs.config import load
+from earthloom.jobs.execution.driver import run
+from earthloom.jobs.records.markers import StoredObject
+from earthloom.models.zoo import folder_of
+from earthloom.models.zoo.landwater import LANDWATER
 from tests.scenes import landscape, real, write_scene
 
 CROP = rasterio.windows.Window(150, 200, 1040, 560)
@@ -87,7 +87,7 @@ def test_in_any_order_of_completion_and_any_batch(
     golden: tuple[str, dict[str, StoredObject]], crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overlap, expected = golden
-    monkeypatch.setattr("cluster.local.LocalExecutor", _Shuffled)
+    monkeypatch.setattr("earthloom.cluster.local.LocalExecutor", _Shuffled)
     assert files(crop, tmp_path, overlap=overlap, batch=3) == expected
 
 

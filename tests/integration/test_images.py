@@ -15,14 +15,14 @@ import xarray as xr
 from numpy.typing import NDArray
 from rio_cogeo.cogeo import cog_validate
 
-from jobs.config import load
-from jobs.products.validate import validate
-from jobs.run import RunResult, run
-from jobs.verify import verify
+from earthloom.jobs.config import load
+from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.jobs.products.stac_validate import validate
+from earthloom.jobs.upkeep.verify import verify
+from earthloom.tiling.errors import InputError
+from earthloom.tiling.storage.objects import ObjectRef
 from tests.maps import fetched
 from tests.scenes import landscape, write_scene
-from tiling.errors import InputError
-from tiling.objects import ObjectRef
 
 BANDS = ("blue", "green", "red", "nir", "swir16")
 OPTIONS: dict[str, Any] = {

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
-from jobs.config import load
-from jobs.key import PIXEL_VERSION
-from jobs.run import run
+from earthloom.jobs.config import load
+from earthloom.jobs.execution.driver import run
+from earthloom.jobs.planning.key import PIXEL_VERSION
 from tests.scenes import write_scene
 
 GOLDEN = {3: "0b04327cb2278f22c3d80410fec70bea9a56c06275a633830237475c603ae526"}

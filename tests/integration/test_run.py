@@ -14,14 +14,14 @@ import rioxarray  # noqa: F401  (registers the .rio accessor)
 import xarray as xr
 from rio_cogeo.cogeo import cog_validate
 
-from jobs.config import load
-from jobs.run import RunResult, run
-from jobs.status import status
+from earthloom.jobs.config import load
+from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.jobs.upkeep.status import status
+from earthloom.tiling.grid import Grid, pixel_areas_m2
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.writing.overview import reduce_mode
 from tests.maps import go_until_commit
 from tests.scenes import landscape, write_scene
-from tiling.grid import Grid, pixel_areas_m2
-from tiling.objects import ObjectRef
-from tiling.overview import reduce_mode
 
 BANDS = ("green", "swir16")
 OPTIONS: dict[str, Any] = {

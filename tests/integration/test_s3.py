@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from rio_cogeo.cogeo import cog_validate
 
-from jobs.config import load
-from jobs.run import RunResult, run
+from earthloom.jobs.config import load
+from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 from tests.scenes import landscape, write_scene
-from tiling.objects import ObjectRef
-from tiling.store import open_store
 
 pytestmark = pytest.mark.s3
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ def test_a_run_from_bucket_to_bucket_gives_the_same_pixels_as_on_disk(scene: Pat
 
 
 def test_the_command_line_works_with_the_standard_names_alone(scene: Path) -> None:
-    command = [sys.executable, "-m", "jobs", "run", "s3://scenes/2026/lake.tif", "--model", "water-index", "--out"]
+    command = [sys.executable, "-m", "earthloom", "run", "s3://scenes/2026/lake.tif", "--model", "water-index", "--out"]
     options = [
         "s3://outputs/cli",
         "--scale",
@@ -73,7 +73,7 @@ def test_the_command_line_works_with_the_standard_names_alone(scene: Path) -> No
     told = json.loads(done.stdout)["scenes"]["lake"]
     assert told["files"]["water-index.tif"].startswith("s3://outputs/cli/scenes/lake/")
     seen = subprocess.run(
-        [sys.executable, "-m", "jobs", "status", "s3://outputs/cli", "--json"],
+        [sys.executable, "-m", "earthloom", "status", "s3://outputs/cli", "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -84,7 +84,7 @@ def test_the_command_line_works_with_the_standard_names_alone(scene: Path) -> No
 
 def test_the_doctor_finds_that_conditional_writes_hold(scene: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "jobs", "doctor", "--out", "s3://outputs/maps"],
+        [sys.executable, "-m", "earthloom", "doctor", "--out", "s3://outputs/maps"],
         cwd=ROOT,
         capture_output=True,
         text=True,

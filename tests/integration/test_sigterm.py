@@ -31,7 +31,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_within_two_seconds_and_is_continued(executor: str, scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [
-        sys.executable, "-m", "jobs", "run", str(scene), "--out", str(out), "--model", "water-index", "--scale", "0.0001",
+        sys.executable, "-m", "earthloom", "run", str(scene), "--out", str(out), "--model", "water-index", "--scale", "0.0001",
         "--quantity", "toa_reflectance", "--shard", "512", "--block", "512", "--json", "--executor", executor,
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs import attempt as attempts
-from jobs.attempt import SceneProgress, begin
-from jobs.status import is_living
-from tiling.objects import ObjectRef
-from tiling.store import open_store
+from earthloom.jobs.records import attempt as attempts
+from earthloom.jobs.records.attempt import SceneProgress, begin
+from earthloom.jobs.upkeep.status import is_living
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 
 
 def test_an_attempt_says_that_it_lives_while_nothing_happens_and_nothing_after_its_end(

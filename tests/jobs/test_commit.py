@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from jobs.commit import claim, commit, merge
-from jobs.conclude import commit_key, commit_run, note_superseded
+from earthloom.jobs.records.documents import claim, commit, merge
+from earthloom.jobs.records.run_commit import commit_key, commit_run, note_superseded
+from earthloom.tiling.errors import PublishError, StorageError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import Store, open_store
 from tests.stores import Fault, Faulty
-from tiling.errors import PublishError, StorageError
-from tiling.objects import ObjectRef
-from tiling.store import Store, open_store
 
 DOCUMENT = {"format": 1, "pixels": 7, "parts": ("a", "b")}
 

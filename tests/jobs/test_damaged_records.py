@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs.gc import sweep
-from jobs.run import RunResult
-from jobs.status import status
-from jobs.verify import verify
+from earthloom.jobs.execution.driver import RunResult
+from earthloom.jobs.upkeep.gc import sweep
+from earthloom.jobs.upkeep.status import status
+from earthloom.jobs.upkeep.verify import verify
+from earthloom.tiling.errors import PublishError, StorageError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import LocalObjects
 from tests.maps import go, go_until_commit, lake
-from tiling.errors import PublishError, StorageError
-from tiling.objects import ObjectRef
-from tiling.store import LocalObjects
 
 EMPTY = b'{"format": 1}'
 

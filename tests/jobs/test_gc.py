@@ -10,17 +10,17 @@ from unittest import mock
 
 import pytest
 
-from jobs import gc
-from jobs.catalogue import leave, linked_items
-from jobs.cli import main
-from jobs.commit import merge
-from jobs.conclude import note_superseded
-from jobs.gc import Sweep, sweep
-from jobs.run import Event
-from jobs.verify import verify
+from earthloom.jobs.command import main
+from earthloom.jobs.execution.driver import Event
+from earthloom.jobs.publish.catalog import leave, linked_items
+from earthloom.jobs.records.documents import merge
+from earthloom.jobs.records.run_commit import note_superseded
+from earthloom.jobs.upkeep import gc
+from earthloom.jobs.upkeep.gc import Sweep, sweep
+from earthloom.jobs.upkeep.verify import verify
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import Store, open_store
 from tests.maps import go, go_until_commit, lake
-from tiling.objects import ObjectRef
-from tiling.store import Store, open_store
 
 DAY_S = 86400.0
 
@@ -137,7 +137,7 @@ def test_a_run_that_is_just_beginning_keeps_its_plan_and_what_it_is_writing_even
         if "attempts/.1.json." in str(Path(f"/proc/self/fd/{descriptor}").readlink()) and not swept:
             swept.append(clean(out, days=0, delete=True))
 
-    monkeypatch.setattr("tiling.atomic.os.fsync", slow)
+    monkeypatch.setattr("earthloom.tiling.storage.atomic.os.fsync", slow)
     assert go(lake(tmp_path, width=300, height=200), out=out).exit_code == 0
     assert [done.removed for done in swept] == [[]]
 
@@ -150,7 +150,7 @@ def test_two_sweeps_at_once_remove_everything_once(interrupted: Path, monkeypatc
         rmtree(path)  # the other one was faster, by a hair
         rmtree(path)
 
-    monkeypatch.setattr("tiling.store.shutil.rmtree", twice)
+    monkeypatch.setattr("earthloom.tiling.storage.store.shutil.rmtree", twice)
     assert kinds(clean(interrupted, delete=True)) == ["run", "scene"]
     assert not list(interrupted.glob("scenes/half/*/*"))
 
@@ -210,7 +210,7 @@ def test_a_newer_result_that_is_not_yet_in_the_table_supersedes_nothing(
     (old,) = out.glob("scenes/lake/*")
     age(out, days=20)
     with monkeypatch.context() as patched:
-        patched.setattr("jobs.run._Driver._catalogue", mock.Mock(side_effect=KeyboardInterrupt))
+        patched.setattr("earthloom.jobs.execution.driver._Driver._catalogue", mock.Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             go(lake(tmp_path, width=300, height=200, seed=1), out=out)
     (new,) = set(out.glob("scenes/lake/*")) - {old}
@@ -231,7 +231,7 @@ def test_a_row_that_a_run_enters_after_the_result_was_removed_is_taken_back(
             sweeps[0] = clean(renewed, superseded=True, delete=True, living_s=0)
         merge(store, key, change)
 
-    monkeypatch.setattr("jobs.catalogue.merge", late)
+    monkeypatch.setattr("earthloom.jobs.publish.catalog.merge", late)
     go(lake(tmp_path, width=300, height=200, seed=0), out=renewed)
     assert sweeps[0]
     assert kinds(sweeps[0]) == ["superseded"]
@@ -260,7 +260,10 @@ def test_a_removal_that_was_killed_at_any_step_is_finished_by_the_next(
                 raise KeyboardInterrupt
 
             patch.setattr(
-                f"jobs.gc.{step}" if step == "note_superseded" else f"tiling.store.LocalObjects.{step}", killed
+                f"jobs.gc.{step}"
+                if step == "note_superseded"
+                else f"earthloom.tiling.storage.store.LocalObjects.{step}",
+                killed,
             )
             with pytest.raises(KeyboardInterrupt):
                 clean(renewed, superseded=True, delete=True)
@@ -285,7 +288,7 @@ def test_an_old_result_that_a_run_enters_while_it_is_removed_leaves_no_dangling_
             clean(renewed, superseded=True, delete=True, living_s=0)
         merge(store, key, change)
 
-    monkeypatch.setattr("jobs.catalogue.merge", late)
+    monkeypatch.setattr("earthloom.jobs.publish.catalog.merge", late)
     result = go(lake(tmp_path, width=300, height=200, seed=0), out=renewed)
     assert swept
     assert old.place.endswith(str(result.scenes["lake"].key))

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.key import canonical, digest, scene_key
-from jobs.stages import ImagePlan
-from models.chain import Stage
-from models.zoo.water_index import WATER_INDEX
-from tiling.chips import ChipGrid
-from tiling.grid import Grid
-from tiling.objects import ObjectRef
-from tiling.scene import Asset, Band, Scene
+from earthloom.jobs.planning.chain import ImagePlan
+from earthloom.jobs.planning.key import canonical, digest, scene_key
+from earthloom.models.inference.chain import Stage
+from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.scene import Asset, Band, Scene
+from earthloom.tiling.storage.objects import ObjectRef
 
 GRID = Grid(crs="EPSG:32617", transform=(10.0, 0.0, 300000.0, 0.0, -10.0, 4500000.0), width=900, height=700)
 BANDS = (
@@ -146,7 +146,9 @@ def test_the_release_of_what_computes_a_foreign_graph_is_in_the_key(monkeypatch:
     graph, own = dataclasses.replace(WATER_INDEX[0], architecture="onnx"), WATER_INDEX[0]
 
     def keys(release: str) -> tuple[str, str]:
-        monkeypatch.setattr("jobs.key.version", lambda name: release if name == "onnxruntime" else "2.13.0")
+        monkeypatch.setattr(
+            "earthloom.jobs.planning.key.version", lambda name: release if name == "onnxruntime" else "2.13.0"
+        )
         return key(card=graph), key(card=own)
 
     (first, same), (second, still) = keys("1.32.0"), keys("1.33.0")
@@ -156,7 +158,7 @@ def test_the_release_of_what_computes_a_foreign_graph_is_in_the_key(monkeypatch:
 
 def test_keys_are_stable_between_releases(monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, results that exist will all be computed again: raise PIXEL_VERSION on purpose, or undo it."""
-    monkeypatch.setattr("jobs.key.version", lambda _: "2.13.0")
+    monkeypatch.setattr("earthloom.jobs.planning.key.version", lambda _: "2.13.0")
     assert key() == GOLDEN
 
 

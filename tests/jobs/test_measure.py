@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import main
+from earthloom.jobs.command import main
 from tests.scenes import landscape, write_scene
 
 
@@ -21,11 +21,11 @@ def test_a_saved_network_is_measured_and_then_maps_a_scene(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "models.measure._bytes_per_px", lambda *_: 300.0
+        "earthloom.models.measuring.measure._bytes_per_px", lambda *_: 300.0
     )  # tests/models measures memory; it takes a minute
     import torch
 
-    from models.torchvision_ops import define_missing_ops
+    from earthloom.models.networks.torchvision_ops import define_missing_ops
 
     define_missing_ops()
     import segmentation_models_pytorch as smp

@@ -9,17 +9,17 @@ import pytest
 from affine import Affine
 from numpy.typing import NDArray
 
-from jobs.config import load
-from jobs.pairs import open_pairs, pair
-from jobs.sources import OpenedScene, RefusedScene, SceneOptions, expand, open_all, open_scene
-from models.card import ModelCard
-from models.zoo.disaster import BURN_NBR, BURN_SEVERITY, FLOOD
-from models.zoo.water_index import WATER_INDEX
+from earthloom.jobs.config import load
+from earthloom.jobs.intake.pairs import open_pairs, pair
+from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, SceneOptions, expand, open_all, open_scene
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.zoo.disaster import BURN_NBR, BURN_SEVERITY, FLOOD
+from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.reading.read import read_pixels
+from earthloom.tiling.reading.sandbox import Disposables
+from earthloom.tiling.window import Window
 from tests.scenes import landscape, write_scene
-from tiling.disposable import Disposables
-from tiling.errors import ConfigError, SceneError
-from tiling.read import read_pixels
-from tiling.window import Window
 
 OPTIONS = SceneOptions(scale=1e-4, quantity="reflectance")
 NAMES = ("green", "nir")

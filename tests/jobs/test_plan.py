@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.config import load
-from jobs.key import canonical
-from jobs.plan import RunPlan, plan
-from jobs.share import Share
+from earthloom.jobs.config import load
+from earthloom.jobs.planning.key import canonical
+from earthloom.jobs.planning.plan import RunPlan, plan
+from earthloom.jobs.planning.resources import Share
 from tests.http_range_server import serve_apart
 from tests.maps import OPTIONS, lake
 from tests.models.nets import CPU
@@ -170,7 +170,7 @@ def test_chips_are_computed_side_by_side_as_far_as_threads_chips_and_memory_go(
     tiny = write_scene(tmp_path / "tiny.tif", pixels[:, :100, :100], ("green", "red", "nir"))
     assert passes(8, scenes=(str(tiny),)) == 1
     assert passes(4, scenes=(str(tiny), str(path))) == 4, "a small scene leaves the others as they are"
-    monkeypatch.setattr("jobs.plan.flop_per_s", lambda _: 1e12)
+    monkeypatch.setattr("earthloom.jobs.planning.plan.flop_per_s", lambda _: 1e12)
     on_gpu = plan(load(options), dataclasses.replace(CPU, kind="cuda"), on(4))
     assert (on_gpu.passes, on_gpu.computing) == (1, 1), "a GPU has batches"
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.profile import BlockTimes, busy_percent, chrome_trace
-from jobs.timeline import picture
+from earthloom.jobs.report.timeline import picture
+from earthloom.jobs.report.trace import BlockTimes, busy_percent, chrome_trace
 
 BEGUN = 1_764_000_000.0
 MARKS = [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rasterio import Affine
 
-from jobs.cli import main
+from earthloom.jobs.command import main
 from tests.scenes import landscape, write_scene
 
 BANDS = ("green", "swir16")

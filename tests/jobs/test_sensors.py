@@ -5,9 +5,9 @@ from datetime import date
 
 import pytest
 
-from jobs.sensors import SENSORS, sensor, sun_distance_au
-from tiling.errors import ConfigError, SceneError
-from tiling.scene import QUANTITIES
+from earthloom.jobs.intake.sensors import SENSORS, sensor, sun_distance_au
+from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.scene import QUANTITIES
 
 # Rescaling gain and bias as printed in Chander et al. (2009), table 4; high gain, band 8 in low gain.
 CHANDER = {

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from jobs.config import load
-from jobs.share import Share, here, share
-from tiling.errors import EngineError
+from earthloom.jobs.config import load
+from earthloom.jobs.planning.resources import Share, here, share
+from earthloom.tiling.errors import EngineError
 
 
 def shared(*nodes: Mapping[str, float], on_gpu: bool = False, **options: Any) -> Share:

@@ -11,8 +11,8 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 
-from jobs.references import SceneRequest
-from jobs.sources import (
+from earthloom.jobs.intake.references import SceneRequest
+from earthloom.jobs.intake.scenes import (
     OpenedScene,
     RefusedScene,
     SceneOptions,
@@ -23,12 +23,12 @@ from jobs.sources import (
     open_scene,
     utc,
 )
+from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.reading.sandbox import Disposables
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 from tests.http_range_server import serve
 from tests.scenes import landscape, real, write_scene
-from tiling.disposable import Disposables
-from tiling.errors import ConfigError, SceneError
-from tiling.objects import ObjectRef
-from tiling.store import open_store
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,11 @@ from typing import Any
 import pystac
 import pytest
 
-from jobs import stac_source
-from jobs.stac_source import StacItem, read_items, resolve_href
+from earthloom.jobs.intake import stac
+from earthloom.jobs.intake.stac import StacItem, read_items, resolve_href
+from earthloom.tiling.errors import ConfigError, EarthloomError, SceneError
+from earthloom.tiling.storage.objects import ObjectRef
 from tests.http_range_server import serve
-from tiling.errors import ConfigError, EarthloomError, SceneError
-from tiling.objects import ObjectRef
 
 TIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
 
@@ -159,10 +159,10 @@ def test_a_catalogue_that_links_to_itself_ends(tmp_path: Path) -> None:
 def test_links_and_bytes_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     links = [{"rel": "item", "href": f"{number}.json"} for number in range(5)]
     ref = save(tmp_path / "catalog.json", {"type": "Catalog", "links": links})
-    monkeypatch.setattr(stac_source, "MAX_DOCUMENTS", 4)
+    monkeypatch.setattr(stac, "MAX_DOCUMENTS", 4)
     with pytest.raises(ConfigError, match="leads to more than 4 items"):
         read_items(ref)
-    monkeypatch.setattr(stac_source, "MAX_JSON_BYTES", 100)
+    monkeypatch.setattr(stac, "MAX_JSON_BYTES", 100)
     with pytest.raises(ConfigError, match=r"catalog\.json has \d+ bytes; a STAC file of at most 100"):
         read_items(ref)
 

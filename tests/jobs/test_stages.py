@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from jobs.config import load
-from jobs.plan import ScenePlan, plan
-from models.device import Device
+from earthloom.jobs.config import load
+from earthloom.jobs.planning.plan import ScenePlan, plan
+from earthloom.models.device.resolve import Device
+from earthloom.tiling.errors import ConfigError
 from tests.maps import fetched
 from tests.scenes import landscape, write_scene
-from tiling.errors import ConfigError
 
 CPU = Device(kind="cpu", precision="bf16", device_class="cpu-test")
 BANDS = ("blue", "green", "red", "nir", "swir16", "lwir")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jobs.config import load
-from jobs.run import RunResult, run
+from earthloom.jobs.config import load
+from earthloom.jobs.execution.driver import RunResult, run
 from tests.scenes import landscape, write_scene
 
 

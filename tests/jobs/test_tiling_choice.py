@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from jobs.config import load
-from jobs.plan import ScenePlan, plan
-from models.device import Device
+from earthloom.jobs.config import load
+from earthloom.jobs.planning.plan import ScenePlan, plan
+from earthloom.models.device.resolve import Device
 from tests.scenes import landscape, write_scene
 
 CPU = Device(kind="cpu", precision="fp32", device_class="cpu-test")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs.catalogue import leave
-from jobs.cli import main
-from jobs.run import Event
-from jobs.verify import Report, verify
+from earthloom.jobs.command import main
+from earthloom.jobs.execution.driver import Event
+from earthloom.jobs.publish.catalog import leave
+from earthloom.jobs.upkeep.verify import Report, verify
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 from tests.maps import go, lake
-from tiling.errors import ConfigError
-from tiling.objects import ObjectRef
-from tiling.store import open_store
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_the_same_run_again_mends_the_catalogues(out: Path, original: Path) -> N
 
 
 def test_an_item_that_the_table_tells_otherwise_is_named(out: Path) -> None:
-    from jobs.products.catalog import items_parquet, read_items
+    from earthloom.jobs.products.stac_collection import items_parquet, read_items
 
     table = out / "collections/water-index/items.parquet"
     items = read_items(table.read_bytes())

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models import architectures, weights
-from models.card import ModelCard, ModelClass
-from models.device import Device
-from models.predictor import Predictor
-from models.weights import sha256_of
-from models.zoo import folder_of
-from models.zoo.landwater import LANDWATER
+from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.weights import sha256_of
+from earthloom.models.device.resolve import Device
+from earthloom.models.inference.predictor import Predictor
+from earthloom.models.networks import registry
+from earthloom.models.zoo import folder_of
+from earthloom.models.zoo.landwater import LANDWATER
 from tests.scenes import landscape
 
 CPU = Device(kind="cpu", precision="fp32", device_class="cpu-default")
@@ -44,7 +45,7 @@ class TinyNet(nn.Module):
 
 @pytest.fixture
 def tiny_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(architectures.REGISTRY, "tiny", TinyNet)
+    monkeypatch.setitem(registry.REGISTRY, "tiny", TinyNet)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def card_of(architecture: str, n_bands: int, n_classes: int, stride_px: int, arg
 def seeded(card: ModelCard, folder: Path) -> Case:
     """The card's network with weights drawn from a fixed seed, batch statistics included, saved and pinned."""
     torch.manual_seed(7)
-    module = architectures.build(card)
+    module = registry.build(card)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.bias, std=0.2)

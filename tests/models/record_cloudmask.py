@@ -15,9 +15,9 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 
-from jobs.sensors import SENSORS
-from models.zoo.cloudmask import CLOUDMASK, ENTRY
-from models.zoo.entry import download
+from earthloom.jobs.intake.sensors import SENSORS
+from earthloom.models.zoo.cloudmask import CLOUDMASK, ENTRY
+from earthloom.models.zoo.entry import download
 from tests.scenes import real
 
 RECORD = Path(__file__).parent / "data" / "cloudmask_onnx.npz"

@@ -30,8 +30,8 @@ def port_chip() -> NDArray[np.uint16]:
 def main() -> None:
     import onnxruntime
 
-    from models.zoo.entry import download
-    from models.zoo.landwater import ENTRY, LANDWATER
+    from earthloom.models.zoo.entry import download
+    from earthloom.models.zoo.landwater import ENTRY, LANDWATER
 
     answers = {}
     with (

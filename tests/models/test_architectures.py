@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.architectures import build
-from models.card import ModelCard
-from models.zoo.landwater import LANDWATER
-from models.zoo.water_index import WATER_INDEX
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.networks.registry import build
+from earthloom.models.zoo.landwater import LANDWATER
+from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.tiling.errors import CardError
 from tests.models.nets import card_of
-from tiling.errors import CardError
 
 SMP = '{"arch":"unet","encoder_depth":3,"encoder_name":"%s","decoder_channels":[32,16,8]%s}'
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from models.calibration import best_batch
-from models.card import ModelCard
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.device.batch_size import best_batch
 from tests.models.nets import CPU, card_of
 
 CARD = replace(card_of("tiny", 2, 3, 2), memory=(("fp32", 100.0),))

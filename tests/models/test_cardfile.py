@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pystac.extensions.mlm import MLMExtension, ValueScaling
 
-from models.card import ModelCard, ModelClass
-from models.cardfile import FILE, canonical, from_item, load_card, to_item, write_card
-from models.smp_folder import card_from_smp
-from models.weights import sha256_of
-from models.zoo.landwater import LANDWATER
-from models.zoo.water_index import WATER_INDEX
+from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.file import FILE, canonical, from_item, load_card, to_item, write_card
+from earthloom.models.cards.weights import sha256_of
+from earthloom.models.importing.smp_folder import card_from_smp
+from earthloom.models.zoo.landwater import LANDWATER
+from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.tiling.errors import CardError
+from earthloom.tiling.storage.objects import ObjectRef
 from tests.models.nets import card_of
-from tiling.errors import CardError
-from tiling.objects import ObjectRef
 
 names = st.from_regex(r"[a-z][a-z0-9_-]{0,12}", fullmatch=True)
 numbers = st.floats(-1e6, 1e6)
@@ -169,7 +169,7 @@ def test_an_empty_folder_is_told_from_one_that_smp_wrote(tmp_path: Path) -> None
 @pytest.mark.s3
 @pytest.mark.usefixtures("s3_env")
 def test_a_card_is_read_from_object_storage() -> None:
-    from tiling.store import open_store
+    from earthloom.tiling.storage.store import open_store
 
     folder = ObjectRef.parse("s3://scenes/models/card")
     with pytest.raises(CardError, match=r"holds no card\.json"):
@@ -182,8 +182,8 @@ def test_a_card_is_read_from_object_storage() -> None:
 def test_a_card_is_derived_from_what_save_pretrained_writes(tmp_path: Path) -> None:
     import torch
 
-    from models.architectures import build
-    from models.weights import load_into
+    from earthloom.models.cards.weights import load_into
+    from earthloom.models.networks.registry import build
     from tests.models.nets import CPU, Case
 
     arguments = '{"arch":"unet","classes":1,"decoder_channels":[16,8,8],"encoder_depth":3,"encoder_name":"resnet18"}'

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models import architectures
-from models.card import ModelCard, ModelClass
-from models.chain import ChainResult, Stage, run_chain, windows
-from models.measure import framed
-from models.predictor import Predictor
-from models.stack import Stack, to_stored
+from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.inference.chain import ChainResult, Stage, run_chain, windows
+from earthloom.models.inference.predictor import Predictor
+from earthloom.models.inference.stack import Stack, to_stored
+from earthloom.models.measuring.measure import framed
+from earthloom.models.networks import registry
+from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.errors import TilingError
+from earthloom.tiling.window import Window
 from tests.models.nets import CPU
 from tests.scenes import landscape
-from tiling.chips import ChipGrid
-from tiling.errors import TilingError
-from tiling.window import Window
 
 CLASSES = tuple(ModelClass(value=v, name=f"c{v}", color=f"#00000{v}") for v in range(3))
 
@@ -60,8 +60,8 @@ class Wide(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(architectures.REGISTRY, "sharper", Sharper)
-    monkeypatch.setitem(architectures.REGISTRY, "wide", Wide)
+    monkeypatch.setitem(registry.REGISTRY, "sharper", Sharper)
+    monkeypatch.setitem(registry.REGISTRY, "wide", Wide)
 
 
 def card(architecture: str, *, scale: int = 1, masks: tuple[int, ...] = ()) -> ModelCard:
@@ -144,8 +144,8 @@ SR_CHAIN = (card("wide", masks=(2,)), card("sharper", scale=2), card("wide"))
 def test_a_chain_gives_the_same_bytes_for_every_block_and_core(width: int, height: int, seed: int, blocks: int) -> None:
     given_scene = scene(width, height, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(architectures.REGISTRY, "sharper", Sharper)
-        patch.setitem(architectures.REGISTRY, "wide", Wide)
+        patch.setitem(registry.REGISTRY, "sharper", Sharper)
+        patch.setitem(registry.REGISTRY, "wide", Wide)
         whole = in_blocks(chain((width, height), SR_CHAIN, (16, 32, 16)), given_scene, 4096, frozenset({1}))
         cut = in_blocks(chain((width, height), SR_CHAIN, (8, 8, 16)), given_scene, blocks, frozenset({1}))
     assert whole.map

@@ -14,21 +14,21 @@ import torch
 from PIL import Image
 from torch import nn
 
-from jobs.sensors import SENSORS
-from models import weights
-from models.card import ModelCard
-from models.convert import state_to_safetensors
-from models.measure import framed
-from models.sliding import predict_block
-from models.torchscript_archive import torchscript_tensors
-from models.zoo import folder_of
-from models.zoo.cloudmask import CLOUDMASK
+from earthloom.jobs.intake.sensors import SENSORS
+from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.inference.sliding import predict_block
+from earthloom.models.measuring.measure import framed
+from earthloom.models.zoo import folder_of
+from earthloom.models.zoo.cloudmask import CLOUDMASK
+from earthloom.models.zoo.convert.convert import state_to_safetensors
+from earthloom.models.zoo.convert.torchscript_archive import torchscript_tensors
+from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.errors import CardError
+from earthloom.tiling.window import Window
 from tests.models.nets import Case, TinyNet, scaling
 from tests.models.record_cloudmask import RECORD, STEP_PX, cloud_chip, cloudy_scene
 from tests.scenes import real
-from tiling.chips import ChipGrid
-from tiling.errors import CardError
-from tiling.window import Window
 
 BY_VARIANT = {card.variant: card for card in CLOUDMASK}
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.device import Device
-from models.predictor import Predictor
-from models.zoo.water_index import WATER_INDEX
+from earthloom.models.device.resolve import Device
+from earthloom.models.inference.predictor import Predictor
+from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.tiling.errors import EngineError
 from tests.models.nets import BF16, CPU, Case, card_of, seeded
 from tests.models.test_sliding import grid, in_blocks, in_one_pass, same
 from tests.scenes import landscape
-from tiling.errors import EngineError
 
 SMP = '{"arch":"unet","decoder_channels":[16,8],"encoder_depth":2,"encoder_name":"resnet18"}'
 HALO_PX = 36

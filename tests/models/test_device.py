@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from models.device import resolve
-from tiling.errors import ConfigError, EngineError
+from earthloom.models.device.resolve import resolve
+from earthloom.tiling.errors import ConfigError, EngineError
 
 
 def test_cuda_that_is_absent_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +41,7 @@ def test_a_gpu_is_named_by_its_architecture_its_size_and_what_drives_it(monkeypa
     h100 = SimpleNamespace(major=9, minor=0, multi_processor_count=132)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: h100)
     monkeypatch.setattr(torch.version, "cuda", "12.8")
-    monkeypatch.setattr("models.device.cudnn_version", lambda: 91002)
+    monkeypatch.setattr("earthloom.models.device.resolve.cudnn_version", lambda: 91002)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     device = resolve()
     assert (device.kind, device.device_class, device.precision) == ("cuda", "cuda-sm90x132-12.8-91002", "bf16")

@@ -13,21 +13,23 @@ import rasterio
 import torch
 from torch import Tensor, nn
 
-from models import receptive, weights, zoo
-from models.architectures import build
-from models.card import ModelCard, ModelClass
-from models.cardfile import from_item, to_item, write_card
-from models.measure import agreement_at, framed
-from models.predictor import Predictor
-from models.segment.burn import BurnIndex
-from models.segment.paired import PairedClasses
-from models.sliding import NODATA, predict_block
-from models.zoo.disaster import BURN_NBR, BURN_SEVERITY, ENTRIES, FLOOD, USGS_THRESHOLDS, paired_card
+from earthloom.models import zoo
+from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.file import from_item, to_item, write_card
+from earthloom.models.inference.predictor import Predictor
+from earthloom.models.inference.sliding import NODATA, predict_block
+from earthloom.models.measuring import receptive_field
+from earthloom.models.measuring.measure import agreement_at, framed
+from earthloom.models.networks.registry import build
+from earthloom.models.networks.segment.burn import BurnIndex
+from earthloom.models.networks.segment.paired import PairedClasses
+from earthloom.models.zoo.disaster import BURN_NBR, BURN_SEVERITY, ENTRIES, FLOOD, USGS_THRESHOLDS, paired_card
+from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.errors import CardError
+from earthloom.tiling.window import Window
 from tests.models.nets import BF16, CPU, Case, card_of, landwater, scaling, seeded
 from tests.scenes import landscape, real
-from tiling.chips import ChipGrid
-from tiling.errors import CardError
-from tiling.window import Window
 
 CARDS = [card for entry in ENTRIES for card in entry.cards]
 DRY, FLOODED, PERMANENT, RECEDED, CLOUDED = range(5)
@@ -190,9 +192,9 @@ def test_swapping_the_dates_swaps_flooded_and_receded(paired: tuple[Case, Case])
 
 def test_a_pair_sees_as_far_as_its_base_and_its_tiles_equal_the_whole(paired: tuple[Case, Case]) -> None:
     base, both = paired
-    reach = receptive.support(base.predictor().module, 2, 2)
+    reach = receptive_field.support(base.predictor().module, 2, 2)
     assert reach is not None
-    assert receptive.support(both.predictor().module, 4, 2) == reach
+    assert receptive_field.support(both.predictor().module, 4, 2) == reach
     values = np.concatenate([landscape(70, 50, 2), landscape(70, 50, 2, seed=1)])
     valid = np.random.default_rng(0).random((50, 70)) > 0.1
     agreement = agreement_at(both.predictor(), -(-reach // 2) * 2, 16, values, valid, *scaling(4))
@@ -321,7 +323,7 @@ def test_a_lone_noisy_pixel_is_smoothed_away_and_an_edge_stays() -> None:
 @pytest.mark.parametrize("card", [BURN_SEVERITY, BURN_NBR], ids=lambda card: card.name)
 def test_burn_tiles_equal_the_whole_and_the_card_tells_how_far_it_sees(card: ModelCard) -> None:
     predictor = Predictor(card, None, CPU)
-    assert receptive.support(predictor.module, len(card.bands), 1) == card.support_px
+    assert receptive_field.support(predictor.module, len(card.bands), 1) == card.support_px
     values, valid = landscape(75, 41, len(card.bands)), np.random.default_rng(1).random((41, 75)) > 0.2
     assert card.halo_px is not None
     assert agreement_at(predictor, card.halo_px, 13, values, valid, *scaling(len(card.bands))).identical

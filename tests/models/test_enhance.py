@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.architectures import build
-from models.card import ModelCard
-from models.cardfile import from_item, to_item
-from models.enhance.denoise import NonLocalMeans, box_sum, shifted
-from models.enhance.destripe import Destripe
-from models.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
-from models.enhance.tone import DarkObject, EqualisedStretch, PercentileStretch
-from models.steady import steady
-from models.survey import Survey, survey
-from models.zoo.enhance import ENTRIES
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.file import from_item, to_item
+from earthloom.models.device.deterministic import steady
+from earthloom.models.networks.enhance.denoise import NonLocalMeans, box_sum, shifted
+from earthloom.models.networks.enhance.destripe import Destripe
+from earthloom.models.networks.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
+from earthloom.models.networks.enhance.tone import DarkObject, EqualisedStretch, PercentileStretch
+from earthloom.models.networks.registry import build
+from earthloom.models.networks.survey import Survey, survey
+from earthloom.models.zoo.enhance import ENTRIES
+from earthloom.tiling.errors import CardError
 from tests.scenes import landscape, real
-from tiling.errors import CardError
 
 CARDS = {card.label: card for entry in ENTRIES for card in entry.cards}
 NAMES = ("blue", "green", "red")

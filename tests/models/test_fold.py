@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models import architectures
-from models.fold import fold
-from models.predictor import Predictor
-from models.segment.ukis_unet import UkisUnet
+from earthloom.models.device.batchnorm_folding import fold
+from earthloom.models.inference.predictor import Predictor
+from earthloom.models.networks import registry
+from earthloom.models.networks.segment.ukis_unet import UkisUnet
 from tests.models.nets import CPU, card_of, seeded
 
 SMP = '{"arch":"unet","decoder_channels":[64,32,32,16,16],"encoder_depth":5,"encoder_name":"resnet18"}'
@@ -143,7 +143,7 @@ def test_the_published_order_of_convolution_relu_norm_is_untouched() -> None:
 def test_every_norm_of_a_network_of_convolution_and_norm_is_folded(
     architecture: str, arguments: str, n_norms: int
 ) -> None:
-    module = restless(architectures.build(card_of(architecture, 4, 3, 32, arguments)))
+    module = restless(registry.build(card_of(architecture, 4, 3, 32, arguments)))
     assert norms(module) == n_norms
     check_fold(module, torch.randn(1, 4, 96, 64), n_norms)
 
@@ -152,7 +152,7 @@ def test_a_predictor_folds_what_it_loads_and_no_class_flips(tmp_path: Path) -> N
     case = seeded(card_of("smp", 4, 4, 32, SMP), tmp_path)
     predictor = Predictor(case.card, case.path, CPU, 1)
     assert (predictor.n_folded, norms(predictor.module)) == (30, 0)
-    plain = restless(architectures.build(case.card))
+    plain = restless(registry.build(case.card))
     assert case.path is not None
     plain.load_state_dict(load_file(case.path))
     x = torch.randn(1, 4, 128, 128, generator=torch.Generator().manual_seed(0))

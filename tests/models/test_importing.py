@@ -13,20 +13,20 @@ import torch
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
-from jobs.cli import main
-from models import weights
-from models.cardfile import FILE, load_card
-from models.foreign import Told
-from models.importing import import_model, told_by
-from models.measure import agreement_at
-from models.torchscript_net import TRUST
-from models.torchvision_ops import define_missing_ops
-from models.weights import sha256_of
+from earthloom.jobs.command import main
+from earthloom.models.cards import weights
+from earthloom.models.cards.file import FILE, load_card
+from earthloom.models.cards.weights import sha256_of
+from earthloom.models.importing.formats import Told
+from earthloom.models.importing.importing import import_model, told_by
+from earthloom.models.measuring.measure import agreement_at
+from earthloom.models.networks.torchscript_net import TRUST
+from earthloom.models.networks.torchvision_ops import define_missing_ops
+from earthloom.tiling.errors import CardError, ConfigError, StorageError
+from earthloom.tiling.storage.objects import ObjectRef
 from tests.models.nets import BF16, Case, TinyNet, scaling
 from tests.models.onnx_files import BANDS, CLASSES, tiny, tiny_onnx, with_outside_weights
 from tests.scenes import landscape
-from tiling.errors import CardError, ConfigError, StorageError
-from tiling.objects import ObjectRef
 
 pytestmark = pytest.mark.usefixtures("tiny_registry")
 pytest.importorskip("onnxruntime")
@@ -364,7 +364,7 @@ def test_the_command_writes_a_folder_that_a_run_can_name(tmp_path: Path, capsys:
 
 
 def test_every_network_that_is_its_own_file_speaks_the_protocol() -> None:
-    from models.architectures import REGISTRY
+    from earthloom.models.networks.registry import REGISTRY
 
     for name in ("onnx", "torchscript"):
         assert isinstance(REGISTRY[name](in_channels=2, classes=3), weights.LoadsItself)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models import receptive
-from models.segment.lite_unet import LiteUnet
-from models.torchvision_ops import define_missing_ops
-from tiling.errors import CardError
+from earthloom.models.measuring import receptive_field
+from earthloom.models.networks.segment.lite_unet import LiteUnet
+from earthloom.models.networks.torchvision_ops import define_missing_ops
+from earthloom.tiling.errors import CardError
 
 
 def test_its_encoder_is_that_of_timm() -> None:
@@ -27,8 +27,8 @@ def test_its_encoder_is_that_of_timm() -> None:
 def test_it_sees_206_px_and_repeats_every_16() -> None:
     torch.manual_seed(0)
     module = LiteUnet(in_channels=3, classes=2).eval()
-    assert receptive.total_stride(module, 3, 16) == 16
-    assert receptive.support(module, 3, 16) == 206
+    assert receptive_field.total_stride(module, 3, 16) == 16
+    assert receptive_field.support(module, 3, 16) == 206
 
 
 def test_other_bands_and_widths() -> None:

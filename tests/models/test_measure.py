@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import measure as module
-from models import peak
-from models.measure import agreement_at, compare, measure
-from models.sliding import NODATA, BlockMap
-from models.zoo.water_index import WATER_INDEX
+from earthloom.models.inference.sliding import NODATA, BlockMap
+from earthloom.models.measuring import measure as module
+from earthloom.models.measuring import peak_memory
+from earthloom.models.measuring.measure import agreement_at, compare, measure
+from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.tiling.errors import CardError
 from tests.models.nets import CPU, card_of, scaling, seeded
 from tests.scenes import landscape
-from tiling.errors import CardError
 
 SMP = '{"arch":"unet","decoder_channels":[32,16,8],"encoder_depth":3,"encoder_name":"%s"}'
 
@@ -68,7 +68,7 @@ def test_bytes_per_pixel_are_those_of_a_fresh_process(monkeypatch: pytest.Monkey
 def test_a_peak_that_cannot_be_measured_gives_the_last_words_of_the_process() -> None:
     broken = replace(WATER_INDEX[0], architecture="nothing")
     with pytest.raises(Exception, match="unknown architecture 'nothing'"):
-        peak.peak_bytes(broken, None, CPU, 64)
+        peak_memory.peak_bytes(broken, None, CPU, 64)
 
 
 def test_agreement_counts_flips_against_valid_pixels_and_each_class_against_its_own() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models import ncnn
-from tiling.errors import CardError
+from earthloom.models.zoo.convert import ncnn
+from earthloom.tiling.errors import CardError
 
 HALF = struct.pack("<I", 0x01306B47)
 WHOLE = struct.pack("<I", 0)

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import predictor as predictor_module
-from models.device import Device
-from models.predictor import Predictor
-from models.threads import Threads
+from earthloom.models.device.resolve import Device
+from earthloom.models.inference import predictor as predictor_module
+from earthloom.models.inference.passes import Threads
+from earthloom.models.inference.predictor import Predictor
+from earthloom.tiling.errors import CardError, EngineError
 from tests.models.nets import BF16, CPU, Case, card_of, landwater, scaling, seeded
 from tests.models.record_onnx import RECORD, STEP_PX, port_chip
-from tiling.errors import CardError, EngineError
 
 pytestmark = pytest.mark.usefixtures("tiny_registry")
 

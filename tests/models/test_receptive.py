@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.receptive import support, total_stride
+from earthloom.models.measuring.receptive_field import support, total_stride
 from tests.models.nets import TinyNet, landwater
 
 

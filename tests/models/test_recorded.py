@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import recorded
-from models.device import Device, resolve
-from models.predictor import Predictor
-from models.recorded import Recorder
+from earthloom.models.device import cuda_graph
+from earthloom.models.device.cuda_graph import Recorder
+from earthloom.models.device.resolve import Device, resolve
+from earthloom.models.inference.predictor import Predictor
 from tests.models.nets import card_of, seeded
 from tests.models.test_sliding import grid, in_blocks, in_one_pass, same
 from tests.scenes import landscape
@@ -38,7 +38,7 @@ class FakeGraph:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeGraph]:
     FakeGraph.made, FakeGraph.error = [], None
-    monkeypatch.setattr(recorded, "_Graph", FakeGraph)
+    monkeypatch.setattr(cuda_graph, "_Graph", FakeGraph)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     return FakeGraph
 

@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.device import Device
-from models.measure import compare, framed
-from models.predictor import Predictor
-from models.sliding import NODATA, BlockMap, predict_block, predict_whole
-from models.threads import Threads
-from models.zoo.water_index import WATER_INDEX
+from earthloom.models.device.resolve import Device
+from earthloom.models.inference.passes import Threads
+from earthloom.models.inference.predictor import Predictor
+from earthloom.models.inference.sliding import NODATA, BlockMap, predict_block, predict_whole
+from earthloom.models.measuring.measure import compare, framed
+from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.errors import TilingError
+from earthloom.tiling.window import Window
 from tests.models.nets import BF16, CPU, Case, TinyNet, card_of, landwater, scaling, seeded
 from tests.scenes import landscape, real
-from tiling.chips import ChipGrid
-from tiling.errors import TilingError
-from tiling.window import Window
 
 Pixels = NDArray[np.generic]
 Mask = NDArray[np.bool_]
@@ -87,7 +87,7 @@ def resnet3(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def test_a_resnet_of_depth_three_is_exact_at_its_measured_support(resnet3: Case) -> None:
-    from models.receptive import support, total_stride
+    from earthloom.models.measuring.receptive_field import support, total_stride
 
     predictor = resnet3.predictor()
     stride = total_stride(predictor.module, 4, 8)
@@ -117,19 +117,19 @@ def test_a_resnet_of_depth_five_keeps_both_bounds_at_256_px(tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    from models import architectures
+    from earthloom.models.networks import registry
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(architectures.REGISTRY, "tiny", TinyNet)
+        patch.setitem(registry.REGISTRY, "tiny", TinyNet)
         return seeded(card_of("tiny", 2, 3, 2), tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
 def tiny_predictor(tiny: Case) -> Predictor:
-    from models import architectures
+    from earthloom.models.networks import registry
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(architectures.REGISTRY, "tiny", TinyNet)
+        patch.setitem(registry.REGISTRY, "tiny", TinyNet)
         return tiny.predictor()
 
 

@@ -10,16 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import ncnn, receptive, weights
-from models.architectures import build
-from models.card import ModelCard
-from models.enhance.span import Span
-from models.steady import steady
-from models.zoo import ZOO, folder_of
-from models.zoo.entry import read_member
-from models.zoo.span import SPAN
+from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.device.deterministic import steady
+from earthloom.models.measuring import receptive_field
+from earthloom.models.networks.enhance.span import Span
+from earthloom.models.networks.registry import build
+from earthloom.models.zoo import ZOO, folder_of
+from earthloom.models.zoo.convert import ncnn
+from earthloom.models.zoo.entry import read_member
+from earthloom.models.zoo.span import SPAN
+from earthloom.tiling.errors import CardError
 from tests.scenes import landscape
-from tiling.errors import CardError
 
 SUPPORT_PX = 22
 
@@ -103,7 +105,7 @@ def test_the_real_network_gives_the_same_bits_in_tiles(card: ModelCard) -> None:
 
 
 def test_the_network_sees_as_far_as_its_cards_say() -> None:
-    assert receptive.support(_AtInputSize(seeded(1)), 1, 1) == SUPPORT_PX
+    assert receptive_field.support(_AtInputSize(seeded(1)), 1, 1) == SUPPORT_PX
     assert {card.support_px for card in SPAN} == {SUPPORT_PX}
 
 

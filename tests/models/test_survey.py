@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.survey import N_QUANTILES, Survey, survey
+from earthloom.models.networks.survey import N_QUANTILES, Survey, survey
 from tests.scenes import landscape
 
 Part = tuple[NDArray[np.float32], NDArray[np.bool_]]

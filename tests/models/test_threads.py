@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 import torch
 
-from models.threads import Threads
+from earthloom.models.inference.passes import Threads
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_torchvision_imports_after_the_shim_however_it_was_built() -> None:
     done = run(
-        "from models.torchvision_ops import define_missing_ops as d; d(); d(); import torchvision, torch; "
+        "from earthloom.models.networks.torchvision_ops import define_missing_ops as d; d(); d(); import torchvision, torch; "
         "assert torch.ops.torchvision.nms and torch.ops.torchvision.qnms"
     )
     assert done.returncode == 0, done.stderr

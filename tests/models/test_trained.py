@@ -7,20 +7,22 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from models import architectures, receptive, weights
-from models.card import ModelCard
-from models.measure import agreement_at, framed
-from models.predictor import Predictor
-from models.sliding import predict_whole
-from models.training.data import Pair
-from models.training.recipes import RECIPES
-from models.training.score import counted, iou
-from models.zoo.entry import shipped_weights
-from models.zoo.trained import BUILDING_CHANGE, BUILDINGS, DEFORESTATION, ENTRIES
+from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.inference.predictor import Predictor
+from earthloom.models.inference.sliding import predict_whole
+from earthloom.models.measuring import receptive_field
+from earthloom.models.measuring.measure import agreement_at, framed
+from earthloom.models.networks import registry
+from earthloom.models.training.data import Pair
+from earthloom.models.training.score import counted, iou
+from earthloom.models.zoo.entry import shipped_weights
+from earthloom.models.zoo.trained import BUILDING_CHANGE, BUILDINGS, DEFORESTATION, ENTRIES
+from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.window import Window
+from infra.recipes.shipped import RECIPES
 from tests.models.nets import CPU
 from tests.scenes import DATA, landscape, real
-from tiling.chips import ChipGrid
-from tiling.window import Window
 
 SINGLE = (DEFORESTATION, BUILDINGS)
 CARDS = [card for entry in ENTRIES for card in entry.cards]
@@ -49,7 +51,7 @@ def test_the_weights_are_here_small_and_those_of_the_card(card: ModelCard) -> No
     assert path.stat().st_size <= 6e6
     assert weights.sha256_of(path) == card.weights
     assert {tensor["dtype"] for tensor in weights.read_header(path).values()} == {"F16", "I64"}
-    weights.load_into(architectures.build(card), path, card.weights or "")
+    weights.load_into(registry.build(card), path, card.weights or "")
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.label)
@@ -57,14 +59,14 @@ def test_the_card_says_whose_data_it_learned_from_and_how_well(card: ModelCard) 
     assert card.license in ("Apache-2.0", "CC-BY-4.0")
     assert "ImageNet" in card.citation
     if card in SINGLE:
-        assert f"python -m models.training {card.name}" in card.description
+        assert f"python -m infra.recipes {card.name}" in card.description
         assert set(dict(card.scores)) == {f"iou_{known.name}" for known in card.classes}
 
 
 def test_the_card_names_the_reach_of_its_network() -> None:
     module = Predictor(BUILDINGS, file_of(BUILDINGS), CPU).module
-    assert receptive.total_stride(module, 3, BUILDINGS.stride_px) == BUILDINGS.stride_px
-    assert receptive.support(module, 3, BUILDINGS.stride_px) == BUILDINGS.support_px
+    assert receptive_field.total_stride(module, 3, BUILDINGS.stride_px) == BUILDINGS.stride_px
+    assert receptive_field.support(module, 3, BUILDINGS.stride_px) == BUILDINGS.support_px
 
 
 def test_chips_that_cover_the_reach_give_the_bytes_of_one_pass() -> None:

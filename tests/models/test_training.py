@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from models import weights
-from models.cardfile import load_card
-from models.training import __main__ as command
-from models.training.data import IGNORE, Crops, Pair, Variety
-from models.training.export import save_half
-from models.training.fit import Schedule, fit, loss
-from models.training.recipes import RECIPES, Split
-from models.training.score import confusion, counted, iou, labels_of
+from earthloom.models.cards import weights
+from earthloom.models.cards.file import load_card
+from earthloom.models.training.data import IGNORE, Crops, Pair, Variety
+from earthloom.models.training.export import save_half
+from earthloom.models.training.fit import Schedule, fit, loss
+from earthloom.models.training.score import confusion, counted, iou, labels_of
+from earthloom.tiling.errors import CardError, ConfigError, EngineError
+from earthloom.tiling.storage.objects import ObjectRef
+from infra.recipes import __main__ as command
+from infra.recipes.shipped import RECIPES, Split
 from tests.models.nets import TinyNet, card_of
-from tiling.errors import CardError, ConfigError, EngineError
-from tiling.objects import ObjectRef
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 SCHEDULE = Schedule(steps=40, batch=4, rate=1e-2, memory_steps=5, precision="fp32")

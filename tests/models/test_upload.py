@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.upload import Pixels, _Sent, download, tensor_of
+from earthloom.models.inference.transfer import Pixels, _Sent, download, tensor_of
 
 VALUES = np.arange(2 * 30 * 7, dtype=np.uint16).reshape(2, 30, 7)
 VALID = (np.arange(30 * 7) % 3 > 0).reshape(30, 7)

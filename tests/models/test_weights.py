@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models import weights
+from earthloom.models.cards import weights
+from earthloom.tiling.errors import CardError
+from earthloom.tiling.storage.objects import ObjectRef
 from tests.models.nets import TinyNet
-from tiling.errors import CardError
-from tiling.objects import ObjectRef
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_local_weights_are_used_where_they_are(good: Path) -> None:
 @pytest.mark.s3
 @pytest.mark.usefixtures("s3_env")
 def test_weights_in_object_storage_are_downloaded_once_and_verified(good: Path, tmp_path: Path) -> None:
-    from tiling.store import open_store
+    from earthloom.tiling.storage.store import open_store
 
     folder = ObjectRef.parse("s3://scenes/models/tiny")
     open_store(folder).put(weights.FILE, good.read_bytes())

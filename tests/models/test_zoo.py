@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from models import weights, zoo
-from models.card import ModelCard
-from models.cardfile import FILE, write_card
-from models.zoo.landwater import LANDWATER
+from earthloom.models import zoo
+from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.file import FILE, write_card
+from earthloom.models.zoo.landwater import LANDWATER
+from earthloom.tiling.errors import CardError, StorageError
 from tests.models.nets import landwater
-from tiling.errors import CardError, StorageError
 
 
 @pytest.fixture

@@ -10,19 +10,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models import weights
-from models.card import ModelCard
-from models.measure import agreement_at, framed
-from models.predictor import Predictor
-from models.sliding import enhance_block, predict_block
-from models.survey import survey
-from models.threads import Threads
-from models.zoo import catalogue, variants
+from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.inference.passes import Threads
+from earthloom.models.inference.predictor import Predictor
+from earthloom.models.inference.sliding import enhance_block, predict_block
+from earthloom.models.measuring.measure import agreement_at, framed
+from earthloom.models.networks.survey import survey
+from earthloom.models.zoo import catalogue, variants
+from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.errors import CardError
+from earthloom.tiling.window import Window
 from tests.models.nets import CPU
 from tests.scenes import landscape
-from tiling.chips import ChipGrid
-from tiling.errors import CardError
-from tiling.window import Window
 
 _WIDTH, _HEIGHT = 150, 110
 _WILD = ("blue", "green", "red", "nir")

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from tiling.background import Background
+from earthloom.tiling.background import Background
 
 
 def test_values_and_errors_come_back_and_the_threads_go_on() -> None:
@@ -59,6 +59,9 @@ def test_what_a_failed_call_held_goes_with_its_future() -> None:
 
 
 def test_a_process_ends_without_waiting_for_them() -> None:
-    code = "import time; from tiling.background import Background; Background(1, 'x').submit(time.sleep, 600); print('end')"
+    code = (
+        "import time; from earthloom.tiling.background import Background; "
+        "Background(1, 'x').submit(time.sleep, 600); print('end')"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "end\n"

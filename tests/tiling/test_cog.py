@@ -15,13 +15,13 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rio_cogeo.cogeo import cog_validate
 
-from tiling import cog, cog_parts
-from tiling.cog import CogProfile, encode_tile
-from tiling.cog_parts import CogAssembly, ShardPart, TileIndex, pack
-from tiling.errors import DamagedPartError, PublishError, TilingError
-from tiling.grid import Grid
-from tiling.overview import reduce_mean, reduce_mode
-from tiling.pyramid import Place, Pyramid, Reduce
+from earthloom.tiling.errors import DamagedPartError, PublishError, TilingError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.writing import cog, cog_parts
+from earthloom.tiling.writing.cog import CogProfile, encode_tile
+from earthloom.tiling.writing.cog_parts import CogAssembly, ShardPart, TileIndex, pack
+from earthloom.tiling.writing.overview import reduce_mean, reduce_mode
+from earthloom.tiling.writing.pyramid import Place, Pyramid, Reduce
 
 WKT = (
     'PROJCS["own",GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],PRIMEM["Greenwich",0],'

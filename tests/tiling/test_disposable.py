@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tiling.disposable import Cap, Disposables
-from tiling.errors import EngineError, SceneError, StorageError
+from earthloom.tiling.errors import EngineError, SceneError, StorageError
+from earthloom.tiling.reading.sandbox import Cap, Disposables
 
 # ---- what children are asked to do
 

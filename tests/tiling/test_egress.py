@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 import pytest
 import rasterio
 
+from earthloom.tiling.errors import ConfigError, EarthloomError, SceneError, StorageError
+from earthloom.tiling.reading.identity import pin
+from earthloom.tiling.reading.preflight import inspect, open_asset
+from earthloom.tiling.storage import egress
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 from tests.http_range_server import RangeServer, serve, serve_apart
 from tests.scenes import landscape, write_scene
-from tiling import egress
-from tiling.errors import ConfigError, EarthloomError, SceneError, StorageError
-from tiling.identity import pin
-from tiling.objects import ObjectRef
-from tiling.preflight import inspect, open_asset
-from tiling.store import open_store
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pyproj import CRS, Transformer
 
-from tiling.errors import SceneError
-from tiling.grid import Grid, pixel_areas_m2
-from tiling.window import Window
+from earthloom.tiling.errors import SceneError
+from earthloom.tiling.grid import Grid, pixel_areas_m2
+from earthloom.tiling.window import Window
 
 GRIDS = {
     "degrees": Grid(crs="EPSG:4326", transform=(0.00027, 0, -112.9, 0, -0.00027, 41.0), width=1489, height=1482),

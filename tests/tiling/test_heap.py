@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tiling import heap
+from earthloom.tiling import heap
 
 pytestmark = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
 

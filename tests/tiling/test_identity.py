@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from earthloom.tiling.errors import SceneError
+from earthloom.tiling.reading import identity
+from earthloom.tiling.reading.identity import etag, pin, size_bytes, verify_local
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 from tests.http_range_server import serve
-from tiling import identity
-from tiling.errors import SceneError
-from tiling.identity import etag, pin, size_bytes, verify_local
-from tiling.objects import ObjectRef
-from tiling.store import open_store
 
 
 @pytest.fixture(autouse=True)

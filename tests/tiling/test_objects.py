@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiling.errors import ConfigError
-from tiling.objects import ObjectRef
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.storage.objects import ObjectRef
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from tiling.overview import level_shapes, reduce_mean, reduce_mode
+from earthloom.tiling.writing.overview import level_shapes, reduce_mean, reduce_mode
 
 rasters = hnp.arrays(
     np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0, 1, 2, 254, 255])

@@ -13,17 +13,17 @@ from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 from rasterio.windows import Window
 
+from earthloom.tiling.errors import SceneError, StorageError
+from earthloom.tiling.reading import identity
+from earthloom.tiling.reading.apart import inspect_apart
+from earthloom.tiling.reading.identity import pin
+from earthloom.tiling.reading.preflight import Header, Limits, inspect, open_asset
+from earthloom.tiling.reading.sandbox import Disposables
+from earthloom.tiling.scene import Asset
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 from tests.http_range_server import serve
 from tests.scenes import landscape, write_scene
-from tiling import identity
-from tiling.apart import inspect_apart
-from tiling.disposable import Disposables
-from tiling.errors import SceneError, StorageError
-from tiling.identity import pin
-from tiling.objects import ObjectRef
-from tiling.preflight import Header, Limits, inspect, open_asset
-from tiling.scene import Asset
-from tiling.store import open_store
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from earthloom.tiling.errors import StorageError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.probe import probe_conditional_writes
+from earthloom.tiling.storage.store import LocalObjects, Store, open_store
 from tests.stores import Fault, Faulty
-from tiling.errors import StorageError
-from tiling.objects import ObjectRef
-from tiling.probe import probe_conditional_writes
-from tiling.store import LocalObjects, Store, open_store
 
 
 class Heedless(LocalObjects):

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tiling.overview import reduce_mode
-from tiling.pyramid import TILE_PX, Pyramid
-from tiling.window import Window
+from earthloom.tiling.window import Window
+from earthloom.tiling.writing.overview import reduce_mode
+from earthloom.tiling.writing.pyramid import TILE_PX, Pyramid
 
 
 def mode(pixels: NDArray[Any]) -> NDArray[Any]:

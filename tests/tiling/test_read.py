@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
+from earthloom.tiling.errors import SceneError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading.identity import pin
+from earthloom.tiling.reading.read import read_pixels
+from earthloom.tiling.reading.tile_cache import TileCache
+from earthloom.tiling.scene import Asset, Band, Scene
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.window import Window
 from tests.scenes import landscape, write_scene
-from tiling.errors import SceneError
-from tiling.grid import Grid
-from tiling.identity import pin
-from tiling.objects import ObjectRef
-from tiling.read import read_pixels
-from tiling.scene import Asset, Band, Scene
-from tiling.tile_cache import TileCache
-from tiling.window import Window
 
 GRID = Grid(crs="EPSG:32617", transform=(10, 0, 300000, 0, -10, 4500000), width=90, height=70)
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tiling.errors import ConfigError
-from tiling.storage_env import apply, derive
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.storage.settings import apply, derive
 
 
 def test_one_endpoint_becomes_every_librarys_spelling() -> None:
@@ -66,7 +66,7 @@ def test_a_run_does_not_warn_of_drivers_that_are_not_there_to_be_skipped() -> No
     """In a fresh process, since GDAL tells it once; what else rasterio warns of still comes through."""
     code = (
         "import logging; logging.basicConfig(level=logging.WARNING)\n"
-        "from tiling.storage_env import apply; apply()\n"
+        "from earthloom.tiling.storage.settings import apply; apply()\n"
         "import rasterio\n"
         "with rasterio.Env(): pass\n"
         "logging.getLogger('rasterio._env').warning('a real one')\n"

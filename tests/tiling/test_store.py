@@ -11,9 +11,9 @@ from unittest import mock
 
 import pytest
 
-from tiling.errors import MissingObjectError, StorageError
-from tiling.objects import ObjectRef
-from tiling.store import Store, open_store
+from earthloom.tiling.errors import MissingObjectError, StorageError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import Store, open_store
 
 
 def local(folder: Path) -> Store:

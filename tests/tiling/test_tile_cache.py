@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiling.chips import split_blocks
-from tiling.tile_cache import Cell, TileCache
-from tiling.window import Window
+from earthloom.tiling.chips import split_blocks
+from earthloom.tiling.reading.tile_cache import Cell, TileCache
+from earthloom.tiling.window import Window
 
 SCENE = Window(0, 0, 1900, 1300)
 VALUES = np.random.default_rng(1).integers(0, 9999, (2, *SCENE.shape)).astype(np.uint16)

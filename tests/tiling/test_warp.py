@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import rasterio
 
+from earthloom.tiling.errors import SceneError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading.read import read_pixels
+from earthloom.tiling.scene import Band, Scene
 from tests.scenes import write_scene
 from tests.tiling.test_read import GRID, bands, scene
-from tiling.errors import SceneError
-from tiling.grid import Grid
-from tiling.read import read_pixels
-from tiling.scene import Band, Scene
 
 TWICE = rasterio.Affine(20, 0, 300000, 0, -20, 4500000)
 """Of files whose pixels are two by two of GRID's."""

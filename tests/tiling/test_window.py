@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiling.chips import ChipGrid, reflect_indices, split_blocks
-from tiling.errors import TilingError
-from tiling.window import Window
+from earthloom.tiling.chips import ChipGrid, reflect_indices, split_blocks
+from earthloom.tiling.errors import TilingError
+from earthloom.tiling.window import Window
 
 windows = st.builds(
     Window,

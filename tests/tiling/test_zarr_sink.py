@@ -10,11 +10,11 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from tiling.errors import TilingError
-from tiling.grid import Grid
-from tiling.objects import ObjectRef
-from tiling.store import open_store
-from tiling.zarr_sink import Layer, ZarrLayout
+from earthloom.tiling.errors import TilingError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
+from earthloom.tiling.writing.zarr_sink import Layer, ZarrLayout
 
 GRID = Grid(crs="EPSG:32617", transform=(10, 0, 300000, 0, -10, 4500000), width=1500, height=1100)
 LAYOUT = ZarrLayout(

@@ -15,12 +15,12 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from models.cardfile import load_card, write_card
+from earthloom.models.cards.file import load_card, write_card
+from earthloom.tiling.storage.objects import ObjectRef
 from tests.bench.command import ROOT
 from tests.bench.peers import judge
 from tests.bench.peers.contenders import OURS, PEERS, Earthloom, Spent, import_pointwise, import_unet, run_peer
 from tests.bench.peers.material import make_pointwise, make_scene, make_unet
-from tiling.objects import ObjectRef
 
 _MIB = 2**20
 _SIZES = (2048, 4096, 8192)

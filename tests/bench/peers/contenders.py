@@ -75,7 +75,7 @@ class Earthloom:
         self._fixed = min(every, key=lambda usage: usage.cpu_s)
 
     def run(self, scene: Path, out: Path) -> Spent:
-        """`python -m jobs run`: COGs, Zarr and STAC item, published and checked."""
+        """`python -m earthloom run`: COGs, Zarr and STAC item, published and checked."""
         usage, told = self._run(scene, out)
         (result,) = told["scenes"].values()
         rasters = [Path(path) for name, path in result["files"].items() if name.endswith(".tif")]
@@ -91,7 +91,7 @@ class Earthloom:
         shutil.rmtree(out, ignore_errors=True)  # a published scene would cost nothing
         told = self._folder / "told.json"
         command: list[str | Path] = [
-            sys.executable, "-m", "jobs", "run", scene, "--model", self._model, "--out", out, *_OPTIONS, "--json",
+            sys.executable, "-m", "earthloom", "run", scene, "--model", self._model, "--out", out, *_OPTIONS, "--json",
             *self._options,
         ]  # fmt: skip
         usage = measure(command, cwd=ROOT, log=self._folder / "log", out=told)
@@ -119,6 +119,6 @@ def _import_options() -> tuple[str, ...]:
 
 
 def _earthloom(*arguments: str | Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "jobs", *arguments], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "earthloom", *arguments], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, arguments))} ended with {done.returncode}:\n{done.stderr[-2000:]}")

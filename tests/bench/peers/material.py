@@ -67,7 +67,7 @@ def make_unet(folder: Path, scene: Path) -> Path:
     """
     import torch
 
-    from models.torchvision_ops import define_missing_ops
+    from earthloom.models.networks.torchvision_ops import define_missing_ops
 
     define_missing_ops()
     import segmentation_models_pytorch as smp

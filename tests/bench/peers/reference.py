@@ -41,7 +41,7 @@ def network(folder: Path) -> torch.nn.Module:
     from safetensors.torch import load_file
 
     if (folder / "config.json").is_file():
-        from models.torchvision_ops import define_missing_ops
+        from earthloom.models.networks.torchvision_ops import define_missing_ops
 
         define_missing_ops()
         import segmentation_models_pytorch as smp

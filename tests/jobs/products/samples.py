@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from jobs.products import stac
-from jobs.products.statistics import Tally, class_areas, tally
-from models.card import ModelCard, ModelClass
-from tiling.grid import Grid, pixel_areas_m2
-from tiling.objects import ObjectRef
-from tiling.scene import Asset, Band, Scene
+from earthloom.jobs.products import stac_item
+from earthloom.jobs.products.statistics import Tally, class_areas, tally
+from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.tiling.grid import Grid, pixel_areas_m2
+from earthloom.tiling.scene import Asset, Band, Scene
+from earthloom.tiling.storage.objects import ObjectRef
 
 KEY = "0123456789abcdef" * 4
 CLASSES = (("shadow", "#3b3f4a"), ("water", "#1f6feb"), ("snow/ice", "#f2f7fb"), ("land", "#8fb569"))
@@ -70,14 +70,14 @@ def counted(grid: Grid = UTM) -> Tally:
 def item(grid: Grid = UTM, *, key: str = KEY, source_item: str | None = None, **of_scene: Any) -> dict[str, Any]:
     one, told = card(), counted(grid)
     assets = (
-        stac.AssetInfo(name="classes", href="./classes.tif", media_type=stac.COG, roles=("data",), title="Classes",
-                       size=1234, sha256="b" * 64, bands=(stac.classes_band(told),), grid=grid),
-        stac.AssetInfo(name="confidence", href="./confidence.tif", media_type=stac.COG, roles=("data",),
-                       size=99, sha256="c" * 64, bands=(stac.confidence_band(told),), grid=grid),
-        stac.AssetInfo(name="data", href="./data.zarr", media_type=stac.ZARR, roles=("data",), grid=grid),
-        stac.AssetInfo(name="quicklook", href="./quicklook.png", media_type="image/png", roles=("overview",)),
+        stac_item.AssetInfo(name="classes", href="./classes.tif", media_type=stac_item.COG, roles=("data",), title="Classes",
+                       size=1234, sha256="b" * 64, bands=(stac_item.classes_band(told),), grid=grid),
+        stac_item.AssetInfo(name="confidence", href="./confidence.tif", media_type=stac_item.COG, roles=("data",),
+                       size=99, sha256="c" * 64, bands=(stac_item.confidence_band(told),), grid=grid),
+        stac_item.AssetInfo(name="data", href="./data.zarr", media_type=stac_item.ZARR, roles=("data",), grid=grid),
+        stac_item.AssetInfo(name="quicklook", href="./quicklook.png", media_type="image/png", roles=("overview",)),
     )  # fmt: skip
-    return stac.item(
+    return stac_item.item(
         scene=scene(grid, **of_scene),
         product=one.name,
         card=one,
@@ -85,7 +85,7 @@ def item(grid: Grid = UTM, *, key: str = KEY, source_item: str | None = None, **
         grid=grid,
         rows=class_areas(told, one),
         assets=assets,
-        provenance=stac.Provenance(
+        provenance=stac_item.Provenance(
             software={"torch": "2.13.0", "earthloom": "0.1.0"},
             cards=((one, "s3://models/landwater-6b/card.json"),),
             settings={"halo_px": 96, "core_px": 1024, "overlap": "exact"},

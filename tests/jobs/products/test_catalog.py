@@ -11,11 +11,17 @@ import pystac
 import pytest
 from shapely.geometry import shape
 
-from jobs.products.catalog import add_to_catalog, add_to_collection, collection, items_parquet, read_items
-from jobs.products.stac import item_href
-from jobs.products.validate import validate
+from earthloom.jobs.products.stac_collection import (
+    add_to_catalog,
+    add_to_collection,
+    collection,
+    items_parquet,
+    read_items,
+)
+from earthloom.jobs.products.stac_item import item_href
+from earthloom.jobs.products.stac_validate import validate
+from earthloom.tiling.errors import PublishError
 from tests.jobs.products.samples import KEY, LONLAT, UTM, WKT, card, item
-from tiling.errors import PublishError
 
 OTHER_KEY = KEY[::-1]
 

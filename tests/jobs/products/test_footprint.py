@@ -11,10 +11,10 @@ from pyproj import Geod, Transformer
 from shapely.geometry import Point, shape
 from shapely.geometry.base import BaseGeometry
 
-from jobs.products.footprint import BBox, footprint, union_bbox
+from earthloom.tiling.errors import SceneError
+from earthloom.tiling.footprint import BBox, footprint, union_bbox
+from earthloom.tiling.grid import Grid, pixel_areas_m2
 from tests.jobs.products.samples import LONLAT, MERCATOR, UTM, WKT
-from tiling.errors import SceneError
-from tiling.grid import Grid, pixel_areas_m2
 
 EAST_OF_FIJI = Grid(crs="EPSG:32660", transform=(1000.0, 0.0, 600000.0, 0.0, -1000.0, 8200000.0), width=500, height=300)
 PAST_180 = Grid(crs="EPSG:4326", transform=(0.01, 0.0, 178.0, 0.0, -0.01, -16.0), width=500, height=300)

@@ -11,10 +11,10 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from jobs.products.legend import cog_tags, colormap, colors, pam, qml
-from jobs.products.statistics import class_areas
+from earthloom.jobs.products.legend import cog_tags, colormap, colors, pam, qml
+from earthloom.jobs.products.statistics import class_areas
+from earthloom.tiling.errors import CardError
 from tests.jobs.products.samples import CLASSES, card, counted
-from tiling.errors import CardError
 
 AWKWARD = (("a & b", "#000000"), ('<"c">', "#ffffff"), ("forêt", "#123abc"))
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyproj import Geod
 
-from jobs.products.quicklook import pixel_size_m, quicklook_png
-from jobs.products.statistics import ClassArea, class_areas, tally
+from earthloom.jobs.products.quicklook import pixel_size_m, quicklook_png
+from earthloom.jobs.products.statistics import ClassArea, class_areas, tally
+from earthloom.tiling.errors import PublishError
 from tests.jobs.products.samples import LONLAT, MERCATOR, UTM, card
-from tiling.errors import PublishError
 
 ONE = (("only", "#12ab34"),)
 RGB = (0x12, 0xAB, 0x34)

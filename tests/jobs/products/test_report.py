@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from jobs.products.report import area_lines, area_table, area_text, percent_text
-from jobs.products.statistics import ClassArea
+from earthloom.jobs.products.areas import area_lines, area_table, area_text, percent_text
+from earthloom.jobs.products.statistics import ClassArea
 
 
 def rows(*areas_m2: float) -> list[ClassArea]:

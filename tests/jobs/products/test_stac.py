@@ -11,12 +11,12 @@ from pystac.extensions.classification import ClassificationExtension
 from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 
-from jobs.products import stac
-from jobs.products.statistics import Tally
-from jobs.products.validate import validate
+from earthloom.jobs.products import stac_item
+from earthloom.jobs.products.stac_validate import validate
+from earthloom.jobs.products.statistics import Tally
+from earthloom.tiling.errors import PublishError, SceneError
+from earthloom.tiling.grid import Grid
 from tests.jobs.products.samples import CLASSES, KEY, UTM, WKT, card, counted, item, scene
-from tiling.errors import PublishError, SceneError
-from tiling.grid import Grid
 
 
 def test_an_item_is_valid_and_says_who_made_it() -> None:
@@ -110,7 +110,7 @@ def test_links_lead_to_the_collection_the_source_and_the_model() -> None:
     assert (model["rel"], model["href"], model["mlm:name"]) == (
         "derived_from", "s3://models/landwater-6b/card.json", "landwater-6b",
     )  # fmt: skip
-    back = posixpath.normpath(posixpath.join("collections/landwater", stac.item_href("scene-1", KEY)))
+    back = posixpath.normpath(posixpath.join("collections/landwater", stac_item.item_href("scene-1", KEY)))
     assert unquote(back) == f"{folder}/item.json"
 
 
@@ -126,7 +126,7 @@ def test_the_same_result_gives_the_same_bytes() -> None:
 
 def test_class_names_are_made_fit_for_machines_without_collisions() -> None:
     names = ("snow/ice", "snow ice", "水", "nodata", "a_b-1")
-    told = stac.class_objects(card(tuple((name, "#aabbcc") for name in names)))
+    told = stac_item.class_objects(card(tuple((name, "#aabbcc") for name in names)))
     assert [one["name"] for one in told] == ["snow_ice", "snow_ice_1", "class_2", "nodata_3", "a_b-1", "nodata"]
     assert [one["title"] for one in told[:5]] == list(names)
 
@@ -134,27 +134,27 @@ def test_class_names_are_made_fit_for_machines_without_collisions() -> None:
 @pytest.mark.parametrize("href", ["/etc/passwd", "../other/a.tif", "s3://bucket/a.tif", "file:///a"])
 def test_assets_lie_beside_their_item(href: str) -> None:
     with pytest.raises(PublishError, match="beside its item"):
-        stac.AssetInfo(name="a", href=href, media_type=stac.COG, roles=("data",))
+        stac_item.AssetInfo(name="a", href=href, media_type=stac_item.COG, roles=("data",))
 
 
 def test_assets_with_one_name_and_bad_checksums_are_refused() -> None:
-    one = stac.AssetInfo(name="a", href="./a.tif", media_type=stac.COG, roles=("data",))
-    about = stac.Provenance(software={}, cards=((card(), "./card.json"),), settings={})
+    one = stac_item.AssetInfo(name="a", href="./a.tif", media_type=stac_item.COG, roles=("data",))
+    about = stac_item.Provenance(software={}, cards=((card(), "./card.json"),), settings={})
     with pytest.raises(PublishError, match="share a name"):
-        stac.item(
+        stac_item.item(
             scene=scene(), product=card().name, card=card(), key=KEY, grid=UTM, rows=[], assets=[one, one], provenance=about
         )  # fmt: skip
     with pytest.raises(PublishError, match="sha256"):
-        stac.AssetInfo(name="a", href="./a.tif", media_type=stac.COG, roles=("data",), sha256="etag")
+        stac_item.AssetInfo(name="a", href="./a.tif", media_type=stac_item.COG, roles=("data",), sha256="etag")
 
 
 def test_a_product_without_classes_lists_no_classification() -> None:
-    band = stac.BandInfo(name="red", data_type="float32", nodata=float("nan"))
-    asset = stac.AssetInfo(
-        name="image", href="./image.tif", media_type=stac.COG, roles=("data",), bands=(band,), grid=UTM
+    band = stac_item.BandInfo(name="red", data_type="float32", nodata=float("nan"))
+    asset = stac_item.AssetInfo(
+        name="image", href="./image.tif", media_type=stac_item.COG, roles=("data",), bands=(band,), grid=UTM
     )
-    about = stac.Provenance(software={"earthloom": "0"}, cards=((card(), "./card.json"),), settings={})
-    told = stac.item(
+    about = stac_item.Provenance(software={"earthloom": "0"}, cards=((card(), "./card.json"),), settings={})
+    told = stac_item.item(
         scene=scene(), product=card().name, card=card(), key=KEY, grid=UTM, rows=[], assets=[asset], provenance=about
     )
     validate(told)
@@ -164,9 +164,9 @@ def test_a_product_without_classes_lists_no_classification() -> None:
 
 def test_an_empty_map_has_statistics_too() -> None:
     none = Tally(pixels=(0, 0), areas_m2=(0.0, 0.0), confidence_sums=(0, 0), nodata=9)
-    assert stac.classes_band(none).statistics == {"count": 9, "valid_percent": 0.0}
-    assert stac.confidence_band(none).statistics == {"count": 9, "valid_percent": 0.0}
-    assert stac.confidence_band(counted()).statistics is not None
+    assert stac_item.classes_band(none).statistics == {"count": 9, "valid_percent": 0.0}
+    assert stac_item.confidence_band(none).statistics == {"count": 9, "valid_percent": 0.0}
+    assert stac_item.confidence_band(counted()).statistics is not None
 
 
 def test_an_antimeridian_scene_is_valid() -> None:

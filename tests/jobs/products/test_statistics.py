@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyproj import Geod, Transformer
 
-from jobs.products.statistics import Tally, class_areas, merge, tally
+from earthloom.jobs.products.statistics import Tally, class_areas, merge, tally
+from earthloom.tiling.errors import PublishError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.window import Window
 from tests.jobs.products.samples import LONLAT, MERCATOR, UTM, card, counted
-from tiling.errors import PublishError
-from tiling.grid import Grid
-from tiling.window import Window
 
 
 def geodesic_area_m2(grid: Grid, cols: tuple[int, int], rows: tuple[int, int]) -> float:

@@ -22,12 +22,12 @@ from pystac.extensions.mlm import (
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType
 
-from jobs.products import validate as module
-from jobs.products.catalog import add_to_catalog, collection
-from jobs.products.stac import EXTENSIONS
-from jobs.products.validate import validate
+from earthloom.jobs.products import stac_validate as module
+from earthloom.jobs.products.stac_collection import add_to_catalog, collection
+from earthloom.jobs.products.stac_item import EXTENSIONS
+from earthloom.jobs.products.stac_validate import validate
+from earthloom.tiling.errors import PublishError
 from tests.jobs.products.samples import card, item
-from tiling.errors import PublishError
 
 Break = Callable[[dict[str, Any]], Any]
 

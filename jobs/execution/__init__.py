@@ -1,0 +1,1 @@
+"""The driver, and what it sends to workers."""

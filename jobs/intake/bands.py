@@ -1,0 +1,196 @@
+"""What the bands of a scene are called: by the user, the STAC item, a sensor preset, or the file. Opens nothing.
+
+Where two of them speak, the first in that order wins; where two bands claim one name, the stronger source wins, then
+the finer pixels, then the order of the files. Knows nothing of what values mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from earthloom.jobs.intake.sensors import Sensor, SensorBand
+from earthloom.jobs.intake.stac import StacBand
+from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.reading.preflight import Header
+
+COMMON_NAMES = frozenset((
+    "pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071", "rededge075", "rededge078",
+    "nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12",
+))  # fmt: skip
+"""STAC EO common names; a TIFF description names a band by itself only if it is one of them."""
+
+_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandFile:
+    """One opened file of a scene."""
+
+    header: Header
+    stem: str
+    name: str = ""
+    """Band name that the user wrote before `=`."""
+    key: str = ""
+    """Name of the asset in its STAC item."""
+    told: tuple[StacBand, ...] = ()
+    """What the item says of its bands, in order; empty when it says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedBand:
+    """A band of a file, its name in the scene, and all that is said about it."""
+
+    name: str
+    file: BandFile
+    asset: int
+    """Position of its file in the scene."""
+    index: int
+    """Band number in the file, from 1."""
+    own: str
+    """The file's own name for it."""
+    preset: SensorBand | None = None
+    by_place: bool = False
+    """True when the preset knows it only by its place in a file that names no bands."""
+
+    @property
+    def told(self) -> StacBand:
+        return self.file.told[self.index - 1] if self.index <= len(self.file.told) else StacBand()
+
+    @property
+    def dtype(self) -> str:
+        return self.file.header.dtypes[self.index - 1]
+
+
+def name_bands(
+    files: Sequence[BandFile], wanted: Sequence[tuple[str, int | str]], sensor: Sensor | None
+) -> tuple[NamedBand, ...]:
+    """Give every band of a scene a name of its own.
+
+    Args:
+        files: of the scene, in order.
+        wanted: (name, place) from `--bands`: a band number from 1, counted over all files, or `<file>:<number>` with the
+            file's STAC key, stem or number from 1.
+        sensor: preset, when the user named one.
+
+    Raises:
+        ConfigError: if `wanted` is malformed.
+        SceneError: if `wanted`, the preset or the STAC item does not fit the files.
+    """
+    for file in files:
+        if len(file.told) > file.header.count:
+            raise SceneError(
+                f"the STAC item says that {file.stem} has {len(file.told)} bands, but the file has {file.header.count}"
+            )
+        if file.name and file.header.count != 1:
+            raise SceneError(
+                f"{file.name}={file.stem} names one band, but the file has {file.header.count}; "
+                f"number them: --bands {file.name}=<number>"
+            )
+    explicit = _explicit(files, wanted)
+    claims: list[tuple[int, NamedBand]] = []
+    for asset, file in enumerate(files):
+        nameless = len(files) == 1 and not any(file.header.descriptions) and not file.told
+        order = sensor.in_order(file.header.count) if sensor and nameless else None
+        for index in range(1, file.header.count + 1):
+            band = NamedBand(name="", file=file, asset=asset, index=index, own=_own(file, index, alone=len(files) == 1))
+            found = _find(sensor, band) if sensor else None
+            placed = order[index - 1] if order and not found else None
+            known = found or placed
+            rank, name = _claim(band, explicit.get((asset, index)), known)
+            if sensor and not known:
+                known = sensor.by_name(name)
+            claims.append((rank, replace(band, name=name, preset=known, by_place=placed is not None)))
+    return _settle(claims)
+
+
+def _own(file: BandFile, index: int, *, alone: bool) -> str:
+    """The file's own name for a band."""
+    told = file.told[index - 1].name if index <= len(file.told) else None
+    if name := told or file.header.descriptions[index - 1]:
+        return name
+    return (file.key or file.stem) if file.header.count == 1 and not alone else f"band{index}"
+
+
+def _find(sensor: Sensor, band: NamedBand) -> SensorBand | None:
+    """The preset's band that the STAC name, the description or, in a file of one band, the file's name speaks of."""
+    file = band.file
+    said = [band.told.name, file.header.descriptions[band.index - 1]]
+    said += [file.key, file.stem] if file.header.count == 1 else []
+    return next((found for text in said if text and (found := sensor.find(text))), None)
+
+
+def _claim(band: NamedBand, explicit: str | None, known: SensorBand | None) -> tuple[int, str]:
+    """(rank of the source, name), the strongest source first."""
+    description = (band.file.header.descriptions[band.index - 1] or "").lower()
+    sources = (
+        explicit,
+        band.told.common_name,
+        known.name if known else None,
+        description if description in COMMON_NAMES else None,
+        band.own,
+    )
+    return next((rank, name) for rank, name in enumerate(sources) if name)
+
+
+def _settle(claims: Sequence[tuple[int, NamedBand]]) -> tuple[NamedBand, ...]:
+    """Make names unique: a band that loses its claim falls back on the file's own name."""
+
+    def strength(position: int) -> tuple[int, float, int]:
+        rank, band = claims[position]
+        transform = band.file.header.grid.transform
+        return rank, abs(transform[0] * transform[4]), position
+
+    taken: dict[str, int] = {}
+    for position in sorted(range(len(claims)), key=strength):
+        band = claims[position][1]
+        fallbacks = (band.name, band.own, f"{band.own}_{band.asset + 1}_{band.index}")
+        free = next((name for name in fallbacks if name not in taken), None)
+        if free is None:
+            raise SceneError(f"band names repeat: {band.name}; name the bands by --bands")
+        taken[free] = position
+    names = {position: name for name, position in taken.items()}
+    return tuple(replace(band, name=names[position]) for position, (_, band) in enumerate(claims))
+
+
+def _explicit(files: Sequence[BandFile], wanted: Sequence[tuple[str, int | str]]) -> Mapping[tuple[int, int], str]:
+    """(asset, index) -> name, as the user said: `--bands`, then `name=file`."""
+    places = [(asset, index) for asset, file in enumerate(files) for index in range(1, file.header.count + 1)]
+    named: dict[tuple[int, int], str] = {}
+    for name, where in wanted:
+        said = f"--bands {name}={where}"
+        file_text, colon, number_text = str(where).strip().rpartition(":")
+        if not _NAME.match(name):
+            raise ConfigError(f"{said}: {name!r} is not a band name; write something like red=3,nir=4")
+        if not re.fullmatch(r"[0-9]{1,6}", number_text):
+            raise ConfigError(f"{said}: give a band number from 1, or <file>:<number>")
+        number = int(number_text)
+        if colon:
+            asset = _which(files, file_text, said)
+            place = (asset, number) if (asset, number) in places else None
+        else:
+            place = places[number - 1] if 1 <= number <= len(places) else None
+        if place is None:
+            counts = ", ".join(f"{file.stem} with {file.header.count} bands" for file in files)
+            raise SceneError(f"{said}: there is no such band; the scene has {counts}")
+        if place in named:
+            raise ConfigError(f"--bands gives one band two names: {named[place]} and {name}")
+        named[place] = name
+    for asset, file in enumerate(files):
+        if file.name:
+            named.setdefault((asset, 1), file.name)
+    if repeated := [name for name, times in Counter(named.values()).items() if times > 1]:
+        raise SceneError(f"two bands are both given the name {repeated[0]}; each needs its own")
+    return named
+
+
+def _which(files: Sequence[BandFile], text: str, said: str) -> int:
+    for asset, file in enumerate(files):
+        if text in (file.key, file.stem, file.name):
+            return asset
+    if re.fullmatch(r"[0-9]{1,4}", text) and 1 <= int(text) <= len(files):
+        return int(text) - 1
+    known = ", ".join(file.key or file.stem for file in files)
+    raise SceneError(f"{said}: the scene has no file {text!r}; it has {known} (or 1 to {len(files)})")

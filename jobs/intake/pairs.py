@@ -1,0 +1,160 @@
+"""Pairs: a scene whose bands come from two dates on one grid. The earlier one's bands are called `before_<name>`.
+
+A pair is a scene like any other: its grid, id and date are the later scene's, its assets are those of both, so that
+the key of its result covers both, and the reader warps the earlier bands onto the grid. Reads no pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, SceneOptions, expand, open_all
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.zoo.disaster import BEFORE
+from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.footprint import footprint
+from earthloom.tiling.grid import Grid
+
+_WHOLE = 0.995  # a share that rounds to 100 %
+_ALIKE = 1.5  # ratio of pixel sizes from which it is worth a word
+
+
+def open_pairs(
+    opened: Sequence[OpenedScene | RefusedScene], before: str | None, options: SceneOptions, cards: Sequence[ModelCard]
+) -> list[OpenedScene | RefusedScene]:
+    """Add the bands of one earlier scene to every opened scene; what is wrong with one pair is told in its place.
+
+    Args:
+        opened: from `jobs.intake.scenes.open_all`.
+        before: reference of the earlier scene, of any form that a scene may have; None when there is none.
+        options: as for the scenes. What they say of bands and values holds for both dates; id and date do not.
+        cards: variants of the run's models. Where none of them looks at an earlier scene, it is not opened.
+
+    Raises:
+        ConfigError: if a model compares two dates in all its variants and there is one only, or `before` does not name
+            one scene.
+    """
+    one_date = {card.name for card in cards if not _compares(card)}
+    if before is None:
+        if needing := [card.name for card in cards if card.name not in one_date]:
+            raise ConfigError(
+                f"{needing[0]} compares two dates, and only one was given; name the earlier scene: --before <scene>"
+            )
+        return list(opened)
+    if not any(_compares(card) for card in cards):
+        note = f"--before is not used: {', '.join(sorted(one_date))} looks at one date"
+        return [_noted(scene, note) for scene in opened]
+    requests = expand([before])
+    if len(requests) != 1:
+        raise ConfigError(
+            f"--before {before} names {len(requests)} scenes; give one, and run scenes with another earlier one "
+            "by themselves"
+        )
+    (earlier,) = open_all(requests, replace(options, scene_id=None, datetime=None))
+
+    def attempt(later: OpenedScene | RefusedScene) -> OpenedScene | RefusedScene:
+        if isinstance(later, RefusedScene):
+            return later
+        try:
+            if isinstance(earlier, RefusedScene):
+                raise SceneError(f"{later.scene.id}: its earlier scene cannot be used: {earlier.message}")
+            made = pair(later, earlier)
+        except SceneError as error:
+            return RefusedScene(id=later.scene.id, message=str(error), kind=type(error).__name__)
+        if options.sun_elevation_deg is None:
+            return made
+        return _noted(made, f"--sun-elevation {options.sun_elevation_deg:g} is taken for both dates")
+
+    return [attempt(later) for later in opened]
+
+
+def pair(after: OpenedScene, before: OpenedScene) -> OpenedScene:
+    """One scene from two: the later one with the earlier one's bands beside its own.
+
+    Raises:
+        SceneError: if both are one acquisition, come in the wrong order, lie on different ground, or their values mean
+            different things; the message names both.
+    """
+    later, earlier = after.scene, before.scene
+    if {asset.identity for asset in later.assets} & {asset.identity for asset in earlier.assets}:
+        raise SceneError(
+            f"{later.id}: --before names the same bytes ({earlier.assets[0].ref.url}), so nothing can have changed; give "
+            "an earlier acquisition"
+        )
+    notes = _order(after, before)
+    if later.quantity != earlier.quantity:
+        raise SceneError(
+            f"{later.id}: its values are {later.quantity} but those of {earlier.id} before it are {earlier.quantity}; "
+            "compare products of one level, or say what both are: --sensor <preset>, or --scale with --quantity"
+        )
+    notes += _ground(after, before)
+    offset = len(later.assets)
+    added = tuple(replace(band, name=f"{BEFORE}{band.name}", asset=band.asset + offset) for band in earlier.bands)
+    scene = replace(later, assets=later.assets + earlier.assets, bands=later.bands + added)
+    inherited = tuple(f"before ({earlier.id}): {note}" for note in before.notes if note not in after.notes)
+    return OpenedScene(
+        scene=scene, notes=(*after.notes, *inherited, *notes), scale_known=after.scale_known and before.scale_known
+    )
+
+
+def _compares(card: ModelCard) -> bool:
+    return any(band.startswith(BEFORE) for band in card.bands)
+
+
+def _order(after: OpenedScene, before: OpenedScene) -> list[str]:
+    later, earlier = after.scene, before.scene
+    if later.datetime is None or earlier.datetime is None:
+        unknown = " and ".join(scene.id for scene in (earlier, later) if scene.datetime is None)
+        return [f"the date of {unknown} is unknown, so nothing checks that {earlier.id} was taken before {later.id}"]
+    taken, taken_before = datetime.fromisoformat(later.datetime), datetime.fromisoformat(earlier.datetime)
+    if taken_before > taken:
+        raise SceneError(
+            f"{later.id} was taken on {later.datetime}, before {earlier.id} on {earlier.datetime}, which --before names: "
+            "swap them"
+        )
+    if taken_before == taken:
+        raise SceneError(
+            f"{later.id} and {earlier.id}, which --before names, were both taken on {later.datetime}; give an earlier "
+            "acquisition"
+        )
+    return []
+
+
+def _ground(after: OpenedScene, before: OpenedScene) -> list[str]:
+    later, earlier = after.scene, before.scene
+    share = _covered(later.grid, earlier.grid)
+    if share == 0:
+        raise SceneError(
+            f"{later.id} covers {_shown(later.grid)} and {earlier.id}, which --before names, {_shown(earlier.grid)}: "
+            "they do not overlap; give an earlier scene of the same ground"
+        )
+    notes = []
+    if share < _WHOLE:
+        notes.append(f"{earlier.id} covers {100 * share:.3g} % of {later.id}; the rest becomes nodata")
+    gsd_m, before_m = later.grid.gsd_m(), earlier.grid.gsd_m()
+    if not 1 / _ALIKE < before_m / gsd_m < _ALIKE:
+        notes.append(
+            f"pixels of {earlier.id} are {before_m:.3g} m and are resampled to the {gsd_m:.3g} m of {later.id}"
+        )
+    return notes
+
+
+def _covered(grid: Grid, other: Grid) -> float:
+    """Share of `grid`'s ground that `other` covers too, 0 to 1."""
+    from shapely.geometry import shape
+
+    if grid == other:
+        return 1.0
+    ground = shape(footprint(grid)[0])
+    return float(ground.intersection(shape(footprint(other)[0])).area / ground.area)
+
+
+def _shown(grid: Grid) -> str:
+    west, south, east, north = footprint(grid)[1]
+    return f"{west:.4g} to {east:.4g} °E, {south:.4g} to {north:.4g} °N"
+
+
+def _noted(scene: OpenedScene | RefusedScene, note: str) -> OpenedScene | RefusedScene:
+    return scene if isinstance(scene, RefusedScene) else replace(scene, notes=(*scene.notes, note))

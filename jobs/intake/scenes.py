@@ -1,0 +1,297 @@
+"""From what the user typed to scenes: finds files, opens and checks each, and gives it an id of its own.
+
+One bad scene is refused and named; it does not stop the others. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from earthloom.jobs.intake.bands import BandFile, name_bands
+from earthloom.jobs.intake.references import SceneRequest, find
+from earthloom.jobs.intake.sensors import sensor as sensor_preset
+from earthloom.jobs.intake.stac import StacItem
+from earthloom.jobs.intake.values import give_meaning
+from earthloom.tiling.errors import ConfigError, EarthloomError, EngineError, SceneError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading.apart import inspect_apart
+from earthloom.tiling.reading.identity import pin
+from earthloom.tiling.reading.preflight import Header, Limits
+from earthloom.tiling.reading.sandbox import Cap, Disposables
+from earthloom.tiling.scene import QUANTITIES, SCENE_ID, Asset, Scene
+
+_RFC3339 = re.compile(r"^\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d([.]\d+)?)?([Zz]|[+-]\d\d:?\d\d)?)?$")
+_OPENERS = 8  # threads; pinning waits on the network
+_INSPECTORS = 4  # processes
+_FILES_PER_INSPECTOR = 16  # another process costs half a second of a core, a file a few hundredths
+_PRELOAD = ("earthloom.tiling.reading.apart", "rasterio", "rasterio.session")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneOptions:
+    """What the user says of scenes where files do not, for all scenes alike."""
+
+    sensor: str | None = None
+    """Name of a preset (`jobs.intake.sensors`)."""
+    bands: tuple[tuple[str, int | str], ...] = ()
+    """(name, band number from 1 or `<file>:<number>`)."""
+    nodata: float | None = None
+    """Stored value."""
+    scale: float | None = None
+    offset: float | None = None
+    quantity: str | None = None
+    """One of `tiling.scene.QUANTITIES`."""
+    datetime: str | None = None
+    """RFC 3339; used where neither STAC nor the file knows."""
+    scene_id: str | None = None
+    sun_elevation_deg: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedScene:
+    """A scene that passed all checks which need no model."""
+
+    scene: Scene
+    notes: tuple[str, ...] = ()
+    """Assumptions and warnings, to be shown to the user."""
+    scale_known: bool = True
+    """False when nothing says what the values mean; the scene's quantity is then `dn`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedScene:
+    """A scene that cannot be used, and why."""
+
+    id: str
+    message: str
+    kind: str
+    """Class of the error."""
+
+
+def expand(references: Sequence[str]) -> list[SceneRequest]:
+    """Find the scenes that references name: one request per scene, in order, each scene once.
+
+    Args:
+        references: each one a file (path, s3:// or https://), several files of one scene (`blue=B02.tif,green=B03.tif`),
+            a glob (`*`, `?`, `[]`, `**` for folders of any depth; local or s3://), a folder or prefix (an existing folder,
+            or ending in /: every *.tif and *.tiff below it), or a STAC file (*.json, *.geojson).
+
+    Raises:
+        ConfigError: if a reference is malformed or names nothing.
+        StorageError: if a prefix cannot be listed or a STAC file cannot be read.
+    """
+    found = [request for reference in references for request in find(reference.strip())]
+    return list({(request.reference, request.parts): request for request in found}.values())
+
+
+def assign_ids(requests: Sequence[SceneRequest], scene_id: str | None = None) -> list[SceneRequest]:
+    """Make ids unique within a run.
+
+    Different files of one name get 8 hex digits of their reference appended, with a note. Two STAC items of one id are
+    refused, as an item's id is its name in the outputs.
+
+    Raises:
+        ConfigError: if `scene_id` is given for several scenes, or cannot be a folder name.
+    """
+    if scene_id is not None:
+        if len(requests) != 1:
+            raise ConfigError(
+                f"colliding scene ids: --scene-id {scene_id} names one scene, but {len(requests)} were found; leave it "
+                "out and each gets its own id"
+            )
+        if not SCENE_ID.match(scene_id):
+            raise ConfigError(f"--scene-id {scene_id!r} cannot be a folder name; use letters, digits, '-', '_' and '.'")
+        return [replace(requests[0], id=scene_id)]
+    every = Counter(request.id for request in requests)
+    given = Counter(request.id for request in requests if request.item)
+    final = []
+    for request in requests:
+        if every[request.id] == 1 or request.problem or (request.item and given[request.id] == 1):
+            final.append(request)
+        elif request.item:
+            final.append(
+                replace(request, problem=f"colliding scene ids: {given[request.id]} STAC items of this run are called "
+                        f"{request.id}; run them one by one with --scene-id")
+            )  # fmt: skip
+        else:
+            digest = hashlib.sha256(request.reference.encode()).hexdigest()[:8]
+            note = f"several scenes are called {request.id}; this one is {request.reference}"
+            final.append(replace(request, id=f"{request.id[:119]}-{digest}", notes=(*request.notes, note)))
+    return final
+
+
+def open_all(
+    requests: Sequence[SceneRequest],
+    options: SceneOptions,
+    limits: Limits | None = None,
+    *,
+    cap: Cap | None = None,
+) -> list[OpenedScene | RefusedScene]:
+    """Open and check every scene, in order; what is wrong with one is told in its place.
+
+    Files are read in disposable processes, so that none can crash, stall or overfill this one.
+
+    Args:
+        requests: what `expand` found.
+        options: what the user says of all of them.
+        limits: of a header; default: `Limits()`.
+        cap: on time and memory for each file; default: `Cap()`.
+
+    Raises:
+        ConfigError: for an option that is wrong whatever the scene.
+        EngineError: if no process to check files in could be started.
+    """
+    check_options(options)
+    n_files = sum(len(request.parts) for request in requests if not request.problem)
+
+    def attempt(request: SceneRequest) -> OpenedScene | RefusedScene:
+        try:
+            return open_scene(request, options, inspectors, limits)
+        except EngineError:
+            raise
+        except EarthloomError as error:
+            return RefusedScene(id=request.id, message=str(error), kind=type(error).__name__)
+
+    size = min(_INSPECTORS, -(-n_files // _FILES_PER_INSPECTOR))
+    with ExitStack() as stack:
+        inspectors = Disposables(size, cap, _PRELOAD)
+        if size:
+            stack.enter_context(inspectors)
+        with ThreadPoolExecutor(min(_OPENERS, max(1, len(requests)))) as pool:
+            return list(pool.map(attempt, requests))
+
+
+def check_options(options: SceneOptions) -> None:
+    """Refuse options that no scene could make right.
+
+    Raises:
+        ConfigError: naming the option and its value.
+    """
+    if options.sensor is not None:
+        sensor_preset(options.sensor)
+    if options.quantity is not None and options.quantity not in QUANTITIES:
+        raise ConfigError(f"--quantity {options.quantity!r} is none of {', '.join(QUANTITIES)}")
+    if options.datetime is not None:
+        utc(options.datetime)
+    if options.scale == 0:
+        raise ConfigError("--scale 0 would make every value the same; give the factor from stored to physical values")
+
+
+def open_scene(
+    request: SceneRequest, options: SceneOptions, inspectors: Disposables, limits: Limits | None = None
+) -> OpenedScene:
+    """Pin, open and check the files of a scene, and say what its bands are.
+
+    Raises:
+        SceneError: naming the scene, what is wrong, and the remedy.
+        StorageError: if the storage failed.
+    """
+    try:
+        return _open(request, options, inspectors, limits)
+    except SceneError as error:
+        text = str(error)
+        raise (error if text.startswith(f"{request.id}:") else SceneError(f"{request.id}: {text}")) from error.__cause__
+
+
+def _open(request: SceneRequest, options: SceneOptions, inspectors: Disposables, limits: Limits | None) -> OpenedScene:
+    if request.problem:
+        raise SceneError(request.problem)
+    assets: list[Asset] = []
+    files: list[BandFile] = []
+    for part in request.parts:
+        asset = pin(part.ref)
+        header = inspect_apart(inspectors, asset, limits=limits)
+        assets.append(asset)
+        files.append(BandFile(header=header, stem=part.ref.stem, name=part.name, key=part.key, told=part.told))
+    grid = _common_grid(files)
+    when, date_notes = _date(request.item, [file.header for file in files], options.datetime)
+    preset = sensor_preset(options.sensor) if options.sensor else None
+    named = name_bands(files, options.bands, preset)
+    acquired = datetime.fromisoformat(when).date() if when else None
+    meaning = give_meaning(named, options, sensor=preset, item=request.item, acquired=acquired)
+    scene = Scene(
+        id=request.id, grid=grid, assets=tuple(assets), bands=meaning.bands, quantity=meaning.quantity, datetime=when,
+        source_item=request.item.url if request.item else None,
+    )  # fmt: skip
+    doubts = [
+        doubt if len(files) == 1 else f"{file.stem}: {doubt}"
+        for position, file in enumerate(files)
+        for doubt in (
+            *file.header.warnings,
+            *(file.header.fill if any(b.nodata is None for b in scene.bands if b.asset == position) else ()),
+        )
+    ]
+    notes = (*request.notes, *date_notes, *meaning.notes, *doubts)
+    return OpenedScene(scene=scene, notes=notes, scale_known=meaning.scale_known)
+
+
+def _common_grid(files: Sequence[BandFile]) -> Grid:
+    """The finest grid of a scene's files, which all must share its CRS and some ground."""
+    grids = [file.header.grid for file in files]
+    finest = min(grids, key=lambda grid: abs(grid.transform[0] * grid.transform[4]))
+    for file, grid in zip(files, grids, strict=True):
+        if grid.crs != finest.crs:
+            names = [f"{f.stem} {f.header.grid.crs[:40]}" for f in files]
+            raise SceneError(
+                f"the files of one scene have several CRSs ({', '.join(names)}); warp them to one first "
+                "(gdalwarp -t_srs), or run them as scenes of their own"
+            )
+        left, bottom, right, top = finest.bounds
+        if not (grid.bounds[0] < right and left < grid.bounds[2] and grid.bounds[1] < top and bottom < grid.bounds[3]):
+            raise SceneError(
+                f"{file.stem} covers {_shown(grid)} and does not overlap the scene's finest file, {_shown(finest)}; "
+                "files of one scene lie on the same ground: check that they belong together"
+            )
+    return finest
+
+
+def _shown(grid: Grid) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in grid.bounds) + ")"
+
+
+def _date(item: StacItem | None, headers: Sequence[Header], option: str | None) -> tuple[str | None, list[str]]:
+    """When the scene was taken, RFC 3339 in UTC, and notes on how that is known."""
+    in_file = next((header.datetime for header in headers if header.datetime), None)
+    notes: list[str] = []
+    for source, text in (
+        ("the STAC item", item.datetime if item else None),
+        ("TIFFTAG_DATETIME", in_file),
+        ("--datetime", option),
+    ):
+        if text is None:
+            continue
+        try:
+            moment, assumed = utc(text)
+        except ConfigError as error:
+            notes.append(f"{source}: {error}")
+            continue
+        if assumed:
+            notes.append(f"{source} {text} has no time zone, taken as UTC")
+        if option is not None and utc(option)[0] != moment:
+            notes.append(f"--datetime {option} is not used: {source} says {text}")
+        return moment, notes
+    return None, [*notes, "unknown date; give --datetime if it matters"]
+
+
+def utc(text: str) -> tuple[str, bool]:
+    """An RFC 3339 date or date-time in UTC (`2020-07-31T18:04:00Z`), and whether the zone was assumed.
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    try:
+        if not _RFC3339.match(text):
+            raise ValueError
+        moment = datetime.fromisoformat(text.upper())
+        assumed = moment.tzinfo is None
+        moment = moment.replace(tzinfo=UTC) if assumed else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ConfigError(f"{text[:40]!r} is not a date such as 2020-07-31 or 2020-07-31T18:04:00Z") from None
+    return moment.isoformat().replace("+00:00", "Z"), assumed

@@ -1,0 +1,340 @@
+"""From names of models to the stages of one scene: which variant, which bands, which grid, which halo. Pure arithmetic.
+
+A chain is computed backwards: what a stage must make beyond the scene is what the next one reads there. Opens nothing
+but cards; knows nothing of blocks or memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from earthloom.jobs.config import RunConfig
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.device.resolve import Device
+from earthloom.models.inference.chain import Stage
+from earthloom.models.zoo import variants
+from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.errors import CardError, ConfigError, SceneError
+from earthloom.tiling.scene import Band, Scene
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.window import Window
+
+_MASK = "cloudmask"
+_SMALLEST_CORE_PX = 256
+_CHIP_COST_PX = 128**2  # what starting a chip costs, in pixels
+_THERMAL = "lwir"
+
+Variants = list[tuple[ModelCard, ObjectRef]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePlan:
+    """An image that a run publishes: how the stage's physical values are stored."""
+
+    stage: int
+    name: str
+    """Stem of its file."""
+    bands: tuple[str, ...]
+    layers: tuple[str, ...]
+    """Name of each band in the Zarr."""
+    dtype: str
+    nodata: float
+    gain: tuple[float, ...]
+    """Per band, physical value = stored * gain + bias."""
+    bias: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainPlan:
+    """A chain bound to one scene."""
+
+    product: str
+    """Name of the collection and of the files."""
+    stages: tuple[Stage, ...]
+    folders: tuple[tuple[str, ObjectRef], ...]
+    """Folder of each card, by its digest."""
+    main: int
+    """Number of the stage that gives the result its classes or bands."""
+    bands: tuple[Band, ...]
+    """What is read of the scene."""
+    images: tuple[ImagePlan, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def scale(self) -> int:
+        """Pixels of the result per pixel of the scene and side."""
+        return int(np.prod([stage.card.scale for stage in self.stages]))
+
+
+@dataclass(frozen=True, slots=True)
+class ChainModel:
+    """One word of `--model`: a model, or several whose probabilities are averaged."""
+
+    name: str
+    members: tuple[Variants, ...]
+
+
+def load_models(config: RunConfig) -> list[ChainModel]:
+    """The cards behind `--model`, in order; `a+b` is an ensemble, `--mask-clouds` comes first.
+
+    Raises:
+        CardError: if a model does not exist or is not complete.
+        ConfigError: if `--keep` names none of them.
+    """
+    words = list(config.model)
+    if config.mask_clouds and _MASK not in words:
+        words.insert(0, _MASK)
+    models = []
+    for word in words:
+        parts = [word] if "+" not in word or Path(word).is_dir() else word.split("+")
+        members = tuple(variants(part) for part in parts)
+        models.append(ChainModel("-".join(cards[0][0].name for cards in members), members))
+    if unknown := sorted(set(config.keep) - {model.name for model in models}):
+        raise ConfigError(
+            f"--keep {', '.join(unknown)}: no such stage; this chain has {', '.join(model.name for model in models)}"
+        )
+    return models
+
+
+def product_name(models: Sequence[ChainModel]) -> str:
+    """`landwater`, `cloudmask-sr-x2-landwater`."""
+    return "-".join(model.name for model in models)
+
+
+def bind(scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: Device) -> ChainPlan:
+    """Choose variants, bands and chips for a scene.
+
+    Raises:
+        SceneError: if the scene lacks what a stage needs.
+        CardError, ConfigError: if the stages do not make a chain, whatever the scene.
+    """
+    chosen, notes = _choose(scene, models)
+    main = _main_stage(chosen)
+    _refuse_nonsense(chosen, main, config)
+    cards = _bind_bands(scene, chosen, main, {models.index(m) for m in models if m.name in config.keep})
+    scales = [members[0][0].scale for members in cards]
+    images = _images(scene, cards, models, main, config)
+    stages: list[Stage] = []
+    need_px = 0  # beyond the scene, in pixels of the stage's output
+    for number in reversed(range(len(cards))):
+        members = [card for card, _ in cards[number]]
+        card, factor = members[0], int(np.prod(scales[:number], initial=1))
+        grid = scene.grid.refine(factor)
+        chips = _chips(
+            grid.width, grid.height, members, config, shard_px=config.shard // int(np.prod(scales[number:])),
+            margin_px=-(-need_px // card.scale), is_last=number == len(cards) - 1,
+        )  # fmt: skip
+        need_px = chips.margin_px + chips.halo_px
+        precision = "fp32" if card.outputs and config.precision == "auto" else device.precision
+        stages.append(
+            Stage(
+                cards=tuple(members), chips=chips, precision=precision, flips=config.flips and not card.masks,
+                compiled=config.compile, is_mask=number != main and bool(card.masks),
+            )
+        )  # fmt: skip
+    made: set[str] = set()
+    wanted: dict[str, None] = {}
+    for members_here in cards:
+        wanted |= {name: None for card, _ in members_here for name in card.bands if name not in made}
+        made |= set(members_here[0][0].outputs)
+    return ChainPlan(
+        product=product_name(models), stages=tuple(stages[::-1]), main=main, bands=scene.select(tuple(wanted)),
+        folders=tuple({card.digest(): folder for members in cards for card, folder in members}.items()),
+        images=images, notes=tuple(notes),
+    )  # fmt: skip
+
+
+def optical(scene: Scene) -> tuple[str, ...]:
+    """Names of the bands that `*` may stand for: neither categories nor temperatures."""
+    return tuple(band.name for band in scene.bands if not band.categorical and not band.name.startswith(_THERMAL))
+
+
+def _choose(scene: Scene, models: Sequence[ChainModel]) -> tuple[list[Variants], list[str]]:
+    """One card per member, from what has come so far of the scene."""
+    names, quantity, gsd_m = optical(scene), scene.quantity, scene.grid.gsd_m()
+    chosen, notes = [], []
+    for model in models:
+        members = [_variant(scene, cards, names, quantity) for cards in model.members]
+        for card, _ in members:
+            if quantity != card.quantities[0]:
+                notes.append(f"{card.label} was made for {card.quantities[0]}; the scene has {quantity}")
+            if not card.gsd_m[0] <= gsd_m * (1 + 1e-6) or not gsd_m <= card.gsd_m[1] * (1 + 1e-6):
+                notes.append(
+                    f"pixels of {gsd_m:.3g} m lie outside the {card.gsd_m[0]:g}-{card.gsd_m[1]:g} m that {card.label} is for"
+                )
+        card = members[0][0]
+        for other, _ in members[1:]:
+            if (other.bands, [c.name for c in other.classes]) != (card.bands, [c.name for c in card.classes]):
+                raise CardError(
+                    f"{card.label}+{other.label}: an ensemble's members take the same bands and tell the same classes apart"
+                )
+        if card.scale > 1:
+            names = card.outputs if "*" not in card.outputs else names
+        gsd_m /= card.scale
+        quantity = "unit" if card.output_dtype == "uint8" else quantity
+        chosen.append(members)
+    return chosen, notes
+
+
+def _variant(scene: Scene, cards: Variants, names: Sequence[str], quantity: str) -> tuple[ModelCard, ObjectRef]:
+    """The first variant that the bands and their quantity allow."""
+    able = [pair for pair in cards if set(names) >= set(pair[0].bands) - {"*"}]
+    for card, folder in able:
+        if quantity in card.quantities:
+            return card, folder
+    if not able:
+        missing = [name for name in cards[0][0].bands if name != "*" and name not in names]
+        if any(name.startswith("before_") for name in missing) and not any(n.startswith("before_") for n in names):
+            raise SceneError(
+                f"{scene.id}: {cards[0][0].name} compares two dates; name the earlier scene by --before <scene>"
+            )
+        scene.select(tuple(name for name in cards[0][0].bands if name != "*"))  # says what is missing
+        raise SceneError(
+            f"{scene.id}: {cards[0][0].label} needs {', '.join(missing)}, which the stages before it do not pass on"
+        )
+    accepted = " or ".join(dict.fromkeys(name for card, _ in able for name in card.quantities))
+    raise SceneError(
+        f"{scene.id}: {able[0][0].label} wants {accepted} but the scene's values are "
+        f"{'of unknown scale' if quantity == 'dn' else quantity}; say what they are: --sensor <preset>, "
+        "or --scale with --quantity"
+    )
+
+
+def _main_stage(chosen: Sequence[Variants]) -> int:
+    """The last stage that is no mask; if all are masks, the last one."""
+    others = [number for number, members in enumerate(chosen) if not members[0][0].masks]
+    return others[-1] if others else len(chosen) - 1
+
+
+def _refuse_nonsense(chosen: Sequence[Variants], main: int, config: RunConfig) -> None:
+    for number, members in enumerate(chosen):
+        card = members[0][0]
+        if len(members) > 1 and not card.classes:
+            raise ConfigError(f"{card.label}: only segmentations make an ensemble")
+        if card.classes and not card.masks and number != main:
+            raise ConfigError(
+                f"{card.label} makes a class map in the middle of the chain; after a segmentation only masks may follow"
+            )
+        if card.needs_survey and any(not earlier[0][0].masks for earlier in chosen[:number]):
+            raise ConfigError(
+                f"{card.label} needs numbers of the whole scene as it is stored, so only masks may come before it"
+            )
+    if config.keep and not any(members[0][0].outputs for members in chosen):
+        raise ConfigError("--keep keeps images, and no stage of this chain makes one")
+
+
+def _bind_bands(scene: Scene, chosen: Sequence[Variants], main: int, kept: set[int]) -> list[Variants]:
+    """Replace `*`: by the bands that later stages want, or by all where the image itself is wanted."""
+    bound: list[Variants] = []
+    for number, members in enumerate(chosen):
+        names = optical(scene)
+        for earlier in bound:
+            names = earlier[0][0].outputs or names
+        later = {name for stage in chosen[number + 1 :] for card, _ in stage for name in card.bands}
+        if number != main and number not in kept and "*" not in later:
+            own = set(members[0][0].bands)
+            names = tuple(name for name in names if name in later or name in own)
+        bound.append([(card.bind(names), folder) for card, folder in members])
+    return bound
+
+
+def _images(
+    scene: Scene, cards: Sequence[Variants], models: Sequence[ChainModel], main: int, config: RunConfig
+) -> tuple[ImagePlan, ...]:
+    images = []
+    for number, (members, model) in enumerate(zip(cards, models, strict=True)):
+        card = members[0][0]
+        if not card.outputs or not (number == main or model.name in config.keep):
+            continue
+        if any(later[0][0].scale > 1 for later in cards[number + 1 :]):
+            raise ConfigError(
+                f"--keep {model.name}: a later stage makes finer pixels, and one result has one grid; run it by itself"
+            )
+        alone = number == main
+        name = product_name(models) if alone else model.name
+        layers = card.outputs if alone else tuple(f"{model.name}_{band}" for band in card.outputs)
+        images.append(_image(scene, card, number, name, layers))
+    return tuple(images)
+
+
+def _image(scene: Scene, card: ModelCard, number: int, name: str, layers: tuple[str, ...]) -> ImagePlan:
+    if card.output_dtype == "uint8":
+        n = len(card.outputs)
+        return ImagePlan(
+            stage=number, name=name, bands=card.outputs, layers=layers, dtype="uint8", nodata=0.0,
+            gain=(1 / 254,) * n, bias=(-1 / 254,) * n,
+        )  # fmt: skip
+    bands = scene.select(card.outputs)
+    dtype = np.result_type(*(band.dtype for band in bands))
+    declared = {band.nodata for band in bands}
+    nodata = declared.pop() if len(declared) == 1 else None
+    if nodata is None:
+        nodata = float("nan") if dtype.kind == "f" else float(np.iinfo(dtype).min)
+    return ImagePlan(
+        stage=number, name=name, bands=card.outputs, layers=layers, dtype=dtype.name, nodata=nodata,
+        gain=tuple(band.scale for band in bands), bias=tuple(band.offset for band in bands),
+    )  # fmt: skip
+
+
+def _chips(
+    width: int, height: int, members: Sequence[ModelCard], config: RunConfig, *, shard_px: int, margin_px: int,
+    is_last: bool,
+) -> ChipGrid:  # fmt: skip
+    """The stage's chip grid. Any core gives the same exact map; the one that computes the fewest pixels is taken.
+
+    Args:
+        shard_px: side of a shard of the result, in pixels of this stage's input.
+    """
+    card = members[0]
+    for member in members:
+        if member.halo_px is None:
+            raise CardError(
+                f"{member.label} has no measured halo; `earthloom models measure {member.name} SCENE` finds it and "
+                "writes the card"
+            )
+    blend = any(member.overlap == "blend" for member in members)
+    if config.overlap == "exact" and blend:
+        raise CardError(f"{card.label} has global context, so no halo makes tiles exact; leave --overlap at blend")
+    blend = blend or (config.overlap == "blend" and bool(card.classes) and bool(card.halo_px))
+    stride_px = int(np.lcm.reduce([member.stride_px for member in members]))
+    halo_px = -(-max(member.halo_px or 0 for member in members) // stride_px) * stride_px
+    most_px = min(member.core_px for member in members)
+    asked = config.core if is_last else None
+    core_px = asked or min(most_px, shard_px)
+    if not blend and not asked and is_last:
+        sizes = [size for size in divisors(shard_px, stride_px) if size <= core_px]
+        core_px = _cheapest_core(width, height, halo_px, sizes) if sizes else core_px
+    elif not blend and not asked:  # what a shard's block makes of this stage, its margins included
+        own_width, own_height = (min(side, shard_px) + 2 * margin_px for side in (width, height))
+        core_px = _cheapest_core(own_width, own_height, halo_px, _halvings(most_px, stride_px))
+    return ChipGrid(
+        scene=Window(0, 0, width, height), core_px=core_px, halo_px=halo_px, stride_px=stride_px, blend=blend,
+        margin_px=margin_px,
+    )  # fmt: skip
+
+
+def _cheapest_core(width: int, height: int, halo_px: int, sizes: list[int]) -> int:
+    """`sizes` falls, and is not empty."""
+
+    def cost(size: int) -> int:
+        n_chips = -(-width // size) * -(-height // size)
+        return n_chips * ((size + 2 * halo_px) ** 2 + _CHIP_COST_PX)
+
+    return min([size for size in sizes if size >= _SMALLEST_CORE_PX] or sizes[:1], key=cost)
+
+
+def divisors(shard_px: int, stride_px: int) -> list[int]:
+    """Cores that divide the shard, largest first."""
+    return [core for core in range(shard_px, 0, -stride_px) if shard_px % core == 0 and core % stride_px == 0]
+
+
+def _halvings(core_px: int, stride_px: int) -> list[int]:
+    """The card's core, its half, … as far as the stride divides them."""
+    sizes = [core_px]
+    while sizes[-1] % (2 * stride_px) == 0 and sizes[-1] > _SMALLEST_CORE_PX:
+        sizes.append(sizes[-1] // 2)
+    return sizes

@@ -1,0 +1,89 @@
+"""Names made from content: the key of a scene's result, and the id of a run.
+
+All that can change one of the scene's pixels is in its key and nothing else is, so equal keys mean equal pixels: a
+finished scene is never computed again, and old and new results never mix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from earthloom.jobs.planning.chain import ImagePlan
+from earthloom.models.inference.chain import Stage
+from earthloom.tiling.scene import Band, Scene
+
+PIXEL_VERSION = 3
+"""Raised whenever Earthloom's own arithmetic may change a pixel; a golden-hash test guards it."""
+
+FORMAT = 1
+"""Version of the documents below `scenes/` and `runs/`; readers refuse one that they do not know."""
+
+_RUNTIMES = {"onnx": "onnxruntime"}
+"""Package that computes an architecture in the place of torch; its arithmetic may change with any release."""
+
+CODECS = {"zarr": "zstd5-crc", "tiff": "libdeflate6"}
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with one spelling per value. Floats are written by repr; NaN (a legal nodata) as `NaN`."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON, hex."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def scene_key(
+    scene: Scene,
+    bands: Sequence[Band],
+    stages: Sequence[Stage],
+    images: Sequence[ImagePlan] = (),
+    *,
+    shard_px: int,
+    device_class: str,
+) -> str:
+    """Key of the scene's result: 64 hex digits.
+
+    Args:
+        bands: those that the stages read, in the order of the source's channels.
+        stages: with their precision as it was resolved (`fp32`, `bf16`, `fp16`).
+        images: how images are stored, if the result has any.
+        device_class: within which bytes are identical (`models.device.resolve.Device`).
+    """
+    used = list(dict.fromkeys(band.asset for band in bands))  # which other files lie beside them changes nothing
+    return digest(
+        {
+            "pixel_version": PIXEL_VERSION,
+            "torch": ".".join(version("torch").split(".")[:2]),
+            "scene": scene.id,
+            "objects": [scene.assets[number].identity for number in used],
+            "grid": asdict(scene.grid),
+            "quantity": scene.quantity,
+            "bands": [asdict(band) | {"asset": used.index(band.asset)} for band in bands],
+            "stages": [_stage(stage) for stage in stages],
+            "images": [asdict(image) for image in images],
+            "shard": shard_px,
+            "device": device_class,
+            "codecs": CODECS,
+        }
+    )
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    chips = stage.chips
+    runtimes = {_RUNTIMES[card.architecture] for card in stage.cards if card.architecture in _RUNTIMES}
+    return {
+        "cards": [card.digest() for card in stage.cards],
+        **({"runtimes": {name: version(name) for name in sorted(runtimes)}} if runtimes else {}),
+        "tiling": [chips.core_px, chips.halo_px, chips.stride_px, chips.blend, chips.margin_px],
+        "precision": stage.precision,
+        "flips": stage.flips,
+        "compiled": stage.compiled,
+        "mask": stage.is_mask,
+    }

@@ -1,0 +1,140 @@
+"""Predicted peak memory of one worker: a pure function of the plan. Measured against the real peak in tests/bench."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from earthloom.models.inference.chain import Stage, windows
+from earthloom.tiling.reading.tile_cache import CACHE_BYTES
+from earthloom.tiling.scene import Band
+from earthloom.tiling.window import Window
+
+AHEAD = 1
+"""Blocks that are read while others are computed and one is written."""
+
+FAR_AHEAD = 4
+"""Where blocks are computed faster than one is read or written: remote storage, or a GPU. As far as memory allows."""
+
+_BASE_BYTES = 650 * 2**20
+"""A worker before its first block: interpreter, torch, GDAL, Ray's client; measured, rounded up."""
+
+_FLOAT_BYTES = 4
+
+_KEPT = 0.4
+"""Share of another stage's memory that is still held; measured on cloudmask, sr-x2 and landwater in one chain."""
+
+_SCATTERED = 1.5
+"""Pages of chips to those in use at which enough are kept: at 1.5 landwater and sr-x2 hardly ever give any back."""
+
+_GDAL_CACHE_BYTES = 128 * 2**20
+"""GDAL_CACHEMAX as set by tiling.storage_env."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    """Peak resident bytes of one worker, by part."""
+
+    base_bytes: int
+    chips_bytes: int
+    """Activations of all passes at once, from the card's measured bytes per chip pixel."""
+    blocks_bytes: int
+    """Values, masks and outputs of the blocks in the worker's lanes."""
+    cache_bytes: int
+    """Decoded source tiles, held by GDAL while it reads and by `tiling.reading.tile_cache` for the next blocks."""
+    lanes: int
+    """Blocks in the worker at once."""
+    passes: int
+    """Forward passes at once, at most."""
+    computing: int
+    """Blocks that are computed at once, so that there are chips for all passes."""
+    keeps_pages: bool
+    """Whether what a chip frees is kept for the next one (`tiling.heap`)."""
+
+    @property
+    def total_bytes(self) -> int:
+        return self.base_bytes + self.chips_bytes + self.blocks_bytes + self.cache_bytes
+
+
+def predict(
+    stages: Sequence[Stage],
+    bands: Sequence[Band],
+    stored_bytes: int,
+    *,
+    block_px: int,
+    shard_px: int,
+    batch: int,
+    on_gpu: bool,
+    passes: int = 1,
+    ahead: int = AHEAD,
+    keeps_pages: bool = False,
+) -> MemoryPlan:
+    """Peak memory of a worker, whatever the size of the scene.
+
+    Args:
+        stages: of the chain.
+        bands: read from the source.
+        stored_bytes: of one pixel of the result, all layers together.
+        batch: chips per forward pass.
+        passes: forward passes at once.
+        ahead: blocks that are read at once.
+        keeps_pages: with room for free pages among those in use.
+        on_gpu: chips and images between stages then live in GPU memory and do not count here.
+    """
+    last = stages[-1]
+    core = Window(0, 0, block_px, block_px) & last.chips.scene.zoom(last.card.scale)
+    made_and_read = windows(stages, core)
+    n_parts = max(
+        -(-len(stage.chips.cores(own)) // batch) for stage, (own, _) in zip(stages, made_and_read, strict=True)
+    )
+    computing = -(-(passes + n_parts - 1) // n_parts)  # no pass idles while a block runs its last few
+    lanes = computing + ahead + 1
+    read_px = made_and_read[0][1].size_px
+    value_bytes = len(bands) * np.result_type(*(band.dtype for band in bands)).itemsize
+    held = read_px * (value_bytes + 1)
+    merged = max(
+        (own.size_px * _FLOAT_BYTES * (len(stage.card.classes) + 1)
+         for stage, (own, _) in zip(stages, made_and_read, strict=True) if stage.chips.blend),
+        default=0,
+    )  # fmt: skip
+    # an image, its quantised form on the way to storage, and for a later stage what it was made from
+    between = max(
+        (own.size_px * _FLOAT_BYTES * (3 if number else 2) * len(stage.card.outputs) * stage.card.scale**2
+         for number, (stage, (own, _)) in enumerate(zip(stages, made_and_read, strict=True)) if stage.card.outputs),
+        default=0,
+    )  # fmt: skip
+    # the block's layers, and of one shard at a time a copy with its overviews (4 / 3) and its encoded tiles
+    written = int((core.size_px + 2.5 * min(core.size_px, shard_px**2)) * stored_bytes)
+    if last.card.classes or len(stages) > 1:
+        written += 256 * min(core.width, shard_px) * 8 * 4  # a strip of areas with temporaries
+    chips = _of_all_stages([_chips_bytes(stage, batch, passes, computing) for stage in stages])
+    return MemoryPlan(
+        base_bytes=_BASE_BYTES,
+        chips_bytes=0 if on_gpu else int(chips * (_SCATTERED if keeps_pages else 1.0)),
+        # one more `held` while the border is reflected
+        blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else computing * (merged + between)),
+        cache_bytes=min(_GDAL_CACHE_BYTES, read_px * value_bytes)
+        + (min(CACHE_BYTES, lanes * read_px * value_bytes) if stages[0].reach_px else 0),
+        lanes=lanes,
+        passes=passes,
+        computing=computing,
+        keeps_pages=keeps_pages,
+    )
+
+
+def _of_all_stages(sizes: Sequence[int]) -> int:
+    """One stage runs at a time, but the C library keeps part of what the others have freed."""
+    return int(max(sizes) + _KEPT * (sum(sizes) - max(sizes)))
+
+
+def _chips_bytes(stage: Stage, batch: int, passes: int, computing: int) -> int:
+    """Of what runs, and of answers that wait to be looked at (`models.inference.passes`)."""
+    per_px = max(
+        card.bytes_per_chip_px(stage.precision) or card.bytes_per_chip_px("fp32") or 0.0 for card in stage.cards
+    )
+    channels = (len(stage.card.classes) or len(stage.card.outputs)) * stage.card.scale**2
+    n_waiting = computing * len(stage.cards) * (passes + 2) - passes if passes > 1 else 0
+    answers = n_waiting * channels * (_FLOAT_BYTES if stage.precision == "fp32" else 2)
+    return int(batch * stage.chips.chip_px**2 * (passes * per_px + answers))

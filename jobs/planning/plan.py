@@ -1,0 +1,348 @@
+"""From a configuration to a plan: which scenes, which model, which chips and blocks, how much memory and time.
+
+Opens headers, reads no pixels, writes nothing. The plan is deterministic: the same scenes and options give the same
+keys and blocks on any machine of the same device class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from earthloom.jobs.config import RunConfig
+from earthloom.jobs.intake.pairs import open_pairs
+from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, SceneOptions, assign_ids, expand, open_all
+from earthloom.jobs.planning.chain import ChainPlan, bind, divisors, load_models, product_name
+from earthloom.jobs.planning.key import FORMAT, digest, scene_key
+from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
+from earthloom.jobs.planning.resources import Share, here, share
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.device.resolve import Device, keep_pages
+from earthloom.models.device.resolve import resolve as resolve_device
+from earthloom.models.device.speed import flop_per_s
+from earthloom.models.inference.chain import windows
+from earthloom.tiling.chips import ChipGrid, split_blocks
+from earthloom.tiling.errors import InputError, SceneError, TilingError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading.read import CELL_PX
+from earthloom.tiling.reading.tile_cache import CACHE_BYTES
+from earthloom.tiling.scene import Scene
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.settings import apply
+from earthloom.tiling.window import Block
+
+_GIB = 2**30
+_KEPT_SIXTHS = 5
+"""Of the predicted peak; passes at work may take the last one before one of them ends and sees to it."""
+_PLENTY = 2**62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenePlan:
+    """One scene's share of a run; travels to the workers."""
+
+    scene: Scene
+    chain: ChainPlan
+    block_px: int
+    shard_px: int
+    device_class: str
+    key: str
+    memory: MemoryPlan
+
+    @property
+    def prefix(self) -> str:
+        """Below OUT; everything of this result lies under it."""
+        return f"scenes/{self.scene.id}/{self.key}"
+
+    @property
+    def product(self) -> str:
+        """Name of its collection and of its files."""
+        return self.chain.product
+
+    @property
+    def card(self) -> ModelCard:
+        """Of the stage that gives the result its classes or bands."""
+        return self.chain.stages[self.chain.main].card
+
+    @property
+    def cards(self) -> tuple[ModelCard, ...]:
+        """Of all stages, in their order, each once."""
+        return tuple(dict.fromkeys(card for stage in self.chain.stages for card in stage.cards))
+
+    @property
+    def chips(self) -> ChipGrid:
+        """Of the stage that gives the result, in pixels of its input."""
+        return self.chain.stages[self.chain.main].chips
+
+    @property
+    def grid(self) -> Grid:
+        """Of the result."""
+        return self.scene.grid.refine(self.chain.scale)
+
+    def blocks(self) -> Iterator[Block]:
+        last = self.chain.stages[-1]
+        return split_blocks(
+            self.grid.window, core_px=last.chips.core_px * last.card.scale, block_px=self.block_px,
+            shard_px=self.shard_px, strip=self.strip,
+        )  # fmt: skip
+
+    @property
+    def strip(self) -> int | None:
+        """Blocks side by side in a strip whose shared tiles a worker can keep (`tiling.reading.tile_cache`)."""
+        first, side_px = self.chain.stages[0], self.block_px // self.chain.scale
+        if not first.reach_px:
+            return None
+        shared_px = 4 * CELL_PX * (side_px + CELL_PX)  # two cells along the right and the bottom edge
+        pixel_bytes = len(self.chain.bands) * np.result_type(*(band.dtype for band in self.chain.bands)).itemsize
+        return max(1, CACHE_BYTES // (shared_px * pixel_bytes))
+
+    @property
+    def n_blocks(self) -> int:
+        return -(-self.grid.width // self.block_px) * -(-self.grid.height // self.block_px)
+
+    @property
+    def n_chips(self) -> int:
+        """Chips of all stages over all blocks; where blocks overlap in what they read, some are computed twice."""
+        return sum(self._chips_by_stage())
+
+    @property
+    def chip_px(self) -> int:
+        """Chip pixels of all stages."""
+        stages = self.chain.stages
+        return sum(n * stage.chips.chip_px**2 for n, stage in zip(self._chips_by_stage(), stages, strict=True))
+
+    @property
+    def flop(self) -> float | None:
+        """Floating-point operations of all chips; None where a card does not say."""
+        total = 0.0
+        for n, stage in zip(self._chips_by_stage(), self.chain.stages, strict=True):
+            for card in stage.cards:
+                if card.flop_per_px is None:
+                    return None
+                total += n * stage.chips.chip_px**2 * card.flop_per_px * (4 if stage.flips else 1)
+        return total
+
+    @property
+    def halo_overhead(self) -> float:
+        """Chip pixels computed per pixel of the scene."""
+        return self.chip_px / self.scene.grid.window.size_px
+
+    def _chips_by_stage(self) -> list[int]:
+        stages = self.chain.stages
+        if len(stages) == 1 and not stages[0].chips.blend:
+            core_px, grid = stages[0].chips.core_px, self.scene.grid
+            return [-(-grid.width // core_px) * -(-grid.height // core_px)]
+        counts = [0] * len(stages)
+        for block in self.blocks():
+            for number, (own, _) in enumerate(windows(stages, block.core)):
+                counts[number] += len(stages[number].chips.cores(own))
+        return counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """What a run will do, before it does anything."""
+
+    run_id: str
+    model: str
+    out: ObjectRef
+    device: Device
+    scenes: tuple[ScenePlan, ...]
+    refused: tuple[RefusedScene, ...]
+    notes: tuple[tuple[str, str], ...]
+    """Assumptions and warnings to show to the user: (scene id, text)."""
+    estimated_s: Mapping[str, float]
+    """Rough computing time by scene on one worker like this machine; no part of the plan's identity."""
+
+    def document(self) -> dict[str, object]:
+        """What `plan.json` holds: it follows from the run id, whoever writes it."""
+        return {
+            "format": FORMAT,
+            "run_id": self.run_id,
+            **_identity(self.model, self.device, self.scenes, self.refused),
+        }
+
+    @property
+    def worker_bytes(self) -> int:
+        """Predicted peak of the worker that has the largest blocks."""
+        return max((plan.memory.total_bytes for plan in self.scenes), default=0)
+
+    @property
+    def lanes(self) -> int:
+        """Blocks in one worker at once that all scenes have memory for."""
+        return min((plan.memory.lanes for plan in self.scenes), default=1)
+
+    @property
+    def passes(self) -> int:
+        """Forward passes in one worker at once that all scenes have memory for."""
+        return min((plan.memory.passes for plan in self.scenes), default=1)
+
+    @property
+    def computing(self) -> int:
+        """Blocks computed in one worker at once that all scenes have memory for."""
+        return min((plan.memory.computing for plan in self.scenes), default=1)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Up to which a worker keeps what is freed, if all scenes have memory for that; else 0."""
+        return _kept_bytes(self.scenes)
+
+
+def plan(config: RunConfig, device: Device | None = None, given: Share | None = None) -> RunPlan:
+    """Find and check all scenes and decide how each is computed.
+
+    A scene that cannot be used is refused and named; the others are planned all the same.
+
+    Args:
+        device: what the workers compute on; default: what this machine has, by `config.device`.
+        given: what a worker gets; default: its share of this machine.
+
+    Raises:
+        ConfigError: an option that concerns every scene, or no scene found.
+        CardError: the model does not exist or is not complete.
+        TilingError: block, shard and core do not fit each other.
+    """
+    apply()
+    out = ObjectRef.parse(config.out)
+    if out.scheme not in ("file", "s3"):
+        raise InputError(f"--out {config.out}: outputs go to a folder or s3://bucket/prefix")
+    device = device or resolve_device(config.device, config.precision)
+    on_gpu = device.kind == "cuda"
+    given = given or share(config, on_gpu=False, nodes=here())
+    models = load_models(config)
+    options = SceneOptions(
+        sensor=config.sensor, bands=tuple((config.bands or {}).items()), nodata=config.nodata, scale=config.scale,
+        offset=config.offset, quantity=config.quantity, datetime=config.datetime, scene_id=config.scene_id,
+        sun_elevation_deg=config.sun_elevation,
+    )  # fmt: skip
+    opened = open_pairs(
+        open_all(assign_ids(expand(config.scenes), config.scene_id), options), config.before, options,
+        [card for model in models for member in model.members for card, _ in member],
+    )  # fmt: skip
+    bound: list[tuple[OpenedScene, ChainPlan]] = []
+    plans: list[ScenePlan] = []
+    refused: list[RefusedScene] = []
+    notes: list[tuple[str, str]] = []
+
+    def refuse(scene: Scene, error: SceneError) -> None:
+        refused.append(RefusedScene(id=scene.id, message=str(error), kind=type(error).__name__))
+
+    for result in opened:
+        if isinstance(result, RefusedScene):
+            refused.append(result)
+            continue
+        try:
+            bound.append((result, bind(result.scene, models, config, device)))
+        except SceneError as error:
+            refuse(result.scene, error)
+    most = 1 if on_gpu else min(given.threads, max(1, sum(_n_parts(chain, config) for _, chain in bound)))
+    room_bytes = _PLENTY if on_gpu or given.memory_bytes is None else given.memory_bytes
+    for result, chain in bound:
+        try:
+            scene_plan, scene_notes = _plan_scene(result.scene, chain, config, device, most, room_bytes)
+        except SceneError as error:
+            refuse(result.scene, error)
+            continue
+        plans.append(scene_plan)
+        notes += [(result.scene.id, note) for note in (*result.notes, *scene_notes)]
+    model = product_name(models)
+    return RunPlan(
+        run_id=digest(_identity(model, device, plans, refused)), model=model, out=out, device=device,
+        scenes=tuple(plans), refused=tuple(refused),
+        notes=tuple(dict.fromkeys(notes)), estimated_s=_estimate(plans, device),
+    )  # fmt: skip
+
+
+def _identity(
+    model: str, device: Device, scenes: Sequence[ScenePlan], refused: Sequence[RefusedScene]
+) -> dict[str, object]:
+    """All that makes one run another one: what was asked for, not in which order, nor who computes it how fast."""
+    return {
+        "model": model, "device": device.device_class, "precision": device.precision,
+        "scenes": {p.scene.id: {"key": p.key, "prefix": p.prefix, "model": p.card.label} for p in scenes},
+        "refused": sorted(scene.id for scene in refused),
+    }  # fmt: skip
+
+
+def _plan_scene(
+    scene: Scene, chain: ChainPlan, config: RunConfig, device: Device, most: int, room_bytes: int
+) -> tuple[ScenePlan, list[str]]:
+    """A scene's plan and notes, with as many of `most` passes at once as the limit and the machine's room allow."""
+    on_gpu = device.kind == "cuda"
+    last = chain.stages[-1]
+
+    def memory_of(core_px: int, passes: int = 1, ahead: int = AHEAD, *, keeps_pages: bool = False) -> MemoryPlan:
+        changed = replace(last, chips=replace(last.chips, core_px=core_px))
+        return predict(
+            (*chain.stages[:-1], changed), chain.bands, _stored_bytes(chain), block_px=config.block,
+            shard_px=config.shard, batch=config.batch or 1, on_gpu=on_gpu, passes=passes, ahead=ahead,
+            keeps_pages=keeps_pages,
+        )  # fmt: skip
+
+    def fits(memory: MemoryPlan, limit_bytes: int = min(config.memory_per_worker, room_bytes)) -> bool:
+        return memory.total_bytes <= limit_bytes
+
+    core_px = last.chips.core_px
+    sizes = [memory_of(core_px, passes) for passes in range(most, 0, -1)]  # above all every core has work
+    memory = next(filter(fits, sizes), sizes[-1])
+    if not on_gpu and any(card.weights for stage in chain.stages for card in stage.cards):
+        keeping = memory_of(core_px, memory.passes, keeps_pages=True)  # a sixth of the time of a network
+        memory = keeping if fits(keeping) else memory
+    distant = on_gpu or any(scene.assets[band.asset].ref.scheme != "file" for band in chain.bands)
+    deeper = [
+        memory_of(core_px, memory.passes, ahead, keeps_pages=memory.keeps_pages)
+        for ahead in range(FAR_AHEAD, AHEAD, -1) if distant
+    ]  # fmt: skip
+    memory = next(filter(fits, deeper), memory)
+    if not fits(memory, config.memory_per_worker):  # what the machine has may still change
+        shard_px = config.shard // last.card.scale
+        smaller = [core for core in divisors(shard_px, last.chips.stride_px) if core < last.chips.core_px]
+        found = next((core for core in smaller if fits(memory_of(core), config.memory_per_worker)), None)
+        remedy = f"--core {found} would fit" if found else "a smaller --block or --batch may fit"
+        raise TilingError(
+            f"{scene.id}: a worker would need {memory.total_bytes / _GIB:.2f} GiB, more than --memory-per-worker "
+            f"{config.memory_per_worker / _GIB:.2f} GiB, with chips of {last.chips.core_px} + 2 x {last.chips.halo_px} px; "
+            f"{remedy}"
+        )
+    key = scene_key(
+        scene, chain.bands, chain.stages, chain.images, shard_px=config.shard, device_class=device.device_class
+    )
+    planned = ScenePlan(
+        scene=scene, chain=chain, block_px=config.block, shard_px=config.shard, device_class=device.device_class,
+        key=key, memory=memory,
+    )  # fmt: skip
+    next(planned.blocks())  # refuses sizes that do not fit
+    notes = list(chain.notes)
+    if memory.passes < most:
+        wanted_bytes = sizes[0].total_bytes
+        remedy = f"; --memory-per-worker {-(-wanted_bytes // _GIB)}GiB would do" if wanted_bytes <= room_bytes else ""
+        notes.append(f"memory for {memory.passes} chips at once where {most} could be computed{remedy}")
+    return planned, notes
+
+
+def _n_parts(chain: ChainPlan, config: RunConfig) -> int:
+    """Forward passes over all of a scene, of the stage that has most."""
+    return max(
+        -(-(-(-scene.width // core_px) * -(-scene.height // core_px)) // (config.batch or 1))
+        for scene, core_px in ((stage.chips.scene, stage.chips.core_px) for stage in chain.stages)
+    )
+
+
+def _stored_bytes(chain: ChainPlan) -> int:
+    """Of one pixel of the result."""
+    classes = 2 if chain.stages[chain.main].card.classes else 0
+    return classes + sum(len(image.bands) * np.dtype(image.dtype).itemsize for image in chain.images)
+
+
+def _kept_bytes(plans: Sequence[ScenePlan]) -> int:
+    if not all(plan.memory.keeps_pages for plan in plans):
+        return 0
+    return max((plan.memory.total_bytes for plan in plans), default=0) * _KEPT_SIXTHS // 6
+
+
+def _estimate(plans: Sequence[ScenePlan], device: Device) -> dict[str, float]:
+    keep_pages(_kept_bytes(plans))  # the first tensor is near
+    speed = flop_per_s(device) if plans else 1.0
+    return {plan.scene.id: flop / speed for plan in plans if (flop := plan.flop) is not None}

@@ -1,0 +1,222 @@
+"""Collections, the catalog and the table of items, derived from committed scenes.
+
+Each function takes what is there and gives what should be there: the caller reads, writes conditionally and tries
+again. The result depends on the set of items only, not on the order in which they arrived.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from earthloom.jobs.products.stac_item import EXTENSIONS, STAC_VERSION, class_objects, utc
+from earthloom.models.cards.card import ModelCard
+from earthloom.tiling.errors import PublishError
+from earthloom.tiling.footprint import union_bbox
+
+CATALOG_ID = "earthloom"
+_OWN_RELS = frozenset(("root", "parent", "item"))
+_BBOX, _INTERVAL = "earthloom:bbox", "earthloom:interval"  # on each link, so that an extent needs no item read again
+
+
+def collection(name: str, card: ModelCard, entries: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """The collection of a product's items.
+
+    Args:
+        name: of the product; the collection's id.
+        card: gives title, description and classes; variants of a model share a collection.
+        entries: (href relative to the collection, item), at least one.
+
+    Raises:
+        PublishError: if there are none.
+    """
+    return _collection(None, name, card, [_link(href, item) for href, item in entries])
+
+
+def add_to_collection(
+    existing: dict[str, Any] | None, *, name: str, card: ModelCard, item: dict[str, Any], href: str
+) -> dict[str, Any]:
+    """`existing` with this item in it: one of the same id is replaced, others and foreign fields are kept.
+
+    Adding twice equals adding once, and the order of adding does not matter.
+
+    Raises:
+        PublishError: if `existing` is another collection, or its item links lack the summaries that extents need.
+    """
+    _refuse_foreign(existing, "Collection", name)
+    links = [link for link in (existing or {}).get("links", []) if link.get("rel") == "item"]
+    if missing := [link for link in links if not (_BBOX in link and _INTERVAL in link)]:
+        raise PublishError(
+            f"collection {name}: the link to {missing[0].get('href')} lacks {_BBOX} or {_INTERVAL}; another tool "
+            "has rewritten it. Delete collection.json: it is made again from the committed scenes"
+        )
+    return _collection(existing, name, card, [*links, _link(href, item)])
+
+
+def remove_from_collection(existing: bytes, item_id: str) -> dict[str, Any]:
+    """The collection without this item, its extent that of the others; as it is if it does not hold it.
+
+    Raises:
+        PublishError: if no item would be left.
+    """
+    kept: dict[str, Any] = json.loads(existing)
+    links = [link for link in kept["links"] if not (link.get("rel") == "item" and link.get("title") == item_id)]
+    if len(links) == len(kept["links"]):
+        return kept
+    left = [link for link in links if link.get("rel") == "item"]
+    if not left:
+        raise PublishError(f"{item_id} is the only item of collection {kept.get('id')}; a collection is never empty")
+    return kept | {"extent": _extent(left), "links": links}
+
+
+def add_to_catalog(existing: dict[str, Any] | None, collection_id: str, href: str) -> dict[str, Any]:
+    """The root catalog with a link to this collection, sorted; other links and foreign fields are kept.
+
+    Raises:
+        PublishError: if `existing` is not this catalog.
+    """
+    _refuse_foreign(existing, "Catalog", CATALOG_ID)
+    kept = copy.deepcopy(existing or {})
+    links = {link["href"]: link for link in kept.get("links", []) if link.get("rel") == "child"}
+    links[href] = {"rel": "child", "href": href, "type": "application/json", "title": collection_id}
+    foreign = [link for link in kept.get("links", []) if link.get("rel") not in ("root", "child")]
+    return kept | {
+        "type": "Catalog",
+        "stac_version": STAC_VERSION,
+        "id": CATALOG_ID,
+        "title": kept.get("title", "Earthloom maps"),
+        "description": kept.get("description", "Maps made from satellite scenes, one collection per model."),
+        "links": [
+            {"rel": "root", "href": "./catalog.json", "type": "application/json"},
+            *foreign,
+            *(links[one] for one in sorted(links)),
+        ],
+    }
+
+
+def items_parquet(items: Sequence[dict[str, Any]]) -> bytes:
+    """The items as one stac-geoparquet table, sorted by id; the same items give the same bytes in any order of entry.
+
+    Raises:
+        PublishError: if there are none.
+    """
+    from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
+
+    if not items:
+        raise PublishError("a table of items needs at least one item")
+    ordered = sorted((_spelled(item) for item in items), key=lambda item: str(item["id"]))
+    with tempfile.TemporaryDirectory(prefix="earthloom-items-") as folder:
+        path = Path(folder) / "items.parquet"
+        to_parquet(parse_stac_items_to_arrow(ordered), path, compression="zstd")
+        return path.read_bytes()
+
+
+def _spelled(item: dict[str, Any]) -> dict[str, Any]:
+    """A copy with its keys in one order: columns are laid out as keys come, and items from a table come otherwise."""
+    spelled: dict[str, Any] = json.loads(json.dumps(item, sort_keys=True))
+    return spelled
+
+
+def read_items(table: bytes) -> list[dict[str, Any]]:
+    """Inverse of `items_parquet`.
+
+    Raises:
+        PublishError: if the bytes are not such a table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from stac_geoparquet.arrow import stac_table_to_items
+
+    try:
+        return [_restored(item) for item in stac_table_to_items(pq.read_table(pa.BufferReader(table)))]
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise PublishError(
+            f"items.parquet cannot be read ({error}); delete it: it is made again from the committed scenes"
+        ) from error
+
+
+def _collection(
+    existing: dict[str, Any] | None, name: str, card: ModelCard, links: list[dict[str, Any]]
+) -> dict[str, Any]:
+    by_id = {link["title"]: link for link in links}  # the last one given wins
+    ordered = [by_id[one] for one in sorted(by_id)]
+    if not ordered:
+        raise PublishError(f"collection {name} has no items; a collection is derived from committed scenes")
+    kept = copy.deepcopy(existing or {})
+    extensions = {EXTENSIONS["classification"]} if card.classes else set()
+    classes = {"classification:classes": class_objects(card)} if card.classes else {}
+    return kept | {
+        "type": "Collection",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": sorted({*kept.get("stac_extensions", []), *extensions}),
+        "id": name,
+        "title": card.title or name,
+        "description": card.description or f"Made by the model {name}.",
+        "license": kept.get("license", "other"),
+        "extent": _extent(ordered),
+        "summaries": kept.get("summaries", {}) | classes,
+        "assets": kept.get("assets", {})
+        | {
+            "items": {
+                "href": "./items.parquet",
+                "type": "application/vnd.apache.parquet",
+                "title": "All items as one table",
+                "roles": ["collection-mirror"],
+            }
+        },
+        "links": [
+            {"rel": "root", "href": "../../catalog.json", "type": "application/json"},
+            {"rel": "parent", "href": "../../catalog.json", "type": "application/json"},
+            *(link for link in kept.get("links", []) if link.get("rel") not in _OWN_RELS),
+            *ordered,
+        ],
+    }
+
+
+def _extent(links: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    start = min((link[_INTERVAL][0] for link in links), key=datetime.fromisoformat)
+    end = max((link[_INTERVAL][1] for link in links), key=datetime.fromisoformat)
+    return {
+        "spatial": {"bbox": [list(union_bbox(tuple(link[_BBOX]) for link in links))]},
+        "temporal": {"interval": [[start, end]]},
+    }
+
+
+def _link(href: str, item: dict[str, Any]) -> dict[str, Any]:
+    told = item["properties"]
+    start, end = told.get("start_datetime") or told["datetime"], told.get("end_datetime") or told["datetime"]
+    return {"rel": "item", "href": href, "type": "application/geo+json", "title": item["id"],
+            _BBOX: list(item["bbox"]), _INTERVAL: [start, end]}  # fmt: skip
+
+
+def _refuse_foreign(existing: dict[str, Any] | None, kind: str, name: str) -> None:
+    if existing is not None and (existing.get("type"), existing.get("id")) != (kind, name):
+        raise PublishError(
+            f"expected the STAC {kind} {name!r} but found {existing.get('type')} {existing.get('id')!r}; "
+            "give an output folder of its own"
+        )
+
+
+def _restored(item: dict[str, Any]) -> dict[str, Any]:
+    """A table has one schema for all rows: drop the nulls that it adds, keep the two that mean something."""
+    told: dict[str, Any] = _without_none(item)
+    properties = told["properties"]
+    for name in ("datetime", "start_datetime", "end_datetime"):
+        if name in properties:
+            properties[name] = utc(properties[name])  # the table's timestamps come back with microseconds
+    properties.setdefault("datetime", None)
+    for asset in told["assets"].values():
+        if "proj:wkt2" in asset:
+            asset.setdefault("proj:code", None)
+    return told
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(part) for key, part in value.items() if part is not None}
+    return [_without_none(part) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,335 @@
+"""The STAC 1.1 item of one scene's result. Knows nothing of storage: sizes, checksums and hrefs come in as values.
+
+Items hold no creation date, run id or absolute path of an output, so that the same inputs give the same bytes. Their
+links are relative to OUT/scenes/<scene_id>/<key>/item.json.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from earthloom.jobs.products.statistics import CONFIDENCE_SCALE, NODATA, ClassArea, Tally
+from earthloom.models.cards.card import ModelCard
+from earthloom.tiling.errors import PublishError, SceneError
+from earthloom.tiling.footprint import footprint
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.scene import Scene
+from earthloom.tiling.storage.objects import ObjectRef
+
+STAC_VERSION = "1.1.0"
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+ZARR = "application/vnd.zarr; version=3"
+OPEN_INTERVAL = ("1957-10-04T00:00:00Z", "9999-12-31T23:59:59Z")
+"""Stands for a date that nobody knows: from the first satellite on, without end."""
+
+EXTENSION_VERSIONS = {
+    "projection": "2.0.0",
+    "classification": "2.0.0",
+    "raster": "2.0.0",
+    "processing": "1.2.0",
+    "file": "2.1.0",
+    "mlm": "1.4.0",
+}
+EXTENSIONS = {
+    name: f"https://stac-extensions.github.io/{name}/v{version}/schema.json"
+    for name, version in EXTENSION_VERSIONS.items()
+}
+
+_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandInfo:
+    """One band of an output file."""
+
+    name: str
+    data_type: str
+    """STAC's names: `uint8`, `float32`."""
+    description: str = ""
+    nodata: float | None = None
+    unit: str = ""
+    scale: float | None = None
+    """Meaning = stored value * scale + offset; None when stored values are the meaning."""
+    offset: float = 0.0
+    statistics: Mapping[str, float] | None = None
+    """Of stored values: any of minimum, maximum, mean, stddev, count, valid_percent."""
+    classes: bool = False
+    """Its values are the model's classes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetInfo:
+    """One output file or store of a scene.
+
+    Raises:
+        PublishError: if the checksum is not a sha256, or the href is absolute or leaves the scene's folder.
+    """
+
+    name: str
+    """Key in the item's `assets`: `classes`, `confidence`, `data`, `quicklook`."""
+    href: str
+    """Relative to the item: `./classes.tif`."""
+    media_type: str
+    roles: tuple[str, ...]
+    title: str = ""
+    size: int | None = None
+    """Bytes; None for a store of many objects."""
+    sha256: str | None = None
+    bands: tuple[BandInfo, ...] = ()
+    grid: Grid | None = None
+    """Where its pixels lie; None for a picture or a sidecar."""
+
+    def __post_init__(self) -> None:
+        if self.sha256 is not None and not _SHA256.match(self.sha256):
+            raise PublishError(f"asset {self.name}: {self.sha256!r} is not a sha256 in lower-case hex")
+        if re.match(r"^([A-Za-z][A-Za-z0-9+.-]*:|/)", self.href) or ".." in self.href.split("/"):
+            raise PublishError(f"asset {self.name}: href {self.href!r} must lie beside its item, like ./classes.tif")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """What made the result, beside the scene and the card."""
+
+    software: Mapping[str, str]
+    """Version by name: earthloom, torch, …"""
+    cards: tuple[tuple[ModelCard, str], ...]
+    """Every card, in the order of the stages, and where it lies: a URL, or relative to the item."""
+    settings: Mapping[str, Any]
+    """What was resolved for this scene: device, shard_px and the stages with their tiling and precision."""
+    source_item: str | None = None
+    """URL of the STAC item that the scene came from, if it came from one."""
+
+
+def classes_band(counted: Tally) -> BandInfo:
+    """The band of the class map, with the statistics that its tally gives."""
+    present = [value for value, n in enumerate(counted.pixels) if n]
+    statistics = _counts(counted) | ({"minimum": present[0], "maximum": present[-1]} if present else {})
+    return BandInfo(name="class", description="Class with the highest probability", data_type="uint8", nodata=NODATA,
+                    statistics=statistics, classes=True)  # fmt: skip
+
+
+def confidence_band(counted: Tally) -> BandInfo:
+    """The band of the confidence map: the probability of the class, stored in steps of 1/250."""
+    mean = {"mean": round(sum(counted.confidence_sums) / counted.valid, 6)} if counted.valid else {}
+    return BandInfo(name="confidence", description="Probability of the class", data_type="uint8", nodata=NODATA,
+                    unit="1", scale=CONFIDENCE_SCALE, statistics=_counts(counted) | mean)  # fmt: skip
+
+
+def _counts(counted: Tally) -> dict[str, float]:
+    total = counted.valid + counted.nodata
+    return {"count": total, "valid_percent": round(100 * counted.valid / total, 6) if total else 0.0}
+
+
+def item_id(scene_id: str, model: str, key: str) -> str:
+    """`<scene_id>-<model>-<first 8 of key>`."""
+    return f"{scene_id}-{model}-{key[:8]}"
+
+
+def item_href(scene_id: str, key: str) -> str:
+    """Where an item lies, relative to its collection."""
+    return f"../../scenes/{quote(scene_id)}/{key}/item.json"
+
+
+def item(
+    *,
+    scene: Scene,
+    product: str,
+    card: ModelCard,
+    key: str,
+    grid: Grid,
+    rows: Sequence[ClassArea],
+    assets: Sequence[AssetInfo],
+    provenance: Provenance,
+) -> dict[str, Any]:
+    """Build the item; `jobs.products.stac_validate` checks it.
+
+    Args:
+        scene: where it came from and when.
+        product: name of the collection.
+        card: of the model that gave the result its classes or bands.
+        key: the scene key, 64 hex digits.
+        grid: what the footprint is taken from.
+        rows: `jobs.products.statistics.class_areas`; empty for a product without classes.
+        assets: the files, in any order.
+        provenance: software, settings and the source's own item.
+
+    Raises:
+        PublishError: if two assets share a name, or a number is not finite.
+        SceneError: if the grid has no footprint, or the scene's date cannot be read.
+    """
+    names = [asset.name for asset in assets]
+    if len(set(names)) != len(names):
+        raise PublishError(f"{scene.id}: two assets share a name: {', '.join(names)}")
+    geometry, bbox = footprint(grid)
+    classes = class_objects(card, rows)
+    told = {
+        "type": "Feature",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": [],
+        "id": item_id(scene.id, product, key),
+        "collection": product,
+        "geometry": geometry,
+        "bbox": list(bbox),
+        "properties": {
+            "title": f"{card.title or card.label}: {scene.id}",
+            **_when(scene),
+            "gsd": float(f"{grid.gsd_m():.6g}"),
+            "processing:level": "L4",
+            "processing:lineage": _lineage(scene, [one for one, _ in provenance.cards]),
+            "processing:software": dict(sorted(provenance.software.items())),
+            "earthloom:scene": scene.id,
+            "earthloom:key": key,
+            "earthloom:model": card.label,
+            "earthloom:model_version": card.version,
+            "earthloom:card_sha256": card.digest(),
+            **({"earthloom:weights_sha256": card.weights} if card.weights else {}),
+            "earthloom:settings": dict(sorted(provenance.settings.items())),
+            **({"earthloom:class_areas": [dict(row) for row in rows]} if rows else {}),
+        },
+        "assets": {asset.name: _asset(asset, classes) for asset in sorted(assets, key=lambda one: one.name)},
+        "links": _links(scene, product, provenance),
+    }
+    told["stac_extensions"] = _extensions(told)
+    return told
+
+
+def class_objects(card: ModelCard, rows: Sequence[ClassArea] = ()) -> list[dict[str, Any]]:
+    """`classification:classes` of a card, nodata last; with pixel counts where rows are given.
+
+    The extension allows letters, digits, `-` and `_` in names: others are replaced and the true name is the title.
+    """
+    counts = {row["value"]: row["pixels"] for row in rows}
+    found: list[dict[str, Any]] = []
+    for one in card.classes:
+        name = re.sub(r"[^0-9A-Za-z_-]+", "_", one.name).strip("_") or f"class_{one.value}"
+        if any(name == other["name"] for other in found) or name == "nodata":
+            name = f"{name}_{one.value}"
+        found.append(
+            {"value": one.value, "name": name, "title": one.name, "color_hint": one.color.lstrip("#").upper()}
+            | ({"description": one.description} if one.description else {})
+            | ({"count": counts[one.value]} if one.value in counts else {})
+        )
+    return [*found, {"value": NODATA, "name": "nodata", "title": "No data", "nodata": True}]
+
+
+def utc(text: str) -> str:
+    """A date and time in the one spelling that items use: UTC, `Z`, no trailing zeros of seconds.
+
+    Raises:
+        ValueError: if it is not ISO 8601, or has no offset from UTC.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no offset from UTC; append Z")
+    whole, _, fraction = moment.astimezone(UTC).replace(tzinfo=None).isoformat().partition(".")
+    return f"{whole}.{fraction.rstrip('0')}Z" if fraction else f"{whole}Z"
+
+
+def _when(scene: Scene) -> dict[str, str | None]:
+    if scene.datetime is not None:
+        try:
+            return {"datetime": utc(scene.datetime)}
+        except ValueError as error:
+            raise SceneError(f"{scene.id}: bad date {scene.datetime!r} ({error}); give --datetime") from error
+    return {"datetime": None, "start_datetime": OPEN_INTERVAL[0], "end_datetime": OPEN_INTERVAL[1]}
+
+
+def _lineage(scene: Scene, cards: Sequence[ModelCard]) -> str:
+    steps = [
+        f"{card.task.replace('-', ' ')} by {card.label} {card.version} from {', '.join(card.bands)}" for card in cards
+    ]
+    return f"{scene.id}: {'; '.join(steps)}."
+
+
+def _links(scene: Scene, product: str, provenance: Provenance) -> list[dict[str, Any]]:
+    links: list[dict[str, Any]] = [
+        {"rel": "root", "href": "../../../catalog.json", "type": "application/json"},
+        {"rel": "parent", "href": f"../../../collections/{product}/collection.json", "type": "application/json"},
+        {"rel": "collection", "href": f"../../../collections/{product}/collection.json", "type": "application/json"},
+    ]
+    if provenance.source_item:
+        links.append({"rel": "derived_from", "href": provenance.source_item, "type": "application/geo+json",
+                      "title": f"Source scene {scene.id}"})  # fmt: skip
+    else:
+        sources = list(dict.fromkeys(asset.ref for asset in scene.assets))
+        links += [{"rel": "derived_from", "href": _url(ref), "title": f"Source file {ref.name}"} for ref in sources]
+    models = [
+        {"rel": "derived_from", "href": href, "type": "application/geo+json",
+         "title": f"Model card {card.label} {card.version}", "mlm:name": card.label}
+        for card, href in provenance.cards
+    ]  # fmt: skip
+    return [*links, *models]
+
+
+def _url(ref: ObjectRef) -> str:
+    """A link's href is a URL: a local path becomes one, and keys are percent-encoded."""
+    return f"file:///{quote(ref.key)}" if ref.scheme == "file" else f"{ref.scheme}://{ref.bucket}/{quote(ref.key)}"
+
+
+def projection(grid: Grid) -> dict[str, Any]:
+    """The `proj:` fields of a file on this grid; a CRS without an EPSG code is spelled out as WKT2."""
+    crs: dict[str, Any] = {"proj:code": grid.crs}
+    if not grid.crs.startswith("EPSG:"):
+        from pyproj import CRS
+
+        crs = {"proj:code": None, "proj:wkt2": CRS.from_user_input(grid.crs).to_wkt("WKT2_2019")}
+    return crs | {
+        "proj:shape": list(grid.shape),
+        "proj:transform": [float(value) for value in grid.transform],
+        "proj:bbox": [float(value) for value in grid.bounds],
+    }
+
+
+def _asset(asset: AssetInfo, classes: list[dict[str, Any]]) -> dict[str, Any]:
+    told: dict[str, Any] = {"href": asset.href, "type": asset.media_type, "roles": list(asset.roles)}
+    if asset.title:
+        told["title"] = asset.title
+    if asset.grid is not None:
+        told |= projection(asset.grid)
+    if asset.size is not None:
+        told["file:size"] = asset.size
+    if asset.sha256 is not None:
+        told["file:checksum"] = f"1220{asset.sha256}"  # multihash: sha2-256, 32 bytes
+    if asset.bands:
+        told["bands"] = [_band(asset.name, band) for band in asset.bands]
+        if any(band.classes for band in asset.bands):
+            # Beside `bands` when it is the only one, where every reader of the extension looks.
+            if len(asset.bands) == 1:
+                told["classification:classes"] = classes
+            else:
+                for band, of in zip(told["bands"], asset.bands, strict=True):
+                    if of.classes:
+                        band["classification:classes"] = classes
+    return told
+
+
+def _band(asset: str, band: BandInfo) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": band.name, "data_type": band.data_type, "raster:sampling": "area"}
+    if band.description:
+        told["description"] = band.description
+    if band.nodata is not None:
+        told["nodata"] = "nan" if math.isnan(band.nodata) else band.nodata
+    if band.unit:
+        told["unit"] = band.unit
+    if band.scale is not None:
+        told |= {"raster:scale": band.scale, "raster:offset": band.offset}
+    if band.statistics:
+        if bad := [name for name, value in band.statistics.items() if not math.isfinite(value)]:
+            raise PublishError(f"asset {asset}, band {band.name}: statistics {', '.join(bad)} are not finite")
+        told["statistics"] = dict(sorted(band.statistics.items()))
+    return told
+
+
+def _extensions(told: dict[str, Any]) -> list[str]:
+    """Those whose fields are used; `mlm` only lends its name to a link."""
+    fields = set(told["properties"])
+    for asset in told["assets"].values():
+        fields |= set(asset).union(*(set(band) for band in asset.get("bands", [])))
+    used = {field.partition(":")[0].replace("proj", "projection") for field in fields if ":" in field}
+    return sorted(uri for name, uri in EXTENSIONS.items() if name in used)

@@ -1,0 +1,1 @@
+"""From finished blocks to a committed scene, and from committed scenes to catalogues."""

@@ -1,0 +1,316 @@
+"""From finished shards to a published scene: the last levels, COGs, quicklook, STAC item, and `result.json`, the commit.
+
+Blocks have left every shard's tiles in storage; here the levels beyond a shard are made and the files are copied together
+while they are uploaded. A few rows of tiles are in memory, whatever the size of the scene, and no file of its size is made.
+Everything written before `result.json` is invisible to a reader who follows the catalogue; writing it again writes the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.jobs.planning.key import FORMAT, canonical
+from earthloom.jobs.planning.plan import ScenePlan
+from earthloom.jobs.products import image_statistics, legend, quicklook, stac_item, statistics
+from earthloom.jobs.products.image_statistics import BandSum
+from earthloom.jobs.products.layout import (
+    CLASSES,
+    DATA,
+    ITEM,
+    QUICKLOOK,
+    RESULT,
+    Raster,
+    assets,
+    card_document,
+    card_key,
+    layout_of,
+    provenance,
+    rasters,
+    sidecar_names,
+)
+from earthloom.jobs.products.stac_validate import validate
+from earthloom.jobs.records.documents import commit
+from earthloom.jobs.records.markers import ShardRecord, StoredObject, read_document, tiles_key
+from earthloom.tiling.errors import DamagedPartError, MissingObjectError, PublishError, StorageError
+from earthloom.tiling.storage.store import Store
+from earthloom.tiling.writing.cog_parts import CogAssembly, ShardPart
+from earthloom.tiling.writing.pyramid import Place
+from earthloom.tiling.writing.zarr_sink import ZarrLayout, open_array
+
+_QUICKLOOK_PX = 1024
+_MIB = 2**20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PUTS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneResult:
+    """A committed scene, as `result.json` says it."""
+
+    scene_id: str
+    key: str
+    prefix: str
+    model: str
+    """Name of its collection."""
+    files: Mapping[str, StoredObject]
+    """By name below the prefix; shards are among them."""
+    class_areas: tuple[statistics.ClassArea, ...]
+    nodata_px: int
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> SceneResult:
+        """What a `result.json` says.
+
+        Raises:
+            PublishError: if it is no result of this version.
+        """
+        document = read_document(data, where)
+        try:
+            return cls(
+                scene_id=document["scene_id"], key=document["key"], prefix=document["prefix"], model=document["model"],
+                files={name: StoredObject(**stored) for name, stored in document["files"].items()},
+                class_areas=tuple(document["class_areas"]), nodata_px=document["nodata_px"],
+            )  # fmt: skip
+        except (KeyError, TypeError, AttributeError) as error:
+            raise PublishError(
+                f"{where} is damaged ({type(error).__name__}: {error}); remove it and run again"
+            ) from error
+
+
+def prepare(store: Store, plan: ScenePlan) -> None:
+    """Write the Zarr's metadata, before any block runs. Writing it again changes nothing."""
+    for key, data in layout_of(plan).metadata().items():
+        store.put(f"{plan.prefix}/{DATA}/{key}", data)
+
+
+def committed(store: Store, plan: ScenePlan) -> SceneResult | None:
+    """The scene's result if it is published."""
+    key = f"{plan.prefix}/{RESULT}"
+    try:
+        return SceneResult.from_json(store.get(key), key)
+    except MissingObjectError:
+        return None
+
+
+def publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], ShardRecord]) -> tuple[SceneResult, bool]:
+    """Assemble, check and commit a scene whose shards are all done.
+
+    Returns:
+        The result, and whether this call committed it; False if another driver was faster and made the same.
+
+    Raises:
+        PublishError: if a shard is missing or an output fails its check; nothing becomes visible.
+    """
+    if not (theirs := committed(store, plan)):
+        try:
+            result, won = _publish(store, plan, shards)
+        except MissingObjectError:
+            if not (theirs := committed(store, plan)):
+                raise  # else whoever committed it has removed the tiles that this call was reading
+        except DamagedPartError as error:
+            store.delete(error.key)  # without it no marker is believed
+            raise PublishError(f"{plan.scene.id}: {error}; run again: its block is computed again") from error
+    with suppress(StorageError):  # their bytes are in the files now; gc removes what stays
+        for shard in shards.values():
+            if shard.tiles:
+                store.delete(tiles_key(plan.prefix, shard.row, shard.col))
+    return (theirs, False) if theirs else (result, won)
+
+
+def _publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], ShardRecord]) -> tuple[SceneResult, bool]:
+    layout = layout_of(plan)
+    rows, cols = layout.pyramid.shard_grid
+    expected = [(row, col) for row in range(rows) for col in range(cols)]
+    if missing := [place for place in expected if place not in shards]:
+        raise PublishError(
+            f"{plan.scene.id}: {len(missing)} of {len(expected)} shards are not done, the first is {missing[0]}"
+        )
+    ordered = [shards[place] for place in expected]
+    total = statistics.merge([shard.tally for shard in ordered if shard.tally]) if plan.card.classes else None
+    areas = statistics.class_areas(total, plan.card) if total else []
+    sums = _sums(ordered) | ({CLASSES: statistics.band_sum(total)} if total else {})
+    files: dict[str, StoredObject] = {
+        f"{DATA}/{key}": stored for shard in ordered for key, stored in shard.objects if stored
+    }
+
+    def put(name: str, data: bytes) -> None:
+        store.put(f"{plan.prefix}/{name}", data)
+        files[name] = StoredObject(len(data), hashlib.sha256(data).hexdigest())
+
+    for name, data in layout.metadata().items():
+        files[f"{DATA}/{name}"] = StoredObject(len(data), hashlib.sha256(data).hexdigest())
+    for raster in rasters(plan):
+        files[raster.file] = _write_cog(store, plan, layout, raster, shards, sums, put)
+    if plan.card.classes:
+        style, metadata = sidecar_names(plan)
+        put(style, legend.qml(plan.card))
+        put(metadata, legend.pam(plan.card, areas))
+    put(QUICKLOOK, _quicklook(store, plan, layout, areas))
+    item = stac_item.item(
+        scene=plan.scene, product=plan.product, card=plan.card, key=plan.key, grid=plan.grid, rows=areas,
+        assets=assets(plan, files, total, sums), provenance=provenance(plan),
+    )  # fmt: skip
+    validate(item)
+    put(ITEM, canonical(item))
+    result = {
+        "format": FORMAT, "scene_id": plan.scene.id, "key": plan.key, "prefix": plan.prefix, "model": plan.product,
+        "files": {name: {"size": stored.size, "sha256": stored.sha256} for name, stored in sorted(files.items())},
+        "class_areas": areas, "nodata_px": total.nodata if total else max(one.nodata for one in sums.values()),
+    }  # fmt: skip
+    _check_complete(store, plan, files)
+    folders = dict(plan.chain.folders)
+    for card in plan.cards:
+        store.put(card_key(plan, card), canonical(card_document(card, folders[card.digest()])))
+    won = commit(store, f"{plan.prefix}/{RESULT}", result)
+    return SceneResult.from_json(canonical(result), RESULT), won
+
+
+def _write_cog(
+    store: Store, plan: ScenePlan, layout: ZarrLayout, raster: Raster, shards: Mapping[tuple[int, int], ShardRecord],
+    sums: Mapping[str, BandSum], put: Callable[[str, bytes], None],
+) -> StoredObject:  # fmt: skip
+    """One file of the scene, and the levels of its layers in the Zarr that no block has written."""
+    profile = replace(raster.profile, band_tags=_band_tags(raster, sums))
+    parts = {place: _part_of(plan, raster, shard) for place, shard in shards.items()}
+    digest, size = hashlib.sha256(), 0
+
+    def told(pieces: Iterator[bytes]) -> Iterator[bytes]:
+        nonlocal size
+        for piece in pieces:
+            digest.update(piece)
+            size += len(piece)
+            yield piece
+
+    with ExitStack() as stack:
+        stack.enter_context(_enough_scratch(plan))
+        assembly = stack.enter_context(CogAssembly(profile, layout.pyramid, parts, store.get_range))
+        puts = stack.enter_context(ThreadPoolExecutor(_PUTS, "put"))
+        waiting: list[Future[None]] = []
+
+        def keep(place: Place, pixels: NDArray[Any]) -> None:
+            level, row, col = place
+            for layer, band in zip(raster.layers, pixels, strict=True):
+                if (data := layout.encode_shard(level, layer, band)) is not None:
+                    waiting.append(puts.submit(put, f"{DATA}/{layout.shard_key(level, layer, row, col)}", data))
+            while len(waiting) > _PUTS:
+                waiting.pop(0).result()
+
+        assembly.make_further(raster.reduce, keep)
+        for future in waiting:
+            future.result()
+        first, rest = assembly.finish(profile)
+        _check_cog(plan, raster, first)
+        store.upload(f"{plan.prefix}/{raster.file}", told(chain([first], rest)), assembly.tile_bytes)
+    return StoredObject(size, digest.hexdigest())
+
+
+def _part_of(plan: ScenePlan, raster: Raster, shard: ShardRecord) -> ShardPart | None:
+    """Where a shard's tiles of one file lie; None where all of the shard is nodata."""
+    start = 0
+    for file, index in shard.files:
+        if file == raster.file:
+            return ShardPart(key=tiles_key(plan.prefix, shard.row, shard.col), start=start, index=index)
+        start += index.size_bytes
+    return None
+
+
+@contextmanager
+def _enough_scratch(plan: ScenePlan) -> Iterator[None]:
+    """A full disk is told with what would help."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        folder = tempfile.gettempdir()
+        raise PublishError(
+            f"{plan.scene.id}: {error.strerror} in {folder}, {shutil.disk_usage(folder).free / _MIB:.1f} MiB are free; "
+            "overview tiles of a large scene need some scratch space: free some, or set TMPDIR to a folder with more. "
+            "Nothing was published"
+        ) from error
+
+
+def _sums(shards: Sequence[ShardRecord]) -> dict[str, BandSum]:
+    """What the bands of images hold, by layer, from what their shards hold."""
+    parts: dict[str, list[BandSum]] = {}
+    for shard in shards:
+        for layer, total in shard.sums:
+            parts.setdefault(layer, []).append(total)
+    return {layer: image_statistics.merge(one) for layer, one in parts.items()}
+
+
+def _check_complete(store: Store, plan: ScenePlan, files: Mapping[str, StoredObject]) -> None:
+    """Everything that the result will vouch for is there; one listing."""
+    sizes = {head.key: head.size for head in store.list(plan.prefix)}
+    for name, stored in files.items():
+        if (found := sizes.get(f"{plan.prefix}/{name}")) != stored.size:
+            raise PublishError(
+                f"{plan.scene.id}: {plan.prefix}/{name} was written with {stored.size} bytes and storage has {found} "
+                "(None: no such object); it is not published. Run again"
+            )
+
+
+def _band_tags(raster: Raster, sums: Mapping[str, BandSum]) -> tuple[Mapping[str, str], ...]:
+    """The profile's own tags of each band, and GDAL's statistics, so that viewers need not compute them."""
+    own = raster.profile.band_tags or ({},) * len(raster.layers)
+    return tuple(
+        dict(tags) | image_statistics.tags(sums[layer]) for tags, layer in zip(own, raster.layers, strict=True)
+    )
+
+
+def _check_cog(plan: ScenePlan, raster: Raster, first: bytes) -> None:
+    """Open the beginning of the file with GDAL: everything but the larger levels' tiles, which carry checksums."""
+    from rasterio.crs import CRS
+    from rasterio.io import MemoryFile
+
+    profile = raster.profile
+    grid = profile.grid
+    with MemoryFile(first) as memory, memory.open(driver="GTiff") as dataset:
+        told = (dataset.shape, dataset.crs, dataset.transform, repr(dataset.nodata), len(dataset.overviews(1)))
+    meant = (
+        grid.shape, CRS.from_string(grid.crs), grid.affine,
+        repr(float(np.dtype(profile.dtype).type(profile.nodata))), len(profile.shapes) - 1,
+    )  # fmt: skip
+    if told != meant:
+        raise PublishError(
+            f"{plan.scene.id}: {raster.file} reads back as {told}, meant was {meant}; it is not published"
+        )
+
+
+def _quicklook(store: Store, plan: ScenePlan, layout: ZarrLayout, areas: list[statistics.ClassArea]) -> bytes:
+    level = next(
+        (n for n, shape in enumerate(layout.pyramid.shapes) if max(shape) <= _QUICKLOOK_PX),
+        len(layout.pyramid.shapes) - 1,
+    )
+    source = store.zarr(f"{plan.prefix}/{DATA}", read_only=True)
+    east, south = plan.grid.transform[0], plan.grid.transform[4]
+
+    def layer(name: str) -> NDArray[Any]:
+        pixels = np.asarray(open_array(source, level, name)[:])
+        return pixels[:: -1 if south > 0 else 1, :: -1 if east < 0 else 1]  # north up, whichever way the rows run
+
+    pixel_m = quicklook.pixel_size_m(plan.grid.reduce(2**level))
+    if plan.card.classes:
+        return quicklook.quicklook_png(
+            layer(CLASSES), card=plan.card, title=plan.scene.id, rows=areas, pixel_m=pixel_m
+        )  # fmt: skip
+    image = next(one for one in plan.chain.images if one.stage == plan.chain.main)
+    names = quicklook.true_color(image.bands)
+    pixels = np.stack([layer(image.layers[image.bands.index(name)]) for name in names])
+    subtitle = f"{plan.card.title or plan.card.label}  ·  {', '.join(dict.fromkeys(names))}"
+    return quicklook.image_png(
+        pixels, nodata=image.nodata, title=plan.scene.id, subtitle=subtitle, pixel_m=pixel_m
+    )  # fmt: skip

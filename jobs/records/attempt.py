@@ -1,0 +1,138 @@
+"""The record of one attempt at a run: `runs/<run_id>/attempts/<n>.json`, from its start to its end.
+
+It is what `earthloom status` reads: refreshed while the run lives, so that a run that died is told from one that works.
+Holds telemetry and causes of failure, never anything that a result depends on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from earthloom.jobs.planning.key import FORMAT, canonical
+from earthloom.jobs.records.documents import claim
+from earthloom.tiling.errors import StorageError
+from earthloom.tiling.storage.store import Store
+
+REFRESH_S = 10.0
+"""Seconds between two refreshes of a living attempt."""
+
+MAX_FAULTY = 100
+"""Blocks of one scene whose faults are told; an outage concerns them all in the same way."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class SceneProgress:
+    """How far one scene has come."""
+
+    status: str
+    """`waiting`, `running`, `published`, `already published`, `refused`, `failed` or `unfinished`."""
+    key: str | None = None
+    blocks: int = 0
+    blocks_done: int = 0
+    """Including those that earlier attempts did."""
+    error: str | None = None
+    kind: str | None = None
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    """How attempts at a block ended that did not succeed, by block; of the first MAX_FAULTY blocks."""
+
+    def note(self, block: str, causes: Sequence[str]) -> None:
+        """Keep what went wrong with a block, whether it was done in the end or not."""
+        if causes and len(self.faults) < MAX_FAULTY:
+            self.faults[block] = list(causes)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Mutable record of this attempt; `save` writes it, at most every REFRESH_S.
+
+    Between `begin` and `end` a thread rewrites the last record with a new time whenever nothing was saved for REFRESH_S: a
+    block that takes minutes must not look like a death.
+    """
+
+    store: Store
+    run_id: str
+    number: int
+    scenes: dict[str, SceneProgress]
+    telemetry: dict[str, Any] = field(default_factory=dict)
+    started: str = field(default_factory=lambda: now())
+    state: str = "running"
+    write_id: str | None = None
+    _saved_at: float = 0.0
+    _saved: bytes = b""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def key(self) -> str:
+        return f"runs/{self.run_id}/attempts/{self.number}.json"
+
+    def document(self) -> dict[str, Any]:
+        scenes = {name: {s: getattr(p, s) for s in SceneProgress.__slots__} for name, p in self.scenes.items()}
+        return {
+            "format": FORMAT, "run_id": self.run_id, "attempt": self.number, "state": self.state,
+            "started": self.started, "updated": now(), "host": platform.node(), "pid": os.getpid(),
+            "scenes": scenes, "telemetry": self.telemetry, "write_id": self.write_id,
+        }  # fmt: skip
+
+    def save(self) -> None:
+        """Write it; a record that cannot be written is logged and stops nothing."""
+        if time.monotonic() - self._saved_at >= REFRESH_S:
+            self._write(canonical(self.document()))
+
+    def begin(self) -> None:
+        """Say from now on that the attempt lives."""
+        self._saved = canonical(self.document())
+        threading.Thread(target=self._beat, name="attempt", daemon=True).start()
+
+    def end(self) -> None:
+        """Write how it ended; nothing is written afterwards."""
+        self._ended.set()
+        self._write(canonical(self.document()))
+
+    def _beat(self) -> None:
+        while not self._ended.wait(REFRESH_S):
+            if time.monotonic() - self._saved_at >= REFRESH_S:
+                try:
+                    self._write(None)
+                except Exception:  # a bug of ours must not make a run look dead that is not
+                    log.exception("the record of this attempt could not be refreshed")
+
+    def _write(self, document: bytes | None) -> None:
+        with self._lock:
+            if document is None and self._ended.is_set():
+                return
+            self._saved_at = time.monotonic()
+            self._saved = document or canonical(json.loads(self._saved) | {"updated": now()})
+            try:
+                self.store.put(self.key, self._saved)
+            except StorageError as error:
+                log.warning("the record of this attempt is not up to date: %s", error)
+
+
+def begin(store: Store, run_id: str, scenes: dict[str, SceneProgress]) -> Attempt:
+    """Open the next free attempt number of a run; two drivers get two numbers."""
+    number = 1 + sum(1 for head in store.list(f"runs/{run_id}/attempts") if head.key.endswith(".json"))
+    while True:
+        attempt = Attempt(store=store, run_id=run_id, number=number, scenes=scenes)
+        claimed = claim(store, attempt.key, attempt.document())
+        if claimed.won:
+            attempt.write_id = claimed.document["write_id"]
+            attempt.begin()
+            return attempt
+        number += 1
+
+
+def now() -> str:
+    """RFC 3339 in UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

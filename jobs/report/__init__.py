@@ -1,0 +1,1 @@
+"""How a run went: telemetry and traces."""

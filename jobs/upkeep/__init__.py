@@ -1,0 +1,1 @@
+"""Looking after an OUT: status, verify, gc, doctor."""

@@ -1,0 +1,131 @@
+"""Is this machine ready? Each check says what was found and, if that is wrong, the remedy. Changes nothing that stays."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import urlsplit
+
+from earthloom.tiling.errors import EarthloomError, StorageError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.probe import probe_conditional_writes
+from earthloom.tiling.storage.store import open_store
+
+_FLOORS = {"ray": (2, 56), "torch": (2, 10), "rasterio": (1, 4), "zarr": (3, 1), "obstore": (0, 12)}
+_SHARED_MEMORY_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check."""
+
+    ok: bool
+    subject: str
+    found: str
+    remedy: str = ""
+
+
+def diagnose(out: str | None = None) -> list[Finding]:
+    """Run every check; `out` is a folder or s3:// prefix to test writing to."""
+    checks: list[Callable[[], Finding]] = [_python, *(_package(name, floor) for name, floor in _FLOORS.items())]
+    checks += [_cores, _device, _ray, _shared_memory, _models, _endpoint]
+    if out is not None:
+        checks.append(lambda: _output(out))
+    findings = []
+    for check in checks:
+        try:
+            findings.append(check())
+        except EarthloomError as error:
+            findings.append(
+                Finding(False, getattr(check, "__name__", "output").strip("_"), str(error), "see the message")
+            )
+    return findings
+
+
+def _python() -> Finding:
+    ok = sys.version_info >= (3, 11)
+    return Finding(ok, "Python", platform.python_version(), "install Python 3.11 or newer")
+
+
+def _package(name: str, floor: tuple[int, int]) -> Callable[[], Finding]:
+    def check() -> Finding:
+        wanted = ".".join(map(str, floor))
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            return Finding(False, name, "not installed", f"pip install '{name}>={wanted}'")
+        numbers = tuple(int(part) for part in found.split("+")[0].split(".")[:2])
+        return Finding(
+            numbers >= floor, name, found, f"pip install '{name}>={wanted}': older releases have known holes"
+        )
+
+    return check
+
+
+def _cores() -> Finding:
+    free = shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free
+    ok = free > 2**30
+    return Finding(ok, "machine", f"{len(os.sched_getaffinity(0))} cores, {free / 2**30:.0f} GiB of scratch space",
+                   "publishing spools each COG on local disk first: free some space, or point TMPDIR elsewhere")  # fmt: skip
+
+
+def _device() -> Finding:
+    from earthloom.models.device.resolve import resolve
+
+    device = resolve("auto", "auto")
+    return Finding(True, "device", f"{device.device_class}, {device.precision} by default")
+
+
+def _ray() -> Finding:
+    mode = os.environ.get("RAY_AUTH_MODE", "")
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        return Finding(True, "Ray", "embedded (no RAY_ADDRESS)")
+    ok = mode == "token" or address in ("auto", "local")
+    return Finding(ok, "Ray", f"cluster at {address}, RAY_AUTH_MODE={mode or 'not set'}",
+                   "an open cluster runs anybody's code: start it with RAY_AUTH_MODE=token, and set it here")  # fmt: skip
+
+
+def _shared_memory() -> Finding:
+    free = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0  # noqa: PTH112
+    return Finding(free >= _SHARED_MEMORY_BYTES, "shared memory", f"{free / 2**20:.0f} MiB free in /dev/shm",
+                   "Ray wants 256 MiB; in a container start it with --shm-size=1g")  # fmt: skip
+
+
+def _models() -> Finding:
+    from earthloom.models.zoo import catalogue
+
+    missing = sorted({card.name for card, ready in catalogue() if not ready})
+    found = f"not fetched yet: {', '.join(missing)}" if missing else "all fetched"
+    return Finding(not missing, "models", found, f"earthloom models add {' '.join(missing[:1])}")
+
+
+def _endpoint() -> Finding:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    keys = [
+        name for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE") if os.environ.get(name)
+    ]
+    found = f"{endpoint or 'AWS'}, credentials from {keys[0] if keys else 'the instance, if any'}"
+    if not endpoint:
+        return Finding(True, "S3", f"{found} (not contacted; --out s3://… tests a bucket)")
+    url = urlsplit(endpoint)
+    try:
+        socket.create_connection((url.hostname or "", url.port or (443 if url.scheme == "https" else 80)), 5).close()
+    except OSError as error:
+        return Finding(False, "S3", f"{found}: {error}", "is the server running, and AWS_ENDPOINT_URL its address?")
+    return Finding(True, "S3", f"{found}, reachable")
+
+
+def _output(out: str) -> Finding:
+    store = open_store(ObjectRef.parse(out))
+    try:
+        probe_conditional_writes(store)
+    except StorageError as error:
+        return Finding(False, "output", str(error), "a run is refused there as long as this is so")
+    return Finding(True, "output", f"{store.ref.url} is writable and conditional writes hold")

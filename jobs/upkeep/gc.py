@@ -1,0 +1,260 @@
+"""Finds what nobody needs any more below an OUT, and removes it when told to.
+
+A committed result is never touched, unless superseded ones are asked for and a newer one of the same scene and model is
+committed and in the catalogue. Everything else that it removes, the same command would compute again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from earthloom.jobs.products.layout import RESULT
+from earthloom.jobs.products.stac_item import item_id
+from earthloom.jobs.publish.catalog import leave, linked_items, tabled_items
+from earthloom.jobs.publish.scene import SceneResult
+from earthloom.jobs.records.listing import ShelvedScene, shelved
+from earthloom.jobs.records.markers import TILES, read_document
+from earthloom.jobs.records.run_commit import note_superseded
+from earthloom.jobs.upkeep.status import is_living
+from earthloom.tiling.errors import PublishError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.probe import PREFIX as PROBE
+from earthloom.tiling.storage.store import Head, Store, open_store
+
+LIVING_S = 3600.0
+"""An attempt that was heard of within this time may still be at work, and keeps its run and scenes."""
+
+_MULTIPART = (
+    "unfinished multipart uploads are in no listing that this command can read; let the bucket drop them: a lifecycle "
+    "rule with AbortIncompleteMultipartUpload after 7 days"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rubbish:
+    """Something that may go."""
+
+    kind: str
+    """`scene`, `run`, `leftover` or `superseded`."""
+    place: str
+    """Prefix below OUT, or key of a leftover."""
+    objects: int
+    size_bytes: int
+    age_s: float
+    """Since it was last written; of a superseded result: since the newer one was committed."""
+    why: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Sweep:
+    """What was found, and what became of it."""
+
+    out: str
+    found: list[Rubbish] = field(default_factory=list)
+    removed: list[Rubbish] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    run_id: str
+    objects: int
+    size_bytes: int
+    modified_s: float
+    living: bool
+    claims: frozenset[str]
+    """Prefixes that it works on, if it is living."""
+    results: frozenset[str] | None
+    """Prefixes that it has committed; None if it is not committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Committed:
+    """A committed result, remembered until all are known."""
+
+    scene: str
+    key: str
+    prefix: str
+    model: str
+    committed_s: float
+    objects: int
+    size_bytes: int
+
+
+def sweep(
+    out: ObjectRef, *, older_than_s: float, delete: bool = False, superseded: bool = False, living_s: float = LIVING_S
+) -> Sweep:
+    """Find abandoned scenes, runs and leftovers, and remove them if `delete`.
+
+    Args:
+        older_than_s: only what has not been written to for so long.
+        superseded: also results of which a newer one, of the same scene and model, has been committed for so long and
+            is in the catalogue.
+        living_s: a run whose latest attempt was heard of within this time keeps all that is its own. Leftovers and runs
+            that were written to within this time are kept too: a run that begins has written its plan, and not yet its
+            attempt.
+
+    Raises:
+        StorageError: if the store cannot be read, or something cannot be removed.
+    """
+    store, now = open_store(out), time.time()
+    before_s = now - older_than_s
+    done = Sweep(out=out.url)
+    runs = list(_runs(store, living_s, done.notes))
+    kept = frozenset(prefix for run in runs for prefix in run.claims)
+    committed: list[_Committed] = []
+    for scene in shelved(store):
+        if scene.result:
+            done.found += _spent(scene, before_s, now)
+            if superseded:
+                committed += _committed(store, scene, done.notes)
+        elif scene.modified_s <= before_s and scene.prefix not in kept:
+            done.found.append(_rubbish("scene", scene, now, "not committed, and no living run works on it"))
+    # What looks unfinished may be in the middle of being written, also by a run that has not yet said that it lives.
+    still_s = min(before_s, now - living_s)
+    for run in runs:
+        if run.results is None and not run.living and run.modified_s <= still_s:
+            done.found.append(
+                Rubbish(kind="run", place=f"runs/{run.run_id}", objects=run.objects, size_bytes=run.size_bytes,
+                        age_s=now - run.modified_s, why="not committed, and no attempt is living")
+            )  # fmt: skip
+    done.found += _superseded(store, committed, before_s, now, kept)
+    done.found += _leftovers(store, still_s, now, done.notes)
+    if delete:
+        for rubbish in done.found:
+            if _remove(store, rubbish, runs, committed, before_s):
+                done.removed.append(rubbish)
+            else:
+                done.notes.append(f"{rubbish.place} came to life meanwhile and is kept")
+    return done
+
+
+def _runs(store: Store, living_s: float, notes: list[str]) -> Iterator[_Run]:
+    heads: dict[str, list[Head]] = {}
+    for head in store.list("runs"):
+        if head.key.count("/") >= 2:
+            heads.setdefault(head.key.split("/")[1], []).append(head)
+    for run_id, found in heads.items():
+        living, claims, results = False, frozenset[str](), None
+        for head in found:
+            if "/profiles/" in head.key:
+                continue
+            try:
+                told = read_document(store.get(head.key), head.key)
+            except PublishError as error:
+                notes.append(f"runs/{run_id} is kept: {error}")
+                living = True
+                continue
+            name = head.key.removeprefix(f"runs/{run_id}/")
+            try:
+                if name == "plan.json":
+                    claims = frozenset(scene["prefix"] for scene in told["scenes"].values())
+                elif name == "commit.json":
+                    results = frozenset(told["scenes"].values())
+                else:
+                    living |= is_living(told, living_s)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                notes.append(f"runs/{run_id} is kept: {head.key} is damaged ({type(error).__name__}: {error})")
+                living = True
+        yield _Run(
+            run_id=run_id, objects=len(found), size_bytes=sum(head.size for head in found),
+            modified_s=max(head.modified_s for head in found), living=living,
+            claims=claims if living else frozenset(), results=results,
+        )  # fmt: skip
+
+
+def _rubbish(kind: str, scene: ShelvedScene, now: float, why: str) -> Rubbish:
+    return Rubbish(kind=kind, place=scene.prefix, objects=len(scene.objects), size_bytes=scene.size_bytes,
+                   age_s=now - scene.modified_s, why=why)  # fmt: skip
+
+
+def _committed(store: Store, scene: ShelvedScene, notes: list[str]) -> list[_Committed]:
+    assert scene.result
+    try:
+        result = SceneResult.from_json(store.get(f"{scene.prefix}/{RESULT}"), f"{scene.prefix}/{RESULT}")
+    except PublishError as error:
+        notes.append(f"{scene.prefix} is kept: {error}")
+        return []
+    return [_Committed(scene.scene_id, scene.key, scene.prefix, result.model, scene.result.modified_s,
+                       len(scene.objects), scene.size_bytes)]  # fmt: skip
+
+
+def _superseded(
+    store: Store, committed: list[_Committed], before_s: float, now: float, kept: frozenset[str]
+) -> Iterator[Rubbish]:
+    """Results with a newer one of the same scene and model that readers find; ties have no order and are both kept."""
+    newest: dict[tuple[str, str], _Committed] = {}
+    for one in committed:
+        best = newest.get((one.scene, one.model))
+        if best is None or one.committed_s > best.committed_s:
+            newest[one.scene, one.model] = one
+    found = {
+        model: linked_items(store, model).keys() & tabled_items(store, model) for model in {c.model for c in committed}
+    }
+    for one in committed:
+        best = newest[one.scene, one.model]
+        if (
+            one.committed_s < best.committed_s <= before_s
+            and one.prefix not in kept
+            and item_id(best.scene, best.model, best.key) in found[best.model]
+        ):
+            yield Rubbish(kind="superseded", place=one.prefix, objects=one.objects, size_bytes=one.size_bytes,
+                          age_s=now - best.committed_s, why=f"{best.prefix} is newer")  # fmt: skip
+
+
+def _spent(scene: ShelvedScene, before_s: float, now: float) -> Iterator[Rubbish]:
+    """Tiles that have gone into the files of a committed scene; its driver died before it had removed them."""
+    for name, head in scene.objects.items():
+        if name.endswith(TILES) and head.modified_s <= before_s:
+            yield Rubbish(kind="leftover", place=head.key, objects=1, size_bytes=head.size,
+                          age_s=now - head.modified_s, why="its files are published")  # fmt: skip
+
+
+def _leftovers(store: Store, before_s: float, now: float, notes: list[str]) -> Iterator[Rubbish]:
+    unfinished = store.leftovers()
+    if unfinished is None:
+        notes.append(_MULTIPART)
+    probes = (head for head in store.list("runs") if head.key.startswith(PROBE))
+    for why, heads in (("a writer was killed", unfinished or ()), ("a probe was killed", probes)):
+        for head in heads:
+            if head.modified_s <= before_s:
+                yield Rubbish(kind="leftover", place=head.key, objects=1, size_bytes=head.size,
+                              age_s=now - head.modified_s, why=why)  # fmt: skip
+
+
+def _remove(store: Store, rubbish: Rubbish, runs: list[_Run], committed: list[_Committed], before_s: float) -> bool:
+    """Remove it, unless it has come to life since it was found."""
+    if rubbish.kind == "leftover":
+        store.delete(rubbish.place)
+    elif rubbish.kind == "superseded":
+        _remove_superseded(store, next(one for one in committed if one.prefix == rubbish.place), runs)
+    elif rubbish.kind == "scene":
+        again = list(shelved(store, rubbish.place))
+        if any(scene.result or scene.modified_s > before_s for scene in again):
+            return False
+        store.delete_all(f"{rubbish.place}/blocks")  # markers first: whoever resumes in between believes none of them
+        store.delete_all(rubbish.place)
+    else:
+        heads = list(store.list(rubbish.place))
+        if any(head.modified_s > before_s or head.key.endswith("/commit.json") for head in heads):
+            return False
+        store.delete_all(rubbish.place)
+    return True
+
+
+def _remove_superseded(store: Store, one: _Committed, runs: list[_Run]) -> None:
+    """Take it out of everything that leads to it, then remove the commit, then the rest.
+
+    A run that enters it into the catalogue again meanwhile either does so before the last step here, or sees that the
+    commit is gone and undoes it itself.
+    """
+    leave(store, model=one.model, scene_id=one.scene, key=one.key)
+    for run in runs:
+        if run.results and one.prefix in run.results:
+            note_superseded(store, run.run_id, one.prefix)
+    store.delete(f"{one.prefix}/{RESULT}")
+    store.delete_all(f"{one.prefix}/blocks")
+    store.delete_all(one.prefix)
+    leave(store, model=one.model, scene_id=one.scene, key=one.key)

@@ -1,0 +1,275 @@
+"""Checks what is published against its own records, and says by name what is wrong. Repairs nothing.
+
+Every byte of every committed scene is read once and hashed; at most 8 MiB of a file and the listing of one scene are held,
+and one collection's table at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from earthloom.jobs.products.layout import ITEM, RESULT
+from earthloom.jobs.products.stac_collection import read_items
+from earthloom.jobs.products.stac_item import item_id
+from earthloom.jobs.publish.catalog import linked_items
+from earthloom.jobs.publish.scene import SceneResult
+from earthloom.jobs.records.listing import ShelvedScene, shelved
+from earthloom.jobs.records.markers import read_document
+from earthloom.jobs.records.run_commit import commit_key
+from earthloom.jobs.upkeep.status import is_living
+from earthloom.tiling.errors import ConfigError, EarthloomError, MissingObjectError, PublishError, StorageError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import Store, open_store
+
+_RUN = re.compile(r"(?:^|/)runs/([0-9a-f]{64})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is not as it should be."""
+
+    place: str
+    """Key or prefix below OUT."""
+    message: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What was checked, and what was found."""
+
+    out: str
+    run_id: str | None = None
+    """The one run that was asked for; None for all of OUT."""
+    scenes: int = 0
+    objects: int = 0
+    checked_bytes: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all is as it should be · 1 something is not."""
+        return 1 if self.problems else 0
+
+
+def verify(place: ObjectRef, *, on_scene: Callable[[str], None] | None = None) -> Report:
+    """Re-check everything that is committed below an OUT, or by one run: `OUT/runs/<run id>`.
+
+    Args:
+        on_scene: called with the prefix of each scene before it is read.
+
+    Raises:
+        ConfigError: if nothing of ours is there.
+        StorageError: if the storage does not answer; that proves nothing about what it holds.
+    """
+    found = _RUN.search(place.key.rstrip("/"))
+    out = ObjectRef(place.scheme, place.bucket, place.key[: found.start()]) if found else place
+    store = open_store(out)
+    report = Report(out=out.url, run_id=found[1] if found else None)
+    prefixes = _of_run(store, report) if report.run_id else ["scenes"]
+    items: dict[str, dict[str, str]] = {}  # by model, by item id: key of the item
+    keys: set[str] = set()
+    for prefix in prefixes:
+        for scene in shelved(store, prefix):
+            if scene.result is None:
+                report.notes.append(f"{scene.prefix} is not committed: no reader is led to it")
+                continue
+            if on_scene:
+                on_scene(scene.prefix)
+            keys.add(scene.prefix)
+            if result := _check_scene(store, scene, report):
+                name = item_id(scene.scene_id, result.model, scene.key)
+                items.setdefault(result.model, {})[name] = f"{scene.prefix}/{ITEM}"
+    late = _at_work(store)
+    for model in sorted({*items} if found else {*items, *_collections(store)}):
+        _check_catalogue(store, model, items.get(model, {}), late, report, whole=not found)
+    if not found:
+        _check_runs(store, keys, report)
+    if not (keys or report.problems or report.notes):
+        raise ConfigError(f"{place.url}: nothing is published there; is this the --out of a run, or one of its runs?")
+    return report
+
+
+def _of_run(store: Store, report: Report) -> list[str]:
+    """Prefixes of the results of the run that was asked for."""
+    base = f"runs/{report.run_id}"
+    try:
+        plan = read_document(store.get(f"{base}/plan.json"), f"{base}/plan.json")
+    except MissingObjectError:
+        raise ConfigError(f"{report.out}/{base}: there is no such run") from None
+    try:
+        commit = read_document(store.get(commit_key(str(report.run_id))), commit_key(str(report.run_id)))
+    except MissingObjectError:
+        report.problems.append(Problem(base, "the run is not committed: not every scene is published. Run it again"))
+        return [scene["prefix"] for scene in plan["scenes"].values()]
+    prefixes = _check_commit(commit, plan, report)
+    for prefix in prefixes:
+        if store.head(f"{prefix}/{RESULT}") is None:
+            report.problems.append(Problem(commit_key(str(report.run_id)), f"names {prefix}, which is not committed"))
+    return prefixes
+
+
+def _check_scene(store: Store, scene: ShelvedScene, report: Report) -> SceneResult | None:
+    """Hash a scene's files. Returns its result, if that can be read."""
+
+    def wrong(name: str, message: str) -> None:
+        report.problems.append(Problem(f"{scene.prefix}/{name}", message))
+
+    try:
+        result = SceneResult.from_json(store.get(f"{scene.prefix}/{RESULT}"), RESULT)
+    except PublishError as error:
+        wrong(RESULT, f"cannot be read ({error}), so nothing vouches for this scene; remove it and run again")
+        return None
+    report.scenes += 1
+    if (result.scene_id, result.key, result.prefix) != (scene.scene_id, scene.key, scene.prefix):
+        wrong(RESULT, f"speaks of {result.prefix}; it was copied or renamed from there")
+    for name, stored in result.files.items():
+        head = scene.objects.get(name)
+        if head is None:
+            wrong(name, f"is missing; it should have {stored.size} bytes")
+            continue
+        report.objects += 1
+        if head.size != stored.size:
+            wrong(name, f"has {head.size} bytes and should have {stored.size}")
+            continue
+        report.checked_bytes += head.size
+        found = _sha256(store.parts(f"{scene.prefix}/{name}"))
+        if found != stored.sha256:
+            wrong(name, f"has sha256 {found[:16]}… and should have {stored.sha256[:16]}…: its bytes were changed")
+    for name in scene.objects:
+        if name not in result.files and name != RESULT and not name.startswith("blocks/"):
+            wrong(name, f"is not listed in {RESULT}; readers may take it for part of the map")
+    return result
+
+
+def _check_catalogue(
+    store: Store, model: str, items: dict[str, str], late: set[str], report: Report, *, whole: bool
+) -> None:
+    """A model's collection and table hold these items; when they are all there are (`whole`), no others.
+
+    Args:
+        items: key below OUT of each item's document, by id.
+        late: prefixes that a run at work may yet have to enter.
+    """
+    folder = f"collections/{model}"
+    entering = {name for name, key in items.items() if key.removesuffix(f"/{ITEM}") in late}
+    all_entering = bool(entering) and entering == items.keys()
+
+    def wrong(name: str, message: str) -> None:
+        report.problems.append(Problem(f"{folder}/{name}", message))
+
+    def compare(file: str, held: dict[str, str]) -> None:
+        for name in sorted(items.keys() - held.keys()):
+            if name in entering:
+                report.notes.append(f"{folder}/{file} does not hold {name} yet, which a run at work may be entering")
+            else:
+                wrong(file, f"does not hold {name}, which is committed; the same run again enters it")
+        for name in sorted(items.keys() & held.keys()):
+            if items[name] != held[name]:
+                wrong(file, f"leads {name} to {held[name]}; it lies at {items[name]}")
+        for name in sorted(held.keys() - items.keys()) if whole else ():
+            place = held[name].rpartition("/")[0]
+            if not place or store.head(f"{place}/{RESULT}") is None:  # else it was committed after they were listed
+                wrong(file, f"holds {name}, of which no committed scene is there")
+
+    try:
+        root = json.loads(store.get("catalog.json"))
+        children = [link["href"] for link in root["links"] if link["rel"] == "child"]
+        if f"./{folder}/collection.json" not in children and not all_entering:
+            report.problems.append(Problem("catalog.json", f"does not link {folder}; run again with one of its scenes"))
+    except (MissingObjectError, ValueError, KeyError, TypeError) as error:
+        if not (all_entering and isinstance(error, MissingObjectError)):
+            message = f"cannot be read ({error}); run again with any published scene"
+            report.problems.append(Problem("catalog.json", message))
+    linked: dict[str, str] = {}
+    try:
+        linked = linked_items(store, model)
+        compare("collection.json", linked)
+    except PublishError as error:
+        wrong("collection.json", str(error))
+    rows: dict[str, dict[str, Any]] = {}
+    try:
+        rows = {row["id"]: row for row in read_items(store.get(f"{folder}/items.parquet"))}
+    except (MissingObjectError, PublishError) as error:
+        if items.keys() - entering or not isinstance(error, MissingObjectError):
+            wrong("items.parquet", f"{error}; run again with one of its scenes")
+            return
+    compare("items.parquet", {name: items.get(name) or linked.get(name, "") for name in rows})
+    for name in sorted(rows.keys() & items.keys()):
+        try:
+            same = rows[name] == json.loads(store.get(items[name]))
+        except (MissingObjectError, ValueError):  # already told of the scene itself
+            continue
+        if not same:
+            wrong("items.parquet", f"tells of {name} otherwise than {items[name]}")
+
+
+def _at_work(store: Store) -> set[str]:
+    """Prefixes of the results that a living run has in its plan: the catalogue may be late for them, never early."""
+    living: set[str] = set()
+    for head in store.list("runs"):
+        parts = head.key.split("/")
+        if len(parts) == 4 and parts[2] == "attempts":
+            with suppress(MissingObjectError, PublishError, KeyError, ValueError, TypeError, AttributeError):
+                if is_living(read_document(store.get(head.key), head.key)):
+                    plan = f"runs/{parts[1]}/plan.json"
+                    scenes = read_document(store.get(plan), plan)["scenes"].values()
+                    living |= {scene["prefix"] for scene in scenes}
+    return living
+
+
+def _check_runs(store: Store, committed: set[str], report: Report) -> None:
+    """Each run's commit names committed scenes only, and all that its plan asked for."""
+    runs: dict[str, set[str]] = {}
+    for head in store.list("runs"):
+        if head.key.count("/") == 2:
+            runs.setdefault(head.key.split("/")[1], set()).add(head.key.split("/")[2])
+    for run_id, names in sorted(runs.items()):
+        base = f"runs/{run_id}"
+        try:
+            plan = read_document(store.get(f"{base}/plan.json"), f"{base}/plan.json")
+            if "commit.json" not in names:
+                report.notes.append(f"{base} is not committed")
+                continue
+            for prefix in _check_commit(read_document(store.get(commit_key(run_id)), commit_key(run_id)), plan, report):
+                if prefix not in committed and store.head(f"{prefix}/{RESULT}") is None:
+                    report.problems.append(Problem(commit_key(run_id), f"names {prefix}, which is not committed"))
+        except StorageError as error:
+            if not isinstance(error, MissingObjectError):
+                raise
+            report.problems.append(Problem(base, str(error)))
+        except EarthloomError as error:
+            report.problems.append(Problem(base, str(error)))
+        except (KeyError, TypeError, AttributeError) as error:
+            report.problems.append(Problem(base, f"its plan or commit is damaged ({type(error).__name__}: {error})"))
+
+
+def _check_commit(commit: dict[str, Any], plan: dict[str, Any], report: Report) -> list[str]:
+    """Prefixes of the results that a run's commit names."""
+    place = commit_key(plan["run_id"])
+    asked = {name: scene["prefix"] for name, scene in plan["scenes"].items()}
+    told = {**commit["superseded"], **commit["scenes"]}
+    for name in sorted(told):
+        if told[name] != asked.get(name):
+            report.problems.append(Problem(place, f"says {told[name]} of {name}; the plan says {asked.get(name)}"))
+    if lost := sorted({*asked, *plan["refused"]} - {*told, *commit["missing"]}):
+        report.problems.append(Problem(place, f"says nothing of {', '.join(lost)}"))
+    return list(commit["scenes"].values())
+
+
+def _collections(store: Store) -> list[str]:
+    parts = [head.key.split("/") for head in store.list("collections")]
+    return [part[1] for part in parts if part[2:] == ["collection.json"]]
+
+
+def _sha256(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

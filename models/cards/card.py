@@ -1,0 +1,204 @@
+"""What a model is and needs: one frozen value, checked as it is built. Knows nothing of weights files or torch.
+
+On disk a card is `card.json`, a STAC item with the MLM extension, beside `weights.safetensors` (`models.cards.file`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from earthloom.tiling.errors import CardError
+
+_LABEL = re.compile(r"^[a-z0-9](?:[a-z0-9_-]|\.(?!\.)){0,99}\Z")
+_COLOR = re.compile(r"^#[0-9a-f]{6}\Z")
+_SHA256 = re.compile(r"^[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelClass:
+    """One class of a segmentation."""
+
+    value: int
+    name: str
+    color: str
+    """`#rrggbb`"""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """A model: what it takes, what it gives, and the tiling that makes its map seamless.
+
+    Raises:
+        CardError: if the halo or core contradicts the stride, or lengths do not agree.
+    """
+
+    name: str
+    """Name of the product line, `landwater`; several variants may share it."""
+    variant: str = ""
+    """`6b`, `4b`: chosen per scene by the bands it has."""
+    version: str = "1.0.0"
+    title: str = ""
+    description: str = ""
+    license: str = "other"
+    citation: str = ""
+    task: str = "semantic-segmentation"
+
+    architecture: str
+    """Name in the registry of architectures (`models.networks.registry`)."""
+    arguments: str = "{}"
+    """Its keyword arguments, as canonical JSON so that the card stays hashable."""
+    bands: tuple[str, ...]
+    """Common names in channel order. `*`, last, stands for all other optical bands of a scene until `bind`."""
+    quantities: tuple[str, ...]
+    """Accepted meanings of the values (`tiling.scene.QUANTITIES`), the one it was trained on first."""
+    mean: tuple[float, ...]
+    """Per channel, in that quantity: the model sees (value - mean) / std."""
+    std: tuple[float, ...]
+    gsd_m: tuple[float, float]
+    """Smallest and largest ground sampling distance at which it is known to work."""
+    classes: tuple[ModelClass, ...] = ()
+    """Of a segmentation; a model that makes an image has `outputs` instead."""
+    activation: str = "softmax"
+    """Turns the output channels into per-class probabilities: `softmax`, or `none` when they already are."""
+    masks: tuple[int, ...] = ()
+    """Classes whose pixels become nodata where the model is one stage of several."""
+    outputs: tuple[str, ...] = ()
+    """Bands of the image that is made, each one of `bands`; `*` stands for what it stands for there."""
+    output_dtype: str = ""
+    """Empty: the image has the scene's dtype and scale. `uint8`: the network's 0 to 1 is stored as 1 to 255."""
+    scale: int = 1
+    """Output pixels per input pixel and side; divides 512."""
+    needs_survey: bool = False
+    """The network also takes numbers of the whole scene (`models.networks.survey`)."""
+
+    stride_px: int
+    """Total stride: pooling grids repeat every so many pixels."""
+    support_px: int | None = None
+    """Radius beyond which the input provably has no influence; None when unbounded or not measured."""
+    halo_px: int | None = None
+    """Context per side that makes the tiled map equal the whole-scene one; None until measured."""
+    core_px: int = 1024
+    """Side of a chip's core, S."""
+    overlap: str = "exact"
+    """`exact` crops chips to their cores; `blend` cross-fades them (models with global context)."""
+
+    weights: str | None = None
+    """sha256 of the weights file; None for a model that has none."""
+    memory: tuple[tuple[str, float], ...] = ()
+    """Peak bytes per chip pixel by precision, measured (`fp32`, `bf16`): ((precision, bytes), ...)."""
+    flop_per_px: float | None = None
+    """Floating-point operations per chip pixel, counted."""
+    memory_per_band: float = 0.0
+    """What each band that `*` stands for adds to `memory`; 0 once bound."""
+    flop_per_band: float = 0.0
+    """What it adds to `flop_per_px`."""
+    scores: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        where = f"model card {self.name}{'-' + self.variant if self.variant else ''}"
+        if not _LABEL.match(self.label):
+            raise CardError(f"{where}: name and variant become folder names: lower-case letters, digits, . _ - only")
+        if self.stride_px < 1:
+            raise CardError(f"{where}: the stride is at least 1, got {self.stride_px}")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != len(self.bands):
+                raise CardError(f"{where}: {len(self.bands)} bands but {len(getattr(self, name))} values of {name}")
+        for name in ("core_px", "halo_px"):
+            value = getattr(self, name)
+            if value is not None and (value % self.stride_px or value < 0):
+                raise CardError(
+                    f"{where}: {name} {value} is not a multiple of the stride {self.stride_px}; pooling grids would "
+                    "shift between chips"
+                )
+        if bool(self.classes) == bool(self.outputs):
+            raise CardError(f"{where}: a model gives either classes or the bands of an image, and not both")
+        if len(self.classes) > 255 or [c.value for c in self.classes] != list(range(len(self.classes))):
+            raise CardError(f"{where}: classes must be numbered 0, 1, 2, … (at most 255: 255 is nodata)")
+        if unknown := set(self.masks) - {c.value for c in self.classes}:
+            raise CardError(f"{where}: masks {sorted(unknown)} are none of its classes")
+        if strange := set(self.outputs) - set(self.bands):
+            raise CardError(f"{where}: makes bands {sorted(strange)} that it does not take: their scale is unknown")
+        if "*" in self.bands[:-1]:
+            raise CardError(f"{where}: * stands for all other bands and so comes last, got {', '.join(self.bands)}")
+        if self.scale < 1 or 512 % self.scale or (self.classes and self.scale != 1):
+            raise CardError(f"{where}: scale divides 512, and is 1 for a segmentation; got {self.scale}")
+        if self.output_dtype not in ("", "uint8"):
+            raise CardError(f"{where}: output_dtype is '' or 'uint8', got {self.output_dtype!r}")
+        if self.outputs and self.overlap != "exact":
+            raise CardError(f"{where}: images are made by exact tiles only, got overlap {self.overlap!r}")
+        if self.overlap not in ("exact", "blend"):
+            raise CardError(f"{where}: overlap is 'exact' or 'blend', got {self.overlap!r}")
+        if not all(math.isfinite(value) for value in self.mean) or not all(0 < value < math.inf for value in self.std):
+            raise CardError(f"{where}: mean must be finite and std positive, got {self.mean} and {self.std}")
+        if self.activation not in ("softmax", "none"):
+            raise CardError(f"{where}: activation is 'softmax' or 'none', got {self.activation!r}")
+        if wrong := [c.color for c in self.classes if not _COLOR.match(c.color)]:
+            raise CardError(f"{where}: colours are #rrggbb in lower case, got {', '.join(wrong)}")
+        if self.weights is not None and not _SHA256.match(self.weights):
+            raise CardError(f"{where}: weights is a sha256 in lower-case hex, got {self.weights!r}")
+
+    @property
+    def label(self) -> str:
+        """Name with variant, for humans: `landwater-6b`."""
+        return f"{self.name}-{self.variant}" if self.variant else self.name
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        return dict(json.loads(self.arguments))
+
+    def bind(self, names: Sequence[str]) -> ModelCard:
+        """This card for a scene with the bands `names`: `*` is replaced by all that are not named themselves.
+
+        Raises:
+            CardError: if nothing is left for `*` to stand for.
+        """
+        if "*" not in self.bands:
+            return self
+        others = tuple(name for name in names if name not in self.bands)
+        if not others:
+            raise CardError(f"{self.label}: takes {', '.join(self.bands)}, but the scene has {', '.join(names)} only")
+        mean, std = self.mean[-1:] * len(others), self.std[-1:] * len(others)
+        return replace(
+            self, bands=self.bands[:-1] + others, mean=self.mean[:-1] + mean, std=self.std[:-1] + std,
+            outputs=tuple(name for output in self.outputs for name in (others if output == "*" else (output,))),
+            memory=tuple((precision, size + len(others) * self.memory_per_band) for precision, size in self.memory),
+            flop_per_px=None if self.flop_per_px is None else self.flop_per_px + len(others) * self.flop_per_band,
+            memory_per_band=0.0,
+            flop_per_band=0.0,
+        )  # fmt: skip
+
+    def bytes_per_chip_px(self, precision: str) -> float | None:
+        return dict(self.memory).get(precision)
+
+    def digest(self) -> str:
+        """sha256 of everything that can change a pixel or its meaning; measurements and prose are left out."""
+        told = {f.name: value for f in fields(self) if f.name not in _PROSE for value in [getattr(self, f.name)]}
+        told["classes"] = [asdict(c) | {"description": ""} for c in self.classes]
+        return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+_PROSE = frozenset(
+    (
+        "title",
+        "description",
+        "license",
+        "citation",
+        "memory",
+        "flop_per_px",
+        "memory_per_band",
+        "flop_per_band",
+        "scores",
+        "support_px",
+        "gsd_m",
+        "core_px",
+        "halo_px",
+        "overlap",
+    )
+)  # tiling is in the scene key as it was resolved, so an option that overrides the card counts too

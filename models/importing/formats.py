@@ -1,0 +1,257 @@
+"""Files of foreign models, from data to code: each kind becomes a weights file and the card that fits it.
+
+Nothing is guessed: what neither the file nor the user says is an error. Runs no network and writes no card; that is
+`models.importing.importing`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.file import canonical
+from earthloom.models.importing.smp_folder import _color, card_from_smp
+from earthloom.tiling.errors import CardError
+
+_STATE_SUFFIXES = (".safetensors", ".pt", ".pth")
+_PROGRAM_SUFFIXES = (".pt", ".pt2", ".ts", ".torchscript")
+ANY_GSD_M = (0.1, 1000.0)
+_BLEND_CORE_PX = 512
+_EXACT_CORE_PX = 1024
+_CORES_PX = tuple(2**power for power in range(11, 3, -1))
+"""Cores that shards can be made of, largest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a file cannot say about itself; the options of `earthloom models import`.
+
+    Args:
+        bands: common names in the order of the network's channels.
+        quantities: accepted meanings of the values, the one it was trained on first.
+        mean, std: of each band, as in training; 0 and 1 when None, so that the quantity itself goes in.
+        classes: names from 0.
+        gsd_m: ground sampling distances at which it works.
+        stride_px: total stride; a network of smp knows its own.
+        halo_px: context per side that makes tiles exact; None to have it measured, or chips blended where it cannot be.
+        layout: order of the axes of an ONNX graph.
+        activation: `softmax`, or `none` where the network ends in probabilities.
+        architecture, arguments: of a state dict: a name of `models.networks.registry.REGISTRY` and JSON.
+        trust_code: sha256 of a program, given by someone who knows where it comes from.
+        name: of the model; the file's when None.
+    """
+
+    bands: tuple[str, ...]
+    quantities: tuple[str, ...]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    gsd_m: tuple[float, float] = ANY_GSD_M
+    stride_px: int | None = None
+    halo_px: int | None = None
+    layout: str = "nchw"
+    activation: str = "softmax"
+    architecture: str | None = None
+    arguments: str = "{}"
+    trust_code: str | None = None
+    name: str | None = None
+
+
+def take(folder: Path, source: Path, told: Told) -> ModelCard:
+    """Put the weights into `folder` under the name that they have in a card folder.
+
+    Args:
+        folder: an empty one.
+        source: a folder of `save_pretrained`, a state dict, an ONNX graph or a program.
+        told: what it does not say.
+
+    Returns:
+        The card of these weights. `halo_px` is None where it is to be measured.
+
+    Raises:
+        CardError: if the file is none of these, contradicts what was told, or nobody vouched for a program.
+    """
+    suffix = source.suffix.lower()
+    if source.is_dir():
+        return _from_smp(folder, source, told)
+    if suffix == ".onnx":
+        return _from_onnx(folder, source, told)
+    if told.trust_code is not None and suffix in _PROGRAM_SUFFIXES:
+        return _from_program(folder, source, told)
+    if told.architecture is not None and suffix in _STATE_SUFFIXES:
+        return _from_state(folder, source, told, told.architecture)
+    if suffix in _STATE_SUFFIXES:
+        raise CardError(
+            f"{source}: a state dict does not say which network it belongs to: give --architecture smp and --arguments "
+            '\'{"arch":"unet","encoder_name":"resnet18"}\'; if it is a whole program (TorchScript), have it exported as '
+            "ONNX, or vouch for it with --trust-code"
+        )
+    if suffix in _PROGRAM_SUFFIXES:
+        raise CardError(
+            f"{source} is a program and could do anything on this machine: have it exported as ONNX or as a state dict, or, "
+            f"if you know where it comes from, give --trust-code {weights.sha256_of(source)}"
+        )
+    raise CardError(
+        f"{source} is no model that can be imported: give a folder of save_pretrained, a state dict (.safetensors, .pt, "
+        ".pth), an ONNX graph (.onnx) or a program (.pt, .pt2, .ts)"
+    )
+
+
+def _from_smp(folder: Path, source: Path, told: Told) -> ModelCard:
+    card = card_from_smp(
+        source, bands=told.bands, quantity=told.quantities[0], mean=told.mean, std=told.std, classes=told.classes,
+        gsd_m=told.gsd_m, name=told.name,
+    )  # fmt: skip
+    if told.stride_px not in (None, card.stride_px):
+        raise CardError(f"{source}: --stride {told.stride_px}, but this network's is {card.stride_px}; leave it out")
+    shutil.copyfile(source / weights.SMP_FILE, folder / weights.FILE)
+    return replace(card, quantities=told.quantities, activation=told.activation, **_exact(told))
+
+
+def _from_state(folder: Path, source: Path, told: Told, architecture: str) -> ModelCard:
+    from safetensors.torch import save_file
+
+    from earthloom.models.networks.registry import build
+
+    try:
+        arguments = json.loads(told.arguments)
+        if not isinstance(arguments, dict):
+            raise TypeError("not an object")
+    except (ValueError, TypeError) as error:
+        raise CardError(f"--arguments must be a JSON object, got {told.arguments[:80]!r}: {error}") from error
+    stride_px = told.stride_px
+    if stride_px is None and architecture == "smp":
+        stride_px = 2 ** int(arguments.get("encoder_depth", 5))
+    card = _card(told, source, architecture, canonical(arguments), stride_px)
+    module = build(card)
+    state = _read_state(source)
+    wanted = module.state_dict()
+    state = {name: value for name, value in _without_prefix(state, set(wanted)).items() if name in wanted or value.ndim}
+    save_file({name: value.contiguous() for name, value in state.items()}, folder / weights.FILE)
+    return replace(card, weights=weights.sha256_of(folder / weights.FILE), **_exact(told))
+
+
+def _from_onnx(folder: Path, source: Path, told: Told) -> ModelCard:
+    from earthloom.models.cards.onnx_graph import MAX_BYTES, inspect
+
+    if (size := source.stat().st_size) > MAX_BYTES:
+        raise CardError(f"{source} has {size} bytes; an ONNX graph has at most {MAX_BYTES}")
+    data = source.read_bytes()
+    try:
+        graph = inspect(data, told.layout)
+    except CardError as error:
+        raise CardError(f"{source}: {error}") from error
+    if len(told.bands) in graph.size_px and graph.n_bands != len(told.bands):
+        other = "nhwc" if told.layout == "nchw" else "nchw"
+        raise CardError(
+            f"{source}: the axis of its {len(told.bands)} bands is not where {told.layout} has it: give --layout {other}"
+        )
+    card = _card(told, source, "onnx", canonical({"layout": told.layout}), told.stride_px)
+    if card.stride_px % graph.stride_px:
+        raise CardError(
+            f"{source}: the graph's convolutions and poolings reduce the image {graph.stride_px} times, which must divide "
+            f"--stride, got {card.stride_px}"
+        )
+    if graph.pools_globally and told.halo_px is not None:
+        raise CardError(
+            f"{source}: a layer of the graph looks at the whole chip (global pooling or normalisation), so no halo makes "
+            f"its tiles exact; leave out --halo {told.halo_px}, and chips are blended"
+        )
+    (folder / weights.ONNX_FILE).write_bytes(data)
+    tiling = _opaque_tiling(told, card.stride_px, graph.size_px, source)
+    return replace(card, weights=weights.sha256_of(folder / weights.ONNX_FILE), **tiling)
+
+
+def _from_program(folder: Path, source: Path, told: Told) -> ModelCard:
+    shutil.copyfile(source, folder / weights.TORCHSCRIPT_FILE)
+    found = weights.sha256_of(folder / weights.TORCHSCRIPT_FILE)
+    if str(told.trust_code).lower() != found:
+        raise CardError(f"{source} has sha256 {found}, but --trust-code vouches for {told.trust_code}; nothing was run")
+    card = _card(told, source, "torchscript", "{}", told.stride_px)
+    return replace(card, weights=found, **_opaque_tiling(told, card.stride_px, (None, None), source))
+
+
+def _card(told: Told, source: Path, architecture: str, arguments: str, stride_px: int | None) -> ModelCard:
+    if stride_px is None:
+        raise CardError(
+            f"{source}: give --stride: how many times the network reduces the image before it enlarges it again, 32 for "
+            "five halvings, 1 for none; chips are cut on multiples of it"
+        )
+    name = told.name or re.sub(r"[^a-z0-9._-]+", "-", source.stem.lower())
+    return ModelCard(
+        name=name, title=f"{name}, imported from {source.name}", architecture=architecture, arguments=arguments,
+        bands=told.bands, quantities=told.quantities, mean=told.mean or (0.0,) * len(told.bands),
+        std=told.std or (1.0,) * len(told.bands), gsd_m=told.gsd_m, activation=told.activation, stride_px=stride_px,
+        classes=tuple(
+            ModelClass(value=value, name=name, color=_color(value, len(told.classes)))
+            for value, name in enumerate(told.classes)
+        ),
+    )  # fmt: skip
+
+
+def _exact(told: Told) -> dict[str, Any]:
+    return {} if told.halo_px is None else {"halo_px": told.halo_px}
+
+
+def _opaque_tiling(told: Told, stride_px: int, size_px: tuple[int | None, int | None], source: Path) -> dict[str, Any]:
+    """Core, halo and overlap of a network that cannot be looked into: the user's halo, else chips are blended."""
+    blend = told.halo_px is None
+    if size_px == (None, None):
+        if not blend:
+            return {"core_px": _EXACT_CORE_PX, "halo_px": told.halo_px, "overlap": "exact"}
+        halo = max(1, _BLEND_CORE_PX // 8 // stride_px) * stride_px
+        return {"core_px": _BLEND_CORE_PX, "halo_px": halo, "overlap": "blend"}
+    side = size_px[0] or size_px[1] or 0
+    if {*size_px} - {None, side}:
+        raise CardError(f"{source}: the graph takes chips of {size_px[1]} x {size_px[0]} px only; they must be square")
+    fitting = {(side - core) // 2: core for core in _CORES_PX if core <= side and not (side - core) % (2 * stride_px)}
+    if blend:
+        halo = next((h for h, core in fitting.items() if 0 < 2 * h <= core), 0)
+        if halo:
+            return {"core_px": fitting[halo], "halo_px": halo, "overlap": "blend"}
+    elif told.halo_px in fitting:
+        return {"core_px": fitting[told.halo_px], "halo_px": told.halo_px, "overlap": "exact"}
+    raise CardError(
+        f"{source}: the graph takes chips of {side} px only; a core that is a power of two and a halo in whole strides of "
+        f"{stride_px} px {'for blending ' if blend else ''}leave --halo {' or '.join(map(str, fitting)) or 'none'}, got "
+        f"{'none' if blend else told.halo_px}; export the graph with open sizes"
+    )
+
+
+def _read_state(source: Path) -> dict[str, Any]:
+    """Tensors of a state dict, also where a training loop wrapped it."""
+    import torch
+
+    if source.suffix.lower() == ".safetensors":
+        from safetensors.torch import load_file
+
+        weights.read_header(source)
+        return dict(load_file(source))
+    try:
+        found = torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # a pickle fails in as many ways as there are pickles
+        raise CardError(
+            f"{source} is no state dict: {str(error).splitlines()[0]}; only tensors are read, because anything else in a "
+            "pickle is code; save it again with torch.save(model.state_dict(), PATH)"
+        ) from error
+    for wrapper in ("state_dict", "model_state_dict"):
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise CardError(f"{source} holds more than the tensors of one network; save model.state_dict() alone")
+    return dict(found)
+
+
+def _without_prefix(state: dict[str, Any], wanted: set[str]) -> dict[str, Any]:
+    """Names as the network has them: `model.` and `module.` are what Lightning and DataParallel put before them."""
+    for prefix in ("model.", "module.", "net."):
+        stripped = {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
+        if not wanted & state.keys() and wanted & stripped.keys():
+            return stripped
+    return state

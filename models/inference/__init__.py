@@ -1,0 +1,1 @@
+"""Blocks of pixels through networks, and back."""

@@ -1,0 +1,87 @@
+"""Forward passes on a CPU: side by side, each by a single thread.
+
+A single one, because convolutions, interpolations and norms of PyTorch give other last bits when more threads share them;
+so a map does not depend on a machine's cores. On a busy machine it is faster too: threads of one pass wait for each other
+at every layer. Knows nothing of networks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
+import torch
+
+from earthloom.tiling.background import Background
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class Threads:
+    """The threads in which all predictors of a process compute.
+
+    Args:
+        passes: at once, at most.
+    """
+
+    def __init__(self, passes: int) -> None:
+        self._passes = self._allowed = passes
+        self._running = 0
+        self._turn = threading.Condition()
+        self._pool = Background(passes, "pass") if passes > 1 else None
+
+    @property
+    def allowed(self) -> int:
+        """Passes that may be made at once; fewer than at first where memory had run out."""
+        return self._allowed
+
+    def halve(self, seen: int) -> bool:
+        """Allow half as many from now on, unless somebody did since `allowed` was `seen`; False if there is only one."""
+        with self._turn:
+            if self._allowed == 1 and seen == 1:
+                return False
+            self._allowed = max(1, min(self._allowed, seen // 2))
+            return True
+
+    def map(self, function: Callable[[S], T], items: Sequence[S]) -> Generator[T, None, None]:
+        """`function` of each item, in order; some that come later are computed while one is looked at.
+
+        Closing the iterator waits for the calls that have been submitted.
+        """
+        _one_thread()
+        if self._pool is None:
+            for item in items:
+                yield function(item)
+            return
+        ahead: deque[Future[T]] = deque()
+        try:
+            for item in items:
+                if len(ahead) == self._passes + 2:  # all can run, and one waits: no thread does
+                    yield ahead.popleft().result()
+                ahead.append(self._pool.submit(self._call, function, item))
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            wait(ahead)
+
+    def _call(self, function: Callable[[S], T], item: S) -> T:
+        _one_thread()
+        with self._turn:
+            self._turn.wait_for(lambda: self._running < self._allowed)
+            self._running += 1
+        try:
+            return function(item)
+        finally:
+            with self._turn:
+                self._running -= 1
+                self._turn.notify()
+
+
+def _one_thread() -> None:
+    """Give the calling thread's operations no other thread; in PyTorch with OpenMP each thread has a number of its own."""
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)

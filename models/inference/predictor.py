@@ -1,0 +1,360 @@
+"""One network on one device: chips in, logits out, in batches that shrink when memory runs out.
+
+Knows nothing of scenes, windows or what a class means; `models.inference.sliding` cuts the chips and weaves the answers.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.device.batch_size import best_batch
+from earthloom.models.device.batchnorm_folding import fold
+from earthloom.models.device.compiled import compile_network
+from earthloom.models.device.cuda_graph import Recorder
+from earthloom.models.device.deterministic import softmax, steady
+from earthloom.models.device.resolve import Device, strips, use_large_pages
+from earthloom.models.inference.passes import Threads
+from earthloom.models.inference.transfer import tensor_of
+from earthloom.models.networks import registry
+from earthloom.models.networks.survey import Survey
+from earthloom.tiling.errors import CardError, EngineError
+from earthloom.tiling.heap import settle
+
+T = TypeVar("T")
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_WARM_UPS = 3  # passes before one is timed: kernels are chosen and recorded there
+_MOST_PX = 256  # side of the chip that shows which norms can be folded; some networks take none that is smaller
+
+
+class Predictor:
+    """A loaded model, ready for inference.
+
+    Args:
+        card: what the model is.
+        weights_path: safetensors file whose sha256 the card names; None for a model without weights.
+        device: where and how precisely it computes. Weights are cast; a model without weights computes in fp32.
+        batch: chips per forward pass at most; less, and kept so, when memory runs out. None: 1 on a CPU; on a GPU the
+            fastest of a few sizes, measured once per machine (`models.device.batch_size`). On a GPU a batch is used only if it
+            leaves each chip's bits as they are alone.
+        threads: in which a CPU computes, a chip in each. None: one chip at a time, with as many threads as torch has;
+            the last bits of some networks depend on those.
+        flips: answer with the mean over the chip and its three mirror images (test-time augmentation).
+        compiled: run the network as one compiled program. It takes a minute to make, and rounds otherwise.
+
+    Neither the batch nor the number of passes side by side changes a bit of the result.
+
+    Raises:
+        CardError: if the network cannot be built or its weights are not the card's.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        weights_path: Path | None,
+        device: Device,
+        batch: int | None = None,
+        *,
+        threads: Threads | None = None,
+        flips: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        if device.kind == "cpu":
+            use_large_pages()
+        self._threads = threads if device.kind == "cpu" else None
+        self.card, self.device = card, device
+        self.batch = batch or 1
+        module: Any = registry.build(card)  # Any: torch's stubs do not know memory_format in Module.to
+        if (card.weights is None) != (weights_path is None):
+            raise CardError(
+                f"{card.label}: the card names {'no weights' if card.weights is None else 'weights ' + card.weights} "
+                f"but the file given is {weights_path}"
+            )
+        if weights_path is not None and card.weights is not None:
+            weights.load_network(module, weights_path, card.weights)
+        has_weights = any(True for _ in module.parameters())
+        if has_weights and card.weights is None:
+            raise CardError(f"{card.label}: {card.architecture} needs weights but the card names none")
+        self._dtype = _DTYPES[device.precision] if has_weights else torch.float32
+        module.eval().requires_grad_(False)
+        is_ours = has_weights and not isinstance(module, weights.LoadsItself)
+        self.n_folded = fold(module, _example(card)) if is_ours else 0
+        self.module: nn.Module = module.to(device.kind, self._dtype, memory_format=torch.channels_last)
+        self._program = compile_network(module, card.label) if compiled and is_ours else None
+        self._recorder = Recorder(self._forward) if device.kind == "cuda" and is_ours else None
+        self._is_calibrated = self._recorder is None or card.needs_survey
+        self._wanted_batch = batch
+        self._flips = flips
+        self._mean, self._std = self._per_channel(np.asarray(card.mean)), self._per_channel(np.asarray(card.std))
+        made = [card.bands.index(name) for name in card.outputs if not card.output_dtype]
+        self._made_mean, self._made_std = self._mean[made], self._std[made]
+
+    def run(
+        self,
+        items: Sequence[T],
+        fill: Callable[[T, Tensor], None],
+        shape: tuple[int, int],
+        context: Tensor | None = None,
+    ) -> Generator[tuple[T, Tensor], None, None]:
+        """Yield each item with its logits (K, h, w), or its image (K, scale * h, scale * w), in order.
+
+        Args:
+            items: what the chips are made from.
+            fill: writes one item's normalised chip into a (C, h, w) tensor on the device.
+            shape: (h, w) of every chip.
+            context: what `context_of` gave for the scene, where the card needs a survey.
+
+        Raises:
+            EngineError: if memory does not suffice for a single chip.
+            CardError: if the network's output is not what the card says.
+        """
+        if not self._is_calibrated and len(items) > 1:
+            self._calibrate(shape)
+        done = 0
+        while done < len(items):
+            parts, allowed = self._parts(items[done:]), self._threads.allowed if self._threads else 1
+
+            def forward(part: Sequence[T]) -> Tensor | None:
+                return self._try_forward(part, fill, shape, context)
+
+            with closing(self._each(forward, parts)) as answers:
+                for logits in answers:  # without zip, which would keep an answer until the next one is made
+                    part = parts.popleft()
+                    if logits is None:
+                        break
+                    yield from zip(part, logits, strict=True)
+                    del logits
+                    done += len(part)
+            if done < len(items):
+                self._lessen(len(part), shape, allowed)
+
+    def _parts(self, items: Sequence[T]) -> deque[Sequence[T]]:
+        """Full batches, and a rest; on a GPU the rest chip by chip, because only these sizes are known to give its bits."""
+        size, n_full = self.batch, len(items) // self.batch * self.batch
+        last = 1 if self.device.kind == "cuda" else size
+        return deque(
+            [items[start : start + size] for start in range(0, n_full, size)]
+            + [items[start : start + last] for start in range(n_full, len(items), last)]
+        )
+
+    def _each(
+        self, forward: Callable[[Sequence[T]], Tensor | None], parts: Collection[Sequence[T]]
+    ) -> Generator[Tensor | None, None, None]:
+        if self._threads is None:
+            return (forward(part) for part in tuple(parts))
+        return self._threads.map(forward, tuple(parts))
+
+    @property
+    def network(self) -> Callable[..., Any]:
+        """From chips (N, C, h, w) in the module's dtype to its answer, bare: for use within `steady`."""
+        return self._program or self.module
+
+    def context_of(self, told: Survey) -> Tensor:
+        """What the network keeps of a scene's survey, on the device."""
+        module: Any = self.module
+        context: Tensor = module.context(told)
+        return context.to(self.device.kind, torch.float32)
+
+    def normalise(
+        self, raw: NDArray[np.generic] | Tensor, valid: NDArray[np.bool_] | Tensor, gain: Tensor, bias: Tensor
+    ) -> Tensor:
+        """(C, h, w) fp32 on the device; see `write_normalised`."""
+        stored, known = (part if isinstance(part, Tensor) else tensor_of(part) for part in (raw, valid))
+        out = torch.empty(stored.shape, device=self.device.kind)
+        self.write_normalised(stored.to(self.device.kind), known.to(self.device.kind), gain, bias, out)
+        return out
+
+    def write_normalised(self, raw: Tensor, valid: Tensor, gain: Tensor, bias: Tensor, out: Tensor) -> None:
+        """((raw * gain + bias) - mean) / std, 0 where not valid: a rule for each pixel by itself, in fp32.
+
+        Args:
+            raw: (C, h, w) stored values on the device.
+            valid: (h, w) there.
+            gain, bias: (C, 1, 1) fp32 there.
+            out: (C, h, w) there, of any float dtype and layout; written to.
+        """
+        n_bands, height, width = raw.shape
+        all_valid = self.device.kind == "cpu" and bool(valid.all())  # a GPU would have to be waited for
+        for rows in strips(height, n_bands * width, self.device.kind):
+            x = torch.empty((n_bands, rows.stop - rows.start, width), device=self.device.kind).copy_(raw[:, rows])
+            x.mul_(gain).add_(bias).sub_(self._mean).div_(self._std)
+            if not all_valid:
+                x.masked_fill_(~valid[rows], 0.0)
+            out[:, rows] = x.to(out.dtype)  # first the dtype, then the layout: both at once take twice the time
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(K, h, w) fp32 from logits (K, h, w), of any part of a chip: a rule for each pixel by itself."""
+        wide = torch.empty(logits.shape, device=logits.device).copy_(logits)  # channel after channel, as softmax likes
+        if self.card.activation == "none":
+            return wide
+        return softmax(torch.cat([torch.zeros_like(wide), wide]) if wide.shape[0] == 1 else wide)
+
+    def physical(self, image: Tensor) -> Tensor:
+        """(K, h, w) fp32 physical values of the card's outputs, from the network's answer."""
+        if self.card.output_dtype:
+            return image.float()
+        return image.float().mul_(self._made_std).add_(self._made_mean)
+
+    def per_channel(self, values: NDArray[np.generic]) -> Tensor:
+        """(C,) as (C, 1, 1) fp32 on the device.
+
+        Raises:
+            CardError: if there is not one value for each band.
+        """
+        if values.shape != (len(self.card.bands),):
+            raise CardError(f"{self.card.label}: {len(self.card.bands)} bands but values of shape {values.shape}")
+        return self._per_channel(values)
+
+    def _per_channel(self, values: NDArray[np.generic]) -> Tensor:
+        return torch.tensor(np.asarray(values, np.float32)).reshape(-1, 1, 1).to(self.device.kind)
+
+    @torch.inference_mode()
+    def _try_forward(
+        self, part: Sequence[T], fill: Callable[[T, Tensor], None], shape: tuple[int, int], context: Tensor | None
+    ) -> Tensor | None:
+        """(N, K, h, w), or None when memory ran out; what was allocated is gone by then."""
+        size = (len(part), len(self.card.bands), *shape)
+        try:
+            chips = torch.empty(size, dtype=self._dtype, device=self.device.kind, memory_format=torch.channels_last)
+            for item, chip in zip(part, chips, strict=True):
+                fill(item, chip)
+            with steady(self.device.kind, is_compiled=self._program is not None):
+                if self._recorder is not None and context is None:
+                    logits = self._recorder(chips)
+                else:
+                    logits = self._forward(chips, context)
+        except (torch.OutOfMemoryError, MemoryError):
+            return None
+        except RuntimeError as error:
+            if not any(sign in str(error) for sign in ("can't allocate memory", "not enough memory", "bad_alloc")):
+                raise
+            return None
+        settle()
+        self._check(logits, size)
+        assert isinstance(logits, Tensor)
+        return logits
+
+    def _forward(self, chips: Tensor, context: Tensor | None = None) -> Tensor:
+        arguments = () if context is None else (context,)
+        answer: Tensor = self.network(chips, *arguments)
+        if self._flips and isinstance(answer, Tensor):
+            for axes in ((3,), (2,), (2, 3)):
+                mirrored = chips.flip(axes).contiguous(memory_format=torch.channels_last)
+                answer = answer + self.network(mirrored, *arguments).flip(axes)
+            answer = answer / 4
+        return answer
+
+    def _check(self, logits: object, size: tuple[int, ...]) -> None:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if self.card.outputs:
+            image = (size[0], len(self.card.outputs), self.card.scale * size[2], self.card.scale * size[3])
+            if got != image:
+                raise CardError(
+                    f"{self.card.label}: chips {size} give {got}, but its {len(self.card.outputs)} bands at scale "
+                    f"{self.card.scale} are {image}; correct the card's outputs and scale"
+                )
+            return
+        n_classes = len(self.card.classes)
+        channels = (n_classes, 1) if n_classes == 2 and self.card.activation == "softmax" else (n_classes,)
+        wanted = [(size[0], count, *size[2:]) for count in channels]
+        if got not in wanted:
+            raise CardError(
+                f"{self.card.label}: chips {size} give {got}, but {n_classes} classes need {wanted[0]}; "
+                "correct the card's classes, or choose a network that keeps the size of its input"
+            )
+
+    def _lessen(self, tried: int, shape: tuple[int, int], allowed: int) -> None:
+        """Need less memory next time: fewer passes side by side, then fewer chips in a pass."""
+        if self._threads is not None and self._threads.halve(allowed):
+            pass
+        elif tried > 1:
+            self.batch = tried // 2 if self.device.kind == "cpu" else 1
+        else:
+            raise EngineError(
+                f"{self.card.label}: no memory for one chip of {shape[1]} x {shape[0]} px on {self.device.kind} in "
+                f"{self.device.precision}; use a smaller --core, --precision bf16, or fewer workers on this machine"
+            )
+        self._free()
+
+    def _calibrate(self, shape: tuple[int, int]) -> None:
+        """Choose the batch; only on a GPU is there a choice."""
+        self._is_calibrated = True
+        if self._wanted_batch is not None:
+            self.batch = self._wanted_batch if self._is_same_alone(self._wanted_batch, shape) else 1
+            self._free()
+            return
+        free_bytes, _ = torch.cuda.mem_get_info()
+        self.batch = best_batch(
+            self.card,
+            self.device,
+            shape[0],
+            free_bytes,
+            lambda n_chips: self._seconds_of(n_chips, shape),
+            compiled=self._program is not None,
+            flips=self._flips,
+        )
+
+    def _is_same_alone(self, n_chips: int, shape: tuple[int, int]) -> bool:
+        """Whether chips of noise get the same bits in one pass as one by one: cuDNN chooses its kernels by shape.
+
+        False also where memory does not suffice.
+        """
+        size = (len(self.card.bands), *shape)
+        noise = [torch.randn(size, generator=torch.Generator().manual_seed(number)) for number in range(n_chips)]
+
+        def fill(number: int, out: Tensor) -> None:
+            out.copy_(noise[number])
+
+        together = self._try_forward(range(n_chips), fill, shape, None)
+        if together is None:
+            return False
+        together = together.clone()  # a recording's answer is overwritten by its next replay
+        for number, answer in enumerate(together):
+            alone = self._try_forward([number], fill, shape, None)
+            if alone is None or not torch.equal(alone[0], answer):
+                return False
+        return True
+
+    def _seconds_of(self, n_chips: int, shape: tuple[int, int]) -> float | None:
+        """Time of a forward pass that has run before; None where memory does not suffice or a chip's bits would change."""
+
+        def fill(_: int, out: Tensor) -> None:
+            out.zero_()
+
+        seconds = None
+        if n_chips == 1 or self._is_same_alone(n_chips, shape):
+            for _ in range(_WARM_UPS + 1):
+                started = time.perf_counter()
+                if self._try_forward(range(n_chips), fill, shape, None) is None:
+                    seconds = None
+                    break
+                if self.device.kind == "cuda":
+                    torch.cuda.synchronize()
+                seconds = time.perf_counter() - started
+        self._free()  # recordings of sizes that may not be chosen
+        return seconds
+
+    def _free(self) -> None:
+        if self._recorder is not None:
+            self._recorder.forget()
+        gc.collect()
+        if self.device.kind == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _example(card: ModelCard) -> Tensor:
+    side = min(-(-_MOST_PX // card.stride_px) * card.stride_px, card.core_px + 2 * (card.halo_px or 0))
+    return torch.zeros(1, len(card.bands), side, side)

@@ -1,0 +1,1 @@
+"""Support, halo and memory of a network, found by measurement."""

@@ -1,0 +1,101 @@
+"""Peak memory of predicting one chip, in a fresh process whose peak is nobody else's. Knows nothing of slopes.
+
+`python -m models.peak` is the fresh process: it reads a request from stdin and prints bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import earthloom
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.file import from_item, to_item
+from earthloom.models.device.resolve import Device
+from earthloom.tiling.errors import EngineError
+
+if TYPE_CHECKING:
+    from earthloom.models.inference.predictor import Predictor
+
+_STATUS = Path("/proc/self/status")
+_RESET = Path("/proc/self/clear_refs")
+"""Writing 5 sets the peak back to the present (proc_pid_clear_refs(5))."""
+
+
+def peak_bytes(card: ModelCard, weights_path: Path | None, device: Device, side_px: int) -> int:
+    """Predict one chip of `side_px` in a fresh process; its peak of resident memory, or of GPU memory on CUDA.
+
+    Raises:
+        EngineError: if the process fails, with its last words.
+    """
+    request = {
+        "item": to_item(card, weights_name="weights.safetensors", n_parameters=0),
+        "weights": str(weights_path) if weights_path else None,
+        "device": asdict(device),
+        "side_px": side_px,
+    }
+    root = str(Path(earthloom.__file__).resolve().parents[1])
+    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
+    done = subprocess.run(
+        [sys.executable, "-m", "earthloom.models.measuring.peak_memory"], input=json.dumps(request),
+        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    if done.returncode:
+        words = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise EngineError(f"{card.label}: measuring memory at {side_px} px failed ({done.returncode}): {words}")
+    return int(done.stdout)
+
+
+def _predict_one(card: ModelCard, weights_path: Path | None, device: Device, side_px: int) -> int:
+    import torch
+
+    from earthloom.models.inference.predictor import Predictor
+
+    predictor = Predictor(card, weights_path, device, 1)
+    _predict(predictor, 4 * card.stride_px)  # kernels, thread pools and the like are loaded by the first chip
+    if device.kind == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        _predict(predictor, side_px)
+        return int(torch.cuda.max_memory_allocated())
+    with suppress(OSError):  # where it is refused, the peak counts the imports too
+        _RESET.write_text("5")
+    _predict(predictor, side_px)
+    # not ru_maxrss, which a child inherits from the process that started it
+    return next(int(line.split()[1]) * 1024 for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+
+
+def _predict(predictor: Predictor, side_px: int) -> None:
+    import numpy as np
+
+    from earthloom.models.inference.sliding import enhance_block, predict_block
+    from earthloom.models.networks.survey import survey
+    from earthloom.tiling.chips import ChipGrid
+    from earthloom.tiling.window import Window
+
+    scene, n_bands = Window(0, 0, side_px, side_px), len(predictor.card.bands)
+    chips = ChipGrid(scene=scene, core_px=side_px, halo_px=0, stride_px=predictor.card.stride_px)
+    values = np.random.default_rng(0).integers(0, 10000, (n_bands, side_px, side_px), np.uint16)
+    gain, bias = np.full(n_bands, 1e-4, np.float32), np.zeros(n_bands, np.float32)
+    valid = np.ones(scene.shape, np.bool_)
+    if not predictor.card.outputs:
+        predict_block(predictor, chips, scene, scene, values, valid, gain, bias)
+        return
+    few = values[:, :64, :64].astype(np.float32)
+    context = predictor.context_of(survey([(few, valid[:64, :64])])) if predictor.card.needs_survey else None
+    enhance_block(predictor, chips, scene, scene, values, valid, gain, bias, context)
+
+
+def _main() -> None:
+    request = json.load(sys.stdin)
+    weights_path = Path(request["weights"]) if request["weights"] else None
+    print(_predict_one(from_item(request["item"]), weights_path, Device(**request["device"]), request["side_px"]))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,152 @@
+"""Brightness and contrast by rules for each pixel, set by the quantiles of the whole scene, as networks without weights.
+
+No chip decides how bright is bright: neighbouring chips get the same rule. Knows nothing of bands by name.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from earthloom.models.networks.enhance.denoise import valid_pixels
+from earthloom.models.networks.survey import N_QUANTILES, Survey
+from earthloom.tiling.errors import CardError
+
+_N_BINS = 256
+_SHARES = np.linspace(0, 1, N_QUANTILES)
+
+
+class DarkObject(nn.Module):
+    """Haze is the value of the band's darkest objects and is taken from all pixels (Chavez 1988, An improved dark-object
+    subtraction technique for atmospheric scattering correction of multispectral data, Remote Sensing of Environment 24).
+
+    Each band's own histogram decides; the relation between bands by a scattering model, which that paper adds, needs
+    wavelengths, and these are not known here. A scene whose darkest objects are bright in some band loses too much there.
+
+    Args:
+        in_channels: bands, each treated by itself.
+        share: of the pixels that are darker than the dark object.
+        keep: physical value that dark objects do have: 0.01 of reflectance (Chavez 1996, Image-based atmospheric
+            corrections, Photogrammetric Engineering & Remote Sensing 62, 1025-1036).
+        zero: where the physical 0 lies among the normalised values, -mean / std; nothing falls below it.
+
+    `forward` takes (N, C, H, W), where a pixel that is 0 in all bands is not valid, and gives the same, in fp32.
+
+    Raises:
+        CardError: if the share is not between 0 and 1, or `keep` is negative.
+    """
+
+    def __init__(self, *, in_channels: int, share: float = 1 / 256, keep: float = 0.01, zero: float = 1.0) -> None:
+        super().__init__()
+        if not 0 <= share <= 1 or keep < 0:
+            raise CardError(f"share is between 0 and 1 and keep at least 0, got {share=}, {keep=}")
+        self.in_channels, self.share, self.keep, self.zero = in_channels, share, keep, zero
+        self.support_px = 0
+
+    def context(self, survey: Survey) -> Tensor:
+        """(C,), what is taken away; never negative."""
+        dark = [np.interp(self.share, _SHARES, quantiles) for quantiles in survey.quantiles]
+        return torch.tensor([max(float(value) - self.zero - self.keep, 0.0) for value in dark], dtype=torch.float32)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        clear = (x.float() - context.reshape(-1, 1, 1)).clamp_(min=self.zero)
+        return clear.mul_(valid_pixels(x))
+
+
+class PercentileStretch(nn.Module):
+    """Linear from one quantile of the band, which becomes 0, to another, which becomes 1; clipped beyond.
+
+    Args:
+        in_channels: bands, each treated by itself.
+        low, high: shares of the pixels.
+
+    `forward` takes (N, C, H, W) and gives the same in fp32, 0 to 1; a band without contrast gives 0.
+
+    Raises:
+        CardError: unless 0 <= low < high <= 1.
+    """
+
+    def __init__(self, *, in_channels: int, low: float = 0.02, high: float = 0.98) -> None:
+        super().__init__()
+        if not 0 <= low < high <= 1:
+            raise CardError(f"a stretch needs 0 <= low < high <= 1, got {low=}, {high=}")
+        self.in_channels, self.low, self.high = in_channels, low, high
+        self.support_px = 0
+
+    def context(self, survey: Survey) -> Tensor:
+        """(2 C,): where each band begins, and the reciprocal of its range, 0 for none."""
+        ends = np.array([np.interp((self.low, self.high), _SHARES, quantiles) for quantiles in survey.quantiles])
+        return torch.from_numpy(np.concatenate([ends[:, 0], _reciprocal(ends[:, 1] - ends[:, 0])]).astype(np.float32))
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        start, scale = context.reshape(2, self.in_channels, 1, 1)
+        shown: Tensor = (x.float() - start).mul_(scale).clamp_(0, 1)
+        return shown
+
+
+class EqualisedStretch(nn.Module):
+    """Histogram equalisation with limited contrast, by one curve for the whole scene.
+
+    The histogram is cut at `limit` times its mean and what was cut is spread evenly before it is summed, as in contrast-
+    limited adaptive equalisation (Zuiderveld 1994, Graphics Gems IV, 474-485), but for the scene and not for tiles, whose
+    borders would show. The curve is linear within each of 256 bins between the quantiles 1/256 and 255/256; clipped beyond.
+
+    Args:
+        in_channels: bands, each treated by itself.
+        limit: steepest slope of the curve, in units of a linear stretch's; 1 is the linear stretch.
+
+    `forward` takes (N, C, H, W) and gives the same in fp32, 0 to 1; a band without contrast gives 0.
+
+    Raises:
+        CardError: if the limit is below 1.
+    """
+
+    def __init__(self, *, in_channels: int, limit: float = 3.0) -> None:
+        super().__init__()
+        if not limit >= 1:
+            raise CardError(f"contrast cannot be limited below that of a linear stretch, 1; got {limit=}")
+        self.in_channels, self.limit = in_channels, limit
+        self.support_px = 0
+
+    def context(self, survey: Survey) -> Tensor:
+        """(C * (3 + _N_BINS),): for each band where it begins, bins per unit, and the curve at the edges of the bins."""
+        curves = [self._curve(np.asarray(quantiles, np.float64)) for quantiles in survey.quantiles]
+        return torch.from_numpy(np.concatenate(curves).astype(np.float32))
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        out = []
+        for k, told in enumerate(context.reshape(self.in_channels, 3 + _N_BINS)):
+            curve = told[2:]
+            place = (x[:, k : k + 1].float() - told[0]).mul_(told[1]).clamp_(0, _N_BINS)
+            left = place.long().clamp_(0, _N_BINS - 1)
+            out.append(curve[left] + (curve[1:] - curve[:-1])[left].mul_(place - left))
+        return torch.cat(out, dim=1)
+
+    def _curve(self, quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
+        start, end = quantiles[1], quantiles[-2]
+        edges = np.linspace(start, end, _N_BINS + 1)
+        # of equal quantiles the last one counts: it is the share of pixels up to and including their value
+        values, first = np.unique(quantiles[::-1], return_index=True)
+        shares = np.interp(edges, values, _SHARES[::-1][first])
+        histogram = np.diff(shares)
+        total = histogram.sum()
+        histogram = histogram / total if total > 0 else np.full(_N_BINS, 1 / _N_BINS)
+        curve = np.concatenate([[0], np.cumsum(_clipped(histogram, self.limit / _N_BINS))])
+        return np.concatenate([[start], _N_BINS * _reciprocal(np.array([end - start])), curve / curve[-1]])
+
+
+def _clipped(histogram: NDArray[np.float64], most: float) -> NDArray[np.float64]:
+    """No bin above `most`; what was cut is spread over the others evenly, again and again while some overflow."""
+    while (excess := (histogram - most).clip(min=0).sum()) > 1e-9:
+        histogram = histogram.clip(max=most)
+        room = histogram < most
+        if not room.any():
+            break
+        histogram = histogram + np.where(room, excess / room.sum(), 0)
+    return histogram
+
+
+def _reciprocal(ranges: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(1, ranges, out=np.zeros_like(ranges), where=ranges > 0)

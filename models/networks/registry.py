@@ -1,0 +1,137 @@
+"""The registry of networks: a name in a card becomes a module. Knows nothing of weights; never imports by a given name.
+
+A card may come from anywhere, so its arguments are checked before they reach a builder: nothing downloads, nothing is
+read from disk, no size is absurd.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.networks.enhance.denoise import NonLocalMeans
+from earthloom.models.networks.enhance.destripe import Destripe
+from earthloom.models.networks.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
+from earthloom.models.networks.enhance.span import Span
+from earthloom.models.networks.enhance.tone import DarkObject, EqualisedStretch, PercentileStretch
+from earthloom.models.networks.onnx_net import OnnxNet
+from earthloom.models.networks.segment.burn import BurnIndex
+from earthloom.models.networks.segment.lite_unet import LiteUnet
+from earthloom.models.networks.segment.paired import PairedClasses
+from earthloom.models.networks.segment.spectral_index import SpectralIndex
+from earthloom.models.networks.segment.ukis_unet import UkisUnet
+from earthloom.models.networks.torchscript_net import TorchscriptNet
+from earthloom.models.networks.torchvision_ops import define_missing_ops
+from earthloom.tiling.errors import CardError
+
+_LARGEST = 8192  # channels, sizes; a card must not make us allocate without end
+_NOT_FROM_A_CARD = frozenset({"self", "kwargs", "encoder_weights", "activation", "aux_params"})
+
+
+def build(card: ModelCard) -> nn.Module:
+    """The card's network with random weights, in training mode.
+
+    It takes (N, C, H, W) with H and W multiples of the stride. A segmentation returns logits (N, K, H, W), or
+    probabilities when `card.activation` is `none`; one logit for two classes is the second one's. Its builder is given
+    `in_channels` and `classes`. A model that makes an image returns (N, outputs, scale * H, scale * W), normalised as
+    the bands that it makes were; its builder is given `in_channels`, and `scale` where that is not 1.
+
+    Raises:
+        CardError: naming the architecture, the argument and what would be accepted.
+    """
+    builder = REGISTRY.get(card.architecture)
+    if builder is None:
+        raise CardError(f"{card.label}: unknown architecture {card.architecture!r}; one of {', '.join(REGISTRY)}")
+    arguments = {"in_channels": len(card.bands)} | card.kwargs
+    if card.classes:
+        arguments = {"classes": len(card.classes)} | arguments
+    elif card.scale > 1:
+        arguments = {"scale": card.scale} | arguments
+    if arguments["in_channels"] != len(card.bands):
+        raise CardError(
+            f"{card.label}: the network takes {arguments['in_channels']} channels but the card names {len(card.bands)} "
+            f"bands ({', '.join(card.bands)}); make them agree"
+        )
+    _check_sizes(card, arguments)
+    try:
+        return builder(**arguments)
+    except CardError as error:
+        raise CardError(f"{card.label}: {error}") from error
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, IndexError) as error:
+        raise CardError(f"{card.label}: {card.architecture} cannot be built from {card.arguments}: {error}") from error
+
+
+def _smp(*, arch: str, encoder_name: str, in_channels: int, classes: int, **options: Any) -> nn.Module:
+    """Any architecture of segmentation-models-pytorch on any encoder of its own or of timm (`tu-<name>`)."""
+    define_missing_ops()
+    import segmentation_models_pytorch as smp
+    import timm
+
+    network = smp.MODEL_ARCHITECTURES_MAPPING.get(arch.lower())
+    if network is None:
+        raise CardError(f"unknown arch {arch!r}; one of {', '.join(sorted(smp.MODEL_ARCHITECTURES_MAPPING))}")
+    # timm also takes hub addresses and local folders as names: only what it lists itself is let through
+    known = timm.is_model(encoder_name[3:]) if encoder_name.startswith("tu-") else encoder_name in smp.encoders.encoders
+    if not known:
+        raise CardError(
+            f"unknown encoder {encoder_name!r}; one of segmentation_models_pytorch.encoders.get_encoder_names(), or "
+            "tu- and a name of timm.list_models()"
+        )
+    allowed = set(inspect.signature(network.__init__).parameters) - _NOT_FROM_A_CARD
+    if refused := sorted(set(options) - allowed):
+        raise CardError(f"arguments {', '.join(refused)} are not taken from a card; {arch} takes {sorted(allowed)}")
+    module: nn.Module = network(
+        encoder_name=encoder_name, encoder_weights=None, in_channels=in_channels, classes=classes, **options
+    )
+    return module
+
+
+def _paired(
+    *, base: str, arguments: dict[str, Any], table: list[list[int]], in_channels: int, classes: int,
+    gives_probabilities: bool = False,
+) -> nn.Module:  # fmt: skip
+    """One network of the registry on two dates; `arguments` are the base's own."""
+    if base == "paired" or base not in REGISTRY:
+        raise CardError(f"unknown architecture {base!r} to pair; one of {', '.join(REGISTRY)} but paired itself")
+    own = {"in_channels": in_channels // 2, "classes": len(table)} | arguments
+    if own["in_channels"] != in_channels // 2:
+        raise CardError(f"{base} would take {own['in_channels']} channels but each date has {in_channels // 2} bands")
+    return PairedClasses(
+        REGISTRY[base](**own),
+        in_channels=in_channels,
+        classes=classes,
+        table=table,
+        gives_probabilities=gives_probabilities,
+    )
+
+
+REGISTRY: dict[str, Callable[..., nn.Module]] = {
+    "ukis-unet": UkisUnet,
+    "lite-unet": LiteUnet,
+    "smp": _smp,
+    "spectral-index": SpectralIndex,
+    "burn-index": BurnIndex,
+    "paired": _paired,
+    "span": Span,
+    "pansharpen-gsa": AdaptiveGramSchmidt,
+    "pansharpen-brovey": Brovey,
+    "non-local-means": NonLocalMeans,
+    "destripe": Destripe,
+    "dark-object": DarkObject,
+    "percentile-stretch": PercentileStretch,
+    "equalised-stretch": EqualisedStretch,
+    "onnx": OnnxNet,
+    "torchscript": TorchscriptNet,
+}
+
+
+def _check_sizes(card: ModelCard, value: Any) -> None:
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_sizes(card, part)
+    elif isinstance(value, int | float) and not abs(value) <= _LARGEST:
+        raise CardError(f"{card.label}: {value} among the arguments of {card.architecture} is beyond {_LARGEST}")

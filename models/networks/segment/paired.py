@@ -1,0 +1,85 @@
+"""What changed between two dates: one network looks at each, and a table says what its two answers mean together.
+
+Knows nothing of which network that is, nor of what its classes and the changes are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from earthloom.models.device.deterministic import softmax
+from earthloom.tiling.errors import CardError
+
+
+class PairedClasses(nn.Module):
+    """A Siamese pair: the same weights on the later and on the earlier bands.
+
+    The dates are taken as independent: a pixel was b and is a with the product of the two probabilities, and a change's
+    probability is the sum of the products that the table gives to it (post-classification comparison: Singh, A. (1989),
+    Digital change detection techniques using remotely-sensed data. International Journal of Remote Sensing 10, 989-1003).
+
+    Args:
+        base: takes (N, C, H, W) and gives logits (N, K, H, W), one logit for two classes being the second one's, or
+            probabilities.
+        in_channels: 2 C, the later date's channels before the earlier one's.
+        classes: changes to tell apart.
+        table: K rows of K numbers; `table[b][a]` is the change of a pixel that was b and is a.
+        gives_probabilities: what the base gives.
+
+    `forward` takes (N, 2 C, H, W) and returns probabilities (N, classes, H, W) in fp32.
+
+    The names of its weights are the base's own, so one file of weights serves both.
+
+    Raises:
+        CardError: if the channels are odd in number, or the table is not square or names a class that there is not.
+    """
+
+    def __init__(
+        self, base: nn.Module, *, in_channels: int, classes: int, table: Sequence[Sequence[int]],
+        gives_probabilities: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if in_channels < 2 or in_channels % 2:
+            raise CardError(f"a pair has as many bands before as after, got {in_channels} in all")
+        if not table or any(len(row) != len(table) for row in table):
+            raise CardError(
+                f"a table of changes has a row and a column for each class, got rows of {[len(row) for row in table]}"
+            )
+        if strange := [change for row in table for change in row if change not in range(classes)]:
+            raise CardError(f"the table of changes names {strange}, but the changes are 0 to {classes - 1}")
+        self.base, self.table, self.classes = base, tuple(map(tuple, table)), classes
+        self._gives_probabilities = gives_probabilities
+
+    def forward(self, x: Tensor) -> Tensor:
+        after, before = (self._probabilities(part) for part in x.chunk(2, dim=1))
+        changes = torch.zeros((x.shape[0], self.classes, *after.shape[2:]), device=x.device)
+        for was, row in enumerate(self.table):
+            for now, change in enumerate(row):
+                changes[:, change] += before[:, was] * after[:, now]
+        return changes
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The base's own."""
+        return self.base.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Into the base."""
+        return self.base.load_state_dict(state_dict, strict, assign)
+
+    def _probabilities(self, x: Tensor) -> Tensor:
+        """(N, K, H, W) fp32 of one date, (N, C, H, W)."""
+        # half of a chip's channels is a view with gaps; the base gets what it would get on one date
+        answer: Tensor = self.base(x.contiguous(memory_format=torch.channels_last)).float()
+        if not self._gives_probabilities:
+            if answer.shape[1] == 1:
+                answer = torch.cat([torch.zeros_like(answer), answer], dim=1)
+            answer = torch.stack([softmax(one) for one in answer])
+        if answer.shape[1] != len(self.table):
+            raise CardError(
+                f"the network gives {answer.shape[1]} classes but the table of changes has {len(self.table)}"
+            )
+        return answer

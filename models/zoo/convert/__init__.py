@@ -1,0 +1,1 @@
+"""Published weights in foreign formats become safetensors."""

@@ -1,0 +1,1 @@
+"""Scenes are read: headers in a sandbox, pixels in windows."""

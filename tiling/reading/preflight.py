@@ -1,0 +1,400 @@
+"""Opening one asset safely, and checking its header before its pixels are trusted.
+
+A scene is hostile until proven otherwise: only the GTiff driver opens it, nothing but the asset itself can be read
+while it is open, and what could exhaust memory is refused before any tile is decoded. Knows nothing of band names,
+value scales or models.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from earthloom.tiling.errors import SceneError, StorageError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading import identity
+from earthloom.tiling.reading.gdal_faults import fault_in, listening
+from earthloom.tiling.scene import Asset
+from earthloom.tiling.storage import egress
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+_MIB = 2**20
+_CORNER_PX = 64
+_MASK_DIRECTORIES = 64  # an image, its mask and the overviews of both; a COG of 2^20 px has 24
+_TIFF_TIME = re.compile(r"^(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d):(\d\d)")
+_GRID_FILE = re.compile(r"(?i)\+(nadgrids|geoidgrids|grids|xy_grids|z_grids|file)=([^\s\"]*)")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\uffff]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a header may ask for before it is taken for an attack."""
+
+    size_px: int = 2**36
+    """Pixels per band: 262 144 squared."""
+    bands: int = 512
+    block_bytes: int = 256 * _MIB
+    """Decoded size of one internal tile or strip; reading a single pixel costs that much memory."""
+    indexed_blocks: int = 200_000
+    """Tiles and strips whose position in the file is checked; beyond it, a regular sample and both ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a GeoTIFF says of itself; one entry per band where a field is a tuple."""
+
+    grid: Grid
+    dtypes: tuple[str, ...]
+    nodata: tuple[float | None, ...]
+    """None where undeclared, or where the declared value cannot occur in the dtype."""
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    descriptions: tuple[str | None, ...]
+    colors: tuple[str, ...]
+    """Colour interpretation: `red`, `gray`, `alpha`, `undefined` …"""
+    tags: tuple[tuple[tuple[str, str], ...], ...]
+    """Each band's own (name, value) tags, sorted."""
+    block_shape: tuple[int, int]
+    """(rows, columns) of an internal tile or strip."""
+    has_mask: bool
+    """True when an internal mask or an alpha band marks invalid pixels."""
+    datetime: str | None
+    """Acquisition or creation time in the file, RFC 3339 without a zone, because TIFF has none."""
+    warnings: tuple[str, ...] = ()
+    fill: tuple[str, ...] = ()
+    """Signs of fill pixels although the file declares neither nodata nor a mask; a nodata from elsewhere settles them."""
+
+    @property
+    def count(self) -> int:
+        """Number of bands."""
+        return len(self.dtypes)
+
+
+@contextmanager
+def open_asset(asset: Asset, *, checked: bool = False) -> Iterator[DatasetReader]:
+    """Open an asset for reading full-resolution windows, in any thread.
+
+    GDAL may touch this one file only, and web and S3 requests carry the pinned ETag, so bytes that changed since are
+    an error and never a mixture. The options hold until the block ends, for this thread. `checked`: the header was read
+    before, so if it cannot be read now, the wire is at fault, whatever GDAL heard.
+
+    Raises:
+        SceneError: if the file is gone, changed, damaged or not a GeoTIFF, now or in a read inside the block.
+        StorageError: if the storage failed; transient where a read of a remote file may succeed the next time.
+    """
+    import rasterio
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.session import DummySession
+
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # `inspect` refuses with a better message
+    if asset.ref.scheme == "file":
+        identity.verify_local(asset)
+    is_open = checked
+    with (
+        listening() as faults,
+        rasterio.Env(session=DummySession(), **_options(asset)),
+    ):  # GDAL finds credentials itself, in the environment
+        try:
+            with rasterio.open(asset.ref.gdal_path, driver="GTiff") as dataset:
+                is_open = True
+                yield dataset
+            if asset.ref.scheme == "file":
+                identity.verify_local(asset)  # nobody wrote into it while it was read
+        except (RasterioError, CPLE_BaseError) as error:
+            raise _explained(asset, error, is_open, faults) from error
+
+
+def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
+    """Read and check a header, the index of its tiles, and four small corners of its pixels.
+
+    Raises:
+        SceneError: naming the file, what is wrong with it, and the remedy.
+        StorageError: if the storage failed.
+    """
+    limits = limits or Limits()
+    with open_asset(asset) as dataset:
+        name = asset.ref.name
+        if "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
+            raise SceneError(
+                f"{name} names another file as its overviews (OVERVIEW_FILE), which could read any file or host; "
+                "rewrite it without: gdal_translate -of COG"
+            )
+        _check_size(name, dataset, limits)
+        _check_masks(asset, dataset, limits)
+        grid = _grid(name, dataset)
+        _check_values(name, dataset)
+        sparse = _check_index(asset, dataset, limits)
+        nodata, doubts = _nodata(dataset)
+        has_mask = any("per_dataset" in _flags(dataset, band) or "alpha" in _flags(dataset, band)
+                       for band in dataset.indexes)  # fmt: skip
+        fill: list[str] = []
+        if not has_mask and all(value is None for value in nodata):
+            if sparse:
+                fill.append(f"{sparse} tiles are absent from the file and read as 0, but no nodata is declared")
+            fill += _border_warning(dataset)
+        return Header(
+            grid=grid,
+            dtypes=tuple(dataset.dtypes),
+            nodata=nodata,
+            scales=tuple(float(scale) for scale in dataset.scales),
+            offsets=tuple(float(offset) for offset in dataset.offsets),
+            descriptions=tuple(_printable(text) for text in dataset.descriptions),
+            colors=tuple(color.name for color in dataset.colorinterp),
+            tags=tuple(tuple(sorted(dataset.tags(band).items())) for band in dataset.indexes),
+            block_shape=dataset.block_shapes[0],
+            has_mask=has_mask,
+            datetime=_written_at(dataset),
+            warnings=tuple(doubts),
+            fill=tuple(fill),
+        )
+
+
+def _options(asset: Asset) -> dict[str, str]:
+    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}  # no sidecars, whatever is set
+    if asset.ref.scheme != "file":
+        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = asset.ref.gdal_path
+        options["CPL_VSIL_CURL_NON_CACHED"] = asset.ref.gdal_path  # GDAL's cache knows URLs, not versions
+    if asset.ref.scheme in ("http", "https") and (gate := egress.proxy_for(asset.ref.scheme, asset.ref.bucket)):
+        options["GDAL_HTTP_PROXY"] = gate
+    if tag := identity.etag(asset):
+        escaped = tag.replace("\\", "\\\\")
+        options["GDAL_HTTP_HEADERS"] = f'"If-Match: \\"{escaped}\\""'
+    return options
+
+
+def _explained(asset: Asset, error: BaseException, is_open: bool, faults: Sequence[str]) -> Exception:
+    """The likely cause of a failed open or read: GDAL's own message often lost it."""
+    ref: ObjectRef = asset.ref
+    gone = SceneError(f"{ref.url} is gone; it was there when the scene was checked")
+    if ref.scheme == "file":
+        if not ref.path.exists():
+            return gone
+    else:
+        if ref.scheme != "s3" and (why := egress.refusal(ref.scheme, ref.bucket)):
+            return SceneError(f"cannot read {ref.url}: {why}; name the file's own address, if you trust it")
+        head = open_store(ref).head()
+        if head is None:
+            return gone
+        if f"etag:{(head.etag or '').strip(chr(34))}:{head.size}" != asset.identity:
+            return SceneError(
+                f"{ref.url} changed since it was checked: it was {asset.identity} and is now etag {head.etag}, "
+                f"{head.size} bytes; run again to take the new one"
+            )
+    cause = str(error.__cause__ or error).partition("\n")[0][:200]
+    heard = fault_in(cause) or (faults[-1] if faults else None)
+    if ref.scheme != "file" and (is_open or heard):  # a 503 in a read looks like a damaged tile
+        told = f"the storage answered {heard}" if heard else "the storage faltered, or the file is damaged there"
+        return StorageError(f"cannot read {ref.url}: {told} ({cause})", transient=True)
+    if "not recognized as being in a supported file format" in cause:
+        return SceneError(f"{ref.url} is not a GeoTIFF; convert it: gdal_translate -of COG")
+    return SceneError(f"cannot decode {ref.url}: {cause}; the file is damaged or cut short: fetch it again")
+
+
+def _check_size(name: str, dataset: DatasetReader, limits: Limits) -> None:
+    size_px = dataset.width * dataset.height
+    if size_px > limits.size_px or dataset.count > limits.bands:
+        raise SceneError(
+            f"{name} declares {dataset.width} x {dataset.height} px in {dataset.count} bands; at most "
+            f"{limits.size_px} px and {limits.bands} bands are read. If that is real, cut it into scenes"
+        )
+    rows, cols = dataset.block_shapes[0]
+    pixel_bytes = max(np.dtype(_numpy_name(dtype)).itemsize for dtype in dataset.dtypes)
+    _check_block(name, rows, cols, pixel_bytes * (1 if _by_band(dataset) else dataset.count), limits)
+
+
+def _check_block(name: str, rows: int, cols: int, pixel_bytes: int, limits: Limits) -> None:
+    block_bytes = rows * cols * pixel_bytes
+    if block_bytes > limits.block_bytes:
+        raise SceneError(
+            f"{name} has internal tiles of {cols} x {rows} px, {block_bytes / _MIB:.0f} MiB decoded, over the limit of "
+            f"{limits.block_bytes / _MIB:.0f} MiB: one pixel would cost that much memory; "
+            "rewrite it with tiles of 512 px: gdal_translate -of COG"
+        )
+
+
+def _check_masks(asset: Asset, dataset: DatasetReader, limits: Limits) -> None:
+    """An internal mask has tiles of its own, which only its directory in the file tells."""
+    import rasterio
+    from rasterio.errors import RasterioIOError
+
+    if "per_dataset" not in _flags(dataset, 1) or "alpha" in _flags(dataset, 1):
+        return
+    for number in range(1, _MASK_DIRECTORIES):
+        try:
+            with rasterio.open(f"GTIFF_DIR:{number}:{asset.ref.gdal_path}", driver="GTiff") as directory:
+                rows, cols = directory.block_shapes[0]
+                pixel_bytes = np.dtype(_numpy_name(directory.dtypes[0])).itemsize * directory.count
+                _check_block(f"{asset.ref.name} (directory {number})", rows, cols, pixel_bytes, limits)
+        except RasterioIOError:
+            return
+    raise SceneError(
+        f"{asset.ref.name} holds {_MASK_DIRECTORIES} images or more beside its mask, so the mask cannot be checked; "
+        "rewrite it: gdal_translate -of COG"
+    )
+
+
+def _grid(name: str, dataset: DatasetReader) -> Grid:
+    crs = dataset.crs
+    if not crs:
+        gcps, _ = dataset.gcps
+        if gcps or dataset.rpcs:
+            raise SceneError(
+                f"{name} is only located by {'ground control points' if gcps else 'an RPC model'}, not on a map grid; "
+                "warp it first: gdalwarp -t_srs EPSG:<code> in.tif out.tif"
+            )
+        raise SceneError(f"{name} has no CRS, so its map would lie nowhere; set it: gdal_edit.py -a_srs EPSG:<code>")
+    if not (crs.is_projected or crs.is_geographic):
+        kind = crs.wkt.partition("[")[0]
+        raise SceneError(
+            f"{name} has a CRS of kind {kind}, which is not tied to Earth's surface; "
+            "set the real one: gdal_edit.py -a_srs EPSG:<code>"
+        )
+    if (grids := _GRID_FILE.search(crs.wkt)) and grids[2] != "@null":
+        raise SceneError(
+            f"{name} has a CRS with a grid file of its own ({grids[1]}={grids[2][:60]}), which could be any file or "
+            "address; set a CRS without it: gdal_edit.py -a_srs EPSG:<code>"
+        )
+    transform = dataset.transform
+    if transform.is_identity:
+        raise SceneError(f"{name} has a CRS but no geotransform, so its pixels have no place; georeference it first")
+    if transform.b or transform.d:
+        raise SceneError(
+            f"{name} has the rotated or sheared transform {tuple(transform)[:6]}, which would not be kept exactly; "
+            "warp it to a north-up grid first: gdalwarp in.tif out.tif"
+        )
+    if not all(math.isfinite(value) for value in transform) or not (transform.a and transform.e):
+        raise SceneError(f"{name} has the unusable transform {tuple(transform)[:6]}; georeference it again")
+    return Grid(crs=_crs_text(crs), transform=tuple(transform)[:6], width=dataset.width, height=dataset.height)
+
+
+def _crs_text(crs: Any) -> str:
+    """`EPSG:<code>` where it means exactly this CRS, else its WKT."""
+    from rasterio.crs import CRS
+
+    code = crs.to_epsg(confidence_threshold=100)
+    return f"EPSG:{code}" if code and CRS.from_epsg(code) == crs else str(crs.wkt)
+
+
+def _check_values(name: str, dataset: DatasetReader) -> None:
+    for band, dtype in enumerate(dataset.dtypes, 1):
+        if np.dtype(_numpy_name(dtype)).kind not in "uif":
+            raise SceneError(
+                f"{name}: band {band} holds {dtype} values; models read real numbers: "
+                "take the intensity or amplitude first (radar scenes come as complex)"
+            )
+    for band, (scale, offset) in enumerate(zip(dataset.scales, dataset.offsets, strict=True), 1):
+        if not (math.isfinite(scale) and math.isfinite(offset) and scale):
+            raise SceneError(
+                f"{name}: band {band} declares the scale {scale} and offset {offset}; mend them in the file"
+            )
+
+
+def _check_index(asset: Asset, dataset: DatasetReader, limits: Limits) -> int:
+    """Check that tiles lie inside the file, each in bytes of its own. Returns how many are absent (sparse)."""
+    size, absent, seen = identity.size_bytes(asset), 0, dict[int, str]()
+    rows, cols = dataset.block_shapes[0]
+    n_cols = -(-dataset.width // cols)
+    n_blocks = n_cols * -(-dataset.height // rows)
+    planes = dataset.indexes if _by_band(dataset) else (1,)
+    step = max(1, n_blocks * len(planes) // limits.indexed_blocks)
+    for band in planes:
+        for number in {*range(0, n_blocks, step), n_blocks - 1}:
+            where = f"{number % n_cols}_{number // n_cols}"
+            text = dataset.get_tag_item(f"BLOCK_OFFSET_{where}", "TIFF", bidx=band)
+            if text is None:
+                absent += 1
+                continue
+            offset, tile = int(text), f"tile {where.replace('_', ', ')} of band {band}"
+            end = offset + int(dataset.get_tag_item(f"BLOCK_SIZE_{where}", "TIFF", bidx=band) or 0)
+            if end > size:
+                raise SceneError(
+                    f"{asset.ref.name} is cut short: {tile} ends at byte {end} but the file has {size} bytes; "
+                    "fetch it again"
+                )
+            if offset in seen:
+                raise SceneError(
+                    f"{asset.ref.name}: {tile} and {seen[offset]} lie in the same bytes, from {offset} on, so one of them "
+                    "holds pixels of another place; fetch the file again, or rewrite it: gdal_translate -of COG"
+                )
+            seen[offset] = tile
+    return absent
+
+
+def _nodata(dataset: DatasetReader) -> tuple[tuple[float | None, ...], list[str]]:
+    """Declared nodata per band, without values that the dtype cannot hold, and warnings about those."""
+    values: list[float | None] = []
+    doubts: list[str] = []
+    for value, dtype in zip(dataset.nodatavals, dataset.dtypes, strict=True):
+        if value is not None and not representable(value, dtype):
+            doubts.append(f"the declared nodata {value:g} cannot occur in {dtype} values and is ignored")
+            value = None
+        values.append(value)
+    return tuple(values), list(dict.fromkeys(doubts))
+
+
+def representable(value: float, dtype: str) -> bool:
+    """Whether a stored value can occur in an array of `dtype`."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return not math.isfinite(value) or abs(value) <= float(np.finfo(kind).max)
+    return math.isfinite(value) and value == int(value) and np.iinfo(kind).min <= value <= np.iinfo(kind).max
+
+
+def _border_warning(dataset: DatasetReader) -> list[str]:
+    """Fill around the image looks like data where nothing is declared; its corners give it away."""
+    from rasterio.windows import Window
+
+    width, height = min(_CORNER_PX, dataset.width), min(_CORNER_PX, dataset.height)
+    corners = [
+        dataset.read(window=Window(col, row, width, height))
+        for row in sorted({0, dataset.height - height})
+        for col in sorted({0, dataset.width - width})
+    ]  # each (bands, rows, columns)
+    for fill in (0, *({np.iinfo(dtype).max for dtype in dataset.dtypes if np.dtype(dtype).kind in "ui"})):
+        hits = sum(bool((corner == fill).all()) for corner in corners)
+        if hits:
+            return [
+                f"{hits} of {len(corners)} corners hold nothing but {fill} in every band, and no nodata is declared: "
+                f"if that is fill, give --nodata {fill}; else it is mapped like any other pixel"
+            ]
+    return []
+
+
+def _written_at(dataset: DatasetReader) -> str | None:
+    imagery, tags = dataset.tags(ns="IMAGERY"), dataset.tags()
+    for text in (imagery.get("ACQUISITIONDATETIME"), tags.get("TIFFTAG_DATETIME")):
+        if found := _TIFF_TIME.match((text or "").strip()):
+            day, time = "-".join(found.groups()[:3]), ":".join(found.groups()[3:])
+            with suppress(ValueError):  # all zeros, as scanners write it
+                return datetime.fromisoformat(f"{day}T{time}").isoformat()
+    return None
+
+
+def _flags(dataset: DatasetReader, band: int) -> set[str]:
+    return {flag.name for flag in dataset.mask_flag_enums[band - 1]}
+
+
+def _by_band(dataset: DatasetReader) -> bool:
+    return str(dataset.profile.get("interleave", "pixel")).lower() == "band"
+
+
+def _numpy_name(dtype: str) -> str:
+    return "complex64" if dtype.startswith("complex_int") else dtype
+
+
+def _printable(text: str | None) -> str | None:
+    cleaned = _UNPRINTABLE.sub(" ", text or "").strip()[:64]
+    return cleaned or None

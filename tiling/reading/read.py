@@ -1,0 +1,312 @@
+"""Pixels of one block: windowed reads of the required bands onto the scene's grid, with their mask, reflected at borders.
+
+The result does not depend on how a scene is cut: bands on another grid go through one warp over the *whole* scene grid
+with windows on it, and reflection is counted in scene coordinates. Tiles of a file that neighbouring blocks share are
+decoded once as long as a cache keeps them. Knows nothing of models or chips' values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.tiling.chips import reflect_indices
+from earthloom.tiling.errors import SceneError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading.preflight import open_asset
+from earthloom.tiling.reading.tile_cache import Cell, TileCache
+from earthloom.tiling.scene import Band, Scene
+from earthloom.tiling.window import Window
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+CELL_PX = 512
+"""Side of what is kept of a file in one piece: whole tiles, of at least that."""
+
+_LARGE_PX = 2048
+"""Side of a tile that is decoded again rather than kept whole: a read would hold several of them."""
+
+_EXACT = 1e-12  # px; GDAL then computes every pixel's place by itself, so cuts agree (it refuses 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """What a block's chips are cut from.
+
+    Attributes:
+        values: (C, h, w) stored values in the bands' common dtype, 0 beyond the reflected border.
+        valid: (h, w) bool, true where every band is valid.
+    """
+
+    values: NDArray[Any]
+    valid: NDArray[np.bool_]
+    cost: ReadCost
+
+
+@dataclass(slots=True)
+class ReadCost:
+    """What a read had to do.
+
+    Attributes:
+        file_bytes: compressed bytes of the tiles that were decoded.
+        decoded_px: pixels of all bands in those tiles; of a band on another grid, those that were made by the warp.
+        n_bands: that were wanted.
+    """
+
+    file_bytes: int = 0
+    decoded_px: int = 0
+    n_bands: int = 0
+
+
+def read_pixels(
+    scene: Scene, bands: tuple[Band, ...], read: Window, halo_px: int, *, decide: Window | None = None,
+    cache: TileCache | None = None,
+) -> Pixels:  # fmt: skip
+    """Load `bands` over `read`, which may reach past the scene: reflected by `halo_px`, invalid beyond.
+
+    Args:
+        decide: pixels that the result is about; where the file's index says that none of them exists (sparse tiles),
+            nothing is read and nothing is valid.
+        cache: keeps tiles that the block to the right and the one below will want.
+
+    Raises:
+        SceneError: if a file cannot be decoded; the message names scene, file and window.
+    """
+    rows = np.asarray(reflect_indices(read.row_off, read.row_end, scene.grid.height, halo_px))
+    cols = np.asarray(reflect_indices(read.col_off, read.col_end, scene.grid.width, halo_px))
+    inside_rows, inside_cols = rows >= 0, cols >= 0
+    row_off, col_off = int(rows[inside_rows].min()), int(cols[inside_cols].min())
+    window = Window(col_off, row_off, int(cols.max()) + 1 - col_off, int(rows.max()) + 1 - row_off)
+    source = _Source(scene, bands, window, decide and decide & scene.grid.window, halo_px, cache)
+    dtype = np.result_type(*(band.dtype for band in bands))
+    if not source.load():
+        nothing = np.broadcast_to(np.zeros((1, 1, 1), dtype), (len(bands), *read.shape))
+        return Pixels(nothing, np.broadcast_to(np.zeros((1, 1), np.bool_), read.shape), source.cost)
+    raw, raw_valid = source.values, source.valid
+    if window == read:
+        return Pixels(raw, raw_valid, source.cost)
+    pick = np.ix_(np.where(inside_rows, rows - row_off, 0), np.where(inside_cols, cols - col_off, 0))
+    beyond = ~(inside_rows[:, None] & inside_cols[None, :])
+    values = np.empty((len(bands), *read.shape), raw.dtype)
+    for channel, band in enumerate(raw):  # one band at a time: half the memory of indexing all at once
+        values[channel] = band[pick]
+        values[channel][beyond] = 0
+    return Pixels(values, raw_valid[pick] & ~beyond, source.cost)
+
+
+class _Source:
+    """One read inside the scene, file by file."""
+
+    def __init__(
+        self, scene: Scene, bands: tuple[Band, ...], window: Window, decide: Window | None, reach_px: int,
+        cache: TileCache | None,
+    ) -> None:  # fmt: skip
+        self._scene, self._bands, self._window, self._decide = scene, bands, window, decide
+        self._reach_px, self._cache = reach_px, cache if reach_px else None  # without a halo, blocks share nothing
+        self.cost = ReadCost(n_bands=len(bands))
+        self.values = np.empty((len(bands), *window.shape), np.result_type(*(band.dtype for band in bands)))
+        self.valid = np.ones(window.shape, np.bool_)
+
+    def load(self) -> bool:
+        """Fill `values` and `valid`; False, and nothing filled, where no pixel that matters exists."""
+        order = sorted(range(len(self._bands)), key=lambda channel: _source(self._bands[channel]))
+        for _, group in groupby(order, key=lambda channel: _source(self._bands[channel])):  # one per file and kind
+            try:
+                if not self._load_group(list(group)):
+                    return False
+            except SceneError as error:
+                raise SceneError(f"{self._scene.id}: {error} (reading {self._window})") from error
+        if self.values.dtype.kind == "f":
+            np.nan_to_num(self.values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)  # 0 * inf would be NaN in a chip
+        return True
+
+    def _load_group(self, channels: list[int]) -> bool:
+        first = self._bands[channels[0]]
+        asset, categorical, nodata = self._scene.assets[first.asset], first.categorical, first.nodata
+        indexes = sorted({self._bands[channel].index for channel in channels})  # GDAL's threads garble repeated bands
+        with (
+            open_asset(asset, checked=True) as dataset,
+            _on_grid(dataset, self._scene.grid, indexes, categorical, nodata) as (source, alpha),
+            _masked(dataset, self._scene.grid, indexes, categorical, nodata) as (masked, mask_band),
+        ):
+            same = source is dataset
+            if same and nodata is not None and self._decide and _absent(dataset, indexes[0], nodata, self._decide):
+                return False
+
+            def load(window: Window) -> Cell:
+                if same:
+                    values, mask = _load(source, indexes, window)
+                else:
+                    values, mask = _load_warped(source, indexes, alpha, window)
+                    if masked is not None:
+                        mask = _load_warped(masked, indexes[:1], mask_band, window)[1]
+                self._count(dataset, indexes, window, same=same)  # now GDAL has the index, and need not wait for it
+                return values, mask
+
+            if self._cache is None:
+                read, known = load(self._window)
+            else:
+                read, known = self._cache.read(
+                    (self._scene.id, asset.identity, categorical, repr(nodata), tuple(indexes)), load, self._window,
+                    extent=self._scene.grid.window, cell=_cell(dataset) if same else (CELL_PX, CELL_PX),
+                    reach_px=self._reach_px,
+                )  # fmt: skip
+        if known is not None:
+            self.valid &= known
+        for channel in channels:
+            band = read[indexes.index(self._bands[channel].index)]
+            self.values[channel] = band
+            if nodata is not None:
+                self.valid &= ~np.isnan(band) if np.isnan(nodata) else band != nodata
+            if band.dtype.kind == "f":
+                self.valid &= np.isfinite(band)
+        return True
+
+    def _count(self, dataset: DatasetReader, indexes: list[int], window: Window, *, same: bool) -> None:
+        if not same:  # which source tiles a warp decodes is GDAL's affair
+            self.cost.decoded_px += window.size_px * len(indexes)
+            return
+        together = len(indexes) > 1 and dataset.interleaving is not None and dataset.interleaving.name == "pixel"
+        rows, cols = dataset.block_shapes[0]
+        first = Window(window.col_off // cols, window.row_off // rows, 1, 1)
+        last_row, last_col = (window.row_end - 1) // rows, (window.col_end - 1) // cols
+        n_tiles = (last_row + 1 - first.row_off) * (last_col + 1 - first.col_off)
+        self.cost.decoded_px += n_tiles * rows * cols * (dataset.count if together else len(indexes))
+        for row in range(first.row_off, last_row + 1):
+            for col in range(first.col_off, last_col + 1):
+                for index in indexes[:1] if together else indexes:
+                    self.cost.file_bytes += _tile_bytes(dataset, index, row, col)
+
+
+def _load(source: DatasetReader, indexes: list[int], window: Window) -> Cell:
+    read = source.read(indexes, window=_rasterio(window))
+    if _has_mask(source, indexes):
+        return read, source.read_masks(indexes[0], window=_rasterio(window)) > 0  # one mask for the whole file
+    return read, None
+
+
+def _load_warped(source: DatasetReader, indexes: list[int], alpha: int | None, window: Window) -> Cell:
+    """Block by block of the warp: GDAL fits its kernel to what it is asked for, so other windows give other pixels."""
+    rows, cols = source.block_shapes[0]
+    whole = Window(0, 0, source.width, source.height)
+    values = np.empty((len(indexes), *window.shape), np.result_type(*(source.dtypes[index - 1] for index in indexes)))
+    mask = np.empty(window.shape, np.bool_) if alpha else None
+    for row in range(window.row_off // rows * rows, window.row_end, rows):
+        for col in range(window.col_off // cols * cols, window.col_end, cols):
+            block = Window(col, row, cols, rows) & whole
+            common = block & window
+            to, of = common.slices(window), common.slices(block)
+            values[(slice(None), *to)] = source.read(indexes, window=_rasterio(block))[(slice(None), *of)]
+            if mask is not None:  # read as a band: GDAL takes it for the mask of one or three bands only
+                mask[to] = source.read(alpha, window=_rasterio(block))[of] > 0
+    return values, mask
+
+
+def _rasterio(window: Window) -> Any:
+    from rasterio import windows
+
+    return windows.Window(window.col_off, window.row_off, window.width, window.height)
+
+
+def _absent(dataset: DatasetReader, index: int, nodata: float, window: Window) -> bool:
+    """Whether the file's index has no tile at all over a window, and what is read there is nodata."""
+    filled = dataset.nodatavals[index - 1] or 0.0  # GDAL fills with the declared nodata, else with zeros
+    if filled != nodata and not (np.isnan(filled) and np.isnan(nodata)):
+        return False
+    rows, cols = dataset.block_shapes[index - 1]
+    return bool(window) and not any(
+        _tile_bytes(dataset, index, row, col)
+        for row in range(window.row_off // rows, -(-window.row_end // rows))
+        for col in range(window.col_off // cols, -(-window.col_end // cols))
+    )
+
+
+def _tile_bytes(dataset: DatasetReader, index: int, row: int, col: int) -> int:
+    """Compressed bytes of a tile or strip; 0 where the file has none."""
+    from rasterio.errors import RasterBlockError
+
+    try:
+        return int(dataset.block_size(index, row, col))
+    except RasterBlockError:
+        return 0
+
+
+def _cell(dataset: DatasetReader) -> tuple[int, int]:
+    """(rows, columns) of what is kept together: whole tiles, of about 512 px; strips and huge tiles are cut across."""
+    rows, cols = dataset.block_shapes[0]
+    if rows > _LARGE_PX or _LARGE_PX < cols < dataset.width:
+        return CELL_PX, CELL_PX
+    return rows * -(-CELL_PX // rows), CELL_PX if cols >= dataset.width else cols * -(-CELL_PX // cols)
+
+
+def _source(band: Band) -> tuple[int, bool, str]:
+    return band.asset, band.categorical, repr(band.nodata)  # repr: NaN equals itself, None sorts
+
+
+def _has_mask(dataset: DatasetReader, indexes: list[int]) -> bool:
+    """Whether the file holds a mask of its own.
+
+    GDAL takes the fourth of four 8-bit bands for alpha; where it is read as data (near infrared), it is no mask.
+    """
+    from rasterio.enums import ColorInterp, MaskFlags
+
+    flags = dataset.mask_flag_enums[indexes[0] - 1]
+    if MaskFlags.alpha in flags:
+        return ColorInterp.alpha not in [dataset.colorinterp[index - 1] for index in indexes]
+    return MaskFlags.per_dataset in flags
+
+
+@contextmanager
+def _on_grid(
+    dataset: DatasetReader, grid: Grid, indexes: list[int], categorical: bool, nodata: float | None
+) -> Iterator[tuple[DatasetReader, int | None]]:
+    """The dataset on `grid`, and the number of the band that is its mask after a warp.
+
+    Raises:
+        SceneError: if a band is to be warped as data that GDAL can only take for alpha.
+    """
+    from rasterio.crs import CRS
+    from rasterio.enums import ColorInterp, Resampling
+    from rasterio.vrt import WarpedVRT
+
+    crs = CRS.from_string(grid.crs)
+    same = dataset.shape == grid.shape and dataset.transform == grid.affine and dataset.crs == crs
+    if same:
+        yield dataset, None
+        return
+    options: dict[str, Any] = {"UNIFIED_SRC_NODATA": "NO"}  # else a band's nodata counts only where all bands have it
+    alpha = next((i for i, color in enumerate(dataset.colorinterp, 1) if color == ColorInterp.alpha), None)
+    if nodata is not None:
+        options |= {"src_nodata": nodata, "nodata": nodata}
+    elif alpha in indexes:
+        raise SceneError(
+            f"band {alpha} of {dataset.name.rpartition('/')[2]} is read as data and declared as alpha, which a warp to "
+            f"another grid would take for the mask; mend it: gdal_edit.py -colorinterp_{alpha} undefined"
+        )
+    elif alpha is None:
+        options |= {"add_alpha": True, "src_nodata": None}
+        alpha = dataset.count + 1
+    with WarpedVRT(
+        dataset, crs=crs, transform=grid.affine, width=grid.width, height=grid.height, tolerance=_EXACT,
+        resampling=Resampling.nearest if categorical else Resampling.bilinear, **options,
+    ) as warped:  # fmt: skip
+        yield warped, alpha if nodata is None else None
+
+
+@contextmanager
+def _masked(
+    dataset: DatasetReader, grid: Grid, indexes: list[int], categorical: bool, nodata: float | None
+) -> Iterator[tuple[DatasetReader | None, int | None]]:
+    """A second warp for the mask of a file that has nodata too, because the first heeds one of them; else None."""
+    if nodata is None or not _has_mask(dataset, indexes):
+        yield None, None
+        return
+    with _on_grid(dataset, grid, indexes, categorical, None) as (warped, alpha):
+        yield (warped, alpha) if alpha else (None, None)

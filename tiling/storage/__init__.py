@@ -1,0 +1,1 @@
+"""Object storage, local folders and web servers."""

@@ -1,0 +1,1 @@
+"""Zarr shards, COG tiles and their overviews."""

@@ -44,8 +44,8 @@ lint: $(STAMP)  ## format, lint, types and import contracts
 	@rm -rf $(LINT_ROOT) && mkdir -p $(LINT_ROOT)/earthloom
 	@ln -s $(CURDIR)/earthloom/*.py $(CURDIR)/jobs $(CURDIR)/models $(CURDIR)/tiling $(CURDIR)/cluster $(LINT_ROOT)/earthloom/
 	@ln -s $(CURDIR)/infra $(CURDIR)/tests $(LINT_ROOT)/
-	cd $(LINT_ROOT) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
-	cd $(LINT_ROOT) && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
+	cd $(LINT_ROOT) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
+	cd $(LINT_ROOT) && $(abspath $(BIN))/lint-imports --config $(CURDIR)/pyproject.toml
 
 s3: $(STAMP)  ## a real S3 server on this machine, for trying s3:// by hand
 	$(BIN)/python -m infra.s3_server

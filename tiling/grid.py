@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from affine import Affine
@@ -12,6 +13,9 @@ from pyproj import CRS, Transformer
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.window import Window
+
+if TYPE_CHECKING:
+    pass
 
 _AUTHORITY = re.compile(r"^EPSG:\d{4,6}$")
 
@@ -143,3 +147,17 @@ def pixel_areas_m2(grid: Grid, window: Window) -> NDArray[np.float64]:
     low_col, frac_col = weights(window.col_off, window.width, cols[0])
     by_row = at_nodes[low_row] * (1 - frac_row)[:, None] + at_nodes[low_row + 1] * frac_row[:, None]
     return np.asarray(by_row[:, low_col] * (1 - frac_col) + by_row[:, low_col + 1] * frac_col)
+
+
+def pixel_size_m(grid: Grid) -> tuple[float, float]:
+    """Width and height on the ground of the pixel at the grid's centre, along the ellipsoid, in metres."""
+    from pyproj import CRS, Geod, Transformer
+
+    crs = CRS.from_user_input(grid.crs)
+    to_lonlat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    a, _, c, _, e, f = grid.transform
+    x, y = c + a * grid.width / 2, f + e * grid.height / 2
+    lon, lat = to_lonlat.transform([x - a / 2, x + a / 2, x, x], [y, y, y - e / 2, y + e / 2])
+    geod = Geod(ellps="WGS84")
+    across, along = (geod.inv(lon[i], lat[i], lon[i + 1], lat[i + 1])[2] for i in (0, 2))
+    return float(across), float(along)

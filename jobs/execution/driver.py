@@ -22,10 +22,12 @@ from earthloom.jobs.execution.worker import BlockTask
 from earthloom.jobs.planning.plan import RunPlan, ScenePlan
 from earthloom.jobs.products.layout import layout_of
 from earthloom.jobs.publish.catalog import link, tabulate
-from earthloom.jobs.publish.scene import SceneResult, committed, prepare, publish
+from earthloom.jobs.publish.scene import committed, prepare, publish
 from earthloom.jobs.records.attempt import Attempt, SceneProgress, begin
+from earthloom.jobs.records.blocks import BlockRecord, ShardRecord
 from earthloom.jobs.records.documents import commit
-from earthloom.jobs.records.markers import BlockRecord, ShardRecord, finished_shards, missing_blocks
+from earthloom.jobs.records.markers import finished_shards, missing_blocks
+from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import commit_run
 from earthloom.jobs.report.telemetry import Meter, memory_told
 from earthloom.tiling.errors import EarthloomError, StorageError

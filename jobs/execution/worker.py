@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.execution.survey import stack_of, take_survey
 from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.products.image_statistics import count
-from earthloom.jobs.products.layout import CLASSES, CONFIDENCE, DATA, Raster, layout_of, rasters
-from earthloom.jobs.products.statistics import Tally, merge, tally
-from earthloom.jobs.records.markers import BlockRecord, ShardRecord, StoredObject, marker_key, shard_keys, tiles_key
+from earthloom.jobs.products.layout import CLASSES, CONFIDENCE, Raster, layout_of, rasters
+from earthloom.jobs.records.blocks import BlockRecord, ShardRecord, StoredObject
+from earthloom.jobs.records.markers import marker_key, shard_keys, tiles_key
+from earthloom.jobs.records.names import DATA
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.weights import fetch
 from earthloom.models.device.resolve import Device, keep_pages
@@ -32,6 +32,7 @@ from earthloom.models.inference.passes import Threads
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.stack import to_stored
 from earthloom.tiling.background import Background
+from earthloom.tiling.counting import Tally, count, merge_tallies, tally
 from earthloom.tiling.grid import pixel_areas_m2
 from earthloom.tiling.heap import give_back
 from earthloom.tiling.reading.read import read_pixels
@@ -240,7 +241,7 @@ def _count(plan: ScenePlan, shard: Window, classes: NDArray[np.uint8], confidenc
         Window(shard.col_off, row, shard.width, min(_STRIP_PX, shard.row_end - row))
         for row in range(shard.row_off, shard.row_end, _STRIP_PX)
     ]
-    return merge(
+    return merge_tallies(
         tally(
             classes[strip.slices(shard)],
             confidence[strip.slices(shard)],

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, SceneOptions, expand, open_all
-from earthloom.models.cards.card import ModelCard
-from earthloom.models.zoo.disaster import BEFORE
+from earthloom.jobs.intake.options import SceneOptions
+from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all
+from earthloom.models.cards.card import BEFORE, ModelCard
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.footprint import footprint
 from earthloom.tiling.grid import Grid

@@ -6,52 +6,31 @@ One bad scene is refused and named; it does not stop the others. Knows nothing o
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from earthloom.jobs.intake.bands import BandFile, name_bands
+from earthloom.jobs.intake.dates import scene_date
+from earthloom.jobs.intake.options import SceneOptions, check_options
 from earthloom.jobs.intake.references import SceneRequest, find
 from earthloom.jobs.intake.sensors import sensor as sensor_preset
-from earthloom.jobs.intake.stac import StacItem
 from earthloom.jobs.intake.values import give_meaning
 from earthloom.tiling.errors import ConfigError, EarthloomError, EngineError, SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.apart import inspect_apart
 from earthloom.tiling.reading.identity import pin
-from earthloom.tiling.reading.preflight import Header, Limits
+from earthloom.tiling.reading.preflight import Limits
 from earthloom.tiling.reading.sandbox import Cap, Disposables
-from earthloom.tiling.scene import QUANTITIES, SCENE_ID, Asset, Scene
+from earthloom.tiling.scene import SCENE_ID, Asset, Scene
 
-_RFC3339 = re.compile(r"^\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d([.]\d+)?)?([Zz]|[+-]\d\d:?\d\d)?)?$")
 _OPENERS = 8  # threads; pinning waits on the network
 _INSPECTORS = 4  # processes
 _FILES_PER_INSPECTOR = 16  # another process costs half a second of a core, a file a few hundredths
 _PRELOAD = ("earthloom.tiling.reading.apart", "rasterio", "rasterio.session")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SceneOptions:
-    """What the user says of scenes where files do not, for all scenes alike."""
-
-    sensor: str | None = None
-    """Name of a preset (`jobs.intake.sensors`)."""
-    bands: tuple[tuple[str, int | str], ...] = ()
-    """(name, band number from 1 or `<file>:<number>`)."""
-    nodata: float | None = None
-    """Stored value."""
-    scale: float | None = None
-    offset: float | None = None
-    quantity: str | None = None
-    """One of `tiling.scene.QUANTITIES`."""
-    datetime: str | None = None
-    """RFC 3339; used where neither STAC nor the file knows."""
-    scene_id: str | None = None
-    sun_elevation_deg: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,22 +147,6 @@ def open_all(
             return list(pool.map(attempt, requests))
 
 
-def check_options(options: SceneOptions) -> None:
-    """Refuse options that no scene could make right.
-
-    Raises:
-        ConfigError: naming the option and its value.
-    """
-    if options.sensor is not None:
-        sensor_preset(options.sensor)
-    if options.quantity is not None and options.quantity not in QUANTITIES:
-        raise ConfigError(f"--quantity {options.quantity!r} is none of {', '.join(QUANTITIES)}")
-    if options.datetime is not None:
-        utc(options.datetime)
-    if options.scale == 0:
-        raise ConfigError("--scale 0 would make every value the same; give the factor from stored to physical values")
-
-
 def open_scene(
     request: SceneRequest, options: SceneOptions, inspectors: Disposables, limits: Limits | None = None
 ) -> OpenedScene:
@@ -211,7 +174,7 @@ def _open(request: SceneRequest, options: SceneOptions, inspectors: Disposables,
         assets.append(asset)
         files.append(BandFile(header=header, stem=part.ref.stem, name=part.name, key=part.key, told=part.told))
     grid = _common_grid(files)
-    when, date_notes = _date(request.item, [file.header for file in files], options.datetime)
+    when, date_notes = scene_date(request.item, [file.header for file in files], options.datetime)
     preset = sensor_preset(options.sensor) if options.sensor else None
     named = name_bands(files, options.bands, preset)
     acquired = datetime.fromisoformat(when).date() if when else None
@@ -254,44 +217,3 @@ def _common_grid(files: Sequence[BandFile]) -> Grid:
 
 def _shown(grid: Grid) -> str:
     return "(" + ", ".join(f"{value:.6g}" for value in grid.bounds) + ")"
-
-
-def _date(item: StacItem | None, headers: Sequence[Header], option: str | None) -> tuple[str | None, list[str]]:
-    """When the scene was taken, RFC 3339 in UTC, and notes on how that is known."""
-    in_file = next((header.datetime for header in headers if header.datetime), None)
-    notes: list[str] = []
-    for source, text in (
-        ("the STAC item", item.datetime if item else None),
-        ("TIFFTAG_DATETIME", in_file),
-        ("--datetime", option),
-    ):
-        if text is None:
-            continue
-        try:
-            moment, assumed = utc(text)
-        except ConfigError as error:
-            notes.append(f"{source}: {error}")
-            continue
-        if assumed:
-            notes.append(f"{source} {text} has no time zone, taken as UTC")
-        if option is not None and utc(option)[0] != moment:
-            notes.append(f"--datetime {option} is not used: {source} says {text}")
-        return moment, notes
-    return None, [*notes, "unknown date; give --datetime if it matters"]
-
-
-def utc(text: str) -> tuple[str, bool]:
-    """An RFC 3339 date or date-time in UTC (`2020-07-31T18:04:00Z`), and whether the zone was assumed.
-
-    Raises:
-        ConfigError: if it is neither.
-    """
-    try:
-        if not _RFC3339.match(text):
-            raise ValueError
-        moment = datetime.fromisoformat(text.upper())
-        assumed = moment.tzinfo is None
-        moment = moment.replace(tzinfo=UTC) if assumed else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ConfigError(f"{text[:40]!r} is not a date such as 2020-07-31 or 2020-07-31T18:04:00Z") from None
-    return moment.isoformat().replace("+00:00", "Z"), assumed

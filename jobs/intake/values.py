@@ -21,7 +21,7 @@ from earthloom.tiling.reading.preflight import representable
 from earthloom.tiling.scene import Band
 
 if TYPE_CHECKING:
-    from earthloom.jobs.intake.scenes import SceneOptions
+    from earthloom.jobs.intake.options import SceneOptions
 
 _SENTINEL2_OFFSET = -0.1  # BOA_ADD_OFFSET and RADIO_ADD_OFFSET of baseline 04.00 and later, -1000 / 10000
 _OFFSET_SINCE = 4.0

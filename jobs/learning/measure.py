@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from earthloom.jobs.config import parse_bands
-from earthloom.jobs.intake.scenes import RefusedScene, SceneOptions, assign_ids, expand, open_all
+from earthloom.jobs.intake.options import SceneOptions
+from earthloom.jobs.intake.scenes import RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.planning.chain import optical
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE, write_card

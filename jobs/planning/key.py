@@ -6,37 +6,24 @@ finished scene is never computed again, and old and new results never mix.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 from earthloom.jobs.planning.chain import ImagePlan
+from earthloom.jobs.records.canonical import digest
 from earthloom.models.inference.chain import Stage
 from earthloom.tiling.scene import Band, Scene
 
 PIXEL_VERSION = 3
 """Raised whenever Earthloom's own arithmetic may change a pixel; a golden-hash test guards it."""
 
-FORMAT = 1
-"""Version of the documents below `scenes/` and `runs/`; readers refuse one that they do not know."""
 
 _RUNTIMES = {"onnx": "onnxruntime"}
 """Package that computes an architecture in the place of torch; its arithmetic may change with any release."""
 
 CODECS = {"zarr": "zstd5-crc", "tiff": "libdeflate6"}
-
-
-def canonical(value: Any) -> bytes:
-    """JSON with one spelling per value. Floats are written by repr; NaN (a legal nodata) as `NaN`."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
-
-
-def digest(value: Any) -> str:
-    """sha256 of the canonical JSON, hex."""
-    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def scene_key(

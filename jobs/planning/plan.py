@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from earthloom.jobs.config import RunConfig
+from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.pairs import open_pairs
-from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, SceneOptions, assign_ids, expand, open_all
+from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.planning.chain import ChainPlan, bind, divisors, load_models, product_name
-from earthloom.jobs.planning.key import FORMAT, digest, scene_key
+from earthloom.jobs.planning.key import scene_key
 from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
 from earthloom.jobs.planning.resources import Share, here, share
+from earthloom.jobs.records.canonical import FORMAT, digest
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.device.resolve import Device, keep_pages
 from earthloom.models.device.resolve import resolve as resolve_device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from earthloom.jobs.products.statistics import ClassArea
+from earthloom.tiling.counting import ClassArea
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,8 +9,9 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from earthloom.jobs.products.statistics import NODATA, ClassArea
 from earthloom.models.cards.card import ModelCard
+from earthloom.tiling.counting import ClassArea
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")

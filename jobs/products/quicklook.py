@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.products.areas import area_text, area_unit, percent_text
 from earthloom.jobs.products.legend import colors, labels
-from earthloom.jobs.products.statistics import NODATA, ClassArea
 from earthloom.models.cards.card import ModelCard
+from earthloom.tiling.counting import ClassArea
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import PublishError
-from earthloom.tiling.grid import Grid
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,20 +36,6 @@ _TITLE_HEIGHT, _FOOT_HEIGHT = 74, 52
 _MAX_ROWS = 16
 _HATCH_STEP = 8
 _WIDE = 2.0  # a map this many times wider than high has its legend below
-
-
-def pixel_size_m(grid: Grid) -> tuple[float, float]:
-    """Width and height on the ground of the pixel at the grid's centre, along the ellipsoid, in metres."""
-    from pyproj import CRS, Geod, Transformer
-
-    crs = CRS.from_user_input(grid.crs)
-    to_lonlat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    a, _, c, _, e, f = grid.transform
-    x, y = c + a * grid.width / 2, f + e * grid.height / 2
-    lon, lat = to_lonlat.transform([x - a / 2, x + a / 2, x, x], [y, y, y - e / 2, y + e / 2])
-    geod = Geod(ellps="WGS84")
-    across, along = (geod.inv(lon[i], lat[i], lon[i + 1], lat[i + 1])[2] for i in (0, 2))
-    return float(across), float(along)
 
 
 def quicklook_png(

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from earthloom.jobs.products.statistics import CONFIDENCE_SCALE, NODATA, ClassArea, Tally
 from earthloom.models.cards.card import ModelCard
+from earthloom.tiling.counting import ClassArea, Tally
+from earthloom.tiling.encoding import CONFIDENCE_SCALE, NODATA
 from earthloom.tiling.errors import PublishError, SceneError
 from earthloom.tiling.footprint import footprint
 from earthloom.tiling.grid import Grid

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from earthloom.jobs.planning.key import canonical
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products import stac_collection, stac_item
-from earthloom.jobs.products.layout import ITEM, RESULT
 from earthloom.jobs.products.stac_validate import validate
+from earthloom.jobs.records.canonical import canonical
 from earthloom.jobs.records.documents import merge
+from earthloom.jobs.records.names import ITEM, RESULT
 from earthloom.tiling.errors import MissingObjectError, PublishError, StorageError
 from earthloom.tiling.storage.store import Store
 

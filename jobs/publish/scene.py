@@ -15,36 +15,28 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.planning.key import FORMAT, canonical
 from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.products import image_statistics, legend, quicklook, stac_item, statistics
-from earthloom.jobs.products.image_statistics import BandSum
-from earthloom.jobs.products.layout import (
-    CLASSES,
-    DATA,
-    ITEM,
-    QUICKLOOK,
-    RESULT,
-    Raster,
-    assets,
-    card_document,
-    card_key,
-    layout_of,
-    provenance,
-    rasters,
-    sidecar_names,
-)
+from earthloom.jobs.products import legend, quicklook, stac_item, statistics
+from earthloom.jobs.products.assets import assets, card_document, card_key, provenance, sidecar_names
+from earthloom.jobs.products.layout import CLASSES, Raster, layout_of, rasters
 from earthloom.jobs.products.stac_validate import validate
+from earthloom.jobs.records.blocks import ShardRecord, StoredObject
+from earthloom.jobs.records.canonical import FORMAT, canonical
 from earthloom.jobs.records.documents import commit
-from earthloom.jobs.records.markers import ShardRecord, StoredObject, read_document, tiles_key
+from earthloom.jobs.records.markers import tiles_key
+from earthloom.jobs.records.names import DATA, ITEM, QUICKLOOK, RESULT
+from earthloom.jobs.records.result import SceneResult
+from earthloom.tiling import counting
+from earthloom.tiling.counting import BandSum, ClassArea
 from earthloom.tiling.errors import DamagedPartError, MissingObjectError, PublishError, StorageError
+from earthloom.tiling.grid import pixel_size_m
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.writing.cog_parts import CogAssembly, ShardPart
 from earthloom.tiling.writing.pyramid import Place
@@ -54,40 +46,6 @@ _QUICKLOOK_PX = 1024
 _MIB = 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PUTS = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SceneResult:
-    """A committed scene, as `result.json` says it."""
-
-    scene_id: str
-    key: str
-    prefix: str
-    model: str
-    """Name of its collection."""
-    files: Mapping[str, StoredObject]
-    """By name below the prefix; shards are among them."""
-    class_areas: tuple[statistics.ClassArea, ...]
-    nodata_px: int
-
-    @classmethod
-    def from_json(cls, data: bytes, where: str) -> SceneResult:
-        """What a `result.json` says.
-
-        Raises:
-            PublishError: if it is no result of this version.
-        """
-        document = read_document(data, where)
-        try:
-            return cls(
-                scene_id=document["scene_id"], key=document["key"], prefix=document["prefix"], model=document["model"],
-                files={name: StoredObject(**stored) for name, stored in document["files"].items()},
-                class_areas=tuple(document["class_areas"]), nodata_px=document["nodata_px"],
-            )  # fmt: skip
-        except (KeyError, TypeError, AttributeError) as error:
-            raise PublishError(
-                f"{where} is damaged ({type(error).__name__}: {error}); remove it and run again"
-            ) from error
 
 
 def prepare(store: Store, plan: ScenePlan) -> None:
@@ -139,7 +97,7 @@ def _publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Sha
             f"{plan.scene.id}: {len(missing)} of {len(expected)} shards are not done, the first is {missing[0]}"
         )
     ordered = [shards[place] for place in expected]
-    total = statistics.merge([shard.tally for shard in ordered if shard.tally]) if plan.card.classes else None
+    total = counting.merge_tallies([shard.tally for shard in ordered if shard.tally]) if plan.card.classes else None
     areas = statistics.class_areas(total, plan.card) if total else []
     sums = _sums(ordered) | ({CLASSES: statistics.band_sum(total)} if total else {})
     files: dict[str, StoredObject] = {
@@ -249,7 +207,7 @@ def _sums(shards: Sequence[ShardRecord]) -> dict[str, BandSum]:
     for shard in shards:
         for layer, total in shard.sums:
             parts.setdefault(layer, []).append(total)
-    return {layer: image_statistics.merge(one) for layer, one in parts.items()}
+    return {layer: counting.merge_sums(one) for layer, one in parts.items()}
 
 
 def _check_complete(store: Store, plan: ScenePlan, files: Mapping[str, StoredObject]) -> None:
@@ -266,9 +224,7 @@ def _check_complete(store: Store, plan: ScenePlan, files: Mapping[str, StoredObj
 def _band_tags(raster: Raster, sums: Mapping[str, BandSum]) -> tuple[Mapping[str, str], ...]:
     """The profile's own tags of each band, and GDAL's statistics, so that viewers need not compute them."""
     own = raster.profile.band_tags or ({},) * len(raster.layers)
-    return tuple(
-        dict(tags) | image_statistics.tags(sums[layer]) for tags, layer in zip(own, raster.layers, strict=True)
-    )
+    return tuple(dict(tags) | statistics.tags(sums[layer]) for tags, layer in zip(own, raster.layers, strict=True))
 
 
 def _check_cog(plan: ScenePlan, raster: Raster, first: bytes) -> None:
@@ -290,7 +246,7 @@ def _check_cog(plan: ScenePlan, raster: Raster, first: bytes) -> None:
         )
 
 
-def _quicklook(store: Store, plan: ScenePlan, layout: ZarrLayout, areas: list[statistics.ClassArea]) -> bytes:
+def _quicklook(store: Store, plan: ScenePlan, layout: ZarrLayout, areas: list[ClassArea]) -> bytes:
     level = next(
         (n for n, shape in enumerate(layout.pyramid.shapes) if max(shape) <= _QUICKLOOK_PX),
         len(layout.pyramid.shapes) - 1,
@@ -302,7 +258,7 @@ def _quicklook(store: Store, plan: ScenePlan, layout: ZarrLayout, areas: list[st
         pixels = np.asarray(open_array(source, level, name)[:])
         return pixels[:: -1 if south > 0 else 1, :: -1 if east < 0 else 1]  # north up, whichever way the rows run
 
-    pixel_m = quicklook.pixel_size_m(plan.grid.reduce(2**level))
+    pixel_m = pixel_size_m(plan.grid.reduce(2**level))
     if plan.card.classes:
         return quicklook.quicklook_png(
             layer(CLASSES), card=plan.card, title=plan.scene.id, rows=areas, pixel_m=pixel_m

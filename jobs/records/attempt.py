@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from earthloom.jobs.planning.key import FORMAT, canonical
+from earthloom.jobs.records.canonical import FORMAT, canonical
 from earthloom.jobs.records.documents import claim
 from earthloom.tiling.errors import StorageError
 from earthloom.tiling.storage.store import Store

@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from earthloom.jobs.planning.key import canonical
-from earthloom.jobs.records.markers import read_document
+from earthloom.jobs.records.canonical import canonical, read_document
 from earthloom.tiling.errors import MissingObjectError, PublishError, StorageError
 from earthloom.tiling.storage.store import Store
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from earthloom.jobs.products.layout import RESULT
+from earthloom.jobs.records.names import RESULT
 from earthloom.tiling.storage.store import Head, Store
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from earthloom.jobs.planning.key import FORMAT, canonical
+from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
 from earthloom.jobs.records.documents import claim, merge
-from earthloom.jobs.records.markers import read_document
 from earthloom.tiling.errors import MissingObjectError
 from earthloom.tiling.storage.store import Store
 

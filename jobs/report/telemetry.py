@@ -13,9 +13,9 @@ from typing import Any
 
 from earthloom.cluster.worker import WorkerStats
 from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.products.quicklook import pixel_size_m
-from earthloom.jobs.records.markers import BlockRecord
+from earthloom.jobs.records.blocks import BlockRecord
 from earthloom.jobs.report.trace import PHASES, BlockTimes, Mark, chrome_trace
+from earthloom.tiling.grid import pixel_size_m
 from earthloom.tiling.storage.store import Store
 
 _MOST_BLOCKS = 20_000

@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from earthloom.jobs.products.layout import RESULT
 from earthloom.jobs.products.stac_item import item_id
 from earthloom.jobs.publish.catalog import leave, linked_items, tabled_items
-from earthloom.jobs.publish.scene import SceneResult
+from earthloom.jobs.records.canonical import read_document
 from earthloom.jobs.records.listing import ShelvedScene, shelved
-from earthloom.jobs.records.markers import TILES, read_document
+from earthloom.jobs.records.markers import TILES
+from earthloom.jobs.records.names import RESULT
+from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import note_superseded
 from earthloom.jobs.upkeep.status import is_living
 from earthloom.tiling.errors import PublishError

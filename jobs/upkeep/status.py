@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from earthloom.jobs.records.attempt import REFRESH_S
-from earthloom.jobs.records.markers import read_document
+from earthloom.jobs.records.canonical import read_document
 from earthloom.tiling.errors import ConfigError, PublishError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store

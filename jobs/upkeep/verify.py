@@ -14,13 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from earthloom.jobs.products.layout import ITEM, RESULT
 from earthloom.jobs.products.stac_collection import read_items
 from earthloom.jobs.products.stac_item import item_id
 from earthloom.jobs.publish.catalog import linked_items
-from earthloom.jobs.publish.scene import SceneResult
+from earthloom.jobs.records.canonical import read_document
 from earthloom.jobs.records.listing import ShelvedScene, shelved
-from earthloom.jobs.records.markers import read_document
+from earthloom.jobs.records.names import ITEM, RESULT
+from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import commit_key
 from earthloom.jobs.upkeep.status import is_living
 from earthloom.tiling.errors import ConfigError, EarthloomError, MissingObjectError, PublishError, StorageError

@@ -15,6 +15,9 @@ from typing import Any
 
 from earthloom.tiling.errors import CardError
 
+BEFORE = "before_"
+"""Bands of the earlier scene of a pair carry this prefix."""
+
 _LABEL = re.compile(r"^[a-z0-9](?:[a-z0-9_-]|\.(?!\.)){0,99}\Z")
 _COLOR = re.compile(r"^#[0-9a-f]{6}\Z")
 _SHA256 = re.compile(r"^[0-9a-f]{64}\Z")

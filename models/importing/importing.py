@@ -8,50 +8,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import write_card
-from earthloom.models.importing.formats import ANY_GSD_M, Told, take
-from earthloom.tiling.errors import CardError, ConfigError, StorageError
+from earthloom.models.importing.formats import Told, take
+from earthloom.tiling.errors import CardError, StorageError
 from earthloom.tiling.scene import QUANTITIES
-
-
-def told_by(options: Mapping[str, Any]) -> Told:
-    """The command's options as values; lists are words or numbers with commas between them.
-
-    Raises:
-        ConfigError: naming the option that is no such list.
-    """
-    gsd = _numbers("gsd", options.get("gsd"))
-    if gsd is not None and not (len(gsd) in (1, 2) and 0 < gsd[0] <= gsd[-1]):
-        raise ConfigError(f"--gsd is one distance in metres or a range, 10 or 8,60; got {options['gsd']!r}")
-    return Told(
-        bands=_words("bands", options["bands"]), quantities=_words("quantity", options["quantity"]),
-        classes=_words("classes", options["classes"]), mean=_numbers("mean", options.get("mean")),
-        std=_numbers("std", options.get("std")), gsd_m=(gsd[0], gsd[-1]) if gsd else ANY_GSD_M,
-        stride_px=options.get("stride"), halo_px=options.get("halo"), layout=options.get("layout") or "nchw",
-        activation=options.get("activation") or "softmax", architecture=options.get("architecture"),
-        arguments=options.get("arguments") or "{}", trust_code=options.get("trust_code"), name=options.get("name"),
-    )  # fmt: skip
-
-
-def _words(option: str, text: str) -> tuple[str, ...]:
-    words = tuple(word.strip() for word in text.split(","))
-    if not all(words) or len(set(words)) < len(words):
-        raise ConfigError(f"--{option} is a list of different names with commas between them, got {text!r}")
-    return words
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    try:
-        return None if text is None else tuple(float(word) for word in text.split(","))
-    except ValueError as error:
-        raise ConfigError(f"--{option} is a list of numbers with commas between them, got {text!r}") from error
 
 
 def import_model(source: Path, told: Told, to: Path | None = None) -> tuple[ModelCard, Path]:

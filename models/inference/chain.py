@@ -17,9 +17,10 @@ from torch import Tensor
 
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.predictor import Predictor
-from earthloom.models.inference.sliding import NODATA, BlockMap, enhance_block, predict_block
+from earthloom.models.inference.sliding import BlockMap, enhance_block, predict_block
 from earthloom.models.inference.stack import Stack
 from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.window import Window
 
 Context = Tensor | None

@@ -21,12 +21,9 @@ from earthloom.models.device.resolve import strips
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.transfer import Pixels, download
 from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
 from earthloom.tiling.errors import TilingError
 from earthloom.tiling.window import Window
-
-NODATA = 255
-CONFIDENCE_SCALE = 250
-"""Stored confidence = round(probability of the winning class * 250)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +235,7 @@ def _write_labels(probabilities: Tensor, out: Tensor) -> None:
     out[0].zero_()
     for less in is_less:
         out[0].add_(none_yet.bitwise_and_(less))
-    out[1] = best.mul_(CONFIDENCE_SCALE).round_().clamp_(0, CONFIDENCE_SCALE)
+    out[1] = best.mul_(CONFIDENCE_STEPS).round_().clamp_(0, CONFIDENCE_STEPS)
 
 
 def _strips_of(image: Tensor) -> Iterator[slice]:

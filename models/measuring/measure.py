@@ -20,7 +20,6 @@ from earthloom.models.cards.weights import LoadsItself
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import (
-    NODATA,
     BlockMap,
     enhance_block,
     enhance_whole,
@@ -30,6 +29,7 @@ from earthloom.models.inference.sliding import (
 from earthloom.models.measuring import peak_memory, receptive_field
 from earthloom.models.networks.survey import survey
 from earthloom.tiling.chips import ChipGrid, reflect_indices
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
 

@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.card import BEFORE, ModelCard, ModelClass
 from earthloom.models.cards.file import canonical
 from earthloom.models.zoo import landwater, water_index
 from earthloom.models.zoo.entry import REFLECTANCE, ZooEntry
 from earthloom.tiling.errors import CardError
-
-BEFORE = "before_"
-"""What the names of the earlier scene's bands begin with."""
 
 USGS_THRESHOLDS = (-0.251, -0.101, 0.099, 0.269, 0.439, 0.659)
 """Of dNBR, between enhanced regrowth (high, low), unburned, and low, moderate-low, moderate-high and high severity."""

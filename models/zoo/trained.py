@@ -1,4 +1,4 @@
-"""`deforestation` and `buildings`: small networks trained by the recipes of `infra.recipes`, whose weights are part of Earthloom.
+"""`deforestation` and `buildings`: small networks trained by `infra.recipes`, whose weights are part of Earthloom.
 
 Each knows one region through one sensor; scores are of pixels it has not seen, of that region and sensor.
 """

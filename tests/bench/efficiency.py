@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from earthloom.jobs.products.layout import RESULT
+from earthloom.jobs.records.names import RESULT
 from earthloom.models.cards.file import canonical, write_card
 from earthloom.tiling.heap import ONE_ARENA
 from earthloom.tiling.storage.objects import ObjectRef

@@ -22,8 +22,8 @@ def memory(folder: Path) -> list[dict[str, Any]]:
     for model, side_px, names, limit_gib in cases:
         scene = large_scene(folder / f"{model}-{side_px}.tif", side_px, names)
         done = command(
-            "earthloom", "run", str(scene), "--out", str(folder / f"out-{model}-{side_px}-{limit_gib}"), "--model", model, "--json",
-            "--workers", "1", *SCENE_OPTIONS, "--memory-per-worker", f"{limit_gib}GiB",
+            "earthloom", "run", str(scene), "--out", str(folder / f"out-{model}-{side_px}-{limit_gib}"), "--model", model,
+            "--json", "--workers", "1", *SCENE_OPTIONS, "--memory-per-worker", f"{limit_gib}GiB",
         )  # fmt: skip
         scene.unlink()
         told = done.told["telemetry"]

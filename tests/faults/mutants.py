@@ -15,7 +15,8 @@ from unittest import mock
 import earthloom.jobs.execution.worker
 import earthloom.jobs.planning.plan
 import earthloom.jobs.records.documents
-from earthloom.jobs.planning.key import canonical, scene_key
+from earthloom.jobs.planning.key import scene_key
+from earthloom.jobs.records.canonical import canonical
 from earthloom.jobs.records.documents import Claim
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.chain import Stage

@@ -14,7 +14,8 @@ import pytest
 
 from earthloom.jobs.command import main
 from earthloom.jobs.config import load
-from earthloom.jobs.intake.scenes import RefusedScene, SceneOptions, assign_ids, expand, open_all
+from earthloom.jobs.intake.options import SceneOptions
+from earthloom.jobs.intake.scenes import RefusedScene, assign_ids, expand, open_all
 from earthloom.models.cards.weights import read_header
 from earthloom.tiling.errors import CardError, ConfigError, EarthloomError, SceneError
 from earthloom.tiling.grid import Grid

@@ -17,7 +17,7 @@ from earthloom.cluster.local import LocalExecutor
 from earthloom.cluster.outcome import Outcome
 from earthloom.jobs.config import load
 from earthloom.jobs.execution.driver import run
-from earthloom.jobs.records.markers import StoredObject
+from earthloom.jobs.records.blocks import StoredObject
 from earthloom.models.zoo import folder_of
 from earthloom.models.zoo.landwater import LANDWATER
 from tests.scenes import landscape, real, write_scene

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from earthloom.jobs.planning.chain import ImagePlan
-from earthloom.jobs.planning.key import canonical, digest, scene_key
+from earthloom.jobs.planning.key import scene_key
+from earthloom.jobs.records.canonical import canonical, digest
 from earthloom.models.inference.chain import Stage
 from earthloom.models.zoo.water_index import WATER_INDEX
 from earthloom.tiling.chips import ChipGrid

@@ -10,8 +10,9 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from earthloom.jobs.config import load
+from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.pairs import open_pairs, pair
-from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, SceneOptions, expand, open_all, open_scene
+from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all, open_scene
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.zoo.disaster import BURN_NBR, BURN_SEVERITY, FLOOD
 from earthloom.models.zoo.water_index import WATER_INDEX

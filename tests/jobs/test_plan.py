@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from earthloom.jobs.config import load
-from earthloom.jobs.planning.key import canonical
 from earthloom.jobs.planning.plan import RunPlan, plan
 from earthloom.jobs.planning.resources import Share
+from earthloom.jobs.records.canonical import canonical
 from tests.http_range_server import serve_apart
 from tests.maps import OPTIONS, lake
 from tests.models.nets import CPU

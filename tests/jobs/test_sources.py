@@ -11,18 +11,10 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 
+from earthloom.jobs.intake.dates import utc
+from earthloom.jobs.intake.options import SceneOptions, check_options
 from earthloom.jobs.intake.references import SceneRequest
-from earthloom.jobs.intake.scenes import (
-    OpenedScene,
-    RefusedScene,
-    SceneOptions,
-    assign_ids,
-    check_options,
-    expand,
-    open_all,
-    open_scene,
-    utc,
-)
+from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all, open_scene
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.reading.sandbox import Disposables
 from earthloom.tiling.storage.objects import ObjectRef

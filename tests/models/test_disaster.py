@@ -18,7 +18,7 @@ from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.models.cards.file import from_item, to_item, write_card
 from earthloom.models.inference.predictor import Predictor
-from earthloom.models.inference.sliding import NODATA, predict_block
+from earthloom.models.inference.sliding import predict_block
 from earthloom.models.measuring import receptive_field
 from earthloom.models.measuring.measure import agreement_at, framed
 from earthloom.models.networks.registry import build
@@ -26,6 +26,7 @@ from earthloom.models.networks.segment.burn import BurnIndex
 from earthloom.models.networks.segment.paired import PairedClasses
 from earthloom.models.zoo.disaster import BURN_NBR, BURN_SEVERITY, ENTRIES, FLOOD, USGS_THRESHOLDS, paired_card
 from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
 from tests.models.nets import BF16, CPU, Case, card_of, landwater, scaling, seeded

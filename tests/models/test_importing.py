@@ -14,11 +14,12 @@ from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
 from earthloom.jobs.command import main
+from earthloom.jobs.command.models import told_by
 from earthloom.models.cards import weights
 from earthloom.models.cards.file import FILE, load_card
 from earthloom.models.cards.weights import sha256_of
 from earthloom.models.importing.formats import Told
-from earthloom.models.importing.importing import import_model, told_by
+from earthloom.models.importing.importing import import_model
 from earthloom.models.measuring.measure import agreement_at
 from earthloom.models.networks.torchscript_net import TRUST
 from earthloom.models.networks.torchvision_ops import define_missing_ops

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from earthloom.models.inference.sliding import NODATA, BlockMap
+from earthloom.models.inference.sliding import BlockMap
 from earthloom.models.measuring import measure as module
 from earthloom.models.measuring import peak_memory
 from earthloom.models.measuring.measure import agreement_at, compare, measure
 from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
 from tests.models.nets import CPU, card_of, scaling, seeded
 from tests.scenes import landscape

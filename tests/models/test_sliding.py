@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.passes import Threads
 from earthloom.models.inference.predictor import Predictor
-from earthloom.models.inference.sliding import NODATA, BlockMap, predict_block, predict_whole
+from earthloom.models.inference.sliding import BlockMap, predict_block, predict_whole
 from earthloom.models.measuring.measure import compare, framed
 from earthloom.models.zoo.water_index import WATER_INDEX
 from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import TilingError
 from earthloom.tiling.window import Window
 from tests.models.nets import BF16, CPU, Case, TinyNet, card_of, landwater, scaling, seeded

@@ -18,9 +18,10 @@ import deflate
 import numpy as np
 from numpy.typing import NDArray
 
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import PublishError, TilingError
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.writing.overview import NODATA, level_shapes
+from earthloom.tiling.writing.overview import level_shapes
 from earthloom.tiling.writing.pyramid import TILE_PX
 
 _LEVEL = (

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import TilingError
-
-NODATA = 255
 
 _WIDE: dict[str, np.dtype[Any]] = {"u1": np.dtype(np.uint16), "u2": np.dtype(np.uint32)}
 """What sums of four pixels fit into, where that is less than 64 bits: half the time."""

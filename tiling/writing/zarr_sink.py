@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import TilingError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.writing.pyramid import TILE_PX, Pyramid
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
 
 CHUNK_PX = TILE_PX
-NODATA = 255
+
 
 _CONVENTIONS = {
     "multiscales": ("d35379db-88df-4056-af3a-620245f8e347", "Multiscale layout of zarr datasets"),

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from earthloom.jobs.products import stac_item
-from earthloom.jobs.products.statistics import Tally, class_areas, tally
+from earthloom.jobs.products.statistics import class_areas
 from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.tiling.counting import Tally, tally
 from earthloom.tiling.grid import Grid, pixel_areas_m2
 from earthloom.tiling.scene import Asset, Band, Scene
 from earthloom.tiling.storage.objects import ObjectRef

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyproj import Geod
 
-from earthloom.jobs.products.quicklook import pixel_size_m, quicklook_png
-from earthloom.jobs.products.statistics import ClassArea, class_areas, tally
+from earthloom.jobs.products.quicklook import quicklook_png
+from earthloom.jobs.products.statistics import class_areas
+from earthloom.tiling.counting import ClassArea, tally
 from earthloom.tiling.errors import PublishError
+from earthloom.tiling.grid import pixel_size_m
 from tests.jobs.products.samples import LONLAT, MERCATOR, UTM, card
 
 ONE = (("only", "#12ab34"),)

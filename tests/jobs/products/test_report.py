@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from earthloom.jobs.products.areas import area_lines, area_table, area_text, percent_text
-from earthloom.jobs.products.statistics import ClassArea
+from earthloom.tiling.counting import ClassArea
 
 
 def rows(*areas_m2: float) -> list[ClassArea]:

@@ -13,7 +13,7 @@ from pystac.extensions.projection import ProjectionExtension
 
 from earthloom.jobs.products import stac_item
 from earthloom.jobs.products.stac_validate import validate
-from earthloom.jobs.products.statistics import Tally
+from earthloom.tiling.counting import Tally
 from earthloom.tiling.errors import PublishError, SceneError
 from earthloom.tiling.grid import Grid
 from tests.jobs.products.samples import CLASSES, KEY, UTM, WKT, card, counted, item, scene

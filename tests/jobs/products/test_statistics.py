@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyproj import Geod, Transformer
 
-from earthloom.jobs.products.statistics import Tally, class_areas, merge, tally
+from earthloom.jobs.products.statistics import class_areas
+from earthloom.tiling.counting import Tally, merge_tallies, tally
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window
@@ -71,14 +72,14 @@ def test_shards_add_up_to_what_masks_say_of_the_whole(seed: int, height: int, wi
     parts = [
         tally(classes[at], confidence[at], areas[at], 4) for at in (part.slices(whole) for part in whole.split(step))
     ]
-    told = merge(parts)
+    told = merge_tallies(parts)
     for value in range(4):
         mask = classes == value
         assert told.pixels[value] == mask.sum()
         assert told.areas_m2[value] == pytest.approx(areas[mask].sum(), rel=1e-12)
         assert told.confidence_sums[value] == confidence[mask].sum(dtype=int)
     assert told.nodata == (classes == 255).sum()
-    assert merge(parts[::-1]) == told  # bit for bit, in any order
+    assert merge_tallies(parts[::-1]) == told  # bit for bit, in any order
 
 
 def test_strips_change_nothing_for_a_shard_wider_than_a_strip() -> None:
@@ -135,8 +136,8 @@ def test_values_that_are_no_class_and_foreign_confidence_are_refused() -> None:
 def test_tallies_of_other_models_are_not_mixed() -> None:
     three = Tally(pixels=(1, 2, 3), areas_m2=(1.0, 2.0, 3.0), confidence_sums=(1, 2, 3), nodata=0)
     with pytest.raises(PublishError, match="same classes"):
-        merge([three, counted()])
+        merge_tallies([three, counted()])
     with pytest.raises(PublishError, match="none at all"):
-        merge([])
+        merge_tallies([])
     with pytest.raises(PublishError, match="4 classes, the tally 3"):
         class_areas(three, card())

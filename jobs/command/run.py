@@ -1,37 +1,83 @@
-"""What a user sees: tables and progress on stderr for people, plain dictionaries for `--json`. Decides nothing."""
+"""`earthloom plan` and `earthloom run`, beside what they print: tables and progress for people, plain data for `--json`.
+
+Decides nothing. Heavy modules are imported inside the commands, so that `earthloom --help` answers at once.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
+import click
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from earthloom.jobs.execution.driver import Event, RunResult
-from earthloom.jobs.planning.plan import RunPlan
+from earthloom.jobs.command.options import run_options
+from earthloom.jobs.command.terminal import GIB, MIB, duration, make_console
 from earthloom.jobs.products.areas import area_table
-from earthloom.jobs.products.layout import QUICKLOOK
-from earthloom.jobs.upkeep.doctor import Finding
-from earthloom.jobs.upkeep.gc import Sweep
-from earthloom.jobs.upkeep.verify import Report
-from earthloom.models.cards.card import ModelCard
+from earthloom.jobs.records.names import QUICKLOOK
 
-_GIB = 2**30
-_MIB = 2**20
+if TYPE_CHECKING:
+    from earthloom.jobs.execution.driver import Event, RunResult
+    from earthloom.jobs.planning.plan import RunPlan
+
+EXIT_SIGTERM = 128 + signal.SIGTERM
 _PLAIN_EVERY_S = 10.0
 _ROWS = 40  # of a plan's table; a nightly run may have thousands of scenes
 
 
-def _console(*, stderr: bool = True) -> Console:
-    """Wide enough for tables where there is no terminal that says its width (logs, cron)."""
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 140)
+@click.command()
+@run_options
+def plan(scenes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any) -> None:
+    """Check scenes and show what a run would do: verdicts, blocks, memory, time. Touches nothing."""
+    from earthloom.jobs.config import load
+    from earthloom.jobs.planning.plan import plan as make_plan
+
+    made = make_plan(load({"scenes": scenes, **options}, config))
+    if as_json:
+        click.echo(json.dumps(plan_json(made), indent=2))
+    else:
+        show_plan(made)
+    sys.exit(0 if not made.refused else 3 if made.scenes else 2)
+
+
+@click.command()
+@run_options
+@click.option("--dry-run", is_flag=True, help="the same as `earthloom plan`")
+@click.pass_context
+def run(
+    context: click.Context,
+    /,
+    scenes: tuple[str, ...],
+    config: Path | None,
+    as_json: bool,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Map scenes. Running it again computes only what is missing; a published scene is left as it is."""
+    if dry_run:
+        context.invoke(plan, scenes=scenes, config=config, as_json=as_json, **options)
+        return
+    from earthloom.jobs.config import load
+    from earthloom.jobs.execution.driver import run as do_run
+
+    settings = load({"scenes": scenes, **options}, config)
+    _exit_on_sigterm()
+    with Progress() as progress:
+        result = do_run(settings, on_plan=None if as_json else show_plan, on_event=progress)
+    if as_json:
+        click.echo(json.dumps(result_json(result), indent=2))
+    else:
+        show_result(result)
+    sys.exit(result.exit_code)
 
 
 def plan_json(plan: RunPlan) -> dict[str, Any]:
@@ -58,7 +104,7 @@ def plan_json(plan: RunPlan) -> dict[str, Any]:
 
 def show_plan(plan: RunPlan) -> None:
     """The verdict table, assumptions and what it will take."""
-    console = _console()
+    console = make_console()
     table = Table(title=f"{plan.model} to {plan.out.url}", title_justify="left")
     for name in ("scene", "verdict", "size", "model", "blocks", "chips", "halo cost", "estimate"):
         table.add_column(name, justify="right" if name in ("blocks", "chips", "halo cost", "estimate") else "left")
@@ -67,7 +113,7 @@ def show_plan(plan: RunPlan) -> None:
         table.add_row(
             p.scene.id, "[green]ready[/]", f"{p.grid.width} x {p.grid.height} px",
             " > ".join("+".join(card.label for card in stage.cards) for stage in p.chain.stages),
-            str(p.n_blocks), str(p.n_chips), f"{p.halo_overhead:.2f} x", _duration(seconds) if seconds else "",
+            str(p.n_blocks), str(p.n_chips), f"{p.halo_overhead:.2f} x", duration(seconds) if seconds else "",
         )  # fmt: skip
     console.print(table)
     if len(plan.scenes) > _ROWS:
@@ -81,7 +127,7 @@ def show_plan(plan: RunPlan) -> None:
         others = f" and {len(scene_ids) - 1} more" if len(scene_ids) > 1 else ""
         console.print(f"[yellow]note[/] {_named(scene_ids[0] + others, text)}", soft_wrap=True)
     console.print(
-        f"device {plan.device.device_class}, {plan.device.precision}; at most {plan.worker_bytes / _GIB:.2f} GiB per worker; "
+        f"device {plan.device.device_class}, {plan.device.precision}; at most {plan.worker_bytes / GIB:.2f} GiB per worker; "
         f"run {plan.run_id[:12]}"
     )
 
@@ -116,7 +162,7 @@ def _published(result: RunResult, scene_id: str) -> dict[str, Any]:
 
 def show_result(result: RunResult) -> None:
     """Where the maps are, what they hold, and what failed and why."""
-    console = _console()
+    console = make_console()
     for name, progress in result.scenes.items():
         if name in result.results:
             scene = result.results[name]
@@ -135,10 +181,10 @@ def show_result(result: RunResult) -> None:
             f"{told['halo_overhead']:.2f}, decoded {told['decode_amplification']:.2f} times what was mapped"
         )
         console.print(
-            f"read {told['read_bytes'] / _MIB:.1f} MiB in {told['read_s']:.1f} s, waited {told['wait_s']:.1f} s, computed "
-            f"{told['compute_s']:.1f} s, wrote {told['written_bytes'] / _MIB:.1f} MiB in {told['write_s']:.1f} s; engine "
-            f"started in {told['start_s']:.1f} s; worker peak {told['peak_worker_bytes'] / _GIB:.2f} GiB, predicted "
-            f"{told['predicted_worker_bytes'] / _GIB:.2f}"
+            f"read {told['read_bytes'] / MIB:.1f} MiB in {told['read_s']:.1f} s, waited {told['wait_s']:.1f} s, computed "
+            f"{told['compute_s']:.1f} s, wrote {told['written_bytes'] / MIB:.1f} MiB in {told['write_s']:.1f} s; engine "
+            f"started in {told['start_s']:.1f} s; worker peak {told['peak_worker_bytes'] / GIB:.2f} GiB, predicted "
+            f"{told['predicted_worker_bytes'] / GIB:.2f}"
         )
         if "cost_per_1000_km2" in told:
             console.print(f"cost {told['cost_per_1000_km2']:.4g} per 1,000 km²")
@@ -148,120 +194,18 @@ def show_result(result: RunResult) -> None:
         console.print(f"[yellow]stopped[/]: {result.stopped}")
 
 
-def show_status(found: Mapping[str, Any]) -> None:
-    """Runs and scenes as tables."""
-    console = _console(stderr=False)
-    for run in found["runs"]:
-        table = Table(title=f"run {run['run_id'][:12]} · {run['model']} · {run['state']} · attempt {run['attempts']} · "
-                            f"{run['updated'] or 'never started'}", title_justify="left")  # fmt: skip
-        for name in ("scene", "status", "blocks", "cause"):
-            table.add_column(name, overflow="fold")
-        for name, scene in run["scenes"].items():
-            table.add_row(name, scene["status"], f"{scene['blocks_done']}/{scene['blocks']}", scene["error"] or "")
-        console.print(table)
-
-
-def show_report(report: Report) -> None:
-    """What was checked and what is wrong."""
-    console = _console(stderr=False)
-    for problem in report.problems:
-        console.print(f"[red]wrong[/] {problem.place}: {problem.message}", soft_wrap=True)
-    for note in report.notes:
-        console.print(f"[yellow]note[/] {note}", soft_wrap=True)
-    verdict = f"[red]{len(report.problems)} problems[/]" if report.problems else "[green]all is as it was published[/]"
-    console.print(
-        f"{report.scenes} scenes, {report.objects} objects, {report.checked_bytes / 1e6:.1f} MB read: {verdict}"
-    )
-
-
-def show_sweep(done: Sweep, *, dry_run: bool) -> None:
-    """What may go, or is gone."""
-    console = _console(stderr=False)
-    table = Table()
-    for name in ("kind", "place", "objects", "MB", "age", "why"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("objects", "MB", "age") else "left")
-    for one in done.found:
-        table.add_row(
-            one.kind, one.place, str(one.objects), f"{one.size_bytes / 1e6:.1f}", _duration(one.age_s), one.why
-        )
-    if done.found:
-        console.print(table)
-    for note in done.notes:
-        console.print(f"[yellow]note[/] {note}", soft_wrap=True)
-    told = done.found if dry_run else done.removed
-    size = f"{sum(one.objects for one in told)} objects, {sum(one.size_bytes for one in told) / 1e6:.1f} MB"
-    if not done.found:
-        console.print("nothing to remove")
-    else:
-        console.print(f"{size} can be removed: the same command with --delete" if dry_run else f"{size} removed")
-
-
-def show_diagnosis(findings: Sequence[Finding]) -> None:
-    """One line per check; the remedy under what is wrong."""
-    console = _console(stderr=False)
-    for finding in findings:
-        console.print(
-            f"{'[green]ok  [/]' if finding.ok else '[red]FAIL[/]'} {finding.subject}: {finding.found}", soft_wrap=True
-        )
-        if not finding.ok:
-            console.print(f"       {finding.remedy}", soft_wrap=True)
-
-
-def show_models(entries: Sequence[tuple[ModelCard, bool]]) -> None:
-    """The zoo: a card and whether its weights are here."""
-    table = Table()
-    for name in ("model", "variant", "bands", "GSD", "classes", "licence", "ready"):
-        table.add_column(name)
-    for card, ready in entries:
-        table.add_row(
-            card.name, card.variant, " ".join(card.bands), f"{card.gsd_m[0]:g}-{card.gsd_m[1]:g} m",
-            ", ".join(entry.name for entry in card.classes) or f"image, scale {card.scale}", card.license,
-            "yes" if ready else f"earthloom models add {card.name}",
-        )  # fmt: skip
-    _console(stderr=False).print(table)
-
-
-def show_card(card: ModelCard) -> None:
-    """What a model needs and gives."""
-    console = _console(stderr=False)
-    table = Table(title=f"{card.label} {card.version}", title_justify="left", show_header=False)
-    halo = f"{card.halo_px} px" if card.halo_px is not None else "not measured"
-    rows = {
-        "title": card.title, "description": card.description, "licence": card.license, "citation": card.citation,
-        "task": card.task, "architecture": f"{card.architecture} {card.arguments}", "bands": ", ".join(card.bands),
-        "values": " or ".join(card.quantities), "GSD": f"{card.gsd_m[0]:g} to {card.gsd_m[1]:g} m",
-        "tiling": f"{card.overlap}: core {card.core_px} px, halo {halo}, stride {card.stride_px} px, "
-                  f"support {card.support_px if card.support_px is not None else 'unbounded or not measured'}",
-        "memory": ", ".join(f"{name} {size:.0f} bytes per chip pixel" for name, size in card.memory) or "not measured",
-        "makes": f"{', '.join(card.outputs)} at {card.scale} x" if card.outputs else "",
-        "masks": ", ".join(card.classes[value].name for value in card.masks),
-        "weights": card.weights or "none",
-        "scores": ", ".join(f"{name} {value:g}" for name, value in card.scores),
-    }  # fmt: skip
-    for name, value in rows.items():
-        if value:
-            table.add_row(name, value)
-    console.print(table)
-    if not card.classes:
-        return
-    classes = Table("value", "class", "colour", "description")
-    for entry in card.classes:
-        classes.add_row(str(entry.value), entry.name, f"[on {entry.color}]    [/] {entry.color}", entry.description)
-    console.print(classes)
-
-
 class Progress:
     """Shows events: a live bar per scene on a terminal, else a plain line now and then. Use as a context manager."""
 
     def __init__(self) -> None:
-        self._console = _console()
-        self._live = self._console.is_terminal
+        self.console = make_console()
+        self._live = self.console.is_terminal
         self._bars: dict[str, TaskID] = {}
         self._computed_px = 0
         self._started = self._last = time.monotonic()
         self._progress = RichProgress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} blocks"),
-            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=self._console, transient=False,
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=self.console, transient=False,
         )  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -300,9 +244,16 @@ def _named(scene_id: str, text: str) -> str:
     return text if text.startswith(f"{scene_id}: ") else f"{scene_id}: {text}"
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} days"
+def _exit_on_sigterm() -> None:
+    """Preemption and `ray job stop` send SIGTERM and kill soon after: leave at once, the next run continues.
+
+    What is in flight is abandoned. Native code may hold the interpreter up, so a timer has the last word.
+    """
+
+    def stop(_signal: int, _frame: object) -> None:
+        last_word = threading.Timer(1.5, os._exit, [EXIT_SIGTERM])
+        last_word.daemon = True
+        last_word.start()
+        sys.exit(EXIT_SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)

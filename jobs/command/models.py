@@ -1,0 +1,195 @@
+"""`earthloom models …`, beside the tables that it prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from earthloom.jobs.command.terminal import make_console
+from earthloom.models.importing.formats import ANY_GSD_M, Told
+from earthloom.tiling.errors import ConfigError
+
+if TYPE_CHECKING:
+    from earthloom.models.cards.card import ModelCard
+
+
+@click.group()
+def models() -> None:
+    """List, show, fetch and measure models."""
+
+
+@models.command("list")
+def models_list() -> None:
+    """Name every model of the zoo and say whether it is ready."""
+    from earthloom.models.zoo import catalogue
+
+    show_models(catalogue())
+
+
+@models.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="the card as STAC MLM JSON")
+def models_show(name: str, as_json: bool) -> None:
+    """Print what a model needs and gives. NAME is a model of the zoo or a card's folder."""
+    from earthloom.jobs.products.assets import card_document
+    from earthloom.models.zoo import variants
+
+    for card, folder in variants(name):
+        if as_json:
+            click.echo(json.dumps(card_document(card, folder), indent=2))
+        else:
+            show_card(card)
+
+
+@models.command("add")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def models_add(names: tuple[str, ...]) -> None:
+    """Fetch the weights of models by sha256, convert them, and keep them in the cache."""
+    from earthloom.models.zoo import add
+
+    for name in names:
+        for folder in add(name):
+            click.echo(folder)
+
+
+@models.command("import")
+@click.argument("source", metavar="PATH", type=click.Path(path_type=Path))
+@click.option("--to", type=click.Path(path_type=Path), help="folder to write, new or empty  [default: in the cache]")
+@click.option("--name", help="name of the model  [default: the file's]")
+@click.option("--bands", required=True, help="common names in the order of the network's channels: blue,green,red,nir")
+@click.option("--quantity", required=True, help="what the values mean, the best first: boa_reflectance,reflectance")
+@click.option("--classes", required=True, help="names of the classes from 0: land,water")
+@click.option("--mean", help="of each band in that quantity, as in training  [default: 0]")
+@click.option("--std", help="see --mean  [default: 1]")
+@click.option("--gsd", help="metres per pixel at which it works: 10 or 8,60  [default: any]")
+@click.option("--stride", type=click.IntRange(1, 1024), help="total stride: 32 for five halvings, 1 for none")
+@click.option("--halo", type=click.IntRange(0, 4096), help="context per side that makes tiles exact, in pixels")
+@click.option(
+    "--activation",
+    type=click.Choice(["softmax", "none"]),
+    default="softmax",
+    show_default=True,
+    help="none: the network ends in probabilities",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["nchw", "nhwc"]),
+    default="nchw",
+    show_default=True,
+    help="order of the axes of an ONNX graph",
+)
+@click.option("--architecture", help="network that a state dict belongs to: smp")
+@click.option("--arguments", default="{}", help="its arguments as JSON")
+@click.option(
+    "--trust-code", metavar="SHA256", help="run this program (TorchScript, .pt2): you know where it comes from"
+)
+def models_import(source: Path, to: Path | None, **options: Any) -> None:
+    """Turn a network of your own into a card folder: smp folder, state dict, ONNX graph, or a program you vouch for."""
+    from earthloom.models.importing.importing import import_model
+
+    card, folder = import_model(source, told_by(options), to)
+    show_card(card)
+    click.echo(folder)
+    if card.halo_px is None:
+        click.echo(f"its halo is not known yet: earthloom models measure {folder} SCENE", err=True)
+
+
+@models.command("measure")
+@click.argument("name")
+@click.argument("scene")
+@click.option(
+    "--window", default=2048, show_default=True, help="side of the part of the scene to measure on, in pixels"
+)
+@click.option("--sensor", help="sensor preset of the scene")
+@click.option("--bands", help="band names by number: red=3,nir=4")
+@click.option("--scale", type=float, help="physical value = stored * scale + offset")
+@click.option("--offset", type=float, help="see --scale")
+@click.option("--quantity", help="what the scaled values are")
+@click.option("--sun-elevation", type=float, help="degrees; for presets that need it")
+def models_measure(name: str, scene: str, window: int, **options: Any) -> None:
+    """Measure support, halo and memory of a model on real input, and write them to its card."""
+    from earthloom.jobs.learning.measure import measure_model
+
+    for card in measure_model(name, scene, window_px=window, options=options):
+        show_card(card)
+
+
+def show_models(entries: Sequence[tuple[ModelCard, bool]]) -> None:
+    """The zoo: a card and whether its weights are here."""
+    table = Table()
+    for name in ("model", "variant", "bands", "GSD", "classes", "licence", "ready"):
+        table.add_column(name)
+    for card, ready in entries:
+        table.add_row(
+            card.name, card.variant, " ".join(card.bands), f"{card.gsd_m[0]:g}-{card.gsd_m[1]:g} m",
+            ", ".join(entry.name for entry in card.classes) or f"image, scale {card.scale}", card.license,
+            "yes" if ready else f"earthloom models add {card.name}",
+        )  # fmt: skip
+    make_console(stderr=False).print(table)
+
+
+def show_card(card: ModelCard) -> None:
+    """What a model needs and gives."""
+    console = make_console(stderr=False)
+    table = Table(title=f"{card.label} {card.version}", title_justify="left", show_header=False)
+    halo = f"{card.halo_px} px" if card.halo_px is not None else "not measured"
+    rows = {
+        "title": card.title, "description": card.description, "licence": card.license, "citation": card.citation,
+        "task": card.task, "architecture": f"{card.architecture} {card.arguments}", "bands": ", ".join(card.bands),
+        "values": " or ".join(card.quantities), "GSD": f"{card.gsd_m[0]:g} to {card.gsd_m[1]:g} m",
+        "tiling": f"{card.overlap}: core {card.core_px} px, halo {halo}, stride {card.stride_px} px, "
+                  f"support {card.support_px if card.support_px is not None else 'unbounded or not measured'}",
+        "memory": ", ".join(f"{name} {size:.0f} bytes per chip pixel" for name, size in card.memory) or "not measured",
+        "makes": f"{', '.join(card.outputs)} at {card.scale} x" if card.outputs else "",
+        "masks": ", ".join(card.classes[value].name for value in card.masks),
+        "weights": card.weights or "none",
+        "scores": ", ".join(f"{name} {value:g}" for name, value in card.scores),
+    }  # fmt: skip
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, value)
+    console.print(table)
+    if not card.classes:
+        return
+    classes = Table("value", "class", "colour", "description")
+    for entry in card.classes:
+        classes.add_row(str(entry.value), entry.name, f"[on {entry.color}]    [/] {entry.color}", entry.description)
+    console.print(classes)
+
+
+def told_by(options: Mapping[str, Any]) -> Told:
+    """The command's options as values; lists are words or numbers with commas between them.
+
+    Raises:
+        ConfigError: naming the option that is no such list.
+    """
+    gsd = _numbers("gsd", options.get("gsd"))
+    if gsd is not None and not (len(gsd) in (1, 2) and 0 < gsd[0] <= gsd[-1]):
+        raise ConfigError(f"--gsd is one distance in metres or a range, 10 or 8,60; got {options['gsd']!r}")
+    return Told(
+        bands=_words("bands", options["bands"]), quantities=_words("quantity", options["quantity"]),
+        classes=_words("classes", options["classes"]), mean=_numbers("mean", options.get("mean")),
+        std=_numbers("std", options.get("std")), gsd_m=(gsd[0], gsd[-1]) if gsd else ANY_GSD_M,
+        stride_px=options.get("stride"), halo_px=options.get("halo"), layout=options.get("layout") or "nchw",
+        activation=options.get("activation") or "softmax", architecture=options.get("architecture"),
+        arguments=options.get("arguments") or "{}", trust_code=options.get("trust_code"), name=options.get("name"),
+    )  # fmt: skip
+
+
+def _words(option: str, text: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(","))
+    if not all(words) or len(set(words)) < len(words):
+        raise ConfigError(f"--{option} is a list of different names with commas between them, got {text!r}")
+    return words
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(word) for word in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--{option} is a list of numbers with commas between them, got {text!r}") from error

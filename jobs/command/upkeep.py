@@ -1,0 +1,146 @@
+"""`status`, `verify`, `gc`, `doctor`: the commands that look after an OUT, beside the tables that they print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from earthloom.jobs.command.terminal import duration, make_console
+
+if TYPE_CHECKING:
+    from earthloom.jobs.upkeep.doctor import Finding
+    from earthloom.jobs.upkeep.gc import Sweep
+    from earthloom.jobs.upkeep.verify import Report
+
+
+@click.command()
+@click.argument("out")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
+def status(out: str, as_json: bool) -> None:
+    """Tell what is running, done and failed, and why, from storage alone."""
+    from earthloom.jobs.upkeep.status import status as read_status
+    from earthloom.tiling.storage.objects import ObjectRef
+
+    found = read_status(ObjectRef.parse(out))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        show_status(found)
+
+
+@click.command()
+@click.argument("place", metavar="OUT_OR_RUN")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
+def verify(place: str, as_json: bool) -> None:
+    """Re-check every published byte, catalogue and commit below OUT, or of one run: OUT/runs/<run id>."""
+    from earthloom.jobs.upkeep.verify import verify as check
+    from earthloom.tiling.storage.objects import ObjectRef
+
+    report = check(ObjectRef.parse(place), on_scene=None if as_json else lambda prefix: click.echo(prefix, err=True))
+    if as_json:
+        click.echo(json.dumps(asdict(report), indent=2))
+    else:
+        show_report(report)
+    sys.exit(report.exit_code)
+
+
+@click.command()
+@click.argument("out")
+@click.option("--older-than", default="7d", show_default=True, help="only what nobody has written to for so long")
+@click.option(
+    "--superseded", is_flag=True, help="also results of which a newer one of the same scene and model is published"
+)
+@click.option("--delete", is_flag=True, help="remove what was found; without it nothing is touched")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
+def gc(out: str, older_than: str, superseded: bool, delete: bool, as_json: bool) -> None:
+    """List abandoned scenes, runs and leftovers below OUT, and remove them with --delete."""
+    from earthloom.jobs.config import parse_seconds
+    from earthloom.jobs.upkeep.gc import sweep
+    from earthloom.tiling.errors import ConfigError
+    from earthloom.tiling.storage.objects import ObjectRef
+
+    try:
+        older_than_s = float(str(parse_seconds(older_than)))
+    except ValueError as error:
+        raise ConfigError(f"--older-than: {error}") from None
+    done = sweep(ObjectRef.parse(out), older_than_s=older_than_s, superseded=superseded, delete=delete)
+    if as_json:
+        click.echo(json.dumps(asdict(done) | {"dry_run": not delete}, indent=2))
+    else:
+        show_sweep(done, dry_run=not delete)
+
+
+@click.command()
+@click.option("--out", "-o", help="also test this output prefix: writable, conditional writes work")
+def doctor(out: str | None) -> None:
+    """Check versions, cores, GPU, Ray and object storage; say how to mend what is wrong."""
+    from earthloom.jobs.upkeep.doctor import diagnose
+
+    findings = diagnose(out)
+    show_diagnosis(findings)
+    sys.exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+def show_status(found: Mapping[str, Any]) -> None:
+    """Runs and scenes as tables."""
+    console = make_console(stderr=False)
+    for run in found["runs"]:
+        table = Table(title=f"run {run['run_id'][:12]} · {run['model']} · {run['state']} · attempt {run['attempts']} · "
+                            f"{run['updated'] or 'never started'}", title_justify="left")  # fmt: skip
+        for name in ("scene", "status", "blocks", "cause"):
+            table.add_column(name, overflow="fold")
+        for name, scene in run["scenes"].items():
+            table.add_row(name, scene["status"], f"{scene['blocks_done']}/{scene['blocks']}", scene["error"] or "")
+        console.print(table)
+
+
+def show_report(report: Report) -> None:
+    """What was checked and what is wrong."""
+    console = make_console(stderr=False)
+    for problem in report.problems:
+        console.print(f"[red]wrong[/] {problem.place}: {problem.message}", soft_wrap=True)
+    for note in report.notes:
+        console.print(f"[yellow]note[/] {note}", soft_wrap=True)
+    verdict = f"[red]{len(report.problems)} problems[/]" if report.problems else "[green]all is as it was published[/]"
+    console.print(
+        f"{report.scenes} scenes, {report.objects} objects, {report.checked_bytes / 1e6:.1f} MB read: {verdict}"
+    )
+
+
+def show_sweep(done: Sweep, *, dry_run: bool) -> None:
+    """What may go, or is gone."""
+    console = make_console(stderr=False)
+    table = Table()
+    for name in ("kind", "place", "objects", "MB", "age", "why"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("objects", "MB", "age") else "left")
+    for one in done.found:
+        table.add_row(
+            one.kind, one.place, str(one.objects), f"{one.size_bytes / 1e6:.1f}", duration(one.age_s), one.why
+        )
+    if done.found:
+        console.print(table)
+    for note in done.notes:
+        console.print(f"[yellow]note[/] {note}", soft_wrap=True)
+    told = done.found if dry_run else done.removed
+    size = f"{sum(one.objects for one in told)} objects, {sum(one.size_bytes for one in told) / 1e6:.1f} MB"
+    if not done.found:
+        console.print("nothing to remove")
+    else:
+        console.print(f"{size} can be removed: the same command with --delete" if dry_run else f"{size} removed")
+
+
+def show_diagnosis(findings: Sequence[Finding]) -> None:
+    """One line per check; the remedy under what is wrong."""
+    console = make_console(stderr=False)
+    for finding in findings:
+        console.print(
+            f"{'[green]ok  [/]' if finding.ok else '[red]FAIL[/]'} {finding.subject}: {finding.found}", soft_wrap=True
+        )
+        if not finding.ok:
+            console.print(f"       {finding.remedy}", soft_wrap=True)

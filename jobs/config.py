@@ -130,7 +130,7 @@ class RunConfig(BaseModel):
         Field(gt=0, allow_inf_nan=False, description="stop at the first block that ends after this long: 90s, 45m, 6h"),
     ] = None
     max_failures: Annotated[int | None, Field(ge=0, description="stop when more scenes than this have failed")] = None
-    profile: Annotated[bool, Field(description="also write a trace and a picture of where the time went")] = False
+    profile: Annotated[bool, Field(description="also write a trace of where the time went")] = False
     price_per_hour: Annotated[
         float | None,
         Field(

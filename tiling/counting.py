@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
 from earthloom.tiling.errors import PublishError
 
-_CLOSE = 1e-6  # of sums of floats, whose order of adding may differ
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BandSum:
@@ -49,12 +47,6 @@ class BandSum:
             raise PublishError(
                 f"the sum of a band is damaged ({type(error).__name__}: {error}); its block must be computed again"
             ) from error
-
-    def agrees(self, other: BandSum) -> bool:
-        """Whether both were taken from the same pixels, as far as sums can tell."""
-        return (self.valid, self.nodata, self.minimum, self.maximum) == (
-            other.valid, other.nodata, other.minimum, other.maximum,
-        ) and math.isclose(self.total, other.total, rel_tol=_CLOSE, abs_tol=_CLOSE)  # fmt: skip
 
     @property
     def mean(self) -> float:

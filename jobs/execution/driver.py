@@ -29,7 +29,7 @@ from earthloom.jobs.records.documents import commit
 from earthloom.jobs.records.markers import finished_shards, missing_blocks
 from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import commit_run
-from earthloom.jobs.report.telemetry import Meter, memory_told
+from earthloom.jobs.report.telemetry import Meter, memory_summary
 from earthloom.tiling.errors import EarthloomError, StorageError
 from earthloom.tiling.redact import redact
 from earthloom.tiling.storage.probe import probe_conditional_writes
@@ -283,15 +283,14 @@ class _Driver:
 
     def _finish(self, attempt: Attempt) -> str:
         elapsed = time.monotonic() - self._started
-        attempt.telemetry |= self._meter.told(elapsed, self._config.price_per_hour)
+        attempt.telemetry |= self._meter.summary(elapsed, self._config.price_per_hour)
         attempt.telemetry |= {"start_s": round(self._engine.start_s, 3)}
-        attempt.telemetry |= memory_told(self._plan.worker_bytes, self._engine.worker_stats())
+        attempt.telemetry |= memory_summary(self._plan.worker_bytes, self._engine.worker_stats())
         self._catalogue()
         if self._config.profile:
             prefix = f"runs/{self._plan.run_id}/profiles/{attempt.number}"
-            title = f"run {self._plan.run_id[:12]}, attempt {attempt.number}: {self._plan.model}"
             try:
-                attempt.telemetry["profile"] = self._meter.save_profile(self._store, prefix, title)
+                attempt.telemetry["profile"] = self._meter.save_profile(self._store, prefix)
             except StorageError as error:
                 log.warning("the profile of this attempt is not written: %s", error)
         complete = len(self._results) == len(self._progress)

@@ -1,4 +1,4 @@
-"""Class areas for people: one unit chosen by size, as a rich table or as plain text. Knows nothing of pixels."""
+"""Class areas for people: one unit chosen by size, as a rich table. Knows nothing of pixels."""
 
 from __future__ import annotations
 
@@ -62,15 +62,3 @@ def area_table(rows: Sequence[ClassArea], title: str | None = None) -> Table:
     table.add_section()
     table.add_row(*total, style="bold")
     return table
-
-
-def area_lines(rows: Sequence[ClassArea]) -> str:
-    """The same as plain, aligned text: one class per line, the valid area last, no final newline."""
-    cells = _cells(rows)
-    widths = [max(len(row[column]) for row in cells) for column in range(4)]
-    return "\n".join(
-        "  ".join(
-            (name.ljust(widths[0]), *(number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)))
-        ).rstrip()
-        for name, *numbers in cells
-    )

@@ -39,14 +39,6 @@ def colors(card: ModelCard) -> dict[int, tuple[int, int, int]]:
     }
 
 
-def colormap(card: ModelCard) -> dict[int, tuple[int, int, int, int]]:
-    """Palette for `rasterio`'s `write_colormap`: every class opaque, nodata white and transparent.
-
-    TIFF palettes have no alpha, so a viewer that ignores the declared nodata shows white there, not GDAL's black.
-    """
-    return {value: (*rgb, 255) for value, rgb in colors(card).items()} | {NODATA: (255, 255, 255, 0)}
-
-
 def cog_tags(card: ModelCard) -> tuple[dict[str, str], dict[str, str]]:
     """Tags that live inside the TIFF, where no sidecar is needed: (of the dataset, of band 1).
 

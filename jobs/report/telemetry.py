@@ -41,7 +41,7 @@ class _Worker:
     def span_s(self) -> float:
         return max(0.0, self.last_s - self.first_s)
 
-    def told(self, computing: int) -> dict[str, Any]:
+    def summary(self, computing: int) -> dict[str, Any]:
         return {
             "blocks": self.blocks, "computed_px": self.computed_px,
             **{f"{phase}_s": round(getattr(self, f"{phase}_s"), 3) for phase in PHASES},
@@ -105,11 +105,11 @@ class Meter:
         finally:
             self._marks.append((name, begun, time.time()))
 
-    def told(self, elapsed_s: float, price_per_hour: float | None) -> dict[str, Any]:
+    def summary(self, elapsed_s: float, price_per_hour: float | None) -> dict[str, Any]:
         """All sums, rounded. Rates are over `elapsed_s`, from the engine's readiness to the end, publishing included."""
         counts, workers = self._counts, self._workers.values()
-        told: dict[str, Any] = dict(counts)
-        told |= {
+        summary: dict[str, Any] = dict(counts)
+        summary |= {
             "elapsed_s": round(elapsed_s, 3),
             "mpx_per_s": _ratio(counts["computed_px"] / 1e6, elapsed_s),
             "km2": round(self._km2, 3),
@@ -120,23 +120,20 @@ class Meter:
             "device_busy_percent": _percent(
                 sum(one.compute_s for one in workers), self.computing * sum(one.span_s for one in workers)
             ),
-            "workers": {name: worker.told(self.computing) for name, worker in sorted(self._workers.items())},
+            "workers": {name: worker.summary(self.computing) for name, worker in sorted(self._workers.items())},
         }
         if price_per_hour is not None:
-            told["cost_per_1000_km2"] = _ratio(1000 * price_per_hour * elapsed_s / 3600, self._km2)
-        return told
+            summary["cost_per_1000_km2"] = _ratio(1000 * price_per_hour * elapsed_s / 3600, self._km2)
+        return summary
 
-    def save_profile(self, store: Store, prefix: str, title: str) -> list[str]:
-        """Write the trace and its picture; their keys."""
-        from earthloom.jobs.report.timeline import picture
-
-        trace, image = f"{prefix}.trace.json", f"{prefix}.png"
+    def save_profile(self, store: Store, prefix: str) -> list[str]:
+        """Write the trace of the blocks; the keys of what was written."""
+        trace = f"{prefix}.trace.json"
         store.put(trace, chrome_trace(self._times, marks=self._marks))
-        store.put(image, picture(self._times, marks=self._marks, title=title))
-        return [trace, image]
+        return [trace]
 
 
-def memory_told(planned_bytes: int, stats: Sequence[WorkerStats]) -> dict[str, Any]:
+def memory_summary(planned_bytes: int, stats: Sequence[WorkerStats]) -> dict[str, Any]:
     """Peak of the largest worker against its prediction."""
     peak = max((one.vitals.peak_bytes for one in stats), default=0)
     return {"predicted_worker_bytes": planned_bytes, "peak_worker_bytes": peak}

@@ -1,13 +1,13 @@
 """Where the time of a run went: a trace for a timeline viewer, from the times of its blocks.
 
-Knows nothing of how blocks are computed or where a profile is kept; `jobs.report.timeline` draws it. Lanes of one worker run
-side by side, blocks of one lane follow one another.
+Knows nothing of how blocks are computed or where a profile is kept. Lanes of one worker run side by side, blocks of one
+lane follow one another.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,37 +59,37 @@ def chrome_trace(times: Sequence[BlockTimes], *, marks: Sequence[Mark]) -> bytes
     Returns:
         JSON in the Trace Event Format: complete events (`X`) in microseconds from the earliest start, sorted by it.
     """
-    zero = earliest(times, marks)
+    zero = _earliest(times, marks)
 
-    def event(name: str, start: float, end: float, pid: int, tid: int, **told: Any) -> dict[str, Any]:
+    def event(name: str, start: float, end: float, pid: int, tid: int, **details: Any) -> dict[str, Any]:
         begun, over = round((start - zero) * 1e6), round((end - zero) * 1e6)
-        return {"name": name, "ph": "X", "ts": begun, "dur": over - begun, "pid": pid, "tid": tid, "args": told}
+        return {"name": name, "ph": "X", "ts": begun, "dur": over - begun, "pid": pid, "tid": tid, "args": details}
 
     def named(kind: str, name: str, pid: int, tid: int = 0) -> dict[str, Any]:
         return {"name": f"{kind}_name", "ph": "M", "ts": 0, "pid": pid, "tid": tid, "args": {"name": name}}
 
-    rows = apart(marks)
+    rows = _rows(marks)
     names, events = [named("process", "driver", 1)], []
     for tid, row in enumerate(rows):
         names.append(named("thread", "driver" if len(rows) == 1 else f"driver {tid}", 1, tid))
         events += [event(name, start, end, 1, tid) for name, start, end in row]
-    for pid, (worker, lanes) in enumerate(by_lane(times).items(), start=2):
+    for pid, (worker, lanes) in enumerate(_by_lane(times).items(), start=2):
         names.append(named("process", worker, pid))
         for lane, blocks in lanes.items():
             names.append(named("thread", f"lane {lane}", pid, lane))
             for one in blocks:
-                told = {"scene": one.scene, "block": one.block, "computed_px": one.computed_px}
-                events += [event(name, start, end, pid, lane, **told) for name, start, end in one.phases()]
+                details = {"scene": one.scene, "block": one.block, "computed_px": one.computed_px}
+                events += [event(name, start, end, pid, lane, **details) for name, start, end in one.phases()]
     events.sort(key=lambda each: each["ts"])
     document = {"displayTimeUnit": "ms", "traceEvents": [*names, *events]}
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def earliest(times: Sequence[BlockTimes], marks: Sequence[Mark]) -> float:
+def _earliest(times: Sequence[BlockTimes], marks: Sequence[Mark]) -> float:
     return min([*(one.started_s for one in times), *(start for _, start, _ in marks)], default=0.0)
 
 
-def by_lane(times: Sequence[BlockTimes]) -> dict[str, dict[int, list[BlockTimes]]]:
+def _by_lane(times: Sequence[BlockTimes]) -> dict[str, dict[int, list[BlockTimes]]]:
     """Blocks in order of their start, by worker and lane, both sorted."""
     found: dict[str, dict[int, list[BlockTimes]]] = {}
     for one in sorted(times, key=lambda each: (each.worker, each.lane, each.started_s)):
@@ -97,7 +97,7 @@ def by_lane(times: Sequence[BlockTimes]) -> dict[str, dict[int, list[BlockTimes]
     return found
 
 
-def apart(marks: Sequence[Mark]) -> list[list[Mark]]:
+def _rows(marks: Sequence[Mark]) -> list[list[Mark]]:
     """Marks in as few rows as leave no two of a row overlapping."""
     rows: list[list[Mark]] = []
     for mark in sorted(marks, key=lambda each: each[1]):
@@ -107,24 +107,3 @@ def apart(marks: Sequence[Mark]) -> list[list[Mark]]:
         else:
             free.append(mark)
     return rows
-
-
-def intervals(blocks: Iterable[BlockTimes], phase: str) -> list[tuple[float, float]]:
-    return sorted((start, end) for one in blocks for name, start, end in one.phases() if name == phase)
-
-
-def busy(blocks: Iterable[BlockTimes]) -> list[tuple[float, float]]:
-    """The times at which any of the blocks was computed, overlaps merged."""
-    merged: list[tuple[float, float]] = []
-    for start, end in intervals(blocks, "compute"):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(merged[-1][1], end)
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def busy_percent(blocks: Sequence[BlockTimes]) -> float:
-    """Time during which a worker computed, as a share of that from its first block's start to its last block's end."""
-    span_s = max((one.ended_s for one in blocks), default=0.0) - min((one.started_s for one in blocks), default=0.0)
-    return round(100 * sum(end - start for start, end in busy(blocks)) / span_s, 1) if span_s > 0 else 0.0

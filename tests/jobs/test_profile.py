@@ -1,18 +1,15 @@
-"""What a run says of its own time: the trace, the sums and the picture agree with the times they are made from."""
+"""What a run says of its own time: the trace agrees with the times it is made from."""
 
 from __future__ import annotations
 
-import io
 import json
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from earthloom.jobs.report.timeline import picture
-from earthloom.jobs.report.trace import BlockTimes, busy_percent, chrome_trace
+from earthloom.jobs.report.trace import BlockTimes, chrome_trace
 
 BEGUN = 1_764_000_000.0
 MARKS = [
@@ -50,10 +47,6 @@ def events(trace: bytes) -> list[dict[str, Any]]:
     return [event for event in json.loads(trace)["traceEvents"] if event["ph"] == "X"]
 
 
-def size(png: bytes) -> tuple[int, int]:
-    return Image.open(io.BytesIO(png)).size
-
-
 def test_phases_follow_one_another_and_add_up_to_the_block() -> None:
     one = block(2, 1, 0.5, 3, 0.25)
     phases = list(one.phases())
@@ -63,7 +56,7 @@ def test_phases_follow_one_another_and_add_up_to_the_block() -> None:
     assert one.ended_s - one.started_s == 4.75
 
 
-def test_a_trace_tells_every_phase_once_from_the_earliest_start_on() -> None:
+def test_a_trace_holds_every_phase_once_from_the_earliest_start_on() -> None:
     times = busy_run(40, 2)
     found = events(chrome_trace(times, marks=MARKS))
     assert len(found) == 4 * len(times) + len(MARKS)
@@ -86,8 +79,8 @@ def test_events_of_one_thread_of_a_trace_do_not_overlap() -> None:
 
 
 def test_a_trace_names_the_driver_the_workers_and_their_lanes() -> None:
-    told = json.loads(chrome_trace(busy_run(6, 2), marks=MARKS[:1]))["traceEvents"]
-    names = [(event["name"], event["args"]["name"]) for event in told if event["ph"] == "M"]
+    written = json.loads(chrome_trace(busy_run(6, 2), marks=MARKS[:1]))["traceEvents"]
+    names = [(event["name"], event["args"]["name"]) for event in written if event["ph"] == "M"]
     lanes = [("thread_name", f"lane {lane}") for lane in range(3)]
     assert names == [
         ("process_name", "driver"), ("thread_name", "driver"), ("process_name", "worker 0"), *lanes,
@@ -95,27 +88,5 @@ def test_a_trace_names_the_driver_the_workers_and_their_lanes() -> None:
     ]  # fmt: skip
 
 
-def test_a_run_without_blocks_still_has_a_trace_sums_and_a_picture() -> None:
+def test_a_run_without_blocks_still_has_a_trace() -> None:
     assert events(chrome_trace([], marks=[])) == []
-    assert busy_percent([]) == 0.0
-    assert size(picture([], marks=[], title="nothing")) == (1400, 150)
-
-
-def test_busy_time_counts_once_what_two_lanes_computed_at_the_same_time() -> None:
-    assert busy_percent([block(0, 1, 0, 4, 1), block(1, 1, 1, 3, 4, lane=1)]) == 50.0  # 1..5 and 3..6, of 0..10
-
-
-@pytest.mark.parametrize(("n_blocks", "n_workers"), [(1, 1), (5000, 1), (480, 16), (5000, 16), (2000, 500)])
-def test_a_picture_is_of_bounded_size_however_many_blocks_and_workers_there_are(n_blocks: int, n_workers: int) -> None:
-    width, height = size(picture(busy_run(n_blocks, n_workers), marks=MARKS * 4, title="t" * 500))
-    assert width == 1400
-    assert 180 <= height <= 1830
-
-
-def test_a_picture_divides_a_column_between_the_phases_it_holds() -> None:
-    half = [block(number * 0.002, 0.001, 0, 0.001, 0) for number in range(10_000)]  # 8 blocks to a column
-    pixels = np.asarray(Image.open(io.BytesIO(picture(half, marks=[], title="half"))).convert("RGB"))
-    lane = pixels[112 + 22 : 112 + 22 + 18, 800]
-    colors, counts = np.unique(lane, axis=0, return_counts=True)
-    assert len(colors) == 2
-    assert counts.tolist() == [9, 9]

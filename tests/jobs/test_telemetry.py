@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from earthloom.jobs.config import load
 from earthloom.jobs.execution.driver import RunResult, run
@@ -48,16 +47,14 @@ def test_rates_bytes_and_cost_are_those_of_the_scene(told: tuple[Path, RunResult
     assert telemetry["peak_worker_bytes"] > 0
 
 
-def test_a_profile_is_a_trace_and_a_picture(told: tuple[Path, RunResult]) -> None:
+def test_a_profile_is_a_trace_of_every_phase(told: tuple[Path, RunResult]) -> None:
     out, result = told
-    trace, picture = (out / key for key in result.telemetry["profile"])
+    (trace,) = (out / key for key in result.telemetry["profile"])
     events = json.loads(trace.read_bytes())["traceEvents"]
     phases = [event["name"] for event in events if event["ph"] == "X"]
     assert {name: phases.count(name) for name in ("read", "wait", "compute", "write", "publish lake")} == {
         "read": 6, "wait": 6, "compute": 6, "write": 6, "publish lake": 1,
     }  # fmt: skip
-    with Image.open(picture) as image:
-        assert image.format == "PNG"
 
 
 def test_the_tiles_are_gone_once_the_scene_is_published(told: tuple[Path, RunResult]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from earthloom.jobs.products.legend import cog_tags, colormap, colors, pam, qml
+from earthloom.jobs.products.legend import cog_tags, pam, qml
 from earthloom.jobs.products.statistics import class_areas
 from earthloom.tiling.errors import CardError
 from tests.jobs.products.samples import CLASSES, card, counted
@@ -57,18 +57,15 @@ def test_gdal_reads_names_and_table_from_the_sidecar(tmp_path: Path, classes: tu
         assert [float(line[7] or 0) for line in lines] == pytest.approx([row["area_m2"] for row in rows])
 
 
-def test_palette_and_tags_come_back_from_the_tiff(tmp_path: Path) -> None:
+def test_tags_come_back_from_the_tiff(tmp_path: Path) -> None:
     path, one = tmp_path / "map.tif", card()
     write_tif(path)
     dataset, band = cog_tags(one)
     with rasterio.open(path, "r+") as file:
-        file.write_colormap(1, colormap(one))
         file.update_tags(**dataset)
         file.update_tags(1, **band)
     with rasterio.open(path) as file:
-        palette, tags, of_band = file.colormap(1), file.tags(), file.tags(1)
-    assert {value: palette[value][:3] for value in range(4)} == colors(one)
-    assert palette[255][:3] == (255, 255, 255)
+        tags, of_band = file.tags(), file.tags(1)
     assert all(tags[name] == text for name, text in dataset.items())
     assert tags["WEIGHTS_SHA256"] == "a" * 64
     assert {name: text for name, text in of_band.items() if name.startswith("CLASS_")} == {

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from earthloom.jobs.products.areas import area_lines, area_table, area_text, percent_text
+from earthloom.jobs.products.areas import area_table, area_text, percent_text
 from earthloom.tiling.counting import ClassArea
 
 
@@ -30,14 +30,6 @@ def test_a_small_share_is_not_called_nothing() -> None:
     assert [percent_text(value) for value in (0, 0.01, 0.05, 41.16, 100)] == [
         "0.0 %", "<0.1 %", "0.1 %", "41.2 %", "100.0 %",
     ]  # fmt: skip
-
-
-def test_lines_are_aligned_in_one_unit_and_end_with_the_valid_area() -> None:
-    lines = area_lines(rows(2e9, 3e4)).splitlines()
-    assert [line.split("km²")[0].split()[-1] for line in lines] == ["2,000", "0.03", "2,000"]
-    assert len({line.index("km²") for line in lines}) == 1
-    assert lines[-1].startswith("valid area")
-    assert lines[-1].endswith("100.0 %")
 
 
 def test_the_table_shows_class_names_as_they_are() -> None:

@@ -148,7 +148,7 @@ def item(
     assets: Sequence[AssetInfo],
     provenance: Provenance,
 ) -> dict[str, Any]:
-    """Build the item; `jobs.products.stac_validate` checks it.
+    """Build the item. Tests hold it against the schemas of STAC and of every extension that it uses.
 
     Args:
         scene: where it came from and when.

@@ -12,7 +12,6 @@ from urllib.parse import unquote
 
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products import stac_collection, stac_item
-from earthloom.jobs.products.stac_validate import validate
 from earthloom.jobs.records.canonical import canonical
 from earthloom.jobs.records.documents import merge
 from earthloom.jobs.records.names import ITEM, RESULT
@@ -41,13 +40,10 @@ def link(store: Store, plans: Sequence[ScenePlan]) -> None:
                 merged = stac_collection.add_to_collection(
                     merged, name=plan.product, card=plan.card, item=item, href=href
                 )
-            validate(merged or {})
             return canonical(merged)
 
         def root(existing: bytes | None, name: str = name, key: str = key) -> bytes:
-            merged = stac_collection.add_to_catalog(_document(existing, "catalog.json"), name, f"./{key}")
-            validate(merged)
-            return canonical(merged)
+            return canonical(stac_collection.add_to_catalog(_document(existing, "catalog.json"), name, f"./{key}"))
 
         merge(store, key, collection)
         merge(store, "catalog.json", root)

@@ -26,7 +26,6 @@ from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products import legend, quicklook, stac_item, statistics
 from earthloom.jobs.products.assets import assets, card_document, card_key, provenance, sidecar_names
 from earthloom.jobs.products.layout import CLASSES, Raster, layout_of, rasters
-from earthloom.jobs.products.stac_validate import validate
 from earthloom.jobs.records.blocks import ShardRecord, StoredObject
 from earthloom.jobs.records.canonical import FORMAT, canonical
 from earthloom.jobs.records.documents import commit
@@ -121,7 +120,6 @@ def _publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Sha
         scene=plan.scene, product=plan.product, card=plan.card, key=plan.key, grid=plan.grid, rows=areas,
         assets=assets(plan, files, total, sums), provenance=provenance(plan),
     )  # fmt: skip
-    validate(item)
     put(ITEM, canonical(item))
     result = {
         "format": FORMAT, "scene_id": plan.scene.id, "key": plan.key, "prefix": plan.prefix, "model": plan.product,

@@ -17,10 +17,10 @@ from rio_cogeo.cogeo import cog_validate
 
 from earthloom.jobs.config import load
 from earthloom.jobs.execution.driver import RunResult, run
-from earthloom.jobs.products.stac_validate import validate
 from earthloom.jobs.upkeep.verify import verify
 from earthloom.tiling.errors import InputError
 from earthloom.tiling.storage.objects import ObjectRef
+from tests.jobs.products.stac_validate import validate
 from tests.maps import fetched
 from tests.scenes import landscape, write_scene
 

@@ -20,6 +20,7 @@ from earthloom.jobs.upkeep.status import status
 from earthloom.tiling.grid import Grid, pixel_areas_m2
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.writing.overview import reduce_mode
+from tests.jobs.products.stac_validate import validate
 from tests.maps import go_until_commit
 from tests.scenes import landscape, write_scene
 
@@ -74,6 +75,12 @@ def test_the_cog_is_valid_and_tells_its_classes(folder: Path) -> None:
         assert cog.scales[0] == pytest.approx(1 / 250)
         confidence = cog.read(1, masked=True)
         assert 125 <= confidence.min() <= confidence.max() <= 250
+
+
+def test_every_stac_document_of_a_run_is_valid(folder: Path) -> None:
+    out = folder.parents[2]
+    for document in (folder / "item.json", out / "collections/water-index/collection.json", out / "catalog.json"):
+        validate(json.loads(document.read_bytes()))
 
 
 def test_zarr_and_cog_hold_the_same_pixels_at_every_level(folder: Path) -> None:

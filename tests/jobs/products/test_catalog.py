@@ -19,9 +19,9 @@ from earthloom.jobs.products.stac_collection import (
     read_items,
 )
 from earthloom.jobs.products.stac_item import item_href
-from earthloom.jobs.products.stac_validate import validate
 from earthloom.tiling.errors import PublishError
 from tests.jobs.products.samples import KEY, LONLAT, UTM, WKT, card, item
+from tests.jobs.products.stac_validate import validate
 
 OTHER_KEY = KEY[::-1]
 

@@ -12,11 +12,11 @@ from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 
 from earthloom.jobs.products import stac_item
-from earthloom.jobs.products.stac_validate import validate
 from earthloom.tiling.counting import Tally
 from earthloom.tiling.errors import PublishError, SceneError
 from earthloom.tiling.grid import Grid
 from tests.jobs.products.samples import CLASSES, KEY, UTM, WKT, card, counted, item, scene
+from tests.jobs.products.stac_validate import validate
 
 
 def test_an_item_is_valid_and_says_who_made_it() -> None:

@@ -1,7 +1,8 @@
-"""Is this a valid STAC object? Answered from files on this machine: no network, whatever the object says.
+"""Checks a STAC object against its schemas, with files of this machine only: no network, whatever the object says.
 
-Core: the official STAC 1.1 schemas that pystac carries. Extensions: our own schemas beside this module (see
-`schemas/README.md`). Knows nothing of how the objects were made.
+The core is checked by the official STAC 1.1 schemas that pystac carries, extensions by the schemas beside this module (see
+`schemas/README.md`). A tool of the tests: what a run publishes has one writer, which these schemas are held against here,
+so that no run pays for them.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthloom.jobs.products.stac_item import EXTENSION_VERSIONS, EXTENSIONS, STAC_VERSION
-from earthloom.tiling.errors import PublishError
 
 if TYPE_CHECKING:
     from jsonschema import Draft7Validator
     from jsonschema.exceptions import ValidationError
 
+_FOLDER = Path(__file__).parent / "schemas"
 _SCHEMAS = {EXTENSIONS[name]: f"{name}-{version}" for name, version in EXTENSION_VERSIONS.items()}
 _CORE = {"Feature": "item", "Collection": "collection", "Catalog": "catalog"}
 _PLACE = {"required": ["bbox"], "properties": {"geometry": {"$ref": "https://geojson.org/schema/Geometry.json"}}}
@@ -28,34 +29,36 @@ def validate(stac_object: dict[str, Any]) -> None:
     """Check an item, collection or catalog against STAC 1.1 and every extension that it lists.
 
     Raises:
-        PublishError: naming the object, the field and what is wrong with it; also for an extension that we have no
+        ValueError: naming the object, the field and what is wrong with it; also for an extension that we have no
             schema of, and for a version or type other than STAC 1.1's.
     """
     where = f"STAC {stac_object.get('type', 'object')} {stac_object.get('id', '?')}"
     kind, version = stac_object.get("type"), stac_object.get("stac_version")
     if kind not in _CORE or version != STAC_VERSION:
-        raise PublishError(
+        raise ValueError(
             f"{where}: type {kind!r} of version {version!r}; expected {', '.join(_CORE)} of version {STAC_VERSION}"
         )
     try:
-        told = json.loads(json.dumps(stac_object, allow_nan=False))  # as a reader will see it: tuples become arrays
+        document = json.loads(json.dumps(stac_object, allow_nan=False))  # as a reader will see it: tuples become arrays
     except (TypeError, ValueError) as error:
-        raise PublishError(f"{where} cannot be written as JSON: {error}") from error
-    if kind == "Feature" and told.get("geometry") is not None:
-        _check(where, "core", _core_validator("place"), told)  # the core schema's own words on it mislead: "not null"
-    _check(where, "core", _core_validator(_CORE[kind]), told)
-    for uri in told.get("stac_extensions", []):
+        raise ValueError(f"{where} cannot be written as JSON: {error}") from error
+    if kind == "Feature" and document.get("geometry") is not None:
+        _check(
+            where, "core", _core_validator("place"), document
+        )  # the core schema's own words on it mislead: "not null"
+    _check(where, "core", _core_validator(_CORE[kind]), document)
+    for uri in document.get("stac_extensions", []):
         if uri not in _SCHEMAS:
             known = ", ".join(sorted(_SCHEMAS.values()))
-            raise PublishError(f"{where}: stac_extensions lists {uri}, of which we have no schema; known: {known}")
-        _check(where, _SCHEMAS[uri], _extension_validator(_SCHEMAS[uri]), told)
+            raise ValueError(f"{where}: stac_extensions lists {uri}, of which we have no schema; known: {known}")
+        _check(where, _SCHEMAS[uri], _extension_validator(_SCHEMAS[uri]), document)
 
 
-def _check(where: str, schema: str, validator: Draft7Validator, told: dict[str, Any]) -> None:
+def _check(where: str, schema: str, validator: Draft7Validator, document: dict[str, Any]) -> None:
     from jsonschema.exceptions import best_match
 
-    if error := best_match(validator.iter_errors(told)):
-        raise PublishError(f"{where}: {_field(error)}: {_reason(error, schema)} (schema {schema})")
+    if error := best_match(validator.iter_errors(document)):
+        raise ValueError(f"{where}: {_field(error)}: {_reason(error, schema)} (schema {schema})")
 
 
 def _field(error: ValidationError) -> str:
@@ -91,8 +94,7 @@ def _core_validator(name: str) -> Draft7Validator:
 def _extension_validator(name: str) -> Draft7Validator:
     from jsonschema import Draft7Validator
 
-    text = files("earthloom.jobs.products").joinpath("schemas", f"{name}.json").read_text(encoding="utf-8")
-    schema = json.loads(text)
+    schema = json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     Draft7Validator.check_schema(schema)
     return Draft7Validator(schema, format_checker=_formats())
 

@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 from earthloom.jobs.command import main
+from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import StorageError
 
 WHEEL = "localtileserver==1.0.0"
@@ -29,7 +30,7 @@ def demo_scene() -> Path:
     Raises:
         StorageError: if it cannot be fetched, or is not the file that it should be.
     """
-    cache = Path(os.environ.get("EARTHLOOM_CACHE", Path.home() / ".cache" / "earthloom")) / "scenes"
+    cache = cache_folder() / "scenes"
     target = cache / "great-salt-lake.tif"
     if target.exists() and _sha256(target.read_bytes()) == SHA256:
         return target

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import CardError, MissingObjectError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
@@ -49,11 +49,6 @@ class LoadsItself(Protocol):
         """
 
 
-def cache_dir() -> Path:
-    """Where fetched models live: EARTHLOOM_CACHE, else ~/.cache/earthloom."""
-    return Path(os.environ.get("EARTHLOOM_CACHE") or Path.home() / ".cache" / "earthloom").expanduser().absolute()
-
-
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -70,7 +65,7 @@ def fetch(folder: ObjectRef, sha256: str, cache: Path | None = None) -> Path:
         if (path := find(folder.path)) is not None:
             return path
         raise _no_weights(folder, sha256)
-    kept = (cache or cache_dir()) / "weights"
+    kept = (cache or cache_folder()) / "weights"
     for suffix in dict.fromkeys(Path(name).suffix for name in NAMES):
         target = kept / f"{sha256}{suffix}"
         if target.is_file() and sha256_of(target) == sha256:

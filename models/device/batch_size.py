@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from earthloom.models.cards.card import ModelCard
-from earthloom.models.cards.weights import cache_dir
 from earthloom.models.device.resolve import Device
+from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.storage.atomic import written_aside
 
 _LARGEST = 64
@@ -49,7 +49,7 @@ def best_batch(
     """
     asked = _question(card, device, chip_px) | {"compiled": compiled, "flips": flips}
     name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    path = (cache or cache_dir()) / "batches" / f"{name}.json"
+    path = (cache or cache_folder()) / "batches" / f"{name}.json"
     sizes = list(_sizes(card, device, chip_px, limit_bytes))
     if (known := _read(path, asked)) is not None:
         return max(size for size in sizes if size <= max(known, 1))

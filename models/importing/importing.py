@@ -16,6 +16,7 @@ from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import write_card
 from earthloom.models.importing.formats import Told, take
+from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import CardError, StorageError
 from earthloom.tiling.scene import QUANTITIES
 
@@ -44,7 +45,7 @@ def import_model(source: Path, told: Told, to: Path | None = None) -> tuple[Mode
             card = take(Path(made), source, told)
             with _trusting(told.trust_code):
                 _try_once(card, Path(made))
-            folder = to or weights.cache_dir() / "models" / card.label
+            folder = to or cache_folder() / "models" / card.label
             write_card(Path(made), card)
             _move(Path(made), folder)
     except OSError as error:
@@ -105,7 +106,7 @@ def _try_once(card: ModelCard, folder: Path) -> None:
 
 
 def _parent(to: Path | None) -> Path:
-    parent = to.absolute().parent if to else weights.cache_dir() / "models"
+    parent = to.absolute().parent if to else cache_folder() / "models"
     parent.mkdir(parents=True, exist_ok=True)
     return parent
 

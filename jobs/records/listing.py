@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from earthloom.jobs.records.names import RESULT
-from earthloom.tiling.storage.store import Head, Store
+from earthloom.tiling.storage.objects import Head
+from earthloom.tiling.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

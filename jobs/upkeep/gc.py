@@ -20,9 +20,9 @@ from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import note_superseded
 from earthloom.jobs.upkeep.status import is_living
 from earthloom.tiling.errors import PublishError
-from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.objects import Head, ObjectRef
 from earthloom.tiling.storage.probe import PREFIX as PROBE
-from earthloom.tiling.storage.store import Head, Store, open_store
+from earthloom.tiling.storage.store import Store, open_store
 
 LIVING_S = 3600.0
 """An attempt that was heard of within this time may still be at work, and keeps its run and scenes."""

@@ -23,7 +23,7 @@ from unittest import mock
 from earthloom.jobs.config import RunConfig, load
 from earthloom.jobs.execution.driver import run
 from earthloom.jobs.records.canonical import canonical
-from earthloom.tiling.storage.store import LocalObjects
+from earthloom.tiling.storage.local import LocalObjects
 from tests.bench.command import command, large_scene
 
 

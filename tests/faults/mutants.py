@@ -21,7 +21,7 @@ from earthloom.jobs.records.documents import Claim
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.chain import Stage
 from earthloom.tiling.errors import MissingObjectError
-from earthloom.tiling.storage.store import LocalObjects
+from earthloom.tiling.storage.local import LocalObjects
 from tests.faults import scenarios
 from tests.faults.scenarios import Scenario
 

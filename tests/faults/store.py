@@ -21,8 +21,9 @@ from typing import Any
 from zarr.storage import WrapperStore
 
 from earthloom.tiling.errors import StorageError
+from earthloom.tiling.storage.local import LocalObjects
 from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.store import LocalObjects, Store
+from earthloom.tiling.storage.store import Store
 
 WRITES = ("put", "create", "replace", "upload", "delete")
 READS = ("get", "get_range", "get_versioned", "head", "list", "zarr get")

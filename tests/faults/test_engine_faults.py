@@ -19,7 +19,7 @@ from earthloom.cluster.session import Session
 from earthloom.jobs.execution.driver import RunResult, run
 from earthloom.models.inference.predictor import Predictor
 from earthloom.tiling.errors import StorageError
-from earthloom.tiling.storage.store import LocalObjects
+from earthloom.tiling.storage.local import LocalObjects
 from tests.faults.golden import Golden, config, differences, published
 from tests.faults.workers import Doomed, DoomedWorker, SmallMemory
 

@@ -31,9 +31,9 @@ def wire(s3: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
                "GDAL_HTTP_MAX_RETRY": "1"}  # fmt: skip
         for name, value in (derive(env) | env).items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr("earthloom.tiling.storage.store._TIMEOUTS", {"timeout": "2s", "connect_timeout": "2s"})
+        monkeypatch.setattr("earthloom.tiling.storage.remote._TIMEOUTS", {"timeout": "2s", "connect_timeout": "2s"})
         monkeypatch.setattr(
-            "earthloom.tiling.storage.store._RETRY", {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
+            "earthloom.tiling.storage.remote._RETRY", {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
         )
         monkeypatch.setattr("earthloom.jobs.execution.engine.BUDGET", Budget(attempts=3, backoff_s=0.05))
         yield proxy

@@ -15,8 +15,9 @@ from earthloom.jobs.execution.driver import Event, RunResult, _Driver
 from earthloom.jobs.products.stac_collection import read_items
 from earthloom.jobs.upkeep.verify import verify
 from earthloom.tiling.errors import StorageError
+from earthloom.tiling.storage.local import LocalObjects
 from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.store import LocalObjects, open_store
+from earthloom.tiling.storage.store import open_store
 from tests.http_range_server import serve_apart
 from tests.maps import go, go_until_commit, lake, published
 

@@ -12,8 +12,8 @@ from earthloom.jobs.upkeep.gc import sweep
 from earthloom.jobs.upkeep.status import status
 from earthloom.jobs.upkeep.verify import verify
 from earthloom.tiling.errors import PublishError, StorageError
+from earthloom.tiling.storage.local import LocalObjects
 from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.store import LocalObjects
 from tests.maps import go, go_until_commit, lake
 
 EMPTY = b'{"format": 1}'

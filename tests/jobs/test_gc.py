@@ -150,7 +150,7 @@ def test_two_sweeps_at_once_remove_everything_once(interrupted: Path, monkeypatc
         rmtree(path)  # the other one was faster, by a hair
         rmtree(path)
 
-    monkeypatch.setattr("earthloom.tiling.storage.store.shutil.rmtree", twice)
+    monkeypatch.setattr("earthloom.tiling.storage.local.shutil.rmtree", twice)
     assert kinds(clean(interrupted, delete=True)) == ["run", "scene"]
     assert not list(interrupted.glob("scenes/half/*/*"))
 
@@ -260,9 +260,9 @@ def test_a_removal_that_was_killed_at_any_step_is_finished_by_the_next(
                 raise KeyboardInterrupt
 
             patch.setattr(
-                f"jobs.gc.{step}"
+                f"earthloom.jobs.upkeep.gc.{step}"
                 if step == "note_superseded"
-                else f"earthloom.tiling.storage.store.LocalObjects.{step}",
+                else f"earthloom.tiling.storage.local.LocalObjects.{step}",
                 killed,
             )
             with pytest.raises(KeyboardInterrupt):

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from earthloom.tiling.errors import StorageError
+from earthloom.tiling.storage.local import LocalObjects
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.probe import probe_conditional_writes
-from earthloom.tiling.storage.store import LocalObjects, Store, open_store
+from earthloom.tiling.storage.store import Store, open_store
 from tests.stores import Fault, Faulty
 
 

@@ -19,7 +19,8 @@ from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import SceneError, StorageError
 from earthloom.tiling.scene import Asset
 from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.store import open_store, web_options
+from earthloom.tiling.storage.remote import web_options
+from earthloom.tiling.storage.store import open_store
 
 _STRONG_ETAG = re.compile(r'^"?([\x21\x23-\x7e]+)"?$')  # RFC 9110, 8.8.3: no quotes or blanks; weak ones are W/"…"
 _SETTLED_S = 2.0  # file systems may stamp two writes within this time alike

@@ -127,3 +127,16 @@ class ObjectRef:
         if child.startswith("/") or _CONTROL.search(child):
             raise ConfigError(f"{child!r} is not a key below {self.url}")
         return replace(self, key=key)._checked(repr(child))
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a store says of an object without sending it."""
+
+    key: str
+    """Relative to the store's reference."""
+    size: int
+    etag: str | None
+    """Opaque version: equal means unchanged. None for local files."""
+    modified_s: float
+    """POSIX time of the last write, by the store's own clock."""

@@ -1,6 +1,6 @@
 """A zarr-python store whose failures are StorageErrors that name the object, like those of every other store.
 
-Apart from `tiling.storage.store` because importing zarr takes time that most commands need not spend.
+Apart from the stores because importing zarr takes time that most commands need not spend.
 """
 
 from __future__ import annotations

@@ -1,0 +1,161 @@
+"""The store in an S3 bucket or on a web server, by obstore.
+
+Settings and credentials of S3 come from the environment only; a web server is only read, and only through the gate.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from earthloom.tiling.errors import ConfigError, MissingObjectError
+from earthloom.tiling.storage import egress
+from earthloom.tiling.storage.atomic import PART_BYTES
+from earthloom.tiling.storage.failures import remote_errors
+from earthloom.tiling.storage.objects import Head, ObjectRef
+
+if TYPE_CHECKING:
+    from zarr.storage import ObjectStore
+
+_RETRY: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=300)}  # more than two stalls
+_TIMEOUTS: Any = {"timeout": "120s", "connect_timeout": "10s"}
+_MOST_PARTS = 9_000  # S3 takes 10,000; the rest is for an estimate that was too small
+
+
+class RemoteObjects:
+    """Objects of an S3 bucket, or of a web server, which is only read."""
+
+    def __init__(self, ref: ObjectRef) -> None:
+        from obstore.store import HTTPStore
+
+        self.ref = ref
+        if ref.scheme == "s3":
+            self._store: Any = _bucket(ref.bucket)
+        else:
+            self._store = HTTPStore(
+                f"{ref.scheme}://{ref.bucket}", retry_config=_RETRY, client_options=_TIMEOUTS | web_options(ref)
+            )
+
+    def _key(self, key: str) -> str:
+        return (self.ref / key).key if key else self.ref.key
+
+    def get(self, key: str = "") -> bytes:
+        with remote_errors(self.ref, key, "read"):
+            return bytes(self._store.get(self._key(key)).bytes())
+
+    def get_versioned(self, key: str = "") -> tuple[bytes, str]:
+        with remote_errors(self.ref, key, "read"):
+            answer = self._store.get(self._key(key))
+            return bytes(answer.bytes()), str(answer.meta["e_tag"])
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        with remote_errors(self.ref, key, "read"):
+            return bytes(self._store.get_range(self._key(key), start=start, length=length)) if length else b""
+
+    def parts(self, key: str) -> Iterator[bytes]:
+        with remote_errors(self.ref, key, "read"):
+            size = self._store.head(self._key(key))["size"]
+            for start in range(0, size, PART_BYTES):  # one request each, so that no time-out counts for the whole
+                yield bytes(self._store.get_range(self._key(key), start=start, end=min(start + PART_BYTES, size)))
+
+    def head(self, key: str = "") -> Head | None:
+        try:
+            with remote_errors(self.ref, key, "look at"):
+                meta = self._store.head(self._key(key))
+        except MissingObjectError:
+            return None
+        return _head_from(key, meta)
+
+    def list(self, prefix: str = "") -> Iterator[Head]:
+        base = f"{self.ref.key.rstrip('/')}/" if self.ref.key else ""
+        with remote_errors(self.ref, prefix, "list"):
+            for page in self._store.list(prefix=self._key(prefix) or None):
+                for meta in page:
+                    yield _head_from(meta["path"].removeprefix(base), meta)
+
+    def leftovers(self) -> Iterator[Head] | None:
+        return None  # unfinished multipart uploads are in no listing of objects
+
+    def put(self, key: str, data: bytes) -> None:
+        with remote_errors(self.ref, key, "write"):
+            self._store.put(self._key(key), data, use_multipart=False)
+
+    def create(self, key: str, data: bytes) -> bool:
+        from obstore.exceptions import AlreadyExistsError
+
+        with remote_errors(self.ref, key, "write"):
+            try:
+                self._store.put(self._key(key), data, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                return False
+            return True
+
+    def replace(self, key: str, data: bytes, etag: str) -> bool:
+        from obstore.exceptions import NotFoundError, PreconditionError
+
+        with remote_errors(self.ref, key, "write"):
+            try:
+                self._store.put(self._key(key), data, mode={"e_tag": etag}, use_multipart=False)
+            except (PreconditionError, NotFoundError):  # it is another one, or gone
+                return False
+            return True
+
+    def upload(self, key: str, pieces: Iterable[bytes], expected_bytes: int = 0) -> None:
+        part_bytes = PART_BYTES * -(-max(expected_bytes, 1) // (PART_BYTES * _MOST_PARTS))
+        first, size, coming = list[bytes](), 0, iter(pieces)
+        while size <= PART_BYTES and (piece := next(coming, None)) is not None:
+            first.append(piece)
+            size += len(piece)
+        if size <= PART_BYTES:
+            self.put(key, b"".join(first))
+            return
+        with remote_errors(self.ref, key, "write"):  # multipart, completed once; at most four parts are held
+            self._store.put(self._key(key), chain(first, coming), chunk_size=part_bytes, max_concurrency=4)
+
+    def delete(self, key: str) -> None:
+        with remote_errors(self.ref, key, "delete"):
+            self._store.delete(self._key(key))
+
+    def delete_all(self, prefix: str) -> None:
+        with remote_errors(self.ref, prefix, "delete"):
+            for page in self._store.list(prefix=self._key(prefix)):
+                self._store.delete([meta["path"] for meta in page])
+
+    def zarr(self, prefix: str, *, read_only: bool = False) -> ObjectStore[Any]:
+        from earthloom.tiling.storage.zarr_store import NamingStore
+
+        if self.ref.scheme != "s3":
+            raise ConfigError(f"{self.ref.url}: outputs go to a folder or s3://, not to a web server")
+        errors = partial(remote_errors, self.ref / prefix, verb="read")
+        return NamingStore(_bucket(self.ref.bucket, prefix=self._key(prefix)), errors, read_only=read_only)
+
+
+def web_options(ref: ObjectRef) -> dict[str, Any]:
+    """How obstore reaches the web server of a reference: through the gate to its host.
+
+    Raises:
+        ConfigError: if the host has a private address and is not listed.
+        StorageError: if its name cannot be resolved.
+    """
+    gate = egress.proxy_for(ref.scheme, ref.bucket)
+    return {"allow_http": ref.scheme == "http"} | ({"proxy_url": gate} if gate else {})
+
+
+def _bucket(name: str, prefix: str | None = None) -> Any:
+    """An S3 bucket; endpoint, region and credentials come from the environment."""
+    from obstore.store import S3Store
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    client = _TIMEOUTS | {"allow_http": endpoint.startswith("http://")}
+    by_host = not endpoint  # buckets are host names only on AWS itself; other servers are addressed by path
+    return S3Store(
+        name, prefix=prefix, retry_config=_RETRY, client_options=client, virtual_hosted_style_request=by_host
+    )  # fmt: skip
+
+
+def _head_from(key: str, meta: Any) -> Head:
+    return Head(key, meta["size"], meta["e_tag"], meta["last_modified"].timestamp())

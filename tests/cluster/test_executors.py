@@ -69,11 +69,10 @@ def test_every_task_has_one_outcome_with_its_own_value(make: Make) -> None:
     assert all(outcome.attempts == 1 and outcome.seconds >= 0 for outcome in outcomes.values())
 
 
-def test_no_tasks_give_no_outcomes_and_make_no_worker_on_ray(make: Make) -> None:
-    executor = make(workers.square)
-    begun = time.monotonic()
+def test_no_tasks_give_no_outcomes_and_make_no_worker_on_ray(make: Make, tmp_path: Path) -> None:
+    executor = make(workers.starts_at_second_try, tmp_path, budget=Budget(backoff_s=0.01))  # it leaves a file
     assert list(executor.run(iter(()))) == []
-    assert time.monotonic() - begun < 2
+    assert isinstance(executor, LocalExecutor) or list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("seconds", "in_one_call"), [(2 * CALL_S, 1), (0.0, MOST)], ids=["slow", "quick"])
@@ -121,11 +120,12 @@ def test_transient_faults_are_retried_until_every_task_is_done(make: Make) -> No
 
 
 def test_a_task_that_waits_for_its_retry_blocks_no_other(make: Make, tmp_path: Path) -> None:
-    executor = make(workers.faults_first, tmp_path, budget=Budget(backoff_s=1.5, jitter=0))
-    outcomes = list(executor.run(numbered(range(20))))
-    assert outcomes[-1].key == "block-0"
-    assert outcomes[-1].attempts == 2
-    assert len(outcomes) == 20
+    patient = Budget(attempts=600, backoff_s=0.1, backoff_max_s=0.1, jitter=0)
+    executor = make(workers.FaultsUntilOthersAreDone, 20, workers=1, lanes=1, budget=patient)
+    outcomes = by_key(executor.run(numbered(range(20))))
+    assert values(outcomes.values()) == list(range(20))
+    assert outcomes.pop("block-0").attempts > 1
+    assert {outcome.attempts for outcome in outcomes.values()} == {1}
 
 
 def test_a_permanent_fault_fails_its_task_once_and_stops_no_other(make: Make) -> None:
@@ -153,7 +153,7 @@ def test_closing_early_returns_at_once_though_workers_are_busy(make: Make) -> No
     assert isinstance(next(run), Done)
     begun = time.monotonic()
     run.close()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 30, "a worker was waited for"
 
 
 def test_an_error_of_the_task_source_ends_the_run_as_it_is(make: Make) -> None:
@@ -166,10 +166,11 @@ def test_an_error_of_the_task_source_ends_the_run_as_it_is(make: Make) -> None:
 
 
 def test_a_factory_that_fails_ends_the_run_at_once_with_its_own_error(make: Make) -> None:
-    begun = time.monotonic()
+    pulled: list[int] = []
+    tasks = numbered(pulled.append(number) for number in range(1000))
     with pytest.raises(CardError, match="the weights of landwater are missing; run `earthloom models add landwater`"):
-        list(make(workers.no_weights, "landwater").run(numbered(range(1000))))
-    assert time.monotonic() - begun < 15
+        list(make(workers.no_weights, "landwater").run(tasks))
+    assert len(pulled) <= 2 * LANES * WORKERS
 
 
 def test_a_bug_in_the_factory_is_an_engine_error_that_names_it(make: Make) -> None:

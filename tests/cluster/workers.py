@@ -55,15 +55,17 @@ def refuses_odd(_: None) -> Callable[[int], int]:
     return work
 
 
-def faults_first(marks: Path) -> Callable[[int], int]:
-    """Task 0 faults transiently once."""
+class FaultsUntilOthersAreDone:
+    """Task 0 faults transiently until all others have been done in this worker."""
 
-    def work(number: int) -> int:
-        if number == 0 and first_time(marks / "0"):
+    def __init__(self, n_tasks: int) -> None:
+        self._others = set(range(1, n_tasks))
+
+    def __call__(self, number: int) -> int:
+        self._others.discard(number)
+        if number == 0 and self._others:
             raise StorageError("not now", transient=True)
         return number
-
-    return work
 
 
 class MeetsOthers:
@@ -73,7 +75,7 @@ class MeetsOthers:
         self._barrier = threading.Barrier(3)
 
     def __call__(self, number: int) -> int:
-        self._barrier.wait(timeout=20)
+        self._barrier.wait(timeout=120)
         return number
 
 

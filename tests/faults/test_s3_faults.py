@@ -24,17 +24,19 @@ pytestmark = pytest.mark.s3
 
 
 @pytest.fixture
-def wire(s3: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """A proxy that this process's S3 clients use, with time-outs short enough for a test."""
+def wire(s3: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[FaultProxy]:
+    """A proxy that this process's S3 clients use, with time-outs short enough for a test that waits for one."""
+    stalls = "stall" in request.node.name
+    patience = "2" if stalls else "60"  # seconds; on a busy machine a sound answer may take longer than two
     with fault_proxy(s3.endpoint) as proxy:
-        env = {**s3.env, "AWS_ENDPOINT_URL": proxy.endpoint, "GDAL_HTTP_TIMEOUT": "2", "GDAL_HTTP_RETRY_DELAY": "0.1",
+        env = {**s3.env, "AWS_ENDPOINT_URL": proxy.endpoint, "GDAL_HTTP_TIMEOUT": patience, "GDAL_HTTP_RETRY_DELAY": "0.1",
                "GDAL_HTTP_MAX_RETRY": "1"}  # fmt: skip
         for name, value in (derive(env) | env).items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr("earthloom.tiling.storage.remote._TIMEOUTS", {"timeout": "2s", "connect_timeout": "2s"})
-        monkeypatch.setattr(
-            "earthloom.tiling.storage.remote._RETRY", {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
-        )
+        timeouts = {"timeout": f"{patience}s", "connect_timeout": f"{patience}s"}
+        monkeypatch.setattr("earthloom.tiling.storage.remote._TIMEOUTS", timeouts)
+        retry = {"max_retries": 4, "retry_timeout": timedelta(seconds=120)}
+        monkeypatch.setattr("earthloom.tiling.storage.remote._RETRY", retry)
         monkeypatch.setattr("earthloom.jobs.execution.engine.BUDGET", Budget(attempts=3, backoff_s=0.05))
         yield proxy
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def cluster(ray_session: Session) -> Iterator[LocalCluster]:
-    with local_cluster(num_cpus=2) as cluster:
+    with local_cluster(num_cpus=2, timeout_s=240) as cluster:
         assert cluster.address != ray_session.address
         yield cluster
 
@@ -43,18 +43,18 @@ def test_a_job_that_fails_is_an_error_with_its_output(cluster: LocalCluster) -> 
 def test_a_request_without_the_token_is_refused(cluster: LocalCluster, headers: dict[str, str], status: int) -> None:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with pytest.raises(urllib.error.HTTPError) as refused:
-        direct.open(urllib.request.Request(f"{cluster.dashboard}/api/jobs/", headers=headers), timeout=5)
+        direct.open(urllib.request.Request(f"{cluster.dashboard}/api/jobs/", headers=headers), timeout=60)
     assert refused.value.code == status
     refused.value.close()
 
 
 def test_the_probe_tells_right_tokens_from_wrong_ones(cluster: LocalCluster) -> None:
-    assert ask(cluster.address, None, 5) is Answer.REFUSED
-    assert ask(cluster.address, Token("wrong", "test"), 5) is Answer.REFUSED
-    assert ask(cluster.address, Token(cluster.token, "test"), 5) is Answer.WELCOME
-    assert auth_mode_for(cluster.address, {"RAY_AUTH_TOKEN": cluster.token}, 5) == "token"
+    assert ask(cluster.address, None, 60) is Answer.REFUSED
+    assert ask(cluster.address, Token("wrong", "test"), 60) is Answer.REFUSED
+    assert ask(cluster.address, Token(cluster.token, "test"), 60) is Answer.WELCOME
+    assert auth_mode_for(cluster.address, {"RAY_AUTH_TOKEN": cluster.token}, 60) == "token"
     with pytest.raises(EngineError, match="refuses the token from RAY_AUTH_TOKEN"):
-        auth_mode_for(cluster.address, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}, 5)
+        auth_mode_for(cluster.address, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}, 60)
 
 
 _DRIVER = """
@@ -86,7 +86,7 @@ def test_a_driver_outside_ships_its_packages_and_needs_only_the_token(cluster: L
     env = {name: value for name, value in cluster.env.items() if name != "RAY_AUTH_MODE"}
     env |= {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
-        [sys.executable, "-c", _DRIVER, str(ROOT)], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=90
+        [sys.executable, "-c", _DRIVER, str(ROOT)], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=240
     )
     assert result.stdout == "sum 285 False 2.0 arenas 1\n", result.stderr
     assert result.stderr == ""

@@ -67,7 +67,7 @@ def test_a_server_that_cannot_start_says_why(s3: Server) -> None:
     taken = int(s3.endpoint.rpartition(":")[2])
     with (
         pytest.raises(ServerError, match=rf"(?s)ended with code 1:.*{taken} .* is not available"),
-        s3_server(port=taken, timeout_s=4),
+        s3_server(port=taken, timeout_s=60),
     ):
         pass
 
@@ -89,11 +89,11 @@ def test_the_command_prints_settings_and_stops_on_sigterm(s3: Server) -> None:
     settings = dict(line.removeprefix("export ").split("=", 1) for line in lines)
     assert set(settings) == {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"}
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(f"{settings['AWS_ENDPOINT_URL']}/healthz", timeout=5) as response:
+    with direct.open(f"{settings['AWS_ENDPOINT_URL']}/healthz", timeout=60) as response:
         assert response.status == 200
     children = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGTERM)
-    process.communicate(timeout=15)
+    process.communicate(timeout=60)
     assert process.returncode == 143
     assert children
     assert not any(child.is_running() for child in children)

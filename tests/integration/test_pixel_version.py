@@ -87,7 +87,9 @@ def test_water_index(tmp_path: Path) -> None:
     pixels = pattern(2, 700, 600, 9973)
     pixels[:, 40:90, 200:300] = 0
     scene = write_scene(tmp_path / "known.tif", pixels, ("green", "swir16"), nodata=0)
-    check("water-index", *layers(mapped(scene, tmp_path / "out", "water-index", scale=1e-4, core=256), "water-index.tif"))
+    check(
+        "water-index", *layers(mapped(scene, tmp_path / "out", "water-index", scale=1e-4, core=256), "water-index.tif")
+    )
 
 
 class Dyadic(nn.Module):
@@ -150,7 +152,9 @@ def dyadic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], 
         folder = tmp_path / card.name
         folder.mkdir()
         save_file(module.state_dict(), folder / FILE)
-        pinned = {name: getattr(card, name) for name in card.__dataclass_fields__} | {"weights": sha256_of(folder / FILE)}
+        pinned = {name: getattr(card, name) for name in card.__dataclass_fields__} | {
+            "weights": sha256_of(folder / FILE)
+        }
         write_card(folder, ModelCard(**pinned))
         return str(folder)
 
@@ -193,7 +197,9 @@ def test_folded_weights() -> None:
 @pytest.mark.parametrize("model", ["dehaze", "destripe", "stretch"])
 def test_images(model: str, tmp_path: Path) -> None:
     rows, cols = np.mgrid[0:600, 0:560]
-    pixels = pattern(3, 600, 560, 199) + (400 + 3 * rows + 2 * cols).astype(np.uint16)  # hills, so that there is contrast
+    pixels = pattern(3, 600, 560, 199) + (400 + 3 * rows + 2 * cols).astype(
+        np.uint16
+    )  # hills, so that there is contrast
     pixels[:, :, 77] += 60  # a stripe
     pixels[:, 100:180, 300:460] = 0
     scene = write_scene(tmp_path / "known.tif", pixels, ("green", "red", "nir"), nodata=0)

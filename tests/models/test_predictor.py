@@ -64,7 +64,7 @@ class OneAtATime(torch.nn.Module):
             self.met.set()
             raise MemoryError
         try:
-            self.met.wait(10)
+            self.met.wait(120)
             out: Tensor = self.inner(x)
             return out
         finally:

@@ -49,7 +49,7 @@ def test_calls_run_side_by_side_and_no_more_than_that() -> None:
     meeting, call = threading.Barrier(3), Together()
 
     def meet(n: int) -> int:
-        meeting.wait(30)
+        meeting.wait(120)
         return call(n)
 
     assert list(Threads(3).map(meet, range(9))) == list(range(9))

@@ -14,12 +14,12 @@ from earthloom.tiling.background import Background
 
 def test_values_and_errors_come_back_and_the_threads_go_on() -> None:
     pool = Background(2, "test")
-    assert [pool.submit(pow, 2, n).result(10) for n in range(5)] == [1, 2, 4, 8, 16]
+    assert [pool.submit(pow, 2, n).result(120) for n in range(5)] == [1, 2, 4, 8, 16]
     with pytest.raises(ZeroDivisionError):
-        pool.submit(divmod, 1, 0).result(10)
+        pool.submit(divmod, 1, 0).result(120)
     meeting = threading.Barrier(2)
-    waits = [pool.submit(meeting.wait, 10) for _ in range(2)]
-    assert sorted(wait.result(10) for wait in waits) == [0, 1], "both threads are alive"
+    waits = [pool.submit(meeting.wait, 120) for _ in range(2)]
+    assert sorted(wait.result(120) for wait in waits) == [0, 1], "both threads are alive"
 
 
 def alive() -> int:
@@ -31,8 +31,8 @@ def test_the_threads_end_with_it_after_what_was_submitted() -> None:
     assert alive() == 3
     late = pool.submit(time.sleep, 0.1)
     del pool
-    late.result(10)
-    until = time.monotonic() + 10
+    late.result(120)
+    until = time.monotonic() + 120
     while alive():
         assert time.monotonic() < until, "threads are left"
         time.sleep(0.01)
@@ -50,8 +50,8 @@ def test_what_a_failed_call_held_goes_with_its_future() -> None:
     gc.disable()  # nothing must wait for the collector of cycles
     try:
         future = pool.submit(fail, large)
-        assert isinstance(future.exception(10), ValueError)
-        pool.submit(int).result(10)
+        assert isinstance(future.exception(120), ValueError)
+        pool.submit(int).result(120)
         del future, large
         assert gone() is None
     finally:

@@ -371,7 +371,7 @@ def test_assets_are_open_side_by_side_in_threads_without_mixing_options(
 
         def read(number: int) -> None:
             try:
-                barrier.wait(10)
+                barrier.wait(120)
                 for _ in range(5):
                     with open_asset(assets[number]) as dataset, rasterio.open(tmp_path / f"{number}.tif") as local:
                         np.testing.assert_array_equal(dataset.read(), local.read())

@@ -71,7 +71,7 @@ def test_a_closed_port_is_reported_at_once() -> None:
 
 def test_a_port_that_accepts_and_says_nothing_is_given_up_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(EngineError, match="no Ray head answered .* within 1 s"):
+        with pytest.raises(EngineError, match=r"no Ray head answered .* within 1 s"):
             ask(f"127.0.0.1:{silent.getsockname()[1]}", None, 1)
 
 

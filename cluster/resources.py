@@ -95,9 +95,9 @@ def choose_workers(asked: int | None, need: WorkerResources, nodes: Iterable[Map
 
 def _nothing_fits(need: WorkerResources, nodes: list[Mapping[str, float]]) -> str:
     remedies = {
-        "GPU": "start a node with GPUs, or run on processors (--device cpu)",
+        "GPU": "start a node with GPUs, or run on processors (`device=cpu`)",
         "CPU": "start a larger node, or give each worker fewer cores",
-        "memory": "start a larger node, or lower --memory-per-worker",
+        "memory": "start a larger node, or lower `memory_per_worker`",
     }
     where = f"the cluster's {len(nodes)} node{'' if len(nodes) == 1 else 's'}"
     for name, amount in need.demand().items():

@@ -94,7 +94,7 @@ def decide_death(cause: str, *, attempts: int, deaths: int, elapsed_s: float, bu
             Fault(
                 kind=POISON_TASK,
                 message=f"killed its worker {times} while running alone, and is set aside; the last time: {cause}. If "
-                "the worker ran out of memory give it more (--memory-per-worker) or smaller blocks (--block); else "
+                "the worker ran out of memory give it more (`memory_per_worker`) or smaller blocks (`block`); else "
                 "the input crashes native code: check the file",
             )
         )

@@ -1,22 +1,27 @@
 """What a run is asked to do: one checked value, from the command line, a TOML file or Python.
 
-Each field is an option of the command line (`memory_per_worker` is `--memory-per-worker`) and a key of the file.
+Each field is an option and a key of the file, and so is each field of a model inside of it: the file is one flat list, in
+which `sensor` of `SceneOptions` stands beside `block`.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from earthloom.jobs.intake.options import SceneOptions
 from earthloom.tiling.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
 
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _MAX_BYTES = 1 << 20
+_NO_SUCH_OPTION = "{}: there is no such option; `help` lists them"
 _SECONDS = {"": 1, "S": 1, "M": 60, "H": 3600, "D": 86400}
 
 
@@ -42,16 +47,6 @@ def _with_unit(value: object, units: Mapping[str, int], examples: str) -> object
         raise ValueError(f"{value[:20]}… is more than a number can hold") from None
 
 
-def parse_bands(value: object) -> object:
-    """`red=3,nir=4` (band numbers from 1 in the file; `name=2:1` is band 1 of the scene's second file)."""
-    if not isinstance(value, str):
-        return value
-    pairs = [part.partition("=") for part in value.split(",")]
-    if not all(name.strip() and number.strip() for name, _, number in pairs):
-        raise ValueError(f"{value!r} is not of the form red=3,nir=4")
-    return {name.strip(): number.strip() for name, _, number in pairs}
-
-
 def parse_names(value: object) -> object:
     """One name, or a list of them."""
     return (value,) if isinstance(value, str) else value
@@ -75,23 +70,7 @@ class RunConfig(BaseModel):
     before: Annotated[
         str | None, Field(description="one earlier scene, any reference; its bands join every scene as before_<name>")
     ] = None
-    sensor: Annotated[str | None, Field(description="sensor preset: names, scales and order of the bands")] = None
-    bands: Annotated[dict[str, str] | None, BeforeValidator(parse_bands),
-                     Field(description="band names by number in the file: red=3,nir=4")] = None  # fmt: skip
-    scale: Annotated[
-        float | None, Field(allow_inf_nan=False, description="physical value = stored * scale + offset")
-    ] = None
-    offset: Annotated[float | None, Field(allow_inf_nan=False, description="see --scale")] = None
-    quantity: Annotated[
-        Literal["toa_reflectance", "boa_reflectance", "reflectance", "unit", "dn"] | None,
-        Field(description="what the scaled values are"),
-    ] = None
-    sun_elevation: Annotated[float | None, Field(gt=0, le=90, description="degrees; for presets that need it")] = None
-    nodata: Annotated[
-        float | None, Field(description="stored value that means no data, where the file does not say")
-    ] = None
-    datetime: Annotated[str | None, Field(description="acquisition time, RFC 3339, where the file does not say")] = None
-    scene_id: Annotated[str | None, Field(description="id of the scene, when there is one")] = None
+    scene: Annotated[SceneOptions, Field(description="What files do not say of their scenes")] = SceneOptions()
 
     block: Annotated[int, Field(gt=0, description="side of a block in pixels, a multiple of the shard")] = 2048
     shard: Annotated[
@@ -164,17 +143,40 @@ def load(options: Mapping[str, Any], config_file: Path | None = None) -> RunConf
             raise ConfigError(f"{config_file} is nested too deeply; a config file is a flat list of options") from None
         except ValueError as error:
             raise ConfigError(f"{config_file} is not TOML: {error}") from error
-    values |= {key: value for key, value in options.items() if value is not None and value != ()}
+    return check(RunConfig, values | {key: value for key, value in options.items() if value not in (None, ())})
+
+
+def check(model: type[M], values: Mapping[str, Any]) -> M:
+    """A model from its options by name. Those of the models inside of it stand beside its own; None is not given.
+
+    Raises:
+        ConfigError: naming each wrong option, its value and what is expected.
+    """
+    inner = inner_models(model)
+    given = {name: value for name, value in values.items() if value is not None}
+    if refused := sorted(inner.keys() & given.keys()):
+        raise ConfigError(_NO_SUCH_OPTION.format(refused[0]))
+    for name, kind in inner.items():
+        given[name] = {option: given.pop(option) for option in kind.model_fields if option in given}
     try:
-        return RunConfig.model_validate(values)
+        return model.model_validate(given)
     except ValidationError as error:
-        raise ConfigError("; ".join(_told(e) for e in error.errors())) from None
+        raise ConfigError("; ".join(_describe(problem, inner) for problem in error.errors())) from None
 
 
-def _told(error: Mapping[str, Any]) -> str:
-    where = ".".join(str(part)[:40] for part in error["loc"])
-    if error["type"] == "extra_forbidden":  # its value may be a credential that found its way here
-        return f"{where}: there is no such option; earthloom run --help lists them"
-    if error["type"] == "missing":
-        return "name at least one scene" if where == "scenes" else f"--{where} is missing"
-    return f"{where}: {error['msg']}, got {str(error['input'])[:80]!r}"
+def inner_models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The fields of a model that are models themselves."""
+    fields = ((name, field.annotation) for name, field in model.model_fields.items())
+    return {name: kind for name, kind in fields if isinstance(kind, type) and issubclass(kind, BaseModel)}
+
+
+def _describe(problem: Mapping[str, Any], inner: Collection[str]) -> str:
+    place = problem["loc"][1:] if problem["loc"][0] in inner else problem["loc"]
+    where = ".".join(str(part)[:40] for part in place)
+    if problem["type"] == "extra_forbidden":  # its value may be a credential that found its way here
+        return _NO_SUCH_OPTION.format(where)
+    if problem["type"] == "missing":
+        return "name at least one scene" if where == "scenes" else f"`{where}` is missing"
+    if problem["type"] == "value_error":  # of a parser, whose sentence has the value
+        return f"{where}: {problem['ctx']['error']}"
+    return f"{where}: {problem['msg']}, got {str(problem['input'])[:80]!r}"

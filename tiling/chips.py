@@ -112,12 +112,12 @@ def split_blocks(
     if shard_px <= 0 or shard_px % core_px:
         raise TilingError(
             f"shard {shard_px} px is not a multiple of the chip core {core_px} px, so blocks would cut chips; "
-            f"set --shard to a multiple of {core_px} or --core to a divisor of {shard_px}"
+            f"set `shard` to a multiple of {core_px} or `core` to a divisor of {shard_px}"
         )
     if block_px <= 0 or block_px % shard_px:
         raise TilingError(
             f"block {block_px} px is not a multiple of the shard {shard_px} px, so two workers would write one shard; "
-            f"set --block to {max(1, round(block_px / shard_px)) * shard_px}"
+            f"set `block` to {max(1, round(block_px / shard_px)) * shard_px}"
         )
     width = strip * block_px if strip else scene.width
     for col in range(0, scene.width, width):

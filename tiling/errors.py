@@ -11,12 +11,28 @@
     ├── EngineError           exit 1   Ray, a GPU or the cluster is not as asked for
     └── PublishError          exit 1   an output failed its own check and was not published
 
-A message is a short lesson: what, where (scene, block), both values, the remedy.
+A message is a short lesson: what, where (scene, block), both values, the remedy. It names an option as Python does, between
+backticks: `core` or `core=512`. That reads well in a notebook, survives every pipe and record that text survives, and is
+data: `EarthloomError.options` reads it, and the command line spells it as its own flag (`respell`). The same holds for notes.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
+
 from earthloom.tiling.redact import redact
+
+_OPTION = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
+
+
+def respell(text: str, spell: Callable[[str, str | None], str]) -> str:
+    """The text of an error or a note with its options named in another way.
+
+    Args:
+        spell: takes an option's name and the value that the text gives it, or None, and returns what to write instead.
+    """
+    return _OPTION.sub(lambda found: spell(found[1], found[2]), text)
 
 
 class EarthloomError(Exception):
@@ -31,6 +47,11 @@ class EarthloomError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(redact(message))
+
+    @property
+    def options(self) -> Mapping[str, str | None]:
+        """The options that the message names, each with the value that it gives or proposes, or None."""
+        return {found[1]: found[2] for found in _OPTION.finditer(str(self))}
 
 
 class InputError(EarthloomError):

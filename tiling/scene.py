@@ -7,14 +7,11 @@ from dataclasses import dataclass
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.quantity import QUANTITIES
 from earthloom.tiling.storage.objects import ObjectRef
 
 SCENE_ID = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}$")
 """A scene id is a folder name in the outputs and a STAC item id: no separators, no `..`."""
-
-QUANTITIES = ("toa_reflectance", "boa_reflectance", "reflectance", "unit", "dn")
-"""What a band's value means once scaled: reflectance at the top or bottom of the atmosphere (or unsaid which), a share
-of the dtype's range (0-1), or raw digital numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +62,12 @@ class Scene:
 
     def __post_init__(self) -> None:
         if not SCENE_ID.match(self.id):
-            raise SceneError(f"scene id {self.id!r} cannot be a folder name; give another one by --scene-id")
+            raise SceneError(f"scene id {self.id!r} cannot be a folder name; give another one by `scene_id`")
         if self.quantity not in QUANTITIES:
             raise SceneError(f"{self.id}: unknown quantity {self.quantity!r}; one of {', '.join(QUANTITIES)}")
         names = [band.name for band in self.bands]
         if len(set(names)) != len(names):
-            raise SceneError(f"{self.id}: band names repeat: {', '.join(names)}; name them by --bands")
+            raise SceneError(f"{self.id}: band names repeat: {', '.join(names)}; name them by `bands`")
 
     def select(self, names: tuple[str, ...]) -> tuple[Band, ...]:
         """The bands called `names`, in that order.
@@ -83,6 +80,6 @@ class Scene:
             raise SceneError(
                 f"{self.id}: the model needs {', '.join(names)} but the scene has {', '.join(by_name)}; "
                 f"missing {', '.join(missing)}. If they are there under other names, say so: "
-                f"--bands {missing[0]}=<number>, or --sensor <preset>"
+                f"`bands={missing[0]}=<number>`, or `sensor=<preset>`"
             )
         return tuple(by_name[name] for name in names)

@@ -14,6 +14,7 @@ import click
 
 from earthloom.jobs.command.models import models
 from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
+from earthloom.jobs.command.terminal import FlagFormatter, with_flags
 from earthloom.jobs.command.upkeep import doctor, gc, status, verify
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.heap import share_one_arena
@@ -25,11 +26,9 @@ from earthloom.tiling.redact import guard_logs
 @click.option("-v", "--verbose", is_flag=True, help="log what happens")
 def cli(verbose: bool) -> None:
     """Turn satellite scenes into maps: tiled, stitched without seams, published as COG, Zarr and STAC."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(FlagFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.WARNING)
     guard_logs()
     from earthloom.tiling.storage.settings import apply
 
@@ -58,5 +57,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(2)
     except EarthloomError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {with_flags(str(error))}", err=True)
         sys.exit(error.exit_code)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
+from earthloom.jobs.command.options import options_of
 from earthloom.jobs.command.terminal import make_console
-from earthloom.models.importing.formats import ANY_GSD_M, Told
-from earthloom.tiling.errors import ConfigError
+from earthloom.jobs.config import check
+from earthloom.jobs.intake.options import SceneOptions
+from earthloom.models.importing.options import ImportOptions
 
 if TYPE_CHECKING:
     from earthloom.models.cards.card import ModelCard
@@ -60,39 +62,12 @@ def models_add(names: tuple[str, ...]) -> None:
 @models.command("import")
 @click.argument("source", metavar="PATH", type=click.Path(path_type=Path))
 @click.option("--to", type=click.Path(path_type=Path), help="folder to write, new or empty  [default: in the cache]")
-@click.option("--name", help="name of the model  [default: the file's]")
-@click.option("--bands", required=True, help="common names in the order of the network's channels: blue,green,red,nir")
-@click.option("--quantity", required=True, help="what the values mean, the best first: boa_reflectance,reflectance")
-@click.option("--classes", required=True, help="names of the classes from 0: land,water")
-@click.option("--mean", help="of each band in that quantity, as in training  [default: 0]")
-@click.option("--std", help="see --mean  [default: 1]")
-@click.option("--gsd", help="metres per pixel at which it works: 10 or 8,60  [default: any]")
-@click.option("--stride", type=click.IntRange(1, 1024), help="total stride: 32 for five halvings, 1 for none")
-@click.option("--halo", type=click.IntRange(0, 4096), help="context per side that makes tiles exact, in pixels")
-@click.option(
-    "--activation",
-    type=click.Choice(["softmax", "none"]),
-    default="softmax",
-    show_default=True,
-    help="none: the network ends in probabilities",
-)
-@click.option(
-    "--layout",
-    type=click.Choice(["nchw", "nhwc"]),
-    default="nchw",
-    show_default=True,
-    help="order of the axes of an ONNX graph",
-)
-@click.option("--architecture", help="network that a state dict belongs to: smp")
-@click.option("--arguments", default="{}", help="its arguments as JSON")
-@click.option(
-    "--trust-code", metavar="SHA256", help="run this program (TorchScript, .pt2): you know where it comes from"
-)
+@options_of(ImportOptions)
 def models_import(source: Path, to: Path | None, **options: Any) -> None:
     """Turn a network of your own into a card folder: smp folder, state dict, ONNX graph, or a program you vouch for."""
     from earthloom.models.importing.importing import import_model
 
-    card, folder = import_model(source, told_by(options), to)
+    card, folder = import_model(source, check(ImportOptions, options), to)
     show_card(card)
     click.echo(folder)
     if card.halo_px is None:
@@ -105,17 +80,12 @@ def models_import(source: Path, to: Path | None, **options: Any) -> None:
 @click.option(
     "--window", default=2048, show_default=True, help="side of the part of the scene to measure on, in pixels"
 )
-@click.option("--sensor", help="sensor preset of the scene")
-@click.option("--bands", help="band names by number: red=3,nir=4")
-@click.option("--scale", type=float, help="physical value = stored * scale + offset")
-@click.option("--offset", type=float, help="see --scale")
-@click.option("--quantity", help="what the scaled values are")
-@click.option("--sun-elevation", type=float, help="degrees; for presets that need it")
+@options_of(SceneOptions)
 def models_measure(name: str, scene: str, window: int, **options: Any) -> None:
     """Measure support, halo and memory of a model on real input, and write them to its card."""
     from earthloom.jobs.learning.measure import measure_model
 
-    for card in measure_model(name, scene, window_px=window, options=options):
+    for card in measure_model(name, scene, window_px=window, options=check(SceneOptions, options)):
         show_card(card)
 
 
@@ -160,36 +130,3 @@ def show_card(card: ModelCard) -> None:
     for entry in card.classes:
         classes.add_row(str(entry.value), entry.name, f"[on {entry.color}]    [/] {entry.color}", entry.description)
     console.print(classes)
-
-
-def told_by(options: Mapping[str, Any]) -> Told:
-    """The command's options as values; lists are words or numbers with commas between them.
-
-    Raises:
-        ConfigError: naming the option that is no such list.
-    """
-    gsd = _numbers("gsd", options.get("gsd"))
-    if gsd is not None and not (len(gsd) in (1, 2) and 0 < gsd[0] <= gsd[-1]):
-        raise ConfigError(f"--gsd is one distance in metres or a range, 10 or 8,60; got {options['gsd']!r}")
-    return Told(
-        bands=_words("bands", options["bands"]), quantities=_words("quantity", options["quantity"]),
-        classes=_words("classes", options["classes"]), mean=_numbers("mean", options.get("mean")),
-        std=_numbers("std", options.get("std")), gsd_m=(gsd[0], gsd[-1]) if gsd else ANY_GSD_M,
-        stride_px=options.get("stride"), halo_px=options.get("halo"), layout=options.get("layout") or "nchw",
-        activation=options.get("activation") or "softmax", architecture=options.get("architecture"),
-        arguments=options.get("arguments") or "{}", trust_code=options.get("trust_code"), name=options.get("name"),
-    )  # fmt: skip
-
-
-def _words(option: str, text: str) -> tuple[str, ...]:
-    words = tuple(word.strip() for word in text.split(","))
-    if not all(words) or len(set(words)) < len(words):
-        raise ConfigError(f"--{option} is a list of different names with commas between them, got {text!r}")
-    return words
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    try:
-        return None if text is None else tuple(float(word) for word in text.split(","))
-    except ValueError as error:
-        raise ConfigError(f"--{option} is a list of numbers with commas between them, got {text!r}") from error

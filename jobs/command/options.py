@@ -4,46 +4,70 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-_HIDDEN = ("scenes",)
+from earthloom.jobs.command.terminal import with_flags
+from earthloom.jobs.config import RunConfig, inner_models, parse_bytes, parse_names
+
+_Command = Callable[..., Any]
 
 
-_GROUPS = {"model": "-m", "out": "-o"}
+class SectionedCommand(click.Command):
+    """A command whose help lists the options of each inner model under a heading of their own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
+                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(records)
 
 
-def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """One option per field of RunConfig: the model is the single list of names, types and help texts."""
-    from earthloom.jobs.config import RunConfig
+class _SectionOption(click.Option):
+    """An option that knows the section of the help it belongs to."""
 
-    for name, field in reversed(RunConfig.model_fields.items()):
-        if name in _HIDDEN:
-            continue
-        kind, choices = _option_type(field)
-        repeated = typing.get_origin(field.annotation) is tuple
-        default = (
-            ""
-            if field.is_required() or field.default in (None, False, ())
-            else f"  [default: {_shown(name, field.default)}]"
-        )
-        flags = [f"--{name.replace('_', '-')}", *([_GROUPS[name]] if name in _GROUPS else [])]
-        option = (
-            click.option(*flags, is_flag=True, default=None, help=field.description)
-            if kind is bool
-            else click.option(
-                *flags,
-                type=click.Choice(choices) if choices else kind,
-                help=f"{field.description}{default}",
-                multiple=repeated,
-            )
-        )
-        command = option(command)
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+def options_of(
+    model: type[BaseModel], *, but: Sequence[str] = (), short: Mapping[str, str] | None = None, section: str = "Options"
+) -> Callable[[_Command], _Command]:
+    """A decorator that adds one option per field of a model, and of each model inside of it.
+
+    The command receives what was given, by the names of the fields; `jobs.config.check` makes the model of it.
+
+    Args:
+        but: fields that are no options.
+        short: one-letter flags by field, with their dash.
+        section: heading in the help; the fields of an inner model stand under its field's description.
+    """
+    inner = inner_models(model)
+
+    def decorate(command: _Command) -> _Command:
+        for name, field in reversed(model.model_fields.items()):
+            if name in inner:
+                command = options_of(inner[name], section=field.description or name)(command)
+            elif name not in but:
+                flags = [f"--{name.replace('_', '-')}", *([short[name]] if short and name in short else [])]
+                command = click.option(*flags, cls=_SectionOption, section=section, **_settings(field))(command)
+        return command
+
+    return decorate
+
+
+def run_options(command: _Command) -> _Command:
+    """The options of RunConfig, the file that may hold them, and the form of the answer."""
+    command = options_of(RunConfig, but=("scenes",), short={"model": "-m", "out": "-o"})(command)
     command = click.option("--config", type=click.Path(path_type=Path), help="TOML file with the same names as keys")(
         command
     )
@@ -53,17 +77,24 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("scenes", nargs=-1)(command)
 
 
-def _option_type(field: FieldInfo) -> tuple[Any, Sequence[str] | None]:
-    """The click type of a field: numbers stay numbers; sizes, times and lists are text that the model parses."""
+def _settings(field: FieldInfo) -> dict[str, Any]:
+    """What click needs to know. Numbers stay numbers; sizes, times and lists are text that the model parses."""
+    parsers = [part.func for part in field.metadata if isinstance(part, BeforeValidator)]
     annotation: Any = field.annotation
-    if any(isinstance(one, BeforeValidator) for one in field.metadata):
-        return str, None
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    text = with_flags(field.description or "")
+    if annotation is bool:
+        return {"is_flag": True, "default": None, "help": text}
+    if not field.is_required() and field.default not in (None, ()):
+        text += f"  [default: {_shown(field.default, parsers)}]"
     if typing.get_origin(annotation) is typing.Literal:
-        return str, typing.get_args(annotation)
-    return (annotation if annotation in (float, bool) else str), None
+        return {"type": click.Choice(typing.get_args(annotation)), "help": text}
+    kind = annotation if annotation in (int, float) and not parsers else str
+    return {"type": kind, "multiple": parse_names in parsers, "help": text}
 
 
-def _shown(name: str, default: Any) -> str:
-    return f"{default / 2**30:g}GiB" if name == "memory_per_worker" else str(default)
+def _shown(default: Any, parsers: Sequence[Any]) -> str:
+    if parse_bytes in parsers:
+        return f"{default / 2**30:g}GiB"
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)

@@ -20,8 +20,8 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from earthloom.jobs.command.options import run_options
-from earthloom.jobs.command.terminal import GIB, MIB, duration, make_console
+from earthloom.jobs.command.options import SectionedCommand, run_options
+from earthloom.jobs.command.terminal import GIB, MIB, duration, make_console, with_flags
 from earthloom.jobs.products.areas import area_table
 from earthloom.jobs.records.names import QUICKLOOK
 
@@ -34,7 +34,7 @@ _PLAIN_EVERY_S = 10.0
 _ROWS = 40  # of a plan's table; a nightly run may have thousands of scenes
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @run_options
 def plan(scenes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any) -> None:
     """Check scenes and show what a run would do: verdicts, blocks, memory, time. Touches nothing."""
@@ -49,7 +49,7 @@ def plan(scenes: tuple[str, ...], config: Path | None, as_json: bool, **options:
     sys.exit(0 if not made.refused else 3 if made.scenes else 2)
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @run_options
 @click.option("--dry-run", is_flag=True, help="the same as `earthloom plan`")
 @click.pass_context
@@ -97,8 +97,8 @@ def plan_json(plan: RunPlan) -> dict[str, Any]:
             }
             for p in plan.scenes
         ],
-        "refused": [{"id": r.id, "kind": r.kind, "message": r.message} for r in plan.refused],
-        "notes": [f"{scene_id}: {text}" for scene_id, text in plan.notes],
+        "refused": [{"id": r.id, "kind": r.kind, "message": with_flags(r.message)} for r in plan.refused],
+        "notes": [f"{scene_id}: {with_flags(text)}" for scene_id, text in plan.notes],
     }  # fmt: skip
 
 
@@ -135,11 +135,11 @@ def show_plan(plan: RunPlan) -> None:
 def result_json(result: RunResult) -> dict[str, Any]:
     """How the run ended, as plain data."""
     return {
-        "run_id": result.run_id, "out": result.out, "exit_code": result.exit_code, "stopped": result.stopped,
+        "run_id": result.run_id, "out": result.out, "exit_code": result.exit_code, "stopped": _flagged(result.stopped),
         "telemetry": result.telemetry,
         "scenes": {
             name: {
-                "status": progress.status, "key": progress.key, "error": progress.error, "kind": progress.kind,
+                "status": progress.status, "key": progress.key, "error": _flagged(progress.error), "kind": progress.kind,
                 **_published(result, name),
             }
             for name, progress in result.scenes.items()
@@ -173,25 +173,25 @@ def show_result(result: RunResult) -> None:
                     print(path)
         elif progress.status != "refused":  # those were named with the plan
             console.print(f"[red]{progress.status}[/] {_named(name, progress.error or 'not finished')}", soft_wrap=True)
-    told = result.telemetry
-    if told.get("computed_px"):
+    figures = result.telemetry
+    if figures.get("computed_px"):
         console.print(
-            f"{told['computed_px'] / 1e6:.1f} Mpx in {told['elapsed_s']:.1f} s = {told['mpx_per_s']:.2f} Mpx/s, "
-            f"{told['km2_per_h']:.0f} km²/h; device busy {told['device_busy_percent']:.0f} %; halo overhead "
-            f"{told['halo_overhead']:.2f}, decoded {told['decode_amplification']:.2f} times what was mapped"
+            f"{figures['computed_px'] / 1e6:.1f} Mpx in {figures['elapsed_s']:.1f} s = {figures['mpx_per_s']:.2f} Mpx/s, "
+            f"{figures['km2_per_h']:.0f} km²/h; device busy {figures['device_busy_percent']:.0f} %; halo overhead "
+            f"{figures['halo_overhead']:.2f}, decoded {figures['decode_amplification']:.2f} times what was mapped"
         )
         console.print(
-            f"read {told['read_bytes'] / MIB:.1f} MiB in {told['read_s']:.1f} s, waited {told['wait_s']:.1f} s, computed "
-            f"{told['compute_s']:.1f} s, wrote {told['written_bytes'] / MIB:.1f} MiB in {told['write_s']:.1f} s; engine "
-            f"started in {told['start_s']:.1f} s; worker peak {told['peak_worker_bytes'] / GIB:.2f} GiB, predicted "
-            f"{told['predicted_worker_bytes'] / GIB:.2f}"
+            f"read {figures['read_bytes'] / MIB:.1f} MiB in {figures['read_s']:.1f} s, waited {figures['wait_s']:.1f} s, "
+            f"computed {figures['compute_s']:.1f} s, wrote {figures['written_bytes'] / MIB:.1f} MiB in "
+            f"{figures['write_s']:.1f} s; engine started in {figures['start_s']:.1f} s; worker peak "
+            f"{figures['peak_worker_bytes'] / GIB:.2f} GiB, predicted {figures['predicted_worker_bytes'] / GIB:.2f}"
         )
-        if "cost_per_1000_km2" in told:
-            console.print(f"cost {told['cost_per_1000_km2']:.4g} per 1,000 km²")
-    for key in told.get("profile", ()):
+        if "cost_per_1000_km2" in figures:
+            console.print(f"cost {figures['cost_per_1000_km2']:.4g} per 1,000 km²")
+    for key in figures.get("profile", ()):
         print(f"{result.out.rstrip('/')}/{key}")
     if result.stopped:
-        console.print(f"[yellow]stopped[/]: {result.stopped}")
+        console.print(f"[yellow]stopped[/]: {with_flags(result.stopped)}")
 
 
 class Progress:
@@ -225,7 +225,7 @@ class Progress:
             quiet = event.status == "running" and 0 < event.blocks_done < event.blocks
             if not quiet or time.monotonic() - self._last >= _PLAIN_EVERY_S:
                 self._last = time.monotonic()
-                why = f": {event.error}" if event.error else ""
+                why = f": {with_flags(event.error)}" if event.error else ""
                 print(
                     f"{event.scene_id} {event.status} {event.blocks_done}/{event.blocks} blocks {rate}{why}",
                     file=sys.stderr,
@@ -241,7 +241,11 @@ class Progress:
 
 
 def _named(scene_id: str, text: str) -> str:
-    return text if text.startswith(f"{scene_id}: ") else f"{scene_id}: {text}"
+    return with_flags(text if text.startswith(f"{scene_id}: ") else f"{scene_id}: {text}")
+
+
+def _flagged(text: str | None) -> str | None:
+    return None if text is None else with_flags(text)
 
 
 def _exit_on_sigterm() -> None:

@@ -1,14 +1,16 @@
-"""How the command prints: a console, and units."""
+"""How the command prints: a console, units, and the options that a message names as flags."""
 
 from __future__ import annotations
 
+import logging
+import shlex
 import sys
 
 from rich.console import Console
 
+from earthloom.tiling.errors import respell
+
 GIB = 2**30
-
-
 MIB = 2**20
 
 
@@ -24,3 +26,22 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} days"
+
+
+def with_flags(text: str) -> str:
+    """The text of an error or a note as the command line spells its options: `core=512` becomes --core 512."""
+    return respell(text, _flag)
+
+
+class FlagFormatter(logging.Formatter):
+    """Formats log records with the options that they name spelled as flags."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return with_flags(super().format(record))
+
+
+def _flag(name: str, value: str | None) -> str:
+    flag = f"--{name.replace('_', '-')}"
+    if value is None:
+        return flag
+    return f"{flag} {shlex.quote(value) if set(value) & set(' {}') else value}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from earthloom.jobs.command.terminal import duration, make_console
+from earthloom.jobs.command.terminal import duration, make_console, with_flags
 
 if TYPE_CHECKING:
     from earthloom.jobs.upkeep.doctor import Finding
@@ -28,6 +28,8 @@ def status(out: str, as_json: bool) -> None:
     from earthloom.tiling.storage.objects import ObjectRef
 
     found = read_status(ObjectRef.parse(out))
+    for scene in (scene for run in found["runs"] for scene in run["scenes"].values()):
+        scene |= {"error": with_flags(scene["error"])} if scene.get("error") else {}
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -68,7 +70,7 @@ def gc(out: str, older_than: str, superseded: bool, delete: bool, as_json: bool)
     try:
         older_than_s = float(str(parse_seconds(older_than)))
     except ValueError as error:
-        raise ConfigError(f"--older-than: {error}") from None
+        raise ConfigError(f"`older_than`: {error}") from None
     done = sweep(ObjectRef.parse(out), older_than_s=older_than_s, superseded=superseded, delete=delete)
     if as_json:
         click.echo(json.dumps(asdict(done) | {"dry_run": not delete}, indent=2))
@@ -127,8 +129,8 @@ def show_sweep(done: Sweep, *, dry_run: bool) -> None:
         console.print(table)
     for note in done.notes:
         console.print(f"[yellow]note[/] {note}", soft_wrap=True)
-    told = done.found if dry_run else done.removed
-    size = f"{sum(one.objects for one in told)} objects, {sum(one.size_bytes for one in told) / 1e6:.1f} MB"
+    counted = done.found if dry_run else done.removed
+    size = f"{sum(one.objects for one in counted)} objects, {sum(one.size_bytes for one in counted) / 1e6:.1f} MB"
     if not done.found:
         console.print("nothing to remove")
     else:
@@ -140,7 +142,8 @@ def show_diagnosis(findings: Sequence[Finding]) -> None:
     console = make_console(stderr=False)
     for finding in findings:
         console.print(
-            f"{'[green]ok  [/]' if finding.ok else '[red]FAIL[/]'} {finding.subject}: {finding.found}", soft_wrap=True
+            f"{'[green]ok  [/]' if finding.ok else '[red]FAIL[/]'} {finding.subject}: {with_flags(finding.found)}",
+            soft_wrap=True,
         )
         if not finding.ok:
-            console.print(f"       {finding.remedy}", soft_wrap=True)
+            console.print(f"       {with_flags(finding.remedy)}", soft_wrap=True)

@@ -261,9 +261,9 @@ class _Driver:
         failed = sum(scene.status == "failed" for scene in self._progress.values())
         elapsed = time.monotonic() - self._started
         if self._config.max_runtime is not None and elapsed > self._config.max_runtime:
-            self._stopped = f"--max-runtime of {self._config.max_runtime} s is over; the same command continues"
+            self._stopped = f"`max_runtime` of {self._config.max_runtime} s is over; the same command continues"
         elif self._config.max_failures is not None and failed > self._config.max_failures:
-            self._stopped = f"{failed} scenes failed, more than --max-failures {self._config.max_failures}"
+            self._stopped = f"{failed} scenes failed, more than `max_failures={self._config.max_failures}`"
         return self._stopped is not None
 
     def _catalogue(self) -> None:

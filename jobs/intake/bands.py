@@ -71,7 +71,7 @@ def name_bands(
 
     Args:
         files: of the scene, in order.
-        wanted: (name, place) from `--bands`: a band number from 1, counted over all files, or `<file>:<number>` with the
+        wanted: (name, place) from `bands`: a band number from 1, counted over all files, or `<file>:<number>` with the
             file's STAC key, stem or number from 1.
         sensor: preset, when the user named one.
 
@@ -87,7 +87,7 @@ def name_bands(
         if file.name and file.header.count != 1:
             raise SceneError(
                 f"{file.name}={file.stem} names one band, but the file has {file.header.count}; "
-                f"number them: --bands {file.name}=<number>"
+                f"number them: `bands={file.name}=<number>`"
             )
     explicit = _explicit(files, wanted)
     claims: list[tuple[int, NamedBand]] = []
@@ -149,18 +149,18 @@ def _settle(claims: Sequence[tuple[int, NamedBand]]) -> tuple[NamedBand, ...]:
         fallbacks = (band.name, band.own, f"{band.own}_{band.asset + 1}_{band.index}")
         free = next((name for name in fallbacks if name not in taken), None)
         if free is None:
-            raise SceneError(f"band names repeat: {band.name}; name the bands by --bands")
+            raise SceneError(f"band names repeat: {band.name}; name the bands by `bands`")
         taken[free] = position
     names = {position: name for name, position in taken.items()}
     return tuple(replace(band, name=names[position]) for position, (_, band) in enumerate(claims))
 
 
 def _explicit(files: Sequence[BandFile], wanted: Sequence[tuple[str, int | str]]) -> Mapping[tuple[int, int], str]:
-    """(asset, index) -> name, as the user said: `--bands`, then `name=file`."""
+    """(asset, index) -> name, as the user said: `bands`, then `name=file`."""
     places = [(asset, index) for asset, file in enumerate(files) for index in range(1, file.header.count + 1)]
     named: dict[tuple[int, int], str] = {}
     for name, where in wanted:
-        said = f"--bands {name}={where}"
+        said = f"`bands={name}={where}`"
         file_text, colon, number_text = str(where).strip().rpartition(":")
         if not _NAME.match(name):
             raise ConfigError(f"{said}: {name!r} is not a band name; write something like red=3,nir=4")
@@ -176,7 +176,7 @@ def _explicit(files: Sequence[BandFile], wanted: Sequence[tuple[str, int | str]]
             counts = ", ".join(f"{file.stem} with {file.header.count} bands" for file in files)
             raise SceneError(f"{said}: there is no such band; the scene has {counts}")
         if place in named:
-            raise ConfigError(f"--bands gives one band two names: {named[place]} and {name}")
+            raise ConfigError(f"`bands` gives one band two names: {named[place]} and {name}")
         named[place] = name
     for asset, file in enumerate(files):
         if file.name:

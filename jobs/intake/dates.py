@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from earthloom.jobs.intake.stac import StacItem
 from earthloom.tiling.errors import ConfigError
-from earthloom.tiling.reading.preflight import Header
+
+if TYPE_CHECKING:
+    from earthloom.jobs.intake.stac import StacItem
+    from earthloom.tiling.reading.preflight import Header
 
 _RFC3339 = re.compile(r"^\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d([.]\d+)?)?([Zz]|[+-]\d\d:?\d\d)?)?$")
 
@@ -20,7 +23,7 @@ def scene_date(item: StacItem | None, headers: Sequence[Header], option: str | N
     for source, text in (
         ("the STAC item", item.datetime if item else None),
         ("TIFFTAG_DATETIME", in_file),
-        ("--datetime", option),
+        ("`datetime`", option),
     ):
         if text is None:
             continue
@@ -32,9 +35,9 @@ def scene_date(item: StacItem | None, headers: Sequence[Header], option: str | N
         if assumed:
             notes.append(f"{source} {text} has no time zone, taken as UTC")
         if option is not None and utc(option)[0] != moment:
-            notes.append(f"--datetime {option} is not used: {source} says {text}")
+            notes.append(f"`datetime={option}` is not used: {source} says {text}")
         return moment, notes
-    return None, [*notes, "unknown date; give --datetime if it matters"]
+    return None, [*notes, "unknown date; give `datetime` if it matters"]
 
 
 def utc(text: str) -> tuple[str, bool]:

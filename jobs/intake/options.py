@@ -1,46 +1,78 @@
-"""What a user may say of scenes that their files do not say."""
+"""What a user may say of scenes that their files do not say, by the same words in every command. Opens nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from earthloom.jobs.intake.dates import utc
 from earthloom.jobs.intake.sensors import sensor as sensor_preset
 from earthloom.tiling.errors import ConfigError
-from earthloom.tiling.scene import QUANTITIES
+from earthloom.tiling.quantity import Quantity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SceneOptions:
-    """What the user says of scenes where files do not, for all scenes alike."""
-
-    sensor: str | None = None
-    """Name of a preset (`jobs.intake.sensors`)."""
-    bands: tuple[tuple[str, int | str], ...] = ()
-    """(name, band number from 1 or `<file>:<number>`)."""
-    nodata: float | None = None
-    """Stored value."""
-    scale: float | None = None
-    offset: float | None = None
-    quantity: str | None = None
-    """One of `tiling.scene.QUANTITIES`."""
-    datetime: str | None = None
-    """RFC 3339; used where neither STAC nor the file knows."""
-    scene_id: str | None = None
-    sun_elevation_deg: float | None = None
+def parse_bands(value: object) -> object:
+    """`red=3,nir=4`, or a mapping of these, as (name, place) pairs."""
+    if isinstance(value, Mapping):
+        return tuple(value.items())
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",")]
+    if not all(name.strip() and place.strip() for name, _, place in pairs):
+        raise ValueError(f"{value!r} is not of the form red=3,nir=4")
+    return tuple((name.strip(), place.strip()) for name, _, place in pairs)
 
 
-def check_options(options: SceneOptions) -> None:
-    """Refuse options that no scene could make right.
+def _known_sensor(name: str | None) -> str | None:
+    if name is not None:
+        sensor_preset(name)
+    return name
+
+
+def _a_date(text: str | None) -> str | None:
+    if text is not None:
+        utc(text)
+    return text
+
+
+def _a_factor(scale: float | None) -> float | None:
+    if scale == 0:
+        raise ConfigError("`scale=0` would make every value the same; give the factor from stored to physical values")
+    return scale
+
+
+class SceneOptions(BaseModel):
+    """What the user says of scenes where their files do not, for all scenes alike.
 
     Raises:
-        ConfigError: naming the option and its value.
+        ConfigError: for an unknown sensor, a date that is none, or a scale of 0.
+        pydantic.ValidationError: for an unknown name or a value of the wrong form.
     """
-    if options.sensor is not None:
-        sensor_preset(options.sensor)
-    if options.quantity is not None and options.quantity not in QUANTITIES:
-        raise ConfigError(f"--quantity {options.quantity!r} is none of {', '.join(QUANTITIES)}")
-    if options.datetime is not None:
-        utc(options.datetime)
-    if options.scale == 0:
-        raise ConfigError("--scale 0 would make every value the same; give the factor from stored to physical values")
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sensor: Annotated[
+        str | None,
+        AfterValidator(_known_sensor),
+        Field(description="sensor preset: names, scales and order of the bands"),
+    ] = None
+    bands: Annotated[tuple[tuple[str, int | str], ...], BeforeValidator(parse_bands),
+                     Field(description="band names by number in the file: red=3,nir=4")] = ()  # fmt: skip
+    """(name, band number from 1 over all files, or `<file>:<number>`)."""
+    scale: Annotated[
+        float | None, AfterValidator(_a_factor),
+        Field(allow_inf_nan=False, description="physical value = stored * scale + offset"),
+    ] = None  # fmt: skip
+    offset: Annotated[float | None, Field(allow_inf_nan=False, description="see `scale`")] = None
+    quantity: Annotated[Quantity | None, Field(description="what the scaled values are")] = None
+    sun_elevation: Annotated[float | None, Field(gt=0, le=90, description="degrees; for presets that need it")] = None
+    nodata: Annotated[
+        float | None, Field(description="stored value that means no data, where the file does not say")
+    ] = None
+    datetime: Annotated[
+        str | None, AfterValidator(_a_date),
+        Field(description="acquisition time, RFC 3339, where the file does not say"),
+    ] = None  # fmt: skip
+    scene_id: Annotated[str | None, Field(description="id of the scene, when there is one")] = None

@@ -40,19 +40,19 @@ def open_pairs(
     if before is None:
         if needing := [card.name for card in cards if card.name not in one_date]:
             raise ConfigError(
-                f"{needing[0]} compares two dates, and only one was given; name the earlier scene: --before <scene>"
+                f"{needing[0]} compares two dates, and only one was given; name the earlier scene: `before=<scene>`"
             )
         return list(opened)
     if not any(_compares(card) for card in cards):
-        note = f"--before is not used: {', '.join(sorted(one_date))} looks at one date"
+        note = f"`before` is not used: {', '.join(sorted(one_date))} looks at one date"
         return [_noted(scene, note) for scene in opened]
     requests = expand([before])
     if len(requests) != 1:
         raise ConfigError(
-            f"--before {before} names {len(requests)} scenes; give one, and run scenes with another earlier one "
+            f"`before` {before} names {len(requests)} scenes; give one, and run scenes with another earlier one "
             "by themselves"
         )
-    (earlier,) = open_all(requests, replace(options, scene_id=None, datetime=None))
+    (earlier,) = open_all(requests, options.model_copy(update={"scene_id": None, "datetime": None}))
 
     def attempt(later: OpenedScene | RefusedScene) -> OpenedScene | RefusedScene:
         if isinstance(later, RefusedScene):
@@ -63,9 +63,9 @@ def open_pairs(
             made = pair(later, earlier)
         except SceneError as error:
             return RefusedScene(id=later.scene.id, message=str(error), kind=type(error).__name__)
-        if options.sun_elevation_deg is None:
+        if options.sun_elevation is None:
             return made
-        return _noted(made, f"--sun-elevation {options.sun_elevation_deg:g} is taken for both dates")
+        return _noted(made, f"`sun_elevation={options.sun_elevation:g}` is taken for both dates")
 
     return [attempt(later) for later in opened]
 
@@ -80,14 +80,14 @@ def pair(after: OpenedScene, before: OpenedScene) -> OpenedScene:
     later, earlier = after.scene, before.scene
     if {asset.identity for asset in later.assets} & {asset.identity for asset in earlier.assets}:
         raise SceneError(
-            f"{later.id}: --before names the same bytes ({earlier.assets[0].ref.url}), so nothing can have changed; give "
+            f"{later.id}: `before` names the same bytes ({earlier.assets[0].ref.url}), so nothing can have changed; give "
             "an earlier acquisition"
         )
     notes = _order(after, before)
     if later.quantity != earlier.quantity:
         raise SceneError(
             f"{later.id}: its values are {later.quantity} but those of {earlier.id} before it are {earlier.quantity}; "
-            "compare products of one level, or say what both are: --sensor <preset>, or --scale with --quantity"
+            "compare products of one level, or say what both are: `sensor=<preset>`, or `scale` with `quantity`"
         )
     notes += _ground(after, before)
     offset = len(later.assets)
@@ -111,12 +111,12 @@ def _order(after: OpenedScene, before: OpenedScene) -> list[str]:
     taken, taken_before = datetime.fromisoformat(later.datetime), datetime.fromisoformat(earlier.datetime)
     if taken_before > taken:
         raise SceneError(
-            f"{later.id} was taken on {later.datetime}, before {earlier.id} on {earlier.datetime}, which --before names: "
+            f"{later.id} was taken on {later.datetime}, before {earlier.id} on {earlier.datetime}, which `before` names: "
             "swap them"
         )
     if taken_before == taken:
         raise SceneError(
-            f"{later.id} and {earlier.id}, which --before names, were both taken on {later.datetime}; give an earlier "
+            f"{later.id} and {earlier.id}, which `before` names, were both taken on {later.datetime}; give an earlier "
             "acquisition"
         )
     return []
@@ -127,7 +127,7 @@ def _ground(after: OpenedScene, before: OpenedScene) -> list[str]:
     share = _covered(later.grid, earlier.grid)
     if share == 0:
         raise SceneError(
-            f"{later.id} covers {_shown(later.grid)} and {earlier.id}, which --before names, {_shown(earlier.grid)}: "
+            f"{later.id} covers {_shown(later.grid)} and {earlier.id}, which `before` names, {_shown(earlier.grid)}: "
             "they do not overlap; give an earlier scene of the same ground"
         )
     notes = []

@@ -85,7 +85,7 @@ def _from_json(ref: ObjectRef) -> list[SceneRequest]:
         problem = item.problem
         if not problem and not SCENE_ID.match(item.id):
             problem = (
-                f"the STAC item id {item.id[:80]!r} cannot be a folder name; give another one by --scene-id, alone"
+                f"the STAC item id {item.id[:80]!r} cannot be a folder name; give another one by `scene_id`, alone"
             )
         parts = tuple(Part(ref=asset.ref, key=asset.key, told=asset.bands) for asset in item.assets)
         scene_id = item.id if SCENE_ID.match(item.id) else _sanitised(item.id)

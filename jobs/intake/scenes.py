@@ -15,7 +15,7 @@ from datetime import datetime
 
 from earthloom.jobs.intake.bands import BandFile, name_bands
 from earthloom.jobs.intake.dates import scene_date
-from earthloom.jobs.intake.options import SceneOptions, check_options
+from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.references import SceneRequest, find
 from earthloom.jobs.intake.sensors import sensor as sensor_preset
 from earthloom.jobs.intake.values import give_meaning
@@ -82,11 +82,11 @@ def assign_ids(requests: Sequence[SceneRequest], scene_id: str | None = None) ->
     if scene_id is not None:
         if len(requests) != 1:
             raise ConfigError(
-                f"colliding scene ids: --scene-id {scene_id} names one scene, but {len(requests)} were found; leave it "
+                f"colliding scene ids: `scene_id={scene_id}` names one scene, but {len(requests)} were found; leave it "
                 "out and each gets its own id"
             )
         if not SCENE_ID.match(scene_id):
-            raise ConfigError(f"--scene-id {scene_id!r} cannot be a folder name; use letters, digits, '-', '_' and '.'")
+            raise ConfigError(f"`scene_id={scene_id!r}` cannot be a folder name; use letters, digits, '-', '_' and '.'")
         return [replace(requests[0], id=scene_id)]
     every = Counter(request.id for request in requests)
     given = Counter(request.id for request in requests if request.item)
@@ -97,7 +97,7 @@ def assign_ids(requests: Sequence[SceneRequest], scene_id: str | None = None) ->
         elif request.item:
             final.append(
                 replace(request, problem=f"colliding scene ids: {given[request.id]} STAC items of this run are called "
-                        f"{request.id}; run them one by one with --scene-id")
+                        f"{request.id}; run them one by one with `scene_id`")
             )  # fmt: skip
         else:
             digest = hashlib.sha256(request.reference.encode()).hexdigest()[:8]
@@ -124,10 +124,8 @@ def open_all(
         cap: on time and memory for each file; default: `Cap()`.
 
     Raises:
-        ConfigError: for an option that is wrong whatever the scene.
         EngineError: if no process to check files in could be started.
     """
-    check_options(options)
     n_files = sum(len(request.parts) for request in requests if not request.problem)
 
     def attempt(request: SceneRequest) -> OpenedScene | RefusedScene:

@@ -39,7 +39,7 @@ class Sensor:
     """A product whose files can be read without their metadata.
 
     Args:
-        quantity: what scaled values are (`tiling.scene.QUANTITIES`).
+        quantity: what scaled values are (`tiling.quantity.QUANTITIES`).
         dtypes: of the product; another one means that values were changed after the provider wrote them.
         orders: source names in file order, for files that name no bands; chosen by their count.
         assumes: sentences for the user.
@@ -89,10 +89,10 @@ class Sensor:
         if sun_elevation_deg is None:
             raise SceneError(
                 f"{self.name} needs the sun's elevation at the time of the scene to turn digital numbers into "
-                "reflectance, and it is unknown; give --sun-elevation <degrees> (SUN_ELEVATION in the scene's MTL file)"
+                "reflectance, and it is unknown; give `sun_elevation=<degrees>` (SUN_ELEVATION in the scene's MTL file)"
             )
         if not 0 < sun_elevation_deg <= 90:
-            raise ConfigError(f"--sun-elevation {sun_elevation_deg:g} is outside 0 to 90 degrees above the horizon")
+            raise ConfigError(f"`sun_elevation={sun_elevation_deg:g}` is outside 0 to 90 degrees above the horizon")
         low, high, esun = band.radiance
         gain = (high - low) / 254
         distance_au = sun_distance_au(acquired) if acquired else 1.0
@@ -136,7 +136,7 @@ def _sentinel2(level: str, quantity: str, sources: tuple[str, ...], extra: tuple
         assumes=(
             "reflectance = DN / 10000",
             "no offset is stored: true before processing baseline 04.00 (25 January 2022) and for harmonised copies; "
-            "for other files give --offset -0.1",
+            "for other files give `offset=-0.1`",
         ),
     )  # fmt: skip
 

@@ -77,9 +77,9 @@ def give_meaning(
     quantity = options.quantity or (sensor.quantity if sensor else None)
     if quantity is None and any(scaling.reflectance for scaling in scalings):
         quantity = "reflectance"
-        notes.append("scaled values are taken as reflectance; --quantity says otherwise")
+        notes.append("scaled values are taken as reflectance; `quantity` says otherwise")
     elif quantity is None:
-        notes.append("unknown value scale: say what the numbers mean by --sensor <preset>, or --scale with --quantity")
+        notes.append("unknown value scale: say what the numbers mean by `sensor=<preset>`, or `scale` with `quantity`")
     silent = [band.name for band, scaling in zip(named, scalings, strict=True) if not scaling.known]
     if quantity and silent:
         notes.append(f"nothing says how these bands are scaled, so they stay as stored: {', '.join(silent)}")
@@ -101,10 +101,10 @@ def give_meaning(
 def _preset_notes(named: Sequence[NamedBand], sensor: Sensor) -> list[str]:
     if not any(band.preset for band in named):
         raise SceneError(
-            f"--sensor {sensor.name} knows {', '.join(band.source[0] for band in sensor.bands)}, but the scene has "
-            f"{', '.join(band.name for band in named)}; take another preset, or name the bands: --bands red=<number>,…"
+            f"`sensor={sensor.name}` knows {', '.join(band.source[0] for band in sensor.bands)}, but the scene has "
+            f"{', '.join(band.name for band in named)}; take another preset, or name the bands: `bands=red=<number>,…`"
         )
-    notes = [f"--sensor {sensor.name}: {sentence}" for sentence in sensor.assumes]
+    notes = [f"`sensor={sensor.name}`: {sentence}" for sentence in sensor.assumes]
     if any(band.by_place for band in named):
         order = ", ".join(band.name for band in named)
         notes.append(f"the file names no bands, so they are taken in the order of {sensor.name}: {order}")
@@ -127,10 +127,10 @@ def _scaling(
         if scale is None and options.scale is None:
             if band.dtype not in sensor.dtypes:
                 raise SceneError(
-                    f"--sensor {sensor.name} describes {' or '.join(sensor.dtypes)} values, but {band.name} holds "
-                    f"{band.dtype}: they were changed since; say what they are by --scale, --offset and --quantity"
+                    f"`sensor={sensor.name}` describes {' or '.join(sensor.dtypes)} values, but {band.name} holds "
+                    f"{band.dtype}: they were changed since; say what they are by `scale`, `offset` and `quantity`"
                 )
-            sun = item.sun_elevation_deg if item and options.sun_elevation_deg is None else options.sun_elevation_deg
+            sun = item.sun_elevation_deg if item and options.sun_elevation is None else options.sun_elevation
             scale, constant = sensor.scaling(preset, sun_elevation_deg=sun, acquired=acquired)
             if preset.radiance and acquired is None:
                 notes.append("the Sun is taken to be 1 AU away, as the date is unknown: reflectance may be 3.4 % off")
@@ -151,8 +151,8 @@ def _scaling(
         scale = 1.0 if np.dtype(band.dtype).kind == "f" else 1.0 / float(np.iinfo(band.dtype).max)
     elif not declared and options.quantity and np.dtype(band.dtype).kind != "f":
         raise SceneError(
-            f"--quantity {options.quantity} is said of {band.name}, but whole numbers ({band.dtype}) cannot be that as "
-            "they are; say how they are scaled: --scale 0.0001, or --sensor <preset>"
+            f"`quantity={options.quantity}` is said of {band.name}, but whole numbers ({band.dtype}) cannot be that as "
+            "they are; say how they are scaled: `scale=0.0001`, or `sensor=<preset>`"
         )
     return _Scaling(
         1.0 if scale is None else scale, 0.0 if offset is None else offset,
@@ -173,7 +173,7 @@ def _nodata(band: NamedBand, options: SceneOptions, categorical: bool) -> float 
     if options.nodata is not None and not categorical:
         if not representable(options.nodata, band.dtype):
             raise SceneError(
-                f"--nodata {options.nodata:g} cannot occur in {band.name}, which holds {band.dtype} values"
+                f"`nodata={options.nodata:g}` cannot occur in {band.name}, which holds {band.dtype} values"
             )
         return options.nodata
     if declared is None and told is not None and representable(told, band.dtype):

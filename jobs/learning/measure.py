@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from earthloom.jobs.config import parse_bands
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.scenes import RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.planning.chain import optical
@@ -28,29 +25,23 @@ from earthloom.tiling.storage.settings import apply
 from earthloom.tiling.window import Window
 
 
-def measure_model(name: str, reference: str, *, window_px: int, options: Mapping[str, Any]) -> list[ModelCard]:
+def measure_model(name: str, reference: str, *, window_px: int, options: SceneOptions) -> list[ModelCard]:
     """Measure every variant of a model that the scene has bands for, and write the cards.
 
     Args:
         name: a zoo model, a card's folder, or a folder that smp's `save_pretrained` wrote; must be local, to be written.
         reference: one scene.
         window_px: side of the part to measure on, around the scene's centre.
-        options: fields of `SceneOptions`; `bands` as text, `red=3,nir=4`, whose order is the order of an smp network's
-            channels.
+        options: what its files do not say; the order of `bands` is the order of an smp network's channels.
 
     Raises:
         CardError: if the model is not there, or the scene has bands for none of its variants.
         SceneError: if the scene cannot be read.
     """
     apply()
-    try:
-        bands = parse_bands(options.get("bands")) or {}
-    except ValueError as error:
-        raise ConfigError(f"--bands: {error}") from error
-    assert isinstance(bands, dict), "parse_bands gives a dict"
-    scene = _open(reference, bands, options)
+    scene = _open(reference, options)
     measured, strange = [], ""
-    for card, folder in _cards(name, tuple(bands), scene):
+    for card, folder in _cards(name, tuple(band for band, _ in options.bands), scene):
         names = optical(scene)
         if not {band.name for band in scene.bands} >= set(card.bands) - {"*"}:
             continue
@@ -68,7 +59,7 @@ def measure_model(name: str, reference: str, *, window_px: int, options: Mapping
         )  # fmt: skip
         write_card(folder, measured[-1])
     if not measured and strange:
-        raise SceneError(f"{scene.id}: {strange}; say what its values are by --sensor, or --scale and --quantity")
+        raise SceneError(f"{scene.id}: {strange}; say what its values are by `sensor`, or `scale` and `quantity`")
     if not measured:
         raise CardError(
             f"{scene.id} has {', '.join(band.name for band in scene.bands)}: no variant of {name} can use them"
@@ -76,12 +67,8 @@ def measure_model(name: str, reference: str, *, window_px: int, options: Mapping
     return measured
 
 
-def _open(reference: str, bands: Mapping[str, str], options: Mapping[str, Any]) -> Scene:
-    told = SceneOptions(
-        sensor=options.get("sensor"), bands=tuple(bands.items()), scale=options.get("scale"),
-        offset=options.get("offset"), quantity=options.get("quantity"), sun_elevation_deg=options.get("sun_elevation"),
-    )  # fmt: skip
-    opened = open_all(assign_ids(expand([reference]), None), told)
+def _open(reference: str, options: SceneOptions) -> Scene:
+    opened = open_all(assign_ids(expand([reference]), options.scene_id), options)
     if len(opened) != 1:
         raise ConfigError(f"{reference} is {len(opened)} scenes; a model is measured on one")
     if isinstance(opened[0], RefusedScene):
@@ -94,7 +81,7 @@ def _cards(name: str, bands: tuple[str, ...], scene: Scene) -> list[tuple[ModelC
     if name not in ZOO and (folder / "config.json").is_file() and not (folder / FILE).is_file():
         if not bands:
             raise CardError(
-                f"{name} does not say its bands; name them in the order of its channels: --bands red=1,green=2"
+                f"{name} does not say its bands; name them in the order of its channels: `bands=red=1,green=2`"
             )
         return [(card_from_smp(folder, bands=bands, quantity=scene.quantity), folder)]
     return [(card, folder_of(card) if name in ZOO else ref.path) for card, ref in variants(name)]

@@ -72,18 +72,18 @@ class ChainPlan:
 
 @dataclass(frozen=True, slots=True)
 class ChainModel:
-    """One word of `--model`: a model, or several whose probabilities are averaged."""
+    """One word of `model`: a model, or several whose probabilities are averaged."""
 
     name: str
     members: tuple[Variants, ...]
 
 
 def load_models(config: RunConfig) -> list[ChainModel]:
-    """The cards behind `--model`, in order; `a+b` is an ensemble, `--mask-clouds` comes first.
+    """The cards behind `model`, in order; `a+b` is an ensemble, `mask_clouds` comes first.
 
     Raises:
         CardError: if a model does not exist or is not complete.
-        ConfigError: if `--keep` names none of them.
+        ConfigError: if `keep` names none of them.
     """
     words = list(config.model)
     if config.mask_clouds and _MASK not in words:
@@ -95,7 +95,7 @@ def load_models(config: RunConfig) -> list[ChainModel]:
         models.append(ChainModel("-".join(cards[0][0].name for cards in members), members))
     if unknown := sorted(set(config.keep) - {model.name for model in models}):
         raise ConfigError(
-            f"--keep {', '.join(unknown)}: no such stage; this chain has {', '.join(model.name for model in models)}"
+            f"`keep` {', '.join(unknown)}: no such stage; this chain has {', '.join(model.name for model in models)}"
         )
     return models
 
@@ -190,7 +190,7 @@ def _variant(scene: Scene, cards: Variants, names: Sequence[str], quantity: str)
         missing = [name for name in cards[0][0].bands if name != "*" and name not in names]
         if any(name.startswith("before_") for name in missing) and not any(n.startswith("before_") for n in names):
             raise SceneError(
-                f"{scene.id}: {cards[0][0].name} compares two dates; name the earlier scene by --before <scene>"
+                f"{scene.id}: {cards[0][0].name} compares two dates; name the earlier scene by `before=<scene>`"
             )
         scene.select(tuple(name for name in cards[0][0].bands if name != "*"))  # says what is missing
         raise SceneError(
@@ -199,8 +199,8 @@ def _variant(scene: Scene, cards: Variants, names: Sequence[str], quantity: str)
     accepted = " or ".join(dict.fromkeys(name for card, _ in able for name in card.quantities))
     raise SceneError(
         f"{scene.id}: {able[0][0].label} wants {accepted} but the scene's values are "
-        f"{'of unknown scale' if quantity == 'dn' else quantity}; say what they are: --sensor <preset>, "
-        "or --scale with --quantity"
+        f"{'of unknown scale' if quantity == 'dn' else quantity}; say what they are: `sensor=<preset>`, "
+        "or `scale` with `quantity`"
     )
 
 
@@ -224,7 +224,7 @@ def _refuse_nonsense(chosen: Sequence[Variants], main: int, config: RunConfig) -
                 f"{card.label} needs numbers of the whole scene as it is stored, so only masks may come before it"
             )
     if config.keep and not any(members[0][0].outputs for members in chosen):
-        raise ConfigError("--keep keeps images, and no stage of this chain makes one")
+        raise ConfigError("`keep` keeps images, and no stage of this chain makes one")
 
 
 def _bind_bands(scene: Scene, chosen: Sequence[Variants], main: int, kept: set[int]) -> list[Variants]:
@@ -252,7 +252,7 @@ def _images(
             continue
         if any(later[0][0].scale > 1 for later in cards[number + 1 :]):
             raise ConfigError(
-                f"--keep {model.name}: a later stage makes finer pixels, and one result has one grid; run it by itself"
+                f"`keep={model.name}`: a later stage makes finer pixels, and one result has one grid; run it by itself"
             )
         alone = number == main
         name = product_name(models) if alone else model.name
@@ -298,7 +298,7 @@ def _chips(
             )
     blend = any(member.overlap == "blend" for member in members)
     if config.overlap == "exact" and blend:
-        raise CardError(f"{card.label} has global context, so no halo makes tiles exact; leave --overlap at blend")
+        raise CardError(f"{card.label} has global context, so no halo makes tiles exact; leave `overlap` at blend")
     blend = blend or (config.overlap == "blend" and bool(card.classes) and bool(card.halo_px))
     stride_px = int(np.lcm.reduce([member.stride_px for member in members]))
     halo_px = -(-max(member.halo_px or 0 for member in members) // stride_px) * stride_px

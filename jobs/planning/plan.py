@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from earthloom.jobs.config import RunConfig
-from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.pairs import open_pairs
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.planning.chain import ChainPlan, bind, divisors, load_models, product_name
@@ -209,18 +208,14 @@ def plan(config: RunConfig, device: Device | None = None, given: Share | None = 
     apply()
     out = ObjectRef.parse(config.out)
     if out.scheme not in ("file", "s3"):
-        raise InputError(f"--out {config.out}: outputs go to a folder or s3://bucket/prefix")
+        raise InputError(f"`out` {config.out}: outputs go to a folder or s3://bucket/prefix")
     device = device or resolve_device(config.device, config.precision)
     on_gpu = device.kind == "cuda"
     given = given or share(config, on_gpu=False, nodes=here())
     models = load_models(config)
-    options = SceneOptions(
-        sensor=config.sensor, bands=tuple((config.bands or {}).items()), nodata=config.nodata, scale=config.scale,
-        offset=config.offset, quantity=config.quantity, datetime=config.datetime, scene_id=config.scene_id,
-        sun_elevation_deg=config.sun_elevation,
-    )  # fmt: skip
+    requests = assign_ids(expand(config.scenes), config.scene.scene_id)
     opened = open_pairs(
-        open_all(assign_ids(expand(config.scenes), config.scene_id), options), config.before, options,
+        open_all(requests, config.scene), config.before, config.scene,
         [card for model in models for member in model.members for card, _ in member],
     )  # fmt: skip
     bound: list[tuple[OpenedScene, ChainPlan]] = []
@@ -302,9 +297,9 @@ def _plan_scene(
         shard_px = config.shard // last.card.scale
         smaller = [core for core in divisors(shard_px, last.chips.stride_px) if core < last.chips.core_px]
         found = next((core for core in smaller if fits(memory_of(core), config.memory_per_worker)), None)
-        remedy = f"--core {found} would fit" if found else "a smaller --block or --batch may fit"
+        remedy = f"`core={found}` would fit" if found else "a smaller `block` or `batch` may fit"
         raise TilingError(
-            f"{scene.id}: a worker would need {memory.total_bytes / _GIB:.2f} GiB, more than --memory-per-worker "
+            f"{scene.id}: a worker would need {memory.total_bytes / _GIB:.2f} GiB, more than `memory_per_worker` "
             f"{config.memory_per_worker / _GIB:.2f} GiB, with chips of {last.chips.core_px} + 2 x {last.chips.halo_px} px; "
             f"{remedy}"
         )
@@ -319,7 +314,7 @@ def _plan_scene(
     notes = list(chain.notes)
     if memory.passes < most:
         wanted_bytes = sizes[0].total_bytes
-        remedy = f"; --memory-per-worker {-(-wanted_bytes // _GIB)}GiB would do" if wanted_bytes <= room_bytes else ""
+        remedy = f"; `memory_per_worker={-(-wanted_bytes // _GIB)}GiB` would do" if wanted_bytes <= room_bytes else ""
         notes.append(f"memory for {memory.passes} chips at once where {most} could be computed{remedy}")
     return planned, notes
 

@@ -43,7 +43,7 @@ def share(config: RunConfig, *, on_gpu: bool, nodes: Sequence[Mapping[str, float
     n_gpus = int(sum(node.get("GPU", 0) for node in nodes))
     if on_gpu and not n_gpus:
         raise EngineError(
-            "the model is to run on CUDA but Ray counts no GPU; start Ray's nodes with --num-gpus, or use --device cpu"
+            "the model is to run on CUDA but Ray counts no GPU; start Ray's nodes with --num-gpus, or use `device=cpu`"
         )
     cores = [int(node.get("CPU", 0)) for node in nodes]
     workers = config.workers or (n_gpus if on_gpu else sum(n // _CORES_PER_WORKER for n in cores))

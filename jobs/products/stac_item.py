@@ -237,7 +237,7 @@ def _when(scene: Scene) -> dict[str, str | None]:
         try:
             return {"datetime": utc(scene.datetime)}
         except ValueError as error:
-            raise SceneError(f"{scene.id}: bad date {scene.datetime!r} ({error}); give --datetime") from error
+            raise SceneError(f"{scene.id}: bad date {scene.datetime!r} ({error}); give `datetime`") from error
     return {"datetime": None, "start_datetime": OPEN_INTERVAL[0], "end_datetime": OPEN_INTERVAL[1]}
 
 

@@ -75,7 +75,7 @@ def commit(store: Store, key: str, document: Mapping[str, Any]) -> bool:
     if not made.won and (differences := _differences(document, made.document)):
         raise PublishError(
             f"{store.ref.url}/{key} was made by another writer and differs in {', '.join(differences)}; another version "
-            "or program writes to this prefix: choose another --out"
+            "or program writes to this prefix: choose another `out`"
         )
     return made.won
 

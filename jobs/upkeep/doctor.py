@@ -113,7 +113,7 @@ def _endpoint() -> Finding:
     ]
     found = f"{endpoint or 'AWS'}, credentials from {keys[0] if keys else 'the instance, if any'}"
     if not endpoint:
-        return Finding(True, "S3", f"{found} (not contacted; --out s3://… tests a bucket)")
+        return Finding(True, "S3", f"{found} (not contacted; `out` s3://… tests a bucket)")
     url = urlsplit(endpoint)
     try:
         socket.create_connection((url.hostname or "", url.port or (443 if url.scheme == "https" else 80)), 5).close()

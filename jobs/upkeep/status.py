@@ -37,7 +37,7 @@ def status(out: ObjectRef) -> dict[str, Any]:
         elif parts[-1] == "plan.json":
             plans[parts[1]] = _read(store, head.key, ("model",))
     if not plans:
-        raise ConfigError(f"{out.url}: no run has been started there; is this the --out of a run?")
+        raise ConfigError(f"{out.url}: no run has been started there; is this the `out` of a run?")
     runs = []
     for run_id, plan in plans.items():
         tried = sorted(attempts.get(run_id, []), key=lambda one: int(one["attempt"]))

@@ -92,7 +92,7 @@ def verify(place: ObjectRef, *, on_scene: Callable[[str], None] | None = None) -
     if not found:
         _check_runs(store, keys, report)
     if not (keys or report.problems or report.notes):
-        raise ConfigError(f"{place.url}: nothing is published there; is this the --out of a run, or one of its runs?")
+        raise ConfigError(f"{place.url}: nothing is published there; is this the `out` of a run, or one of its runs?")
     return report
 
 

@@ -60,7 +60,7 @@ class ModelCard:
     bands: tuple[str, ...]
     """Common names in channel order. `*`, last, stands for all other optical bands of a scene until `bind`."""
     quantities: tuple[str, ...]
-    """Accepted meanings of the values (`tiling.scene.QUANTITIES`), the one it was trained on first."""
+    """Accepted meanings of the values (`tiling.quantity.QUANTITIES`), the one it was trained on first."""
     mean: tuple[float, ...]
     """Per channel, in that quantity: the model sees (value - mean) / std."""
     std: tuple[float, ...]

@@ -274,6 +274,6 @@ def _no_card(folder: ObjectRef, cause: Exception) -> NoReturn:
     if from_smp:
         raise CardError(
             f"{folder.url} was written by save_pretrained and has no {FILE}, which says bands, values, classes and halo: "
-            f"earthloom models measure {folder.url} SCENE --bands … measures the model and writes it"
+            f"earthloom models measure {folder.url} SCENE measures the model and writes it, given its `bands`"
         ) from cause
     raise CardError(f"{folder.url} holds no {FILE}: give a folder that has one, or the name of a zoo model") from cause

@@ -13,7 +13,7 @@ from earthloom.tiling.errors import EngineError
 
 _REMEDY = (
     "torch.compile needs a C++ compiler (g++, or what CXX names) and Python's headers on every machine that computes; "
-    "install them, or run without --compile"
+    "install them, or run without `compile`"
 )
 _MOST_SHAPES = 2**16
 """Beyond its limit, 8 unless told, torch runs new shapes uncompiled: other bits, and only in workers that saw many."""

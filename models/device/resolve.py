@@ -45,15 +45,15 @@ def resolve(device: str = "auto", precision: str = "auto") -> Device:
     import torch
 
     if device not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"--device is auto, cpu or cuda, got {device!r}")
+        raise ConfigError(f"`device` is auto, cpu or cuda, got {device!r}")
     if precision not in ("auto", *PRECISIONS):
-        raise ConfigError(f"--precision is auto, {', '.join(PRECISIONS)}, got {precision!r}")
+        raise ConfigError(f"`precision` is auto, {', '.join(PRECISIONS)}, got {precision!r}")
     present = torch.cuda.is_available()
     if device == "cuda" and not present:
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
         raise EngineError(
-            f"--device cuda was asked for but no GPU is usable here: torch {torch.__version__} is {built}; "
-            "check nvidia-smi and the torch build, or use --device auto"
+            f"`device=cuda` was asked for but no GPU is usable here: torch {torch.__version__} is {built}; "
+            "check nvidia-smi and the torch build, or use `device=auto`"
         )
     if present and device != "cpu":
         gpu = torch.cuda.get_device_properties()
@@ -66,7 +66,7 @@ def resolve(device: str = "auto", precision: str = "auto") -> Device:
         return Device(kind="cuda", precision=precision, device_class=device_class)
     device_class, native_bf16 = _cpu_class()
     if precision == "fp16":
-        raise ConfigError("--precision fp16 needs a GPU; on a CPU use bf16 or fp32 (auto picks the faster one)")
+        raise ConfigError("`precision=fp16` needs a GPU; on a CPU use bf16 or fp32 (auto picks the faster one)")
     if precision == "auto":
         precision = "bf16" if native_bf16 else "fp32"
     return Device(kind="cpu", precision=precision, device_class=device_class)

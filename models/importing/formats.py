@@ -9,93 +9,58 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.models.cards.file import canonical
+from earthloom.models.importing.options import ImportOptions
 from earthloom.models.importing.smp_folder import _color, card_from_smp
 from earthloom.tiling.errors import CardError
 
 _STATE_SUFFIXES = (".safetensors", ".pt", ".pth")
 _PROGRAM_SUFFIXES = (".pt", ".pt2", ".ts", ".torchscript")
-ANY_GSD_M = (0.1, 1000.0)
 _BLEND_CORE_PX = 512
 _EXACT_CORE_PX = 1024
 _CORES_PX = tuple(2**power for power in range(11, 3, -1))
 """Cores that shards can be made of, largest first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What a file cannot say about itself; the options of `earthloom models import`.
-
-    Args:
-        bands: common names in the order of the network's channels.
-        quantities: accepted meanings of the values, the one it was trained on first.
-        mean, std: of each band, as in training; 0 and 1 when None, so that the quantity itself goes in.
-        classes: names from 0.
-        gsd_m: ground sampling distances at which it works.
-        stride_px: total stride; a network of smp knows its own.
-        halo_px: context per side that makes tiles exact; None to have it measured, or chips blended where it cannot be.
-        layout: order of the axes of an ONNX graph.
-        activation: `softmax`, or `none` where the network ends in probabilities.
-        architecture, arguments: of a state dict: a name of `models.networks.registry.REGISTRY` and JSON.
-        trust_code: sha256 of a program, given by someone who knows where it comes from.
-        name: of the model; the file's when None.
-    """
-
-    bands: tuple[str, ...]
-    quantities: tuple[str, ...]
-    classes: tuple[str, ...]
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    gsd_m: tuple[float, float] = ANY_GSD_M
-    stride_px: int | None = None
-    halo_px: int | None = None
-    layout: str = "nchw"
-    activation: str = "softmax"
-    architecture: str | None = None
-    arguments: str = "{}"
-    trust_code: str | None = None
-    name: str | None = None
-
-
-def take(folder: Path, source: Path, told: Told) -> ModelCard:
+def take(folder: Path, source: Path, options: ImportOptions) -> ModelCard:
     """Put the weights into `folder` under the name that they have in a card folder.
 
     Args:
         folder: an empty one.
         source: a folder of `save_pretrained`, a state dict, an ONNX graph or a program.
-        told: what it does not say.
+        options: what it does not say.
 
     Returns:
         The card of these weights. `halo_px` is None where it is to be measured.
 
     Raises:
-        CardError: if the file is none of these, contradicts what was told, or nobody vouched for a program.
+        CardError: if the file is none of these, contradicts what was said of it, or nobody vouched for a program.
     """
     suffix = source.suffix.lower()
     if source.is_dir():
-        return _from_smp(folder, source, told)
+        return _from_smp(folder, source, options)
     if suffix == ".onnx":
-        return _from_onnx(folder, source, told)
-    if told.trust_code is not None and suffix in _PROGRAM_SUFFIXES:
-        return _from_program(folder, source, told)
-    if told.architecture is not None and suffix in _STATE_SUFFIXES:
-        return _from_state(folder, source, told, told.architecture)
+        return _from_onnx(folder, source, options)
+    if options.trust_code is not None and suffix in _PROGRAM_SUFFIXES:
+        return _from_program(folder, source, options)
+    if options.architecture is not None and suffix in _STATE_SUFFIXES:
+        return _from_state(folder, source, options, options.architecture)
     if suffix in _STATE_SUFFIXES:
         raise CardError(
-            f"{source}: a state dict does not say which network it belongs to: give --architecture smp and --arguments "
-            '\'{"arch":"unet","encoder_name":"resnet18"}\'; if it is a whole program (TorchScript), have it exported as '
-            "ONNX, or vouch for it with --trust-code"
+            f"{source}: a state dict does not say which network it belongs to: give `architecture=smp` and "
+            '`arguments={"arch":"unet","encoder_name":"resnet18"}`; if it is a whole program (TorchScript), have it '
+            "exported as ONNX, or vouch for it with `trust_code`"
         )
     if suffix in _PROGRAM_SUFFIXES:
         raise CardError(
             f"{source} is a program and could do anything on this machine: have it exported as ONNX or as a state dict, or, "
-            f"if you know where it comes from, give --trust-code {weights.sha256_of(source)}"
+            f"if you know where it comes from, give `trust_code={weights.sha256_of(source)}`"
         )
     raise CardError(
         f"{source} is no model that can be imported: give a folder of save_pretrained, a state dict (.safetensors, .pt, "
@@ -103,108 +68,112 @@ def take(folder: Path, source: Path, told: Told) -> ModelCard:
     )
 
 
-def _from_smp(folder: Path, source: Path, told: Told) -> ModelCard:
+def _from_smp(folder: Path, source: Path, options: ImportOptions) -> ModelCard:
     card = card_from_smp(
-        source, bands=told.bands, quantity=told.quantities[0], mean=told.mean, std=told.std, classes=told.classes,
-        gsd_m=told.gsd_m, name=told.name,
+        source, bands=options.bands, quantity=options.quantity[0], mean=options.mean, std=options.std, classes=options.classes,
+        gsd_m=options.gsd, name=options.name,
     )  # fmt: skip
-    if told.stride_px not in (None, card.stride_px):
-        raise CardError(f"{source}: --stride {told.stride_px}, but this network's is {card.stride_px}; leave it out")
+    if options.stride not in (None, card.stride_px):
+        raise CardError(f"{source}: `stride={options.stride}`, but this network's is {card.stride_px}; leave it out")
     shutil.copyfile(source / weights.SMP_FILE, folder / weights.FILE)
-    return replace(card, quantities=told.quantities, activation=told.activation, **_exact(told))
+    return replace(card, quantities=options.quantity, activation=options.activation, **_exact(options))
 
 
-def _from_state(folder: Path, source: Path, told: Told, architecture: str) -> ModelCard:
+def _from_state(folder: Path, source: Path, options: ImportOptions, architecture: str) -> ModelCard:
     from safetensors.torch import save_file
 
     from earthloom.models.networks.registry import build
 
     try:
-        arguments = json.loads(told.arguments)
+        arguments = json.loads(options.arguments)
         if not isinstance(arguments, dict):
             raise TypeError("not an object")
     except (ValueError, TypeError) as error:
-        raise CardError(f"--arguments must be a JSON object, got {told.arguments[:80]!r}: {error}") from error
-    stride_px = told.stride_px
+        raise CardError(f"`arguments` must be a JSON object, got {options.arguments[:80]!r}: {error}") from error
+    stride_px = options.stride
     if stride_px is None and architecture == "smp":
         stride_px = 2 ** int(arguments.get("encoder_depth", 5))
-    card = _card(told, source, architecture, canonical(arguments), stride_px)
+    card = _card(options, source, architecture, canonical(arguments), stride_px)
     module = build(card)
     state = _read_state(source)
     wanted = module.state_dict()
     state = {name: value for name, value in _without_prefix(state, set(wanted)).items() if name in wanted or value.ndim}
     save_file({name: value.contiguous() for name, value in state.items()}, folder / weights.FILE)
-    return replace(card, weights=weights.sha256_of(folder / weights.FILE), **_exact(told))
+    return replace(card, weights=weights.sha256_of(folder / weights.FILE), **_exact(options))
 
 
-def _from_onnx(folder: Path, source: Path, told: Told) -> ModelCard:
+def _from_onnx(folder: Path, source: Path, options: ImportOptions) -> ModelCard:
     from earthloom.models.cards.onnx_graph import MAX_BYTES, inspect
 
     if (size := source.stat().st_size) > MAX_BYTES:
         raise CardError(f"{source} has {size} bytes; an ONNX graph has at most {MAX_BYTES}")
     data = source.read_bytes()
     try:
-        graph = inspect(data, told.layout)
+        graph = inspect(data, options.layout)
     except CardError as error:
         raise CardError(f"{source}: {error}") from error
-    if len(told.bands) in graph.size_px and graph.n_bands != len(told.bands):
-        other = "nhwc" if told.layout == "nchw" else "nchw"
+    if len(options.bands) in graph.size_px and graph.n_bands != len(options.bands):
+        other = "nhwc" if options.layout == "nchw" else "nchw"
         raise CardError(
-            f"{source}: the axis of its {len(told.bands)} bands is not where {told.layout} has it: give --layout {other}"
+            f"{source}: the axis of its {len(options.bands)} bands is not where {options.layout} has it: give `layout={other}`"
         )
-    card = _card(told, source, "onnx", canonical({"layout": told.layout}), told.stride_px)
+    card = _card(options, source, "onnx", canonical({"layout": options.layout}), options.stride)
     if card.stride_px % graph.stride_px:
         raise CardError(
             f"{source}: the graph's convolutions and poolings reduce the image {graph.stride_px} times, which must divide "
-            f"--stride, got {card.stride_px}"
+            f"`stride`, got {card.stride_px}"
         )
-    if graph.pools_globally and told.halo_px is not None:
+    if graph.pools_globally and options.halo is not None:
         raise CardError(
             f"{source}: a layer of the graph looks at the whole chip (global pooling or normalisation), so no halo makes "
-            f"its tiles exact; leave out --halo {told.halo_px}, and chips are blended"
+            f"its tiles exact; leave out `halo={options.halo}`, and chips are blended"
         )
     (folder / weights.ONNX_FILE).write_bytes(data)
-    tiling = _opaque_tiling(told, card.stride_px, graph.size_px, source)
+    tiling = _opaque_tiling(options, card.stride_px, graph.size_px, source)
     return replace(card, weights=weights.sha256_of(folder / weights.ONNX_FILE), **tiling)
 
 
-def _from_program(folder: Path, source: Path, told: Told) -> ModelCard:
+def _from_program(folder: Path, source: Path, options: ImportOptions) -> ModelCard:
     shutil.copyfile(source, folder / weights.TORCHSCRIPT_FILE)
     found = weights.sha256_of(folder / weights.TORCHSCRIPT_FILE)
-    if str(told.trust_code).lower() != found:
-        raise CardError(f"{source} has sha256 {found}, but --trust-code vouches for {told.trust_code}; nothing was run")
-    card = _card(told, source, "torchscript", "{}", told.stride_px)
-    return replace(card, weights=found, **_opaque_tiling(told, card.stride_px, (None, None), source))
+    if str(options.trust_code).lower() != found:
+        raise CardError(
+            f"{source} has sha256 {found}, but `trust_code` vouches for {options.trust_code}; nothing was run"
+        )
+    card = _card(options, source, "torchscript", "{}", options.stride)
+    return replace(card, weights=found, **_opaque_tiling(options, card.stride_px, (None, None), source))
 
 
-def _card(told: Told, source: Path, architecture: str, arguments: str, stride_px: int | None) -> ModelCard:
+def _card(options: ImportOptions, source: Path, architecture: str, arguments: str, stride_px: int | None) -> ModelCard:
     if stride_px is None:
         raise CardError(
-            f"{source}: give --stride: how many times the network reduces the image before it enlarges it again, 32 for "
+            f"{source}: give `stride`: how many times the network reduces the image before it enlarges it again, 32 for "
             "five halvings, 1 for none; chips are cut on multiples of it"
         )
-    name = told.name or re.sub(r"[^a-z0-9._-]+", "-", source.stem.lower())
+    name = options.name or re.sub(r"[^a-z0-9._-]+", "-", source.stem.lower())
     return ModelCard(
         name=name, title=f"{name}, imported from {source.name}", architecture=architecture, arguments=arguments,
-        bands=told.bands, quantities=told.quantities, mean=told.mean or (0.0,) * len(told.bands),
-        std=told.std or (1.0,) * len(told.bands), gsd_m=told.gsd_m, activation=told.activation, stride_px=stride_px,
+        bands=options.bands, quantities=options.quantity, mean=options.mean or (0.0,) * len(options.bands),
+        std=options.std or (1.0,) * len(options.bands), gsd_m=options.gsd, activation=options.activation, stride_px=stride_px,
         classes=tuple(
-            ModelClass(value=value, name=name, color=_color(value, len(told.classes)))
-            for value, name in enumerate(told.classes)
+            ModelClass(value=value, name=name, color=_color(value, len(options.classes)))
+            for value, name in enumerate(options.classes)
         ),
     )  # fmt: skip
 
 
-def _exact(told: Told) -> dict[str, Any]:
-    return {} if told.halo_px is None else {"halo_px": told.halo_px}
+def _exact(options: ImportOptions) -> dict[str, Any]:
+    return {} if options.halo is None else {"halo_px": options.halo}
 
 
-def _opaque_tiling(told: Told, stride_px: int, size_px: tuple[int | None, int | None], source: Path) -> dict[str, Any]:
+def _opaque_tiling(
+    options: ImportOptions, stride_px: int, size_px: tuple[int | None, int | None], source: Path
+) -> dict[str, Any]:
     """Core, halo and overlap of a network that cannot be looked into: the user's halo, else chips are blended."""
-    blend = told.halo_px is None
+    blend = options.halo is None
     if size_px == (None, None):
         if not blend:
-            return {"core_px": _EXACT_CORE_PX, "halo_px": told.halo_px, "overlap": "exact"}
+            return {"core_px": _EXACT_CORE_PX, "halo_px": options.halo, "overlap": "exact"}
         halo = max(1, _BLEND_CORE_PX // 8 // stride_px) * stride_px
         return {"core_px": _BLEND_CORE_PX, "halo_px": halo, "overlap": "blend"}
     side = size_px[0] or size_px[1] or 0
@@ -215,12 +184,12 @@ def _opaque_tiling(told: Told, stride_px: int, size_px: tuple[int | None, int | 
         halo = next((h for h, core in fitting.items() if 0 < 2 * h <= core), 0)
         if halo:
             return {"core_px": fitting[halo], "halo_px": halo, "overlap": "blend"}
-    elif told.halo_px in fitting:
-        return {"core_px": fitting[told.halo_px], "halo_px": told.halo_px, "overlap": "exact"}
+    elif options.halo in fitting:
+        return {"core_px": fitting[options.halo], "halo_px": options.halo, "overlap": "exact"}
     raise CardError(
         f"{source}: the graph takes chips of {side} px only; a core that is a power of two and a halo in whole strides of "
-        f"{stride_px} px {'for blending ' if blend else ''}leave --halo {' or '.join(map(str, fitting)) or 'none'}, got "
-        f"{'none' if blend else told.halo_px}; export the graph with open sizes"
+        f"{stride_px} px {'for blending ' if blend else ''}leave `halo` {' or '.join(map(str, fitting)) or 'none'}, got "
+        f"{'none' if blend else options.halo}; export the graph with open sizes"
     )
 
 

@@ -15,42 +15,40 @@ from pathlib import Path
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import write_card
-from earthloom.models.importing.formats import Told, take
+from earthloom.models.importing.formats import take
+from earthloom.models.importing.options import ImportOptions
 from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import CardError, StorageError
-from earthloom.tiling.scene import QUANTITIES
 
 
-def import_model(source: Path, told: Told, to: Path | None = None) -> tuple[ModelCard, Path]:
+def import_model(source: Path, options: ImportOptions, to: Path | None = None) -> tuple[ModelCard, Path]:
     """Write a card folder for a user's network.
 
     Args:
         source: a folder of `save_pretrained`, or a .safetensors, .pt, .pth, .onnx, .pt2 or .ts file.
-        told: what it does not say.
+        options: what it does not say.
         to: the folder to write, which must be new or empty; in the cache, under the model's name, when None.
 
     Returns:
         The card and its folder. `halo_px` is None where it is to be measured.
 
     Raises:
-        CardError: if the file is not what it should be, contradicts what was told, or must not be trusted.
+        CardError: if the file is not what it should be, contradicts what was said of it, or must not be trusted.
         StorageError: if the folder cannot be written.
     """
-    if unknown := sorted(set(told.quantities) - set(QUANTITIES)):
-        raise CardError(f"--quantity {', '.join(unknown)}: a band's values are one of {', '.join(QUANTITIES)}")
     if not source.exists():
         raise CardError(f"{source} does not exist")
     try:
         with tempfile.TemporaryDirectory(prefix=".earthloom-", dir=_parent(to)) as made:
-            card = take(Path(made), source, told)
-            with _trusting(told.trust_code):
+            card = take(Path(made), source, options)
+            with _trusting(options.trust_code):
                 _try_once(card, Path(made))
             folder = to or cache_folder() / "models" / card.label
             write_card(Path(made), card)
             _move(Path(made), folder)
     except OSError as error:
         raise StorageError(
-            f"cannot write the model's folder: {error.strerror or error}; choose another --to"
+            f"cannot write the model's folder: {error.strerror or error}; choose another `to`"
         ) from error
     return card, folder
 
@@ -99,7 +97,7 @@ def _try_once(card: ModelCard, folder: Path) -> None:
     if tuple(answer.shape) not in accepted:
         raise CardError(
             f"{card.label}: a chip of {tuple(chip.shape)} gives {tuple(answer.shape)}, but {count} classes need "
-            f"{accepted[0]}; correct --bands, --classes or --layout, or have the network keep the size of its input"
+            f"{accepted[0]}; correct `bands`, `classes` or `layout`, or have the network keep the size of its input"
         )
     if not bool(torch.isfinite(answer).all()):
         raise CardError(f"{card.label}: a chip of noise gives NaN or infinite values; its weights are damaged")
@@ -114,7 +112,7 @@ def _parent(to: Path | None) -> Path:
 def _move(made: Path, folder: Path) -> None:
     """Into its place at once: a reader sees no half a model."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CardError(f"{folder} is there already and holds something; choose another --to or --name, or remove it")
+        raise CardError(f"{folder} is there already and holds something; choose another `to` or `name`, or remove it")
     if folder.exists():
         folder.rmdir()
     made.chmod(0o755)

@@ -1,6 +1,6 @@
 """A first card for a folder that smp's `save_pretrained` wrote. Knows nothing of torch; measures nothing.
 
-Such a folder says which network it is and nothing of what goes in or comes out: that has to be told.
+Such a folder says which network it is and nothing of what goes in or comes out: that has to be said.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def card_from_smp(
     Args:
         folder: holds `config.json` and `model.safetensors`.
         bands: common names in the order of the network's channels.
-        quantity: what the values mean, one of `tiling.scene.QUANTITIES`.
+        quantity: what the values mean, one of `tiling.quantity.QUANTITIES`.
         mean, std: of each band in that quantity, as in training; 0 and 1 when None (the quantity itself goes in).
         classes: names from 0; `class_0` … when None. A network with one output channel has two classes.
         gsd_m: ground sampling distances at which it works.
         name: of the model; the folder's when None.
 
     Raises:
-        CardError: if the folder is not smp's, or contradicts what was told.
+        CardError: if the folder is not smp's, or contradicts what was said of it.
     """
     config = _read_config(folder)
     if config.get("aux_params"):
@@ -59,7 +59,7 @@ def card_from_smp(
         raise CardError(f"{folder}: the network tells {n_classes} classes apart but {len(names)} were named: {names}")
     path = folder / weights.SMP_FILE
     if not path.is_file():
-        raise CardError(f"{folder} holds no {weights.SMP_FILE}; save_pretrained writes one unless told otherwise")
+        raise CardError(f"{folder} holds no {weights.SMP_FILE}; save_pretrained writes one unless it is asked not to")
     return ModelCard(
         name=name or folder.resolve().name.lower(),
         title=f"{config['_model_class']} on {arguments.get('encoder_name', 'its encoder')}",

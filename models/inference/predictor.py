@@ -285,7 +285,7 @@ class Predictor:
         else:
             raise EngineError(
                 f"{self.card.label}: no memory for one chip of {shape[1]} x {shape[0]} px on {self.device.kind} in "
-                f"{self.device.precision}; use a smaller --core, --precision bf16, or fewer workers on this machine"
+                f"{self.device.precision}; use a smaller `core`, `precision=bf16`, or fewer workers on this machine"
             )
         self._free()
 

@@ -148,7 +148,7 @@ def _measure_from_outside(
         if not agreement.is_seamless:
             raise CardError(
                 f"{card.label}: with a halo of {card.halo_px} px {agreement.flips:.2%} of the pixels change where chips "
-                "meet; import it again with a larger --halo, or without one, and its chips are blended"
+                "meet; import it again with a larger `halo`, or without one, and its chips are blended"
             )
     memory = (("fp32", _bytes_per_px(card, weights_path, device)),)
     return Measurement(

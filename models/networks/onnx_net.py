@@ -70,14 +70,14 @@ class OnnxNet(nn.Module):
             raise CardError("an ONNX network has no weights of its own: its card must name them")
         if x.requires_grad:
             raise CardError(
-                "the inside of an ONNX graph cannot be measured; give --halo when it is imported, or leave it out and "
+                "the inside of an ONNX graph cannot be measured; give `halo` when it is imported, or leave it out and "
                 "its chips are blended"
             )
         for side, only in zip(x.shape[2:], self._graph.size_px, strict=True):
             if only not in (None, side):
                 raise CardError(
                     f"the ONNX graph takes chips of {self._graph.size_px[1]} x {self._graph.size_px[0]} px only, got "
-                    f"{x.shape[3]} x {x.shape[2]}; leave --core as the card has it, or export the graph with open sizes"
+                    f"{x.shape[3]} x {x.shape[2]}; leave `core` as the card has it, or export the graph with open sizes"
                 )
         axes = (0, 2, 3, 1) if self.layout == "nhwc" else (0, 1, 2, 3)
         images = np.ascontiguousarray(x.detach().float().cpu().permute(axes).numpy())
@@ -119,7 +119,7 @@ def _open(data: bytes, kind: str) -> Any:
     if provider not in onnxruntime.get_available_providers():
         raise CardError(
             f"onnxruntime {onnxruntime.__version__} has no {provider} here: install onnxruntime-gpu in the place of "
-            "onnxruntime, or use --device cpu"
+            "onnxruntime, or use `device=cpu`"
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1

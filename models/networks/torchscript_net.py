@@ -62,7 +62,7 @@ class TorchscriptNet(nn.Module):
             raise CardError("a TorchScript network has no weights of its own: its card must name them")
         if x.requires_grad:
             raise CardError(
-                "the inside of a TorchScript program cannot be measured; give --halo when it is imported, or leave it "
+                "the inside of a TorchScript program cannot be measured; give `halo` when it is imported, or leave it "
                 "out and its chips are blended"
             )
         kind = x.device.type

@@ -106,7 +106,7 @@ def test_a_worker_that_dies_while_starting_is_not_started_for_ever() -> None:
 def test_absent_gpus_are_refused_at_once() -> None:
     executor = RayExecutor(WorkerFactory(workers.square), resources=WorkerResources(cpus=0.5, gpus=0.5))
     begun = time.monotonic()  # of a worker that does not come it is told after minutes
-    with pytest.raises(EngineError, match=r"needs 0\.5 GPUs .* has 0 GPUs; .*--device cpu"):
+    with pytest.raises(EngineError, match=r"needs 0\.5 GPUs .* has 0 GPUs; .*`device=cpu`"):
         next(executor.run(numbered(range(10))))
     assert time.monotonic() - begun < 30
 

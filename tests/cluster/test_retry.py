@@ -46,7 +46,7 @@ def test_decisions_on_deaths(attempts: int, deaths: int, elapsed_s: float, again
     assert isinstance(verdict, GiveUp)
     assert verdict.fault.kind == "PoisonTask"
     assert "killed by signal 9" in verdict.fault.message
-    assert "--memory-per-worker" in verdict.fault.message
+    assert "`memory_per_worker`" in verdict.fault.message
     assert not verdict.fault.transient
 
 

@@ -141,7 +141,7 @@ def test_a_hostile_id_never_names_a_folder(scene_id: str, tmp_path: Path) -> Non
     (tmp_path / "i.json").write_text(json.dumps(item("./a.tif", scene_id)))
     (result,) = open_all(assign_ids(expand([str(tmp_path / "i.json")])), SceneOptions())
     assert isinstance(result, RefusedScene)
-    assert "cannot be a folder name; give another one by --scene-id" in result.message
+    assert "cannot be a folder name; give another one by `scene_id`" in result.message
     assert "/" not in result.id
     assert ".." not in result.id
 

@@ -169,7 +169,7 @@ def test_a_pair_of_dates_gives_a_burn_map_that_follows_the_formula(tmp_path: Pat
     assert swapped.exit_code == 2
     assert "2026-08-01" in str(swapped.scenes["early"].error)
     alone = run_error(late, tmp_path / "out", "burn-severity")
-    assert "--before" in alone
+    assert "`before=<scene>`" in alone
 
 
 def run_error(scene: Path, out: Path, *model: str, **options: Any) -> str:

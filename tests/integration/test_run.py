@@ -221,7 +221,7 @@ def test_a_run_whose_last_block_came_too_late_is_done(tmp_path: Path) -> None:
 def test_a_run_that_is_out_of_time_says_so_and_is_continued(scene: Path, tmp_path: Path) -> None:
     stopped = go(scene, out=tmp_path / "out", max_runtime=1e-6)
     assert stopped.exit_code == 1
-    assert "--max-runtime" in str(stopped.stopped)
+    assert "`max_runtime`" in str(stopped.stopped)
     assert stopped.scenes["lake"].status == "unfinished"
     finished = go(scene, out=tmp_path / "out")
     assert finished.exit_code == 0

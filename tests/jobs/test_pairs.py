@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +167,7 @@ def test_pixels_of_another_size_are_told(tmp_path: Path, after: OpenedScene) -> 
     ("change", "message"),
     [
         ({"date": "2026:08:01 10:00:00"},
-         "after was taken on 2026-07-11T10:00:00Z, before bad on 2026-08-01T10:00:00Z, which --before names: swap them"),
+         "after was taken on 2026-07-11T10:00:00Z, before bad on 2026-08-01T10:00:00Z, which `before` names: swap them"),
         ({"date": "2026:07:11 10:00:00"}, "after and bad, .* were both taken on 2026-07-11T10:00:00Z"),
         ({"left": 500000.0}, "they do not overlap; give an earlier scene of the same ground"),
         ({"left": CORNER[0] + 640}, "they do not overlap"),
@@ -187,7 +186,7 @@ def test_two_scenes_that_are_no_pair_are_refused(
 def test_a_scene_is_no_pair_with_a_copy_of_itself(tmp_path: Path, after: OpenedScene) -> None:
     copy = tmp_path / "copy.tif"
     copy.write_bytes((tmp_path / "after.tif").read_bytes())
-    with pytest.raises(SceneError, match=r"after: --before names the same bytes .*copy\.tif"):
+    with pytest.raises(SceneError, match=r"after: `before` names the same bytes .*copy\.tif"):
         pair(after, opened(copy))
 
 
@@ -231,12 +230,12 @@ def test_a_run_pairs_every_scene_and_one_bad_pair_stops_no_other(tmp_path: Path)
 
 def test_options_about_one_scene_are_not_said_of_the_earlier_one(tmp_path: Path) -> None:
     late, early = (make(tmp_path / f"{name}.tif", date=None, seed=at) for at, name in enumerate(("late", "early")))
-    options = replace(OPTIONS, datetime="2026-07-11", scene_id="mine", sun_elevation_deg=50.0)
+    options = OPTIONS.model_copy(update={"datetime": "2026-07-11", "scene_id": "mine", "sun_elevation": 50.0})
     (made,) = open_pairs(open_all(expand([str(late)]), options), str(early), options, FLOOD[3:])
     assert isinstance(made, OpenedScene)
     assert made.scene.datetime == "2026-07-11T00:00:00Z"
     assert any("the date of early is unknown" in note for note in made.notes)
-    assert "--sun-elevation 50 is taken for both dates" in made.notes
+    assert "`sun_elevation=50` is taken for both dates" in made.notes
 
 
 def test_an_earlier_scene_that_cannot_be_read_refuses_each_scene_by_name(tmp_path: Path) -> None:
@@ -261,7 +260,7 @@ def test_several_earlier_scenes_are_too_many(tmp_path: Path, after: OpenedScene)
     ids=["flood", "burn-severity", "flood after water-index"],
 )
 def test_a_model_of_two_dates_asks_for_the_earlier_one(after: OpenedScene, model: tuple[ModelCard, ...]) -> None:
-    with pytest.raises(ConfigError, match=f"{model[0].name} compares two dates, .* --before <scene>"):
+    with pytest.raises(ConfigError, match=f"{model[0].name} compares two dates, .* `before=<scene>`"):
         open_pairs([after], None, OPTIONS, model)
 
 
@@ -275,7 +274,7 @@ def test_a_model_of_one_date_leaves_the_earlier_one_alone_and_says_so(
     assert kept == refused
     assert isinstance(noted, OpenedScene)
     assert noted.scene == after.scene
-    assert noted.notes[-1] == f"--before is not used: {model[0].name} looks at one date"
+    assert noted.notes[-1] == f"`before` is not used: {model[0].name} looks at one date"
 
 
 def test_before_is_an_option_and_a_key_of_the_config_file(tmp_path: Path) -> None:

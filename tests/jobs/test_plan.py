@@ -160,7 +160,7 @@ def test_chips_are_computed_side_by_side_as_far_as_threads_chips_and_memory_go(
     assert sizes == sorted(set(sizes)), "each pass has activations of its own"
     tight = plan(load(options | {"memory_per_worker": sizes[1]}), CPU, on(4))
     assert (tight.passes, tight.worker_bytes) == (2, sizes[1])
-    note = "memory for 2 chips at once where 4 could be computed; --memory-per-worker 3GiB would do"
+    note = "memory for 2 chips at once where 4 could be computed; `memory_per_worker=3GiB` would do"
     assert ("wide", note) in tight.notes
     assert passes(8, batch=4) == 2, "four chips make one pass"
     little = plan(load(options), CPU, on(4, sizes[1]))

@@ -7,7 +7,7 @@ import pytest
 
 from earthloom.jobs.intake.sensors import SENSORS, sensor, sun_distance_au
 from earthloom.tiling.errors import ConfigError, SceneError
-from earthloom.tiling.scene import QUANTITIES
+from earthloom.tiling.quantity import QUANTITIES
 
 # Rescaling gain and bias as printed in Chander et al. (2009), table 4; high gain, band 8 in low gain.
 CHANDER = {
@@ -41,7 +41,7 @@ def test_the_sun_is_as_far_as_the_almanac_says(day_of_year: int, au: float) -> N
 
 def test_landsat7_without_sun_elevation_says_what_is_missing_and_where_it_stands() -> None:
     etm = sensor("landsat7-etm-dn")
-    with pytest.raises(SceneError, match=r"needs the sun's elevation.*give --sun-elevation.*MTL file"):
+    with pytest.raises(SceneError, match=r"needs the sun's elevation.*give `sun_elevation=<degrees>`.*MTL file"):
         etm.scaling(etm.bands[0], sun_elevation_deg=None, acquired=None)
     for wrong in (-3.0, 0.0, 91.0, math.nan):
         with pytest.raises(ConfigError, match="outside 0 to 90 degrees"):

@@ -40,5 +40,5 @@ def test_the_core_does_not_depend_on_the_block(scene: Path) -> None:
 
 def test_a_plan_counts_its_memory_and_names_the_core_that_would_fit(scene: Path) -> None:
     assert planned(scene, block=4096, shard=2048).memory.total_bytes >= planned(scene).memory.total_bytes
-    with pytest.raises(Exception, match=r"would need .* GiB, more than --memory-per-worker 0\.50 GiB"):
+    with pytest.raises(Exception, match=r"would need .* GiB, more than `memory_per_worker` 0\.50 GiB"):
         planned(scene, memory_per_worker="512MiB")

@@ -66,7 +66,7 @@ def test_without_a_compiler_the_error_names_the_remedy(case: Case, monkeypatch: 
     monkeypatch.setattr(config, "force_disable_caches", True)
     scene = landscape(40, 40, 4), np.ones((40, 40), np.bool_)
     predictor = Predictor(case.card, case.path, CPU, 1, compiled=True)
-    with pytest.raises(EngineError, match=r"could not be compiled: .*install them, or run without --compile"):
+    with pytest.raises(EngineError, match=r"could not be compiled: .*install them, or run without `compile`"):
         in_one_pass(predictor, grid(scene[0], 32, 4, 4), *scene)
 
 

@@ -11,7 +11,7 @@ from earthloom.tiling.errors import ConfigError, EngineError
 
 def test_cuda_that_is_absent_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(EngineError, match="use --device auto"):
+    with pytest.raises(EngineError, match="use `device=auto`"):
         resolve("cuda")
 
 
@@ -49,5 +49,5 @@ def test_a_gpu_is_named_by_its_architecture_its_size_and_what_drives_it(monkeypa
 
 @pytest.mark.parametrize("options", [("tpu", "auto"), ("cpu", "int8"), ("cpu", "fp16")])
 def test_words_that_cannot_be_met_are_refused(options: tuple[str, str]) -> None:
-    with pytest.raises(ConfigError, match=r"--device|--precision"):
+    with pytest.raises(ConfigError, match=r"`device`|`precision"):
         resolve(*options)

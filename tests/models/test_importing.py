@@ -14,12 +14,12 @@ from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
 from earthloom.jobs.command import main
-from earthloom.jobs.command.models import told_by
+from earthloom.jobs.config import check
 from earthloom.models.cards import weights
 from earthloom.models.cards.file import FILE, load_card
 from earthloom.models.cards.weights import sha256_of
-from earthloom.models.importing.formats import Told
 from earthloom.models.importing.importing import import_model
+from earthloom.models.importing.options import ImportOptions
 from earthloom.models.measuring.measure import agreement_at
 from earthloom.models.networks.torchscript_net import TRUST
 from earthloom.models.networks.torchvision_ops import define_missing_ops
@@ -32,9 +32,9 @@ from tests.scenes import landscape
 pytestmark = pytest.mark.usefixtures("tiny_registry")
 pytest.importorskip("onnxruntime")
 
-TOLD = Told(
-    bands=BANDS, quantities=("reflectance",), classes=CLASSES, mean=(0.25, 0.25), std=(0.1, 0.1), stride_px=2, halo_px=8
-)  # fmt: skip
+OPTIONS = ImportOptions(
+    bands=BANDS, quantity=("reflectance",), classes=CLASSES, mean=(0.25, 0.25), std=(0.1, 0.1), stride=2, halo=8
+)
 SMP = '{"arch":"unet","decoder_channels":[16,8,8],"encoder_depth":3,"encoder_name":"resnet18"}'
 
 
@@ -45,8 +45,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def imported(source: Path, told: Told = TOLD, **changes: Any) -> Case:
-    card, folder = import_model(source, replace(told, **changes))
+def imported(source: Path, **changes: Any) -> Case:
+    card, folder = import_model(source, check(ImportOptions, {**OPTIONS.model_dump(), **changes}))
     assert load_card(ObjectRef.parse(str(folder))) == card
     return Case(card, weights.find(folder))
 
@@ -86,7 +86,7 @@ def test_neither_batch_nor_threads_nor_precision_change_a_bit_of_an_onnx_graph(t
 
 
 def test_without_a_halo_the_chips_of_a_graph_are_blended(tmp_path: Path) -> None:
-    card = imported(tiny_onnx(tmp_path / "tiny.onnx"), halo_px=None).card
+    card = imported(tiny_onnx(tmp_path / "tiny.onnx"), halo=None).card
     assert (card.overlap, card.core_px, card.halo_px) == ("blend", 512, 64)
 
 
@@ -96,15 +96,15 @@ def test_without_a_halo_the_chips_of_a_graph_are_blended(tmp_path: Path) -> None
 def test_a_graph_of_one_size_decides_its_chips(
     tmp_path: Path, halo_px: int | None, tiling: tuple[str, int, int]
 ) -> None:
-    case = imported(tiny_onnx(tmp_path / "tiny.onnx", side_px=256), halo_px=halo_px)
+    case = imported(tiny_onnx(tmp_path / "tiny.onnx", side_px=256), halo=halo_px)
     assert (case.card.overlap, case.card.core_px, case.card.halo_px) == tiling
     with pytest.raises(CardError, match="chips of 256 x 256 px only, got 64 x 64"):
         case.predictor().module(chips())
 
 
 def test_a_graph_of_one_size_names_the_halos_that_work(tmp_path: Path) -> None:
-    with pytest.raises(CardError, match=r"leave --halo 0 or 64 or 96 .*got 40"):
-        imported(tiny_onnx(tmp_path / "tiny.onnx", side_px=256), halo_px=40)
+    with pytest.raises(CardError, match=r"leave `halo` 0 or 64 or 96 .*got 40"):
+        imported(tiny_onnx(tmp_path / "tiny.onnx", side_px=256), halo=40)
 
 
 _POOL = (
@@ -120,13 +120,12 @@ _POOL = (
         ({"domain": "com.microsoft"}, {}, "com.microsoft.Conv, which the ONNX standard does not know"),
         ({"elem_type": TensorProto.FLOAT16}, {}, "does not hold float32"),
         ({"n_outputs": 2}, {}, "1 inputs and 2 outputs|breaks the standard"),
-        ({}, {"stride_px": 1}, "reduce the image 2 times"),
-        ({}, {"stride_px": None}, "give --stride"),
+        ({}, {"stride": 1}, "reduce the image 2 times"),
+        ({}, {"stride": None}, "give `stride`"),
         ({}, {"bands": ("red", "nir", "blue"), "mean": None, "std": None}, "takes 2 bands, the card names 3"),
         ({}, {"classes": ("a", "b")}, "gives 3 classes, the card names 2"),
-        ({"layout": "nhwc"}, {}, "--layout nhwc"),
-        ({"before": _POOL}, {}, "looks at the whole chip.*leave out --halo 8"),
-        ({}, {"quantities": ("brightness",)}, "--quantity brightness: a band's values are one of"),
+        ({"layout": "nhwc"}, {}, "`layout=nhwc`"),
+        ({"before": _POOL}, {}, "looks at the whole chip.*leave out `halo=8`"),
         ({}, {"name": "../up"}, "name and variant become folder names"),
     ],
 )
@@ -139,7 +138,7 @@ def test_a_graph_that_cannot_be_used_says_why(
 
 
 def test_a_graph_with_global_pooling_is_blended(tmp_path: Path) -> None:
-    assert imported(tiny_onnx(tmp_path / "tiny.onnx", before=_POOL), halo_px=None).card.overlap == "blend"
+    assert imported(tiny_onnx(tmp_path / "tiny.onnx", before=_POOL), halo=None).card.overlap == "blend"
 
 
 def test_a_graph_that_points_to_another_file_is_refused_at_import_and_at_run_time(tmp_path: Path) -> None:
@@ -160,7 +159,7 @@ def test_a_graph_that_was_cut_short_is_refused(tmp_path: Path, keep: int) -> Non
 
 
 def test_the_inside_of_a_graph_is_not_measured_but_the_way_out_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CardError, match="cannot be measured; give --halo"):
+    with pytest.raises(CardError, match="cannot be measured; give `halo`"):
         imported(tiny_onnx(tmp_path / "tiny.onnx")).predictor().module(chips().requires_grad_())
 
 
@@ -195,7 +194,7 @@ def test_a_state_dict_is_taken_however_a_training_loop_wrapped_it(tmp_path: Path
         torch.save({"state_dict": {f"model.{name}": value for name, value in state.items()}, "epoch": 3}, source)
     else:
         torch.save({f"{'module.' if wrap == 'parallel' else ''}{n}": value for n, value in state.items()}, source)
-    case = imported(source, architecture="tiny", halo_px=None)
+    case = imported(source, architecture="tiny", halo=None)
     assert case.path is not None
     assert (case.path.name, case.card.halo_px) == (weights.FILE, None)
     with torch.inference_mode():
@@ -213,17 +212,17 @@ def unet() -> Any:
 
 def test_a_state_dict_of_smp_knows_its_stride(tmp_path: Path) -> None:
     torch.save(unet().state_dict(), tmp_path / "unet.pt")
-    card = imported(tmp_path / "unet.pt", architecture="smp", arguments=SMP, stride_px=None, halo_px=None).card
+    card = imported(tmp_path / "unet.pt", architecture="smp", arguments=SMP, stride=None, halo=None).card
     assert card.stride_px == 8
 
 
 def test_a_folder_of_save_pretrained_is_taken_with_its_classes(tmp_path: Path) -> None:
     unet().save_pretrained(tmp_path / "unet")
-    case = imported(tmp_path / "unet", stride_px=None, halo_px=None)
+    case = imported(tmp_path / "unet", stride=None, halo=None)
     assert [c.name for c in case.card.classes] == list(CLASSES)
     assert (case.card.stride_px, case.card.mean) == (8, (0.25, 0.25))
-    with pytest.raises(CardError, match="--stride 16, but this network's is 8"):
-        imported(tmp_path / "unet", stride_px=16)
+    with pytest.raises(CardError, match="`stride=16`, but this network's is 8"):
+        imported(tmp_path / "unet", stride=16)
 
 
 class Call:
@@ -314,18 +313,18 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     with pytest.raises(CardError, match="is there already"):
-        import_model(source, TOLD, tmp_path / "full")
+        import_model(source, OPTIONS, tmp_path / "full")
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
     (tmp_path / "empty").mkdir()
-    import_model(source, TOLD, tmp_path / "empty")
+    import_model(source, OPTIONS, tmp_path / "empty")
     assert sorted(path.name for path in (tmp_path / "empty").iterdir()) == [FILE, weights.ONNX_FILE]
     assert not list(tmp_path.glob(".earthloom-*"))
 
 
 def test_a_place_that_cannot_be_written_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="choose another --to"):
-        import_model(tiny_onnx(tmp_path / "tiny.onnx"), TOLD, tmp_path / "file" / "below")
+    with pytest.raises(StorageError, match="choose another `to`"):
+        import_model(tiny_onnx(tmp_path / "tiny.onnx"), OPTIONS, tmp_path / "file" / "below")
 
 
 def test_the_network_is_tried_before_anything_is_kept(tmp_path: Path, cache: Path) -> None:
@@ -340,17 +339,19 @@ def test_the_network_is_tried_before_anything_is_kept(tmp_path: Path, cache: Pat
 @pytest.mark.parametrize(
     ("option", "text", "message"),
     [
-        ("bands", "red,,nir", "--bands is a list of different names"),
-        ("classes", "a,a", "--classes is a list of different names"),
-        ("mean", "0.1;0.2", "--mean is a list of numbers"),
-        ("gsd", "60,8", "--gsd is one distance in metres or a range"),
+        ("bands", "red,,nir", "bands: 'red,,nir' is not a list of different names"),
+        ("classes", "a,a", "classes: 'a,a' is not a list of different names"),
+        ("mean", "0.1;0.2", "mean: '0.1;0.2' is not a list of numbers"),
+        ("gsd", "60,8", "gsd: .*60.*8.* is neither a distance in metres nor a range"),
+        ("gsd", "1,2,3", "gsd: .*at most 2 items"),
+        ("quantity", "brightness", "quantity.0: Input should be 'toa_reflectance'.*got 'brightness'"),
     ],
 )
-def test_options_that_are_no_lists_are_named(option: str, text: str, message: str) -> None:
+def test_an_option_of_the_wrong_form_is_named(option: str, text: str, message: str) -> None:
     given = {"bands": "red,nir", "quantity": "reflectance", "classes": "a,b"}
-    assert told_by(given | {"gsd": "10"}).gsd_m == (10.0, 10.0)
+    assert check(ImportOptions, given | {"gsd": "10"}).gsd == (10.0, 10.0)
     with pytest.raises(ConfigError, match=message):
-        told_by(given | {option: text})
+        check(ImportOptions, given | {option: text})
 
 
 def test_the_command_writes_a_folder_that_a_run_can_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,7 +110,7 @@ def test_passes_side_by_side_halve_the_batch_too_and_lose_no_chip(tiny: Case) ->
 def test_no_memory_for_one_chip_is_an_error_with_a_remedy(tiny: Case) -> None:
     predictor = tiny.predictor(batch=4)
     predictor.module = SmallMemory(predictor.module, 0, OUT_OF_MEMORY[0])
-    with pytest.raises(EngineError, match=r"16 x 16 px on cpu in fp32; use a smaller --core"):
+    with pytest.raises(EngineError, match=r"16 x 16 px on cpu in fp32; use a smaller `core`"):
         answers(predictor, chips(3))
 
 

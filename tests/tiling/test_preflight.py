@@ -270,7 +270,7 @@ def test_a_constant_border_without_nodata_is_a_warning(tmp_path: Path, fill: int
     pixels[:, :80, :80] = fill
     (warning,) = header(write_scene(tmp_path / "a.tif", pixels)).fill
     assert warning.startswith(f"1 of 4 corners hold nothing but {fill} in every band")
-    assert f"--nodata {fill}" in warning
+    assert f"`nodata={fill}`" in warning
     assert header(write_scene(tmp_path / "b.tif", pixels, nodata=fill)).fill == ()
 
 

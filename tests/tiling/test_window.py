@@ -97,7 +97,7 @@ def test_a_chip_grid_that_would_shift_pooling_is_refused(core: int, halo: int, s
 
 def test_blocks_that_would_share_a_shard_or_a_chip_are_refused_with_the_size_to_use() -> None:
     scene = Window(0, 0, 999, 999)
-    with pytest.raises(TilingError, match=r"block 1500 px .* set --block to 1024"):
+    with pytest.raises(TilingError, match=r"block 1500 px .* set `block` to 1024"):
         next(split_blocks(scene, core_px=512, block_px=1500, shard_px=1024))
     with pytest.raises(TilingError, match=r"shard 768 px is not a multiple of the chip core 512"):
         next(split_blocks(scene, core_px=512, block_px=768, shard_px=768))

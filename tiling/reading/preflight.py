@@ -368,7 +368,7 @@ def _border_warning(dataset: DatasetReader) -> list[str]:
         if hits:
             return [
                 f"{hits} of {len(corners)} corners hold nothing but {fill} in every band, and no nodata is declared: "
-                f"if that is fill, give --nodata {fill}; else it is mapped like any other pixel"
+                f"if that is fill, give `nodata={fill}`; else it is mapped like any other pixel"
             ]
     return []
 

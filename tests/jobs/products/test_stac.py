@@ -91,7 +91,7 @@ def test_dates_have_one_spelling(given: str, told: str) -> None:
 
 @pytest.mark.parametrize("given", ["yesterday", "2001-07-01T17:30:00"])
 def test_a_date_that_is_none_is_refused(given: str) -> None:
-    with pytest.raises(SceneError, match="--datetime"):
+    with pytest.raises(SceneError, match="give `datetime`"):
         item(datetime=given)
 
 

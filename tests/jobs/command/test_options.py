@@ -1,0 +1,133 @@
+"""Options of commands come from pydantic models, those of inner models beside the others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import click
+import pytest
+from click.testing import CliRunner
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from earthloom.jobs.command import cli
+from earthloom.jobs.command.models import models_measure
+from earthloom.jobs.command.options import SectionedCommand, options_of
+from earthloom.jobs.command.run import plan, run
+from earthloom.jobs.config import RunConfig, check, load, parse_bytes, parse_names
+from earthloom.jobs.intake.options import SceneOptions
+from earthloom.tiling.errors import ConfigError
+
+GIVEN = {"scenes": ["a.tif"], "model": "water-index", "out": "out"}
+
+
+class Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gain: Annotated[float | None, Field(description="of the inner one; see `size`")] = None
+
+
+class Outer(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    names: Annotated[tuple[str, ...], BeforeValidator(parse_names), Field(description="several")]
+    size: Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, description="of memory")] = 2 * 2**30
+    count: Annotated[int, Field(description="a number")] = 3
+    mode: Annotated[Literal["a", "b"], Field(description="one of two")] = "a"
+    quick: Annotated[bool, Field(description="a flag")] = False
+    inner: Annotated[Inner, Field(description="About the inner one")] = Inner()
+    secret: str = ""
+
+
+@click.command(cls=SectionedCommand)
+@options_of(Outer, but=("secret",), short={"names": "-n"})
+def command(**options: Any) -> None:
+    click.echo(check(Outer, options).model_dump_json())
+
+
+def invoked(*arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    return dict(json.loads(result.output))
+
+
+def test_options_become_the_model_that_they_came_from() -> None:
+    arguments = ("-n", "x", "--names", "y", "--size", "1MiB", "--mode", "b", "--quick", "--gain", "0.5", "--count", "4")
+    assert invoked(*arguments) == {
+        "names": ["x", "y"], "size": 2**20, "count": 4, "mode": "b", "quick": True, "inner": {"gain": 0.5}, "secret": "",
+    }  # fmt: skip
+    assert invoked("-n", "x")["inner"] == {"gain": None}
+
+
+def test_help_shows_sections_defaults_and_flags() -> None:
+    text = CliRunner().invoke(command, ["--help"]).output
+    own, inner = text.split("About the inner one:")
+    assert "[default: 2GiB]" in own
+    assert "--secret" not in own
+    assert "--gain" in inner
+    assert "see --size" in inner
+
+
+def test_plan_run_and_measure_take_the_same_options_of_scenes() -> None:
+    for one in (plan, run, models_measure):
+        assert set(SceneOptions.model_fields) <= {parameter.name for parameter in one.params}
+
+
+def test_every_field_of_a_run_is_an_option_or_an_argument_of_it() -> None:
+    names = {parameter.name for parameter in run.params}
+    assert set(RunConfig.model_fields) - {"scene"} <= names
+    assert "scene" not in names
+
+
+@pytest.mark.parametrize("bands", ["red=3,nir=2:1", {"red": "3", "nir": "2:1"}])
+def test_options_of_scenes_stand_beside_the_others(bands: object) -> None:
+    config = load({**GIVEN, "bands": bands, "scale": 0.5, "block": 512})
+    assert config.scene == SceneOptions(bands=(("red", "3"), ("nir", "2:1")), scale=0.5)
+    assert config.block == 512
+
+
+def test_a_config_file_is_one_flat_list(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('scale = 0.5\nquantity = "toa_reflectance"\n[bands]\nred = 3\n')
+    assert load(GIVEN, file).scene == SceneOptions(scale=0.5, quantity="toa_reflectance", bands=(("red", 3),))
+    file.write_text("[scene]\nscale = 0.5\n")
+    with pytest.raises(ConfigError, match="scene: there is no such option"):
+        load(GIVEN, file)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": "x"}, "^scale: .*number"),
+        ({"sun_elevation": 91}, "^sun_elevation: .*less than or equal to 90, got '91'"),
+        ({"bands": "green"}, "^bands: 'green' is not of the form red=3,nir=4$"),
+        ({"sensor": "spot5"}, "no sensor preset 'spot5'"),
+        ({"datetime": "soon"}, "'soon' is not a date"),
+        ({"scale": 0}, "^`scale=0` would make every value the same"),
+        ({"sensors": "spot5"}, "^sensors: there is no such option; `help` lists them$"),
+        ({"model": None}, "^`model` is missing$"),
+    ],
+)
+def test_a_wrong_option_is_named_without_the_model_that_holds_it(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load({key: value for key, value in {**GIVEN, **options}.items() if value is not None})
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["models", "import", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys\nfrom earthloom.jobs.command import main\ntry:\n    main(sys.argv[1:])\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = ('torch', 'rasterio', 'ray', 'onnx', 'pyproj', 'shapely', 'obstore')\n"
+        "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    assert "Usage:" in done.stdout
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_every_command_has_a_help() -> None:
+    for name in cli.commands:
+        assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0

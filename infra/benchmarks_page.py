@@ -65,7 +65,7 @@ def page(figures: Mapping[str, Any]) -> str:
     parts = [_HEAD]
     if goals := figures.get("goals", []):
         parts.append("## Goals\n\n" + _table([_judged(goal, cases) for goal in goals]))
-    parts += [_case(name, told) for name, told in cases.items()]
+    parts += [_case(name, record) for name, record in cases.items()]
     for title, key in (("What missed its goal, and why", "notes"), ("Ideas that lost", "lost")):
         if lines := figures.get(key, []):
             parts.append(f"## {title}\n\n" + "".join(f"- {line}\n" for line in lines))
@@ -108,14 +108,14 @@ def _number(cell: object) -> float | None:
     return float(match[0]) if match else None
 
 
-def _case(name: str, told: Mapping[str, Any]) -> str:
-    on, versions = told["machine"], told["versions"]
+def _case(name: str, record: Mapping[str, Any]) -> str:
+    on, versions = record["machine"], record["versions"]
     doing = f", load {on['load']:g} before it began" if on.get("load", 0) >= 0.5 else ""
     lines = [
-        f"## {name}", "", told["title"], "",
-        f"`{told['command']}` took {_duration(told['seconds'])} on {told['date']}: {on['cpu']}, {on['cores']} cores, "
+        f"## {name}", "", record["title"], "",
+        f"`{record['command']}` took {_duration(record['seconds'])} on {record['date']}: {on['cpu']}, {on['cores']} cores, "
         f"{on['memory_gib']:.0f} GiB, GPU: {on['gpu']}{doing}; {', '.join(f'{k} {v}' for k, v in versions.items())}.",
-        "", _table(told["rows"]),
+        "", _table(record["rows"]),
     ]  # fmt: skip
     if name in PLOTS:
         lines += [f"![{PLOTS[name].title}](images/{_picture(name)})", ""]

@@ -13,7 +13,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.zoo import ZOO
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE, SCORES, IMAGES = ROOT / "docs" / "earthloom.models.md", ROOT / "docs" / "scores.json", ROOT / "docs" / "images"
+PAGE, SCORES, IMAGES = ROOT / "docs" / "models.md", ROOT / "docs" / "scores.json", ROOT / "docs" / "images"
 
 _DETAILED = ("sr", "denoise")
 _HEAD = """# Models
@@ -84,10 +84,10 @@ def _entry(name: str, cards: tuple[ModelCard, ...]) -> str:
     if first.citation:
         lines += ["", f"Source: {first.citation}"]
     if any(card.scores for card in cards):
-        told = "; ".join(
+        scores = "; ".join(
             f"{card.label}: " + ", ".join(f"{k} {v:g}" for k, v in card.scores) for card in cards if card.scores
         )
-        lines += ["", f"Held-back scores: {told}."]
+        lines += ["", f"Held-back scores: {scores}."]
     return "\n".join(lines) + "\n"
 
 

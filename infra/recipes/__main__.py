@@ -27,7 +27,7 @@ from earthloom.tiling.errors import EarthloomError
 from infra.recipes.pretrained import load_lite0
 from infra.recipes.shipped import RECIPES, Recipe, Split
 
-_TOLD_EVERY = 25
+_LOGGED_EVERY = 25
 _log = logging.getLogger(__name__)
 
 
@@ -49,15 +49,15 @@ def train(recipe: Recipe, split: Split, folder: Path) -> ModelCard:
     )  # fmt: skip
     losses: list[float] = []
 
-    def tell(step: int, loss: float) -> None:
+    def log_step(step: int, loss: float) -> None:
         losses.append(loss)
-        if (step + 1) % _TOLD_EVERY == 0:
-            recent = losses[-_TOLD_EVERY:]
+        if (step + 1) % _LOGGED_EVERY == 0:
+            recent = losses[-_LOGGED_EVERY:]
             _log.info(
                 "%s: step %d of %d, loss %.4f", recipe.card.name, step + 1, schedule.steps, sum(recent) / len(recent)
             )
 
-    trained = fit(module, crops.batch, schedule, pretrained=module.encoder, told=tell)
+    trained = fit(module, crops.batch, schedule, pretrained=module.encoder, on_step=log_step)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / weights.FILE
     support = recipe.card.support_px

@@ -16,7 +16,7 @@ from earthloom.jobs.command.terminal import duration, make_console, with_flags
 if TYPE_CHECKING:
     from earthloom.jobs.upkeep.doctor import Finding
     from earthloom.jobs.upkeep.gc import Sweep
-    from earthloom.jobs.upkeep.verify import Report
+    from earthloom.jobs.upkeep.verify import Verification
 
 
 @click.command()
@@ -102,7 +102,7 @@ def show_status(found: Mapping[str, Any]) -> None:
         console.print(table)
 
 
-def show_report(report: Report) -> None:
+def show_report(report: Verification) -> None:
     """What was checked and what is wrong."""
     console = make_console(stderr=False)
     for problem in report.problems:

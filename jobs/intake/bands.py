@@ -35,7 +35,7 @@ class BandFile:
     """Band name that the user wrote before `=`."""
     key: str = ""
     """Name of the asset in its STAC item."""
-    told: tuple[StacBand, ...] = ()
+    stac_bands: tuple[StacBand, ...] = ()
     """What the item says of its bands, in order; empty when it says nothing."""
 
 
@@ -56,8 +56,9 @@ class NamedBand:
     """True when the preset knows it only by its place in a file that names no bands."""
 
     @property
-    def told(self) -> StacBand:
-        return self.file.told[self.index - 1] if self.index <= len(self.file.told) else StacBand()
+    def stac(self) -> StacBand:
+        """What the STAC item says of it."""
+        return self.file.stac_bands[self.index - 1] if self.index <= len(self.file.stac_bands) else StacBand()
 
     @property
     def dtype(self) -> str:
@@ -80,9 +81,9 @@ def name_bands(
         SceneError: if `wanted`, the preset or the STAC item does not fit the files.
     """
     for file in files:
-        if len(file.told) > file.header.count:
+        if len(file.stac_bands) > file.header.count:
             raise SceneError(
-                f"the STAC item says that {file.stem} has {len(file.told)} bands, but the file has {file.header.count}"
+                f"the STAC item says that {file.stem} has {len(file.stac_bands)} bands, but the file has {file.header.count}"
             )
         if file.name and file.header.count != 1:
             raise SceneError(
@@ -92,7 +93,7 @@ def name_bands(
     explicit = _explicit(files, wanted)
     claims: list[tuple[int, NamedBand]] = []
     for asset, file in enumerate(files):
-        nameless = len(files) == 1 and not any(file.header.descriptions) and not file.told
+        nameless = len(files) == 1 and not any(file.header.descriptions) and not file.stac_bands
         order = sensor.in_order(file.header.count) if sensor and nameless else None
         for index in range(1, file.header.count + 1):
             band = NamedBand(name="", file=file, asset=asset, index=index, own=_own(file, index, alone=len(files) == 1))
@@ -108,8 +109,8 @@ def name_bands(
 
 def _own(file: BandFile, index: int, *, alone: bool) -> str:
     """The file's own name for a band."""
-    told = file.told[index - 1].name if index <= len(file.told) else None
-    if name := told or file.header.descriptions[index - 1]:
+    stated = file.stac_bands[index - 1].name if index <= len(file.stac_bands) else None
+    if name := stated or file.header.descriptions[index - 1]:
         return name
     return (file.key or file.stem) if file.header.count == 1 and not alone else f"band{index}"
 
@@ -117,7 +118,7 @@ def _own(file: BandFile, index: int, *, alone: bool) -> str:
 def _find(sensor: Sensor, band: NamedBand) -> SensorBand | None:
     """The preset's band that the STAC name, the description or, in a file of one band, the file's name speaks of."""
     file = band.file
-    said = [band.told.name, file.header.descriptions[band.index - 1]]
+    said = [band.stac.name, file.header.descriptions[band.index - 1]]
     said += [file.key, file.stem] if file.header.count == 1 else []
     return next((found for text in said if text and (found := sensor.find(text))), None)
 
@@ -127,7 +128,7 @@ def _claim(band: NamedBand, explicit: str | None, known: SensorBand | None) -> t
     description = (band.file.header.descriptions[band.index - 1] or "").lower()
     sources = (
         explicit,
-        band.told.common_name,
+        band.stac.common_name,
         known.name if known else None,
         description if description in COMMON_NAMES else None,
         band.own,

@@ -31,7 +31,8 @@ class Part:
     """Band name that the user wrote before `=`."""
     key: str = ""
     """Name of the asset in its STAC item."""
-    told: tuple[StacBand, ...] = ()
+    stac_bands: tuple[StacBand, ...] = ()
+    """What its STAC item says of its bands, in order; empty when it says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ def _from_json(ref: ObjectRef) -> list[SceneRequest]:
             problem = (
                 f"the STAC item id {item.id[:80]!r} cannot be a folder name; give another one by `scene_id`, alone"
             )
-        parts = tuple(Part(ref=asset.ref, key=asset.key, told=asset.bands) for asset in item.assets)
+        parts = tuple(Part(ref=asset.ref, key=asset.key, stac_bands=asset.bands) for asset in item.assets)
         scene_id = item.id if SCENE_ID.match(item.id) else _sanitised(item.id)
         requests.append(
             SceneRequest(reference=f"{item.url}#{item.id}", id=scene_id, parts=parts, item=item, problem=problem)

@@ -170,7 +170,9 @@ def _open(request: SceneRequest, options: SceneOptions, inspectors: Disposables,
         asset = pin(part.ref)
         header = inspect_apart(inspectors, asset, limits=limits)
         assets.append(asset)
-        files.append(BandFile(header=header, stem=part.ref.stem, name=part.name, key=part.key, told=part.told))
+        files.append(
+            BandFile(header=header, stem=part.ref.stem, name=part.name, key=part.key, stac_bands=part.stac_bands)
+        )
     grid = _common_grid(files)
     when, date_notes = scene_date(request.item, [file.header for file in files], options.datetime)
     preset = sensor_preset(options.sensor) if options.sensor else None

@@ -239,19 +239,19 @@ def _bands(asset: Mapping[str, Any]) -> tuple[StacBand, ...]:
     quality = bool({str(role) for role in _sequence(asset.get("roles"))} & _QUALITY)
     found = []
     for position in range(count):
-        told = {**asset, "name": None, "description": None}
+        fields = {**asset, "name": None, "description": None}
         for bands in (optical, raster, modern):
-            told |= bands[position] if position < len(bands) else {}
-        common = _text(told.get("eo:common_name")) or _text(told.get("common_name")) or ""
+            fields |= bands[position] if position < len(bands) else {}
+        common = _text(fields.get("eo:common_name")) or _text(fields.get("common_name")) or ""
         found.append(
             StacBand(
-                name=_text(told.get("name")),
+                name=_text(fields.get("name")),
                 common_name=common if _COMMON_NAME.match(common) else None,
-                scale=_number(_first(told, "raster:scale", "scale")),
-                offset=_number(_first(told, "raster:offset", "offset")),
-                nodata=_number(told.get("nodata"), finite=False),
-                categorical=quality or "classification:classes" in told or "classification:bitfields" in told,
-                reflectance=not _OTHER_UNITS.search(_text(told.get("unit")) or ""),
+                scale=_number(_first(fields, "raster:scale", "scale")),
+                offset=_number(_first(fields, "raster:offset", "offset")),
+                nodata=_number(fields.get("nodata"), finite=False),
+                categorical=quality or "classification:classes" in fields or "classification:bitfields" in fields,
+                reflectance=not _OTHER_UNITS.search(_text(fields.get("unit")) or ""),
             )
         )
     return tuple(found)
@@ -283,8 +283,8 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _first(told: Mapping[str, Any], *names: str) -> object:
-    return next((told[name] for name in names if told.get(name) is not None), None)
+def _first(fields: Mapping[str, Any], *names: str) -> object:
+    return next((fields[name] for name in names if fields.get(name) is not None), None)
 
 
 def _number(value: object, *, finite: bool = True) -> float | None:

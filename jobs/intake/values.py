@@ -114,12 +114,12 @@ def _preset_notes(named: Sequence[NamedBand], sensor: Sensor) -> list[str]:
 def _scaling(
     band: NamedBand, options: SceneOptions, sensor: Sensor | None, item: StacItem | None, acquired: date | None
 ) -> _Scaling:
-    told, preset = band.told, band.preset
-    if told.categorical or (preset and preset.categorical):
+    stac, preset = band.stac, band.preset
+    if stac.categorical or (preset and preset.categorical):
         return _Scaling(categorical=True)
     if options.quantity == "dn" and options.scale is None and options.offset is None:
         return _Scaling()
-    scale, offset, notes = told.scale, told.offset, []
+    scale, offset, notes = stac.scale, stac.offset, []
     if item and item.offset_applied and offset:
         offset = 0.0
         notes.append("the STAC item says that its offset is already in the pixels, so it is not applied again")
@@ -156,7 +156,7 @@ def _scaling(
         )
     return _Scaling(
         1.0 if scale is None else scale, 0.0 if offset is None else offset,
-        known=declared or options.quantity is not None, reflectance=declared and told.reflectance, notes=tuple(notes),
+        known=declared or options.quantity is not None, reflectance=declared and stac.reflectance, notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -169,13 +169,13 @@ def _stores_offset(item: StacItem) -> bool:
 
 
 def _nodata(band: NamedBand, options: SceneOptions, categorical: bool) -> float | None:
-    declared, told = band.file.header.nodata[band.index - 1], band.told.nodata
+    declared, in_item = band.file.header.nodata[band.index - 1], band.stac.nodata
     if options.nodata is not None and not categorical:
         if not representable(options.nodata, band.dtype):
             raise SceneError(
                 f"`nodata={options.nodata:g}` cannot occur in {band.name}, which holds {band.dtype} values"
             )
         return options.nodata
-    if declared is None and told is not None and representable(told, band.dtype):
-        return told
+    if declared is None and in_item is not None and representable(in_item, band.dtype):
+        return in_item
     return declared

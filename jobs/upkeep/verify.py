@@ -40,7 +40,7 @@ class Problem:
 
 
 @dataclass(slots=True, kw_only=True)
-class Report:
+class Verification:
     """What was checked, and what was found."""
 
     out: str
@@ -58,7 +58,7 @@ class Report:
         return 1 if self.problems else 0
 
 
-def verify(place: ObjectRef, *, on_scene: Callable[[str], None] | None = None) -> Report:
+def verify(place: ObjectRef, *, on_scene: Callable[[str], None] | None = None) -> Verification:
     """Re-check everything that is committed below an OUT, or by one run: `OUT/runs/<run id>`.
 
     Args:
@@ -71,7 +71,7 @@ def verify(place: ObjectRef, *, on_scene: Callable[[str], None] | None = None) -
     found = _RUN.search(place.key.rstrip("/"))
     out = ObjectRef(place.scheme, place.bucket, place.key[: found.start()]) if found else place
     store = open_store(out)
-    report = Report(out=out.url, run_id=found[1] if found else None)
+    report = Verification(out=out.url, run_id=found[1] if found else None)
     prefixes = _of_run(store, report) if report.run_id else ["scenes"]
     items: dict[str, dict[str, str]] = {}  # by model, by item id: key of the item
     keys: set[str] = set()
@@ -96,7 +96,7 @@ def verify(place: ObjectRef, *, on_scene: Callable[[str], None] | None = None) -
     return report
 
 
-def _of_run(store: Store, report: Report) -> list[str]:
+def _of_run(store: Store, report: Verification) -> list[str]:
     """Prefixes of the results of the run that was asked for."""
     base = f"runs/{report.run_id}"
     try:
@@ -115,7 +115,7 @@ def _of_run(store: Store, report: Report) -> list[str]:
     return prefixes
 
 
-def _check_scene(store: Store, scene: ShelvedScene, report: Report) -> SceneResult | None:
+def _check_scene(store: Store, scene: ShelvedScene, report: Verification) -> SceneResult | None:
     """Hash a scene's files. Returns its result, if that can be read."""
 
     def wrong(name: str, message: str) -> None:
@@ -149,7 +149,7 @@ def _check_scene(store: Store, scene: ShelvedScene, report: Report) -> SceneResu
 
 
 def _check_catalogue(
-    store: Store, model: str, items: dict[str, str], late: set[str], report: Report, *, whole: bool
+    store: Store, model: str, items: dict[str, str], late: set[str], report: Verification, *, whole: bool
 ) -> None:
     """A model's collection and table hold these items; when they are all there are (`whole`), no others.
 
@@ -224,7 +224,7 @@ def _at_work(store: Store) -> set[str]:
     return living
 
 
-def _check_runs(store: Store, committed: set[str], report: Report) -> None:
+def _check_runs(store: Store, committed: set[str], report: Verification) -> None:
     """Each run's commit names committed scenes only, and all that its plan asked for."""
     runs: dict[str, set[str]] = {}
     for head in store.list("runs"):
@@ -250,7 +250,7 @@ def _check_runs(store: Store, committed: set[str], report: Report) -> None:
             report.problems.append(Problem(base, f"its plan or commit is damaged ({type(error).__name__}: {error})"))
 
 
-def _check_commit(commit: dict[str, Any], plan: dict[str, Any], report: Report) -> list[str]:
+def _check_commit(commit: dict[str, Any], plan: dict[str, Any], report: Verification) -> list[str]:
     """Prefixes of the results that a run's commit names."""
     place = commit_key(plan["run_id"])
     asked = {name: scene["prefix"] for name, scene in plan["scenes"].items()}

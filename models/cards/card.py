@@ -182,9 +182,9 @@ class ModelCard:
 
     def digest(self) -> str:
         """sha256 of everything that can change a pixel or its meaning; measurements and prose are left out."""
-        told = {f.name: value for f in fields(self) if f.name not in _PROSE for value in [getattr(self, f.name)]}
-        told["classes"] = [asdict(c) | {"description": ""} for c in self.classes]
-        return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        facts = {f.name: value for f in fields(self) if f.name not in _PROSE for value in [getattr(self, f.name)]}
+        facts["classes"] = [asdict(c) | {"description": ""} for c in self.classes]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 _PROSE = frozenset(

@@ -188,7 +188,7 @@ def _verify(found: str, wanted: str, where: str) -> None:
 
 
 def _differences(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> str:
-    told = []
+    parts = []
     for words, names in (
         ("missing", sorted(wanted.keys() - found.keys())),
         ("unexpected", sorted(found.keys() - wanted.keys())),
@@ -198,5 +198,5 @@ def _differences(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int,
             shown = ", ".join(
                 f"{n} {found.get(n, '')}{' for ' if n in found else ''}{wanted.get(n, '')}" for n in names[:3]
             )
-            told.append(f"{len(names)} {words} ({shown}{', …' if len(names) > 3 else ''})")
-    return "; ".join(told)
+            parts.append(f"{len(names)} {words} ({shown}{', …' if len(names) > 3 else ''})")
+    return "; ".join(parts)

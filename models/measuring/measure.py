@@ -216,7 +216,7 @@ def agreement_at(
     predictor: Predictor, halo_px: int, core_px: int, values: NDArray[np.generic], valid: NDArray[np.bool_],
     gain: NDArray[np.float32], bias: NDArray[np.float32],
 ) -> Agreement:  # fmt: skip
-    """Map a scene in memory (C, h, w) in chips and in one pass, and compare; of images only `identical` is told."""
+    """Map a scene in memory (C, h, w) in chips and in one pass, and compare; of images `identical` alone is set."""
     scene = Window(0, 0, values.shape[2], values.shape[1])
     chips = ChipGrid(scene=scene, core_px=core_px, halo_px=halo_px, stride_px=predictor.card.stride_px)
     pixels, mask = framed(values, valid, chips.extent, halo_px)

@@ -64,7 +64,7 @@ class Schedule:
 
 def fit(
     module: nn.Module, batches: Batches, schedule: Schedule, *, pretrained: nn.Module | None = None,
-    told: Callable[[int, float], None] | None = None,
+    on_step: Callable[[int, float], None] | None = None,
 ) -> nn.Module:  # fmt: skip
     """Train a copy of the network and return the running average of its weights, in eval mode, fp32.
 
@@ -73,7 +73,7 @@ def fit(
         batches: makes the batch of a step.
         schedule: how.
         pretrained: part of the module whose weights come from elsewhere and move more slowly.
-        told: is called with each step and its loss.
+        on_step: is called with each step and its loss.
 
     Raises:
         EngineError: if the loss is no longer a number.
@@ -102,8 +102,8 @@ def fit(
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         _follow(average, network, max(1 / (step + 1), 1 / schedule.memory_steps))
-        if told:
-            told(step, value.item())
+        if on_step:
+            on_step(step, value.item())
     return average.eval()
 
 

@@ -101,7 +101,7 @@ _UNSEEN = (_SHADOW, _CLOUD)
 
 
 def _flood_change(before: int, after: int) -> int:
-    """What a class of `landwater` before and one after mean together; ice is not told from frozen land by it."""
+    """What a class of `landwater` before and one after mean together; it does not tell ice from frozen land."""
     if before in _UNSEEN or after in _UNSEEN or {before, after} == {_WATER, _SNOW}:
         return _CLOUDED
     if after == _WATER:
@@ -118,7 +118,7 @@ FLOOD = tuple(
     paired_card(
         base, name="flood", table=_LANDWATER_TABLE, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
         title=f"Flooded ground between two dates, from {len(base.bands)} bands",
-        description="landwater on each date, compared; a flood under cloud is told as clouded, not as dry.",
+        description="landwater on each date, compared; a flood under cloud comes out as clouded, not as dry.",
         memory=_MEMORY[base.variant],
     )
     for base in landwater.LANDWATER
@@ -126,7 +126,7 @@ FLOOD = tuple(
     paired_card(
         base, name="flood", table=_INDEX_TABLE, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
         title=f"Flooded ground between two dates, where {base.variant.upper()} crosses 0",
-        description="water-index on each date, compared; it knows no clouds, so nothing is ever told as clouded.",
+        description="water-index on each date, compared; it knows no clouds, so nothing ever comes out as clouded.",
         memory=(("bf16", 132.0), ("fp32", 132.0)),
     )
     for base in water_index.WATER_INDEX

@@ -10,7 +10,7 @@ import pytest
 from earthloom.jobs.command import main
 from earthloom.jobs.execution.driver import Event
 from earthloom.jobs.publish.catalog import leave
-from earthloom.jobs.upkeep.verify import Report, verify
+from earthloom.jobs.upkeep.verify import Verification, verify
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
@@ -32,7 +32,7 @@ def out(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original, tmp_path / "out"))
 
 
-def check(place: Path) -> Report:
+def check(place: Path) -> Verification:
     return verify(ObjectRef.parse(str(place)))
 
 
@@ -52,7 +52,7 @@ def test_a_sound_output_has_nothing_wrong_with_it(out: Path) -> None:
 
 def test_a_run_at_work_is_no_problem(tmp_path: Path) -> None:
     """Its scenes are linked one by one, and the table of all follows at the end."""
-    reports: list[Report] = []
+    reports: list[Verification] = []
 
     def look(event: Event) -> None:
         if event.status == "published":

@@ -33,11 +33,11 @@ _PARAMETERS: dict[str, frozenset[int]] = {
     "Concat": frozenset(),
     "PixelShuffle": frozenset({0}),
 }
-"""What a layer may be told; whatever is left out has ncnn's default: stride and dilation 1, no fused activation."""
+"""The parameters that a layer may have; whatever is left out has ncnn's default: stride and dilation 1, no fused activation."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
+class NcnnLayer:
     """One layer, with the names of the blobs that it takes and makes."""
 
     kind: str
@@ -49,7 +49,7 @@ class Layer:
     """Convolution: weight (O, I, k, k) and, if it has one, bias (O,). MemoryData: (c, h, w), where 0 was said 1."""
 
 
-def read(param: bytes, data: bytes) -> tuple[Layer, ...]:
+def read(param: bytes, data: bytes) -> tuple[NcnnLayer, ...]:
     """The layers of a network in order of execution.
 
     Args:
@@ -59,14 +59,14 @@ def read(param: bytes, data: bytes) -> tuple[Layer, ...]:
     Raises:
         CardError: naming the line or the layer, what it holds and what is read.
     """
-    source = _Source(data)
+    source = _ArrayData(data)
     layers = tuple(_with_arrays(layer, source) for layer in _layers(param))
     if left := len(data) - source.position:
         raise CardError(f"ncnn weights: {left} of {len(data)} bytes belong to no layer; the .bin is of another .param")
     return layers
 
 
-def _layers(param: bytes) -> Iterator[Layer]:
+def _layers(param: bytes) -> Iterator[NcnnLayer]:
     try:
         lines = [words for line in param.decode("ascii").splitlines() if (words := line.split())]
     except UnicodeDecodeError as error:
@@ -92,7 +92,7 @@ def _layers(param: bytes) -> Iterator[Layer]:
         raise CardError(f"ncnn .param says {n_blobs} blobs but its layers make {len(known)}")
 
 
-def _layer(words: list[str]) -> Layer:
+def _layer(words: list[str]) -> NcnnLayer:
     where = f"ncnn layer {words[1] if len(words) > 1 else words[0]}"
     if words[0] not in _PARAMETERS:
         raise CardError(f"{where}: kind {words[0]!r} is not read; one of {', '.join(_PARAMETERS)}")
@@ -112,10 +112,10 @@ def _layer(words: list[str]) -> Layer:
                 f"known are {sorted(_PARAMETERS[words[0]]) or 'none'}"
             )
         parameters[number] = _number(value, where)
-    return Layer(words[0], words[1], tuple(blobs[:n_in]), tuple(blobs[n_in:]), parameters)
+    return NcnnLayer(words[0], words[1], tuple(blobs[:n_in]), tuple(blobs[n_in:]), parameters)
 
 
-def _with_arrays(layer: Layer, source: _Source) -> Layer:
+def _with_arrays(layer: NcnnLayer, source: _ArrayData) -> NcnnLayer:
     if layer.kind == "MemoryData":
         shape = tuple(max(1, _size(layer, key, 0)) for key in (2, 1, 0))
         arrays: tuple[NDArray[np.float32], ...] = (source.plain(layer, math.prod(shape)).reshape(shape),)
@@ -132,16 +132,16 @@ def _with_arrays(layer: Layer, source: _Source) -> Layer:
         return layer
     if not all(np.isfinite(array).all() for array in arrays):
         raise CardError(f"ncnn layer {layer.name}: holds NaN or infinite weights; the .bin is damaged: fetch it again")
-    return Layer(layer.kind, layer.name, layer.inputs, layer.outputs, layer.parameters, arrays)
+    return NcnnLayer(layer.kind, layer.name, layer.inputs, layer.outputs, layer.parameters, arrays)
 
 
-class _Source:
+class _ArrayData:
     """The `.bin`, read from front to back; `position` is where the next array begins."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self.position = data, 0
 
-    def tagged(self, layer: Layer, n_values: int) -> NDArray[np.float32]:
+    def tagged(self, layer: NcnnLayer, n_values: int) -> NDArray[np.float32]:
         """Weights behind a tag that says how they are stored; halves are filled up to four bytes."""
         (tag,) = struct.unpack("<I", self._take(layer, 4))
         if tag == _FP32:
@@ -154,10 +154,10 @@ class _Source:
             f"({_FP16:#010x}) are read, int8 and tables are not: export the network without quantisation"
         )
 
-    def plain(self, layer: Layer, n_values: int) -> NDArray[np.float32]:
+    def plain(self, layer: NcnnLayer, n_values: int) -> NDArray[np.float32]:
         return np.frombuffer(self._take(layer, 4 * n_values), "<f4").astype(np.float32)
 
-    def _take(self, layer: Layer, n_bytes: int) -> bytes:
+    def _take(self, layer: NcnnLayer, n_bytes: int) -> bytes:
         part = self._data[self.position : self.position + n_bytes]
         if len(part) != n_bytes:
             raise CardError(
@@ -168,7 +168,7 @@ class _Source:
         return part
 
 
-def _size(layer: Layer, key: int, default: int | None = None) -> int:
+def _size(layer: NcnnLayer, key: int, default: int | None = None) -> int:
     value = layer.parameters.get(key, default)
     if value is None or value != int(value) or not 0 <= value <= _MAX_VALUES:
         raise CardError(f"ncnn layer {layer.name}: parameter {key} must be a size up to {_MAX_VALUES}, got {value}")

@@ -68,9 +68,9 @@ def options_of(
 def run_options(command: _Command) -> _Command:
     """The options of RunConfig, the file that may hold them, and the form of the answer."""
     command = options_of(RunConfig, but=("scenes",), short={"model": "-m", "out": "-o"})(command)
-    command = click.option("--config", type=click.Path(path_type=Path), help="TOML file with the same names as keys")(
-        command
-    )
+    command = click.option(
+        "--config", type=click.Path(path_type=Path), help="TOML file with the same names as keys, in one flat list"
+    )(command)
     command = click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout, logs on stderr")(
         command
     )

@@ -22,7 +22,6 @@ from rich.table import Table
 
 from earthloom.jobs.command.options import SectionedCommand, run_options
 from earthloom.jobs.command.terminal import GIB, MIB, duration, make_console, with_flags
-from earthloom.jobs.products.areas import area_table
 from earthloom.jobs.records.names import QUICKLOOK
 
 if TYPE_CHECKING:
@@ -162,6 +161,8 @@ def _published(result: RunResult, scene_id: str) -> dict[str, Any]:
 
 def show_result(result: RunResult) -> None:
     """Where the maps are, what they hold, and what failed and why."""
+    from earthloom.jobs.products.areas import area_table
+
     console = make_console()
     for name, progress in result.scenes.items():
         if name in result.results:

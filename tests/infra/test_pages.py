@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from infra import benchmarks_page
+from infra import benchmarks_page, models_page
 from tests.bench.__main__ import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +48,10 @@ def test_the_page_and_pictures_of_benchmarks_are_those_of_the_figures() -> None:
     assert benchmarks_page.PAGE.read_text() == benchmarks_page.page(figures), "run python -m infra.benchmarks_page"
     drawn = {path.name: path.read_text() for path in benchmarks_page.IMAGES.glob("benchmark-*.svg")}
     assert drawn == benchmarks_page.pictures(figures), "run python -m infra.benchmarks_page"
+
+
+def test_the_page_of_models_is_that_of_their_cards() -> None:
+    assert models_page.PAGE.read_text() == models_page.page(), "run python -m infra.models_page"
 
 
 def test_the_figures_are_of_cases_that_can_be_measured_again() -> None:

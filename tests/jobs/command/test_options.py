@@ -120,7 +120,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     program = (
         "import sys\nfrom earthloom.jobs.command import main\ntry:\n    main(sys.argv[1:])\n"
         "except SystemExit:\n    pass\n"
-        "heavy = ('torch', 'rasterio', 'ray', 'onnx', 'pyproj', 'shapely', 'obstore')\n"
+        "heavy = ('numpy', 'torch', 'rasterio', 'ray', 'onnx', 'pyproj', 'shapely', 'obstore')\n"
         "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)

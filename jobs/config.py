@@ -70,6 +70,9 @@ class RunConfig(BaseModel):
     before: Annotated[
         str | None, Field(description="one earlier scene, any reference; its bands join every scene as before_<name>")
     ] = None
+    onto: Annotated[
+        str | None, Field(description="read every scene onto this grid: EPSG:32633,10m,x0,y0,x1,y1 or an AOI.geojson")
+    ] = None
     scene: Annotated[SceneOptions, Field(description="What files do not say of their scenes")] = SceneOptions()
 
     block: Annotated[int, Field(gt=0, description="side of a block in pixels, a multiple of the shard")] = 2048

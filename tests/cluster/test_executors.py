@@ -167,9 +167,14 @@ def test_an_error_of_the_task_source_ends_the_run_as_it_is(make: Make) -> None:
 
 def test_a_factory_that_fails_ends_the_run_at_once_with_its_own_error(make: Make) -> None:
     pulled: list[int] = []
-    tasks = numbered(pulled.append(number) for number in range(1000))
+
+    def asked_for() -> Iterator[int]:
+        for number in range(1000):
+            pulled.append(number)
+            yield number
+
     with pytest.raises(CardError, match="the weights of landwater are missing; run `earthloom models add landwater`"):
-        list(make(workers.no_weights, "landwater").run(tasks))
+        list(make(workers.no_weights, "landwater").run(numbered(asked_for())))
     assert len(pulled) <= 2 * LANES * WORKERS
 
 

@@ -30,7 +30,7 @@ _SCATTERED = 1.5
 """Pages of chips to those in use at which enough are kept: at 1.5 landwater and sr-x2 hardly ever give any back."""
 
 _GDAL_CACHE_BYTES = 128 * 2**20
-"""GDAL_CACHEMAX as set by tiling.storage_env."""
+"""GDAL_CACHEMAX as set by `tiling.storage.settings`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Calls made in disposable child processes, with a deadline and a memory cap, so that what they read cannot harm us.
 
 A decoder that crashes, hangs or fills memory takes its child along and nothing else: the call raises, and the next one
-finds a fresh child. Knows nothing of rasters. Runs by `python -m tiling.disposable FD`, for this module only.
+finds a fresh child. Knows nothing of rasters. Runs by `python -m earthloom.tiling.reading.sandbox FD`, for this module only.
 """
 
 from __future__ import annotations

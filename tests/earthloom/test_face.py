@@ -1,0 +1,143 @@
+"""The public face: what `import earthloom` gives, and that its functions do what the commands do."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+
+import earthloom
+from earthloom.jobs.config import load
+from earthloom.jobs.planning.plan import plan as plan_of_config
+from earthloom.tiling.errors import ConfigError
+from infra.s3_server import Server
+from tests.maps import OPTIONS, go, go_until_commit, lake
+
+ROOT = Path(__file__).resolve().parents[2]
+_HEAVY = ("torch", "ray", "rasterio", "xarray", "dask", "zarr", "pydantic", "numpy")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scenes of 1300 x 700 and 600 x 600 px, mapped; their sources lie in `in` beside it."""
+    base = tmp_path_factory.mktemp("face")
+    scenes = [lake(base / "in", "lake"), lake(base / "in", "pond", width=600, height=600, seed=1)]
+    result = earthloom.run(scenes, out=base / "out", **OPTIONS)
+    assert result.exit_code == 0
+    assert set(result.results) == {"lake", "pond"}
+    return base / "out"
+
+
+def test_all_names_what_is_defined_here_and_public() -> None:
+    defined = {name for name, value in vars(earthloom).items() if getattr(value, "__module__", "") == "earthloom"}
+    assert {name for name in defined if not name.startswith("_")} == set(earthloom.__all__)
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    code = f"import sys, earthloom; print([name for name in {_HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_plan_is_that_of_the_command_and_writes_nothing(tmp_path: Path) -> None:
+    scene = lake(tmp_path)
+    made = earthloom.plan(str(scene), out=tmp_path / "out", **OPTIONS)
+    asked = load({"scenes": (str(scene),), "out": str(tmp_path / "out"), **OPTIONS})
+    assert made.document() == plan_of_config(asked).document()
+    assert [scene.scene.id for scene in made.scenes] == ["lake"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_option_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sensr: there is no such option"):
+        earthloom.plan(tmp_path / "a.tif", model="water-index", out=tmp_path, sensr="sentinel2-l2a")
+
+
+def test_an_opened_result_is_the_published_map_with_its_integers_grid_and_names(out: Path) -> None:
+    data = earthloom.open(out, "water-index", scene="lake")
+    (tif,) = out.glob("scenes/lake/*/water-index.tif")
+    with rasterio.open(tif) as cog, rasterio.open(tif.with_name("water-index-confidence.tif")) as confidence:
+        assert data.classes.dtype == np.uint8
+        np.testing.assert_array_equal(data.classes, cog.read(1))
+        np.testing.assert_array_equal(data.confidence, confidence.read(1))
+        assert (data.rio.crs, data.rio.transform()) == (cog.crs, cog.transform)
+        assert data.classes.rio.nodata == cog.nodata == 255
+        decoded = xr.decode_cf(data)
+        expected = np.ma.filled(confidence.read(1, masked=True) / np.float32(250), np.nan)
+        np.testing.assert_allclose(decoded.confidence, expected, atol=1e-6)
+    assert data.classes.attrs["flag_values"] == [0, 1]
+    assert data.classes.attrs["flag_meanings"] == "land water"
+    assert (data.attrs["EARTHLOOM_SCENE"], data.attrs["EARTHLOOM_KEY"]) == ("lake", tif.parent.name)
+
+
+def test_an_opened_result_is_lazy_a_chunk_is_a_shard_and_it_travels_to_workers(tmp_path: Path) -> None:
+    result = go(lake(tmp_path), out=tmp_path / "out", shard=1024, block=1024)
+    data = earthloom.open(tmp_path / "out", "water-index")
+    assert data.classes.chunks == ((700,), (1024, 276))
+    assert earthloom.open(tmp_path / "out", "water-index", level=1).classes.chunks == ((350,), (512, 138))
+    travelled = pickle.loads(pickle.dumps(data))
+    np.testing.assert_array_equal(travelled.classes, data.classes)
+    folder = tmp_path / "out" / result.results["lake"].prefix / "data.zarr" / "0" / "classes" / "c"
+    for shard in folder.rglob("*"):
+        if shard.is_file():
+            shard.unlink()  # had anything been read when it was opened, it would not be seen
+    assert (data.classes == 255).all()
+
+
+def test_an_overview_level_is_half_as_large_and_one_that_is_not_there_is_refused(out: Path) -> None:
+    half = earthloom.open(out, "water-index", scene="lake", level=1)
+    assert dict(half.sizes) == {"y": 350, "x": 650}
+    assert half.rio.transform().a == 2 * earthloom.open(out, "water-index", scene="lake").rio.transform().a
+    with pytest.raises(ConfigError, match=r"levels 0, 1, 2, not 3$"):
+        earthloom.open(out, "water-index", scene="lake", level=3)
+
+
+def test_of_several_scenes_one_has_to_be_named_and_the_error_lists_them(out: Path) -> None:
+    with pytest.raises(ConfigError, match=r"several scenes; give scene=, one of lake, pond$"):
+        earthloom.open(out, "water-index")
+
+
+def test_what_is_not_there_is_an_error_that_says_what_is(out: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no product 'landwater'; there is water-index"):
+        earthloom.open(out, "landwater")
+    with pytest.raises(ConfigError, match="scene sea: no committed scene is there"):
+        earthloom.open(out, "water-index", scene="sea")
+    with pytest.raises(ConfigError, match="no committed scene is there"):
+        earthloom.open(tmp_path / "nothing", "water-index")
+
+
+def test_a_scene_that_is_not_committed_is_not_opened(tmp_path: Path) -> None:
+    go_until_commit(lake(tmp_path), out=tmp_path / "out")
+    with pytest.raises(ConfigError, match="no committed scene is there"):
+        earthloom.open(tmp_path / "out", "water-index")
+
+
+def test_of_several_results_of_a_scene_the_last_is_opened_and_a_key_opens_any(tmp_path: Path) -> None:
+    keys = []
+    for seed in (0, 1):
+        keys.append(go(lake(tmp_path, seed=seed), out=tmp_path / "out").results["lake"].key)
+    assert earthloom.open(tmp_path / "out", "water-index").attrs["EARTHLOOM_KEY"] == keys[1]
+    assert earthloom.open(tmp_path / "out", "water-index", key=keys[0][:12]).attrs["EARTHLOOM_KEY"] == keys[0]
+
+
+@pytest.mark.s3
+def test_a_bucket_is_opened_with_the_standard_names_alone(
+    s3: Server, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from earthloom.tiling.storage.objects import ObjectRef
+    from earthloom.tiling.storage.store import open_store
+
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    bucket = open_store(ObjectRef.parse("s3://outputs/face"))
+    for path in out.rglob("*"):
+        if path.is_file():
+            bucket.put(path.relative_to(out).as_posix(), path.read_bytes())
+    there = earthloom.open("s3://outputs/face", "water-index", scene="lake")
+    np.testing.assert_array_equal(there.classes, earthloom.open(out, "water-index", scene="lake").classes)

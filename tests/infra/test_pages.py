@@ -4,26 +4,60 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import click
 import pytest
 
+from earthloom.jobs.command import cli
 from infra import benchmarks_page, models_page
 from tests.bench.__main__ import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
-_QUOTED = re.compile(r"`((?:tests|jobs|tiling|models|cluster|infra|docs)/[\w./-]*)`")
+_QUOTED = re.compile(r"`((?:tests|earthloom|jobs|tiling|models|cluster|infra|docs)/[\w./-]*)`")
 _LINKED = re.compile(r"\]\(([^)#:]+)\)")
 
 
-@pytest.mark.parametrize("page", ["README.md", "SECURITY.md", "docs/format.md", "docs/benchmarks.md"])
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")))
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_a_page_names_exists(page: str) -> None:
     text = (ROOT / page).read_text()
     named = [ROOT / name for name in _QUOTED.findall(text)]
     linked = [(ROOT / page).parent / name for name in _LINKED.findall(text)]
     assert [str(path) for path in (*named, *linked) if not path.exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_that_a_page_shows_has_these_options(page: str) -> None:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    shown = [line for block in blocks for line in block.splitlines() if re.search(r"(^|-m )earthloom ", line)]
+    for line in shown:
+        words = shlex.split(line, comments=True)
+        command: click.Command = cli
+        rest = words[words.index("earthloom") + 1 :]
+        while isinstance(command, click.Group):
+            command, rest = command.commands[rest[0]], rest[1:]
+        command.make_context(line, rest)  # raises for an option or a value that there is not
+
+
+def test_the_package_tree_of_the_architecture_page_is_the_one_of_the_code() -> None:
+    drawn, path = set(), list[str]()
+    for line in (ROOT / "docs" / "architecture.md").read_text().splitlines():
+        if found := re.match(r"^( *)([a-z_]+)/  +\S", line):
+            depth = len(found[1]) // 2
+            path = [*path[:depth], found[2]]
+            drawn.add("/".join(path))
+    rooms = {
+        file.parent.relative_to(ROOT).as_posix()
+        for top in ("earthloom", "jobs", "models", "tiling", "cluster", "infra")
+        for file in (ROOT / top).rglob("__init__.py")
+    }
+    assert drawn - {"tests", "docs"} == rooms
 
 
 def kept(**cases: list[dict[str, str]]) -> dict[str, Any]:

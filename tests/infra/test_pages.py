@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -58,6 +59,14 @@ def test_the_package_tree_of_the_architecture_page_is_the_one_of_the_code() -> N
         for file in (ROOT / top).rglob("__init__.py")
     }
     assert drawn - {"tests", "docs"} == rooms
+
+
+def test_the_architecture_page_says_of_imports_what_the_contracts_say() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    rooms = [" > ".join(contract["layers"]) for contract in contracts if "containers" in contract]
+    assert len(rooms) == 3
+    assert [line for line in rooms if line not in text] == []
 
 
 def kept(**cases: list[dict[str, str]]) -> dict[str, Any]:

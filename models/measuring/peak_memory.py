@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import earthloom
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import from_item, to_item
 from earthloom.models.device.resolve import Device
@@ -40,8 +39,7 @@ def peak_bytes(card: ModelCard, weights_path: Path | None, device: Device, side_
         "device": asdict(device),
         "side_px": side_px,
     }
-    root = str(Path(earthloom.__file__).resolve().parents[1])
-    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
+    path = os.pathsep.join(part or os.getcwd() for part in sys.path)  # noqa: PTH109 - the child finds what this process does
     done = subprocess.run(
         [sys.executable, "-m", "earthloom.models.measuring.peak_memory"], input=json.dumps(request),
         capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path},

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from earthloom.jobs.command import cli
 from earthloom.jobs.command.terminal import FlagFormatter, with_flags
@@ -101,3 +102,14 @@ def _messages(path: Path) -> Iterator[str]:
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in silent:
             yield node.value
+
+
+def test_status_shows_causes_of_failure_with_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    scenes = {
+        "bad": {"status": "failed", "blocks": 1, "blocks_done": 0, "error": "bad: give `sensor=<preset>`"},
+        "good": {"status": "done", "blocks": 1, "blocks_done": 1, "error": None},
+    }
+    run = {"run_id": "1", "model": "m", "state": "failed", "attempts": 1, "updated": None, "scenes": scenes}
+    monkeypatch.setattr("earthloom.jobs.upkeep.status.status", lambda out: {"out": out.url, "runs": [run]})
+    for form in ([], ["--json"]):
+        assert "give --sensor <preset>" in CliRunner().invoke(cli, ["status", str(tmp_path), *form]).stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
 from earthloom.jobs.intake.dates import utc
 from earthloom.jobs.intake.sensors import sensor as sensor_preset
@@ -58,7 +58,7 @@ class SceneOptions(BaseModel):
         AfterValidator(_known_sensor),
         Field(description="sensor preset: names, scales and order of the bands"),
     ] = None
-    bands: Annotated[tuple[tuple[str, int | str], ...], BeforeValidator(parse_bands),
+    bands: Annotated[tuple[tuple[str, StrictInt | StrictStr], ...], BeforeValidator(parse_bands),
                      Field(description="band names by number in the file: red=3,nir=4")] = ()  # fmt: skip
     """(name, band number from 1 over all files, or `<file>:<number>`)."""
     scale: Annotated[

@@ -103,6 +103,7 @@ def test_a_config_file_is_one_flat_list(tmp_path: Path) -> None:
         ({"scale": "x"}, "^scale: .*number"),
         ({"sun_elevation": 91}, "^sun_elevation: .*less than or equal to 90, got '91'"),
         ({"bands": "green"}, "^bands: 'green' is not of the form red=3,nir=4$"),
+        ({"bands": {"red": True}}, "^bands.0.1.*got .True"),
         ({"sensor": "spot5"}, "no sensor preset 'spot5'"),
         ({"datetime": "soon"}, "'soon' is not a date"),
         ({"scale": 0}, "^`scale=0` would make every value the same"),

@@ -1,4 +1,4 @@
-"""What class values mean and how they look, in the forms that GDAL, QGIS and TIFF readers understand.
+"""What class values mean and how they look, in the forms that GDAL, QGIS, TIFF readers and our own picture take.
 
 Knows nothing of pixels or files: the writers of the COG put these beside and into it.
 """
@@ -9,11 +9,17 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
+from earthloom.jobs.products.areas import area_text, area_unit, percent_text
+from earthloom.jobs.products.lettering import Color, drawable
 from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
 
+Line = tuple[Color | None, str, str, str]
+"""A line of a drawn legend: colour, or None for hatching; name, share and area."""
+
+_MAX_LINES = 16
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -32,11 +38,33 @@ def labels(card: ModelCard) -> dict[int, str]:
     return {one.value: one.name for one in card.classes}
 
 
-def colors(card: ModelCard) -> dict[int, tuple[int, int, int]]:
+def colors(card: ModelCard) -> dict[int, Color]:
     """Red, green, blue (0-255) by class value."""
     return {
         one.value: (int(one.color[1:3], 16), int(one.color[3:5], 16), int(one.color[5:7], 16)) for one in card.classes
     }
+
+
+def lines(card: ModelCard, rows: Sequence[ClassArea]) -> list[Line]:
+    """The legend of a picture in the card's order, areas in one unit; of very many classes the largest, the rest as one.
+
+    Args:
+        card: gives names and colours.
+        rows: `jobs.products.statistics.class_areas`.
+    """
+    rgb, names = colors(card), labels(card)
+    unit = area_unit(max((row["area_m2"] for row in rows), default=0.0))
+    largest = sorted(rows, key=lambda row: (-row["area_m2"], row["value"]))
+    rest = largest[_MAX_LINES - 1 :] if len(rows) > _MAX_LINES else []
+    drawn: list[Line] = []
+    for row in rows:
+        if row not in rest:
+            name = drawable(names[row["value"]], f"class {row['value']}")
+            drawn.append((rgb[row["value"]], name, percent_text(row["percent"]), area_text(row["area_m2"], unit)))
+    if rest:
+        share, area_m2 = sum(row["percent"] for row in rest), sum(row["area_m2"] for row in rest)
+        drawn.append(((205, 210, 217), f"{len(rest)} more classes", percent_text(share), area_text(area_m2, unit)))
+    return drawn
 
 
 def cog_tags(card: ModelCard) -> tuple[dict[str, str], dict[str, str]]:

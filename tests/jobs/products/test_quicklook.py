@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyproj import Geod
 
-from earthloom.jobs.products.quicklook import quicklook_png
+from earthloom.jobs.products.quicklook import image_png, quicklook_png, true_color
 from earthloom.jobs.products.statistics import class_areas
 from earthloom.tiling.counting import ClassArea, tally
 from earthloom.tiling.errors import PublishError
@@ -17,14 +17,14 @@ from tests.jobs.products.samples import LONLAT, MERCATOR, UTM, card
 
 ONE = (("only", "#12ab34"),)
 RGB = (0x12, 0xAB, 0x34)
-SWATCH_PX = 22 * 22
+SWATCH_PX = 20 * 20
 
 
 def draw(classes: NDArray[np.uint8], names: tuple[tuple[str, str], ...] = ONE, title: str = "scene",
          pixel_m: tuple[float, float] = (10.0, 10.0)) -> bytes:  # fmt: skip
     one = card(names)
-    told = tally(classes, np.full(classes.shape, 200, np.uint8), np.full(classes.shape, 100.0), len(names))
-    return quicklook_png(classes, card=one, title=title, rows=class_areas(told, one), pixel_m=pixel_m)
+    counted = tally(classes, np.full(classes.shape, 200, np.uint8), np.full(classes.shape, 100.0), len(names))
+    return quicklook_png(classes, card=one, title=title, rows=class_areas(counted, one), pixel_m=pixel_m)
 
 
 def pixels(png: bytes) -> NDArray[np.uint8]:
@@ -37,9 +37,9 @@ SHAPES = [(1024, 1024), (700, 500), (3, 5), (1, 1), (8, 1024), (1024, 8), (1000,
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_nothing_is_drawn_over_the_map_and_the_picture_fits_a_page(shape: tuple[int, int]) -> None:
     drawn = pixels(draw(np.zeros(shape, np.uint8), title="a title that is far too long for one line " * 5))
-    assert 800 <= drawn.shape[1] <= 1400
-    fit = 1024 / max(shape)
-    factor = int(fit) if fit >= 1 else fit
+    assert 616 <= drawn.shape[1] <= 1368
+    factor = 1024 / max(shape)
+    factor = max(1, 512 // max(shape)) if factor >= 1 else factor
     map_px = max(1, round(shape[0] * factor)) * max(1, round(shape[1] * factor))
     inked = int((drawn == RGB).all(axis=2).sum())
     assert 0.7 * SWATCH_PX <= inked - map_px <= SWATCH_PX  # the map, whole, and one swatch in the legend
@@ -51,10 +51,10 @@ def test_small_maps_are_enlarged_without_new_colours() -> None:
     names = (("a", "#ff0000"), ("b", "#00ff00"), ("c", "#0000ff"), ("d", "#ffff00"))
     drawn = pixels(draw(np.array([[0, 1], [2, 3]], np.uint8), names))
     top, left = 88, 28
-    assert [tuple(drawn[top + y, left + x]) for y, x in ((0, 0), (0, 1023), (1023, 0), (1023, 1023))] == [
+    assert [tuple(drawn[top + y, left + x]) for y, x in ((0, 0), (0, 511), (511, 0), (511, 511))] == [
         (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0),
     ]  # fmt: skip
-    of_map = drawn[top : top + 1024, left : left + 1024].reshape(-1, 3)
+    of_map = drawn[top : top + 512, left : left + 512].reshape(-1, 3)
     assert len(np.unique(of_map, axis=0)) == 4
 
 
@@ -64,10 +64,10 @@ def test_nodata_is_hatched_and_named_in_the_legend() -> None:
     classes[:, 256:] = 255
     half = draw(classes)
     drawn = pixels(half)
-    hatch = drawn[88 : 88 + 1024, 28 + 512 : 28 + 1024].reshape(-1, 3)
+    hatch = drawn[88 : 88 + 512, 28 + 256 : 28 + 512].reshape(-1, 3)
     assert len(np.unique(hatch, axis=0)) == 2
     assert hatch.min() > 200  # light, and unlike the class
-    assert drawn.shape != pixels(full).shape or not np.array_equal(drawn[:400, 1080:], pixels(full)[:400, 1080:])
+    assert not np.array_equal(drawn[:, 568:], pixels(full)[:, 568:])
 
 
 def test_a_map_in_degrees_is_drawn_in_true_proportions() -> None:
@@ -81,11 +81,11 @@ def test_the_scale_bar_has_the_length_that_it_says(metres: float) -> None:
     drawn = (pixels(draw(np.zeros((512, 512), np.uint8), title=".", pixel_m=(metres, metres))) == (27, 34, 44)).all(
         axis=2
     )
-    length_px = int(drawn[88 + 1024 :].sum(axis=1).max()) - 1
-    length_m = length_px * metres / 2  # drawn at twice its size
+    length_px = int(drawn[88 + 512 :].sum(axis=1).max()) - 1
+    length_m = length_px * metres
     power = 10.0 ** np.floor(np.log10(length_m * 1.02))
     assert min(abs(length_m - step * power) for step in (1, 2, 5, 10)) <= metres
-    assert 40 <= length_px <= 220
+    assert 80 <= length_px <= 200
 
 
 def test_the_same_map_gives_the_same_bytes() -> None:
@@ -107,7 +107,26 @@ def test_of_two_hundred_classes_the_largest_are_named() -> None:
     classes = np.minimum(np.arange(120 * 120) % 400, 199).astype(np.uint8).reshape(120, 120)
     drawn = pixels(draw(classes, names))
     assert drawn.shape[0] < 1200
-    assert (drawn == (199, 0x40, 56)).all(axis=2)[:, 1010:].any()  # the largest one has its swatch
+    assert (drawn == (199, 0x40, 56)).all(axis=2)[:, 530:].any()  # the largest one has its swatch
+
+
+def test_an_image_is_stretched_by_channel_and_hatched_where_one_has_no_data() -> None:
+    ramp = np.tile(np.linspace(1000, 3000, 600).astype(np.uint16), (3, 600, 1))
+    ramp[1] += 500
+    ramp[2, :300] = 0
+    drawn = pixels(image_png(ramp, nodata=0, title="scene", subtitle="red, green, blue", pixel_m=(10.0, 10.0)))
+    of_map = drawn[88 : 88 + 600, 28 : 28 + 600]
+    assert len(np.unique(of_map[:300].reshape(-1, 3), axis=0)) == 2
+    assert (of_map[300:, :10] == 0).all()
+    assert (of_map[300:, -10:] == 255).all()
+    assert (of_map[300:, :, 0] == of_map[300:, :, 1]).all()
+
+
+def test_images_are_drawn_in_natural_colours_where_their_bands_are_there() -> None:
+    assert true_color(("blue", "green", "red", "nir")) == ("red", "green", "blue")
+    assert true_color(("green", "red", "nir")) == ("nir", "red", "green")
+    assert true_color(("a", "b", "c")) == ("a", "b", "c")
+    assert true_color(("vv", "vh")) == ("vv", "vv", "vv")
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 class Background:
     """Runs functions in threads of its own.
 
-    Unlike those of `concurrent.futures` they are daemons: a process that is told to end does not wait for them. They end
+    Unlike those of `concurrent.futures` they are daemons: a process that is asked to end does not wait for them. They end
     with this object, after what was submitted.
     """
 

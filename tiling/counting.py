@@ -32,7 +32,7 @@ class BandSum:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> BandSum:
+    def from_json(cls, document: dict[str, Any]) -> BandSum:
         """Inverse of `to_json`.
 
         Raises:
@@ -40,8 +40,8 @@ class BandSum:
         """
         try:
             return cls(
-                valid=int(told["valid"]), nodata=int(told["nodata"]), minimum=float(told["minimum"]),
-                maximum=float(told["maximum"]), total=float(told["total"]), squares=float(told["squares"]),
+                valid=int(document["valid"]), nodata=int(document["nodata"]), minimum=float(document["minimum"]),
+                maximum=float(document["maximum"]), total=float(document["total"]), squares=float(document["squares"]),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise PublishError(
@@ -127,7 +127,7 @@ class Tally:
         }
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Tally:
+    def from_json(cls, document: dict[str, Any]) -> Tally:
         """Inverse of `to_json`.
 
         Raises:
@@ -135,10 +135,10 @@ class Tally:
         """
         try:
             return cls(
-                pixels=tuple(_integer(value) for value in told["pixels"]),
-                areas_m2=tuple(float(value) for value in told["areas_m2"]),
-                confidence_sums=tuple(_integer(value) for value in told["confidence_sums"]),
-                nodata=_integer(told["nodata"]),
+                pixels=tuple(_integer(value) for value in document["pixels"]),
+                areas_m2=tuple(float(value) for value in document["areas_m2"]),
+                confidence_sums=tuple(_integer(value) for value in document["confidence_sums"]),
+                nodata=_integer(document["nodata"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PublishError(

@@ -58,8 +58,7 @@ def footprint(grid: Grid) -> tuple[dict[str, Any], BBox]:
         raise SceneError(f"the grid {grid.transform} of {grid.width} x {grid.height} px has no area on Earth")
     pieces.sort(key=lambda piece: piece.bounds)
     geometry = pieces[0] if len(pieces) == 1 else MultiPolygon(pieces)
-    told: dict[str, Any] = _lists(mapping(geometry))
-    return told, union_bbox(_bbox(piece.bounds) for piece in pieces)
+    return _lists(mapping(geometry)), union_bbox(_bbox(piece.bounds) for piece in pieces)
 
 
 def union_bbox(boxes: Iterable[BBox]) -> BBox:

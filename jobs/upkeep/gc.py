@@ -1,4 +1,4 @@
-"""Finds what nobody needs any more below an OUT, and removes it when told to.
+"""Finds what nobody needs any more below an OUT, and removes it when asked to.
 
 A committed result is never touched, unless superseded ones are asked for and a newer one of the same scene and model is
 committed and in the catalogue. Everything else that it removes, the same command would compute again.
@@ -143,7 +143,7 @@ def _runs(store: Store, living_s: float, notes: list[str]) -> Iterator[_Run]:
             if "/profiles/" in head.key:
                 continue
             try:
-                told = read_document(store.get(head.key), head.key)
+                document = read_document(store.get(head.key), head.key)
             except PublishError as error:
                 notes.append(f"runs/{run_id} is kept: {error}")
                 living = True
@@ -151,11 +151,11 @@ def _runs(store: Store, living_s: float, notes: list[str]) -> Iterator[_Run]:
             name = head.key.removeprefix(f"runs/{run_id}/")
             try:
                 if name == "plan.json":
-                    claims = frozenset(scene["prefix"] for scene in told["scenes"].values())
+                    claims = frozenset(scene["prefix"] for scene in document["scenes"].values())
                 elif name == "commit.json":
-                    results = frozenset(told["scenes"].values())
+                    results = frozenset(document["scenes"].values())
                 else:
-                    living |= is_living(told, living_s)
+                    living |= is_living(document, living_s)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 notes.append(f"runs/{run_id} is kept: {head.key} is damaged ({type(error).__name__}: {error})")
                 living = True

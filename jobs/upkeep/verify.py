@@ -204,7 +204,7 @@ def _check_catalogue(
     for name in sorted(rows.keys() & items.keys()):
         try:
             same = rows[name] == json.loads(store.get(items[name]))
-        except (MissingObjectError, ValueError):  # already told of the scene itself
+        except (MissingObjectError, ValueError):  # already reported of the scene itself
             continue
         if not same:
             wrong("items.parquet", f"tells of {name} otherwise than {items[name]}")
@@ -254,11 +254,11 @@ def _check_commit(commit: dict[str, Any], plan: dict[str, Any], report: Verifica
     """Prefixes of the results that a run's commit names."""
     place = commit_key(plan["run_id"])
     asked = {name: scene["prefix"] for name, scene in plan["scenes"].items()}
-    told = {**commit["superseded"], **commit["scenes"]}
-    for name in sorted(told):
-        if told[name] != asked.get(name):
-            report.problems.append(Problem(place, f"says {told[name]} of {name}; the plan says {asked.get(name)}"))
-    if lost := sorted({*asked, *plan["refused"]} - {*told, *commit["missing"]}):
+    committed = {**commit["superseded"], **commit["scenes"]}
+    for name in sorted(committed):
+        if committed[name] != asked.get(name):
+            report.problems.append(Problem(place, f"says {committed[name]} of {name}; the plan says {asked.get(name)}"))
+    if lost := sorted({*asked, *plan["refused"]} - {*committed, *commit["missing"]}):
         report.problems.append(Problem(place, f"says nothing of {', '.join(lost)}"))
     return list(commit["scenes"].values())
 

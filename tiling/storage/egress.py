@@ -1,6 +1,6 @@
 """The only way out to web servers: a gate on 127.0.0.1 per host, through which GDAL and obstore must go.
 
-Both follow redirects, and neither can be told not to; a hostile server could send them to a metadata service or a machine
+Both follow redirects, and neither can be kept from it; a hostile server could send them to a metadata service or a machine
 inside. A gate is a proxy that connects to its one host and to nothing else, and to no private address unless the operator
 lists the host in EARTHLOOM_HTTP_HOSTS. Bytes of https pass through unread. Knows nothing of what is fetched.
 """
@@ -44,8 +44,8 @@ def proxy_for(scheme: str, host: str) -> str | None:
 
 def refusal(scheme: str, host: str) -> str | None:
     """Where the server of a gate last tried to lead a client, in words, and forget it."""
-    told = _ask("refused", scheme, host) if os.getpid() in _keepers else None
-    return None if told is None else str(told)
+    where = _ask("refused", scheme, host) if os.getpid() in _keepers else None
+    return None if where is None else str(where)
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -103,5 +103,5 @@ def _exchange(line: str) -> int | str | None:
     answer = keeper.stdout.readline()
     if not answer:
         raise BrokenPipeError("its process ended")
-    told: int | str | None = json.loads(answer)
-    return told
+    reply: int | str | None = json.loads(answer)
+    return reply

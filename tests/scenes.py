@@ -1,4 +1,4 @@
-"""Scenes for tests: small GeoTIFFs made by code, and the real ones where the data folder is there."""
+"""Scenes for tests: small GeoTIFFs made by code, tiny crops of real ones, and whole real ones where their folder is."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ def real(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"{path} is not here; point EARTHLOOM_DATA at the folder of real scenes")
     return path
+
+
+def shipped(name: str) -> Path:
+    """A crop of a real scene that is part of the project (`tests.record_crops`)."""
+    return Path(__file__).parent / "data" / f"{name}.tif"
+
+
+def mirrored(pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    """Real pixels (bands, rows, columns) enlarged by mirror images of themselves, which have no edge between them."""
+    return np.pad(pixels, ((0, 0), (0, height - pixels.shape[1]), (0, width - pixels.shape[2])), mode="symmetric")
 
 
 def landscape(width: int, height: int, n_bands: int, seed: int = 0) -> NDArray[np.uint16]:

@@ -20,26 +20,27 @@ from earthloom.jobs.execution.driver import run
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.models.zoo import folder_of
 from earthloom.models.zoo.landwater import LANDWATER
-from tests.scenes import landscape, real, write_scene
+from tests.scenes import landscape, mirrored, shipped, write_scene
 
-CROP = rasterio.windows.Window(150, 200, 1040, 560)
+WIDTH_PX, HEIGHT_PX = 1040, 560
+"""Three shards of 512 px across and two down."""
 
 
 @pytest.fixture(scope="module")
 def crop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1040 x 560 px of a real Sentinel-2 port, with a hole of nodata."""
-    with rasterio.open(real("ships_s2/durban.tif")) as port:
-        pixels = port.read(window=CROP)
+    """A real shore by Landsat 7, with a hole of nodata."""
+    with rasterio.open(shipped("salt_lake")) as shore:
+        pixels = mirrored(shore.read(), WIDTH_PX, HEIGHT_PX)
         pixels[:, 300:420, 500:530] = 0
-        names = ("blue", "green", "red", "nir", "swir16")
-        path = tmp_path_factory.mktemp("crop") / "port.tif"
-        return write_scene(path, pixels, names, crs=port.crs, transform=port.window_transform(CROP), nodata=0)
+        names = ("blue", "green", "red", "nir", "swir16", "swir22")
+        path = tmp_path_factory.mktemp("crop") / "shore.tif"
+        return write_scene(path, pixels, names, crs=shore.crs, transform=shore.transform, nodata=0)
 
 
 def files(scene: Path, out: Path, **options: Any) -> dict[str, StoredObject]:
     """Size and sha256 of every published file of the scene."""
     config = {
-        "scenes": (str(scene),), "out": str(out), "model": "landwater", "scale": 1e-4, "quantity": "toa_reflectance",
+        "scenes": (str(scene),), "out": str(out), "model": "landwater", "scale": 0.003, "quantity": "toa_reflectance",
         "precision": "fp32", "device": "cpu", "executor": "local", "shard": 512, "block": 512,
     }  # fmt: skip
     result = run(load(config | options))
@@ -101,6 +102,21 @@ def test_pixels_are_the_same_for_every_shard_size(tmp_path: Path) -> None:
         with rasterio.open(path) as cog:
             maps.append(cog.read(1))
     assert all(np.array_equal(maps[0], other) for other in maps[1:])
+
+
+def test_a_real_coast_in_mercator_metres_has_the_same_bytes_for_every_block(tmp_path: Path) -> None:
+    with rasterio.open(shipped("pacific")) as coast:
+        pixels = mirrored(coast.read(), 700, 600)
+        bands = ("nir", "red", "green")
+        scene = write_scene(tmp_path / "a.tif", pixels, bands, crs=coast.crs, transform=coast.transform, nodata=0)
+    small, large = (
+        files(
+            scene, tmp_path / str(block), model=("denoise", "water-index"), scale=0.003, block=block, keep=("denoise",)
+        )
+        for block in (512, 1024)
+    )
+    assert small == large
+    assert {"denoise.tif", "denoise-water-index.tif"} <= set(small)
 
 
 def test_a_change_of_precision_core_or_bands_is_another_result(tmp_path: Path) -> None:

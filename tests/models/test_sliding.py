@@ -20,7 +20,7 @@ from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import TilingError
 from earthloom.tiling.window import Window
 from tests.models.nets import BF16, CPU, Case, TinyNet, card_of, landwater, scaling, seeded
-from tests.scenes import landscape, real
+from tests.scenes import landscape, mirrored, shipped
 
 Pixels = NDArray[np.generic]
 Mask = NDArray[np.bool_]
@@ -59,11 +59,11 @@ def same(a: BlockMap, b: BlockMap) -> bool:
 
 @pytest.fixture(scope="module")
 def great_salt_lake() -> tuple[Pixels, Mask]:
-    """700 x 500 px of the demo scene as reflectance * 10000, with a hole."""
+    """700 x 500 px from the demo scene as reflectance * 10000, with a hole."""
     import rasterio
 
-    with rasterio.open(real("scenes/landsat7_great_salt_lake_7band.tif")) as dataset:
-        stored = dataset.read([1, 2, 3, 4, 5, 7], window=((500, 1000), (100, 800)))
+    with rasterio.open(shipped("salt_lake")) as dataset:
+        stored = mirrored(dataset.read(), 700, 500)
     valid = np.ones(stored.shape[1:], np.bool_)
     valid[40:90, 200:330] = False
     return (stored * (8000.0 / 255)).astype(np.uint16), valid

@@ -1,0 +1,45 @@
+"""What a worker counts of a shard, strip by strip, against masks over the whole and areas by GeographicLib."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from earthloom.jobs.execution.worker import _count
+from earthloom.tiling.errors import PublishError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.window import Window
+from tests.models.nets import card_of
+from tests.oracles import geodesic_area_m2
+
+GRID = Grid(crs="EPSG:4326", transform=(2e-4, 0.0, -112.5, 0.0, -2e-4, 60.0), width=900, height=1100)
+PLAN = cast(Any, SimpleNamespace(grid=GRID, card=card_of("made", 2, 3, 1)))
+
+
+@pytest.mark.parametrize(
+    "shard", [Window(512, 512, 388, 512), Window(0, 1024, 512, 76), Window(0, 0, 512, 256), Window(0, 0, 512, 257)]
+)
+def test_a_shard_is_counted_as_a_whole_and_by_true_areas(shard: Window) -> None:
+    rng = np.random.default_rng(0)
+    classes = rng.choice(np.array([0, 1, 2, 255], np.uint8), shard.shape)
+    confidence = rng.integers(80, 251, shard.shape, dtype=np.uint8)
+    found = _count(PLAN, shard, classes, confidence)
+    assert found.nodata == (classes == 255).sum()
+    rows = [
+        geodesic_area_m2(GRID, Window(shard.col_off, row, shard.width, 1))
+        for row in range(shard.row_off, shard.row_end)
+    ]
+    for value in range(3):
+        mask = classes == value
+        assert found.pixels[value] == mask.sum()
+        assert found.confidence_sums[value] == confidence[mask].sum(dtype=int)
+        assert found.areas_m2[value] == pytest.approx((mask.mean(axis=1) * rows).sum(), rel=1e-6)
+
+
+def test_a_class_that_the_card_does_not_have_is_refused() -> None:
+    wrong = np.full((20, 30), 3, np.uint8)
+    with pytest.raises(PublishError, match="600 pixels have the value 3, but the model has 3 classes"):
+        _count(PLAN, Window(0, 0, 30, 20), wrong, wrong)

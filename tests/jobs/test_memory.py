@@ -1,0 +1,106 @@
+"""The memory plan of a worker: what makes it grow, by how much, and what does not. Its truth is measured by the bench."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.inference.chain import Stage
+from earthloom.models.zoo.enhance import ENTRIES
+from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.scene import Band
+from earthloom.tiling.window import Window
+from tests.models.nets import card_of
+
+MIB = 2**20
+SIDE_PX = 20_000
+
+
+def stage(
+    card: ModelCard, *, halo_px: int = 0, blend: bool = False, side_px: int = SIDE_PX, core_px: int = 1024
+) -> Stage:
+    chips = ChipGrid(
+        scene=Window(0, 0, side_px, side_px), core_px=core_px, halo_px=halo_px, stride_px=card.stride_px, blend=blend
+    )
+    return Stage(cards=(card,), chips=chips, precision="fp32", flips=False, compiled=False, is_mask=False)
+
+
+def planned(*stages: Stage, bands: int = 2, dtype: str = "uint16", **options: Any) -> MemoryPlan:
+    told = {"block_px": 2048, "shard_px": 2048, "batch": 1, "on_gpu": False, "stored_bytes": 2} | options
+    stored = int(told.pop("stored_bytes"))
+    sources = tuple(Band(name=f"b{n}", asset=0, index=n, dtype=dtype) for n in range(1, bands + 1))
+    return predict(stages, sources, stored, **told)
+
+
+MEASURED = replace(card_of("smp", 2, 4, 16), memory=(("fp32", 1000.0), ("bf16", 500.0)))
+
+
+def test_a_scene_of_any_size_needs_the_same() -> None:
+    sizes = [planned(stage(MEASURED, halo_px=96, side_px=side)).total_bytes for side in (5_000, 20_000, 1_000_000)]
+    assert len(set(sizes)) == 1
+    assert planned(stage(MEASURED, halo_px=96, side_px=300)).total_bytes < sizes[0], (
+        "a block is not larger than its scene"
+    )
+
+
+def test_the_total_is_the_sum_of_the_parts_and_never_below_what_an_idle_worker_takes() -> None:
+    made = planned(stage(WATER_INDEX[0]))
+    assert made.total_bytes == made.base_bytes + made.chips_bytes + made.blocks_bytes + made.cache_bytes
+    assert 500 * MIB < made.base_bytes < 1000 * MIB
+    assert min(made.chips_bytes, made.blocks_bytes, made.cache_bytes) >= 0
+
+
+def test_chips_cost_the_cards_measured_bytes_for_each_pixel_chip_and_pass() -> None:
+    one = planned(stage(MEASURED, halo_px=96)).chips_bytes
+    assert one == pytest.approx((1024 + 2 * 96) ** 2 * 1000)
+    assert planned(stage(MEASURED, halo_px=96), batch=3).chips_bytes == pytest.approx(3 * one)
+    two_passes = planned(stage(MEASURED, halo_px=96), passes=2).chips_bytes
+    assert 2 * one < two_passes < 2.2 * one, "and answers wait to be looked at"
+    assert planned(stage(MEASURED, halo_px=96), keeps_pages=True).chips_bytes == pytest.approx(1.5 * one)
+    coarse = replace(stage(MEASURED, halo_px=96), precision="bf16")
+    assert planned(coarse).chips_bytes == pytest.approx(one / 2)
+
+
+def test_on_a_gpu_chips_are_not_in_the_workers_memory() -> None:
+    made, host = (planned(stage(MEASURED, halo_px=96, blend=True), on_gpu=on_gpu) for on_gpu in (True, False))
+    assert made.chips_bytes == 0
+    assert made.blocks_bytes < host.blocks_bytes, "nor is what blended chips are added up in"
+
+
+def test_blocks_cost_their_values_mask_and_outputs_for_each_lane() -> None:
+    near, far = (planned(stage(WATER_INDEX[0]), ahead=ahead) for ahead in (AHEAD, FAR_AHEAD))
+    assert (near.lanes, far.lanes) == (AHEAD + 2, FAR_AHEAD + 2)
+    held = 2048**2 * (2 * 2 + 1)
+    layers = 2048**2 * 2
+    each = (far.blocks_bytes - near.blocks_bytes) / (FAR_AHEAD - AHEAD)
+    assert held + 3.4 * layers < each < held + 3.7 * layers + 20 * MIB
+
+
+def test_the_widest_dtype_and_every_band_count() -> None:
+    narrow = planned(stage(WATER_INDEX[0]), dtype="uint8").blocks_bytes
+    wide = planned(stage(WATER_INDEX[0]), dtype="float64").blocks_bytes
+    assert wide - narrow == pytest.approx((AHEAD + 3) * 2048**2 * 2 * 7)
+    assert planned(stage(WATER_INDEX[0]), bands=4).blocks_bytes > planned(stage(WATER_INDEX[0])).blocks_bytes
+
+
+def test_passes_that_a_block_has_no_chips_for_compute_several_blocks_at_once() -> None:
+    one_chip = planned(stage(MEASURED, halo_px=96, core_px=2048), passes=4)
+    many = planned(stage(MEASURED, halo_px=96, core_px=256), passes=4)
+    assert (one_chip.computing, many.computing) == (4, 2)
+    assert one_chip.lanes == one_chip.computing + AHEAD + 1
+
+
+def test_of_a_chain_the_largest_stage_counts_whole_and_the_others_in_part() -> None:
+    denoise = next(card for entry in ENTRIES for card in entry.cards if card.label == "denoise").bind(
+        ("band0", "band1")
+    )
+    first, last = stage(denoise, halo_px=denoise.halo_px or 0), stage(MEASURED, halo_px=96)
+    alone = [planned(part).chips_bytes for part in (first, last)]
+    both = planned(first, last)
+    assert max(alone) < both.chips_bytes < sum(alone)
+    assert both.blocks_bytes > planned(last).blocks_bytes, "the image between them is held"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,20 @@ from earthloom.tiling.storage.settings import apply, derive
 from infra.s3_server import Server, binary, s3_server
 from tests.thrift import thrifty
 
+_HERE = Path(__file__).parent
+_BROAD = ("faults", "hostile", "infra", "integration")
+
 apply()  # before the first raster is opened, as the command and the workers do it: GDAL reads GDAL_SKIP only once
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks that follow from where a test lies and what it asks for, so that nobody keeps a list of them."""
+    for item in items:
+        if item.path.relative_to(_HERE).parts[0] in _BROAD:
+            item.add_marker("broad")
+        if {"ray_session", "cluster"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("ray")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,7 +25,7 @@ WORKERS = 2
 Make = Callable[..., Any]
 
 
-@pytest.fixture(params=["local", "ray"])
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
 def make(request: pytest.FixtureRequest) -> Make:
     """Builds the executor under test from a worker factory."""
     if request.param == "local":

@@ -34,6 +34,7 @@ def test_a_connected_process_keeps_its_connection(ray_session: Session) -> None:
     assert ray.is_initialized()
 
 
+@pytest.mark.ray
 def test_an_embedded_instance_is_quiet_leaves_no_token_at_home_and_the_signal_handler_alone(tmp_path: Path) -> None:
     code = """
 import signal, sys
@@ -73,6 +74,7 @@ def test_no_process_of_an_embedded_instance_takes_the_fixed_port_of_dashboard_ag
     assert DEFAULT_DASHBOARD_AGENT_LISTEN_PORT not in ports
 
 
+@pytest.mark.ray
 def test_an_executor_that_outlives_its_session_starts_no_other() -> None:
     code = """
 from earthloom.cluster.executor import Task, WorkerFactory
@@ -106,6 +108,7 @@ except EngineError as error:
     assert result.stdout.endswith(" False\n")
 
 
+@pytest.mark.ray
 def test_what_ray_refuses_is_an_engine_error() -> None:
     code = """
 from earthloom.cluster.session import connect

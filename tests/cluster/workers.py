@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import signal
 import threading
@@ -212,6 +213,11 @@ def always_busy(_: None) -> Callable[[Any], Any]:
         raise StorageError("the store is down", transient=True)
 
     return work
+
+
+def home_of(_: None) -> Callable[[str], str | None]:
+    """Tells the file that a module comes from."""
+    return lambda name: importlib.import_module(name).__file__
 
 
 def variable(_: None) -> Callable[[str], str | None]:

@@ -18,6 +18,8 @@ from earthloom.tiling.errors import EngineError
 from infra.ray_cluster import ClusterError, LocalCluster, local_cluster
 
 ROOT = Path(__file__).parents[2]
+SENT = "_ray_pkg_"
+"""In the path of what Ray has brought to a node."""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,7 @@ _DRIVER = """
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+import earthloom
 from earthloom.cluster.executor import Task, WorkerFactory
 from earthloom.cluster.session import connect
 from tests.cluster import workers
@@ -77,8 +80,12 @@ with ExitStack() as stack:
     outcomes = list(RayExecutor(WorkerFactory(workers.square), workers=1).run(tasks))
     asked = [Task(key="arenas", payload="MALLOC_ARENA_MAX")]
     (arenas,) = RayExecutor(WorkerFactory(workers.variable), workers=1).run(asked)
+    asked = [Task(key="home", payload="earthloom.jobs.execution.worker")]
+    (home,) = RayExecutor(WorkerFactory(workers.home_of), workers=1).run(asked)
     total = sum(outcome.value for outcome in outcomes)
     print("sum", total, session.embedded, session.resources["CPU"], "arenas", arenas.value)
+    print("worker", home.value)
+    print("driver", earthloom.__file__)
 """
 
 
@@ -88,15 +95,21 @@ def test_a_driver_outside_ships_its_packages_and_needs_only_the_token(cluster: L
     result = subprocess.run(
         [sys.executable, "-c", _DRIVER, str(ROOT)], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=240
     )
-    assert result.stdout == "sum 285 False 2.0 arenas 1\n", result.stderr
     assert result.stderr == ""
+    told, worker, driver = result.stdout.splitlines()
+    assert told == "sum 285 False 2.0 arenas 1"
+    assert SENT in worker
+    assert driver == f"driver {ROOT / 'earthloom' / '__init__.py'}"
 
 
 def test_a_driver_inside_a_job_finds_its_cluster_and_ships_nothing(cluster: LocalCluster, tmp_path: Path) -> None:
     for name in ("earthloom", "cluster", "jobs", "models", "tiling", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "driver.py").write_text(_DRIVER)
-    assert "sum 285 False 2.0 arenas 1" in cluster.submit("python", "driver.py", ".", working_dir=tmp_path)
+    output = cluster.submit("python", "driver.py", ".", working_dir=tmp_path)
+    assert "sum 285 False 2.0 arenas 1" in output
+    for line in [line for line in output.splitlines() if line.startswith(("worker ", "driver "))]:
+        assert SENT in line, "the code comes from the job's working directory, though it is installed here too"
 
 
 def test_the_embedded_session_is_still_alive(cluster: LocalCluster, ray_session: Session) -> None:

@@ -20,20 +20,18 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.execution.survey import stack_of, take_survey
 from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.products.layout import CLASSES, CONFIDENCE, Raster, layout_of, rasters
+from earthloom.jobs.products.layout import layout_of, products_of
+from earthloom.jobs.products.product import Product
 from earthloom.jobs.records.blocks import BlockRecord, ShardRecord, StoredObject
 from earthloom.jobs.records.markers import marker_key, shard_keys, tiles_key
 from earthloom.jobs.records.names import DATA
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.weights import fetch
 from earthloom.models.device.resolve import Device, keep_pages
-from earthloom.models.inference.chain import ChainResult, Context, Stage, run_chain, windows
+from earthloom.models.inference.chain import Context, Stage, run_chain, windows
 from earthloom.models.inference.passes import Threads
 from earthloom.models.inference.predictor import Predictor
-from earthloom.models.inference.stack import to_stored
 from earthloom.tiling.background import Background
-from earthloom.tiling.counting import Tally, count, merge_tallies, tally
-from earthloom.tiling.grid import pixel_areas_m2
 from earthloom.tiling.heap import give_back
 from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.reading.tile_cache import TileCache
@@ -45,7 +43,6 @@ from earthloom.tiling.window import Block, Window
 from earthloom.tiling.writing.cog_parts import TileIndex, pack
 from earthloom.tiling.writing.zarr_sink import ZarrLayout
 
-_STRIP_PX = 256
 _PUTS = 8
 """Objects that a worker writes at once: from far away one after another would take longer than computing."""
 
@@ -109,7 +106,7 @@ class BlockWorker:
         self._cache = TileCache()
         self._name = f"{platform.node()}:{os.getpid()}"
         self._lanes: dict[int, int] = {}
-        self._outputs: dict[str, tuple[ZarrLayout, tuple[Raster, ...]]] = {}
+        self._outputs: dict[str, tuple[ZarrLayout, tuple[Product, ...]]] = {}
         self._contexts: dict[tuple[str, int], Context] = {}
         self._predictors: dict[tuple[str, str, bool], Predictor] = {}
         threads = Threads(setup.passes)
@@ -138,9 +135,14 @@ class BlockWorker:
         with self._compute:
             waited = time.perf_counter()
             contexts = [self._context(plan, number) for number in range(len(stages))]
-            wanted = frozenset(image.stage for image in plan.chain.images)
+            products = products_of(plan)
+            wanted = frozenset(product.stage for product in products)
             made = run_chain(stages, [self._members(stage) for stage in stages], contexts, block.core, source, wanted)
-            layers = _layers(plan, made)
+            layers = {
+                name: pixels
+                for product in products
+                for name, pixels in product.stored(made.made[product.stage]).items()
+            }
             computed = time.perf_counter()
         del source
         shards = tuple(self._write_shard(plan, block.core, part, layers) for part in block.core.split(plan.shard_px))
@@ -176,23 +178,21 @@ class BlockWorker:
 
     def _write_shard(self, plan: ScenePlan, core: Window, part: Window, layers: dict[str, NDArray[Any]]) -> ShardRecord:
         """Write what the owner of a shard makes: its levels in the Zarr, and its tiles of all files as one object."""
-        layout, files = self._outputs.setdefault(plan.key, (layout_of(plan), rasters(plan)))
+        layout, products = self._outputs.setdefault(plan.key, (layout_of(plan), products_of(plan)))
         row, col = part.row_off // plan.shard_px, part.col_off // plan.shard_px
         cut = {name: pixels[part.slices(core)] for name, pixels in layers.items()}
         keys = shard_keys(layout, row, col)
+        counts = [product.count(cut, part) for product in products]
         record = ShardRecord(
             row=row, col=col, objects=tuple((key, None) for _, _, key in keys),
-            tally=_count(plan, part, cut[CLASSES], cut[CONFIDENCE]) if plan.card.classes else None,
-            sums=tuple(
-                (layer, count(cut[layer], raster.profile.nodata))
-                for raster in files for layer in raster.layers if layer != CLASSES
-            ),
+            tally=next((counted.tally for counted in counts if counted.tally), None),
+            sums=tuple(pair for counted in counts for pair in counted.sums.items()),
         )  # fmt: skip
         if not any(total.valid for _, total in record.sums):
             return record  # a reader sees the fill value where nothing is stored
         levels: dict[tuple[int, str], NDArray[Any]] = {}
         packed: list[tuple[str, bytes, TileIndex]] = []
-        for raster in files:
+        for raster in [raster for product in products for raster in product.rasters]:
             made = layout.pyramid.levels_of(np.stack([cut[layer] for layer in raster.layers]), raster.reduce)
             packed.append((raster.file, *pack(raster.profile, layout.pyramid, made)))
             levels |= {
@@ -219,34 +219,3 @@ class BlockWorker:
             return StoredObject(len(data), hashlib.sha256(data).hexdigest())
 
         return self._puts.submit(write)
-
-
-def _layers(plan: ScenePlan, made: ChainResult) -> dict[str, NDArray[Any]]:
-    """Everything that a block stores, by layer, in the order of the layout."""
-    layers: dict[str, NDArray[Any]] = {}
-    if made.map is not None:
-        layers = {"classes": made.map.classes, "confidence": made.map.confidence}
-    for image in plan.chain.images:
-        stored = to_stored(
-            made.images[image.stage].select(image.bands), gain=image.gain, bias=image.bias, dtype=image.dtype,
-            nodata=image.nodata,
-        )  # fmt: skip
-        layers |= dict(zip(image.layers, stored, strict=True))
-    return layers
-
-
-def _count(plan: ScenePlan, shard: Window, classes: NDArray[np.uint8], confidence: NDArray[np.uint8]) -> Tally:
-    """What a shard holds, strip by strip: the areas of a whole shard at once would be the largest array here."""
-    strips = [
-        Window(shard.col_off, row, shard.width, min(_STRIP_PX, shard.row_end - row))
-        for row in range(shard.row_off, shard.row_end, _STRIP_PX)
-    ]
-    return merge_tallies(
-        tally(
-            classes[strip.slices(shard)],
-            confidence[strip.slices(shard)],
-            pixel_areas_m2(plan.grid, strip),
-            len(plan.card.classes),
-        )
-        for strip in strips
-    )

@@ -15,6 +15,7 @@ from earthloom.models.cards.file import FILE, write_card
 from earthloom.models.cards.weights import fetch
 from earthloom.models.device.resolve import resolve
 from earthloom.models.importing.smp_folder import card_from_smp
+from earthloom.models.inference.stack import Stack
 from earthloom.models.measuring.measure import measure
 from earthloom.models.zoo import ZOO, folder_of, variants
 from earthloom.tiling.errors import CardError, ConfigError, SceneError
@@ -93,6 +94,9 @@ def _measure(card: ModelCard, folder: Path, scene: Scene, window_px: int) -> Mod
     part = Window((grid.width - side) // 2, (grid.height - side) // 2, side, side)
     pixels = read_pixels(scene, bands, part, halo_px=0)
     path = fetch(ObjectRef.parse(str(folder)), card.weights) if card.weights else None
-    gain = np.array([band.scale for band in bands], np.float32)
-    bias = np.array([band.offset for band in bands], np.float32)
-    return measure(card, path, resolve(), pixels.values, pixels.valid, gain, bias).card
+    stack = Stack(
+        window=Window(0, 0, side, side), names=card.bands, values=pixels.values, valid=pixels.valid,
+        gain=np.array([band.scale for band in bands], np.float32),
+        bias=np.array([band.offset for band in bands], np.float32),
+    )  # fmt: skip
+    return measure(card, path, resolve(), stack).card

@@ -15,6 +15,7 @@ import numpy as np
 from earthloom.jobs.config import RunConfig
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.device.resolve import Device
+from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage
 from earthloom.models.zoo import variants
 from earthloom.tiling.chips import ChipGrid
@@ -47,6 +48,11 @@ class ImagePlan:
     """Per band, physical value = stored * gain + bias."""
     bias: tuple[float, ...]
 
+    @property
+    def stored_bytes(self) -> int:
+        """Of one pixel."""
+        return len(self.bands) * np.dtype(self.dtype).itemsize
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainPlan:
@@ -68,6 +74,12 @@ class ChainPlan:
     def scale(self) -> int:
         """Pixels of the result per pixel of the scene and side."""
         return int(np.prod([stage.card.scale for stage in self.stages]))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of one pixel of the result, all layers together."""
+        own = answer_of(self.stages[self.main].card).stored_bytes
+        return own + sum(image.stored_bytes for image in self.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +141,7 @@ def bind(scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: 
             margin_px=-(-need_px // card.scale), is_last=number == len(cards) - 1,
         )  # fmt: skip
         need_px = chips.margin_px + chips.halo_px
-        precision = "fp32" if card.outputs and config.precision == "auto" else device.precision
+        precision = "fp32" if answer_of(card).wants_fp32 and config.precision == "auto" else device.precision
         stages.append(
             Stage(
                 cards=tuple(members), chips=chips, precision=precision, flips=config.flips and not card.masks,
@@ -140,7 +152,7 @@ def bind(scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: 
     wanted: dict[str, None] = {}
     for members_here in cards:
         wanted |= {name: None for card, _ in members_here for name in card.bands if name not in made}
-        made |= set(members_here[0][0].outputs)
+        made |= set(answer_of(members_here[0][0]).bands)
     return ChainPlan(
         product=product_name(models), stages=tuple(stages[::-1]), main=main, bands=scene.select(tuple(wanted)),
         folders=tuple({card.digest(): folder for members in cards for card, folder in members}.items()),
@@ -168,12 +180,12 @@ def _choose(scene: Scene, models: Sequence[ChainModel]) -> tuple[list[Variants],
                 )
         card = members[0][0]
         for other, _ in members[1:]:
-            if (other.bands, [c.name for c in other.classes]) != (card.bands, [c.name for c in card.classes]):
+            if (other.bands, other.gives) != (card.bands, card.gives):
                 raise CardError(
                     f"{card.label}+{other.label}: an ensemble's members take the same bands and tell the same classes apart"
                 )
-        if card.scale > 1:
-            names = card.outputs if "*" not in card.outputs else names
+        if card.scale > 1 and "*" not in card.gives:
+            names = answer_of(card).bands
         gsd_m /= card.scale
         quantity = "unit" if card.output_dtype == "uint8" else quantity
         chosen.append(members)
@@ -213,9 +225,10 @@ def _main_stage(chosen: Sequence[Variants]) -> int:
 def _refuse_nonsense(chosen: Sequence[Variants], main: int, config: RunConfig) -> None:
     for number, members in enumerate(chosen):
         card = members[0][0]
-        if len(members) > 1 and not card.classes:
+        answer = answer_of(card)
+        if len(members) > 1 and not answer.averages:
             raise ConfigError(f"{card.label}: only segmentations make an ensemble")
-        if card.classes and not card.masks and number != main:
+        if not answer.bands and not card.masks and number != main:
             raise ConfigError(
                 f"{card.label} makes a class map in the middle of the chain; after a segmentation only masks may follow"
             )
@@ -223,7 +236,7 @@ def _refuse_nonsense(chosen: Sequence[Variants], main: int, config: RunConfig) -
             raise ConfigError(
                 f"{card.label} needs numbers of the whole scene as it is stored, so only masks may come before it"
             )
-    if config.keep and not any(members[0][0].outputs for members in chosen):
+    if config.keep and not any(answer_of(members[0][0]).bands for members in chosen):
         raise ConfigError("`keep` keeps images, and no stage of this chain makes one")
 
 
@@ -233,7 +246,7 @@ def _bind_bands(scene: Scene, chosen: Sequence[Variants], main: int, kept: set[i
     for number, members in enumerate(chosen):
         names = optical(scene)
         for earlier in bound:
-            names = earlier[0][0].outputs or names
+            names = answer_of(earlier[0][0]).bands or names
         later = {name for stage in chosen[number + 1 :] for card, _ in stage for name in card.bands}
         if number != main and number not in kept and "*" not in later:
             own = set(members[0][0].bands)
@@ -247,8 +260,8 @@ def _images(
 ) -> tuple[ImagePlan, ...]:
     images = []
     for number, (members, model) in enumerate(zip(cards, models, strict=True)):
-        card = members[0][0]
-        if not card.outputs or not (number == main or model.name in config.keep):
+        card, bands = members[0][0], answer_of(members[0][0]).bands
+        if not bands or not (number == main or model.name in config.keep):
             continue
         if any(later[0][0].scale > 1 for later in cards[number + 1 :]):
             raise ConfigError(
@@ -256,26 +269,26 @@ def _images(
             )
         alone = number == main
         name = product_name(models) if alone else model.name
-        layers = card.outputs if alone else tuple(f"{model.name}_{band}" for band in card.outputs)
+        layers = bands if alone else tuple(f"{model.name}_{band}" for band in bands)
         images.append(_image(scene, card, number, name, layers))
     return tuple(images)
 
 
 def _image(scene: Scene, card: ModelCard, number: int, name: str, layers: tuple[str, ...]) -> ImagePlan:
     if card.output_dtype == "uint8":
-        n = len(card.outputs)
+        n = len(card.gives)
         return ImagePlan(
-            stage=number, name=name, bands=card.outputs, layers=layers, dtype="uint8", nodata=0.0,
+            stage=number, name=name, bands=card.gives, layers=layers, dtype="uint8", nodata=0.0,
             gain=(1 / 254,) * n, bias=(-1 / 254,) * n,
         )  # fmt: skip
-    bands = scene.select(card.outputs)
+    bands = scene.select(card.gives)
     dtype = np.result_type(*(band.dtype for band in bands))
     declared = {band.nodata for band in bands}
     nodata = declared.pop() if len(declared) == 1 else None
     if nodata is None:
         nodata = float("nan") if dtype.kind == "f" else float(np.iinfo(dtype).min)
     return ImagePlan(
-        stage=number, name=name, bands=card.outputs, layers=layers, dtype=dtype.name, nodata=nodata,
+        stage=number, name=name, bands=card.gives, layers=layers, dtype=dtype.name, nodata=nodata,
         gain=tuple(band.scale for band in bands), bias=tuple(band.offset for band in bands),
     )  # fmt: skip
 
@@ -299,7 +312,7 @@ def _chips(
     blend = any(member.overlap == "blend" for member in members)
     if config.overlap == "exact" and blend:
         raise CardError(f"{card.label} has global context, so no halo makes tiles exact; leave `overlap` at blend")
-    blend = blend or (config.overlap == "blend" and bool(card.classes) and bool(card.halo_px))
+    blend = blend or (config.overlap == "blend" and not answer_of(card).exact_only and bool(card.halo_px))
     stride_px = int(np.lcm.reduce([member.stride_px for member in members]))
     halo_px = -(-max(member.halo_px or 0 for member in members) // stride_px) * stride_px
     most_px = min(member.core_px for member in members)

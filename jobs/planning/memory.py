@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage, windows
 from earthloom.tiling.reading.tile_cache import CACHE_BYTES
 from earthloom.tiling.scene import Band
@@ -94,27 +95,26 @@ def predict(
     read_px = made_and_read[0][1].size_px
     value_bytes = len(bands) * np.result_type(*(band.dtype for band in bands)).itemsize
     held = read_px * (value_bytes + 1)
-    merged = max(
-        (own.size_px * _FLOAT_BYTES * (len(stage.card.classes) + 1)
-         for stage, (own, _) in zip(stages, made_and_read, strict=True) if stage.chips.blend),
-        default=0,
-    )  # fmt: skip
-    # an image, its quantised form on the way to storage, and for a later stage what it was made from
+    answers = [answer_of(stage.card) for stage in stages]
+    own_px = [own.size_px for own, _ in made_and_read]
+    woven = max(
+        px * answer.woven_bytes(blend=stage.chips.blend)
+        for px, answer, stage in zip(own_px, answers, stages, strict=True)
+    )
     between = max(
-        (own.size_px * _FLOAT_BYTES * (3 if number else 2) * len(stage.card.outputs) * stage.card.scale**2
-         for number, (stage, (own, _)) in enumerate(zip(stages, made_and_read, strict=True)) if stage.card.outputs),
-        default=0,
-    )  # fmt: skip
+        px * answer.passed_bytes(is_first=not number)
+        for number, (px, answer) in enumerate(zip(own_px, answers, strict=True))
+    )
     # the block's layers, and of one shard at a time a copy with its overviews (4 / 3) and its encoded tiles
     written = int((core.size_px + 2.5 * min(core.size_px, shard_px**2)) * stored_bytes)
-    if last.card.classes or len(stages) > 1:
+    if answers[-1].stored_bytes or len(stages) > 1:
         written += 256 * min(core.width, shard_px) * 8 * 4  # a strip of areas with temporaries
     chips = _of_all_stages([_chips_bytes(stage, batch, passes, computing) for stage in stages])
     return MemoryPlan(
         base_bytes=_BASE_BYTES,
         chips_bytes=0 if on_gpu else int(chips * (_SCATTERED if keeps_pages else 1.0)),
         # one more `held` while the border is reflected
-        blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else computing * (merged + between)),
+        blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else computing * (woven + between)),
         cache_bytes=min(_GDAL_CACHE_BYTES, read_px * value_bytes)
         + (min(CACHE_BYTES, lanes * read_px * value_bytes) if stages[0].reach_px else 0),
         lanes=lanes,
@@ -134,7 +134,7 @@ def _chips_bytes(stage: Stage, batch: int, passes: int, computing: int) -> int:
     per_px = max(
         card.bytes_per_chip_px(stage.precision) or card.bytes_per_chip_px("fp32") or 0.0 for card in stage.cards
     )
-    channels = (len(stage.card.classes) or len(stage.card.outputs)) * stage.card.scale**2
+    n_values = answer_of(stage.card).values_per_px
     n_waiting = computing * len(stage.cards) * (passes + 2) - passes if passes > 1 else 0
-    answers = n_waiting * channels * (_FLOAT_BYTES if stage.precision == "fp32" else 2)
+    answers = n_waiting * n_values * (_FLOAT_BYTES if stage.precision == "fp32" else 2)
     return int(batch * stage.chips.chip_px**2 * (passes * per_px + answers))

@@ -273,7 +273,7 @@ def _plan_scene(
     def memory_of(core_px: int, passes: int = 1, ahead: int = AHEAD, *, keeps_pages: bool = False) -> MemoryPlan:
         changed = replace(last, chips=replace(last.chips, core_px=core_px))
         return predict(
-            (*chain.stages[:-1], changed), chain.bands, _stored_bytes(chain), block_px=config.block,
+            (*chain.stages[:-1], changed), chain.bands, chain.stored_bytes, block_px=config.block,
             shard_px=config.shard, batch=config.batch or 1, on_gpu=on_gpu, passes=passes, ahead=ahead,
             keeps_pages=keeps_pages,
         )  # fmt: skip
@@ -325,12 +325,6 @@ def _n_parts(chain: ChainPlan, config: RunConfig) -> int:
         -(-(-(-scene.width // core_px) * -(-scene.height // core_px)) // (config.batch or 1))
         for scene, core_px in ((stage.chips.scene, stage.chips.core_px) for stage in chain.stages)
     )
-
-
-def _stored_bytes(chain: ChainPlan) -> int:
-    """Of one pixel of the result."""
-    classes = 2 if chain.stages[chain.main].card.classes else 0
-    return classes + sum(len(image.bands) * np.dtype(image.dtype).itemsize for image in chain.images)
 
 
 def _kept_bytes(plans: Sequence[ScenePlan]) -> int:

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from earthloom.jobs.planning.chain import ImagePlan
 from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.products.stac_item import COG, ZARR, AssetInfo, BandInfo, Provenance, classes_band, confidence_band
+from earthloom.jobs.products.layout import products_of
+from earthloom.jobs.products.product import Counted
+from earthloom.jobs.products.stac_item import ZARR, AssetInfo, Provenance
+from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.names import DATA, QUICKLOOK
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE, from_item, to_item
-from earthloom.tiling.counting import BandSum, Tally
 from earthloom.tiling.errors import MissingObjectError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
-
-if TYPE_CHECKING:
-    from earthloom.jobs.records.blocks import StoredObject
-from earthloom.jobs.products.layout import CLASSES, rasters
-
-
-def sidecar_names(plan: ScenePlan) -> tuple[str, str]:
-    """The QGIS style and GDAL's metadata file beside the class map."""
-    return f"{plan.product}.qml", f"{plan.product}.tif.aux.xml"
 
 
 def card_key(plan: ScenePlan, card: ModelCard) -> str:
@@ -50,70 +43,31 @@ def card_document(card: ModelCard, folder: ObjectRef) -> dict[str, Any]:
     return document
 
 
-def assets(
-    plan: ScenePlan, files: Mapping[str, StoredObject], total: Tally | None, sums: Mapping[str, BandSum]
-) -> Sequence[AssetInfo]:
+def assets(plan: ScenePlan, files: Mapping[str, StoredObject], counted: Counted) -> list[AssetInfo]:
     """What the STAC item says of each published file.
 
     Args:
-        total: what the class map holds, if there is one.
-        sums: what the bands of images hold, by layer.
+        files: sizes and checksums, by name.
+        counted: what the whole scene holds.
     """
-    style, metadata = sidecar_names(plan)
-
-    def info(
-        name: str, file: str, media_type: str, roles: tuple[str, ...], title: str, of: Sequence[BandInfo] = ()
-    ) -> AssetInfo:
-        stored = files.get(file)  # a store of many objects has no size of its own
-        return AssetInfo(
-            name=name, href=f"./{file}", media_type=media_type, roles=roles, title=title, bands=tuple(of),
-            size=stored.size if stored else None, sha256=stored.sha256 if stored else None,
-            grid=plan.grid if of else None,
-        )  # fmt: skip
-
-    found, every = [], list[BandInfo]()
-    for raster in rasters(plan):
-        if raster.image:
-            bands = image_bands(raster.image, sums)
-            name, title = (raster.image.name if total else "image"), f"Image: {', '.join(raster.image.bands)}"
-        else:
-            assert total, "a class map was counted"
-            (layer,) = raster.layers
-            bands = [classes_band(total) if layer == CLASSES else confidence_band(total)]
-            name, title = layer, "Class map" if layer == CLASSES else "Confidence"
-        found.append(info(name, raster.file, COG, ("data",), title, bands))
-        every += bands
+    found = [asset for product in products_of(plan) for asset in product.assets(counted)]
+    every = tuple(band for asset in found for band in asset.bands)
     found += [
-        info("data", DATA, ZARR, ("data",), "All layers as Zarr", every),
-        info("quicklook", QUICKLOOK, "image/png", ("overview", "thumbnail"), "Quicklook"),
-    ]
-    if total:
-        found += [
-            info("style", style, "application/xml", ("metadata",), "QGIS style"),
-            info("metadata", metadata, "application/xml", ("metadata",), "Class names for GDAL"),
-        ]
-    return tuple(found)
+        AssetInfo(
+            name="data", href=f"./{DATA}", media_type=ZARR, roles=("data",), title="All layers as Zarr", bands=every,
+            grid=plan.grid,
+        ),
+        AssetInfo(
+            name="quicklook", href=f"./{QUICKLOOK}", media_type="image/png", roles=("overview", "thumbnail"),
+            title="Quicklook",
+        ),
+    ]  # fmt: skip
+    return [_stored(asset, files.get(asset.href.removeprefix("./"))) for asset in found]
 
 
-def image_bands(image: ImagePlan, sums: Mapping[str, BandSum]) -> list[BandInfo]:
-    """The bands of an image with their statistics, of stored values."""
-    found = []
-    for band, layer, gain, bias in zip(image.bands, image.layers, image.gain, image.bias, strict=True):
-        total = sums[layer]
-        count = total.valid + total.nodata
-        statistics = {"count": count, "valid_percent": round(100 * total.valid / max(count, 1), 6)}
-        if total.valid:
-            statistics |= {
-                "minimum": total.minimum, "maximum": total.maximum, "mean": round(total.mean, 6),
-                "stddev": round(total.stddev, 6),
-            }  # fmt: skip
-        found.append(
-            BandInfo(
-                name=band, description=f"{band} of {image.name}", data_type=image.dtype, nodata=image.nodata, scale=gain,
-                offset=bias, statistics=statistics,
-            )
-        )  # fmt: skip
-    return found
+def _stored(asset: AssetInfo, stored: StoredObject | None) -> AssetInfo:
+    """With size and checksum; a store of many objects has none of its own."""
+    return replace(asset, size=stored.size, sha256=stored.sha256) if stored else asset
 
 
 def provenance(plan: ScenePlan) -> Provenance:

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from earthloom.models.cards.card import ModelCard
-from earthloom.tiling.counting import ClassArea, Tally
-from earthloom.tiling.encoding import CONFIDENCE_SCALE, NODATA
+from earthloom.tiling.counting import ClassArea
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import PublishError, SceneError
 from earthloom.tiling.footprint import footprint
 from earthloom.tiling.grid import Grid
@@ -105,26 +105,6 @@ class Provenance:
     """What was resolved for this scene: device, shard_px and the stages with their tiling and precision."""
     source_item: str | None = None
     """URL of the STAC item that the scene came from, if it came from one."""
-
-
-def classes_band(counted: Tally) -> BandInfo:
-    """The band of the class map, with the statistics that its tally gives."""
-    present = [value for value, n in enumerate(counted.pixels) if n]
-    statistics = _counts(counted) | ({"minimum": present[0], "maximum": present[-1]} if present else {})
-    return BandInfo(name="class", description="Class with the highest probability", data_type="uint8", nodata=NODATA,
-                    statistics=statistics, classes=True)  # fmt: skip
-
-
-def confidence_band(counted: Tally) -> BandInfo:
-    """The band of the confidence map: the probability of the class, stored in steps of 1/250."""
-    mean = {"mean": round(sum(counted.confidence_sums) / counted.valid, 6)} if counted.valid else {}
-    return BandInfo(name="confidence", description="Probability of the class", data_type="uint8", nodata=NODATA,
-                    unit="1", scale=CONFIDENCE_SCALE, statistics=_counts(counted) | mean)  # fmt: skip
-
-
-def _counts(counted: Tally) -> dict[str, float]:
-    total = counted.valid + counted.nodata
-    return {"count": total, "valid_percent": round(100 * counted.valid / total, 6) if total else 0.0}
 
 
 def item_id(scene_id: str, model: str, key: str) -> str:

@@ -12,7 +12,7 @@ import errno
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -23,17 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.products import legend, quicklook, stac_item, statistics
-from earthloom.jobs.products.assets import assets, card_document, card_key, provenance, sidecar_names
-from earthloom.jobs.products.layout import CLASSES, Raster, layout_of, rasters
+from earthloom.jobs.products import stac_item, statistics
+from earthloom.jobs.products.assets import assets, card_document, card_key, provenance
+from earthloom.jobs.products.layout import layout_of, main_product, products_of, rasters
+from earthloom.jobs.products.product import Counted, Product, Raster, add_up
 from earthloom.jobs.records.blocks import ShardRecord, StoredObject
 from earthloom.jobs.records.canonical import FORMAT, canonical
 from earthloom.jobs.records.documents import commit
 from earthloom.jobs.records.markers import tiles_key
 from earthloom.jobs.records.names import DATA, ITEM, QUICKLOOK, RESULT
 from earthloom.jobs.records.result import SceneResult
-from earthloom.tiling import counting
-from earthloom.tiling.counting import BandSum, ClassArea
+from earthloom.tiling.counting import BandSum
 from earthloom.tiling.errors import DamagedPartError, MissingObjectError, PublishError, StorageError
 from earthloom.tiling.grid import pixel_size_m
 from earthloom.tiling.storage.store import Store
@@ -96,9 +96,10 @@ def _publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Sha
             f"{plan.scene.id}: {len(missing)} of {len(expected)} shards are not done, the first is {missing[0]}"
         )
     ordered = [shards[place] for place in expected]
-    total = counting.merge_tallies([shard.tally for shard in ordered if shard.tally]) if plan.card.classes else None
-    areas = statistics.class_areas(total, plan.card) if total else []
-    sums = _sums(ordered) | ({CLASSES: statistics.band_sum(total)} if total else {})
+    products, main = products_of(plan), main_product(plan)
+    counted = add_up(Counted(tally=shard.tally, sums=dict(shard.sums)) for shard in ordered)
+    areas = main.areas(counted)
+    sums = {layer: total for product in products for layer, total in product.sums(counted).items()}
     files: dict[str, StoredObject] = {
         f"{DATA}/{key}": stored for shard in ordered for key, stored in shard.objects if stored
     }
@@ -111,20 +112,18 @@ def _publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Sha
         files[f"{DATA}/{name}"] = StoredObject(len(data), hashlib.sha256(data).hexdigest())
     for raster in rasters(plan):
         files[raster.file] = _write_cog(store, plan, layout, raster, shards, sums, put)
-    if plan.card.classes:
-        style, metadata = sidecar_names(plan)
-        put(style, legend.qml(plan.card))
-        put(metadata, legend.pam(plan.card, areas))
-    put(QUICKLOOK, _quicklook(store, plan, layout, areas))
+    for name, data in [pair for product in products for pair in product.sidecars(counted).items()]:
+        put(name, data)
+    put(QUICKLOOK, _quicklook(store, plan, layout, main, counted))
     item = stac_item.item(
         scene=plan.scene, product=plan.product, card=plan.card, key=plan.key, grid=plan.grid, rows=areas,
-        assets=assets(plan, files, total, sums), provenance=provenance(plan),
+        assets=assets(plan, files, counted), provenance=provenance(plan),
     )  # fmt: skip
     put(ITEM, canonical(item))
     result = {
         "format": FORMAT, "scene_id": plan.scene.id, "key": plan.key, "prefix": plan.prefix, "model": plan.product,
         "files": {name: {"size": stored.size, "sha256": stored.sha256} for name, stored in sorted(files.items())},
-        "class_areas": areas, "nodata_px": total.nodata if total else max(one.nodata for one in sums.values()),
+        "class_areas": areas, "nodata_px": main.nodata_px(counted),
     }  # fmt: skip
     _check_complete(store, plan, files)
     folders = dict(plan.chain.folders)
@@ -199,15 +198,6 @@ def _enough_scratch(plan: ScenePlan) -> Iterator[None]:
         ) from error
 
 
-def _sums(shards: Sequence[ShardRecord]) -> dict[str, BandSum]:
-    """What the bands of images hold, by layer, from what their shards hold."""
-    parts: dict[str, list[BandSum]] = {}
-    for shard in shards:
-        for layer, total in shard.sums:
-            parts.setdefault(layer, []).append(total)
-    return {layer: counting.merge_sums(one) for layer, one in parts.items()}
-
-
 def _check_complete(store: Store, plan: ScenePlan, files: Mapping[str, StoredObject]) -> None:
     """Everything that the result will vouch for is there; one listing."""
     sizes = {head.key: head.size for head in store.list(plan.prefix)}
@@ -244,7 +234,7 @@ def _check_cog(plan: ScenePlan, raster: Raster, first: bytes) -> None:
         )
 
 
-def _quicklook(store: Store, plan: ScenePlan, layout: ZarrLayout, areas: list[ClassArea]) -> bytes:
+def _quicklook(store: Store, plan: ScenePlan, layout: ZarrLayout, main: Product, counted: Counted) -> bytes:
     level = next(
         (n for n, shape in enumerate(layout.pyramid.shapes) if max(shape) <= _QUICKLOOK_PX),
         len(layout.pyramid.shapes) - 1,
@@ -256,15 +246,4 @@ def _quicklook(store: Store, plan: ScenePlan, layout: ZarrLayout, areas: list[Cl
         pixels = np.asarray(open_array(source, level, name)[:])
         return pixels[:: -1 if south > 0 else 1, :: -1 if east < 0 else 1]  # north up, whichever way the rows run
 
-    pixel_m = pixel_size_m(plan.grid.reduce(2**level))
-    if plan.card.classes:
-        return quicklook.quicklook_png(
-            layer(CLASSES), card=plan.card, title=plan.scene.id, rows=areas, pixel_m=pixel_m
-        )  # fmt: skip
-    image = next(one for one in plan.chain.images if one.stage == plan.chain.main)
-    names = quicklook.true_color(image.bands)
-    pixels = np.stack([layer(image.layers[image.bands.index(name)]) for name in names])
-    subtitle = f"{plan.card.title or plan.card.label}  ·  {', '.join(dict.fromkeys(names))}"
-    return quicklook.image_png(
-        pixels, nodata=image.nodata, title=plan.scene.id, subtitle=subtitle, pixel_m=pixel_m
-    )  # fmt: skip
+    return main.picture(layer, counted, plan.scene.id, pixel_size_m(plan.grid.reduce(2**level)))

@@ -153,6 +153,21 @@ class ModelCard:
         return f"{self.name}-{self.variant}" if self.variant else self.name
 
     @property
+    def kind(self) -> str:
+        """What the network says: `class-map` or `image` (`models.inference.answers`)."""
+        return "class-map" if self.classes else "image"
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """What each channel of the answer stands for: the names of the classes, or of the image's bands."""
+        return tuple(entry.name for entry in self.classes) or self.outputs
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Arguments of the network that follow from the kind of its answer: `classes`, or a `scale` beyond 1."""
+        return {"classes": len(self.classes)} if self.classes else {"scale": self.scale} if self.scale > 1 else {}
+
+    @property
     def kwargs(self) -> dict[str, Any]:
         return dict(json.loads(self.arguments))
 

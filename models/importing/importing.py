@@ -76,6 +76,7 @@ def _try_once(card: ModelCard, folder: Path) -> None:
     """Run one chip of noise, so that what does not fit is seen now and not by the first worker."""
     import torch
 
+    from earthloom.models.inference.answers import answer_of
     from earthloom.models.networks.registry import build
 
     path = weights.find(folder)
@@ -92,11 +93,10 @@ def _try_once(card: ModelCard, folder: Path) -> None:
         raise
     except Exception as error:  # a network fails in as many ways as there are networks
         raise CardError(f"{card.label}: fails on a chip of {tuple(chip.shape)}: {str(error)[-300:]}") from error
-    count = len(card.classes)
-    accepted = [(1, k, side, side) for k in ((count, 1) if count == 2 else (count,))]
+    accepted = answer_of(card).shapes(chip.shape)
     if tuple(answer.shape) not in accepted:
         raise CardError(
-            f"{card.label}: a chip of {tuple(chip.shape)} gives {tuple(answer.shape)}, but {count} classes need "
+            f"{card.label}: a chip of {tuple(chip.shape)} gives {tuple(answer.shape)}, but {len(card.gives)} classes need "
             f"{accepted[0]}; correct `bands`, `classes` or `layout`, or have the network keep the size of its input"
         )
     if not bool(torch.isfinite(answer).all()):

@@ -9,18 +9,17 @@ of files, and not which bands a scene has.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from earthloom.models.cards.card import ModelCard
+from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.predictor import Predictor
-from earthloom.models.inference.sliding import BlockMap, enhance_block, predict_block
+from earthloom.models.inference.sliding import predict_block
 from earthloom.models.inference.stack import Stack
 from earthloom.tiling.chips import ChipGrid
-from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.window import Window
 
 Context = Tensor | None
@@ -58,14 +57,13 @@ class ChainResult:
     """What a chain made of one block.
 
     Attributes:
-        map: of the segmentation, if the chain has one.
-        images: (name of the stage, stack over the core) of every image that is wanted.
+        made: over the core, by number of the stage, what each stage made that is wanted (`models.inference.answers`):
+            a map of a segmentation, a stack of an image.
         n_computed, n_skipped: chips of all stages.
         chip_px: chip pixels that ran, of all stages.
     """
 
-    map: BlockMap | None = None
-    images: dict[int, Stack] = field(default_factory=dict)
+    made: dict[int, Any] = field(default_factory=dict)
     n_computed: int = 0
     n_skipped: int = 0
     chip_px: int = 0
@@ -107,7 +105,7 @@ def run_chain(
         contexts: of each stage, what its network keeps of the scene's survey.
         core: what the block owns, in pixels of the last stage's output.
         source: covers the first stage's read window (`windows`), reflected at the borders by its reach.
-        wanted: numbers of the stages whose images are results.
+        wanted: numbers of the stages of which what they made is a result.
 
     Raises:
         TilingError: if the windows do not fit each other.
@@ -116,37 +114,22 @@ def run_chain(
     result, stack = ChainResult(), source
     for number, (stage, (own, read)) in enumerate(zip(stages, windows(stages, core), strict=True)):
         stack = stack.over(read)
-        given = stack.select(stage.card.bands)
-        if stage.card.outputs:
-            (predictor,) = predictors[number]
-            image, n_computed, n_skipped = enhance_block(
-                predictor, stage.chips, own, read, given.values, given.valid, given.gain, given.bias, contexts[number]
-            )
-            carried = {name for later in stages[number + 1 :] for name in later.card.bands}
-            stack = stack.over(own).put(stage.card.outputs, image, stage.card.scale, carried)
-            if number in wanted:
-                result.images[number] = stack
+        answer = answer_of(stage.card)
+        goes_on = stage.is_mask or bool(answer.bands)  # else nobody reads it beyond the core
+        found = predict_block(
+            predictors[number], stage.chips, own if goes_on else core, stack.select(stage.card.bands), contexts[number]
+        )
+        stack = stack.over(own)
+        if stage.is_mask:
+            stack = stack.hide(answer.masked(found.made))
         else:
-            made = predict_block(
-                predictors[number], stage.chips, own if stage.is_mask else core, read, given.values, given.valid,
-                given.gain, given.bias,
-            )  # fmt: skip
-            n_computed, n_skipped = made.n_computed, made.n_skipped
-            stack = stack.over(own)
-            if stage.is_mask:
-                hidden = np.isin(made.classes, stage.card.masks)
-                stack = stack.hide(hidden)
-                if result.map is not None:
-                    result.map = _without(result.map, hidden[core.slices(own)])
-            else:
-                result.map = made
-        result.count(stage, n_computed, n_skipped)
-    for number, image_stack in result.images.items():
-        masked = image_stack.over(core)
-        result.images[number] = replace(masked, valid=masked.valid & stack.over(core).valid)
+            carried = {name for later in stages[number + 1 :] for name in later.card.bands}
+            stack, kept = answer.settle(stack, found.made, carried)
+            if number in wanted:
+                result.made[number] = kept
+        result.count(stage, found.n_computed, found.n_skipped)
+        del found
+    hidden = ~stack.over(core).valid  # masks that came later hide it from what was made before
+    for number, kept in result.made.items():
+        result.made[number] = kept.over(core).hide(hidden) if number < len(stages) - 1 else kept.over(core)
     return result
-
-
-def _without(made: BlockMap, hidden: NDArray[np.bool_]) -> BlockMap:
-    classes, confidence = (np.where(hidden, NODATA, part).astype(np.uint8) for part in (made.classes, made.confidence))
-    return replace(made, classes=classes, confidence=confidence)

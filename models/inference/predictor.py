@@ -1,4 +1,4 @@
-"""One network on one device: chips in, logits out, in batches that shrink when memory runs out.
+"""One network on one device: chips in, answers out, in batches that shrink when memory runs out.
 
 Knows nothing of scenes, windows or what a class means; `models.inference.sliding` cuts the chips and weaves the answers.
 """
@@ -24,9 +24,11 @@ from earthloom.models.device.batch_size import best_batch
 from earthloom.models.device.batchnorm_folding import fold
 from earthloom.models.device.compiled import compile_network
 from earthloom.models.device.cuda_graph import Recorder
-from earthloom.models.device.deterministic import softmax, steady
+from earthloom.models.device.deterministic import steady
 from earthloom.models.device.resolve import Device, strips, use_large_pages
+from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.passes import Threads
+from earthloom.models.inference.stack import Stack
 from earthloom.models.inference.transfer import tensor_of
 from earthloom.models.networks import registry
 from earthloom.models.networks.survey import Survey
@@ -75,7 +77,7 @@ class Predictor:
         if device.kind == "cpu":
             use_large_pages()
         self._threads = threads if device.kind == "cpu" else None
-        self.card, self.device = card, device
+        self.card, self.device, self.answer = card, device, answer_of(card)
         self.batch = batch or 1
         module: Any = registry.build(card)  # Any: torch's stubs do not know memory_format in Module.to
         if (card.weights is None) != (weights_path is None):
@@ -99,8 +101,6 @@ class Predictor:
         self._wanted_batch = batch
         self._flips = flips
         self._mean, self._std = self._per_channel(np.asarray(card.mean)), self._per_channel(np.asarray(card.std))
-        made = [card.bands.index(name) for name in card.outputs if not card.output_dtype]
-        self._made_mean, self._made_std = self._mean[made], self._std[made]
 
     def run(
         self,
@@ -109,7 +109,7 @@ class Predictor:
         shape: tuple[int, int],
         context: Tensor | None = None,
     ) -> Generator[tuple[T, Tensor], None, None]:
-        """Yield each item with its logits (K, h, w), or its image (K, scale * h, scale * w), in order.
+        """Yield each item with what the network says of it, (K, scale * h, scale * w), in order.
 
         Args:
             items: what the chips are made from.
@@ -119,7 +119,7 @@ class Predictor:
 
         Raises:
             EngineError: if memory does not suffice for a single chip.
-            CardError: if the network's output is not what the card says.
+            CardError: if the network's output is not what the card says (`models.inference.answers`).
         """
         if not self._is_calibrated and len(items) > 1:
             self._calibrate(shape)
@@ -168,13 +168,13 @@ class Predictor:
         context: Tensor = module.context(told)
         return context.to(self.device.kind, torch.float32)
 
-    def normalise(
-        self, raw: NDArray[np.generic] | Tensor, valid: NDArray[np.bool_] | Tensor, gain: Tensor, bias: Tensor
-    ) -> Tensor:
+    def normalise(self, stack: Stack) -> Tensor:
         """(C, h, w) fp32 on the device; see `write_normalised`."""
-        stored, known = (part if isinstance(part, Tensor) else tensor_of(part) for part in (raw, valid))
+        stored = stack.values if isinstance(stack.values, Tensor) else tensor_of(stack.values)
+        gain, bias = self.per_channel(stack.gain), self.per_channel(stack.bias)
         out = torch.empty(stored.shape, device=self.device.kind)
-        self.write_normalised(stored.to(self.device.kind), known.to(self.device.kind), gain, bias, out)
+        valid = tensor_of(stack.valid).to(self.device.kind)
+        self.write_normalised(stored.to(self.device.kind), valid, gain, bias, out)
         return out
 
     def write_normalised(self, raw: Tensor, valid: Tensor, gain: Tensor, bias: Tensor, out: Tensor) -> None:
@@ -194,19 +194,6 @@ class Predictor:
             if not all_valid:
                 x.masked_fill_(~valid[rows], 0.0)
             out[:, rows] = x.to(out.dtype)  # first the dtype, then the layout: both at once take twice the time
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """(K, h, w) fp32 from logits (K, h, w), of any part of a chip: a rule for each pixel by itself."""
-        wide = torch.empty(logits.shape, device=logits.device).copy_(logits)  # channel after channel, as softmax likes
-        if self.card.activation == "none":
-            return wide
-        return softmax(torch.cat([torch.zeros_like(wide), wide]) if wide.shape[0] == 1 else wide)
-
-    def physical(self, image: Tensor) -> Tensor:
-        """(K, h, w) fp32 physical values of the card's outputs, from the network's answer."""
-        if self.card.output_dtype:
-            return image.float()
-        return image.float().mul_(self._made_std).add_(self._made_mean)
 
     def per_channel(self, values: NDArray[np.generic]) -> Tensor:
         """(C,) as (C, 1, 1) fp32 on the device.
@@ -243,7 +230,7 @@ class Predictor:
                 raise
             return None
         settle()
-        self._check(logits, size)
+        self.answer.check(logits, size)
         assert isinstance(logits, Tensor)
         return logits
 
@@ -256,25 +243,6 @@ class Predictor:
                 answer = answer + self.network(mirrored, *arguments).flip(axes)
             answer = answer / 4
         return answer
-
-    def _check(self, logits: object, size: tuple[int, ...]) -> None:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        if self.card.outputs:
-            image = (size[0], len(self.card.outputs), self.card.scale * size[2], self.card.scale * size[3])
-            if got != image:
-                raise CardError(
-                    f"{self.card.label}: chips {size} give {got}, but its {len(self.card.outputs)} bands at scale "
-                    f"{self.card.scale} are {image}; correct the card's outputs and scale"
-                )
-            return
-        n_classes = len(self.card.classes)
-        channels = (n_classes, 1) if n_classes == 2 and self.card.activation == "softmax" else (n_classes,)
-        wanted = [(size[0], count, *size[2:]) for count in channels]
-        if got not in wanted:
-            raise CardError(
-                f"{self.card.label}: chips {size} give {got}, but {n_classes} classes need {wanted[0]}; "
-                "correct the card's classes, or choose a network that keeps the size of its input"
-            )
 
     def _lessen(self, tried: int, shape: tuple[int, int], allowed: int) -> None:
         """Need less memory next time: fewer passes side by side, then fewer chips in a pass."""

@@ -11,20 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from earthloom.models.inference.stack import Stack
 
-class Pixels:
-    """Values and mask of one window.
+
+class DevicePixels:
+    """Values and mask of a stack, on the device that computes.
 
     Args:
-        values: (C, h, w) stored values; a tensor lies on the device already.
-        valid: (h, w).
+        stack: values that are a tensor lie on the device already.
         kind: `cpu` or `cuda`.
     """
 
-    def __init__(self, values: NDArray[np.generic] | Tensor, valid: NDArray[np.bool_], kind: str) -> None:
+    def __init__(self, stack: Stack, kind: str) -> None:
         on_cpu = kind == "cpu"
-        self._values = _Here(values) if on_cpu or isinstance(values, Tensor) else _Sent(values, kind)
-        self._valid = _Here(valid) if on_cpu else _Sent(valid, kind)
+        self._values = _Here(stack.values) if on_cpu or isinstance(stack.values, Tensor) else _Sent(stack.values, kind)
+        self._valid = _Here(stack.valid) if on_cpu else _Sent(stack.valid, kind)
 
     def cut(self, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
         """Values (C, h, w) and mask (h, w) of a part, on the device; not to be written to.

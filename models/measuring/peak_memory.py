@@ -1,6 +1,6 @@
 """Peak memory of predicting one chip, in a fresh process whose peak is nobody else's. Knows nothing of slopes.
 
-`python -m models.peak` is the fresh process: it reads a request from stdin and prints bytes.
+`python -m earthloom.models.measuring.peak_memory` is the fresh process: it reads a request from stdin and prints bytes.
 """
 
 from __future__ import annotations
@@ -71,22 +71,25 @@ def _predict_one(card: ModelCard, weights_path: Path | None, device: Device, sid
 def _predict(predictor: Predictor, side_px: int) -> None:
     import numpy as np
 
-    from earthloom.models.inference.sliding import enhance_block, predict_block
+    from earthloom.models.inference.sliding import predict_block
+    from earthloom.models.inference.stack import Stack
     from earthloom.models.networks.survey import survey
     from earthloom.tiling.chips import ChipGrid
     from earthloom.tiling.window import Window
 
-    scene, n_bands = Window(0, 0, side_px, side_px), len(predictor.card.bands)
+    scene, bands = Window(0, 0, side_px, side_px), predictor.card.bands
     chips = ChipGrid(scene=scene, core_px=side_px, halo_px=0, stride_px=predictor.card.stride_px)
-    values = np.random.default_rng(0).integers(0, 10000, (n_bands, side_px, side_px), np.uint16)
-    gain, bias = np.full(n_bands, 1e-4, np.float32), np.zeros(n_bands, np.float32)
-    valid = np.ones(scene.shape, np.bool_)
-    if not predictor.card.outputs:
-        predict_block(predictor, chips, scene, scene, values, valid, gain, bias)
-        return
-    few = values[:, :64, :64].astype(np.float32)
-    context = predictor.context_of(survey([(few, valid[:64, :64])])) if predictor.card.needs_survey else None
-    enhance_block(predictor, chips, scene, scene, values, valid, gain, bias, context)
+    stack = Stack(
+        window=scene,
+        names=bands,
+        values=np.random.default_rng(0).integers(0, 10000, (len(bands), side_px, side_px), np.uint16),
+        valid=np.ones(scene.shape, np.bool_),
+        gain=np.full(len(bands), 1e-4, np.float32),
+        bias=np.zeros(len(bands), np.float32),
+    )
+    few = np.asarray(stack.values)[:, :64, :64].astype(np.float32)
+    context = predictor.context_of(survey([(few, stack.valid[:64, :64])])) if predictor.card.needs_survey else None
+    predict_block(predictor, chips, scene, stack, context)
 
 
 def _main() -> None:

@@ -46,11 +46,7 @@ def build(card: ModelCard) -> nn.Module:
     builder = REGISTRY.get(card.architecture)
     if builder is None:
         raise CardError(f"{card.label}: unknown architecture {card.architecture!r}; one of {', '.join(REGISTRY)}")
-    arguments = {"in_channels": len(card.bands)} | card.kwargs
-    if card.classes:
-        arguments = {"classes": len(card.classes)} | arguments
-    elif card.scale > 1:
-        arguments = {"scale": card.scale} | arguments
+    arguments = card.sizes | {"in_channels": len(card.bands)} | card.kwargs
     if arguments["in_channels"] != len(card.bands):
         raise CardError(
             f"{card.label}: the network takes {arguments['in_channels']} channels but the card names {len(card.bands)} "

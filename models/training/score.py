@@ -34,7 +34,7 @@ def labels_of(module: nn.Module, values: NDArray[np.generic], gain: float, card:
 
 def counted(module: nn.Module, pairs: Sequence[Pair], gain: float, card: ModelCard) -> NDArray[np.int64]:
     """The confusion over all pictures together."""
-    counts = [confusion(labels_of(module, pair.values, gain, card), pair.labels, len(card.classes)) for pair in pairs]
+    counts = [confusion(labels_of(module, pair.values, gain, card), pair.labels, len(card.gives)) for pair in pairs]
     return np.asarray(np.sum(counts, axis=0))
 
 

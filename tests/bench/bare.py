@@ -27,6 +27,7 @@ from earthloom.models.device.resolve import keep_pages, resolve
 from earthloom.models.inference.passes import Threads
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_block
+from earthloom.models.inference.stack import Stack
 from earthloom.models.zoo import variants
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.window import Window
@@ -75,9 +76,14 @@ def _against_block(predictor: Predictor, n_turns: int, *, compiled: bool) -> dic
     block = Window(0, 0, 2 * card.core_px, card.core_px)
     chips = ChipGrid(scene=block, core_px=card.core_px, halo_px=card.halo_px or 0, stride_px=card.stride_px)
     read = chips.read(block)
-    values = np.random.default_rng(0).integers(0, 10000, (len(card.bands), *read.shape), np.uint16)
-    valid = np.ones(read.shape, np.bool_)
-    gain, bias = np.full(len(card.bands), 1e-4, np.float32), np.zeros(len(card.bands), np.float32)
+    stack = Stack(
+        window=read,
+        names=card.bands,
+        values=np.random.default_rng(0).integers(0, 10000, (len(card.bands), *read.shape), np.uint16),
+        valid=np.ones(read.shape, np.bool_),
+        gain=np.full(len(card.bands), 1e-4, np.float32),
+        bias=np.zeros(len(card.bands), np.float32),
+    )
     chip = torch.randn(1, len(card.bands), chips.chip_px, chips.chip_px)
     chip = chip.to(predictor.device.kind, next(predictor.module.parameters()).dtype)
     chip = chip.contiguous(memory_format=torch.channels_last)
@@ -89,7 +95,7 @@ def _against_block(predictor: Predictor, n_turns: int, *, compiled: bool) -> dic
                 predictor.network(chip)
 
     def whole() -> None:
-        predict_block(predictor, chips, block, read, values, valid, gain, bias)
+        predict_block(predictor, chips, block, stack)
 
     bare()
     whole()

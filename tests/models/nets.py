@@ -17,9 +17,11 @@ from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.models.cards.weights import sha256_of
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.predictor import Predictor
+from earthloom.models.inference.stack import Stack
 from earthloom.models.networks import registry
 from earthloom.models.zoo import folder_of
 from earthloom.models.zoo.landwater import LANDWATER
+from earthloom.tiling.window import Window
 from tests.scenes import landscape
 
 CPU = Device(kind="cpu", precision="fp32", device_class="cpu-default")
@@ -112,5 +114,14 @@ def landwater(variant: str = "6b") -> Case:
     return Case(card, path)
 
 
-def scaling(n_bands: int, gain: float = 1e-4) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    return np.full(n_bands, gain, np.float32), np.zeros(n_bands, np.float32)
+def stack_of(values: NDArray[np.generic], valid: NDArray[np.bool_] | None = None, gain: float = 1e-4) -> Stack:
+    """A whole scene in memory, (C, h, w) stored values; all of it is valid where no mask is given."""
+    n_bands, height, width = values.shape
+    return Stack(
+        window=Window(0, 0, width, height),
+        names=tuple(f"band{i}" for i in range(n_bands)),
+        values=values,
+        valid=np.ones((height, width), np.bool_) if valid is None else valid,
+        gain=np.full(n_bands, gain, np.float32),
+        bias=np.zeros(n_bands, np.float32),
+    )

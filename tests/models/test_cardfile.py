@@ -183,6 +183,7 @@ def test_a_card_is_derived_from_what_save_pretrained_writes(tmp_path: Path) -> N
     import torch
 
     from earthloom.models.cards.weights import load_into
+    from earthloom.models.inference.class_map import ClassMap
     from earthloom.models.networks.registry import build
     from tests.models.nets import CPU, Case
 
@@ -198,7 +199,8 @@ def test_a_card_is_derived_from_what_save_pretrained_writes(tmp_path: Path) -> N
     load_into(again, tmp_path / "model.safetensors", card.weights)
     x = torch.randn(1, 4, 32, 32)
     assert torch.equal(again(x), saved(x))
-    wet = Case(card, tmp_path / "model.safetensors").predictor(CPU).probabilities(saved(x)[0].detach())
+    Case(card, tmp_path / "model.safetensors").predictor(CPU)
+    wet = ClassMap.of(card).probabilities(saved(x)[0].detach())
     torch.testing.assert_close(wet[1], saved(x)[0, 0].sigmoid())
     write_card(tmp_path, card)
     assert load_card(ObjectRef.parse(str(tmp_path))) == card

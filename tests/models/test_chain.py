@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from earthloom.models.cards.card import ModelCard, ModelClass
-from earthloom.models.inference.chain import ChainResult, Stage, run_chain, windows
+from earthloom.models.inference.chain import Stage, run_chain, windows
+from earthloom.models.inference.class_map import BlockMap
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.stack import Stack, to_stored
 from earthloom.models.measuring.measure import framed
@@ -22,7 +24,7 @@ from earthloom.models.networks import registry
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.errors import TilingError
 from earthloom.tiling.window import Window
-from tests.models.nets import CPU
+from tests.models.nets import CPU, stack_of
 from tests.scenes import landscape
 
 CLASSES = tuple(ModelClass(value=v, name=f"c{v}", color=f"#00000{v}") for v in range(3))
@@ -96,36 +98,45 @@ class Scene:
     valid: NDArray[np.bool_]
 
     def stack(self, read: Window, reach_px: int) -> Stack:
-        values, valid = framed(self.values, self.valid, read, reach_px)
-        n = len(values)
-        return Stack(read, ("red", "nir")[:n], values, valid, np.full(n, 1e-4, np.float32), np.zeros(n, np.float32))
+        scene = replace(stack_of(self.values, self.valid), names=("red", "nir")[: len(self.values)])
+        return framed(scene, read, reach_px)
 
 
 def in_blocks(
-    stages: Sequence[Stage], scene: Scene, block_px: int, wanted: frozenset[int] = frozenset()
-) -> ChainResult:
-    """The result made block by block, each from nothing but its own read window, put together."""
+    stages: Sequence[Stage], scene: Scene, block_px: int, keep: frozenset[int] = frozenset()
+) -> dict[int, Any]:
+    """By stage, what is made block by block, each from nothing but its own read window, put together.
+
+    Kept are the class map, if there is one, and the images of `keep`.
+    """
     members = [[Predictor(one, None, CPU, 2) for one in stage.cards] for stage in stages]
     size = stages[-1].chips.scene.zoom(stages[-1].card.scale)
-    whole = ChainResult()
+    wanted = keep | {n for n, stage in enumerate(stages) if stage.card.classes and not stage.is_mask}
+    whole: dict[int, Any] = {}
     for core in reversed(list(size.split(block_px))):
         _, read = windows(stages, core)[0]
         made = run_chain(stages, members, [None] * len(stages), core, scene.stack(read, stages[0].reach_px), wanted)
         where = core.slices(size)
-        if made.map:
-            if whole.map is None:
+        assert made.made.keys() == wanted
+        for number, part in made.made.items():
+            assert part.window == core
+            if isinstance(part, BlockMap):
                 empty = np.zeros(size.shape, np.uint8)
-                whole.map = replace(made.map, classes=empty, confidence=empty.copy())
-            whole.map.classes[where], whole.map.confidence[where] = made.map.classes, made.map.confidence
-        for number, stack in made.images.items():
-            if number not in whole.images:
-                blank = torch.zeros(len(stack.names), *size.shape)
-                whole.images[number] = replace(stack, window=size, values=blank, valid=np.zeros(size.shape, np.bool_))
-            into = whole.images[number]
-            assert isinstance(into.values, Tensor)
-            into.values[(slice(None), *where)] = stack.values  # type: ignore[assignment]
-            into.valid[where] = stack.valid
+                into = whole.setdefault(number, BlockMap(size, empty, empty.copy()))
+                into.classes[where], into.confidence[where] = part.classes, part.confidence
+            else:
+                blank, nowhere = torch.zeros(len(part.names), *size.shape), np.zeros(size.shape, np.bool_)
+                into = whole.setdefault(number, replace(part, window=size, values=blank, valid=nowhere))
+                into.values[(slice(None), *where)] = part.values
+                into.valid[where] = part.valid
     return whole
+
+
+def map_in_blocks(stages: Sequence[Stage], scene: Scene, block_px: int) -> BlockMap:
+    """The class map of a chain."""
+    (found,) = in_blocks(stages, scene, block_px).values()
+    assert isinstance(found, BlockMap)
+    return found
 
 
 def scene(width: int, height: int, seed: int = 0) -> Scene:
@@ -148,15 +159,11 @@ def test_a_chain_gives_the_same_bytes_for_every_block_and_core(width: int, heigh
         patch.setitem(registry.REGISTRY, "wide", Wide)
         whole = in_blocks(chain((width, height), SR_CHAIN, (16, 32, 16)), given_scene, 4096, frozenset({1}))
         cut = in_blocks(chain((width, height), SR_CHAIN, (8, 8, 16)), given_scene, blocks, frozenset({1}))
-    assert whole.map
-    assert cut.map
-    assert np.array_equal(whole.map.classes, cut.map.classes)
-    assert np.array_equal(whole.map.confidence, cut.map.confidence)
-    assert np.array_equal(whole.images[1].valid, cut.images[1].valid)
-    known = torch.from_numpy(whole.images[1].valid)
-    assert torch.equal(
-        torch.as_tensor(whole.images[1].values)[:, known], torch.as_tensor(cut.images[1].values)[:, known]
-    )
+    assert np.array_equal(whole[2].classes, cut[2].classes)
+    assert np.array_equal(whole[2].confidence, cut[2].confidence)
+    assert np.array_equal(whole[1].valid, cut[1].valid)
+    known = torch.from_numpy(whole[1].valid)
+    assert torch.equal(whole[1].values[:, known], cut[1].values[:, known])
 
 
 def test_a_chain_is_the_composition_of_its_networks_over_the_whole_scene() -> None:
@@ -167,9 +174,11 @@ def test_a_chain_is_the_composition_of_its_networks_over_the_whole_scene() -> No
     reach = stages[0].reach_px
     assert reach == 4 + 2, "the second stage's 8 px are 4 before the doubling, and the first one sees 2 more"
     extent = Window(0, 0, 41, 37).grow(reach + 16)
-    values, valid = framed(made.values, made.valid, extent, reach)
-    x = torch.from_numpy((values.astype(np.float32) * np.float32(1e-4) - np.float32(0.25)) / np.float32(0.1)).float()
-    known = torch.from_numpy(valid)
+    pixels = made.stack(extent, reach)
+    x = torch.from_numpy(
+        (np.asarray(pixels.values).astype(np.float32) * np.float32(1e-4) - np.float32(0.25)) / np.float32(0.1)
+    ).float()
+    known = torch.from_numpy(pixels.valid)
     image = Sharper(in_channels=2, scale=2)(torch.where(known, x, 0)[None])
     finer = known.repeat_interleave(2, 0).repeat_interleave(2, 1)
     # what lies beyond the second stage's halo is told to nobody
@@ -179,8 +188,7 @@ def test_a_chain_is_the_composition_of_its_networks_over_the_whole_scene() -> No
     logits = Wide(in_channels=2, classes=3)(torch.where(finer & inner, image, 0))[0]
     rows, cols = Window(0, 0, 82, 74).slices(extent.zoom(2))
     expected = logits[:, rows, cols].softmax(0).max(0)
-    found = in_blocks(stages, made, 32).map
-    assert found
+    found = map_in_blocks(stages, made, 32)
     sure = finer[rows, cols].numpy()
     differs = (found.classes != expected.indices.numpy()) & sure
     assert differs.mean() < 0.002, "rounding may tip a tie, no more"
@@ -200,10 +208,8 @@ def test_a_mask_hides_pixels_before_and_after(order: str) -> None:
     made, size = scene(120, 100), (120, 100)
     mask, plain = card("wide", masks=(0,)), card("wide")
     cards = (mask, plain) if order == "before" else (plain, mask)
-    found = in_blocks(chain(size, cards, (16, 16)), made, 16).map
-    alone = in_blocks(chain(size, (plain,), (16,)), made, 16).map
-    assert found
-    assert alone
+    found = map_in_blocks(chain(size, cards, (16, 16)), made, 16)
+    alone = map_in_blocks(chain(size, (plain,), (16,)), made, 16)
     hidden = alone.classes == 0
     assert 0.1 < hidden.mean() < 0.9
     assert np.array_equal(found.classes == 255, hidden | ~made.valid)
@@ -214,9 +220,7 @@ def test_a_mask_hides_pixels_before_and_after(order: str) -> None:
 def test_a_blended_mask_does_not_depend_on_the_block() -> None:
     made = scene(60, 44)
     stages = chain((60, 44), (card("wide", masks=(0,)), card("wide")), (16, 16), blend=True)
-    whole, cut = in_blocks(stages, made, 4096).map, in_blocks(stages, made, 16).map
-    assert whole
-    assert cut
+    whole, cut = map_in_blocks(stages, made, 4096), map_in_blocks(stages, made, 16)
     assert np.array_equal(whole.classes, cut.classes)
     assert np.array_equal(whole.confidence, cut.confidence)
 
@@ -225,11 +229,8 @@ def test_an_ensemble_is_the_mean_of_its_members_probabilities() -> None:
     made = scene(40, 40)
     (stage,) = chain((40, 40), (card("wide"),), (16,))
     other = replace(stage.card, mean=(0.2, 0.3))
-    found = in_blocks((replace(stage, cards=(stage.card, other)),), made, 16).map
-    assert found
-    one, two = (in_blocks((replace(stage, cards=(c,)),), made, 16).map for c in (stage.card, other))
-    assert one
-    assert two
+    found = map_in_blocks((replace(stage, cards=(stage.card, other)),), made, 16)
+    one, two = (map_in_blocks((replace(stage, cards=(c,)),), made, 16) for c in (stage.card, other))
     agree = (one.classes == two.classes) & made.valid
     mean = (one.confidence[agree].astype(int) + two.confidence[agree]) / 2
     np.testing.assert_allclose(found.confidence[agree], mean, atol=1.01)
@@ -245,9 +246,8 @@ def test_flips_keep_the_map_free_of_seams_and_symmetric() -> None:
         out = np.zeros((40, 40), np.uint8)
         for core in Window(0, 0, 40, 40).split(block):
             _, read = windows((stage,), core)[0]
-            part = run_chain((stage,), [[predictor]], [None], core, of.stack(read, stage.reach_px), frozenset()).map
-            assert part
-            out[core.slices(Window(0, 0, 40, 40))] = part.confidence
+            part = run_chain((stage,), [[predictor]], [None], core, of.stack(read, stage.reach_px), frozenset({0}))
+            out[core.slices(Window(0, 0, 40, 40))] = part.made[0].confidence
         return out
 
     whole = run(4096, made)

@@ -26,7 +26,7 @@ from earthloom.models.zoo.convert.torchscript_archive import torchscript_tensors
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
-from tests.models.nets import Case, TinyNet, scaling
+from tests.models.nets import Case, TinyNet, stack_of
 from tests.models.record_cloudmask import RECORD, STEP_PX, cloud_chip, cloudy_scene
 from tests.scenes import real
 
@@ -44,9 +44,7 @@ def cloudmask(card: ModelCard) -> Case:
 @pytest.mark.parametrize("card", CLOUDMASK[1:], ids=lambda card: card.label)
 def test_converted_weights_answer_as_the_published_graph_does(card: ModelCard) -> None:
     predictor = cloudmask(card).predictor()
-    gain, bias = (predictor.per_channel(values) for values in scaling(len(card.bands)))
-    pixels = cloud_chip(card.bands)
-    chip = predictor.normalise(pixels, np.ones(pixels.shape[1:], bool), gain, bias)
+    chip = predictor.normalise(stack_of(cloud_chip(card.bands)))
     with torch.inference_mode():
         logits = predictor.module(chip[None])[0, :, ::STEP_PX, ::STEP_PX].numpy()
     recorded = np.load(RECORD)[card.variant].astype(np.float32)
@@ -67,10 +65,8 @@ def test_a_cloudy_scene_is_masked_where_another_method_sees_cloud(
     scene = Window(0, 0, values.shape[2], values.shape[1])
     assert card.halo_px is not None
     chips = ChipGrid(scene=scene, core_px=card.core_px, halo_px=card.halo_px, stride_px=card.stride_px, blend=True)
-    pixels, valid = framed(values, np.ones(values.shape[1:], bool), chips.extent, card.halo_px)
-    found = predict_block(
-        cloudmask(card).predictor(), chips, scene, chips.extent, pixels, valid, *scaling(len(card.bands))
-    ).classes
+    pixels = framed(stack_of(values), chips.extent, card.halo_px)
+    found = predict_block(cloudmask(card).predictor(), chips, scene, pixels).made.classes
     cloudy = np.isin(found, [c.value for c in card.classes if "cloud" in c.name])
     opaque = found == 1
     assert (cloudy == expected).mean() > agreement
@@ -83,12 +79,12 @@ def test_neither_batch_nor_threads_change_a_bit_though_the_network_pools_over_it
     values = cloud_chip(card.bands)
     scene = Window(0, 0, 256, 256)
     chips = ChipGrid(scene=scene, core_px=128, halo_px=32, stride_px=32, blend=True)
-    pixels, valid = framed(values, np.ones(scene.shape, bool), chips.extent, chips.halo_px)
+    pixels = framed(stack_of(values), chips.extent, chips.halo_px)
     maps = []
     for batch, threads in ((1, 1), (4, 2)):
         torch.set_num_threads(threads)
         predictor = cloudmask(card).predictor(batch=batch)
-        maps.append(predict_block(predictor, chips, scene, chips.extent, pixels, valid, *scaling(len(card.bands))))
+        maps.append(predict_block(predictor, chips, scene, pixels).made)
     np.testing.assert_array_equal(maps[0].classes, maps[1].classes)
     np.testing.assert_array_equal(maps[0].confidence, maps[1].confidence)
 

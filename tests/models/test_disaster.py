@@ -17,6 +17,7 @@ from earthloom.models import zoo
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.models.cards.file import from_item, to_item, write_card
+from earthloom.models.inference.class_map import ClassMap
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_block
 from earthloom.models.measuring import receptive_field
@@ -29,7 +30,7 @@ from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
-from tests.models.nets import BF16, CPU, Case, card_of, landwater, scaling, seeded
+from tests.models.nets import BF16, CPU, Case, card_of, landwater, seeded, stack_of
 from tests.scenes import landscape, real
 
 CARDS = [card for entry in ENTRIES for card in entry.cards]
@@ -174,7 +175,7 @@ def test_a_pair_is_the_product_of_two_runs_of_its_base(paired: tuple[Case, Case]
     with torch.inference_mode():
         x = x.to(next(single.module.parameters()).dtype)
         after, before = (
-            torch.stack([single.probabilities(one) for one in single.module(part.contiguous())])
+            torch.stack([ClassMap.of(single.card).probabilities(one) for one in single.module(part.contiguous())])
             for part in x.chunk(2, 1)
         )
         answer = double.module(x)
@@ -198,7 +199,7 @@ def test_a_pair_sees_as_far_as_its_base_and_its_tiles_equal_the_whole(paired: tu
     assert receptive_field.support(both.predictor().module, 4, 2) == reach
     values = np.concatenate([landscape(70, 50, 2), landscape(70, 50, 2, seed=1)])
     valid = np.random.default_rng(0).random((50, 70)) > 0.1
-    agreement = agreement_at(both.predictor(), -(-reach // 2) * 2, 16, values, valid, *scaling(4))
+    agreement = agreement_at(both.predictor(), -(-reach // 2) * 2, 16, stack_of(values, valid))
     assert agreement.identical
 
 
@@ -211,7 +212,7 @@ def test_flood_runs_on_the_weights_of_landwater(variant: str) -> None:
     x = (torch.from_numpy(pixels) - torch.tensor(card.mean[: len(pixels)])[:, None, None])[None]
     single, double = Predictor(case.card, case.path, CPU), Predictor(card, case.path, CPU)
     with torch.inference_mode():
-        water = single.probabilities(single.module(x)[0])[WATER]
+        water = ClassMap.of(single.card).probabilities(single.module(x)[0])[WATER]
         twice = double.module(torch.cat([x, x], dim=1))[0]
     assert torch.allclose(twice[PERMANENT], water * water, atol=1e-6)
     assert torch.equal(twice[FLOODED], twice[RECEDED])
@@ -242,8 +243,8 @@ def test_an_index_tells_what_was_flooded_and_never_clouds() -> None:
     chips = ChipGrid(scene=scene, core_px=16, halo_px=0, stride_px=1)
     valid = np.ones(scene.shape, bool)
     valid[:, 0] = False
-    pixels, mask = framed(values, valid, chips.extent, 0)
-    found = predict_block(Predictor(FLOOD[3], None, CPU), chips, scene, chips.extent, pixels, mask, *scaling(4)).classes
+    pixels = framed(stack_of(values, valid), chips.extent, 0)
+    found = predict_block(Predictor(FLOOD[3], None, CPU), chips, scene, pixels).made.classes
     assert (found[:, 0] == NODATA).all()
     assert [set(row[1:].tolist()) for row in found] == [{DRY}, {FLOODED}, {PERMANENT}, {RECEDED}]
 
@@ -327,7 +328,7 @@ def test_burn_tiles_equal_the_whole_and_the_card_tells_how_far_it_sees(card: Mod
     assert receptive_field.support(predictor.module, len(card.bands), 1) == card.support_px
     values, valid = landscape(75, 41, len(card.bands)), np.random.default_rng(1).random((41, 75)) > 0.2
     assert card.halo_px is not None
-    assert agreement_at(predictor, card.halo_px, 13, values, valid, *scaling(len(card.bands))).identical
+    assert agreement_at(predictor, card.halo_px, 13, stack_of(values, valid)).identical
 
 
 @pytest.mark.parametrize(

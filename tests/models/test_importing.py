@@ -25,7 +25,7 @@ from earthloom.models.networks.torchscript_net import TRUST
 from earthloom.models.networks.torchvision_ops import define_missing_ops
 from earthloom.tiling.errors import CardError, ConfigError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
-from tests.models.nets import BF16, Case, TinyNet, scaling
+from tests.models.nets import BF16, Case, TinyNet, stack_of
 from tests.models.onnx_files import BANDS, CLASSES, tiny, tiny_onnx, with_outside_weights
 from tests.scenes import landscape
 
@@ -67,10 +67,9 @@ def test_an_onnx_graph_answers_as_the_network_that_it_came_from(tmp_path: Path, 
 def test_tiles_of_an_onnx_graph_fit_without_a_seam_when_its_halo_covers_what_it_sees(tmp_path: Path) -> None:
     case = imported(tiny_onnx(tmp_path / "tiny.onnx"))
     values = landscape(160, 130, len(BANDS))
-    valid = np.ones(values.shape[1:], bool)
-    found = agreement_at(case.predictor(batch=4), 8, 64, values, valid, *scaling(len(BANDS)))
+    found = agreement_at(case.predictor(batch=4), 8, 64, stack_of(values))
     assert found.flips == 0
-    assert not agreement_at(case.predictor(), 0, 64, values, valid, *scaling(len(BANDS))).identical
+    assert not agreement_at(case.predictor(), 0, 64, stack_of(values)).identical
 
 
 def test_neither_batch_nor_threads_nor_precision_change_a_bit_of_an_onnx_graph(tmp_path: Path) -> None:

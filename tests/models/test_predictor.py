@@ -12,10 +12,11 @@ from torch import Tensor
 
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference import predictor as predictor_module
+from earthloom.models.inference.class_map import ClassMap
 from earthloom.models.inference.passes import Threads
 from earthloom.models.inference.predictor import Predictor
 from earthloom.tiling.errors import CardError, EngineError
-from tests.models.nets import BF16, CPU, Case, card_of, landwater, scaling, seeded
+from tests.models.nets import BF16, CPU, Case, card_of, landwater, seeded, stack_of
 from tests.models.record_onnx import RECORD, STEP_PX, port_chip
 
 pytestmark = pytest.mark.usefixtures("tiny_registry")
@@ -137,15 +138,14 @@ def test_pixels_are_normalised_each_by_itself_and_invalid_ones_are_zero(tiny: Ca
     valid = np.random.default_rng(1).random((5, 7)) > 0.3
     gain, bias = np.array([0.01, 0.02], np.float32), np.array([-0.1, 0.3], np.float32)
     predictor = tiny.predictor(mean=(0.2, 0.3), std=(0.5, 0.25))
-    found = predictor.normalise(raw, valid, predictor.per_channel(gain), predictor.per_channel(bias)).numpy()
+    found = predictor.normalise(replace(stack_of(raw, valid), gain=gain, bias=bias)).numpy()
     physical = raw.astype(np.float64) * gain[:, None, None] + bias[:, None, None]
     expected = np.where(valid, (physical - [[[0.2]], [[0.3]]]) / [[[0.5]], [[0.25]]], 0)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_one_logit_for_two_classes_is_the_second_ones(tmp_path: Path) -> None:
-    predictor = seeded(card_of("tiny", 2, 2, 2), tmp_path).predictor()
-    found = predictor.probabilities(torch.tensor([[[0.7, -3.0]]]))
+def test_one_logit_for_two_classes_is_the_second_ones() -> None:
+    found = ClassMap.of(card_of("tiny", 2, 2, 2)).probabilities(torch.tensor([[[0.7, -3.0]]]))
     torch.testing.assert_close(found[1], torch.tensor([[0.7, -3.0]]).sigmoid())
     torch.testing.assert_close(found.sum(0), torch.ones(1, 2))
 
@@ -168,9 +168,10 @@ def test_a_network_with_weights_does_not_run_on_random_ones(tiny: Case) -> None:
 def test_landwater_in_torch_gives_what_onnxruntime_gives_on_a_real_port(variant: str) -> None:
     predictor = landwater(variant).predictor()
     n_bands = len(predictor.card.bands)
-    gain, bias = (predictor.per_channel(values) for values in scaling(n_bands))
-    chip = predictor.normalise(port_chip()[:n_bands], np.ones((256, 256), np.bool_), gain, bias)
-    ours = predictor.probabilities(answers(predictor, [chip], 256)[0])[:, ::STEP_PX, ::STEP_PX].numpy()
+    chip = predictor.normalise(stack_of(port_chip()[:n_bands]))
+    ours = (
+        ClassMap.of(predictor.card).probabilities(answers(predictor, [chip], 256)[0])[:, ::STEP_PX, ::STEP_PX].numpy()
+    )
     theirs = np.load(RECORD)[variant]
     assert len(np.unique(theirs.argmax(0))) >= 2, "a chip of one class would prove little"
     np.testing.assert_allclose(ours, theirs, atol=1e-4)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import Tensor
 
 from earthloom.models.device.resolve import Device
+from earthloom.models.inference.agreement import Agreement
+from earthloom.models.inference.class_map import BlockMap, ClassMap
 from earthloom.models.inference.passes import Threads
 from earthloom.models.inference.predictor import Predictor
-from earthloom.models.inference.sliding import BlockMap, predict_block, predict_whole
-from earthloom.models.measuring.measure import compare, framed
+from earthloom.models.inference.sliding import predict_block, predict_whole
+from earthloom.models.inference.stack import Stack
+from earthloom.models.measuring.measure import framed
 from earthloom.models.zoo.water_index import WATER_INDEX
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import TilingError
 from earthloom.tiling.window import Window
-from tests.models.nets import BF16, CPU, Case, TinyNet, card_of, landwater, scaling, seeded
+from tests.models.nets import BF16, CPU, Case, TinyNet, card_of, landwater, seeded, stack_of
 from tests.scenes import landscape, mirrored, shipped
 
 Pixels = NDArray[np.generic]
@@ -34,23 +38,36 @@ def grid(values: Pixels, core_px: int, halo_px: int, stride_px: int, *, blend: b
     return ChipGrid(scene=scene, core_px=core_px, halo_px=halo_px, stride_px=stride_px, blend=blend)
 
 
-def in_blocks(predictor: Predictor, chips: ChipGrid, values: Pixels, valid: Mask, block_px: int) -> BlockMap:
+@dataclass(frozen=True)
+class Made(BlockMap):
+    """A map with the number of chips that it took."""
+
+    n_computed: int = 0
+    n_skipped: int = 0
+
+
+def in_blocks(predictor: Predictor, chips: ChipGrid, values: Pixels, valid: Mask, block_px: int) -> Made:
     """The scene's map made block by block in reversed order, each from nothing but its own read window."""
     classes, confidence = (np.zeros(chips.scene.shape, np.uint8) for _ in range(2))
     computed = skipped = 0
     for core in reversed(list(chips.scene.split(block_px))):
-        read = chips.read(core)
-        made = predict_block(
-            predictor, chips, core, read, *framed(values, valid, read, chips.halo_px), *scaling(len(values))
-        )
+        pixels = framed(stack_of(values, valid), chips.read(core), chips.halo_px)
+        found = predict_block(predictor, chips, core, pixels)
         where = core.slices(chips.scene)
-        classes[where], confidence[where] = made.classes, made.confidence
-        computed, skipped = computed + made.n_computed, skipped + made.n_skipped
-    return BlockMap(classes, confidence, computed, skipped)
+        assert found.made.window == core
+        classes[where], confidence[where] = found.made.classes, found.made.confidence
+        computed, skipped = computed + found.n_computed, skipped + found.n_skipped
+    return Made(chips.scene, classes, confidence, computed, skipped)
 
 
 def in_one_pass(predictor: Predictor, chips: ChipGrid, values: Pixels, valid: Mask) -> BlockMap:
-    return predict_whole(predictor, chips, *framed(values, valid, chips.extent, chips.halo_px), *scaling(len(values)))
+    made: BlockMap = predict_whole(predictor, chips, framed(stack_of(values, valid), chips.extent, chips.halo_px))
+    return made
+
+
+def compare(tiled: BlockMap, whole: BlockMap, n_classes: int) -> Agreement:
+    answer = ClassMap(label="made", n_classes=n_classes, gives_probabilities=False)
+    return answer.agreement(tiled, whole, whole.classes != NODATA)
 
 
 def same(a: BlockMap, b: BlockMap) -> bool:
@@ -212,11 +229,10 @@ def test_a_blend_is_the_weighted_mean_of_its_chips(tiny_predictor: Predictor) ->
     total, weights = np.zeros((3, 33, 40)), np.zeros((33, 40))
     for core in chips.scene.align(16).split(16):
         alone = core.grow(4)
-        pixels, mask = framed(values, valid, alone, 4)
+        pixels = framed(stack_of(values, valid), alone, 4)
 
-        def fill(_: Window, out: object, pixels: Pixels = pixels, mask: Mask = mask) -> None:
-            gain, bias = (tiny_predictor.per_channel(v) for v in scaling(2))
-            out.copy_(tiny_predictor.normalise(pixels, mask, gain, bias))  # type: ignore[attr-defined]
+        def fill(_: Window, out: Tensor, pixels: Stack = pixels) -> None:
+            out.copy_(tiny_predictor.normalise(pixels))
 
         ((_, logits),) = tiny_predictor.run([core], fill, alone.shape)
         rows, cols = np.mgrid[0:33, 0:40]
@@ -292,6 +308,8 @@ def test_windows_and_arrays_that_do_not_fit_are_refused(tiny_predictor: Predicto
     core = Window(0, 0, 32, 32)
     for read in (core, chips.read(core)):
         with pytest.raises(TilingError, match=r"was loaded|do not cover"):
-            predict_block(tiny_predictor, chips, core, read, values, valid, *scaling(2))
+            predict_block(tiny_predictor, chips, core, replace(stack_of(values, valid), window=read))
     with pytest.raises(TilingError, match="not inside the scene"):
-        predict_block(tiny_predictor, chips, Window(32, 32, 64, 64), chips.extent, values, valid, *scaling(2))
+        predict_block(
+            tiny_predictor, chips, Window(32, 32, 64, 64), replace(stack_of(values, valid), window=chips.extent)
+        )

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
+from earthloom.models.inference.class_map import BlockMap
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_whole
+from earthloom.models.inference.stack import Stack
 from earthloom.models.measuring import receptive_field
 from earthloom.models.measuring.measure import agreement_at, framed
 from earthloom.models.networks import registry
@@ -21,7 +23,7 @@ from earthloom.models.zoo.trained import BUILDING_CHANGE, BUILDINGS, DEFORESTATI
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.window import Window
 from infra.recipes.shipped import RECIPES
-from tests.models.nets import CPU
+from tests.models.nets import CPU, stack_of
 from tests.scenes import DATA, landscape, real
 
 SINGLE = (DEFORESTATION, BUILDINGS)
@@ -34,8 +36,9 @@ def file_of(card: ModelCard) -> Path:
     return path
 
 
-def scaling(n_bands: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    return np.full(n_bands, 1 / 255, np.float32), np.zeros(n_bands, np.float32)
+def pixels(values: NDArray[np.generic]) -> Stack:
+    """Of a photograph, 0 to 1."""
+    return stack_of(values, gain=1 / 255)
 
 
 def part_of(name: str, side_px: int) -> NDArray[np.generic]:
@@ -72,7 +75,7 @@ def test_the_card_names_the_reach_of_its_network() -> None:
 def test_chips_that_cover_the_reach_give_the_bytes_of_one_pass() -> None:
     values = (landscape(320, 304, 3) // 40).astype(np.uint8)
     predictor = Predictor(BUILDINGS, file_of(BUILDINGS), CPU, 1)
-    found = agreement_at(predictor, 208, 160, values, np.ones((304, 320), np.bool_), *scaling(3))
+    found = agreement_at(predictor, 208, 160, pixels(values))
     assert found.identical
 
 
@@ -81,8 +84,7 @@ def test_at_the_halo_of_the_card_no_seam_shows_on_a_real_scene(card: ModelCard) 
     values = part_of(card.name, 512)
     predictor = Predictor(card, file_of(card), CPU, 1)
     assert card.halo_px is not None
-    valid = np.ones(values.shape[1:], np.bool_)
-    assert agreement_at(predictor, card.halo_px, 256, values, valid, *scaling(3)).is_seamless
+    assert agreement_at(predictor, card.halo_px, 256, pixels(values)).is_seamless
 
 
 def test_forest_is_found_on_chips_that_were_held_back() -> None:
@@ -108,11 +110,11 @@ def test_the_same_photograph_twice_shows_no_change_and_woods_in_its_place_show_d
     woods = RECIPES["buildings"].read(DATA).held_back[0].values[:, -512:, 1350:1862]
     single = Predictor(BUILDINGS, file_of(BUILDINGS), CPU, 1)
     pair = Predictor(BUILDING_CHANGE, file_of(BUILDING_CHANGE), CPU, 1)
-    valid = np.ones((512, 512), np.bool_)
 
-    def classes_of(predictor: Predictor, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    def classes_of(predictor: Predictor, values: NDArray[np.generic]) -> NDArray[np.uint8]:
         chips = ChipGrid(scene=Window(0, 0, 512, 512), core_px=512, halo_px=208, stride_px=16)
-        return predict_whole(predictor, chips, *framed(pixels, valid, chips.extent, 208), *scaling(len(pixels))).classes
+        made: BlockMap = predict_whole(predictor, chips, framed(pixels(values), chips.extent, 208))
+        return made.classes
 
     buildings = classes_of(single, values) == 1
     assert 0.01 < buildings.mean() < 0.6

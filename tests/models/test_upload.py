@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from earthloom.models.inference.transfer import Pixels, _Sent, download, tensor_of
+from earthloom.models.inference.transfer import DevicePixels, _Sent, download, tensor_of
+from tests.models.nets import stack_of
 
 VALUES = np.arange(2 * 30 * 7, dtype=np.uint16).reshape(2, 30, 7)
 VALID = (np.arange(30 * 7) % 3 > 0).reshape(30, 7)
@@ -12,7 +15,7 @@ VALID = (np.arange(30 * 7) % 3 > 0).reshape(30, 7)
 
 def test_on_a_cpu_parts_are_views_of_the_arrays() -> None:
     values = VALUES.copy()
-    part, known = Pixels(values, VALID.copy(), "cpu").cut(slice(3, 9), slice(1, 5))
+    part, known = DevicePixels(stack_of(values, VALID.copy()), "cpu").cut(slice(3, 9), slice(1, 5))
     assert np.array_equal(part.numpy(), values[:, 3:9, 1:5])
     assert np.array_equal(known.numpy(), VALID[3:9, 1:5])
     assert np.shares_memory(part.numpy(), values)
@@ -20,7 +23,7 @@ def test_on_a_cpu_parts_are_views_of_the_arrays() -> None:
 
 def test_values_that_are_a_tensor_stay_where_they_are() -> None:
     values = torch.from_numpy(VALUES.copy())
-    part, _ = Pixels(values, VALID, "cpu").cut(slice(0, 30), slice(0, 7))
+    part, _ = DevicePixels(replace(stack_of(VALUES, VALID), values=values), "cpu").cut(slice(0, 30), slice(0, 7))
     assert part.data_ptr() == values.data_ptr()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from earthloom.jobs.products import stac_item
+from earthloom.jobs.products.class_map import classes_band, confidence_band
 from earthloom.jobs.products.statistics import class_areas
 from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.tiling.counting import Tally, tally
@@ -72,9 +73,9 @@ def item(grid: Grid = UTM, *, key: str = KEY, source_item: str | None = None, **
     one, told = card(), counted(grid)
     assets = (
         stac_item.AssetInfo(name="classes", href="./classes.tif", media_type=stac_item.COG, roles=("data",), title="Classes",
-                       size=1234, sha256="b" * 64, bands=(stac_item.classes_band(told),), grid=grid),
+                       size=1234, sha256="b" * 64, bands=(classes_band(told),), grid=grid),
         stac_item.AssetInfo(name="confidence", href="./confidence.tif", media_type=stac_item.COG, roles=("data",),
-                       size=99, sha256="c" * 64, bands=(stac_item.confidence_band(told),), grid=grid),
+                       size=99, sha256="c" * 64, bands=(confidence_band(told),), grid=grid),
         stac_item.AssetInfo(name="data", href="./data.zarr", media_type=stac_item.ZARR, roles=("data",), grid=grid),
         stac_item.AssetInfo(name="quicklook", href="./quicklook.png", media_type="image/png", roles=("overview",)),
     )  # fmt: skip

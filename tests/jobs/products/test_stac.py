@@ -12,6 +12,7 @@ from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 
 from earthloom.jobs.products import stac_item
+from earthloom.jobs.products.class_map import classes_band, confidence_band
 from earthloom.tiling.counting import Tally
 from earthloom.tiling.errors import PublishError, SceneError
 from earthloom.tiling.grid import Grid
@@ -164,9 +165,9 @@ def test_a_product_without_classes_lists_no_classification() -> None:
 
 def test_an_empty_map_has_statistics_too() -> None:
     none = Tally(pixels=(0, 0), areas_m2=(0.0, 0.0), confidence_sums=(0, 0), nodata=9)
-    assert stac_item.classes_band(none).statistics == {"count": 9, "valid_percent": 0.0}
-    assert stac_item.confidence_band(none).statistics == {"count": 9, "valid_percent": 0.0}
-    assert stac_item.confidence_band(counted()).statistics is not None
+    assert classes_band(none).statistics == {"count": 9, "valid_percent": 0.0}
+    assert confidence_band(none).statistics == {"count": 9, "valid_percent": 0.0}
+    assert confidence_band(counted()).statistics is not None
 
 
 def test_an_antimeridian_scene_is_valid() -> None:

@@ -1,0 +1,118 @@
+"""An image as a product: a COG with all of its bands, their statistics, and the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.jobs.planning.chain import ImagePlan
+from earthloom.jobs.planning.plan import ScenePlan
+from earthloom.jobs.products import quicklook
+from earthloom.jobs.products.product import Counted, Raster, cog_asset, common_tags
+from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
+from earthloom.models.inference.stack import Stack, to_stored
+from earthloom.tiling.counting import BandSum, ClassArea, count
+from earthloom.tiling.window import Window
+from earthloom.tiling.writing.cog import CogProfile
+from earthloom.tiling.writing.zarr_sink import Layer
+
+
+@dataclass(frozen=True, slots=True)
+class ImageProduct:
+    """An image that a stage of the chain makes."""
+
+    plan: ScenePlan
+    image: ImagePlan
+
+    resampling: ClassVar[str] = "average"
+
+    @classmethod
+    def of(cls, plan: ScenePlan) -> tuple[ImageProduct, ...]:
+        """Every image of a plan, in the order of the stages."""
+        return tuple(cls(plan, image) for image in plan.chain.images)
+
+    @property
+    def stage(self) -> int:
+        return self.image.stage
+
+    @property
+    def rasters(self) -> tuple[Raster, ...]:
+        image = self.image
+        profile = CogProfile(
+            grid=self.plan.grid, descriptions=image.bands, dtype=image.dtype, nodata=image.nodata, scales=image.gain,
+            offsets=image.bias, dataset_tags=common_tags(self.plan),
+        )  # fmt: skip
+        return (Raster(file=f"{image.name}.tif", layers=image.layers, profile=profile),)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        image = self.image
+        return tuple(
+            Layer(
+                name=layer, dtype=image.dtype, nodata=image.nodata,
+                attributes={"long_name": f"{band} of {image.name}", "scale_factor": gain, "add_offset": bias},
+            )
+            for layer, band, gain, bias in zip(image.layers, image.bands, image.gain, image.bias, strict=True)
+        )  # fmt: skip
+
+    def stored(self, made: Stack) -> dict[str, NDArray[Any]]:
+        image = self.image
+        pixels = to_stored(
+            made.select(image.bands), gain=image.gain, bias=image.bias, dtype=image.dtype, nodata=image.nodata
+        )
+        return dict(zip(image.layers, pixels, strict=True))
+
+    def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
+        return Counted(sums={layer: count(pixels[layer], self.image.nodata) for layer in self.image.layers})
+
+    def sums(self, counted: Counted) -> Mapping[str, BandSum]:
+        return {layer: counted.sums[layer] for layer in self.image.layers}
+
+    def nodata_px(self, counted: Counted) -> int:
+        return max(total.nodata for total in self.sums(counted).values())
+
+    def areas(self, counted: Counted) -> list[ClassArea]:
+        return []
+
+    def sidecars(self, counted: Counted) -> dict[str, bytes]:
+        return {}
+
+    def assets(self, counted: Counted) -> list[AssetInfo]:
+        is_main = self.stage == self.plan.chain.main
+        (raster,) = self.rasters
+        title = f"Image: {', '.join(self.image.bands)}"
+        return [cog_asset(self.plan, raster, "image" if is_main else self.image.name, title, self._bands(counted))]
+
+    def picture(
+        self, layer: Callable[[str], NDArray[Any]], counted: Counted, title: str, pixel_m: tuple[float, float]
+    ) -> bytes:
+        names = quicklook.true_color(self.image.bands)
+        pixels = np.stack([layer(self.image.layers[self.image.bands.index(name)]) for name in names])
+        subtitle = f"{self.plan.card.title or self.plan.card.label}  ·  {', '.join(dict.fromkeys(names))}"
+        return quicklook.image_png(
+            pixels, nodata=self.image.nodata, title=title, subtitle=subtitle, pixel_m=pixel_m
+        )  # fmt: skip
+
+    def _bands(self, counted: Counted) -> list[BandInfo]:
+        """With their statistics, of stored values."""
+        image, found = self.image, list[BandInfo]()
+        for band, layer, gain, bias in zip(image.bands, image.layers, image.gain, image.bias, strict=True):
+            total = counted.sums[layer]
+            n_pixels = total.valid + total.nodata
+            statistics = {"count": n_pixels, "valid_percent": round(100 * total.valid / max(n_pixels, 1), 6)}
+            if total.valid:
+                statistics |= {
+                    "minimum": total.minimum, "maximum": total.maximum, "mean": round(total.mean, 6),
+                    "stddev": round(total.stddev, 6),
+                }  # fmt: skip
+            found.append(
+                BandInfo(
+                    name=band, description=f"{band} of {image.name}", data_type=image.dtype, nodata=image.nodata,
+                    scale=gain, offset=bias, statistics=statistics,
+                )
+            )  # fmt: skip
+        return found

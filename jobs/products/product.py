@@ -1,0 +1,142 @@
+"""What every kind of product can say of itself, so that whoever writes, counts and publishes loops over a plan's products.
+
+A kind is a class that fits `Product`, made from a plan (`jobs.products.layout.products_of`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.jobs.planning.plan import ScenePlan
+from earthloom.jobs.products.legend import cog_tags
+from earthloom.jobs.products.stac_item import COG, AssetInfo, BandInfo
+from earthloom.tiling.counting import BandSum, ClassArea, Tally, merge_sums, merge_tallies
+from earthloom.tiling.window import Window
+from earthloom.tiling.writing.cog import CogProfile
+from earthloom.tiling.writing.overview import reduce_mean, reduce_mode
+from earthloom.tiling.writing.zarr_sink import Layer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raster:
+    """One COG of a result, and the layers of the Zarr that hold its bands."""
+
+    file: str
+    layers: tuple[str, ...]
+    profile: CogProfile
+    """Without statistics."""
+    by_mode: bool = False
+    """Whether an overview's pixel is the most frequent of its four, and not their mean."""
+
+    def reduce(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """The next overview level, (C, h, w) to (C, ceil(h / 2), ceil(w / 2))."""
+        if self.by_mode:
+            return np.stack([reduce_mode(band) for band in pixels])
+        return np.stack([reduce_mean(band, self.profile.nodata) for band in pixels])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What a shard holds, or a whole scene."""
+
+    tally: Tally | None = None
+    """Of the class map, if there is one."""
+    sums: Mapping[str, BandSum] = field(default_factory=dict)
+    """By layer, of everything but the class map."""
+
+
+def add_up(parts: Iterable[Counted]) -> Counted:
+    """What a scene holds, from what its shards hold; their order does not matter.
+
+    Raises:
+        PublishError: if they count different numbers of classes.
+    """
+    given = list(parts)
+    sums: dict[str, list[BandSum]] = {}
+    for part in given:
+        for layer, total in part.sums.items():
+            sums.setdefault(layer, []).append(total)
+    tallies = [part.tally for part in given if part.tally]
+    return Counted(
+        tally=merge_tallies(tallies) if tallies else None,
+        sums={layer: merge_sums(totals) for layer, totals in sums.items()},
+    )
+
+
+class Product(Protocol):
+    """What a run publishes of one stage of a chain."""
+
+    @property
+    def stage(self) -> int:
+        """Number of the stage that makes it."""
+
+    @property
+    def rasters(self) -> tuple[Raster, ...]:
+        """Its COGs, in the order of its layers."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Its arrays in the scene's Zarr."""
+
+    @property
+    def resampling(self) -> str:
+        """How the overviews of its main layer are made, in the words of the Zarr convention: `mode` or `average`."""
+
+    def stored(self, made: Any) -> dict[str, NDArray[Any]]:
+        """(h, w) by layer, as they are stored, from what the stage made (`ChainResult.made`)."""
+
+    def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
+        """What a shard holds.
+
+        Args:
+            pixels: (h, w) by layer, of the shard.
+            shard: where it lies in the result.
+        """
+
+    def sums(self, counted: Counted) -> Mapping[str, BandSum]:
+        """What each of its layers holds as a band of numbers, over the whole scene."""
+
+    def nodata_px(self, counted: Counted) -> int:
+        """Pixels of the whole scene without data."""
+
+    def areas(self, counted: Counted) -> list[ClassArea]:
+        """One row per class; none of a product without classes."""
+
+    def sidecars(self, counted: Counted) -> dict[str, bytes]:
+        """Files that lie beside its COGs, by name."""
+
+    def assets(self, counted: Counted) -> list[AssetInfo]:
+        """What the STAC item says of its files, but for their sizes and checksums."""
+
+    def picture(
+        self, layer: Callable[[str], NDArray[Any]], counted: Counted, title: str, pixel_m: tuple[float, float]
+    ) -> bytes:
+        """The quicklook, a PNG file.
+
+        Args:
+            layer: gives an overview of one of its layers, (h, w), north up.
+            counted: what the whole scene holds.
+            title: first line.
+            pixel_m: width and height of a pixel of the overview, in metres.
+        """
+
+
+def common_tags(plan: ScenePlan) -> dict[str, str]:
+    """Tags of every TIFF of a scene: the model's, and which result it belongs to."""
+    tags = cog_tags(plan.card)[0] | {"EARTHLOOM_KEY": plan.key, "EARTHLOOM_SCENE": plan.scene.id}
+    if plan.scene.datetime:
+        tags["TIFFTAG_DATETIME"] = plan.scene.datetime[:19].replace("-", ":").replace("T", " ")
+    return tags
+
+
+def cog_asset(plan: ScenePlan, raster: Raster, name: str, title: str, bands: Sequence[BandInfo]) -> AssetInfo:
+    """A COG as an asset of the item."""
+    return AssetInfo(
+        name=name, href=f"./{raster.file}", media_type=COG, roles=("data",), title=title, bands=tuple(bands),
+        grid=plan.grid,
+    )  # fmt: skip

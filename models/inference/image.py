@@ -1,0 +1,120 @@
+"""An image: each chip's core is copied into the block's image on the device, as physical values. Knows no files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.inference.agreement import Agreement
+from earthloom.models.inference.stack import Stack
+from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.errors import CardError
+from earthloom.tiling.window import Window
+
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """Physical values of some of the bands that the network was given, `scale` times as many a side.
+
+    A block gets (K, scale * h, scale * w) fp32 on the device, without meaning where the pixel below is not valid.
+    """
+
+    label: str
+    """Of the card, for messages."""
+    bands: tuple[str, ...]
+    scale: int
+    mean: tuple[float, ...]
+    """Per band, physical value = answer * std + mean; empty where the network gives the physical values."""
+    std: tuple[float, ...]
+
+    exact_only: ClassVar[bool] = True
+    averages: ClassVar[bool] = False
+    wants_fp32: ClassVar[bool] = True  # bf16 has 8 significant bits, stored values have up to 16
+    stored_bytes: ClassVar[int] = 0
+
+    @classmethod
+    def of(cls, card: ModelCard) -> Image:
+        """What a model that makes an image says."""
+        channels = [card.bands.index(name) for name in card.outputs if not card.output_dtype]
+        return cls(
+            label=card.label, bands=card.outputs, scale=card.scale, mean=tuple(card.mean[n] for n in channels),
+            std=tuple(card.std[n] for n in channels),
+        )  # fmt: skip
+
+    @property
+    def values_per_px(self) -> int:
+        return len(self.bands) * self.scale**2
+
+    def woven_bytes(self, *, blend: bool) -> int:
+        """The image is what is passed on."""
+        return 0
+
+    def passed_bytes(self, *, is_first: bool) -> int:
+        """An image, its quantised form on the way to storage, and for a later stage what it was made from."""
+        return _FLOAT_BYTES * (2 if is_first else 3) * self.values_per_px
+
+    def shapes(self, chips: Sequence[int]) -> list[tuple[int, ...]]:
+        """(N, K, scale * h, scale * w)."""
+        n_chips, _, height, width = chips
+        return [(n_chips, len(self.bands), self.scale * height, self.scale * width)]
+
+    def check(self, answer: object, chips: Sequence[int]) -> None:
+        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        if got not in (wanted := self.shapes(chips)):
+            raise CardError(
+                f"{self.label}: chips {tuple(chips)} give {got}, but its {len(self.bands)} bands at scale "
+                f"{self.scale} are {wanted[0]}; correct the card's outputs and scale"
+            )
+
+    def canvas(self, chips: ChipGrid, core: Window, device: str, others: Sequence[Image] = ()) -> _Pasted:
+        if others or chips.blend:
+            raise CardError(
+                f"{self.label}: makes an image, which is neither averaged over an ensemble of {1 + len(others)} nor "
+                "cross-faded; give it a stage of its own and leave its overlap exact"
+            )
+        return _Pasted(self, core, device)
+
+    def settle(self, stack: Stack, made: Tensor, carried: Collection[str]) -> tuple[Stack, Stack]:
+        after = stack.put(self.bands, made, self.scale, carried)
+        return after, after
+
+    def masked(self, made: Tensor) -> NDArray[np.bool_]:
+        raise CardError(f"{self.label}: makes an image of {', '.join(self.bands)}, which masks nothing")
+
+    def agreement(self, tiled: Tensor, whole: Tensor, valid: NDArray[np.bool_]) -> Agreement:
+        known = np.repeat(np.repeat(valid, self.scale, 0), self.scale, 1)
+        same = bool(torch.equal(tiled[:, known], whole[:, known]))
+        return Agreement(identical=same, flips=0.0 if same else 1.0, class_flips=0.0 if same else 1.0)
+
+
+class _Pasted:
+    """A pixel is made by the chip whose core it lies in."""
+
+    def __init__(self, answer: Image, core: Window, device: str) -> None:
+        self._scale, self._core = answer.scale, core
+        height, width = (answer.scale * side for side in core.shape)
+        self._image = torch.zeros((len(answer.bands), height, width), device=device)
+        self._mean, self._std = (
+            torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1).to(device)
+            for values in (answer.mean, answer.std)
+        )
+
+    def add(self, read: Window, owned: Window, answers: Sequence[Tensor]) -> None:
+        (answer,) = answers
+        part = (owned & self._core).zoom(self._scale)
+        physical = answer[(slice(None), *part.slices(read.zoom(self._scale)))].float()
+        if self._std.numel():
+            physical.mul_(self._std).add_(self._mean)
+        self._image[(slice(None), *part.slices(self._core.zoom(self._scale)))] = physical
+
+    def finish(self, valid: NDArray[np.bool_]) -> Tensor:
+        return self._image

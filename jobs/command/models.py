@@ -92,19 +92,20 @@ def models_measure(name: str, scene: str, window: int, **options: Any) -> None:
 def show_models(entries: Sequence[tuple[ModelCard, bool]]) -> None:
     """The zoo: a card and whether its weights are here."""
     table = Table()
-    for name in ("model", "variant", "bands", "GSD", "classes", "licence", "ready"):
+    for name in ("model", "variant", "bands", "GSD", "makes", "licence", "ready"):
         table.add_column(name)
     for card, ready in entries:
         table.add_row(
             card.name, card.variant, " ".join(card.bands), f"{card.gsd_m[0]:g}-{card.gsd_m[1]:g} m",
-            ", ".join(entry.name for entry in card.classes) or f"image, scale {card.scale}", card.license,
-            "yes" if ready else f"earthloom models add {card.name}",
+            card.makes, card.license, "yes" if ready else f"earthloom models add {card.name}",
         )  # fmt: skip
     make_console(stderr=False).print(table)
 
 
 def show_card(card: ModelCard) -> None:
     """What a model needs and gives."""
+    from earthloom.jobs.products.legend import class_table
+
     console = make_console(stderr=False)
     table = Table(title=f"{card.label} {card.version}", title_justify="left", show_header=False)
     halo = f"{card.halo_px} px" if card.halo_px is not None else "not measured"
@@ -115,8 +116,7 @@ def show_card(card: ModelCard) -> None:
         "tiling": f"{card.overlap}: core {card.core_px} px, halo {halo}, stride {card.stride_px} px, "
                   f"support {card.support_px if card.support_px is not None else 'unbounded or not measured'}",
         "memory": ", ".join(f"{name} {size:.0f} bytes per chip pixel" for name, size in card.memory) or "not measured",
-        "makes": f"{', '.join(card.outputs)} at {card.scale} x" if card.outputs else "",
-        "masks": ", ".join(card.classes[value].name for value in card.masks),
+        "makes": card.makes, "masks": ", ".join(card.gives[value] for value in card.masks),
         "weights": card.weights or "none",
         "scores": ", ".join(f"{name} {value:g}" for name, value in card.scores),
     }  # fmt: skip
@@ -124,9 +124,5 @@ def show_card(card: ModelCard) -> None:
         if value:
             table.add_row(name, value)
     console.print(table)
-    if not card.classes:
-        return
-    classes = Table("value", "class", "colour", "description")
-    for entry in card.classes:
-        classes.add_row(str(entry.value), entry.name, f"[on {entry.color}]    [/] {entry.color}", entry.description)
-    console.print(classes)
+    if classes := class_table(card):
+        console.print(classes)

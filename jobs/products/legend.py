@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from earthloom.jobs.products.areas import area_text, area_unit, percent_text
@@ -15,6 +16,9 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Line = tuple[Color | None, str, str, str]
 """A line of a drawn legend: colour, or None for hatching; name, share and area."""
@@ -65,6 +69,20 @@ def lines(card: ModelCard, rows: Sequence[ClassArea]) -> list[Line]:
         share, area_m2 = sum(row["percent"] for row in rest), sum(row["area_m2"] for row in rest)
         drawn.append(((205, 210, 217), f"{len(rest)} more classes", percent_text(share), area_text(area_m2, unit)))
     return drawn
+
+
+def class_table(card: ModelCard) -> Table | None:
+    """The classes of a card for the terminal; None for a model without classes."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not card.classes:
+        return None
+    table = Table("value", "class", "colour", "description")
+    for one in card.classes:
+        swatch = f"[on {one.color}]    [/] {one.color}"
+        table.add_row(str(one.value), escape(one.name), swatch, escape(one.description))
+    return table
 
 
 def cog_tags(card: ModelCard) -> tuple[dict[str, str], dict[str, str]]:

@@ -163,6 +163,12 @@ class ModelCard:
         return tuple(entry.name for entry in self.classes) or self.outputs
 
     @property
+    def makes(self) -> str:
+        """What comes out, for people: `land, water`, or `image of red, green, scale 2`."""
+        names = ", ".join(self.gives)
+        return names if self.classes else f"image of {names}, scale {self.scale}"
+
+    @property
     def sizes(self) -> dict[str, int]:
         """Arguments of the network that follow from the kind of its answer: `classes`, or a `scale` beyond 1."""
         return {"classes": len(self.classes)} if self.classes else {"scale": self.scale} if self.scale > 1 else {}

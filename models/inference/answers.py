@@ -1,6 +1,6 @@
 """What a network says is a value of a kind, and each kind knows all that depends on it; nobody else asks which it is.
 
-A kind is a class that fits `Answer`; the kinds are `models.inference.class_map` and `models.inference.image`. Another
+A kind is a class that fits `AnswerKind`; the kinds are `models.inference.class_map` and `models.inference.image`. Another
 one is a module beside these and a line in `_KINDS`. Answers take tensors: they know nothing of predictors, files or what
 a scene is.
 """
@@ -54,7 +54,7 @@ class Kept(Protocol):
         """The same with nodata where `hidden`, (h, w)."""
 
 
-class Answer(Protocol[Made]):
+class AnswerKind(Protocol[Made]):
     """A kind of answer, bound to one card."""
 
     @property
@@ -129,10 +129,10 @@ class Answer(Protocol[Made]):
         """How far two answers for the same pixels agree where the input is `valid`, (h, w)."""
 
 
-_KINDS: dict[str, Callable[[ModelCard], Answer[Any]]] = {"class-map": ClassMap.of, "image": Image.of}
+_KINDS: dict[str, Callable[[ModelCard], AnswerKind[Any]]] = {"class-map": ClassMap.of, "image": Image.of}
 
 
-def answer_of(card: ModelCard) -> Answer[Any]:
+def answer_of(card: ModelCard) -> AnswerKind[Any]:
     """What a model's network says.
 
     Raises:

@@ -59,7 +59,7 @@ class _Encoder(nn.Module):
         for layers, kernel, stride, expansion, width in _STAGES:
             blocks = []
             for layer in range(layers):
-                blocks.append(_Block(before, width, kernel, stride if layer == 0 else 1, expansion))
+                blocks.append(_InvertedResidual(before, width, kernel, stride if layer == 0 else 1, expansion))
                 before = width
             self.stages.append(nn.Sequential(*blocks))
 
@@ -93,7 +93,7 @@ class _ConvNorm(nn.Module):
         return answer
 
 
-class _Block(nn.Module):
+class _InvertedResidual(nn.Module):
     """Inverted residual (Sandler et al. 2018, MobileNetV2): widen, look around channel by channel, narrow."""
 
     def __init__(self, before: int, after: int, kernel: int, stride: int, expansion: int) -> None:

@@ -127,9 +127,10 @@ def run_chain(
             stack, kept = answer.settle(stack, found.made, carried)
             if number in wanted:
                 result.made[number] = kept
+            del kept  # not to be held while the next stage is computed
         result.count(stage, found.n_computed, found.n_skipped)
         del found
     hidden = ~stack.over(core).valid  # masks that came later hide it from what was made before
-    for number, kept in result.made.items():
-        result.made[number] = kept.over(core).hide(hidden) if number < len(stages) - 1 else kept.over(core)
+    for number, part in result.made.items():
+        result.made[number] = part.over(core).hide(hidden) if number < len(stages) - 1 else part.over(core)
     return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from affine import Affine
@@ -14,8 +13,8 @@ from pyproj import CRS, Transformer
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.window import Window
 
-if TYPE_CHECKING:
-    pass
+MAX_SIZE_PX = 2**36
+"""Pixels per band that a scene or a grid may have: 262 144 squared."""
 
 _AUTHORITY = re.compile(r"^EPSG:\d{4,6}$")
 

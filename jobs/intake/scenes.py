@@ -21,16 +21,15 @@ from earthloom.jobs.intake.sensors import sensor as sensor_preset
 from earthloom.jobs.intake.values import give_meaning
 from earthloom.tiling.errors import ConfigError, EarthloomError, EngineError, SceneError
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.reading.apart import inspect_apart
 from earthloom.tiling.reading.identity import pin
-from earthloom.tiling.reading.preflight import Limits
+from earthloom.tiling.reading.preflight import Limits, inspect_apart
 from earthloom.tiling.reading.sandbox import Cap, Disposables
 from earthloom.tiling.scene import SCENE_ID, Asset, Scene
 
 _OPENERS = 8  # threads; pinning waits on the network
 _INSPECTORS = 4  # processes
 _FILES_PER_INSPECTOR = 16  # another process costs half a second of a core, a file a few hundredths
-_PRELOAD = ("earthloom.tiling.reading.apart", "rasterio", "rasterio.session")
+_PRELOAD = ("earthloom.tiling.reading.preflight", "rasterio", "rasterio.session")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,9 @@ import rasterio
 import rasterio.shutil
 
 from earthloom.tiling.errors import SceneError
-from earthloom.tiling.reading.apart import inspect_apart
 from earthloom.tiling.reading.identity import pin
-from earthloom.tiling.reading.preflight import open_asset
+from earthloom.tiling.reading.opening import open_asset
+from earthloom.tiling.reading.preflight import inspect_apart
 from earthloom.tiling.reading.sandbox import Cap, Disposables
 from earthloom.tiling.scene import Asset
 from earthloom.tiling.storage.objects import ObjectRef
@@ -76,7 +76,7 @@ def fuzz(n: int, seed: int) -> Counts:
     counts, begun = Counts(), time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="fuzz-") as folder,
-        Disposables(1, CAP, ("earthloom.tiling.reading.apart", "rasterio")) as pool,
+        Disposables(1, CAP, ("earthloom.tiling.reading.preflight", "rasterio")) as pool,
     ):
         for number, data in enumerate(mutants(n, seed, Path(folder))):
             path = Path(folder) / f"mutant-{number}.tif"

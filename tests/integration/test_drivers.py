@@ -289,7 +289,7 @@ def test_a_source_that_is_replaced_while_it_is_read_fails_its_scene_and_is_taken
 def test_a_file_written_into_while_a_block_reads_it_is_noticed(tmp_path: Path) -> None:
     from earthloom.tiling.errors import SceneError
     from earthloom.tiling.reading.identity import pin
-    from earthloom.tiling.reading.preflight import open_asset
+    from earthloom.tiling.reading.opening import open_asset
 
     scene = lake(tmp_path)
     asset = pin(ObjectRef.parse(str(scene)))

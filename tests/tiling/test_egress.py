@@ -13,7 +13,8 @@ import rasterio
 
 from earthloom.tiling.errors import ConfigError, EarthloomError, SceneError, StorageError
 from earthloom.tiling.reading.identity import pin
-from earthloom.tiling.reading.preflight import inspect, open_asset
+from earthloom.tiling.reading.opening import open_asset
+from earthloom.tiling.reading.preflight import inspect
 from earthloom.tiling.storage import egress
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store

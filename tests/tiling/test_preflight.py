@@ -15,9 +15,9 @@ from rasterio.windows import Window
 
 from earthloom.tiling.errors import SceneError, StorageError
 from earthloom.tiling.reading import identity
-from earthloom.tiling.reading.apart import inspect_apart
 from earthloom.tiling.reading.identity import pin
-from earthloom.tiling.reading.preflight import Header, Limits, inspect, open_asset
+from earthloom.tiling.reading.opening import open_asset
+from earthloom.tiling.reading.preflight import Header, Limits, inspect, inspect_apart
 from earthloom.tiling.reading.sandbox import Disposables
 from earthloom.tiling.scene import Asset
 from earthloom.tiling.storage.objects import ObjectRef

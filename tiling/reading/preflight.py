@@ -1,31 +1,26 @@
-"""Opening one asset safely, and checking its header before its pixels are trusted.
+"""Checking an asset's header before its pixels are trusted, in a disposable process where the caller asks for it.
 
-A scene is hostile until proven otherwise: only the GTiff driver opens it, nothing but the asset itself can be read
-while it is open, and what could exhaust memory is refused before any tile is decoded. Knows nothing of band names,
-value scales or models.
+What could exhaust memory is refused before any tile is decoded. Knows nothing of band names, value scales or models.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from earthloom.tiling.errors import SceneError, StorageError
-from earthloom.tiling.grid import Grid
+from earthloom.tiling.errors import SceneError
+from earthloom.tiling.grid import MAX_SIZE_PX, Grid
 from earthloom.tiling.reading import identity
-from earthloom.tiling.reading.gdal_faults import fault_in, listening
+from earthloom.tiling.reading.opening import open_asset
+from earthloom.tiling.reading.sandbox import Disposables
 from earthloom.tiling.scene import Asset
-from earthloom.tiling.storage import egress
-from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.store import open_store
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -42,8 +37,8 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\uffff]+")
 class Limits:
     """What a header may ask for before it is taken for an attack."""
 
-    size_px: int = 2**36
-    """Pixels per band: 262 144 squared."""
+    size_px: int = MAX_SIZE_PX
+    """Pixels per band."""
     bands: int = 512
     block_bytes: int = 256 * _MIB
     """Decoded size of one internal tile or strip; reading a single pixel costs that much memory."""
@@ -80,41 +75,6 @@ class Header:
     def count(self) -> int:
         """Number of bands."""
         return len(self.dtypes)
-
-
-@contextmanager
-def open_asset(asset: Asset, *, checked: bool = False) -> Iterator[DatasetReader]:
-    """Open an asset for reading full-resolution windows, in any thread.
-
-    GDAL may touch this one file only, and web and S3 requests carry the pinned ETag, so bytes that changed since are
-    an error and never a mixture. The options hold until the block ends, for this thread. `checked`: the header was read
-    before, so if it cannot be read now, the wire is at fault, whatever GDAL heard.
-
-    Raises:
-        SceneError: if the file is gone, changed, damaged or not a GeoTIFF, now or in a read inside the block.
-        StorageError: if the storage failed; transient where a read of a remote file may succeed the next time.
-    """
-    import rasterio
-    from rasterio._err import CPLE_BaseError
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
-    from rasterio.session import DummySession
-
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # `inspect` refuses with a better message
-    if asset.ref.scheme == "file":
-        identity.verify_local(asset)
-    is_open = checked
-    with (
-        listening() as faults,
-        rasterio.Env(session=DummySession(), **_options(asset)),
-    ):  # GDAL finds credentials itself, in the environment
-        try:
-            with rasterio.open(asset.ref.gdal_path, driver="GTiff") as dataset:
-                is_open = True
-                yield dataset
-            if asset.ref.scheme == "file":
-                identity.verify_local(asset)  # nobody wrote into it while it was read
-        except (RasterioError, CPLE_BaseError) as error:
-            raise _explained(asset, error, is_open, faults) from error
 
 
 def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
@@ -162,45 +122,21 @@ def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
         )
 
 
-def _options(asset: Asset) -> dict[str, str]:
-    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}  # no sidecars, whatever is set
-    if asset.ref.scheme != "file":
-        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = asset.ref.gdal_path
-        options["CPL_VSIL_CURL_NON_CACHED"] = asset.ref.gdal_path  # GDAL's cache knows URLs, not versions
-    if asset.ref.scheme in ("http", "https") and (gate := egress.proxy_for(asset.ref.scheme, asset.ref.bucket)):
-        options["GDAL_HTTP_PROXY"] = gate
-    if tag := identity.etag(asset):
-        escaped = tag.replace("\\", "\\\\")
-        options["GDAL_HTTP_HEADERS"] = f'"If-Match: \\"{escaped}\\""'
-    return options
+def inspect_apart(pool: Disposables, asset: Asset, *, limits: Limits | None = None) -> Header:
+    """The same as `inspect`, in a child of `pool`: whatever a file does to its reader, this process goes on.
+
+    Raises:
+        SceneError: as `inspect` does, and if the file crashed, stalled or overfilled its reader.
+        StorageError: if the storage failed.
+    """
+    memory = identity.memory_of(asset) if asset.ref.scheme == "file" else None
+    return pool.call(asset.ref.name, _inspect, asset, limits, memory)
 
 
-def _explained(asset: Asset, error: BaseException, is_open: bool, faults: Sequence[str]) -> Exception:
-    """The likely cause of a failed open or read: GDAL's own message often lost it."""
-    ref: ObjectRef = asset.ref
-    gone = SceneError(f"{ref.url} is gone; it was there when the scene was checked")
-    if ref.scheme == "file":
-        if not ref.path.exists():
-            return gone
-    else:
-        if ref.scheme != "s3" and (why := egress.refusal(ref.scheme, ref.bucket)):
-            return SceneError(f"cannot read {ref.url}: {why}; name the file's own address, if you trust it")
-        head = open_store(ref).head()
-        if head is None:
-            return gone
-        if f"etag:{(head.etag or '').strip(chr(34))}:{head.size}" != asset.identity:
-            return SceneError(
-                f"{ref.url} changed since it was checked: it was {asset.identity} and is now etag {head.etag}, "
-                f"{head.size} bytes; run again to take the new one"
-            )
-    cause = str(error.__cause__ or error).partition("\n")[0][:200]
-    heard = fault_in(cause) or (faults[-1] if faults else None)
-    if ref.scheme != "file" and (is_open or heard):  # a 503 in a read looks like a damaged tile
-        answer = f"the storage answered {heard}" if heard else "the storage faltered, or the file is damaged there"
-        return StorageError(f"cannot read {ref.url}: {answer} ({cause})", transient=True)
-    if "not recognized as being in a supported file format" in cause:
-        return SceneError(f"{ref.url} is not a GeoTIFF; convert it: gdal_translate -of COG")
-    return SceneError(f"cannot decode {ref.url}: {cause}; the file is damaged or cut short: fetch it again")
+def _inspect(asset: Asset, limits: Limits | None, memory: identity.Memory | None) -> Header:
+    os.environ |= {"GDAL_CACHEMAX": "64", "GDAL_NUM_THREADS": "1"}  # MiB; threads would decode that many tiles at once
+    identity.remember(memory)
+    return inspect(asset, limits=limits)
 
 
 def _check_size(name: str, dataset: DatasetReader, limits: Limits) -> None:

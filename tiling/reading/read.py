@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from earthloom.tiling.chips import reflect_indices
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.reading.preflight import open_asset
+from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.tile_cache import Cell, TileCache
 from earthloom.tiling.scene import Band, Scene
 from earthloom.tiling.window import Window

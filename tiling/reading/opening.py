@@ -1,0 +1,98 @@
+"""Opening one asset safely: the GTiff driver alone, nothing but the asset itself in reach, and only the bytes that were pinned.
+
+A scene is hostile until proven otherwise; a failed read is explained by its likely cause. Knows nothing of what is read.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from earthloom.tiling.errors import SceneError, StorageError
+from earthloom.tiling.reading import identity
+from earthloom.tiling.reading.gdal_faults import fault_in, listening
+from earthloom.tiling.scene import Asset
+from earthloom.tiling.storage import egress
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+
+@contextmanager
+def open_asset(asset: Asset, *, checked: bool = False) -> Iterator[DatasetReader]:
+    """Open an asset for reading full-resolution windows, in any thread.
+
+    GDAL may touch this one file only, and web and S3 requests carry the pinned ETag, so bytes that changed since are
+    an error and never a mixture. The options hold until the block ends, for this thread. `checked`: the header was read
+    before, so if it cannot be read now, the wire is at fault, whatever GDAL heard.
+
+    Raises:
+        SceneError: if the file is gone, changed, damaged or not a GeoTIFF, now or in a read inside the block.
+        StorageError: if the storage failed; transient where a read of a remote file may succeed the next time.
+    """
+    import rasterio
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.session import DummySession
+
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # `inspect` refuses with a better message
+    if asset.ref.scheme == "file":
+        identity.verify_local(asset)
+    is_open = checked
+    with (
+        listening() as faults,
+        rasterio.Env(session=DummySession(), **_options(asset)),
+    ):  # GDAL finds credentials itself, in the environment
+        try:
+            with rasterio.open(asset.ref.gdal_path, driver="GTiff") as dataset:
+                is_open = True
+                yield dataset
+            if asset.ref.scheme == "file":
+                identity.verify_local(asset)  # nobody wrote into it while it was read
+        except (RasterioError, CPLE_BaseError) as error:
+            raise _explained(asset, error, is_open, faults) from error
+
+
+def _options(asset: Asset) -> dict[str, str]:
+    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}  # no sidecars, whatever is set
+    if asset.ref.scheme != "file":
+        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = asset.ref.gdal_path
+        options["CPL_VSIL_CURL_NON_CACHED"] = asset.ref.gdal_path  # GDAL's cache knows URLs, not versions
+    if asset.ref.scheme in ("http", "https") and (gate := egress.proxy_for(asset.ref.scheme, asset.ref.bucket)):
+        options["GDAL_HTTP_PROXY"] = gate
+    if tag := identity.etag(asset):
+        escaped = tag.replace("\\", "\\\\")
+        options["GDAL_HTTP_HEADERS"] = f'"If-Match: \\"{escaped}\\""'
+    return options
+
+
+def _explained(asset: Asset, error: BaseException, is_open: bool, faults: Sequence[str]) -> Exception:
+    """The likely cause of a failed open or read: GDAL's own message often lost it."""
+    ref: ObjectRef = asset.ref
+    gone = SceneError(f"{ref.url} is gone; it was there when the scene was checked")
+    if ref.scheme == "file":
+        if not ref.path.exists():
+            return gone
+    else:
+        if ref.scheme != "s3" and (why := egress.refusal(ref.scheme, ref.bucket)):
+            return SceneError(f"cannot read {ref.url}: {why}; name the file's own address, if you trust it")
+        head = open_store(ref).head()
+        if head is None:
+            return gone
+        if f"etag:{(head.etag or '').strip(chr(34))}:{head.size}" != asset.identity:
+            return SceneError(
+                f"{ref.url} changed since it was checked: it was {asset.identity} and is now etag {head.etag}, "
+                f"{head.size} bytes; run again to take the new one"
+            )
+    cause = str(error.__cause__ or error).partition("\n")[0][:200]
+    heard = fault_in(cause) or (faults[-1] if faults else None)
+    if ref.scheme != "file" and (is_open or heard):  # a 503 in a read looks like a damaged tile
+        told = f"the storage answered {heard}" if heard else "the storage faltered, or the file is damaged there"
+        return StorageError(f"cannot read {ref.url}: {told} ({cause})", transient=True)
+    if "not recognized as being in a supported file format" in cause:
+        return SceneError(f"{ref.url} is not a GeoTIFF; convert it: gdal_translate -of COG")
+    return SceneError(f"cannot decode {ref.url}: {cause}; the file is damaged or cut short: fetch it again")

@@ -61,6 +61,26 @@ def footprint(grid: Grid) -> tuple[dict[str, Any], BBox]:
     return _lists(mapping(geometry)), union_bbox(_bbox(piece.bounds) for piece in pieces)
 
 
+def share_covered(grid: Grid, other: Grid) -> float:
+    """Share of the ground of `grid` that `other` covers too, 0 to 1.
+
+    Raises:
+        SceneError: if part of an outline has no longitude and latitude.
+    """
+    from shapely.geometry import shape
+
+    if grid == other:
+        return 1.0
+    ground = shape(footprint(grid)[0])
+    return float(ground.intersection(shape(footprint(other)[0])).area / ground.area)
+
+
+def describe_extent(grid: Grid) -> str:
+    """The bounding box of a grid for messages: `12.1 to 12.9 °E, 50.2 to 50.8 °N`."""
+    west, south, east, north = footprint(grid)[1]
+    return f"{west:.4g} to {east:.4g} °E, {south:.4g} to {north:.4g} °N"
+
+
 def union_bbox(boxes: Iterable[BBox]) -> BBox:
     """The smallest box around all of them; it crosses the antimeridian only where one of them or a pair of them does.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.quantity import QUANTITIES
+from earthloom.tiling.resampling import Resampling
 from earthloom.tiling.storage.objects import ObjectRef
 
 SCENE_ID = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}$")
@@ -40,6 +41,8 @@ class Band:
     offset: float = 0.0
     categorical: bool = False
     """Masks and QA bands: resampled by nearest neighbour, never averaged."""
+    resampling: Resampling | None = None
+    """How it comes onto the scene's grid; None where its file lies on that grid (`tiling.resampling`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

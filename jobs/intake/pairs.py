@@ -14,16 +14,18 @@ from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all
 from earthloom.models.cards.card import BEFORE, ModelCard
 from earthloom.tiling.errors import ConfigError, SceneError
-from earthloom.tiling.footprint import footprint
+from earthloom.tiling.footprint import describe_extent, share_covered
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.resampling import resampling
 
 _WHOLE = 0.995  # a share that rounds to 100 %
 _ALIKE = 1.5  # ratio of pixel sizes from which it is worth a word
 
 
 def open_pairs(
-    opened: Sequence[OpenedScene | RefusedScene], before: str | None, options: SceneOptions, cards: Sequence[ModelCard]
-) -> list[OpenedScene | RefusedScene]:
+    opened: Sequence[OpenedScene | RefusedScene], before: str | None, options: SceneOptions, cards: Sequence[ModelCard],
+    onto: Grid | None = None,
+) -> list[OpenedScene | RefusedScene]:  # fmt: skip
     """Add the bands of one earlier scene to every opened scene; what is wrong with one pair is told in its place.
 
     Args:
@@ -31,6 +33,7 @@ def open_pairs(
         before: reference of the earlier scene, of any form that a scene may have; None when there is none.
         options: as for the scenes. What they say of bands and values holds for both dates; id and date do not.
         cards: variants of the run's models. Where none of them looks at an earlier scene, it is not opened.
+        onto: the grid that the opened scenes were read onto; the earlier one is too.
 
     Raises:
         ConfigError: if a model compares two dates in all its variants and there is one only, or `before` does not name
@@ -52,7 +55,7 @@ def open_pairs(
             f"`before` {before} names {len(requests)} scenes; give one, and run scenes with another earlier one "
             "by themselves"
         )
-    (earlier,) = open_all(requests, options.model_copy(update={"scene_id": None, "datetime": None}))
+    (earlier,) = open_all(requests, options.model_copy(update={"scene_id": None, "datetime": None}), onto=onto)
 
     def attempt(later: OpenedScene | RefusedScene) -> OpenedScene | RefusedScene:
         if isinstance(later, RefusedScene):
@@ -91,12 +94,18 @@ def pair(after: OpenedScene, before: OpenedScene) -> OpenedScene:
         )
     notes += _ground(after, before)
     offset = len(later.assets)
-    added = tuple(replace(band, name=f"{BEFORE}{band.name}", asset=band.asset + offset) for band in earlier.bands)
+    added = tuple(
+        replace(
+            band, name=f"{BEFORE}{band.name}", asset=band.asset + offset,
+            resampling=resampling(before.grids[band.asset], later.grid, categorical=band.categorical),
+        ) for band in earlier.bands
+    )  # fmt: skip
     scene = replace(later, assets=later.assets + earlier.assets, bands=later.bands + added)
     inherited = tuple(f"before ({earlier.id}): {note}" for note in before.notes if note not in after.notes)
     return OpenedScene(
-        scene=scene, notes=(*after.notes, *inherited, *notes), scale_known=after.scale_known and before.scale_known
-    )
+        scene=scene, grids=after.grids + before.grids, notes=(*after.notes, *inherited, *notes),
+        scale_known=after.scale_known and before.scale_known,
+    )  # fmt: skip
 
 
 def _compares(card: ModelCard) -> bool:
@@ -124,11 +133,11 @@ def _order(after: OpenedScene, before: OpenedScene) -> list[str]:
 
 def _ground(after: OpenedScene, before: OpenedScene) -> list[str]:
     later, earlier = after.scene, before.scene
-    share = _covered(later.grid, earlier.grid)
+    share = share_covered(later.grid, earlier.grid)
     if share == 0:
         raise SceneError(
-            f"{later.id} covers {_shown(later.grid)} and {earlier.id}, which `before` names, {_shown(earlier.grid)}: "
-            "they do not overlap; give an earlier scene of the same ground"
+            f"{later.id} covers {describe_extent(later.grid)} and {earlier.id}, which `before` names, "
+            f"{describe_extent(earlier.grid)}: they do not overlap; give an earlier scene of the same ground"
         )
     notes = []
     if share < _WHOLE:
@@ -139,21 +148,6 @@ def _ground(after: OpenedScene, before: OpenedScene) -> list[str]:
             f"pixels of {earlier.id} are {before_m:.3g} m and are resampled to the {gsd_m:.3g} m of {later.id}"
         )
     return notes
-
-
-def _covered(grid: Grid, other: Grid) -> float:
-    """Share of `grid`'s ground that `other` covers too, 0 to 1."""
-    from shapely.geometry import shape
-
-    if grid == other:
-        return 1.0
-    ground = shape(footprint(grid)[0])
-    return float(ground.intersection(shape(footprint(other)[0])).area / ground.area)
-
-
-def _shown(grid: Grid) -> str:
-    west, south, east, north = footprint(grid)[1]
-    return f"{west:.4g} to {east:.4g} °E, {south:.4g} to {north:.4g} °N"
 
 
 def _noted(scene: OpenedScene | RefusedScene, note: str) -> OpenedScene | RefusedScene:

@@ -15,6 +15,7 @@ from datetime import datetime
 
 from earthloom.jobs.intake.bands import BandFile, name_bands
 from earthloom.jobs.intake.dates import scene_date
+from earthloom.jobs.intake.grids import check_onto, common_grid
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.references import SceneRequest, find
 from earthloom.jobs.intake.sensors import sensor as sensor_preset
@@ -24,6 +25,7 @@ from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.identity import pin
 from earthloom.tiling.reading.preflight import Limits, inspect_apart
 from earthloom.tiling.reading.sandbox import Cap, Disposables
+from earthloom.tiling.resampling import resampling
 from earthloom.tiling.scene import SCENE_ID, Asset, Scene
 
 _OPENERS = 8  # threads; pinning waits on the network
@@ -37,6 +39,8 @@ class OpenedScene:
     """A scene that passed all checks which need no model."""
 
     scene: Scene
+    grids: tuple[Grid, ...]
+    """Where each file lies, in the order of the scene's assets."""
     notes: tuple[str, ...] = ()
     """Assumptions and warnings, to be shown to the user."""
     scale_known: bool = True
@@ -111,6 +115,7 @@ def open_all(
     limits: Limits | None = None,
     *,
     cap: Cap | None = None,
+    onto: Grid | None = None,
 ) -> list[OpenedScene | RefusedScene]:
     """Open and check every scene, in order; what is wrong with one is told in its place.
 
@@ -121,6 +126,7 @@ def open_all(
         options: what the user says of all of them.
         limits: of a header; default: `Limits()`.
         cap: on time and memory for each file; default: `Cap()`.
+        onto: grid that every scene is read onto, whatever its CRS and pixel size; default: each scene's own.
 
     Raises:
         EngineError: if no process to check files in could be started.
@@ -129,7 +135,7 @@ def open_all(
 
     def attempt(request: SceneRequest) -> OpenedScene | RefusedScene:
         try:
-            return open_scene(request, options, inspectors, limits)
+            return open_scene(request, options, inspectors, limits, onto)
         except EngineError:
             raise
         except EarthloomError as error:
@@ -145,8 +151,9 @@ def open_all(
 
 
 def open_scene(
-    request: SceneRequest, options: SceneOptions, inspectors: Disposables, limits: Limits | None = None
-) -> OpenedScene:
+    request: SceneRequest, options: SceneOptions, inspectors: Disposables, limits: Limits | None = None,
+    onto: Grid | None = None,
+) -> OpenedScene:  # fmt: skip
     """Pin, open and check the files of a scene, and say what its bands are.
 
     Raises:
@@ -154,13 +161,15 @@ def open_scene(
         StorageError: if the storage failed.
     """
     try:
-        return _open(request, options, inspectors, limits)
+        return _open(request, options, inspectors, limits, onto)
     except SceneError as error:
         text = str(error)
         raise (error if text.startswith(f"{request.id}:") else SceneError(f"{request.id}: {text}")) from error.__cause__
 
 
-def _open(request: SceneRequest, options: SceneOptions, inspectors: Disposables, limits: Limits | None) -> OpenedScene:
+def _open(
+    request: SceneRequest, options: SceneOptions, inspectors: Disposables, limits: Limits | None, onto: Grid | None
+) -> OpenedScene:
     if request.problem:
         raise SceneError(request.problem)
     assets: list[Asset] = []
@@ -172,14 +181,19 @@ def _open(request: SceneRequest, options: SceneOptions, inspectors: Disposables,
         files.append(
             BandFile(header=header, stem=part.ref.stem, name=part.name, key=part.key, stac_bands=part.stac_bands)
         )
-    grid = _common_grid(files)
+    grids = [(file.stem, file.header.grid) for file in files]
+    grid, grid_notes = (common_grid(grids), ()) if onto is None else (onto, check_onto(grids, onto))
     when, date_notes = scene_date(request.item, [file.header for file in files], options.datetime)
     preset = sensor_preset(options.sensor) if options.sensor else None
     named = name_bands(files, options.bands, preset)
     acquired = datetime.fromisoformat(when).date() if when else None
     meaning = give_meaning(named, options, sensor=preset, item=request.item, acquired=acquired)
+    bands = tuple(
+        replace(band, resampling=resampling(files[band.asset].header.grid, grid, categorical=band.categorical))
+        for band in meaning.bands
+    )
     scene = Scene(
-        id=request.id, grid=grid, assets=tuple(assets), bands=meaning.bands, quantity=meaning.quantity, datetime=when,
+        id=request.id, grid=grid, assets=tuple(assets), bands=bands, quantity=meaning.quantity, datetime=when,
         source_item=request.item.url if request.item else None,
     )  # fmt: skip
     doubts = [
@@ -190,29 +204,7 @@ def _open(request: SceneRequest, options: SceneOptions, inspectors: Disposables,
             *(file.header.fill if any(b.nodata is None for b in scene.bands if b.asset == position) else ()),
         )
     ]
-    notes = (*request.notes, *date_notes, *meaning.notes, *doubts)
-    return OpenedScene(scene=scene, notes=notes, scale_known=meaning.scale_known)
-
-
-def _common_grid(files: Sequence[BandFile]) -> Grid:
-    """The finest grid of a scene's files, which all must share its CRS and some ground."""
-    grids = [file.header.grid for file in files]
-    finest = min(grids, key=lambda grid: abs(grid.transform[0] * grid.transform[4]))
-    for file, grid in zip(files, grids, strict=True):
-        if grid.crs != finest.crs:
-            names = [f"{f.stem} {f.header.grid.crs[:40]}" for f in files]
-            raise SceneError(
-                f"the files of one scene have several CRSs ({', '.join(names)}); warp them to one first "
-                "(gdalwarp -t_srs), or run them as scenes of their own"
-            )
-        left, bottom, right, top = finest.bounds
-        if not (grid.bounds[0] < right and left < grid.bounds[2] and grid.bounds[1] < top and bottom < grid.bounds[3]):
-            raise SceneError(
-                f"{file.stem} covers {_shown(grid)} and does not overlap the scene's finest file, {_shown(finest)}; "
-                "files of one scene lie on the same ground: check that they belong together"
-            )
-    return finest
-
-
-def _shown(grid: Grid) -> str:
-    return "(" + ", ".join(f"{value:.6g}" for value in grid.bounds) + ")"
+    notes = (*request.notes, *date_notes, *meaning.notes, *doubts, *grid_notes)
+    return OpenedScene(
+        scene=scene, grids=tuple(file.header.grid for file in files), notes=notes, scale_known=meaning.scale_known
+    )

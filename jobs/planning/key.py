@@ -52,7 +52,7 @@ def scene_key(
             "objects": [scene.assets[number].identity for number in used],
             "grid": asdict(scene.grid),
             "quantity": scene.quantity,
-            "bands": [asdict(band) | {"asset": used.index(band.asset)} for band in bands],
+            "bands": [_band(band, used.index(band.asset)) for band in bands],
             "stages": [_stage(stage) for stage in stages],
             "images": [asdict(image) for image in images],
             "shard": shard_px,
@@ -60,6 +60,12 @@ def scene_key(
             "codecs": CODECS,
         }
     )
+
+
+def _band(band: Band, position: int) -> dict[str, Any]:
+    """What is read of the file at `position`; a band that lies on the grid as it is has no word on resampling."""
+    said = asdict(band) | {"asset": position}
+    return said if band.resampling else {name: value for name, value in said.items() if name != "resampling"}
 
 
 def _stage(stage: Stage) -> dict[str, Any]:

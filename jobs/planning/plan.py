@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from earthloom.jobs.config import RunConfig
+from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.intake.pairs import open_pairs
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.planning.chain import ChainPlan, bind, divisors, load_models, product_name
@@ -213,15 +214,18 @@ def plan(config: RunConfig, device: Device | None = None, given: Share | None = 
     on_gpu = device.kind == "cuda"
     given = given or share(config, on_gpu=False, nodes=here())
     models = load_models(config)
+    aoi = read_aoi(config.onto) if config.onto else None
+    onto = aoi.grid(config.shard) if aoi else None
     requests = assign_ids(expand(config.scenes), config.scene.scene_id)
     opened = open_pairs(
-        open_all(requests, config.scene), config.before, config.scene,
-        [card for model in models for member in model.members for card, _ in member],
+        open_all(requests, config.scene, onto=onto), config.before, config.scene,
+        [card for model in models for member in model.members for card, _ in member], onto,
     )  # fmt: skip
     bound: list[tuple[OpenedScene, ChainPlan]] = []
     plans: list[ScenePlan] = []
     refused: list[RefusedScene] = []
     notes: list[tuple[str, str]] = []
+    grid_notes = aoi.notes(config.shard) if aoi else ()
 
     def refuse(scene: Scene, error: SceneError) -> None:
         refused.append(RefusedScene(id=scene.id, message=str(error), kind=type(error).__name__))
@@ -243,7 +247,7 @@ def plan(config: RunConfig, device: Device | None = None, given: Share | None = 
             refuse(result.scene, error)
             continue
         plans.append(scene_plan)
-        notes += [(result.scene.id, note) for note in (*result.notes, *scene_notes)]
+        notes += [(result.scene.id, note) for note in (*result.notes, *grid_notes, *scene_notes)]
     model = product_name(models)
     return RunPlan(
         run_id=digest(_identity(model, device, plans, refused)), model=model, out=out, device=device,

@@ -118,7 +118,10 @@ def test_a_coarser_file_is_warped_once_over_the_whole_grid_however_it_is_cut(tmp
     coarse = write_scene(
         tmp_path / "coarse.tif", landscape(45, 35, 1, 5), transform=rasterio.Affine(20, 0, 300000, 0, -20, 4500000)
     )
-    known = (Band(name="a", asset=0, index=1, dtype="uint16"), Band(name="b", asset=1, index=1, dtype="uint16"))
+    known = (
+        Band(name="a", asset=0, index=1, dtype="uint16"),
+        Band(name="b", asset=1, index=1, dtype="uint16", resampling="bilinear"),
+    )
     both = scene(fine, coarse, bands=known)
     whole = read_pixels(both, known, GRID.window, 0)
     with rasterio.open(coarse) as source, WarpedVRT(
@@ -138,7 +141,7 @@ def test_quality_bands_are_never_averaged(tmp_path: Path) -> None:
     coarse = write_scene(tmp_path / "qa.tif", flags, transform=rasterio.Affine(20, 0, 300000, 0, -20, 4500000))
     known = (
         Band(name="a", asset=0, index=1, dtype="uint16"),
-        Band(name="qa", asset=1, index=1, dtype="uint16", categorical=True),
+        Band(name="qa", asset=1, index=1, dtype="uint16", categorical=True, resampling="nearest"),
     )
     found = read_pixels(scene(fine, coarse, bands=known), known, GRID.window, 0)
     assert set(np.unique(found.values[1])) <= {0, 1000}
@@ -149,7 +152,10 @@ def test_ground_that_a_file_does_not_cover_is_not_valid(tmp_path: Path) -> None:
     half = write_scene(
         tmp_path / "half.tif", landscape(20, 35, 1), transform=rasterio.Affine(20, 0, 300000, 0, -20, 4500000)
     )
-    known = (Band(name="a", asset=0, index=1, dtype="uint16"), Band(name="b", asset=1, index=1, dtype="uint16"))
+    known = (
+        Band(name="a", asset=0, index=1, dtype="uint16"),
+        Band(name="b", asset=1, index=1, dtype="uint16", resampling="bilinear"),
+    )
     found = read_pixels(scene(fine, half, bands=known), known, GRID.window, 0)
     assert found.valid[:, :39].all()
     assert not found.valid[:, 41:].any()

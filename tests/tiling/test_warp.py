@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import rasterio
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.read import read_pixels
+from earthloom.tiling.resampling import Resampling
 from earthloom.tiling.scene import Band, Scene
 from tests.scenes import write_scene
 from tests.tiling.test_read import GRID, bands, scene
@@ -19,8 +21,10 @@ TWICE = rasterio.Affine(20, 0, 300000, 0, -20, 4500000)
 """Of files whose pixels are two by two of GRID's."""
 
 
-def _one(path: Path, grid: Grid, n: int, dtype: str, nodata: float | None) -> tuple[Scene, tuple[Band, ...]]:
-    known = bands(n, dtype, nodata)
+def _one(
+    path: Path, grid: Grid, n: int, dtype: str, nodata: float | None, resampling: Resampling = "bilinear"
+) -> tuple[Scene, tuple[Band, ...]]:
+    known = tuple(replace(band, resampling=resampling) for band in bands(n, dtype, nodata))
     return scene(path, bands=known, grid=grid), known
 
 

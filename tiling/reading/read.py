@@ -1,6 +1,7 @@
 """Pixels of one block: windowed reads of the required bands onto the scene's grid, with their mask, reflected at borders.
 
-The result does not depend on how a scene is cut: bands on another grid go through one warp over the *whole* scene grid
+The scene's grid is the finest of its files, or a given one. The result does not depend on how a scene is cut: bands on
+another grid go through one warp over the *whole* scene grid
 with windows on it, and reflection is counted in scene coordinates. Tiles of a file that neighbouring blocks share are
 decoded once as long as a cache keeps them. Knows nothing of models or chips' values.
 """
@@ -21,6 +22,7 @@ from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.tile_cache import Cell, TileCache
+from earthloom.tiling.resampling import Resampling
 from earthloom.tiling.scene import Band, Scene
 from earthloom.tiling.window import Window
 
@@ -129,12 +131,12 @@ class _Source:
 
     def _load_group(self, channels: list[int]) -> bool:
         first = self._bands[channels[0]]
-        asset, categorical, nodata = self._scene.assets[first.asset], first.categorical, first.nodata
+        asset, resampling, nodata = self._scene.assets[first.asset], first.resampling, first.nodata
         indexes = sorted({self._bands[channel].index for channel in channels})  # GDAL's threads garble repeated bands
         with (
             open_asset(asset, checked=True) as dataset,
-            _on_grid(dataset, self._scene.grid, indexes, categorical, nodata) as (source, alpha),
-            _masked(dataset, self._scene.grid, indexes, categorical, nodata) as (masked, mask_band),
+            _on_grid(dataset, self._scene.grid, indexes, resampling, nodata) as (source, alpha),
+            _masked(dataset, self._scene.grid, indexes, resampling, nodata) as (masked, mask_band),
         ):
             same = source is dataset
             if same and nodata is not None and self._decide and _absent(dataset, indexes[0], nodata, self._decide):
@@ -154,7 +156,7 @@ class _Source:
                 read, known = load(self._window)
             else:
                 read, known = self._cache.read(
-                    (self._scene.id, asset.identity, categorical, repr(nodata), tuple(indexes)), load, self._window,
+                    (self._scene.id, asset.identity, resampling, repr(nodata), tuple(indexes)), load, self._window,
                     extent=self._scene.grid.window, cell=_cell(dataset) if same else (CELL_PX, CELL_PX),
                     reach_px=self._reach_px,
                 )  # fmt: skip
@@ -246,8 +248,8 @@ def _cell(dataset: DatasetReader) -> tuple[int, int]:
     return rows * -(-CELL_PX // rows), CELL_PX if cols >= dataset.width else cols * -(-CELL_PX // cols)
 
 
-def _source(band: Band) -> tuple[int, bool, str]:
-    return band.asset, band.categorical, repr(band.nodata)  # repr: NaN equals itself, None sorts
+def _source(band: Band) -> tuple[int, bool, str, str]:
+    return band.asset, band.categorical, band.resampling or "", repr(band.nodata)  # repr: NaN equals itself, None sorts
 
 
 def _has_mask(dataset: DatasetReader, indexes: list[int]) -> bool:
@@ -265,15 +267,15 @@ def _has_mask(dataset: DatasetReader, indexes: list[int]) -> bool:
 
 @contextmanager
 def _on_grid(
-    dataset: DatasetReader, grid: Grid, indexes: list[int], categorical: bool, nodata: float | None
+    dataset: DatasetReader, grid: Grid, indexes: list[int], resampling: Resampling | None, nodata: float | None
 ) -> Iterator[tuple[DatasetReader, int | None]]:
     """The dataset on `grid`, and the number of the band that is its mask after a warp.
 
     Raises:
-        SceneError: if a band is to be warped as data that GDAL can only take for alpha.
+        SceneError: if a band is to be warped as data that GDAL can only take for alpha, or nobody decided how.
     """
+    from rasterio import enums
     from rasterio.crs import CRS
-    from rasterio.enums import ColorInterp, Resampling
     from rasterio.vrt import WarpedVRT
 
     crs = CRS.from_string(grid.crs)
@@ -281,13 +283,21 @@ def _on_grid(
     if same:
         yield dataset, None
         return
-    options: dict[str, Any] = {"UNIFIED_SRC_NODATA": "NO"}  # else a band's nodata counts only where all bands have it
-    alpha = next((i for i, color in enumerate(dataset.colorinterp, 1) if color == ColorInterp.alpha), None)
+    name = dataset.name.rpartition("/")[2]
+    if resampling is None:
+        raise SceneError(
+            f"{name} lies on {tuple(dataset.transform)[:6]} and the scene on {grid.transform}, but nothing says how to "
+            "resample it: set Band.resampling"
+        )
+    # Without UNIFIED_SRC_NODATA a band's nodata counts only where all bands have it. Without a scale GDAL fits its
+    # kernel to each piece, wider where the grids are turned against each other or the file ends: it would blur there.
+    options: dict[str, Any] = {"UNIFIED_SRC_NODATA": "NO", "XSCALE": "1", "YSCALE": "1"}
+    alpha = next((i for i, color in enumerate(dataset.colorinterp, 1) if color == enums.ColorInterp.alpha), None)
     if nodata is not None:
         options |= {"src_nodata": nodata, "nodata": nodata}
     elif alpha in indexes:
         raise SceneError(
-            f"band {alpha} of {dataset.name.rpartition('/')[2]} is read as data and declared as alpha, which a warp to "
+            f"band {alpha} of {name} is read as data and declared as alpha, which a warp to "
             f"another grid would take for the mask; mend it: gdal_edit.py -colorinterp_{alpha} undefined"
         )
     elif alpha is None:
@@ -295,18 +305,18 @@ def _on_grid(
         alpha = dataset.count + 1
     with WarpedVRT(
         dataset, crs=crs, transform=grid.affine, width=grid.width, height=grid.height, tolerance=_EXACT,
-        resampling=Resampling.nearest if categorical else Resampling.bilinear, **options,
+        resampling=enums.Resampling[resampling], **options,
     ) as warped:  # fmt: skip
         yield warped, alpha if nodata is None else None
 
 
 @contextmanager
 def _masked(
-    dataset: DatasetReader, grid: Grid, indexes: list[int], categorical: bool, nodata: float | None
+    dataset: DatasetReader, grid: Grid, indexes: list[int], resampling: Resampling | None, nodata: float | None
 ) -> Iterator[tuple[DatasetReader | None, int | None]]:
     """A second warp for the mask of a file that has nodata too, because the first heeds one of them; else None."""
     if nodata is None or not _has_mask(dataset, indexes):
         yield None, None
         return
-    with _on_grid(dataset, grid, indexes, categorical, None) as (warped, alpha):
+    with _on_grid(dataset, grid, indexes, resampling, None) as (warped, alpha):
         yield (warped, alpha) if alpha else (None, None)

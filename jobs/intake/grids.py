@@ -1,0 +1,102 @@
+"""Which grid a scene is read onto: that of its finest file, or one that the user gives for all scenes (`onto`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from earthloom.tiling.aoi import Aoi, aoi_of_geojson, parse_aoi, suggest_aoi
+from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.footprint import describe_extent, share_covered
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.resampling import pixel_ratio
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
+
+MAX_RATIO = 10.0
+"""Pixels of a file per pixel of the grid and side, at most: a read then decodes a hundred pixels for each that it gives."""
+
+_MAX_AOI_BYTES = 8 * 2**20
+_ALIKE = 1.5  # ratio of pixel sizes from which it is worth a word
+_WHOLE = 0.995  # a share that rounds to 100 %
+
+Named = tuple[str, Grid]
+"""Name of a file, and where it lies."""
+
+
+def read_aoi(text: str) -> Aoi:
+    """The area that `onto` names: `EPSG:32633,10m,x0,y0,x1,y1`, or a GeoJSON file in any storage.
+
+    Raises:
+        ConfigError: if it is neither, or the area is none.
+        StorageError: if the file cannot be read.
+    """
+    if not text.lower().endswith((".json", ".geojson")):
+        return parse_aoi(text)
+    ref = ObjectRef.parse(text)
+    store = open_store(ref)
+    head = store.head()
+    if head is None:
+        raise ConfigError(f"`onto` {ref.url}: there is no such file; check the spelling")
+    if head.size > _MAX_AOI_BYTES:
+        raise ConfigError(f"`onto` {ref.url} has {head.size} bytes; an area of at most {_MAX_AOI_BYTES} bytes is read")
+    return aoi_of_geojson(store.get(), ref.url)
+
+
+def common_grid(files: Sequence[Named]) -> Grid:
+    """The finest grid of a scene's files, which all must share its CRS and some ground.
+
+    Raises:
+        SceneError: if they do not.
+    """
+    finest = min((grid for _, grid in files), key=lambda grid: abs(grid.transform[0] * grid.transform[4]))
+    for name, grid in files:
+        if grid.crs != finest.crs:
+            several = ", ".join(f"{name} {grid.crs[:40]}" for name, grid in files)
+            suggested = suggest_aoi(finest) or "EPSG:<code>,<gsd>,<x0>,<y0>,<x1>,<y1>"
+            raise SceneError(
+                f"the files of one scene have several CRSs ({several}); name the grid that all are read onto, "
+                f"`onto={suggested}`, or run them as scenes of their own"
+            )
+        left, bottom, right, top = finest.bounds
+        if not (grid.bounds[0] < right and left < grid.bounds[2] and grid.bounds[1] < top and bottom < grid.bounds[3]):
+            raise SceneError(
+                f"{name} covers {_shown(grid)} and does not overlap the scene's finest file, {_shown(finest)}; "
+                "files of one scene lie on the same ground: check that they belong together"
+            )
+    return finest
+
+
+def check_onto(files: Sequence[Named], onto: Grid) -> tuple[str, ...]:
+    """Check that each file of a scene can be read onto a grid; what is worth a word.
+
+    Raises:
+        SceneError: if a file covers none of the grid, or its pixels are much finer than the grid's.
+    """
+    notes = []
+    for name, grid in reversed({grid: (name, grid) for name, grid in reversed(files)}.values()):  # each grid once
+        try:
+            share = share_covered(onto, grid)
+        except SceneError:  # a full disc of Earth, whose corners lie in space
+            share = 1.0
+        if share == 0:
+            raise SceneError(
+                f"{name} covers {describe_extent(grid)} and the grid of `onto` {describe_extent(onto)}: they do not overlap"
+                "; leave the scene out, or give a grid on its ground"
+            )
+        if share < _WHOLE:
+            notes.append(f"{name} covers {100 * share:.3g} % of the grid; the rest is nodata")
+        ratio = pixel_ratio(grid, onto)
+        if ratio > MAX_RATIO:
+            raise SceneError(
+                f"{name} has pixels of {grid.gsd_m():.3g} m and the grid of `onto` of {onto.gsd_m():.3g} m, {ratio:.3g} "
+                f"times as large, more than {MAX_RATIO:g}; make it coarser first (gdalwarp -r average -tr "
+                f"{abs(grid.transform[0]) * ratio:.4g} {abs(grid.transform[4]) * ratio:.4g}), or give a finer grid"
+            )
+        if not 1 / _ALIKE < ratio < _ALIKE:
+            how = "averaged" if ratio > 1 else "interpolated"
+            notes.append(f"pixels of {name} are {grid.gsd_m():.3g} m and are {how} to the grid's {onto.gsd_m():.3g} m")
+    return tuple(notes)
+
+
+def _shown(grid: Grid) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in grid.bounds) + ")"

@@ -1,0 +1,70 @@
+"""How a band comes from its file's grid onto another one. A pure function of both grids; opens nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS, Transformer
+
+from earthloom.tiling.grid import Grid
+
+Resampling: TypeAlias = Literal["nearest", "bilinear", "average"]
+"""Names that GDAL knows too."""
+
+COARSER = 1.2
+"""Pixels of the file per pixel of the grid and side, from which values are averaged and not interpolated."""
+
+_LATTICE = 9  # points per side at which two grids are compared
+
+
+def resampling(source: Grid, grid: Grid, *, categorical: bool) -> Resampling | None:
+    """How a band on `source` is brought onto `grid`; None where it lies there already.
+
+    Categories are never mixed: nearest. Values are interpolated between the four nearest pixels (bilinear), unless
+    the grid is coarser: then each of its pixels is the mean of the pixels that it covers (average), because four
+    neighbours alone would leave most of them out.
+    """
+    if source == grid:
+        return None
+    if categorical:
+        return "nearest"
+    return "average" if pixel_ratio(source, grid) > COARSER else "bilinear"
+
+
+def pixel_ratio(source: Grid, grid: Grid) -> float:
+    """How many pixels of `source` a pixel of `grid` is wide or high, whichever is more, amid what both cover."""
+    forth, back = _between(grid, source), _between(source, grid)
+    of_grid, of_source = _lattice(grid), _lattice(source)
+    there, here = forth(of_grid), back(of_source)
+    common = np.concatenate([of_grid[_inside(there, source)], here[_inside(here, grid)]])
+    col, row = common.mean(axis=0) if len(common) else (grid.width / 2, grid.height / 2)
+    cols, rows = forth(np.array([[col - 0.5, row], [col + 0.5, row], [col, row - 0.5], [col, row + 0.5]])).T
+    across, along = np.hypot(cols[1] - cols[0], cols[3] - cols[2]), np.hypot(rows[1] - rows[0], rows[3] - rows[2])
+    ratio = float(max(across, along))
+    return ratio if np.isfinite(ratio) else 1.0
+
+
+def _lattice(grid: Grid) -> NDArray[np.float64]:
+    """(n, 2) columns and rows of points spread over a grid."""
+    share = (np.arange(_LATTICE) + 0.5) / _LATTICE
+    cols, rows = np.meshgrid(share * grid.width, share * grid.height)
+    return np.column_stack([cols.ravel(), rows.ravel()])
+
+
+def _inside(points: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
+    return ((points >= 0) & (points <= (grid.width, grid.height))).all(axis=1)
+
+
+def _between(grid: Grid, other: Grid) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """From (n, 2) columns and rows of one grid to those of another; infinite where there are none."""
+    transformer = Transformer.from_crs(CRS.from_user_input(grid.crs), CRS.from_user_input(other.crs), always_xy=True)
+
+    def move(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        x, y = grid.affine * (points[:, 0], points[:, 1])
+        x, y = transformer.transform(x, y)
+        return np.column_stack(~other.affine * (np.asarray(x), np.asarray(y)))
+
+    return move

@@ -241,7 +241,7 @@ def _bounds(feature: Mapping[str, Any], crs: CRS, code: str) -> tuple[float, flo
     if not rings:
         raise ConfigError("its polygon has no coordinates, as pairs of longitude and latitude in closed rings")
     points = np.concatenate([_densified(ring) for ring in rings])
-    west, south, east, north = *points.min(axis=0), *points.max(axis=0)
+    (west, south), (east, north) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     if not (west >= -180 and east <= 180 and south >= -90 and north <= 90):
         raise ConfigError(
             f"its polygon covers {_shown((west, south, east, north))}, which are no longitudes and latitudes; GeoJSON is "

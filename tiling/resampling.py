@@ -55,7 +55,8 @@ def _lattice(grid: Grid) -> NDArray[np.float64]:
 
 
 def _inside(points: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
-    return ((points >= 0) & (points <= (grid.width, grid.height))).all(axis=1)
+    cols, rows = points.T
+    return (cols >= 0) & (cols <= grid.width) & (rows >= 0) & (rows <= grid.height)
 
 
 def _between(grid: Grid, other: Grid) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
@@ -63,8 +64,9 @@ def _between(grid: Grid, other: Grid) -> Callable[[NDArray[np.float64]], NDArray
     transformer = Transformer.from_crs(CRS.from_user_input(grid.crs), CRS.from_user_input(other.crs), always_xy=True)
 
     def move(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        x, y = grid.affine * (points[:, 0], points[:, 1])
-        x, y = transformer.transform(x, y)
-        return np.column_stack(~other.affine * (np.asarray(x), np.asarray(y)))
+        a, _, c, _, e, f = grid.transform
+        x, y = transformer.transform(a * points[:, 0] + c, e * points[:, 1] + f)
+        a, _, c, _, e, f = other.transform
+        return np.column_stack([(np.asarray(x) - c) / a, (np.asarray(y) - f) / e])
 
     return move

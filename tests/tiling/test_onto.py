@@ -59,7 +59,9 @@ def make(folder: Path, kind: str) -> Path:
     pixels[:, 200:260, 100:180] = 0
     x, y = NEAR[0] - 2800, NEAR[1] + 2400
     if kind == "utm32":
-        return write_scene(folder / "utm32.tif", pixels, crs="EPSG:32632", transform=Affine(10, 0, x, 0, -10, y), nodata=0)
+        return write_scene(
+            folder / "utm32.tif", pixels, crs="EPSG:32632", transform=Affine(10, 0, x, 0, -10, y), nodata=0
+        )
     if kind == "utm33":
         return write_scene(
             folder / "utm33.tif", pixels, crs="EPSG:32633", transform=Affine(10, 0, 300703, 0, -10, 5599401), nodata=0

@@ -26,6 +26,7 @@ _GSD = re.compile(r"^\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(m|deg)?\s*$")
 _CODE = re.compile(r"^EPSG:\d{4,6}$")
 _ROUNDING_PX = Decimal("1e-6")  # an edge that a transformation moved by less than this still lies on its shard's edge
 _POINTS_PER_EDGE = 64
+_BESIDE_DEG = 10  # scenes in a zone's CRS reach into the next one, and far where meridians are close
 _LOOSE = 4  # times the area asked for, from which whole shards are worth a word
 _UNLIKE = 0.02  # difference between GSD and ground from which it is worth a word
 
@@ -294,9 +295,9 @@ def _check_place(aoi: Aoi, grid: Grid) -> None:
     use = crs.area_of_use
     if use is None:
         return
-    apart = south > use.north or north < use.south
+    apart = south > use.north + _BESIDE_DEG or north < use.south - _BESIDE_DEG
     if west <= east and use.west <= use.east:
-        apart = apart or west > use.east or east < use.west
+        apart = apart or west > use.east + _BESIDE_DEG or east < use.west - _BESIDE_DEG
     if apart:
         raise ConfigError(
             f"the bounds {_shown(aoi.bounds)} in {aoi.crs} lie at {_shown((west, south, east, north))} in degrees of "

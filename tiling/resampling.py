@@ -56,7 +56,7 @@ def _lattice(grid: Grid) -> NDArray[np.float64]:
 
 def _inside(points: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
     cols, rows = points.T
-    return (cols >= 0) & (cols <= grid.width) & (rows >= 0) & (rows <= grid.height)
+    return np.asarray((cols >= 0) & (cols <= grid.width) & (rows >= 0) & (rows <= grid.height))
 
 
 def _between(grid: Grid, other: Grid) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:

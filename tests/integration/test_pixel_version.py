@@ -213,7 +213,9 @@ def test_a_warp(tmp_path: Path) -> None:
     transform = rasterio.Affine(20, 0, 300000, 0, -20, 4500000)
     path = write_scene(tmp_path / "coarse.tif", pixels, transform=transform, nodata=65535)
     grid = Grid(crs="EPSG:32617", transform=(10, 0, 300000, 0, -10, 4500000), width=555, height=590)
-    bands = tuple(Band(name=f"b{n}", asset=0, index=n, dtype="uint16", nodata=65535.0) for n in (1, 2))
+    bands = tuple(
+        Band(name=f"b{n}", asset=0, index=n, dtype="uint16", nodata=65535.0, resampling="bilinear") for n in (1, 2)
+    )
     asset = pin(ObjectRef.parse(str(path)))
     source = Scene(id="s", grid=grid, assets=(asset,), bands=bands, quantity="dn")
     found = read_pixels(source, bands, grid.window, 32)

@@ -105,10 +105,10 @@ def test_files_of_several_crss_are_one_scene_on_a_given_grid_and_the_refusal_nam
     reference = f"green={green},swir16={swir}"
     (refused,) = open_all(expand([reference]), SAYS)
     assert isinstance(refused, RefusedScene)
-    assert "several CRSs (g EPSG:32632, s EPSG:32633); name the grid that all are read onto, --onto EPSG:32632,10," in (
+    assert "several CRSs (g EPSG:32632, s EPSG:32633); name the grid that all are read onto, `onto=EPSG:32632,10," in (
         refused.message
     )
-    remedy = refused.message.partition("--onto ")[2].partition(", or")[0]
+    remedy = refused.message.partition("`onto=")[2].partition("`")[0]
     (made,) = opened(reference, onto=read_aoi(remedy).grid(512))
     assert isinstance(made, OpenedScene)
     assert made.scene.grid.crs == "EPSG:32632"
@@ -122,14 +122,14 @@ def test_a_scene_elsewhere_is_refused_by_name_with_both_extents_and_stops_no_oth
     assert isinstance(made, OpenedScene)
     assert isinstance(refused, RefusedScene)
     assert refused.message.startswith("far: far covers 12.8")
-    assert "and the grid of --onto 11.9" in refused.message
+    assert "and the grid of `onto` 11.9" in refused.message
     assert "they do not overlap" in refused.message
 
 
 def test_pixels_that_are_much_finer_are_refused_with_a_remedy(tmp_path: Path) -> None:
     (refused,) = opened(make(tmp_path / "drone.tif", gsd=0.5, side=300))
     assert isinstance(refused, RefusedScene)
-    assert "pixels of 0.5 m and the grid of --onto of 10 m, 20 times as large, more than 10" in refused.message
+    assert "pixels of 0.5 m and the grid of `onto` of 10 m, 20 times as large, more than 10" in refused.message
     assert "gdalwarp -r average -tr 10 10" in refused.message
 
 

@@ -81,7 +81,7 @@ def test_many_more_pixels_than_asked_for_are_told() -> None:
         ("EPSG:32633,10m,400000,5800000,405000,inf", "have no area"),
         ("EPSG:32633,10m,12,50,13,51", "are 1 x 1 m, smaller than one pixel of 10; bounds are in the units of EPSG:32633"),
         ("EPSG:4326,0.001,50,120,51,121", "reach beyond a pole; in EPSG:4326 x is the longitude"),
-        ("EPSG:4326,0.1,12,80,13,81", r"cover \(0, 51.2, 51.2, 102.4\) and reach beyond a pole; a smaller --shard"),
+        ("EPSG:4326,0.1,12,80,13,81", r"cover \(0, 51.2, 51.2, 102.4\) and reach beyond a pole; a smaller `shard`"),
         ("EPSG:32633,10m,5800000,400000,5806000,405000", "but it is used for .12, 0, 18, 84. in degrees; check CRS and"),
         ("EPSG:32633,1m,0,0,1e6,1e6", "1000448 x 1000448 px, more than the 68719476736 px that a scene may have"),
     ],

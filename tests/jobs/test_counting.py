@@ -7,8 +7,10 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from earthloom.jobs.execution.worker import _count
+from earthloom.jobs.products.class_map import CLASSES, CONFIDENCE, ClassMapProduct
+from earthloom.tiling.counting import Tally
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window
@@ -16,7 +18,13 @@ from tests.models.nets import card_of
 from tests.oracles import geodesic_area_m2
 
 GRID = Grid(crs="EPSG:4326", transform=(2e-4, 0.0, -112.5, 0.0, -2e-4, 60.0), width=900, height=1100)
-PLAN = cast(Any, SimpleNamespace(grid=GRID, card=card_of("made", 2, 3, 1)))
+PRODUCT = ClassMapProduct(cast(Any, SimpleNamespace(grid=GRID, card=card_of("made", 2, 3, 1))))
+
+
+def counted(shard: Window, classes: NDArray[np.uint8], confidence: NDArray[np.uint8]) -> Tally:
+    found = PRODUCT.count({CLASSES: classes, CONFIDENCE: confidence}, shard).tally
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
@@ -26,7 +34,7 @@ def test_a_shard_is_counted_as_a_whole_and_by_true_areas(shard: Window) -> None:
     rng = np.random.default_rng(0)
     classes = rng.choice(np.array([0, 1, 2, 255], np.uint8), shard.shape)
     confidence = rng.integers(80, 251, shard.shape, dtype=np.uint8)
-    found = _count(PLAN, shard, classes, confidence)
+    found = counted(shard, classes, confidence)
     assert found.nodata == (classes == 255).sum()
     rows = [
         geodesic_area_m2(GRID, Window(shard.col_off, row, shard.width, 1))
@@ -42,4 +50,4 @@ def test_a_shard_is_counted_as_a_whole_and_by_true_areas(shard: Window) -> None:
 def test_a_class_that_the_card_does_not_have_is_refused() -> None:
     wrong = np.full((20, 30), 3, np.uint8)
     with pytest.raises(PublishError, match="600 pixels have the value 3, but the model has 3 classes"):
-        _count(PLAN, Window(0, 0, 30, 20), wrong, wrong)
+        counted(Window(0, 0, 30, 20), wrong, wrong)

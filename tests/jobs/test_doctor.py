@@ -13,7 +13,7 @@ import pytest
 from earthloom.jobs.command import main
 from earthloom.jobs.upkeep import doctor
 from earthloom.jobs.upkeep.doctor import Finding, diagnose
-from earthloom.tiling.storage.store import LocalObjects
+from earthloom.tiling.storage.local import LocalObjects
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -1,8 +1,7 @@
 """Which task runs next, and what becomes of those that did not succeed: the rules that all executors share.
 
 Pulls tasks lazily, holds those that wait for another attempt, and keeps *suspects*: tasks that were running in a worker
-when it died. A suspect runs next alone on a worker; only a death alone is charged to it. Several tasks may share one call to
-a worker; those that a call came to nothing for get one of their own. Knows no clock, thread or Ray.
+when it died. A suspect runs next alone on a worker; only a death alone is charged to it. Knows no clock, thread or Ray.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from earthloom.cluster.executor import Task
 from earthloom.cluster.outcome import Done, Failed, Fault
 from earthloom.cluster.retry import WORKER_DIED, Budget, Retry, decide, decide_death
 from earthloom.cluster.worker import Reply
+from earthloom.tiling.errors import EngineError
 
 
 @dataclass(slots=True, eq=False)
@@ -24,7 +24,8 @@ class Ticket:
     """A task that was pulled and has no outcome yet."""
 
     task: Task
-    first_start: float | None = None
+    first_start: float | None
+    """When its first attempt that counts began; None until then."""
     attempts: int = 0
     deaths: int = 0
     causes: list[str] = field(default_factory=list)
@@ -33,22 +34,21 @@ class Ticket:
 class Backlog:
     """Tasks on their way to an outcome. Times are seconds of any one clock, given by the caller."""
 
-    def __init__(self, tasks: Iterable[Task], budget: Budget, window: int) -> None:
+    def __init__(self, tasks: Iterable[Task | None], budget: Budget, window: int) -> None:
         """
         Args:
-            tasks: pulled one at a time, when there is room.
+            tasks: pulled one at a time, when there is room; None where there is none now (`cluster.executor`).
             budget: of each task.
-            window: calls that may run at once. No new task is pulled while twice as many have no outcome as would fill
-                them, so a storage outage that makes every task wait does not pull them all.
+            window: tasks that may run at once. No new one is pulled while twice as many have no outcome, so a storage
+                outage that makes every task wait does not pull them all.
         """
-        self._tasks: Iterator[Task] = iter(tasks)
+        self._tasks: Iterator[Task | None] = iter(tasks)
         self._drained = False
         self._budget = budget
-        self._window = window
+        self._limit = 2 * window
         self._open = 0
         self._waiting: list[tuple[float, int, Ticket]] = []
         self._order = count()
-        self._apart: deque[Ticket] = deque()
         self._suspects: deque[Ticket] = deque()
 
     @property
@@ -57,33 +57,34 @@ class Backlog:
         return self._drained and self._open == 0
 
     @property
-    def has_suspects(self) -> bool:
-        return bool(self._suspects)
+    def n_suspects(self) -> int:
+        """Tasks that wait to run alone."""
+        return len(self._suspects)
 
-    def take(self, now: float, most: int = 1) -> list[Ticket]:
-        """The next tasks for one call that runs beside others; empty when there is none now.
+    def take(self, now: float) -> Ticket | None:
+        """The next task that may run beside others: one whose pause is over, else a new one; None when there is none now.
 
-        One that must have a call of its own; else up to `most` of those whose pause is over, then of new ones.
+        Raises:
+            EngineError: if the source gives none, has not ended, and no task runs whose outcome could change that.
         """
-        if self._apart:
-            return [self._started(self._apart.popleft(), now)]
-        taken: list[Ticket] = []
-        while len(taken) < most and (ticket := self._next(now, 2 * self._window * most)) is not None:
-            taken.append(self._started(ticket, now))
-        return taken
-
-    def _next(self, now: float, limit: int) -> Ticket | None:
         if self._waiting and self._waiting[0][0] <= now:
             return heapq.heappop(self._waiting)[2]
-        if self._drained or self._open >= limit:
+        if self._drained or self._open >= self._limit:
             return None
         try:
             task = next(self._tasks)
         except StopIteration:
             self._drained = True
             return None
+        if task is None:
+            if not self._open:
+                raise EngineError(
+                    "the source of tasks has none to give and has not ended, and no task runs that it could be waiting "
+                    "for; this is a defect of the caller, which must end its tasks when all have their outcomes"
+                )
+            return None
         self._open += 1
-        return Ticket(task)
+        return Ticket(task, first_start=now)
 
     def take_suspect(self, now: float) -> Ticket | None:
         """The next task that must run alone on its worker."""
@@ -92,12 +93,6 @@ class Backlog:
     def pause_s(self, now: float) -> float | None:
         """Seconds until a waiting task is due; None when none waits."""
         return max(0.0, self._waiting[0][0] - now) if self._waiting else None
-
-    def settled(self, tickets: Sequence[Ticket], replies: Sequence[Reply], now: float) -> list[Done | Failed]:
-        """Record what a call came to: a reply for each task that it began."""
-        self.apart(tickets[len(replies) :])
-        outcomes = (self.answered(*pair, now) for pair in zip(tickets, replies, strict=False))
-        return [outcome for outcome in outcomes if outcome is not None]
 
     def answered(self, ticket: Ticket, reply: Reply, now: float) -> Done | Failed | None:
         """Record a worker's reply; None when the task will run again."""
@@ -153,16 +148,6 @@ class Backlog:
             self._suspects.append(ticket)
             return None
         return self._failed(ticket, verdict.fault, seconds)
-
-    def apart(self, tickets: Iterable[Ticket]) -> None:
-        """Take back tasks of a call that did not begin them, or that failed as a whole and does not tell through which.
-
-        They are charged nothing, and each gets a call of its own.
-        """
-        for ticket in tickets:
-            if not ticket.causes:
-                ticket.first_start = None
-            self._apart.append(ticket)
 
     def refused(self, ticket: Ticket, fault: Fault) -> Failed:
         """Record that a task could not even be sent to a worker."""

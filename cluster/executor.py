@@ -62,12 +62,17 @@ class WorkerFactory:
 class Executor(Protocol):
     """Runs many tasks and says what happened to each."""
 
-    def run(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
+    def run(self, tasks: Iterable[Task | None]) -> Generator[Outcome, None, None]:
         """Run tasks and yield their outcomes in order of completion, one per task.
 
         Tasks are pulled as they are needed, never more than a bounded window ahead. One task's failure does not stop
         the others. Closing the generator abandons what is in flight and returns at once.
 
+        Args:
+            tasks: in the order in which they are to start. A task may follow from the outcome of another one: None says
+                that there is none now, and the source is asked again when the caller has taken the next outcome.
+
         Raises:
             EarthloomError: if no worker can be made, with the class of the factory's own error where it is ours.
+            EngineError: if the source gives None while no task is without its outcome, so that it would wait for ever.
         """

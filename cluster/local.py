@@ -50,7 +50,7 @@ class LocalExecutor:
         """The worker as it was after its latest reply; empty before the first run."""
         return list(self._stats)
 
-    def run(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
+    def run(self, tasks: Iterable[Task | None]) -> Generator[Outcome, None, None]:
         """See `cluster.executor.Executor.run`."""
         begun = time.monotonic()
         worker = self._start()
@@ -64,10 +64,9 @@ class LocalExecutor:
         running = answered = 0
         try:
             while True:
-                while running < self._lanes and (tickets := backlog.take(time.monotonic())):
-                    for ticket in tickets:
-                        inbox.put(ticket)
-                        running += 1
+                while running < self._lanes and (taken := backlog.take(time.monotonic())):
+                    inbox.put(taken)
+                    running += 1
                 if backlog.finished:
                     return
                 idle = running < self._lanes  # with every lane busy, a task whose pause is over has to wait anyway

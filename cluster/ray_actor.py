@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -19,8 +19,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from earthloom.cluster.backlog import Ticket
 from earthloom.cluster.executor import Worker, WorkerFactory
 from earthloom.cluster.outcome import Fault
-from earthloom.cluster.pace import CALL_S
-from earthloom.cluster.worker import Reply, Report, Vitals, WorkerStats, attempt_each, build, vitals
+from earthloom.cluster.worker import Reply, Report, Vitals, WorkerStats, attempt, build, vitals
 
 _ray: Any = ray  # its annotations are partial
 _DETAIL = re.compile(r"(?:exit detail: |actor died because )(.+?)(?:\. Some common causes|\n|$)", re.DOTALL)
@@ -36,19 +35,18 @@ class Lanes:
 
     def start(self, factory: WorkerFactory) -> Report:
         self._worker, reply = build(factory)
-        return Report(replies=(reply,), vitals=vitals(self._node))
+        return Report(reply=reply, vitals=vitals(self._node))
 
-    def run(self, payloads: Sequence[Any]) -> Report:
+    def run(self, payload: Any) -> Report:
         assert self._worker is not None, "run before start"
-        replies = attempt_each(self._worker, payloads, CALL_S)
-        return Report(replies=replies, vitals=vitals(self._node))
+        return Report(reply=attempt(self._worker, payload), vitals=vitals(self._node))
 
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """The tasks of one call to an actor."""
+    """A task in an actor."""
 
-    tickets: Sequence[Ticket]
+    ticket: Ticket
     since: float
     shared: bool
     """True once the actor had more than one task during this call."""
@@ -104,19 +102,17 @@ class ActorHandle:
     def idle(self) -> bool:
         return self.starting is None and not self.flights
 
-    def send(self, tickets: Sequence[Ticket], *, alone: bool = False) -> None:
-        """Start tasks in a lane, one after the other; raises what pickling a payload raises."""
-        reference = self._remote.run.remote([ticket.task.payload for ticket in tickets])
+    def send(self, ticket: Ticket, *, alone: bool = False) -> None:
+        """Start a task in a lane; raises what pickling its payload raises."""
+        reference = self._remote.run.remote(ticket.task.payload)
         self.in_isolation = alone
-        flight = Flight(tickets, time.monotonic(), shared=bool(self.flights) or len(tickets) > 1)
+        flight = Flight(ticket, time.monotonic(), shared=bool(self.flights))
         for companion in self.flights.values():
             companion.shared = True
         self.flights[self._announced(reference)] = flight
 
     def receive(self, call: Call) -> Report:
         """The answer to a call that was announced, or that a dead actor cannot answer any more.
-
-        It holds no reply if a call of several tasks failed as a whole, which does not tell through which of them.
 
         Raises:
             RayError: if the actor died, or its node, or the answer was lost.
@@ -125,9 +121,8 @@ class ActorHandle:
             report = call.result(timeout=10)
         except RayTaskError as error:  # a value did not pickle, or a class differs on the two sides
             cause = error.cause if isinstance(error.cause, Exception) else error
-            several = call in self.flights and len(self.flights[call].tickets) > 1
             return Report(
-                replies=() if several else (Reply(fault=Fault.of(cause), seconds=0.0),),
+                reply=Reply(fault=Fault.of(cause), seconds=0.0),
                 vitals=self.vitals or Vitals(pid=0, node="", peak_bytes=0),
             )
         except TimeoutError as error:

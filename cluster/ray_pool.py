@@ -2,7 +2,7 @@
 
 Ray retries and restarts nothing here; the attempt budget is ours (`cluster.backlog`). When an actor dies, the tasks that
 were in it are suspects and run again one at a time, alone, on the first idle actor, so that the guilty one is found and
-the innocent are not charged. Tasks that are over in a moment share calls (`cluster.pace`). Ray must be connected
+the innocent are not charged. There are never more actors than tasks that have no outcome yet. Ray must be connected
 (`cluster.session`). Knows nothing of what the tasks are.
 """
 
@@ -22,7 +22,6 @@ from ray.exceptions import RayError
 from earthloom.cluster.backlog import Backlog, Ticket
 from earthloom.cluster.executor import Task, WorkerFactory
 from earthloom.cluster.outcome import Fault, Outcome
-from earthloom.cluster.pace import Pace
 from earthloom.cluster.ray_actor import ActorHandle, Call, Flight
 from earthloom.cluster.resources import WorkerResources, choose_workers
 from earthloom.cluster.retry import Budget, Retry, decide
@@ -53,7 +52,7 @@ class RayExecutor:
         Args:
             factory: makes one worker in each actor.
             workers: actors, at most; None for as many as fit on the cluster.
-            lanes: calls that run in one actor at once; a call holds one task, or several that are quick.
+            lanes: tasks that run in one actor at once.
             resources: of one actor.
             budget: of each task, and of transient faults of the factory.
             start_timeout_s: how long to wait for the first actor to be placed and its factory to return.
@@ -75,7 +74,7 @@ class RayExecutor:
         """Every worker of the latest run as it was after its latest reply, those that died included."""
         return [stats for _, stats in sorted(self._stats.copy().items())]
 
-    def run(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
+    def run(self, tasks: Iterable[Task | None]) -> Generator[Outcome, None, None]:
         """See `cluster.executor.Executor.run`.
 
         Raises:
@@ -86,13 +85,12 @@ class RayExecutor:
         workers = choose_workers(self._asked, self._resources, nodes)
         self._stats = {}
         backlog = Backlog(tasks, self._budget, workers * self._lanes)
-        first = _first_calls(backlog, workers)
-        crew = _Crew(self._factory, self._resources.actor_options(), self._lanes, self._budget, self._start_timeout_s)
+        crew = _Crew(
+            self._factory, workers, self._resources.actor_options(), self._lanes, self._budget, self._start_timeout_s
+        )
         try:
-            for _ in first:  # no more actors than tasks
-                crew.hire()
             while True:
-                yield from crew.fill(backlog, first)
+                yield from crew.fill(backlog)
                 if backlog.finished:
                     return
                 outcomes = crew.listen(backlog)
@@ -103,19 +101,13 @@ class RayExecutor:
             self._stats |= crew.stats()
 
 
-def _first_calls(backlog: Backlog, count: int) -> deque[list[Ticket]]:
-    first: deque[list[Ticket]] = deque()
-    while len(first) < count and (tickets := backlog.take(time.monotonic())):
-        first.append(tickets)
-    return first
-
-
 class _Crew:
     """The actors of one run."""
 
     def __init__(
         self,
         factory: WorkerFactory,
+        workers: int,
         options: dict[str, Any],
         lanes: int,
         budget: Budget,
@@ -128,7 +120,10 @@ class _Crew:
         self._start_timeout_s = start_timeout_s
         self._inbox: queue.SimpleQueue[tuple[ActorHandle, Call]] = queue.SimpleQueue()
         self._actors: list[ActorHandle] = []
-        self._vacancies: list[float] = []
+        self._vacancies = [0.0] * workers
+        """Places without an actor, by the time from which one may be hired."""
+        self._for_new: deque[Ticket] = deque()
+        """Taken for actors that are starting; whoever is free first gets them."""
         self._hired = 0
         self._begun = time.monotonic()
         self._anyone_ready = False
@@ -136,39 +131,36 @@ class _Crew:
         self._start_deaths = 0
         self._deaths_in_a_row = 0
         self._gone: list[ActorHandle] = []
-        self._pace = Pace()
 
-    def hire(self) -> None:
-        self._actors.append(ActorHandle.launch(self._hired, self._factory, self._options, self._lanes, self._inbox))
-        self._hired += 1
-
-    def fill(self, backlog: Backlog, first: deque[list[Ticket]]) -> Generator[Outcome, None, None]:
-        """Hire for vacancies that are due, then give idle lanes work; yields tasks that could not be sent."""
+    def fill(self, backlog: Backlog) -> Generator[Outcome, None, None]:
+        """Hire as far as there is work, then give idle lanes work; yields tasks that could not be sent."""
         now = time.monotonic()
         for due in [due for due in self._vacancies if due <= now]:
-            if not (first or backlog.has_suspects):
-                if not (tickets := backlog.take(now)):
-                    break  # nothing for a replacement to do
-                first.append(tickets)
+            while self._n_open(backlog) <= len(self._actors) and (taken := backlog.take(now)):
+                self._for_new.append(taken)
+            if self._n_open(backlog) <= len(self._actors):
+                break  # no more actors than tasks
             self._vacancies.remove(due)
-            self.hire()
-        if backlog.has_suspects and not any(actor.in_isolation for actor in self._actors):
+            self._actors.append(ActorHandle.launch(self._hired, self._factory, self._options, self._lanes, self._inbox))
+            self._hired += 1
+        if backlog.n_suspects and not any(actor.in_isolation for actor in self._actors):
             for actor in self._actors:
-                if actor.idle and (ticket := backlog.take_suspect(now)) is not None:
-                    actor.send([ticket], alone=True)
+                if actor.idle and (suspect := backlog.take_suspect(now)) is not None:
+                    actor.send(suspect, alone=True)
                     break
         while free := [actor for actor in self._actors if actor.room]:
-            if not (tickets := first.popleft() if first else backlog.take(now, self._pace.size)):
+            if not (ticket := self._for_new.popleft() if self._for_new else backlog.take(now)):
                 return
             try:
-                max(free, key=lambda actor: actor.room).send(tickets)
+                max(free, key=lambda actor: actor.room).send(ticket)
             except RayError:
                 raise
             except Exception as error:  # whatever a payload's own pickling raises
-                if len(tickets) == 1:
-                    yield backlog.refused(tickets[0], Fault.of(error))
-                else:
-                    backlog.apart(tickets)
+                yield backlog.refused(ticket, Fault.of(error))
+
+    def _n_open(self, backlog: Backlog) -> int:
+        """Tasks that run or could run now."""
+        return sum(len(actor.flights) for actor in self._actors) + len(self._for_new) + backlog.n_suspects
 
     def listen(self, backlog: Backlog) -> list[Outcome]:
         """Wait until something happens, and settle it."""
@@ -215,7 +207,7 @@ class _Crew:
 
     def _started(self, actor: ActorHandle, call: Call) -> None:
         try:
-            (reply,) = actor.receive(call).replies
+            reply = actor.receive(call).reply
         except RayError as error:
             cause = actor.cause_of_death(error)
             self._start_deaths += 1
@@ -255,9 +247,9 @@ class _Crew:
         return self._settle(actor, actor.flights.pop(call), report, backlog)
 
     def _settle(self, actor: ActorHandle, flight: Flight, report: Report, backlog: Backlog) -> list[Outcome]:
-        actor.answered += len(report.replies)
-        self._pace.answered(report.replies)
-        return backlog.settled(flight.tickets, report.replies, time.monotonic())
+        actor.answered += 1
+        outcome = backlog.answered(flight.ticket, report.reply, time.monotonic())
+        return [] if outcome is None else [outcome]
 
     def _bury(self, actor: ActorHandle, error: RayError, backlog: Backlog) -> list[Outcome]:
         cause = actor.cause_of_death(error)
@@ -271,8 +263,7 @@ class _Crew:
                 lost.append(flight)
                 continue
             outcomes += self._settle(actor, flight, report, backlog)
-        self._pace.lost()
-        tickets = [ticket for flight in lost for ticket in flight.tickets]
+        tickets = [flight.ticket for flight in lost]
         alone = len(lost) == 1 and not lost[0].shared
         seconds = now - lost[0].since if alone else 0.0
         keys = ", ".join(ticket.task.key for ticket in tickets[:_NAMED]) + ", …" * (len(tickets) > _NAMED)

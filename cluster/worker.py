@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +52,7 @@ class Reply:
 class Report:
     """What one call to a worker's process came to."""
 
-    replies: tuple[Reply, ...]
-    """In the order of the payloads; shorter when the call's time was over before the last ones were begun."""
+    reply: Reply
     vitals: Vitals
 
 
@@ -84,17 +82,6 @@ def attempt(worker: Worker, payload: Any) -> Reply:
     except BaseException as error:  # a panic of a Rust library is no Exception
         fault = Fault.of(error)
     return Reply(value=value, fault=fault, seconds=time.monotonic() - begun)
-
-
-def attempt_each(worker: Worker, payloads: Sequence[Any], limit_s: float) -> tuple[Reply, ...]:
-    """Run payloads one after the other, the first in any case and none that would begin after `limit_s`."""
-    until = time.monotonic() + limit_s
-    replies: list[Reply] = []
-    for payload in payloads:
-        if replies and time.monotonic() > until:
-            break
-        replies.append(attempt(worker, payload))
-    return tuple(replies)
 
 
 def vitals(node: str = "") -> Vitals:

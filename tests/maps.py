@@ -10,8 +10,13 @@ import pytest
 
 from earthloom.jobs.config import load
 from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.jobs.records.blocks import StoredObject
+from earthloom.jobs.records.names import RESULT
+from earthloom.jobs.records.result import SceneResult
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, StorageError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 from tests.scenes import landscape, write_scene
 
 OPTIONS: dict[str, Any] = {
@@ -44,6 +49,12 @@ def fetched(name: str) -> str:
 def lake(folder: Path, name: str = "lake", *, width: int = 1300, height: int = 700, seed: int = 0) -> Path:
     """A scene of 3 x 2 blocks, unless told otherwise."""
     return write_scene(folder / f"{name}.tif", landscape(width, height, 2, seed), ("green", "swir16"))
+
+
+def result_files(result: RunResult, scene_id: str) -> dict[str, StoredObject]:
+    """Size and sha256 of every file that a scene's `result.json` vouches for, by name."""
+    key = f"{result.results[scene_id].prefix}/{RESULT}"
+    return dict(SceneResult.from_json(open_store(ObjectRef.parse(result.out)).get(key), key).files)
 
 
 def published(out: Path) -> dict[str, bytes]:

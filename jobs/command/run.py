@@ -151,10 +151,9 @@ def _published(result: RunResult, scene_id: str) -> dict[str, Any]:
         return {}
     scene = result.results[scene_id]
     base = f"{result.out.rstrip('/')}/{scene.prefix}"
-    tifs = [name for name in scene.files if name.endswith(".tif")]
     return {
         "folder": base,
-        "files": {name: f"{base}/{name}" for name in (*tifs, "data.zarr", QUICKLOOK, "item.json")},
+        "files": {name: f"{base}/{name}" for name in (*scene.rasters, "data.zarr", QUICKLOOK, "item.json")},
         "class_areas": list(scene.class_areas),
     }  # fmt: skip
 

@@ -27,7 +27,7 @@ from earthloom.models.device.resolve import Device, resolve
 from earthloom.tiling.errors import EngineError
 
 BUDGET = Budget(deadline_s=1800.0)
-"""What one block may cost. Its requests have retries and time-outs of their own below that (`tiling.storage.remote`, GDAL)."""
+"""What one task may cost. Its requests have retries and time-outs of their own below that (`tiling.storage.remote`, GDAL)."""
 
 
 _NOT_CODE = shutil.ignore_patterns("__pycache__")
@@ -60,8 +60,9 @@ def idle_engine(made: RunPlan) -> Engine:
 
 
 class _Idle:
-    def run(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
+    def run(self, tasks: Iterable[Task | None]) -> Generator[Outcome, None, None]:
         for task in tasks:
+            assert task is not None, "nothing runs that a task could be waiting for"
             raise EngineError(
                 f"{task.key} has to be computed after all: its scene was unpublished meanwhile; run again"
             )
@@ -80,7 +81,9 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
 
         made = made_here or plan(config)
         local = LocalExecutor(
-            _factory(config, made, share(config, on_gpu=False, nodes=here()).threads), lanes=made.lanes, budget=BUDGET
+            _factory(config, made, share(config, on_gpu=False, nodes=here()).threads),
+            lanes=made.shape.lanes,
+            budget=BUDGET,
         )
         yield Engine(plan=made, executor=local, start_s=0.0, worker_stats=local.worker_stats)
         return
@@ -99,7 +102,7 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
         made = made_here or plan(config, device, given)
         resources = WorkerResources(cpus=given.threads, gpus=given.gpus, memory_bytes=made.worker_bytes)
         pool = RayExecutor(
-            _factory(config, made, given.threads), workers=given.workers, lanes=made.lanes, resources=resources,
+            _factory(config, made, given.threads), workers=given.workers, lanes=made.shape.lanes, resources=resources,
             budget=BUDGET,
         )  # fmt: skip
         yield Engine(plan=made, executor=pool, start_s=start_s, worker_stats=pool.worker_stats)
@@ -120,7 +123,8 @@ def sent_package() -> Iterator[Path]:
 
 
 def _factory(config: RunConfig, made: RunPlan, threads: int) -> WorkerFactory:
-    from earthloom.jobs.execution.worker import BlockWorker, PlannedModel, WorkerSetup
+    from earthloom.jobs.execution.scene_worker import SceneWorker
+    from earthloom.jobs.execution.worker import PlannedModel, WorkerSetup
 
     models = {
         PlannedModel(card, folders[card.digest()], stage.precision, stage.flips, stage.compiled): None
@@ -129,12 +133,11 @@ def _factory(config: RunConfig, made: RunPlan, threads: int) -> WorkerFactory:
         for stage in scene.chain.stages
         for card in stage.cards
     }
-    passes = min(made.passes, threads)
     setup = WorkerSetup(
-        out=made.out, device=made.device, models=tuple(models), threads=threads, passes=passes,
-        computing=min(made.computing, passes), kept_bytes=made.kept_bytes, batch=config.batch,
+        out=made.out, device=made.device, models=tuple(models), threads=threads, shape=made.shape.with_threads(threads),
+        batch=config.batch,
     )  # fmt: skip
-    return WorkerFactory(BlockWorker, setup)
+    return WorkerFactory(SceneWorker, setup)
 
 
 def _device_of_workers(config: RunConfig, has_gpus: bool) -> Device:

@@ -1,19 +1,26 @@
-"""Reads what `models.networks.survey` looks at: all of a small scene, a regular lattice of windows of a large one.
+"""Takes the surveys that a scene's networks want, once, and keeps them in storage for all of its blocks.
 
-The lattice is anchored on the scene and read at full resolution, so every worker sees the same pixels.
+`models.networks.survey` looks at all of a small scene and at a regular lattice of windows of a large one. The lattice is
+anchored on the scene and read at full resolution, so whoever takes a survey again writes the same bytes.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import numpy as np
 
+from earthloom.jobs.planning.plan import ScenePlan
+from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
+from earthloom.jobs.records.names import SURVEY
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.stack import Stack
 from earthloom.models.networks.survey import Survey, survey
+from earthloom.tiling.errors import MissingObjectError, PublishError
 from earthloom.tiling.reading.read import Pixels, read_pixels
 from earthloom.tiling.scene import Band, Scene
+from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 
 MOST_PX = 1 << 21
@@ -29,6 +36,44 @@ def stack_of(bands: tuple[Band, ...], window: Window, pixels: Pixels) -> Stack:
         gain=np.array([band.scale for band in bands], np.float32),
         bias=np.array([band.offset for band in bands], np.float32),
     )  # fmt: skip
+
+
+def needs_survey(plan: ScenePlan) -> bool:
+    """Whether a block can be computed only after the scene was surveyed."""
+    return any(stage.card.needs_survey for stage in plan.chain.stages)
+
+
+def survey_scene(store: Store, plan: ScenePlan) -> None:
+    """Take the surveys of all stages that want one and write them, unless they are there.
+
+    Raises:
+        SceneError: if a file cannot be decoded.
+        StorageError: if they cannot be written.
+    """
+    with suppress(MissingObjectError, PublishError):  # a damaged document is written again
+        read_surveys(store, plan)
+        return
+    stages = {
+        str(number): take_survey(plan.scene, stage.card).to_json()
+        for number, stage in enumerate(plan.chain.stages)
+        if stage.card.needs_survey
+    }
+    store.put(f"{plan.prefix}/{SURVEY}", canonical({"format": FORMAT, "stages": stages}))
+
+
+def read_surveys(store: Store, plan: ScenePlan) -> dict[int, Survey]:
+    """The surveys of a scene, by number of the stage.
+
+    Raises:
+        MissingObjectError: if none was taken.
+        PublishError: if the document is damaged or of another version.
+    """
+    key = f"{plan.prefix}/{SURVEY}"
+    document = read_document(store.get(key), key)
+    try:
+        return {int(number): Survey.from_json(taken) for number, taken in document["stages"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PublishError(f"{key} is damaged ({type(error).__name__}: {error}); remove it and run again") from error
 
 
 def take_survey(scene: Scene, card: ModelCard) -> Survey:

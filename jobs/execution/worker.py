@@ -1,7 +1,7 @@
 """What happens to one block inside a worker: read, predict, write its shards, then its marker.
 
-Runs in a Ray actor or in this process alike, called from several threads at once: while some blocks are computed others
-are read and written. Only small records leave the worker.
+Called from several threads at once: while some blocks are computed others are read and written. Only what a block cost
+leaves the worker.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.execution.survey import stack_of, take_survey
+from earthloom.jobs.execution.survey import needs_survey, read_surveys, stack_of
+from earthloom.jobs.execution.tasks import BlockTask
 from earthloom.jobs.planning.plan import ScenePlan
+from earthloom.jobs.planning.shape import WorkerShape
 from earthloom.jobs.products.layout import layout_of, products_of
 from earthloom.jobs.products.product import Product
-from earthloom.jobs.records.blocks import BlockRecord, ShardRecord, StoredObject
+from earthloom.jobs.records.blocks import BlockCost, BlockRecord, ShardRecord, StoredObject
 from earthloom.jobs.records.markers import marker_key, shard_keys, tiles_key
 from earthloom.jobs.records.names import DATA
 from earthloom.models.cards.card import ModelCard
@@ -35,16 +37,16 @@ from earthloom.tiling.background import Background
 from earthloom.tiling.heap import give_back
 from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.reading.tile_cache import TileCache
-from earthloom.tiling.redact import guard_logs
 from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.settings import apply
 from earthloom.tiling.storage.store import open_store
-from earthloom.tiling.window import Block, Window
+from earthloom.tiling.window import Window
 from earthloom.tiling.writing.cog_parts import TileIndex, pack
 from earthloom.tiling.writing.zarr_sink import ZarrLayout
 
 _PUTS = 8
 """Objects that a worker writes at once: from far away one after another would take longer than computing."""
+_SCENES = 64
+"""Scenes of which a worker remembers what their blocks share: more than can be in its lanes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,48 +70,34 @@ class WorkerSetup:
     models: tuple[PlannedModel, ...]
     """Each is loaded once."""
     threads: int
-    passes: int
-    """Forward passes at once."""
-    computing: int
-    """Blocks that are computed at once."""
-    kept_bytes: int
-    """Up to which a worker keeps what one chip frees for the next; 0 where there is no memory for that."""
+    shape: WorkerShape
     batch: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockTask:
-    """One block of one scene."""
-
-    plan: ScenePlan
-    block: Block
-    attempt: int
-    """Number of the run's attempt, for the marker."""
-
-    @property
-    def key(self) -> str:
-        return f"{self.plan.scene.id}/{self.block.name}"
+@dataclass(frozen=True, slots=True)
+class _KnownScene:
+    layout: ZarrLayout
+    products: tuple[Product, ...]
+    contexts: list[Context]
+    """Of each stage, what its network keeps of the scene's survey."""
 
 
 class BlockWorker:
     """Holds the models of a run and computes blocks with them."""
 
     def __init__(self, setup: WorkerSetup) -> None:
-        guard_logs()
-        apply(threads=setup.threads)
-        self._keeps_pages = keep_pages(setup.kept_bytes)
+        self._keeps_pages = keep_pages(setup.shape.kept_bytes)
         self._setup = setup
         self._store = open_store(setup.out)
-        self._compute = threading.BoundedSemaphore(setup.computing)
-        self._surveying = threading.Lock()
+        self._compute = threading.BoundedSemaphore(setup.shape.computing)
         self._puts = Background(_PUTS, "put")
         self._cache = TileCache()
         self._name = f"{platform.node()}:{os.getpid()}"
         self._lanes: dict[int, int] = {}
-        self._outputs: dict[str, tuple[ZarrLayout, tuple[Product, ...]]] = {}
-        self._contexts: dict[tuple[str, int], Context] = {}
+        self._scenes: dict[str, _KnownScene] = {}
+        self._knowing = threading.Lock()
         self._predictors: dict[tuple[str, str, bool], Predictor] = {}
-        threads = Threads(setup.passes)
+        threads = Threads(setup.shape.passes)
         for model in setup.models:
             path = fetch(model.folder, model.card.weights) if model.card.weights else None
             device = replace(setup.device, precision=model.precision)
@@ -123,21 +111,22 @@ class BlockWorker:
                 compiled=model.compiled,
             )
 
-    def __call__(self, task: BlockTask) -> BlockRecord:
+    def __call__(self, task: BlockTask) -> BlockCost:
         plan, block = task.plan, task.block
         stages, bands = plan.chain.stages, plan.chain.bands
         own, read = windows(stages, block.core)[0]
         started_s, started = time.time(), time.perf_counter()
+        known = self._known(plan)
         pixels = read_pixels(plan.scene, bands, read, stages[0].reach_px, decide=own, cache=self._cache)
         loaded = time.perf_counter()
-        source, cost = stack_of(bands, read, pixels), pixels.cost
+        source, read_cost = stack_of(bands, read, pixels), pixels.cost
         del pixels  # the lanes' memory is planned: values go as soon as they are used
         with self._compute:
             waited = time.perf_counter()
-            contexts = [self._context(plan, number) for number in range(len(stages))]
-            products = products_of(plan)
+            products = known.products
             wanted = frozenset(product.stage for product in products)
-            made = run_chain(stages, [self._members(stage) for stage in stages], contexts, block.core, source, wanted)
+            members = [self._members(stage) for stage in stages]
+            made = run_chain(stages, members, known.contexts, block.core, source, wanted)
             layers = {
                 name: pixels
                 for product in products
@@ -145,18 +134,22 @@ class BlockWorker:
             }
             computed = time.perf_counter()
         del source
-        shards = tuple(self._write_shard(plan, block.core, part, layers) for part in block.core.split(plan.shard_px))
-        record = BlockRecord(
-            block=block.name, attempt=task.attempt, shards=shards, chips=made.n_computed, skipped=made.n_skipped,
-            chip_px=made.chip_px, worker=self._name, lane=self._lane(), started_s=started_s, read_s=loaded - started,
-            wait_s=waited - loaded, compute_s=computed - waited, write_s=time.perf_counter() - computed,
-            read_bytes=cost.file_bytes, decoded_px=cost.decoded_px,
-            source_px=cost.n_bands * (own & plan.scene.grid.window).size_px,
+        shards = tuple(
+            self._write_shard(plan, known, block.core, part, layers) for part in block.core.split(plan.shard_px)
         )  # fmt: skip
+        cost = BlockCost(
+            block=block.name, chips=made.n_computed, skipped=made.n_skipped, chip_px=made.chip_px,
+            computed_px=sum(shard.size_px for shard in shards), worker=self._name, lane=self._lane(),
+            started_s=started_s, read_s=loaded - started, wait_s=waited - loaded, compute_s=computed - waited,
+            write_s=time.perf_counter() - computed, read_bytes=read_cost.file_bytes,
+            written_bytes=sum(shard.size_bytes for shard in shards), decoded_px=read_cost.decoded_px,
+            source_px=read_cost.n_bands * (own & plan.scene.grid.window).size_px,
+        )  # fmt: skip
+        record = BlockRecord(attempt=task.attempt, shards=shards, cost=cost)
         self._store.put(marker_key(plan.prefix, block), record.to_json())  # after the pixels: a marker is proof
         if not self._keeps_pages:
             give_back()
-        return record
+        return cost
 
     def _lane(self) -> int:
         """Number of the calling thread among those that have called."""
@@ -165,20 +158,27 @@ class BlockWorker:
     def _members(self, stage: Stage) -> list[Predictor]:
         return [self._predictors[card.digest(), stage.precision, stage.flips] for card in stage.cards]
 
-    def _context(self, plan: ScenePlan, number: int) -> Context:
-        """What a stage keeps of the scene's survey: taken once per worker and scene, the same for every block."""
-        stage = plan.chain.stages[number]
-        if not stage.card.needs_survey:
-            return None
-        with self._surveying:
-            if (plan.key, number) not in self._contexts:
-                (predictor,) = self._members(stage)
-                self._contexts[plan.key, number] = predictor.context_of(take_survey(plan.scene, stage.card))
-            return self._contexts[plan.key, number]
+    def _known(self, plan: ScenePlan) -> _KnownScene:
+        """What all blocks of a scene share, made once per worker and scene."""
+        stages = plan.chain.stages
+        with self._knowing:
+            if (known := self._scenes.pop(plan.key, None)) is None:
+                surveys = read_surveys(self._store, plan) if needs_survey(plan) else {}
+                contexts = [
+                    self._members(stage)[0].context_of(surveys[number]) if stage.card.needs_survey else None
+                    for number, stage in enumerate(stages)
+                ]
+                known = _KnownScene(layout_of(plan), products_of(plan), contexts)
+            self._scenes[plan.key] = known  # the latest one last
+            while len(self._scenes) > _SCENES:
+                del self._scenes[next(iter(self._scenes))]
+            return known
 
-    def _write_shard(self, plan: ScenePlan, core: Window, part: Window, layers: dict[str, NDArray[Any]]) -> ShardRecord:
+    def _write_shard(
+        self, plan: ScenePlan, known: _KnownScene, core: Window, part: Window, layers: dict[str, NDArray[Any]]
+    ) -> ShardRecord:  # fmt: skip
         """Write what the owner of a shard makes: its levels in the Zarr, and its tiles of all files as one object."""
-        layout, products = self._outputs.setdefault(plan.key, (layout_of(plan), products_of(plan)))
+        layout, products = known.layout, known.products
         row, col = part.row_off // plan.shard_px, part.col_off // plan.shard_px
         cut = {name: pixels[part.slices(core)] for name, pixels in layers.items()}
         keys = shard_keys(layout, row, col)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from earthloom.jobs.planning.shape import WorkerShape
 from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage, windows
 from earthloom.tiling.reading.tile_cache import CACHE_BYTES
 from earthloom.tiling.scene import Band
 from earthloom.tiling.window import Window
+from earthloom.tiling.writing.pyramid import TILE_PX
 
 AHEAD = 1
 """Blocks that are read while others are computed and one is written."""
@@ -30,6 +32,22 @@ _KEPT = 0.4
 _SCATTERED = 1.5
 """Pages of chips to those in use at which enough are kept: at 1.5 landwater and sr-x2 hardly ever give any back."""
 
+_KEPT_SIXTHS = 5
+"""Of the predicted peak; passes at work may take the last one before one of them ends and sees to it."""
+
+_STREAM_BYTES = 80 * 2**20
+"""Of a file that is put together while it is uploaded: tiles fetched ahead and joined, parts on their way, and the encoded
+tiles of the further levels before they go to a temporary file (`tiling.writing.cog_parts`, `tiling.storage.store`)."""
+_TILE_ROWS = 2
+"""Rows of decoded tiles of the further levels that are held at once."""
+_RECORD_BYTES = 6 * 2**10
+"""Of a shard's record, with where its tiles lie."""
+_PICTURE_PX = 1024 * 1024
+_PICTURE_BYTES_PER_PX = 24
+"""Of the quicklook: the level it is made from, in floats, colours and the drawn picture."""
+_LEAST_PUBLISHING_BYTES = 48 * 2**20
+"""So that small scenes are published in all lanes at once."""
+
 _GDAL_CACHE_BYTES = 128 * 2**20
 """GDAL_CACHEMAX as set by `tiling.storage.settings`."""
 
@@ -45,18 +63,14 @@ class MemoryPlan:
     """Values, masks and outputs of the blocks in the worker's lanes."""
     cache_bytes: int
     """Decoded source tiles, held by GDAL while it reads and by `tiling.reading.tile_cache` for the next blocks."""
-    lanes: int
-    """Blocks in the worker at once."""
-    passes: int
-    """Forward passes at once, at most."""
-    computing: int
-    """Blocks that are computed at once, so that there are chips for all passes."""
-    keeps_pages: bool
-    """Whether what a chip frees is kept for the next one (`tiling.heap`)."""
+    publishing_bytes: int
+    """Of a scene that is published, beyond those of the block whose lane it takes."""
+    shape: WorkerShape
+    """What the worker does at once, for which this is enough."""
 
     @property
     def total_bytes(self) -> int:
-        return self.base_bytes + self.chips_bytes + self.blocks_bytes + self.cache_bytes
+        return self.base_bytes + self.chips_bytes + self.blocks_bytes + self.cache_bytes + self.publishing_bytes
 
 
 def predict(
@@ -110,17 +124,40 @@ def predict(
     if answers[-1].stored_bytes or len(stages) > 1:
         written += 256 * min(core.width, shard_px) * 8 * 4  # a strip of areas with temporaries
     chips = _of_all_stages([_chips_bytes(stage, batch, passes, computing) for stage in stages])
-    return MemoryPlan(
+    publishing = max(
+        _LEAST_PUBLISHING_BYTES, publishing_bytes(last.chips.scene.zoom(last.card.scale), shard_px, stored_bytes)
+    )
+    made = MemoryPlan(
         base_bytes=_BASE_BYTES,
         chips_bytes=0 if on_gpu else int(chips * (_SCATTERED if keeps_pages else 1.0)),
         # one more `held` while the border is reflected
         blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else computing * (woven + between)),
         cache_bytes=min(_GDAL_CACHE_BYTES, read_px * value_bytes)
         + (min(CACHE_BYTES, lanes * read_px * value_bytes) if stages[0].reach_px else 0),
-        lanes=lanes,
-        passes=passes,
-        computing=computing,
-        keeps_pages=keeps_pages,
+        publishing_bytes=max(0, publishing - held - written),
+        shape=WorkerShape(
+            lanes=lanes, passes=passes, computing=computing, ahead=ahead, publishing_bytes=publishing
+        ),
+    )  # fmt: skip
+    if not keeps_pages:
+        return made
+    return replace(made, shape=replace(made.shape, kept_bytes=made.total_bytes * _KEPT_SIXTHS // 6))
+
+
+def publishing_bytes(scene: Window, shard_px: int, stored_bytes: int) -> int:
+    """Most that publishing one scene takes (`jobs.publish.scene`), whatever its size.
+
+    Args:
+        scene: of the result, in pixels.
+        stored_bytes: of one pixel of the result, all layers together.
+    """
+    whole = scene.size_px * stored_bytes
+    tile_rows = _TILE_ROWS * scene.width * TILE_PX * stored_bytes
+    n_shards = -(-scene.width // shard_px) * -(-scene.height // shard_px)
+    return (
+        min(whole, _STREAM_BYTES + tile_rows)
+        + n_shards * _RECORD_BYTES
+        + _PICTURE_BYTES_PER_PX * min(scene.size_px, _PICTURE_PX)
     )
 
 

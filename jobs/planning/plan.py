@@ -19,6 +19,7 @@ from earthloom.jobs.planning.chain import ChainPlan, bind, divisors, load_models
 from earthloom.jobs.planning.key import scene_key
 from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
 from earthloom.jobs.planning.resources import Share, here, share
+from earthloom.jobs.planning.shape import WorkerShape, common
 from earthloom.jobs.records.canonical import FORMAT, digest
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.device.resolve import Device, keep_pages
@@ -36,8 +37,6 @@ from earthloom.tiling.storage.settings import apply
 from earthloom.tiling.window import Block
 
 _GIB = 2**30
-_KEPT_SIXTHS = 5
-"""Of the predicted peak; passes at work may take the last one before one of them ends and sees to it."""
 _PLENTY = 2**62
 
 
@@ -172,24 +171,9 @@ class RunPlan:
         return max((plan.memory.total_bytes for plan in self.scenes), default=0)
 
     @property
-    def lanes(self) -> int:
-        """Blocks in one worker at once that all scenes have memory for."""
-        return min((plan.memory.lanes for plan in self.scenes), default=1)
-
-    @property
-    def passes(self) -> int:
-        """Forward passes in one worker at once that all scenes have memory for."""
-        return min((plan.memory.passes for plan in self.scenes), default=1)
-
-    @property
-    def computing(self) -> int:
-        """Blocks computed in one worker at once that all scenes have memory for."""
-        return min((plan.memory.computing for plan in self.scenes), default=1)
-
-    @property
-    def kept_bytes(self) -> int:
-        """Up to which a worker keeps what is freed, if all scenes have memory for that; else 0."""
-        return _kept_bytes(self.scenes)
+    def shape(self) -> WorkerShape:
+        """What one worker does at once that all scenes have memory for."""
+        return common(plan.memory.shape for plan in self.scenes)
 
 
 def plan(config: RunConfig, device: Device | None = None, given: Share | None = None) -> RunPlan:
@@ -289,11 +273,11 @@ def _plan_scene(
     sizes = [memory_of(core_px, passes) for passes in range(most, 0, -1)]  # above all every core has work
     memory = next(filter(fits, sizes), sizes[-1])
     if not on_gpu and any(card.weights for stage in chain.stages for card in stage.cards):
-        keeping = memory_of(core_px, memory.passes, keeps_pages=True)  # a sixth of the time of a network
+        keeping = memory_of(core_px, memory.shape.passes, keeps_pages=True)  # a sixth of the time of a network
         memory = keeping if fits(keeping) else memory
     distant = on_gpu or any(scene.assets[band.asset].ref.scheme != "file" for band in chain.bands)
     deeper = [
-        memory_of(core_px, memory.passes, ahead, keeps_pages=memory.keeps_pages)
+        memory_of(core_px, memory.shape.passes, ahead, keeps_pages=bool(memory.shape.kept_bytes))
         for ahead in range(FAR_AHEAD, AHEAD, -1) if distant
     ]  # fmt: skip
     memory = next(filter(fits, deeper), memory)
@@ -316,10 +300,10 @@ def _plan_scene(
     )  # fmt: skip
     next(planned.blocks())  # refuses sizes that do not fit
     notes = list(chain.notes)
-    if memory.passes < most:
+    if memory.shape.passes < most:
         wanted_bytes = sizes[0].total_bytes
         remedy = f"; `memory_per_worker={-(-wanted_bytes // _GIB)}GiB` would do" if wanted_bytes <= room_bytes else ""
-        notes.append(f"memory for {memory.passes} chips at once where {most} could be computed{remedy}")
+        notes.append(f"memory for {memory.shape.passes} chips at once where {most} could be computed{remedy}")
     return planned, notes
 
 
@@ -331,13 +315,7 @@ def _n_parts(chain: ChainPlan, config: RunConfig) -> int:
     )
 
 
-def _kept_bytes(plans: Sequence[ScenePlan]) -> int:
-    if not all(plan.memory.keeps_pages for plan in plans):
-        return 0
-    return max((plan.memory.total_bytes for plan in plans), default=0) * _KEPT_SIXTHS // 6
-
-
 def _estimate(plans: Sequence[ScenePlan], device: Device) -> dict[str, float]:
-    keep_pages(_kept_bytes(plans))  # the first tensor is near
+    keep_pages(common(plan.memory.shape for plan in plans).kept_bytes)  # the first tensor is near
     speed = flop_per_s(device) if plans else 1.0
     return {plan.scene.id: flop / speed for plan in plans if (flop := plan.flop) is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -70,10 +71,15 @@ def _stored(asset: AssetInfo, stored: StoredObject | None) -> AssetInfo:
     return replace(asset, size=stored.size, sha256=stored.sha256) if stored else asset
 
 
+@cache
+def _software() -> Mapping[str, str]:
+    return {name: version(name) for name in ("earthloom", "rasterio", "torch", "zarr")}
+
+
 def provenance(plan: ScenePlan) -> Provenance:
     """What made the result: versions, settings and the cards."""
     return Provenance(
-        software={name: version(name) for name in ("earthloom", "rasterio", "torch", "zarr")},
+        software=_software(),
         cards=tuple((card, f"../../../{card_key(plan, card)}") for card in plan.cards),
         settings={
             "shard_px": plan.shard_px, "device": plan.device_class,

@@ -39,23 +39,31 @@ def collection(name: str, card: ModelCard, entries: Sequence[tuple[str, dict[str
 
 
 def add_to_collection(
-    existing: dict[str, Any] | None, *, name: str, card: ModelCard, item: dict[str, Any], href: str
+    existing: dict[str, Any] | None, *, name: str, card: ModelCard, entries: Sequence[tuple[str, dict[str, Any]]]
 ) -> dict[str, Any]:
-    """`existing` with this item in it: one of the same id is replaced, others and foreign fields are kept.
+    """`existing` with these items in it: one of the same id is replaced, others and foreign fields are kept.
 
     Adding twice equals adding once, and the order of adding does not matter.
+
+    Args:
+        entries: (href relative to the collection, item).
 
     Raises:
         PublishError: if `existing` is another collection, or its item links lack the summaries that extents need.
     """
     _refuse_foreign(existing, "Collection", name)
-    links = [link for link in (existing or {}).get("links", []) if link.get("rel") == "item"]
+    links = _item_links(existing)
     if missing := [link for link in links if not (_BBOX in link and _INTERVAL in link)]:
         raise PublishError(
             f"collection {name}: the link to {missing[0].get('href')} lacks {_BBOX} or {_INTERVAL}; another tool "
             "has rewritten it. Delete collection.json: it is made again from the committed scenes"
         )
-    return _collection(existing, name, card, [*links, _link(href, item)])
+    return _collection(existing, name, card, [*links, *(_link(href, item) for href, item in entries)])
+
+
+def linked_hrefs(existing: dict[str, Any] | None) -> dict[str, str]:
+    """Where a collection's links to items lead, by id of the item."""
+    return {str(link.get("title")): str(link.get("href")) for link in _item_links(existing)}
 
 
 def remove_from_collection(existing: bytes, item_id: str) -> dict[str, Any]:
@@ -122,6 +130,22 @@ def _spelled(item: dict[str, Any]) -> dict[str, Any]:
     return spelled
 
 
+def tabled_ids(table: bytes) -> frozenset[str]:
+    """Ids of the items in a table; reads that column only.
+
+    Raises:
+        PublishError: if the bytes are not such a table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        column = pq.read_table(pa.BufferReader(table), columns=["id"]).column("id")
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise _unreadable(error) from error
+    return frozenset(str(name) for name in column.to_pylist())
+
+
 def read_items(table: bytes) -> list[dict[str, Any]]:
     """Inverse of `items_parquet`.
 
@@ -135,9 +159,13 @@ def read_items(table: bytes) -> list[dict[str, Any]]:
     try:
         return [_restored(item) for item in stac_table_to_items(pq.read_table(pa.BufferReader(table)))]
     except (pa.ArrowException, KeyError, ValueError) as error:
-        raise PublishError(
-            f"items.parquet cannot be read ({error}); delete it: it is made again from the committed scenes"
-        ) from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> PublishError:
+    return PublishError(
+        f"items.parquet cannot be read ({error}); delete it: it is made again from the committed scenes"
+    )
 
 
 def _collection(
@@ -147,7 +175,7 @@ def _collection(
     ordered = [by_id[one] for one in sorted(by_id)]
     if not ordered:
         raise PublishError(f"collection {name} has no items; a collection is derived from committed scenes")
-    kept = copy.deepcopy(existing or {})
+    kept = existing or {}  # its parts go into the new one as they are
     extensions = {EXTENSIONS["classification"]} if card.classes else set()
     classes = {"classification:classes": class_objects(card)} if card.classes else {}
     return kept | {
@@ -176,6 +204,10 @@ def _collection(
             *ordered,
         ],
     }
+
+
+def _item_links(existing: dict[str, Any] | None) -> list[dict[str, Any]]:
+    return [link for link in (existing or {}).get("links", []) if link.get("rel") == "item"]
 
 
 def _extent(links: Sequence[dict[str, Any]]) -> dict[str, Any]:

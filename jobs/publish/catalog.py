@@ -6,8 +6,9 @@ Any number of runs may add to one OUT at once; each keeps what the others have a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from earthloom.jobs.planning.plan import ScenePlan
@@ -18,28 +19,30 @@ from earthloom.jobs.records.names import ITEM, RESULT
 from earthloom.tiling.errors import MissingObjectError, PublishError, StorageError
 from earthloom.tiling.storage.store import Store
 
+T = TypeVar("T")
+_REQUESTS = 16
+
 
 def link(store: Store, plans: Sequence[ScenePlan]) -> None:
     """Link committed scenes from their collections, and the collections from the catalog.
 
-    Linking twice changes nothing, and what is unchanged is not written again.
+    A collection is rewritten once for all of its scenes that it does not link yet; linking twice changes nothing, and
+    what is unchanged is not written again.
 
     Raises:
         StorageError: if other writers win every time.
     """
-    for name, group in _by_model(plans).items():
-        items = [(plan, _item(store, plan)) for plan in group]
+    for name, group in _by_product(plans).items():
         key = f"collections/{name}/collection.json"
+        new = _NewScenes(store, group)
 
-        def collection(
-            existing: bytes | None, items: list[tuple[ScenePlan, dict[str, Any]]] = items, key: str = key
-        ) -> bytes:
-            merged = _document(existing, key)
-            for plan, item in items:
-                href = stac_item.item_href(plan.scene.id, plan.key)
-                merged = stac_collection.add_to_collection(
-                    merged, name=plan.product, card=plan.card, item=item, href=href
-                )
+        def collection(existing: bytes | None, new: _NewScenes = new, key: str = key) -> bytes:
+            before = _document(existing, key)
+            links = stac_collection.linked_hrefs(before)
+            entries = new.entries({name for name, href in links.items() if new.href(name) == href})
+            if before is not None and existing is not None and not entries:
+                return existing
+            merged = stac_collection.add_to_collection(before, name=new.product, card=new.card, entries=entries)
             return canonical(merged)
 
         def root(existing: bytes | None, name: str = name, key: str = key) -> bytes:
@@ -47,7 +50,7 @@ def link(store: Store, plans: Sequence[ScenePlan]) -> None:
 
         merge(store, key, collection)
         merge(store, "catalog.json", root)
-        _check_present(store, name, group)
+        new.check_present()
 
 
 def tabulate(store: Store, plans: Sequence[ScenePlan]) -> None:
@@ -56,17 +59,63 @@ def tabulate(store: Store, plans: Sequence[ScenePlan]) -> None:
     Raises:
         StorageError: if other writers win every time.
     """
-    for name, group in _by_model(plans).items():
-        items = {str(item["id"]): item for item in (_item(store, plan) for plan in group)}
+    for name, group in _by_product(plans).items():
+        new = _NewScenes(store, group)
 
-        def table(existing: bytes | None, items: dict[str, dict[str, Any]] = items) -> bytes:
-            known = {str(item["id"]): item for item in (stac_collection.read_items(existing) if existing else [])}
-            if existing and known | items == known:
+        def table(existing: bytes | None, new: _NewScenes = new) -> bytes:
+            entries = new.entries(stac_collection.tabled_ids(existing) if existing else frozenset())
+            if existing and not entries:
                 return existing
-            return stac_collection.items_parquet([item for _, item in sorted((known | items).items())])
+            known = stac_collection.read_items(existing) if existing else []
+            return stac_collection.items_parquet([*known, *(item for _, item in entries)])
 
         merge(store, f"collections/{name}/items.parquet", table)
-        _check_present(store, name, group)
+        new.check_present()
+
+
+class _NewScenes:
+    """Scenes of one product that a catalogue may not hold yet; their items are read when they turn out not to be in it."""
+
+    def __init__(self, store: Store, plans: Sequence[ScenePlan]) -> None:
+        self._store = store
+        self._plans = {stac_item.item_id(plan.scene.id, plan.product, plan.key): plan for plan in plans}
+        self._items: dict[str, dict[str, Any]] = {}
+        self.product, self.card = plans[0].product, plans[0].card
+
+    def entries(self, known: Collection[str]) -> list[tuple[str, dict[str, Any]]]:
+        """(href from the collection, item) of every scene whose id is not known."""
+        new = {name: plan for name, plan in self._plans.items() if name not in known}
+        unread = {name: plan for name, plan in new.items() if name not in self._items}
+        read = _at_once(lambda plan: _item(self._store, plan), list(unread.values()))
+        self._items |= dict(zip(unread, read, strict=True))
+        return [(str(self.href(name)), self._items[name]) for name in new]
+
+    def href(self, name: str) -> str | None:
+        """From the collection to an item of these; None for others."""
+        plan = self._plans.get(name)
+        return stac_item.item_href(plan.scene.id, plan.key) if plan else None
+
+    def check_present(self) -> None:
+        """Take back what was entered although `earthloom gc` took the scene away meanwhile.
+
+        Raises:
+            StorageError: naming the first of these scenes.
+        """
+        entered = [self._plans[name] for name in self._items]
+        heads = _at_once(lambda plan: self._store.head(f"{plan.prefix}/{RESULT}"), entered)
+        gone = [plan for plan, head in zip(entered, heads, strict=True) if head is None]
+        for plan in gone:
+            leave(self._store, model=plan.product, scene_id=plan.scene.id, key=plan.key)
+        if gone:
+            raise _removed(gone[0])
+
+
+def _at_once(function: Callable[[ScenePlan], T], plans: Sequence[ScenePlan]) -> list[T]:
+    """Requests that do not depend on each other, several at a time, in order."""
+    if len(plans) < 2:
+        return [function(plan) for plan in plans]
+    with ThreadPoolExecutor(_REQUESTS, "items") as pool:
+        return list(pool.map(function, plans))
 
 
 def leave(store: Store, *, model: str, scene_id: str, key: str) -> None:
@@ -118,18 +167,9 @@ def tabled_items(store: Store, model: str) -> frozenset[str]:
         PublishError: if it cannot be read.
     """
     try:
-        return frozenset(
-            str(item["id"]) for item in stac_collection.read_items(store.get(f"collections/{model}/items.parquet"))
-        )
+        return stac_collection.tabled_ids(store.get(f"collections/{model}/items.parquet"))
     except MissingObjectError:
         return frozenset()
-
-
-def _check_present(store: Store, model: str, plans: Sequence[ScenePlan]) -> None:
-    for plan in plans:
-        if store.head(f"{plan.prefix}/{RESULT}") is None:  # `earthloom gc` took the scene away meanwhile
-            leave(store, model=model, scene_id=plan.scene.id, key=plan.key)
-            raise _removed(plan)
 
 
 def _present(existing: bytes | None, folder: str) -> bytes:
@@ -138,7 +178,7 @@ def _present(existing: bytes | None, folder: str) -> bytes:
     return existing
 
 
-def _by_model(plans: Sequence[ScenePlan]) -> dict[str, list[ScenePlan]]:
+def _by_product(plans: Sequence[ScenePlan]) -> dict[str, list[ScenePlan]]:
     groups: dict[str, list[ScenePlan]] = {}
     for plan in plans:
         groups.setdefault(plan.product, []).append(plan)

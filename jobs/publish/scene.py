@@ -12,12 +12,13 @@ import errno
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +31,9 @@ from earthloom.jobs.products.product import Counted, Product, Raster, add_up
 from earthloom.jobs.records.blocks import ShardRecord, StoredObject
 from earthloom.jobs.records.canonical import FORMAT, canonical
 from earthloom.jobs.records.documents import commit
-from earthloom.jobs.records.markers import tiles_key
+from earthloom.jobs.records.markers import tiles_key, vouched_shards
 from earthloom.jobs.records.names import DATA, ITEM, QUICKLOOK, RESULT
-from earthloom.jobs.records.result import SceneResult
+from earthloom.jobs.records.result import SceneResult, SceneSummary
 from earthloom.tiling.counting import BandSum
 from earthloom.tiling.errors import DamagedPartError, MissingObjectError, PublishError, StorageError
 from earthloom.tiling.grid import pixel_size_m
@@ -47,10 +48,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PUTS = 8
 
 
-def prepare(store: Store, plan: ScenePlan) -> None:
-    """Write the Zarr's metadata, before any block runs. Writing it again changes nothing."""
-    for key, data in layout_of(plan).metadata().items():
-        store.put(f"{plan.prefix}/{DATA}/{key}", data)
+class _NotDoneError(PublishError):
+    """Shards are missing, or are not as their markers say."""
 
 
 def committed(store: Store, plan: ScenePlan) -> SceneResult | None:
@@ -62,40 +61,43 @@ def committed(store: Store, plan: ScenePlan) -> SceneResult | None:
         return None
 
 
-def publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], ShardRecord]) -> tuple[SceneResult, bool]:
-    """Assemble, check and commit a scene whose shards are all done.
+def publish(store: Store, plan: ScenePlan, write_id: str) -> tuple[SceneSummary, bool]:
+    """Assemble, check and commit a scene whose shards are all done, from what its markers in storage say.
+
+    Doing it again, wherever it was broken off, ends in the same bytes.
+
+    Args:
+        write_id: of the commit. Whoever has to do this again with the same one knows the commit for its own.
 
     Returns:
-        The result, and whether this call committed it; False if another driver was faster and made the same.
+        What was committed, and whether by this `write_id`; else another driver was faster and made the same.
 
     Raises:
         PublishError: if a shard is missing or an output fails its check; nothing becomes visible.
     """
-    if not (theirs := committed(store, plan)):
-        try:
-            result, won = _publish(store, plan, shards)
-        except MissingObjectError:
-            if not (theirs := committed(store, plan)):
-                raise  # else whoever committed it has removed the tiles that this call was reading
-        except DamagedPartError as error:
-            store.delete(error.key)  # without it no marker is believed
-            raise PublishError(f"{plan.scene.id}: {error}; run again: its block is computed again") from error
-    with suppress(StorageError):  # their bytes are in the files now; gc removes what stays
-        for shard in shards.values():
-            if shard.tiles:
+    shards: dict[tuple[int, int], ShardRecord] = {}
+    try:
+        result, won = _publish(store, plan, write_id, shards)
+    except (MissingObjectError, _NotDoneError):
+        if not (theirs := committed(store, plan)):
+            raise  # else whoever committed it has removed the tiles that this call was reading
+        result, won = theirs, theirs.write_id == write_id
+    except DamagedPartError as error:
+        store.delete(error.key)  # without it no marker is believed
+        raise PublishError(f"{plan.scene.id}: {error}; run again: its block is computed again") from error
+    for shard in shards.values():
+        if shard.tiles:  # their bytes are in the files now; gc removes what stays
+            with suppress(StorageError):
                 store.delete(tiles_key(plan.prefix, shard.row, shard.col))
-    return (theirs, False) if theirs else (result, won)
+    return result.summary, won
 
 
-def _publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], ShardRecord]) -> tuple[SceneResult, bool]:
+def _publish(
+    store: Store, plan: ScenePlan, write_id: str, shards: dict[tuple[int, int], ShardRecord]
+) -> tuple[SceneResult, bool]:  # fmt: skip
     layout = layout_of(plan)
-    rows, cols = layout.pyramid.shard_grid
-    expected = [(row, col) for row in range(rows) for col in range(cols)]
-    if missing := [place for place in expected if place not in shards]:
-        raise PublishError(
-            f"{plan.scene.id}: {len(missing)} of {len(expected)} shards are not done, the first is {missing[0]}"
-        )
-    ordered = [shards[place] for place in expected]
+    shards |= _shards(store, plan, layout)
+    ordered = [shards[place] for place in sorted(shards)]
     products, main = products_of(plan), main_product(plan)
     counted = add_up(Counted(tally=shard.tally, sums=dict(shard.sums)) for shard in ordered)
     areas = main.areas(counted)
@@ -103,46 +105,91 @@ def _publish(store: Store, plan: ScenePlan, shards: Mapping[tuple[int, int], Sha
     files: dict[str, StoredObject] = {
         f"{DATA}/{key}": stored for shard in ordered for key, stored in shard.objects if stored
     }
-
-    def put(name: str, data: bytes) -> None:
-        store.put(f"{plan.prefix}/{name}", data)
-        files[name] = StoredObject(len(data), hashlib.sha256(data).hexdigest())
-
-    for name, data in layout.metadata().items():
-        files[f"{DATA}/{name}"] = StoredObject(len(data), hashlib.sha256(data).hexdigest())
-    for raster in rasters(plan):
-        files[raster.file] = _write_cog(store, plan, layout, raster, shards, sums, put)
-    for name, data in [pair for product in products for pair in product.sidecars(counted).items()]:
-        put(name, data)
-    put(QUICKLOOK, _quicklook(store, plan, layout, main, counted))
-    item = stac_item.item(
-        scene=plan.scene, product=plan.product, card=plan.card, key=plan.key, grid=plan.grid, rows=areas,
-        assets=assets(plan, files, counted), provenance=provenance(plan),
-    )  # fmt: skip
-    put(ITEM, canonical(item))
+    with _Writer(store, plan.prefix, files) as writer:
+        for name, data in layout.metadata().items():
+            writer.put(f"{DATA}/{name}", data)
+        for raster in rasters(plan):
+            files[raster.file] = _write_cog(store, plan, layout, raster, shards, sums, writer)
+        for name, data in [pair for product in products for pair in product.sidecars(counted).items()]:
+            writer.put(name, data)
+        writer.finish()  # the picture is made from the Zarr, and the item tells sizes of everything
+        writer.put(QUICKLOOK, _quicklook(store, plan, layout, main, counted))
+        writer.finish()
+        item = stac_item.item(
+            scene=plan.scene, product=plan.product, card=plan.card, key=plan.key, grid=plan.grid, rows=areas,
+            assets=assets(plan, files, counted), provenance=provenance(plan),
+        )  # fmt: skip
+        writer.put(ITEM, canonical(item))
+        folders = dict(plan.chain.folders)
+        for card in plan.cards:
+            writer.put_outside(card_key(plan, card), canonical(card_document(card, folders[card.digest()])))
+        writer.finish()
     result = {
         "format": FORMAT, "scene_id": plan.scene.id, "key": plan.key, "prefix": plan.prefix, "model": plan.product,
         "files": {name: {"size": stored.size, "sha256": stored.sha256} for name, stored in sorted(files.items())},
-        "class_areas": areas, "nodata_px": main.nodata_px(counted),
+        "class_areas": areas, "nodata_px": main.nodata_px(counted), "write_id": write_id,
     }  # fmt: skip
     _check_complete(store, plan, files)
-    folders = dict(plan.chain.folders)
-    for card in plan.cards:
-        store.put(card_key(plan, card), canonical(card_document(card, folders[card.digest()])))
     won = commit(store, f"{plan.prefix}/{RESULT}", result)
     return SceneResult.from_json(canonical(result), RESULT), won
 
 
+def _shards(store: Store, plan: ScenePlan, layout: ZarrLayout) -> dict[tuple[int, int], ShardRecord]:
+    """All shards of the scene, or what is wrong with the first one that is not there."""
+    sizes = {head.key: head.size for head in store.list(plan.prefix)}
+    done, lost = vouched_shards(store, plan.prefix, layout, sizes)
+    rows, cols = layout.pyramid.shard_grid
+    expected = [(row, col) for row in range(rows) for col in range(cols)]
+    if missing := [place for place in expected if place not in done]:
+        row, col = missing[0]
+        raise _NotDoneError(
+            f"{plan.scene.id}: {len(missing)} of {len(expected)} shards are not done, the first is {row}_{col}: "
+            f"{lost.get((row, col), 'no marker vouches for it')}; it is not published. Run again"
+        )
+    return {place: done[place] for place in expected}
+
+
+class _Writer:
+    """Writes a scene's objects, several at a time, and notes what the result will vouch for."""
+
+    def __init__(self, store: Store, prefix: str, files: dict[str, StoredObject]) -> None:
+        self._store, self._prefix, self._files = store, prefix, files
+        self._pool = ThreadPoolExecutor(_PUTS, "put")
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object below the prefix, soon; waits for others while many are on their way."""
+        self._files[name] = StoredObject(len(data), hashlib.sha256(data).hexdigest())
+        self.put_outside(f"{self._prefix}/{name}", data)
+
+    def put_outside(self, key: str, data: bytes) -> None:
+        """The same of an object that is no part of the result."""
+        while len(self._waiting) >= _PUTS:
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(self._store.put, key, data))
+
+    def finish(self) -> None:
+        """Wait until all that was put is written; raises the first error."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+
 def _write_cog(
     store: Store, plan: ScenePlan, layout: ZarrLayout, raster: Raster, shards: Mapping[tuple[int, int], ShardRecord],
-    sums: Mapping[str, BandSum], put: Callable[[str, bytes], None],
+    sums: Mapping[str, BandSum], writer: _Writer,
 ) -> StoredObject:  # fmt: skip
     """One file of the scene, and the levels of its layers in the Zarr that no block has written."""
     profile = replace(raster.profile, band_tags=_band_tags(raster, sums))
     parts = {place: _part_of(plan, raster, shard) for place, shard in shards.items()}
     digest, size = hashlib.sha256(), 0
 
-    def told(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    def hashed(pieces: Iterator[bytes]) -> Iterator[bytes]:
         nonlocal size
         for piece in pieces:
             digest.update(piece)
@@ -152,23 +199,17 @@ def _write_cog(
     with ExitStack() as stack:
         stack.enter_context(_enough_scratch(plan))
         assembly = stack.enter_context(CogAssembly(profile, layout.pyramid, parts, store.get_range))
-        puts = stack.enter_context(ThreadPoolExecutor(_PUTS, "put"))
-        waiting: list[Future[None]] = []
 
         def keep(place: Place, pixels: NDArray[Any]) -> None:
             level, row, col = place
             for layer, band in zip(raster.layers, pixels, strict=True):
                 if (data := layout.encode_shard(level, layer, band)) is not None:
-                    waiting.append(puts.submit(put, f"{DATA}/{layout.shard_key(level, layer, row, col)}", data))
-            while len(waiting) > _PUTS:
-                waiting.pop(0).result()
+                    writer.put(f"{DATA}/{layout.shard_key(level, layer, row, col)}", data)
 
         assembly.make_further(raster.reduce, keep)
-        for future in waiting:
-            future.result()
         first, rest = assembly.finish(profile)
         _check_cog(plan, raster, first)
-        store.upload(f"{plan.prefix}/{raster.file}", told(chain([first], rest)), assembly.tile_bytes)
+        store.upload(f"{plan.prefix}/{raster.file}", hashed(chain([first], rest)), assembly.tile_bytes)
     return StoredObject(size, digest.hexdigest())
 
 

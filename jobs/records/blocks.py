@@ -46,19 +46,18 @@ class ShardRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlockRecord:
-    """What a worker says of a finished block, and what its marker holds."""
+class BlockCost:
+    """What a finished block took: all that the driver is told of it."""
 
     block: str
-    attempt: int
-    """Number of the run's attempt in which it was computed."""
-    shards: tuple[ShardRecord, ...]
     chips: int
     """Chips computed."""
     skipped: int
     """Chips not computed because their core holds no valid pixel."""
     chip_px: int
     """Pixels of the chips that were computed."""
+    computed_px: int
+    """Pixels of the block's core."""
     worker: str
     """Machine and process."""
     lane: int
@@ -71,12 +70,25 @@ class BlockRecord:
     write_s: float
     read_bytes: int
     """Compressed bytes of the source's tiles that were decoded."""
+    written_bytes: int
+    """Of its shards and their tiles."""
     decoded_px: int
-    """Pixels of all bands in those tiles."""
+    """Pixels of all bands in the source's tiles that were decoded."""
     source_px: int
     """Pixels of all bands that the block itself stands for; the rest of what was decoded is halo and tiles' edges."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockRecord:
+    """What a block's marker holds."""
+
+    attempt: int
+    """Number of the run's attempt in which it was computed."""
+    shards: tuple[ShardRecord, ...]
+    cost: BlockCost
+
     def to_json(self) -> bytes:
+        cost = self.cost
         shards = {
             f"{shard.row}_{shard.col}": {
                 "objects": {key: _told(stored) for key, stored in shard.objects},
@@ -90,12 +102,12 @@ class BlockRecord:
         empty = all(stored is None for shard in self.shards for _, stored in shard.objects)
         return canonical(
             {
-                "format": FORMAT, "block": self.block, "attempt": self.attempt, "empty": empty, "shards": shards,
-                "chips": self.chips, "skipped": self.skipped, "chip_px": self.chip_px, "worker": self.worker,
-                "lane": self.lane, "started_s": round(self.started_s, 3), "read_s": round(self.read_s, 4),
-                "wait_s": round(self.wait_s, 4), "compute_s": round(self.compute_s, 4),
-                "write_s": round(self.write_s, 4), "read_bytes": self.read_bytes, "decoded_px": self.decoded_px,
-                "source_px": self.source_px,
+                "format": FORMAT, "block": cost.block, "attempt": self.attempt, "empty": empty, "shards": shards,
+                "chips": cost.chips, "skipped": cost.skipped, "chip_px": cost.chip_px, "worker": cost.worker,
+                "lane": cost.lane, "started_s": round(cost.started_s, 3), "read_s": round(cost.read_s, 4),
+                "wait_s": round(cost.wait_s, 4), "compute_s": round(cost.compute_s, 4),
+                "write_s": round(cost.write_s, 4), "read_bytes": cost.read_bytes, "decoded_px": cost.decoded_px,
+                "source_px": cost.source_px,
             }
         )  # fmt: skip
 

@@ -35,11 +35,14 @@ class Claim:
 def claim(store: Store, key: str, document: Mapping[str, Any]) -> Claim:
     """Create a document unless there is one; whatever answers were lost, exactly one writer wins.
 
+    Args:
+        document: with a `write_id` if the writer may have to do this again in another process and shall know its own.
+
     Raises:
         StorageError: if it cannot be known who won, or nothing can be written; nobody has claimed to have won then.
         PublishError: if what is there is no document of this version.
     """
-    write_id = secrets.token_hex(16)
+    write_id = document.get("write_id") or secrets.token_hex(16)
     ours = {**document, "write_id": write_id}
     failure: StorageError | None = None
     for attempt in range(_FAULTS + 1):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from earthloom.jobs.records.blocks import ShardRecord, shard_records
 from earthloom.jobs.records.canonical import of_this_format
@@ -21,6 +22,8 @@ from earthloom.tiling.writing.zarr_sink import ZarrLayout
 
 TILES = ".tiles"
 """Ending of the objects that hold a shard's tiles until its scene is committed."""
+
+_AT_ONCE = 16
 
 log = logging.getLogger(__name__)
 
@@ -72,18 +75,51 @@ def finished_shards(store: Store, prefix: str, layout: ZarrLayout) -> dict[tuple
     Costs two listings and one GET per marker; no pixel is read.
     """
     sizes = {head.key: head.size for head in store.list(f"{prefix}/blocks")}
-    markers = [key for key in sizes if key.endswith(".json")]
-    if not markers:
+    if not any(key.endswith(".json") for key in sizes):
         return {}
     sizes |= {head.key: head.size for head in store.list(f"{prefix}/{DATA}")}
+    done, lost = vouched_shards(store, prefix, layout, sizes)
+    for place, why in lost.items():
+        if place not in done:
+            log.warning("%s; its block is computed again", why)
+    return done
+
+
+def vouched_shards(
+    store: Store, prefix: str, layout: ZarrLayout, sizes: Mapping[str, int]
+) -> tuple[dict[tuple[int, int], ShardRecord], dict[tuple[int, int], str]]:
+    """What the markers of a scene say, as far as storage agrees.
+
+    Args:
+        sizes: of all objects below the prefix, by key.
+
+    Returns:
+        The shards that storage holds, and of those that it does not hold as a marker says, what is wrong, in words.
+    """
     done: dict[tuple[int, int], ShardRecord] = {}
-    for marker in markers:
-        for record in parse_marker(store.get(marker), marker):
-            if lost := _lost(record, prefix, layout, sizes):
-                log.warning("%s vouches for %s; its block is computed again", marker, lost)
+    lost: dict[tuple[int, int], str] = {}
+    for marker, data in _read([key for key in sizes if _is_marker(prefix, key)], store):
+        for record in parse_marker(data, marker):
+            if wrong := _lost(record, prefix, layout, sizes):
+                lost[record.row, record.col] = f"{marker} vouches for {wrong}"
             else:
                 done[record.row, record.col] = record
-    return done
+    return done, lost
+
+
+def _is_marker(prefix: str, key: str) -> bool:
+    return key.startswith(f"{prefix}/blocks/") and key.endswith(".json")
+
+
+def _read(keys: Sequence[str], store: Store) -> Iterator[tuple[str, bytes]]:
+    """Small objects with their keys, in order; several requests are on their way at a time."""
+    if len(keys) == 1:
+        yield keys[0], store.get(keys[0])
+        return
+    with ThreadPoolExecutor(_AT_ONCE, "markers") as pool:
+        for start in range(0, len(keys), 8 * _AT_ONCE):
+            some = keys[start : start + 8 * _AT_ONCE]
+            yield from zip(some, pool.map(store.get, some), strict=True)
 
 
 def _lost(record: ShardRecord, prefix: str, layout: ZarrLayout, sizes: Mapping[str, int]) -> str | None:

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
-
 DATA = "data.zarr"
-
-
 RESULT = "result.json"
-
-
 QUICKLOOK = "quicklook.png"
-
-
 ITEM = "item.json"
+SURVEY = "survey.json"
+"""What networks want to know of the whole scene: read by its blocks, and no part of the result."""

@@ -6,14 +6,13 @@ Times are the workers' own; nothing that a result depends on is here.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from earthloom.cluster.worker import WorkerStats
 from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.records.blocks import BlockRecord
+from earthloom.jobs.records.blocks import BlockCost
 from earthloom.jobs.report.trace import PHASES, BlockTimes, Mark, chrome_trace
 from earthloom.tiling.grid import pixel_size_m
 from earthloom.tiling.storage.store import Store
@@ -51,7 +50,7 @@ class _Worker:
 
 @dataclass(slots=True)
 class Meter:
-    """Adds up the records of blocks as they come.
+    """Adds up what blocks cost as they come.
 
     Args:
         profile: keep the times of single blocks too.
@@ -68,16 +67,16 @@ class Meter:
     _times: list[BlockTimes] = field(default_factory=list)
     _marks: list[Mark] = field(default_factory=list)
 
-    def add(self, plan: ScenePlan, record: BlockRecord) -> int:
+    def add(self, plan: ScenePlan, record: BlockCost) -> int:
         """Count a block; its pixels."""
-        pixels = sum(shard.size_px for shard in record.shards)
+        pixels = record.computed_px
         if plan.key not in self._km2_per_px:
             across, along = pixel_size_m(plan.grid)
             self._km2_per_px[plan.key] = across * along / 1e6
         self._km2 += pixels * self._km2_per_px[plan.key]
         for name, n in zip(
             _COUNTS,
-            (pixels, record.chip_px, record.read_bytes, sum(shard.size_bytes for shard in record.shards),
+            (pixels, record.chip_px, record.read_bytes, record.written_bytes,
              record.decoded_px, record.source_px), strict=True,
         ):  # fmt: skip
             self._counts[name] += n
@@ -96,14 +95,10 @@ class Meter:
             self._times.append(times)
         return pixels
 
-    @contextmanager
-    def mark(self, name: str) -> Iterator[None]:
-        """Keep when the driver did something, for the profile."""
-        begun = time.time()
-        try:
-            yield
-        finally:
-            self._marks.append((name, begun, time.time()))
+    def mark(self, name: str, started_s: float, seconds: float) -> None:
+        """Keep when something was done for a whole scene, for the profile."""
+        if self.profile and len(self._marks) < _MOST_BLOCKS:
+            self._marks.append((name, started_s, started_s + seconds))
 
     def summary(self, elapsed_s: float, price_per_hour: float | None) -> dict[str, Any]:
         """All sums, rounded. Rates are over `elapsed_s`, from the engine's readiness to the end, publishing included."""

@@ -19,7 +19,7 @@ from earthloom.jobs.products.stac_item import item_id
 from earthloom.jobs.publish.catalog import linked_items
 from earthloom.jobs.records.canonical import read_document
 from earthloom.jobs.records.listing import ShelvedScene, shelved
-from earthloom.jobs.records.names import ITEM, RESULT
+from earthloom.jobs.records.names import ITEM, RESULT, SURVEY
 from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import commit_key
 from earthloom.jobs.upkeep.status import is_living
@@ -127,8 +127,9 @@ def _check_scene(store: Store, scene: ShelvedScene, report: Verification) -> Sce
         wrong(RESULT, f"cannot be read ({error}), so nothing vouches for this scene; remove it and run again")
         return None
     report.scenes += 1
-    if (result.scene_id, result.key, result.prefix) != (scene.scene_id, scene.key, scene.prefix):
-        wrong(RESULT, f"speaks of {result.prefix}; it was copied or renamed from there")
+    summary = result.summary
+    if (summary.scene_id, summary.key, summary.prefix) != (scene.scene_id, scene.key, scene.prefix):
+        wrong(RESULT, f"speaks of {summary.prefix}; it was copied or renamed from there")
     for name, stored in result.files.items():
         head = scene.objects.get(name)
         if head is None:
@@ -143,7 +144,7 @@ def _check_scene(store: Store, scene: ShelvedScene, report: Verification) -> Sce
         if found != stored.sha256:
             wrong(name, f"has sha256 {found[:16]}… and should have {stored.sha256[:16]}…: its bytes were changed")
     for name in scene.objects:
-        if name not in result.files and name != RESULT and not name.startswith("blocks/"):
+        if name not in result.files and name not in (RESULT, SURVEY) and not name.startswith("blocks/"):
             wrong(name, f"is not listed in {RESULT}; readers may take it for part of the map")
     return result
 

@@ -38,6 +38,7 @@ CASES = {
     "driver": "tests.bench.driver:driver",
     "scaling": "tests.bench.scaling:scaling",
     "cluster": "tests.bench.scaling:cluster",
+    "scenes": "tests.bench.scenes:scenes",
     "linear": "tests.bench.scaling:linear",
     "peers": "tests.bench.peers:peers",
     "overhead": "tests.bench.peers:overhead",

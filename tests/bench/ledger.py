@@ -45,6 +45,7 @@ def no_ledger() -> Iterator[None]:
         stack.enter_context(mock.patch("earthloom.jobs.publish.scene.commit", commit))
         for name in (
             "earthloom.jobs.execution.driver.link",
+            "earthloom.jobs.publish.linker.link",
             "earthloom.jobs.execution.driver.tabulate",
             "earthloom.jobs.execution.driver.commit_run",
             "earthloom.jobs.execution.driver.probe_conditional_writes",

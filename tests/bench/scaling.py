@@ -1,7 +1,7 @@
 """How a run scales: with workers, with nodes and with pixels.
 
 python -m tests.bench.scaling workers 2 scene.tif
-python -m tests.bench.scaling nodes 8
+python -m tests.bench.scaling nodes 8 folder
 """
 
 from __future__ import annotations
@@ -9,30 +9,41 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
-from earthloom.cluster.executor import Task, WorkerFactory
-from earthloom.cluster.outcome import Done
-from earthloom.cluster.resources import WorkerResources
+from earthloom.cluster.executor import WorkerFactory
 from earthloom.cluster.session import connect
 from earthloom.jobs.config import load
+from earthloom.jobs.execution import engine
 from earthloom.jobs.execution.driver import Event, run
+from earthloom.jobs.execution.scene_worker import SceneWorker
+from earthloom.jobs.execution.tasks import BlockTask, SceneTask
+from earthloom.jobs.execution.worker import WorkerSetup
+from earthloom.jobs.planning.plan import RunPlan
+from earthloom.jobs.records.blocks import BlockCost
+from earthloom.jobs.records.markers import marker_key
+from earthloom.tiling.errors import StorageError
+from earthloom.tiling.storage.store import open_store
 from tests.bench.command import LANDWATER_BANDS, SCENE_OPTIONS, command, large_scene
 
 _OPTIONS = {"scale": 1e-4, "quantity": "toa_reflectance"}
 _BLOCK_PX = 1024
 _SIDE_PX = 6144
 _SIDES_PX = (2000, 4000, 6000, 8000, 12000)
-_LANES = 3
 _TASK_S = 0.75
-_ROUNDS = 50
+_NAP_PX = 512
+_NAP_SCENES = 5
+"""For each node."""
 _MIB = 2**20
 
 
@@ -57,21 +68,22 @@ def scaling(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def cluster(_: Path) -> list[dict[str, Any]]:
-    """A cluster of eight nodes on this machine against one node; workers sleep, so that the engine alone is measured."""
+def cluster(folder: Path) -> list[dict[str, Any]]:
+    """A cluster of eight nodes on this machine against one: blocks only sleep, scenes are really published and linked."""
     rows: list[dict[str, Any]] = []
     base: dict[str, Any] = {}
     for nodes in (1, 8):
-        told = command("tests.bench.scaling", "nodes", str(nodes)).told
+        told = command("tests.bench.scaling", "nodes", str(nodes), str(folder)).told
         base = base or told
         rows.append(
             {
-                "nodes": nodes, "lanes": nodes * _LANES, "tasks": told["tasks"], "task s": _TASK_S,
+                "nodes": nodes, "lanes": told["lanes"], "scenes": told["scenes"], "blocks": told["blocks"],
+                "s a block": _TASK_S, "s a publication": f"{told['publication_s']:.2f}",
                 "ideal s": f"{told['ideal_s']:.1f}", "measured s": f"{told['measured_s']:.1f}",
                 "efficiency": f"{told['ideal_s'] / told['measured_s']:.3f}",
-                "tasks/s": f"{told['tasks_per_s']:.2f}",
-                "speed-up": f"{told['tasks_per_s'] / base['tasks_per_s']:.2f}",
-                "s with start of workers": f"{told['whole_s']:.1f}", "driver CPU s": f"{told['cpu_s']:.1f}",
+                "blocks/s": f"{told['blocks_per_s']:.2f}",
+                "speed-up": f"{told['blocks_per_s'] / base['blocks_per_s']:.2f}",
+                "driver CPU s": f"{told['cpu_s']:.1f}",
             }
         )  # fmt: skip
     return rows
@@ -97,7 +109,7 @@ def linear(folder: Path) -> list[dict[str, Any]]:
         rows.append(
             {"Mpx": f"{sizes[-1]:.0f}", "wall s": f"{walls[-1]:.2f}", "processor s": f"{cpus[-1]:.2f}", "R²": ""}
         )
-    (wall, start, wall_fit), (cpu, cpu_start, cpu_fit) = _line(sizes, walls), _line(sizes, cpus)
+    (wall, start, wall_fit), (cpu, cpu_start, cpu_fit) = line(sizes, walls), line(sizes, cpus)
     return [
         *rows,
         {
@@ -108,7 +120,7 @@ def linear(folder: Path) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _line(x: list[float], y: list[float]) -> tuple[float, float, float]:
+def line(x: list[float], y: list[float]) -> tuple[float, float, float]:
     """Slope, intercept and R² of the least-squares line."""
     slope, intercept = (float(value) for value in np.polyfit(x, y, 1))
     left = sum((b - (slope * a + intercept)) ** 2 for a, b in zip(x, y, strict=True))
@@ -147,56 +159,105 @@ def _workers(workers: int, scene: str) -> dict[str, Any]:
     }
 
 
-def naps(_: None) -> Callable[[float], tuple[int, float, float]]:
-    """A worker that sleeps and says where, from when and until when."""
+@dataclass(frozen=True, slots=True)
+class Nap:
+    """A worker's setup, and where the markers lie that its blocks put in place."""
 
-    def work(seconds: float) -> tuple[int, float, float]:
-        begun = time.monotonic()
-        time.sleep(seconds)
-        return os.getpid(), begun, time.monotonic()
-
-    return work
+    setup: WorkerSetup
+    markers: Path
 
 
-def _nodes(nodes: int) -> dict[str, Any]:
-    """Tasks that sleep on a cluster of `nodes` raylets of this machine, one worker on each.
+class NappingWorker(SceneWorker):
+    """Its blocks sleep, and then their markers appear: their pixels were computed before. All else it does in earnest."""
 
-    Measured from the moment that every worker runs: what the lanes slept from then on, over what they could have.
+    def __init__(self, nap: Nap) -> None:
+        super().__init__(nap.setup)
+        self._nap = nap
+
+    def __call__(self, task: SceneTask) -> Any:
+        if not isinstance(task, BlockTask):
+            return super().__call__(task)
+        started_s = time.time()
+        time.sleep(_TASK_S)
+        key = marker_key(task.plan.prefix, task.block)
+        open_store(self._nap.setup.out).put(key, (self._nap.markers / key).read_bytes())
+        return BlockCost(
+            block=task.block.name, chips=0, skipped=0, chip_px=0, computed_px=task.block.core.size_px,
+            worker=str(os.getpid()), lane=threading.get_ident(), started_s=started_s, read_s=0.0, wait_s=0.0,
+            compute_s=time.time() - started_s, write_s=0.0, read_bytes=0, written_bytes=0, decoded_px=0, source_px=0,
+        )  # fmt: skip
+
+
+def _nodes(nodes: int, folder: str) -> dict[str, Any]:
+    """A run on a cluster of `nodes` raylets of this machine, one worker on each.
+
+    Measured from the moment that every worker runs: what the lanes did from then on, over what they could have.
     """
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    out, aside = Path(folder) / f"out-{nodes}", Path(folder) / f"markers-{nodes}"
+    config = load(
+        {"scenes": (str(_napping_scenes(Path(folder) / "in", nodes)),), "out": str(out), "model": "water-index",
+         "shard": _NAP_PX, "block": _NAP_PX, "workers": nodes, "profile": True, **_OPTIONS}
+    )  # fmt: skip
+    with mock.patch("earthloom.jobs.publish.scene.commit", side_effect=StorageError("not yet")):
+        run(config.model_copy(update={"executor": "local", "workers": None}))  # all blocks, and no scene
+    for marker in out.glob("scenes/*/*/blocks/*.json"):
+        kept = aside / marker.relative_to(out)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        marker.replace(kept)
     from ray.cluster_utils import Cluster  # Ray reads its settings when it is imported
 
-    from earthloom.cluster.ray_pool import RayExecutor
+    real, planned = engine._factory, list[RunPlan]()
 
-    tasks, lanes = nodes * _LANES * _ROUNDS, nodes * _LANES
+    def factory(*arguments: Any) -> WorkerFactory:
+        return WorkerFactory(NappingWorker, Nap(real(*arguments).arguments, aside))
+
     simulated: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * _MIB})
     try:
         for _ in range(nodes):
             simulated.add_node(num_cpus=1, object_store_memory=80 * _MIB)
         simulated.wait_for_nodes()
-        with connect(simulated.address):
-            executor = RayExecutor(WorkerFactory(naps), workers=nodes, lanes=_LANES, resources=WorkerResources(cpus=1))
-            begun, cpu = time.monotonic(), time.process_time()
-            outcomes = list(executor.run(Task(key=str(number), payload=_TASK_S) for number in range(tasks)))
-            whole_s, cpu = time.monotonic() - begun, time.process_time() - cpu
+        with connect(simulated.address), mock.patch.object(engine, "_factory", factory):
+            cpu = time.process_time()
+            result = run(config, on_plan=planned.append)
+            cpu = time.process_time() - cpu
     finally:
         simulated.shutdown()
-    spans = [outcome.value for outcome in outcomes if isinstance(outcome, Done)]
-    assert len(spans) == tasks
+    assert result.exit_code == 0, [scene.error for scene in result.scenes.values()][:3]
+    events = [one for one in json.loads((out / result.telemetry["profile"][0]).read_bytes())["traceEvents"]
+              if one["ph"] == "X" and one["dur"]]  # fmt: skip
+    blocks = [one for one in events if one["name"] == "compute"]
+    publications = [one for one in events if one["name"].startswith("publish ")]
     first: dict[int, float] = {}
-    for worker, start, _ in spans:
-        first[worker] = min(start, first.get(worker, start))
+    for one in blocks:
+        first[one["pid"]] = min(one["ts"], first.get(one["pid"], one["ts"]))
     assert len(first) == nodes, "every node has a worker, and none died"
-    all_there, end = max(first.values()), max(stop for _, _, stop in spans)
-    slept = sum(max(0.0, stop - max(start, all_there)) for _, start, stop in spans)
+    all_there, end = max(first.values()), max(one["ts"] + one["dur"] for one in events)
+
+    def busy_s(which: list[dict[str, Any]]) -> float:
+        return sum(max(0.0, float(one["ts"] + one["dur"] - max(one["ts"], all_there))) for one in which) / 1e6
+
+    lanes = nodes * planned[0].shape.lanes
     return {
-        "tasks": tasks, "ideal_s": slept / lanes, "measured_s": end - all_there, "whole_s": whole_s, "cpu_s": cpu,
-        "tasks_per_s": slept / _TASK_S / (end - all_there),
+        "lanes": lanes, "scenes": len(publications), "blocks": len(blocks),
+        "publication_s": sum(one["dur"] for one in publications) / 1e6 / len(publications),
+        "ideal_s": busy_s(events) / lanes, "measured_s": (end - all_there) / 1e6, "cpu_s": cpu,
+        "blocks_per_s": busy_s(blocks) / _TASK_S / ((end - all_there) / 1e6),
     }  # fmt: skip
 
 
+def _napping_scenes(folder: Path, nodes: int) -> Path:
+    """Scenes of 25 blocks each, so many that the lanes are busy for a while."""
+    scenes = folder / str(nodes)
+    scenes.mkdir(parents=True)
+    one = large_scene(scenes / "scene-000.tif", 5 * _NAP_PX, ("green", "swir16"))
+    for number in range(1, _NAP_SCENES * nodes):
+        shutil.copyfile(one, scenes / f"scene-{number:03}.tif")
+    return scenes
+
+
 def main(what: str, count: int, *scene: str) -> None:
-    print(json.dumps(_workers(count, *scene) if what == "workers" else _nodes(count)))
+    print(json.dumps(_workers(count, *scene) if what == "workers" else _nodes(count, *scene)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from earthloom.cluster.executor import Task
 from earthloom.cluster.outcome import Done, Failed, Fault, Outcome
 from earthloom.cluster.retry import Budget
 from earthloom.cluster.worker import Reply
+from earthloom.tiling.errors import EngineError
 
 BUSY = Reply(fault=Fault(kind="StorageError", message="busy", transient=True), seconds=1)
 WRONG = Reply(fault=Fault(kind="SceneError", message="wrong"), seconds=1)
@@ -23,7 +25,8 @@ def tasks(count: int) -> list[Task]:
 
 
 def taken(backlog: Backlog, now: float = 0) -> Ticket:
-    (ticket,) = backlog.take(now)
+    ticket = backlog.take(now)
+    assert ticket is not None
     return ticket
 
 
@@ -48,7 +51,7 @@ def test_the_last_fault_is_what_the_task_failed_with() -> None:
     assert backlog.answered(ticket, WRONG, now=10) == Failed(
         key="0", error=WRONG.fault, attempts=2, seconds=1, causes=("StorageError: busy", "SceneError: wrong")
     )
-    assert backlog.take(now=11) == []
+    assert backlog.take(now=11) is None
     assert backlog.finished
 
 
@@ -56,7 +59,7 @@ def test_tasks_in_a_worker_that_died_are_not_charged_and_run_alone() -> None:
     backlog = Backlog(tasks(3), BUDGET, window=3)
     tickets = [taken(backlog) for _ in range(3)]
     assert backlog.died(tickets, "killed", alone=False, seconds=0, now=1) is None
-    assert backlog.take(now=2) == []
+    assert backlog.take(now=2) is None
     for ticket in tickets:
         assert backlog.take_suspect(now=2) is ticket
         outcome = backlog.answered(ticket, GOOD, now=3)
@@ -73,7 +76,7 @@ def test_a_task_that_kills_its_worker_alone_is_set_aside_after_its_deaths() -> N
     failed = backlog.died([ticket], "killed", alone=True, seconds=3, now=2)
     assert failed is not None
     assert (failed.error.kind, failed.attempts, failed.seconds) == ("PoisonTask", 2, 3)
-    assert not backlog.has_suspects
+    assert backlog.n_suspects == 0
 
 
 def test_the_deadline_counts_from_the_first_start() -> None:
@@ -96,34 +99,19 @@ def test_the_time_until_a_suspect_has_its_turn_is_not_charged_to_it() -> None:
     assert backlog.answered(second, BUSY, now=4001) is None
 
 
-def test_a_call_holds_as_many_tasks_as_it_may_and_no_more_than_there_are() -> None:
-    backlog = Backlog(tasks(5), BUDGET, window=1)
-    assert [ticket.task.key for ticket in backlog.take(now=0, most=3)] == ["0", "1", "2"]
-    assert [ticket.task.key for ticket in backlog.take(now=0, most=3)] == ["3", "4"]
-    assert backlog.take(now=0, most=3) == []
+def test_a_source_that_has_none_now_is_asked_again() -> None:
+    backlog = Backlog(iter([*tasks(1), None, *tasks(2)[1:]]), BUDGET, window=2)
+    first = taken(backlog)
+    assert backlog.take(now=0) is None
+    assert not backlog.finished
+    assert taken(backlog).task.key == "1"
+    assert isinstance(backlog.answered(first, GOOD, now=1), Done)
 
 
-def test_tasks_that_a_call_did_not_begin_come_first_one_to_a_call_and_as_if_never_taken() -> None:
-    backlog = Backlog(tasks(9), Budget(attempts=9, backoff_s=10, jitter=0, deadline_s=25), window=1)
-    tickets = backlog.take(now=0, most=3)
-    others = tickets[1:]
-    (done,) = backlog.settled(tickets, [GOOD], now=50)
-    assert done == Done(key="0", value=7, attempts=1, seconds=1)
-    assert backlog.take(now=50, most=3) == others[:1]
-    assert backlog.take(now=50, most=3) == others[1:]
-    assert [ticket.task.key for ticket in backlog.take(now=50, most=3)] == ["3", "4", "5"]
-    assert backlog.answered(others[0], BUSY, now=51) is None  # its deadline counts from 50
-    outcome = backlog.answered(others[1], GOOD, now=51)
-    assert outcome == Done(key="2", value=7, attempts=1, seconds=1)
-
-
-def test_tasks_that_shared_a_call_with_a_death_are_suspects_one_by_one() -> None:
-    backlog = Backlog(tasks(4), BUDGET, window=1)
-    tickets = backlog.take(now=0, most=4)
-    assert backlog.died(tickets, "killed", alone=False, seconds=0, now=1) is None
-    assert backlog.take(now=1, most=4) == []
-    assert [backlog.take_suspect(now=1) for _ in tickets] == tickets
-    assert [ticket.attempts for ticket in tickets] == [0] * 4
+def test_a_source_that_has_none_although_nothing_runs_is_refused() -> None:
+    backlog = Backlog(iter([None]), BUDGET, window=2)
+    with pytest.raises(EngineError, match="no task runs that it could be waiting for"):
+        backlog.take(now=0)
 
 
 @given(data=st.data(), count=st.integers(0, 25), window=st.integers(1, 4))
@@ -140,40 +128,31 @@ def test_any_history_ends_with_one_outcome_per_task_within_the_window(
 
     backlog = Backlog(source(), BUDGET, window)
     outcomes: list[Outcome] = []
-    calls: list[list[Ticket]] = []
-    widest = 1
+    running: list[Ticket] = []
     now = 0.0
     for _ in range(3000):
-        most = data.draw(st.sampled_from([1, 1, 2, 5]))
-        widest = max(widest, most)
-        while len(calls) < window and (tickets := backlog.take(now, most)):
-            assert len(tickets) <= most
-            calls.append(tickets)
-        assert len(pulled) - len(outcomes) <= 2 * window * widest
+        while len(running) < window and (ticket := backlog.take(now)):
+            running.append(ticket)
+        assert len(pulled) - len(outcomes) <= 2 * window
         if backlog.finished:
             break
-        if not calls and (suspect := backlog.take_suspect(now)) is not None:
+        if not running and (suspect := backlog.take_suspect(now)) is not None:
             event = data.draw(st.sampled_from(["die", "good", "busy", "wrong"]))
-            calls.append([suspect])
+            running.append(suspect)
         else:
-            event = data.draw(st.sampled_from(["die", "good", "good", "busy", "wrong", "wait", "whole"]))
+            event = data.draw(st.sampled_from(["die", "good", "good", "busy", "wrong", "wait"]))
         now += data.draw(st.sampled_from([0, 1, 10]))
-        if not calls or event == "wait":
+        if not running or event == "wait":
             now += backlog.pause_s(now) or 0
             continue
         if event == "die":
-            lost = [ticket for call in calls for ticket in call]
-            failed = backlog.died(lost, "killed", alone=len(lost) == 1, seconds=0, now=now)
+            failed = backlog.died(running, "killed", alone=len(running) == 1, seconds=0, now=now)
             outcomes += [failed] if failed else []
-            calls = []
+            running = []
             continue
-        call = calls.pop(0)
-        if event == "whole" and len(call) > 1:
-            backlog.apart(call)
-            continue
-        n_begun = data.draw(st.integers(1, len(call)))
         reply = {"busy": BUSY, "wrong": WRONG}.get(event, GOOD)
-        outcomes += backlog.settled(call, [reply] * n_begun, now)
+        outcome = backlog.answered(running.pop(0), reply, now)
+        outcomes += [outcome] if outcome else []
     assert backlog.finished
     assert Counter(outcome.key for outcome in outcomes) == Counter(task.key for task in tasks(count))
     assert all(outcome.attempts <= BUDGET.attempts for outcome in outcomes)

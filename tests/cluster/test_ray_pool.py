@@ -9,24 +9,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from earthloom.cluster import ray_pool
-from earthloom.cluster.backlog import Ticket
-from earthloom.cluster.executor import WorkerFactory
-from earthloom.cluster.outcome import Done, Failed
-from earthloom.cluster.pace import CALL_S, MOST
-from earthloom.cluster.ray_actor import ActorHandle
+from earthloom.cluster.executor import Task, WorkerFactory
+from earthloom.cluster.outcome import Done, Failed, Outcome
 from earthloom.cluster.ray_pool import RayExecutor
 from earthloom.cluster.resources import WorkerResources
 from earthloom.cluster.retry import Budget
 from earthloom.tiling.errors import EngineError
 from tests.cluster import workers
-from tests.cluster.test_executors import by_key, numbered, values
+from tests.cluster.test_executors import by_key, numbered
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 HALF = WorkerResources(cpus=0.5)
@@ -134,97 +130,36 @@ def test_a_value_or_payload_that_does_not_pickle_fails_its_own_task_only() -> No
     assert isinstance(outcomes["block-2"], Done)
 
 
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Keys of the tasks in each call that was sent, as they are sent."""
-    sent: list[list[str]] = []
-    send = ActorHandle.send
+def test_no_more_workers_are_started_than_there_are_tasks_at_once() -> None:
+    executor = RayExecutor(WorkerFactory(workers.square), workers=2, lanes=3, resources=HALF)
+    done: list[str] = []
 
-    def noted(self: ActorHandle, tickets: Sequence[Ticket], *, alone: bool = False) -> None:
-        sent.append([ticket.task.key for ticket in tickets])
-        send(self, tickets, alone=alone)
+    def one_after_the_other() -> Iterator[Task | None]:
+        for number in range(6):
+            while len(done) < number:
+                yield None
+            yield Task(key=str(number), payload=number)
 
-    monkeypatch.setattr(ActorHandle, "send", noted)
-    return sent
-
-
-def one_worker(function: Callable[[Any], Any], arguments: Any = None, **options: Any) -> RayExecutor:
-    return RayExecutor(WorkerFactory(function, arguments), workers=1, resources=HALF, **options)
+    for outcome in executor.run(one_after_the_other()):
+        done.append(outcome.key)
+    assert done == [str(number) for number in range(6)]
+    assert len(executor.worker_stats()) == 1
 
 
-def companions(calls: list[list[str]], key: str) -> int:
-    """Tasks in the first call that holds `key`, without it."""
-    return next(len(call) for call in calls if key in call) - 1
+def test_tasks_that_appear_later_are_spread_over_workers_that_were_not_needed_before() -> None:
+    executor = RayExecutor(WorkerFactory(workers.sleeper), workers=2, lanes=1, resources=HALF)
+    done: list[Outcome] = []
 
+    def first_one_then_two() -> Iterator[Task | None]:
+        yield Task(key="first", payload=0.0)
+        while not done:
+            yield None
+        yield Task(key="left", payload=1.0)
+        yield Task(key="right", payload=1.0)
 
-def test_quick_tasks_share_calls_and_slow_ones_do_not(calls: list[list[str]]) -> None:
-    assert len(list(one_worker(workers.sleeper).run(numbered([0.0] * 1000)))) == 1000
-    assert len(calls) < 1000 / 4
-    assert max(map(len, calls)) <= MOST
-    calls.clear()
-    assert len(list(one_worker(workers.sleeper).run(numbered([CALL_S] * 10)))) == 10
-    assert len(calls) == 10
-
-
-def test_what_a_call_that_turns_slow_has_not_begun_runs_once_in_a_call_of_its_own(
-    tmp_path: Path, calls: list[list[str]]
-) -> None:
-    slow = frozenset(range(400, 404))
-    outcomes = by_key(one_worker(workers.sleeps_at, workers.Sleeps(tmp_path, slow)).run(numbered(range(500))))
-    assert all(isinstance(outcome, Done) and outcome.attempts == 1 for outcome in outcomes.values())
-    assert all(isinstance(outcome, Done) and outcome.value == "first time" for outcome in outcomes.values())
-    assert len(outcomes) == 500
-    assert companions(calls, "block-400") > 0
-    together = next(call for call in calls if "block-400" in call)
-    after = together[together.index("block-400") + 1 :]
-    assert all([key] in calls for key in after)
-
-
-def test_a_death_in_a_shared_call_is_charged_to_nobody(tmp_path: Path, calls: list[list[str]]) -> None:
-    deaths = workers.Deaths(tmp_path, once=frozenset({300}), seconds=0)
-    executor = one_worker(workers.deadly, deaths)
-    outcomes = by_key(executor.run(numbered(range(600))))
-    assert values(outcomes.values()) == list(range(600))
-    assert all(outcome.attempts == 1 for outcome in outcomes.values())
+    for outcome in executor.run(first_one_then_two()):
+        done.append(outcome)
     assert len(executor.worker_stats()) == 2
-    assert companions(calls, "block-300") > 0
-    assert "WorkerDied" in outcomes["block-300"].causes[0]
-    suspects = [key for key, outcome in outcomes.items() if outcome.causes]
-    assert all([key] in calls for key in suspects)
-
-
-def test_a_poison_task_in_a_shared_call_is_found_and_charged_alone(tmp_path: Path, calls: list[list[str]]) -> None:
-    deaths = workers.Deaths(tmp_path, always=frozenset({300, 310}), seconds=0)
-    outcomes = by_key(one_worker(workers.deadly, deaths).run(numbered(range(600))))
-    assert len(outcomes) == 600
-    assert companions(calls, "block-300") > 0
-    for number in (300, 310):
-        assert isinstance(poison := outcomes.pop(f"block-{number}"), Failed)
-        assert (poison.error.kind, poison.attempts) == ("PoisonTask", 3)
-    assert all(isinstance(outcome, Done) and outcome.attempts == 1 for outcome in outcomes.values())
-
-
-def test_values_and_payloads_in_a_shared_call_that_do_not_pickle_fail_their_own_tasks_only(
-    calls: list[list[str]],
-) -> None:
-    payloads: list[Any] = [0] * 600
-    payloads[300], payloads[450] = 1, threading.Lock()
-    outcomes = by_key(one_worker(workers.returns_a_lock).run(numbered(payloads)))
-    assert len(outcomes) == 600
-    for number in (300, 450):
-        assert companions(calls, f"block-{number}") > 0
-        assert isinstance(failed := outcomes.pop(f"block-{number}"), Failed)
-        assert "pickle" in failed.error.message or "serialize" in failed.error.message
-    assert all(isinstance(outcome, Done) and outcome.attempts == 1 for outcome in outcomes.values())
-
-
-def test_faults_in_a_shared_call_are_retried_without_its_other_tasks(calls: list[list[str]]) -> None:
-    executor = one_worker(workers.FaultsOnce, 300, budget=Budget(backoff_s=0.01))
-    outcomes = by_key(executor.run(numbered(range(600))))
-    assert values(outcomes.values()) == list(range(600))
-    assert companions(calls, "block-300") > 0
-    assert {key for key, outcome in outcomes.items() if outcome.attempts == 2} == {"block-300"}
-    assert sum(map(len, calls)) == 601
 
 
 def test_more_workers_than_fit_are_not_waited_for() -> None:

@@ -34,19 +34,6 @@ class FaultsEveryThirdCall:
         return number
 
 
-class FaultsOnce:
-    """The named task faults transiently at its first call."""
-
-    def __init__(self, number: int) -> None:
-        self._pending = {number}
-
-    def __call__(self, number: int) -> int:
-        if number in self._pending:
-            self._pending.remove(number)
-            raise StorageError("not now", transient=True)
-        return number
-
-
 def refuses_odd(_: None) -> Callable[[int], int]:
     def work(number: int) -> int:
         if number % 2:
@@ -84,22 +71,6 @@ def sleeper(_: None) -> Callable[[float], float]:
     def work(seconds: float) -> float:
         time.sleep(seconds)
         return seconds
-
-    return work
-
-
-@dataclass(frozen=True)
-class Sleeps:
-    """Which tasks are slow; each leaves a mark."""
-
-    marks: Path
-    slow: frozenset[int]
-
-
-def sleeps_at(sleeps: Sleeps) -> Callable[[int], str]:
-    def work(number: int) -> str:
-        time.sleep(0.3 if number in sleeps.slow else 0)
-        return "first time" if first_time(sleeps.marks / str(number)) else "again"
 
     return work
 

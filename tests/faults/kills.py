@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,8 @@ def kill_loop(
 ) -> KillVerdict:  # fmt: skip
     """Run on Ray, killing the driver or a worker `kills` times in all, until a run comes to its end.
 
+    The last one is killed while a scene is being published, the others after some more blocks.
+
     Args:
         patience_s: how long a run may take that nobody kills any more.
     """
@@ -82,7 +84,9 @@ def kill_loop(
         while runs <= kills + 1:
             process, runs, missing_px = start(golden, out, "ray"), runs + 1, _missing_px(out)
             try:
-                while len(done) < kills and _reached(process, out, markers(out) + fates[len(done)][1]):
+                while len(done) < kills and _reached(
+                    process, _moment(out, fates[len(done)][1], len(done) == kills - 1)
+                ):
                     who, _ = fates[len(done)]
                     if who == "driver":
                         process.kill()
@@ -120,7 +124,7 @@ def paused_driver(golden: Golden, out: Path) -> list[str]:
     first = start(golden, out, "local")
     second = None
     try:
-        if not _reached(first, out, 5):
+        if not _reached(first, _moment(out, 5, False)):
             return ["the first driver was done too soon"]
         first.send_signal(signal.SIGSTOP)
         second = start(golden, out, "local")
@@ -140,14 +144,24 @@ def paused_driver(golden: Golden, out: Path) -> list[str]:
     return wrong + [f"{name} differs" for name in differences(published(out), golden.published)]
 
 
-def _reached(process: subprocess.Popen[str], out: Path, count: int) -> bool:
-    """Wait for so many markers; False if the process ended before."""
+def _reached(process: subprocess.Popen[str], moment: Callable[[], bool]) -> bool:
+    """Wait for a moment; False if the process ended before."""
     deadline = time.monotonic() + _PATIENCE_S
-    while markers(out) < count:
+    while not moment():
         if process.poll() is not None or time.monotonic() > deadline:
             return False
         time.sleep(0.01)
     return True
+
+
+def _moment(out: Path, blocks: int, publishing: bool) -> Callable[[], bool]:
+    """When so many more blocks are done, or when a scene is being published."""
+    if not publishing:
+        wanted = markers(out) + blocks
+        return lambda: markers(out) >= wanted
+    return lambda: any(
+        not (path.parent / "result.json").exists() for path in out.glob("scenes/*/*/water-index-confidence.tif")
+    )
 
 
 def _kill_a_worker(process: subprocess.Popen[str], dice: random.Random) -> None:

@@ -17,6 +17,7 @@ from earthloom.cluster.executor import WorkerFactory
 from earthloom.cluster.retry import Budget
 from earthloom.cluster.session import Session
 from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.jobs.publish.scene import publish
 from earthloom.models.inference.predictor import Predictor
 from earthloom.tiling.errors import StorageError
 from earthloom.tiling.storage.local import LocalObjects
@@ -68,6 +69,49 @@ def test_a_poison_block_is_set_aside_and_fails_its_scene_alone(
     assert found == west
     again = run_doomed(small_run)
     assert again.exit_code == 0, "the next run tries the scene again"
+    assert differences(published(tmp_path / "out"), small_run.published) == []
+
+
+def test_a_worker_that_is_killed_while_it_publishes_costs_nothing_but_time(
+    run_doomed: Callable[..., RunResult], small_run: Golden, tmp_path: Path
+) -> None:
+    result = run_doomed(small_run, once=frozenset({"east/publish", "west/publish"}))
+    assert result.exit_code == 0
+    assert differences(published(tmp_path / "out"), small_run.published) == []
+    assert any("WorkerDied" in cause for cause in result.scenes["east"].faults["publish"])
+
+
+def test_a_scene_that_kills_whoever_publishes_it_is_set_aside_alone(
+    run_doomed: Callable[..., RunResult], small_run: Golden, tmp_path: Path
+) -> None:
+    result = run_doomed(small_run, always=frozenset({"west/publish"}))
+    assert result.exit_code == 3
+    assert result.scenes["east"].status == "published"
+    assert (result.scenes["west"].status, result.scenes["west"].kind) == ("failed", "PoisonTask")
+    assert "publishing after 3 attempts: killed its worker 3 times" in str(result.scenes["west"].error)
+    assert not list((tmp_path / "out").glob("scenes/west/*/result.json"))
+    again = run_doomed(small_run)
+    assert (again.exit_code, again.telemetry["computed_px"]) == (0, 0), "only publishing was left"
+    assert differences(published(tmp_path / "out"), small_run.published) == []
+
+
+def test_a_publication_that_is_repeated_after_its_commit_knows_it_for_its_own(
+    small_run: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker is lost after the commit, before it could say so."""
+    lost = list[str]()
+
+    def unheard(store: Any, plan: Any, write_id: str) -> Any:
+        made = publish(store, plan, write_id)
+        if plan.scene.id not in lost:
+            lost.append(plan.scene.id)
+            raise StorageError("the answer was lost", transient=True)
+        return made
+
+    monkeypatch.setattr("earthloom.jobs.execution.scene_worker.publish", unheard)
+    result = run(config(small_run.scenes, tmp_path / "out"))
+    assert [scene.status for scene in result.scenes.values()] == ["published", "published"]
+    assert sorted(lost) == ["east", "west"]
     assert differences(published(tmp_path / "out"), small_run.published) == []
 
 

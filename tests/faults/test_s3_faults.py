@@ -19,6 +19,7 @@ from earthloom.tiling.storage.store import open_store
 from infra.s3_server import Server
 from tests.faults.golden import Golden, config
 from tests.faults.proxy import FaultProxy, Rule, fault_proxy
+from tests.maps import result_files
 
 pytestmark = pytest.mark.s3
 
@@ -53,7 +54,8 @@ def scenes(small_run: Golden) -> Path:
 
 def published_sums(result: RunResult) -> dict[str, dict[str, str]]:
     return {
-        scene: {n: o.sha256 for n, o in one.files.items() if n != "item.json"} for scene, one in result.results.items()
+        scene: {n: o.sha256 for n, o in result_files(result, scene).items() if n != "item.json"}
+        for scene in result.results
     }
 
 

@@ -1,4 +1,4 @@
-"""Block workers that die or run out of memory at chosen blocks. Top-level, so that Ray can send them."""
+"""Workers that die or run out of memory at chosen tasks. Top-level, so that Ray can send them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
-from earthloom.jobs.execution.worker import BlockTask, BlockWorker, WorkerSetup
+from earthloom.jobs.execution.scene_worker import SceneWorker
+from earthloom.jobs.execution.tasks import SceneTask
+from earthloom.jobs.execution.worker import WorkerSetup
 
 
 @dataclass(frozen=True, slots=True)
 class Doomed:
-    """A worker's setup, and the blocks that kill it."""
+    """A worker's setup, and the tasks that kill it."""
 
     setup: WorkerSetup
     once: frozenset[str] = frozenset()
@@ -24,14 +26,14 @@ class Doomed:
     marks: Path = Path()
 
 
-class DoomedWorker(BlockWorker):
-    """Dies of SIGKILL in the middle of a block: its pixels are read, nothing is written."""
+class DoomedWorker(SceneWorker):
+    """Dies of SIGKILL at the beginning of a task."""
 
     def __init__(self, doomed: Doomed) -> None:
         super().__init__(doomed.setup)
         self._doomed = doomed
 
-    def __call__(self, task: BlockTask) -> Any:
+    def __call__(self, task: SceneTask) -> Any:
         if task.key in self._doomed.always or (task.key in self._doomed.once and self._first(task.key)):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(task)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
-from itertools import count
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from earthloom.jobs.execution.driver import Event, RunResult, _Driver
+from earthloom.jobs.execution.driver import Event, RunResult
 from earthloom.jobs.products.stac_collection import read_items
 from earthloom.jobs.upkeep.verify import verify
 from earthloom.tiling.errors import StorageError
@@ -84,22 +83,6 @@ def test_two_runs_on_different_scenes_lose_no_item(tmp_path: Path, monkeypatch: 
     collection = json.loads((out / "collections/water-index/collection.json").read_bytes())
     assert len([link for link in collection["links"] if link["rel"] == "item"]) == 4
     assert sound(out)
-
-
-def test_scenes_whose_publishing_ends_at_the_same_moment_are_all_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    collect, calls = _Driver._collect, count(1)
-
-    def late(self: _Driver) -> None:
-        if next(calls) > 2:  # both blocks have come back, and the driver waits for the first scene
-            wait(self._publishing.values())
-            collect(self)
-
-    monkeypatch.setattr(_Driver, "_collect", late)
-    scenes = [lake(tmp_path / "in", name, width=300, height=200) for name in ("a", "b")]
-    result = go(*scenes, out=tmp_path / "out")
-    assert [progress.status for progress in result.scenes.values()] == ["published", "published"]
 
 
 @pytest.mark.s3

@@ -20,6 +20,7 @@ from earthloom.jobs.execution.driver import run
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.models.zoo import folder_of
 from earthloom.models.zoo.landwater import LANDWATER
+from tests.maps import result_files
 from tests.scenes import landscape, mirrored, shipped, write_scene
 
 WIDTH_PX, HEIGHT_PX = 1040, 560
@@ -45,7 +46,7 @@ def files(scene: Path, out: Path, **options: Any) -> dict[str, StoredObject]:
     }  # fmt: skip
     result = run(load(config | options))
     assert result.exit_code == 0, result.scenes
-    return dict(next(iter(result.results.values())).files)
+    return result_files(result, next(iter(result.results)))
 
 
 @pytest.fixture(scope="module", params=["exact", "blend"])
@@ -75,13 +76,14 @@ def test_on_ray_with_any_number_of_workers(
 
 
 class _Shuffled(LocalExecutor):
-    def run(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
-        todo = list(tasks)
-        random.Random(3).shuffle(todo)
-        with closing(super().run(iter(todo))) as outcomes:
-            done = list(outcomes)
-        random.Random(5).shuffle(done)
-        yield from done
+    def run(self, tasks: Iterable[Task | None]) -> Generator[Outcome, None, None]:
+        dice, coming = random.Random(3), iter(tasks)
+        while todo := list(iter(lambda: next(coming, None), None)):  # all that can be done now
+            dice.shuffle(todo)
+            with closing(super().run(iter(todo))) as outcomes:
+                done = list(outcomes)
+            dice.shuffle(done)
+            yield from done
 
 
 def test_in_any_order_of_completion_and_any_batch(

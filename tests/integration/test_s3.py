@@ -14,6 +14,7 @@ from earthloom.jobs.config import load
 from earthloom.jobs.execution.driver import RunResult, run
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
+from tests.maps import result_files
 from tests.scenes import landscape, write_scene
 
 pytestmark = pytest.mark.s3
@@ -43,7 +44,7 @@ def test_a_run_from_bucket_to_bucket_gives_the_same_pixels_as_on_disk(scene: Pat
     remote = go("s3://scenes/2026/", "s3://outputs/maps")
     local = go(str(scene), str(tmp_path / "out"))
     assert remote.exit_code == local.exit_code == 0
-    there, here = remote.results["lake"].files, local.results["lake"].files
+    there, here = result_files(remote, "lake"), result_files(local, "lake")
     shards = {name for name in here if name.startswith("data.zarr/0/classes/c/")}
     assert shards
     assert {name: there[name] for name in shards} == {name: here[name] for name in shards}

@@ -118,9 +118,9 @@ def test_where_a_scene_is_far_away_more_blocks_are_read_ahead_as_far_as_memory_a
         monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", server.removeprefix("http://"))
         far = planned([f"{server}/far.tif"])
         tight = planned([f"{server}/far.tif"], memory_per_worker=far.worker_bytes - 1)
-    assert far.lanes == near.lanes + 3
+    assert far.shape.lanes == near.shape.lanes + 3
     assert near.worker_bytes < tight.worker_bytes < far.worker_bytes
-    assert near.lanes <= tight.lanes < far.lanes
+    assert near.shape.lanes <= tight.shape.lanes < far.shape.lanes
 
 
 def test_blocks_come_in_strips_whose_shared_tiles_fit_the_cache(scenes: list[str]) -> None:
@@ -149,30 +149,36 @@ def test_chips_are_computed_side_by_side_as_far_as_threads_chips_and_memory_go(
 
     def passes(threads: int, **others: Any) -> int:
         config = load(options | others)
-        return plan(config, CPU, on(threads)).passes
+        return plan(config, CPU, on(threads)).shape.passes
 
     assert [passes(threads) for threads in (1, 2, 3, 4, 6, 8)] == [1, 2, 3, 4, 6, 6], "the scene has six chips"
     made = [plan(load(options), CPU, on(n)) for n in (1, 2, 3, 4, 6)]
-    assert [(one.computing, one.lanes) for one in made] == [(1, 3), (2, 4), (2, 4), (2, 4), (3, 5)], "a block has four"
+    assert [(one.shape.computing, one.shape.lanes) for one in made] == [(1, 3), (2, 4), (2, 4), (2, 4), (3, 5)], (
+        "a block has four"
+    )
     coarse = [plan(load(options | {"core": 2048}), CPU, on(n)) for n in (1, 2, 4)]
-    assert [(one.passes, one.computing, one.lanes) for one in coarse] == [(1, 1, 3), (2, 2, 4), (2, 2, 4)]
+    assert [(one.shape.passes, one.shape.computing, one.shape.lanes) for one in coarse] == [
+        (1, 1, 3),
+        (2, 2, 4),
+        (2, 2, 4),
+    ]
     sizes = [made[number].worker_bytes for number in (0, 1, 3)]
     assert sizes == sorted(set(sizes)), "each pass has activations of its own"
     tight = plan(load(options | {"memory_per_worker": sizes[1]}), CPU, on(4))
-    assert (tight.passes, tight.worker_bytes) == (2, sizes[1])
+    assert (tight.shape.passes, tight.worker_bytes) == (2, sizes[1])
     note = "memory for 2 chips at once where 4 could be computed; `memory_per_worker=3GiB` would do"
     assert ("wide", note) in tight.notes
     assert passes(8, batch=4) == 2, "four chips make one pass"
     little = plan(load(options), CPU, on(4, sizes[1]))
-    assert (little.passes, little.worker_bytes) == (2, sizes[1]), "a worker wants no more than the machine has"
+    assert (little.shape.passes, little.worker_bytes) == (2, sizes[1]), "a worker wants no more than the machine has"
     assert ("wide", "memory for 2 chips at once where 4 could be computed") in little.notes
-    assert plan(load(options), CPU, on(4, 1)).passes == 1, "what is free now may be more when the run begins"
+    assert plan(load(options), CPU, on(4, 1)).shape.passes == 1, "what is free now may be more when the run begins"
     tiny = write_scene(tmp_path / "tiny.tif", pixels[:, :100, :100], ("green", "red", "nir"))
     assert passes(8, scenes=(str(tiny),)) == 1
     assert passes(4, scenes=(str(tiny), str(path))) == 4, "a small scene leaves the others as they are"
     monkeypatch.setattr("earthloom.jobs.planning.plan.flop_per_s", lambda _: 1e12)
     on_gpu = plan(load(options), dataclasses.replace(CPU, kind="cuda"), on(4))
-    assert (on_gpu.passes, on_gpu.computing) == (1, 1), "a GPU has batches"
+    assert (on_gpu.shape.passes, on_gpu.shape.computing) == (1, 1), "a GPU has batches"
 
 
 def test_where_memory_allows_a_worker_keeps_what_chips_free(scenes: list[str], tmp_path: Path) -> None:
@@ -181,8 +187,8 @@ def test_where_memory_allows_a_worker_keeps_what_chips_free(scenes: list[str], t
     options = OPTIONS | {"bands": None, "model": "landwater", "out": "/nowhere", "scenes": (str(path),)}
     roomy = plan(load(options), CPU, on(1))
     tight = plan(load(options | {"memory_per_worker": roomy.worker_bytes - 1}), CPU, on(1))
-    assert 0.8 * roomy.worker_bytes < roomy.kept_bytes < roomy.worker_bytes
-    assert tight.kept_bytes == 0
+    assert 0.8 * roomy.worker_bytes < roomy.shape.kept_bytes < roomy.worker_bytes
+    assert tight.shape.kept_bytes == 0
     assert tight.worker_bytes < roomy.worker_bytes
     assert [scene.key for scene in tight.scenes] == [scene.key for scene in roomy.scenes]
-    assert planned(scenes).kept_bytes == 0, "an index needs no activations worth keeping"
+    assert planned(scenes).shape.kept_bytes == 0, "an index needs no activations worth keeping"

@@ -27,9 +27,9 @@ from earthloom.tiling.writing.pyramid import TILE_PX, Place, Pyramid, Reduce
 _FRAME_BYTES = 8
 """Around each tile: its size before it, its last four bytes again behind it, as the file's ghost area promises."""
 
-_AHEAD_BYTES = 32 << 20
+_AHEAD_BYTES = 8 << 20
 _AHEAD_PARTS = 32
-_MEMORY_BYTES = 32 << 20
+_MEMORY_BYTES = 8 << 20
 """Encoded tiles of the further levels beyond this go to a temporary file."""
 
 Fetch: TypeAlias = Callable[[str, int, int], bytes]

@@ -1,0 +1,88 @@
+"""The worker of a run: one object per process that surveys scenes, computes their blocks and publishes them.
+
+Runs in a Ray actor or in this process alike, called from several threads at once. Only small records leave it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from earthloom.jobs.execution.survey import survey_scene
+from earthloom.jobs.execution.tasks import BlockTask, PublishTask, SceneTask, SurveyTask
+from earthloom.jobs.execution.worker import BlockWorker, WorkerSetup
+from earthloom.jobs.planning.memory import publishing_bytes
+from earthloom.jobs.publish.scene import publish
+from earthloom.jobs.records.blocks import BlockCost
+from earthloom.jobs.records.result import SceneSummary
+from earthloom.tiling.redact import guard_logs
+from earthloom.tiling.storage.settings import apply
+from earthloom.tiling.storage.store import open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedScene:
+    """What the driver is told of a scene that was published."""
+
+    summary: SceneSummary
+    won: bool
+    """Whether this task committed it; False if another driver was faster and made the same."""
+    started_s: float
+    """POSIX time."""
+    seconds: float
+
+
+class SceneWorker:
+    """Does whatever a run asks of a worker."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        guard_logs()
+        apply(threads=setup.threads)
+        self._store = open_store(setup.out)
+        self._blocks = BlockWorker(setup)
+        self._publishing = Allowance(setup.shape.publishing_bytes)
+
+    def __call__(self, task: SceneTask) -> BlockCost | PublishedScene | None:
+        match task:
+            case BlockTask():
+                return self._blocks(task)
+            case SurveyTask():
+                survey_scene(self._store, task.plan)
+                return None
+            case PublishTask():
+                return self._publish(task)
+
+    def _publish(self, task: PublishTask) -> PublishedScene:
+        plan = task.plan
+        with self._publishing.taken(publishing_bytes(plan.grid.window, plan.shard_px, plan.chain.stored_bytes)):
+            started_s, started = time.time(), time.perf_counter()
+            summary, won = publish(self._store, plan, task.write_id)
+            return PublishedScene(
+                summary=summary, won=won, started_s=started_s, seconds=time.perf_counter() - started
+            )  # fmt: skip
+
+
+class Allowance:
+    """An amount that several threads share; whoever asks first is served first, so a large share is not starved."""
+
+    def __init__(self, amount: int) -> None:
+        self._amount = self._free = amount
+        self._turn = threading.Lock()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, share: int) -> Iterator[None]:
+        """Wait until the share is free and hold it; one that is larger than all there is takes all there is."""
+        share = min(share, self._amount)
+        with self._turn, self._changed:
+            self._changed.wait_for(lambda: self._free >= share)
+            self._free -= share
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += share
+                self._changed.notify()

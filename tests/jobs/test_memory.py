@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
+from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict, publishing_bytes
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.chain import Stage
 from earthloom.models.zoo.enhance import ENTRIES
@@ -41,16 +41,33 @@ MEASURED = replace(card_of("smp", 2, 4, 16), memory=(("fp32", 1000.0), ("bf16", 
 
 
 def test_a_scene_of_any_size_needs_the_same() -> None:
-    sizes = [planned(stage(MEASURED, halo_px=96, side_px=side)).total_bytes for side in (5_000, 20_000, 1_000_000)]
+    plans = [planned(stage(MEASURED, halo_px=96, side_px=side)) for side in (5_000, 20_000, 1_000_000)]
+    sizes = [made.total_bytes - made.publishing_bytes for made in plans]
     assert len(set(sizes)) == 1
     assert planned(stage(MEASURED, halo_px=96, side_px=300)).total_bytes < sizes[0], (
         "a block is not larger than its scene"
     )
 
 
+def test_publishing_takes_a_blocks_lane_and_grows_with_a_row_of_tiles_and_a_record_for_each_shard() -> None:
+    small, large, wide = (
+        publishing_bytes(Window(0, 0, *size), 2048, 2) for size in ((256, 256), (20_000, 20_000), (200_000, 2_000))
+    )
+    assert small < 2 * MIB
+    assert 100 * MIB < large < 200 * MIB, "not the 763 MiB of its layers"
+    assert large < wide < 600 * MIB
+    made = planned(stage(WATER_INDEX[0]))
+    each = planned(stage(WATER_INDEX[0]), ahead=AHEAD + 1).blocks_bytes - made.blocks_bytes
+    assert made.publishing_bytes == pytest.approx(large - each, rel=0.01)
+    assert planned(stage(WATER_INDEX[0], side_px=256)).publishing_bytes < 48 * MIB
+
+
 def test_the_total_is_the_sum_of_the_parts_and_never_below_what_an_idle_worker_takes() -> None:
     made = planned(stage(WATER_INDEX[0]))
-    assert made.total_bytes == made.base_bytes + made.chips_bytes + made.blocks_bytes + made.cache_bytes
+    assert (
+        made.total_bytes
+        == made.base_bytes + made.chips_bytes + made.blocks_bytes + made.cache_bytes + made.publishing_bytes
+    )
     assert 500 * MIB < made.base_bytes < 1000 * MIB
     assert min(made.chips_bytes, made.blocks_bytes, made.cache_bytes) >= 0
 
@@ -74,7 +91,7 @@ def test_on_a_gpu_chips_are_not_in_the_workers_memory() -> None:
 
 def test_blocks_cost_their_values_mask_and_outputs_for_each_lane() -> None:
     near, far = (planned(stage(WATER_INDEX[0]), ahead=ahead) for ahead in (AHEAD, FAR_AHEAD))
-    assert (near.lanes, far.lanes) == (AHEAD + 2, FAR_AHEAD + 2)
+    assert (near.shape.lanes, far.shape.lanes) == (AHEAD + 2, FAR_AHEAD + 2)
     held = 2048**2 * (2 * 2 + 1)
     layers = 2048**2 * 2
     each = (far.blocks_bytes - near.blocks_bytes) / (FAR_AHEAD - AHEAD)
@@ -91,8 +108,8 @@ def test_the_widest_dtype_and_every_band_count() -> None:
 def test_passes_that_a_block_has_no_chips_for_compute_several_blocks_at_once() -> None:
     one_chip = planned(stage(MEASURED, halo_px=96, core_px=2048), passes=4)
     many = planned(stage(MEASURED, halo_px=96, core_px=256), passes=4)
-    assert (one_chip.computing, many.computing) == (4, 2)
-    assert one_chip.lanes == one_chip.computing + AHEAD + 1
+    assert (one_chip.shape.computing, many.shape.computing) == (4, 2)
+    assert one_chip.shape.lanes == one_chip.shape.computing + AHEAD + 1
 
 
 def test_of_a_chain_the_largest_stage_counts_whole_and_the_others_in_part() -> None:

@@ -17,6 +17,12 @@ Resampling: TypeAlias = Literal["nearest", "bilinear", "average"]
 COARSER = 1.2
 """Pixels of the file per pixel of the grid and side, from which values are averaged and not interpolated."""
 
+PIECE_PX = 512 * 128
+"""GDAL warps a virtual file in pieces of this many pixels, each with all that it covers of the file, in all its bands."""
+
+PIECE_BYTES = 192 * 2**20
+"""Of the file under one piece, at most: what a read may hold beside its result."""
+
 _LATTICE = 9  # points per side at which two grids are compared
 
 

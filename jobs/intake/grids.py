@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from earthloom.tiling.aoi import Aoi, aoi_of_geojson, parse_aoi, suggest_aoi
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.footprint import describe_extent, share_covered
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.resampling import pixel_ratio
+from earthloom.tiling.reading.preflight import Header
+from earthloom.tiling.resampling import PIECE_BYTES, PIECE_PX, pixel_ratio
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 
-MAX_RATIO = 10.0
-"""Pixels of a file per pixel of the grid and side, at most: a read then decodes a hundred pixels for each that it gives."""
-
 _MAX_AOI_BYTES = 8 * 2**20
+_MIB = 2**20
 _ALIKE = 1.5  # ratio of pixel sizes from which it is worth a word
 _WHOLE = 0.995  # a share that rounds to 100 %
 
-Named = tuple[str, Grid]
-"""Name of a file, and where it lies."""
+Named = tuple[str, Header]
+"""Name of a file, and what it says of itself."""
 
 
 def read_aoi(text: str) -> Aoi:
@@ -48,10 +49,11 @@ def common_grid(files: Sequence[Named]) -> Grid:
     Raises:
         SceneError: if they do not.
     """
-    finest = min((grid for _, grid in files), key=lambda grid: abs(grid.transform[0] * grid.transform[4]))
-    for name, grid in files:
+    grids = [(name, header.grid) for name, header in files]
+    finest = min((grid for _, grid in grids), key=lambda grid: abs(grid.transform[0] * grid.transform[4]))
+    for name, grid in grids:
         if grid.crs != finest.crs:
-            several = ", ".join(f"{name} {grid.crs[:40]}" for name, grid in files)
+            several = ", ".join(f"{name} {grid.crs[:40]}" for name, grid in grids)
             suggested = suggest_aoi(finest) or "EPSG:<code>,<gsd>,<x0>,<y0>,<x1>,<y1>"
             raise SceneError(
                 f"the files of one scene have several CRSs ({several}); name the grid that all are read onto, "
@@ -70,10 +72,11 @@ def check_onto(files: Sequence[Named], onto: Grid) -> tuple[str, ...]:
     """Check that each file of a scene can be read onto a grid; what is worth a word.
 
     Raises:
-        SceneError: if a file covers none of the grid, or its pixels are much finer than the grid's.
+        SceneError: if a file covers none of the grid, or is so much finer that a read could not hold its pixels.
     """
     notes = []
-    for name, grid in reversed({grid: (name, grid) for name, grid in reversed(files)}.values()):  # each grid once
+    for name, header in files:
+        grid = header.grid
         try:
             share = share_covered(onto, grid)
         except SceneError:  # a full disc of Earth, whose corners lie in space
@@ -86,16 +89,18 @@ def check_onto(files: Sequence[Named], onto: Grid) -> tuple[str, ...]:
         if share < _WHOLE:
             notes.append(f"{name} covers {100 * share:.3g} % of the grid; the rest is nodata")
         ratio = pixel_ratio(grid, onto)
-        if ratio > MAX_RATIO:
+        piece_bytes = PIECE_PX * ratio**2 * sum(np.dtype(dtype).itemsize for dtype in header.dtypes)
+        if piece_bytes > PIECE_BYTES:
             raise SceneError(
-                f"{name} has pixels of {grid.gsd_m():.3g} m and the grid of `onto` of {onto.gsd_m():.3g} m, {ratio:.3g} "
-                f"times as large, more than {MAX_RATIO:g}; make it coarser first (gdalwarp -r average -tr "
+                f"{name} has pixels of {grid.gsd_m():.3g} m in {header.count} bands and the grid of `onto` of "
+                f"{onto.gsd_m():.3g} m: a read would hold {piece_bytes / _MIB:.0f} MiB of it at once, more than "
+                f"{PIECE_BYTES / _MIB:.0f}; make it coarser first (gdalwarp -r average -tr "
                 f"{abs(grid.transform[0]) * ratio:.4g} {abs(grid.transform[4]) * ratio:.4g}), or give a finer grid"
             )
         if not 1 / _ALIKE < ratio < _ALIKE:
             how = "averaged" if ratio > 1 else "interpolated"
             notes.append(f"pixels of {name} are {grid.gsd_m():.3g} m and are {how} to the grid's {onto.gsd_m():.3g} m")
-    return tuple(notes)
+    return tuple(dict.fromkeys(notes))
 
 
 def _shown(grid: Grid) -> str:

@@ -181,8 +181,8 @@ def _open(
         files.append(
             BandFile(header=header, stem=part.ref.stem, name=part.name, key=part.key, stac_bands=part.stac_bands)
         )
-    grids = [(file.stem, file.header.grid) for file in files]
-    grid, grid_notes = (common_grid(grids), ()) if onto is None else (onto, check_onto(grids, onto))
+    headers = [(file.stem, file.header) for file in files]
+    grid, grid_notes = (common_grid(headers), ()) if onto is None else (onto, check_onto(headers, onto))
     when, date_notes = scene_date(request.item, [file.header for file in files], options.datetime)
     preset = sensor_preset(options.sensor) if options.sensor else None
     named = name_bands(files, options.bands, preset)
@@ -206,5 +206,5 @@ def _open(
     ]
     notes = (*request.notes, *date_notes, *meaning.notes, *doubts, *grid_notes)
     return OpenedScene(
-        scene=scene, grids=tuple(file.header.grid for file in files), notes=notes, scale_known=meaning.scale_known
+        scene=scene, grids=tuple(header.grid for _, header in headers), notes=notes, scale_known=meaning.scale_known
     )

@@ -11,6 +11,7 @@ from earthloom.jobs.planning.shape import WorkerShape
 from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage, windows
 from earthloom.tiling.reading.tile_cache import CACHE_BYTES
+from earthloom.tiling.resampling import PIECE_BYTES
 from earthloom.tiling.scene import Band
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.pyramid import TILE_PX
@@ -62,7 +63,7 @@ class MemoryPlan:
     blocks_bytes: int
     """Values, masks and outputs of the blocks in the worker's lanes."""
     cache_bytes: int
-    """Decoded source tiles, held by GDAL while it reads and by `tiling.reading.tile_cache` for the next blocks."""
+    """Decoded source pixels: held by GDAL while it reads or averages, and by `tiling.reading.tile_cache` for later."""
     publishing_bytes: int
     """Of a scene that is published, beyond those of the block whose lane it takes."""
     shape: WorkerShape
@@ -133,6 +134,7 @@ def predict(
         # one more `held` while the border is reflected
         blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else computing * (woven + between)),
         cache_bytes=min(_GDAL_CACHE_BYTES, read_px * value_bytes)
+        + (ahead * PIECE_BYTES if any(band.resampling == "average" for band in bands) else 0)
         + (min(CACHE_BYTES, lanes * read_px * value_bytes) if stages[0].reach_px else 0),
         publishing_bytes=max(0, publishing - held - written),
         shape=WorkerShape(

@@ -126,11 +126,13 @@ def test_a_scene_elsewhere_is_refused_by_name_with_both_extents_and_stops_no_oth
     assert "they do not overlap" in refused.message
 
 
-def test_pixels_that_are_much_finer_are_refused_with_a_remedy(tmp_path: Path) -> None:
-    (refused,) = opened(make(tmp_path / "drone.tif", gsd=0.5, side=300))
+def test_pixels_so_fine_that_a_read_could_not_hold_them_are_refused_with_a_remedy(tmp_path: Path) -> None:
+    (refused,) = opened(make(tmp_path / "drone.tif", gsd=0.25, side=300))
     assert isinstance(refused, RefusedScene)
-    assert "pixels of 0.5 m and the grid of `onto` of 10 m, 20 times as large, more than 10" in refused.message
-    assert "gdalwarp -r average -tr 10 10" in refused.message
+    assert "pixels of 0.25 m in 2 bands and the grid of `onto` of 10 m: a read would hold 40" in refused.message
+    assert "MiB of it at once, more than 192; make it coarser first (gdalwarp -r average -tr 10 10)" in refused.message
+    (coarser,) = opened(make(tmp_path / "plane.tif", gsd=0.5, side=300))
+    assert isinstance(coarser, OpenedScene)
 
 
 def test_a_pair_of_unlike_grids_is_read_onto_the_given_one(tmp_path: Path) -> None:

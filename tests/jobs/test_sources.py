@@ -397,7 +397,9 @@ def test_of_two_files_for_one_band_the_finer_has_its_name(tmp_path: Path) -> Non
 def test_several_crs_in_one_scene_are_refused(tmp_path: Path) -> None:
     make(tmp_path / "x_B02.tif")
     make(tmp_path / "x_B03.tif", crs="EPSG:32618")
-    with pytest.raises(SceneError, match=r"several CRSs \(x_B02 EPSG:32617, x_B03 EPSG:32618\); name the grid that all are read onto"):
+    with pytest.raises(
+        SceneError, match=r"several CRSs \(x_B02 EPSG:32617, x_B03 EPSG:32618\); name the grid that all are read onto"
+    ):
         opened(f"{tmp_path}/x_B02.tif,{tmp_path}/x_B03.tif")
 
 

@@ -152,12 +152,31 @@ def test_one_crs_is_warped_as_rasterio_warps_the_whole_file(folder: Path, kind: 
     np.testing.assert_array_equal(found.valid, (expected > 0).all(axis=0))
 
 
-def test_coarser_pixels_are_the_mean_of_all_that_they_cover(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(1, 10000, (1, 240, 320)).astype(np.uint16)
+@pytest.mark.parametrize(("gsd", "left", "top"), [(40, 0, 0), (33, -777, 333), (15, 5, -5)])
+def test_coarser_pixels_are_the_mean_of_all_that_they_cover_by_area(
+    tmp_path: Path, gsd: int, left: int, top: int
+) -> None:
+    pixels = np.random.default_rng(0).integers(1, 10000, (1, 1100, 1300)).astype(np.uint16)
     path = write_scene(tmp_path / "s.tif", pixels, transform=Affine(10, 0, 300000, 0, -10, 4500000), nodata=0)
-    grid = Grid(crs="EPSG:32617", transform=(40, 0, 300000, 0, -40, 4500000), width=80, height=60)
-    mean = pixels[0].reshape(60, 4, 80, 4).astype(float).mean(axis=(1, 3))
-    np.testing.assert_allclose(pixels_of(onto(path, grid)).values[0], mean, atol=0.51)
+    grid = Grid(
+        crs="EPSG:32617",
+        transform=(gsd, 0, 300000 + left, 0, -gsd, 4500000 + top),
+        width=14000 // gsd,
+        height=12000 // gsd,
+    )
+    down = np.clip((np.arange(grid.height + 1) * gsd - top) / 10, 0, 1100)
+    right = np.clip((np.arange(grid.width + 1) * gsd + left) / 10, 0, 1300)
+    sums = np.pad(pixels[0].astype(float).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    by_row = np.stack([np.interp(down, np.arange(1101), column) for column in sums.T], axis=1)
+    total = np.stack([np.interp(right, np.arange(1301), row) for row in by_row])
+    area = np.outer(np.diff(down), np.diff(right))
+    mean = np.diff(np.diff(total, axis=0), axis=1) / np.maximum(area, 1e-9)
+    found = pixels_of(onto(path, grid))
+    whole = area > 0.999 * (gsd / 10) ** 2
+    np.testing.assert_allclose(found.values[0][whole], mean[whole], atol=0.51)
+    rows, cols = (np.arange(grid.height) + 0.5) * gsd - top, (np.arange(grid.width) + 0.5) * gsd + left
+    centres = np.outer((rows > 0) & (rows < 11000), (cols > 0) & (cols < 13000))
+    assert (found.valid == centres).all(), "along the edge a pixel has a value where its centre lies in the file"
 
 
 def test_a_grid_that_is_moved_by_whole_pixels_keeps_every_value(folder: Path) -> None:

@@ -20,7 +20,7 @@ def in_new_process(code: str, **env: str) -> subprocess.CompletedProcess[str]:
         env=clean | {"PYTHONPATH": str(ROOT)} | env,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
 
 

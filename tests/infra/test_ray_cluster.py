@@ -24,7 +24,7 @@ SENT = "_ray_pkg_"
 
 @pytest.fixture(scope="module")
 def cluster(ray_session: Session) -> Iterator[LocalCluster]:
-    with local_cluster(num_cpus=2, timeout_s=240) as cluster:
+    with local_cluster(num_cpus=2, timeout_s=600) as cluster:
         assert cluster.address != ray_session.address
         yield cluster
 
@@ -93,7 +93,7 @@ def test_a_driver_outside_ships_its_packages_and_needs_only_the_token(cluster: L
     env = {name: value for name, value in cluster.env.items() if name != "RAY_AUTH_MODE"}
     env |= {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
-        [sys.executable, "-c", _DRIVER, str(ROOT)], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", _DRIVER, str(ROOT)], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     assert result.stderr == ""
     told, worker, driver = result.stdout.splitlines()

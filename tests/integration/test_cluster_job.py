@@ -22,7 +22,7 @@ OPTIONS = ["--model", "water-index", "--scale", "0.0001", "--quantity", "reflect
 
 @pytest.fixture(scope="module")
 def cluster() -> Any:
-    with local_cluster(num_cpus=2, timeout_s=240) as started:
+    with local_cluster(num_cpus=2, timeout_s=600) as started:
         yield started
 
 
@@ -65,7 +65,7 @@ def test_a_submitted_job_gives_the_same_bytes(
         str(tmp_path),
         *OPTIONS,
         working_dir=ROOT,
-        timeout_s=240,
+        timeout_s=600,
     )
     assert "succeeded" in told.lower()
     assert _files(tmp_path) == golden
@@ -86,7 +86,7 @@ def test_a_driver_beside_the_cluster_gives_the_same_bytes(
         "--address",
         cluster.address,
     ]
-    done = subprocess.run([*command, "--json"], cwd=ROOT, env=cluster.env, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*command, "--json"], cwd=ROOT, env=cluster.env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["scenes"]["lake"]["status"] == "published"
     assert _files(tmp_path) == golden
@@ -107,7 +107,7 @@ def test_a_cluster_that_is_not_there_is_an_error_with_a_remedy(
         "--address",
         "127.0.0.1:1",
     ]
-    done = subprocess.run(command, cwd=ROOT, env=cluster.env, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=ROOT, env=cluster.env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1
     assert "127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr
@@ -127,7 +127,7 @@ def test_a_missing_gpu_is_told_at_once(cluster: LocalCluster, scene: Path, tmp_p
         "cuda",
     ]
     done = subprocess.run(
-        [*command, "--address", cluster.address], cwd=ROOT, env=cluster.env, capture_output=True, text=True, timeout=240
+        [*command, "--address", cluster.address], cwd=ROOT, env=cluster.env, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 1
     assert "GPU" in done.stderr

@@ -11,7 +11,7 @@ from earthloom.tiling.quantity import QUANTITIES
 from earthloom.tiling.resampling import Resampling
 from earthloom.tiling.storage.objects import ObjectRef
 
-SCENE_ID = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}$")
+SCENE_ID = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}\Z")
 """A scene id is a folder name in the outputs and a STAC item id: no separators, no `..`."""
 
 
@@ -62,6 +62,8 @@ class Scene:
     """RFC 3339 in UTC, or None when the date is unknown (never a made-up one)."""
     source_item: str | None = None
     """URL of the STAC item it was found in."""
+    source_id: str | None = None
+    """Id of that item, where it is another one than the scene's: it could not be a folder name, or the user chose."""
 
     def __post_init__(self) -> None:
         if not SCENE_ID.match(self.id):

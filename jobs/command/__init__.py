@@ -14,6 +14,7 @@ import click
 
 from earthloom.jobs.command.models import models
 from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
+from earthloom.jobs.command.sensors import sensors
 from earthloom.jobs.command.terminal import FlagFormatter, with_flags
 from earthloom.jobs.command.upkeep import doctor, gc, status, verify
 from earthloom.tiling.errors import EarthloomError
@@ -35,7 +36,7 @@ def cli(verbose: bool) -> None:
     apply()
 
 
-for command in (plan, run, status, verify, gc, doctor, models):
+for command in (plan, run, status, verify, gc, doctor, models, sensors):
     cli.add_command(command)
 
 

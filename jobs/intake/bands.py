@@ -11,16 +11,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from earthloom.jobs.intake.sensors import Sensor, SensorBand
-from earthloom.jobs.intake.stac import StacBand
+from earthloom.jobs.intake.common_names import COMMON_NAMES, is_mask, is_no_image
+from earthloom.jobs.intake.preset import Sensor, SensorBand
+from earthloom.jobs.intake.stac_assets import StacBand
+from earthloom.jobs.intake.wanted import Wanted, common_key, pick, stand_in
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.reading.preflight import Header
-
-COMMON_NAMES = frozenset((
-    "pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071", "rededge075", "rededge078",
-    "nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12",
-))  # fmt: skip
-"""STAC EO common names; a TIFF description names a band by itself only if it is one of them."""
+from earthloom.tiling.suggest import did_you_mean
 
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
 
@@ -54,6 +51,12 @@ class NamedBand:
     preset: SensorBand | None = None
     by_place: bool = False
     """True when the preset knows it only by its place in a file that names no bands."""
+    categorical: bool = False
+    """True for masks and classes, which are never averaged."""
+    image: bool = True
+    """False for what no camera saw; a model that takes all bands does not get it."""
+    by_hand: bool = False
+    """True when the user named it."""
 
     @property
     def stac(self) -> StacBand:
@@ -66,45 +69,126 @@ class NamedBand:
 
 
 def name_bands(
-    files: Sequence[BandFile], wanted: Sequence[tuple[str, int | str]], sensor: Sensor | None
-) -> tuple[NamedBand, ...]:
-    """Give every band of a scene a name of its own.
+    files: Sequence[BandFile],
+    wanted: Sequence[tuple[str, int | str]],
+    sensor: Sensor | None,
+    *,
+    dialect: Sensor | None = None,
+    models: Wanted | None = None,
+) -> tuple[tuple[NamedBand, ...], tuple[str, ...]]:
+    """Give every band of a scene a name of its own; masks and states of the air are told from image bands.
 
     Args:
         files: of the scene, in order.
         wanted: (name, place) from `bands`: a band number from 1, counted over all files, or `<file>:<number>` with the
             file's STAC key, stem or number from 1.
         sensor: preset, when the user named one.
+        dialect: preset of the product that the files say they are; it lends names, not the meaning of values.
+        models: what the run's models ask for: one band may answer for another that the scene lacks.
+
+    Returns:
+        The bands, without those that are neither image nor mask, and notes on what was taken for what.
 
     Raises:
         ConfigError: if `wanted` is malformed.
         SceneError: if `wanted`, the preset or the STAC item does not fit the files.
     """
+    files, notes = _aligned(files)
     for file in files:
-        if len(file.stac_bands) > file.header.count:
-            raise SceneError(
-                f"the STAC item says that {file.stem} has {len(file.stac_bands)} bands, but the file has {file.header.count}"
-            )
         if file.name and file.header.count != 1:
             raise SceneError(
                 f"{file.name}={file.stem} names one band, but the file has {file.header.count}; "
                 f"number them: `bands={file.name}=<number>`"
             )
     explicit = _explicit(files, wanted)
+    named_by_item = any(band.common_name for file in files for band in file.stac_bands)
     claims: list[tuple[int, NamedBand]] = []
     for asset, file in enumerate(files):
         nameless = len(files) == 1 and not any(file.header.descriptions) and not file.stac_bands
         order = sensor.in_order(file.header.count) if sensor and nameless else None
         for index in range(1, file.header.count + 1):
             band = NamedBand(name="", file=file, asset=asset, index=index, own=_own(file, index, alone=len(files) == 1))
-            found = _find(sensor, band) if sensor else None
+            found = _find(sensor or dialect, band)
             placed = order[index - 1] if order and not found else None
             known = found or placed
-            rank, name = _claim(band, explicit.get((asset, index)), known)
+            by_hand = explicit.get((asset, index))
+            rank, name = _claim(band, by_hand, known)
             if sensor and not known:
                 known = sensor.by_name(name)
-            claims.append((rank, replace(band, name=name, preset=known, by_place=placed is not None)))
-    return _settle(claims)
+            band = replace(band, name=name, preset=known, by_place=placed is not None, by_hand=by_hand is not None)
+            claims.append((rank, _judged(band, named_by_item=named_by_item)))
+    named = _settle(claims)
+    if models:
+        named, borrowed = _stood_in(named, models)
+        notes += borrowed
+        missing = models.names - {band.name for band in named}
+        strangers = (band.name for band in named if band.name not in COMMON_NAMES and band.name not in models.names)
+        notes += [
+            f"no model asks for a band {name}{near}" for name in strangers if (near := did_you_mean(name, missing))
+        ]
+    kept = tuple(band for band in named if band.image or band.categorical or (models and band.name in models.names))
+    if kept and len(kept) < len(named):
+        out = ", ".join(band.name for band in named if band not in kept)
+        notes.append(f"taken for no band of the image: {out}; `bands` takes one by name")
+    return kept or named, tuple(notes)
+
+
+def _aligned(files: Sequence[BandFile]) -> tuple[list[BandFile], list[str]]:
+    """Files with what their item says of exactly their own bands: some items list a whole sensor beside each file."""
+    found, notes = [], []
+    for file in files:
+        listed = file.stac_bands
+        if len(listed) > file.header.count:
+            listed = pick(listed, file.key, file.stem) if file.header.count == 1 else _by_description(file)
+            if not listed:
+                notes.append(
+                    f"the STAC item says that {file.stem} has {len(file.stac_bands)} bands, but the file has "
+                    f"{file.header.count}, and nothing tells which: what the item says of them is not used"
+                )
+        found.append(replace(file, stac_bands=listed))
+    return found, notes
+
+
+def _by_description(file: BandFile) -> tuple[StacBand, ...]:
+    """What an item says of each band, by the names that the file gives them; nothing unless it names all of them."""
+    by_name = {band.name.lower(): band for band in file.stac_bands if band.name}
+    found = [by_name.get((text or "").lower()) for text in file.header.descriptions]
+    return tuple(band for band in found if band) if all(found) else ()
+
+
+def _judged(band: NamedBand, *, named_by_item: bool) -> NamedBand:
+    """The band with what it is: part of the image, a mask, or neither.
+
+    By the user's word, the preset, the item, or the name that its provider gave it. In an item that calls bands by common
+    names, one without is none of the image.
+    """
+    stac, preset = band.stac, band.preset
+    categorical = stac.categorical or bool(preset and preset.categorical)
+    if band.by_hand or (stac.common_name and not preset):
+        return replace(band, categorical=categorical, image=not categorical)
+    if preset:
+        return replace(band, categorical=categorical, image=preset.image and not categorical)
+    texts = [band.own, *((band.file.key,) if band.file.header.count == 1 else ())]
+    categorical = categorical or any(is_mask(text) for text in texts)
+    unnamed = named_by_item and bool(band.file.key) and band.name not in COMMON_NAMES
+    image = not (categorical or unnamed or any(is_no_image(text) for text in texts))
+    return replace(band, categorical=categorical, image=image)
+
+
+def _stood_in(named: tuple[NamedBand, ...], models: Wanted) -> tuple[tuple[NamedBand, ...], list[str]]:
+    """Let a band answer for one that a model asks for and the scene lacks, if it is the same by another name or the only
+    narrow one within it."""
+    notes = []
+    names = {band.name for band in named}
+    for name in sorted(models.names - names):
+        same = [band.name for band in named if band.preset and name in (band.preset.name, *band.preset.also)]
+        other = same[0] if len(same) == 1 else stand_in(name, frozenset(names))
+        if other is None or other in models.names:
+            continue
+        named = tuple(replace(band, name=name) if band.name == other else band for band in named)
+        names = names - {other} | {name}
+        notes.append(f"{other} is taken for {name}, which the scene does not have under that name")
+    return named, notes
 
 
 def _own(file: BandFile, index: int, *, alone: bool) -> str:
@@ -115,8 +199,10 @@ def _own(file: BandFile, index: int, *, alone: bool) -> str:
     return (file.key or file.stem) if file.header.count == 1 and not alone else f"band{index}"
 
 
-def _find(sensor: Sensor, band: NamedBand) -> SensorBand | None:
+def _find(sensor: Sensor | None, band: NamedBand) -> SensorBand | None:
     """The preset's band that the STAC name, the description or, in a file of one band, the file's name speaks of."""
+    if sensor is None:
+        return None
     file = band.file
     said = [band.stac.name, file.header.descriptions[band.index - 1]]
     said += [file.key, file.stem] if file.header.count == 1 else []
@@ -126,10 +212,14 @@ def _find(sensor: Sensor, band: NamedBand) -> SensorBand | None:
 def _claim(band: NamedBand, explicit: str | None, known: SensorBand | None) -> tuple[int, str]:
     """(rank of the source, name), the strongest source first."""
     description = (band.file.header.descriptions[band.index - 1] or "").lower()
+    common = band.stac.common_name
+    if common == "rededge" and known and known.name.startswith("rededge"):
+        common = known.name  # the item says the family, the preset which of it
     sources = (
         explicit,
-        band.stac.common_name,
+        common,
         known.name if known else None,
+        common_key(band.file.key, band.file.header.count),
         description if description in COMMON_NAMES else None,
         band.own,
     )

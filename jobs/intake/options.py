@@ -53,6 +53,9 @@ class SceneOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    alternate: Annotated[
+        str | None, Field(description="of STAC assets, take the alternate address of this name: s3, https")
+    ] = None
     sensor: Annotated[
         str | None,
         AfterValidator(_known_sensor),

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all
+from earthloom.jobs.intake.wanted import Wanted
 from earthloom.models.cards.card import BEFORE, ModelCard
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.footprint import describe_extent, share_covered
@@ -24,7 +25,7 @@ _ALIKE = 1.5  # ratio of pixel sizes from which it is worth a word
 
 def open_pairs(
     opened: Sequence[OpenedScene | RefusedScene], before: str | None, options: SceneOptions, cards: Sequence[ModelCard],
-    onto: Grid | None = None,
+    onto: Grid | None = None, models: Wanted | None = None,
 ) -> list[OpenedScene | RefusedScene]:  # fmt: skip
     """Add the bands of one earlier scene to every opened scene; what is wrong with one pair is told in its place.
 
@@ -34,6 +35,7 @@ def open_pairs(
         options: as for the scenes. What they say of bands and values holds for both dates; id and date do not.
         cards: variants of the run's models. Where none of them looks at an earlier scene, it is not opened.
         onto: the grid that the opened scenes were read onto; the earlier one is too.
+        models: what they ask for.
 
     Raises:
         ConfigError: if a model compares two dates in all its variants and there is one only, or `before` does not name
@@ -49,13 +51,14 @@ def open_pairs(
     if not any(_compares(card) for card in cards):
         note = f"`before` is not used: {', '.join(sorted(one_date))} looks at one date"
         return [_noted(scene, note) for scene in opened]
-    requests = expand([before])
+    requests = expand([before], options.alternate)
     if len(requests) != 1:
         raise ConfigError(
             f"`before` {before} names {len(requests)} scenes; give one, and run scenes with another earlier one "
             "by themselves"
         )
-    (earlier,) = open_all(requests, options.model_copy(update={"scene_id": None, "datetime": None}), onto=onto)
+    own = options.model_copy(update={"scene_id": None, "datetime": None})
+    (earlier,) = open_all(requests, own, onto=onto, models=models)
 
     def attempt(later: OpenedScene | RefusedScene) -> OpenedScene | RefusedScene:
         if isinstance(later, RefusedScene):
@@ -104,7 +107,8 @@ def pair(after: OpenedScene, before: OpenedScene) -> OpenedScene:
     inherited = tuple(f"before ({earlier.id}): {note}" for note in before.notes if note not in after.notes)
     return OpenedScene(
         scene=scene, grids=after.grids + before.grids, notes=(*after.notes, *inherited, *notes),
-        scale_known=after.scale_known and before.scale_known,
+        scale_known=after.scale_known and before.scale_known, offers=after.offers,
+        left_out=(*after.left_out, *before.left_out),
     )  # fmt: skip
 
 

@@ -5,12 +5,14 @@ Every name goes through ObjectRef, the user's and those found below a prefix ali
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
-from earthloom.jobs.intake.stac import StacBand, StacItem, read_items
+from earthloom.jobs.intake.stac import StacItem, read_items
+from earthloom.jobs.intake.stac_assets import StacBand
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.scene import SCENE_ID
 from earthloom.tiling.storage.objects import ObjectRef
@@ -33,6 +35,8 @@ class Part:
     """Name of the asset in its STAC item."""
     stac_bands: tuple[StacBand, ...] = ()
     """What its STAC item says of its bands, in order; empty when it says nothing."""
+    alternates: tuple[str, ...] = ()
+    """Where else its STAC item says that it lies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +53,18 @@ class SceneRequest:
     notes: tuple[str, ...] = ()
 
 
-def find(text: str) -> list[SceneRequest]:
+def find(text: str, alternate: str | None = None) -> list[SceneRequest]:
     """All scenes that one reference names, in order (`jobs.intake.scenes.expand` says which forms there are).
+
+    Args:
+        alternate: name of the alternate address to take of the assets of STAC items.
 
     Raises:
         ConfigError: if it is malformed or names nothing.
         StorageError: if a prefix cannot be listed or a STAC file cannot be read.
     """
     if _is_file(text):
-        return _from_json(_parse(text)) if _JSON.search(text) else [_request((Part(ref=_parse(text)),))]
+        return _from_json(_parse(text), alternate) if _JSON.search(text) else [_request((Part(ref=_parse(text)),))]
     if "," in text or _named(text):
         return [_request(tuple(_part(piece.strip(), text) for piece in text.split(",")))]
     if _is_glob(text):
@@ -66,7 +73,7 @@ def find(text: str) -> list[SceneRequest]:
     if text.endswith("/") or (ref.scheme == "file" and ref.path.is_dir()):
         return _from_folder(ref)
     if _JSON.search(ref.name):
-        return _from_json(ref)
+        return _from_json(ref, alternate)
     return [_request((Part(ref=ref),))]
 
 
@@ -80,20 +87,28 @@ def _part(piece: str, whole: str) -> Part:
     return Part(ref=_parse(target), name=name)
 
 
-def _from_json(ref: ObjectRef) -> list[SceneRequest]:
+def _from_json(ref: ObjectRef, alternate: str | None) -> list[SceneRequest]:
     requests = []
-    for item in read_items(ref):
-        problem = item.problem
-        if not problem and not SCENE_ID.match(item.id):
-            problem = (
-                f"the STAC item id {item.id[:80]!r} cannot be a folder name; give another one by `scene_id`, alone"
-            )
-        parts = tuple(Part(ref=asset.ref, key=asset.key, stac_bands=asset.bands) for asset in item.assets)
-        scene_id = item.id if SCENE_ID.match(item.id) else _sanitised(item.id)
-        requests.append(
-            SceneRequest(reference=f"{item.url}#{item.id}", id=scene_id, parts=parts, item=item, problem=problem)
+    for item in read_items(ref, alternate):
+        parts = tuple(
+            Part(ref=asset.ref, key=asset.key, stac_bands=asset.bands, alternates=asset.alternates)
+            for asset in item.assets
         )
+        requests.append(
+            SceneRequest(
+                reference=f"{item.url}#{item.id}", id=_folder_name(item.id), parts=parts, item=item, problem=item.problem
+            )
+        )  # fmt: skip
     return requests
+
+
+def _folder_name(item_id: str) -> str:
+    """A STAC id that may be a folder name as it is; any other in safe letters, with 8 hex digits that tell it from those
+    that look like it without them (`a/b` and `a:b`)."""
+    if SCENE_ID.match(item_id):
+        return item_id
+    digest = hashlib.sha256(item_id.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{_sanitised(item_id)[:119]}-{digest}"
 
 
 def _from_glob(text: str) -> list[SceneRequest]:

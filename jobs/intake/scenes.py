@@ -13,17 +13,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from earthloom.jobs.intake.bands import BandFile, name_bands
+from earthloom.jobs.intake.bands import name_bands
 from earthloom.jobs.intake.dates import scene_date
+from earthloom.jobs.intake.files import SceneFiles, keep_wanted, open_files
 from earthloom.jobs.intake.grids import check_onto, common_grid
 from earthloom.jobs.intake.options import SceneOptions
-from earthloom.jobs.intake.references import SceneRequest, find
+from earthloom.jobs.intake.recognise import Product, offer, preset_of, recognise, refuse_contradiction
+from earthloom.jobs.intake.references import Part, SceneRequest, find
 from earthloom.jobs.intake.sensors import sensor as sensor_preset
 from earthloom.jobs.intake.values import give_meaning
-from earthloom.tiling.errors import ConfigError, EarthloomError, EngineError, SceneError
+from earthloom.jobs.intake.wanted import Wanted
+from earthloom.tiling.errors import ConfigError, EarthloomError, EngineError, SceneError, StorageError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.identity import pin
-from earthloom.tiling.reading.preflight import Limits, inspect_apart
+from earthloom.tiling.reading.preflight import Header, Limits, inspect_apart
+from earthloom.tiling.reading.sample import sample_apart
 from earthloom.tiling.reading.sandbox import Cap, Disposables
 from earthloom.tiling.resampling import resampling
 from earthloom.tiling.scene import SCENE_ID, Asset, Scene
@@ -45,6 +49,10 @@ class OpenedScene:
     """Assumptions and warnings, to be shown to the user."""
     scale_known: bool = True
     """False when nothing says what the values mean; the scene's quantity is then `dn`."""
+    offers: tuple[str, ...] = ()
+    """Sensor presets that may describe values of unknown scale, the best fit first."""
+    left_out: tuple[str, ...] = ()
+    """What was not taken of the scene, or taken for something else, and why: it explains a band that is missed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +65,24 @@ class RefusedScene:
     """Class of the error."""
 
 
-def expand(references: Sequence[str]) -> list[SceneRequest]:
+def expand(references: Sequence[str], alternate: str | None = None) -> list[SceneRequest]:
     """Find the scenes that references name: one request per scene, in order, each scene once.
 
     Args:
         references: each one a file (path, s3:// or https://), several files of one scene (`blue=B02.tif,green=B03.tif`),
             a glob (`*`, `?`, `[]`, `**` for folders of any depth; local or s3://), a folder or prefix (an existing folder,
             or ending in /: every *.tif and *.tiff below it), or a STAC file (*.json, *.geojson).
+        alternate: name of the alternate address to take of the assets of STAC items.
 
     Raises:
         ConfigError: if a reference is malformed or names nothing.
         StorageError: if a prefix cannot be listed or a STAC file cannot be read.
     """
-    found = [request for reference in references for request in find(reference.strip())]
+    found = [request for reference in references for request in find(reference.strip(), alternate)]
+    if alternate is not None and not any(request.item for request in found):
+        raise ConfigError(
+            f"`alternate={alternate}` chooses among addresses of STAC assets, and no scene here is a STAC item"
+        )
     return list({(request.reference, request.parts): request for request in found}.values())
 
 
@@ -116,6 +129,7 @@ def open_all(
     *,
     cap: Cap | None = None,
     onto: Grid | None = None,
+    models: Wanted | None = None,
 ) -> list[OpenedScene | RefusedScene]:
     """Open and check every scene, in order; what is wrong with one is told in its place.
 
@@ -127,6 +141,7 @@ def open_all(
         limits: of a header; default: `Limits()`.
         cap: on time and memory for each file; default: `Cap()`.
         onto: grid that every scene is read onto, whatever its CRS and pixel size; default: each scene's own.
+        models: what the run's models ask for; of a STAC item, only that is opened. Default: everything.
 
     Raises:
         EngineError: if no process to check files in could be started.
@@ -135,7 +150,7 @@ def open_all(
 
     def attempt(request: SceneRequest) -> OpenedScene | RefusedScene:
         try:
-            return open_scene(request, options, inspectors, limits, onto)
+            return open_scene(request, options, inspectors, limits, onto, models=models)
         except EngineError:
             raise
         except EarthloomError as error:
@@ -152,7 +167,7 @@ def open_all(
 
 def open_scene(
     request: SceneRequest, options: SceneOptions, inspectors: Disposables, limits: Limits | None = None,
-    onto: Grid | None = None,
+    onto: Grid | None = None, *, models: Wanted | None = None,
 ) -> OpenedScene:  # fmt: skip
     """Pin, open and check the files of a scene, and say what its bands are.
 
@@ -161,42 +176,49 @@ def open_scene(
         StorageError: if the storage failed.
     """
     try:
-        return _open(request, options, inspectors, limits, onto)
+        return _open(request, options, inspectors, limits, onto, models)
     except SceneError as error:
         text = str(error)
         raise (error if text.startswith(f"{request.id}:") else SceneError(f"{request.id}: {text}")) from error.__cause__
 
 
 def _open(
-    request: SceneRequest, options: SceneOptions, inspectors: Disposables, limits: Limits | None, onto: Grid | None
-) -> OpenedScene:
+    request: SceneRequest, options: SceneOptions, inspectors: Disposables, limits: Limits | None, onto: Grid | None,
+    models: Wanted | None,
+) -> OpenedScene:  # fmt: skip
     if request.problem:
         raise SceneError(request.problem)
-    assets: list[Asset] = []
-    files: list[BandFile] = []
-    for part in request.parts:
+
+    def read(part: Part) -> tuple[Asset, Header]:
         asset = pin(part.ref)
-        header = inspect_apart(inspectors, asset, limits=limits)
-        assets.append(asset)
-        files.append(
-            BandFile(header=header, stem=part.ref.stem, name=part.name, key=part.key, stac_bands=part.stac_bands)
-        )
+        return asset, inspect_apart(inspectors, asset, limits=limits)
+
+    item = request.item
+    products = recognise(_names(request), item.facts if item else None)
+    preset = sensor_preset(options.sensor) if options.sensor else None
+    if preset:
+        refuse_contradiction(preset, products)
+    dialect = preset_of(products)
+    counted = any(":" not in str(where) for _, where in options.bands)  # over all files of the scene
+    opened = open_files(request, None if counted else models, preset or dialect, read)
+    named, doubts = name_bands(opened.files, options.bands, preset, dialect=dialect, models=models)
+    if item and models and not counted:
+        opened, named = keep_wanted(opened, named, models, one_crs=onto is None)
+    files = opened.files
     headers = [(file.stem, file.header) for file in files]
     grid, grid_notes = (common_grid(headers), ()) if onto is None else (onto, check_onto(headers, onto))
-    when, date_notes = scene_date(request.item, [file.header for file in files], options.datetime)
-    preset = sensor_preset(options.sensor) if options.sensor else None
-    named = name_bands(files, options.bands, preset)
+    when, date_notes = scene_date(item, [file.header for file in files], options.datetime)
     acquired = datetime.fromisoformat(when).date() if when else None
-    meaning = give_meaning(named, options, sensor=preset, item=request.item, acquired=acquired)
+    meaning = give_meaning(named, options, sensor=preset, item=item, acquired=acquired, products=products)
     bands = tuple(
         replace(band, resampling=resampling(files[band.asset].header.grid, grid, categorical=band.categorical))
         for band in meaning.bands
     )
     scene = Scene(
-        id=request.id, grid=grid, assets=tuple(assets), bands=bands, quantity=meaning.quantity, datetime=when,
-        source_item=request.item.url if request.item else None,
+        id=request.id, grid=grid, assets=opened.assets, bands=bands, quantity=meaning.quantity, datetime=when,
+        source_item=item.url if item else None, source_id=_source_id(request),
     )  # fmt: skip
-    doubts = [
+    fill = [
         doubt if len(files) == 1 else f"{file.stem}: {doubt}"
         for position, file in enumerate(files)
         for doubt in (
@@ -204,7 +226,31 @@ def _open(
             *(file.header.fill if any(b.nodata is None for b in scene.bands if b.asset == position) else ()),
         )
     ]
-    notes = (*request.notes, *date_notes, *meaning.notes, *doubts, *grid_notes)
+    notes = (*request.notes, *date_notes, *opened.notes, *doubts, *meaning.notes, *fill, *grid_notes)
+    offers = () if meaning.scale_known else _offers(opened, products, inspectors)
     return OpenedScene(
-        scene=scene, grids=tuple(header.grid for _, header in headers), notes=notes, scale_known=meaning.scale_known
-    )
+        scene=scene, grids=tuple(file.header.grid for file in files), notes=notes, scale_known=meaning.scale_known,
+        offers=offers, left_out=(*opened.notes, *doubts),
+    )  # fmt: skip
+
+
+def _offers(opened: SceneFiles, products: Sequence[Product], inspectors: Disposables) -> tuple[str, ...]:
+    """Presets that may describe the files, by what they say and by a look at the values of the first."""
+    try:
+        span = next((span for span in sample_apart(inspectors, opened.assets[0]) if span), None)
+    except (SceneError, StorageError):  # a tile that cannot be read is told when it is needed
+        span = None
+    return offer([(file.header, (file.key, file.stem)) for file in opened.files], products, span)
+
+
+def _source_id(request: SceneRequest) -> str | None:
+    """The item's own id, where the scene has another; always text that can be written."""
+    if request.item is None or request.item.id == request.id:
+        return None
+    return request.item.id.encode(errors="backslashreplace").decode() or None
+
+
+def _names(request: SceneRequest) -> list[str]:
+    """What may say which product a scene is: the id of its item, the names of its files and of their folders."""
+    folders = (part.ref.key.rpartition("/")[0].rpartition("/")[2] for part in request.parts)
+    return [*([request.item.id] if request.item else []), *(part.ref.stem for part in request.parts), *folders]

@@ -7,7 +7,6 @@ network cannot name local files, and one on disk cannot name files outside its f
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,44 +16,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from earthloom.jobs.intake.recognise import Facts
+from earthloom.jobs.intake.stac_assets import (
+    LostAsset,
+    StacAsset,
+    alternate_names,
+    data_assets,
+    mapping,
+    number,
+    sequence,
+    text,
+)
 from earthloom.tiling.errors import ConfigError, EarthloomError, SceneError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
+from earthloom.tiling.suggest import did_you_mean
 
 MAX_JSON_BYTES = 32 * 2**20
 MAX_DOCUMENTS = 10_000
 """Items and catalogues that one reference may lead to."""
 
-_TIFF_NAME = re.compile(r"\.tiff?$", re.IGNORECASE)
-_NOT_DATA = frozenset(("thumbnail", "overview", "visual", "metadata", "graphic"))
-_QUALITY = frozenset(("data-mask", "cloud", "cloud-shadow", "snow-ice", "land-water", "water-mask", "saturation"))
-_COMMON_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}$")
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+._-]*:")  # with `_`, for GDAL's own GTIFF_DIR:…
-_OTHER_UNITS = re.compile(r"(?i)kelvin|celsius|^k$|degree|metre|meter|^m$|radiance|watt|^w|db|decibel")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StacBand:
-    """What an item says of one band; None where it says nothing."""
-
-    name: str | None = None
-    """The provider's own, `B02`."""
-    common_name: str | None = None
-    scale: float | None = None
-    offset: float | None = None
-    nodata: float | None = None
-    categorical: bool = False
-    reflectance: bool = True
-    """False when its unit says that it is something else."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StacAsset:
-    """One file of an item, with what the item says of its bands (none, or all of them in order)."""
-
-    key: str
-    ref: ObjectRef
-    bands: tuple[StacBand, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +47,9 @@ class StacItem:
     url: str
     """Of the item itself, or of the collection file that holds it."""
     assets: tuple[StacAsset, ...] = ()
+    lost: tuple[LostAsset, ...] = ()
+    facts: Facts | None = None
+    """What it says of the product."""
     datetime: str | None = None
     """As written; the start of the interval where the item spans one."""
     sun_elevation_deg: float | None = None
@@ -76,12 +61,13 @@ class StacItem:
     """Why it cannot be used, when it cannot; one bad item does not hide the others."""
 
 
-def read_items(ref: ObjectRef) -> list[StacItem]:
+def read_items(ref: ObjectRef, alternate: str | None = None) -> list[StacItem]:
     """All items that a STAC file holds or links to, in its order.
 
     Args:
         ref: an Item, an ItemCollection, or a Catalog or Collection whose links of kind `item` are followed, its own and
             those of its children, no deeper. For local files, its folder is what hrefs may not leave.
+        alternate: name of the alternate address (STAC's alternate-assets extension) to take of every asset that has it.
 
     Raises:
         ConfigError: if the file is not STAC, too large, or holds no item.
@@ -91,12 +77,12 @@ def read_items(ref: ObjectRef) -> list[StacItem]:
     document = _read_json(ref)
     kind = document.get("type")
     if kind == "Feature":
-        return [_item(document, ref, root)]
+        return [_item(document, ref, root, alternate)]
     if kind == "FeatureCollection":
         features = document.get("features")
-        items = [_item(_mapping(feature), ref, root) for feature in _sequence(features)]
+        items = [_item(mapping(feature), ref, root, alternate) for feature in sequence(features)]
     elif kind in ("Catalog", "Collection"):
-        items = list(_linked_items(document, ref, root))
+        items = list(_linked_items(document, ref, root, alternate))
     else:
         raise ConfigError(
             f"{ref.url} is not STAC: its type is {str(kind)[:40]!r}, not Feature, FeatureCollection, Catalog or Collection"
@@ -132,7 +118,7 @@ def resolve_href(href: str, base: ObjectRef, root: Path | None) -> ObjectRef:
         return ObjectRef.parse(href)
     if href.startswith("//"):
         raise ConfigError(f"{base.url}: the href {href[:80]!r} names a host without a scheme; write https:// before it")
-    path = ObjectRef.parse(href).path if _SCHEME.match(href) else Path(normpath(base.path.parent / href))
+    path = ObjectRef.parse(href).path if _SCHEME.match(href) else _beside(href, base)
     assert root is not None, "a local document has a root"
     if not path.resolve().is_relative_to(root.resolve()):
         raise SceneError(
@@ -142,18 +128,34 @@ def resolve_href(href: str, base: ObjectRef, root: Path | None) -> ObjectRef:
     return ObjectRef.parse(str(path))
 
 
+def _beside(href: str, base: ObjectRef) -> Path:
+    """A relative href of a local document: percent-encoded, as the specification of links wants, or a plain path."""
+    plain = Path(normpath(base.path.parent / href))
+    decoded = Path(normpath(base.path.parent / unquote(href)))
+    return plain if plain == decoded or _is_file(plain) else decoded
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _below_host(href: str, base: ObjectRef) -> ObjectRef:
     """A relative href of a network document: same host or bucket, whatever `..` it holds."""
     if href.startswith("//") or "\\" in href:
         raise ConfigError(f"{base.url}: the href {href[:80]!r} is not a relative path or a full URL")
     if "?" in href or "#" in href:
         raise ConfigError(f"{base.url}: the href {href.partition('?')[0][:80]!r} carries a query or fragment")
-    text = href if base.scheme == "s3" else unquote(href)
+    path = unquote(href)
     folder = "/" + base.key.rpartition("/")[0]
-    return replace(base, key="") / normpath(f"{folder}/{text}" if not text.startswith("/") else text).lstrip("/")
+    return replace(base, key="") / normpath(f"{folder}/{path}" if not path.startswith("/") else path).lstrip("/")
 
 
-def _linked_items(document: Mapping[str, Any], ref: ObjectRef, root: Path | None) -> Iterator[StacItem]:
+def _linked_items(
+    document: Mapping[str, Any], ref: ObjectRef, root: Path | None, alternate: str | None
+) -> Iterator[StacItem]:
     item_refs = list(_links(document, ref, root, "item"))
     for child in _links(document, ref, root, "child"):
         try:
@@ -171,7 +173,7 @@ def _linked_items(document: Mapping[str, Any], ref: ObjectRef, root: Path | None
         if isinstance(found, StacItem):
             return found
         try:
-            return _item(_read_json(found), found, root)
+            return _item(_read_json(found), found, root, alternate)
         except EarthloomError as error:
             return StacItem(id=found.stem, url=found.url, problem=str(error))
 
@@ -182,7 +184,7 @@ def _linked_items(document: Mapping[str, Any], ref: ObjectRef, root: Path | None
 def _links(
     document: Mapping[str, Any], ref: ObjectRef, root: Path | None, relation: str
 ) -> Iterator[ObjectRef | StacItem]:
-    for link in map(_mapping, _sequence(document.get("links"))):
+    for link in map(mapping, sequence(document.get("links"))):
         if link.get("rel") == relation:
             href = str(link.get("href"))
             try:
@@ -191,70 +193,44 @@ def _links(
                 yield StacItem(id=href.rpartition("/")[2].partition(".")[0], url=ref.url, problem=str(error))
 
 
-def _item(document: Mapping[str, Any], ref: ObjectRef, root: Path | None) -> StacItem:
+def _item(document: Mapping[str, Any], ref: ObjectRef, root: Path | None, alternate: str | None) -> StacItem:
     """An item's facts; its `problem` is set instead of an error being raised."""
-    properties = _mapping(document.get("properties"))
-    scene_id = str(document.get("id", ""))
+    properties = mapping(document.get("properties"))
     item = StacItem(
-        id=scene_id,
+        id=str(document.get("id", "")),
         url=ref.url,
-        datetime=_text(properties.get("datetime")) or _text(properties.get("start_datetime")),
-        sun_elevation_deg=_number(properties.get("view:sun_elevation")),
-        processing_baseline=_text(properties.get("s2:processing_baseline") or properties.get("processing:version")),
+        facts=_facts(properties),
+        datetime=text(properties.get("datetime")) or text(properties.get("start_datetime")),
+        sun_elevation_deg=number(_first_of(properties, "view:sun_elevation", "eo:sun_elevation")),
+        processing_baseline=text(properties.get("s2:processing_baseline") or properties.get("processing:version")),
         offset_applied=properties.get("earthsearch:boa_offset_applied") is True,
     )
     if document.get("type") != "Feature" or "assets" not in document:
         return replace(item, problem=f"{ref.url} holds something that is not a STAC item")
-    try:
-        assets = tuple(
-            StacAsset(key=str(key), ref=resolve_href(str(asset.get("href")), ref, root), bands=_bands(asset))
-            for key, asset in ((key, _mapping(value)) for key, value in _mapping(document["assets"]).items())
-            if _is_data(asset)
-        )
-    except EarthloomError as error:
-        return replace(item, problem=str(error))
-    if not assets:
-        kinds = sorted({str(_mapping(asset).get("type")) for asset in _mapping(document["assets"]).values()})
+    every = mapping(document["assets"])
+    names = alternate_names(every)
+    if alternate is not None and alternate not in names:
+        has = f"they have {', '.join(names)[:200]}{did_you_mean(alternate, names)}" if names else "they have none"
+        return replace(item, problem=f"no asset of item {item.id!r} has an alternate address {alternate[:40]!r}; {has}")
+    found, lost = data_assets(every, properties, lambda href: resolve_href(href, ref, root), alternate)
+    if not found and lost:
+        return replace(item, problem=lost[0].problem)
+    if not found:
+        kinds = sorted({str(mapping(asset).get("type")) for asset in every.values()})
         return replace(
-            item, problem=f"item {scene_id!r} has no TIFF with data; its assets are of type {', '.join(kinds)[:200]}"
+            item, problem=f"item {item.id!r} has no TIFF with data; its assets are of type {', '.join(kinds)[:200]}"
         )
-    return replace(item, assets=assets)
+    return replace(item, assets=found, lost=lost)
 
 
-def _is_data(asset: Mapping[str, Any]) -> bool:
-    roles = {str(role) for role in _sequence(asset.get("roles"))}
-    media_type = _text(asset.get("type"))
-    is_tiff = media_type.startswith("image/tiff") if media_type else _TIFF_NAME.search(str(asset.get("href")))
-    return bool(is_tiff) and not roles & _NOT_DATA
+def _facts(properties: Mapping[str, Any]) -> Facts:
+    platform = _first_of(properties, "platform", "eo:platform", "constellation")
+    level = _first_of(properties, "landsat:correction", "s2:product_type", "processing:level")
+    return Facts(platform=(text(platform) or "")[:40], level=(text(level) or "")[:40])
 
 
-def _bands(asset: Mapping[str, Any]) -> tuple[StacBand, ...]:
-    """STAC 1.1 `bands`, or `eo:bands` with `raster:bands` of 1.0; fields of the asset itself hold for all its bands."""
-    modern = [_mapping(band) for band in _sequence(asset.get("bands"))]
-    optical = [_mapping(band) for band in _sequence(asset.get("eo:bands"))]
-    raster = [_mapping(band) for band in _sequence(asset.get("raster:bands"))]
-    count = max(len(modern), len(optical), len(raster))
-    if not count and any(name in asset for name in ("eo:common_name", "raster:scale", "raster:offset", "nodata")):
-        count = 1
-    quality = bool({str(role) for role in _sequence(asset.get("roles"))} & _QUALITY)
-    found = []
-    for position in range(count):
-        fields = {**asset, "name": None, "description": None}
-        for bands in (optical, raster, modern):
-            fields |= bands[position] if position < len(bands) else {}
-        common = _text(fields.get("eo:common_name")) or _text(fields.get("common_name")) or ""
-        found.append(
-            StacBand(
-                name=_text(fields.get("name")),
-                common_name=common if _COMMON_NAME.match(common) else None,
-                scale=_number(_first(fields, "raster:scale", "scale")),
-                offset=_number(_first(fields, "raster:offset", "offset")),
-                nodata=_number(fields.get("nodata"), finite=False),
-                categorical=quality or "classification:classes" in fields or "classification:bitfields" in fields,
-                reflectance=not _OTHER_UNITS.search(_text(fields.get("unit")) or ""),
-            )
-        )
-    return tuple(found)
+def _first_of(properties: Mapping[str, Any], *names: str) -> object:
+    return next((properties[name] for name in names if properties.get(name) is not None), None)
 
 
 def _read_json(ref: ObjectRef) -> Mapping[str, Any]:
@@ -266,36 +242,6 @@ def _read_json(ref: ObjectRef) -> Mapping[str, Any]:
     if max(head.size, len(data)) > MAX_JSON_BYTES:
         raise ConfigError(f"{ref.url} has {head.size} bytes; a STAC file of at most {MAX_JSON_BYTES} bytes is read")
     try:
-        return _mapping(json.loads(data))
+        return mapping(json.loads(data))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{ref.url} is not JSON: {str(error)[:120]}") from error
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _sequence(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _first(fields: Mapping[str, Any], *names: str) -> object:
-    return next((fields[name] for name in names if fields.get(name) is not None), None)
-
-
-def _number(value: object, *, finite: bool = True) -> float | None:
-    """A JSON number, or the words that STAC uses for what JSON cannot say."""
-    words = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-    if isinstance(value, str) and not finite:
-        return words.get(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) or not finite else None

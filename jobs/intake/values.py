@@ -1,11 +1,13 @@
 """What the stored values of a scene mean: scale, offset, nodata and quantity of each band. Opens nothing.
 
-Said by, strongest first: options, the STAC item, the sensor preset, the TIFF's own scale and offset tags. Where nobody
-says, the values are raw numbers of unknown scale; that is never guessed.
+Said by, strongest first: options, the STAC item, the sensor preset, the TIFF's own scale and offset tags; nodata by
+options, the file, the STAC item, the preset. Where nobody says, the values are raw numbers of unknown scale; that is never
+guessed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -14,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from earthloom.jobs.intake.bands import NamedBand
-from earthloom.jobs.intake.sensors import Sensor
+from earthloom.jobs.intake.preset import Sensor
+from earthloom.jobs.intake.recognise import Product
 from earthloom.jobs.intake.stac import StacItem
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.reading.preflight import representable
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 _SENTINEL2_OFFSET = -0.1  # BOA_ADD_OFFSET and RADIO_ADD_OFFSET of baseline 04.00 and later, -1000 / 10000
 _OFFSET_SINCE = 4.0
+_MOST_OFFSET = 10.0
+_OFFSET_SINCE_DAY = date(2022, 1, 25)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,7 @@ def give_meaning(
     sensor: Sensor | None,
     item: StacItem | None,
     acquired: date | None,
+    products: Sequence[Product] = (),
 ) -> Meaning:
     """Say what the values of all bands mean.
 
@@ -65,6 +71,7 @@ def give_meaning(
         sensor: preset, when the user named one.
         item: STAC item that the scene comes from.
         acquired: day of the scene, where known: the distance to the sun depends on it.
+        products: what the files and the item say that they are.
 
     Raises:
         SceneError: if an option or the preset contradicts the files, or the preset needs something that is not known.
@@ -72,6 +79,9 @@ def give_meaning(
     notes: list[str] = []
     if sensor:
         notes += _preset_notes(named, sensor)
+        if sensor.offset_baseline and options.offset is None:
+            notes += _offset_doubts(sensor, item, acquired, products)
+    _refuse_stored_offset(options, sensor)
     scalings = [_scaling(band, options, sensor, item, acquired) for band in named]
     notes += dict.fromkeys(note for scaling in scalings for note in scaling.notes)
     quantity = options.quantity or (sensor.quantity if sensor else None)
@@ -86,7 +96,7 @@ def give_meaning(
     bands = tuple(
         Band(
             name=band.name, asset=band.asset, index=band.index, dtype=band.dtype, scale=scaling.scale,
-            offset=scaling.offset, categorical=scaling.categorical, nodata=_nodata(band, options, scaling.categorical),
+            offset=scaling.offset, categorical=scaling.categorical, nodata=_nodata(band, options, sensor),
         )
         for band, scaling in zip(named, scalings, strict=True)
     )  # fmt: skip
@@ -96,6 +106,19 @@ def give_meaning(
         if band.name != band.own and band.file.header.colors[band.index - 1] == "alpha"
     ]
     return Meaning(bands=bands, quantity=quantity or "dn", scale_known=quantity is not None, notes=tuple(notes))
+
+
+def _refuse_stored_offset(options: SceneOptions, sensor: Sensor | None) -> None:
+    """Metadata give offsets in stored units, as -1000; added to reflectance, that would make every pixel the same."""
+    quantity = options.quantity or (sensor.quantity if sensor else "reflectance" if options.scale is not None else "dn")
+    if quantity == "dn" or options.offset is None or abs(options.offset) <= _MOST_OFFSET:
+        return
+    scale = options.scale or (max(band.scale for band in sensor.bands if band.reflects) if sensor else None)
+    remedy = f": `offset={options.offset * scale:g}`" if scale and scale < 1 else ""
+    raise SceneError(
+        f"`offset={options.offset:g}` would be added to scaled values, and no {quantity} is that far from 0 to 1; an offset "
+        f"in stored numbers is multiplied by the scale first{remedy}"
+    )
 
 
 def _preset_notes(named: Sequence[NamedBand], sensor: Sensor) -> list[str]:
@@ -114,68 +137,168 @@ def _preset_notes(named: Sequence[NamedBand], sensor: Sensor) -> list[str]:
 def _scaling(
     band: NamedBand, options: SceneOptions, sensor: Sensor | None, item: StacItem | None, acquired: date | None
 ) -> _Scaling:
-    stac, preset = band.stac, band.preset
-    if stac.categorical or (preset and preset.categorical):
+    if band.categorical:
         return _Scaling(categorical=True)
     if options.quantity == "dn" and options.scale is None and options.offset is None:
         return _Scaling()
-    scale, offset, notes = stac.scale, stac.offset, []
-    if item and item.offset_applied and offset:
-        offset = 0.0
-        notes.append("the STAC item says that its offset is already in the pixels, so it is not applied again")
-    if sensor and preset:
-        if scale is None and options.scale is None:
-            if band.dtype not in sensor.dtypes:
-                raise SceneError(
-                    f"`sensor={sensor.name}` describes {' or '.join(sensor.dtypes)} values, but {band.name} holds "
-                    f"{band.dtype}: they were changed since; say what they are by `scale`, `offset` and `quantity`"
-                )
-            sun = item.sun_elevation_deg if item and options.sun_elevation is None else options.sun_elevation
-            scale, constant = sensor.scaling(preset, sun_elevation_deg=sun, acquired=acquired)
-            if preset.radiance and acquired is None:
-                notes.append("the Sun is taken to be 1 AU away, as the date is unknown: reflectance may be 3.4 % off")
-        else:
-            constant = preset.offset
-        if offset is None:
-            offset = constant
-            if sensor.offset_baseline and item and options.offset is None and _stores_offset(item):
-                offset = _SENTINEL2_OFFSET
-                notes.append(f"offset -0.1, as the STAC item says processing baseline {item.processing_baseline}")
-    elif scale is None and offset is None:
-        tags = band.file.header.scales[band.index - 1], band.file.header.offsets[band.index - 1]
-        scale, offset = tags if tags != (1.0, 0.0) else (None, None)
-    scale = scale if options.scale is None else options.scale
-    offset = offset if options.offset is None else options.offset
-    declared = scale is not None or offset is not None
-    if not declared and options.quantity == "unit":
-        scale = 1.0 if np.dtype(band.dtype).kind == "f" else 1.0 / float(np.iinfo(band.dtype).max)
-    elif not declared and options.quantity and np.dtype(band.dtype).kind != "f":
+    notes: list[str] = []
+    claims = [_Claim("the option", options.scale, options.offset), _of_item(band, item, notes), _of_tags(band, sensor)]
+    if sensor and band.preset:
+        said = any(claim.scale is not None for claim in claims)
+        claims.append(_of_preset(band, options, sensor, item, acquired, notes, said=said))
+    scale = next(((claim.scale, claim) for claim in claims if claim.scale is not None), None)
+    by_item, by_tags = claims[1], claims[2]
+    taken = [
+        claim for claim in claims if not (claim is by_tags and by_item.scale is not None)
+    ]  # an offset has its scale
+    offset = next(((claim.offset, claim) for claim in taken if claim.offset is not None), None)
+    if offset is None and by_item.scale is not None:
+        offset = (0.0, by_item)
+    if scale and offset:
+        notes += _disagreements(claims, scale, offset)
+    if not scale and not offset and options.quantity == "unit":
+        whole = np.dtype(band.dtype).kind != "f"
+        scale = (1.0 / float(np.iinfo(band.dtype).max) if whole else 1.0, claims[0])
+    elif not scale and not offset and options.quantity and np.dtype(band.dtype).kind != "f":
         raise SceneError(
             f"`quantity={options.quantity}` is said of {band.name}, but whole numbers ({band.dtype}) cannot be that as "
             "they are; say how they are scaled: `scale=0.0001`, or `sensor=<preset>`"
         )
+    declared = any(claim.scale is not None or claim.offset is not None for claim in claims)
     return _Scaling(
-        1.0 if scale is None else scale, 0.0 if offset is None else offset,
-        known=declared or options.quantity is not None, reflectance=declared and stac.reflectance, notes=tuple(notes),
+        scale[0] if scale else 1.0, offset[0] if offset else 0.0, known=declared or options.quantity is not None,
+        reflectance=declared and band.stac.reflectance, notes=tuple(notes),
     )  # fmt: skip
 
 
-def _stores_offset(item: StacItem) -> bool:
-    """Whether a Sentinel-2 item's pixels hold the offset of its processing baseline."""
-    try:
-        return not item.offset_applied and float((item.processing_baseline or "0").lstrip("Nn")) >= _OFFSET_SINCE
-    except ValueError:
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What one source says of a band's scaling."""
+
+    source: str
+    scale: float | None
+    offset: float | None
+
+
+def _of_item(band: NamedBand, item: StacItem | None, notes: list[str]) -> _Claim:
+    scale, offset = band.stac.scale, band.stac.offset
+    if item and item.offset_applied and offset:
+        offset = 0.0
+        notes.append("the STAC item says that its offset is already in the pixels, so it is not applied again")
+    return _Claim("the STAC item", scale, offset)
+
+
+def _of_tags(band: NamedBand, sensor: Sensor | None) -> _Claim:
+    """The file's own scale and offset; of a product whose reflectance needs the sun, they lead to something else."""
+    tags = band.file.header.scales[band.index - 1], band.file.header.offsets[band.index - 1]
+    silent = tags == (1.0, 0.0) or (sensor is not None and sensor.wants_sun)
+    return _Claim("the file's tags", *((None, None) if silent else tags))
+
+
+def _of_preset(
+    band: NamedBand, options: SceneOptions, sensor: Sensor, item: StacItem | None, acquired: date | None,
+    notes: list[str], *, said: bool,
+) -> _Claim:  # fmt: skip
+    """What the preset says; where another source gives the scale (`said`), it need not fit the type of values."""
+    preset = band.preset
+    assert preset, "only called for bands that the preset knows"
+    if said and sensor.wants_sun:
+        return _Claim(f"`sensor={sensor.name}`", None, None)
+    scale, offset = preset.scale, preset.offset
+    if not said:
+        if band.dtype not in sensor.dtypes:
+            raise SceneError(
+                f"`sensor={sensor.name}` describes {' or '.join(sensor.dtypes)} values, but {band.name} holds "
+                f"{band.dtype}: they were changed since; say what they are by `scale`, `offset` and `quantity`"
+            )
+        sun = item.sun_elevation_deg if item and options.sun_elevation is None else options.sun_elevation
+        scale, offset = sensor.scaling(preset, sun_elevation_deg=sun, acquired=acquired)
+        if preset.radiance and acquired is None:
+            notes.append("the Sun is taken to be 1 AU away, as the date is unknown: reflectance may be 3.4 % off")
+    stored = _stores_offset(item) if sensor.offset_baseline and preset.image else None
+    if item and stored is not None:
+        constant, offset = offset, _SENTINEL2_OFFSET if stored else 0.0
+        if offset != constant and band.stac.offset is None:
+            says = (
+                "the offset is taken out" if item.offset_applied else f"processing baseline {item.processing_baseline}"
+            )
+            notes.append(f"offset {offset:g} and not the preset's {constant:g}, as the STAC item says {says}")
+    elif said and band.dtype not in sensor.dtypes:
+        offset = 0.0  # values that were changed since the provider wrote them: its offset went with them
+    return _Claim(f"`sensor={sensor.name}`", scale, offset)
+
+
+def _disagreements(claims: Sequence[_Claim], scale: tuple[float, _Claim], offset: tuple[float, _Claim]) -> list[str]:
+    """Both numbers wherever a source says another one than is taken, and where scale and offset come from two."""
+    notes = []
+    for claim in claims:
+        for word, value, (taken, winner) in (("scale", claim.scale, scale), ("offset", claim.offset, offset)):
+            if (
+                claim is not winner
+                and value is not None
+                and not math.isclose(value, taken, rel_tol=1e-6, abs_tol=1e-12)
+            ):
+                notes.append(f"{word} {taken:g} by {winner.source} is taken, not {value:g} by {claim.source}")
+    if offset[1] is not scale[1] and offset[0]:
+        notes.append(f"scale {scale[0]:g} is by {scale[1].source}, offset {offset[0]:g} by {offset[1].source}")
+    return notes
+
+
+def _stores_offset(item: StacItem | None) -> bool | None:
+    """Whether a Sentinel-2 item's pixels hold the offset of its processing baseline; None where it does not say."""
+    if item is None:
+        return None
+    if item.offset_applied:
         return False
+    try:
+        return float((item.processing_baseline or "").lstrip("Nn")) >= _OFFSET_SINCE
+    except ValueError:
+        return None
 
 
-def _nodata(band: NamedBand, options: SceneOptions, categorical: bool) -> float | None:
+def _offset_doubts(
+    sensor: Sensor, item: StacItem | None, acquired: date | None, products: Sequence[Product]
+) -> list[str]:
+    """What speaks against the preset's word on the offset of Sentinel-2, where no item settles it."""
+    if _stores_offset(item) is not None:
+        return []
+    baseline = next((product.baseline for product in products if product.baseline is not None), None)
+    holds = any(band.offset for band in sensor.bands)
+    other = sensor.name.removesuffix("-0400") if holds else f"{sensor.name}-0400"
+    if baseline is not None and (baseline >= _OFFSET_SINCE) != holds:
+        return [
+            f"offset {_SENTINEL2_OFFSET if holds else 0:g} by `sensor={sensor.name}`, but its name says processing "
+            f"baseline {baseline:05.2f}, which stores {0 if holds else _SENTINEL2_OFFSET:g}: unless these are changed "
+            f"copies, take `sensor={other}`"
+        ]
+    if baseline is None and not holds and acquired and acquired >= _OFFSET_SINCE_DAY:
+        return [
+            f"taken on {acquired}, when ESA's files hold an offset of {_SENTINEL2_OFFSET:g}, and `sensor={sensor.name}` "
+            f"takes 0: right for harmonised copies, else take `sensor={other}`"
+        ]
+    return []
+
+
+def _nodata(band: NamedBand, options: SceneOptions, sensor: Sensor | None) -> float | None:
     declared, in_item = band.file.header.nodata[band.index - 1], band.stac.nodata
-    if options.nodata is not None and not categorical:
-        if not representable(options.nodata, band.dtype):
+    if options.nodata is not None and not band.categorical:
+        chosen = _rounded(options.nodata, band.dtype)
+        if not representable(chosen, band.dtype):
             raise SceneError(
                 f"`nodata={options.nodata:g}` cannot occur in {band.name}, which holds {band.dtype} values"
             )
-        return options.nodata
-    if declared is None and in_item is not None and representable(in_item, band.dtype):
-        return in_item
-    return declared
+        return chosen
+    fill = sensor.fill if sensor and band.preset and band.preset.image else None
+    for value in (declared, in_item, fill):
+        if value is not None and representable(rounded := _rounded(value, band.dtype), band.dtype):
+            return rounded
+    return None
+
+
+def _rounded(value: float, dtype: str) -> float:
+    """A number as a float type holds it: -3.4028235e+38 in a catalogue is the lowest float32, -3.4028234663852886e+38."""
+    if np.dtype(dtype).kind != "f" or not math.isfinite(value):
+        return value
+    with np.errstate(over="ignore"):
+        found = float(np.dtype(dtype).type(value))
+    return found if math.isfinite(found) else value

@@ -9,6 +9,7 @@ import numpy as np
 
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.scenes import RefusedScene, assign_ids, expand, open_all
+from earthloom.jobs.intake.wanted import Wanted
 from earthloom.jobs.planning.chain import optical
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE, write_card
@@ -40,7 +41,7 @@ def measure_model(name: str, reference: str, *, window_px: int, options: SceneOp
         SceneError: if the scene cannot be read.
     """
     apply()
-    scene = _open(reference, options)
+    scene = _open(reference, options, None if _is_smp(name) else Wanted.by([[card for card, _ in variants(name)]]))
     measured, strange = [], ""
     for card, folder in _cards(name, tuple(band for band, _ in options.bands), scene):
         names = optical(scene)
@@ -68,8 +69,8 @@ def measure_model(name: str, reference: str, *, window_px: int, options: SceneOp
     return measured
 
 
-def _open(reference: str, options: SceneOptions) -> Scene:
-    opened = open_all(assign_ids(expand([reference]), options.scene_id), options)
+def _open(reference: str, options: SceneOptions, models: Wanted | None) -> Scene:
+    opened = open_all(assign_ids(expand([reference], options.alternate), options.scene_id), options, models=models)
     if len(opened) != 1:
         raise ConfigError(f"{reference} is {len(opened)} scenes; a model is measured on one")
     if isinstance(opened[0], RefusedScene):
@@ -78,14 +79,19 @@ def _open(reference: str, options: SceneOptions) -> Scene:
 
 
 def _cards(name: str, bands: tuple[str, ...], scene: Scene) -> list[tuple[ModelCard, Path]]:
-    folder = Path(name)
-    if name not in ZOO and (folder / "config.json").is_file() and not (folder / FILE).is_file():
+    if _is_smp(name):
         if not bands:
             raise CardError(
                 f"{name} does not say its bands; name them in the order of its channels: `bands=red=1,green=2`"
             )
-        return [(card_from_smp(folder, bands=bands, quantity=scene.quantity), folder)]
+        return [(card_from_smp(Path(name), bands=bands, quantity=scene.quantity), Path(name))]
     return [(card, folder_of(card) if name in ZOO else ref.path) for card, ref in variants(name)]
+
+
+def _is_smp(name: str) -> bool:
+    """Whether it is a folder that smp's `save_pretrained` wrote, without a card."""
+    folder = Path(name)
+    return name not in ZOO and (folder / "config.json").is_file() and not (folder / FILE).is_file()
 
 
 def _measure(card: ModelCard, folder: Path, scene: Scene, window_px: int) -> ModelCard:

@@ -22,6 +22,7 @@ from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.errors import CardError, ConfigError, SceneError
 from earthloom.tiling.scene import Band, Scene
 from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.suggest import did_you_mean
 from earthloom.tiling.window import Window
 
 _MASK = "cloudmask"
@@ -106,8 +107,9 @@ def load_models(config: RunConfig) -> list[ChainModel]:
         members = tuple(variants(part) for part in parts)
         models.append(ChainModel("-".join(cards[0][0].name for cards in members), members))
     if unknown := sorted(set(config.keep) - {model.name for model in models}):
+        near = did_you_mean(unknown[0], (model.name for model in models))
         raise ConfigError(
-            f"`keep` {', '.join(unknown)}: no such stage; this chain has {', '.join(model.name for model in models)}"
+            f"`keep` {', '.join(unknown)}: no such stage{near}; this chain has {', '.join(model.name for model in models)}"
         )
     return models
 

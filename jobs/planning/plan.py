@@ -15,6 +15,7 @@ from earthloom.jobs.config import RunConfig
 from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.intake.pairs import open_pairs
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
+from earthloom.jobs.intake.wanted import Wanted
 from earthloom.jobs.planning.chain import ChainPlan, bind, divisors, load_models, product_name
 from earthloom.jobs.planning.key import scene_key
 from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
@@ -38,6 +39,8 @@ from earthloom.tiling.window import Block
 
 _GIB = 2**30
 _PLENTY = 2**62
+_OFFERS = 4
+"""Presets named in a refusal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,10 +203,12 @@ def plan(config: RunConfig, device: Device | None = None, given: Share | None = 
     models = load_models(config)
     aoi = read_aoi(config.onto) if config.onto else None
     onto = aoi.grid(config.shard) if aoi else None
-    requests = assign_ids(expand(config.scenes), config.scene.scene_id)
+    requests = assign_ids(expand(config.scenes, config.scene.alternate), config.scene.scene_id)
+    cards = [[card for card, _ in member] for model in models for member in model.members]
+    wanted = Wanted.by(cards)
     opened = open_pairs(
-        open_all(requests, config.scene, onto=onto), config.before, config.scene,
-        [card for model in models for member in model.members for card, _ in member], onto,
+        open_all(requests, config.scene, onto=onto, models=wanted), config.before, config.scene,
+        [card for variants in cards for card in variants], onto, wanted,
     )  # fmt: skip
     bound: list[tuple[OpenedScene, ChainPlan]] = []
     plans: list[ScenePlan] = []
@@ -221,7 +226,7 @@ def plan(config: RunConfig, device: Device | None = None, given: Share | None = 
         try:
             bound.append((result, bind(result.scene, models, config, device)))
         except SceneError as error:
-            refuse(result.scene, error)
+            refuse(result.scene, _explained(error, result))
     most = 1 if on_gpu else min(given.threads, max(1, sum(_n_parts(chain, config) for _, chain in bound)))
     room_bytes = _PLENTY if on_gpu or given.memory_bytes is None else given.memory_bytes
     for result, chain in bound:
@@ -238,6 +243,16 @@ def plan(config: RunConfig, device: Device | None = None, given: Share | None = 
         scenes=tuple(plans), refused=tuple(refused),
         notes=tuple(dict.fromkeys(notes)), estimated_s=_estimate(plans, device),
     )  # fmt: skip
+
+
+def _explained(error: SceneError, opened: OpenedScene) -> SceneError:
+    """Why a model cannot use a scene, with what was left out of it, and with presets for values of unknown scale."""
+    text = str(error)
+    if opened.offers:
+        text += f". Presets that fit its bands and values, the best first: {', '.join(opened.offers[:_OFFERS])}"
+    if opened.left_out:
+        text += f". Of its files, {'; '.join(opened.left_out)}"
+    return SceneError(text) if text != str(error) else error
 
 
 def _identity(

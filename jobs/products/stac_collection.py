@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,6 +21,11 @@ from earthloom.tiling.errors import PublishError
 from earthloom.tiling.footprint import union_bbox
 
 CATALOG_ID = "earthloom"
+_COUNTS = frozenset(("count", "pixels", "value", "file:size", "proj:shape", "mlm:total_parameters"))
+"""Fields of items whose numbers are whole, beside those in pixels. All others are real numbers in the table, so that the
+type of a column does not depend on which items are in it."""
+_WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+"""How STAC writes a nodata that JSON has no number for."""
 _OWN_RELS = frozenset(("root", "parent", "item"))
 _BBOX, _INTERVAL = "earthloom:bbox", "earthloom:interval"  # on each link, so that an extent needs no item read again
 
@@ -111,8 +117,9 @@ def items_parquet(items: Sequence[dict[str, Any]]) -> bytes:
     """The items as one stac-geoparquet table, sorted by id; the same items give the same bytes in any order of entry.
 
     Raises:
-        PublishError: if there are none.
+        PublishError: if there are none, or two of them hold values of different kinds in one field.
     """
+    import pyarrow as pa
     from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
 
     if not items:
@@ -120,13 +127,21 @@ def items_parquet(items: Sequence[dict[str, Any]]) -> bytes:
     ordered = sorted((_spelled(item) for item in items), key=lambda item: str(item["id"]))
     with tempfile.TemporaryDirectory(prefix="earthloom-items-") as folder:
         path = Path(folder) / "items.parquet"
-        to_parquet(parse_stac_items_to_arrow(ordered), path, compression="zstd")
+        try:
+            to_parquet(parse_stac_items_to_arrow(ordered), path, compression="zstd")
+        except (pa.ArrowException, NotImplementedError) as error:
+            raise PublishError(
+                f"the items of collection {ordered[0].get('collection')} do not fit in one table ({error}); the scenes are "
+                "published, only items.parquet is behind. One of their item.json was changed by another tool: "
+                "`earthloom verify` names it"
+            ) from error
         return path.read_bytes()
 
 
 def _spelled(item: dict[str, Any]) -> dict[str, Any]:
-    """A copy with its keys in one order: columns are laid out as keys come, and items from a table come otherwise."""
-    spelled: dict[str, Any] = json.loads(json.dumps(item, sort_keys=True))
+    """A copy with its keys in one order and each field's values of one type: columns are laid out as keys come, and an
+    Arrow column holds either numbers or words."""
+    spelled: dict[str, Any] = _of_one_type(json.loads(json.dumps(item, sort_keys=True)), "")
     return spelled
 
 
@@ -144,6 +159,18 @@ def tabled_ids(table: bytes) -> frozenset[str]:
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise _unreadable(error) from error
     return frozenset(str(name) for name in column.to_pylist())
+
+
+def _of_one_type(value: Any, field: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _of_one_type(part, key) for key, part in value.items() if part != {}}
+    if isinstance(value, list):
+        return [_of_one_type(part, field) for part in value]
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return value
+    if isinstance(value, str):
+        return _WORDS.get(value, value) if field == "nodata" else value
+    return value if field in _COUNTS or field.endswith("_px") else float(value)
 
 
 def read_items(table: bytes) -> list[dict[str, Any]]:
@@ -245,6 +272,9 @@ def _restored(item: dict[str, Any]) -> dict[str, Any]:
     for asset in told["assets"].values():
         if "proj:wkt2" in asset:
             asset.setdefault("proj:code", None)
+        for band in asset.get("bands", []):
+            if isinstance(nodata := band.get("nodata"), float) and not math.isfinite(nodata):
+                band["nodata"] = "nan" if math.isnan(nodata) else f"{nodata:g}"
     return told
 
 

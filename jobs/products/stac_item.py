@@ -165,6 +165,7 @@ def item(
             "processing:lineage": _lineage(scene, [one for one, _ in provenance.cards]),
             "processing:software": dict(sorted(provenance.software.items())),
             "earthloom:scene": scene.id,
+            **({"earthloom:source_id": scene.source_id} if scene.source_id else {}),
             "earthloom:key": key,
             "earthloom:model": card.label,
             "earthloom:model_version": card.version,
@@ -236,7 +237,7 @@ def _links(scene: Scene, product: str, provenance: Provenance) -> list[dict[str,
     ]
     if provenance.source_item:
         links.append({"rel": "derived_from", "href": provenance.source_item, "type": "application/geo+json",
-                      "title": f"Source scene {scene.id}"})  # fmt: skip
+                      "title": f"Source scene {scene.source_id or scene.id}"})  # fmt: skip
     else:
         sources = list(dict.fromkeys(asset.ref for asset in scene.assets))
         links += [{"rel": "derived_from", "href": _url(ref), "title": f"Source file {ref.name}"} for ref in sources]
@@ -295,7 +296,7 @@ def _band(asset: str, band: BandInfo) -> dict[str, Any]:
     if band.description:
         told["description"] = band.description
     if band.nodata is not None:
-        told["nodata"] = "nan" if math.isnan(band.nodata) else band.nodata
+        told["nodata"] = band.nodata if math.isfinite(band.nodata) else f"{band.nodata:g}"
     if band.unit:
         told["unit"] = band.unit
     if band.scale is not None:

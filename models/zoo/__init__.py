@@ -20,6 +20,7 @@ from earthloom.models.zoo.entry import ZooEntry, download, shipped_weights
 from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import CardError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.suggest import did_you_mean
 
 ZOO: dict[str, ZooEntry] = {module.ENTRY.name: module.ENTRY for module in (landwater, cloudmask, water_index)}
 ZOO |= {entry.name: entry for entry in (*disaster.ENTRIES, *span.ENTRIES, *enhance.ENTRIES, *trained.ENTRIES)}
@@ -59,8 +60,8 @@ def variants(name_or_folder: str) -> list[tuple[ModelCard, ObjectRef]]:
         return found
     if not ("/" in name_or_folder or Path(name_or_folder).is_dir()):
         raise CardError(
-            f"unknown model {name_or_folder!r}: the zoo has {', '.join(ZOO)}; or give the folder of a model card, "
-            "a path with a slash in it or s3://bucket/folder"
+            f"unknown model {name_or_folder!r}{did_you_mean(name_or_folder, ZOO)}: the zoo has {', '.join(ZOO)}; or give the "
+            "folder of a model card, a path with a slash in it or s3://bucket/folder"
         )
     folder_ref = ObjectRef.parse(name_or_folder.rstrip("/"))
     return [(load_card(folder_ref), folder_ref)]
@@ -74,7 +75,7 @@ def add(name: str) -> list[Path]:
         StorageError: if the cache cannot be written.
     """
     if name not in ZOO:
-        raise CardError(f"unknown model {name!r}: the zoo has {', '.join(ZOO)}")
+        raise CardError(f"unknown model {name!r}{did_you_mean(name, ZOO)}: the zoo has {', '.join(ZOO)}")
     missing = [card for card in ZOO[name].cards if card.weights is not None and not _is_whole(card)]
     try:
         for card in [card for card in missing if _at_hand(card)]:

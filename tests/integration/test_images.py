@@ -217,3 +217,20 @@ def test_stages_that_make_no_chain_are_refused(
 ) -> None:
     scene = write_scene(tmp_path / "a.tif", landscape(64, 64, 6), (*BANDS, "swir22"))
     assert message in run_error(scene, tmp_path / "out", *model, **options)
+
+
+def test_products_of_real_and_whole_numbers_share_a_collection(tmp_path: Path) -> None:
+    """And a second run over one more scene, with other bands, adds to the same table."""
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    names = ("blue", "green", "red")
+    whole = write_scene(tmp_path / "whole.tif", rng.integers(1, 9, (3, 64, 64)).astype("int16"), names, nodata=-9999)
+    real = write_scene(tmp_path / "real.tif", rng.random((3, 64, 64)).astype("float32"), names, nodata=np.nan)
+    one = write_scene(tmp_path / "one.tif", rng.random((1, 64, 64)), ("nir",), nodata=None)
+    options = {"model": ("destripe",), "out": str(tmp_path / "out"), **OPTIONS, "scale": 1.0}
+    for scenes in ((str(whole), str(real)), (str(one),)):
+        assert run(load({"scenes": scenes, **options})).exit_code == 0
+    table = pq.read_table(tmp_path / "out" / "collections" / "destripe" / "items.parquet", columns=["id"])
+    assert table.num_rows == 3
+    assert verify(ObjectRef.parse(str(tmp_path / "out"))).exit_code == 0

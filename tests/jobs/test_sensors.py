@@ -5,7 +5,8 @@ from datetime import date
 
 import pytest
 
-from earthloom.jobs.intake.sensors import SENSORS, sensor, sun_distance_au
+from earthloom.jobs.intake.preset import sun_distance_au
+from earthloom.jobs.intake.sensors import SENSORS, sensor
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.quantity import QUANTITIES
 
@@ -107,7 +108,7 @@ def test_every_preset_states_what_it_assumes(preset: str) -> None:
 def test_published_scales_are_the_providers() -> None:
     oli, msi, naip = sensor("landsat8-c2l2"), sensor("sentinel2-l2a"), sensor("naip")
     assert (oli.bands[0].scale, oli.bands[0].offset) == (2.75e-5, -0.2)
-    assert {band.scale for band in msi.bands if not band.categorical} == {1e-4}
+    assert {band.scale for band in msi.bands if band.reflects} == {1e-4}
     assert naip.bands[0].scale == 1 / 255
 
 

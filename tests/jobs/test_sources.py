@@ -530,7 +530,7 @@ def test_a_real_landsat7_scene_gets_plausible_reflectance() -> None:
         values = reflectance(path, scene, name)
         assert values.min() > -0.05
         assert values.max() < 1
-        assert 0.02 < np.median(values) < 0.4
+        assert 0.02 < np.percentile(values, 90) < 0.6, "dry land; brine is darker"
 
 
 def test_a_real_scene_without_band_names_is_named_by_hand() -> None:

@@ -179,6 +179,7 @@ def test_a_card_is_read_from_object_storage() -> None:
     assert load_card(folder) == LANDWATER[1]
 
 
+@pytest.mark.slow
 def test_a_card_is_derived_from_what_save_pretrained_writes(tmp_path: Path) -> None:
     import torch
 

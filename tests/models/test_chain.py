@@ -148,6 +148,7 @@ def scene(width: int, height: int, seed: int = 0) -> Scene:
 SR_CHAIN = (card("wide", masks=(2,)), card("sharper", scale=2), card("wide"))
 
 
+@pytest.mark.slow
 @given(
     width=st.integers(3, 50), height=st.integers(3, 50), seed=st.integers(0, 3), blocks=st.sampled_from([16, 32, 48])
 )
@@ -203,6 +204,7 @@ def test_mutant_a_first_stage_that_makes_less_than_the_next_one_reads_is_refused
         in_blocks(short, scene(41, 37), 4096)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_a_mask_hides_pixels_before_and_after(order: str) -> None:
     made, size = scene(120, 100), (120, 100)
@@ -217,6 +219,7 @@ def test_a_mask_hides_pixels_before_and_after(order: str) -> None:
         assert np.array_equal(found.classes[~hidden], alone.classes[~hidden])
 
 
+@pytest.mark.slow
 def test_a_blended_mask_does_not_depend_on_the_block() -> None:
     made = scene(60, 44)
     stages = chain((60, 44), (card("wide", masks=(0,)), card("wide")), (16, 16), blend=True)

@@ -42,6 +42,7 @@ def case(tmp_path: Path) -> Case:
     return seeded(card_of("smp", 4, 4, 4, SMP), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("device", [CPU, BF16], ids=["fp32", "bf16"])
 def test_a_compiled_network_is_near_the_plain_one_and_as_exact_in_any_cut_and_batch(case: Case, device: Device) -> None:

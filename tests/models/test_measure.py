@@ -20,6 +20,7 @@ from tests.scenes import landscape
 SMP = '{"arch":"unet","decoder_channels":[32,16,8],"encoder_depth":3,"encoder_name":"%s"}'
 
 
+@pytest.mark.slow
 def test_the_measured_halo_is_the_smallest_without_seams(tmp_path: Path) -> None:
     case = seeded(card_of("smp", 4, 4, 8, SMP % "resnet18"), tmp_path)
     values, valid = landscape(264, 160, 4), np.ones((160, 264), np.bool_)

@@ -86,6 +86,7 @@ def great_salt_lake() -> tuple[Pixels, Mask]:
     return (stored * (8000.0 / 255)).astype(np.uint16), valid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", [CPU, BF16], ids=["fp32", "bf16"])
 def test_landwater_tiled_is_one_pass_over_the_real_scene_bit_for_bit(
     device: Device, great_salt_lake: tuple[Pixels, Mask]
@@ -121,6 +122,7 @@ def test_a_resnet_of_depth_three_is_exact_at_its_measured_support(resnet3: Case)
     assert not same(short, whole), "a halo below the support must show, or this scene tests nothing"
 
 
+@pytest.mark.slow
 def test_a_resnet_of_depth_five_keeps_both_bounds_at_256_px(tmp_path: Path) -> None:
     predictor = seeded(card_of("smp", 4, 4, 32, SMP % ("[64,32,32,16,16]", 5, "resnet18")), tmp_path).predictor()
     scene = landscape(1000, 500, 4), np.ones((500, 1000), np.bool_)
@@ -191,6 +193,7 @@ def test_blended_chips_give_the_same_bytes_however_the_scene_is_cut(
     assert np.array_equal(whole.classes == NODATA, ~scene[1])
 
 
+@pytest.mark.slow
 def test_a_network_with_global_context_is_blended_to_the_same_bytes_in_any_batch_and_cut(tmp_path: Path) -> None:
     case = seeded(card_of("smp", 4, 4, 8, BLENDED), tmp_path)
     scene = landscape(330, 210, 4), np.ones((210, 330), np.bool_)
@@ -204,6 +207,7 @@ def test_a_network_with_global_context_is_blended_to_the_same_bytes_in_any_batch
         assert same(in_blocks(predictor, chips, *scene, block), first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", [CPU, BF16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("arch", ["fpn", "segformer"])
 def test_neither_passes_nor_blocks_change_a_bit_of_what_more_threads_would(

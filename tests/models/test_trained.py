@@ -79,6 +79,7 @@ def test_chips_that_cover_the_reach_give_the_bytes_of_one_pass() -> None:
     assert found.identical
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("card", SINGLE, ids=lambda card: card.label)
 def test_at_the_halo_of_the_card_no_seam_shows_on_a_real_scene(card: ModelCard) -> None:
     values = part_of(card.name, 512)
@@ -87,6 +88,7 @@ def test_at_the_halo_of_the_card_no_seam_shows_on_a_real_scene(card: ModelCard) 
     assert agreement_at(predictor, card.halo_px, 256, pixels(values)).is_seamless
 
 
+@pytest.mark.slow
 def test_forest_is_found_on_chips_that_were_held_back() -> None:
     real("deforestation_amazon")
     recipe = RECIPES["deforestation"]
@@ -96,6 +98,7 @@ def test_forest_is_found_on_chips_that_were_held_back() -> None:
     assert iou(counted(module, held_back, recipe.gain, DEFORESTATION), 0) >= 0.88
 
 
+@pytest.mark.slow
 def test_buildings_are_found_on_rows_that_were_held_back() -> None:
     real("buildings_kitsap")
     recipe = RECIPES["buildings"]

@@ -53,6 +53,7 @@ def tiny() -> nn.Module:
     return TinyNet(in_channels=3, classes=2)
 
 
+@pytest.mark.slow
 def test_a_network_learns_what_is_bright_and_maps_a_picture_it_has_not_seen() -> None:
     trained = fit(tiny(), crops(meadows()).batch, SCHEDULE)
     counts = counted(trained, [meadows(seed=1)], 1 / 255, CARD)
@@ -60,6 +61,7 @@ def test_a_network_learns_what_is_bright_and_maps_a_picture_it_has_not_seen() ->
     assert iou(counted(tiny().eval(), [meadows(seed=1)], 1 / 255, CARD), 1) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, precision: str) -> None:
     variety = Variety(zoom=1.3, gain=0.2, tint=0.1, offset=0.05, gamma=0.1, noise=0.02, blur=0.5, mixed=0.5)
@@ -193,6 +195,7 @@ def test_a_picture_of_any_size_is_mapped() -> None:
     assert labels_of(tiny().eval(), meadows(side=33).values, 1 / 255, CARD).shape == (33, 33)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_card_with_the_scores_of_the_written_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

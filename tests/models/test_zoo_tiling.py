@@ -50,6 +50,7 @@ def scene(card: ModelCard) -> Stack:
     return stack_of(values, valid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", [card.label for card, _ in catalogue()])
 def test_a_model_of_the_zoo_gives_the_same_for_two_block_sizes_and_no_seams(label: str) -> None:
     predictor = predictor_of(label)

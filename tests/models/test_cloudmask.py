@@ -41,6 +41,7 @@ def cloudmask(card: ModelCard) -> Case:
     return Case(card, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("card", CLOUDMASK[1:], ids=lambda card: card.label)
 def test_converted_weights_answer_as_the_published_graph_does(card: ModelCard) -> None:
     predictor = cloudmask(card).predictor()

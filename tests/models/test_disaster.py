@@ -192,6 +192,7 @@ def test_swapping_the_dates_swaps_flooded_and_receded(paired: tuple[Case, Case])
     assert torch.equal(there[:, [DRY, RECEDED, PERMANENT, FLOODED]], back[:, [DRY, FLOODED, PERMANENT, RECEDED]])
 
 
+@pytest.mark.slow
 def test_a_pair_sees_as_far_as_its_base_and_its_tiles_equal_the_whole(paired: tuple[Case, Case]) -> None:
     base, both = paired
     reach = receptive_field.support(base.predictor().module, 2, 2)
@@ -203,6 +204,7 @@ def test_a_pair_sees_as_far_as_its_base_and_its_tiles_equal_the_whole(paired: tu
     assert agreement.identical
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["6b", "4b"])
 def test_flood_runs_on_the_weights_of_landwater(variant: str) -> None:
     case = landwater(variant)

@@ -44,7 +44,8 @@ class SceneProgress:
     error: str | None = None
     kind: str | None = None
     faults: dict[str, list[str]] = field(default_factory=dict)
-    """How attempts at a block ended that did not succeed, by block; of the first MAX_FAULTY blocks."""
+    """How attempts at a block ended that did not succeed, by block; of the first MAX_FAULTY blocks. Of the whole scene as
+    `survey` and `publish`."""
 
     def note(self, block: str, causes: Sequence[str]) -> None:
         """Keep what went wrong with a block, whether it was done in the end or not."""

@@ -15,7 +15,7 @@ PHASES = ("read", "wait", "compute", "write")
 """In the order in which a block goes through them; `wait` is for a place among the blocks that are computed."""
 
 Mark = tuple[str, float, float]
-"""Something that the driver did: (name, start, end), POSIX seconds."""
+"""Something that was done for a whole scene: (name, start, end), POSIX seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def chrome_trace(times: Sequence[BlockTimes], *, marks: Sequence[Mark]) -> bytes
 
     Args:
         times: of the blocks.
-        marks: what the driver did; a process of their own, as many threads as overlap.
+        marks: what was done for whole scenes; a process of their own, as many threads as overlap.
 
     Returns:
         JSON in the Trace Event Format: complete events (`X`) in microseconds from the earliest start, sorted by it.
@@ -69,9 +69,9 @@ def chrome_trace(times: Sequence[BlockTimes], *, marks: Sequence[Mark]) -> bytes
         return {"name": f"{kind}_name", "ph": "M", "ts": 0, "pid": pid, "tid": tid, "args": {"name": name}}
 
     rows = _rows(marks)
-    names, events = [named("process", "driver", 1)], []
+    names, events = [named("process", "scenes", 1)], []
     for tid, row in enumerate(rows):
-        names.append(named("thread", "driver" if len(rows) == 1 else f"driver {tid}", 1, tid))
+        names.append(named("thread", "scenes" if len(rows) == 1 else f"scenes {tid}", 1, tid))
         events += [event(name, start, end, 1, tid) for name, start, end in row]
     for pid, (worker, lanes) in enumerate(_by_lane(times).items(), start=2):
         names.append(named("process", worker, pid))

@@ -73,17 +73,17 @@ def test_events_of_one_thread_of_a_trace_do_not_overlap() -> None:
     threads: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for event in events(chrome_trace(busy_run(300, 3), marks=MARKS)):
         threads.setdefault((event["pid"], event["tid"]), []).append(event)
-    assert len(threads) == 3 * 3 + 2  # two scenes are published at once: the driver has two threads
+    assert len(threads) == 3 * 3 + 2  # two scenes are published at once
     for own in threads.values():
         assert all(a["ts"] + a["dur"] <= b["ts"] + 1 for a, b in pairwise(own))
 
 
-def test_a_trace_names_the_driver_the_workers_and_their_lanes() -> None:
+def test_a_trace_names_the_scenes_the_workers_and_their_lanes() -> None:
     written = json.loads(chrome_trace(busy_run(6, 2), marks=MARKS[:1]))["traceEvents"]
     names = [(event["name"], event["args"]["name"]) for event in written if event["ph"] == "M"]
     lanes = [("thread_name", f"lane {lane}") for lane in range(3)]
     assert names == [
-        ("process_name", "driver"), ("thread_name", "driver"), ("process_name", "worker 0"), *lanes,
+        ("process_name", "scenes"), ("thread_name", "scenes"), ("process_name", "worker 0"), *lanes,
         ("process_name", "worker 1"), *lanes,
     ]  # fmt: skip
 

@@ -191,8 +191,8 @@ class _Crew:
 
     def stats(self) -> dict[int, WorkerStats]:
         """Of the actors that have answered at least once, by number."""
-        told = {actor.number: actor.stats() for actor in (*self._gone, *self._actors)}
-        return {number: stats for number, stats in told.items() if stats is not None}
+        stats_by_number = {actor.number: actor.stats() for actor in (*self._gone, *self._actors)}
+        return {number: stats for number, stats in stats_by_number.items() if stats is not None}
 
     def _patience(self, backlog: Backlog) -> float | None:
         """Seconds until something is due that no worker announces; None for never."""

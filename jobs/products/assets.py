@@ -35,8 +35,8 @@ def card_document(card: ModelCard, folder: ObjectRef) -> dict[str, Any]:
     except MissingObjectError:  # a model without weights needs no folder
         return to_item(card, weights_name="", n_parameters=0)
     if from_item(document) != card:  # bound to a scene's bands: those are what was computed
-        told = to_item(card, weights_name="", n_parameters=document["properties"]["mlm:total_parameters"])
-        document = told | {"assets": document["assets"]}
+        item = to_item(card, weights_name="", n_parameters=document["properties"]["mlm:total_parameters"])
+        document = item | {"assets": document["assets"]}
     if folder.scheme == "file":
         document["assets"] = {}
     for asset in document["assets"].values():

@@ -247,8 +247,11 @@ def _extent(links: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _link(href: str, item: dict[str, Any]) -> dict[str, Any]:
-    told = item["properties"]
-    start, end = told.get("start_datetime") or told["datetime"], told.get("end_datetime") or told["datetime"]
+    properties = item["properties"]
+    start, end = (
+        properties.get("start_datetime") or properties["datetime"],
+        properties.get("end_datetime") or properties["datetime"],
+    )
     return {"rel": "item", "href": href, "type": "application/geo+json", "title": item["id"],
             _BBOX: list(item["bbox"]), _INTERVAL: [start, end]}  # fmt: skip
 
@@ -263,19 +266,19 @@ def _refuse_foreign(existing: dict[str, Any] | None, kind: str, name: str) -> No
 
 def _restored(item: dict[str, Any]) -> dict[str, Any]:
     """A table has one schema for all rows: drop the nulls that it adds, keep the two that mean something."""
-    told: dict[str, Any] = _without_none(item)
-    properties = told["properties"]
+    restored: dict[str, Any] = _without_none(item)
+    properties = restored["properties"]
     for name in ("datetime", "start_datetime", "end_datetime"):
         if name in properties:
             properties[name] = utc(properties[name])  # the table's timestamps come back with microseconds
     properties.setdefault("datetime", None)
-    for asset in told["assets"].values():
+    for asset in restored["assets"].values():
         if "proj:wkt2" in asset:
             asset.setdefault("proj:code", None)
         for band in asset.get("bands", []):
             if isinstance(nodata := band.get("nodata"), float) and not math.isfinite(nodata):
                 band["nodata"] = "nan" if math.isnan(nodata) else f"{nodata:g}"
-    return told
+    return restored
 
 
 def _without_none(value: Any) -> Any:

@@ -149,7 +149,7 @@ def item(
         raise PublishError(f"{scene.id}: two assets share a name: {', '.join(names)}")
     geometry, bbox = footprint(grid)
     classes = class_objects(card, rows)
-    told = {
+    document = {
         "type": "Feature",
         "stac_version": STAC_VERSION,
         "stac_extensions": [],
@@ -177,8 +177,8 @@ def item(
         "assets": {asset.name: _asset(asset, classes) for asset in sorted(assets, key=lambda one: one.name)},
         "links": _links(scene, product, provenance),
     }
-    told["stac_extensions"] = _extensions(told)
-    return told
+    document["stac_extensions"] = _extensions(document)
+    return document
 
 
 def class_objects(card: ModelCard, rows: Sequence[ClassArea] = ()) -> list[dict[str, Any]]:
@@ -269,49 +269,49 @@ def projection(grid: Grid) -> dict[str, Any]:
 
 
 def _asset(asset: AssetInfo, classes: list[dict[str, Any]]) -> dict[str, Any]:
-    told: dict[str, Any] = {"href": asset.href, "type": asset.media_type, "roles": list(asset.roles)}
+    document: dict[str, Any] = {"href": asset.href, "type": asset.media_type, "roles": list(asset.roles)}
     if asset.title:
-        told["title"] = asset.title
+        document["title"] = asset.title
     if asset.grid is not None:
-        told |= projection(asset.grid)
+        document |= projection(asset.grid)
     if asset.size is not None:
-        told["file:size"] = asset.size
+        document["file:size"] = asset.size
     if asset.sha256 is not None:
-        told["file:checksum"] = f"1220{asset.sha256}"  # multihash: sha2-256, 32 bytes
+        document["file:checksum"] = f"1220{asset.sha256}"  # multihash: sha2-256, 32 bytes
     if asset.bands:
-        told["bands"] = [_band(asset.name, band) for band in asset.bands]
+        document["bands"] = [_band(asset.name, band) for band in asset.bands]
         if any(band.classes for band in asset.bands):
             # Beside `bands` when it is the only one, where every reader of the extension looks.
             if len(asset.bands) == 1:
-                told["classification:classes"] = classes
+                document["classification:classes"] = classes
             else:
-                for band, of in zip(told["bands"], asset.bands, strict=True):
+                for band, of in zip(document["bands"], asset.bands, strict=True):
                     if of.classes:
                         band["classification:classes"] = classes
-    return told
+    return document
 
 
 def _band(asset: str, band: BandInfo) -> dict[str, Any]:
-    told: dict[str, Any] = {"name": band.name, "data_type": band.data_type, "raster:sampling": "area"}
+    document: dict[str, Any] = {"name": band.name, "data_type": band.data_type, "raster:sampling": "area"}
     if band.description:
-        told["description"] = band.description
+        document["description"] = band.description
     if band.nodata is not None:
-        told["nodata"] = band.nodata if math.isfinite(band.nodata) else f"{band.nodata:g}"
+        document["nodata"] = band.nodata if math.isfinite(band.nodata) else f"{band.nodata:g}"
     if band.unit:
-        told["unit"] = band.unit
+        document["unit"] = band.unit
     if band.scale is not None:
-        told |= {"raster:scale": band.scale, "raster:offset": band.offset}
+        document |= {"raster:scale": band.scale, "raster:offset": band.offset}
     if band.statistics:
         if bad := [name for name, value in band.statistics.items() if not math.isfinite(value)]:
             raise PublishError(f"asset {asset}, band {band.name}: statistics {', '.join(bad)} are not finite")
-        told["statistics"] = dict(sorted(band.statistics.items()))
-    return told
+        document["statistics"] = dict(sorted(band.statistics.items()))
+    return document
 
 
-def _extensions(told: dict[str, Any]) -> list[str]:
+def _extensions(document: dict[str, Any]) -> list[str]:
     """Those whose fields are used; `mlm` only lends its name to a link."""
-    fields = set(told["properties"])
-    for asset in told["assets"].values():
+    fields = set(document["properties"])
+    for asset in document["assets"].values():
         fields |= set(asset).union(*(set(band) for band in asset.get("bands", [])))
     used = {field.partition(":")[0].replace("proj", "projection") for field in fields if ":" in field}
     return sorted(uri for name, uri in EXTENSIONS.items() if name in used)

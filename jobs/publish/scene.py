@@ -225,7 +225,7 @@ def _part_of(plan: ScenePlan, raster: Raster, shard: ShardRecord) -> ShardPart |
 
 @contextmanager
 def _enough_scratch(plan: ScenePlan) -> Iterator[None]:
-    """A full disk is told with what would help."""
+    """A full disk is reported with what would help."""
     try:
         yield
     except OSError as error:
@@ -264,14 +264,14 @@ def _check_cog(plan: ScenePlan, raster: Raster, first: bytes) -> None:
     profile = raster.profile
     grid = profile.grid
     with MemoryFile(first) as memory, memory.open(driver="GTiff") as dataset:
-        told = (dataset.shape, dataset.crs, dataset.transform, repr(dataset.nodata), len(dataset.overviews(1)))
+        found = (dataset.shape, dataset.crs, dataset.transform, repr(dataset.nodata), len(dataset.overviews(1)))
     meant = (
         grid.shape, CRS.from_string(grid.crs), grid.affine,
         repr(float(np.dtype(profile.dtype).type(profile.nodata))), len(profile.shapes) - 1,
     )  # fmt: skip
-    if told != meant:
+    if found != meant:
         raise PublishError(
-            f"{plan.scene.id}: {raster.file} reads back as {told}, meant was {meant}; it is not published"
+            f"{plan.scene.id}: {raster.file} reads back as {found}, meant was {meant}; it is not published"
         )
 
 

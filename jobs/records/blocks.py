@@ -47,7 +47,7 @@ class ShardRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockCost:
-    """What a finished block took: all that the driver is told of it."""
+    """What a finished block took: all that the driver hears of it."""
 
     block: str
     chips: int
@@ -91,8 +91,8 @@ class BlockRecord:
         cost = self.cost
         shards = {
             f"{shard.row}_{shard.col}": {
-                "objects": {key: _told(stored) for key, stored in shard.objects},
-                "tiles": _told(shard.tiles),
+                "objects": {key: _to_json(stored) for key, stored in shard.objects},
+                "tiles": _to_json(shard.tiles),
                 "files": [[file, index.to_json()] for file, index in shard.files],  # in the order of their bytes
                 "tally": shard.tally.to_json() if shard.tally else None,
                 "sums": {layer: total.to_json() for layer, total in shard.sums},
@@ -112,25 +112,25 @@ class BlockRecord:
         )  # fmt: skip
 
 
-def _told(stored: StoredObject | None) -> dict[str, Any] | None:
+def _to_json(stored: StoredObject | None) -> dict[str, Any] | None:
     return {"size": stored.size, "sha256": stored.sha256} if stored else None
 
 
-def _stored(told: dict[str, Any] | None) -> StoredObject | None:
-    return StoredObject(told["size"], told["sha256"]) if told else None
+def _from_json(entry: dict[str, Any] | None) -> StoredObject | None:
+    return StoredObject(entry["size"], entry["sha256"]) if entry else None
 
 
 def shard_records(document: dict[str, Any]) -> list[ShardRecord]:
     records = []
     for name, shard in document["shards"].items():
         row, _, col = name.partition("_")
-        objects = tuple((key, _stored(told)) for key, told in shard["objects"].items())
-        files = tuple((file, TileIndex.from_json(told)) for file, told in shard["files"])
+        objects = tuple((key, _from_json(entry)) for key, entry in shard["objects"].items())
+        files = tuple((file, TileIndex.from_json(entry)) for file, entry in shard["files"])
         counted = Tally.from_json(shard["tally"]) if shard["tally"] is not None else None
-        sums = tuple((layer, BandSum.from_json(told)) for layer, told in shard["sums"].items())
+        sums = tuple((layer, BandSum.from_json(entry)) for layer, entry in shard["sums"].items())
         records.append(
             ShardRecord(
-                row=int(row), col=int(col), objects=objects, tiles=_stored(shard["tiles"]), files=files, tally=counted,
+                row=int(row), col=int(col), objects=objects, tiles=_from_json(shard["tiles"]), files=files, tally=counted,
                 sums=sums,
             )
         )  # fmt: skip

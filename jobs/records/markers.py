@@ -129,9 +129,9 @@ def _lost(record: ShardRecord, prefix: str, layout: ZarrLayout, sizes: Mapping[s
         return f"other layers than the scene has, in shard {record.row}_{record.col}"
     objects = [(f"{prefix}/{DATA}/{key}", stored) for key, stored in record.objects]
     for key, stored in (*objects, (tiles_key(prefix, record.row, record.col), record.tiles)):
-        found, told = sizes.get(key), stored.size if stored else None
-        if found != told:
-            return f"{key} with {told} bytes, storage has {found} (None: no such object)"
+        found, recorded = sizes.get(key), stored.size if stored else None
+        if found != recorded:
+            return f"{key} with {recorded} bytes, storage has {found} (None: no such object)"
     return None
 
 

@@ -87,9 +87,9 @@ def _question(card: ModelCard, device: Device, chip_px: int) -> dict[str, str | 
 
 def _read(path: Path, asked: dict[str, str | int]) -> int | None:
     try:
-        told = json.loads(path.read_bytes())
-        if told["asked"] == asked and type(told["batch"]) is int:
-            return int(told["batch"])
+        kept = json.loads(path.read_bytes())
+        if kept["asked"] == asked and type(kept["batch"]) is int:
+            return int(kept["batch"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     return None

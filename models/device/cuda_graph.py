@@ -70,7 +70,7 @@ class _Graph:
         self._chips = chips.clone(memory_format=torch.preserve_format)
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
         aside.wait_stream(torch.cuda.current_stream())
-        told = torch.cuda.get_sync_debug_mode()
+        before = torch.cuda.get_sync_debug_mode()
         try:
             with torch.cuda.stream(aside):
                 forward(self._chips)
@@ -80,7 +80,7 @@ class _Graph:
                 for _ in range(_WARM_UPS - 1):
                     forward(self._chips)
         finally:
-            torch.cuda.set_sync_debug_mode(told)
+            torch.cuda.set_sync_debug_mode(before)
             torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
         here = torch.cuda.current_stream()

@@ -162,10 +162,10 @@ class Predictor:
         """From chips (N, C, h, w) in the module's dtype to its answer, bare: for use within `steady`."""
         return self._program or self.module
 
-    def context_of(self, told: Survey) -> Tensor:
+    def context_of(self, survey: Survey) -> Tensor:
         """What the network keeps of a scene's survey, on the device."""
         module: Any = self.module
-        context: Tensor = module.context(told)
+        context: Tensor = module.context(survey)
         return context.to(self.device.kind, torch.float32)
 
     def normalise(self, stack: Stack) -> Tensor:

@@ -36,11 +36,11 @@ class Survey:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Survey:
+    def from_json(cls, document: dict[str, Any]) -> Survey:
         return cls(
-            n=int(told["n"]), mean=tuple(told["mean"]), noise=tuple(told["noise"]),
-            covariance=tuple(tuple(row) for row in told["covariance"]),
-            quantiles=tuple(tuple(row) for row in told["quantiles"]),
+            n=int(document["n"]), mean=tuple(document["mean"]), noise=tuple(document["noise"]),
+            covariance=tuple(tuple(row) for row in document["covariance"]),
+            quantiles=tuple(tuple(row) for row in document["quantiles"]),
         )  # fmt: skip
 
 

@@ -91,8 +91,8 @@ def _explained(asset: Asset, error: BaseException, is_open: bool, faults: Sequen
     cause = str(error.__cause__ or error).partition("\n")[0][:200]
     heard = fault_in(cause) or (faults[-1] if faults else None)
     if ref.scheme != "file" and (is_open or heard):  # a 503 in a read looks like a damaged tile
-        told = f"the storage answered {heard}" if heard else "the storage faltered, or the file is damaged there"
-        return StorageError(f"cannot read {ref.url}: {told} ({cause})", transient=True)
+        answer = f"the storage answered {heard}" if heard else "the storage faltered, or the file is damaged there"
+        return StorageError(f"cannot read {ref.url}: {answer} ({cause})", transient=True)
     if "not recognized as being in a supported file format" in cause:
         return SceneError(f"{ref.url} is not a GeoTIFF; convert it: gdal_translate -of COG")
     return SceneError(f"cannot decode {ref.url}: {cause}; the file is damaged or cut short: fetch it again")

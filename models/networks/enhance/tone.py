@@ -117,9 +117,9 @@ class EqualisedStretch(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         out = []
-        for k, told in enumerate(context.reshape(self.in_channels, 3 + _N_BINS)):
-            curve = told[2:]
-            place = (x[:, k : k + 1].float() - told[0]).mul_(told[1]).clamp_(0, _N_BINS)
+        for k, row in enumerate(context.reshape(self.in_channels, 3 + _N_BINS)):
+            curve = row[2:]
+            place = (x[:, k : k + 1].float() - row[0]).mul_(row[1]).clamp_(0, _N_BINS)
             left = place.long().clamp_(0, _N_BINS - 1)
             out.append(curve[left] + (curve[1:] - curve[:-1])[left].mul_(place - left))
         return torch.cat(out, dim=1)

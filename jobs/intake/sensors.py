@@ -138,7 +138,7 @@ def _tm_level1(number: int, table: tuple[tuple[str, str, tuple[float, float, flo
 
 
 def _level2(name: str, title: str, table: tuple[tuple[str, str], ...], platforms: tuple[str, ...]) -> Sensor:
-    thermal = "ST_B10" if len(platforms) == 2 and "Landsat 8" in platforms else "ST_B6"
+    thermal = "ST_B10" if "Landsat 8" in platforms else "ST_B6"
     orders = tuple(f"SR_{source}" for source, _ in table)
     return Sensor(
         name=name, title=title, quantity="boa_reflectance", dtypes=("uint16",),

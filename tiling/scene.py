@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.quantity import QUANTITIES
 from earthloom.tiling.resampling import Resampling
 from earthloom.tiling.storage.objects import ObjectRef
+
+NodataIn: TypeAlias = Literal["any", "all"]
 
 SCENE_ID = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}\Z")
 """A scene id is a folder name in the outputs and a STAC item id: no separators, no `..`."""
@@ -43,6 +46,11 @@ class Band:
     """Masks and QA bands: resampled by nearest neighbour, never averaged."""
     resampling: Resampling | None = None
     """How it comes onto the scene's grid; None where its file lies on that grid (`tiling.resampling`)."""
+    alpha: int | None = None
+    """Number of the band of its file that says where it is valid (beyond 0), where GDAL does not find that by itself; 0
+    where GDAL takes a band for alpha that is data."""
+    nodata_in: NodataIn = "any"
+    """`any`: a pixel is invalid where this band is nodata; `all`: only where all bands of its file are, alpha apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

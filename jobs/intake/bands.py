@@ -57,6 +57,8 @@ class NamedBand:
     """False for what no camera saw; a model that takes all bands does not get it."""
     by_hand: bool = False
     """True when the user named it."""
+    alpha: int | None = None
+    """Which band of its file is its mask (`tiling.scene.Band.alpha`), once `jobs.intake.masks` has told."""
 
     @property
     def stac(self) -> StacBand:

@@ -11,6 +11,7 @@ from earthloom.jobs.intake.dates import utc
 from earthloom.jobs.intake.sensors import sensor as sensor_preset
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.quantity import Quantity
+from earthloom.tiling.scene import NodataIn
 
 
 def parse_bands(value: object) -> object:
@@ -73,6 +74,10 @@ class SceneOptions(BaseModel):
     sun_elevation: Annotated[float | None, Field(gt=0, le=90, description="degrees; for presets that need it")] = None
     nodata: Annotated[
         float | None, Field(description="stored value that means no data, where the file does not say")
+    ] = None
+    nodata_in: Annotated[
+        NodataIn | None,
+        Field(description="no data is where any band holds nodata, or only where all of a file do (8-bit colour)"),
     ] = None
     datetime: Annotated[
         str | None, AfterValidator(_a_date),

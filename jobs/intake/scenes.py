@@ -17,6 +17,7 @@ from earthloom.jobs.intake.bands import name_bands
 from earthloom.jobs.intake.dates import scene_date
 from earthloom.jobs.intake.files import SceneFiles, keep_wanted, open_files
 from earthloom.jobs.intake.grids import check_onto, common_grid
+from earthloom.jobs.intake.masks import take_masks, take_palettes
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.recognise import Product, offer, preset_of, recognise, refuse_contradiction
 from earthloom.jobs.intake.references import Part, SceneRequest, find
@@ -27,10 +28,11 @@ from earthloom.tiling.errors import ConfigError, EarthloomError, EngineError, Sc
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.identity import pin
 from earthloom.tiling.reading.preflight import Header, Limits, inspect_apart
+from earthloom.tiling.reading.read import data_as_alpha
 from earthloom.tiling.reading.sample import sample_apart
 from earthloom.tiling.reading.sandbox import Cap, Disposables
 from earthloom.tiling.resampling import resampling
-from earthloom.tiling.scene import SCENE_ID, Asset, Scene
+from earthloom.tiling.scene import SCENE_ID, Asset, Band, Scene
 
 _OPENERS = 8  # threads; pinning waits on the network
 _INSPECTORS = 4  # processes
@@ -202,8 +204,10 @@ def _open(
     counted = any(":" not in str(where) for _, where in options.bands)  # over all files of the scene
     opened = open_files(request, None if counted else models, preset or dialect, read)
     named, doubts = name_bands(opened.files, options.bands, preset, dialect=dialect, models=models)
+    named, mask_notes = take_masks(named)
     if item and models and not counted:
         opened, named = keep_wanted(opened, named, models, one_crs=onto is None)
+    named, palette_notes = take_palettes(named)
     files = opened.files
     headers = [(file.stem, file.header) for file in files]
     grid, grid_notes = (common_grid(headers), ()) if onto is None else (onto, check_onto(headers, onto))
@@ -218,20 +222,30 @@ def _open(
         id=request.id, grid=grid, assets=opened.assets, bands=bands, quantity=meaning.quantity, datetime=when,
         source_item=item.url if item else None, source_id=_source_id(request),
     )  # fmt: skip
+    for band in bands:
+        if band.alpha == 0 and band.resampling:
+            flagged = files[band.asset].header.colors.index("alpha") + 1
+            raise SceneError(data_as_alpha(opened.assets[band.asset].ref.name, flagged))
     fill = [
         doubt if len(files) == 1 else f"{file.stem}: {doubt}"
         for position, file in enumerate(files)
-        for doubt in (
-            *file.header.warnings,
-            *(file.header.fill if any(b.nodata is None for b in scene.bands if b.asset == position) else ()),
-        )
+        for doubt in (*file.header.warnings, *_undeclared(file.header, [b for b in bands if b.asset == position]))
     ]
-    notes = (*request.notes, *date_notes, *opened.notes, *doubts, *meaning.notes, *fill, *grid_notes)
+    notes = (
+        *request.notes, *date_notes, *opened.notes, *doubts, *mask_notes, *palette_notes, *meaning.notes, *fill,
+        *grid_notes,
+    )  # fmt: skip
     offers = () if meaning.scale_known else _offers(opened, products, inspectors)
     return OpenedScene(
         scene=scene, grids=tuple(file.header.grid for file in files), notes=notes, scale_known=meaning.scale_known,
         offers=offers, left_out=(*opened.notes, *doubts),
     )  # fmt: skip
+
+
+def _undeclared(header: Header, bands: Sequence[Band]) -> list[str]:
+    """What looks like fill in a file and is not the nodata of each of its image bands."""
+    image = [band for band in bands if not band.categorical]
+    return [fill.text for fill in header.fill if any(band.nodata != fill.value for band in image)]
 
 
 def _offers(opened: SceneFiles, products: Sequence[Product], inspectors: Disposables) -> tuple[str, ...]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from earthloom.jobs.intake.bands import NamedBand
+from earthloom.jobs.intake.masks import nodata_in
 from earthloom.jobs.intake.preset import Sensor
 from earthloom.jobs.intake.recognise import Product
 from earthloom.jobs.intake.stac import StacItem
@@ -94,17 +95,20 @@ def give_meaning(
     if quantity and silent:
         notes.append(f"nothing says how these bands are scaled, so they stay as stored: {', '.join(silent)}")
     bands = tuple(
-        Band(
-            name=band.name, asset=band.asset, index=band.index, dtype=band.dtype, scale=scaling.scale,
-            offset=scaling.offset, categorical=scaling.categorical, nodata=_nodata(band, options, sensor),
+        _with_nodata(
+            Band(
+                name=band.name, asset=band.asset, index=band.index, dtype=band.dtype, scale=scaling.scale,
+                offset=scaling.offset, categorical=scaling.categorical, alpha=band.alpha,
+            ),
+            band, options, sensor,
         )
         for band, scaling in zip(named, scalings, strict=True)
     )  # fmt: skip
-    notes += [
-        f"{band.name} is marked as alpha in {band.file.stem}: pixels where it is 0 count as invalid"
-        for band in named
-        if band.name != band.own and band.file.header.colors[band.index - 1] == "alpha"
-    ]
+    notes += dict.fromkeys(note for band in named if not band.categorical for note in _nodata_doubts(band, options))
+    if options.nodata_in is None and any(band.nodata_in == "all" for band in bands):
+        notes.append(
+            "nodata counts where all colours of a file hold it, as black is 0 in some; `nodata_in=any` counts each band"
+        )
     return Meaning(bands=bands, quantity=quantity or "dn", scale_known=quantity is not None, notes=tuple(notes))
 
 
@@ -276,6 +280,29 @@ def _offset_doubts(
             f"taken on {acquired}, when ESA's files hold an offset of {_SENTINEL2_OFFSET:g}, and `sensor={sensor.name}` "
             f"takes 0: right for harmonised copies, else take `sensor={other}`"
         ]
+    return []
+
+
+def _with_nodata(band: Band, named: NamedBand, options: SceneOptions, sensor: Sensor | None) -> Band:
+    """A band with its nodata. Colours in 8 bits whose file has a mask of its own have none: the mask knows better."""
+    header, rule = named.file.header, nodata_in(named, options.nodata_in, sensor)
+    masked = header.mask != "none" or bool(band.alpha)
+    if rule == "all" and options.nodata_in is None and options.nodata is None and masked and band.alpha != 0:
+        return replace(band, nodata=None)
+    nodata = _nodata(named, options, sensor)
+    return replace(band, nodata=nodata, nodata_in=rule if nodata is not None else "any")
+
+
+def _nodata_doubts(band: NamedBand, options: SceneOptions) -> list[str]:
+    """What the STAC item says of nodata and cannot be, or the file contradicts."""
+    declared, in_item = band.file.header.nodata[band.index - 1], band.stac.nodata
+    if in_item is None or options.nodata is not None:
+        return []
+    said = _rounded(in_item, band.dtype)
+    if not representable(said, band.dtype):
+        return [f"the STAC item's nodata {in_item:g} cannot occur in {band.dtype} values and is ignored"]
+    if declared is not None and said != declared and not (math.isnan(said) and math.isnan(declared)):
+        return [f"nodata {declared:g} by the file is taken, not {said:g} by the STAC item; `nodata` says otherwise"]
     return []
 
 

@@ -23,6 +23,9 @@ PIXEL_VERSION = 3
 _RUNTIMES = {"onnx": "onnxruntime"}
 """Package that computes an architecture in the place of torch; its arithmetic may change with any release."""
 
+_USUAL = {"resampling": None, "alpha": None, "nodata_in": "any"}
+"""Of bands that lie on the scene's grid, and whose file says by itself where they are valid: keys are older than these."""
+
 CODECS = {"zarr": "zstd5-crc", "tiff": "libdeflate6"}
 
 
@@ -63,9 +66,9 @@ def scene_key(
 
 
 def _band(band: Band, position: int) -> dict[str, Any]:
-    """What is read of the file at `position`; a band that lies on the grid as it is has no word on resampling."""
+    """What is read of the file at `position`; what a band does not say, for it is the usual, is left out."""
     said = asdict(band) | {"asset": position}
-    return said if band.resampling else {name: value for name, value in said.items() if name != "resampling"}
+    return {name: value for name, value in said.items() if name not in _USUAL or value != _USUAL[name]}
 
 
 def _stage(stage: Stage) -> dict[str, Any]:

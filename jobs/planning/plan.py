@@ -19,6 +19,7 @@ from earthloom.jobs.intake.wanted import Wanted
 from earthloom.jobs.planning.chain import ChainPlan, bind, divisors, load_models, product_name
 from earthloom.jobs.planning.key import scene_key
 from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
+from earthloom.jobs.planning.pan import check_pan
 from earthloom.jobs.planning.resources import Share, here, share
 from earthloom.jobs.planning.shape import WorkerShape, common
 from earthloom.jobs.records.canonical import FORMAT, digest
@@ -224,7 +225,9 @@ def plan(config: RunConfig, device: Device | None = None, given: Share | None = 
             refused.append(result)
             continue
         try:
-            bound.append((result, bind(result.scene, models, config, device)))
+            chain = bind(result.scene, models, config, device)
+            pan_notes = check_pan(result.scene, result.grids, [card for stage in chain.stages for card in stage.cards])
+            bound.append((replace(result, notes=(*result.notes, *pan_notes)), chain))
         except SceneError as error:
             refuse(result.scene, _explained(error, result))
     most = 1 if on_gpu else min(given.threads, max(1, sum(_n_parts(chain, config) for _, chain in bound)))

@@ -20,6 +20,8 @@ from earthloom.tiling.window import Window
 from earthloom.tiling.writing.cog import CogProfile
 from earthloom.tiling.writing.zarr_sink import Layer
 
+_RGB = frozenset(("red", "green", "blue"))
+
 
 @dataclass(frozen=True, slots=True)
 class ImageProduct:
@@ -44,7 +46,7 @@ class ImageProduct:
         image = self.image
         profile = CogProfile(
             grid=self.plan.grid, descriptions=image.bands, dtype=image.dtype, nodata=image.nodata, scales=image.gain,
-            offsets=image.bias, dataset_tags=common_tags(self.plan),
+            offsets=image.bias, dataset_tags=common_tags(self.plan), colors=_colors(image.bands),
         )  # fmt: skip
         return (Raster(file=f"{image.name}.tif", layers=image.layers, profile=profile),)
 
@@ -116,3 +118,10 @@ class ImageProduct:
                 )
             )  # fmt: skip
         return found
+
+
+def _colors(bands: tuple[str, ...]) -> tuple[str, ...]:
+    """What bands are to a viewer; none of an image of one band, which is grey."""
+    return (
+        tuple(band if band in _RGB else "undefined" for band in bands) if _RGB & set(bands) and len(bands) > 1 else ()
+    )

@@ -104,7 +104,7 @@ def overviews_beside_it_are_a_vrt(path: Path, canary: Canary) -> None:
     path.with_name(f"{path.name}.ovr").write_text(vrt(f"/vsicurl/{canary.url}"))
 
 
-@harmless
+@refused(r"has its mask in a file beside it, .*\.msk, which is not read; .*gdal_translate -of COG")
 def mask_beside_it_is_a_vrt(path: Path, canary: Canary) -> None:
     plain(path)
     path.with_name(f"{path.name}.msk").write_text(vrt(str(canary.path)))

@@ -11,26 +11,31 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import MAX_SIZE_PX, Grid
 from earthloom.tiling.reading import identity
+from earthloom.tiling.reading.fill import Fill, signs_of_fill
 from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.sandbox import Disposables
+from earthloom.tiling.reading.sidecars import Sidecars, read_sidecars
 from earthloom.tiling.scene import Asset
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 _MIB = 2**20
-_CORNER_PX = 64
+_SHARED_TILES = 64  # that are decoded to see whether they are flat: one per value that a writer kept once
 _MASK_DIRECTORIES = 64  # an image, its mask and the overviews of both; a COG of 2^20 px has 24
 _TIFF_TIME = re.compile(r"^(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d):(\d\d)")
 _GRID_FILE = re.compile(r"(?i)\+(nadgrids|geoidgrids|grids|xy_grids|z_grids|file)=([^\s\"]*)")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\uffff]+")
+
+
+MaskKind: TypeAlias = Literal["none", "alpha", "internal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +68,13 @@ class Header:
     """Each band's own (name, value) tags, sorted."""
     block_shape: tuple[int, int]
     """(rows, columns) of an internal tile or strip."""
-    has_mask: bool
-    """True when an internal mask or an alpha band marks invalid pixels."""
+    mask: MaskKind
+    """What GDAL takes for the mask of all bands: a mask inside the file, an alpha band, or nothing."""
     datetime: str | None
     """Acquisition or creation time in the file, RFC 3339 without a zone, because TIFF has none."""
     warnings: tuple[str, ...] = ()
-    fill: tuple[str, ...] = ()
-    """Signs of fill pixels although the file declares neither nodata nor a mask; a nodata from elsewhere settles them."""
+    fill: tuple[Fill, ...] = ()
+    """Signs of fill that the file does not declare; the same nodata from elsewhere settles them."""
 
     @property
     def count(self) -> int:
@@ -78,7 +83,7 @@ class Header:
 
 
 def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
-    """Read and check a header, the index of its tiles, and four small corners of its pixels.
+    """Read and check a header, the index of its tiles, what lies beside the file, and a bounded sample of its pixels.
 
     Raises:
         SceneError: naming the file, what is wrong with it, and the remedy.
@@ -94,30 +99,36 @@ def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
             )
         _check_size(name, dataset, limits)
         _check_masks(asset, dataset, limits)
+        beside = read_sidecars(asset.ref, dataset)
         grid = _grid(name, dataset)
         _check_values(name, dataset)
         sparse = _check_index(asset, dataset, limits)
-        nodata, doubts = _nodata(dataset)
-        has_mask = any("per_dataset" in _flags(dataset, band) or "alpha" in _flags(dataset, band)
-                       for band in dataset.indexes)  # fmt: skip
-        fill: list[str] = []
-        if not has_mask and all(value is None for value in nodata):
-            if sparse:
-                fill.append(f"{sparse} tiles are absent from the file and read as 0, but no nodata is declared")
-            fill += _border_warning(dataset)
+        colors = tuple(beside.of(i).color or color.name for i, color in enumerate(dataset.colorinterp, 1))
+        nodata, doubts = _nodata(dataset, beside)
+        mask = _mask(dataset)
+        fill: list[Fill] = []
+        if mask == "none" and not {"alpha", "palette"} & set(colors):
+            if sparse and all(value is None for value in nodata):
+                text = f"{sparse} tiles are absent from the file and read as 0, but no nodata is declared"
+                fill.append(Fill(0.0, f"{text}: if they are fill, give `nodata=0`"))
+            frugal = asset.ref.scheme != "file" and any(value is not None for value in nodata)
+            signs = signs_of_fill(dataset, nodata, lambda number: _overview(asset, number, limits), frugal=frugal)
+            fill += [sign for sign in signs if not (fill and sign.value == 0)]
         return Header(
             grid=grid,
             dtypes=tuple(dataset.dtypes),
             nodata=nodata,
-            scales=tuple(float(scale) for scale in dataset.scales),
-            offsets=tuple(float(offset) for offset in dataset.offsets),
-            descriptions=tuple(_printable(text) for text in dataset.descriptions),
-            colors=tuple(color.name for color in dataset.colorinterp),
+            scales=tuple(_first(beside.of(i).scale, float(scale)) for i, scale in enumerate(dataset.scales, 1)),
+            offsets=tuple(_first(beside.of(i).offset, float(offset)) for i, offset in enumerate(dataset.offsets, 1)),
+            descriptions=tuple(
+                _printable(beside.of(i).description or text) for i, text in enumerate(dataset.descriptions, 1)
+            ),
+            colors=colors,
             tags=tuple(tuple(sorted(dataset.tags(band).items())) for band in dataset.indexes),
             block_shape=dataset.block_shapes[0],
-            has_mask=has_mask,
+            mask=mask,
             datetime=_written_at(dataset),
-            warnings=tuple(doubts),
+            warnings=(*doubts, *beside.notes),
             fill=tuple(fill),
         )
 
@@ -239,8 +250,10 @@ def _check_values(name: str, dataset: DatasetReader) -> None:
 
 
 def _check_index(asset: Asset, dataset: DatasetReader, limits: Limits) -> int:
-    """Check that tiles lie inside the file, each in bytes of its own. Returns how many are absent (sparse)."""
+    """Check that tiles lie inside the file, each in bytes of its own unless it holds one value only. Returns how many are
+    absent (sparse)."""
     size, absent, seen = identity.size_bytes(asset), 0, dict[int, str]()
+    shared: dict[int, tuple[int, int, int]] = {}
     rows, cols = dataset.block_shapes[0]
     n_cols = -(-dataset.width // cols)
     n_blocks = n_cols * -(-dataset.height // rows)
@@ -260,20 +273,53 @@ def _check_index(asset: Asset, dataset: DatasetReader, limits: Limits) -> int:
                     f"{asset.ref.name} is cut short: {tile} ends at byte {end} but the file has {size} bytes; "
                     "fetch it again"
                 )
-            if offset in seen:
-                raise SceneError(
-                    f"{asset.ref.name}: {tile} and {seen[offset]} lie in the same bytes, from {offset} on, so one of them "
-                    "holds pixels of another place; fetch the file again, or rewrite it: gdal_translate -of COG"
-                )
+            if offset in seen and offset not in shared:
+                shared[offset] = (band, number // n_cols, number % n_cols)
+                if len(shared) > _SHARED_TILES or not _is_flat(dataset, *shared[offset]):
+                    raise SceneError(
+                        f"{asset.ref.name}: {tile} and {seen[offset]} lie in the same bytes, from {offset} on, and hold more "
+                        "than one value: either its index is damaged, or its writer kept equal tiles once. Look at it; if "
+                        "it is as it should be, rewrite it with tiles of their own: gdal_translate -of COG"
+                    )
             seen[offset] = tile
     return absent
 
 
-def _nodata(dataset: DatasetReader) -> tuple[tuple[float | None, ...], list[str]]:
+def _is_flat(dataset: DatasetReader, band: int, row: int, col: int) -> bool:
+    """Whether a tile holds one value per band, as tiles do that writers keep once for several places."""
+    bands = (band,) if _by_band(dataset) else dataset.indexes
+    window = dataset.block_window(band, row, col)
+    for number in bands:
+        pixels = dataset.read(number, window=window)
+        if (pixels != pixels.flat[0]).any():
+            return False
+    return True
+
+
+def _overview(asset: Asset, number: int, limits: Limits) -> DatasetReader | None:
+    """An overview inside the file, unless its tiles are too large."""
+    import rasterio
+
+    overview = rasterio.open(asset.ref.gdal_path, driver="GTiff", overview_level=number)
+    try:
+        _check_size(asset.ref.name, overview, limits)
+    except SceneError:
+        overview.close()
+        return None
+    return overview
+
+
+def _mask(dataset: DatasetReader) -> MaskKind:
+    flags = set.union(*(_flags(dataset, band) for band in dataset.indexes))
+    return "alpha" if "alpha" in flags else "internal" if "per_dataset" in flags else "none"
+
+
+def _nodata(dataset: DatasetReader, beside: Sidecars) -> tuple[tuple[float | None, ...], list[str]]:
     """Declared nodata per band, without values that the dtype cannot hold, and warnings about those."""
     values: list[float | None] = []
     doubts: list[str] = []
-    for value, dtype in zip(dataset.nodatavals, dataset.dtypes, strict=True):
+    declared = [_first(beside.of(i).nodata, value) for i, value in enumerate(dataset.nodatavals, 1)]
+    for value, dtype in zip(declared, dataset.dtypes, strict=True):
         if value is not None and not representable(value, dtype):
             doubts.append(f"the declared nodata {value:g} cannot occur in {dtype} values and is ignored")
             value = None
@@ -289,26 +335,6 @@ def representable(value: float, dtype: str) -> bool:
     return math.isfinite(value) and value == int(value) and np.iinfo(kind).min <= value <= np.iinfo(kind).max
 
 
-def _border_warning(dataset: DatasetReader) -> list[str]:
-    """Fill around the image looks like data where nothing is declared; its corners give it away."""
-    from rasterio.windows import Window
-
-    width, height = min(_CORNER_PX, dataset.width), min(_CORNER_PX, dataset.height)
-    corners = [
-        dataset.read(window=Window(col, row, width, height))
-        for row in sorted({0, dataset.height - height})
-        for col in sorted({0, dataset.width - width})
-    ]  # each (bands, rows, columns)
-    for fill in (0, *({np.iinfo(dtype).max for dtype in dataset.dtypes if np.dtype(dtype).kind in "ui"})):
-        hits = sum(bool((corner == fill).all()) for corner in corners)
-        if hits:
-            return [
-                f"{hits} of {len(corners)} corners hold nothing but {fill} in every band, and no nodata is declared: "
-                f"if that is fill, give `nodata={fill}`; else it is mapped like any other pixel"
-            ]
-    return []
-
-
 def _written_at(dataset: DatasetReader) -> str | None:
     imagery, tags = dataset.tags(ns="IMAGERY"), dataset.tags()
     for text in (imagery.get("ACQUISITIONDATETIME"), tags.get("TIFFTAG_DATETIME")):
@@ -321,6 +347,10 @@ def _written_at(dataset: DatasetReader) -> str | None:
 
 def _flags(dataset: DatasetReader, band: int) -> set[str]:
     return {flag.name for flag in dataset.mask_flag_enums[band - 1]}
+
+
+def _first(*values: float | None) -> Any:
+    return next((value for value in values if value is not None), None)
 
 
 def _by_band(dataset: DatasetReader) -> bool:

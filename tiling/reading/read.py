@@ -22,7 +22,6 @@ from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.tile_cache import Cell, TileCache
-from earthloom.tiling.resampling import Resampling
 from earthloom.tiling.scene import Band, Scene
 from earthloom.tiling.window import Window
 
@@ -34,6 +33,9 @@ CELL_PX = 512
 
 _LARGE_PX = 2048
 """Side of a tile that is decoded again rather than kept whole: a read would hold several of them."""
+
+HUGE = 1e38
+"""A float beyond is no measurement but fill, however its writer spelt the lowest or highest number; like infinity."""
 
 _EXACT = 1e-12  # px; GDAL then computes every pixel's place by itself, so cuts agree (it refuses 0)
 
@@ -126,25 +128,30 @@ class _Source:
             except SceneError as error:
                 raise SceneError(f"{self._scene.id}: {error} (reading {self._window})") from error
         if self.values.dtype.kind == "f":
-            np.nan_to_num(self.values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)  # 0 * inf would be NaN in a chip
+            for band in self.values:  # one at a time: the others' memory is planned
+                band[~(np.abs(band) < HUGE)] = 0.0  # 0 * inf would be NaN in a chip
         return True
 
     def _load_group(self, channels: list[int]) -> bool:
         first = self._bands[channels[0]]
-        asset, resampling, nodata = self._scene.assets[first.asset], first.resampling, first.nodata
-        indexes = sorted({self._bands[channel].index for channel in channels})  # GDAL's threads garble repeated bands
+        asset, nodata = self._scene.assets[first.asset], first.nodata
+        together = nodata is not None and first.nodata_in == "all"
         with (
             open_asset(asset, checked=True) as dataset,
-            _on_grid(dataset, self._scene.grid, indexes, resampling, nodata) as (source, alpha),
-            _masked(dataset, self._scene.grid, indexes, resampling, nodata) as (masked, mask_band),
+            _on_grid(dataset, self._scene.grid, first) as (source, alpha),
+            _masked(dataset, self._scene.grid, first) as (masked, mask_band),
         ):
+            wanted = {self._bands[channel].index for channel in channels}
+            if together:
+                wanted |= _data_bands(dataset, first)
+            indexes = sorted(wanted)  # GDAL's threads garble repeated bands
             same = source is dataset
             if same and nodata is not None and self._decide and _absent(dataset, indexes[0], nodata, self._decide):
                 return False
 
             def load(window: Window) -> Cell:
                 if same:
-                    values, mask = _load(source, indexes, window)
+                    values, mask = _load(source, indexes, first, window)
                 else:
                     values, mask = _load_warped(source, indexes, alpha, window)
                     if masked is not None:
@@ -156,19 +163,21 @@ class _Source:
                 read, known = load(self._window)
             else:
                 read, known = self._cache.read(
-                    (self._scene.id, asset.identity, resampling, repr(nodata), tuple(indexes)), load, self._window,
+                    (self._scene.id, asset.identity, _source(first), tuple(indexes)), load, self._window,
                     extent=self._scene.grid.window, cell=_cell(dataset) if same else (CELL_PX, CELL_PX),
                     reach_px=self._reach_px,
                 )  # fmt: skip
         if known is not None:
             self.valid &= known
+        if together and same:  # a warp has put it into its alpha
+            self.valid &= np.logical_or.reduce([_is_data(band, nodata) for band in read])
         for channel in channels:
             band = read[indexes.index(self._bands[channel].index)]
             self.values[channel] = band
-            if nodata is not None:
-                self.valid &= ~np.isnan(band) if np.isnan(nodata) else band != nodata
+            if nodata is not None and not together:
+                self.valid &= _is_data(band, nodata)
             if band.dtype.kind == "f":
-                self.valid &= np.isfinite(band)
+                self.valid &= np.abs(band) < HUGE
         return True
 
     def _count(self, dataset: DatasetReader, indexes: list[int], window: Window, *, same: bool) -> None:
@@ -187,11 +196,27 @@ class _Source:
                     self.cost.file_bytes += _tile_bytes(dataset, index, row, col)
 
 
-def _load(source: DatasetReader, indexes: list[int], window: Window) -> Cell:
-    read = source.read(indexes, window=_rasterio(window))
-    if _has_mask(source, indexes):
-        return read, source.read_masks(indexes[0], window=_rasterio(window)) > 0  # one mask for the whole file
-    return read, None
+def _load(source: DatasetReader, indexes: list[int], band: Band, window: Window) -> Cell:
+    extra = [band.alpha] if band.alpha else []
+    read = source.read([*indexes, *extra], window=_rasterio(window))
+    mask = read[-1] > 0 if extra else None
+    if _has_mask(source, band):
+        own = source.read_masks(indexes[0], window=_rasterio(window)) > 0  # one mask for the whole file
+        mask = own if mask is None else mask & own
+    return read[: len(indexes)], mask
+
+
+def _is_data(band: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
+    known: NDArray[np.bool_] = ~np.isnan(band) if nodata is not None and np.isnan(nodata) else band != nodata
+    return known
+
+
+def _data_bands(dataset: DatasetReader, band: Band) -> set[int]:
+    """Numbers of all bands of a file but its alpha, whose nodata decides together."""
+    return {
+        index for index, color in enumerate(dataset.colorinterp, 1)
+        if index != band.alpha and (color.name != "alpha" or band.alpha == 0)
+    }  # fmt: skip
 
 
 def _load_warped(source: DatasetReader, indexes: list[int], alpha: int | None, window: Window) -> Cell:
@@ -248,28 +273,28 @@ def _cell(dataset: DatasetReader) -> tuple[int, int]:
     return rows * -(-CELL_PX // rows), CELL_PX if cols >= dataset.width else cols * -(-CELL_PX // cols)
 
 
-def _source(band: Band) -> tuple[int, bool, str, str]:
-    return band.asset, band.categorical, band.resampling or "", repr(band.nodata)  # repr: NaN equals itself, None sorts
+def _source(band: Band) -> tuple[Any, ...]:
+    """What bands must share to be read together; repr, as NaN equals itself there, and None sorts."""
+    return band.asset, band.categorical, band.resampling or "", repr(band.nodata), repr(band.alpha), band.nodata_in
 
 
-def _has_mask(dataset: DatasetReader, indexes: list[int]) -> bool:
-    """Whether the file holds a mask of its own.
+def _has_mask(dataset: DatasetReader, band: Band) -> bool:
+    """Whether GDAL finds a mask of the file that is one: alpha that is data (`Band.alpha` 0) is none."""
+    from rasterio.enums import MaskFlags
 
-    GDAL takes the fourth of four 8-bit bands for alpha; where it is read as data (near infrared), it is no mask.
-    """
-    from rasterio.enums import ColorInterp, MaskFlags
-
-    flags = dataset.mask_flag_enums[indexes[0] - 1]
-    if MaskFlags.alpha in flags:
-        return ColorInterp.alpha not in [dataset.colorinterp[index - 1] for index in indexes]
-    return MaskFlags.per_dataset in flags
+    flags = dataset.mask_flag_enums[band.index - 1]
+    return MaskFlags.per_dataset in flags and (MaskFlags.alpha not in flags or band.alpha is None)
 
 
 @contextmanager
 def _on_grid(
-    dataset: DatasetReader, grid: Grid, indexes: list[int], resampling: Resampling | None, nodata: float | None
+    dataset: DatasetReader, grid: Grid, band: Band, *, mask_only: bool = False
 ) -> Iterator[tuple[DatasetReader, int | None]]:
     """The dataset on `grid`, and the number of the band that is its mask after a warp.
+
+    Args:
+        band: one of those that are read.
+        mask_only: heed the file's mask and no nodata.
 
     Raises:
         SceneError: if a band is to be warped as data that GDAL can only take for alpha, or nobody decided how.
@@ -284,39 +309,49 @@ def _on_grid(
         yield dataset, None
         return
     name = dataset.name.rpartition("/")[2]
-    if resampling is None:
+    if band.resampling is None:
         raise SceneError(
             f"{name} lies on {tuple(dataset.transform)[:6]} and the scene on {grid.transform}, but nothing says how to "
             "resample it: set Band.resampling"
         )
+    nodata = None if mask_only else band.nodata
+    together = nodata is not None and band.nodata_in == "all"
     # Without UNIFIED_SRC_NODATA a band's nodata counts only where all bands have it. Without a scale GDAL fits its
     # kernel to each piece, wider where the grids are turned against each other or the file ends: it would blur there.
-    options: dict[str, Any] = {"UNIFIED_SRC_NODATA": "NO", "XSCALE": "1", "YSCALE": "1"}
-    alpha = next((i for i, color in enumerate(dataset.colorinterp, 1) if color == enums.ColorInterp.alpha), None)
-    if nodata is not None:
-        options |= {"src_nodata": nodata, "nodata": nodata}
-    elif alpha in indexes:
-        raise SceneError(
-            f"band {alpha} of {name} is read as data and declared as alpha, which a warp to "
-            f"another grid would take for the mask; mend it: gdal_edit.py -colorinterp_{alpha} undefined"
-        )
-    elif alpha is None:
-        options |= {"add_alpha": True, "src_nodata": None}
+    options: dict[str, Any] = {"UNIFIED_SRC_NODATA": "YES" if together else "NO", "XSCALE": "1", "YSCALE": "1"}
+    flagged = next((i for i, color in enumerate(dataset.colorinterp, 1) if color == enums.ColorInterp.alpha), None)
+    if flagged and band.alpha == 0:
+        raise SceneError(data_as_alpha(name, flagged))
+    alpha = band.alpha or flagged
+    if alpha:
+        options |= {"src_nodata": nodata} if nodata is None or together else {"src_nodata": nodata, "nodata": nodata}
+        if alpha != flagged or alpha != dataset.count:  # GDAL finds it by itself only where it is flagged and the last
+            options["src_alpha"] = alpha
+    elif nodata is None or together:
+        options |= {"add_alpha": True, "src_nodata": nodata}
         alpha = dataset.count + 1
+    else:
+        options |= {"src_nodata": nodata, "nodata": nodata}
     with WarpedVRT(
         dataset, crs=crs, transform=grid.affine, width=grid.width, height=grid.height, tolerance=_EXACT,
-        resampling=enums.Resampling[resampling], **options,
+        resampling=enums.Resampling[band.resampling], **options,
     ) as warped:  # fmt: skip
-        yield warped, alpha if nodata is None else None
+        yield warped, None if nodata is not None and not together else alpha  # else GDAL writes nodata where it is 0
+
+
+def data_as_alpha(name: str, index: int) -> str:
+    """Why a file cannot be resampled, and what to do."""
+    return (
+        f"band {index} of {name} is read as data and declared as alpha, which a warp to "
+        f"another grid would take for the mask; mend it: gdal_edit.py -colorinterp_{index} undefined {name}"
+    )
 
 
 @contextmanager
-def _masked(
-    dataset: DatasetReader, grid: Grid, indexes: list[int], resampling: Resampling | None, nodata: float | None
-) -> Iterator[tuple[DatasetReader | None, int | None]]:
+def _masked(dataset: DatasetReader, grid: Grid, band: Band) -> Iterator[tuple[DatasetReader | None, int | None]]:
     """A second warp for the mask of a file that has nodata too, because the first heeds one of them; else None."""
-    if nodata is None or not _has_mask(dataset, indexes):
+    if band.nodata is None or not _has_mask(dataset, band):
         yield None, None
         return
-    with _on_grid(dataset, grid, indexes, resampling, None) as (warped, alpha):
+    with _on_grid(dataset, grid, band, mask_only=True) as (warped, alpha):
         yield (warped, alpha) if alpha else (None, None)

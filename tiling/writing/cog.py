@@ -36,6 +36,7 @@ _GHOST_BODY = (
 _GHOST = b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n" % len(_GHOST_BODY) + _GHOST_BODY
 
 # TIFF 6.0 tags, and those of GeoTIFF (33550, 33922, 34735-34737) and GDAL (42112 metadata, 42113 nodata)
+_GREY, _RGB, _PALETTE = 1, 2, 3  # TIFF 6.0, PhotometricInterpretation
 _LIFTED_EVERYWHERE = (320, 42113)
 _LIFTED_FULL_RESOLUTION = (306, 33550, 33922, 34264, 34735, 34736, 34737, 42112)
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
@@ -51,7 +52,9 @@ class CogProfile:
     dtype: str = "uint8"
     nodata: float = NODATA
     colormap: Mapping[int, tuple[int, int, int]] | None = None
-    """Class value to RGB; a palette image of one band. None: grey bands."""
+    """Class value to RGB; a palette image of one band. None: grey bands, or those of `colors`."""
+    colors: tuple[str, ...] = ()
+    """What each band is to a viewer, `red`, `green`, `blue` or `undefined`; empty: bands of no colour."""
     scales: tuple[float, ...] = ()
     """Per band, physical value = stored value * scale + offset; empty: stored values are the meaning."""
     offsets: tuple[float, ...] = ()
@@ -62,6 +65,13 @@ class CogProfile:
     def shapes(self) -> list[tuple[int, int]]:
         """(rows, columns) per level."""
         return level_shapes(*self.grid.shape, smallest_px=TILE_PX)
+
+    @property
+    def photometric(self) -> int:
+        """TIFF's tag 262. Colours in another order stand in GDAL's metadata, for which TIFF has no word."""
+        if self.colormap is not None:
+            return _PALETTE
+        return _RGB if self.colors[:3] == ("red", "green", "blue") and self.dtype in ("uint8", "uint16") else _GREY
 
     @property
     def predictor(self) -> int:
@@ -161,14 +171,14 @@ def _tags(
         long(254, 1 if level else 0),  # NewSubfileType: reduced-resolution image
         long(256, cols), long(257, rows), short(259, 8),  # width, height, Adobe DEFLATE
         shorts(258, *[8 * np.dtype(profile.dtype).itemsize] * n_bands),
-        short(262, 3 if profile.colormap is not None else 1),  # photometric: palette or black-is-zero
+        short(262, profile.photometric),
         short(277, n_bands), short(284, 1), short(322, TILE_PX), short(323, TILE_PX),
         _Tag(324, wide[0], offsets.ravel().astype(wide[1]).tobytes()),
         _Tag(325, 4, sizes.ravel().astype("<u4").tobytes()),
         shorts(339, *[{"u": 1, "i": 2, "f": 3}[np.dtype(profile.dtype).kind]] * n_bands),  # sample format
     ]  # fmt: skip
-    if n_bands > 1:
-        tags.append(shorts(338, *[0] * (n_bands - 1)))  # extra samples of no special meaning
+    if n_extra := n_bands - (3 if profile.photometric == _RGB else 1):
+        tags.append(shorts(338, *[0] * n_extra))  # extra samples of no special meaning
     if profile.predictor != 1:
         tags.append(short(317, profile.predictor))
     wanted = _LIFTED_EVERYWHERE + (() if level else _LIFTED_FULL_RESOLUTION)
@@ -179,12 +189,14 @@ def _tags(
 def _lift(profile: CogProfile) -> dict[int, _Tag]:
     """The tags that GDAL writes for this grid, palette and metadata, from a one-pixel file in memory."""
     import rasterio
+    from rasterio.enums import ColorInterp
     from rasterio.io import MemoryFile
 
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
         with memory.open(
             driver="GTiff", width=1, height=1, count=len(profile.descriptions), dtype=profile.dtype,
             crs=profile.grid.crs, transform=profile.grid.affine, nodata=profile.nodata,
+            **({"photometric": "MINISBLACK"} if profile.colors else {}),  # RGB would leave colours out of the metadata
         ) as template:  # fmt: skip
             template.update_tags(**({"AREA_OR_POINT": "Area"} | dict(profile.dataset_tags)))
             for index, description in enumerate(profile.descriptions, start=1):
@@ -195,6 +207,8 @@ def _lift(profile: CogProfile) -> dict[int, _Tag]:
                 template.scales = profile.scales
             if profile.offsets:
                 template.offsets = profile.offsets
+            if profile.colors:
+                template.colorinterp = [ColorInterp[color] for color in profile.colors]
             if profile.colormap is not None:
                 template.write_colormap(1, {value: (*rgb, 255) for value, rgb in profile.colormap.items()})
         data = memory.read()

@@ -1,0 +1,134 @@
+"""Files beside a scene: what they say is what rasterio reads with them, or they are named in a refusal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from earthloom.tiling.errors import SceneError
+from earthloom.tiling.reading.identity import pin
+from earthloom.tiling.reading.preflight import Header, inspect
+from earthloom.tiling.reading.sidecars import MOST_BYTES
+from earthloom.tiling.storage.objects import ObjectRef
+from tests.scenes import landscape, write_scene
+
+READ = """
+import rasterio, sys
+with rasterio.open(sys.argv[1]) as dataset:
+    print(repr((dataset.nodatavals, dataset.scales, dataset.offsets, dataset.descriptions,
+                tuple(color.name for color in dataset.colorinterp))))
+"""
+
+
+def header(path: Path) -> Header:
+    return inspect(pin(ObjectRef.parse(str(path))))
+
+
+def noted(path: Path, *bands: str, outside: str = "") -> Path:
+    """`path` with a file of GDAL's notes beside it."""
+    inner = "".join(f'<PAMRasterBand band="{n}">{text}</PAMRasterBand>' for n, text in enumerate(bands, 1))
+    path.with_name(f"{path.name}.aux.xml").write_text(f"<PAMDataset>{outside}{inner}</PAMDataset>")
+    return path
+
+
+NOTES = [
+    "<NoDataValue>7</NoDataValue>",
+    "<NoDataValue le_hex_endian='1'>1.20000000000000E+01</NoDataValue>",
+    "<Scale>0.0001</Scale><Offset>-0.1</Offset>",
+    "<Description>B03</Description>",
+    "<ColorInterp>Red</ColorInterp>",
+    "<ColorInterp>Alpha</ColorInterp><NoDataValue>0</NoDataValue>",
+    "<Metadata><MDI key='STATISTICS_MEAN'>12</MDI></Metadata>",
+]
+
+
+@pytest.mark.parametrize("note", NOTES)
+@pytest.mark.parametrize("own", [False, True])
+def test_notes_of_bands_are_taken_as_rasterio_takes_them(note: str, own: bool, tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "a.tif", landscape(64, 64, 2), ("x", "y") if own else None, nodata=3 if own else None)
+    if own:
+        with rasterio.open(path, "r+") as dataset:
+            dataset.scales, dataset.offsets = (5, 5), (1, 1)
+    noted(path, note)
+    # another process: this one's environment keeps GDAL from all files beside
+    theirs = subprocess.run([sys.executable, "-c", READ, path], capture_output=True, text=True, check=True, env={})
+    found = header(path)
+    ours = (found.nodata, found.scales, found.offsets, found.descriptions, found.colors)
+    assert repr(ours) == theirs.stdout.strip()
+
+
+def test_what_is_taken_is_said_and_statistics_are_not(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "a.tif", landscape(64, 64, 1))
+    assert header(noted(path, NOTES[0])).warnings == ("nodata as a.tif.aux.xml says",)
+    assert header(noted(path, NOTES[-1])).warnings == ()
+
+
+def test_a_mask_beside_the_file_is_refused_by_name_and_the_remedy_works(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "a.tif", landscape(64, 64, 1))
+    mask = np.full((64, 64), 255, np.uint8)
+    mask[:, 50:] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(mask)
+    assert (tmp_path / "a.tif.msk").exists()
+    with pytest.raises(
+        SceneError, match=r"a\.tif\.msk, which is not read; .*gdal_translate -of COG a\.tif a-masked\.tif"
+    ):
+        header(path)
+    script = "import rasterio.shutil, sys; rasterio.shutil.copy(*sys.argv[1:], driver='COG')"
+    one = tmp_path / "a-masked.tif"
+    subprocess.run([sys.executable, "-c", script, path, one], check=True, env={})  # what gdal_translate -of COG does
+    assert header(one).mask == "internal"
+    with rasterio.open(one) as dataset:
+        assert (dataset.dataset_mask() == mask).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<PAMDataset><PAM", r"a\.tif\.aux\.xml beside it cannot be read \(unclosed token"),
+        ("<!DOCTYPE a [<!ENTITY b 'c'>]><PAMDataset/>", "XML with declarations of its own"),
+        ("<PAMDataset><PAMRasterBand band='1'><NoDataValue>x</NoDataValue></PAMRasterBand></PAMDataset>", "'x' as NoDataV"),
+        ("<PAMDataset><PAMRasterBand band='1'><Scale>inf</Scale></PAMRasterBand></PAMDataset>", "gives inf as Scale"),
+        ("<PAMDataset><GeoTransform>0, 1, 0, 0, 0, -1</GeoTransform></PAMDataset>", r"puts it at \(0, 1.*itself at \(300000"),
+        ("<PAMDataset>" + " " * MOST_BYTES + "</PAMDataset>", "notes of at most"),
+    ],
+)  # fmt: skip
+def test_notes_that_cannot_be_taken_are_named(text: str, message: str, tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "a.tif", landscape(64, 64, 1))
+    path.with_name("a.tif.aux.xml").write_text(text)
+    with pytest.raises(SceneError, match=message):
+        header(path)
+
+
+def test_the_same_place_in_the_notes_is_no_contradiction(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "a.tif", landscape(64, 64, 1))
+    text = "  3.0000000000000000e+05,  1.0000000000000000e+01,  0,  4.5000000000000000e+06,  0, -1.0000000000000000e+01"
+    assert header(noted(path, outside=f"<GeoTransform>{text}</GeoTransform>")).grid.transform[2] == 300000
+
+
+def test_a_crs_that_only_the_notes_hold_is_named(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "a.tif", landscape(64, 64, 1), crs=None)
+    with pytest.raises(SceneError, match=r"CRS stands only in a\.tif\.aux\.xml"):
+        header(noted(path, outside="<SRS>EPSG:32617</SRS>"))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.one_of(st.binary(max_size=200), st.text(alphabet="<>/PAMDatset=' 1&!#x", max_size=80).map(str.encode)))
+def test_any_bytes_are_taken_or_refused_in_a_sentence(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    if not path.exists():
+        write_scene(path, landscape(64, 64, 1))
+    path.with_name("a.tif.aux.xml").write_bytes(data)
+    said = "a.tif.aux.xml"
+    try:
+        header(path)
+    except SceneError as error:
+        said = str(error)
+    assert "a.tif.aux.xml" in said

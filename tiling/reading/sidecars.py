@@ -1,0 +1,161 @@
+"""Files beside a scene that GDAL would read with it: a mask (`.msk`) and what other programs noted (`.aux.xml`).
+
+GDAL itself is kept from them, as either may name any other file or address. The notes are read here as plain XML, and what
+they say of values is taken as GDAL takes it, before the file's own word; a mask is refused by name. Of web servers, which
+are not asked for files that nobody named, neither is looked for. Statistics, histograms, categories and names of classes
+are not of interest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+from earthloom.tiling.errors import SceneError, StorageError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+MOST_BYTES = 8 << 20
+"""Histograms and tables of 65536 classes take a few of them."""
+
+_NEAR = 1e-9  # of a pixel: the numbers of one transform, written as text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandNotes:
+    """What is noted of one band; None where nothing is."""
+
+    nodata: float | None = None
+    scale: float | None = None
+    offset: float | None = None
+    description: str | None = None
+    color: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecars:
+    """What lies beside a file and matters."""
+
+    bands: Mapping[int, BandNotes] = field(default_factory=dict)
+    """By number, from 1."""
+    notes: tuple[str, ...] = ()
+
+    def of(self, band: int) -> BandNotes:
+        return self.bands.get(band, BandNotes())
+
+
+def read_sidecars(ref: ObjectRef, dataset: DatasetReader) -> Sidecars:
+    """What the files beside `ref` say of it.
+
+    Raises:
+        SceneError: if there is a mask, or the notes cannot be read or put the file at another place than it does itself.
+    """
+    if ref.scheme not in ("file", "s3"):
+        return Sidecars()
+    name = ref.name
+    if _exists(_beside(ref, ".msk")):
+        raise SceneError(
+            f"{name} has its mask in a file beside it, {name}.msk, which is not read; put both into one file: "
+            f"gdal_translate -of COG {name} {ref.stem}-masked.tif, or move the mask away if every pixel is valid"
+        )
+    other = _beside(ref, ".aux.xml")
+    return _parse(other.name, _load(other), dataset) if _exists(other) else Sidecars()
+
+
+def _beside(ref: ObjectRef, suffix: str) -> ObjectRef:
+    return replace(ref, key=ref.key + suffix)
+
+
+def _exists(ref: ObjectRef) -> bool:
+    if ref.scheme == "file":
+        return ref.path.exists()
+    try:
+        return open_store(ref).head() is not None
+    except StorageError:  # a key of its own may be hidden from us; the scene's is not
+        return False
+
+
+def _load(ref: ObjectRef) -> bytes:
+    if ref.scheme == "file" and not ref.path.is_file():
+        raise SceneError(f"{ref.name} beside it is not a regular file; move it away")
+    head = open_store(ref).head()
+    if head is None or head.size > MOST_BYTES:
+        raise SceneError(
+            f"{ref.name} beside it has {head.size if head else 0} bytes; notes of at most {MOST_BYTES} bytes are read. If "
+            "it holds statistics only, move it away"
+        )
+    return open_store(ref).get()
+
+
+def _parse(name: str, data: bytes, dataset: DatasetReader) -> Sidecars:
+    if b"<!" in data.replace(b"<!--", b"") or b"\0" in data:  # no document type, so no entities; UTF-8 alone
+        raise SceneError(f"{name} beside it is XML with declarations of its own, which are not read; move it away")
+    try:
+        root = ET.fromstring(data)
+    except (ET.ParseError, ValueError) as error:
+        raise SceneError(f"{name} beside it cannot be read ({str(error)[:80]}); mend it or move it away") from None
+    if root.tag != "PAMDataset":
+        return Sidecars(notes=(f"{name} beside it is no file of GDAL's and is not read",))
+    _check_place(name, root, dataset)
+    found = {}
+    for element in root.findall("PAMRasterBand"):
+        number = element.get("band", "1")
+        if number.isascii() and number.isdigit() and 1 <= int(number[:6]) <= dataset.count:
+            found[int(number)] = _of_band(name, element)
+    taken = sorted({what for notes in found.values() for what in ("nodata", "scale", "offset", "color")
+                    if getattr(notes, what) is not None})  # fmt: skip
+    return Sidecars(bands=found, notes=(f"{', '.join(taken)} as {name} says",) if taken else ())
+
+
+def _check_place(name: str, root: ET.Element, dataset: DatasetReader) -> None:
+    text = root.findtext("GeoTransform")
+    if text is not None:
+        try:
+            numbers = [float(part) for part in text.split(",")]
+        except ValueError:
+            numbers = []
+        gdal = dataset.transform.to_gdal()
+        side = max(abs(dataset.transform.a), abs(dataset.transform.e))
+        if len(numbers) != 6 or not all(
+            abs(a - b) <= _NEAR * max(side, abs(b)) for a, b in zip(numbers, gdal, strict=True)
+        ):
+            raise SceneError(
+                f"{name} beside it puts it at ({text.strip()[:160]}), the file itself at {gdal}; write into the file what is "
+                "right, gdal_translate in.tif out.tif takes the former, or move the other away"
+            )
+    if root.find("GCPList") is not None and not dataset.crs:
+        raise SceneError(
+            f"it is only located by the ground control points in {name} beside it: gdalwarp in.tif out.tif"
+        )
+    if root.findtext("SRS") and not dataset.crs:
+        raise SceneError(
+            f"its CRS stands only in {name} beside it; write it into the file: gdal_translate in.tif out.tif"
+        )
+
+
+def _of_band(name: str, element: ET.Element) -> BandNotes:
+    def number(tag: str) -> float | None:
+        text = element.findtext(tag)
+        if text is None:
+            return None
+        try:
+            value = float(text.strip())
+        except ValueError:
+            raise SceneError(f"{name} beside it gives {text[:40]!r} as {tag}; mend it or move it away") from None
+        if tag != "NoDataValue" and not math.isfinite(value):
+            raise SceneError(f"{name} beside it gives {value} as {tag}; mend it or move it away")
+        return value
+
+    color = element.findtext("ColorInterp")
+    if element.find("ColorTable") is not None:
+        color = "palette"
+    return BandNotes(
+        nodata=number("NoDataValue"), scale=number("Scale"), offset=number("Offset"),
+        description=element.findtext("Description"), color=color.strip().lower() if color else None,
+    )  # fmt: skip

@@ -225,21 +225,20 @@ def plan(config: RunConfig, device: Device | None = None, given: Share | None = 
             refused.append(result)
             continue
         try:
-            chain = bind(result.scene, models, config, device)
-            pan_notes = check_pan(result.scene, result.grids, [card for stage in chain.stages for card in stage.cards])
-            bound.append((replace(result, notes=(*result.notes, *pan_notes)), chain))
+            bound.append((result, bind(result.scene, models, config, device)))
         except SceneError as error:
             refuse(result.scene, _explained(error, result))
     most = 1 if on_gpu else min(given.threads, max(1, sum(_n_parts(chain, config) for _, chain in bound)))
     room_bytes = _PLENTY if on_gpu or given.memory_bytes is None else given.memory_bytes
     for result, chain in bound:
         try:
+            pan_notes = check_pan(result.scene, result.grids, [card for stage in chain.stages for card in stage.cards])
             scene_plan, scene_notes = _plan_scene(result.scene, chain, config, device, most, room_bytes)
         except SceneError as error:
             refuse(result.scene, error)
             continue
         plans.append(scene_plan)
-        notes += [(result.scene.id, note) for note in (*result.notes, *grid_notes, *scene_notes)]
+        notes += [(result.scene.id, note) for note in (*result.notes, *grid_notes, *pan_notes, *scene_notes)]
     model = product_name(models)
     return RunPlan(
         run_id=digest(_identity(model, device, plans, refused)), model=model, out=out, device=device,

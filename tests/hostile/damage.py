@@ -126,7 +126,7 @@ def tile_past_the_end(path: Path, canary: Canary) -> None:
     tiff.set_array(path, tiff.TILE_OFFSETS, 1, 0xFFFFFF00)
 
 
-@refused(r"tile 1, 0 of band 1 and tile 0, 0 of band 1 lie in the same bytes.*fetch the file again")
+@refused(r"tile 1, 0 of band 1 and tile 0, 0 of band 1 lie in the same bytes.*Fetch it again")
 def two_tiles_in_one_place(path: Path, canary: Canary) -> None:
     plain(path)
     tiff.set_array(path, tiff.TILE_OFFSETS, 1, tiff.get_array(path, tiff.TILE_OFFSETS)[0])

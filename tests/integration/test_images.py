@@ -234,3 +234,27 @@ def test_products_of_real_and_whole_numbers_share_a_collection(tmp_path: Path) -
     table = pq.read_table(tmp_path / "out" / "collections" / "destripe" / "items.parquet", columns=["id"])
     assert table.num_rows == 3
     assert verify(ObjectRef.parse(str(tmp_path / "out"))).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "dtype", "model", "photometric"),
+    [
+        (("red", "green", "blue"), "uint8", "stretch", "RGB"),
+        (("red", "green", "blue", "nir"), "uint16", "dehaze", "RGB"),
+        (("blue", "green", "red", "nir"), "uint16", "dehaze", "MINISBLACK"),
+        (("nir", "red", "green"), "float32", "dehaze", "MINISBLACK"),
+    ],
+)
+def test_red_is_red_in_every_viewer(
+    names: tuple[str, ...], dtype: str, model: str, photometric: str, tmp_path: Path
+) -> None:
+    pixels = landscape(200, 150, len(names))
+    scene = write_scene(tmp_path / "bay.tif", (pixels >> 6 if dtype == "uint8" else pixels).astype(dtype), names)
+    result = go(scene, tmp_path / "out", model)
+    path = tmp_path / "out" / result.results["bay"].prefix / f"{model}.tif"
+    assert cog_validate(path, strict=True, quiet=True) == (True, [], [])
+    with rasterio.open(path) as cog:
+        assert cog.descriptions == names
+        assert [color.name for color in cog.colorinterp] == [n if n != "nir" else "undefined" for n in names]
+        assert cog.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
+        assert cog.profile.get("photometric", "MINISBLACK").upper() == photometric

@@ -252,8 +252,8 @@ def _check_values(name: str, dataset: DatasetReader) -> None:
 def _check_index(asset: Asset, dataset: DatasetReader, limits: Limits) -> int:
     """Check that tiles lie inside the file, each in bytes of its own unless it holds one value only. Returns how many are
     absent (sparse)."""
-    size, absent, seen = identity.size_bytes(asset), 0, dict[int, str]()
-    shared: dict[int, tuple[int, int, int]] = {}
+    size, absent, seen = identity.size_bytes(asset), 0, dict[int, tuple[str, int]]()
+    shared: set[int] = set()
     rows, cols = dataset.block_shapes[0]
     n_cols = -(-dataset.width // cols)
     n_blocks = n_cols * -(-dataset.height // rows)
@@ -273,15 +273,16 @@ def _check_index(asset: Asset, dataset: DatasetReader, limits: Limits) -> int:
                     f"{asset.ref.name} is cut short: {tile} ends at byte {end} but the file has {size} bytes; "
                     "fetch it again"
                 )
-            if offset in seen and offset not in shared:
-                shared[offset] = (band, number // n_cols, number % n_cols)
-                if len(shared) > _SHARED_TILES or not _is_flat(dataset, *shared[offset]):
-                    raise SceneError(
-                        f"{asset.ref.name}: {tile} and {seen[offset]} lie in the same bytes, from {offset} on, and hold more "
-                        "than one value: either its index is damaged, or its writer kept equal tiles once. Look at it; if "
-                        "it is as it should be, rewrite it with tiles of their own: gdal_translate -of COG"
-                    )
-            seen[offset] = tile
+            other, other_end = seen.setdefault(offset, (tile, end))
+            if other == tile or (offset in shared and end == other_end):
+                continue
+            shared.add(offset)
+            if end != other_end or len(shared) > _SHARED_TILES or not _is_flat(dataset, band, *divmod(number, n_cols)):
+                raise SceneError(
+                    f"{asset.ref.name}: {tile} and {other} lie in the same bytes, from {offset} on, and hold more than one "
+                    "value: its index is damaged, or its writer kept equal tiles once. Fetch it again or look at it; if "
+                    "it is as it should be, rewrite it with tiles of their own: gdal_translate -of COG"
+                )
     return absent
 
 

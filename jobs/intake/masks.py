@@ -6,6 +6,7 @@ band is data. A palette's numbers are colours and are never mixed. Opens nothing
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -17,6 +18,7 @@ from earthloom.tiling.errors import SceneError
 from earthloom.tiling.reading.preflight import Header
 from earthloom.tiling.scene import NodataIn
 
+_NO_NAME = re.compile(r"(?i)alpha|mask|opac|transp|valid|^(a|band.?\d+|\d+)$")
 _COLORS = frozenset(("red", "green", "blue"))
 
 
@@ -100,5 +102,8 @@ def _color(band: NamedBand) -> str:
 
 
 def _is_named(band: NamedBand) -> bool:
-    """Whether anybody says by name what the band is."""
-    return bool(band.by_hand or band.preset or band.stac.common_name or band.name in COMMON_NAMES)
+    """Whether anybody says by name what the band is, and not that it is a mask."""
+    if band.by_hand or band.preset or band.stac.common_name or band.name in COMMON_NAMES:
+        return True
+    description = band.file.header.descriptions[band.index - 1]
+    return description is not None and not _NO_NAME.search(description)

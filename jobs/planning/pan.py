@@ -21,7 +21,7 @@ _ALIKE = 1.01
 
 
 def check_pan(scene: Scene, grids: Sequence[Grid], cards: Sequence[ModelCard]) -> list[str]:
-    """Notes on the ratio of pixel sizes, for cards that sharpen.
+    """Notes on the ratio of pixel sizes on the scene's grid, for cards that sharpen.
 
     Args:
         grids: where each of the scene's files lies.
@@ -44,7 +44,7 @@ def check_pan(scene: Scene, grids: Sequence[Grid], cards: Sequence[ModelCard]) -
                 f"{scene.id}: the panchromatic band has pixels of {pan.gsd_m():.3g} m and the scene of "
                 f"{scene.grid.gsd_m():.3g} m, so it is not the finest: check which file is which in `bands`"
             )
-        found = {name: pixel_ratio(pan, grid) for name, grid in bands.items()}
+        found = {name: pixel_ratio(scene.grid, grid) for name, grid in bands.items()}
         if all(value < _ALIKE for value in found.values()):
             notes.append(
                 f"pan and {', '.join(bands)} have pixels of one size, so nothing shows by how much they were resampled; "
@@ -53,10 +53,11 @@ def check_pan(scene: Scene, grids: Sequence[Grid], cards: Sequence[ModelCard]) -
             continue
         for name, value in found.items():
             if not 1 / _OFF < value / ratio < _OFF:
+                fine = "pan" if scene.grid == pan else "the grid that all are read onto"
                 raise SceneError(
                     f"{scene.id}: {card.label} is for bands whose pixels are {ratio} times as wide as those of pan; those of "
-                    f"{name} are {bands[name].gsd_m():.3g} m and those of pan {pan.gsd_m():.3g} m, a ratio of {value:.3g}; "
-                    f"{_remedy(value)}"
+                    f"{name} are {bands[name].gsd_m():.3g} m and those of {fine} {scene.grid.gsd_m():.3g} m, a ratio of "
+                    f"{value:.3g}; {_remedy(value)}"
                 )
     return notes
 

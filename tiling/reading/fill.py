@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-SAMPLE_PX = 1 << 21
-"""Pixels of one band that are looked at, at most."""
+SAMPLE_PX, SAMPLE_FAR_PX = 1 << 21, 1 << 18
+"""Pixels of one band that are looked at, at most: of a file at hand, and of one in object storage, about a tile."""
 
 _LATTICE, _WINDOW_PX = 5, 256
 _BANDS = 32  # of a file with more, the others are taken to be like them
@@ -45,7 +45,7 @@ class Fill:
 
 def signs_of_fill(
     dataset: DatasetReader, declared: Sequence[float | None], open_overview: Callable[[int], DatasetReader | None],
-    *, frugal: bool,
+    *, far: bool,
 ) -> tuple[Fill, ...]:  # fmt: skip
     """Values other than the declared nodata that fill long stretches in every band, the most frequent first.
 
@@ -53,11 +53,12 @@ def signs_of_fill(
         dataset: without a mask of its own.
         declared: nodata of each band.
         open_overview: opens an overview by its number, or gives None if that is not safe.
-        frugal: look at an overview or at nothing.
+        far: read little: where nodata is declared, an overview or nothing.
     """
     found: dict[float, int] = {}
     n_px = 0
-    for shape, read in _parts(dataset, open_overview, frugal=frugal):
+    lattice = not far or all(value is None for value in declared)
+    for shape, read in _parts(dataset, open_overview, SAMPLE_FAR_PX if far else SAMPLE_PX, lattice=lattice):
         n_px += shape[0] * shape[1]
         for value, count in _stretches(read, dataset.dtypes[:_BANDS], shape, declared).items():
             found[value] = found.get(value, 0) + count
@@ -74,7 +75,7 @@ def signs_of_fill(
 
 
 def _parts(
-    dataset: DatasetReader, open_overview: Callable[[int], DatasetReader | None], *, frugal: bool
+    dataset: DatasetReader, open_overview: Callable[[int], DatasetReader | None], most_px: int, *, lattice: bool
 ) -> Iterator[tuple[tuple[int, int], Read]]:
     from rasterio.windows import Window
 
@@ -84,15 +85,15 @@ def _parts(
 
     width, height = dataset.width, dataset.height
     whole = [Window(0, 0, width, height)]
-    if width * height <= SAMPLE_PX and not frugal:
+    if width * height <= most_px:
         yield from windows(dataset, whole)
         return
     for number, factor in enumerate(dataset.overviews(1)):
-        if width * height <= SAMPLE_PX * factor**2 and (overview := open_overview(number)):
+        if width * height <= most_px * factor**2 and (overview := open_overview(number)):
             with overview:
                 yield from windows(overview, [Window(0, 0, overview.width, overview.height)])
             return
-    if not frugal:
+    if lattice:
         yield from windows(dataset, [
             Window(col, row, min(_WINDOW_PX, width), min(_WINDOW_PX, height))
             for row in _spread(height) for col in _spread(width)

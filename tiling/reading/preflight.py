@@ -111,8 +111,8 @@ def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
             if sparse and all(value is None for value in nodata):
                 text = f"{sparse} tiles are absent from the file and read as 0, but no nodata is declared"
                 fill.append(Fill(0.0, f"{text}: if they are fill, give `nodata=0`"))
-            frugal = asset.ref.scheme != "file" and any(value is not None for value in nodata)
-            signs = signs_of_fill(dataset, nodata, lambda number: _overview(asset, number, limits), frugal=frugal)
+            far = asset.ref.scheme != "file"
+            signs = signs_of_fill(dataset, nodata, lambda number: _overview(asset, number, limits), far=far)
             fill += [sign for sign in signs if not (fill and sign.value == 0)]
         return Header(
             grid=grid,

@@ -123,6 +123,16 @@ def test_a_band_that_is_named_as_data_wins_over_the_flag(
         opened(path, onto="EPSG:32617,5,300000,4499400,300700,4500000", **option)
 
 
+@pytest.mark.parametrize(
+    ("description", "is_data"),
+    [("B8", True), ("NIR", True), ("Near infrared", True), ("Alpha", False), ("Band 4", False)],
+)
+def test_a_name_in_the_file_tells_data_from_alpha(description: str, is_data: bool, tmp_path: Path) -> None:
+    pixels = (landscape(70, 60, 4) % 200 + 20).astype(np.uint8)
+    found = opened(write_scene(tmp_path / "a.tif", pixels, ("red", "green", "blue", description)))
+    assert len(found.scene.bands) == (4 if is_data else 3)
+
+
 def test_a_file_of_alpha_alone_is_refused(tmp_path: Path) -> None:
     write_scene(tmp_path / "a.tif", landscape(70, 60, 1))
     with rasterio.open(tmp_path / "a.tif", "r+") as dataset:

@@ -14,6 +14,9 @@ from earthloom.tiling.storage.objects import ObjectRef
 
 NodataIn: TypeAlias = Literal["any", "all"]
 
+Driver: TypeAlias = Literal["GTiff", "JP2OpenJPEG"]
+"""GDAL's drivers that scenes are read by: JPEG 2000 only where the product's metadata name the file."""
+
 SCENE_ID = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}\Z")
 """A scene id is a folder name in the outputs and a STAC item id: no separators, no `..`."""
 
@@ -25,6 +28,8 @@ class Asset:
     ref: ObjectRef
     identity: str
     """What pins its bytes: `etag:<etag>:<size>` in object storage, `sha256:<hex>` for a local file."""
+    driver: Driver = "GTiff"
+    """The one that opens it; no other is tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

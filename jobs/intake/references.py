@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
+from earthloom.jobs.intake.acquisitions.find import acquisitions_in, is_metadata
 from earthloom.jobs.intake.stac import StacItem, read_items
 from earthloom.jobs.intake.stac_assets import StacBand
 from earthloom.tiling.errors import ConfigError
-from earthloom.tiling.scene import SCENE_ID
+from earthloom.tiling.scene import SCENE_ID, Driver
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 
@@ -37,6 +38,8 @@ class Part:
     """What its STAC item says of its bands, in order; empty when it says nothing."""
     alternates: tuple[str, ...] = ()
     """Where else its STAC item says that it lies."""
+    driver: Driver = "GTiff"
+    """The one that opens it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,8 @@ def find(text: str, alternate: str | None = None) -> list[SceneRequest]:
         ConfigError: if it is malformed or names nothing.
         StorageError: if a prefix cannot be listed or a STAC file cannot be read.
     """
+    if is_metadata(text.rpartition("/")[2]):
+        return _from_metadata(_parse(text))
     if _is_file(text):
         return _from_json(_parse(text), alternate) if _JSON.search(text) else [_request((Part(ref=_parse(text)),))]
     if "," in text or _named(text):
@@ -88,18 +93,27 @@ def _part(piece: str, whole: str) -> Part:
 
 
 def _from_json(ref: ObjectRef, alternate: str | None) -> list[SceneRequest]:
-    requests = []
-    for item in read_items(ref, alternate):
-        parts = tuple(
-            Part(ref=asset.ref, key=asset.key, stac_bands=asset.bands, alternates=asset.alternates)
-            for asset in item.assets
-        )
-        requests.append(
-            SceneRequest(
-                reference=f"{item.url}#{item.id}", id=_folder_name(item.id), parts=parts, item=item, problem=item.problem
-            )
-        )  # fmt: skip
-    return requests
+    return [_of_item(item) for item in read_items(ref, alternate)]
+
+
+def _of_item(item: StacItem) -> SceneRequest:
+    parts = tuple(
+        Part(ref=one.ref, key=one.key, stac_bands=one.bands, alternates=one.alternates, driver=one.driver)
+        for one in item.assets
+    )
+    return SceneRequest(
+        reference=f"{item.url}#{item.id}", id=_folder_name(item.id), parts=parts, item=item, problem=item.problem,
+        notes=item.notes,
+    )  # fmt: skip
+
+
+def _from_metadata(ref: ObjectRef) -> list[SceneRequest]:
+    """The acquisition that a metadata file describes; a web server cannot say what lies beside it."""
+    folder, _, name = ref.key.rpartition("/")
+    base = replace(ref, key=folder)
+    keys = [head.key for head in open_store(base).list()] if ref.scheme in ("file", "s3") else None
+    items, _ = acquisitions_in(base, keys, only=name)
+    return [_of_item(item) for item in items]
 
 
 def _folder_name(item_id: str) -> str:
@@ -135,10 +149,14 @@ def _from_folder(ref: ObjectRef) -> list[SceneRequest]:
     if ref.scheme not in ("file", "s3"):
         raise ConfigError(f"{ref.url}: a web server cannot be listed; name its files, or a STAC catalogue")
     folder = replace(ref, key=ref.key.rstrip("/"))
-    keys = sorted(head.key for head in open_store(folder).list() if _TIFF.search(head.key))
+    every = sorted(head.key for head in open_store(folder).list())
+    items, prefixes = acquisitions_in(folder, every)
+    keys = [key for key in every if _TIFF.search(key) and not key.startswith(prefixes)]
+    if items and not keys:
+        return [_of_item(item) for item in items]
     if not keys:
         raise ConfigError(f"{folder.url}/ holds no file that ends in .tif or .tiff, at any depth; check the spelling")
-    return [_request((Part(ref=folder / key),)) for key in keys]
+    return [*map(_of_item, items), *(_request((Part(ref=folder / key),)) for key in keys)]
 
 
 def _request(parts: tuple[Part, ...]) -> SceneRequest:

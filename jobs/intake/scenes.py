@@ -192,7 +192,7 @@ def _open(
         raise SceneError(request.problem)
 
     def read(part: Part) -> tuple[Asset, Header]:
-        asset = pin(part.ref)
+        asset = replace(pin(part.ref), driver=part.driver)
         return asset, inspect_apart(inspectors, asset, limits=limits)
 
     item = request.item
@@ -220,7 +220,7 @@ def _open(
     )
     scene = Scene(
         id=request.id, grid=grid, assets=opened.assets, bands=bands, quantity=meaning.quantity, datetime=when,
-        source_item=item.url if item else None, source_id=_source_id(request),
+        source_item=item.url if item and not item.metadata else None, source_id=_source_id(request),
     )  # fmt: skip
     for band in bands:
         if band.alpha == 0 and band.resampling:

@@ -46,10 +46,14 @@ class StacItem:
     id: str
     url: str
     """Of the item itself, or of the collection file that holds it."""
+    metadata: str | None = None
+    """What the metadata of an acquisition as delivered are called, where they say all this and not a STAC item does."""
     assets: tuple[StacAsset, ...] = ()
     lost: tuple[LostAsset, ...] = ()
     facts: Facts | None = None
     """What it says of the product."""
+    quantity: str | None = None
+    """What scaled values are, where it says so."""
     datetime: str | None = None
     """As written; the start of the interval where the item spans one."""
     sun_elevation_deg: float | None = None
@@ -59,6 +63,13 @@ class StacItem:
     """True when the item says that the offset of baseline 04.00 was already taken out of the pixels."""
     problem: str = ""
     """Why it cannot be used, when it cannot; one bad item does not hide the others."""
+    notes: tuple[str, ...] = ()
+    """What is worth a word before it is opened."""
+
+    @property
+    def source(self) -> str:
+        """Who speaks, for messages."""
+        return self.metadata or "the STAC item"
 
 
 def read_items(ref: ObjectRef, alternate: str | None = None) -> list[StacItem]:

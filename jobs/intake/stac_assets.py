@@ -14,6 +14,7 @@ from typing import Any
 
 from earthloom.jobs.intake.common_names import common_name
 from earthloom.tiling.errors import EarthloomError
+from earthloom.tiling.scene import Driver
 from earthloom.tiling.storage.objects import ObjectRef
 
 _TIFF_NAME = re.compile(r"\.tiff?$", re.IGNORECASE)
@@ -46,6 +47,8 @@ class StacBand:
     categorical: bool = False
     reflectance: bool = True
     """False when its unit says that it is something else."""
+    per_sine: bool = False
+    """True where scale and offset are still to be divided by the sine of the sun's elevation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,7 @@ class StacAsset:
     bands: tuple[StacBand, ...] = ()
     alternates: tuple[str, ...] = ()
     """Where else the item says that the file lies: `s3 (s3://bucket/key)`."""
+    driver: Driver = "GTiff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,7 +85,7 @@ def give_meaning(
     _refuse_stored_offset(options, sensor)
     scalings = [_scaling(band, options, sensor, item, acquired) for band in named]
     notes += dict.fromkeys(note for scaling in scalings for note in scaling.notes)
-    quantity = options.quantity or (sensor.quantity if sensor else None)
+    quantity = options.quantity or (item.quantity if item else None) or (sensor.quantity if sensor else None)
     if quantity is None and any(scaling.reflectance for scaling in scalings):
         quantity = "reflectance"
         notes.append("scaled values are taken as reflectance; `quantity` says otherwise")
@@ -146,7 +146,7 @@ def _scaling(
     if options.quantity == "dn" and options.scale is None and options.offset is None:
         return _Scaling()
     notes: list[str] = []
-    claims = [_Claim("the option", options.scale, options.offset), _of_item(band, item, notes), _of_tags(band, sensor)]
+    claims = [_Claim("the option", options.scale, options.offset), _of_item(band, item, options, notes), _of_tags(band, sensor)]
     if sensor and band.preset:
         said = any(claim.scale is not None for claim in claims)
         claims.append(_of_preset(band, options, sensor, item, acquired, notes, said=said))
@@ -184,12 +184,30 @@ class _Claim:
     offset: float | None
 
 
-def _of_item(band: NamedBand, item: StacItem | None, notes: list[str]) -> _Claim:
+def _of_item(band: NamedBand, item: StacItem | None, options: SceneOptions, notes: list[str]) -> _Claim:
+    source = item.source if item else "the STAC item"
     scale, offset = band.stac.scale, band.stac.offset
     if item and item.offset_applied and offset:
         offset = 0.0
         notes.append("the STAC item says that its offset is already in the pixels, so it is not applied again")
-    return _Claim("the STAC item", scale, offset)
+    if band.stac.per_sine and scale is not None and options.scale is None:
+        sine = math.sin(math.radians(_sun_elevation_deg(source, item, options, notes)))
+        scale, offset = scale / sine, None if offset is None else offset / sine
+    return _Claim(source, scale, offset)
+
+
+def _sun_elevation_deg(source: str, item: StacItem | None, options: SceneOptions, notes: list[str]) -> float:
+    given, stated = options.sun_elevation, item.sun_elevation_deg if item else None
+    if given is not None and stated is not None and not math.isclose(given, stated, abs_tol=0.05):
+        notes.append(f"sun elevation {given:g} by the option is taken, not {stated:g} by {source}")
+    sun = stated if given is None else given
+    if sun is None or not 0 < sun <= 90:
+        said = "nothing of" if sun is None else f"{sun:g} as"
+        raise SceneError(
+            f"{source} says {said} the sun's elevation, without which its digital numbers cannot become reflectance; give "
+            "`sun_elevation=<degrees>`"
+        )
+    return sun
 
 
 def _of_tags(band: NamedBand, sensor: Sensor | None) -> _Claim:
@@ -226,7 +244,7 @@ def _of_preset(
             says = (
                 "the offset is taken out" if item.offset_applied else f"processing baseline {item.processing_baseline}"
             )
-            notes.append(f"offset {offset:g} and not the preset's {constant:g}, as the STAC item says {says}")
+            notes.append(f"offset {offset:g} and not the preset's {constant:g}, as {item.source} says {says}")
     elif said and band.dtype not in sensor.dtypes:
         offset = 0.0  # values that were changed since the provider wrote them: its offset went with them
     return _Claim(f"`sensor={sensor.name}`", scale, offset)

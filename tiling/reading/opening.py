@@ -1,4 +1,4 @@
-"""Opening one asset safely: the GTiff driver alone, nothing but the asset itself in reach, and only the bytes that were pinned.
+"""Opening one asset safely: one driver alone, nothing but the asset itself in reach, and only the bytes that were pinned.
 
 A scene is hostile until proven otherwise; a failed read is explained by its likely cause. Knows nothing of what is read.
 """
@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 from earthloom.tiling.errors import SceneError, StorageError
 from earthloom.tiling.reading import identity
 from earthloom.tiling.reading.gdal_faults import fault_in, listening
-from earthloom.tiling.scene import Asset
+from earthloom.tiling.scene import Asset, Driver
 from earthloom.tiling.storage import egress
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
+
+_SOURCES: dict[Driver, dict[str, str]] = {"GTiff": {}, "JP2OpenJPEG": {"GEOREF_SOURCES": "INTERNAL"}}
+"""Options at open: where a file lies is read from the file alone."""
 
 
 @contextmanager
@@ -31,7 +34,7 @@ def open_asset(asset: Asset, *, checked: bool = False) -> Iterator[DatasetReader
     before, so if it cannot be read now, the wire is at fault, whatever GDAL heard.
 
     Raises:
-        SceneError: if the file is gone, changed, damaged or not a GeoTIFF, now or in a read inside the block.
+        SceneError: if the file is gone, changed, damaged or in another format, now or in a read inside the block.
         StorageError: if the storage failed; transient where a read of a remote file may succeed the next time.
     """
     import rasterio
@@ -48,7 +51,7 @@ def open_asset(asset: Asset, *, checked: bool = False) -> Iterator[DatasetReader
         rasterio.Env(session=DummySession(), **_options(asset)),
     ):  # GDAL finds credentials itself, in the environment
         try:
-            with rasterio.open(asset.ref.gdal_path, driver="GTiff") as dataset:
+            with rasterio.open(asset.ref.gdal_path, driver=asset.driver, **_SOURCES[asset.driver]) as dataset:
                 is_open = True
                 yield dataset
             if asset.ref.scheme == "file":
@@ -93,6 +96,8 @@ def _explained(asset: Asset, error: BaseException, is_open: bool, faults: Sequen
     if ref.scheme != "file" and (is_open or heard):  # a 503 in a read looks like a damaged tile
         answer = f"the storage answered {heard}" if heard else "the storage faltered, or the file is damaged there"
         return StorageError(f"cannot read {ref.url}: {answer} ({cause})", transient=True)
+    if "not recognized as being in a supported file format" in cause and asset.driver == "JP2OpenJPEG":
+        return SceneError(f"{ref.url} is not a JPEG 2000 file, though its product's metadata name it as one: fetch it again")
     if "not recognized as being in a supported file format" in cause:
         return SceneError(f"{ref.url} is not a GeoTIFF; convert it: gdal_translate -of COG")
     return SceneError(f"cannot decode {ref.url}: {cause}; the file is damaged or cut short: fetch it again")

@@ -17,7 +17,7 @@ import numpy as np
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import MAX_SIZE_PX, Grid
-from earthloom.tiling.reading import identity
+from earthloom.tiling.reading import codestream, identity
 from earthloom.tiling.reading.fill import Fill, signs_of_fill
 from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.sandbox import Disposables
@@ -53,7 +53,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a GeoTIFF says of itself; one entry per band where a field is a tuple."""
+    """What a file says of itself; one entry per band where a field is a tuple."""
 
     grid: Grid
     dtypes: tuple[str, ...]
@@ -98,11 +98,16 @@ def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
                 "rewrite it without: gdal_translate -of COG"
             )
         _check_size(name, dataset, limits)
-        _check_masks(asset, dataset, limits)
+        is_tiff = asset.driver == "GTiff"
+        if is_tiff:
+            _check_masks(asset, dataset, limits)
+        else:
+            rows, cols = codestream.tile_shape(asset)
+            _check_block(name, rows, cols, codestream.PIXEL_BYTES * dataset.count, limits)
         beside = read_sidecars(asset.ref, dataset)
         grid = _grid(name, dataset)
         _check_values(name, dataset)
-        sparse = _check_index(asset, dataset, limits)
+        sparse = _check_index(asset, dataset, limits) if is_tiff else 0
         colors = tuple(beside.of(i).color or color.name for i, color in enumerate(dataset.colorinterp, 1))
         nodata, doubts = _nodata(dataset, beside)
         mask = _mask(dataset)

@@ -244,6 +244,8 @@ def _rasterio(window: Window) -> Any:
 
 def _absent(dataset: DatasetReader, index: int, nodata: float, window: Window) -> bool:
     """Whether the file's index has no tile at all over a window, and what is read there is nodata."""
+    if dataset.driver != "GTiff":  # others tell of no tile where it lies
+        return False
     filled = dataset.nodatavals[index - 1] or 0.0  # GDAL fills with the declared nodata, else with zeros
     if filled != nodata and not (np.isnan(filled) and np.isnan(nodata)):
         return False

@@ -1,7 +1,8 @@
 """Which of GDAL's drivers a run needs, and the names of all others, so that they can be switched off.
 
 GDAL guesses a file's format from its bytes: an XML text called `scene.tif` would be read by the VRT driver, which opens
-any file or address that it names. Every open here says GTiff; switching the others off is the second lock. Knows nothing
+any file or address that it names. Every open here names one driver, GTiff but for the JPEG 2000
+files that the metadata of a Sentinel-2 product name; switching the others off is the second lock. Knows nothing
 of how a setting reaches GDAL.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-NEEDED = ("GTiff", "COG", "MEM", "Memory")
+NEEDED = ("GTiff", "COG", "MEM", "Memory", "JP2OpenJPEG")
 """Warping and in-memory files work with these alone. From GDAL 3.11 on `Memory` is another name of MEM: to skip it takes MEM
 away, and the first warp ends the process by SIGSEGV. In older releases it is a driver of vectors that opens no file."""
 
@@ -20,7 +21,7 @@ _OTHERS = (
     "Elastic,Elasticsearch,FAST,FIT,FITS,FileGDB,FlatGeobuf,GDALG,GFF,GIF,GML,GMLAS,GNMDatabase,GNMFile,GPKG,GPX,GRASS,"
     "GRASSASCIIGrid,GRIB,GS7BG,GSAG,GSBG,GSC,GTFS,GTI,GTX,GXF,GenBin,GeoJSON,GeoJSONSeq,GeoRSS,GeoRaster,Geoconcept,"
     "HANA,HDF4,HDF4Image,HDF5,HDF5Image,HEIF,HF2,HFA,HTTP,ILWIS,IRIS,ISCE,ISG,ISIS2,ISIS3,Idrisi,Interlis 1,Interlis 2,"
-    "JAXAPALSAR,JDEM,JML,JP2ECW,JP2KAK,JP2MrSID,JP2OpenJPEG,JPEG,JPEGLS,JPEGXL,JSONFG,KEA,KML,KMLSUPEROVERLAY,KRO,KTX2,"
+    "JAXAPALSAR,JDEM,JML,JP2ECW,JP2KAK,JP2MrSID,JPEG,JPEGLS,JPEGXL,JSONFG,KEA,KML,KMLSUPEROVERLAY,KRO,KTX2,"
     "L1B,LAN,LCP,LIBERTIFF,LIBKML,LOSLAS,LVBAG,Leveller,MAP,MBTiles,MFF,MFF2,MG4Lidar,MRF,MSGN,MSSQLSpatial,MVT,"
     "MapInfo File,MapML,MiraMonRaster,MiraMonVector,MongoDBv3,MrSID,MySQL,NAS,NDF,NGSGEOID,NGW,NITF,NOAA_B,"
     "NSIDCbin,NTv2,NULL,NWT_GRC,NWT_GRD,OAPIF,OCI,ODBC,ODS,OGCAPI,OGR_GMT,OGR_VRT,OSM,OZI,OpenFileGDB,PAux,PCIDSK,"

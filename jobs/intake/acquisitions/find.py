@@ -1,0 +1,71 @@
+"""Which files below a folder are acquisitions as delivered: those that a metadata file names, and nothing is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from re import Pattern
+
+from earthloom.jobs.intake.acquisitions import landsat
+from earthloom.jobs.intake.acquisitions.delivery import Delivery
+from earthloom.jobs.intake.stac import StacItem
+from earthloom.tiling.errors import EarthloomError
+from earthloom.tiling.storage.objects import ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    metadata: Pattern[str]
+    """Names of its metadata files, the preferred ones first where they are sorted."""
+    read: Callable[[Delivery], StacItem]
+    prefix: Callable[[str], str]
+    """Of the keys of all files of an acquisition, by the key of its metadata file; the same for each file of metadata."""
+
+
+_PRODUCTS = (_Product(landsat.METADATA, landsat.read, landsat.prefix),)
+
+
+def is_metadata(name: str) -> bool:
+    """Whether a file of this name describes an acquisition."""
+    return _product(name) is not None
+
+
+def acquisitions_in(
+    folder: ObjectRef, keys: Iterable[str] | None, only: str | None = None
+) -> tuple[list[StacItem], tuple[str, ...]]:
+    """The acquisitions below a folder or prefix, in the order of their metadata files.
+
+    One that cannot be read says so in its `problem`; it does not hide the others.
+
+    Args:
+        keys: of all files there; None where they cannot be listed.
+        only: key of the one metadata file to heed.
+
+    Returns:
+        What is said of them, and the prefixes of the keys that belong to them.
+    """
+    every = None if keys is None else frozenset(keys)
+    found: dict[str, tuple[str, _Product]] = {}
+    for key in [only] if only else sorted(every or ()):
+        if product := _product(PurePosixPath(key).name):
+            found.setdefault(product.prefix(key), (key, product))
+    return [_read(Delivery(folder=folder, key=key, keys=every), product) for key, product in found.values()], tuple(found)
+
+
+def _product(name: str) -> _Product | None:
+    return next((product for product in _PRODUCTS if product.metadata.search(name)), None)
+
+
+def _read(delivery: Delivery, product: _Product) -> StacItem:
+    try:
+        item = product.read(delivery)
+    except EarthloomError as error:
+        return StacItem(
+            id=PurePosixPath(product.prefix(delivery.key)).name.strip("_"), url=delivery.url, metadata=delivery.name,
+            problem=str(error),
+        )  # fmt: skip
+    if item.assets:
+        return item
+    problem = item.lost[0].problem if item.lost else f"{delivery.name} names no file of an image; fetch it again"
+    return replace(item, problem=problem)

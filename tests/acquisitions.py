@@ -1,0 +1,121 @@
+"""Acquisitions as providers deliver them, made by code: their structure and names are real, their pixels few.
+
+Field by field as in the data format control books of Landsat and the product specification of Sentinel-2.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+
+from tests.scenes import landscape, write_scene
+
+L2_NAME = "LC08_L2SP_044034_20210508_20210518_02_T1"
+L1_NAME = "LC08_L1TP_044034_20210508_20210518_02_T1"
+L2_BANDS = tuple(f"SR_B{number}" for number in range(1, 8))
+SIDE = 320
+SUN = 62.93
+CLEAR_QA, CLOUD_QA, FILL_QA = 21824, 22280, 1
+"""Of Landsat's QA_PIXEL: clear land, high confidence cloud, fill."""
+
+
+def landsat_metadata(name: str = L2_NAME, sun: float = SUN) -> dict[str, dict[str, str]]:
+    """The groups of an MTL file as far as they matter, all of them strings as in the JSON that USGS writes."""
+    level2 = "_L2" in name
+    numbers = range(1, 8) if level2 else range(1, 10)
+    files = {f"FILE_NAME_BAND_{n}": f"{name}_{'SR_' if level2 else ''}B{n}.TIF" for n in numbers}
+    if level2:
+        files |= {
+            "FILE_NAME_BAND_ST_B10": f"{name}_ST_B10.TIF", "FILE_NAME_THERMAL_RADIANCE": f"{name}_ST_TRAD.TIF",
+            "FILE_NAME_QUALITY_L2_AEROSOL": f"{name}_SR_QA_AEROSOL.TIF",
+            "FILE_NAME_QUALITY_L2_SURFACE_TEMPERATURE": f"{name}_ST_QA.TIF",
+        }  # fmt: skip
+    else:
+        files |= {f"FILE_NAME_BAND_{n}": f"{name}_B{n}.TIF" for n in (10, 11)}
+    return {
+        "PRODUCT_CONTENTS": {
+            "ORIGIN": "Image courtesy of the U.S. Geological Survey", "LANDSAT_PRODUCT_ID": name,
+            "PROCESSING_LEVEL": name.split("_")[1], "COLLECTION_NUMBER": "02", "COLLECTION_CATEGORY": "T1",
+            "OUTPUT_FORMAT": "GEOTIFF", **files, "FILE_NAME_QUALITY_L1_PIXEL": f"{name}_QA_PIXEL.TIF",
+            "FILE_NAME_QUALITY_L1_RADIOMETRIC_SATURATION": f"{name}_QA_RADSAT.TIF",
+            "FILE_NAME_ANGLE_COEFFICIENT": f"{name}_ANG.txt", "FILE_NAME_METADATA_ODL": f"{name}_MTL.txt",
+            "DATA_TYPE_BAND_1": "UINT16",
+        },
+        "IMAGE_ATTRIBUTES": {
+            "SPACECRAFT_ID": "LANDSAT_8", "SENSOR_ID": "OLI_TIRS", "WRS_TYPE": "2", "WRS_PATH": "044", "WRS_ROW": "034",
+            "DATE_ACQUIRED": "2021-05-08", "SCENE_CENTER_TIME": "18:39:27.1234560Z", "CLOUD_COVER": "12.30",
+            "SUN_AZIMUTH": "128.12345678", "SUN_ELEVATION": f"{sun:.8f}", "EARTH_SUN_DISTANCE": "1.0091823",
+        },
+        **({"LEVEL2_SURFACE_REFLECTANCE_PARAMETERS": {
+            **{f"REFLECTANCE_MULT_BAND_{n}": "2.75e-05" for n in range(1, 8)},
+            **{f"REFLECTANCE_ADD_BAND_{n}": "-0.2" for n in range(1, 8)},
+        }, "LEVEL2_SURFACE_TEMPERATURE_PARAMETERS": {
+            "TEMPERATURE_MULT_BAND_ST_B10": "0.00341802", "TEMPERATURE_ADD_BAND_ST_B10": "149.0",
+        }} if level2 else {}),
+        "LEVEL1_RADIOMETRIC_RESCALING": {
+            "RADIANCE_MULT_BAND_1": "1.2478E-02", "RADIANCE_ADD_BAND_1": "-62.39187",
+            **{f"REFLECTANCE_MULT_BAND_{n}": "2.0000E-05" for n in range(1, 10)},
+            **{f"REFLECTANCE_ADD_BAND_{n}": "-0.100000" for n in range(1, 10)},
+        },
+    }  # fmt: skip
+
+
+def as_odl(groups: Mapping[str, Mapping[str, str]]) -> str:
+    """The same metadata as the text file that lies beside the JSON: words in quotes, numbers and dates bare."""
+    lines = ["GROUP = LANDSAT_METADATA_FILE"]
+    for group, fields in groups.items():
+        lines.append(f"  GROUP = {group}")
+        for name, value in fields.items():
+            bare = value.replace(".", "").replace("-", "").replace("E", "").replace("e", "").isdigit()
+            lines.append(f"    {name} = {value}" if bare or name == "DATE_ACQUIRED" else f'    {name} = "{value}"')
+        lines.append(f"  END_GROUP = {group}")
+    return "\n".join([*lines, "END_GROUP = LANDSAT_METADATA_FILE", "END", ""])
+
+
+def landsat_dn(reflectance: NDArray[np.floating[Any]], name: str = L2_NAME, sun: float = SUN) -> NDArray[np.uint16]:
+    """The stored numbers of reflectance."""
+    if "_L2" in name:
+        return np.round((reflectance + 0.2) / 2.75e-5).astype(np.uint16)
+    return np.round((reflectance * np.sin(np.radians(sun)) + 0.1) / 2e-5).astype(np.uint16)
+
+
+def landsat(
+    parent: Path, name: str = L2_NAME, *, written: Sequence[str] = ("json", "txt"), side: int = SIDE, seed: int = 0,
+    clouds: bool = True,
+) -> Path:  # fmt: skip
+    """A folder of a Landsat acquisition: every file that its MTL names, a strip of fill on the left, a cloud in a corner."""
+    folder = parent / name
+    groups = landsat_metadata(name)
+    tifs = [value for value in groups["PRODUCT_CONTENTS"].values() if value.endswith(".TIF")]
+    grid = Affine(30, 0, 543_000, 0, -30, 4_200_000)
+    reflectance = landscape(side, side, len(tifs), seed).astype(np.float64) / 20_000
+    for file, values in zip(tifs, reflectance, strict=True):
+        tail = file.removeprefix(f"{name}_").removesuffix(".TIF")
+        pixels, nodata = landsat_dn(values, name), 0
+        if tail == "QA_PIXEL":
+            pixels, nodata = np.full((side, side), CLEAR_QA, np.uint16), FILL_QA
+            if clouds:
+                pixels[-80:, -80:] = CLOUD_QA
+        elif "QA" in tail:
+            pixels = np.zeros((side, side), np.uint16)
+        pixels[:, :20] = nodata
+        write_scene(folder / file, pixels[None], crs="EPSG:32610", transform=grid, nodata=nodata, date=None)
+    if "json" in written:
+        (folder / f"{name}_MTL.json").write_text(json.dumps({"LANDSAT_METADATA_FILE": groups}))
+    if "txt" in written:
+        (folder / f"{name}_MTL.txt").write_text(as_odl(groups))
+    return folder
+
+
+def read_band(path: Path) -> NDArray[Any]:
+    """(rows, columns) of the first band, as stored."""
+    with rasterio.open(path, driver="JP2OpenJPEG" if path.suffix == ".jp2" else "GTiff") as dataset:
+        band: NDArray[Any] = dataset.read(1)
+    return band

@@ -114,6 +114,94 @@ def landsat(
     return folder
 
 
+S2_NAME = "S2B_MSIL2A_20230508T101609_N0509_R065_T33UUP_20230508T131415"
+S2_OLD_NAME = "S2B_MSIL2A_20200508T101559_N0214_R065_T33UUP_20200508T131415"
+S2_L1C_NAME = "S2A_MSIL1C_20230508T101609_N0509_R065_T33UUP_20230508T131415"
+MSI = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+SIDE_10M = 360
+_FINEST = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B8A", "B11", "B12"), 60: ("B01", "B09", "B10")}
+
+
+def sentinel2_files(name: str) -> dict[str, int]:
+    """Path of each image below the product, without its ending, and its pixel size in metres."""
+    level, tile, start = name[7:10], name[38:44], name[11:26]
+    images = f"GRANULE/{level}_{tile}_A032216_{start}/IMG_DATA"
+    if level == "L1C":
+        return {f"{images}/{tile}_{start}_{band}": gsd for gsd, bands in _FINEST.items() for band in bands}
+    found = {}
+    for gsd in (10, 20, 60):
+        finer = [band for own, bands in _FINEST.items() if own <= gsd for band in bands if band != "B10"]
+        bands = [band for band in finer if not (gsd > 10 and band == "B08")]
+        for band in ["AOT", *bands, *(["SCL"] if gsd > 10 else []), "TCI", "WVP"]:
+            found[f"{images}/R{gsd}m/{tile}_{start}_{band}_{gsd}m"] = gsd
+    return found
+
+
+def sentinel2_metadata(name: str) -> str:
+    """MTD_MSIL1C.xml or MTD_MSIL2A.xml as far as it matters."""
+    level, baseline = name[7:10], f"{name[28:30]}.{name[30:32]}"
+    word = {"L1C": "RADIO_ADD_OFFSET", "L2A": "BOA_ADD_OFFSET"}[level]
+    offsets = "".join(f'<{word} band_id="{number}">-1000</{word}>' for number in range(13)) if baseline >= "04.00" else ""
+    lists = {"L1C": "Radiometric_Offset_List", "L2A": "BOA_ADD_OFFSET_VALUES_LIST"}[level]
+    values = (
+        '<QUANTIFICATION_VALUE unit="none">10000</QUANTIFICATION_VALUE>' if level == "L1C" else
+        '<QUANTIFICATION_VALUES_LIST><BOA_QUANTIFICATION_VALUE unit="none">10000</BOA_QUANTIFICATION_VALUE>'
+        '<AOT_QUANTIFICATION_VALUE unit="none">1000.0</AOT_QUANTIFICATION_VALUE>'
+        '<WVP_QUANTIFICATION_VALUE unit="cm">1000.0</WVP_QUANTIFICATION_VALUE></QUANTIFICATION_VALUES_LIST>'
+    )  # fmt: skip
+    files = "".join(f"<IMAGE_FILE>{path}</IMAGE_FILE>" for path in sentinel2_files(name))
+    number = level[1:]
+    return f"""<?xml version="1.0" encoding="UTF-8" standalone="no"?>
+<n1:Level-{number}_User_Product xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/User_Product_Level-{number}.xsd">
+<n1:General_Info><Product_Info>
+<PRODUCT_START_TIME>{name[11:15]}-05-08T10:16:09.024Z</PRODUCT_START_TIME>
+<PRODUCT_URI>{name}.SAFE</PRODUCT_URI><PROCESSING_LEVEL>Level-{number}</PROCESSING_LEVEL>
+<PRODUCT_TYPE>S2MSI{number}</PRODUCT_TYPE><PROCESSING_BASELINE>{baseline}</PROCESSING_BASELINE>
+<Datatake datatakeIdentifier="GS{name[0:3]}"><SPACECRAFT_NAME>Sentinel-{name[1:3]}</SPACECRAFT_NAME></Datatake>
+<Product_Organisation><Granule_List><Granule imageFormat="JPEG2000">{files}</Granule></Granule_List></Product_Organisation>
+</Product_Info><Product_Image_Characteristics>
+<Special_Values><SPECIAL_VALUE_TEXT>NODATA</SPECIAL_VALUE_TEXT><SPECIAL_VALUE_INDEX>0</SPECIAL_VALUE_INDEX></Special_Values>
+<Special_Values><SPECIAL_VALUE_TEXT>SATURATED</SPECIAL_VALUE_TEXT><SPECIAL_VALUE_INDEX>65535</SPECIAL_VALUE_INDEX></Special_Values>
+{values}<{lists}>{offsets}</{lists}>
+</Product_Image_Characteristics></n1:General_Info></n1:Level-{number}_User_Product>
+"""
+
+
+def write_jp2(path: Path, pixels: NDArray[Any], gsd: float, **options: Any) -> None:
+    """Write (rows, columns) losslessly as JPEG 2000, by the driver that reads it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    profile = {
+        "driver": "JP2OpenJPEG", "width": pixels.shape[1], "height": pixels.shape[0], "count": 1,
+        "dtype": pixels.dtype.name, "crs": "EPSG:32633", "transform": Affine(gsd, 0, 300_000, 0, -gsd, 5_400_000),
+        "QUALITY": "100", "REVERSIBLE": "YES", "BLOCKXSIZE": 128, "BLOCKYSIZE": 128, **options,
+    }  # fmt: skip
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(pixels, 1)
+
+
+def sentinel2(parent: Path, name: str = S2_NAME, *, seed: int = 0) -> Path:
+    """A .SAFE folder: every image that its metadata name, a strip of no data on the left, clouds in a corner of SCL."""
+    folder = parent / f"{name}.SAFE"
+    reflectance = landscape(SIDE_10M, SIDE_10M, len(MSI), seed).astype(np.float64) / 20_000
+    offset = 1000 if "_N05" in name else 0
+    for path, gsd in sentinel2_files(name).items():
+        band, step = path.removesuffix(f"_{gsd}m").rpartition("_")[2], gsd // 10
+        side = SIDE_10M // step
+        if band in MSI:
+            values = reflectance[MSI.index(band)].reshape(side, step, side, step).mean((1, 3))
+            pixels = np.round(values * 10_000 + offset).astype(np.uint16)
+        elif band == "SCL":
+            pixels = np.full((side, side), 4, np.uint8)
+            pixels[-side // 4 :, -side // 4 :] = 9
+        else:
+            pixels = np.full((side, side), 128, np.uint8 if band == "TCI" else np.uint16)
+        pixels[:, : 60 // gsd] = 0
+        write_jp2(folder / f"{path}.jp2", pixels, gsd)
+    (folder / f"MTD_MSI{name[7:10]}.xml").write_text(sentinel2_metadata(name))
+    (folder / "manifest.safe").write_text("<xfdu/>")
+    return folder
+
+
 def read_band(path: Path) -> NDArray[Any]:
     """(rows, columns) of the first band, as stored."""
     with rasterio.open(path, driver="JP2OpenJPEG" if path.suffix == ".jp2" else "GTiff") as dataset:

@@ -46,12 +46,12 @@ def test_an_endpoint_of_another_form_is_refused(endpoint: str) -> None:
         derive({"AWS_ENDPOINT_URL": endpoint})
 
 
-def test_a_process_with_these_settings_has_three_drivers_and_no_plugins() -> None:
+def test_a_process_with_these_settings_has_four_drivers_and_no_plugins() -> None:
     code = "import rasterio\nwith rasterio.Env() as env: print(*sorted({*env.drivers()} - {'Memory'}))"
     env = {name: value for name, value in os.environ.items() if not name.startswith("GDAL_")}
     env |= derive({}) | {"PYTHONWARNINGS": "error"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("COG GTiff MEM\n", "")
+    assert (done.stdout, done.stderr) == ("COG GTiff JP2OpenJPEG MEM\n", "")
     assert derive({})["GDAL_DRIVER_PATH"] == "disable"
 
 

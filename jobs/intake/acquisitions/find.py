@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from re import Pattern
 
-from earthloom.jobs.intake.acquisitions import landsat
+from earthloom.jobs.intake.acquisitions import landsat, sentinel2
 from earthloom.jobs.intake.acquisitions.delivery import Delivery
 from earthloom.jobs.intake.stac import StacItem
 from earthloom.tiling.errors import EarthloomError
@@ -23,7 +23,10 @@ class _Product:
     """Of the keys of all files of an acquisition, by the key of its metadata file; the same for each file of metadata."""
 
 
-_PRODUCTS = (_Product(landsat.METADATA, landsat.read, landsat.prefix),)
+_PRODUCTS = (
+    _Product(landsat.METADATA, landsat.read, landsat.prefix),
+    _Product(sentinel2.METADATA, sentinel2.read, sentinel2.prefix),
+)
 
 
 def is_metadata(name: str) -> bool:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
-from earthloom.jobs.intake.acquisitions.find import acquisitions_in, is_metadata
+from earthloom.jobs.intake.acquisitions.find import acquisitions_in, describes, is_metadata
+from earthloom.jobs.intake.acquisitions.loose import ARCHIVE, archive_problem, loose_bands
+from earthloom.jobs.intake.recognise import recognise
 from earthloom.jobs.intake.stac import StacItem, read_items
 from earthloom.jobs.intake.stac_assets import StacBand
-from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.errors import ConfigError, StorageError
 from earthloom.tiling.scene import SCENE_ID, Driver
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
@@ -54,6 +57,8 @@ class SceneRequest:
     problem: str = ""
     """Why it cannot be opened, when that is already known."""
     notes: tuple[str, ...] = ()
+    covers: str = ""
+    """How the URLs of all files begin that belong to an acquisition as delivered; empty for anything else."""
 
 
 def find(text: str, alternate: str | None = None) -> list[SceneRequest]:
@@ -68,15 +73,17 @@ def find(text: str, alternate: str | None = None) -> list[SceneRequest]:
     """
     if is_metadata(text.rpartition("/")[2]):
         return _from_metadata(_parse(text))
-    if _is_file(text):
+    if _is_file(text) and not ARCHIVE.search(text):
         return _from_json(_parse(text), alternate) if _JSON.search(text) else [_request((Part(ref=_parse(text)),))]
     if "," in text or _named(text):
         return [_request(tuple(_part(piece.strip(), text) for piece in text.split(",")))]
     if _is_glob(text):
         return _from_glob(text)
     ref = _parse(text)
-    if text.endswith("/") or (ref.scheme == "file" and ref.path.is_dir()):
-        return _from_folder(ref)
+    if text.endswith(("/", ".SAFE")) or (ref.scheme == "file" and ref.path.is_dir()):
+        return _from_folder(ref, f"{text.rstrip('/')}/")
+    if ARCHIVE.search(ref.name):
+        return [_archive(ref, text)]
     if _JSON.search(ref.name):
         return _from_json(ref, alternate)
     return [_request((Part(ref=ref),))]
@@ -112,8 +119,59 @@ def _from_metadata(ref: ObjectRef) -> list[SceneRequest]:
     folder, _, name = ref.key.rpartition("/")
     base = replace(ref, key=folder)
     keys = [head.key for head in open_store(base).list()] if ref.scheme in ("file", "s3") else None
-    items, _ = acquisitions_in(base, keys, only=name)
-    return [_of_item(item) for item in items]
+    return [_acquired(base, *found) for found in acquisitions_in(base, keys, only=name)]
+
+
+def _acquired(base: ObjectRef, prefix: str, item: StacItem) -> SceneRequest:
+    covers = f"{base.url}/{prefix}"
+    return replace(_of_item(item), reference=covers, covers=covers)
+
+
+def settle(requests: list[SceneRequest]) -> list[SceneRequest]:
+    """Bring together what a shell's wildcard took apart: files of an acquisition whose metadata were named too, and bands
+    whose names, by their provider's rule, say that they are of one acquisition."""
+    covers = tuple(request.covers for request in requests if request.covers)
+    kept = [request for request in requests if request.covers or not (covers and _single(request).startswith(covers))]
+    urls = [url for request in kept if (url := _single(request)) and recognise([PurePosixPath(url).name])]
+    refused = _refused(urls, "")
+    return [
+        refused.get(url) or request
+        for request in kept
+        if (url := _single(request)) not in refused or refused[url]
+    ]  # fmt: skip
+
+
+def _refused(keys: Sequence[str], shown: str) -> dict[str, SceneRequest | None]:
+    """For each file that is a band of an acquisition by its name: the refusal of them all, at the first of them.
+
+    Args:
+        keys: files as the user would write them, without `shown` before each.
+    """
+    found: dict[str, SceneRequest | None] = {}
+    for group in loose_bands(keys):
+        first = shown + group.keys[0]
+        problem = group.problem(shown, _metadata_of(first))
+        found |= dict.fromkeys(group.keys)
+        found[group.keys[0]] = SceneRequest(reference=first, id=_sanitised(group.name), problem=problem)
+    return found
+
+
+def _metadata_of(text: str) -> str | None:
+    """The metadata file that describes a file, as far as its folder can be listed."""
+    head, slash, _ = text.rpartition("/")
+    ref = _parse(text)
+    folder = replace(ref, key=ref.key.rpartition("/")[0])
+    try:
+        keys = [head.key for head in open_store(folder).list()] if ref.scheme in ("file", "s3") else []
+    except StorageError:
+        return None
+    return next((head + slash + key for key in sorted(keys) if is_metadata(key) and describes(key, ref.name)), None)
+
+
+def _single(request: SceneRequest) -> str:
+    """URL of the one file that a request is for, without a name and without metadata; else empty."""
+    alone = len(request.parts) == 1 and request.item is None and not request.parts[0].name
+    return request.parts[0].ref.url if alone else ""
 
 
 def _folder_name(item_id: str) -> str:
@@ -140,23 +198,48 @@ def _from_glob(text: str) -> list[SceneRequest]:
             raise ConfigError(f"{text[:120]!r} is not a glob: {error}") from None
         matches = sorted(path.relative_to(base.path).as_posix() for path in paths)
     keys = [key for key in matches if _TIFF.search(key)]
+    if metadata := [key for key in matches if is_metadata(PurePosixPath(key).name)]:
+        acquired = [one for key in metadata for one in _from_metadata(base / key)]
+        covers = tuple(one.covers for one in acquired)
+        others = [key for key in keys if not f"{base.url}/{key}".startswith(covers)]
+        return [*acquired, *_scenes(base, others, f"{folder}{slash}")]
     if not keys:
         raise ConfigError(f"{text} matches {len(matches)} files, none of them *.tif or *.tiff; check the pattern")
-    return [_request((Part(ref=base / key),)) for key in keys]
+    return _scenes(base, keys, f"{folder}{slash}")
 
 
-def _from_folder(ref: ObjectRef) -> list[SceneRequest]:
+def _from_folder(ref: ObjectRef, shown: str) -> list[SceneRequest]:
+    """Acquisitions as delivered, and every other TIFF. `shown`: the folder as the user wrote it, ending in /."""
     if ref.scheme not in ("file", "s3"):
         raise ConfigError(f"{ref.url}: a web server cannot be listed; name its files, or a STAC catalogue")
     folder = replace(ref, key=ref.key.rstrip("/"))
     every = sorted(head.key for head in open_store(folder).list())
-    items, prefixes = acquisitions_in(folder, every)
-    keys = [key for key in every if _TIFF.search(key) and not key.startswith(prefixes)]
-    if items and not keys:
-        return [_of_item(item) for item in items]
-    if not keys:
-        raise ConfigError(f"{folder.url}/ holds no file that ends in .tif or .tiff, at any depth; check the spelling")
-    return [*map(_of_item, items), *(_request((Part(ref=folder / key),)) for key in keys)]
+    found = acquisitions_in(folder, every)
+    others = [key for key in every if not key.startswith(tuple(prefix for prefix, _ in found))]
+    archives = [key for key in others if ARCHIVE.search(key) and recognise([PurePosixPath(key).name])]
+    requests = [*(_acquired(folder, *one) for one in found), *(_archive(folder / key, shown + key) for key in archives)]
+    if keys := [key for key in others if _TIFF.search(key)]:
+        return [*requests, *_scenes(folder, keys, shown)]
+    if not requests:
+        what = "it is no product of Sentinel-2 as ESA delivers it, with its MTD_MSIL1C.xml or MTD_MSIL2A.xml"
+        raise ConfigError(
+            f"{folder.url}/ holds no file that ends in .tif or .tiff, at any depth; "
+            f"{what if folder.name.endswith('.SAFE') else 'check the spelling'}"
+        )
+    return requests
+
+
+def _scenes(base: ObjectRef, keys: list[str], shown: str) -> list[SceneRequest]:
+    """A scene for each file, but for those that are bands of one by their names: they are refused together."""
+    refused = _refused(keys, shown)
+    return [
+        refused.get(key) or _request((Part(ref=base / key),))
+        for key in keys if key not in refused or refused[key]
+    ]  # fmt: skip
+
+
+def _archive(ref: ObjectRef, shown: str) -> SceneRequest:
+    return SceneRequest(reference=ref.url, id=_sanitised(ref.stem), problem=archive_problem(ref.key, shown))
 
 
 def _request(parts: tuple[Part, ...]) -> SceneRequest:

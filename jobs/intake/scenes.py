@@ -20,7 +20,7 @@ from earthloom.jobs.intake.grids import check_onto, common_grid
 from earthloom.jobs.intake.masks import take_masks, take_palettes
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.recognise import Product, offer, preset_of, recognise, refuse_contradiction
-from earthloom.jobs.intake.references import Part, SceneRequest, find
+from earthloom.jobs.intake.references import Part, SceneRequest, find, settle
 from earthloom.jobs.intake.sensors import sensor as sensor_preset
 from earthloom.jobs.intake.values import give_meaning
 from earthloom.jobs.intake.wanted import Wanted
@@ -80,7 +80,7 @@ def expand(references: Sequence[str], alternate: str | None = None) -> list[Scen
         ConfigError: if a reference is malformed or names nothing.
         StorageError: if a prefix cannot be listed or a STAC file cannot be read.
     """
-    found = [request for reference in references for request in find(reference.strip(), alternate)]
+    found = settle([request for reference in references for request in find(reference.strip(), alternate)])
     if alternate is not None and not any(request.item for request in found):
         raise ConfigError(
             f"`alternate={alternate}` chooses among addresses of STAC assets, and no scene here is a STAC item"

@@ -34,9 +34,15 @@ def is_metadata(name: str) -> bool:
     return _product(name) is not None
 
 
+def describes(metadata: str, key: str) -> bool:
+    """Whether a file is part of the acquisition of a metadata file, by both their keys."""
+    product = _product(PurePosixPath(metadata).name)
+    return product is not None and key.startswith(product.prefix(metadata))
+
+
 def acquisitions_in(
     folder: ObjectRef, keys: Iterable[str] | None, only: str | None = None
-) -> tuple[list[StacItem], tuple[str, ...]]:
+) -> list[tuple[str, StacItem]]:
     """The acquisitions below a folder or prefix, in the order of their metadata files.
 
     One that cannot be read says so in its `problem`; it does not hide the others.
@@ -46,14 +52,16 @@ def acquisitions_in(
         only: key of the one metadata file to heed.
 
     Returns:
-        What is said of them, and the prefixes of the keys that belong to them.
+        Of each the beginning of the keys of all files that belong to it, and what is said of it.
     """
     every = None if keys is None else frozenset(keys)
     found: dict[str, tuple[str, _Product]] = {}
     for key in [only] if only else sorted(every or ()):
         if product := _product(PurePosixPath(key).name):
             found.setdefault(product.prefix(key), (key, product))
-    return [_read(Delivery(folder=folder, key=key, keys=every), product) for key, product in found.values()], tuple(found)
+    return [
+        (prefix, _read(Delivery(folder=folder, key=key, keys=every), product)) for prefix, (key, product) in found.items()
+    ]
 
 
 def _product(name: str) -> _Product | None:

@@ -83,7 +83,8 @@ def landsat_dn(reflectance: NDArray[np.floating[Any]], name: str = L2_NAME, sun:
     """The stored numbers of reflectance."""
     if "_L2" in name:
         return np.round((reflectance + 0.2) / 2.75e-5).astype(np.uint16)
-    return np.round((reflectance * np.sin(np.radians(sun)) + 0.1) / 2e-5).astype(np.uint16)
+    scaled: NDArray[Any] = np.round((reflectance * np.sin(np.radians(sun)) + 0.1) / 2e-5)
+    return scaled.astype(np.uint16)
 
 
 def landsat(
@@ -141,7 +142,9 @@ def sentinel2_metadata(name: str) -> str:
     """MTD_MSIL1C.xml or MTD_MSIL2A.xml as far as it matters."""
     level, baseline = name[7:10], f"{name[28:30]}.{name[30:32]}"
     word = {"L1C": "RADIO_ADD_OFFSET", "L2A": "BOA_ADD_OFFSET"}[level]
-    offsets = "".join(f'<{word} band_id="{number}">-1000</{word}>' for number in range(13)) if baseline >= "04.00" else ""
+    offsets = (
+        "".join(f'<{word} band_id="{number}">-1000</{word}>' for number in range(13)) if baseline >= "04.00" else ""
+    )
     lists = {"L1C": "Radiometric_Offset_List", "L2A": "BOA_ADD_OFFSET_VALUES_LIST"}[level]
     values = (
         '<QUANTIFICATION_VALUE unit="none">10000</QUANTIFICATION_VALUE>' if level == "L1C" else

@@ -146,7 +146,11 @@ def _scaling(
     if options.quantity == "dn" and options.scale is None and options.offset is None:
         return _Scaling()
     notes: list[str] = []
-    claims = [_Claim("the option", options.scale, options.offset), _of_item(band, item, options, notes), _of_tags(band, sensor)]
+    claims = [
+        _Claim("the option", options.scale, options.offset),
+        _of_item(band, item, options, notes),
+        _of_tags(band, sensor),
+    ]
     if sensor and band.preset:
         said = any(claim.scale is not None for claim in claims)
         claims.append(_of_preset(band, options, sensor, item, acquired, notes, said=said))

@@ -35,10 +35,14 @@ def tile_shape(asset: Asset) -> tuple[int, int]:
     if len(head) < _SIZ.size or not head.startswith(_START):
         raise SceneError(f"{name} holds no JPEG 2000 image: fetch it again")
     if store.get_range("", end - len(_END), len(_END)) != _END:
-        raise SceneError(f"{name} is cut short: its image does not end with the mark that ends every one; fetch it again")
+        raise SceneError(
+            f"{name} is cut short: its image does not end with the mark that ends every one; fetch it again"
+        )
     width, height, left, top, cols, rows, tiles_left, tiles_top = _SIZ.unpack(head)[3:]
     if not (width > left and height > top and rows and cols and tiles_left <= left and tiles_top <= top):
-        raise SceneError(f"{name} declares an image of {width} x {height} px in tiles of {cols} x {rows}: fetch it again")
+        raise SceneError(
+            f"{name} declares an image of {width} x {height} px in tiles of {cols} x {rows}: fetch it again"
+        )
     return min(rows, height - top), min(cols, width - left)
 
 

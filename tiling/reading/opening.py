@@ -97,7 +97,9 @@ def _explained(asset: Asset, error: BaseException, is_open: bool, faults: Sequen
         answer = f"the storage answered {heard}" if heard else "the storage faltered, or the file is damaged there"
         return StorageError(f"cannot read {ref.url}: {answer} ({cause})", transient=True)
     if "not recognized as being in a supported file format" in cause and asset.driver == "JP2OpenJPEG":
-        return SceneError(f"{ref.url} is not a JPEG 2000 file, though its product's metadata name it as one: fetch it again")
+        return SceneError(
+            f"{ref.url} is not a JPEG 2000 file, though its product's metadata name it as one: fetch it again"
+        )
     if "not recognized as being in a supported file format" in cause:
         return SceneError(f"{ref.url} is not a GeoTIFF; convert it: gdal_translate -of COG")
     return SceneError(f"cannot decode {ref.url}: {cause}; the file is damaged or cut short: fetch it again")

@@ -306,7 +306,7 @@ def _overview(asset: Asset, number: int, limits: Limits) -> DatasetReader | None
     """An overview inside the file, unless its tiles are too large."""
     import rasterio
 
-    overview = rasterio.open(asset.ref.gdal_path, driver="GTiff", overview_level=number)
+    overview = rasterio.open(asset.ref.gdal_path, driver=asset.driver, overview_level=number)
     try:
         _check_size(asset.ref.name, overview, limits)
     except SceneError:

@@ -81,7 +81,9 @@ class Contents:
     assets: list[StacAsset] = field(default_factory=list)
     lost: list[LostAsset] = field(default_factory=list)
 
-    def add(self, key: str, path: str, bands: tuple[StacBand, ...], driver: Driver = "GTiff", problem: str = "") -> None:
+    def add(
+        self, key: str, path: str, bands: tuple[StacBand, ...], driver: Driver = "GTiff", problem: str = ""
+    ) -> None:
         """Take a file that the metadata name.
 
         Args:
@@ -95,7 +97,9 @@ class Contents:
                 raise SceneError(problem or f"{delivery.name} names the file {path[:80]!r}, which is no name of a file")
             ref = delivery.folder / (delivery.base + path)
             if not delivery.has(path):
-                raise SceneError(f"{delivery.name} names the file {path}, which is not there; fetch it from the provider")
+                raise SceneError(
+                    f"{delivery.name} names the file {path}, which is not there; fetch it from the provider"
+                )
             self.assets.append(StacAsset(key=key, ref=ref, bands=bands, driver=driver))
         except EarthloomError as error:
             self.lost.append(LostAsset(key=key, bands=bands, problem=str(error)))

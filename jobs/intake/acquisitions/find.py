@@ -60,7 +60,8 @@ def acquisitions_in(
         if product := _product(PurePosixPath(key).name):
             found.setdefault(product.prefix(key), (key, product))
     return [
-        (prefix, _read(Delivery(folder=folder, key=key, keys=every), product)) for prefix, (key, product) in found.items()
+        (prefix, _read(Delivery(folder=folder, key=key, keys=every), product))
+        for prefix, (key, product) in found.items()
     ]
 
 

@@ -56,7 +56,9 @@ def read(delivery: Delivery) -> StacItem:
     facts = Facts(platform=image.get("SPACECRAFT_ID", "")[:40], level=level[:40])
     sensor = preset_of(recognise((), facts))
     if sensor is None:
-        raise SceneError(f"{delivery.name} is of {facts.platform or 'a platform without name'}, whose bands are not known")
+        raise SceneError(
+            f"{delivery.name} is of {facts.platform or 'a platform without name'}, whose bands are not known"
+        )
     files = Contents(delivery)
     for field, path in contents.items():
         if field.startswith("FILE_NAME_") and path.upper().endswith(".TIF"):
@@ -89,7 +91,10 @@ def _add(files: Contents, field: str, path: str, name: str, groups: Groups, sens
     level2 = groups["PRODUCT_CONTENTS"]["PROCESSING_LEVEL"].startswith("L2")
     if not known.reflects:  # heat
         kelvin = groups.get("LEVEL2_SURFACE_TEMPERATURE_PARAMETERS", {}) if level2 else {}
-        scale, offset = number(kelvin.get(f"TEMPERATURE_MULT_BAND_{band[1]}")), number(kelvin.get(f"TEMPERATURE_ADD_BAND_{band[1]}"))
+        scale, offset = (
+            number(kelvin.get(f"TEMPERATURE_MULT_BAND_{band[1]}")),
+            number(kelvin.get(f"TEMPERATURE_ADD_BAND_{band[1]}")),
+        )
         files.add(tail, path, (StacBand(
             name=tail, common_name=known.name, scale=scale, offset=offset, nodata=_FILL, reflectance=False,
         ),))  # fmt: skip

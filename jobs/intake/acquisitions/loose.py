@@ -70,13 +70,15 @@ def loose_bands(keys: Sequence[str]) -> list[Loose]:
     for (folder, rest), tokens in groups.items():
         before, _, after = rest.partition("*")
         cell = re.compile(f"{re.escape(before)}{_CELL}{re.escape(after)}")
-        like = [key for key in keys if str(PurePosixPath(key).parent) == folder and cell.fullmatch(PurePosixPath(key).stem)]
+        like = [
+            key for key in keys if str(PurePosixPath(key).parent) == folder and cell.fullmatch(PurePosixPath(key).stem)
+        ]
         if set(like) - set(tokens):  # tiles A1, A2, B1, B2
             continue
         sensor, bands = _named(rest, tokens)
         if len(bands) > 1:
             name = before.rstrip("_-. ") or PurePosixPath(folder).name or "scene"
-            found.append(Loose(name=name, keys=tuple(tokens), bands=bands, sensor=sensor and sensor.name))
+            found.append(Loose(name=name, keys=tuple(tokens), bands=bands, sensor=sensor.name if sensor else None))
     return found
 
 
@@ -88,10 +90,7 @@ def archive_problem(key: str, shown: str) -> str:
     """
     name = PurePosixPath(key).name
     stem = ARCHIVE.sub("", name)
-    if "://" in shown:
-        start = f"{name} is an archive: fetch it and unpack it there"
-    else:
-        start = f"{name} is an archive: unpack it"
+    start = f"{name} is an archive: {'fetch it and unpack it there' if '://' in shown else 'unpack it'}"
     if name.lower().endswith(".zip"):
         folder = f"{stem.removesuffix('.SAFE')}.SAFE" if stem.startswith("S2") else stem
         unpack = f"unzip -q {shlex.quote(name)}" + ("" if stem.startswith("S2") else f" -d {shlex.quote(stem)}")

@@ -44,7 +44,9 @@ def read(delivery: Delivery) -> StacItem:
     uri = text(root, "PRODUCT_URI", "PRODUCT_URI_2A", "PRODUCT_URI_1C").removesuffix(".SAFE")
     baseline = number(text(root, "PROCESSING_BASELINE"))
     if not uri or baseline is None:
-        raise SceneError(f"{delivery.name} lacks PRODUCT_URI or PROCESSING_BASELINE, which each Sentinel-2 product has; fetch it again")
+        raise SceneError(
+            f"{delivery.name} lacks PRODUCT_URI or PROCESSING_BASELINE, which each Sentinel-2 product has; fetch it again"
+        )
     images = _images(root, delivery.name)
     word = "QUANTIFICATION_VALUE" if level == "L1C" else "BOA_QUANTIFICATION_VALUE"
     quantification = number(text(root, word))
@@ -71,7 +73,11 @@ def read(delivery: Delivery) -> StacItem:
             f"processing baseline {baseline:05.2f}; fetch it again"
         )  # fmt: skip
         band = StacBand(
-            name=source, common_name=known.name if known else None, scale=scale, offset=offset, nodata=special.get("NODATA")
+            name=source,
+            common_name=known.name if known else None,
+            scale=scale,
+            offset=offset,
+            nodata=special.get("NODATA"),
         )
         files.add(source, path, (band,), "JP2OpenJPEG", problem)
     saturated = special.get("SATURATED")

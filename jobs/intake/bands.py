@@ -35,6 +35,12 @@ class BandFile:
     stac_bands: tuple[StacBand, ...] = ()
     """What the item says of its bands, in order; empty when it says nothing."""
 
+    @property
+    def lone(self) -> int | None:
+        """Number of its only band apart from alpha, of which the file's names speak; None where there are several."""
+        own = [index for index, color in enumerate(self.header.colors, 1) if color != "alpha"]
+        return 1 if self.header.count == 1 else own[0] if len(own) == 1 else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedBand:
@@ -97,7 +103,7 @@ def name_bands(
     """
     files, notes = _aligned(files)
     for file in files:
-        if file.name and file.header.count != 1:
+        if file.name and file.lone is None:
             raise SceneError(
                 f"{file.name}={file.stem} names one band, but the file has {file.header.count}; "
                 f"number them: `bands={file.name}=<number>`"
@@ -141,7 +147,7 @@ def _aligned(files: Sequence[BandFile]) -> tuple[list[BandFile], list[str]]:
     for file in files:
         listed = file.stac_bands
         if len(listed) > file.header.count:
-            listed = pick(listed, file.key, file.stem) if file.header.count == 1 else _by_description(file)
+            listed = pick(listed, file.key, file.stem) if file.lone == 1 else _by_description(file)
             if not listed:
                 notes.append(
                     f"the STAC item says that {file.stem} has {len(file.stac_bands)} bands, but the file has "
@@ -170,7 +176,7 @@ def _judged(band: NamedBand, *, named_by_item: bool) -> NamedBand:
         return replace(band, categorical=categorical, image=not categorical)
     if preset:
         return replace(band, categorical=categorical, image=preset.image and not categorical)
-    texts = [band.own, *((band.file.key,) if band.file.header.count == 1 else ())]
+    texts = [band.own, *((band.file.key,) if band.index == band.file.lone else ())]
     categorical = categorical or any(is_mask(text) for text in texts)
     unnamed = named_by_item and bool(band.file.key) and band.name not in COMMON_NAMES
     image = not (categorical or unnamed or any(is_no_image(text) for text in texts))
@@ -198,7 +204,7 @@ def _own(file: BandFile, index: int, *, alone: bool) -> str:
     stated = file.stac_bands[index - 1].name if index <= len(file.stac_bands) else None
     if name := stated or file.header.descriptions[index - 1]:
         return name
-    return (file.key or file.stem) if file.header.count == 1 and not alone else f"band{index}"
+    return (file.key or file.stem) if index == file.lone and not alone else f"band{index}"
 
 
 def _find(sensor: Sensor | None, band: NamedBand) -> SensorBand | None:
@@ -207,7 +213,7 @@ def _find(sensor: Sensor | None, band: NamedBand) -> SensorBand | None:
         return None
     file = band.file
     said = [band.stac.name, file.header.descriptions[band.index - 1]]
-    said += [file.key, file.stem] if file.header.count == 1 else []
+    said += [file.key, file.stem] if band.index == file.lone else []
     return next((found for text in said if text and (found := sensor.find(text))), None)
 
 
@@ -221,7 +227,7 @@ def _claim(band: NamedBand, explicit: str | None, known: SensorBand | None) -> t
         explicit,
         common,
         known.name if known else None,
-        common_key(band.file.key, band.file.header.count),
+        common_key(band.file.key, 1 if band.index == band.file.lone else band.file.header.count),
         description if description in COMMON_NAMES else None,
         band.own,
     )
@@ -273,7 +279,7 @@ def _explicit(files: Sequence[BandFile], wanted: Sequence[tuple[str, int | str]]
         named[place] = name
     for asset, file in enumerate(files):
         if file.name:
-            named.setdefault((asset, 1), file.name)
+            named.setdefault((asset, file.lone or 1), file.name)
     if repeated := [name for name, times in Counter(named.values()).items() if times > 1]:
         raise SceneError(f"two bands are both given the name {repeated[0]}; each needs its own")
     return named

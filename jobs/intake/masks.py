@@ -89,7 +89,12 @@ def nodata_in(band: NamedBand, asked: NodataIn | None, sensor: Sensor | None) ->
 
 def is_color(header: Header) -> bool:
     """Whether a file holds red, green and blue in 8 bits."""
-    return set(header.dtypes) == {"uint8"} and set(header.colors) >= _COLORS
+    return set(header.dtypes) == {"uint8"} and has_colors(header)
+
+
+def has_colors(header: Header) -> bool:
+    """Whether a file holds red, green and blue."""
+    return set(header.colors) >= _COLORS
 
 
 def _place(header: Header, index: int) -> int | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from earthloom.jobs.intake.bands import NamedBand
-from earthloom.jobs.intake.masks import nodata_in
+from earthloom.jobs.intake.masks import has_colors, nodata_in
 from earthloom.jobs.intake.preset import Sensor
 from earthloom.jobs.intake.recognise import Product
 from earthloom.jobs.intake.stac import StacItem
@@ -306,10 +306,11 @@ def _offset_doubts(
 
 
 def _with_nodata(band: Band, named: NamedBand, options: SceneOptions, sensor: Sensor | None) -> Band:
-    """A band with its nodata. Colours in 8 bits whose file has a mask of its own have none: the mask knows better."""
+    """A band with its nodata. Colours beside alpha, and in 8 bits beside any mask, have none: the mask knows better."""
     header, rule = named.file.header, nodata_in(named, options.nodata_in, sensor)
-    masked = header.mask != "none" or bool(band.alpha)
-    if rule == "all" and options.nodata_in is None and options.nodata is None and masked and band.alpha != 0:
+    has_alpha = bool(band.alpha) or (header.mask == "alpha" and band.alpha is None)
+    masked = (has_colors(header) and has_alpha) or (rule == "all" and header.mask == "internal")
+    if masked and options.nodata_in is None and options.nodata is None and not named.categorical:
         return replace(band, nodata=None)
     nodata = _nodata(named, options, sensor)
     return replace(band, nodata=nodata, nodata_in=rule if nodata is not None else "any")

@@ -141,6 +141,25 @@ def test_a_file_of_alpha_alone_is_refused(tmp_path: Path) -> None:
         opened(tmp_path / "a.tif")
 
 
+def test_a_file_of_one_band_and_alpha_is_named_like_one_of_one_band(tmp_path: Path) -> None:
+    for name, place in (("x_B03", 2), ("x_B11", 1)):
+        with_alpha(tmp_path / f"{name}.tif", place, 2, "uint16")
+    by_preset = opened(f"{tmp_path}/x_B03.tif,{tmp_path}/x_B11.tif", sensor="sentinel2-l2a")
+    by_hand = opened(f"green={tmp_path}/x_B03.tif,swir16={tmp_path}/x_B11.tif")
+    for found in (by_preset, by_hand):
+        assert [(band.name, band.index) for band in found.scene.bands] == [("green", 1), ("swir16", 2)]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_colours_beside_alpha_are_black_where_they_are_0(dtype: str, tmp_path: Path) -> None:
+    pixels = colours().astype(dtype)
+    known = np.random.default_rng(3).choice(np.array([0, 255], dtype), (60, 70))
+    write_scene(tmp_path / "a.tif", np.concatenate([pixels, known[None]]), nodata=0, photometric="RGB", alpha="YES")
+    found = opened(tmp_path / "a.tif", bands=RGB)
+    np.testing.assert_array_equal(valid(found), theirs(tmp_path / "a.tif"))
+    np.testing.assert_array_equal(valid(found), known > 0)
+
+
 @TIGHT
 @given(
     nodata=st.sampled_from([None, 0, 255]), mask=st.sampled_from(["none", "alpha", "internal"]), seed=st.integers(0, 99)

@@ -59,6 +59,17 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Clear:
+    """Which pixels a quality band calls clear; where it does not, every band of the scene counts as invalid."""
+
+    band: Band
+    bits: int = 0
+    """A pixel is unclear where any of these bits is set."""
+    values: tuple[int, ...] = ()
+    """A pixel is unclear where it holds one of these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """One acquisition: its files, bands and the grid that outputs lie on. Pickles small and holds no handles.
 
@@ -73,6 +84,8 @@ class Scene:
     quantity: str
     datetime: str | None = None
     """RFC 3339 in UTC, or None when the date is unknown (never a made-up one)."""
+    clear: tuple[Clear, ...] = ()
+    """Quality bands that say where it is valid, beside the bands' own nodata and masks."""
     source_item: str | None = None
     """URL of the STAC item it was found in."""
     source_id: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
@@ -78,6 +78,10 @@ class SceneOptions(BaseModel):
     nodata_in: Annotated[
         NodataIn | None,
         Field(description="no data is where any band holds nodata, or only where all of a file do (8-bit colour)"),
+    ] = None
+    mask: Annotated[
+        Literal["qa"] | None,
+        Field(description="qa: no data where the scene's quality band (QA_PIXEL, SCL, UDM2) sees clouds or their shadows"),
     ] = None
     datetime: Annotated[
         str | None, AfterValidator(_a_date),

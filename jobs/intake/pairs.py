@@ -18,6 +18,7 @@ from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.footprint import describe_extent, share_covered
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.resampling import resampling
+from earthloom.tiling.scene import Band
 
 _WHOLE = 0.995  # a share that rounds to 100 %
 _ALIKE = 1.5  # ratio of pixel sizes from which it is worth a word
@@ -97,13 +98,15 @@ def pair(after: OpenedScene, before: OpenedScene) -> OpenedScene:
         )
     notes += _ground(after, before)
     offset = len(later.assets)
-    added = tuple(
-        replace(
-            band, name=f"{BEFORE}{band.name}", asset=band.asset + offset,
-            resampling=resampling(before.grids[band.asset], later.grid, categorical=band.categorical),
-        ) for band in earlier.bands
+
+    def beside(band: Band) -> Band:
+        on_grid = resampling(before.grids[band.asset], later.grid, categorical=band.categorical)
+        return replace(band, name=f"{BEFORE}{band.name}", asset=band.asset + offset, resampling=on_grid)
+
+    scene = replace(
+        later, assets=later.assets + earlier.assets, bands=later.bands + tuple(beside(band) for band in earlier.bands),
+        clear=later.clear + tuple(replace(clear, band=beside(clear.band)) for clear in earlier.clear),
     )  # fmt: skip
-    scene = replace(later, assets=later.assets + earlier.assets, bands=later.bands + added)
     inherited = tuple(f"before ({earlier.id}): {note}" for note in before.notes if note not in after.notes)
     return OpenedScene(
         scene=scene, grids=after.grids + before.grids, notes=(*after.notes, *inherited, *notes),

@@ -19,6 +19,7 @@ from earthloom.jobs.intake.files import SceneFiles, keep_wanted, open_files
 from earthloom.jobs.intake.grids import check_onto, common_grid
 from earthloom.jobs.intake.masks import take_masks, take_palettes
 from earthloom.jobs.intake.options import SceneOptions
+from earthloom.jobs.intake.quality import clear_by, with_quality
 from earthloom.jobs.intake.recognise import Product, offer, preset_of, recognise, refuse_contradiction
 from earthloom.jobs.intake.references import Part, SceneRequest, find, settle
 from earthloom.jobs.intake.sensors import sensor as sensor_preset
@@ -190,6 +191,8 @@ def _open(
 ) -> OpenedScene:  # fmt: skip
     if request.problem:
         raise SceneError(request.problem)
+    if options.mask and models:
+        models = with_quality(models)
 
     def read(part: Part) -> tuple[Asset, Header]:
         asset = replace(pin(part.ref), driver=part.driver)
@@ -218,8 +221,12 @@ def _open(
         replace(band, resampling=resampling(files[band.asset].header.grid, grid, categorical=band.categorical))
         for band in meaning.bands
     )
+    clear, clear_notes = (), ()
+    if options.mask:
+        found, note = clear_by(bands)
+        clear, clear_notes = (found,), (note,)
     scene = Scene(
-        id=request.id, grid=grid, assets=opened.assets, bands=bands, quantity=meaning.quantity, datetime=when,
+        id=request.id, grid=grid, assets=opened.assets, bands=bands, quantity=meaning.quantity, datetime=when, clear=clear,
         source_item=item.url if item and not item.metadata else None, source_id=_source_id(request),
     )  # fmt: skip
     for band in bands:
@@ -232,8 +239,8 @@ def _open(
         for doubt in (*file.header.warnings, *_undeclared(file.header, [b for b in bands if b.asset == position]))
     ]
     notes = (
-        *request.notes, *date_notes, *opened.notes, *doubts, *mask_notes, *palette_notes, *meaning.notes, *fill,
-        *grid_notes,
+        *request.notes, *date_notes, *opened.notes, *doubts, *mask_notes, *palette_notes, *meaning.notes, *clear_notes,
+        *fill, *grid_notes,
     )  # fmt: skip
     offers = () if meaning.scale_known else _offers(opened, products, inspectors)
     return OpenedScene(

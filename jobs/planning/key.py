@@ -14,7 +14,7 @@ from typing import Any
 from earthloom.jobs.planning.chain import ImagePlan
 from earthloom.jobs.records.canonical import digest
 from earthloom.models.inference.chain import Stage
-from earthloom.tiling.scene import Band, Scene
+from earthloom.tiling.scene import Band, Clear, Scene
 
 PIXEL_VERSION = 3
 """Raised whenever Earthloom's own arithmetic may change a pixel; a golden-hash test guards it."""
@@ -46,7 +46,8 @@ def scene_key(
         images: how images are stored, if the result has any.
         device_class: within which bytes are identical (`models.device.resolve.Device`).
     """
-    used = list(dict.fromkeys(band.asset for band in bands))  # which other files lie beside them changes nothing
+    quality = [clear.band for clear in scene.clear]
+    used = list(dict.fromkeys(band.asset for band in (*bands, *quality)))  # which other files lie beside them changes nothing
     return digest(
         {
             "pixel_version": PIXEL_VERSION,
@@ -56,6 +57,7 @@ def scene_key(
             "grid": asdict(scene.grid),
             "quantity": scene.quantity,
             "bands": [_band(band, used.index(band.asset)) for band in bands],
+            **({"clear": [_clear(one, used) for one in scene.clear]} if scene.clear else {}),
             "stages": [_stage(stage) for stage in stages],
             "images": [asdict(image) for image in images],
             "shard": shard_px,
@@ -69,6 +71,10 @@ def _band(band: Band, position: int) -> dict[str, Any]:
     """What is read of the file at `position`; what a band does not say, for it is the usual, is left out."""
     said = asdict(band) | {"asset": position}
     return {name: value for name, value in said.items() if name not in _USUAL or value != _USUAL[name]}
+
+
+def _clear(clear: Clear, used: Sequence[int]) -> dict[str, Any]:
+    return asdict(clear) | {"band": _band(clear.band, used.index(clear.band.asset))}
 
 
 def _stage(stage: Stage) -> dict[str, Any]:

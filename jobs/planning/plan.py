@@ -274,11 +274,12 @@ def _plan_scene(
     """A scene's plan and notes, with as many of `most` passes at once as the limit and the machine's room allow."""
     on_gpu = device.kind == "cuda"
     last = chain.stages[-1]
+    read = (*chain.bands, *(clear.band for clear in scene.clear))
 
     def memory_of(core_px: int, passes: int = 1, ahead: int = AHEAD, *, keeps_pages: bool = False) -> MemoryPlan:
         changed = replace(last, chips=replace(last.chips, core_px=core_px))
         return predict(
-            (*chain.stages[:-1], changed), chain.bands, chain.stored_bytes, block_px=config.block,
+            (*chain.stages[:-1], changed), read, chain.stored_bytes, block_px=config.block,
             shard_px=config.shard, batch=config.batch or 1, on_gpu=on_gpu, passes=passes, ahead=ahead,
             keeps_pages=keeps_pages,
         )  # fmt: skip
@@ -292,7 +293,7 @@ def _plan_scene(
     if not on_gpu and any(card.weights for stage in chain.stages for card in stage.cards):
         keeping = memory_of(core_px, memory.shape.passes, keeps_pages=True)  # a sixth of the time of a network
         memory = keeping if fits(keeping) else memory
-    distant = on_gpu or any(scene.assets[band.asset].ref.scheme != "file" for band in chain.bands)
+    distant = on_gpu or any(scene.assets[band.asset].ref.scheme != "file" for band in read)
     deeper = [
         memory_of(core_px, memory.shape.passes, ahead, keeps_pages=bool(memory.shape.kept_bytes))
         for ahead in range(FAR_AHEAD, AHEAD, -1) if distant

@@ -93,6 +93,13 @@ def read_pixels(
     if not source.load():
         nothing = np.broadcast_to(np.zeros((1, 1, 1), dtype), (len(bands), *read.shape))
         return Pixels(nothing, np.broadcast_to(np.zeros((1, 1), np.bool_), read.shape), source.cost)
+    for clear in scene.clear:
+        quality = _Source(scene, (clear.band,), window, None, halo_px, cache)
+        quality.load()
+        source.valid &= quality.valid & ((quality.values[0] & clear.bits) == 0)
+        if clear.values:
+            source.valid &= ~np.isin(quality.values[0], clear.values)
+        source.cost.file_bytes += quality.cost.file_bytes
     raw, raw_valid = source.values, source.valid
     if window == read:
         return Pixels(raw, raw_valid, source.cost)

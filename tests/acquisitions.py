@@ -205,6 +205,59 @@ def sentinel2(parent: Path, name: str = S2_NAME, *, seed: int = 0) -> Path:
     return folder
 
 
+PLANET_ID = "20230508_101609_12_2416"
+COEFFICIENT = 2.1e-5
+
+
+def planet_metadata(name: str = PLANET_ID) -> dict[str, Any]:
+    """The JSON of an order: a GeoJSON feature that is no STAC item."""
+    return {
+        "_links": {}, "_permissions": [], "geometry": {"type": "Polygon", "coordinates": []}, "id": name,
+        "properties": {
+            "acquired": "2023-05-08T10:16:09.123456Z", "cloud_cover": 0.1, "gsd": 3.7, "instrument": "PSB.SD",
+            "item_type": "PSScene", "provider": "planetscope", "satellite_id": "2416", "sun_elevation": 55.2,
+        },
+        "type": "Feature",
+    }  # fmt: skip
+
+
+def planet_xml(n_bands: int = 4) -> str:
+    """The XML beside an AnalyticMS image."""
+    bands = "".join(
+        f"<ps:bandSpecificMetadata><ps:bandNumber>{n}</ps:bandNumber><ps:radiometricScaleFactor>0.01"
+        f"</ps:radiometricScaleFactor><ps:reflectanceCoefficient>{COEFFICIENT * n}</ps:reflectanceCoefficient>"
+        "</ps:bandSpecificMetadata>" for n in range(1, n_bands + 1)
+    )  # fmt: skip
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><ps:EarthObservation xmlns:ps="http://schemas.planet.com/ps/v1" '
+        'xmlns:eop="http://earth.esa.int/eop" xmlns:opt="http://earth.esa.int/opt"><eop:acquisitionDateTime>'
+        "2023-05-08T10:16:09+00:00</eop:acquisitionDateTime><opt:illuminationElevationAngle>55.2"
+        f"</opt:illuminationElevationAngle>{bands}</ps:EarthObservation>"
+    )
+
+
+def planet(parent: Path, *, n_bands: int = 4, surface: bool = True, metadata: Sequence[str] = ("json", "xml")) -> Path:
+    """A folder of an order with one scene, its UDM2, and no data at the left."""
+    folder, start = parent / "PSScene", f"{PLANET_ID}_3B"
+    eight = "_8b" if n_bands == 8 else ""
+    scale = np.full((n_bands, 1, 1), 1e-4) if surface else COEFFICIENT * np.arange(1, n_bands + 1)[:, None, None]
+    pixels = np.round(landscape(SIDE, SIDE, n_bands) / 20_000 / scale).astype(np.uint16)
+    masks = np.zeros((8, SIDE, SIDE), np.uint8)
+    masks[0] = 1
+    masks[0, -80:, -80:], masks[5, -80:, -80:] = 0, 1
+    masks[:, :, :20] = 0
+    pixels[:, :, :20] = 0
+    grid = Affine(3, 0, 300_000, 0, -3, 5_400_000)
+    image = folder / f"{start}_AnalyticMS{'_SR' if surface else ''}{eight}.tif"
+    write_scene(image, pixels, crs="EPSG:32633", transform=grid, nodata=0, date="2023:06:01 00:00:00")
+    write_scene(folder / f"{start}_udm2.tif", masks, crs="EPSG:32633", transform=grid, date=None)
+    if "json" in metadata:
+        (folder / f"{PLANET_ID}_metadata.json").write_text(json.dumps(planet_metadata()))
+    if "xml" in metadata:
+        (folder / f"{start}_AnalyticMS{eight}_metadata.xml").write_text(planet_xml(n_bands))
+    return folder
+
+
 def read_band(path: Path) -> NDArray[Any]:
     """(rows, columns) of the first band, as stored."""
     with rasterio.open(path, driver="JP2OpenJPEG" if path.suffix == ".jp2" else "GTiff") as dataset:

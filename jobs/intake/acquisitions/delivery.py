@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import PurePosixPath
 
@@ -67,6 +67,10 @@ class Delivery:
         if max(head.size, len(data)) > MAX_BYTES:
             raise SceneError(f"{self.name} has {head.size} bytes; metadata of at most {MAX_BYTES} bytes are read")
         return data
+
+    def beside(self, name: str) -> Delivery:
+        """Another file of metadata in the same folder."""
+        return replace(self, key=self.base + name)
 
     def has(self, path: str) -> bool:
         """Whether a file lies at a path relative to the metadata file, as far as that can be seen."""

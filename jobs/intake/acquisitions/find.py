@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from re import Pattern
 
-from earthloom.jobs.intake.acquisitions import landsat, sentinel2
+from earthloom.jobs.intake.acquisitions import landsat, planetscope, sentinel2
 from earthloom.jobs.intake.acquisitions.delivery import Delivery
 from earthloom.jobs.intake.stac import StacItem
 from earthloom.tiling.errors import EarthloomError
@@ -26,6 +26,7 @@ class _Product:
 _PRODUCTS = (
     _Product(landsat.METADATA, landsat.read, landsat.prefix),
     _Product(sentinel2.METADATA, sentinel2.read, sentinel2.prefix),
+    _Product(planetscope.METADATA, planetscope.read, planetscope.prefix),
 )
 
 

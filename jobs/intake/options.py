@@ -81,7 +81,9 @@ class SceneOptions(BaseModel):
     ] = None
     mask: Annotated[
         Literal["qa"] | None,
-        Field(description="qa: no data where the scene's quality band (QA_PIXEL, SCL, UDM2) sees clouds or their shadows"),
+        Field(
+            description="qa: no data where the scene's quality band (QA_PIXEL, SCL, UDM2) sees clouds or their shadows"
+        ),
     ] = None
     datetime: Annotated[
         str | None, AfterValidator(_a_date),

@@ -221,13 +221,11 @@ def _open(
         replace(band, resampling=resampling(files[band.asset].header.grid, grid, categorical=band.categorical))
         for band in meaning.bands
     )
-    clear, clear_notes = (), ()
-    if options.mask:
-        found, note = clear_by(bands)
-        clear, clear_notes = (found,), (note,)
+    quality = [clear_by(bands)] if options.mask else []
     scene = Scene(
-        id=request.id, grid=grid, assets=opened.assets, bands=bands, quantity=meaning.quantity, datetime=when, clear=clear,
+        id=request.id, grid=grid, assets=opened.assets, bands=bands, quantity=meaning.quantity, datetime=when,
         source_item=item.url if item and not item.metadata else None, source_id=_source_id(request),
+        clear=tuple(clear for clear, _ in quality),
     )  # fmt: skip
     for band in bands:
         if band.alpha == 0 and band.resampling:
@@ -239,7 +237,7 @@ def _open(
         for doubt in (*file.header.warnings, *_undeclared(file.header, [b for b in bands if b.asset == position]))
     ]
     notes = (
-        *request.notes, *date_notes, *opened.notes, *doubts, *mask_notes, *palette_notes, *meaning.notes, *clear_notes,
+        *request.notes, *date_notes, *opened.notes, *doubts, *mask_notes, *palette_notes, *meaning.notes, *(note for _, note in quality),
         *fill, *grid_notes,
     )  # fmt: skip
     offers = () if meaning.scale_known else _offers(opened, products, inspectors)

@@ -242,9 +242,9 @@ def _of_preset(
         if preset.radiance and acquired is None:
             notes.append("the Sun is taken to be 1 AU away, as the date is unknown: reflectance may be 3.4 % off")
     stored = _stores_offset(item) if sensor.offset_baseline and preset.image else None
-    if item and stored is not None:
+    if item and stored is not None and band.stac.offset is None:
         constant, offset = offset, _SENTINEL2_OFFSET if stored else 0.0
-        if offset != constant and band.stac.offset is None:
+        if offset != constant:
             says = (
                 "the offset is taken out" if item.offset_applied else f"processing baseline {item.processing_baseline}"
             )

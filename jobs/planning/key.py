@@ -47,7 +47,9 @@ def scene_key(
         device_class: within which bytes are identical (`models.device.resolve.Device`).
     """
     quality = [clear.band for clear in scene.clear]
-    used = list(dict.fromkeys(band.asset for band in (*bands, *quality)))  # which other files lie beside them changes nothing
+    used = list(
+        dict.fromkeys(band.asset for band in (*bands, *quality))
+    )  # which other files lie beside them changes nothing
     return digest(
         {
             "pixel_version": PIXEL_VERSION,

@@ -22,7 +22,8 @@ MAX_BYTES = 8 * 2**20
 
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 _DIGITS = 64
-_FILE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,200}$")
+_UNNAMABLE = re.compile(r"[^A-Za-z0-9_.-]+")
+_FILE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,200}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +96,12 @@ class Contents:
             path: relative to the metadata file.
             problem: why it cannot be used, where the metadata do not say enough of it.
         """
-        delivery = self.delivery
+        delivery, key = self.delivery, _UNNAMABLE.sub("-", key)[:64]
         try:
-            if problem or not all(_FILE_NAME.match(part) for part in path.split("/")):
-                raise SceneError(problem or f"{delivery.name} names the file {path[:80]!r}, which is no name of a file")
+            if not all(_FILE_NAME.match(part) for part in path.split("/")):
+                raise SceneError(f"{delivery.name} names the file {path[:80]!r}, which is no name of a file")
+            if problem:
+                raise SceneError(problem)
             ref = delivery.folder / (delivery.base + path)
             if not delivery.has(path):
                 raise SceneError(

@@ -41,13 +41,13 @@ def read(delivery: Delivery) -> StacItem:
     contents, image = groups.get("PRODUCT_CONTENTS", {}), groups.get("IMAGE_ATTRIBUTES", {})
     name = contents.get("LANDSAT_PRODUCT_ID", "")
     level, collection = contents.get("PROCESSING_LEVEL", ""), contents.get("COLLECTION_NUMBER", "")
-    if not name or not re.match(r"^L[12]", level) or not collection:
+    if not name or not re.match(r"^L[12][A-Z]{2}$", level) or not collection:
         raise SceneError(
             f"{delivery.name} lacks LANDSAT_PRODUCT_ID, PROCESSING_LEVEL or COLLECTION_NUMBER, which those of Collection 2 "
             "have; name the files as bands of one scene: red=…_B4.TIF,nir=…_B5.TIF, with `sensor`"
         )
     if number(collection) != 2:
-        raise SceneError(f"{delivery.name} is of Landsat Collection {collection[:8]}; only Collection 2 is read")
+        raise SceneError(f"{delivery.name} is of Landsat Collection {collection[:8]!r}; only Collection 2 is read")
     if image.get("SENSOR_ID", "") not in _SENSORS:
         raise SceneError(
             f"{delivery.name} is of the sensor {image.get('SENSOR_ID', '')[:20]!r}; those that are read: "
@@ -57,7 +57,7 @@ def read(delivery: Delivery) -> StacItem:
     sensor = preset_of(recognise((), facts))
     if sensor is None:
         raise SceneError(
-            f"{delivery.name} is of {facts.platform or 'a platform without name'}, whose bands are not known"
+            f"{delivery.name} is of the platform {facts.platform!r}, whose bands are not known"
         )
     files = Contents(delivery)
     for field, path in contents.items():

@@ -96,7 +96,9 @@ def _beside(delivery: Delivery, name: str) -> list[str]:
     if delivery.keys is None:
         raise SceneError(f"the files beside {delivery.name} cannot be listed on a web server; name the image itself")
     start = f"{delivery.base}{name}_"
-    return sorted(PurePosixPath(key).name for key in delivery.keys if key.startswith(start) and "/" not in key[len(start) :])
+    return sorted(
+        PurePosixPath(key).name for key in delivery.keys if key.startswith(start) and "/" not in key[len(start) :]
+    )
 
 
 def _coefficients(delivery: Delivery, beside: list[str]) -> dict[int, float]:
@@ -114,7 +116,10 @@ def _coefficients(delivery: Delivery, beside: list[str]) -> dict[int, float]:
 
 def _facts(delivery: Delivery, name: str, beside: list[str]) -> dict[str, Any]:
     """Date and sun, of the JSON or of the XML."""
-    json_name, xml_names = f"{name}_metadata.json", [one for one in beside if METADATA.match(one) and one.endswith(".xml")]
+    json_name, xml_names = (
+        f"{name}_metadata.json",
+        [one for one in beside if METADATA.match(one) and one.endswith(".xml")],
+    )
     if json_name in beside:
         try:
             document = mapping(json.loads(delivery.beside(json_name).read()))

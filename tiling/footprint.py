@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pyproj import CRS, Transformer
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.ground import Ground, sample_positions
 
 BBox = tuple[float, float, float, float]
 """(west, south, east, north) in degrees; west > east when it crosses the antimeridian."""
@@ -21,16 +23,20 @@ BBox = tuple[float, float, float, float]
 _POINTS_PER_EDGE = 64
 _TOLERANCE_DEG = 1e-5  # 1 m, less for a small grid: straight edges keep only the points they need
 _DECIMALS = 7  # 1 cm
+_TIP = 1e-5  # share of the grid's height that is left out at a tip, for a pole itself has no longitude
+_HALVINGS = 40  # from the distance of two samples to far less than a pixel
 
 
 def footprint(grid: Grid) -> tuple[dict[str, Any], BBox]:
     """GeoJSON geometry (Polygon, or MultiPolygon across the antimeridian) and bounding box of a grid.
 
     Edges are densified before they are transformed, for a straight edge in UTM is a curve in longitude and latitude.
-    A grid around a pole becomes a polygon along all longitudes that closes over the pole.
+    A grid around a pole becomes a polygon along all longitudes that closes over the pole. Where the map ends within the
+    grid, as in the corners of a sinusoidal tile or around the disc of a geostationary image, the outline is that of
+    the ground; gaps inside a row, as between the lobes of an interrupted map, count as covered.
 
     Raises:
-        SceneError: if part of the outline has no longitude and latitude, as on a full-disc image.
+        SceneError: if no pixel has a longitude and latitude.
     """
     from shapely import union_all
     from shapely.affinity import translate
@@ -65,7 +71,7 @@ def share_covered(grid: Grid, other: Grid) -> float:
     """Share of the ground of `grid` that `other` covers too, 0 to 1.
 
     Raises:
-        SceneError: if part of an outline has no longitude and latitude.
+        SceneError: if one of them lies off the Earth.
     """
     from shapely.geometry import shape
 
@@ -115,20 +121,63 @@ def _bbox(bounds: tuple[float, ...]) -> BBox:
 
 def _outline(grid: Grid) -> NDArray[np.float64]:
     """Closed ring of (longitude, latitude), longitudes unwrapped: neighbours are never a turn apart. (n, 2)"""
-    from pyproj import CRS, Transformer
-
     steps = np.linspace(0, 1, _POINTS_PER_EDGE, endpoint=False)
     none, all_ = np.zeros_like(steps), np.ones_like(steps)
     col = np.concatenate([steps, all_, 1 - steps, none, [0.0]]) * grid.width
     row = np.concatenate([none, steps, all_, 1 - steps, [0.0]]) * grid.height
+    ground = Ground(grid)
+    if not ground.covers(col, row).all():
+        col, row = _ground_within(grid, ground)
     a, _, c, _, e, f = grid.transform
     to_lonlat = Transformer.from_crs(CRS.from_user_input(grid.crs), "EPSG:4326", always_xy=True)
     lon, lat = (np.asarray(axis, np.float64) for axis in to_lonlat.transform(a * col + c, e * row + f))
-    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        raise SceneError(
-            f"part of the grid's outline lies off the Earth in {grid.crs[:40]}; crop the scene, or give an AOI grid"
-        )
     return np.column_stack([np.unwrap(lon, period=360), np.clip(lat, -90, 90)])
+
+
+def _ground_within(grid: Grid, ground: Ground) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Closed ring of (columns, rows) in pixels around the part of a grid that has ground behind it."""
+    cols, rows = sample_positions(grid)
+    there = ground.covers(cols, rows)
+    used = np.flatnonzero(there.any(axis=1))
+    if not used.size:
+        raise SceneError(
+            f"the grid {grid.transform} of {grid.width} x {grid.height} px lies off the Earth in {grid.crs[:40]}"
+        )
+    at, lines = cols[0], rows[:, 0]
+    ends = []
+    for line, beyond in ((used[0], used[0] - 1), (used[-1], used[-1] + 1)):
+        col = at[there[line]]
+        reach = _border(
+            ground, col, np.full_like(col, lines[line]), col, np.full_like(col, lines[beyond % len(lines)])
+        )[1]
+        ends.append(lines[line] if not 0 <= beyond < len(lines) else reach.min() if beyond < line else reach.max())
+    top, bottom = ends[0] + _TIP * grid.height, ends[1] - _TIP * grid.height
+    lines = np.concatenate([[top], lines[(lines > top) & (lines < bottom)], [bottom]])
+    cols, rows = np.meshgrid(at, lines)
+    there = ground.covers(cols, rows)
+    n, each = len(at), np.arange(len(lines))
+    first, final = there.argmax(axis=1), n - 1 - there[:, ::-1].argmax(axis=1)
+    left = _border(ground, at[first], lines, at[np.maximum(first - 1, 0)], lines)[0]
+    right = _border(ground, at[final], lines, at[np.minimum(final + 1, n - 1)], lines)[0]
+    upper, lower = (np.linspace(left[i], right[i], _POINTS_PER_EDGE) for i in (0, -1))
+    col = np.concatenate([upper, right[1:], lower[-2::-1], left[-2::-1]])
+    on_line = (np.zeros_like(upper, int), each[1:], np.full_like(upper[1:], each[-1], int), each[-2::-1])
+    return col, lines[np.concatenate(on_line)]
+
+
+def _border(
+    ground: Ground, col: NDArray[np.float64], row: NDArray[np.float64], off_col: NDArray[np.float64],
+    off_row: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """(columns, rows) of the last points with ground on the ways from points that have it to points that may not."""
+    low, high = np.zeros_like(col), np.ones_like(col)
+    if_all = ground.covers(off_col, off_row)
+    for _ in range(_HALVINGS):
+        half = (low + high) / 2
+        hit = ground.covers(col + half * (off_col - col), row + half * (off_row - row))
+        low, high = np.where(hit, half, low), np.where(hit, high, half)
+    share = np.where(if_all, 1.0, low)
+    return col + share * (off_col - col), row + share * (off_row - row)
 
 
 def _around_pole(ring: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
+from pyproj import CRS, Geod, Transformer
 
 from earthloom.tiling.errors import SceneError
+from earthloom.tiling.ground import Ground, middle
 from earthloom.tiling.window import Window
 
 MAX_SIZE_PX = 2**36
@@ -90,72 +92,90 @@ class Grid:
         return self.transform[5] + (np.arange(self.height, dtype=np.float64) + 0.5) * self.transform[4]
 
     def gsd_m(self) -> float:
-        """Ground sampling distance at the grid's centre, in metres: the square root of the true pixel area there."""
-        centre = Window(self.width // 2, self.height // 2, 1, 1)
-        return float(np.sqrt(pixel_areas_m2(self, centre)[0, 0]))
+        """Ground sampling distance at the grid's centre, in metres: the square root of the true pixel area there.
+
+        Where the centre lies off the Earth, that amid the ground.
+        """
+        col, row = middle(self)
+        pixel = Window(min(int(col), self.width - 1), min(int(row), self.height - 1), 1, 1)
+        return float(np.sqrt(pixel_areas_m2(self, pixel)[0, 0]))
 
 
 _WKT_STARTS = ("GEOGCRS", "GEOGCS", "PROJCRS", "PROJCS", "BOUNDCRS", "COMPD", "DERIVEDPROJCRS", "GEODCRS", "LOCAL_CS")
-_LATTICE_PX = 64  # bilinear interpolation of the area between lattice nodes errs by < 1e-7 at 30 m
+_LATTICE_PX = 64
+"""Distance of the lattice's nodes; interpolation between them errs by < 1e-7 at 30 m, and by 4e-6 at 500 m."""
+_LATTICE_M = 32_000.0
+_LEAST_LATTICE_PX = 4  # pixels so large that it would be less are measured one by one
+_PART_M = 60_000.0  # half of it is the largest part of a pixel whose area is that at its centre, to 1e-6
+_MOST_PARTS = 16
+_PART_STEP_PX = 1 / 256  # what is this near to the edge of the map counts as beyond it
+_ROWS_AT_ONCE_PX = 2**16
 
 
 def pixel_areas_m2(grid: Grid, window: Window) -> NDArray[np.float64]:
     """True area of each pixel of `window` on the CRS's own ellipsoid, in square metres. (rows, columns) float64
 
-    Planar pixel areas are wrong by design in EPSG:4326 (degrees) and by sec^2(latitude) in EPSG:3857. The area element
-    of an ellipsoid is M(lat) N(lat) cos(lat) dlon dlat, with the meridional and transverse radii of curvature
-    (Snyder, Map Projections, USGS PP 1395, eq. 4-18 and 4-19); the Jacobian from pixels to longitude and latitude is
-    taken by central differences on a lattice anchored on the scene, so that the values do not depend on the window.
+    Planar pixel areas are wrong by design in EPSG:4326 (degrees) and by sec^2(latitude) in EPSG:3857. The area per
+    pixel is taken on a lattice anchored on the scene, so that the values do not depend on the window, and interpolated.
+    Pixels of many kilometres are measured one by one, in parts, and so are those next to where the Earth ends on the
+    map: what lies beyond a pole, or beyond the edge of a sinusoidal map, has no area.
     """
-    nodes = window.align(_LATTICE_PX)
-    cols = np.arange(nodes.col_off, nodes.col_end + 1, _LATTICE_PX, dtype=np.float64)
-    rows = np.arange(nodes.row_off, nodes.row_end + 1, _LATTICE_PX, dtype=np.float64)
-    crs = CRS.from_user_input(grid.crs)
-    geodetic = crs.geodetic_crs
-    assert geodetic is not None, "a CRS of Earth has a geodetic base"
-    to_lonlat = Transformer.from_crs(crs, geodetic, always_xy=True) if not crs.is_geographic else None
-    axis = geodetic.axis_info[0]
-    radians = np.pi / 180 if axis.unit_name == "degree" else axis.unit_conversion_factor  # France has grads
-    step = 4.0  # px; far above rounding, far below the lattice
-
-    def lonlat(col_shift: float, row_shift: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        col, row = np.meshgrid(cols + col_shift, rows + row_shift)
-        a, b, c, d, e, f = grid.transform
-        x, y = a * col + b * row + c, d * col + e * row + f
-        lon, lat = to_lonlat.transform(x, y) if to_lonlat else (x, y)
-        return np.asarray(lon) * radians, np.asarray(lat) * radians
-
-    (lon_w, lat_w), (lon_e, lat_e) = lonlat(-step, 0), lonlat(step, 0)
-    (lon_n, lat_n), (lon_s, lat_s) = lonlat(0, -step), lonlat(0, step)
-    wrap = 2 * np.pi  # neighbours across the antimeridian are close, not a turn apart
-    dlon_dcol, dlon_drow = (np.remainder(d + np.pi, wrap) - np.pi for d in (lon_e - lon_w, lon_s - lon_n))
-    jacobian = np.abs(dlon_dcol * (lat_s - lat_n) - dlon_drow * (lat_e - lat_w)) / (2 * step) ** 2
-    ellipsoid = crs.ellipsoid
-    assert ellipsoid is not None, "a CRS with a geodetic base has an ellipsoid"
-    semi_major, e2 = ellipsoid.semi_major_metre, 1 - (ellipsoid.semi_minor_metre / ellipsoid.semi_major_metre) ** 2
-    lat = lonlat(0, 0)[1]
-    curvature = semi_major**2 * (1 - e2) / (1 - e2 * np.sin(lat) ** 2) ** 2  # M * N
-    at_nodes = jacobian * curvature * np.cos(lat)
+    ground = Ground(grid)
+    lattice = _LATTICE_PX
+    while lattice * ground.pixel_m > _LATTICE_M and lattice >= _LEAST_LATTICE_PX:
+        lattice //= 2
+    if lattice < _LEAST_LATTICE_PX:
+        return _measured(ground, window)
+    nodes = window.align(lattice)
+    cols = np.arange(nodes.col_off, nodes.col_end + 1, lattice, dtype=np.float64)
+    rows = np.arange(nodes.row_off, nodes.row_end + 1, lattice, dtype=np.float64)
+    col, row = np.meshgrid(cols, rows)
+    at_nodes = ground.density(col, row, step=lattice / 16)  # px; far above rounding, far below the lattice
 
     def weights(start: int, count: int, origin: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        position = (np.arange(start, start + count) + 0.5 - origin) / _LATTICE_PX
+        position = (np.arange(start, start + count) + 0.5 - origin) / lattice
         low = np.floor(position).astype(np.intp)
         return low, position - low
 
     low_row, frac_row = weights(window.row_off, window.height, rows[0])
     low_col, frac_col = weights(window.col_off, window.width, cols[0])
     by_row = at_nodes[low_row] * (1 - frac_row)[:, None] + at_nodes[low_row + 1] * frac_row[:, None]
-    return np.asarray(by_row[:, low_col] * (1 - frac_col) + by_row[:, low_col + 1] * frac_col)
+    areas = np.asarray(by_row[:, low_col] * (1 - frac_col) + by_row[:, low_col + 1] * frac_col)
+    off = np.isnan(at_nodes)
+    for at_row, at_col in np.argwhere(off[:-1, :-1] | off[1:, :-1] | off[:-1, 1:] | off[1:, 1:]):
+        cell = Window(int(cols[at_col]), int(rows[at_row]), lattice, lattice) & window
+        if cell:
+            areas[cell.slices(window)] = _measured(ground, cell)
+    return areas
+
+
+def _measured(ground: Ground, window: Window) -> NDArray[np.float64]:
+    """The area of each pixel, as the sum of that of its parts with ground behind them. (rows, columns)"""
+    parts = min(_MOST_PARTS, 2 * math.ceil(ground.pixel_m / _PART_M))  # even: a pixel around a pole is cut there
+    offsets = (np.arange(parts) + 0.5) / parts
+    # In longitude and latitude a row has one area.
+    cols = np.zeros(1) if ground.is_geographic else np.arange(window.col_off, window.col_end, dtype=np.float64)
+    areas = np.empty((window.height, window.width))
+    n_rows = max(1, _ROWS_AT_ONCE_PX // cols.size)
+    for start in range(0, window.height, n_rows):
+        rows = np.arange(window.row_off + start, min(window.row_off + start + n_rows, window.row_end), dtype=np.float64)
+        col, row = np.meshgrid(cols, rows)
+        total = np.zeros(col.shape)
+        for shift_row in offsets:
+            for shift_col in offsets[:1] if ground.is_geographic else offsets:
+                part = ground.density(col + shift_col, row + shift_row, step=_PART_STEP_PX)
+                total += np.nan_to_num(part) / (parts if ground.is_geographic else parts**2)
+        areas[start : start + rows.size] = total
+    return areas
 
 
 def pixel_size_m(grid: Grid) -> tuple[float, float]:
     """Width and height on the ground of the pixel at the grid's centre, along the ellipsoid, in metres."""
-    from pyproj import CRS, Geod, Transformer
-
     crs = CRS.from_user_input(grid.crs)
     to_lonlat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     a, _, c, _, e, f = grid.transform
-    x, y = c + a * grid.width / 2, f + e * grid.height / 2
+    col, row = middle(grid)
+    x, y = c + a * col, f + e * row
     lon, lat = to_lonlat.transform([x - a / 2, x + a / 2, x, x], [y, y, y - e / 2, y + e / 2])
     geod = Geod(ellps="WGS84")
     across, along = (geod.inv(lon[i], lat[i], lon[i + 1], lat[i + 1])[2] for i in (0, 2))

@@ -10,6 +10,7 @@ from earthloom.tiling.aoi import Aoi, aoi_of_geojson, parse_aoi, suggest_aoi
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.footprint import describe_extent, share_covered
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.place import is_disc_in_space
 from earthloom.tiling.reading.preflight import Header
 from earthloom.tiling.resampling import PIECE_BYTES, PIECE_PX, pixel_ratio
 from earthloom.tiling.storage.objects import ObjectRef
@@ -44,7 +45,7 @@ def read_aoi(text: str) -> Aoi:
 
 
 def common_grid(files: Sequence[Named]) -> Grid:
-    """The finest grid of a scene's files, which all must share its CRS and some ground.
+    """The finest grid of a scene's files, which all must share its CRS and some ground, and not be a disc in space.
 
     Raises:
         SceneError: if they do not.
@@ -65,6 +66,12 @@ def common_grid(files: Sequence[Named]) -> Grid:
                 f"{name} covers {_shown(grid)} and does not overlap the scene's finest file, {_shown(finest)}; "
                 "files of one scene lie on the same ground: check that they belong together"
             )
+    if is_disc_in_space(finest):
+        raise SceneError(
+            f"{files[0][0]} is a geostationary image with space around the Earth, and its pixels grow manifold towards the "
+            "disc's edge; give the grid of an area in it, `onto=EPSG:<code>,<gsd>,<x0>,<y0>,<x1>,<y1>`, or warp it: "
+            "gdalwarp -t_srs EPSG:4326 in.tif out.tif"
+        )
     return finest
 
 
@@ -77,10 +84,7 @@ def check_onto(files: Sequence[Named], onto: Grid) -> tuple[str, ...]:
     notes = []
     for name, header in files:
         grid = header.grid
-        try:
-            share = share_covered(onto, grid)
-        except SceneError:  # a full disc of Earth, whose corners lie in space
-            share = 1.0
+        share = share_covered(onto, grid)
         if share == 0:
             raise SceneError(
                 f"{name} covers {describe_extent(grid)} and the grid of `onto` {describe_extent(onto)}: they do not overlap"

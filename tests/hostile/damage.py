@@ -227,6 +227,42 @@ def rotated(path: Path, canary: Canary) -> None:
     plain(path, transform=Affine(10, 3, 3e5, 3, -10, 4.5e6))
 
 
+@refused(r"is no scene of Earth: .* the Moon, of 1737\.4 km radius, and Earth has 6378\.1 km; leave it out")
+def map_of_the_moon(path: Path, canary: Canary) -> None:
+    plain(path, crs=CRS.from_proj4("+proj=eqc +R=1737400 +units=m"))
+
+
+@refused(r"EPSG:4326 and covers latitudes from .* to 4500000 degrees, where only -90 to 90 are possible.*gdal_edit")
+def metres_called_degrees(path: Path, canary: Canary) -> None:
+    plain(path, crs="EPSG:4326", transform=Affine(10, 0, 3e5, 0, -10, 4.5e6))
+
+
+@refused(r"in EPSG:32633, which is nowhere on Earth: its CRS or its geotransform is wrong.*gdal_edit")
+def place_off_the_earth(path: Path, canary: Canary) -> None:
+    plain(path, crs="EPSG:32633", transform=Affine(10, 0, 1e8, 0, -10, 1e8))
+
+
+@refused(r"EPSG:2056, which is around .*, but that CRS is used from .* degrees away .*gdalwarp -t_srs")
+def place_far_from_its_crs(path: Path, canary: Canary) -> None:
+    plain(path, crs="EPSG:2056", transform=Affine(10, 0, 0, 0, -10, 0))
+
+
+@refused(r"geostationary image with space around the Earth.*onto.*gdalwarp -t_srs EPSG:4326")
+def disc_in_space(path: Path, canary: Canary) -> None:
+    plain(
+        path,
+        crs=CRS.from_proj4("+proj=geos +h=35785831 +lon_0=0 +ellps=WGS84"),
+        transform=Affine(1.1e5, 0, -5.5e6, 0, -1.1e5, 5.5e6),
+    )
+
+
+@refused(r"no CRS and no geotransform.*world_file\.tfw beside it is not read.*gdal_translate")
+def world_file(path: Path, canary: Canary) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        plain(path, crs=None, transform=Affine.identity())
+    path.with_suffix(".tfw").write_text("10\n0\n0\n-10\n300005\n4499995\n")
+
+
 @refused(r"has a CRS but no geotransform")
 def crs_without_a_place(path: Path, canary: Canary) -> None:
     with warnings.catch_warnings(action="ignore"):

@@ -19,6 +19,7 @@ from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import MAX_SIZE_PX, Grid
 from earthloom.tiling.reading import codestream, identity
 from earthloom.tiling.reading.fill import Fill, signs_of_fill
+from earthloom.tiling.reading.georeference import read_grid
 from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.sandbox import Disposables
 from earthloom.tiling.reading.sidecars import Sidecars, read_sidecars
@@ -31,7 +32,6 @@ _MIB = 2**20
 _SHARED_TILES = 64  # that are decoded to see whether they are flat: one per value that a writer kept once
 _MASK_DIRECTORIES = 64  # an image, its mask and the overviews of both; a COG of 2^20 px has 24
 _TIFF_TIME = re.compile(r"^(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d):(\d\d)")
-_GRID_FILE = re.compile(r"(?i)\+(nadgrids|geoidgrids|grids|xy_grids|z_grids|file)=([^\s\"]*)")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\uffff]+")
 
 
@@ -105,7 +105,7 @@ def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
             rows, cols = codestream.tile_shape(asset)
             _check_block(name, rows, cols, codestream.PIXEL_BYTES * dataset.count, limits)
         beside = read_sidecars(asset.ref, dataset)
-        grid = _grid(name, dataset)
+        grid = read_grid(asset.ref, dataset)
         _check_values(name, dataset)
         sparse = _check_index(asset, dataset, limits) if is_tiff else 0
         colors = tuple(beside.of(i).color or color.name for i, color in enumerate(dataset.colorinterp, 1))
@@ -196,48 +196,6 @@ def _check_masks(asset: Asset, dataset: DatasetReader, limits: Limits) -> None:
         f"{asset.ref.name} holds {_MASK_DIRECTORIES} images or more beside its mask, so the mask cannot be checked; "
         "rewrite it: gdal_translate -of COG"
     )
-
-
-def _grid(name: str, dataset: DatasetReader) -> Grid:
-    crs = dataset.crs
-    if not crs:
-        gcps, _ = dataset.gcps
-        if gcps or dataset.rpcs:
-            raise SceneError(
-                f"{name} is only located by {'ground control points' if gcps else 'an RPC model'}, not on a map grid; "
-                "warp it first: gdalwarp -t_srs EPSG:<code> in.tif out.tif"
-            )
-        raise SceneError(f"{name} has no CRS, so its map would lie nowhere; set it: gdal_edit.py -a_srs EPSG:<code>")
-    if not (crs.is_projected or crs.is_geographic):
-        kind = crs.wkt.partition("[")[0]
-        raise SceneError(
-            f"{name} has a CRS of kind {kind}, which is not tied to Earth's surface; "
-            "set the real one: gdal_edit.py -a_srs EPSG:<code>"
-        )
-    if (grids := _GRID_FILE.search(crs.wkt)) and grids[2] != "@null":
-        raise SceneError(
-            f"{name} has a CRS with a grid file of its own ({grids[1]}={grids[2][:60]}), which could be any file or "
-            "address; set a CRS without it: gdal_edit.py -a_srs EPSG:<code>"
-        )
-    transform = dataset.transform
-    if transform.is_identity:
-        raise SceneError(f"{name} has a CRS but no geotransform, so its pixels have no place; georeference it first")
-    if transform.b or transform.d:
-        raise SceneError(
-            f"{name} has the rotated or sheared transform {tuple(transform)[:6]}, which would not be kept exactly; "
-            "warp it to a north-up grid first: gdalwarp in.tif out.tif"
-        )
-    if not all(math.isfinite(value) for value in transform) or not (transform.a and transform.e):
-        raise SceneError(f"{name} has the unusable transform {tuple(transform)[:6]}; georeference it again")
-    return Grid(crs=_crs_text(crs), transform=tuple(transform)[:6], width=dataset.width, height=dataset.height)
-
-
-def _crs_text(crs: Any) -> str:
-    """`EPSG:<code>` where it means exactly this CRS, else its WKT."""
-    from rasterio.crs import CRS
-
-    code = crs.to_epsg(confidence_threshold=100)
-    return f"EPSG:{code}" if code and CRS.from_epsg(code) == crs else str(crs.wkt)
 
 
 def _check_values(name: str, dataset: DatasetReader) -> None:

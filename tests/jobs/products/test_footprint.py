@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 from shapely.geometry import Point, shape
@@ -22,6 +23,16 @@ NORTH_POLE = Grid(crs="EPSG:3413", transform=(1e4, 0.0, -2e6, 0.0, -1e4, 2.5e6),
 SOUTH_POLE = Grid(crs="EPSG:3031", transform=(1e4, 0.0, -2e6, 0.0, -1e4, 1e6), width=400, height=500)
 GREENLAND = Grid(crs="EPSG:3413", transform=(1e3, 0.0, -6e5, 0.0, -1e3, -7e5), width=1400, height=2600)
 SOUTH_UP = Grid(crs="EPSG:32612", transform=(30.0, 0.0, 400000.0, 0.0, 30.0, 4400000.0), width=700, height=500)
+DISC = Grid(
+    crs='PROJCRS["g",BASEGEOGCRS["u",DATUM["u",ELLIPSOID["GRS 1980",6378137,298.257222101]],'
+    'UNIT["degree",0.0174532925199433]],CONVERSION["g",METHOD["Geostationary Satellite (Sweep X)"],'
+    'PARAMETER["Longitude of natural origin",-75,ANGLEUNIT["degree",0.0174532925199433]],'
+    'PARAMETER["Satellite Height",35786023,LENGTHUNIT["metre",1]],PARAMETER["False easting",0,LENGTHUNIT["metre",1]],'
+    'PARAMETER["False northing",0,LENGTHUNIT["metre",1]]],CS[Cartesian,2],AXIS["e",east],AXIS["n",north],UNIT["metre",1]]',
+    transform=(1e4, 0.0, -5.5e6, 0.0, -1e4, 5.5e6),
+    width=1100,
+    height=1100,
+)
 WORLD = Grid(crs="EPSG:4326", transform=(0.5, 0.0, -180.0, 0.0, -0.5, 90.0), width=720, height=360)
 GRIDS = {
     "utm": UTM, "lonlat": LONLAT, "mercator": MERCATOR, "sinusoidal": WKT, "fiji": EAST_OF_FIJI, "past 180": PAST_180,
@@ -36,14 +47,14 @@ def lonlat(grid: Grid, col: Any, row: Any) -> tuple[Any, Any]:
     return (np.asarray(lon) + 180) % 360 - 180, lat
 
 
-def told(grid: Grid) -> tuple[BaseGeometry, dict[str, Any], BBox]:
+def described(grid: Grid) -> tuple[BaseGeometry, dict[str, Any], BBox]:
     geometry, bbox = footprint(grid)
     return shape(geometry), geometry, bbox
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 def test_pixels_lie_inside_and_neighbours_of_the_grid_outside(grid: Grid) -> None:
-    geometry, _, (west, south, east, north) = told(grid)
+    geometry, _, (west, south, east, north) = described(grid)
     rng = np.random.default_rng(0)
     lon, lat = lonlat(grid, rng.uniform(0.01, 0.99, 300) * grid.width, rng.uniform(0.01, 0.99, 300) * grid.height)
     for x, y in zip(lon, lat, strict=True):
@@ -59,7 +70,7 @@ def test_pixels_lie_inside_and_neighbours_of_the_grid_outside(grid: Grid) -> Non
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 def test_geometries_follow_rfc_7946(grid: Grid) -> None:
-    geometry, raw, bbox = told(grid)
+    geometry, raw, bbox = described(grid)
     assert geometry.is_valid
     assert raw == json.loads(json.dumps(raw))
     polygons = raw["coordinates"] if raw["type"] == "MultiPolygon" else [raw["coordinates"]]
@@ -74,13 +85,13 @@ def test_geometries_follow_rfc_7946(grid: Grid) -> None:
 
 @pytest.mark.parametrize("grid", [UTM, LONLAT, MERCATOR, EAST_OF_FIJI, SOUTH_UP])
 def test_the_area_of_a_footprint_is_that_of_its_pixels(grid: Grid) -> None:
-    geometry, _, _ = told(grid)
+    geometry, _, _ = described(grid)
     area = abs(Geod(ellps="WGS84").geometry_area_perimeter(geometry.segmentize(0.001))[0])
     assert area == pytest.approx(pixel_areas_m2(grid, grid.window).sum(), rel=1e-4)
 
 
 def test_grids_around_a_pole_cover_it() -> None:
-    north, south = told(NORTH_POLE), told(SOUTH_POLE)
+    north, south = described(NORTH_POLE), described(SOUTH_POLE)
     assert north[0].covers(Point(12, 89.99))
     assert south[0].covers(Point(-77, -89.99))
     assert north[2][0::2] == south[2][0::2] == (-180, 180)
@@ -88,22 +99,67 @@ def test_grids_around_a_pole_cover_it() -> None:
 
 
 def test_straight_edges_need_four_corners() -> None:
-    assert len(told(LONLAT)[1]["coordinates"][0]) == 5
+    assert len(described(LONLAT)[1]["coordinates"][0]) == 5
 
 
-def test_a_full_disc_has_no_footprint() -> None:
-    disc = Grid(
-        crs='PROJCRS["g",BASEGEOGCRS["u",DATUM["u",ELLIPSOID["GRS 1980",6378137,298.257222101]],'
-        'UNIT["degree",0.0174532925199433]],CONVERSION["g",METHOD["Geostationary Satellite (Sweep X)"],'
-        'PARAMETER["Longitude of natural origin",-75,ANGLEUNIT["degree",0.0174532925199433]],'
-        'PARAMETER["Satellite Height",35786023,LENGTHUNIT["metre",1]],PARAMETER["False easting",0,LENGTHUNIT["metre",1]],'
-        'PARAMETER["False northing",0,LENGTHUNIT["metre",1]]],CS[Cartesian,2],AXIS["e",east],AXIS["n",north],UNIT["metre",1]]',
-        transform=(1e4, 0.0, -5.5e6, 0.0, -1e4, 5.5e6),
-        width=1100,
-        height=1100,
-    )
-    with pytest.raises(SceneError, match="off the Earth"):
-        footprint(disc)
+def test_a_disc_in_space_has_the_footprint_of_the_ground_in_it() -> None:
+    geometry, _, (west, south, east, north) = described(DISC)
+    assert geometry.is_valid
+    assert geometry.covers(Point(-75, 0))
+    # The limb lies where the line of sight is a tangent: cos(angle) = radius / distance, 81.3 degrees away.
+    limb = np.rad2deg(np.arccos(6378137 / (6378137 + 35786023)))
+    assert (west, east) == pytest.approx((-75 - limb, -75 + limb), abs=0.6)
+    assert (south, north) == pytest.approx((-limb, limb), abs=0.6)
+
+
+@pytest.mark.parametrize("grid", [DISC, WKT], ids=["geostationary", "sinusoidal"])
+def test_a_grid_beside_the_earth_has_no_footprint(grid: Grid) -> None:
+    a, b, _, d, e, _ = grid.transform
+    with pytest.raises(SceneError, match="lies off the Earth"):
+        footprint(replace(grid, transform=(a, b, 3e7, d, e, 3e7)))
+
+
+TILE_M = 1111950.5196666666
+"""Side of a MODIS tile: a 36th of the sphere's girth (MODIS Land grid, Wolfe et al. 1998)."""
+RADIUS_M = 6371007.181
+
+
+def modis_tile(h: int, v: int, size: int = 240) -> Grid:
+    side = TILE_M / size
+    transform = (side, 0.0, (h - 18) * TILE_M, 0.0, -side, (9 - v) * TILE_M)
+    return Grid(crs=WKT.crs, transform=transform, width=size, height=size)
+
+
+def ground_of_tile(h: int, v: int) -> tuple[BBox, float] | None:
+    """Bounds and area by the definition of the projection: x = R lon cos(lat), y = R lat, |lon| <= 180. Or None."""
+    lat = np.linspace(90 - 10 * (v + 1), 90 - 10 * v, 20001)
+    west, east = ((10.0 * (h - 18 + i)) / np.maximum(np.cos(np.deg2rad(lat)), 1e-12) for i in (0, 1))
+    west, east = np.maximum(west, -180), np.minimum(east, 180)
+    there = west < east
+    if there.sum() < 1000:
+        return None
+    wide = np.deg2rad(np.where(there, east - west, 0))
+    area = RADIUS_M**2 * float(np.trapezoid(wide * np.cos(np.deg2rad(lat)), np.deg2rad(lat)))
+    return (west[there].min(), lat[there].min(), east[there].max(), lat[there].max()), area
+
+
+@given(h=st.integers(0, 35), v=st.integers(0, 17))
+@settings(deadline=None, max_examples=60)
+@example(h=11, v=2)
+@example(h=8, v=3)
+@example(h=35, v=8)
+@example(h=17, v=0)
+def test_tiles_of_the_sinusoidal_grid_end_where_the_map_does(h: int, v: int) -> None:
+    grid, right = modis_tile(h, v), ground_of_tile(h, v)
+    if right is None:
+        return
+    bounds, area = right
+    geometry, _, bbox = described(grid)
+    assert geometry.is_valid
+    assert bbox == pytest.approx(bounds, abs=0.35)
+    found = pixel_areas_m2(grid, grid.window)
+    assert found.sum() == pytest.approx(area, rel=1e-4, abs=2 * found.max())
+    assert grid.gsd_m() == pytest.approx(TILE_M / 240, rel=0.3)
 
 
 longitudes = st.integers(-180, 180).map(float)

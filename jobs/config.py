@@ -61,7 +61,10 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    scenes: Annotated[tuple[str, ...], Field(min_length=1, description="paths, URLs, globs, prefixes or STAC items")]
+    scenes: Annotated[
+        tuple[str, ...], BeforeValidator(parse_names),
+        Field(min_length=1, description="paths, URLs, globs, prefixes or STAC items"),
+    ]  # fmt: skip
     model: Annotated[
         tuple[str, ...], BeforeValidator(parse_names), Field(min_length=1, description="name of a model, or its folder "
         "(local or s3://); given several times: stages of a chain; a+b: the mean of two")]  # fmt: skip

@@ -41,6 +41,12 @@ class RangeServer:
     """Whether answers say when a file was modified."""
     busy: bool = False
     """While true, every GET is answered with status 503."""
+    head: int = 200
+    """Status with which every HEAD is answered; 200: as it is."""
+    ranges: bool = True
+    """Whether a Range is heeded; if not, the whole file comes with status 200."""
+    signature: str = ""
+    """Query without which every request is answered with status 403."""
 
     def url(self, name: str) -> str:
         return f"http://{self.host}/{quote(name)}"
@@ -73,12 +79,19 @@ def serve(folder: Path, *, etag: Literal["strong", "weak", "none"] = "strong") -
                 return self._status(302, [("Location", target)])
             if state.busy and body:
                 return self._status(503)
-            path = state.folder / unquote(self.path).lstrip("/")
+            if not body and state.head != 200:
+                return self._status(state.head)
+            asked, _, query = self.path.partition("?")
+            if query != state.signature:
+                return self._status(403)
+            path = state.folder / unquote(asked).lstrip("/")
             if not path.is_file():
                 return self._status(404)
             data = path.read_bytes()
             tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
-            headers = [("Accept-Ranges", "bytes"), ("Content-Type", "application/octet-stream")]
+            headers = [("Content-Type", "application/octet-stream")]
+            if state.ranges:
+                headers.append(("Accept-Ranges", "bytes"))
             if state.dates:
                 headers.append(("Last-Modified", formatdate(path.stat().st_mtime, usegmt=True)))
             if state.etag != "none":
@@ -87,7 +100,7 @@ def serve(folder: Path, *, etag: Literal["strong", "weak", "none"] = "strong") -
             if wanted and (state.etag != "strong" or wanted != tag):
                 return self._status(412)
             status, part = 200, data
-            if found := _RANGE.match(self.headers.get("Range", "")):
+            if state.ranges and (found := _RANGE.match(self.headers.get("Range", ""))):
                 first, last = int(found[1]), min(int(found[2] or len(data) - 1), len(data) - 1)
                 if first >= len(data):
                     return self._status(416, [("Content-Range", f"bytes */{len(data)}")])

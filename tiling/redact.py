@@ -12,6 +12,8 @@ import re
 import traceback
 from typing import Any
 
+from earthloom.tiling.storage import signatures
+
 _HIDDEN = "***"
 _SECRETS = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN",
@@ -34,6 +36,8 @@ def redact(text: str) -> str:
         value = os.environ.get(name, "")
         if len(value) >= _SHORTEST:
             text = text.replace(value, _HIDDEN)
+    for secret in signatures.secrets():
+        text = text.replace(secret, _HIDDEN)
     for shape, instead in _SHAPES:
         text = shape.sub(instead, text)
     return text

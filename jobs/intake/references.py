@@ -17,14 +17,17 @@ from earthloom.jobs.intake.acquisitions.loose import ARCHIVE, archive_problem, l
 from earthloom.jobs.intake.recognise import recognise
 from earthloom.jobs.intake.stac import StacItem, read_items
 from earthloom.jobs.intake.stac_assets import StacBand
-from earthloom.tiling.errors import ConfigError, StorageError
+from earthloom.tiling.errors import ConfigError, EarthloomError, StorageError
 from earthloom.tiling.scene import SCENE_ID, Driver
-from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.objects import ObjectRef, printable
 from earthloom.tiling.storage.store import open_store
 
 _TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
 _JSON = re.compile(r"\.(geo)?json$", re.IGNORECASE)
 _GLOB = re.compile(r"[*?[]")
+_HIDDEN = re.compile(r"(^|/)\.")
+_RESULT = re.compile(r"(^|/)scenes/[^/]+/[0-9a-f]{64}/[^/]+$")
+"""Where a run publishes below its OUT, which may lie in the folder of its scenes."""
 _NAMED = re.compile(r"^([A-Za-z][A-Za-z0-9_]*)=(?!=)(.*)$", re.DOTALL)
 
 
@@ -73,7 +76,7 @@ def find(text: str, alternate: str | None = None) -> list[SceneRequest]:
     """
     if is_metadata(text.rpartition("/")[2]):
         return _from_metadata(_parse(text))
-    if _is_file(text) and not ARCHIVE.search(text):
+    if (_is_file(text) and not ARCHIVE.search(text)) or _is_object(text):
         return _from_json(_parse(text), alternate) if _JSON.search(text) else [_request((Part(ref=_parse(text)),))]
     if "," in text or _named(text):
         return [_request(tuple(_part(piece.strip(), text) for piece in text.split(",")))]
@@ -188,44 +191,76 @@ def _from_glob(text: str) -> list[SceneRequest]:
     folder, slash, _ = text[: first.start() if first else None].rpartition("/")
     pattern = text[len(folder) + len(slash) :]
     base = _parse(f"{folder}/" if slash else ".")
-    if base.scheme == "s3":
-        wanted = _glob_regex(pattern)
-        matches = sorted(head.key for head in open_store(base).list() if wanted.fullmatch(head.key))
-    else:
+    if base.scheme == "file":
         try:
             paths = [path for path in base.path.glob(pattern) if path.is_file()]
         except ValueError as error:
             raise ConfigError(f"{text[:120]!r} is not a glob: {error}") from None
         matches = sorted(path.relative_to(base.path).as_posix() for path in paths)
+    else:
+        wanted = _glob_regex(pattern)
+        matches = sorted(head.key for head in open_store(base).list() if wanted.fullmatch(head.key))
+    pieces = pattern.split("/")
+    hidden_too = any(piece.startswith(".") for piece in pieces)
+    matches, note = _meant(base, matches, hidden_too=hidden_too, results_too="scenes" in pieces)
     keys = [key for key in matches if _TIFF.search(key)]
     if metadata := [key for key in matches if is_metadata(PurePosixPath(key).name)]:
         acquired = [one for key in metadata for one in _from_metadata(base / key)]
         covers = tuple(one.covers for one in acquired)
         others = [key for key in keys if not f"{base.url}/{key}".startswith(covers)]
-        return [*acquired, *_scenes(base, others, f"{folder}{slash}")]
+        return _noted([*acquired, *_scenes(base, others, f"{folder}{slash}")], note)
     if not keys:
         raise ConfigError(f"{text} matches {len(matches)} files, none of them *.tif or *.tiff; check the pattern")
-    return _scenes(base, keys, f"{folder}{slash}")
+    return _noted(_scenes(base, keys, f"{folder}{slash}"), note)
 
 
 def _from_folder(ref: ObjectRef, shown: str) -> list[SceneRequest]:
     """Acquisitions as delivered, and every other TIFF. `shown`: the folder as the user wrote it, ending in /."""
-    if ref.scheme not in ("file", "s3"):
+    if ref.scheme in ("http", "https"):
         raise ConfigError(f"{ref.url}: a web server cannot be listed; name its files, or a STAC catalogue")
     folder = replace(ref, key=ref.key.rstrip("/"))
-    every = sorted(head.key for head in open_store(folder).list())
+    every, note = _meant(folder, sorted(head.key for head in open_store(folder).list()))
     found = acquisitions_in(folder, every)
     others = [key for key in every if not key.startswith(tuple(prefix for prefix, _ in found))]
     archives = [key for key in others if ARCHIVE.search(key) and recognise([PurePosixPath(key).name])]
     requests = [*(_acquired(folder, *one) for one in found), *(_archive(folder / key, shown + key) for key in archives)]
     if keys := [key for key in others if _TIFF.search(key)]:
-        return [*requests, *_scenes(folder, keys, shown)]
+        return _noted([*requests, *_scenes(folder, keys, shown)], note)
     if not requests:
         what = "it is no product of Sentinel-2 as ESA delivers it, with its MTD_MSIL1C.xml or MTD_MSIL2A.xml"
         raise ConfigError(
             f"{folder.url}/ holds no file that ends in .tif or .tiff, at any depth; "
             f"{what if folder.name.endswith('.SAFE') else 'check the spelling'}"
         )
+    return _noted(requests, note)
+
+
+def _meant(
+    base: ObjectRef, keys: list[str], *, hidden_too: bool = False, results_too: bool = False
+) -> tuple[list[str], str]:
+    """What a listing found, without what nobody means: hidden files, and results of runs; and a note on the results.
+
+    Raises:
+        ConfigError: if there were TIFFs and none is left.
+    """
+    results = set() if results_too else {key for key in keys if _RESULT.search(key)}
+    left = [key for key in keys if key not in results and (hidden_too or not _HIDDEN.search(key))]
+    tiffs = [key for key in keys if _TIFF.search(key)]
+    if tiffs and not any(map(_TIFF.search, left)):
+        n_results = sum(key in results for key in tiffs)
+        raise ConfigError(
+            f"{base.url}/ holds no scene: of its {len(tiffs)} TIFFs {n_results} are results of earlier runs and "
+            f"{len(tiffs) - n_results} are hidden, such as the ._ files that macOS writes; name a file itself "
+            "to read it all the same"
+        )
+    n_left_out = sum(key in results for key in tiffs)
+    note = f"{n_left_out} TIFFs below {base.url}/ are results of earlier runs and were left out" if n_left_out else ""
+    return left, note
+
+
+def _noted(requests: list[SceneRequest], note: str) -> list[SceneRequest]:
+    if note and requests:
+        requests[0] = replace(requests[0], notes=(*requests[0].notes, note))
     return requests
 
 
@@ -233,9 +268,19 @@ def _scenes(base: ObjectRef, keys: list[str], shown: str) -> list[SceneRequest]:
     """A scene for each file, but for those that are bands of one by their names: they are refused together."""
     refused = _refused(keys, shown)
     return [
-        refused.get(key) or _request((Part(ref=base / key),))
+        refused.get(key) or _one(base, key)
         for key in keys if key not in refused or refused[key]
     ]  # fmt: skip
+
+
+def _one(base: ObjectRef, key: str) -> SceneRequest:
+    """A file that a listing found. One whose name cannot be used is refused by name, so that the others go on."""
+    try:
+        return _request((Part(ref=base / key),))
+    except ConfigError as error:
+        name = printable(key)
+        scene_id = _sanitised(PurePosixPath(name).stem)
+        return SceneRequest(reference=f"{base.url}/{name}", id=scene_id, problem=str(error))
 
 
 def _archive(ref: ObjectRef, shown: str) -> SceneRequest:
@@ -279,6 +324,16 @@ def _is_file(text: str) -> bool:
     try:
         return "://" not in text and Path(text).expanduser().is_file()
     except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def _is_object(text: str) -> bool:
+    """Whether commas and brackets are letters of one key in object storage, or in a web address: then they mean themselves."""
+    if text.count("://") != 1 or not re.match(r"[a-z0-9]+://", text, re.IGNORECASE) or not re.search(r"[,\[]", text):
+        return False
+    try:
+        return open_store(_parse(text)).head() is not None
+    except EarthloomError:
         return False
 
 

@@ -29,7 +29,7 @@ from earthloom.models.device.resolve import resolve as resolve_device
 from earthloom.models.device.speed import flop_per_s
 from earthloom.models.inference.chain import windows
 from earthloom.tiling.chips import ChipGrid, split_blocks
-from earthloom.tiling.errors import InputError, SceneError, TilingError
+from earthloom.tiling.errors import ConfigError, InputError, SceneError, TilingError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.read import CELL_PX
 from earthloom.tiling.reading.tile_cache import CACHE_BYTES
@@ -198,6 +198,12 @@ def plan(config: RunConfig, device: Device | None = None, given: Share | None = 
     out = ObjectRef.parse(config.out)
     if out.scheme not in ("file", "s3"):
         raise InputError(f"`out` {config.out}: outputs go to a folder or s3://bucket/prefix")
+    if out.scheme == "file" and (
+        taken := next((path for path in (out.path, *out.path.parents) if path.is_file()), None)
+    ):
+        raise ConfigError(
+            f"`out={config.out}`: {taken} is a file, not a folder; name a folder, which need not exist yet"
+        )
     device = device or resolve_device(config.device, config.precision)
     on_gpu = device.kind == "cuda"
     given = given or share(config, on_gpu=False, nodes=here())

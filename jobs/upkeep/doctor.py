@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
+import signal
 import socket
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from earthloom.tiling.errors import EarthloomError, StorageError
+from earthloom.tiling.reading.sound import SIDE_PX, WATER_COLS, sound_tiff
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.probe import probe_conditional_writes
 from earthloom.tiling.storage.store import open_store
 
 _FLOORS = {"ray": (2, 56), "torch": (2, 10), "rasterio": (1, 4), "zarr": (3, 1), "obstore": (0, 12)}
+_SCENE_S = 300
+_REINSTALL = (
+    "rasterio, GDAL or torch of this installation are at fault, not your files: install Earthloom into a fresh environment, "
+    "and look whether PROJ_*, GDAL_* or LD_LIBRARY_PATH of another program are set"
+)
 _SHARED_MEMORY_BYTES = 256 * 2**20
 
 
@@ -34,7 +45,7 @@ class Finding:
 def diagnose(out: str | None = None) -> list[Finding]:
     """Run every check; `out` is a folder or s3:// prefix to test writing to."""
     checks: list[Callable[[], Finding]] = [_python, *(_package(name, floor) for name, floor in _FLOORS.items())]
-    checks += [_cores, _device, _ray, _shared_memory, _models, _endpoint]
+    checks += [_cores, _device, _ray, _shared_memory, _models, _endpoint, _scene]
     if out is not None:
         checks.append(lambda: _output(out))
     findings = []
@@ -120,6 +131,36 @@ def _endpoint() -> Finding:
     except OSError as error:
         return Finding(False, "S3", f"{found}: {error}", "is the server running, and AWS_ENDPOINT_URL its address?")
     return Finding(True, "S3", f"{found}, reachable")
+
+
+def _scene() -> Finding:
+    """A scene of our own goes the whole way, by the command itself: whatever kills it, this process goes on."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sound.tif"
+        path.write_bytes(sound_tiff())
+        command = [sys.executable, "-P", "-m", "earthloom", "run", str(path), "--model", "water-index", "--scale", "0.0001",
+                   "--quantity", "boa_reflectance", "--out", f"{folder}/maps", "--executor", "local", "--json"]  # fmt: skip
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)}  # noqa: PTH109
+        try:
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_SCENE_S)
+        except subprocess.TimeoutExpired:
+            return Finding(False, "scene", f"a scene of our own was not mapped within {_SCENE_S} s", _REINSTALL)
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name if -done.returncode in set(signal.Signals) else -done.returncode
+        return Finding(False, "scene", f"mapping a scene of our own killed its process ({name})", _REINSTALL)
+    try:
+        scene = json.loads(done.stdout)["scenes"]["sound"]
+        error, shares = scene["error"], {one["name"]: one["percent"] for one in scene.get("class_areas", ())}
+    except (ValueError, KeyError, TypeError):
+        error, shares = None, {}
+    if done.returncode:
+        cause = error or (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:300]
+        return Finding(False, "scene", f"a scene of our own was not mapped: {cause}", _REINSTALL)
+    expected = 100 * WATER_COLS / SIDE_PX
+    if abs(shares.get("water", 0) - expected) > 0.1:
+        found = f"of a scene of our own {shares.get('water', 0)} % became water, which has {expected} %"
+        return Finding(False, "scene", found, _REINSTALL)
+    return Finding(True, "scene", "one of our own was checked, mapped and published, and its water is where it was put")
 
 
 def _output(out: str) -> Finding:

@@ -43,7 +43,7 @@ REFERENCES = [
     ("PG:host=db password=x", "looks like a GDAL connection string"),
     ("zip+http://evil.example/a.zip!a.tif", r"zip\+http:// is not read"),
     ("ftp://evil.example/a.tif", "ftp:// is not read"),
-    ("gs://bucket/a.tif", "gs:// is not read"),
+    ("swift://bucket/a.tif", "swift:// is not read"),
     ("HTTP://evil.example/a.tif", "plain http is refused; list the host"),
     ("http://169.254.169.254/latest/meta-data/iam", "plain http is refused; list the host"),
     ("file://evil.example/etc/passwd", "file URLs have three slashes"),

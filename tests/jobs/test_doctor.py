@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 from collections import namedtuple
@@ -12,7 +13,7 @@ import pytest
 
 from earthloom.jobs.command import main
 from earthloom.jobs.upkeep import doctor
-from earthloom.jobs.upkeep.doctor import Finding, diagnose
+from earthloom.jobs.upkeep.doctor import Finding, _scene, diagnose
 from earthloom.tiling.storage.local import LocalObjects
 
 Usage = namedtuple("Usage", "total used free")
@@ -20,6 +21,7 @@ Usage = namedtuple("Usage", "total used free")
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_scene", lambda: Finding(True, "scene", "not asked here"))
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID",
                  "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
@@ -33,7 +35,7 @@ def found(subject: str, out: str | None = None) -> Finding:
 def test_every_check_says_what_it_found_and_leaves_nothing_behind(tmp_path: Path) -> None:
     findings = diagnose(str(tmp_path / "out"))
     subjects = ["Python", "ray", "torch", "rasterio", "zarr", "obstore", "machine", "device", "Ray", "shared memory",
-                "models", "S3", "output"]  # fmt: skip
+                "models", "S3", "scene", "output"]  # fmt: skip
     assert [finding.subject for finding in findings] == subjects
     assert all(finding.found for finding in findings)
     assert all(finding.remedy for finding in findings if not finding.ok)
@@ -132,3 +134,33 @@ def test_the_command_prints_the_remedy_under_what_is_wrong_and_exits_with_1(
     assert capsys.readouterr().out.splitlines() == [
         "ok   Python: 3.11.7", "FAIL S3: nobody answers", "       start the server",
     ]  # fmt: skip
+
+
+def test_a_scene_of_our_own_goes_the_whole_way_by_the_command_itself() -> None:
+    finding = _scene()
+    assert finding.ok, finding
+    assert finding.found.startswith("one of our own was checked, mapped and published")
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"killed its process \(SIGSEGV\)"),
+        (
+            "import sys; print('error: GDAL has no GTiff', file=sys.stderr); sys.exit(2)",
+            "not mapped: error: GDAL has no GTiff",
+        ),
+        ('print(\'{"scenes": {"sound": {"error": null, "class_areas": []}}}\')', "0 % became water, which has 37.5 %"),
+    ],
+)
+def test_an_installation_that_spoils_a_sound_scene_is_at_fault_and_no_file_is(
+    code: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "earthloom").mkdir()
+    (tmp_path / "earthloom" / "__init__.py").write_text("")
+    (tmp_path / "earthloom" / "__main__.py").write_text(code)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    finding = _scene()
+    assert not finding.ok
+    assert re.search(found, finding.found), finding
+    assert "this installation are at fault, not your files" in finding.remedy

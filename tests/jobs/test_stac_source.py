@@ -218,7 +218,7 @@ def test_links_of_a_network_document_stay_on_its_host(base: ObjectRef, href: str
     [
         "file:///etc/passwd", "FILE:///etc/passwd", "http://169.254.169.254/latest", "HTTP://localhost/x", "//evil/x.tif",
         "/vsicurl/http://x/a.tif?x", "vrt://x", "GTIFF_DIR:1:/etc/x", "a.tif?sig=secret", "https://u:p@host/a.tif", "..\\x",
-        "data:image/tiff;base64,AA", "gs://bucket/a.tif", "a\x00.tif",
+        "data:image/tiff;base64,AA", "swift://bucket/a.tif", "a\x00.tif",
         "https://[bad/x.tif", "https://example.com/a%00b.tif",
     ],
 )  # fmt: skip

@@ -31,7 +31,13 @@ def read_grid(ref: ObjectRef, dataset: DatasetReader) -> Grid:
     Raises:
         SceneError: if the file does not say where it lies, or says what cannot be, with the way out.
     """
-    name, crs, transform = ref.name, dataset.crs, dataset.transform
+    name, transform = ref.name, dataset.transform
+    try:
+        crs = dataset.crs
+    except UnicodeDecodeError:
+        raise SceneError(
+            f"{name} has a CRS whose name is not UTF-8 text; set it again: gdal_edit.py -a_srs EPSG:<code>"
+        ) from None
     if not crs or transform.is_identity:
         _refuse_placeless(ref, dataset)
     if not (crs.is_projected or crs.is_geographic):

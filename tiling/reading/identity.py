@@ -13,13 +13,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
 
 from earthloom.tiling.cache import cache_folder
-from earthloom.tiling.errors import SceneError, StorageError
+from earthloom.tiling.errors import EarthloomError, SceneError, StorageError
 from earthloom.tiling.scene import Asset
-from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.remote import web_options
+from earthloom.tiling.storage.objects import FOREIGN, ObjectRef
+from earthloom.tiling.storage.remote import RemoteObjects, whole
 from earthloom.tiling.storage.store import open_store
 
 _STRONG_ETAG = re.compile(r'^"?([\x21\x23-\x7e]+)"?$')  # RFC 9110, 8.8.3: no quotes or blanks; weak ones are W/"…"
@@ -35,7 +34,8 @@ def pin(ref: ObjectRef) -> Asset:
     """Fix which bytes a reference stands for.
 
     S3 objects and web files with a strong ETag are pinned where they are. A web file without one could change between
-    two range requests unnoticed, so it is fetched once into the cache folder and pinned there.
+    two range requests unnoticed, so it is fetched once into the cache folder and pinned there; so is one whose server
+    refuses HEAD or ranges, and whatever fsspec reads.
 
     Returns:
         The asset to read; its `ref` is the cached copy's where one was needed.
@@ -49,7 +49,8 @@ def pin(ref: ObjectRef) -> Asset:
     head = open_store(ref).head()
     if head is None:
         raise SceneError(f"{ref.url} does not exist, or these credentials may not see it; check the spelling")
-    if strong := _STRONG_ETAG.match(head.etag or ""):
+    strong = _STRONG_ETAG.match(head.etag or "")
+    if strong and (ref.scheme == "s3" or (ref.scheme in ("http", "https") and RemoteObjects(ref).in_place())):
         return Asset(ref=ref, identity=f"etag:{strong[1]}:{head.size}")
     if ref.scheme == "s3":
         raise SceneError(
@@ -148,10 +149,7 @@ def _recall(note: Path) -> str | None:
 
 
 def _fetched(ref: ObjectRef, version: str | None) -> ObjectRef:
-    """The cached copy of a web file, fetched unless this version of it is there; always where there is no version."""
-    from obstore.exceptions import BaseError
-    from obstore.store import HTTPStore
-
+    """The cached copy of a file that is not read in place, fetched unless this version is there; always without a version."""
     folder = cache_folder() / "downloads"
     name = hashlib.sha256(f"{ref.url}\0{version}".encode()).hexdigest()
     target = folder / f"{name}.tif"
@@ -160,10 +158,8 @@ def _fetched(ref: ObjectRef, version: str | None) -> ObjectRef:
     partial = folder / f"{token_hex(12)}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        options: Any = {"connect_timeout": "10s", "timeout": "3600s"} | web_options(ref)
-        answer = HTTPStore(f"{ref.scheme}://{ref.bucket}", client_options=options).get(ref.key)
         with partial.open("xb") as file:
-            for part in answer.stream(min_chunk_size=8 << 20):
+            for part in open_store(ref).parts("") if ref.scheme in FOREIGN else whole(ref):
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
@@ -171,9 +167,8 @@ def _fetched(ref: ObjectRef, version: str | None) -> ObjectRef:
             with partial.open("rb") as file:
                 target = folder / f"{hashlib.file_digest(file, 'sha256').hexdigest()}.tif"
         partial.replace(target)
-    except BaseError as error:
-        cause = str(error).partition("\n")[0][:200]
-        raise StorageError(f"cannot fetch {ref.url}: {cause}; try again", transient=True) from error
+    except EarthloomError:
+        raise
     except OSError as error:
         raise StorageError(
             f"cannot keep {ref.url} in {folder}: {error.strerror or error}; "

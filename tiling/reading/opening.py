@@ -5,14 +5,16 @@ A scene is hostile until proven otherwise; a failed read is explained by its lik
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from earthloom.tiling.errors import SceneError, StorageError
+from earthloom.tiling.errors import EarthloomError, EngineError, SceneError, StorageError
 from earthloom.tiling.reading import identity
 from earthloom.tiling.reading.gdal_faults import fault_in, listening
+from earthloom.tiling.reading.not_tiff import HEAD_BYTES, lesson_of
 from earthloom.tiling.scene import Asset, Driver
 from earthloom.tiling.storage import egress
 from earthloom.tiling.storage.objects import ObjectRef
@@ -23,6 +25,17 @@ if TYPE_CHECKING:
 
 _SOURCES: dict[Driver, dict[str, str]] = {"GTiff": {}, "JP2OpenJPEG": {"GEOREF_SOURCES": "INTERNAL"}}
 """Options at open: where a file lies is read from the file alone."""
+
+_CODEC = re.compile(r"missing codec ((?:of code )?[\w-]+)")
+_CODECS = {
+    "JXL": "JPEG XL (JXL)", "50002": "JPEG XL (JXL)", "52546": "JPEG XL (JXL)", "34887": "LERC", "50000": "ZSTD",
+    "50001": "WebP", "34925": "LZMA", "JP2000": "JPEG 2000", "34712": "JPEG 2000", "33003": "JPEG 2000 (Aperio)",
+    "33004": "JPEG 2000 (Aperio)", "33005": "JPEG 2000 (Aperio)", "34933": "PNG", "34661": "JBIG",
+}  # fmt: skip
+"""By GDAL's word, or by the number in the TIFF."""
+_DECODING = re.compile(r"(?i)TIFF(Read|Fetch|Fill|Scanline|SetDir)|IReadBlock|read failed|cannot read|cut|truncat|corrupt|decod"
+                       r"|file size|not enough data|beyond|directory|LZW|zlib|JPEG")  # fmt: skip
+"""What GDAL says where the bytes themselves are at fault."""
 
 
 @contextmanager
@@ -100,6 +113,33 @@ def _explained(asset: Asset, error: BaseException, is_open: bool, faults: Sequen
         return SceneError(
             f"{ref.url} is not a JPEG 2000 file, though its product's metadata name it as one: fetch it again"
         )
+    if missing := _CODEC.search(cause):
+        return SceneError(
+            f"{ref.url} is compressed by {_codec(missing[1])}, which the GDAL of this installation cannot read; rewrite it "
+            "with a GDAL that can, such as QGIS's or conda's: gdal_translate -co COMPRESS=DEFLATE -co TILED=YES in.tif out.tif"
+        )
+    if "proj.db" in cause or "PROJ_LIB" in cause or "PROJ_DATA" in cause:
+        return EngineError(
+            f"PROJ cannot use its tables ({cause}): they belong to another installation; unset PROJ_LIB and PROJ_DATA, or "
+            "point them at the tables that came with this rasterio"
+        )
     if "not recognized as being in a supported file format" in cause:
-        return SceneError(f"{ref.url} is not a GeoTIFF; convert it: gdal_translate -of COG")
-    return SceneError(f"cannot decode {ref.url}: {cause}; the file is damaged or cut short: fetch it again")
+        return SceneError(f"{ref.url} {lesson_of(_first_bytes(ref))}")
+    if _DECODING.search(cause) or asset.driver != "GTiff":
+        return SceneError(f"cannot decode {ref.url}: {cause}; the file is damaged or cut short: fetch it again")
+    return SceneError(
+        f"cannot read {ref.url}: {cause}; if another program reads it, rewrite it there: gdal_translate -of COG. earthloom "
+        "doctor tells whether this installation is at fault"
+    )
+
+
+def _codec(name: str) -> str:
+    """What a compression is called, of which GDAL knows the name or only the number in the TIFF."""
+    number = name.removeprefix("of code ")
+    return _CODECS.get(number, f"the codec {name}") if number != name else _CODECS.get(name, name)
+
+
+def _first_bytes(ref: ObjectRef) -> bytes:
+    with suppress(EarthloomError):
+        return open_store(ref).get_range("", 0, HEAD_BYTES)
+    return b"?"  # nothing is known

@@ -11,19 +11,23 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from earthloom.tiling.errors import SceneError
+from earthloom.tiling.errors import EngineError, SceneError
 from earthloom.tiling.grid import MAX_SIZE_PX, Grid
 from earthloom.tiling.reading import codestream, identity
 from earthloom.tiling.reading.fill import Fill, signs_of_fill
 from earthloom.tiling.reading.georeference import read_grid
 from earthloom.tiling.reading.opening import open_asset
-from earthloom.tiling.reading.sandbox import Disposables
+from earthloom.tiling.reading.sandbox import CrashError, Disposables
 from earthloom.tiling.reading.sidecars import Sidecars, read_sidecars
+from earthloom.tiling.reading.sound import sound_tiff
 from earthloom.tiling.scene import Asset
+from earthloom.tiling.storage.objects import ObjectRef
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -92,7 +96,7 @@ def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
     limits = limits or Limits()
     with open_asset(asset) as dataset:
         name = asset.ref.name
-        if "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
+        if _item(dataset, "OVERVIEW_FILE", "OVERVIEWS") is not None:
             raise SceneError(
                 f"{name} names another file as its overviews (OVERVIEW_FILE), which could read any file or host; "
                 "rewrite it without: gdal_translate -of COG"
@@ -126,14 +130,14 @@ def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
             scales=tuple(_first(beside.of(i).scale, float(scale)) for i, scale in enumerate(dataset.scales, 1)),
             offsets=tuple(_first(beside.of(i).offset, float(offset)) for i, offset in enumerate(dataset.offsets, 1)),
             descriptions=tuple(
-                _printable(beside.of(i).description or text) for i, text in enumerate(dataset.descriptions, 1)
+                _printable(beside.of(i).description or text) for i, text in enumerate(_descriptions(dataset, doubts), 1)
             ),
             colors=colors,
-            tags=tuple(tuple(sorted(dataset.tags(band).items())) for band in dataset.indexes),
+            tags=tuple(tuple(sorted(_tags(dataset, band, doubts).items())) for band in dataset.indexes),
             block_shape=dataset.block_shapes[0],
             mask=mask,
             datetime=_written_at(dataset),
-            warnings=(*doubts, *beside.notes),
+            warnings=tuple(dict.fromkeys((*doubts, *beside.notes))),
             fill=tuple(fill),
         )
 
@@ -144,9 +148,26 @@ def inspect_apart(pool: Disposables, asset: Asset, *, limits: Limits | None = No
     Raises:
         SceneError: as `inspect` does, and if the file crashed, stalled or overfilled its reader.
         StorageError: if the storage failed.
+        EngineError: if the reader dies of a sound file too, so that the installation is at fault.
     """
     memory = identity.memory_of(asset) if asset.ref.scheme == "file" else None
-    return pool.call(asset.ref.name, _inspect, asset, limits, memory)
+    try:
+        return pool.call(asset.ref.name, _inspect, asset, limits, memory)
+    except CrashError as error:
+        if not pool.is_sound(check_sound):
+            raise EngineError(
+                f"{error.how}, and dies in the same way of a file that Earthloom makes itself: this installation is at fault, "
+                f"not {asset.ref.name}; earthloom doctor says what is wrong with it"
+            ) from None
+        raise
+
+
+def check_sound() -> Header:
+    """The header of a scene that we make ourselves."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "sound.tif"
+        path.write_bytes(sound_tiff())
+        return _inspect(identity.pin(ObjectRef.parse(str(path))), None, None)
 
 
 def _inspect(asset: Asset, limits: Limits | None, memory: identity.Memory | None) -> Header:
@@ -300,13 +321,43 @@ def representable(value: float, dtype: str) -> bool:
 
 
 def _written_at(dataset: DatasetReader) -> str | None:
-    imagery, tags = dataset.tags(ns="IMAGERY"), dataset.tags()
-    for text in (imagery.get("ACQUISITIONDATETIME"), tags.get("TIFFTAG_DATETIME")):
+    for text in (_item(dataset, "ACQUISITIONDATETIME", "IMAGERY"), _item(dataset, "TIFFTAG_DATETIME")):
         if found := _TIFF_TIME.match((text or "").strip()):
             day, time = "-".join(found.groups()[:3]), ":".join(found.groups()[3:])
             with suppress(ValueError):  # all zeros, as scanners write it
                 return datetime.fromisoformat(f"{day}T{time}").isoformat()
     return None
+
+
+def _item(dataset: DatasetReader, name: str, domain: str | None = None) -> str | None:
+    """One entry of a file's metadata; its text with marks in place of what is not UTF-8."""
+    try:
+        found = dataset.get_tag_item(name, domain)
+    except UnicodeDecodeError as error:
+        return error.object.decode(errors="replace")
+    return None if found is None else str(found)
+
+
+def _descriptions(dataset: DatasetReader, doubts: list[str]) -> tuple[str | None, ...]:
+    """What the bands are called in the file; none where a name is not UTF-8, because GDAL passes bytes on as they are."""
+    try:
+        found: tuple[str | None, ...] = dataset.descriptions
+        return tuple([_printable(text) for text in found])
+    except UnicodeDecodeError as error:
+        text = error.object.decode("latin1")
+        doubts.append(
+            f"the band descriptions are not UTF-8 text (as Latin-1, one would be {_printable(text)!r}) and were passed over; "
+            "name bands by `bands`"
+        )
+        return tuple(None for _ in dataset.indexes)
+
+
+def _tags(dataset: DatasetReader, band: int, doubts: list[str]) -> dict[str, str]:
+    try:
+        return dict(dataset.tags(band))
+    except UnicodeDecodeError:
+        doubts.append("tags of a band are not UTF-8 text and were passed over")
+        return {}
 
 
 def _flags(dataset: DatasetReader, band: int) -> set[str]:

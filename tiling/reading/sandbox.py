@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class Disposables:
                 still at other things.
         """
         self._cap, self._preload = cap or Cap(), preload
+        self._sound: bool | None = None
+        self._asking = threading.Lock()
         self._free: queue.LifoQueue[_Child | None] = queue.LifoQueue()  # the last used first: start as few as needed
         for _ in range(size):
             self._free.put(None)
@@ -96,7 +99,8 @@ class Disposables:
                 child.end()
                 child = None
             if isinstance(error, _LostError):
-                raise SceneError(f"{what} cannot be trusted: checking it {error}") from None
+                kind = CrashError if error.crashed else SceneError
+                raise kind(f"{what} cannot be trusted: checking it {error}") from None
             raise
         finally:
             self._free.put(child)
@@ -106,13 +110,40 @@ class Disposables:
         if verdict == "ours":
             raise value
         raise SceneError(
-            f"{what} could not be checked: {value}; the file is damaged or made to confuse readers: rewrite it with "
+            f"{what} could not be checked: {value}; the file says something that its reader does not expect: rewrite it with "
             "gdal_translate -of COG, or leave it out"
         )
+
+    def is_sound(self, function: Callable[[], object]) -> bool:
+        """Whether a fresh child with ample caps survives the function; asked once, when a child has crashed."""
+        with self._asking:
+            if self._sound is None:
+                try:
+                    with Disposables(1, Cap(), self._preload) as fresh:
+                        fresh.call("a sound file", function)
+                    self._sound = True
+                except CrashError:
+                    self._sound = False
+                except EarthloomError:
+                    self._sound = True  # it did not crash, which is all that was asked
+            return self._sound
+
+
+class CrashError(SceneError):
+    """Reading a file killed the process that read it."""
+
+    @property
+    def how(self) -> str:
+        """`checking it killed its process (SIGSEGV)`, without a guess at the cause."""
+        return str(self).partition(": ")[2].partition(";")[0]
 
 
 class _LostError(Exception):
     """A child did not answer; the message says why, after "checking it"."""
+
+    def __init__(self, message: str, *, crashed: bool = False) -> None:
+        super().__init__(message)
+        self.crashed = crashed
 
 
 class _Child:
@@ -156,24 +187,31 @@ class _Child:
                 )
             answer = self._pipe.recv_bytes(_ANSWER_BYTES)
         except (EOFError, OSError):
-            raise _LostError(self._death()) from None
+            raise self._death() from None
         verdict, value = pickle.loads(answer)
         if verdict == "memory":
             raise _LostError(self._too_much())
         return verdict, value
 
-    def _death(self) -> str:
+    def _death(self) -> _LostError:
         try:
             code = self._process.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
-            return f"said more of it than the {_ANSWER_BYTES // _MIB} MiB that are heard; it is made to fill memory"
+            return _LostError(
+                f"said more of it than the {_ANSWER_BYTES // _MIB} MiB that are heard; it is made to fill memory"
+            )
         if code == -signal.SIGALRM:
-            return f"took more than {self._cap.deadline_s:g} s; it is made to keep readers busy, or its storage stalls"
+            return _LostError(
+                f"took more than {self._cap.deadline_s:g} s; it is made to keep readers busy, or its storage stalls"
+            )
         words = self._last_words()
         if "bad_alloc" in words or "emory" in words:
-            return self._too_much()
+            return _LostError(self._too_much())
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
-        return f"killed its process ({name}); the file is damaged or an attack: fetch it again from its source"
+        return _LostError(
+            f"killed its process ({name}); the file is damaged or an attack: fetch it again from its source",
+            crashed=True,
+        )
 
     def _too_much(self) -> str:
         return (

@@ -9,27 +9,32 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.storage import signatures
 from earthloom.tiling.storage.egress import listed_hosts
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+FOREIGN = {"gs": "gcsfs", "az": "adlfs"}
+"""Object storage that is read through fsspec, with the package that it needs: files are fetched whole, nothing is written."""
+
+_CONTAINER = re.compile(r"^[a-z0-9$][a-z0-9._-]{1,220}[a-z0-9]$")
 _BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """A file or prefix: `file` (bucket empty, key an absolute path without its first slash), `s3`, or `https`/`http`."""
+    """A file or prefix: `file` (bucket empty, key an absolute path without its first slash), `s3`, `gs`, `az` or `https`."""
 
     scheme: str
     bucket: str
-    """S3 bucket, or host[:port] of a web server."""
+    """Bucket or container, or host[:port] of a web server."""
     key: str
 
     @classmethod
     def parse(cls, text: str) -> ObjectRef:
-        """Read a path, `file://`, `s3://bucket/key` or `https://host/key`.
+        """Read a path, `file://`, `s3://bucket/key`, `https://host/key`, `gs://bucket/key` or `az://container/key`.
 
         Plain `http` is only for hosts that the operator lists in EARTHLOOM_HTTP_HOSTS (comma-separated host[:port]).
 
@@ -56,10 +61,17 @@ class ObjectRef:
         except ValueError as error:  # brackets or letters that no host name has
             raise ConfigError(f"{shown} is not a URL: {error}") from None
         scheme = scheme.lower()
-        if url.query or url.fragment or "@" in url.netloc:
+        if scheme in ("https", "http") and signatures.query_for(scheme, url.netloc.lower(), _key(url)):
+            url = url._replace(query="")  # the one that is listed is appended when the file is asked for
+        if url.query or "@" in url.netloc or (url.fragment and scheme != "s3"):
+            remedy = (
+                f"a signed address goes whole into the environment variable {signatures.VARIABLE}"
+                if scheme in ("https", "http")
+                else "credentials come from the environment (AWS_* names)"
+            )
             raise ConfigError(
-                f"{scheme}://{url.hostname or ''}{url.path[:80]} carries a query, fragment or credentials; "
-                "give the plain URL and let credentials come from the environment (AWS_* names)"
+                f"{scheme}://{url.hostname or ''}{url.path[:80]} carries a query, fragment or credentials; give the plain "
+                f"address here; {remedy}"
             )
         if scheme == "file":
             if url.netloc not in ("", "localhost"):
@@ -68,17 +80,33 @@ class ObjectRef:
         if scheme == "s3":
             if not _BUCKET.match(url.netloc):
                 raise ConfigError(f"{shown}: {url.netloc!r} is not a bucket name")
-            return cls("s3", url.netloc, url.path.removeprefix("/"))._checked(shown)
+            return cls("s3", url.netloc, text.partition("://")[2].partition("/")[2])._checked(shown)
+        if scheme in FOREIGN:
+            if not _CONTAINER.match(url.netloc):
+                raise ConfigError(f"{shown}: {url.netloc!r} is not a bucket or container name")
+            return cls(scheme, url.netloc, text.partition("://")[2].partition("/")[2])._checked(shown)
         if scheme == "https" or (scheme == "http" and url.netloc.lower() in listed_hosts()):
-            return cls(scheme, url.netloc.lower(), unquote(url.path).removeprefix("/"))._checked(shown)
+            return cls(scheme, url.netloc.lower(), _key(url))._checked(shown)
         if scheme == "http":
             raise ConfigError(f"{shown}: plain http is refused; list the host in EARTHLOOM_HTTP_HOSTS to allow it")
-        raise ConfigError(f"{shown}: {scheme}:// is not read; use a path, s3:// or https://")
+        raise ConfigError(f"{shown}: {scheme}:// is not read; use a path, s3://, https://, gs:// or az://")
 
     def _checked(self, shown: str) -> ObjectRef:
         if _CONTROL.search(self.key):  # written as %00 and the like
             raise ConfigError(f"{shown} holds control characters")
+        try:
+            self.key.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"{printable(self.key)}: this name is not UTF-8, so it cannot be written into catalogues; rename it: "
+                "convmv --notest -f latin1 -t utf8 FILE"
+            ) from None
         parts = self.key.split("/")
+        if "" in parts[:-1] and self.scheme != "file":
+            raise ConfigError(
+                f"{shown} holds '//' in its path: an empty part, which the libraries under us cannot ask for; "
+                "copy the object to a key without it"
+            )
         if ".." in parts or "." in parts or "" in parts[:-1]:
             raise ConfigError(f"{shown} holds '..', '.' or '//' in its path; write it out plainly")
         return self
@@ -88,14 +116,23 @@ class ObjectRef:
         """Canonical form, for messages and metadata: a plain path for files."""
         if self.scheme == "file":
             return f"/{self.key}"
-        return f"{self.scheme}://{self.bucket}/{self.key if self.scheme == 's3' else quote(self.key)}"
+        return f"{self.scheme}://{self.bucket}/{quote(self.key) if self.scheme in ('http', 'https') else self.key}"
 
     @property
     def gdal_path(self) -> str:
-        """What GDAL opens, rebuilt from the checked parts."""
+        """What GDAL opens, rebuilt from the checked parts. A signature that is listed for it is at its end: a secret.
+
+        Raises:
+            ConfigError: if it is not read in place.
+        """
         if self.scheme == "file":
             return f"/{self.key}"
-        return f"/vsis3/{self.bucket}/{self.key}" if self.scheme == "s3" else f"/vsicurl/{self.url}"
+        if self.scheme == "s3":
+            return f"/vsis3/{self.bucket}/{self.key}"
+        if self.scheme in FOREIGN:
+            raise ConfigError(f"{self.url} is not read in place")
+        query = signatures.query_for(self.scheme, self.bucket, self.key)
+        return f"/vsicurl/{self.url}" + (f"?{query}" if query else "")
 
     @property
     def path(self) -> Path:
@@ -127,6 +164,16 @@ class ObjectRef:
         if child.startswith("/") or _CONTROL.search(child):
             raise ConfigError(f"{child!r} is not a key below {self.url}")
         return replace(self, key=key)._checked(repr(child))
+
+
+def printable(name: str) -> str:
+    r"""A file name with `\xfc` for each byte that is not UTF-8; others as they are."""
+    return re.sub(r"[\ud800-\udfff]", lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", name)
+
+
+def _key(url: SplitResult) -> str:
+    """Of a web address, whose path is percent-encoded."""
+    return unquote(url.path).removeprefix("/")
 
 
 @dataclass(frozen=True, slots=True)

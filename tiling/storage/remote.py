@@ -6,23 +6,27 @@ Settings and credentials of S3 come from the environment only; a web server is o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from earthloom.tiling.errors import ConfigError, MissingObjectError
-from earthloom.tiling.storage import egress
+from earthloom.tiling.errors import ConfigError, MissingObjectError, StorageError
+from earthloom.tiling.storage import egress, s3_listing, signatures
 from earthloom.tiling.storage.atomic import PART_BYTES
 from earthloom.tiling.storage.failures import remote_errors
 from earthloom.tiling.storage.objects import Head, ObjectRef
+from earthloom.tiling.storage.profiles import read_profile
+from earthloom.tiling.storage.settings import signs_itself, unsigned
 
 if TYPE_CHECKING:
     from zarr.storage import ObjectStore
 
 _RETRY: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=300)}  # more than two stalls
 _TIMEOUTS: Any = {"timeout": "120s", "connect_timeout": "10s"}
+_FETCH = {"connect_timeout": "10s", "timeout": "3600s"}
 _MOST_PARTS = 9_000  # S3 takes 10,000; the rest is for an estimate that was too small
 
 
@@ -30,15 +34,8 @@ class RemoteObjects:
     """Objects of an S3 bucket, or of a web server, which is only read."""
 
     def __init__(self, ref: ObjectRef) -> None:
-        from obstore.store import HTTPStore
-
         self.ref = ref
-        if ref.scheme == "s3":
-            self._store: Any = _bucket(ref.bucket)
-        else:
-            self._store = HTTPStore(
-                f"{ref.scheme}://{ref.bucket}", retry_config=_RETRY, client_options=_TIMEOUTS | web_options(ref)
-            )
+        self._store: Any = _bucket(ref.bucket) if ref.scheme == "s3" else web_store(ref)
 
     def _key(self, key: str) -> str:
         return (self.ref / key).key if key else self.ref.key
@@ -66,16 +63,51 @@ class RemoteObjects:
         try:
             with remote_errors(self.ref, key, "look at"):
                 meta = self._store.head(self._key(key))
-        except MissingObjectError:
-            return None
+        except StorageError as error:
+            if self.ref.scheme != "s3":
+                return self._asked_by_get(key)
+            if isinstance(error, MissingObjectError):
+                return None
+            raise
         return _head_from(key, meta)
 
+    def _asked_by_get(self, key: str) -> Head | None:
+        """What a web server says of a file when it refuses HEAD, which some call missing or forbidden."""
+        try:
+            with remote_errors(self.ref, key, "look at"):
+                return _head_from(key, self._store.get(self._key(key)).meta)  # the body is left alone
+        except MissingObjectError:
+            return None
+
+    def in_place(self) -> bool:
+        """Whether a web server answers HEAD and ranges, as it must for a file to be read where it is."""
+        from obstore.exceptions import BaseError
+
+        try:
+            self._store.head(self.ref.key)
+            self._store.get_range(self.ref.key, start=0, length=1)
+        except (BaseError, OSError):
+            return False
+        return True
+
     def list(self, prefix: str = "") -> Iterator[Head]:
-        base = f"{self.ref.key.rstrip('/')}/" if self.ref.key else ""
+        from obstore.exceptions import InvalidPathError
+
+        base, last = f"{self.ref.key.rstrip('/')}/" if self.ref.key else "", ""
         with remote_errors(self.ref, prefix, "list"):
-            for page in self._store.list(prefix=self._key(prefix) or None):
-                for meta in page:
-                    yield _head_from(meta["path"].removeprefix(base), meta)
+            try:
+                for page in self._store.list(prefix=self._key(prefix) or None):
+                    for meta in page:
+                        last = meta["path"]
+                        yield _head_from(last.removeprefix(base), meta)
+                return
+            except InvalidPathError:  # of one key in the page
+                if self.ref.scheme != "s3":
+                    raise
+        folder = f"{self._key(prefix).rstrip('/')}/".lstrip("/")  # obstore, too, takes whole parts of keys only
+        for head in s3_listing.list_keys(self.ref.bucket, folder, last):
+            if not head.key.endswith("/"):
+                yield replace(head, key=head.key.removeprefix(base))
 
     def leftovers(self) -> Iterator[Head] | None:
         return None  # unfinished multipart uploads are in no listing of objects
@@ -134,26 +166,52 @@ class RemoteObjects:
         return NamingStore(_bucket(self.ref.bucket, prefix=self._key(prefix)), errors, read_only=read_only)
 
 
-def web_options(ref: ObjectRef) -> dict[str, Any]:
-    """How obstore reaches the web server of a reference: through the gate to its host.
+def web_store(ref: ObjectRef, timeouts: Mapping[str, str] | None = None) -> Any:
+    """obstore's view of the web server of a reference, through the gate to its host, with the file's signature if it has one.
+
+    Args:
+        timeouts: in place of those for single requests.
 
     Raises:
         ConfigError: if the host has a private address and is not listed.
         StorageError: if its name cannot be resolved.
     """
+    from obstore.store import HTTPStore
+
     gate = egress.proxy_for(ref.scheme, ref.bucket)
-    return {"allow_http": ref.scheme == "http"} | ({"proxy_url": gate} if gate else {})
+    client: Any = (
+        dict(timeouts or _TIMEOUTS) | {"allow_http": ref.scheme == "http"} | ({"proxy_url": gate} if gate else {})
+    )
+    query = signatures.query_for(ref.scheme, ref.bucket, ref.key)
+    address = f"{ref.scheme}://{ref.bucket}" + (f"/?{query}" if query else "")  # obstore keeps it at the end
+    return HTTPStore(address, retry_config=_RETRY, client_options=client)
+
+
+def whole(ref: ObjectRef) -> Iterator[bytes]:
+    """All bytes of a web file by one request, in pieces, for servers that give no ranges.
+
+    Raises:
+        StorageError: if its server fails or refuses.
+    """
+    with remote_errors(ref, "", "fetch"):
+        yield from web_store(ref, _FETCH).get(ref.key).stream(min_chunk_size=PART_BYTES)
 
 
 def _bucket(name: str, prefix: str | None = None) -> Any:
     """An S3 bucket; endpoint, region and credentials come from the environment."""
     from obstore.store import S3Store
 
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    env = os.environ
+    if not (unsigned(env) or signs_itself(env)) and (problem := read_profile(env).problem):
+        raise ConfigError(f"s3://{name}: {problem}")
+    endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or ""
     client = _TIMEOUTS | {"allow_http": endpoint.startswith("http://")}
     by_host = not endpoint  # buckets are host names only on AWS itself; other servers are addressed by path
+    given: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+    if env.get("AWS_REQUEST_PAYER", "").lower() == "requester":  # the word that AWS and GDAL use
+        given["request_payer"] = True
     return S3Store(
-        name, prefix=prefix, retry_config=_RETRY, client_options=client, virtual_hosted_style_request=by_host
+        name, prefix=prefix, retry_config=_RETRY, client_options=client, virtual_hosted_style_request=by_host, **given
     )  # fmt: skip
 
 

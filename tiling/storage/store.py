@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from earthloom.tiling.storage.foreign import ForeignObjects
 from earthloom.tiling.storage.local import LocalObjects
-from earthloom.tiling.storage.objects import Head, ObjectRef
+from earthloom.tiling.storage.objects import FOREIGN, Head, ObjectRef
 from earthloom.tiling.storage.remote import RemoteObjects
 
 if TYPE_CHECKING:
@@ -79,4 +80,6 @@ class Store(Protocol):
 
 def open_store(ref: ObjectRef) -> Store:
     """The store behind a reference; connects lazily."""
-    return LocalObjects(ref) if ref.scheme == "file" else RemoteObjects(ref)
+    if ref.scheme == "file":
+        return LocalObjects(ref)
+    return ForeignObjects(ref) if ref.scheme in FOREIGN else RemoteObjects(ref)

@@ -237,8 +237,8 @@ def _open(
         for doubt in (*file.header.warnings, *_undeclared(file.header, [b for b in bands if b.asset == position]))
     ]
     notes = (
-        *request.notes, *date_notes, *opened.notes, *doubts, *mask_notes, *palette_notes, *meaning.notes, *(note for _, note in quality),
-        *fill, *grid_notes,
+        *request.notes, *date_notes, *opened.notes, *doubts, *mask_notes, *palette_notes, *meaning.notes,
+        *(note for _, note in quality), *fill, *grid_notes,
     )  # fmt: skip
     offers = () if meaning.scale_known else _offers(opened, products, inspectors)
     return OpenedScene(

@@ -56,9 +56,7 @@ def read(delivery: Delivery) -> StacItem:
     facts = Facts(platform=image.get("SPACECRAFT_ID", "")[:40], level=level[:40])
     sensor = preset_of(recognise((), facts))
     if sensor is None:
-        raise SceneError(
-            f"{delivery.name} is of the platform {facts.platform!r}, whose bands are not known"
-        )
+        raise SceneError(f"{delivery.name} is of the platform {facts.platform!r}, whose bands are not known")
     files = Contents(delivery)
     for field, path in contents.items():
         if field.startswith("FILE_NAME_") and path.upper().endswith(".TIF"):

@@ -177,7 +177,10 @@ class _Source:
         if known is not None:
             self.valid &= known
         if together and same:  # a warp has put it into its alpha
-            self.valid &= np.logical_or.reduce([_is_data(band, nodata) for band in read])
+            held = _is_data(read[0], nodata)
+            for band in read[1:]:
+                held |= _is_data(band, nodata)
+            self.valid &= held
         for channel in channels:
             band = read[indexes.index(self._bands[channel].index)]
             self.values[channel] = band

@@ -115,7 +115,7 @@ def test_the_same_place_in_the_notes_is_no_contradiction(tmp_path: Path) -> None
 
 def test_a_crs_that_only_the_notes_hold_is_named(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "a.tif", landscape(64, 64, 1), crs=None)
-    with pytest.raises(SceneError, match=r"no CRS.*a\.tif\.aux\.xml beside it is not read.*gdal_translate"):
+    with pytest.raises(SceneError, match=r"no CRS.*; a\.tif\.aux\.xml beside it is not read.*gdal_translate"):
         header(noted(path, outside="<SRS>EPSG:32617</SRS>"))
 
 

@@ -184,7 +184,8 @@ def test_files_that_may_say_where_a_scene_lies_are_named_with_the_command_that_b
     tmp_path: Path, beside: str
 ) -> None:
     path = placeless(tmp_path / "a.tif")
-    (tmp_path / beside).write_text("10\n0\n0\n-10\n300005\n4499995\n")
+    notes = "<PAMDataset><SRS>EPSG:32617</SRS></PAMDataset>"
+    (tmp_path / beside).write_text(notes if beside.endswith(".xml") else "10\n0\n0\n-10\n300005\n4499995\n")
     (tmp_path / "b.tfw").write_text("another scene's")
     message = f"no CRS and no geotransform.*; {beside} beside it is not read.*-a_srs EPSG:<code> a.tif a-placed.tif"
     with pytest.raises(SceneError, match=message) as refused:

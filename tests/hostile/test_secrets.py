@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ from earthloom.tiling.redact import guard_logs, redact
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from infra.s3_server import Server
+from tests.http_range_server import serve
 from tests.scenes import landscape, write_scene
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +91,39 @@ def test_no_byte_that_a_run_leaves_behind_holds_a_secret(s3: Server, tmp_path: P
         (place, name) for place, data in seen.items() for name, secret in secrets.items() if secret.encode() in data
     ]
     assert leaks == []
+
+
+def test_no_byte_that_a_run_of_signed_files_leaves_behind_holds_the_signature(tmp_path: Path) -> None:
+    for name in ("in_place", "fetched"):
+        write_scene(tmp_path / "in" / f"{name}.tif", landscape(600, 300, 2), ("green", "swir16"))
+    (tmp_path / "in" / "bad.tif").write_bytes(b"<html>")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_", "GDAL_"))}
+    env |= {"EARTHLOOM_CACHE": str(tmp_path / "cache")}
+    signature, seen = "se=2030-01-01&sr=b&sig=5171a7u3e5171a7u3e%2Fx%3D", {}
+    for name, ranges in (("in_place", True), ("fetched", False)):
+        with serve(tmp_path) as server:
+            server.signature, server.ranges = signature, ranges
+            env |= {"EARTHLOOM_HTTP_HOSTS": server.host, "EARTHLOOM_SIGNED_URLS": f"{server.url('in/')}?{signature}"}
+            asset = {"href": f"{server.url(f'in/{name}.tif')}?{signature}", "type": "image/tiff; application=geotiff",
+                     "roles": ["data"], "eo:bands": [{"common_name": "green"}, {"common_name": "swir16"}]}  # fmt: skip
+            item = {"type": "Feature", "stac_version": "1.0.0", "id": name, "geometry": None, "links": [],
+                    "properties": {"datetime": "2026-01-01T00:00:00Z"}, "assets": {"scene": asset}}  # fmt: skip
+            path = tmp_path / f"{name}.json"
+            path.write_text(json.dumps(item))
+            words = ("run", str(path), server.url("in/bad.tif"), "--out", str(tmp_path / "maps"), *OPTIONS)
+            code, told = jobs(*words, "--executor", "local", "--json", env=env)
+            assert code == 3, told.decode()
+            assert b"web page (HTML)" in told
+            assert all(signature in path for _, path, _ in server.requests)
+            seen[f"output of {name}"] = told
+            env |= {"EARTHLOOM_SIGNED_URLS": f"{server.url('in/')}?{signature}x"}  # as if it had expired
+            code, told = jobs("plan", str(path), "--out", str(tmp_path / "maps"), *OPTIONS, env=env)
+            assert b"the web server answers 403" in b" ".join(told.split())
+            seen[f"refusal of {name}"] = told
+    for folder in ("maps", "cache"):
+        seen |= {str(path): path.read_bytes() for path in (tmp_path / folder).rglob("*") if path.is_file()}
+    assert any(place.endswith("result.json") for place in seen)
+    assert [place for place, data in seen.items() if b"5171a7u3e" in data + place.encode()] == []
 
 
 @pytest.mark.parametrize(

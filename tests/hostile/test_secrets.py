@@ -99,14 +99,15 @@ def test_no_byte_that_a_run_of_signed_files_leaves_behind_holds_the_signature(tm
     (tmp_path / "in" / "bad.tif").write_bytes(b"<html>")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_", "GDAL_"))}
     env |= {"EARTHLOOM_CACHE": str(tmp_path / "cache")}
-    signature, seen = "se=2030-01-01&sr=b&sig=5171a7u3e5171a7u3e%2Fx%3D", {}
+    signature = "se=2030-01-01&sr=b&sig=5171a7u3e5171a7u3e%2Fx%3D"
+    seen: dict[str, bytes] = {}
     for name, ranges in (("in_place", True), ("fetched", False)):
         with serve(tmp_path) as server:
             server.signature, server.ranges = signature, ranges
             env |= {"EARTHLOOM_HTTP_HOSTS": server.host, "EARTHLOOM_SIGNED_URLS": f"{server.url('in/')}?{signature}"}
             asset = {"href": f"{server.url(f'in/{name}.tif')}?{signature}", "type": "image/tiff; application=geotiff",
                      "roles": ["data"], "eo:bands": [{"common_name": "green"}, {"common_name": "swir16"}]}  # fmt: skip
-            item = {"type": "Feature", "stac_version": "1.0.0", "id": name, "geometry": None, "links": [],
+            item: dict[str, object] = {"type": "Feature", "stac_version": "1.0.0", "id": name, "geometry": None, "links": [],
                     "properties": {"datetime": "2026-01-01T00:00:00Z"}, "assets": {"scene": asset}}  # fmt: skip
             path = tmp_path / f"{name}.json"
             path.write_text(json.dumps(item))

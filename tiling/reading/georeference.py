@@ -82,8 +82,10 @@ def _refuse_placeless(ref: ObjectRef, dataset: DatasetReader) -> None:
             "warp it first: gdalwarp -t_srs EPSG:<code> in.tif out.tif"
         )
     # GDAL by itself prefers what is inside, were it the identity, which some writers store for no place.
-    order = "--config GDAL_GEOREF_SOURCES WORLDFILE,PAM,INTERNAL"
-    bake = f"gdal_translate {order} -a_srs EPSG:<code> {name} {ref.stem}-placed.tif"
+    bake = (
+        "gdal_translate --config GDAL_GEOREF_SOURCES WORLDFILE,PAM,INTERNAL "
+        f"-a_srs EPSG:<code> {name} {ref.stem}-placed.tif"
+    )
     if dataset.crs:
         said = f"{name} has a CRS but no geotransform, so its pixels have no place"
     else:

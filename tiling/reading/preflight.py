@@ -108,8 +108,8 @@ def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
         else:
             rows, cols = codestream.tile_shape(asset)
             _check_block(name, rows, cols, codestream.PIXEL_BYTES * dataset.count, limits)
-        beside = read_sidecars(asset.ref, dataset)
         grid = read_grid(asset.ref, dataset)
+        beside = read_sidecars(asset.ref, dataset)
         _check_values(name, dataset)
         sparse = _check_index(asset, dataset, limits) if is_tiff else 0
         colors = tuple(beside.of(i).color or color.name for i, color in enumerate(dataset.colorinterp, 1))

@@ -51,7 +51,7 @@ class Sidecars:
 
 
 def read_sidecars(ref: ObjectRef, dataset: DatasetReader) -> Sidecars:
-    """What the files beside `ref` say of it.
+    """What the files beside `ref`, which has a place of its own, say of it.
 
     Raises:
         SceneError: if there is a mask, or the notes cannot be read or put the file at another place than it does itself.
@@ -115,7 +115,7 @@ def _parse(name: str, data: bytes, dataset: DatasetReader) -> Sidecars:
 
 def _check_place(name: str, root: ET.Element, dataset: DatasetReader) -> None:
     text = root.findtext("GeoTransform")
-    if text is not None and not dataset.transform.is_identity:  # of a file without a place, `read_grid` speaks
+    if text is not None:
         try:
             numbers = [float(part) for part in text.split(",")]
         except ValueError:
@@ -129,10 +129,6 @@ def _check_place(name: str, root: ET.Element, dataset: DatasetReader) -> None:
                 f"{name} beside it puts it at ({text.strip()[:160]}), the file itself at {gdal}; write into the file what is "
                 "right, gdal_translate in.tif out.tif takes the former, or move the other away"
             )
-    if root.find("GCPList") is not None and not dataset.crs:
-        raise SceneError(
-            f"it is only located by the ground control points in {name} beside it: gdalwarp in.tif out.tif"
-        )
 
 
 def _of_band(name: str, element: ET.Element) -> BandNotes:

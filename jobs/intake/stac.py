@@ -28,6 +28,7 @@ from earthloom.jobs.intake.stac_assets import (
     text,
 )
 from earthloom.tiling.errors import ConfigError, EarthloomError, SceneError
+from earthloom.tiling.reading.not_tiff import HEAD_BYTES, what_it_is
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from earthloom.tiling.suggest import did_you_mean
@@ -255,4 +256,5 @@ def _read_json(ref: ObjectRef) -> Mapping[str, Any]:
     try:
         return mapping(json.loads(data))
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{ref.url} is not JSON: {str(error)[:120]}") from error
+        other = None if data.lstrip()[:1] in (b"{", b"[") else what_it_is(data[:HEAD_BYTES])
+        raise ConfigError(f"{ref.url} is not JSON: {other or str(error)[:120]}") from error

@@ -48,7 +48,10 @@ def lesson_of(head: bytes) -> str:
     Args:
         head: the first HEAD_BYTES of the file, or all of it.
     """
-    for pattern, lesson in _KINDS:
-        if pattern.match(head):
-            return f"is not a GeoTIFF: it {lesson}"
-    return f"is not a GeoTIFF; {_CONVERT}"
+    found = what_it_is(head)
+    return f"is not a GeoTIFF: {found}" if found else f"is not a GeoTIFF; {_CONVERT}"
+
+
+def what_it_is(head: bytes) -> str | None:
+    """`it is …; what to do`, or None where the first bytes do not tell."""
+    return next((f"it {lesson}" for pattern, lesson in _KINDS if pattern.match(head)), None)

@@ -97,8 +97,9 @@ class ObjectRef:
         try:
             self.key.encode()
         except UnicodeEncodeError:
+            name = printable(f"/{self.key}" if self.scheme == "file" else self.key)
             raise ConfigError(
-                f"{printable(self.key)}: this name is not UTF-8, so it cannot be written into catalogues; rename it: "
+                f"{name}: this name is not UTF-8, so it cannot be written into catalogues; rename it: "
                 "convmv --notest -f latin1 -t utf8 FILE"
             ) from None
         parts = self.key.split("/")

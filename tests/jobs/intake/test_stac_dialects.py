@@ -356,7 +356,7 @@ def test_another_address_is_named_where_the_first_fails_and_taken_where_the_user
 
 
 def test_an_address_that_we_do_not_read_names_the_alternates(tmp_path: Path) -> None:
-    asset = {"href": "gs://bucket/a.tif", "alternate": {"s3": {"href": "s3://bucket/a.tif?token=secret"}}}
+    asset = {"href": "swift://bucket/a.tif", "alternate": {"s3": {"href": "s3://bucket/a.tif?token=secret"}}}
     problem = one(save(tmp_path, {"a": asset})).problem
     assert "take it by `alternate=s3`" in problem
     assert "secret" not in problem

@@ -20,6 +20,9 @@ Driver: TypeAlias = Literal["GTiff", "JP2OpenJPEG"]
 SCENE_ID = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}\Z")
 """A scene id is a folder name in the outputs and a STAC item id: no separators, no `..`."""
 
+DatedBy = Literal["option", "item", "name", "tag"] | None
+"""How a scene's date is known: by the user, its STAC item, its name by the provider's rule, or a tag of its file."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
@@ -86,6 +89,7 @@ class Scene:
     """RFC 3339 in UTC, or None when the date is unknown (never a made-up one)."""
     clear: tuple[Clear, ...] = ()
     """Quality bands that say where it is valid, beside the bands' own nodata and masks."""
+    dated_by: DatedBy = None
     source_item: str | None = None
     """URL of the STAC item it was found in."""
     source_id: str | None = None

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -97,7 +98,7 @@ def plan_json(plan: RunPlan) -> dict[str, Any]:
             for p in plan.scenes
         ],
         "refused": [{"id": r.id, "kind": r.kind, "message": with_flags(r.message)} for r in plan.refused],
-        "notes": [f"{scene_id}: {with_flags(text)}" for scene_id, text in plan.notes],
+        "notes": _notes(plan.notes),
     }  # fmt: skip
 
 
@@ -135,11 +136,11 @@ def result_json(result: RunResult) -> dict[str, Any]:
     """How the run ended, as plain data."""
     return {
         "run_id": result.run_id, "out": result.out, "exit_code": result.exit_code, "stopped": _flagged(result.stopped),
-        "telemetry": result.telemetry,
+        "notes": _notes(result.notes), "telemetry": result.telemetry,
         "scenes": {
             name: {
                 "status": progress.status, "key": progress.key, "error": _flagged(progress.error), "kind": progress.kind,
-                **_published(result, name),
+                **({"corrected": progress.corrected} if progress.corrected else {}), **_published(result, name),
             }
             for name, progress in result.scenes.items()
         },
@@ -168,6 +169,8 @@ def show_result(result: RunResult) -> None:
             scene = result.results[name]
             title = f"{name}: {progress.status}"
             console.print(area_table(scene.class_areas, title=title) if scene.class_areas else title)
+            for field, (was, now) in (progress.corrected or {}).items():
+                console.print(f"corrected {name}: {field} was {was}, is {now}", soft_wrap=True)
             for key, path in _published(result, name)["files"].items():
                 if not key.endswith(".json"):
                     print(path)
@@ -238,6 +241,10 @@ class Progress:
             self._bars[event.scene_id], completed=event.blocks_done, rate=rate,
             description=f"{event.scene_id} {event.status}",
         )  # fmt: skip
+
+
+def _notes(notes: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"{scene_id}: {with_flags(text)}" for scene_id, text in notes]
 
 
 def _named(scene_id: str, text: str) -> str:

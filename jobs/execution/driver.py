@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +20,9 @@ from earthloom.jobs.execution.opening import StoredScene, StoredScenes
 from earthloom.jobs.execution.scene_worker import PublishedScene
 from earthloom.jobs.execution.schedule import Schedule
 from earthloom.jobs.execution.tasks import BlockTask, PublishTask, SceneTask, SurveyTask
-from earthloom.jobs.planning.plan import RunPlan
+from earthloom.jobs.planning.plan import RunPlan, ScenePlan
 from earthloom.jobs.publish.catalog import link, tabulate
+from earthloom.jobs.publish.correction import Correction, correct_all, finish, kept_date, needs_correction
 from earthloom.jobs.publish.linker import Linker
 from earthloom.jobs.records.attempt import Attempt, SceneProgress, begin
 from earthloom.jobs.records.blocks import BlockCost
@@ -63,6 +64,8 @@ class RunResult:
     results: dict[str, SceneSummary]
     """Published scenes, by scene id."""
     telemetry: dict[str, Any]
+    notes: tuple[tuple[str, str], ...] = ()
+    """Assumptions and warnings, of the plan and of what storage holds: (scene id, text)."""
     stopped: str | None = None
     """Why it stopped early, if it did."""
 
@@ -98,7 +101,8 @@ def run(
         if on_plan:
             on_plan(made)
         return RunResult(
-            run_id=made.run_id, out=made.out.url, scenes=_refused(made), results={}, telemetry={}
+            run_id=made.run_id, out=made.out.url, scenes=_refused(made), results={}, telemetry={},
+            notes=made.notes,
         )  # fmt: skip
     store, ahead = _ahead(made) if made else (None, None)
     with ExitStack() as stack:
@@ -135,6 +139,7 @@ class _Driver:
         self._linker = Linker(store)
         self._meter = Meter(profile=config.profile, computing=self._plan.shape.computing)
         self._n_failed = 0
+        self._notes = list(self._plan.notes)
         self._stopped: str | None = None
         self._started = time.monotonic()
 
@@ -162,7 +167,7 @@ class _Driver:
             attempt.end()
         return RunResult(
             run_id=self._plan.run_id, out=self._plan.out.url, scenes=self._progress, results=self._results,
-            telemetry=attempt.telemetry, stopped=self._stopped,
+            telemetry=attempt.telemetry, notes=tuple(self._notes), stopped=self._stopped,
         )  # fmt: skip
 
     def _begin(self, scene_id: str, stored: StoredScene) -> None:
@@ -171,6 +176,9 @@ class _Driver:
         if stored.result:
             progress.status, progress.blocks_done = "already published", progress.blocks
             self._results[scene_id] = stored.result
+            if kept := kept_date(self._plans[scene_id], stored.result):
+                log.warning("%s: %s", scene_id, kept)
+                self._notes.append((scene_id, kept))
         else:
             progress.status, progress.blocks_done = "running", progress.blocks - stored.missing
         self._tell(scene_id)
@@ -224,20 +232,45 @@ class _Driver:
             self._stopped = f"{self._n_failed} scenes failed, more than `max_failures={self._config.max_failures}`"
         return self._stopped is not None
 
+    def _correct(self) -> dict[str, Correction]:
+        """Give what was published earlier the dates of this plan; the catalogue does not know of it yet."""
+        plans = [
+            self._plans[scene_id] for scene_id, summary in self._results.items()
+            if needs_correction(self._plans[scene_id], summary)
+        ]  # fmt: skip
+        corrected = {}
+        for plan, made in zip(plans, correct_all(self._store, plans), strict=True):
+            scene_id = plan.scene.id
+            if isinstance(made, EarthloomError):
+                del self._results[scene_id]
+                self._fail(scene_id, type(made).__name__, f"correcting its date: {made}")
+            elif made:
+                corrected[scene_id] = made
+                self._progress[scene_id].status, self._progress[scene_id].corrected = "corrected", made.to_dict()
+                self._notes.append((scene_id, made.describe()))
+                self._tell(scene_id)
+        return corrected
+
     def _catalogue(self) -> None:
         """Link what is published, again: an earlier run may have died between a commit and its link."""
+        corrected = self._correct()
         plans = {scene_id: self._plans[scene_id] for scene_id in self._results}
         try:
-            link(self._store, list(plans.values()))
-            tabulate(self._store, list(plans.values()))
+            self._enter(list(plans.values()), corrected)
         except EarthloomError:
             for scene_id, plan in plans.items():  # one by one, so that only the scene in question fails
                 try:
-                    link(self._store, [plan])
-                    tabulate(self._store, [plan])
+                    self._enter([plan], corrected)
                 except EarthloomError as error:
                     del self._results[scene_id]
                     self._fail(scene_id, type(error).__name__, f"entering the catalogue: {error}")
+
+    def _enter(self, plans: Sequence[ScenePlan], corrected: Mapping[str, Correction]) -> None:
+        link(self._store, plans, corrected)
+        tabulate(self._store, plans, corrected)
+        for plan in plans:
+            if made := corrected.get(plan.scene.id):
+                finish(self._store, plan, made)
 
     def _finish(self, attempt: Attempt) -> str:
         elapsed = time.monotonic() - self._started

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
 from earthloom.jobs.intake.dates import utc
+from earthloom.jobs.intake.name_dates import pattern_reader
 from earthloom.jobs.intake.sensors import sensor as sensor_preset
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.quantity import Quantity
@@ -38,6 +39,12 @@ def _a_date(text: str | None) -> str | None:
     return text
 
 
+def _a_pattern(pattern: str | None) -> str | None:
+    if pattern is not None:
+        pattern_reader(pattern)
+    return pattern
+
+
 def _a_factor(scale: float | None) -> float | None:
     if scale == 0:
         raise ConfigError("`scale=0` would make every value the same; give the factor from stored to physical values")
@@ -48,7 +55,7 @@ class SceneOptions(BaseModel):
     """What the user says of scenes where their files do not, for all scenes alike.
 
     Raises:
-        ConfigError: for an unknown sensor, a date that is none, or a scale of 0.
+        ConfigError: for an unknown sensor, a date or a pattern that is none, or a scale of 0.
         pydantic.ValidationError: for an unknown name or a value of the wrong form.
     """
 
@@ -87,6 +94,10 @@ class SceneOptions(BaseModel):
     ] = None
     datetime: Annotated[
         str | None, AfterValidator(_a_date),
-        Field(description="acquisition time, RFC 3339, where the file does not say"),
+        Field(description="acquisition time, RFC 3339, whatever files and items say; of all scenes alike"),
+    ] = None  # fmt: skip
+    date_pattern: Annotated[
+        str | None, AfterValidator(_a_pattern),
+        Field(description="where names have the date of each scene: %Y%m%d, scene_%Y-%m-%d, *_%Y%j"),
     ] = None  # fmt: skip
     scene_id: Annotated[str | None, Field(description="id of the scene, when there is one")] = None

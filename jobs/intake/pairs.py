@@ -125,15 +125,23 @@ def _order(after: OpenedScene, before: OpenedScene) -> list[str]:
         unknown = " and ".join(scene.id for scene in (earlier, later) if scene.datetime is None)
         return [f"the date of {unknown} is unknown, so nothing checks that {earlier.id} was taken before {later.id}"]
     taken, taken_before = datetime.fromisoformat(later.datetime), datetime.fromisoformat(earlier.datetime)
+    if taken_before >= taken and "tag" in (later.dated_by, earlier.dated_by) and later.dated_by != earlier.dated_by:
+        tagged, known = (earlier, later) if earlier.dated_by == "tag" else (later, earlier)
+        return [
+            f"TIFFTAG_DATETIME {tagged.datetime} of {tagged.id} would put {earlier.id} after {later.id}; it is taken for "
+            f"the date of the file, as {known.id} is known to be of {known.datetime} and `before` names {earlier.id}"
+        ]
+    by_tag = "tag" in (later.dated_by, earlier.dated_by)
+    doubt = f". If TIFFTAG_DATETIME is when a file was written, say when {later.id} was taken: `datetime`"
     if taken_before > taken:
         raise SceneError(
             f"{later.id} was taken on {later.datetime}, before {earlier.id} on {earlier.datetime}, which `before` names: "
-            "swap them"
+            f"swap them{doubt if by_tag else ''}"
         )
     if taken_before == taken:
         raise SceneError(
             f"{later.id} and {earlier.id}, which `before` names, were both taken on {later.datetime}; give an earlier "
-            "acquisition"
+            f"acquisition{doubt if by_tag else ''}"
         )
     return []
 

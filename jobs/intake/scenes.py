@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ from earthloom.jobs.intake.files import SceneFiles, keep_wanted, open_files
 from earthloom.jobs.intake.grids import check_onto, common_grid
 from earthloom.jobs.intake.masks import take_masks, take_palettes
 from earthloom.jobs.intake.options import SceneOptions
+from earthloom.jobs.intake.plausible import implausible, reflecting
 from earthloom.jobs.intake.quality import clear_by, with_quality
 from earthloom.jobs.intake.recognise import Product, offer, preset_of, recognise, refuse_contradiction
 from earthloom.jobs.intake.references import Part, SceneRequest, find, settle
@@ -30,7 +31,7 @@ from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.identity import pin
 from earthloom.tiling.reading.preflight import Header, Limits, inspect_apart
 from earthloom.tiling.reading.read import data_as_alpha
-from earthloom.tiling.reading.sample import sample_apart
+from earthloom.tiling.reading.sample import Sample, sample_apart
 from earthloom.tiling.reading.sandbox import Cap, Disposables
 from earthloom.tiling.resampling import resampling
 from earthloom.tiling.scene import SCENE_ID, Asset, Band, Scene
@@ -38,6 +39,7 @@ from earthloom.tiling.scene import SCENE_ID, Asset, Band, Scene
 _OPENERS = 8  # threads; pinning waits on the network
 _INSPECTORS = 4  # processes
 _FILES_PER_INSPECTOR = 16  # another process costs half a second of a core, a file a few hundredths
+_LOOKED_AT = 4  # files, and bands of each, whose values are sampled; of a distant scene one file
 _PRELOAD = ("earthloom.tiling.reading.preflight", "rasterio", "rasterio.session")
 
 
@@ -149,11 +151,16 @@ def open_all(
     Raises:
         EngineError: if no process to check files in could be started.
     """
+    one_date = options.datetime is not None and len(requests) > 1
+    alike = (
+        f"`datetime={options.datetime}` is taken for all {len(requests)} scenes; `date_pattern` reads it from each name"
+    )
     n_files = sum(len(request.parts) for request in requests if not request.problem)
 
     def attempt(request: SceneRequest) -> OpenedScene | RefusedScene:
         try:
-            return open_scene(request, options, inspectors, limits, onto, models=models)
+            scene = open_scene(request, options, inspectors, limits, onto, models=models)
+            return replace(scene, notes=(*scene.notes, alike)) if one_date else scene
         except EngineError:
             raise
         except EarthloomError as error:
@@ -214,8 +221,8 @@ def _open(
     files = opened.files
     headers = [(file.stem, file.header) for file in files]
     grid, grid_notes = (common_grid(headers), ()) if onto is None else (onto, check_onto(headers, onto))
-    when, date_notes = scene_date(item, [file.header for file in files], options.datetime)
-    acquired = datetime.fromisoformat(when).date() if when else None
+    date = scene_date(item, [file.header for file in files], _names(request), options)
+    acquired = datetime.fromisoformat(date.datetime).date() if date.datetime else None
     meaning = give_meaning(named, options, sensor=preset, item=item, acquired=acquired, products=products)
     bands = tuple(
         replace(band, resampling=resampling(files[band.asset].header.grid, grid, categorical=band.categorical))
@@ -223,9 +230,9 @@ def _open(
     )
     quality = [clear_by(bands)] if options.mask else []
     scene = Scene(
-        id=request.id, grid=grid, assets=opened.assets, bands=bands, quantity=meaning.quantity, datetime=when,
+        id=request.id, grid=grid, assets=opened.assets, bands=bands, quantity=meaning.quantity,
+        datetime=date.datetime, dated_by=date.by, clear=tuple(clear for clear, _ in quality),
         source_item=item.url if item and not item.metadata else None, source_id=_source_id(request),
-        clear=tuple(clear for clear, _ in quality),
     )  # fmt: skip
     for band in bands:
         if band.alpha == 0 and band.resampling:
@@ -236,9 +243,10 @@ def _open(
         for position, file in enumerate(files)
         for doubt in (*file.header.warnings, *_undeclared(file.header, [b for b in bands if b.asset == position]))
     ]
+    samples = _samples(opened, reflecting(scene.bands, scene.quantity), inspectors)
     notes = (
-        *request.notes, *date_notes, *opened.notes, *doubts, *mask_notes, *palette_notes, *meaning.notes,
-        *(note for _, note in quality), *fill, *grid_notes,
+        *request.notes, *date.notes, *opened.notes, *doubts, *mask_notes, *palette_notes, *meaning.notes,
+        *(note for _, note in quality), *fill, *grid_notes, *implausible(samples, scene.quantity),
     )  # fmt: skip
     offers = () if meaning.scale_known else _offers(opened, products, inspectors)
     return OpenedScene(
@@ -255,11 +263,28 @@ def _undeclared(header: Header, bands: Sequence[Band]) -> list[str]:
 
 def _offers(opened: SceneFiles, products: Sequence[Product], inspectors: Disposables) -> tuple[str, ...]:
     """Presets that may describe the files, by what they say and by a look at the values of the first."""
-    try:
-        span = next((span for span in sample_apart(inspectors, opened.assets[0]) if span), None)
-    except (SceneError, StorageError):  # a tile that cannot be read is told when it is needed
-        span = None
+    sample = _sample(inspectors, opened.assets[0], {1: None})[0]
+    span = sample.span if sample else None
     return offer([(file.header, (file.key, file.stem)) for file in opened.files], products, span)
+
+
+def _samples(opened: SceneFiles, bands: Sequence[Band], inspectors: Disposables) -> dict[Band, Sample]:
+    """What some bands hold; of few files only, so that planning stays cheap."""
+    found: dict[Band, Sample] = {}
+    numbers = list(dict.fromkeys(band.asset for band in bands))
+    most = _LOOKED_AT if all(opened.assets[number].ref.scheme == "file" for number in numbers) else 1
+    for number in numbers[:most]:
+        asset, here = opened.assets[number], [band for band in bands if band.asset == number][:_LOOKED_AT]
+        samples = _sample(inspectors, asset, {band.index: band.nodata for band in here})
+        found |= {band: sample for band, sample in zip(here, samples, strict=True) if sample}
+    return found
+
+
+def _sample(inspectors: Disposables, asset: Asset, bands: Mapping[int, float | None]) -> tuple[Sample | None, ...]:
+    try:
+        return sample_apart(inspectors, asset, bands)
+    except (SceneError, StorageError):  # a tile that cannot be read is told when it is needed
+        return (None,) * len(bands)
 
 
 def _source_id(request: SceneRequest) -> str | None:

@@ -171,8 +171,9 @@ def _choose(scene: Scene, models: Sequence[ChainModel]) -> tuple[list[Variants],
     """One card per member, from what has come so far of the scene."""
     names, quantity, gsd_m = optical(scene), scene.quantity, scene.grid.gsd_m()
     chosen, notes = [], []
+    maker = ""  # of brightness where there was something else
     for model in models:
-        members = [_variant(scene, cards, names, quantity) for cards in model.members]
+        members = [_variant(scene, cards, names, quantity, maker) for cards in model.members]
         for card, _ in members:
             if quantity != card.quantities[0]:
                 notes.append(f"{card.label} was made for {card.quantities[0]}; the scene has {quantity}")
@@ -189,13 +190,20 @@ def _choose(scene: Scene, models: Sequence[ChainModel]) -> tuple[list[Variants],
         if card.scale > 1 and "*" not in card.gives:
             names = answer_of(card).bands
         gsd_m /= card.scale
-        quantity = "unit" if card.output_dtype == "uint8" else quantity
+        if card.output_dtype == "uint8":
+            quantity, maker = "unit", card.label
         chosen.append(members)
     return chosen, notes
 
 
-def _variant(scene: Scene, cards: Variants, names: Sequence[str], quantity: str) -> tuple[ModelCard, ObjectRef]:
-    """The first variant that the bands and their quantity allow."""
+def _variant(
+    scene: Scene, cards: Variants, names: Sequence[str], quantity: str, maker: str = ""
+) -> tuple[ModelCard, ObjectRef]:  # fmt: skip
+    """The first variant that the bands and their quantity allow.
+
+    Args:
+        maker: the stage that has made a picture of the scene's values, if one has.
+    """
     able = [pair for pair in cards if set(names) >= set(pair[0].bands) - {"*"}]
     for card, folder in able:
         if quantity in card.quantities:
@@ -211,6 +219,11 @@ def _variant(scene: Scene, cards: Variants, names: Sequence[str], quantity: str)
             f"{scene.id}: {cards[0][0].label} needs {', '.join(missing)}, which the stages before it do not pass on"
         )
     accepted = " or ".join(dict.fromkeys(name for card, _ in able for name in card.quantities))
+    if maker:
+        raise SceneError(
+            f"{scene.id}: {able[0][0].label} wants {accepted}, and {maker} before it makes a picture of the scene, whose "
+            f"values are brightness from 0 to 1; leave {maker} out, or run it by itself"
+        )
     raise SceneError(
         f"{scene.id}: {able[0][0].label} wants {accepted} but the scene's values are "
         f"{'of unknown scale' if quantity == 'dn' else quantity}; say what they are: `sensor=<preset>`, "
@@ -235,8 +248,15 @@ def _refuse_nonsense(chosen: Sequence[Variants], main: int, config: RunConfig) -
                 f"{card.label} makes a class map in the middle of the chain; after a segmentation only masks may follow"
             )
         if card.needs_survey and any(not earlier[0][0].masks for earlier in chosen[:number]):
+            first = next(earlier[0][0] for earlier in chosen[:number] if not earlier[0][0].masks)
+            ways = f"run {first.label} by itself, then this one on the item.json that it publishes"
             raise ConfigError(
-                f"{card.label} needs numbers of the whole scene as it is stored, so only masks may come before it"
+                f"{card.label} needs numbers of the whole scene as it is stored, so only masks may come before it; "
+                + (
+                    f"{first.label} makes a picture, so leave one of them out"
+                    if first.output_dtype == "uint8"
+                    else ways
+                )
             )
     if config.keep and not any(answer_of(members[0][0]).bands for members in chosen):
         raise ConfigError("`keep` keeps images, and no stage of this chain makes one")

@@ -128,10 +128,7 @@ class Product(Protocol):
 
 def common_tags(plan: ScenePlan) -> dict[str, str]:
     """Tags of every TIFF of a scene: the model's, and which result it belongs to."""
-    tags = cog_tags(plan.card)[0] | {"EARTHLOOM_KEY": plan.key, "EARTHLOOM_SCENE": plan.scene.id}
-    if plan.scene.datetime:
-        tags["TIFFTAG_DATETIME"] = plan.scene.datetime[:19].replace("-", ":").replace("T", " ")
-    return tags
+    return cog_tags(plan.card)[0] | {"EARTHLOOM_KEY": plan.key, "EARTHLOOM_SCENE": plan.scene.id}
 
 
 def cog_asset(plan: ScenePlan, raster: Raster, name: str, title: str, bands: Sequence[BandInfo]) -> AssetInfo:

@@ -42,6 +42,7 @@ EXTENSIONS = {
     for name, version in EXTENSION_VERSIONS.items()
 }
 
+_DATES = frozenset(("datetime", "start_datetime", "end_datetime"))
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -159,7 +160,7 @@ def item(
         "bbox": list(bbox),
         "properties": {
             "title": f"{card.title or card.label}: {scene.id}",
-            **_when(scene),
+            **_when(scene.id, scene.datetime),
             "gsd": float(f"{grid.gsd_m():.6g}"),
             "processing:level": "L4",
             "processing:lineage": _lineage(scene, [one for one, _ in provenance.cards]),
@@ -213,12 +214,22 @@ def utc(text: str) -> str:
     return f"{whole}.{fraction.rstrip('0')}Z" if fraction else f"{whole}Z"
 
 
-def _when(scene: Scene) -> dict[str, str | None]:
-    if scene.datetime is not None:
+def dated(item: Mapping[str, Any], scene_id: str, moment: str | None) -> dict[str, Any]:
+    """An item with another date, as it would have been made with that date.
+
+    Raises:
+        SceneError: if the date cannot be read.
+    """
+    others = {name: value for name, value in item["properties"].items() if name not in _DATES}
+    return {**item, "properties": others | _when(scene_id, moment)}
+
+
+def _when(scene_id: str, moment: str | None) -> dict[str, str | None]:
+    if moment is not None:
         try:
-            return {"datetime": utc(scene.datetime)}
+            return {"datetime": utc(moment)}
         except ValueError as error:
-            raise SceneError(f"{scene.id}: bad date {scene.datetime!r} ({error}); give `datetime`") from error
+            raise SceneError(f"{scene_id}: bad date {moment!r} ({error}); give `datetime`") from error
     return {"datetime": None, "start_datetime": OPEN_INTERVAL[0], "end_datetime": OPEN_INTERVAL[1]}
 
 

@@ -23,18 +23,21 @@ T = TypeVar("T")
 _REQUESTS = 16
 
 
-def link(store: Store, plans: Sequence[ScenePlan]) -> None:
+def link(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = ()) -> None:
     """Link committed scenes from their collections, and the collections from the catalog.
 
     A collection is rewritten once for all of its scenes that it does not link yet; linking twice changes nothing, and
     what is unchanged is not written again.
+
+    Args:
+        again: ids of scenes whose items were corrected, so that what is linked of them is to be replaced.
 
     Raises:
         StorageError: if other writers win every time.
     """
     for name, group in _by_product(plans).items():
         key = f"collections/{name}/collection.json"
-        new = _NewScenes(store, group)
+        new = _NewScenes(store, group, again)
 
         def collection(existing: bytes | None, new: _NewScenes = new, key: str = key) -> bytes:
             before = _document(existing, key)
@@ -53,39 +56,48 @@ def link(store: Store, plans: Sequence[ScenePlan]) -> None:
         new.check_present()
 
 
-def tabulate(store: Store, plans: Sequence[ScenePlan]) -> None:
+def tabulate(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = ()) -> None:
     """Put committed scenes into the table of their model, once for all of them: a table is rewritten whole.
+
+    Args:
+        again: ids of scenes whose items were corrected.
 
     Raises:
         StorageError: if other writers win every time.
     """
     for name, group in _by_product(plans).items():
-        new = _NewScenes(store, group)
+        new = _NewScenes(store, group, again)
 
         def table(existing: bytes | None, new: _NewScenes = new) -> bytes:
             entries = new.entries(stac_collection.tabled_ids(existing) if existing else frozenset())
             if existing and not entries:
                 return existing
+            entered = {item["id"]: item for _, item in entries}
             known = stac_collection.read_items(existing) if existing else []
-            return stac_collection.items_parquet([*known, *(item for _, item in entries)])
+            others = [item for item in known if item["id"] not in entered]
+            return stac_collection.items_parquet([*others, *entered.values()])
 
         merge(store, f"collections/{name}/items.parquet", table)
         new.check_present()
 
 
 class _NewScenes:
-    """Scenes of one product that a catalogue may not hold yet; their items are read when they turn out not to be in it."""
+    """Scenes of one product that a catalogue may not hold yet; their items are read when they turn out not to be in it.
 
-    def __init__(self, store: Store, plans: Sequence[ScenePlan]) -> None:
+    Those of `again` are read each time that the catalogue is: another driver may be correcting the same scene.
+    """
+
+    def __init__(self, store: Store, plans: Sequence[ScenePlan], again: Collection[str]) -> None:
         self._store = store
         self._plans = {stac_item.item_id(plan.scene.id, plan.product, plan.key): plan for plan in plans}
+        self._again = {name for name, plan in self._plans.items() if plan.scene.id in again}
         self._items: dict[str, dict[str, Any]] = {}
         self.product, self.card = plans[0].product, plans[0].card
 
     def entries(self, known: Collection[str]) -> list[tuple[str, dict[str, Any]]]:
-        """(href from the collection, item) of every scene whose id is not known."""
-        new = {name: plan for name, plan in self._plans.items() if name not in known}
-        unread = {name: plan for name, plan in new.items() if name not in self._items}
+        """(href from the collection, item) of every scene whose id is not known, or whose item was corrected."""
+        new = {name: plan for name, plan in self._plans.items() if name not in known or name in self._again}
+        unread = {name: plan for name, plan in new.items() if name not in self._items or name in self._again}
         read = _at_once(lambda plan: _item(self._store, plan), list(unread.values()))
         self._items |= dict(zip(unread, read, strict=True))
         return [(str(self.href(name)), self._items[name]) for name in new]

@@ -115,6 +115,11 @@ def _publish(
         writer.finish()  # the picture is made from the Zarr, and the item tells sizes of everything
         writer.put(QUICKLOOK, _quicklook(store, plan, layout, main, counted))
         writer.finish()
+        if (theirs := committed(store, plan)) and _same_pixels(theirs, files):
+            return (
+                theirs,
+                theirs.write_id == write_id,
+            )  # its item may have been corrected since, and is not to be touched
         item = stac_item.item(
             scene=plan.scene, product=plan.product, card=plan.card, key=plan.key, grid=plan.grid, rows=areas,
             assets=assets(plan, files, counted), provenance=provenance(plan),
@@ -126,12 +131,18 @@ def _publish(
         writer.finish()
     result = {
         "format": FORMAT, "scene_id": plan.scene.id, "key": plan.key, "prefix": plan.prefix, "model": plan.product,
+        "datetime": plan.scene.datetime, "dated_by": plan.scene.dated_by,
         "files": {name: {"size": stored.size, "sha256": stored.sha256} for name, stored in sorted(files.items())},
         "class_areas": areas, "nodata_px": main.nodata_px(counted), "write_id": write_id,
     }  # fmt: skip
     _check_complete(store, plan, files)
     won = commit(store, f"{plan.prefix}/{RESULT}", result)
     return SceneResult.from_json(canonical(result), RESULT), won
+
+
+def _same_pixels(theirs: SceneResult, files: Mapping[str, StoredObject]) -> bool:
+    """Whether a result has all files of these and none but its item beside them."""
+    return {name: stored for name, stored in theirs.files.items() if name != ITEM} == files
 
 
 def _shards(store: Store, plan: ScenePlan, layout: ZarrLayout) -> dict[tuple[int, int], ShardRecord]:

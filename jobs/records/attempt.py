@@ -36,13 +36,15 @@ class SceneProgress:
     """How far one scene has come."""
 
     status: str
-    """`waiting`, `running`, `published`, `already published`, `refused`, `failed` or `unfinished`."""
+    """`waiting`, `running`, `published`, `already published`, `corrected`, `refused`, `failed` or `unfinished`."""
     key: str | None = None
     blocks: int = 0
     blocks_done: int = 0
     """Including those that earlier attempts did."""
     error: str | None = None
     kind: str | None = None
+    corrected: dict[str, Any] | None = None
+    """What its published result said and what it says now, by name: `[was, now]`."""
     faults: dict[str, list[str]] = field(default_factory=dict)
     """How attempts at a block ended that did not succeed, by block; of the first MAX_FAULTY blocks. Of the whole scene as
     `survey` and `publish`."""

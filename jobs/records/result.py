@@ -4,11 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.canonical import read_document
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.errors import PublishError
+from earthloom.tiling.scene import DatedBy
+
+_BY = {"option": "the user", "item": "its metadata", "name": "its name", "tag": "TIFFTAG_DATETIME", None: "nobody"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedDate:
+    """When a published scene was taken, and how that is known."""
+
+    datetime: str | None
+    """RFC 3339 in UTC."""
+    dated_by: DatedBy
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> PublishedDate:
+        return cls(datetime=document["datetime"], dated_by=document["dated_by"])
+
+    def to_dict(self) -> dict[str, str | None]:
+        return {"datetime": self.datetime, "dated_by": self.dated_by}
+
+    def describe(self) -> str:
+        """`2020-07-31T18:04:00Z by the STAC item`."""
+        return f"{self.datetime} by {_BY[self.dated_by]}" if self.datetime else "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +48,10 @@ class SceneSummary:
     """Names of its GeoTIFFs, below the prefix."""
     class_areas: tuple[ClassArea, ...]
     nodata_px: int
+    date: PublishedDate | None = None
+    """None where the result was published by a version that did not say it."""
+    correcting: bool = False
+    """Whether a correction of its date was begun, and the catalogue may not know of it yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +63,10 @@ class SceneResult:
     """By name below the prefix; shards are among them."""
     write_id: str
     """Of whoever committed it."""
+    former_items: tuple[StoredObject, ...] = ()
+    """What `item.json` may still be, while a correction is not finished."""
+    committed_s: float | None = None
+    """When it was committed, POSIX time, where a correction has rewritten it since."""
 
     @property
     def model(self) -> str:
@@ -52,13 +84,18 @@ class SceneResult:
         try:
             write_id = str(document["write_id"])
             files = {name: StoredObject(**stored) for name, stored in document["files"].items()}
+            correcting = document.get("correcting")
+            former = tuple(StoredObject(**stored) for stored in correcting["items"]) if correcting else ()
             summary = SceneSummary(
                 scene_id=document["scene_id"], key=document["key"], prefix=document["prefix"], model=document["model"],
                 rasters=tuple(name for name in files if name.endswith(".tif")),
                 class_areas=tuple(document["class_areas"]), nodata_px=document["nodata_px"],
+                date=PublishedDate.from_dict(document) if "datetime" in document else None, correcting=bool(correcting),
             )  # fmt: skip
         except (KeyError, TypeError, AttributeError) as error:
             raise PublishError(
                 f"{where} is damaged ({type(error).__name__}: {error}); remove it and run again"
             ) from error
-        return cls(summary=summary, files=files, write_id=write_id)
+        return cls(
+            summary=summary, files=files, write_id=write_id, former_items=former, committed_s=document.get("committed_s")
+        )  # fmt: skip

@@ -178,7 +178,8 @@ def _committed(store: Store, scene: ShelvedScene, notes: list[str]) -> list[_Com
     except PublishError as error:
         notes.append(f"{scene.prefix} is kept: {error}")
         return []
-    return [_Committed(scene.scene_id, scene.key, scene.prefix, result.model, scene.result.modified_s,
+    return [_Committed(scene.scene_id, scene.key, scene.prefix, result.model,
+                       result.committed_s or scene.result.modified_s,
                        len(scene.objects), scene.size_bytes)]  # fmt: skip
 
 

@@ -420,18 +420,23 @@ def test_files_that_do_not_overlap_are_refused(tmp_path: Path) -> None:
 # ---- dates
 
 
-def test_the_date_comes_from_stac_then_the_file_then_the_option(tmp_path: Path) -> None:
+def test_the_date_comes_from_the_option_then_stac_then_the_file(tmp_path: Path) -> None:
     make(tmp_path / "a.tif")
     make(tmp_path / "b.tif", date=None)
     stac_item(tmp_path / "i.json", "x", a=["a.tif", "red"])
-    assert opened(tmp_path / "i.json").scene.datetime == "2024-05-01T10:00:00Z"
-    from_file = opened(tmp_path / "a.tif", datetime="2020-01-01")
-    assert from_file.scene.datetime == "2026-07-01T10:00:00Z"
+    by_item = opened(tmp_path / "i.json")
+    assert (by_item.scene.datetime, by_item.scene.dated_by) == ("2024-05-01T10:00:00Z", "item")
+    assert any("by the STAC item is taken, not 2026-07-01T10:00:00Z by TIFFTAG_DATETIME" in n for n in by_item.notes)
+    from_file = opened(tmp_path / "a.tif")
+    assert (from_file.scene.datetime, from_file.scene.dated_by) == ("2026-07-01T10:00:00Z", "tag")
     assert any(
         "TIFFTAG_DATETIME 2026-07-01T10:00:00 has no time zone, taken as UTC" in note for note in from_file.notes
     )
-    assert any("`datetime=2020-01-01` is not used" in note for note in from_file.notes)
-    assert opened(tmp_path / "b.tif", datetime="2020-01-01").scene.datetime == "2020-01-01T00:00:00Z"
+    for reference in ("a.tif", "b.tif", "i.json"):
+        said = opened(tmp_path / reference, datetime="2020-01-01")
+        assert (said.scene.datetime, said.scene.dated_by) == ("2020-01-01T00:00:00Z", "option")
+        others = [note for note in said.notes if "by `datetime` is taken, not" in note]
+        assert len(others) == {"a.tif": 1, "b.tif": 0, "i.json": 2}[reference]
 
 
 def test_an_unknown_date_is_a_note_and_never_made_up(tmp_path: Path) -> None:

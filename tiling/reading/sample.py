@@ -1,8 +1,12 @@
-"""A look at the values of a file: what a few hundred pixels in its middle hold. Knows nothing of what they mean."""
+"""A look at the values of a file: its smallest overview, or a few thousand pixels in its middle. Knows not what they mean."""
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,40 +16,72 @@ from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.sandbox import Disposables
 from earthloom.tiling.scene import Asset
 
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
 _SIDE_PX = 64
-_MOST = (2, 98)
-"""Percentiles between which values are taken to lie: a few saturated or filled pixels say nothing."""
+_OVERVIEW_PX = 512
+"""Longest side of an overview that is read whole: one tile, in most files beside the header."""
+_PERCENTS = np.arange(101)
 
-Span = tuple[float, float]
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Stored values of one band."""
+
+    count: int
+    """Valid pixels that were looked at."""
+    percentiles: tuple[float, ...]
+    """The lowest value that 0, 1, … 100 % of them do not exceed."""
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Between which most values lie: a few saturated or filled pixels say nothing."""
+        return self.percentiles[2], self.percentiles[98]
 
 
-def sample_apart(pool: Disposables, asset: Asset) -> tuple[Span | None, ...]:
-    """Between what numbers most stored values lie in the middle of each band, read in a child of `pool`.
+def sample_apart(
+    pool: Disposables, asset: Asset, bands: Mapping[int, float | None] | None = None
+) -> tuple[Sample | None, ...]:  # fmt: skip
+    """What bands of a file hold, read in a child of `pool`; None for one without valid pixels there.
 
-    None for a band without valid pixels there.
+    Args:
+        bands: numbers from 1, each with a stored value that is no data, beside what the file says. Default: the first.
 
     Raises:
         SceneError, StorageError: as any read of the file may.
     """
     memory = identity.memory_of(asset) if asset.ref.scheme == "file" else None
-    return pool.call(asset.ref.name, _sample, asset, memory)
+    return pool.call(asset.ref.name, _sample, asset, dict(bands or {1: None}), memory)
 
 
-def _sample(asset: Asset, memory: identity.Memory | None) -> tuple[Span | None, ...]:
-    from rasterio.windows import Window
-
+def _sample(
+    asset: Asset, bands: dict[int, float | None], memory: identity.Memory | None
+) -> tuple[Sample | None, ...]:  # fmt: skip
     os.environ |= {"GDAL_CACHEMAX": "64", "GDAL_NUM_THREADS": "1"}
     identity.remember(memory)
     with open_asset(asset) as dataset:
-        width, height = min(_SIDE_PX, dataset.width), min(_SIDE_PX, dataset.height)
-        window = Window((dataset.width - width) // 2, (dataset.height - height) // 2, width, height)
-        pixels = dataset.read(window=window, masked=True)
-    return tuple(_span(np.asarray(band.compressed(), np.float64)) for band in pixels)
+        pixels = _small(dataset, tuple(bands))
+    return tuple(
+        _summary(np.asarray(band.compressed()), fill) for band, fill in zip(pixels, bands.values(), strict=True)
+    )
 
 
-def _span(values: NDArray[np.float64]) -> Span | None:
-    known = values[np.isfinite(values)]
+def _small(dataset: DatasetReader, bands: tuple[int, ...]) -> Any:
+    """Masked array (bands, rows, columns) of the smallest overview, or of the middle where there is none that is small."""
+    from rasterio.windows import Window
+
+    factor = max(dataset.overviews(1), default=1)
+    rows, cols = math.ceil(dataset.height / factor), math.ceil(dataset.width / factor)
+    if factor > 1 and max(rows, cols) <= _OVERVIEW_PX:
+        return dataset.read(list(bands), out_shape=(len(bands), rows, cols), masked=True)
+    width, height = min(_SIDE_PX, dataset.width), min(_SIDE_PX, dataset.height)
+    window = Window((dataset.width - width) // 2, (dataset.height - height) // 2, width, height)
+    return dataset.read(list(bands), window=window, masked=True)
+
+
+def _summary(values: NDArray[Any], fill: float | None) -> Sample | None:
+    known = values[np.isfinite(values) if fill is None else np.isfinite(values) & (values != fill)].astype(np.float64)
     if not known.size:
         return None
-    low, high = np.percentile(known, _MOST)
-    return float(low), float(high)
+    return Sample(known.size, tuple(np.percentile(known, _PERCENTS, method="inverted_cdf").tolist()))

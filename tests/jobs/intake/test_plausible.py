@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+
+from earthloom.jobs.intake.options import SceneOptions
+from earthloom.jobs.intake.plausible import HIGHEST, LOWEST, implausible, reflecting
+from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all
+from earthloom.tiling.reading.identity import pin
+from earthloom.tiling.reading.sample import Sample, sample_apart
+from earthloom.tiling.reading.sandbox import Disposables
+from earthloom.tiling.scene import Band
+from earthloom.tiling.storage.objects import ObjectRef
+from tests.scenes import write_scene
+
+_inspectors = Disposables()  # its child goes with this process
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
+
+
+def opened(path: Path, **options: Any) -> OpenedScene | RefusedScene:
+    (made,) = open_all(expand([str(path)]), SceneOptions.model_validate(options))
+    return made
+
+
+def pixels(low: int, high: int, *, side: int = 64, dtype: str = "uint16") -> NDArray[Any]:
+    return np.random.default_rng(0).integers(low, high, (2, side, side)).astype(dtype)
+
+
+def doubt(scene: OpenedScene | RefusedScene) -> str:
+    assert isinstance(scene, OpenedScene), scene
+    return " ".join(note for note in scene.notes if " of a sample of " in note)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e-4, 2e-4])
+def test_plain_reflectance_says_nothing(tmp_path: Path, scale: float) -> None:
+    path = write_scene(tmp_path / "x.tif", pixels(0, 12000), ("green", "nir"))
+    assert not doubt(opened(path, scale=scale, quantity="reflectance"))
+
+
+def test_values_that_no_reflectance_has_are_said_with_a_histogram(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "x.tif", pixels(300, 4000, dtype="float32"), ("green", "nir"))
+    text = doubt(opened(path, quantity="boa_reflectance"))
+    assert "100 % of a sample of 4096 pixels are below -1 or above 3, which no reflectance is" in text
+    assert "(also nir)" in text
+    assert "above 3: 100 %" in text
+    for remedy in ({"scale": 1e-4, "quantity": "reflectance"}, {"quantity": "dn"}):
+        assert not doubt(opened(path, **remedy))
+
+
+def test_an_offset_that_is_ten_times_too_large_is_said(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "x.tif", pixels(300, 4000), ("green", "nir"))
+    text = doubt(opened(path, scale=1e-4, offset=-9, quantity="reflectance"))
+    assert "with scale 0.0001 and offset -9: below -1: 100 %" in text
+
+
+@pytest.mark.parametrize("fill", [65535, 40000])
+def test_fill_that_nothing_declares_is_said_with_a_histogram(tmp_path: Path, fill: int) -> None:
+    held = pixels(300, 4000)
+    held[:, :, 44:] = fill
+    path = write_scene(tmp_path / "x.tif", held, ("green", "nir"), nodata=None)
+    text = doubt(opened(path, scale=1e-4, quantity="reflectance"))
+    assert "0 to 0.5: 68 %, above 3: 32 %" in text
+    assert "If it is fill, give `nodata`" in text
+    assert not doubt(opened(path, scale=1e-4, quantity="reflectance", nodata=fill))
+
+
+def test_a_value_that_fills_the_sample_may_be_fill(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "x.tif", np.full((2, 64, 64), 65535, np.uint16), ("green", "nir"), nodata=None)
+    assert "above 3: 100 %" in doubt(opened(path, scale=1e-4, quantity="reflectance"))
+
+
+def test_a_few_pixels_of_glint_prove_nothing(tmp_path: Path) -> None:
+    held = pixels(300, 4000)
+    held[:, 30, :20] = 60000
+    assert not doubt(
+        opened(write_scene(tmp_path / "x.tif", held, ("green", "nir")), scale=1e-4, quantity="reflectance")
+    )
+
+
+@pytest.mark.parametrize("name", ["lwir11", "dem", "elevation", "scl", "b17"])
+def test_what_is_no_reflected_light_is_not_asked(tmp_path: Path, name: str) -> None:
+    path = write_scene(tmp_path / "x.tif", pixels(280, 320, dtype="float32"), (name, name + "2"))
+    assert not doubt(opened(path, quantity="reflectance"))
+
+
+def test_a_small_overview_stands_for_the_whole_scene(tmp_path: Path) -> None:
+    """The middle holds reflectance, and most of the rest does not."""
+    held = np.full((2, 1024, 1024), 60000, np.uint16)
+    held[:, 400:624, 400:624] = 2000
+    path = write_scene(tmp_path / "x.tif", held, ("green", "nir"))
+    (plain,) = sample_apart(_inspectors, pin(ObjectRef.parse(str(path))))
+    assert plain is not None
+    assert plain.span == (2000, 2000)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2, 4, 8], Resampling.nearest)
+    (whole,) = sample_apart(_inspectors, pin(ObjectRef.parse(str(path))))
+    assert whole is not None
+    assert (whole.count, whole.span) == (128 * 128, (2000, 60000))
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.floats(-1e5, 1e5), min_size=1, max_size=500),
+    st.sampled_from((1e-5, 1e-4, 2.75e-5, 1.0, -1.0)),
+    st.floats(-2, 2),
+)
+def test_a_doubt_is_raised_by_more_than_a_few_pixels_and_never_without_any(
+    stored: list[float], scale: float, offset: float
+) -> None:
+    band = Band(name="red", asset=0, index=1, dtype="float32", scale=scale, offset=offset)
+    sample = Sample(len(stored), tuple(np.percentile(stored, np.arange(101), method="inverted_cdf").tolist()))
+    values = np.array(stored) * scale + offset
+    share = float(np.mean((values < LOWEST) | (values > HIGHEST)))
+    said = implausible({band: sample}, "reflectance")
+    assert said or share < 0.05
+    assert share > 0 or not said
+
+
+def test_masks_and_raw_numbers_are_not_asked() -> None:
+    bands = [
+        Band(name=name, asset=0, index=1, dtype="uint8", categorical=name == "red") for name in ("red", "nir", "qa")
+    ]
+    assert [band.name for band in reflecting(bands, "reflectance")] == ["nir"]
+    assert reflecting(bands, "dn") == []

@@ -176,7 +176,7 @@ def write_jp2(path: Path, pixels: NDArray[Any], gsd: float, **options: Any) -> N
     profile = {
         "driver": "JP2OpenJPEG", "width": pixels.shape[1], "height": pixels.shape[0], "count": 1,
         "dtype": pixels.dtype.name, "crs": "EPSG:32633", "transform": Affine(gsd, 0, 300_000, 0, -gsd, 5_400_000),
-        "QUALITY": "100", "REVERSIBLE": "YES", "BLOCKXSIZE": 128, "BLOCKYSIZE": 128, **options,
+        "QUALITY": "100", "REVERSIBLE": "YES", "tiled": True, "blockxsize": 128, "blockysize": 128, **options,
     }  # fmt: skip
     with rasterio.open(path, "w", **profile) as dataset:
         dataset.write(pixels, 1)

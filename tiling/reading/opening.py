@@ -109,7 +109,8 @@ def _explained(asset: Asset, error: BaseException, is_open: bool, faults: Sequen
     if ref.scheme != "file" and (is_open or heard):  # a 503 in a read looks like a damaged tile
         answer = f"the storage answered {heard}" if heard else "the storage faltered, or the file is damaged there"
         return StorageError(f"cannot read {ref.url}: {answer} ({cause})", transient=True)
-    if "not recognized as being in a supported file format" in cause and asset.driver == "JP2OpenJPEG":
+    of_another = "not recognized as being in a supported file format" in str(error.__cause__ or error)
+    if of_another and asset.driver == "JP2OpenJPEG":
         return SceneError(
             f"{ref.url} is not a JPEG 2000 file, though its product's metadata name it as one: fetch it again"
         )
@@ -123,7 +124,7 @@ def _explained(asset: Asset, error: BaseException, is_open: bool, faults: Sequen
             f"PROJ cannot use its tables ({cause}): they belong to another installation; unset PROJ_LIB and PROJ_DATA, or "
             "point them at the tables that came with this rasterio"
         )
-    if "not recognized as being in a supported file format" in cause:
+    if of_another:
         return SceneError(f"{ref.url} {lesson_of(_first_bytes(ref))}")
     if _DECODING.search(cause) or asset.driver != "GTiff":
         return SceneError(f"cannot decode {ref.url}: {cause}; the file is damaged or cut short: fetch it again")

@@ -76,7 +76,8 @@ def expand(references: Sequence[str], alternate: str | None = None) -> list[Scen
     Args:
         references: each one a file (path, s3:// or https://), several files of one scene (`blue=B02.tif,green=B03.tif`),
             a glob (`*`, `?`, `[]`, `**` for folders of any depth; local or s3://), a folder or prefix (an existing folder,
-            or ending in /: every *.tif and *.tiff below it), or a STAC file (*.json, *.geojson).
+            or ending in /: every acquisition as delivered and every other *.tif and *.tiff below it), the metadata file of an
+            acquisition, or a STAC file (*.json, *.geojson).
         alternate: name of the alternate address to take of the assets of STAC items.
 
     Raises:

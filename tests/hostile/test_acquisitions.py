@@ -107,8 +107,12 @@ def test_xml_that_is_too_deep_too_long_or_none_is_refused(data: str, words: str,
     assert words in message(safe)
 
 
-@pytest.mark.parametrize(("data", "words"), [("[" * 100_000, "is not JSON"), ('{"a":' * 90_000, "is not JSON"), ("[]", "lacks")])
-def test_json_that_is_too_deep_or_something_else_is_refused(data: str, words: str, delivered: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("data", "words"), [("[" * 100_000, "is not JSON"), ('{"a":' * 90_000, "is not JSON"), ("[]", "lacks")]
+)
+def test_json_that_is_too_deep_or_something_else_is_refused(
+    data: str, words: str, delivered: Path, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(delivered / L2_NAME, tmp_path / L2_NAME))
     (copy / f"{L2_NAME}_MTL.json").write_text(data)
     assert words in message(copy)
@@ -187,7 +191,9 @@ def mutated(data: bytes, seed: int) -> bytes:
         elif kind == 1:
             out[place : place + chance.randint(1, 80)] = b""
         elif kind == 2:
-            out[place:place] = chance.choice((b"../", b"\x00", b"1e999", b"-", b"nan", "ü".encode(), b"\xff", b'"', b"<", b"&"))
+            out[place:place] = chance.choice(
+                (b"../", b"\x00", b"1e999", b"-", b"nan", "ü".encode(), b"\xff", b'"', b"<", b"&")
+            )
         elif kind == 3:
             out[place:place] = out[max(0, place - chance.randint(1, 300)) : place]
         elif kind == 4:
@@ -207,7 +213,11 @@ _inspectors = Disposables()  # its child goes with this process
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 2**32), which=st.sampled_from(sorted(metadata_files(Path()))), mask=st.sampled_from([None, "qa"]))
+@given(
+    seed=st.integers(0, 2**32),
+    which=st.sampled_from(sorted(metadata_files(Path()))),
+    mask=st.sampled_from([None, "qa"]),
+)
 def test_no_mutation_of_metadata_gives_anything_but_a_scene_or_a_refusal_in_words(
     seed: int, which: str, mask: Any, delivered: Path, tmp_path: Path
 ) -> None:

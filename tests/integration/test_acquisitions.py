@@ -48,11 +48,14 @@ def test_one_word_maps_an_acquisition(model: str, name: str, landsat: Path, safe
 
 def test_the_map_is_that_of_the_same_reflectance_in_a_tiff(safe: Path, tmp_path: Path) -> None:
     """An index of two bands, computed here from what rasterio decodes."""
-    result = go(str(safe), str(tmp_path), "water-index", precision="fp32", onto="EPSG:32633,20m,300000,5396400,303600,5400000")
+    result = go(
+        str(safe), str(tmp_path), "water-index", precision="fp32", onto="EPSG:32633,20m,300000,5396400,303600,5400000"
+    )
     assert result.exit_code == 0
     images = next(safe.glob("GRANULE/*/IMG_DATA"))
     green, swir = (
-        read_band(next(images.glob(f"R20m/*_{band}_20m.jp2"))).astype(np.float64) * 1e-4 - 0.1 for band in ("B03", "B11")
+        read_band(next(images.glob(f"R20m/*_{band}_20m.jp2"))).astype(np.float64) * 1e-4 - 0.1
+        for band in ("B03", "B11")
     )
     with rasterio.open(tmp_path / result.results[S2_NAME].prefix / "water-index.tif") as cog:
         classes = cog.read(1, window=from_bounds(300_000, 5_396_400, 303_600, 5_400_000, cog.transform))
@@ -70,8 +73,14 @@ def test_a_prefix_in_object_storage_is_the_same_scene(s3_env: None, landsat: Pat
         for path in folder.rglob("*"):
             if path.is_file():
                 store.put(path.relative_to(folder.parent).as_posix(), path.read_bytes())
-        there, here = go(reference, str(tmp_path / "there"), "water-index"), go(str(folder), str(tmp_path / "here"), "water-index")
+        there, here = (
+            go(reference, str(tmp_path / "there"), "water-index"),
+            go(str(folder), str(tmp_path / "here"), "water-index"),
+        )
         assert there.exit_code == here.exit_code == 0
-        maps = [tmp_path / place / result.results[name].prefix / "water-index.tif" for place, result in (("there", there), ("here", here))]
+        maps = [
+            tmp_path / place / result.results[name].prefix / "water-index.tif"
+            for place, result in (("there", there), ("here", here))
+        ]
         with rasterio.open(maps[0]) as remote, rasterio.open(maps[1]) as local:
             assert (remote.read(1) == local.read(1)).all()

@@ -76,10 +76,10 @@ def test_whatever_the_first_bytes_are_the_answer_is_a_shape_or_a_refusal(
     data = bytearray(kept.read_bytes() if kept.exists() else written(kept))
     data[place] = byte
     path.write_bytes(bytes(data if size == 0 else data[: len(data) - size]))
+    words, shape = "a.jp2", (1, 1)
     try:
-        rows, cols = tile_shape(asset(path))
+        shape = tile_shape(asset(path))
     except SceneError as error:
-        assert "a.jp2" in str(error)
-    else:
-        assert rows > 0
-        assert cols > 0
+        words = str(error)
+    assert "a.jp2" in words
+    assert min(shape) > 0

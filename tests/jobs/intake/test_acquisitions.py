@@ -132,9 +132,8 @@ def test_a_file_that_is_missing_stops_only_who_wants_it(landsat: Path, tmp_path:
     (copy / f"{L2_NAME}_SR_B4.TIF").unlink()
     assert opened(copy, asking("blue")).scene.bands[0].name == "blue"
     message = refused(copy, asking("red"))
-    assert (
-        message
-        == f"{L2_NAME}: SR_B4: {L2_NAME}_MTL.json names the file {L2_NAME}_SR_B4.TIF, which is not there; fetch it from the provider"
+    assert message.startswith(
+        f"{L2_NAME}: SR_B4: {L2_NAME}_MTL.json names the file {L2_NAME}_SR_B4.TIF, which is not there"
     )
 
 
@@ -193,7 +192,8 @@ def test_a_safe_folder_is_one_scene_with_quantification_and_offset(
         assert scene.scene.id == name
         assert (scene.scene.quantity, scene.scene.datetime) == (quantity, f"{name[11:15]}-05-08T10:16:09.024000Z")
         for one in scene.scene.bands:
-            assert (one.scale, one.offset, one.nodata) == (1e-4, pytest.approx(offset), 0)
+            assert (one.scale, one.nodata) == (1e-4, 0)
+            assert one.offset == pytest.approx(offset)
     (image,) = folder.glob("GRANULE/*/IMG_DATA/**/*_B03*10m.jp2" if "L2A" in name else "GRANULE/*/IMG_DATA/*_B03.jp2")
     stored = read_band(image)
     values, valid = band(scene, "green")
@@ -220,7 +220,7 @@ def test_a_preset_without_offset_does_not_win_over_the_metadata(safe: Path) -> N
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("<BOA_QUANTIFICATION_VALUE unit=\"none\">10000", "<BOA_QUANTIFICATION_VALUE unit=\"none\">0", "does not say how B03 is scaled"),
+        ('BOA_QUANTIFICATION_VALUE unit="none">1', 'BOA_QUANTIFICATION_VALUE unit="none">x', "does not say how B03 is scaled"),
         ("BOA_ADD_OFFSET band_id=\"2\"", "BOA_ADD_OFFSET band_id=\"x\"", "BOA_ADD_OFFSET None in processing baseline 05.09"),
         ("<PROCESSING_BASELINE>05.09", "<PROCESSING_BASELINE>new", "lacks PRODUCT_URI or PROCESSING_BASELINE"),
         ("B03_10m</IMAGE_FILE>", "B03_10m</IMAGE_FILE><IMAGE_FILE>GRANULE/other/IMG_DATA/R10m/T_B03_10m</IMAGE_FILE>",
@@ -350,7 +350,8 @@ def test_only_names_of_bands_bring_files_together(names: tuple[str, ...], scenes
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        (f"{L2_NAME}.tar", f"mkdir {L2_NAME} && tar -xf {L2_NAME}.tar -C {L2_NAME}; then give the folder: earthloom run {L2_NAME}/"),
+        (f"{L2_NAME}.tar", f"mkdir {L2_NAME} && tar -xf {L2_NAME}.tar -C {L2_NAME}; then give the folder: "
+         f"earthloom run {L2_NAME}/"),
         (f"{S2_NAME}.zip", f"unzip -q {S2_NAME}.zip; then give the folder: earthloom run {S2_NAME}.SAFE/"),
         (f"{S2_NAME}.SAFE.zip", f"unzip -q {S2_NAME}.SAFE.zip; then give the folder: earthloom run {S2_NAME}.SAFE/"),
         ("order.zip", "unzip -q order.zip -d order; then give the folder: earthloom run order/"),

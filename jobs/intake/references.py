@@ -83,7 +83,8 @@ def find(text: str, alternate: str | None = None) -> list[SceneRequest]:
     if _is_glob(text):
         return _from_glob(text)
     ref = _parse(text)
-    if text.endswith(("/", ".SAFE")) or (ref.scheme == "file" and ref.path.is_dir()):
+    is_product = ref.scheme == "s3" and "." not in ref.name and bool(recognise([ref.name]))  # no file has such a name
+    if text.endswith(("/", ".SAFE")) or is_product or (ref.scheme == "file" and ref.path.is_dir()):
         return _from_folder(ref, f"{text.rstrip('/')}/")
     if ARCHIVE.search(ref.name):
         return [_archive(ref, text)]
@@ -162,11 +163,11 @@ def _refused(keys: Sequence[str], shown: str) -> dict[str, SceneRequest | None]:
 def _metadata_of(text: str) -> str | None:
     """The metadata file that describes a file, as far as its folder can be listed."""
     head, slash, _ = text.rpartition("/")
-    ref = _parse(text)
-    folder = replace(ref, key=ref.key.rpartition("/")[0])
     try:
+        ref = _parse(text)
+        folder = replace(ref, key=ref.key.rpartition("/")[0])
         keys = [head.key for head in open_store(folder).list()] if ref.scheme in ("file", "s3") else []
-    except StorageError:
+    except (StorageError, ConfigError):
         return None
     return next((head + slash + key for key in sorted(keys) if is_metadata(key) and describes(key, ref.name)), None)
 

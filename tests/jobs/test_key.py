@@ -14,7 +14,7 @@ from earthloom.models.inference.chain import Stage
 from earthloom.models.zoo.water_index import WATER_INDEX
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.scene import Asset, Band, Scene
+from earthloom.tiling.scene import Asset, Band, Clear, Scene
 from earthloom.tiling.storage.objects import ObjectRef
 
 GRID = Grid(crs="EPSG:32617", transform=(10.0, 0.0, 300000.0, 0.0, -10.0, 4500000.0), width=900, height=700)
@@ -82,6 +82,10 @@ def test_whatever_can_change_a_pixel_changes_the_key() -> None:
         key(images=(IMAGE,)),
         key(images=(dataclasses.replace(IMAGE, nodata=1.0),)),
         key(device_class="cuda-sm90"),
+        key(dataclasses.replace(SCENE, clear=(Clear(band=BANDS[0], bits=1),))),
+        key(dataclasses.replace(SCENE, clear=(Clear(band=BANDS[0], bits=3),))),
+        key(dataclasses.replace(SCENE, clear=(Clear(band=BANDS[0], values=(3,)),))),
+        key(dataclasses.replace(SCENE, clear=(Clear(band=BANDS[1], bits=1),))),
     ]
     assert len(set(keys)) == len(keys)
 

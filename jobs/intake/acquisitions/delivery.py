@@ -51,7 +51,7 @@ class Delivery:
     @property
     def url(self) -> str:
         """Of the metadata file."""
-        return (self.folder / self.key).url
+        return f"{self.folder.url}/{self.key}"
 
     def read(self) -> bytes:
         """The metadata.

@@ -67,6 +67,8 @@ def acquisitions_in(
 
 
 def _product(name: str) -> _Product | None:
+    if name.startswith("."):  # as the files that macOS writes beside others
+        return None
     return next((product for product in _PRODUCTS if product.metadata.search(name)), None)
 
 

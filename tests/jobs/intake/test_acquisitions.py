@@ -176,6 +176,15 @@ def test_a_folder_of_acquisitions_is_read_whole_and_a_bad_one_stops_no_other(lan
     assert "_MTL.json is not JSON" in bad.message
 
 
+def test_hidden_files_and_names_that_cannot_be_keys_hide_no_acquisition(landsat: Path, tmp_path: Path) -> None:
+    shutil.copytree(landsat, tmp_path / "in" / L2_NAME)
+    (tmp_path / "in" / L2_NAME / f"._{L2_NAME}_MTL.json").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "in" / "a\nb").mkdir()
+    (tmp_path / "in" / "a\nb" / "LC08_MTL.txt").write_text("GROUP = LANDSAT_METADATA_FILE")
+    good = [one for one in attempt(tmp_path / "in") if isinstance(one, OpenedScene)]
+    assert [one.scene.id for one in good] == [L2_NAME]
+
+
 # ---- Sentinel-2
 
 

@@ -1,4 +1,4 @@
-"""What the value of a band means once it is scaled."""
+"""What the value of a band means once it is scaled, and which of its values mean nothing. Words only: imports nothing."""
 
 from __future__ import annotations
 
@@ -9,3 +9,6 @@ Quantity = Literal["toa_reflectance", "boa_reflectance", "reflectance", "unit", 
 digital numbers."""
 
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+
+NodataIn = Literal["any", "all"]
+"""Whether a pixel is nodata where any band of its file holds the nodata value, or only where all of them do."""

@@ -8,11 +8,9 @@ from typing import Literal, TypeAlias
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.quantity import QUANTITIES
+from earthloom.tiling.quantity import QUANTITIES, NodataIn
 from earthloom.tiling.resampling import Resampling
 from earthloom.tiling.storage.objects import ObjectRef
-
-NodataIn: TypeAlias = Literal["any", "all"]
 
 Driver: TypeAlias = Literal["GTiff", "JP2OpenJPEG"]
 """GDAL's drivers that scenes are read by: JPEG 2000 only where the product's metadata name the file."""

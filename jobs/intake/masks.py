@@ -15,8 +15,8 @@ from earthloom.jobs.intake.bands import NamedBand
 from earthloom.jobs.intake.common_names import COMMON_NAMES
 from earthloom.jobs.intake.preset import Sensor
 from earthloom.tiling.errors import SceneError
+from earthloom.tiling.quantity import NodataIn
 from earthloom.tiling.reading.preflight import Header
-from earthloom.tiling.scene import NodataIn
 
 _NO_NAME = re.compile(r"(?i)alpha|mask|opac|transp|valid|^(a|band.?\d+|\d+)$")
 _COLORS = frozenset(("red", "green", "blue"))

@@ -11,8 +11,7 @@ from earthloom.jobs.intake.dates import utc
 from earthloom.jobs.intake.name_dates import pattern_reader
 from earthloom.jobs.intake.sensors import sensor as sensor_preset
 from earthloom.tiling.errors import ConfigError
-from earthloom.tiling.quantity import Quantity
-from earthloom.tiling.scene import NodataIn
+from earthloom.tiling.quantity import NodataIn, Quantity
 
 
 def parse_bands(value: object) -> object:

@@ -49,7 +49,7 @@ class Loose:
         if metadata:
             return f"{start}, which {PurePosixPath(metadata).name} describes: give that, earthloom run {shlex.quote(metadata)}"
         reference = shlex.quote(",".join(f"{name}={shown}{key}" for name, key in self.bands))
-        sensor = f" --sensor {self.sensor}" if self.sensor else ""
+        sensor = f" `sensor={self.sensor}`" if self.sensor else ""
         return (
             f"{start}, and no metadata file (MTL.json, MTL.txt) beside them says what they hold; name them as one scene: "
             f"earthloom run {reference}{sensor}. If each is a scene of its own, run them one by one"

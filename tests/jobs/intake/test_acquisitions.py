@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from earthloom.jobs.command.terminal import with_flags
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all
@@ -320,7 +321,7 @@ def test_bands_without_metadata_are_refused_together_with_a_command_that_works(l
         assert (
             "13 files called LC08_L2SP_044034_20210508_20210518_02_T1… are bands of one acquisition" in request.problem
         )
-        words = request.problem.partition("earthloom run ")[2].partition(". If each")[0].split(" ")
+        words = with_flags(request.problem).partition("earthloom run ")[2].partition(". If each")[0].split(" ")
         assert words[1:] == ["--sensor", "landsat8-c2l2"]
         scene = opened(words[0], sensor=words[2])
         assert [one.name for one in scene.scene.bands] == ["coastal", "blue", "green", "red", "nir", "swir16", "swir22"]

@@ -109,13 +109,13 @@ def _lines(path: str) -> list[str]:
 def _gpu() -> str:
     """Names of the GPUs, as their driver tells them."""
     try:
-        told = subprocess.run(
+        result = subprocess.run(
             ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"],
             capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return "none"
-    return "; ".join(line.strip() for line in told.stdout.splitlines() if line.strip()) or "none"
+    return "; ".join(line.strip() for line in result.stdout.splitlines() if line.strip()) or "none"
 
 
 if __name__ == "__main__":

@@ -44,11 +44,11 @@ def main(name: str, n_chips: int, *, compiled: bool, with_block: bool) -> None:
         _rate(Predictor(card, path, device, threads=threads, compiled=compiled), n_chips)
         for threads in ((None,) if device.kind == "cuda" else (None, Threads(len(os.sched_getaffinity(0)))))
     ]
-    told = {"chip_mpx_per_s": max(rates), "one_by_one_mpx_per_s": rates[0]}
+    found = {"chip_mpx_per_s": max(rates), "one_by_one_mpx_per_s": rates[0]}
     if with_block:
         predictor = Predictor(card, path, device, compiled=compiled)
-        told |= _against_block(predictor, max(1, n_chips // 2), compiled=compiled)
-    print(json.dumps(told))
+        found |= _against_block(predictor, max(1, n_chips // 2), compiled=compiled)
+    print(json.dumps(found))
 
 
 def _rate(predictor: Predictor, n_chips: int) -> float:

@@ -26,7 +26,7 @@ SCENE_OPTIONS = ("--scale", "0.0001", "--quantity", "toa_reflectance")
 class Measured:
     """One finished process."""
 
-    told: dict[str, Any]
+    printed: dict[str, Any]
     """What it printed on stdout, as JSON."""
     wall_s: float
     peak_bytes: int

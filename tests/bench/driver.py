@@ -31,13 +31,13 @@ _MIB = 2**20
 
 def driver(_: Path) -> list[dict[str, Any]]:
     """A million no-op blocks, planned and dispatched by one driver to two workers on this machine."""
-    told = command("tests.bench.driver", "1000000").told
+    found = command("tests.bench.driver", "1000000").printed
     return [
         {
-            "blocks": told["blocks"], "scene": f"{told['side_px']}²", "blocks/s": f"{told['blocks_per_s']:.0f}",
-            "driver CPU µs a block": f"{told['cpu_us']:.0f}",
-            **{f"driver MiB at {count} blocks": f"{size:.0f}" for count, size in told["resident_mib"].items()},
-            "growth MiB": f"{told['growth_mib']:+.1f}",
+            "blocks": found["blocks"], "scene": f"{found['side_px']}²", "blocks/s": f"{found['blocks_per_s']:.0f}",
+            "driver CPU µs a block": f"{found['cpu_us']:.0f}",
+            **{f"driver MiB at {count} blocks": f"{size:.0f}" for count, size in found["resident_mib"].items()},
+            "growth MiB": f"{found['growth_mib']:+.1f}",
         }
     ]  # fmt: skip
 

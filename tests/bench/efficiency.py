@@ -69,9 +69,9 @@ def compared(
     )  # fmt: skip
     told_after = _bare(network, n_chips)
     before, after = (each["chip_mpx_per_s"] for each in (told_before, told_after))
-    told, bare = done.told["telemetry"], (before + after) / 2
+    found, bare = done.printed["telemetry"], (before + after) / 2
     one_by_one = (told_before["one_by_one_mpx_per_s"] + told_after["one_by_one_mpx_per_s"]) / 2
-    chip_mpx, seconds = told["chip_px"] / 1e6, span_s(out, env)
+    chip_mpx, seconds = found["chip_px"] / 1e6, span_s(out, env)
     return {
         "model": network.label, "scene": f"{side_px}², {len(network.bands)} bands",
         "bare chip-Mpx/s, before and after": f"{before:.2f}, {after:.2f}",
@@ -80,9 +80,9 @@ def compared(
         "chip-Mpx/s": f"{chip_mpx / seconds:.2f}",
         "ratio, whole command": f"{chip_mpx / done.wall_s / bare:.2f}",
         "ratio, engine start apart": f"{chip_mpx / seconds / bare:.2f}",
-        "device busy %": f"{told['device_busy_percent']:.0f}",
-        "halo overhead": f"{told['chip_px'] / told['computed_px']:.2f}",
-        "Mpx/s": f"{told['computed_px'] / seconds / 1e6:.2f}",
+        "device busy %": f"{found['device_busy_percent']:.0f}",
+        "halo overhead": f"{found['chip_px'] / found['computed_px']:.2f}",
+        "Mpx/s": f"{found['computed_px'] / seconds / 1e6:.2f}",
     }  # fmt: skip
 
 
@@ -101,12 +101,12 @@ def unet(encoder: str, bands: tuple[str, ...], folder: Path) -> Network:
 
 
 def _bare(network: Network, n_chips: int) -> dict[str, float]:
-    return command("tests.bench.bare", network.reference, str(n_chips), env=ONE_ARENA).told
+    return command("tests.bench.bare", network.reference, str(n_chips), env=ONE_ARENA).printed
 
 
 def span_s(out: str, env: Mapping[str, str] | None = None) -> float:
     """Seconds from the first block's begin to the last scene's publication of a finished run."""
-    return float(command("tests.bench.efficiency", out, env=env).told["span_s"])
+    return float(command("tests.bench.efficiency", out, env=env).printed["span_s"])
 
 
 def main(out: str) -> None:

@@ -50,20 +50,20 @@ def _measured(folder: Path, side_px: int) -> dict[str, Any]:
 
     n_chips = (side_px // 1024) ** 2
     scene, out = large_scene(folder / "scene.tif", side_px, LANDWATER_BANDS), folder / "out"
-    limits = command("tests.bench.gpu", _MODEL).told
-    before = command("tests.bench.bare", _MODEL, str(n_chips)).told["chip_mpx_per_s"]
+    limits = command("tests.bench.gpu", _MODEL).printed
+    before = command("tests.bench.bare", _MODEL, str(n_chips)).printed["chip_mpx_per_s"]
     done = command(
         "earthloom", "run", str(scene), "--out", str(out), "--model", _MODEL, *SCENE_OPTIONS, "--device", "cuda", "--workers",
         "1", "--json",
     )  # fmt: skip
-    after = command("tests.bench.bare", _MODEL, str(n_chips)).told["chip_mpx_per_s"]
-    told, seconds = done.told["telemetry"], span_s(str(out))
-    chip_mpx, mpx = told["chip_px"] / 1e6, told["computed_px"] / 1e6
+    after = command("tests.bench.bare", _MODEL, str(n_chips)).printed["chip_mpx_per_s"]
+    found, seconds = done.printed["telemetry"], span_s(str(out))
+    chip_mpx, mpx = found["chip_px"] / 1e6, found["computed_px"] / 1e6
     overhead = chip_mpx / mpx
     copies = 1 / (2 * len(LANDWATER_BANDS) / limits["to_device"] + _STORED_BYTES / limits["from_device"]) / 1e6
     return {
         "GPU": limits["name"], "scene": f"{side_px}², {len(LANDWATER_BANDS)} bands", "Mpx/s": f"{mpx / seconds:.1f}",
-        "whole command s": f"{done.wall_s:.1f}", "device busy %": f"{told['device_busy_percent']:.0f}",
+        "whole command s": f"{done.wall_s:.1f}", "device busy %": f"{found['device_busy_percent']:.0f}",
         "chip-Mpx/s": f"{chip_mpx / seconds:.1f}", "bare chip-Mpx/s, before and after": f"{before:.1f}, {after:.1f}",
         "compiled chip-Mpx/s": f"{limits['compiled_chip_px_per_s'] / 1e6:.1f}",
         "ratio to compiled": f"{1e6 * chip_mpx / seconds / limits['compiled_chip_px_per_s']:.2f}",

@@ -36,14 +36,14 @@ def held_back_scores(name: str, split: Split, truths: Mapping[str, Maps], goals:
     ours = [labels_of(module, pair.values, recipe.gain, recipe.card) for pair in split.held_back]
     theirs = [baseline.labels_of(pair.values) for pair in split.held_back]
     found = []
-    for told, truth in truths.items():
+    for result, truth in truths.items():
         for known in recipe.card.classes:
             value, other = (_pooled(maps, truth, len(recipe.card.classes), known.value) for maps in (ours, theirs))
-            goal = goals.get(told) if known.value == recipe.judged else None
+            goal = goals.get(result) if known.value == recipe.judged else None
             method = f"{recipe.card.label} {recipe.card.version}"
             found.append(
                 Score(
-                    task=name, data=told, method=method, metric=f"IoU of {known.name}, pooled", value=value, goal=goal,
+                    task=name, data=result, method=method, metric=f"IoU of {known.name}, pooled", value=value, goal=goal,
                     baseline=other,
                 )
             )  # fmt: skip

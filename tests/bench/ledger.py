@@ -61,7 +61,7 @@ def ledger(folder: Path) -> list[dict[str, Any]]:
     for side_px, rounds in ((4096, 15), (8192, 5)):
         scene = large_scene(folder / f"ledger-{side_px}.tif", side_px, ("green", "swir16"))
         time.sleep(3)  # a file that has just been written may still change, so its digest is not kept
-        times = command("tests.bench.ledger", str(scene), str(rounds)).told
+        times = command("tests.bench.ledger", str(scene), str(rounds)).printed
         scene.unlink()
         row: dict[str, Any] = {"scene": f"{side_px}²", "blocks": (-(-side_px // 2048)) ** 2, "runs of each": rounds}
         for what, title in (("s", "wall"), ("cpu_s", "processor")):

@@ -26,13 +26,13 @@ def memory(folder: Path) -> list[dict[str, Any]]:
             "--json", "--workers", "1", *SCENE_OPTIONS, "--memory-per-worker", f"{limit_gib}GiB",
         )  # fmt: skip
         scene.unlink()
-        told = done.told["telemetry"]
-        predicted, peak = told["predicted_worker_bytes"], told["peak_worker_bytes"]
+        found = done.printed["telemetry"]
+        predicted, peak = found["predicted_worker_bytes"], found["peak_worker_bytes"]
         rows.append(
             {
                 "model": model, "scene": f"{side_px}²", "limit GiB": limit_gib, "predicted GiB": f"{predicted / _GIB:.2f}",
                 "peak GiB": f"{peak / _GIB:.2f}", "predicted over peak": f"{100 * (predicted / peak - 1):+.0f} %",
-                "driver MiB": f"{done.peak_bytes / _MIB:.0f}", "Mpx/s": f"{told['mpx_per_s']:.2f}",
+                "driver MiB": f"{done.peak_bytes / _MIB:.0f}", "Mpx/s": f"{found['mpx_per_s']:.2f}",
             }
         )  # fmt: skip
     return rows

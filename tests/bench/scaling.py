@@ -54,14 +54,14 @@ def scaling(folder: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     base: dict[str, Any] = {}
     for workers in (1, 2):
-        told = command("tests.bench.scaling", "workers", str(workers), str(scene)).told
-        base = base or told
+        found = command("tests.bench.scaling", "workers", str(workers), str(scene)).printed
+        base = base or found
         rows.append(
             {
-                "workers": workers, "scene": f"{_SIDE_PX}²", "blocks": told["blocks"],
-                "Mpx/s while computing": f"{told['steady']:.3f}", "speed-up": f"{told['steady'] / base['steady']:.2f}",
-                "Mpx/s with start of workers": f"{told['whole']:.3f}",
-                "speed-up with start": f"{told['whole'] / base['whole']:.2f}",
+                "workers": workers, "scene": f"{_SIDE_PX}²", "blocks": found["blocks"],
+                "Mpx/s while computing": f"{found['steady']:.3f}", "speed-up": f"{found['steady'] / base['steady']:.2f}",
+                "Mpx/s with start of workers": f"{found['whole']:.3f}",
+                "speed-up with start": f"{found['whole'] / base['whole']:.2f}",
             }
         )  # fmt: skip
     scene.unlink()
@@ -73,17 +73,17 @@ def cluster(folder: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     base: dict[str, Any] = {}
     for nodes in (1, 8):
-        told = command("tests.bench.scaling", "nodes", str(nodes), str(folder)).told
-        base = base or told
+        found = command("tests.bench.scaling", "nodes", str(nodes), str(folder)).printed
+        base = base or found
         rows.append(
             {
-                "nodes": nodes, "lanes": told["lanes"], "scenes": told["scenes"], "blocks": told["blocks"],
-                "s a block": _TASK_S, "s a publication": f"{told['publication_s']:.2f}",
-                "ideal s": f"{told['ideal_s']:.1f}", "measured s": f"{told['measured_s']:.1f}",
-                "efficiency": f"{told['ideal_s'] / told['measured_s']:.3f}",
-                "blocks/s": f"{told['blocks_per_s']:.2f}",
-                "speed-up": f"{told['blocks_per_s'] / base['blocks_per_s']:.2f}",
-                "driver CPU s": f"{told['cpu_s']:.1f}",
+                "nodes": nodes, "lanes": found["lanes"], "scenes": found["scenes"], "blocks": found["blocks"],
+                "s a block": _TASK_S, "s a publication": f"{found['publication_s']:.2f}",
+                "ideal s": f"{found['ideal_s']:.1f}", "measured s": f"{found['measured_s']:.1f}",
+                "efficiency": f"{found['ideal_s'] / found['measured_s']:.3f}",
+                "blocks/s": f"{found['blocks_per_s']:.2f}",
+                "speed-up": f"{found['blocks_per_s'] / base['blocks_per_s']:.2f}",
+                "driver CPU s": f"{found['cpu_s']:.1f}",
             }
         )  # fmt: skip
     return rows

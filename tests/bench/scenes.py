@@ -39,19 +39,19 @@ def scenes(folder: Path) -> list[dict[str, Any]]:
     """Many scenes of 256 x 256 px with one worker: processor time of the driver and of all processes, and scenes a second."""
     rows: list[dict[str, Any]] = []
     for where in ("local", "s3"):
-        found = [command("tests.bench.scenes", where, str(folder), str(count)).told for count in _COUNTS]
-        for count, told in zip(_COUNTS, found, strict=True):
+        found = [command("tests.bench.scenes", where, str(folder), str(count)).printed for count in _COUNTS]
+        for count, output in zip(_COUNTS, found, strict=True):
             rows.append(
                 {
                     "where": "on disk" if where == "local" else f"S3, {1000 * _LATENCY_S:.0f} ms away", "scenes": count,
-                    "driver CPU s a scene": f"{told['driver_s'] / count:.4f}",
-                    "of it planning": f"{told['plan_s'] / count:.4f}",
-                    "all CPU s a scene": f"{told['all_s'] / count:.4f}", "scenes/s": f"{count / told['wall_s']:.2f}",
-                    "driver MiB": f"{told['driver_mib']:.0f}", "R² of driver and all CPU": "",
+                    "driver CPU s a scene": f"{output['driver_s'] / count:.4f}",
+                    "of it planning": f"{output['plan_s'] / count:.4f}",
+                    "all CPU s a scene": f"{output['all_s'] / count:.4f}", "scenes/s": f"{count / output['wall_s']:.2f}",
+                    "driver MiB": f"{output['driver_mib']:.0f}", "R² of driver and all CPU": "",
                 }
             )  # fmt: skip
         if len(_COUNTS) > 2:
-            lines = [line(list(_COUNTS), [told[what] for told in found]) for what in ("driver_s", "all_s")]
+            lines = [line(list(_COUNTS), [output[what] for output in found]) for what in ("driver_s", "all_s")]
             rows.append(
                 {
                     "where": "line", "scenes": "one more", "driver CPU s a scene": f"{lines[0][0]:.4f}",

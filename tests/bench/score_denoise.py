@@ -90,9 +90,9 @@ def _enhanced(card: ModelCard, image: Tensor) -> Tensor:
     bound = card.bind([f"band{k}" for k in range(len(image))])
     module, halo_px = build(bound).eval(), int(card.halo_px or 0)
     x = image - card.mean[0]
-    told = survey([(x.numpy(), np.ones(x.shape[1:], np.bool_))])
+    output = survey([(x.numpy(), np.ones(x.shape[1:], np.bool_))])
     with torch.inference_mode(), steady("cpu"):
-        made: Tensor = module(F.pad(x[None], (halo_px,) * 4, mode="reflect"), module.context(told))  # type: ignore[operator]  # every enhancement has one
+        made: Tensor = module(F.pad(x[None], (halo_px,) * 4, mode="reflect"), module.context(output))  # type: ignore[operator]  # every enhancement has one
     return made[0, :, halo_px:-halo_px, halo_px:-halo_px] + card.mean[0]
 
 

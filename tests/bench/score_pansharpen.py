@@ -70,16 +70,16 @@ def _compare(
         }
         for method, image in made.items():
             found.setdefault(method, []).append(_quality(image, truth, ratio))
-    told = {method: np.array(rows) for method, rows in found.items()}
-    baselines = np.stack([rows for method, rows in told.items() if method not in cards])
+    result = {method: np.array(rows) for method, rows in found.items()}
+    baselines = np.stack([rows for method, rows in result.items() if method not in cards])
     best = np.stack([baselines[..., 0].min(0), baselines[..., 1].min(0), baselines[..., 2].max(0)], axis=1)
     data = f"{len(truths)} scenes, x{ratio}, coarser by {way}"
     metrics = (("ERGAS (lower is better)", -1), ("SAM, degrees (lower is better)", -1), ("Q (higher is better)", 1))
     for column, (metric, sign) in enumerate(metrics):
-        for method, rows in told.items():
+        for method, rows in result.items():
             yield Score(
                 task="pansharpen", data=data, method=method, metric=metric, value=float(rows[:, column].mean()),
-                baseline=float(told[_CUBIC][:, column].mean()),
+                baseline=float(result[_CUBIC][:, column].mean()),
             )  # fmt: skip
             if method in cards:
                 margin = float((sign * (rows - best)[:, column]).min())
@@ -94,9 +94,9 @@ def _sharpened(card: ModelCard, seen: Tensor) -> Tensor:
     bound = card.bind(["pan", *(f"band{k}" for k in range(1, len(seen)))])
     module, halo_px = build(bound).eval(), int(card.halo_px or 0)
     x = seen - card.mean[0]
-    told = survey([(x.numpy(), np.ones(x.shape[1:], np.bool_))])
+    result = survey([(x.numpy(), np.ones(x.shape[1:], np.bool_))])
     with torch.inference_mode(), steady("cpu"):
-        made: Tensor = module(F.pad(x[None], (halo_px,) * 4, mode="reflect"), module.context(told))  # type: ignore[operator]  # every enhancement has one
+        made: Tensor = module(F.pad(x[None], (halo_px,) * 4, mode="reflect"), module.context(result))  # type: ignore[operator]  # every enhancement has one
     return made[0, :, halo_px:-halo_px, halo_px:-halo_px] + card.mean[0]
 
 

@@ -63,9 +63,9 @@ def _set(scale: int, data: str, folder: str, gain: float) -> Iterator[Score]:
     yield from _rows(f"{data}, mean of {len(found[name])}", name, means, _GOALS[scale])
 
 
-def _rows(data: str, name: str, told: dict[str, tuple[float, ...]], goal: float | None) -> Iterator[Score]:
-    (psnr, ssim, shift), (cubic, cubic_ssim, _) = told[name], told["cubic"]
-    sharper = told["cubic, a = -3/4"][0]
+def _rows(data: str, name: str, result: dict[str, tuple[float, ...]], goal: float | None) -> Iterator[Score]:
+    (psnr, ssim, shift), (cubic, cubic_ssim, _) = result[name], result["cubic"]
+    sharper = result["cubic, a = -3/4"][0]
     for method, metric, value, wanted, baseline in (
         (name, "PSNR, dB", psnr, None, cubic),
         (name, "PSNR gain over cubic, dB", psnr - cubic, goal, None),

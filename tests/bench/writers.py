@@ -46,12 +46,12 @@ def writers(folder: Path) -> list[dict[str, Any]]:
         if not Path(python).exists():
             print(f"{name}: skipped, there is no {python}; EARTHLOOM_PEERS names another environment", file=sys.stderr)
             continue
-        told = command("tests.bench.writers", name, str(source), str(target), python=python).told
+        output = command("tests.bench.writers", name, str(source), str(target), python=python).printed
         files = [target] if target.is_file() else [path for path in target.rglob("*") if path.is_file()]
         rows.append(
             {
-                "writer": title, "wall s": f"{told['wall_s']:.1f}", "CPU s": f"{told['cpu_s']:.1f}",
-                "peak MiB": f"{told['peak_bytes'] / _MIB:.0f}",
+                "writer": title, "wall s": f"{output['wall_s']:.1f}", "CPU s": f"{output['cpu_s']:.1f}",
+                "peak MiB": f"{output['peak_bytes'] / _MIB:.0f}",
                 "size MB": f"{sum(path.stat().st_size for path in files) / 1e6:.1f}", "result": _checked(target, source),
             }
         )  # fmt: skip
@@ -219,9 +219,9 @@ def _checked(target: Path, source: Path) -> str:
 
     valid, errors, warnings = cog_validate(target)
     with rasterio.open(target) as dataset:
-        told = "valid COG" if valid else f"no valid COG: {'; '.join(errors)}"
-        told = "; ".join([told, *warnings])
-        return f"{told}, {dataset.shape[0]}², {_same(lambda window: dataset.read(1, window=window), source)}"
+        output = "valid COG" if valid else f"no valid COG: {'; '.join(errors)}"
+        output = "; ".join([output, *warnings])
+        return f"{output}, {dataset.shape[0]}², {_same(lambda window: dataset.read(1, window=window), source)}"
 
 
 def _same(read: Callable[[Window], Any], source: Path) -> str:

@@ -61,12 +61,12 @@ class Reader:
     def _check_files(self, result: Path) -> None:
         if result in self._checked:
             return
-        for name, told in json.loads(result.read_bytes())["files"].items():
+        for name, output in json.loads(result.read_bytes())["files"].items():
             data = (result.parent / name).read_bytes()
-            assert len(data) == told["size"], (
-                f"{result.parent.name[:8]}/{name} has {len(data)} bytes, not {told['size']}"
+            assert len(data) == output["size"], (
+                f"{result.parent.name[:8]}/{name} has {len(data)} bytes, not {output['size']}"
             )
-            assert hashlib.sha256(data).hexdigest() == told["sha256"], f"{name} holds other bytes than were committed"
+            assert hashlib.sha256(data).hexdigest() == output["sha256"], f"{name} holds other bytes than were committed"
         self._checked.add(result)
 
 

@@ -54,9 +54,9 @@ def a_new_model_is_a_new_result(golden: Golden, out: Path) -> list[str]:
 
     with mock.patch("earthloom.jobs.planning.chain.variants", changed):
         second = attempt(config(golden.scenes, out), out, Injector())
-    told = {name: _status(second, name) for name in ("east", "west")}
+    output = {name: _status(second, name) for name in ("east", "west")}
     wrong = [
-        f"{name} is {status} with a model that never ran" for name, status in told.items() if status != "published"
+        f"{name} is {status} with a model that never ran" for name, status in output.items() if status != "published"
     ]
     if isinstance(second, RunResult) and any(
         first.results[n].prefix == second.results[n].prefix for n in second.results

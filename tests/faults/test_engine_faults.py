@@ -60,8 +60,8 @@ def test_a_poison_block_is_set_aside_and_fails_its_scene_alone(
     assert result.scenes["west"].status == "published"
     assert "block 0_1" in str(result.scenes["east"].error)
     assert "killed its worker 3 times" in str(result.scenes["east"].error)
-    (told,) = (tmp_path / "out").glob("runs/*/attempts/1.json")
-    record = json.loads(told.read_bytes())["scenes"]["east"]
+    (output,) = (tmp_path / "out").glob("runs/*/attempts/1.json")
+    record = json.loads(output.read_bytes())["scenes"]["east"]
     assert record["kind"] == "PoisonTask"
     assert len(record["faults"]["0_1"]) >= 3, "each death is told"
     west = {name: data for name, data in small_run.published.items() if name.startswith("scenes/west/")}

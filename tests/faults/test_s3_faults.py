@@ -62,9 +62,9 @@ def published_sums(result: RunResult) -> dict[str, dict[str, str]]:
 @pytest.fixture
 def plain(small_run: Golden) -> dict[str, dict[str, str]]:
     """The sums of a run without faults, into a folder."""
-    told = {name.split("/")[1]: json.loads(data)["files"] for name, data in small_run.published.items()
+    found = {name.split("/")[1]: json.loads(data)["files"] for name, data in small_run.published.items()
             if name.endswith("/result.json")}  # fmt: skip
-    return {scene: {n: o["sha256"] for n, o in files.items() if n != "item.json"} for scene, files in told.items()}
+    return {scene: {n: o["sha256"] for n, o in files.items() if n != "item.json"} for scene, files in found.items()}
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_a_source_that_stays_away_fails_its_scene_alone_and_is_named(
     assert "after 3 attempts" in error
     assert f"{remote}east.tif" in error
     assert "503" in error, "the cause is named"
-    (told,) = out.glob("runs/*/attempts/1.json")
-    faults = json.loads(told.read_bytes())["scenes"]["east"]["faults"]
+    (found,) = out.glob("runs/*/attempts/1.json")
+    faults = json.loads(found.read_bytes())["scenes"]["east"]["faults"]
     assert max(len(causes) for causes in faults.values()) == 3
     assert all("StorageError" in cause for causes in faults.values() for cause in causes)
     wire.set()

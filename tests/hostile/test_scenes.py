@@ -82,12 +82,12 @@ def test_the_corpus_is_large() -> None:
 
 @pytest.mark.parametrize("scene", [scene for scene in SCENES if scene.refusal], ids=lambda scene: scene.name)
 def test_each_scene_is_refused_by_name_with_cause_and_remedy(scene: HostileScene, planned: Planned) -> None:
-    (told,) = (refusal for refusal in planned.plan["refused"] if refusal["id"] == scene.name)
-    assert told["kind"] == "SceneError"
-    assert told["message"].startswith(f"{scene.name}: ")
-    assert re.search(scene.refusal, told["message"]), told["message"]
-    assert len(told["message"]) < 700
-    assert told["message"].isprintable()
+    (found,) = (refusal for refusal in planned.plan["refused"] if refusal["id"] == scene.name)
+    assert found["kind"] == "SceneError"
+    assert found["message"].startswith(f"{scene.name}: ")
+    assert re.search(scene.refusal, found["message"]), found["message"]
+    assert len(found["message"]) < 700
+    assert found["message"].isprintable()
 
 
 @pytest.mark.parametrize("scene", [scene for scene in SCENES if not scene.refusal], ids=lambda scene: scene.name)

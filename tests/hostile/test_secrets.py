@@ -74,10 +74,10 @@ def test_no_byte_that_a_run_leaves_behind_holds_a_secret(s3: Server, tmp_path: P
     }  # fmt: skip
     seen: dict[str, bytes] = {}
     for name, (expected, arguments, its_env) in runs.items():
-        code, told = jobs(*arguments, env=its_env)
-        assert expected in (None, code), told.decode()
-        assert told, name
-        seen[f"output of {name}"] = told
+        code, found = jobs(*arguments, env=its_env)
+        assert expected in (None, code), found.decode()
+        assert found, name
+        seen[f"output of {name}"] = found
     store = open_store(ObjectRef.parse("s3://outputs/leak"))
     keys = [head.key for head in store.list()]
     assert {".tif", ".json", ".png"} <= {Path(key).suffix for key in keys}
@@ -112,15 +112,15 @@ def test_no_byte_that_a_run_of_signed_files_leaves_behind_holds_the_signature(tm
             path = tmp_path / f"{name}.json"
             path.write_text(json.dumps(item))
             words = ("run", str(path), server.url("in/bad.tif"), "--out", str(tmp_path / "maps"), *OPTIONS)
-            code, told = jobs(*words, "--executor", "local", "--json", env=env)
-            assert code == 3, told.decode()
-            assert b"web page (HTML)" in told
+            code, found = jobs(*words, "--executor", "local", "--json", env=env)
+            assert code == 3, found.decode()
+            assert b"web page (HTML)" in found
             assert all(signature in path for _, path, _ in server.requests)
-            seen[f"output of {name}"] = told
+            seen[f"output of {name}"] = found
             env |= {"EARTHLOOM_SIGNED_URLS": f"{server.url('in/')}?{signature}x"}  # as if it had expired
-            code, told = jobs("plan", str(path), "--out", str(tmp_path / "maps"), *OPTIONS, env=env)
-            assert b"the web server answers 403" in b" ".join(told.split())
-            seen[f"refusal of {name}"] = told
+            code, found = jobs("plan", str(path), "--out", str(tmp_path / "maps"), *OPTIONS, env=env)
+            assert b"the web server answers 403" in b" ".join(found.split())
+            seen[f"refusal of {name}"] = found
     for folder in ("maps", "cache"):
         seen |= {str(path): path.read_bytes() for path in (tmp_path / folder).rglob("*") if path.is_file()}
     assert any(place.endswith("result.json") for place in seen)

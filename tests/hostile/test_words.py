@@ -204,9 +204,9 @@ def test_a_hostile_config_file_is_one_sentence_at_the_command(
     with pytest.raises(SystemExit) as stop:
         main(["plan", "--config", str(path)])
     assert stop.value.code == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert "Traceback" not in told
+    found = capsys.readouterr().err
+    assert found.startswith("error: ")
+    assert "Traceback" not in found
 
 
 def test_a_pipe_is_no_config_file(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_the_architecture_page_says_of_imports_what_the_contracts_say() -> None:
 def kept(**cases: list[dict[str, str]]) -> dict[str, Any]:
     """Figures as `tests.bench --keep` writes them."""
     machine = {"cpu": "some", "cores": 2, "memory_gib": 8.0, "gpu": "none", "load": 0.1}
-    told = {
+    result = {
         "title": "What it is.",
         "date": "2026-11-25",
         "seconds": 130,
@@ -81,7 +81,7 @@ def kept(**cases: list[dict[str, str]]) -> dict[str, Any]:
     }
     return {
         "cases": {
-            name: told | {"command": f"python -m tests.bench {name}", "rows": rows} for name, rows in cases.items()
+            name: result | {"command": f"python -m tests.bench {name}", "rows": rows} for name, rows in cases.items()
         }
     }
 

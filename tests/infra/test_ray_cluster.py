@@ -96,8 +96,8 @@ def test_a_driver_outside_ships_its_packages_and_needs_only_the_token(cluster: L
         [sys.executable, "-c", _DRIVER, str(ROOT)], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     assert result.stderr == ""
-    told, worker, driver = result.stdout.splitlines()
-    assert told == "sum 285 False 2.0 arenas 1"
+    found, worker, driver = result.stdout.splitlines()
+    assert found == "sum 285 False 2.0 arenas 1"
     assert SENT in worker
     assert driver == f"driver {ROOT / 'earthloom' / '__init__.py'}"
 

@@ -55,7 +55,7 @@ def _files(out: Path) -> dict[str, Any]:
 def test_a_submitted_job_gives_the_same_bytes(
     cluster: LocalCluster, scene: Path, golden: dict[str, Any], tmp_path: Path
 ) -> None:
-    told = cluster.submit(
+    found = cluster.submit(
         "python",
         "-m",
         "earthloom",
@@ -67,7 +67,7 @@ def test_a_submitted_job_gives_the_same_bytes(
         working_dir=ROOT,
         timeout_s=600,
     )
-    assert "succeeded" in told.lower()
+    assert "succeeded" in found.lower()
     assert _files(tmp_path) == golden
 
 

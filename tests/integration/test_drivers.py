@@ -252,10 +252,10 @@ def test_a_source_that_is_replaced_while_it_is_read_fails_its_scene_and_is_taken
         first = go(source, steady, out=out, on_event=swap)
         assert first.exit_code == 3
         assert first.scenes["steady"].status == "published"
-        told = str(first.scenes["lake"].error)
-        assert "lake" in told
-        assert "changed since it was checked" in told
-        assert "run again" in told
+        found = str(first.scenes["lake"].error)
+        assert "lake" in found
+        assert "changed since it was checked" in found
+        assert "run again" in found
         assert not list(out.glob("scenes/lake/*/result.json"))
         second = go(source, steady, out=out)
         assert second.exit_code == 0

@@ -75,10 +75,10 @@ def test_an_image_keeps_grid_dtype_scale_and_nodata(scene: Path, pixels: NDArray
                 assert (data[name].values == band).all()
                 assert data[name].rio.crs == cog.crs
         statistics = json.loads((folder / "item.json").read_bytes())["assets"]["image"]["bands"]
-        for band, told in zip(image, statistics, strict=True):
+        for band, found in zip(image, statistics, strict=True):
             known = band[band > 0].astype(float)
-            assert told["statistics"]["mean"] == pytest.approx(known.mean(), abs=1e-5)
-            assert (told["statistics"]["minimum"], told["statistics"]["maximum"]) == (known.min(), known.max())
+            assert found["statistics"]["mean"] == pytest.approx(known.mean(), abs=1e-5)
+            assert (found["statistics"]["minimum"], found["statistics"]["maximum"]) == (known.min(), known.max())
     hole = (pixels == 0).any(axis=0)
     assert ((image == 0).all(axis=0) == hole).all()
     for stored, clear in zip(pixels[:, ~hole].astype(int), image[:, ~hole], strict=True):

@@ -87,11 +87,11 @@ def test_a_scene_is_mapped_from_a_folder_with_packages_of_the_same_names(python:
     scene = write_scene(strange / "lake.tif", landscape(600, 300, 2), ("green", "swir16"))
     where = called(python, "-c", "import earthloom.models; print(earthloom.models.__file__)", folder=strange)
     assert Path(where.strip()).is_relative_to(python.parents[1])
-    told = called(
+    found = called(
         python.with_name("earthloom"), "run", scene, "--out", "out", "--model", "water-index", "--scale", "0.0001",
         "--quantity", "reflectance", "--shard", "512", "--block", "512", "--executor", "local", "--json", folder=strange,
     )  # fmt: skip
-    assert json.loads(told)["scenes"]["lake"]["status"] == "published"
+    assert json.loads(found)["scenes"]["lake"]["status"] == "published"
     report = json.loads(called(python, "-m", "earthloom", "verify", "out", "--json", folder=strange))
     assert (report["problems"], report["scenes"]) == ([], 1)
     assert not (strange / "imported").exists(), "a package that only has our folder's name was imported"

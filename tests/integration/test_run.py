@@ -195,10 +195,10 @@ def test_a_scene_that_breaks_while_running_fails_alone_and_is_named(scene: Path,
     assert "broken" in str(result.scenes["broken"].error)
     assert "cannot decode" in str(result.scenes["broken"].error)
     assert not list((tmp_path / "out" / "scenes" / "broken").glob("*/result.json"))
-    (told,) = status(ObjectRef.parse(str(tmp_path / "out")))["runs"]
-    assert told["state"] == "failed"
-    assert told["scenes"]["broken"]["status"] == "failed"
-    assert told["scenes"]["lake"]["status"] == "published"
+    (found,) = status(ObjectRef.parse(str(tmp_path / "out")))["runs"]
+    assert found["state"] == "failed"
+    assert found["scenes"]["broken"]["status"] == "failed"
+    assert found["scenes"]["lake"]["status"] == "published"
 
 
 def test_a_scene_without_any_data_costs_no_inference_and_is_all_nodata(tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ def test_the_command_line_works_with_the_standard_names_alone(scene: Path) -> No
     ]
     done = subprocess.run([*command, *options, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)["scenes"]["lake"]
-    assert told["files"]["water-index.tif"].startswith("s3://outputs/cli/scenes/lake/")
+    found = json.loads(done.stdout)["scenes"]["lake"]
+    assert found["files"]["water-index.tif"].startswith("s3://outputs/cli/scenes/lake/")
     seen = subprocess.run(
         [sys.executable, "-m", "earthloom", "status", "s3://outputs/cli", "--json"],
         cwd=ROOT,

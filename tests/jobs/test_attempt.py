@@ -24,8 +24,8 @@ def test_an_attempt_says_that_it_lives_while_nothing_happens_and_nothing_after_i
     attempt = begin(store, "run", {"lake": SceneProgress(status="running")})
 
     def stored() -> dict[str, object]:
-        told: dict[str, object] = json.loads(store.get(attempt.key))
-        return told
+        found: dict[str, object] = json.loads(store.get(attempt.key))
+        return found
 
     first = stored()
     until = time.monotonic() + 120

@@ -101,9 +101,9 @@ def test_status_names_a_damaged_record(out: Path, name: str) -> None:
 def test_a_damaged_marker_costs_its_block_only(tmp_path: Path, field: str, damage: object) -> None:
     (folder,) = go_until_commit(lake(tmp_path), out=tmp_path / "out")
     marker = folder / "blocks/0_0.json"
-    told = json.loads(marker.read_bytes())
-    told["shards"]["0_0"][field] = damage
-    marker.write_text(json.dumps(told))
+    found = json.loads(marker.read_bytes())
+    found["shards"]["0_0"][field] = damage
+    marker.write_text(json.dumps(found))
     result = go(lake(tmp_path), out=tmp_path / "out")
     assert result.exit_code == 0
     assert result.telemetry["computed_px"] == 512 * 512

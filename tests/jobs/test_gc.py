@@ -30,8 +30,8 @@ def age(folder: Path, days: float) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             if path.parent.name == "attempts":
-                told = json.loads(path.read_bytes()) | {"updated": "2020-01-01T00:00:00Z"}
-                path.write_text(json.dumps(told))
+                output = json.loads(path.read_bytes()) | {"updated": "2020-01-01T00:00:00Z"}
+                path.write_text(json.dumps(output))
             moment = time.time() - days * DAY_S
             os.utime(path, (moment, moment))
 
@@ -93,9 +93,9 @@ def test_what_is_young_or_at_work_is_kept(interrupted: Path) -> None:
     assert clean(out).found == [], "written to a moment ago"
     age(out, days=8)
     (half,) = [path for path in out.glob("runs/*/attempts/1.json") if not (path.parents[1] / "commit.json").exists()]
-    told = json.loads(half.read_bytes())
+    output = json.loads(half.read_bytes())
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    half.write_text(json.dumps(told | {"state": "running", "updated": now}))
+    half.write_text(json.dumps(output | {"state": "running", "updated": now}))
     moment = time.time() - 8 * DAY_S
     os.utime(half, (moment, moment))
     assert clean(out).found == [], "its run says that it lives"

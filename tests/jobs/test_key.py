@@ -35,8 +35,8 @@ IMAGE = ImagePlan(
 
 
 def stage(**changes: Any) -> Stage:
-    told: dict[str, Any] = {"cards": (WATER_INDEX[0],), "chips": CHIPS, "precision": "fp32"}
-    return Stage(**(told | changes))
+    found: dict[str, Any] = {"cards": (WATER_INDEX[0],), "chips": CHIPS, "precision": "fp32"}
+    return Stage(**(found | changes))
 
 
 def key(scene: Scene = SCENE, **changes: Any) -> str:
@@ -142,9 +142,9 @@ def test_a_key_depends_on_the_files_that_are_read_and_not_on_where_they_stand(or
 
 @settings(deadline=None)
 @given(st.dictionaries(st.text(), st.one_of(st.integers(), st.floats(allow_nan=True), st.text(), st.none())))
-def test_the_order_of_keys_does_not_matter(told: dict[str, Any]) -> None:
-    assert canonical(told) == canonical(dict(reversed(told.items())))
-    assert digest(told) == digest(dict(sorted(told.items())))
+def test_the_order_of_keys_does_not_matter(found: dict[str, Any]) -> None:
+    assert canonical(found) == canonical(dict(reversed(found.items())))
+    assert digest(found) == digest(dict(sorted(found.items())))
 
 
 def test_the_release_of_what_computes_a_foreign_graph_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

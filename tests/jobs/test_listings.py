@@ -96,16 +96,16 @@ def test_a_name_that_is_not_utf8_is_refused_by_name_and_the_others_go_on(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "result"),
     [
         (b"<!DOCTYPE html><html>Sign in", r"is not JSON: it is a web page \(HTML\)"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is not JSON: it is a Git LFS pointer.*git lfs pull"),
         (b'{"type": "Feature"', "is not JSON: Expecting"),
     ],
 )
-def test_a_stac_file_that_is_none_is_called_what_it_is(content: bytes, told: str, tmp_path: Path) -> None:
+def test_a_stac_file_that_is_none_is_called_what_it_is(content: bytes, result: str, tmp_path: Path) -> None:
     (tmp_path / "item.json").write_bytes(content)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=result):
         expand([str(tmp_path / "item.json")])
 
 

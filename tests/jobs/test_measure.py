@@ -38,7 +38,7 @@ def test_a_saved_network_is_measured_and_then_maps_a_scene(
     folder = tmp_path / "net"
     network.save_pretrained(folder)
     scene = write_scene(tmp_path / "rgb.tif", landscape(150, 130, 3))
-    told = ("--scale", "0.0001", "--quantity", "reflectance", "--bands", "red=1,green=2,blue=3")
+    found = ("--scale", "0.0001", "--quantity", "reflectance", "--bands", "red=1,green=2,blue=3")
     options = (
         "--model",
         str(folder),
@@ -51,14 +51,14 @@ def test_a_saved_network_is_measured_and_then_maps_a_scene(
         "--block",
         "512",
     )
-    assert invoke("run", str(scene), *told, *options) == 2
+    assert invoke("run", str(scene), *found, *options) == 2
     assert "models measure" in capsys.readouterr().err
-    main(["models", "measure", str(folder), str(scene), *told])
+    main(["models", "measure", str(folder), str(scene), *found])
     card = json.loads((folder / "card.json").read_bytes())
     assert card["properties"]["earthloom:halo_px"] % 8 == 0
     assert [band["name"] for band in card["properties"]["mlm:input"][0]["bands"]] == ["red", "green", "blue"]
     capsys.readouterr()
-    assert invoke("run", str(scene), *told, *options, "--json") == 0
+    assert invoke("run", str(scene), *found, *options, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert len(result["scenes"]["rgb"]["class_areas"]) == 4
     assert Path(result["scenes"]["rgb"]["files"]["net.tif"]).exists()

@@ -31,10 +31,10 @@ def stage(
 
 
 def planned(*stages: Stage, bands: int = 2, dtype: str = "uint16", **options: Any) -> MemoryPlan:
-    told = {"block_px": 2048, "shard_px": 2048, "batch": 1, "on_gpu": False, "stored_bytes": 2} | options
-    stored = int(told.pop("stored_bytes"))
+    found = {"block_px": 2048, "shard_px": 2048, "batch": 1, "on_gpu": False, "stored_bytes": 2} | options
+    stored = int(found.pop("stored_bytes"))
     sources = tuple(Band(name=f"b{n}", asset=0, index=n, dtype=dtype) for n in range(1, bands + 1))
-    return predict(stages, sources, stored, **told)
+    return predict(stages, sources, stored, **found)
 
 
 MEASURED = replace(card_of("smp", 2, 4, 16), memory=(("fp32", 1000.0), ("bf16", 500.0)))

@@ -49,9 +49,9 @@ def keys(made: RunPlan) -> dict[str, str]:
 @given(seed=st.integers(0, 10**6))
 def test_the_order_of_scenes_changes_neither_keys_nor_the_run(scenes: list[str], seed: int) -> None:
     shuffled = random.Random(seed).sample(scenes, len(scenes))
-    told, first = planned(shuffled), planned(scenes)
-    assert (told.run_id, keys(told)) == (first.run_id, keys(first))
-    assert canonical(told.document()) == canonical(first.document())
+    result, first = planned(shuffled), planned(scenes)
+    assert (result.run_id, keys(result)) == (first.run_id, keys(first))
+    assert canonical(result.document()) == canonical(first.document())
 
 
 def test_a_refused_scene_changes_no_other_scene(scenes: list[str]) -> None:

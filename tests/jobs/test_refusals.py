@@ -82,7 +82,7 @@ def test_a_bad_scene_is_refused_and_the_good_one_is_mapped(
 ) -> None:
     good = write_scene(tmp_path / "good.tif", landscape(60, 50, 2), BANDS)
     spoil(tmp_path / "bad.tif")
-    code, told = run(
+    code, found = run(
         capsys,
         tmp_path / "out",
         str(good),
@@ -93,9 +93,9 @@ def test_a_bad_scene_is_refused_and_the_good_one_is_mapped(
         "toa_reflectance",
     )
     assert code == 3
-    assert told["scenes"]["good"]["status"] == "published"
-    assert told["scenes"]["bad"]["status"] == "refused"
-    assert_matches(message, told["scenes"]["bad"]["error"])
+    assert found["scenes"]["good"]["status"] == "published"
+    assert found["scenes"]["bad"]["status"] == "refused"
+    assert_matches(message, found["scenes"]["bad"]["error"])
 
 
 def assert_matches(pattern: str, text: str) -> None:
@@ -106,10 +106,10 @@ def assert_matches(pattern: str, text: str) -> None:
 
 def test_values_of_unknown_scale_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scene = write_scene(tmp_path / "raw.tif", landscape(60, 50, 2), BANDS)
-    code, told = run(capsys, tmp_path / "out", str(scene))
+    code, found = run(capsys, tmp_path / "out", str(scene))
     assert code == 2
     assert_matches(
-        "water-index-mndwi wants toa_reflectance .* unknown scale; .*--sensor", told["scenes"]["raw"]["error"]
+        "water-index-mndwi wants toa_reflectance .* unknown scale; .*--sensor", found["scenes"]["raw"]["error"]
     )
 
 
@@ -118,19 +118,19 @@ def test_a_band_number_that_the_file_does_not_have_is_refused(
 ) -> None:
     scene = write_scene(tmp_path / "raw.tif", landscape(60, 50, 2))
     options = ("--bands", "green=1,swir16=3", "--scale", "0.0001", "--quantity", "toa_reflectance")
-    code, told = run(capsys, tmp_path / "out", str(scene), *options)
+    code, found = run(capsys, tmp_path / "out", str(scene), *options)
     assert code == 2
-    assert_matches("swir16.*3.*2", told["scenes"]["raw"]["error"])
+    assert_matches("swir16.*3.*2", found["scenes"]["raw"]["error"])
 
 
 def test_colliding_scene_ids_are_told_apart_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = write_scene(tmp_path / "a" / "scene.tif", landscape(60, 50, 2, 1), BANDS)
     two = write_scene(tmp_path / "b" / "scene.tif", landscape(60, 50, 2, 2), BANDS)
     options = ("--scale", "0.0001", "--quantity", "toa_reflectance")
-    code, told = run(capsys, tmp_path / "out", str(one), str(two), *options)
+    code, found = run(capsys, tmp_path / "out", str(one), str(two), *options)
     assert code == 0
-    assert len(told["scenes"]) == 2
-    assert all(name.startswith("scene") for name in told["scenes"])
+    assert len(found["scenes"]) == 2
+    assert all(name.startswith("scene") for name in found["scenes"])
     assert invoke("plan", str(one), str(two), "--scene-id", "x", "--model", "water-index", "--out", str(tmp_path)) == 2
     assert "scene-id" in capsys.readouterr().err
 
@@ -140,8 +140,8 @@ def test_an_unknown_date_is_a_warning_and_an_open_interval(tmp_path: Path, capsy
     options = ("--scale", "0.0001", "--quantity", "toa_reflectance")
     assert invoke("plan", str(scene), *options, "--model", "water-index", "--out", str(tmp_path), "--json") == 0
     assert "date" in " ".join(json.loads(capsys.readouterr().out)["notes"])
-    _, told = run(capsys, tmp_path / "out", str(scene), *options)
-    item = json.loads(Path(told["scenes"]["old"]["files"]["item.json"]).read_bytes())
+    _, found = run(capsys, tmp_path / "out", str(scene), *options)
+    item = json.loads(Path(found["scenes"]["old"]["files"]["item.json"]).read_bytes())
     assert item["properties"]["datetime"] is None
     assert item["properties"]["start_datetime"].startswith("1957-10-04")
 
@@ -181,9 +181,9 @@ def test_bad_options_are_one_sentence_and_exit_code_2(
         str(tmp_path / "out"),
     ]
     assert invoke("plan", str(scene), *options, *arguments) == 2
-    told = capsys.readouterr()
-    assert_matches(message, " ".join(told.err.split()))
-    assert "Traceback" not in told.err
+    found = capsys.readouterr()
+    assert_matches(message, " ".join(found.err.split()))
+    assert "Traceback" not in found.err
     assert not (tmp_path / "out").exists(), "a plan must touch nothing"
 
 

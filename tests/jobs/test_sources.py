@@ -205,8 +205,8 @@ def test_bands_are_named_by_options_then_stac_then_preset_then_the_file(tmp_path
         "red",
     ]
     stac_item(tmp_path / "i.json", "x", a=["a.tif", "coastal", None, None, None])
-    told = opened(tmp_path / "i.json", sensor="sentinel2-l2a", bands=(("haze2", "a:4"),))
-    assert names(told) == ["coastal", "green", "red", "haze2"]
+    output = opened(tmp_path / "i.json", sensor="sentinel2-l2a", bands=(("haze2", "a:4"),))
+    assert names(output) == ["coastal", "green", "red", "haze2"]
 
 
 def test_a_preset_is_believed_before_a_description(tmp_path: Path) -> None:
@@ -274,8 +274,8 @@ def test_unknown_values_are_said_to_be_unknown(tmp_path: Path) -> None:
     assert (
         "unknown value scale: say what the numbers mean by `sensor=<preset>`, or `scale` with `quantity`" in scene.notes
     )
-    told = opened(tmp_path / "a.tif", quantity="dn")
-    assert (told.scene.quantity, told.scale_known) == ("dn", True)
+    output = opened(tmp_path / "a.tif", quantity="dn")
+    assert (output.scene.quantity, output.scale_known) == ("dn", True)
 
 
 def scaling(scene: OpenedScene) -> list[tuple[float, float]]:
@@ -553,7 +553,7 @@ def stac_item(
 ) -> None:  # fmt: skip
     """Write an item; each asset is [href, common name of each band…]."""
     values = {"raster:scale": scale, "raster:offset": offset, "nodata": nodata}
-    told = {name: value for name, value in values.items() if value is not None}
+    output = {name: value for name, value in values.items() if value is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         json.dumps(
@@ -562,7 +562,7 @@ def stac_item(
                 "properties": {"datetime": "2024-05-01T10:00:00Z", **(properties or {})},
                 "assets": {
                     key: {"href": href, "type": "image/tiff; application=geotiff", "roles": ["data"],
-                          "bands": [{**told, **({"eo:common_name": name} if name else {})} for name in bands]}
+                          "bands": [{**output, **({"eo:common_name": name} if name else {})} for name in bands]}
                     for key, (href, *bands) in assets.items()
                 },
             }

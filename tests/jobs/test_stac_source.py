@@ -95,12 +95,12 @@ def test_an_item_without_tiffs_says_what_it_has(tmp_path: Path) -> None:
 
 
 def test_facts_that_scaling_needs_are_read(tmp_path: Path) -> None:
-    told = document(red=asset("a.tif"))
-    told["properties"] |= {
+    result = document(red=asset("a.tif"))
+    result["properties"] |= {
         "view:sun_elevation": 51.5, "s2:processing_baseline": "05.09", "earthsearch:boa_offset_applied": True,
         "datetime": None, "start_datetime": "2024-01-01T00:00:00Z", "end_datetime": "2024-02-01T00:00:00Z",
     }  # fmt: skip
-    item = one(tmp_path / "i.json", told)
+    item = one(tmp_path / "i.json", result)
     assert (item.sun_elevation_deg, item.processing_baseline, item.offset_applied) == (51.5, "05.09", True)
     assert item.datetime == "2024-01-01T00:00:00Z"
 

@@ -101,12 +101,12 @@ def test_missing_cut_and_foreign_objects_are_named(out: Path) -> None:
     (folder / "data.zarr/1/classes/c/0/0").write_bytes(b"short")
     (folder / "data.zarr/0/classes/c/9").mkdir(parents=True)
     (folder / "data.zarr/0/classes/c/9/9").write_bytes(b"stray")
-    told = {Path(problem.place).relative_to(folder.relative_to(out)).as_posix(): problem.message
+    output = {Path(problem.place).relative_to(folder.relative_to(out)).as_posix(): problem.message
             for problem in check(out).problems}  # fmt: skip
-    assert set(told) == {"water-index.qml", "data.zarr/1/classes/c/0/0", "data.zarr/0/classes/c/9/9"}
-    assert "is missing" in told["water-index.qml"]
-    assert re.search(r"has 5 bytes and should have \d+", told["data.zarr/1/classes/c/0/0"])
-    assert "is not listed in result.json" in told["data.zarr/0/classes/c/9/9"]
+    assert set(output) == {"water-index.qml", "data.zarr/1/classes/c/0/0", "data.zarr/0/classes/c/9/9"}
+    assert "is missing" in output["water-index.qml"]
+    assert re.search(r"has 5 bytes and should have \d+", output["data.zarr/1/classes/c/0/0"])
+    assert "is not listed in result.json" in output["data.zarr/0/classes/c/9/9"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b'{"format": 1}', b'{"format": 7}', b"[1]"])
@@ -127,9 +127,9 @@ def test_a_result_under_another_name_is_noticed(out: Path) -> None:
 def test_catalogues_that_miss_or_invent_a_scene_are_named(out: Path) -> None:
     store = open_store(ObjectRef.parse(str(out)))
     leave(store, model="water-index", scene_id="b", key=scene(out, "b").name)
-    told = {problem.place: problem.message for problem in check(out).problems}
-    assert set(told) == {"collections/water-index/collection.json", "collections/water-index/items.parquet"}
-    assert all("which is committed; the same run again enters it" in message for message in told.values())
+    output = {problem.place: problem.message for problem in check(out).problems}
+    assert set(output) == {"collections/water-index/collection.json", "collections/water-index/items.parquet"}
+    assert all("which is committed; the same run again enters it" in message for message in output.values())
     shutil.rmtree(scene(out, "b"))
     assert [problem.place.split("/")[-1] for problem in check(out).problems] == ["commit.json"]
     shutil.rmtree(scene(out, "a"))
@@ -166,8 +166,8 @@ def test_one_run_is_checked_alone(out: Path, original: Path) -> None:
     assert (report.problems, report.scenes, report.run_id) == ([], 2, run.name)
     assert check(out).exit_code == 1
     commit = run / "commit.json"
-    told = json.loads(commit.read_bytes())
-    commit.write_text(json.dumps(told | {"scenes": {"a": "scenes/a/elsewhere"}}))
+    output = json.loads(commit.read_bytes())
+    commit.write_text(json.dumps(output | {"scenes": {"a": "scenes/a/elsewhere"}}))
     messages = [problem.message for problem in check(run).problems]
     assert "names scenes/a/elsewhere, which is not committed" in messages
     assert any(message.startswith("says nothing of b") for message in messages)

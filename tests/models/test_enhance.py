@@ -53,9 +53,9 @@ def survey_of(x: Tensor) -> Survey:
     return survey([(values, (values != 0).any(axis=0))])
 
 
-def run(module: Any, x: Tensor, told: Survey | None = None) -> Tensor:
+def run(module: Any, x: Tensor, found: Survey | None = None) -> Tensor:
     with torch.inference_mode(), steady("cpu"):
-        answer: Tensor = module(x, module.context(told or survey_of(x)))
+        answer: Tensor = module(x, module.context(found or survey_of(x)))
     return answer
 
 
@@ -77,10 +77,10 @@ def test_cards_take_any_bands_come_back_from_disk_and_give_every_band(label: str
 def test_the_halo_is_exactly_as_far_as_the_network_sees(label: str) -> None:
     card = CARDS[label]
     x = scene_for(card, 141, 141, holes=False)
-    told, module = survey_of(x), network(card)
-    before = run(module, x, told)
+    found, module = survey_of(x), network(card)
+    before = run(module, x, found)
     x[:, :, 70, 70] = torch.nan
-    rows, cols = torch.where((run(module, x, told) != before).any(dim=1)[0])
+    rows, cols = torch.where((run(module, x, found) != before).any(dim=1)[0])
     reach = max(int((rows - 70).abs().max()), int((cols - 70).abs().max()))
     assert reach == card.halo_px == card.support_px
 
@@ -90,9 +90,9 @@ def test_chips_give_the_bits_of_the_whole_scene(label: str) -> None:
     card = CARDS[label]
     halo, core = int(card.halo_px or 0), 37
     x = scene_for(card)
-    module, told = network(card), survey_of(x)
+    module, found = network(card), survey_of(x)
     padded = F.pad(x, (halo,) * 4, mode="reflect")
-    whole = run(module, padded, told)[:, :, halo : halo + 70, halo : halo + 90]
+    whole = run(module, padded, found)[:, :, halo : halo + 70, halo : halo + 90]
     for threads, batch in ((1, 1), (2, 3)):
         torch.set_num_threads(threads)
         for top in range(0, 70, core):
@@ -101,18 +101,18 @@ def test_chips_give_the_bits_of_the_whole_scene(label: str) -> None:
                 # a chip has neighbours in its batch, and the predictor's layout
                 chips = torch.cat([chip.flip(-1)] * (batch - 1) + [chip]).contiguous(memory_format=torch.channels_last)
                 rows, cols = (min(core, size - start) for size, start in ((70, top), (90, left)))
-                made = run(module, chips, told)[-1:, :, halo : halo + rows, halo : halo + cols]
+                made = run(module, chips, found)[-1:, :, halo : halo + rows, halo : halo + cols]
                 assert torch.equal(made, whole[:, :, top : top + rows, left : left + cols]), (top, left, threads)
 
 
 @pytest.mark.parametrize("label", CARDS)
 def test_pixels_that_are_not_valid_do_not_show_in_their_neighbours(label: str) -> None:
     card = CARDS[label]
-    told = survey_of(scene_for(card, holes=False))
+    found = survey_of(scene_for(card, holes=False))
     x = scene_for(card)
     flat = torch.where(x == 0, 0, torch.tensor([1.3, 1.31, 1.28, 1.33])[: x.shape[1]].reshape(-1, 1, 1))
     valid = (flat != 0).any(dim=1)[0]
-    made = run(network(card), flat, told)[0]
+    made = run(network(card), flat, found)[0]
     spread = made[:, valid].amax(dim=1) - made[:, valid].amin(dim=1)
     assert spread.max() < 2e-6
     if card.output_dtype == "":
@@ -124,13 +124,13 @@ def test_a_scene_without_a_valid_pixel_or_without_contrast_gives_numbers(label: 
     card = CARDS[label]
     x = scene_for(card)
     empty, flat = torch.zeros_like(x), torch.full_like(x, 1.25)
-    for told in (survey_of(empty), survey_of(flat)):
+    for found in (survey_of(empty), survey_of(flat)):
         for seen in (empty, flat, x):
-            context = network(card).context(told)
+            context = network(card).context(found)
             assert context.dtype == torch.float32
             assert context.ndim == 1
             assert context.isfinite().all()
-            assert run(network(card), seen, told).isfinite().all()
+            assert run(network(card), seen, found).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def at(values: NDArray[np.float64], row: int, col: int) -> NDArray[np.float64]:
 def test_non_local_means_is_its_formula() -> None:
     x = scene_for(CARDS["denoise"], 14, 13, holes=False)
     x[:, :, 3:5, 6:9] = 0
-    told = replace(survey_of(x), noise=(0.012, 0.02, 0.0))
-    made = run(NonLocalMeans(in_channels=3, search_px=2, patch_px=1, strength=0.7), x, told)[0].numpy()
+    found = replace(survey_of(x), noise=(0.012, 0.02, 0.0))
+    made = run(NonLocalMeans(in_channels=3, search_px=2, patch_px=1, strength=0.7), x, found)[0].numpy()
     values, near = x[0].numpy().astype(np.float64), range(-1, 2)
     assert np.array_equal(made[2], x[0, 2].numpy())
     for row, col in ((0, 0), (4, 5), (6, 7), (12, 13), (9, 3)):
@@ -196,7 +196,7 @@ def test_non_local_means_is_its_formula() -> None:
                 pairs = [
                     (at(values, row + i, col + j), at(values, row + dy + i, col + dx + j)) for i in near for j in near
                 ]
-                both = [(((a - b)[:2] / told.noise[:2]) ** 2).mean() for a, b in pairs if a.any() and b.any()]
+                both = [(((a - b)[:2] / found.noise[:2]) ** 2).mean() for a, b in pairs if a.any() and b.any()]
                 weight = np.exp(-max(np.mean(both) - 2, 0) / 0.7)
                 total, weights = total + weight * other, weights + weight
         np.testing.assert_allclose(made[:2, row, col], (total / weights)[:2], rtol=2e-6)
@@ -259,12 +259,12 @@ def test_brovey_is_its_formula_with_weights_that_are_not_negative() -> None:
 
 
 def test_brovey_leaves_pixels_alone_whose_intensity_is_not_positive_and_bounds_the_ratio() -> None:
-    told = survey_of(scene_for(CARDS["pansharpen-brovey"], holes=False))
+    found = survey_of(scene_for(CARDS["pansharpen-brovey"], holes=False))
     dark = torch.full((1, 4, 20, 20), 1.0)
-    assert torch.equal(run(Brovey(in_channels=4), dark, told), dark[:, 1:])
+    assert torch.equal(run(Brovey(in_channels=4), dark, found), dark[:, 1:])
     dark[:, 1:] += 0.01
     dark[:, 0] += 5.0
-    np.testing.assert_allclose(run(Brovey(in_channels=4), dark, told).numpy(), 1.04, rtol=1e-5)
+    np.testing.assert_allclose(run(Brovey(in_channels=4), dark, found).numpy(), 1.04, rtol=1e-5)
 
 
 def test_destriping_is_its_formula() -> None:
@@ -333,16 +333,16 @@ def test_equalisation_without_a_limit_flattens_the_histogram_and_with_limit_1_is
 def test_equalisation_never_falls_and_is_never_steeper_than_its_limit() -> None:
     x = torch.where(torch.rand(1, 1, 100, 100, generator=torch.Generator().manual_seed(3)) < 0.6, 20.0, 0.0)
     x += 1 + (100 * torch.rand(1, 1, 100, 100, generator=torch.Generator().manual_seed(4))).floor()
-    told, module = survey_of(x), EqualisedStretch(in_channels=1, limit=2)
-    start, end = told.quantiles[0][1], told.quantiles[0][-2]
+    found, module = survey_of(x), EqualisedStretch(in_channels=1, limit=2)
+    start, end = found.quantiles[0][1], found.quantiles[0][-2]
     ramp = torch.linspace(start, end, 5001).reshape(1, 1, 1, -1)
-    shown = run(module, ramp, told).flatten().double()
+    shown = run(module, ramp, found).flatten().double()
     assert shown[0] == 0
     assert shown[-1] == pytest.approx(1, abs=1e-6)
     steps = shown.diff() * 5000
     assert steps.min() >= 0
     assert steps.max() < 2 * 1.05
-    assert run(module, torch.tensor([-1e9, 1e9]).reshape(1, 1, 1, 2), told).flatten().tolist() == [0, 1]
+    assert run(module, torch.tensor([-1e9, 1e9]).reshape(1, 1, 1, 2), found).flatten().tolist() == [0, 1]
 
 
 # ---- what they are for, on a real scene

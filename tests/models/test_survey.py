@@ -20,15 +20,15 @@ def part(pixels: NDArray[np.generic], valid: NDArray[np.bool_] | None = None) ->
 def test_a_survey_is_what_numpy_says_of_the_valid_pixels() -> None:
     values, valid = part(landscape(60, 40, 3) * 1e-4)
     valid = np.random.default_rng(0).random(valid.shape) < 0.7
-    told = survey([(values, valid)])
+    found = survey([(values, valid)])
     seen = values[:, valid].astype(np.float64)
-    assert told.n == valid.sum()
-    np.testing.assert_allclose(told.mean, seen.mean(axis=1), rtol=1e-12)
-    np.testing.assert_allclose(told.covariance, np.cov(seen, bias=True), rtol=1e-9)
+    assert found.n == valid.sum()
+    np.testing.assert_allclose(found.mean, seen.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(found.covariance, np.cov(seen, bias=True), rtol=1e-9)
     shares = np.arange(N_QUANTILES) / (N_QUANTILES - 1)
-    np.testing.assert_allclose(told.quantiles, [np.quantile(band, shares) for band in seen])
-    assert told.quantiles[1][0] == seen[1].min()
-    assert told.quantiles[1][-1] == seen[1].max()
+    np.testing.assert_allclose(found.quantiles, [np.quantile(band, shares) for band in seen])
+    assert found.quantiles[1][0] == seen[1].min()
+    assert found.quantiles[1][-1] == seen[1].max()
 
 
 def test_parts_count_by_their_pixels_in_any_order() -> None:
@@ -52,17 +52,17 @@ def test_what_is_not_valid_may_hold_anything() -> None:
 
 @pytest.mark.parametrize("n_parts", [1, 3])
 def test_a_scene_without_a_valid_pixel_gives_zeros(n_parts: int) -> None:
-    told = survey([part(landscape(20, 20, 2), np.zeros((20, 20), np.bool_))] * n_parts)
-    assert told.n == 0
-    assert told.mean == told.noise == (0.0, 0.0)
-    assert not np.any(told.covariance)
-    assert np.shape(told.quantiles) == (2, N_QUANTILES)
-    assert not np.any(told.quantiles)
+    found = survey([part(landscape(20, 20, 2), np.zeros((20, 20), np.bool_))] * n_parts)
+    assert found.n == 0
+    assert found.mean == found.noise == (0.0, 0.0)
+    assert not np.any(found.covariance)
+    assert np.shape(found.quantiles) == (2, N_QUANTILES)
+    assert not np.any(found.quantiles)
 
 
 def test_a_survey_comes_back_from_json_equal() -> None:
-    told = survey([part(landscape(40, 40, 2) * 1e-4)])
-    assert Survey.from_json(json.loads(json.dumps(told.to_json()))) == told
+    found = survey([part(landscape(40, 40, 2) * 1e-4)])
+    assert Survey.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 @pytest.mark.parametrize("sigma", [0.5, 3.0, 40.0])

@@ -90,7 +90,7 @@ def test_wrong_keys_are_told_of_the_policy_and_of_open_buckets(monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "found"),
     [
         ("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 10.1s - connection error",
          "there are no credentials.*AWS_PROFILE.*AWS_NO_SIGN_REQUEST=YES"),
@@ -99,9 +99,9 @@ def test_wrong_keys_are_told_of_the_policy_and_of_open_buckets(monkeypatch: pyte
          "lies in another region.*set AWS_REGION"),
     ],
 )  # fmt: skip
-def test_what_obstore_says_of_places_nobody_named_becomes_what_to_set(text: str, told: str) -> None:
+def test_what_obstore_says_of_places_nobody_named_becomes_what_to_set(text: str, found: str) -> None:
     with (
-        pytest.raises(StorageError, match=told) as error,
+        pytest.raises(StorageError, match=found) as error,
         remote_errors(ObjectRef.parse("s3://bucket/a.tif"), "", "read"),
     ):
         raise GenericError(text)

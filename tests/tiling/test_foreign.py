@@ -79,9 +79,9 @@ def test_what_the_package_raises_becomes_ours(cloud: MemoryFileSystem, monkeypat
     monkeypatch.setattr(Cloud, "denied", True)
     with pytest.raises(
         StorageError, match=r"cannot read gs://bucket/a\.tif: PermissionError.*gcsfs finds credentials"
-    ) as told:
+    ) as result:
         open_store(ObjectRef.parse("gs://bucket/a.tif")).get()
-    assert not told.value.transient
+    assert not result.value.transient
 
 
 @pytest.mark.parametrize(("scheme", "package"), FOREIGN.items())

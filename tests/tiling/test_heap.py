@@ -47,7 +47,7 @@ def told_by(code: str, **env: str) -> list[str]:
 
 
 def test_what_threads_free_stays_until_it_is_given_back() -> None:
-    told = told_by("""
+    found = told_by("""
 heap.share_one_arena()
 kept = heap.keep_pages(2**40)
 in_a_thread(use, 200)
@@ -57,11 +57,11 @@ settled = resident_mib() - before
 heap.give_back()
 print(kept, grown >= 200, settled >= 200, resident_mib() - before < 20)
 """)
-    assert told == ["True"] * 4
+    assert found == ["True"] * 4
 
 
 def test_no_more_is_kept_than_may_be() -> None:
-    told = told_by("""
+    found = told_by("""
 heap.share_one_arena()
 heap.keep_pages((before + 100) * MIB)
 use(50)
@@ -71,11 +71,11 @@ use(200)
 heap.settle()
 print(within >= 50, resident_mib() - before < 20)
 """)
-    assert told == ["True"] * 2
+    assert found == ["True"] * 2
 
 
 def test_a_process_keeps_nothing_unless_it_is_told_to_or_no_longer() -> None:
-    told = told_by("""
+    found = told_by("""
 use(200)
 by_itself = resident_mib() - before
 heap.share_one_arena()
@@ -85,7 +85,7 @@ use(200)
 heap.settle()
 print(by_itself < 20, kept, resident_mib() - before < 20)
 """)
-    assert told == ["True", "False", "True"]
+    assert found == ["True", "False", "True"]
 
 
 @pytest.mark.parametrize("env", [{}, {"MALLOC_ARENA_MAX": "8"}])
@@ -95,10 +95,10 @@ def test_pages_are_not_kept_where_threads_have_arenas_of_their_own(env: dict[str
 
 
 def test_processes_that_are_started_share_one_arena_too() -> None:
-    told = told_by("""
+    found = told_by("""
 import subprocess, sys
 heap.share_one_arena()
 print(subprocess.run([sys.executable, "-c", "from tiling import heap; print(heap.keep_pages(1))"],
                      capture_output=True, text=True).stdout)
 """)
-    assert told == ["True"]
+    assert found == ["True"]

@@ -63,9 +63,9 @@ def test_what_a_file_is_and_what_to_do_is_said(name: str, tmp_path: Path) -> Non
     path.write_bytes(content)
     with pytest.raises(
         SceneError, match=rf"a\.tif is not a GeoTIFF.*{lesson.removeprefix('is not a GeoTIFF')}"
-    ) as told:
+    ) as found:
         inspect(pin(ObjectRef.parse(str(path))))
-    assert "damaged" not in str(told.value)
+    assert "damaged" not in str(found.value)
 
 
 @settings(deadline=None, max_examples=200)

@@ -119,10 +119,10 @@ def test_a_signature_holds_for_its_file_or_its_folder_and_for_nothing_else(monke
 def test_a_signed_address_that_is_not_listed_is_refused_with_the_way_to_list_it() -> None:
     with pytest.raises(
         ConfigError, match=rf"carries a query.*goes whole into the environment variable {VARIABLE}"
-    ) as told:
+    ) as result:
         ObjectRef.parse("https://h.example/a.tif?sig=5171a7u3e")
-    assert "5171a7u3e" not in str(told.value)
-    assert "AWS" not in str(told.value)
+    assert "5171a7u3e" not in str(result.value)
+    assert "AWS" not in str(result.value)
 
 
 @settings(deadline=None, max_examples=60)

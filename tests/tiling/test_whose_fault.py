@@ -56,9 +56,9 @@ def test_a_codec_that_this_gdal_lacks_is_named_with_the_command_that_rewrites_th
 ) -> None:
     with pytest.raises(
         SceneError, match=rf"a\.tif is compressed by {name}, which.*cannot read.*COMPRESS=DEFLATE"
-    ) as told:
+    ) as result:
         header(with_codec(tmp_path / "a.tif", code))
-    assert "damaged" not in str(told.value)
+    assert "damaged" not in str(result.value)
 
 
 def spoiled(path: Path, text: bytes, *, tag: str = "", description: str = "GrXXXn") -> Path:
@@ -134,11 +134,11 @@ def test_a_reader_that_dies_of_our_own_file_too_is_the_installations_fault(
     monkeypatch.setattr(preflight, "check_sound", _die)
     with (
         Disposables() as pool,
-        pytest.raises(EngineError, match=r"SIGSEGV.*this installation is at fault, not good\.tif") as told,
+        pytest.raises(EngineError, match=r"SIGSEGV.*this installation is at fault, not good\.tif") as result,
     ):
         inspect_apart(pool, asset)
-    assert "damaged" not in str(told.value)
-    assert "earthloom doctor" in str(told.value)
+    assert "damaged" not in str(result.value)
+    assert "earthloom doctor" in str(result.value)
 
 
 @pytest.mark.parametrize("variable", ["PROJ_LIB", "PROJ_DATA", "GDAL_DATA"])

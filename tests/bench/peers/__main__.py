@@ -18,14 +18,14 @@ def main() -> None:
     parser.add_argument("--sizes", default="2048,4096,8192", help="sides of the scenes in pixels")
     parser.add_argument("--only", default="", help="contenders, and earthloom for all its rows")
     parser.add_argument("--runs", type=int, default=1, help="of each, of which the cheapest counts")
-    told = parser.parse_args()
-    if unknown := sorted(set(told.cases) - set(_CASES)):
+    chosen = parser.parse_args()
+    if unknown := sorted(set(chosen.cases) - set(_CASES)):
         parser.error(f"unknown case {unknown[0]!r}; there are {', '.join(_CASES)}")
-    sizes = [int(size) for size in told.sizes.split(",")]
-    only = [name for name in told.only.split(",") if name]
-    for name in told.cases or _CASES:
+    sizes = [int(size) for size in chosen.sizes.split(",")]
+    only = [name for name in chosen.only.split(",") if name]
+    for name in chosen.cases or _CASES:
         with tempfile.TemporaryDirectory(prefix="earthloom-peers-") as folder:
-            rows = _CASES[name](Path(folder), sizes, only, told.runs)
+            rows = _CASES[name](Path(folder), sizes, only, chosen.runs)
             print(f"\n### {name}\n\n{table(rows)}", flush=True)
 
 

@@ -162,10 +162,10 @@ def _reference(case: _Case, scene: Path, side_px: int) -> Path:
 
 
 def _parts(spent: Spent, scene: Path, truth: Path) -> Iterator[tuple[Window, judge.Map, judge.Map, NDArray[np.bool_]]]:
-    with np.load(truth) as told:
-        windows = [Window(col, row, side, side) for row, col, side in told["windows"].tolist()]
+    with np.load(truth) as found:
+        windows = [Window(col, row, side, side) for row, col, side in found["windows"].tolist()]
         for number, window in enumerate(windows):
-            wanted = judge.Map(told[f"classes_{number}"], told[f"confidence_{number}"])
+            wanted = judge.Map(found[f"classes_{number}"], found[f"confidence_{number}"])
             with rasterio.open(scene) as source:
                 valid = (source.read(window=window) != source.nodata).all(0)
             yield window, _made(spent, window), wanted, valid
@@ -174,8 +174,8 @@ def _parts(spent: Spent, scene: Path, truth: Path) -> Iterator[tuple[Window, jud
 def _made(spent: Spent, window: Window) -> judge.Map:
     rows, cols = window.toslices()
     if spent.output.suffix == ".npz":
-        with np.load(spent.output) as told:
-            return judge.Map(told["classes"][rows, cols], told["confidence"][rows, cols])
+        with np.load(spent.output) as found:
+            return judge.Map(found["classes"][rows, cols], found["confidence"][rows, cols])
     with rasterio.open(spent.output) as made:
         if spent.confidence is None:
             return judge.from_probabilities(made.read(window=window), made.nodata)

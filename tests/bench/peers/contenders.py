@@ -57,11 +57,11 @@ def run_peer(peer: str, network: Path, scene: Path, out: Path, batch: int) -> Sp
     script = Path(__file__).with_name("run_peer.py")
     command: list[str | Path] = [venv.python(), "-P", script, peer, network, scene, target, str(batch)]
     usage = measure(command, cwd=out, log=out / "log")
-    told = json.loads(Path(f"{target}.json").read_text())
+    found = json.loads(Path(f"{target}.json").read_text())
     return Spent(
-        cpu_s=told["cpu_s"], cpu_all_s=told["cpu_all_s"], finish_cpu_s=told["finish_cpu_s"], wall_s=usage.wall_s,
-        grown_bytes=told["peak_bytes"] - told["base_bytes"], output=Path(told["output"]), confidence=None,
-        wrote_file=told["wrote_file"],
+        cpu_s=found["cpu_s"], cpu_all_s=found["cpu_all_s"], finish_cpu_s=found["finish_cpu_s"], wall_s=usage.wall_s,
+        grown_bytes=found["peak_bytes"] - found["base_bytes"], output=Path(found["output"]), confidence=None,
+        wrote_file=found["wrote_file"],
     )  # fmt: skip
 
 
@@ -76,8 +76,8 @@ class Earthloom:
 
     def run(self, scene: Path, out: Path) -> Spent:
         """`python -m earthloom run`: COGs, Zarr and STAC item, published and checked."""
-        usage, told = self._run(scene, out)
-        (result,) = told["scenes"].values()
+        usage, found = self._run(scene, out)
+        (result,) = found["scenes"].values()
         rasters = [Path(path) for name, path in result["files"].items() if name.endswith(".tif")]
         (confidence,) = (path for path in rasters if path.stem.endswith("-confidence"))
         (classes,) = (path for path in rasters if path != confidence)
@@ -89,13 +89,13 @@ class Earthloom:
 
     def _run(self, scene: Path, out: Path) -> tuple[Usage, dict[str, Any]]:
         shutil.rmtree(out, ignore_errors=True)  # a published scene would cost nothing
-        told = self._folder / "told.json"
+        found = self._folder / "told.json"
         command: list[str | Path] = [
             sys.executable, "-m", "earthloom", "run", scene, "--model", self._model, "--out", out, *_OPTIONS, "--json",
             *self._options,
         ]  # fmt: skip
-        usage = measure(command, cwd=ROOT, log=self._folder / "log", out=told)
-        return usage, json.loads(told.read_text())
+        usage = measure(command, cwd=ROOT, log=self._folder / "log", out=found)
+        return usage, json.loads(found.read_text())
 
 
 def import_unet(network: Path, scene: Path, to: Path) -> Path:

@@ -37,7 +37,7 @@ RULES = {
 MOMENTS = st.datetimes(datetime(1973, 1, 1), datetime(2029, 12, 31)).map(lambda moment: moment.replace(microsecond=0))
 
 
-def told(*names: str, item: None = None, **options: str) -> SceneDate:
+def result(*names: str, item: None = None, **options: str) -> SceneDate:
     return scene_date(item, [], names, SceneOptions.model_validate(options))
 
 
@@ -114,15 +114,15 @@ def test_a_pattern_that_gives_no_day_is_refused(pattern: str, why: str) -> None:
 
 def test_the_users_word_comes_first_then_the_pattern_then_the_name() -> None:
     name = "LC08_L2SP_017039_20200102_20200110_02_T1"
-    assert told(name, datetime="2021-05-05", date_pattern="%Y%m%d").datetime == "2021-05-05T00:00:00Z"
-    assert told(f"{name}-2019-01-01", date_pattern="%Y-%m-%d").datetime == "2019-01-01T00:00:00Z"
-    by_name = told(name)
+    assert result(name, datetime="2021-05-05", date_pattern="%Y%m%d").datetime == "2021-05-05T00:00:00Z"
+    assert result(f"{name}-2019-01-01", date_pattern="%Y-%m-%d").datetime == "2019-01-01T00:00:00Z"
+    by_name = result(name)
     assert (by_name.datetime, by_name.by) == ("2020-01-02T00:00:00Z", "name")
     assert by_name.notes == ("taken on 2020-01-02 by the name LC08_L2SP_017039_20200102",)
 
 
 def test_every_source_that_says_another_day_is_named() -> None:
-    notes = told("LC08_L2SP_017039_20200102_20200110_02_T1", datetime="2021-05-05T10:00:00Z").notes
+    notes = result("LC08_L2SP_017039_20200102_20200110_02_T1", datetime="2021-05-05T10:00:00Z").notes
     assert notes == (
         "the date 2021-05-05T10:00:00Z by `datetime` is taken, not 2020-01-02T00:00:00Z by the name "
         "LC08_L2SP_017039_20200102",
@@ -130,7 +130,7 @@ def test_every_source_that_says_another_day_is_named() -> None:
 
 
 def test_a_pattern_that_a_name_does_not_follow_is_said() -> None:
-    date = told("lake", date_pattern="%Y%m%d")
+    date = result("lake", date_pattern="%Y%m%d")
     assert date.datetime is None
     assert "`date_pattern=%Y%m%d` finds no such date in the name lake" in date.notes
 
@@ -138,12 +138,12 @@ def test_a_pattern_that_a_name_does_not_follow_is_said() -> None:
 def test_names_that_say_several_days_say_none() -> None:
     names = [f"T32TQM_{day}T101010_B02" for day in ("20200101", "20200103")]
     assert agreed(names, date_by_rule)[0] is None
-    assert told(*names).datetime is None
-    assert any("several dates" in note and "2020-01-03" in note for note in told(*names).notes)
+    assert result(*names).datetime is None
+    assert any("several dates" in note and "2020-01-03" in note for note in result(*names).notes)
 
 
 def test_the_most_exact_of_several_names_is_taken() -> None:
-    date = told("S2A_32TQM_20200101_0_L2A", "T32TQM_20200101T101010_B02")
+    date = result("S2A_32TQM_20200101_0_L2A", "T32TQM_20200101T101010_B02")
     assert date.datetime == "2020-01-01T10:10:10Z"
 
 

@@ -32,7 +32,7 @@ WKT = Grid(
 
 
 def card(classes: tuple[tuple[str, str], ...] = CLASSES, **changes: Any) -> ModelCard:
-    told: dict[str, Any] = {
+    found: dict[str, Any] = {
         "name": "landwater",
         "variant": "6b",
         "title": "Land and water",
@@ -47,7 +47,7 @@ def card(classes: tuple[tuple[str, str], ...] = CLASSES, **changes: Any) -> Mode
         "halo_px": 96,
         "weights": "a" * 64,
     }
-    return ModelCard(**(told | changes))
+    return ModelCard(**(found | changes))
 
 
 def scene(grid: Grid = UTM, name: str = "scene-1", datetime: str | None = "2001-07-01T17:30:00Z") -> Scene:
@@ -70,12 +70,12 @@ def counted(grid: Grid = UTM) -> Tally:
 
 
 def item(grid: Grid = UTM, *, key: str = KEY, source_item: str | None = None, **of_scene: Any) -> dict[str, Any]:
-    one, told = card(), counted(grid)
+    one, found = card(), counted(grid)
     assets = (
         stac_item.AssetInfo(name="classes", href="./classes.tif", media_type=stac_item.COG, roles=("data",), title="Classes",
-                       size=1234, sha256="b" * 64, bands=(classes_band(told),), grid=grid),
+                       size=1234, sha256="b" * 64, bands=(classes_band(found),), grid=grid),
         stac_item.AssetInfo(name="confidence", href="./confidence.tif", media_type=stac_item.COG, roles=("data",),
-                       size=99, sha256="c" * 64, bands=(confidence_band(told),), grid=grid),
+                       size=99, sha256="c" * 64, bands=(confidence_band(found),), grid=grid),
         stac_item.AssetInfo(name="data", href="./data.zarr", media_type=stac_item.ZARR, roles=("data",), grid=grid),
         stac_item.AssetInfo(name="quicklook", href="./quicklook.png", media_type="image/png", roles=("overview",)),
     )  # fmt: skip
@@ -85,7 +85,7 @@ def item(grid: Grid = UTM, *, key: str = KEY, source_item: str | None = None, **
         card=one,
         key=key,
         grid=grid,
-        rows=class_areas(told, one),
+        rows=class_areas(found, one),
         assets=assets,
         provenance=stac_item.Provenance(
             software={"torch": "2.13.0", "earthloom": "0.1.0"},

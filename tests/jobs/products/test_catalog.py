@@ -39,40 +39,40 @@ def test_a_collection_is_the_same_in_whatever_order_items_arrive() -> None:
     whole = collection(card().name, card(), entries())
     validate(whole)
     for order in itertools.permutations(entries()):
-        told: dict[str, Any] | None = None
+        result: dict[str, Any] | None = None
         for href, one in order:
-            told = add_to_collection(told, name=card().name, card=card(), entries=[(href, one)])
-        assert json.dumps(told) == json.dumps(whole)
-        assert add_to_collection(told, name=card().name, card=card(), entries=[(href, one)]) == told
+            result = add_to_collection(result, name=card().name, card=card(), entries=[(href, one)])
+        assert json.dumps(result) == json.dumps(whole)
+        assert add_to_collection(result, name=card().name, card=card(), entries=[(href, one)]) == result
 
 
 def test_extents_cover_all_items() -> None:
-    told = collection(card().name, card(), entries())
-    ((west, south, east, north),) = told["extent"]["spatial"]["bbox"]
+    result = collection(card().name, card(), entries())
+    ((west, south, east, north),) = result["extent"]["spatial"]["bbox"]
     for _, one in entries():
         assert west <= one["bbox"][0] <= one["bbox"][2] <= east
         assert south <= one["bbox"][1] <= one["bbox"][3] <= north
-    assert told["extent"]["temporal"]["interval"] == [["2001-07-01T17:30:00Z", "2024-05-01T00:00:00.5Z"]]
-    unknown = add_to_collection(told, name=card().name, card=card(), entries=[("c", item(name="c", datetime=None))])
+    assert result["extent"]["temporal"]["interval"] == [["2001-07-01T17:30:00Z", "2024-05-01T00:00:00.5Z"]]
+    unknown = add_to_collection(result, name=card().name, card=card(), entries=[("c", item(name="c", datetime=None))])
     assert unknown["extent"]["temporal"]["interval"] == [["1957-10-04T00:00:00Z", "9999-12-31T23:59:59Z"]]
 
 
 def test_an_item_of_the_same_id_is_replaced_and_others_stay() -> None:
-    told = collection(card().name, card(), entries())
+    result = collection(card().name, card(), entries())
     again = add_to_collection(
-        told, name=card().name, card=card(), entries=[("../elsewhere/item.json", entries()[0][1])]
+        result, name=card().name, card=card(), entries=[("../elsewhere/item.json", entries()[0][1])]
     )
     hrefs = [link["href"] for link in again["links"] if link["rel"] == "item"]
     assert len(hrefs) == 3
     assert "../elsewhere/item.json" in hrefs
-    assert told == collection(card().name, card(), entries())  # what was given is not changed
+    assert result == collection(card().name, card(), entries())  # what was given is not changed
 
 
 def test_what_an_operator_added_is_kept() -> None:
-    told = collection(card().name, card(), entries()[:1])
-    told |= {"providers": [{"name": "ACME"}], "license": "CC-BY-4.0", "keywords": ["water"]}
-    told["links"].append({"rel": "license", "href": "https://example.com/license"})
-    again = add_to_collection(told, name=card().name, card=card(), entries=entries()[1:2])
+    result = collection(card().name, card(), entries()[:1])
+    result |= {"providers": [{"name": "ACME"}], "license": "CC-BY-4.0", "keywords": ["water"]}
+    result["links"].append({"rel": "license", "href": "https://example.com/license"})
+    again = add_to_collection(result, name=card().name, card=card(), entries=entries()[1:2])
     validate(again)
     assert (again["providers"], again["license"], again["keywords"]) == ([{"name": "ACME"}], "CC-BY-4.0", ["water"])
     assert {"rel": "license", "href": "https://example.com/license"} in again["links"]
@@ -95,10 +95,10 @@ def test_foreign_objects_are_not_overwritten() -> None:
         add_to_catalog({"type": "Catalog", "id": "someone-else"}, "a", "./a.json")
     with pytest.raises(PublishError, match="Collection 'landwater'"):
         add_to_collection({"type": "Collection", "id": "x"}, name=card().name, card=card(), entries=[first])
-    told = collection(card().name, card(), [first])
-    del told["links"][-1]["earthloom:bbox"]
+    result = collection(card().name, card(), [first])
+    del result["links"][-1]["earthloom:bbox"]
     with pytest.raises(PublishError, match=r"Delete collection\.json"):
-        add_to_collection(told, name=card().name, card=card(), entries=[("x", entries()[1][1])])
+        add_to_collection(result, name=card().name, card=card(), entries=[("x", entries()[1][1])])
     with pytest.raises(PublishError, match="no items"):
         collection(card().name, card(), [])
 
@@ -109,8 +109,8 @@ def test_pystac_walks_from_the_catalog_to_every_item(tmp_path: Path) -> None:
         "collections/landwater/collection.json": collection(card().name, card(), entries()),
     }
     for _, one in entries():
-        told = one["properties"]
-        files[f"scenes/{told['earthloom:scene']}/{told['earthloom:key']}/item.json"] = one
+        result = one["properties"]
+        files[f"scenes/{result['earthloom:scene']}/{result['earthloom:key']}/item.json"] = one
     for name, value in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(json.dumps(value))

@@ -21,18 +21,18 @@ from tests.jobs.products.stac_validate import validate
 
 
 def test_an_item_is_valid_and_says_who_made_it() -> None:
-    told = item()
-    validate(told)
-    properties = told["properties"]
-    assert told["id"] == "scene-1-landwater-01234567"
-    assert told["collection"] == "landwater"
+    found = item()
+    validate(found)
+    properties = found["properties"]
+    assert found["id"] == "scene-1-landwater-01234567"
+    assert found["collection"] == "landwater"
     assert properties["earthloom:key"] == KEY
     assert properties["earthloom:weights_sha256"] == "a" * 64
     assert properties["earthloom:card_sha256"] == card().digest()
     assert properties["processing:software"] == {"earthloom": "0.1.0", "torch": "2.13.0"}
     assert properties["gsd"] == pytest.approx(30, rel=1e-3)
     assert [row["name"] for row in properties["earthloom:class_areas"]] == [name for name, _ in CLASSES]
-    assert "created" not in json.dumps(told)
+    assert "created" not in json.dumps(found)
 
 
 def test_pystac_reads_back_the_grid_classes_and_files() -> None:
@@ -63,18 +63,18 @@ def test_pystac_reads_back_the_grid_classes_and_files() -> None:
 
 
 def test_a_crs_without_a_code_is_spelled_out() -> None:
-    told = item(WKT)
-    validate(told)
-    projection = ProjectionExtension.ext(pystac.Item.from_dict(told).assets["classes"])
+    found = item(WKT)
+    validate(found)
+    projection = ProjectionExtension.ext(pystac.Item.from_dict(found).assets["classes"])
     assert projection.code is None
     assert CRS.from_wkt(projection.wkt2 or "").equals(CRS.from_wkt(WKT.crs), ignore_axis_order=True)
 
 
 def test_an_unknown_date_is_an_open_interval_and_never_made_up() -> None:
-    told = item(datetime=None)
-    validate(told)
-    assert told["properties"]["datetime"] is None
-    read = pystac.Item.from_dict(told)
+    found = item(datetime=None)
+    validate(found)
+    assert found["properties"]["datetime"] is None
+    read = pystac.Item.from_dict(found)
     assert read.common_metadata.start_datetime is not None
     assert read.common_metadata.end_datetime is not None
     assert read.common_metadata.start_datetime.isoformat() == "1957-10-04T00:00:00+00:00"
@@ -82,12 +82,12 @@ def test_an_unknown_date_is_an_open_interval_and_never_made_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "found"),
     [("2001-07-01T17:30:00Z", "2001-07-01T17:30:00Z"), ("2001-07-01T19:30:00+02:00", "2001-07-01T17:30:00Z"),
      ("2001-07-01T17:30:00.120Z", "2001-07-01T17:30:00.12Z"), ("2001-07-01T17:30:00.000000Z", "2001-07-01T17:30:00Z")],
 )  # fmt: skip
-def test_dates_have_one_spelling(given: str, told: str) -> None:
-    assert item(datetime=given)["properties"]["datetime"] == told
+def test_dates_have_one_spelling(given: str, found: str) -> None:
+    assert item(datetime=given)["properties"]["datetime"] == found
 
 
 @pytest.mark.parametrize("given", ["yesterday", "2001-07-01T17:30:00"])
@@ -97,8 +97,8 @@ def test_a_date_that_is_none_is_refused(given: str) -> None:
 
 
 def test_links_lead_to_the_collection_the_source_and_the_model() -> None:
-    told = item()
-    links = {(link["rel"], link["href"]) for link in told["links"]}
+    found = item()
+    links = {(link["rel"], link["href"]) for link in found["links"]}
     folder = f"scenes/scene-1/{KEY}"
     resolved = {rel: posixpath.normpath(posixpath.join(folder, href)) for rel, href in links if "://" not in href}
     assert resolved == {
@@ -107,7 +107,7 @@ def test_links_lead_to_the_collection_the_source_and_the_model() -> None:
         "collection": "collections/landwater/collection.json",
     }
     assert ("derived_from", "s3://bucket/in/scene-1%20%281%29.tif") in links
-    (model,) = [link for link in told["links"] if "mlm:name" in link]
+    (model,) = [link for link in found["links"] if "mlm:name" in link]
     assert (model["rel"], model["href"], model["mlm:name"]) == (
         "derived_from", "s3://models/landwater-6b/card.json", "landwater-6b",
     )  # fmt: skip
@@ -116,8 +116,8 @@ def test_links_lead_to_the_collection_the_source_and_the_model() -> None:
 
 
 def test_a_scene_from_stac_is_linked_by_its_item() -> None:
-    told = item(source_item="https://example.com/items/S2A")
-    sources = [link["href"] for link in told["links"] if link["rel"] == "derived_from" and "mlm:name" not in link]
+    found = item(source_item="https://example.com/items/S2A")
+    sources = [link["href"] for link in found["links"] if link["rel"] == "derived_from" and "mlm:name" not in link]
     assert sources == ["https://example.com/items/S2A"]
 
 
@@ -127,9 +127,9 @@ def test_the_same_result_gives_the_same_bytes() -> None:
 
 def test_class_names_are_made_fit_for_machines_without_collisions() -> None:
     names = ("snow/ice", "snow ice", "水", "nodata", "a_b-1")
-    told = stac_item.class_objects(card(tuple((name, "#aabbcc") for name in names)))
-    assert [one["name"] for one in told] == ["snow_ice", "snow_ice_1", "class_2", "nodata_3", "a_b-1", "nodata"]
-    assert [one["title"] for one in told[:5]] == list(names)
+    found = stac_item.class_objects(card(tuple((name, "#aabbcc") for name in names)))
+    assert [one["name"] for one in found] == ["snow_ice", "snow_ice_1", "class_2", "nodata_3", "a_b-1", "nodata"]
+    assert [one["title"] for one in found[:5]] == list(names)
 
 
 @pytest.mark.parametrize("href", ["/etc/passwd", "../other/a.tif", "s3://bucket/a.tif", "file:///a"])
@@ -155,12 +155,12 @@ def test_a_product_without_classes_lists_no_classification() -> None:
         name="image", href="./image.tif", media_type=stac_item.COG, roles=("data",), bands=(band,), grid=UTM
     )
     about = stac_item.Provenance(software={"earthloom": "0"}, cards=((card(), "./card.json"),), settings={})
-    told = stac_item.item(
+    found = stac_item.item(
         scene=scene(), product=card().name, card=card(), key=KEY, grid=UTM, rows=[], assets=[asset], provenance=about
     )
-    validate(told)
-    assert not any("classification" in uri or "file" in uri for uri in told["stac_extensions"])
-    assert told["assets"]["image"]["bands"][0]["nodata"] == "nan"
+    validate(found)
+    assert not any("classification" in uri or "file" in uri for uri in found["stac_extensions"])
+    assert found["assets"]["image"]["bands"][0]["nodata"] == "nan"
 
 
 def test_an_empty_map_has_statistics_too() -> None:
@@ -172,6 +172,6 @@ def test_an_empty_map_has_statistics_too() -> None:
 
 def test_an_antimeridian_scene_is_valid() -> None:
     grid = Grid(crs="EPSG:4326", transform=(0.1, 0.0, 178.0, 0.0, -0.1, -16.0), width=64, height=48)
-    told = item(grid)
-    validate(told)
-    assert told["bbox"][0] > told["bbox"][2]
+    found = item(grid)
+    validate(found)
+    assert found["bbox"][0] > found["bbox"][2]

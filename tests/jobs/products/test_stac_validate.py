@@ -43,15 +43,15 @@ def test_no_call_leaves_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     validate(model_card())
     validate(collection(card().name, card(), [("./item.json", item())]))
     validate(add_to_catalog(None, "landwater", "./x.json"))
-    told = item()
-    told["stac_extensions"].append("https://example.com/never-fetched.json")
+    found = item()
+    found["stac_extensions"].append("https://example.com/never-fetched.json")
     with pytest.raises(ValueError, match=r"never-fetched\.json, of which we have no schema"):
-        validate(told)
+        validate(found)
 
 
 def drop_fields(prefix: str) -> Break:
-    def change(told: dict[str, Any]) -> None:
-        for place in (told["properties"], *told["assets"].values()):
+    def change(found: dict[str, Any]) -> None:
+        for place in (found["properties"], *found["assets"].values()):
             for part in (place, *place.get("bands", [])):
                 for name in [name for name in part if name.startswith(prefix)]:
                     del part[name]
@@ -121,22 +121,22 @@ BROKEN: dict[str, tuple[str, Break]] = {
 
 @pytest.mark.parametrize(("field", "change"), BROKEN.values(), ids=BROKEN)
 def test_broken_items_are_refused_by_field(field: str, change: Break) -> None:
-    told = copy.deepcopy(item())
-    change(told)
+    found = copy.deepcopy(item())
+    change(found)
     with pytest.raises(ValueError, match="scene-1-landwater-01234567") as caught:
-        validate(told)
+        validate(found)
     assert field in str(caught.value)
 
 
 def test_broken_collections_and_catalogs_are_refused() -> None:
-    told = collection(card().name, card(), [("./item.json", item())])
-    told["summaries"]["classification:classes"][0]["value"] = "0"
+    found = collection(card().name, card(), [("./item.json", item())])
+    found["summaries"]["classification:classes"][0]["value"] = "0"
     with pytest.raises(ValueError, match=r"summaries\.classification:classes\[0\]\.value"):
-        validate(told)
-    told = collection(card().name, card(), [("./item.json", item())])
-    told["extent"]["temporal"]["interval"] = [["2001-07-01", None]]
+        validate(found)
+    found = collection(card().name, card(), [("./item.json", item())])
+    found["extent"]["temporal"]["interval"] = [["2001-07-01", None]]
     with pytest.raises(ValueError, match=r"interval\[0\]\[0\]"):
-        validate(told)
+        validate(found)
     catalog = add_to_catalog(None, "a", "./a.json")
     del catalog["description"]
     with pytest.raises(ValueError, match="description"):
@@ -145,13 +145,13 @@ def test_broken_collections_and_catalogs_are_refused() -> None:
 
 def model_card() -> dict[str, Any]:
     """A model as pystac's own classes write it: another hand than ours."""
-    told = pystac.Item(
+    found = pystac.Item(
         id="unet", geometry=None, bbox=None, datetime=None,
         properties={"start_datetime": "1957-10-04T00:00:00Z", "end_datetime": "9999-12-31T23:59:59Z"},
     )  # fmt: skip
     asset = pystac.Asset(href="./weights.safetensors", roles=["mlm:model", "mlm:weights"])
-    told.add_asset("weights", asset)
-    MLMExtension.ext(told, add_if_missing=True).apply(
+    found.add_asset("weights", asset)
+    MLMExtension.ext(found, add_if_missing=True).apply(
         name="unet",
         architecture="U-Net",
         tasks=[TaskType.SEMANTIC_SEGMENTATION],
@@ -183,7 +183,7 @@ def model_card() -> dict[str, Any]:
         ],
     )
     AssetGeneralMLMExtension.ext(asset, add_if_missing=True).artifact_type = "safetensors"
-    made = told.to_dict(include_self_link=False, transform_hrefs=False)
+    made = found.to_dict(include_self_link=False, transform_hrefs=False)
     made["properties"]["mlm:input"][0]["value_scaling"] = [
         ValueScaling.create("z-score", mean=0.2, stddev=0.1).to_dict(),  # type: ignore[arg-type]  # its enum takes the word
         {"type": None},
@@ -192,9 +192,9 @@ def model_card() -> dict[str, Any]:
 
 
 def test_models_written_by_pystac_pass() -> None:
-    told = model_card()
-    assert EXTENSIONS["mlm"] in told["stac_extensions"]
-    validate(told)
+    found = model_card()
+    assert EXTENSIONS["mlm"] in found["stac_extensions"]
+    validate(found)
 
 
 BROKEN_MODELS: dict[str, tuple[str, Break]] = {
@@ -220,17 +220,17 @@ BROKEN_MODELS: dict[str, tuple[str, Break]] = {
 
 @pytest.mark.parametrize(("field", "change"), BROKEN_MODELS.values(), ids=BROKEN_MODELS)
 def test_broken_models_are_refused_by_field(field: str, change: Break) -> None:
-    told = model_card()
-    change(told)
+    found = model_card()
+    change(found)
     with pytest.raises(ValueError, match="unet") as caught:
-        validate(told)
+        validate(found)
     assert field in str(caught.value)
 
 
 def test_projections_written_by_pystac_pass() -> None:
-    told = pystac.Item.from_dict(item())
-    ProjectionExtension.ext(told.assets["classes"]).apply(
+    found = pystac.Item.from_dict(item())
+    ProjectionExtension.ext(found.assets["classes"]).apply(
         code="EPSG:32612", wkt2="PROJCRS[…]", bbox=[0, 0, 1, 1], centroid={"lat": 1.0, "lon": 2.0}, shape=[1, 2],
         transform=[1, 0, 0, 0, 1, 0, 0, 0, 1], geometry={"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]},
     )  # fmt: skip
-    validate(told.to_dict(include_self_link=False, transform_hrefs=False))
+    validate(found.to_dict(include_self_link=False, transform_hrefs=False))

@@ -32,8 +32,8 @@ def test_class_areas_are_true_areas_on_the_ellipsoid(grid: Grid) -> None:
 
 def test_percent_is_of_the_valid_area_and_not_of_the_pixels() -> None:
     classes = np.array([[0, 1, 255]], np.uint8)
-    told = tally(classes, np.full((1, 3), 125, np.uint8), np.array([[3.0, 1.0, 96.0]]), 4)
-    rows = class_areas(told, card())
+    found = tally(classes, np.full((1, 3), 125, np.uint8), np.array([[3.0, 1.0, 96.0]]), 4)
+    rows = class_areas(found, card())
     assert [row["percent"] for row in rows] == [75.0, 25.0, 0.0, 0.0]
     assert [row["pixels"] for row in rows] == [1, 1, 0, 0]
     assert rows[0]["mean_confidence"] == 0.5
@@ -41,9 +41,9 @@ def test_percent_is_of_the_valid_area_and_not_of_the_pixels() -> None:
 
 
 def test_a_scene_without_valid_pixels_has_zero_percent_everywhere() -> None:
-    told = tally(np.full((4, 4), 255, np.uint8), np.full((4, 4), 255, np.uint8), np.ones((4, 4)), 4)
-    assert told.nodata == 16
-    assert {row["percent"] for row in class_areas(told, card())} == {0.0}
+    found = tally(np.full((4, 4), 255, np.uint8), np.full((4, 4), 255, np.uint8), np.ones((4, 4)), 4)
+    assert found.nodata == 16
+    assert {row["percent"] for row in class_areas(found, card())} == {0.0}
 
 
 def arrays(seed: int, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float64]]:
@@ -60,21 +60,21 @@ def test_shards_add_up_to_what_masks_say_of_the_whole(seed: int, height: int, wi
     parts = [
         tally(classes[at], confidence[at], areas[at], 4) for at in (part.slices(whole) for part in whole.split(step))
     ]
-    told = merge_tallies(parts)
+    found = merge_tallies(parts)
     for value in range(4):
         mask = classes == value
-        assert told.pixels[value] == mask.sum()
-        assert told.areas_m2[value] == pytest.approx(areas[mask].sum(), rel=1e-12)
-        assert told.confidence_sums[value] == confidence[mask].sum(dtype=int)
-    assert told.nodata == (classes == 255).sum()
-    assert merge_tallies(parts[::-1]) == told  # bit for bit, in any order
+        assert found.pixels[value] == mask.sum()
+        assert found.areas_m2[value] == pytest.approx(areas[mask].sum(), rel=1e-12)
+        assert found.confidence_sums[value] == confidence[mask].sum(dtype=int)
+    assert found.nodata == (classes == 255).sum()
+    assert merge_tallies(parts[::-1]) == found  # bit for bit, in any order
 
 
 def test_strips_change_nothing_for_a_shard_wider_than_a_strip() -> None:
     classes, confidence, areas = arrays(7, (3, 300_000))
-    told = tally(classes, confidence, areas, 4)
-    assert told.pixels == tuple(int((classes == value).sum()) for value in range(4))
-    assert told.areas_m2[2] == pytest.approx(areas[classes == 2].sum(), rel=1e-12)
+    found = tally(classes, confidence, areas, 4)
+    assert found.pixels == tuple(int((classes == value).sum()) for value in range(4))
+    assert found.areas_m2[2] == pytest.approx(areas[classes == 2].sum(), rel=1e-12)
 
 
 def test_a_large_shard_is_counted_in_little_memory() -> None:
@@ -95,8 +95,8 @@ floats = st.lists(st.floats(0, 1e15, allow_subnormal=True), min_size=3, max_size
 def test_a_tally_survives_json_exactly(
     pixels: Sequence[int], areas: Sequence[float], sums: Sequence[int], nodata: int
 ) -> None:
-    told = Tally(pixels=tuple(pixels), areas_m2=tuple(areas), confidence_sums=tuple(sums), nodata=nodata)
-    assert Tally.from_json(json.loads(json.dumps(told.to_json()))) == told
+    found = Tally(pixels=tuple(pixels), areas_m2=tuple(areas), confidence_sums=tuple(sums), nodata=nodata)
+    assert Tally.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_a_tally_survives_json_exactly(
     [{"pixels": [1]}, {"pixels": ["1", 2]}, {"nodata": None}, {"nodata": 1.5}, {"areas_m2": [-1.0, 2.0]}],
 )
 def test_a_damaged_tally_is_refused(change: dict[str, object]) -> None:
-    told = Tally(pixels=(1, 2), areas_m2=(1.0, 2.0), confidence_sums=(3, 4), nodata=5).to_json()
+    found = Tally(pixels=(1, 2), areas_m2=(1.0, 2.0), confidence_sums=(3, 4), nodata=5).to_json()
     with pytest.raises(PublishError, match="computed again"):
-        Tally.from_json(told | change)
+        Tally.from_json(found | change)
     with pytest.raises(PublishError, match="computed again"):
         Tally.from_json({})
 

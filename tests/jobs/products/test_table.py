@@ -108,8 +108,8 @@ def test_a_field_of_two_kinds_ends_in_a_message_and_not_in_arrow() -> None:
 def test_an_item_keeps_the_id_of_its_source_where_its_scene_has_another() -> None:
     from dataclasses import replace
 
-    told = image_item("a", (("red", "uint8", 0, {}),))
-    assert "earthloom:source_id" not in told["properties"]
+    found = image_item("a", (("red", "uint8", 0, {}),))
+    assert "earthloom:source_id" not in found["properties"]
     named = replace(scene(name="a-1"), source_id="urn:scene:a/1", source_item="https://example.com/i.json")
     about = stac_item.Provenance(
         software={"earthloom": "0"}, cards=((card(), "./card.json"),), settings={}, source_item=named.source_item

@@ -24,6 +24,7 @@ def test_the_shim_does_nothing_where_the_operators_exist() -> None:
     done = run(
         "import torch; L = torch.library.Library('torchvision', 'DEF')\n"
         "for n in ('nms', 'qnms'): L.define(n + '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
-        "from earthloom.models.networks import torchvision_ops as t; t.define_missing_ops(); assert not t._kept; import torchvision"
+        "from earthloom.models.networks import torchvision_ops as t; t.define_missing_ops(); assert not t._kept\n"
+        "import torchvision"
     )
     assert done.returncode == 0, done.stderr

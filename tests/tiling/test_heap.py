@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reaso
 _PRELUDE = """
 import ctypes, threading
 from pathlib import Path
-from tiling import heap
+from earthloom.tiling import heap
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -98,7 +98,7 @@ def test_processes_that_are_started_share_one_arena_too() -> None:
     found = told_by("""
 import subprocess, sys
 heap.share_one_arena()
-print(subprocess.run([sys.executable, "-c", "from tiling import heap; print(heap.keep_pages(1))"],
+print(subprocess.run([sys.executable, "-c", "from earthloom.tiling import heap; print(heap.keep_pages(1))"],
                      capture_output=True, text=True).stdout)
 """)
     assert found == ["True"]

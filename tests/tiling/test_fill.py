@@ -82,6 +82,20 @@ def test_a_rectangle_of_fill_is_told_if_a_side_of_it_is_long(
         assert sign.text.startswith(f"{100 * height * width / 200**2:.2g} % of the pixels looked at")
 
 
+@pytest.mark.parametrize(
+    ("n_corners", "words"),
+    [(0, "long stretches, and"), (1, "at one of the four corners, and"), (2, "two of the four corners among them, and"),
+     (4, "all of the four corners among them, and")],
+)  # fmt: skip
+def test_corners_that_are_fill_are_counted(n_corners: int, words: str, tmp_path: Path) -> None:
+    scene = pixels("uint16")
+    scene[:, 90:110, 90:110] = 0
+    for row, col in [(0, 0), (0, 160), (160, 0), (160, 160)][:n_corners]:
+        scene[:, row : row + 40, col : col + 40] = 0
+    (sign,) = signs(write_scene(tmp_path / "a.tif", scene))
+    assert words in sign.text
+
+
 def test_fill_in_one_band_alone_or_in_short_runs_is_none(tmp_path: Path) -> None:
     scene = pixels("uint16")
     scene[0, :, :60] = 0

@@ -25,6 +25,12 @@ _RUN_PX = {1: 64}  # by bytes of a value: 8 bits are often 0 over some pixels, i
 _RUN_WIDE_PX = 16
 _WORDS = (-9999.0, -32768.0, -32767.0, -28672.0, -999.0, 9.969209968386869e36)
 _HUGE = 1e30
+_CORNERS = (
+    "",
+    ", at one of the four corners",
+    *(f", {n} of the four corners among them" for n in ("two", "three", "all")),
+)
+"""Said of a file that is looked at as a whole: a collar shows there."""
 
 Read = Callable[[int], NDArray[Any]]
 """Gives the pixels (h, w) of one part of the sample, by the number of the band."""
@@ -56,19 +62,22 @@ def signs_of_fill(
         far: read little: where nodata is declared, an overview or nothing.
     """
     found: dict[float, int] = {}
-    n_px = 0
+    corners: dict[float, int] = {}
+    n_px = n_parts = 0
     lattice = not far or all(value is None for value in declared)
     for shape, read in _parts(dataset, open_overview, SAMPLE_FAR_PX if far else SAMPLE_PX, lattice=lattice):
-        n_px += shape[0] * shape[1]
-        for value, count in _stretches(read, dataset.dtypes[:_BANDS], shape, declared).items():
-            found[value] = found.get(value, 0) + count
+        n_px, n_parts = n_px + shape[0] * shape[1], n_parts + 1
+        for value, mask in _stretches(read, dataset.dtypes[:_BANDS], shape, declared).items():
+            found[value] = found.get(value, 0) + int(mask.sum())
+            corners[value] = int(mask[[0, 0, -1, -1], [0, -1, 0, -1]].sum())
     says = next((value for value in declared if value is not None), None)
     but = "no nodata is declared" if says is None else f"the declared nodata is {says:g}"
     return tuple(
         Fill(
             value,
             f"{100 * count / n_px:.2g} % of the pixels looked at hold nothing but {_shown(value)} in every band, in long "
-            f"stretches, and {but}: if that is fill, give `nodata={_shown(value)}`; else it is mapped like any other pixel",
+            f"stretches{_CORNERS[corners[value] if n_parts == 1 else 0]}, and {but}: if that is fill, give "
+            f"`nodata={_shown(value)}`; else it is mapped like any other pixel",
         )
         for value, count in sorted(found.items(), key=lambda item: -item[1])
     )
@@ -108,8 +117,8 @@ def _spread(side_px: int) -> list[int]:
 
 def _stretches(
     read: Read, dtypes: Sequence[str], shape: tuple[int, int], declared: Sequence[float | None]
-) -> dict[float, int]:
-    """Pixels in long stretches of each telling value that all bands share. Bands are read until none is left."""
+) -> dict[float, NDArray[np.bool_]]:
+    """Where long stretches of each telling value are that all bands share. Bands are read until none is left."""
     first = read(1)
     masks = {value: first == value for value in _telling(first, declared)}
     for band, dtype in enumerate(dtypes, 1):
@@ -123,7 +132,7 @@ def _stretches(
         masks = kept
         if not masks:
             break
-    return {value: int(mask.sum()) for value, mask in masks.items()}
+    return masks
 
 
 def _telling(pixels: NDArray[Any], declared: Sequence[float | None]) -> list[float]:

@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test quick chaos bench scores lint s3 weights clean help
+.PHONY: demo test test-pythons quick chaos bench scores lint s3 weights clean help
 
 help:  ## what can be made
-	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/'
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/'
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; set PYTHON=python3"; exit 1; }
@@ -28,6 +28,9 @@ quick: $(STAMP)  ## the tests of single modules, for the inner loop: two minutes
 
 test: weights  ## all tests that fit in 15 minutes on 2 cores
 	$(BIN)/python -m pytest $(ARGS)
+
+test-pythons:  ## what needs no torch, on each of Python 3.11, 3.12 and 3.13 that this machine has
+	$(PYTHON) -m infra.pythons $(ARGS)
 
 chaos: weights  ## break storage, workers and drivers in every way, and print what became of it (half an hour)
 	$(BIN)/python -m tests.chaos $(ARGS)

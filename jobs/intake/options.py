@@ -72,8 +72,8 @@ class SceneOptions(BaseModel):
                      Field(description="band names by number in the file: red=3,nir=4")] = ()  # fmt: skip
     """(name, band number from 1 over all files, or `<file>:<number>`)."""
     scale: Annotated[
-        float | None, AfterValidator(_a_factor),
-        Field(allow_inf_nan=False, description="physical value = stored * scale + offset"),
+        float | None, Field(allow_inf_nan=False, description="physical value = stored * scale + offset"),
+        AfterValidator(_a_factor),
     ] = None  # fmt: skip
     offset: Annotated[float | None, Field(allow_inf_nan=False, description="see `scale`")] = None
     quantity: Annotated[Quantity | None, Field(description="what the scaled values are")] = None

@@ -61,6 +61,12 @@ def test_options_become_the_model_that_they_came_from() -> None:
     assert invoked("-n", "x")["inner"] == {"gain": None}
 
 
+def test_none_says_nothing_of_scenes() -> None:
+    names = [name for name, field in SceneOptions.model_fields.items() if field.default is None]
+    assert len(names) > 8
+    assert SceneOptions(**dict.fromkeys(names)) == SceneOptions()
+
+
 def test_help_shows_sections_defaults_and_flags() -> None:
     text = CliRunner().invoke(command, ["--help"]).output
     own, inner = text.split("About the inner one:")

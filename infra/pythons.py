@@ -35,9 +35,9 @@ def main(versions: list[str]) -> int:
         if not has_torch:
             print(f"python{version}: it has no torch, so a whole run is skipped", flush=True)
         command = [env, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        passed = all([subprocess.run([*command, *suite], cwd=ROOT).returncode == 0 for suite in suites])
-        print(f"python{version}: {'passed' if passed else 'failed'}", flush=True)
-        failed += not passed
+        codes = [subprocess.run([*command, *suite], cwd=ROOT).returncode for suite in suites]
+        print(f"python{version}: {'failed' if any(codes) else 'passed'}", flush=True)
+        failed += any(codes)
     return failed
 
 

@@ -83,7 +83,7 @@ def _cores() -> Finding:
     free = shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free
     ok = free > 2**30
     return Finding(ok, "machine", f"{len(os.sched_getaffinity(0))} cores, {free / 2**30:.0f} GiB of scratch space",
-                   "publishing spools overview tiles of large scenes there: free some space, or point TMPDIR elsewhere")  # fmt: skip
+                   "publishing spools overviews of large scenes there: free some space, or point TMPDIR elsewhere")  # fmt: skip
 
 
 def _device() -> Finding:

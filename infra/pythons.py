@@ -34,7 +34,7 @@ def main(versions: list[str]) -> int:
         suites = [_TESTS, *([_RUN] if has_torch else [])]
         if not has_torch:
             print(f"python{version}: it has no torch, so a whole run is skipped", flush=True)
-        command = [env, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command = [str(env), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         codes = [subprocess.run([*command, *suite], cwd=ROOT).returncode for suite in suites]
         print(f"python{version}: {'failed' if any(codes) else 'passed'}", flush=True)
         failed += any(codes)
@@ -57,8 +57,8 @@ def environment(version: str, python: Path) -> Path:
     inside = folder / "bin" / "python"
     if not inside.exists():
         subprocess.run([python, "-m", "venv", folder], check=True)
-    install = [inside, "-m", "pip", "install", "--quiet", *requirements()]
-    subprocess.run(install, check=True, stderr=subprocess.DEVNULL)
+    install = ["-m", "pip", "install", "--quiet", *requirements()]
+    subprocess.run([inside, *install], check=True, stderr=subprocess.DEVNULL)
     return inside
 
 

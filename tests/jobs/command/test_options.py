@@ -64,7 +64,7 @@ def test_options_become_the_model_that_they_came_from() -> None:
 def test_none_says_nothing_of_scenes() -> None:
     names = [name for name, field in SceneOptions.model_fields.items() if field.default is None]
     assert len(names) > 8
-    assert SceneOptions(**dict.fromkeys(names)) == SceneOptions()
+    assert SceneOptions.model_validate(dict.fromkeys(names)) == SceneOptions()
 
 
 def test_help_shows_sections_defaults_and_flags() -> None:

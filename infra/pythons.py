@@ -58,7 +58,9 @@ def environment(version: str, python: Path) -> Path:
     if not inside.exists():
         subprocess.run([python, "-m", "venv", folder], check=True)
     install = ["-m", "pip", "install", "--quiet", *requirements()]
-    subprocess.run([inside, *install], check=True, stderr=subprocess.DEVNULL)
+    done = subprocess.run([inside, *install], stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"python{version}: pip could not install what the tests need: {' '.join(done.stderr.split()[-60:])}")
     return inside
 
 

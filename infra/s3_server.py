@@ -102,13 +102,17 @@ def s3_server(
         ]  # fmt: skip
         process = spawn(command, env=_without_aws(), log=log)
         try:
-            _await(process, s3_port, log, timeout_s)
-            yield Server(
+            deadline = time.monotonic() + timeout_s
+            _await(process, s3_port, log, deadline)
+            server = Server(
                 endpoint=f"http://127.0.0.1:{s3_port}",
                 access_key=ACCESS_KEY,
                 secret_key=SECRET_KEY,
                 pid=process.pid,
             )
+            for bucket in buckets:
+                _await_bucket(server, bucket, deadline)
+            yield server
         finally:
             end(process, grace_s=5)
 
@@ -134,9 +138,27 @@ def _without_aws() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
 
 
-def _await(process: subprocess.Popen[bytes], port: int, log: Path, timeout_s: float) -> None:
+def _await_bucket(server: Server, bucket: str, deadline: float) -> None:
+    """Until it can be listed: the server makes its buckets after it has said that it is well."""
+    from obstore.exceptions import BaseError
+    from obstore.store import S3Store
+
+    store = S3Store(
+        bucket, endpoint=server.endpoint, access_key_id=server.access_key, secret_access_key=server.secret_key,
+        region="us-east-1", client_options={"allow_http": True}, retry_config={"max_retries": 0},
+    )  # fmt: skip
+    while True:
+        try:
+            store.list("nothing").collect()
+            return
+        except BaseError as error:
+            if time.monotonic() > deadline:
+                raise ServerError(f"the S3 server does not list its bucket {bucket}: {error}") from error
+            time.sleep(0.05)
+
+
+def _await(process: subprocess.Popen[bytes], port: int, log: Path, deadline: float) -> None:
     url = f"http://127.0.0.1:{port}/healthz"
-    deadline = time.monotonic() + timeout_s
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -148,9 +170,7 @@ def _await(process: subprocess.Popen[bytes], port: int, log: Path, timeout_s: fl
                 time.sleep(0.05)
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
-    raise ServerError(
-        f"the S3 server did not answer at {url} within {timeout_s:.0f} s; another program may have the port:\n{tail(log)}"
-    )
+    raise ServerError(f"the S3 server did not answer at {url} in time; another program may have the port:\n{tail(log)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

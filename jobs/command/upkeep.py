@@ -56,7 +56,9 @@ def verify(place: str, as_json: bool) -> None:
 @click.argument("out")
 @click.option("--older-than", default="7d", show_default=True, help="only what nobody has written to for so long")
 @click.option(
-    "--superseded", is_flag=True, help="also results of which a newer one of the same scene and model is published"
+    "--superseded",
+    is_flag=True,
+    help="also results of which a newer one of the same files, grid, models and options is published",
 )
 @click.option("--delete", is_flag=True, help="remove what was found; without it nothing is touched")
 @click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")

@@ -1,25 +1,27 @@
 """Finds what nobody needs any more below an OUT, and removes it when asked to.
 
-A committed result is never touched, unless superseded ones are asked for and a newer one of the same scene and model is
-committed and in the catalogue. Everything else that it removes, the same command would compute again.
+A committed result is never touched, unless superseded ones are asked for and a newer one of the same source, grid, models
+and options is committed and in the catalogue. Everything else that it removes, the same command would compute again.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from earthloom.jobs.products.stac_item import item_id
 from earthloom.jobs.publish.catalog import leave, linked_items, tabled_items
-from earthloom.jobs.records.canonical import read_document
+from earthloom.jobs.records.canonical import digest, read_document
 from earthloom.jobs.records.listing import ShelvedScene, shelved
 from earthloom.jobs.records.markers import TILES
-from earthloom.jobs.records.names import RESULT
+from earthloom.jobs.records.names import ITEM, RESULT
 from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import note_superseded
 from earthloom.jobs.upkeep.status import is_living
-from earthloom.tiling.errors import PublishError
+from earthloom.tiling.errors import MissingObjectError, PublishError
 from earthloom.tiling.storage.objects import Head, ObjectRef
 from earthloom.tiling.storage.probe import PREFIX as PROBE
 from earthloom.tiling.storage.store import Store, open_store
@@ -79,6 +81,8 @@ class _Committed:
     key: str
     prefix: str
     model: str
+    made_of: str
+    """What two results share that are old and new of one another (`_made_of`)."""
     committed_s: float
     objects: int
     size_bytes: int
@@ -91,8 +95,8 @@ def sweep(
 
     Args:
         older_than_s: only what has not been written to for so long.
-        superseded: also results of which a newer one, of the same scene and model, has been committed for so long and
-            is in the catalogue.
+        superseded: also results of which a newer one, made of the same files on the same grid by the same models and
+            options, has been committed for so long and is in the catalogue.
         living_s: a run whose latest attempt was heard of within this time keeps all that is its own. Leftovers and runs
             that were written to within this time are kept too: a run that begins has written its plan, and not yet its
             attempt.
@@ -175,28 +179,48 @@ def _committed(store: Store, scene: ShelvedScene, notes: list[str]) -> list[_Com
     assert scene.result
     try:
         result = SceneResult.from_json(store.get(f"{scene.prefix}/{RESULT}"), f"{scene.prefix}/{RESULT}")
+        made_of = _made_of(json.loads(store.get(f"{scene.prefix}/{ITEM}")))
     except PublishError as error:
         notes.append(f"{scene.prefix} is kept: {error}")
         return []
-    return [_Committed(scene.scene_id, scene.key, scene.prefix, result.model,
+    except (MissingObjectError, ValueError, KeyError, TypeError, AttributeError) as error:
+        notes.append(f"{scene.prefix} is kept: its {ITEM} is damaged ({type(error).__name__}: {error})")
+        return []
+    return [_Committed(scene.scene_id, scene.key, scene.prefix, result.model, made_of,
                        result.committed_s or scene.result.modified_s,
                        len(scene.objects), scene.size_bytes)]  # fmt: skip
+
+
+def _made_of(item: Mapping[str, Any]) -> str:
+    """Files, grids, models and options of a result, by its STAC item: a scene's id alone is a file's name, which another
+    place may share. Bytes of the files, versions and tiling are left out: a newer result of those is what supersedes."""
+    sources = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]
+    return digest({
+        "sources": sorted(href for href in sources if not href.startswith("../../../collections/")),
+        "grids": {
+            name: {field: value for field, value in asset.items() if field.startswith("proj:")}
+            for name, asset in item["assets"].items()
+        },
+        "stages": [
+            [stage["models"], stage["flips"], stage["mask"]] for stage in item["properties"]["earthloom:settings"]["stages"]
+        ],
+    })  # fmt: skip
 
 
 def _superseded(
     store: Store, committed: list[_Committed], before_s: float, now: float, kept: frozenset[str]
 ) -> Iterator[Rubbish]:
-    """Results with a newer one of the same scene and model that readers find; ties have no order and are both kept."""
-    newest: dict[tuple[str, str], _Committed] = {}
+    """Results with a newer one of the same making that readers find; ties have no order and are both kept."""
+    newest: dict[tuple[str, str, str], _Committed] = {}
     for one in committed:
-        best = newest.get((one.scene, one.model))
+        best = newest.get((one.scene, one.model, one.made_of))
         if best is None or one.committed_s > best.committed_s:
-            newest[one.scene, one.model] = one
+            newest[one.scene, one.model, one.made_of] = one
     found = {
         model: linked_items(store, model).keys() & tabled_items(store, model) for model in {c.model for c in committed}
     }
     for one in committed:
-        best = newest[one.scene, one.model]
+        best = newest[one.scene, one.model, one.made_of]
         if (
             one.committed_s < best.committed_s <= before_s
             and one.prefix not in kept

@@ -201,6 +201,20 @@ def test_superseded_results_go_only_when_asked_for_and_leave_no_link(renewed: Pa
     assert clean(renewed, superseded=True).found == []
 
 
+def test_results_of_another_place_grid_or_option_are_no_old_versions(tmp_path: Path) -> None:
+    """A scene's id is the name of its file, so one name may stand for many places."""
+    out = tmp_path / "out"
+    here, there = lake(tmp_path / "a", width=300, height=200), lake(tmp_path / "b", width=300, height=200, seed=1)
+    grid = "EPSG:32617,10m,300000,4496000,303000,4500000"
+    for scene, options in ((here, {}), (here, {"onto": grid}), (here, {"flips": True}), (there, {})):
+        assert go(scene, out=out, **options).exit_code == 0
+    assert len(list(out.glob("scenes/lake/*/result.json"))) == 4
+    age(out, days=20)
+    for days, folder in enumerate(sorted(out.glob("scenes/lake/*"))):
+        age(folder, days=10 + days)
+    assert clean(out, superseded=True).found == []
+
+
 def test_a_newer_result_that_is_not_yet_in_the_table_supersedes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

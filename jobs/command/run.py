@@ -115,7 +115,8 @@ def show_plan(plan: RunPlan) -> None:
             " > ".join("+".join(card.label for card in stage.cards) for stage in p.chain.stages),
             str(p.n_blocks), str(p.n_chips), f"{p.halo_overhead:.2f} x", duration(seconds) if seconds else "",
         )  # fmt: skip
-    console.print(table)
+    if plan.scenes:
+        console.print(table)
     if len(plan.scenes) > _ROWS:
         console.print(f"… and {len(plan.scenes) - _ROWS} more scenes that are ready")
     for refused in plan.refused:
@@ -126,10 +127,11 @@ def show_plan(plan: RunPlan) -> None:
     for text, scene_ids in by_text.items():
         others = f" and {len(scene_ids) - 1} more" if len(scene_ids) > 1 else ""
         console.print(f"[yellow]note[/] {_named(scene_ids[0] + others, text)}", soft_wrap=True)
-    console.print(
-        f"device {plan.device.device_class}, {plan.device.precision}; at most {plan.worker_bytes / GIB:.2f} GiB per worker; "
-        f"run {plan.run_id[:12]}"
-    )
+    if plan.scenes:
+        console.print(
+            f"device {plan.device.device_class}, {plan.device.precision}; at most {plan.worker_bytes / GIB:.2f} GiB per "
+            f"worker; run {plan.run_id[:12]}"
+        )
 
 
 def result_json(result: RunResult) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from earthloom.jobs.records.names import ITEM, RESULT
 from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import note_superseded
 from earthloom.jobs.upkeep.status import is_living
-from earthloom.tiling.errors import MissingObjectError, PublishError
+from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
 from earthloom.tiling.storage.objects import Head, ObjectRef
 from earthloom.tiling.storage.probe import PREFIX as PROBE
 from earthloom.tiling.storage.store import Store, open_store
@@ -102,6 +102,7 @@ def sweep(
             attempt.
 
     Raises:
+        ConfigError: if there is nothing of ours below `out`.
         StorageError: if the store cannot be read, or something cannot be removed.
     """
     store, now = open_store(out), time.time()
@@ -110,7 +111,9 @@ def sweep(
     runs = list(_runs(store, living_s, done.notes))
     kept = frozenset(prefix for run in runs for prefix in run.claims)
     committed: list[_Committed] = []
+    is_ours = bool(runs)
     for scene in shelved(store):
+        is_ours = True
         if scene.result:
             done.found += _spent(scene, before_s, now)
             if superseded:
@@ -127,6 +130,8 @@ def sweep(
             )  # fmt: skip
     done.found += _superseded(store, committed, before_s, now, kept)
     done.found += _leftovers(store, still_s, now, done.notes)
+    if not (is_ours or done.found):
+        raise ConfigError(f"{out.url}: no run has been started there; is this the `out` of a run?")
     if delete:
         for rubbish in done.found:
             if _remove(store, rubbish, runs, committed, before_s):

@@ -18,6 +18,7 @@ from earthloom.jobs.records.run_commit import note_superseded
 from earthloom.jobs.upkeep import gc
 from earthloom.jobs.upkeep.gc import Sweep, sweep
 from earthloom.jobs.upkeep.verify import verify
+from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
 from tests.maps import go, go_until_commit, lake
@@ -199,6 +200,11 @@ def test_superseded_results_go_only_when_asked_for_and_leave_no_link(renewed: Pa
     commits = [json.loads(path.read_bytes()) for path in renewed.glob("runs/*/commit.json")]
     assert sorted(len(commit["superseded"]) for commit in commits) == [0, 1]
     assert clean(renewed, superseded=True).found == []
+
+
+def test_a_folder_without_runs_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run has been started there"):
+        clean(tmp_path / "nothing")
 
 
 def test_results_of_another_place_grid_or_option_are_no_old_versions(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""What the C library keeps, seen from outside: each case in a process of its own, whose heap is untouched."""
+"""What the C library keeps, seen from outside: each case in a process of its own, whose heap is untouched.
+
+The kernel counts resident pages per CPU and adds them up late, so what it tells is right to a few MiB only.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ grown = resident_mib() - before
 heap.settle()
 settled = resident_mib() - before
 heap.give_back()
-print(kept, grown >= 200, settled >= 200, resident_mib() - before < 20)
+print(kept, grown >= 195, settled >= 195, resident_mib() - before < 20)
 """)
     assert found == ["True"] * 4
 
@@ -69,7 +72,7 @@ heap.settle()
 within = resident_mib() - before
 use(200)
 heap.settle()
-print(within >= 50, resident_mib() - before < 20)
+print(within >= 45, resident_mib() - before < 20)
 """)
     assert found == ["True"] * 2
 

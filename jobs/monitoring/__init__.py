@@ -1,0 +1,1 @@
+"""An area over time: scenes on one grid become a cube, composites, change, alerts and series."""

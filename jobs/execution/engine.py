@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import earthloom
 from earthloom.cluster.executor import Executor, Task, WorkerFactory
@@ -110,20 +110,20 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
         yield Engine(plan=made, executor=pool, start_s=start_s, worker_stats=pool.worker_stats)
 
 
-@contextmanager
-def open_workers(options: EngineOptions, crew: Callable[[Share], Crew]) -> Iterator[Executor]:
-    """An executor for other work than a run's, which needs no GPU; everything is given back on exit.
+Workers: TypeAlias = Callable[[Callable[[Share], Crew]], Executor]
+"""Makes an executor of what says which workers are wanted, told what each of them gets."""
 
-    Args:
-        options: where it is computed.
-        crew: says which workers do it, told what each of them gets.
+
+@contextmanager
+def open_workers(options: EngineOptions) -> Iterator[Workers]:
+    """Workers for other work than a run's, which needs no GPU; everything is given back on exit.
 
     Raises:
         EngineError: see `cluster.session.connect`.
     """
     with _session(options) as session:
         given = share(options, on_gpu=False, nodes=session.nodes if session else here())
-        yield _executor(crew(given), given, session)
+        yield lambda crew: _executor(crew(given), given, session)
 
 
 @contextmanager

@@ -35,9 +35,11 @@ class Step:
     date: datetime.date
     scenes: tuple[str, ...]
     """Prefixes of committed results below OUT, sorted."""
+    masks: tuple[str, ...] = ()
+    """Those of the product that masks them, sorted."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"date": self.date.isoformat(), "scenes": list(self.scenes)}
+        return {"date": self.date.isoformat(), "scenes": list(self.scenes), "masks": list(self.masks)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Step:
@@ -46,7 +48,10 @@ class Step:
         Raises:
             KeyError, TypeError, ValueError: if a field is missing or of another type.
         """
-        return cls(date=datetime.date.fromisoformat(document["date"]), scenes=tuple(map(str, document["scenes"])))
+        return cls(
+            date=datetime.date.fromisoformat(document["date"]), scenes=tuple(map(str, document["scenes"])),
+            masks=tuple(map(str, document["masks"])),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

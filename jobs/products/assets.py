@@ -11,8 +11,8 @@ from typing import Any
 
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products.layout import products_of
-from earthloom.jobs.products.product import Counted
 from earthloom.jobs.products.stac_item import ZARR, AssetInfo, Provenance
+from earthloom.jobs.products.statistics import Counted
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.names import DATA, QUICKLOOK
 from earthloom.models.cards.card import ModelCard

@@ -27,7 +27,8 @@ from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products import stac_item, statistics
 from earthloom.jobs.products.assets import assets, card_document, card_key, provenance
 from earthloom.jobs.products.layout import layout_of, main_product, products_of, rasters
-from earthloom.jobs.products.product import Counted, Product, Raster, add_up
+from earthloom.jobs.products.product import Product, Raster
+from earthloom.jobs.products.statistics import Counted, add_up
 from earthloom.jobs.records.blocks import ShardRecord, StoredObject
 from earthloom.jobs.records.canonical import FORMAT, canonical
 from earthloom.jobs.records.documents import commit

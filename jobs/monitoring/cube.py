@@ -149,7 +149,8 @@ class Cube:
             },
             "layers": [
                 {
-                    "name": layer.name, "dtype": layer.dtype, "nodata": "NaN" if np.isnan(layer.nodata) else float(layer.nodata),
+                    "name": layer.name, "dtype": layer.dtype,
+                    "nodata": "NaN" if np.isnan(layer.nodata) else float(layer.nodata),
                     "attributes": dict(layer.attributes),
                 }
                 for layer in self.layers

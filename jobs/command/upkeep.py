@@ -111,7 +111,11 @@ def show_report(report: Verification) -> None:
         console.print(f"[red]wrong[/] {problem.place}: {problem.message}", soft_wrap=True)
     for note in report.notes:
         console.print(f"[yellow]note[/] {note}", soft_wrap=True)
-    verdict = f"[red]{counted(len(report.problems), 'problem')}[/]" if report.problems else "[green]all is as it was published[/]"
+    verdict = (
+        f"[red]{counted(len(report.problems), 'problem')}[/]"
+        if report.problems
+        else "[green]all is as it was published[/]"
+    )
     console.print(
         f"{counted(report.scenes, 'scene')}, {counted(report.objects, 'object')}, {report.checked_bytes / 1e6:.1f} MB read: {verdict}"
     )

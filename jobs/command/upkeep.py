@@ -116,9 +116,8 @@ def show_report(report: Verification) -> None:
         if report.problems
         else "[green]all is as it was published[/]"
     )
-    console.print(
-        f"{counted(report.scenes, 'scene')}, {counted(report.objects, 'object')}, {report.checked_bytes / 1e6:.1f} MB read: {verdict}"
-    )
+    checked = f"{counted(report.scenes, 'scene')}, {counted(report.objects, 'object')}"
+    console.print(f"{checked}, {report.checked_bytes / 1e6:.1f} MB read: {verdict}")
 
 
 def show_sweep(done: Sweep, *, dry_run: bool) -> None:

@@ -25,7 +25,7 @@ from earthloom.tiling.writing.zarr_sink import Layer
 ATTRIBUTE = "earthloom"
 """Attribute of the root group that holds what Zarr has no words for: steps with their scenes, layers, classes."""
 
-_READS_AT_ONCE_BYTES = 64 * 2**20
+READS_AT_ONCE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +127,7 @@ class Cube:
         if not wanted.size or not window:
             return values
         array = self.layout.array(store.zarr(self.prefix, read_only=True), layer, len(self.steps))
-        at_once = max(1, _READS_AT_ONCE_BYTES // max(1, values[0].nbytes))  # zarr holds what it decodes beside `values`
+        at_once = max(1, READS_AT_ONCE_BYTES // max(1, values[0].nbytes))  # zarr holds what it decodes beside `values`
         for start in range(0, len(wanted), at_once):
             some = wanted[start : start + at_once]
             values[start : start + len(some)] = array.oindex[some, rows, cols]

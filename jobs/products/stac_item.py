@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import quote
 
-from earthloom.jobs.products.legend import Legend
+from earthloom.jobs.products.legend import Legend, word
 from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
@@ -218,7 +218,7 @@ def class_objects(legend: Legend, rows: Sequence[ClassArea] = ()) -> list[dict[s
     counts = {row["value"]: row["pixels"] for row in rows}
     found: list[dict[str, Any]] = []
     for one in legend.classes:
-        name = re.sub(r"[^0-9A-Za-z_-]+", "_", one.name).strip("_") or f"class_{one.value}"
+        name = word(one.name) or f"class_{one.value}"
         if any(name == other["name"] for other in found) or name == "nodata":
             name = f"{name}_{one.value}"
         found.append(

@@ -31,8 +31,8 @@ _WRITTEN = 3.5
 """A shard's layers, a copy with its overviews (4 / 3) and the encoded tiles (`jobs.planning.memory`)."""
 _AREA_STRIP_BYTES = 256 * 8 * 4
 """Per column: a strip of areas with temporaries, when classes are counted."""
-_DECODED = 2
-"""What zarr holds beside what it returns: an array as large, and the chunks of one date."""
+_DECODED = 3
+"""Times what is read of a layer at once: what zarr holds beside what it returns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class ReduceTask:
         stored = made.publication.stored_bytes
         window_px = max(window.size_px for window in self.windows())
         itemsize = max(np.dtype(layer.dtype).itemsize for layer in made.cube.layers)
-        reading = _DECODED * min(READS_AT_ONCE_BYTES, len(made.steps) * window_px * itemsize)
+        reading = _DECODED * min(max(READS_AT_ONCE_BYTES, window_px * itemsize), len(made.steps) * window_px * itemsize)
         return int(
             window_px * reducing_bytes_per_px(made.cube.layers, len(made.steps)) + reading
             + _WRITTEN * self.part.size_px * stored + _AREA_STRIP_BYTES * self.part.width

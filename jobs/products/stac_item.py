@@ -189,7 +189,7 @@ def feature(
     if len(set(names)) != len(names):
         raise PublishError(f"{name}: two assets share a name: {', '.join(names)}")
     geometry, bbox = footprint(grid)
-    document = {
+    document: dict[str, Any] = {
         "type": "Feature",
         "stac_version": STAC_VERSION,
         "stac_extensions": [],

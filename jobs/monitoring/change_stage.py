@@ -85,9 +85,10 @@ def _pairs(monitored: Monitored, table: ChangeTable) -> Iterator[tuple[str, str]
     dates = [step.date for step in monitored.cube.steps]
     if table.every is not None:
         yield from pairwise(dict.fromkeys(period_of(table.every, date).name for date in dates))
-    elif table.before is not None and table.after is not None:
-        if all(any(date in parse_period(side) for date in dates) for side in (table.before, table.after)):
-            yield table.before, table.after
+    if table.before is None or table.after is None:
+        return
+    if all(any(date in parse_period(side) for date in dates) for side in (table.before, table.after)):
+        yield table.before, table.after
 
 
 def plan_changes(store: Store, monitored: Monitored) -> Sequence[MonitorTask]:

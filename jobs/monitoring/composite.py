@@ -161,7 +161,7 @@ def composites_of(
         ConfigError: if the rule means nothing for the cube's layers.
     """
     rule.check(cube.layers)
-    lean = replace(cube, steps=tuple(replace(step, scenes=()) for step in cube.steps))
+    lean = replace(cube, steps=tuple(replace(step, scenes=(), masks=()) for step in cube.steps))
     found = []
     for period, positions in by_period(every, [step.date for step in cube.steps]).items():
         steps = tuple(cube.steps[position] for position in positions)

@@ -227,7 +227,7 @@ class _About:
         ]  # fmt: skip
         return stac_item.feature(
             f"{made.aoi}-{made.product}-{made.rule.slug}-{made.period.name}-{made.key[:8]}", made.cube.grid,
-            stac_item.class_objects(made.legend, areas), assets, links,
+            stac_item.class_objects(made.legend.classes, areas), assets, links,
             {
                 "title": f"{made.title}: {made.aoi}, {made.period.name}",
                 **stac_item.interval(made.period.start, made.period.end),

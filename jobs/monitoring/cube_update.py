@@ -98,14 +98,15 @@ class CubeUpdate:
 
 
 def update_cube(
-    store: Store, pool: Pool, rules: CubeRules, members: Callable[[], Wanted],
+    store: Store, pool: Pool, rules: CubeRules, want: Wanted, members: Callable[[], Wanted],
     on_shard: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> CubeUpdate:  # fmt: skip
-    """Let a cube hold what `members` says.
+    """Let a cube hold what is wanted.
 
     Args:
         store: on OUT.
-        members: reads the catalogue; called again when another writer turns out to know more.
+        want: what the catalogue said.
+        members: reads the catalogue again, where the cube holds what was not wanted a moment ago.
         on_shard: called with the shards that are done, and all that have to be.
 
     Raises:
@@ -116,7 +117,7 @@ def update_cube(
     made = CubeUpdate(generation=read_head(store, rules.base))
     if made.generation and (seen := read_generation(store, rules.base, made.generation)):
         made.cube, made.before = seen.cube, seen.committed
-    agreed = _agree(store, rules, members)
+    agreed = _agree(store, rules, want, members)
     if isinstance(agreed, Wanted):
         made.notes = agreed.notes
         return made
@@ -131,12 +132,13 @@ def update_cube(
     return made
 
 
-def _agree(store: Store, rules: CubeRules, members: Callable[[], Wanted]) -> tuple[Generation, Wanted] | Wanted:
+def _agree(
+    store: Store, rules: CubeRules, want: Wanted, members: Callable[[], Wanted]
+) -> tuple[Generation, Wanted] | Wanted:
     """A generation whose log says what is wanted, and what that is; only the latter where nothing is."""
-    want: Wanted | None = None
     for _ in range(_TRIES):
         found = newest_generation(store, rules.base)
-        if want is None or not _fits(found, want, rules):
+        if not _fits(found, want, rules):
             want = members()  # after the log was read: whoever wrote it knew no more than the catalogue says now
         if not want.steps:
             return want

@@ -19,10 +19,10 @@ from earthloom.jobs.monitoring.transitions import Transition, TransitionRow, cha
 from earthloom.jobs.products import stac_item
 from earthloom.jobs.products.class_map import ClassMapProduct
 from earthloom.jobs.products.legend import ClassLegend
-from earthloom.jobs.products.product import Counted
 from earthloom.jobs.products.publication import Publication
 from earthloom.jobs.products.scene_about import software
 from earthloom.jobs.products.stac_item import AssetInfo
+from earthloom.jobs.products.statistics import Counted
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest
 from earthloom.jobs.records.names import ITEM
 from earthloom.tiling.counting import ClassArea
@@ -224,7 +224,7 @@ class _About:
         assert end is not None, "checked when it was made"
         return stac_item.feature(
             f"{made.aoi}-{made.product}-change-{made.name}-{made.key[:8]}", made.grid,
-            stac_item.class_objects(made.legend, areas), assets, links,
+            stac_item.class_objects(made.legend.classes, areas), assets, links,
             {
                 "title": f"{made.title}: {made.aoi}", **stac_item.interval(start, max(end, made.before.end or end)),
                 "processing:lineage": (

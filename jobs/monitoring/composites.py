@@ -6,7 +6,6 @@ Nothing is remembered beside what storage holds. A period whose steps have chang
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from earthloom.jobs.monitoring.composite import Composite, composites_of
 from earthloom.jobs.monitoring.composite_tasks import PublishCompositeTask, is_committed, missing_shards
 from earthloom.jobs.monitoring.cube import Cube
+from earthloom.jobs.monitoring.marks import read_sum
 from earthloom.jobs.monitoring.rules import CompositeTable, parse_rule
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.worker import MonitorTask
@@ -122,9 +122,12 @@ def _of_table(store: Store, monitored: Monitored, table: CompositeTable) -> Sequ
 
 
 def _clear_px(store: Store, cube: Cube) -> list[int]:
-    """Pixels of the area that hold data on each step, as the sums of the steps say (`steps/<t>.json`)."""
-    folder = cube.prefix.rpartition("/")[0]
-    return [int(json.loads(store.get(f"{folder}/steps/{n}.json"))["valid_px"]) for n in range(len(cube.steps))]
+    """Pixels of the area that hold data on each step: of an image, those of the band that holds fewest."""
+    sums = [read_sum(store, cube.prefix, step) for step in range(len(cube.steps))]
+    return [
+        counted.tally.valid if counted.tally else min(total.valid for total in counted.sums.values())
+        for counted in sums
+    ]  # fmt: skip
 
 
 def _state(cube: Cube) -> tuple[int, int]:

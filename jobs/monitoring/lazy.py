@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.periods import CADENCES, Cadence, Period, by_period, most_days
 from earthloom.jobs.monitoring.rules import COUNT, Rule, parse_rule, reduce_dates
-from earthloom.jobs.products.class_map import CLASSES, CONFIDENCE
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.tiling.encoding import CONFIDENCE_SCALE, NODATA
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.writing.zarr_sink import Layer
@@ -120,11 +120,12 @@ def _n_classes(cube: xr.Dataset) -> int:
 
 
 def _clear_px(cube: xr.Dataset, layers: list[Layer]) -> list[int]:
-    clear = None
+    """Pixels that hold data on each date, of the layer that holds fewest."""
+    import xarray as xr
+
+    counts = []
     for layer in layers:
         values = cube[layer.name]
-        known = values.notnull() if np.isnan(layer.nodata) else values != layer.nodata
-        clear = known if clear is None else clear & known
-    assert clear is not None, "there is a layer"
-    others = [dim for dim in clear.dims if dim != "time"]
-    return [int(n) for n in clear.sum(others).values]
+        clear = values.notnull() if np.isnan(layer.nodata) else values != layer.nodata
+        counts.append(clear.sum([dim for dim in clear.dims if dim != "time"]))
+    return [int(n) for n in xr.concat(counts, dim="layer").min("layer").values]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.cube import ClassInfo, Cube
-from earthloom.jobs.products.class_map import CLASSES, CONFIDENCE
-from earthloom.jobs.records.names import DATA
+from earthloom.jobs.records.canonical import canonical
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE, DATA
 from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.storage.store import Store
@@ -75,9 +75,11 @@ def map_of_step(cube: Cube, step: int) -> ClassMap:
     if not cube.classes:
         raise ConfigError(f"{cube.prefix} holds an image and no classes: {', '.join(one.name for one in cube.layers)}")
     at = cube.steps[step]
-    lean = replace(cube, steps=tuple(replace(one, scenes=()) for one in cube.steps))  # it travels with every task
+    lean = replace(
+        cube, steps=tuple(replace(one, scenes=(), masks=()) for one in cube.steps)
+    )  # it travels with every task
     return ClassMap(
-        name=at.date.isoformat(), start=at.date, end=at.date, made_of="\n".join((at.date.isoformat(), *at.scenes)),
+        name=at.date.isoformat(), start=at.date, end=at.date, made_of=canonical(at.to_json()).decode(),
         sources=at.scenes, grid=cube.grid, shard_px=cube.shard_px, classes=cube.classes, cube=lean, step=step,
     )  # fmt: skip
 

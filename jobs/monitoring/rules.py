@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from earthloom.jobs.monitoring.median import median
 from earthloom.jobs.monitoring.periods import Cadence, Period
 from earthloom.jobs.monitoring.reducers import clear_of, count_clear, extreme, first_clear, mode, take
-from earthloom.jobs.products.class_map import CLASSES, CONFIDENCE
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.writing.zarr_sink import Layer
 

@@ -37,7 +37,7 @@ from tests.jobs.products.stac_validate import validate
 NAMES = ("land", "water", "snow")
 DATES = ("2019-12-20", "2020-01-05", "2020-02-10", "2020-07-01", "2020-07-21")
 FOLDER = "monitors/lake/landwater/0123456789abcdef"
-GRID = make_grid(1100, 700)
+GRID = make_grid(520, 530)
 Files = dict[str, bytes]
 
 
@@ -52,7 +52,7 @@ def stacks(n_dates: int = len(DATES), seed: int = 0, grid: Grid = GRID) -> tuple
     confidence = rng.integers(80, 251, classes.shape, dtype=np.uint8)
     gaps = rng.random(classes.shape) < 0.4
     gaps[:, :40, :60] = True
-    gaps[:, 512:, 1024:] = True  # a whole shard without data
+    gaps[:, 512:, 512:] = True  # a whole shard without data
     classes[gaps] = confidence[gaps] = 255
     return classes, confidence
 
@@ -82,14 +82,14 @@ def monitored(cube: Cube, *asked: tuple[str, str]) -> Monitored:
     return Monitored(area=area, product=product, name="landwater", prefix=FOLDER, cube=cube)
 
 
-def bring_up(store: Store, what: Monitored, *, limit: int = 10_000) -> list[str]:
+def bring_up(store: Any, what: Monitored, *, limit: int = 10_000) -> list[str]:
     """As the driver does it; the keys of the tasks that were done, at most `limit` of them."""
     done: list[str] = []
     while tasks := COMPOSITES.plan(store, what):
         for task in tasks:
             if len(done) == limit:
                 return done
-            assert pickle.loads(pickle.dumps(task)) == task
+            assert repr(pickle.loads(pickle.dumps(task))) == repr(task)  # a nodata of NaN is not itself
             task.do(store)
             done.append(task.key)
     COMPOSITES.finish(store, what)
@@ -140,7 +140,7 @@ def test_the_mode_of_a_map_is_published_as_cog_zarr_and_item(store: Store, tmp_p
         assert cog.tags(1)["CLASS_1"] == "water"
         tags = cog.tags()
         assert (tags["EARTHLOOM_PERIOD"], tags["EARTHLOOM_RULE"], tags["EARTHLOOM_AOI"]) == ("2020-DJF", "mode", "lake")
-        assert cog.overviews(1) == [2, 4]
+        assert cog.overviews(1) == [2]
     with rasterio.open(folder / "landwater-confidence.tif") as cog:
         assert np.array_equal(cog.read(1), share)
         assert cog.scales == (0.004,)
@@ -208,7 +208,7 @@ def test_the_median_of_an_image_has_its_bands_dtype_and_scale(store: Store, tmp_
         assert repr(cog.nodata) == repr(float(nodata))
     for band, pixels in zip(found, values.values(), strict=True):
         masked = np.ma.array(pixels.astype(np.float64), mask=gaps)
-        expected = np.ma.median(masked, axis=0)
+        expected: Any = np.ma.median(masked, axis=0)  # type: ignore[no-untyped-call]
         expected = expected if dtype == "float32" else np.rint(expected)
         assert np.array_equal(band, expected.filled(nodata).astype(dtype), equal_nan=True)
     item = json.loads((folder / "item.json").read_bytes())
@@ -226,10 +226,7 @@ def test_the_same_command_again_does_nothing_and_a_new_step_makes_its_period_alo
     assert files_below(tmp_path / FOLDER / "composites") == before
     later = class_cube(store, dates=(*DATES, "2020-08-30"))
     done = bring_up(store, monitored(later, *asked))
-    assert {key.split("/")[5:7][0] + " " + key.split("/")[6] for key in done} == {
-        "mode-season 2020-JJA",
-        "best-year 2020",
-    } or {tuple(key.split("/")[5:7]) for key in done} == {("mode-season", "2020-JJA"), ("best-year", "2020")}
+    assert {tuple(key.split("/")[5:7]) for key in done} == {("mode-season", "2020-JJA"), ("best-year", "2020")}
     after = files_below(tmp_path / FOLDER / "composites")
     heads = {"mode-season/head.json", "best-year/head.json"}
     assert {name: data for name, data in after.items() if name in before and name not in heads} == {
@@ -260,7 +257,7 @@ def test_the_key_is_made_of_rule_cadence_and_all_that_changes_a_pixel(store: Sto
         one(cube, "month", "best", "2020-07").key,
         one(cube, "season", "mode", "2020-JJA").key,
         one(replace(cube, shard_px=1024), "month", "mode", "2020-07").key,
-        one(replace(cube, grid=make_grid(1100, 700, gsd=10.0)), "month", "mode", "2020-07").key,
+        one(replace(cube, grid=make_grid(520, 530, gsd=10.0)), "month", "mode", "2020-07").key,
         one(replace(cube, classes=cube.classes[::-1]), "month", "mode", "2020-07").key,
     ]
     assert len(set(keys)) == len(keys)
@@ -281,7 +278,7 @@ def test_a_late_writer_does_not_turn_the_head_back(store: Store) -> None:
     assert list(head["periods"]) == ["2020"]
 
 
-@pytest.mark.parametrize("limit", [1, 3, 6, 7])
+@pytest.mark.parametrize("limit", [1, 7])
 def test_a_kill_between_tasks_costs_only_what_was_not_done(tmp_path: Path, limit: int) -> None:
     whole, broken = (open_store(ObjectRef.parse(str(tmp_path / name))) for name in ("whole", "broken"))
     every = bring_up(whole, monitored(class_cube(whole), ("season", "mode")))
@@ -295,8 +292,8 @@ def test_a_kill_between_tasks_costs_only_what_was_not_done(tmp_path: Path, limit
 class Dying:
     """A store whose process is killed at its nth write."""
 
-    def __init__(self, inner: Store, at: int) -> None:
-        self._inner, self._left = inner, itertools.count(at, -1)
+    def __init__(self, inner: Any, at: int) -> None:
+        self._inner, self.left = inner, itertools.count(at, -1)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._inner, name)
@@ -304,20 +301,22 @@ class Dying:
             return method
 
         def write(*arguments: Any) -> Any:
-            if next(self._left) <= 0:
+            if next(self.left) <= 0:
                 raise StorageError("killed")
             return method(*arguments)
 
         return write
 
 
-@pytest.mark.parametrize("at", [0, 1, 2, 5, 9, 10, 11, 14, 60, 80, 84, 85])
-def test_a_kill_at_any_write_of_a_task_leaves_nothing_that_is_believed(tmp_path: Path, at: int) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.95])
+def test_a_kill_at_any_write_leaves_nothing_that_is_believed(tmp_path: Path, share: float) -> None:
     whole, broken = (open_store(ObjectRef.parse(str(tmp_path / name))) for name in ("whole", "broken"))
-    every = bring_up(whole, monitored(class_cube(whole, dates=DATES[3:]), ("month", "mode")))
+    counting = Dying(whole, 10**6)
+    every = bring_up(counting, monitored(class_cube(whole, dates=DATES[3:]), ("month", "mode")))
+    at = int(share * (10**6 - next(counting.left) - 1))
     what = monitored(class_cube(broken, dates=DATES[3:]), ("month", "mode"))
     with pytest.raises(StorageError, match="killed"):
-        bring_up(Dying(broken, at), what)  # type: ignore[arg-type]
+        bring_up(Dying(broken, at), what)
     assert not list((tmp_path / "broken").rglob("head.json")), "no reader is led to it"
     rest = bring_up(broken, what)
     assert set(rest) <= set(every)
@@ -326,11 +325,11 @@ def test_a_kill_at_any_write_of_a_task_leaves_nothing_that_is_believed(tmp_path:
 
 def test_a_shard_that_is_lost_before_publishing_is_made_again(store: Store, tmp_path: Path) -> None:
     what = monitored(class_cube(store), ("year", "mode"))
-    bring_up(store, what, limit=6)
+    bring_up(store, what, limit=4)
     (lost, *_) = sorted(tmp_path.glob(f"{FOLDER}/composites/mode-year/2019/*/data.zarr/0/classes/c/0/0"))
     composite = one(what.cube, "year", "mode", "2019")
     lost.unlink()
-    with pytest.raises(PublishError, match="1 of 6 shards are not done, the first is 0_0"):
+    with pytest.raises(PublishError, match="1 of 4 shards are not done, the first is 0_0"):
         PublishCompositeTask(composite=composite).do(store)
     again = COMPOSITES.plan(store, what)
     assert f"{composite.prefix}/0_0" in {task.key for task in again}
@@ -338,7 +337,7 @@ def test_a_shard_that_is_lost_before_publishing_is_made_again(store: Store, tmp_
     assert lost.exists()
 
 
-@pytest.mark.parametrize("rule", ["mode", "best", "best:middle"])
+@pytest.mark.parametrize("rule", ["mode", "best"])
 def test_windows_and_repetition_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
     found = []
     for name, stack_bytes in (("a", 2**30), ("b", 1)):
@@ -355,7 +354,7 @@ def test_windows_and_repetition_change_no_byte(tmp_path: Path, monkeypatch: pyte
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize(("dtype", "n_bands", "n_dates"), [("uint16", 4, 12), ("float32", 2, 9)])
+@pytest.mark.parametrize(("dtype", "n_bands", "n_dates"), [("uint16", 3, 8), ("float32", 2, 5)])
 def test_a_task_takes_no_more_memory_than_it_says(store: Store, dtype: str, n_bands: int, n_dates: int) -> None:
     rng = np.random.default_rng(5)
     grid = make_grid(1024, 1024)
@@ -372,12 +371,15 @@ def test_a_task_takes_no_more_memory_than_it_says(store: Store, dtype: str, n_ba
     task.do(store)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert 0.6 * task.memory_bytes < peak <= task.memory_bytes
+    assert 0.7 * task.memory_bytes < peak <= task.memory_bytes
 
 
 def test_bands_that_cannot_lie_in_one_file_are_refused(store: Store) -> None:
     layers = [Layer(name="red", dtype="uint16", nodata=0), Layer(name="ndvi", dtype="float32", nodata=math.nan)]
-    values = {"red": np.ones((1, *GRID.shape), np.uint16), "ndvi": np.ones((1, *GRID.shape), np.float32)}
+    values: dict[str, NDArray[Any]] = {
+        "red": np.ones((1, *GRID.shape), np.uint16),
+        "ndvi": np.ones((1, *GRID.shape), np.float32),
+    }
     cube = make_layers(store, f"{FOLDER}/generations/1/cube.zarr", GRID, 512, ["2020-01-01"], values, layers)
     with pytest.raises(ConfigError, match="red has uint16 with 0 and ndvi float32 with nan"):
         _ = one(cube, "year", "median", "2020").publication
@@ -388,5 +390,5 @@ def test_the_number_of_observations_has_one_dtype_for_all_periods_of_a_cadence(s
     dtypes = {
         every: one(cube, every, "mode", period_of(every, cube.steps[3].date).name).count_dtype
         for every in ("month", "year")
-    }  # type: ignore[arg-type]
+    }
     assert dtypes == {"month": "uint8", "year": "uint16"}

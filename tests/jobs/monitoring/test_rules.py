@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from earthloom.jobs.monitoring.periods import parse_period
@@ -62,9 +64,9 @@ def test_each_rule_of_a_map() -> None:
     confidence = np.array([[[200, 99, 255]], [[100, 99, 255]], [[50, 99, 255]]], np.uint8)
     stacks = {"classes": classes, "confidence": confidence}
 
-    def made(rule: str) -> tuple[list[int], list[int], list[int]]:
+    def made(rule: str) -> Any:
         found = reduce_dates(parse_rule(rule), MAP, stacks, (1, 2, 0), n_classes=3, count_dtype="uint8")
-        return tuple(found[name][0].tolist() for name in ("classes", "confidence", "count"))  # type: ignore[return-value]
+        return tuple(found[name][0].tolist() for name in ("classes", "confidence", "count"))
 
     assert made("mode") == ([2, 1, 255], [167, 167, 255], [3, 3, 0])
     assert made("best") == made("max:confidence") == ([0, 1, 255], [200, 99, 255], [3, 3, 0])
@@ -75,12 +77,12 @@ def test_each_rule_of_a_map() -> None:
 def test_each_rule_of_an_image() -> None:
     red = np.array([[[10, 0, 30]], [[11, 20, 0]], [[14, 21, 0]]], np.uint16)
     ndvi = np.array([[[0.1, 0.2, np.nan]], [[0.5, 0.5, 0.5]], [[0.3, 0.9, 0.9]]], np.float32)
-    stacks = {"red": red, "ndvi": ndvi}
+    stacks: dict[str, NDArray[Any]] = {"red": red, "ndvi": ndvi}
 
-    def made(rule: str) -> tuple[list[int], list[float], list[int]]:
+    def made(rule: str) -> Any:
         found = reduce_dates(parse_rule(rule), IMAGE, stacks, (1, 2, 0), n_classes=0, count_dtype="uint16")
         assert [str(found[name].dtype) for name in ("red", "ndvi", "count")] == ["uint16", "float32", "uint16"]
-        return tuple(found[name][0].tolist() for name in ("red", "ndvi", "count"))  # type: ignore[return-value]
+        return tuple(found[name][0].tolist() for name in ("red", "ndvi", "count"))
 
     # an observation without one of its layers is none: neither the red of 30 nor the 0.9 above it has a say
     assert made("median") == ([11, 20, 0], pytest.approx([0.3, 0.7, math.nan], nan_ok=True), [3, 2, 0])

@@ -7,10 +7,13 @@ same folder whoever asks.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.change_polygons import Pieces, polygon_table
 from earthloom.jobs.monitoring.maps import ClassMap
@@ -24,8 +27,9 @@ from earthloom.jobs.products.scene_about import software
 from earthloom.jobs.products.stac_item import AssetInfo
 from earthloom.jobs.products.statistics import Counted
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest
-from earthloom.jobs.records.names import ITEM
+from earthloom.jobs.records.names import CLASSES, ITEM
 from earthloom.tiling.counting import ClassArea
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid
 
@@ -100,6 +104,12 @@ class Change:
         return f"{self.product}: what changed from {self.before.name} to {self.after.name}"
 
     @property
+    def trust(self) -> str:
+        """What the confidence of the result is, in words."""
+        of = dict.fromkeys((self.before.trust, self.after.trust))
+        return f"product of both sides' confidence: {', and '.join(of)}"
+
+    @property
     def legend(self) -> ClassLegend:
         return ClassLegend(name=f"{self.product}-change", title=self.title, classes=change_classes(self.before.classes))
 
@@ -115,7 +125,7 @@ class Change:
                 "AREA_OR_POINT": "Area", "EARTHLOOM_AOI": self.aoi, "EARTHLOOM_FROM": self.before.name,
                 "EARTHLOOM_TO": self.after.name, "EARTHLOOM_KEY": self.key,
             },
-            meaning="what became of the class before", confidence="probability that both classes are right",
+            meaning="what became of the class before", confidence=self.trust,
             tables=tables or {},
         )  # fmt: skip
         return Publication(
@@ -170,6 +180,15 @@ class ChangeProduct(ClassMapProduct):
 
     tables: Mapping[str, bytes] = field(default_factory=dict)
 
+    def picture(
+        self, layer: Callable[[str], NDArray[Any]], counted: Counted, title: str, pixel_m: tuple[float, float]
+    ) -> bytes:
+        """Of that part of the grid only that holds data: a grid of whole shards may reach far beyond its area."""
+        classes = layer(CLASSES)
+        rows, cols = (np.flatnonzero((classes != NODATA).any(axis=axis)) for axis in (1, 0))
+        known = classes[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1] if rows.size else classes
+        return ClassMapProduct.picture(self, lambda _: known, counted, title, pixel_m)
+
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
         return ClassMapProduct.sidecars(self, counted) | dict(self.tables)
 
@@ -190,7 +209,10 @@ class ChangeProduct(ClassMapProduct):
 
 
 def _side(side: ClassMap) -> dict[str, Any]:
-    return {"name": side.name, "start": _iso(side.start), "end": _iso(side.end), "made_of": list(side.sources)}
+    return {
+        "name": side.name, "start": _iso(side.start), "end": _iso(side.end), "made_of": list(side.sources),
+        "confidence": side.trust,
+    }  # fmt: skip
 
 
 def _iso(day: Any) -> str | None:

@@ -10,11 +10,14 @@ from earthloom.jobs.monitoring.change import Change
 from earthloom.jobs.monitoring.change_polygons import default_least_m2
 from earthloom.jobs.monitoring.change_table import ChangeTable
 from earthloom.jobs.monitoring.change_tasks import plan_change
+from earthloom.jobs.monitoring.composites import HEAD, cube_state
 from earthloom.jobs.monitoring.cube import Cube
 from earthloom.jobs.monitoring.periods import parse_period, period_of
 from earthloom.jobs.monitoring.sides import find_map
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.worker import MonitorTask
+from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
+from earthloom.jobs.records.documents import merge
 from earthloom.tiling.storage.store import Store
 
 
@@ -70,8 +73,28 @@ def plan_changes(store: Store, monitored: Monitored) -> Sequence[MonitorTask]:
 
 
 def finish_changes(store: Store, monitored: Monitored) -> Mapping[str, Any]:
-    """Where each change lies."""
-    return {change.name: {"prefix": change.prefix, "of": note} for change, note in changes_of(store, monitored)}
+    """Say which results are the current ones; those of a later cube stay.
+
+    Returns:
+        By name of the change where it lies and of what it is; None for one whose dates have not come yet.
+    """
+    if not monitored.product.change:
+        return {}
+    made = {
+        change.name: {"prefix": change.prefix, "key": change.key, "of": note}
+        for change, note in changes_of(store, monitored)
+    }  # fmt: skip
+    key, state = f"{monitored.prefix}/change/{HEAD}", cube_state(monitored.cube)
+
+    def changed(existing: bytes | None) -> bytes:
+        theirs = read_document(existing, key) if existing is not None else {"generation": 0, "steps": 0}
+        if existing is not None and (theirs["generation"], theirs["steps"]) > state:
+            return existing
+        return canonical({"format": FORMAT, "generation": state[0], "steps": state[1], "changes": made})
+
+    merge(store, key, changed)
+    waiting = [f"{one.before}--{one.after}" for one in monitored.product.change if one.before is not None]
+    return {name: made.get(name) for name in sorted({*made, *waiting})}
 
 
 CHANGE_STAGE = Stage(name="change", plan=plan_changes, finish=finish_changes)

@@ -39,6 +39,8 @@ class ClassMap:
     grid: Grid
     shard_px: int
     classes: tuple[ClassInfo, ...]
+    trust: str = "probability of the class"
+    """What its confidence is, from 0 to 1, in words."""
     sources: tuple[str, ...] = ()
     """Prefixes below OUT of the published results that it is made of."""
     cube: Cube | None = None
@@ -105,8 +107,9 @@ def map_of_result(
         raise ConfigError(f"{prefix} is an image and has no classes")
     try:
         root = json.loads(store.get(where))
-        said = root["attributes"]
-        shards = root["consolidated_metadata"]["metadata"][f"0/{CLASSES}"]["chunk_grid"]["configuration"]["chunk_shape"]
+        said, nodes = root["attributes"], root["consolidated_metadata"]["metadata"]
+        shards = nodes[f"0/{CLASSES}"]["chunk_grid"]["configuration"]["chunk_shape"]
+        trust = str(nodes[f"0/{CONFIDENCE}"]["attributes"]["long_name"])
         height, width = said["spatial:shape"]
         grid = Grid(
             crs=said.get("proj:code") or said["proj:wkt2"], transform=tuple(said["spatial:transform"]), width=width,
@@ -121,5 +124,5 @@ def map_of_result(
     )
     return ClassMap(
         name=name, start=start, end=end, made_of=prefix, sources=(prefix,), grid=grid, shard_px=int(shards[0]),
-        classes=classes, prefix=prefix,
+        classes=classes, trust=trust, prefix=prefix,
     )  # fmt: skip

@@ -1,12 +1,13 @@
 """Which map a user means by a date or a period: `1985`, `2020-07`, `2020-DJF`, `2020-07-01`.
 
 A period is its composite where there is one, else the date within it that lies nearest to its middle; what was taken is told.
+The composite of a single date is that date: the same classes, and the model's own confidence instead of how many dates agree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from earthloom.jobs.monitoring.composite import shelf
@@ -45,7 +46,8 @@ def find_map(store: Store, folder: str, cube: Cube, text: str) -> Found:
         ConfigError: if it is no name of a period, or nothing lies in it; the message says what is there.
     """
     period = parse_period(text)
-    for head in _shelves(store, folder, period):
+    inside = [n for n, step in enumerate(cube.steps) if step.date in period]
+    for head in _shelves(store, folder, period) if len(inside) != 1 else ():
         entry = head["periods"].get(period.name)
         document = committed_document(store, entry["prefix"]) if entry else None
         if entry and document and document["class_areas"]:
@@ -54,14 +56,14 @@ def find_map(store: Store, folder: str, cube: Cube, text: str) -> Found:
             )
             days = len(entry["dates"])
             return Found(found, f"{period.name}: composite of {days} date{'s' * (days != 1)}, {head['rule']}")
-    if not (inside := [n for n, step in enumerate(cube.steps) if step.date in period]):
+    if not inside:
         raise ConfigError(f"there is no date in {period.name} ({_span(period)}); there are {_dates(cube)}")
     nearest = min(inside, key=lambda n: (period.half_days_from_middle(cube.steps[n].date), cube.steps[n].date))
-    made = map_of_step(cube, nearest)
-    if period.start == period.end:
-        return Found(made, f"{made.name}: date")
-    others = f", the nearest of {len(inside)} dates to its middle" if len(inside) > 1 else ", its only date"
-    return Found(made, f"{period.name}: {made.name}{others}; there is no composite")
+    date = map_of_step(cube, nearest)
+    made = replace(date, name=period.name, start=period.start, end=period.end)
+    if len(inside) == 1:
+        return Found(made, f"{period.name}: {date.name}" if period.start != period.end else f"{period.name}: date")
+    return Found(made, f"{period.name}: {date.name}, the nearest of {len(inside)} dates to its middle; no composite")
 
 
 def _shelves(store: Store, folder: str, period: Period) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ _MOST_VALUES = 253
 UNCHANGED = 0
 """Value of the map where both sides have the same class."""
 
-_UNCHANGED_COLOR = "#e4e4e0"
+_UNCHANGED_COLOR = "#efefec"
 _CERTAIN = CONFIDENCE_STEPS**2
 _STRIP_PX = 1 << 18  # casts to float64 stay near 2 MB
 

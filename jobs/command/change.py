@@ -71,13 +71,14 @@ def show_change(made: ChangeResult) -> None:
     known = [area for (before, after), area in areas.items() if "nodata" not in (before, after)]
     unit = area_unit(max(known, default=0.0))
     console = make_console(stderr=False)
-    table = Table(title=f"{document['aoi']} {document['product']}: from (rows) to (columns)", title_justify="left")
+    table = Table()
     table.add_column(f"{document['from']['name']} → {document['to']['name']}")
     for name in afters:
         table.add_column(name, justify="right")
     for before in befores:
         cells = [areas.get((before, after)) for after in afters]
         table.add_row(before, *("" if area is None else area_text(area, unit) for area in cells))
+    console.print(f"{document['aoi']} {document['product']}: from (rows) to (columns)")
     console.print(table)
     changed = [row for row in rows if row["value"]]
     for row in sorted(changed, key=lambda row: -row["area_m2"]):

@@ -10,10 +10,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import quote
 
+from earthloom.jobs.products.legend import Legend
 from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
@@ -145,24 +146,11 @@ def item(
         PublishError: if two assets share a name, or a number is not finite.
         SceneError: if the grid has no footprint, or the scene's date cannot be read.
     """
-    names = [asset.name for asset in assets]
-    if len(set(names)) != len(names):
-        raise PublishError(f"{scene.id}: two assets share a name: {', '.join(names)}")
-    geometry, bbox = footprint(grid)
-    classes = class_objects(card, rows)
-    document = {
-        "type": "Feature",
-        "stac_version": STAC_VERSION,
-        "stac_extensions": [],
-        "id": item_id(scene.id, product, key),
-        "collection": product,
-        "geometry": geometry,
-        "bbox": list(bbox),
-        "properties": {
+    return feature(
+        item_id(scene.id, product, key), grid, class_objects(card, rows), assets, _links(scene, product, provenance),
+        {
             "title": f"{card.title or card.label}: {scene.id}",
             **_when(scene.id, scene.datetime),
-            "gsd": float(f"{grid.gsd_m():.6g}"),
-            "processing:level": "L4",
             "processing:lineage": _lineage(scene, [one for one, _ in provenance.cards]),
             "processing:software": dict(sorted(provenance.software.items())),
             "earthloom:scene": scene.id,
@@ -175,21 +163,61 @@ def item(
             "earthloom:settings": dict(sorted(provenance.settings.items())),
             **({"earthloom:class_areas": [dict(row) for row in rows]} if rows else {}),
         },
+        collection=product,
+    )  # fmt: skip
+
+
+def feature(
+    name: str, grid: Grid, classes: list[dict[str, Any]], assets: Sequence[AssetInfo], links: Sequence[Mapping[str, Any]],
+    properties: Mapping[str, Any], *, collection: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """An item of anything that lies on a grid.
+
+    Args:
+        name: its id, which also stands in messages.
+        grid: what the footprint and `gsd` are taken from.
+        classes: `class_objects`, for assets whose bands are classes.
+        assets: the files, in any order.
+        properties: everything but `gsd` and `processing:level`; with the dates.
+        collection: id of the collection that links to it.
+
+    Raises:
+        PublishError: if two assets share a name, or a number is not finite.
+        SceneError: if the grid has no footprint.
+    """
+    names = [asset.name for asset in assets]
+    if len(set(names)) != len(names):
+        raise PublishError(f"{name}: two assets share a name: {', '.join(names)}")
+    geometry, bbox = footprint(grid)
+    document = {
+        "type": "Feature",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": [],
+        "id": name,
+        **({"collection": collection} if collection else {}),
+        "geometry": geometry,
+        "bbox": list(bbox),
+        "properties": {"gsd": float(f"{grid.gsd_m():.6g}"), "processing:level": "L4", **properties},
         "assets": {asset.name: _asset(asset, classes) for asset in sorted(assets, key=lambda one: one.name)},
-        "links": _links(scene, product, provenance),
+        "links": [dict(link) for link in links],
     }
     document["stac_extensions"] = _extensions(document)
     return document
 
 
-def class_objects(card: ModelCard, rows: Sequence[ClassArea] = ()) -> list[dict[str, Any]]:
-    """`classification:classes` of a card, nodata last; with pixel counts where rows are given.
+def interval(start: date, end: date) -> dict[str, str | None]:
+    """The dates of an item that covers whole days, from the first to the last, both included."""
+    return {"datetime": None, "start_datetime": f"{start}T00:00:00Z", "end_datetime": f"{end}T23:59:59Z"}
+
+
+def class_objects(legend: Legend, rows: Sequence[ClassArea] = ()) -> list[dict[str, Any]]:
+    """`classification:classes` of a legend, nodata last; with pixel counts where rows are given.
 
     The extension allows letters, digits, `-` and `_` in names: others are replaced and the true name is the title.
     """
     counts = {row["value"]: row["pixels"] for row in rows}
     found: list[dict[str, Any]] = []
-    for one in card.classes:
+    for one in legend.classes:
         name = re.sub(r"[^0-9A-Za-z_-]+", "_", one.name).strip("_") or f"class_{one.value}"
         if any(name == other["name"] for other in found) or name == "nodata":
             name = f"{name}_{one.value}"

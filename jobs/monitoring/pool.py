@@ -1,0 +1,71 @@
+"""The workers of one command of monitoring: as many tasks at once as their planned memory allows.
+
+Apart from the worker, whose process need not import what plans runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from earthloom.cluster.executor import Executor, Task, WorkerFactory
+from earthloom.cluster.outcome import Outcome
+from earthloom.jobs.config import EngineOptions
+from earthloom.jobs.execution.engine import Crew, Workers, open_workers
+from earthloom.jobs.monitoring.worker import MonitorSetup, MonitorTask, MonitorWorker
+from earthloom.jobs.planning.resources import Share
+from earthloom.tiling.errors import TilingError
+from earthloom.tiling.storage.objects import ObjectRef
+
+BASE_BYTES = 420 * 2**20
+"""A worker before its first task, with GDAL's cache full; measured, rounded up."""
+
+_GIB = 2**30
+
+
+class Pool:
+    """Workers for the tasks of one command: asked for when the first task comes, given back at the end of the block."""
+
+    def __init__(self, options: EngineOptions, out: ObjectRef) -> None:
+        self._options, self._out = options, out
+        self._stack = ExitStack()
+        self._workers: Workers | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def run(self, tasks: Sequence[MonitorTask]) -> Generator[Outcome, None, None]:
+        """Do these tasks, and yield what became of each in order of completion.
+
+        Raises:
+            TilingError: if one of them needs more memory than a worker may have.
+            EngineError: if there are no workers.
+        """
+        if not tasks:
+            return
+        if self._workers is None:
+            self._workers = self._stack.enter_context(open_workers(self._options))
+        executor: Executor = self._workers(lambda given: self._crew(tasks, given))
+        yield from executor.run(Task(key=task.key, payload=task) for task in tasks)
+
+    def _crew(self, tasks: Sequence[MonitorTask], given: Share) -> Crew:
+        largest = max(tasks, key=lambda task: task.memory_bytes)
+        limit = min(self._options.memory_per_worker, given.memory_bytes or self._options.memory_per_worker)
+        if BASE_BYTES + largest.memory_bytes > limit:
+            raise TilingError(
+                f"{largest.key}: a worker would need {(BASE_BYTES + largest.memory_bytes) / _GIB:.2f} GiB and may have "
+                f"{limit / _GIB:.2f}; give it more (`memory_per_worker`), or the area a smaller `shard`"
+            )
+        lanes = given.threads + 1  # one reads or writes while the others compute
+        memory_bytes = min(limit - BASE_BYTES, lanes * largest.memory_bytes)
+        setup = MonitorSetup(out=self._out, threads=given.threads, memory_bytes=memory_bytes)
+        return Crew(
+            factory=WorkerFactory(MonitorWorker, setup), lanes=lanes, memory_bytes=BASE_BYTES + memory_bytes
+        )  # fmt: skip

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from earthloom.jobs.config import parse_names
 from earthloom.jobs.intake.grids import read_aoi
+from earthloom.jobs.monitoring.monitor_rules import MonitorTable
 from earthloom.tiling.aoi import Aoi, aoi_of_geojson, outline_of_bbox, outline_of_geojson
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid
@@ -56,7 +57,7 @@ class ProductTable(BaseModel):
     mask: MaskTable | None = None
     composites: tuple[dict[str, Any], ...] = ()
     alert: tuple[dict[str, Any], ...] = ()
-    monitor: tuple[dict[str, Any], ...] = ()
+    monitor: tuple[MonitorTable, ...] = ()
 
 
 class AoiTable(BaseModel):

@@ -130,7 +130,9 @@ class Cube:
         at_once = max(1, READS_AT_ONCE_BYTES // max(1, values[0].nbytes))  # zarr holds what it decodes beside `values`
         for start in range(0, len(wanted), at_once):
             some = wanted[start : start + at_once]
-            values[start : start + len(some)] = array.oindex[some, rows, cols]
+            # by slices: an index of positions holds three integers for each value, and takes four times as long
+            for run in np.split(np.arange(len(some)), np.flatnonzero(np.diff(some) != 1) + 1):
+                values[start + run[0] : start + run[-1] + 1] = array[some[run[0]] : some[run[-1]] + 1, rows, cols]
         return values
 
     def attributes(self) -> dict[str, Any]:

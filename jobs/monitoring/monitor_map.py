@@ -37,6 +37,9 @@ DAY, COUNT = "break", "observations"
 _KEY_IN_PATH = 16
 _COLORS = {STABLE: "#d9d9d9", FALL: "#d7301f", RISE: "#2c7fb8"}
 
+_WORDS = {True: ("drop", "jump"), False: ("falling", "rising")}
+"""Of breaks, and of trends; each one word, as CF's `flag_meanings` has it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitorMap:
@@ -88,8 +91,7 @@ class MonitorMap:
 
     @property
     def legend(self) -> ClassLegend:
-        what = "break" if self.rule.breaks else "trend"
-        names = {STABLE: f"no {what}", FALL: f"{what} downwards", RISE: f"{what} upwards"}
+        names = dict(zip((STABLE, FALL, RISE), ("stable", *_WORDS[self.rule.breaks]), strict=True))
         classes = tuple(ModelClass(value=value, name=name, color=_COLORS[value]) for value, name in names.items())
         return ClassLegend(name=self.name, title=self.title, classes=classes)
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
+from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
@@ -70,7 +71,7 @@ def run(
     from earthloom.jobs.execution.driver import run as do_run
 
     settings = load({"scenes": scenes, **options}, config)
-    _exit_on_sigterm()
+    exit_on_sigterm()
     with Progress() as progress:
         result = do_run(settings, on_plan=None if as_json else show_plan, on_event=progress)
     if as_json:
@@ -121,17 +122,22 @@ def show_plan(plan: RunPlan) -> None:
         console.print(f"… and {len(plan.scenes) - _ROWS} more scenes that are ready")
     for refused in plan.refused:
         console.print(f"[red]refused[/] {_named(refused.id, refused.message)}", soft_wrap=True)
-    by_text: dict[str, list[str]] = {}
-    for scene_id, text in plan.notes:
-        by_text.setdefault(text, []).append(scene_id)
-    for text, scene_ids in by_text.items():
-        others = f" and {len(scene_ids) - 1} more" if len(scene_ids) > 1 else ""
-        console.print(f"[yellow]note[/] {_named(scene_ids[0] + others, text)}", soft_wrap=True)
+    show_notes(console, plan.notes)
     if plan.scenes:
         console.print(
             f"device {plan.device.device_class}, {plan.device.precision}; at most {plan.worker_bytes / GIB:.2f} GiB per "
             f"worker; run {plan.run_id[:12]}"
         )
+
+
+def show_notes(console: Console, notes: Sequence[tuple[str, str]]) -> None:
+    """What was assumed, each thing once, with the scenes that it is said of."""
+    by_text: dict[str, list[str]] = {}
+    for scene_id, text in notes:
+        by_text.setdefault(text, []).append(scene_id)
+    for text, scene_ids in by_text.items():
+        others = f" and {len(scene_ids) - 1} more" if len(scene_ids) > 1 else ""
+        console.print(f"[yellow]note[/] {_named(scene_ids[0] + others, text)}", soft_wrap=True)
 
 
 def result_json(result: RunResult) -> dict[str, Any]:
@@ -257,7 +263,7 @@ def _flagged(text: str | None) -> str | None:
     return None if text is None else with_flags(text)
 
 
-def _exit_on_sigterm() -> None:
+def exit_on_sigterm() -> None:
     """Preemption and `ray job stop` send SIGTERM and kill soon after: leave at once, the next run continues.
 
     What is in flight is abandoned. Native code may hold the interpreter up, so a timer has the last word.

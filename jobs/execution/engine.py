@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import earthloom
 from earthloom.cluster.executor import Executor, Task, WorkerFactory
 from earthloom.cluster.outcome import Done, Outcome
 from earthloom.cluster.retry import Budget
@@ -154,7 +154,9 @@ def _executor(crew: Crew, given: Share, session: Session | None) -> LocalExecuto
 @contextmanager
 def sent_package() -> Iterator[Path]:
     """The package `earthloom` as a wheel would hold it, to be sent to a cluster's workers."""
-    here = Path(earthloom.__file__).resolve().parent
+    spec = find_spec("earthloom")  # not imported: the public face leads to rooms that stand on this one
+    assert spec is not None, "this module is part of it"
+    here = Path(str(spec.origin)).resolve().parent
     if (here / "jobs").is_dir():  # installed
         yield here
         return

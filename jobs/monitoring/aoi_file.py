@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from earthloom.jobs.config import parse_names
 from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.monitoring.monitor_rules import MonitorTable
+from earthloom.jobs.monitoring.rules import CompositeTable
 from earthloom.tiling.aoi import Aoi, aoi_of_geojson, outline_of_bbox, outline_of_geojson
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid
@@ -55,7 +56,7 @@ class ProductTable(BaseModel):
     overlap: Overlap | None = None
     """Which scene of a day a pixel is taken from; None: the most confident class, and the latest image."""
     mask: MaskTable | None = None
-    composites: tuple[dict[str, Any], ...] = ()
+    composites: tuple[CompositeTable, ...] = ()
     alert: tuple[dict[str, Any], ...] = ()
     monitor: tuple[MonitorTable, ...] = ()
 

@@ -161,7 +161,7 @@ def composites_of(
         ConfigError: if the rule means nothing for the cube's layers.
     """
     rule.check(cube.layers)
-    lean = replace(cube, steps=tuple(replace(step, scenes=()) for step in cube.steps))
+    lean = replace(cube, steps=tuple(replace(step, scenes=(), masks=()) for step in cube.steps))
     found = []
     for period, positions in by_period(every, [step.date for step in cube.steps]).items():
         steps = tuple(cube.steps[position] for position in positions)
@@ -227,7 +227,7 @@ class _About:
         ]  # fmt: skip
         return stac_item.feature(
             f"{made.aoi}-{made.product}-{made.rule.slug}-{made.period.name}-{made.key[:8]}", made.cube.grid,
-            stac_item.class_objects(made.legend, areas), assets, links,
+            stac_item.class_objects(made.legend.classes, areas), assets, links,
             {
                 "title": f"{made.title}: {made.aoi}, {made.period.name}",
                 **stac_item.interval(made.period.start, made.period.end),

@@ -28,11 +28,13 @@ _STACK_BYTES = 192 * 2**20
 _LEAST_ROWS = 32
 """Of a window that is lower than a chunk, which is then decoded again for the next one."""
 _WRITTEN = 3.5
-"""A shard's layers, a copy with its overviews (4 / 3) and the encoded tiles (`jobs.planning.memory`)."""
+"""Times a shard's layers: a copy with its overviews (4 / 3), and as tiles and in the Zarr, where nothing can be compressed."""
 _AREA_STRIP_BYTES = 256 * 8 * 4
 """Per column: a strip of areas with temporaries, when classes are counted."""
-_DECODED = 2
-"""What zarr holds beside what it returns: an array as large, and the chunks of one date."""
+_DECODED = 3
+"""Times what is read of a layer at once: what zarr holds beside what it returns."""
+_LEAST_BYTES = 12 * 2**20
+"""Buffers of strips, metadata, threads that write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +53,16 @@ class ReduceTask:
     @property
     def memory_bytes(self) -> int:
         """Most that it takes beyond what a worker takes idle."""
-        made = self.composite
-        stored = made.publication.stored_bytes
+        layers, n_dates = self.composite.cube.layers, len(self.composite.steps)
+        out = self.part.size_px * self.composite.publication.stored_bytes
         window_px = max(window.size_px for window in self.windows())
-        itemsize = max(np.dtype(layer.dtype).itemsize for layer in made.cube.layers)
-        reading = _DECODED * min(READS_AT_ONCE_BYTES, len(made.steps) * window_px * itemsize)
-        return int(
-            window_px * reducing_bytes_per_px(made.cube.layers, len(made.steps)) + reading
-            + _WRITTEN * self.part.size_px * stored + _AREA_STRIP_BYTES * self.part.width
-        )  # fmt: skip
+        sizes = [np.dtype(layer.dtype).itemsize * window_px for layer in layers]
+        reading = n_dates * sum(sizes) + _DECODED * max(
+            min(max(READS_AT_ONCE_BYTES, size), n_dates * size) for size in sizes
+        )
+        reducing = window_px * reducing_bytes_per_px(layers, n_dates)
+        writing = int(_WRITTEN * out) + _AREA_STRIP_BYTES * self.part.width
+        return out + max(reading, reducing, writing) + _LEAST_BYTES
 
     def windows(self) -> Iterator[Window]:
         """What is reduced at once, row-major."""

@@ -23,11 +23,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from earthloom.jobs.monitoring.median import median
-from earthloom.jobs.monitoring.periods import Period
+from earthloom.jobs.monitoring.periods import Cadence, Period
 from earthloom.jobs.monitoring.reducers import clear_of, count_clear, extreme, first_clear, mode, take
-from earthloom.jobs.products.class_map import CLASSES, CONFIDENCE
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.writing.zarr_sink import Layer
 
@@ -117,6 +118,23 @@ def parse_rule(text: str) -> Rule:
     if kind not in get_args(_Kind) or not wanted[kind] or text.endswith(":"):
         raise ConfigError(f"`rule={text}` is no rule of composites; give {_KNOWN}")
     return Rule(kind, by)  # type: ignore[arg-type]
+
+
+class CompositeTable(BaseModel):
+    """An entry of `composites` in an AOI file: `{ every = "month", rule = "median" }`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: Cadence
+    rule: str
+
+    @field_validator("rule")
+    @classmethod
+    def _known(cls, text: str) -> str:
+        try:
+            return str(parse_rule(text))
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
 
 
 def reduce_dates(

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.planning.chain import ImagePlan
 from earthloom.jobs.products import quicklook
-from earthloom.jobs.products.product import Counted, Raster, cog_asset
+from earthloom.jobs.products.product import Raster, cog_asset
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
+from earthloom.jobs.products.statistics import Counted
 from earthloom.models.inference.stack import Stack, to_stored
 from earthloom.tiling.counting import BandSum, ClassArea, count
 from earthloom.tiling.grid import Grid

@@ -14,8 +14,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import quote
 
-from earthloom.jobs.products.legend import Legend
-from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import PublishError, SceneError
@@ -37,12 +36,14 @@ EXTENSION_VERSIONS = {
     "processing": "1.2.0",
     "file": "2.1.0",
     "mlm": "1.4.0",
+    "datacube": "2.2.0",
 }
 EXTENSIONS = {
     name: f"https://stac-extensions.github.io/{name}/v{version}/schema.json"
     for name, version in EXTENSION_VERSIONS.items()
 }
 
+_BY_PREFIX = {"proj": "projection", "cube": "datacube"}
 _DATES = frozenset(("datetime", "start_datetime", "end_datetime"))
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
@@ -147,7 +148,7 @@ def item(
         SceneError: if the grid has no footprint, or the scene's date cannot be read.
     """
     return feature(
-        item_id(scene.id, product, key), grid, class_objects(card, rows), assets, _links(scene, product, provenance),
+        item_id(scene.id, product, key), grid, class_objects(card.classes, rows), assets, _links(scene, product, provenance),
         {
             "title": f"{card.title or card.label}: {scene.id}",
             **_when(scene.id, scene.datetime),
@@ -189,7 +190,7 @@ def feature(
     if len(set(names)) != len(names):
         raise PublishError(f"{name}: two assets share a name: {', '.join(names)}")
     geometry, bbox = footprint(grid)
-    document = {
+    document: dict[str, Any] = {
         "type": "Feature",
         "stac_version": STAC_VERSION,
         "stac_extensions": [],
@@ -198,10 +199,10 @@ def feature(
         "geometry": geometry,
         "bbox": list(bbox),
         "properties": {"gsd": float(f"{grid.gsd_m():.6g}"), "processing:level": "L4", **properties},
-        "assets": {asset.name: _asset(asset, classes) for asset in sorted(assets, key=lambda one: one.name)},
+        "assets": {asset.name: asset_document(asset, classes) for asset in sorted(assets, key=lambda one: one.name)},
         "links": [dict(link) for link in links],
     }
-    document["stac_extensions"] = _extensions(document)
+    document["stac_extensions"] = extensions_of(document)
     return document
 
 
@@ -210,14 +211,14 @@ def interval(start: date, end: date) -> dict[str, str | None]:
     return {"datetime": None, "start_datetime": f"{start}T00:00:00Z", "end_datetime": f"{end}T23:59:59Z"}
 
 
-def class_objects(legend: Legend, rows: Sequence[ClassArea] = ()) -> list[dict[str, Any]]:
-    """`classification:classes` of a legend, nodata last; with pixel counts where rows are given.
+def class_objects(classes: Sequence[ModelClass], rows: Sequence[ClassArea] = ()) -> list[dict[str, Any]]:
+    """`classification:classes`, nodata last; with pixel counts where rows are given.
 
     The extension allows letters, digits, `-` and `_` in names: others are replaced and the true name is the title.
     """
     counts = {row["value"]: row["pixels"] for row in rows}
     found: list[dict[str, Any]] = []
-    for one in legend.classes:
+    for one in classes:
         name = re.sub(r"[^0-9A-Za-z_-]+", "_", one.name).strip("_") or f"class_{one.value}"
         if any(name == other["name"] for other in found) or name == "nodata":
             name = f"{name}_{one.value}"
@@ -307,7 +308,8 @@ def projection(grid: Grid) -> dict[str, Any]:
     }
 
 
-def _asset(asset: AssetInfo, classes: list[dict[str, Any]]) -> dict[str, Any]:
+def asset_document(asset: AssetInfo, classes: list[dict[str, Any]]) -> dict[str, Any]:
+    """An asset as the item holds it; `classes` are those of its bands that have any."""
     document: dict[str, Any] = {"href": asset.href, "type": asset.media_type, "roles": list(asset.roles)}
     if asset.title:
         document["title"] = asset.title
@@ -347,10 +349,11 @@ def _band(asset: str, band: BandInfo) -> dict[str, Any]:
     return document
 
 
-def _extensions(document: dict[str, Any]) -> list[str]:
+def extensions_of(document: dict[str, Any]) -> list[str]:
     """Those whose fields are used; `mlm` only lends its name to a link."""
     fields = set(document["properties"])
     for asset in document["assets"].values():
         fields |= set(asset).union(*(set(band) for band in asset.get("bands", [])))
-    used = {field.partition(":")[0].replace("proj", "projection") for field in fields if ":" in field}
+    prefixes = {field.partition(":")[0] for field in fields if ":" in field}
+    used = {_BY_PREFIX.get(prefix, prefix) for prefix in prefixes}
     return sorted(uri for name, uri in EXTENSIONS.items() if name in used)

@@ -61,12 +61,17 @@ class MonitorMap:
     @property
     def name(self) -> str:
         """Of its files: `ndvi-bfast-monitor`."""
-        return f"{self.layer.name}-{self.rule.method}"
+        return self.rule.name or f"{self.layer.name}-{self.rule.method}"
+
+    @property
+    def shelf(self) -> str:
+        """Below OUT; the maps of this monitor lie under it, and their head."""
+        return f"{self.folder}/trends/{self.name}"
 
     @property
     def prefix(self) -> str:
         """Below OUT; everything of this map lies under it."""
-        return f"{self.folder}/trends/{self.name}/{self.key[:_KEY_IN_PATH]}"
+        return f"{self.shelf}/{self.key[:_KEY_IN_PATH]}"
 
     @property
     def gain_and_bias(self) -> tuple[float, float]:
@@ -160,7 +165,7 @@ def _key(cube: Cube, folder: str, rule: MonitorTable, layer: Layer) -> str:
     grid = cube.grid
     return digest(
         {
-            "version": MONITOR_VERSION, "cube": folder, "rule": rule.model_dump(mode="json", exclude={"layer"}),
+            "version": MONITOR_VERSION, "cube": folder, "rule": rule.model_dump(mode="json", exclude={"layer", "name"}),
             "grid": [grid.crs, list(grid.transform), grid.width, grid.height], "shard_px": cube.shard_px,
             "layer": [layer.name, layer.dtype, repr(float(layer.nodata)), dict(layer.attributes)],
             "steps": [step.to_json() for step in cube.steps],
@@ -196,7 +201,7 @@ class _About:
         rule = made.rule.model_dump(mode="json", by_alias=True)
         return stac_item.feature(
             f"{made.aoi}-{made.product}-{made.name}-{made.key[:8]}", made.cube.grid,
-            stac_item.class_objects(made.legend, areas), assets, links,
+            stac_item.class_objects(made.legend.classes, areas), assets, links,
             {
                 "title": f"{made.title}: {made.aoi}, {first} to {last}",
                 **stac_item.interval(first, last),

@@ -65,6 +65,10 @@ class MonitorRule(Protocol):
         """Its name in AOI files."""
 
     @property
+    def name(self) -> str | None:
+        """Of its map; None: made of layer and method."""
+
+    @property
     def layer(self) -> str | None:
         """Of the cube; None: the only one."""
 
@@ -94,6 +98,8 @@ class MonitorRule(Protocol):
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
+    name: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = None
+    """Of its map; None: of layer and method, `ndvi-cusum`. Two of one name are told apart by this."""
     layer: str | None = None
     min_observations: Annotated[int, Field(ge=0)] = 0
 

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.cube import READS_AT_ONCE_BYTES, Cube
+from earthloom.jobs.monitoring.detectors.series import BLOCK_PX
 from earthloom.jobs.monitoring.monitor_map import COUNT, DAY, MonitorMap
 from earthloom.jobs.monitoring.monitor_rules import MannKendallRule, Verdict
 from earthloom.jobs.planning.memory import publishing_bytes
-from earthloom.jobs.products.class_map import CLASSES, CONFIDENCE
 from earthloom.jobs.publish.files import publish_files
 from earthloom.jobs.publish.shards import finish_shard
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
@@ -31,16 +32,18 @@ _STACK_BYTES = 192 * 2**20
 _LEAST_ROWS = 32
 """Of a window that is lower than a chunk, which is then decoded again for the next one."""
 _FLOAT_BYTES = 4
-_FLAGGED = 3
-"""Bytes of a date and pixel that are flags and where they hold."""
-_BLOCK_PX = 4096
+_MASKS = 3
+"""Bytes of a date and pixel beside its number: where it is valid, or its flag and where that holds."""
 _BLOCK_ARRAYS = 16
-"""Arrays of float64 that a monitor holds of a block of pixels and all dates (`detectors.series`); measured, rounded up."""
+"""Arrays of float64 that a monitor holds of a block of pixels and all dates; measured, rounded up."""
 _WRITTEN = 3.5
-"""A shard's layers, a copy with its overviews (4 / 3) and the encoded tiles (`jobs.planning.memory`)."""
+"""Times a shard's layers: a copy with its overviews (4 / 3), and as tiles and in the Zarr, where nothing can be compressed."""
 _AREA_STRIP_BYTES = 256 * 8 * 4
-_DECODED = 2
-"""What zarr holds beside what it returns: an array as large, and the chunks of one date."""
+"""Per column: a strip of areas with temporaries."""
+_DECODED = 3
+"""Times what is read at once: what zarr holds beside what it returns."""
+_LEAST_BYTES = 12 * 2**20
+"""Buffers, metadata, threads that write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +62,14 @@ class JudgeTask:
     @property
     def memory_bytes(self) -> int:
         """Most that it takes beyond what a worker takes idle."""
-        n_dates, px_bytes = len(self.made.steps), self._px_bytes()
+        made, n_dates = self.made, len(self.made.steps)
+        out = self.part.size_px * made.publication.stored_bytes
         window_px = max(window.size_px for window in self.windows())
-        itemsize = np.dtype(self.made.layer.dtype).itemsize
-        reading = _DECODED * min(READS_AT_ONCE_BYTES, n_dates * window_px * itemsize)
-        return int(
-            window_px * px_bytes + reading + _BLOCK_ARRAYS * 8 * n_dates * min(_BLOCK_PX, window_px)
-            + _WRITTEN * self.part.size_px * self.made.publication.stored_bytes + _AREA_STRIP_BYTES * self.part.width
-        )  # fmt: skip
+        size = window_px * np.dtype(made.layer.dtype).itemsize
+        reading = n_dates * size + _DECODED * min(max(READS_AT_ONCE_BYTES, size), n_dates * size)
+        judging = window_px * self._px_bytes() + _BLOCK_ARRAYS * 8 * n_dates * min(BLOCK_PX, window_px)
+        writing = int(_WRITTEN * out) + _AREA_STRIP_BYTES * self.part.width
+        return out + max(reading, judging, writing) + _LEAST_BYTES
 
     def windows(self) -> Iterator[Window]:
         """What is judged at once, row-major."""
@@ -91,9 +94,9 @@ class JudgeTask:
         return self.part.size_px
 
     def _px_bytes(self) -> int:
-        """Of a pixel of a window: all dates as stored, as numbers, and flagged; and the layers that are made."""
+        """Of a pixel of a window: all dates as stored, as numbers, and with masks; and the layers that are made."""
         stored = np.dtype(self.made.layer.dtype).itemsize
-        return len(self.made.steps) * (stored + _FLOAT_BYTES + _FLAGGED) + 2 * self.made.publication.stored_bytes
+        return len(self.made.steps) * (stored + _FLOAT_BYTES + _MASKS) + 2 * self.made.publication.stored_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

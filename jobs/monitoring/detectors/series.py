@@ -17,7 +17,7 @@ N = TypeVar("N", np.int16, np.float64)
 FLAT = 1e-12
 """Residuals below this share of a pixel's largest value are the rounding of a series that does not vary."""
 
-_BLOCK_PX = 4096
+BLOCK_PX = 4096
 """Pixels at a time: long enough for numpy's calls to cost nothing, short enough for the arrays to stay in cache."""
 _LEAST_PX = 16
 """numpy adds up a single column in another order than several side by side."""
@@ -36,8 +36,8 @@ def blocks(values: NDArray[np.floating], years: NDArray[np.float64]) -> Iterator
     if (np.diff(years) <= 0).any():
         raise InputError("the times of a series must rise from date to date; merge what was seen on one date first")
     n_dates, n_px = values.shape
-    for start in range(0, n_px, _BLOCK_PX):
-        part = slice(start, min(start + _BLOCK_PX, n_px))
+    for start in range(0, n_px, BLOCK_PX):
+        part = slice(start, min(start + BLOCK_PX, n_px))
         block = np.full((n_dates, max(part.stop - part.start, _LEAST_PX)), np.nan)
         block[:, : part.stop - part.start] = values[:, part]
         yield part, block

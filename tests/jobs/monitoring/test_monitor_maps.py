@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -194,8 +195,8 @@ def test_series_are_physical_values(made: tuple[Store, Cube, NDArray[np.int16]])
 
 def test_stage_gives_shards_then_the_publication_then_nothing(made: tuple[Store, Cube, NDArray[np.int16]]) -> None:
     store, cube, _ = made
-    late = rule(method="ewmacd", start="2030-01-01")
-    table = ProductTable(model="ndvi", monitor=(rule(method="cusum", order=1, level=0.01), late))
+    late = rule(method="ewmacd", start="2030-01-01", name="later")
+    table = ProductTable(model=("ndvi",), monitor=(rule(method="cusum", order=1, level=0.01), late))
     area = Area(name="here", where="here.toml", grid=cube.grid, shard_px=SHARD_PX, outline=None, products=(table,))
     watched = Monitored(area=area, product=table, name="ndvi", prefix=FOLDER, cube=cube)
     kinds = []
@@ -205,10 +206,30 @@ def test_stage_gives_shards_then_the_publication_then_nothing(made: tuple[Store,
         for task in tasks:
             task.do(store)
     assert kinds == [["JudgeTask"] * 2, ["PublishMonitorTask"]]
-    done, waiting = monitor_stage.finish(store, watched)["monitors"]
-    assert waiting == {"method": "ewmacd", "layer": "ndvi", "waits_for": "a date from 2030-01-01 on"}
+    summary = monitor_stage.finish(store, watched)
+    assert summary["later"] == {"waits_for": "a date from 2030-01-01 on"}
+    done = summary["ndvi-cusum"]
     assert {row["name"] for row in done["areas"]} == {"stable", "drop", "jump"}
     assert done["prefix"].startswith(f"{FOLDER}/trends/ndvi-cusum/")
+    head = json.loads(store.get(f"{FOLDER}/trends/ndvi-cusum/head.json"))
+    assert (head["prefix"], head["steps"], head["latest"]) == (done["prefix"], N_DATES, str(DATES[-1]))
+
+
+def test_head_never_goes_back(made: tuple[Store, Cube, NDArray[np.int16]]) -> None:
+    store, cube, _ = made
+    later = map_of(cube, rule(method="cusum", name="heads"))
+    earlier = map_of(replace(cube, steps=cube.steps[:-1]), rule(method="cusum", name="heads"))
+    for one in (earlier, later, earlier):
+        monitor_stage.write_head(store, one)
+    assert json.loads(store.get(f"{FOLDER}/trends/heads/head.json"))["key"] == later.key != earlier.key
+
+
+def test_two_monitors_of_one_name_are_refused(made: tuple[Store, Cube, NDArray[np.int16]]) -> None:
+    store, cube, _ = made
+    table = ProductTable(model=("ndvi",), monitor=(rule(method="cusum"), rule(method="cusum", level=0.01)))
+    area = Area(name="here", where="here.toml", grid=cube.grid, shard_px=SHARD_PX, outline=None, products=(table,))
+    with pytest.raises(ConfigError, match="are called ndvi-cusum; give one of them another `name`"):
+        monitor_stage.plan(store, Monitored(area=area, product=table, name="ndvi", prefix=FOLDER, cube=cube))
 
 
 def test_keys_follow_what_can_change_a_pixel(made: tuple[Store, Cube, NDArray[np.int16]]) -> None:

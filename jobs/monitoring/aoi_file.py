@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from earthloom.jobs.config import parse_names
 from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.monitoring.change_table import ChangeTable
+from earthloom.jobs.monitoring.monitor_rules import MonitorTable
 from earthloom.jobs.monitoring.rules import CompositeTable
 from earthloom.tiling.aoi import Aoi, aoi_of_geojson, outline_of_bbox, outline_of_geojson
 from earthloom.tiling.errors import ConfigError
@@ -59,7 +60,7 @@ class ProductTable(BaseModel):
     composites: tuple[CompositeTable, ...] = ()
     change: tuple[ChangeTable, ...] = ()
     alert: tuple[dict[str, Any], ...] = ()
-    monitor: tuple[dict[str, Any], ...] = ()
+    monitor: tuple[MonitorTable, ...] = ()
 
 
 class AoiTable(BaseModel):

@@ -22,6 +22,7 @@ from earthloom.jobs.monitoring.composites import COMPOSITES
 from earthloom.jobs.monitoring.cube_update import CubeRules, CubeUpdate, update_cube
 from earthloom.jobs.monitoring.linking import enter
 from earthloom.jobs.monitoring.members import Mask, Wanted, wanted
+from earthloom.jobs.monitoring.monitor_stage import MONITORS
 from earthloom.jobs.monitoring.options import MonitorConfig
 from earthloom.jobs.monitoring.pool import Pool
 from earthloom.jobs.monitoring.series_stage import SERIES_STAGE
@@ -33,7 +34,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.probe import probe_conditional_writes
 from earthloom.tiling.storage.store import Store, open_store
 
-STAGES: tuple[Stage, ...] = (COMPOSITES, CHANGE_STAGE, SERIES_STAGE)
+STAGES: tuple[Stage, ...] = (COMPOSITES, CHANGE_STAGE, MONITORS, SERIES_STAGE)
 """What is derived from each cube, in this order. Another kind is one more line: `Stage(name="…", plan=…, finish=…)`."""
 
 _ROUNDS = 20

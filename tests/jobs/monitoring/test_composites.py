@@ -163,7 +163,7 @@ def test_the_mode_of_a_map_is_published_as_cog_zarr_and_item(store: Store, tmp_p
     for row in properties["earthloom:class_areas"]:
         assert row["pixels"] == (commonest == row["value"]).sum()
         assert row["area_m2"] == pytest.approx(areas_m2[commonest == row["value"]].sum())
-    sources = [link["href"] for link in item["links"]]
+    sources = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]
     assert [(folder / source).resolve().relative_to(tmp_path).parts[1] for source in sources] == [
         "20191220", "20200105", "20200210",
     ]  # fmt: skip
@@ -179,12 +179,14 @@ def test_the_mode_of_a_map_is_published_as_cog_zarr_and_item(store: Store, tmp_p
     assert listed == present - {f"{head['periods']['2020-DJF']['prefix']}/result.json"}
 
 
-def test_pystac_reads_the_item(store: Store, tmp_path: Path) -> None:
+def test_pystac_finds_the_item_from_the_catalog(store: Store, tmp_path: Path) -> None:
     import pystac
 
-    bring_up(store, monitored(class_cube(store), ("year", "best")))
+    dates = [date for date in DATES if date > "2020"]
+    bring_up(store, monitored(class_cube(store, dates=dates), ("year", "best")))
     (path,) = tmp_path.glob(f"{FOLDER}/composites/best-year/2020/*/item.json")
-    item = pystac.Item.from_file(str(path))
+    (item,) = pystac.Catalog.from_file(str(tmp_path / "catalog.json")).get_items(recursive=True)
+    assert Path(item.self_href) == path
     assert item.common_metadata.start_datetime == datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     assert {"classes", "confidence", "count", "data", "quicklook", "style", "metadata"} == set(item.assets)
 
@@ -235,11 +237,15 @@ def test_the_same_command_again_does_nothing_and_a_new_step_makes_its_period_alo
     head = read_head(store, f"{FOLDER}/composites/mode-season")
     assert head is not None
     assert head["periods"]["2020-JJA"]["dates"] == ["2020-07-01", "2020-07-21", "2020-08-30"]
-    assert head["periods"]["2020-DJF"]["prefix"] in {name.rpartition("/")[0] for name in _results(before)}
-
-
-def _results(files: Files) -> set[str]:
-    return {f"{FOLDER}/composites/{name}" for name in files if name.endswith("result.json")}
+    unchanged = head["periods"]["2020-DJF"]["prefix"]
+    assert f"{unchanged.removeprefix(f'{FOLDER}/composites/')}/result.json" in before
+    collection = json.loads((tmp_path / "monitors/lake/collection.json").read_bytes())
+    linked = {link["href"] for link in collection["links"] if link["rel"] == "item"}
+    current = [entry["prefix"] for entry in head["periods"].values()]
+    assert {href for href in linked if "/mode-season/" in href} == {
+        f"./{prefix.removeprefix('monitors/lake/')}/item.json" for prefix in current
+    }, "what is no longer current is not linked"
+    validate(collection)
 
 
 def test_a_replaced_scene_changes_the_key_of_its_period_and_no_other(store: Store) -> None:

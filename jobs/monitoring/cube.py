@@ -25,7 +25,8 @@ from earthloom.tiling.writing.zarr_sink import Layer
 ATTRIBUTE = "earthloom"
 """Attribute of the root group that holds what Zarr has no words for: steps with their scenes, layers, classes."""
 
-_READS_AT_ONCE_BYTES = 64 * 2**20
+READS_AT_ONCE_BYTES = 16 * 2**20
+"""Of what zarr decodes at once, unless one date is more. It takes three times as much beside what `Cube.read` returns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,10 +133,12 @@ class Cube:
         if not wanted.size or not window:
             return values
         array = self.layout.array(store.zarr(self.prefix, read_only=True), layer, len(self.steps))
-        at_once = max(1, _READS_AT_ONCE_BYTES // max(1, values[0].nbytes))  # zarr holds what it decodes beside `values`
-        for start in range(0, len(wanted), at_once):
-            some = wanted[start : start + at_once]
-            values[start : start + len(some)] = array.oindex[some, rows, cols]
+        at_once = max(1, READS_AT_ONCE_BYTES // max(1, values[0].nbytes))
+        done = 0
+        # by slices: given lists, zarr takes 50 times the time and ten times the memory
+        for first, last in _runs(wanted.tolist(), at_once):
+            values[done : done + last - first] = array[first:last, rows, cols]
+            done += last - first
         return values
 
     def to_json(self) -> dict[str, Any]:
@@ -194,6 +197,15 @@ class Cube:
     def metadata(self) -> dict[str, bytes]:
         """Every document of its Zarr except shards and dates, by key below its prefix."""
         return self.layout.metadata(len(self.steps), {ATTRIBUTE: self.to_json()})
+
+
+def _runs(steps: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """(first, last + 1) of steps that follow each other, at most so many at once."""
+    start = 0
+    for at in range(1, len(steps) + 1):
+        if at == len(steps) or steps[at] != steps[at - 1] + 1 or at - start == most:
+            yield steps[start], steps[at - 1] + 1
+            start = at
 
 
 def open_cube(store: Store, prefix: str) -> Cube:

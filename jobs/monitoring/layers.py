@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from earthloom.jobs.monitoring.marks import ShardMark
 from earthloom.jobs.monitoring.overlap import merge
 from earthloom.jobs.monitoring.sources import Source, SourceRaster
-from earthloom.jobs.products.product import Counted
-from earthloom.jobs.products.statistics import count_classes
+from earthloom.jobs.products.statistics import Counted, count_classes
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.tiling.counting import count

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from earthloom.jobs.products.product import Counted, add_up
+from earthloom.jobs.products.statistics import Counted, add_up
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.canonical import FORMAT, canonical, of_this_format, read_document
 from earthloom.tiling.counting import BandSum, Tally

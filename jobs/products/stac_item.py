@@ -36,6 +36,7 @@ EXTENSION_VERSIONS = {
     "processing": "1.2.0",
     "file": "2.1.0",
     "mlm": "1.4.0",
+    "timestamps": "1.1.0",
 }
 EXTENSIONS = {
     name: f"https://stac-extensions.github.io/{name}/v{version}/schema.json"

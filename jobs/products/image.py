@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.planning.chain import ImagePlan
-from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products import quicklook
-from earthloom.jobs.products.product import Counted, Raster, cog_asset, common_tags
+from earthloom.jobs.products.product import Counted, Raster, cog_asset
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
 from earthloom.models.inference.stack import Stack, to_stored
 from earthloom.tiling.counting import BandSum, ClassArea, count
+from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.cog import CogProfile
 from earthloom.tiling.writing.zarr_sink import Layer
@@ -23,19 +23,20 @@ from earthloom.tiling.writing.zarr_sink import Layer
 _RGB = frozenset(("red", "green", "blue"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageProduct:
-    """An image that a stage of the chain makes."""
+    """An image: bands of one dtype in one file."""
 
-    plan: ScenePlan
     image: ImagePlan
+    grid: Grid
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of its TIFF."""
+    asset: str = "image"
+    """Its name in the STAC item."""
+    title: str = ""
+    """What the picture says that it is."""
 
     resampling: ClassVar[str] = "average"
-
-    @classmethod
-    def of(cls, plan: ScenePlan) -> tuple[ImageProduct, ...]:
-        """Every image of a plan, in the order of the stages."""
-        return tuple(cls(plan, image) for image in plan.chain.images)
 
     @property
     def stage(self) -> int:
@@ -45,8 +46,8 @@ class ImageProduct:
     def rasters(self) -> tuple[Raster, ...]:
         image = self.image
         profile = CogProfile(
-            grid=self.plan.grid, descriptions=image.bands, dtype=image.dtype, nodata=image.nodata, scales=image.gain,
-            offsets=image.bias, dataset_tags=common_tags(self.plan), colors=_colors(image.bands),
+            grid=self.grid, descriptions=image.bands, dtype=image.dtype, nodata=image.nodata, scales=image.gain,
+            offsets=image.bias, dataset_tags=self.tags, colors=_colors(image.bands),
         )  # fmt: skip
         return (Raster(file=f"{image.name}.tif", layers=image.layers, profile=profile),)
 
@@ -84,17 +85,15 @@ class ImageProduct:
         return {}
 
     def assets(self, counted: Counted) -> list[AssetInfo]:
-        is_main = self.stage == self.plan.chain.main
         (raster,) = self.rasters
-        title = f"Image: {', '.join(self.image.bands)}"
-        return [cog_asset(self.plan, raster, "image" if is_main else self.image.name, title, self._bands(counted))]
+        return [cog_asset(raster, self.asset, f"Image: {', '.join(self.image.bands)}", self._bands(counted))]
 
     def picture(
         self, layer: Callable[[str], NDArray[Any]], counted: Counted, title: str, pixel_m: tuple[float, float]
     ) -> bytes:
         names = quicklook.true_color(self.image.bands)
         pixels = np.stack([layer(self.image.layers[self.image.bands.index(name)]) for name in names])
-        subtitle = f"{self.plan.card.title or self.plan.card.label}  ·  {', '.join(dict.fromkeys(names))}"
+        subtitle = f"{self.title}  ·  {', '.join(dict.fromkeys(names))}"
         return quicklook.image_png(
             pixels, nodata=self.image.nodata, title=title, subtitle=subtitle, pixel_m=pixel_m
         )  # fmt: skip

@@ -1,6 +1,6 @@
-"""What every kind of product can say of itself, so that whoever writes, counts and publishes loops over a plan's products.
+"""What every kind of product can say of itself, so that whoever writes, counts and publishes loops over products.
 
-A kind is a class that fits `Product`, made from a plan (`jobs.products.layout.products_of`).
+A kind is a class that fits `Product`; one that a stage of a chain makes also fits `StageProduct`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.products.legend import cog_tags
 from earthloom.jobs.products.stac_item import COG, AssetInfo, BandInfo
 from earthloom.tiling.counting import BandSum, ClassArea, Tally, merge_sums, merge_tallies
 from earthloom.tiling.window import Window
@@ -42,7 +40,7 @@ class Raster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """What a shard holds, or a whole scene."""
+    """What a shard holds, or all shards together."""
 
     tally: Tally | None = None
     """Of the class map, if there is one."""
@@ -51,7 +49,7 @@ class Counted:
 
 
 def add_up(parts: Iterable[Counted]) -> Counted:
-    """What a scene holds, from what its shards hold; their order does not matter.
+    """What a result holds, from what its shards hold; their order does not matter.
 
     Raises:
         PublishError: if they count different numbers of classes.
@@ -69,11 +67,7 @@ def add_up(parts: Iterable[Counted]) -> Counted:
 
 
 class Product(Protocol):
-    """What a run publishes of one stage of a chain."""
-
-    @property
-    def stage(self) -> int:
-        """Number of the stage that makes it."""
+    """Layers that are published together: their files, their numbers and their picture."""
 
     @property
     def rasters(self) -> tuple[Raster, ...]:
@@ -81,14 +75,11 @@ class Product(Protocol):
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Its arrays in the scene's Zarr."""
+        """Its arrays in the result's Zarr."""
 
     @property
     def resampling(self) -> str:
         """How the overviews of its main layer are made, in the words of the Zarr convention: `mode` or `average`."""
-
-    def stored(self, made: Any) -> dict[str, NDArray[Any]]:
-        """(h, w) by layer, as they are stored, from what the stage made (`ChainResult.made`)."""
 
     def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
         """What a shard holds.
@@ -99,10 +90,10 @@ class Product(Protocol):
         """
 
     def sums(self, counted: Counted) -> Mapping[str, BandSum]:
-        """What each of its layers holds as a band of numbers, over the whole scene."""
+        """What each of its layers holds as a band of numbers, over the whole grid."""
 
     def nodata_px(self, counted: Counted) -> int:
-        """Pixels of the whole scene without data."""
+        """Pixels of the whole grid without data."""
 
     def areas(self, counted: Counted) -> list[ClassArea]:
         """One row per class; none of a product without classes."""
@@ -120,20 +111,26 @@ class Product(Protocol):
 
         Args:
             layer: gives an overview of one of its layers, (h, w), north up.
-            counted: what the whole scene holds.
+            counted: what all shards together hold.
             title: first line.
             pixel_m: width and height of a pixel of the overview, in metres.
         """
 
 
-def common_tags(plan: ScenePlan) -> dict[str, str]:
-    """Tags of every TIFF of a scene: the model's, and which result it belongs to."""
-    return cog_tags(plan.card)[0] | {"EARTHLOOM_KEY": plan.key, "EARTHLOOM_SCENE": plan.scene.id}
+class StageProduct(Product, Protocol):
+    """A product that a stage of a chain makes of a scene."""
+
+    @property
+    def stage(self) -> int:
+        """Number of the stage that makes it."""
+
+    def stored(self, made: Any) -> dict[str, NDArray[Any]]:
+        """(h, w) by layer, as they are stored, from what the stage made (`ChainResult.made`)."""
 
 
-def cog_asset(plan: ScenePlan, raster: Raster, name: str, title: str, bands: Sequence[BandInfo]) -> AssetInfo:
+def cog_asset(raster: Raster, name: str, title: str, bands: Sequence[BandInfo]) -> AssetInfo:
     """A COG as an asset of the item."""
     return AssetInfo(
         name=name, href=f"./{raster.file}", media_type=COG, roles=("data",), title=title, bands=tuple(bands),
-        grid=plan.grid,
+        grid=raster.profile.grid,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from earthloom.models.cards.card import ModelCard
+from earthloom.jobs.products.legend import Legend
 from earthloom.tiling.counting import BandSum, ClassArea, Tally
 from earthloom.tiling.encoding import CONFIDENCE_SCALE
 from earthloom.tiling.errors import PublishError
@@ -24,24 +24,24 @@ def band_sum(counted: Tally) -> BandSum:
     )  # fmt: skip
 
 
-def class_areas(counted: Tally, card: ModelCard) -> list[ClassArea]:
-    """One row per class of `card`, in its order.
+def class_areas(counted: Tally, legend: Legend) -> list[ClassArea]:
+    """One row per class of `legend`, in its order.
 
     Areas are rounded to 1e-3 m² and the rest to six decimals: last bits of `sin` differ between processors, and rows
     end up in files that must not.
 
     Raises:
-        PublishError: if the tally does not count this card's classes.
+        PublishError: if the tally does not count this legend's classes.
     """
-    if len(counted.pixels) != len(card.classes):
+    if len(counted.pixels) != len(legend.classes):
         raise PublishError(
-            f"model card {card.label} has {len(card.classes)} classes, the tally {len(counted.pixels)}; "
+            f"{legend.label} has {len(legend.classes)} classes, the tally {len(counted.pixels)}; "
             "they do not belong together"
         )
     total_m2 = math.fsum(counted.areas_m2)
     rows: list[ClassArea] = []
     for one, n, area_m2, trust in zip(
-        card.classes, counted.pixels, counted.areas_m2, counted.confidence_sums, strict=True
+        legend.classes, counted.pixels, counted.areas_m2, counted.confidence_sums, strict=True
     ):
         percent = round(100 * area_m2 / total_m2, 6) if total_m2 else 0.0
         row = ClassArea(

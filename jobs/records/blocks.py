@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,20 +90,9 @@ class BlockRecord:
 
     def to_json(self) -> bytes:
         cost = self.cost
-        shards = {
-            f"{shard.row}_{shard.col}": {
-                "objects": {key: _to_json(stored) for key, stored in shard.objects},
-                "tiles": _to_json(shard.tiles),
-                "files": [[file, index.to_json()] for file, index in shard.files],  # in the order of their bytes
-                "tally": shard.tally.to_json() if shard.tally else None,
-                "sums": {layer: total.to_json() for layer, total in shard.sums},
-            }
-            for shard in self.shards
-        }
-        empty = all(stored is None for shard in self.shards for _, stored in shard.objects)
         return canonical(
             {
-                "format": FORMAT, "block": cost.block, "attempt": self.attempt, "empty": empty, "shards": shards,
+                "format": FORMAT, "block": cost.block, "attempt": self.attempt, **_shards_to_json(self.shards),
                 "chips": cost.chips, "skipped": cost.skipped, "chip_px": cost.chip_px, "worker": cost.worker,
                 "lane": cost.lane, "started_s": round(cost.started_s, 3), "read_s": round(cost.read_s, 4),
                 "wait_s": round(cost.wait_s, 4), "compute_s": round(cost.compute_s, 4),
@@ -110,6 +100,27 @@ class BlockRecord:
                 "source_px": cost.source_px,
             }
         )  # fmt: skip
+
+
+def shard_marker(shard: ShardRecord) -> bytes:
+    """The marker of one shard that no run's block has written: what vouches for it, and nothing of how it was made."""
+    return canonical({"format": FORMAT, "block": f"{shard.row}_{shard.col}", **_shards_to_json((shard,))})
+
+
+def _shards_to_json(shards: Sequence[ShardRecord]) -> dict[str, Any]:
+    return {
+        "shards": {
+            f"{shard.row}_{shard.col}": {
+                "objects": {key: _to_json(stored) for key, stored in shard.objects},
+                "tiles": _to_json(shard.tiles),
+                "files": [[file, index.to_json()] for file, index in shard.files],  # in the order of their bytes
+                "tally": shard.tally.to_json() if shard.tally else None,
+                "sums": {layer: total.to_json() for layer, total in shard.sums},
+            }
+            for shard in shards
+        },
+        "empty": all(stored is None for shard in shards for _, stored in shard.objects),
+    }
 
 
 def _to_json(stored: StoredObject | None) -> dict[str, Any] | None:

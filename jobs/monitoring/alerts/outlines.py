@@ -132,6 +132,8 @@ def to_lonlat(outlines: Sequence[Any], grid: Grid) -> NDArray[Any]:
     west, _, east, _ = shapely.bounds(found).T
     for position in np.flatnonzero((west < -180) | (east > 180)):
         found[position] = _cut(found[position])
+    for position in np.flatnonzero(shapely.get_type_id(found) == shapely.GeometryType.POLYGON):
+        found[position] = shapely.MultiPolygon([found[position]])  # GEOS unpacks a single part
     return found
 
 

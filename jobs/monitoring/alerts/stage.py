@@ -137,9 +137,10 @@ def _clean(store: Store, places: Places, before: Head | None) -> None:
     old = {*places.names, *before.names} - {places.names[-1], before.names[-1]}
     doomed: list[str] = []
     for entry in store.list(places.folder):
-        kind, name, *rest = entry.key.removeprefix(f"{places.folder}/").split("/")
+        kind, _, below = entry.key.removeprefix(f"{places.folder}/").partition("/")
+        name = below.partition("/")[0]
         if (
-            (kind == "state" and name in old and (name not in checkpoints or rest[0].endswith(".pieces")))
+            (kind == "state" and name in old and (name not in checkpoints or below.endswith(".pieces")))
             or (kind == "views" and name in old)
             or (kind == "updates" and int(name) < min(places.generation, before.generation))
         ):

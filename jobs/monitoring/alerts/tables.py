@@ -23,6 +23,7 @@ from earthloom.jobs.monitoring.alerts.pieces import area_unit_m2
 from earthloom.jobs.monitoring.alerts.pixels import MAGNITUDE_STEPS
 from earthloom.tiling.encoding import CONFIDENCE_STEPS
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.vectors import pyogrio, writing_tiles
 
 _LAYER = "alerts"
 _BOX = ("xmin", "ymin", "xmax", "ymax")
@@ -117,6 +118,7 @@ def geoparquet(table: Any) -> bytes:
 
 def flatgeobuf(table: Any) -> bytes:
     """FlatGeobuf with its spatial index: web maps and QGIS read what lies in view."""
+    pyogrio()
     return _written(table, "FlatGeobuf", "alerts.fgb")
 
 
@@ -131,10 +133,11 @@ def pmtiles(table: Any, grid: Grid) -> bytes | None:
         return None
     largest = math.ceil(math.log2(_EARTH_M * _UNITS_PER_PX / (_TILE_UNITS * grid.gsd_m())))
     largest = min(max(0, largest), _MOST_ZOOM)
-    return _written(
-        table, "PMTiles", "alerts.pmtiles", MINZOOM=max(0, largest - _ZOOMS), MAXZOOM=largest, NAME=_LAYER, TYPE="overlay",
-        MAX_SIZE=_MOST_TILE_BYTES,
-    )  # fmt: skip
+    with writing_tiles():
+        return _written(
+            table, "PMTiles", "alerts.pmtiles", MINZOOM=max(0, largest - _ZOOMS), MAXZOOM=largest, NAME=_LAYER,
+            TYPE="overlay", MAX_SIZE=_MOST_TILE_BYTES,
+        )  # fmt: skip
 
 
 def _written(table: Any, driver: str, name: str, **options: Any) -> bytes:

@@ -1,34 +1,33 @@
-"""Cubes in memory with shards of any size, and updates of their alerts on a real store."""
+"""Cubes in memory with shards of any size, and what an update of their alerts does."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.alerts.evidence import ClassEvidence
+from earthloom.jobs.monitoring.alerts.head import read_head
 from earthloom.jobs.monitoring.alerts.history import EPOCH, AlertSet
 from earthloom.jobs.monitoring.alerts.pixels import AFTER, BEFORE, NOTHING, OTHER
 from earthloom.jobs.monitoring.alerts.rule import Change, Rule
 from earthloom.jobs.monitoring.alerts.stage import finish_alerts, plan_alerts
+from earthloom.jobs.monitoring.alerts.tasks import stored
 from earthloom.jobs.monitoring.cube import ClassInfo, Cube, Step
 from earthloom.tiling.encoding import NODATA
-from earthloom.tiling.errors import StorageError
-from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.store import Store, open_store
+from earthloom.tiling.errors import EarthloomError
+from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
+from tests.faults.store import Killed
 from tests.jobs.monitoring.alert_worlds import World
 
 MONITOR = "monitors/here/landwater/0123456789abcdef"
 CLASSES = {BEFORE: 0, AFTER: 1, OTHER: 2, NOTHING: NODATA}
 """Of `MemoryCube`, by what they say."""
-
-_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,36 +71,31 @@ def update(store: Store, of: AlertSet) -> None:
     finish_alerts(store, of)
 
 
-def local(folder: Path) -> Store:
-    return open_store(ObjectRef.parse(str(folder)))
-
-
-def persist(store: Store, of: AlertSet) -> None:
-    """Update until it succeeds: what a scheduler does."""
-    for _ in range(_TRIES - 1):
+def persist(stores: Iterable[Store], of: AlertSet) -> int:
+    """Update with one store after another until it succeeds, as a scheduler would, and say how often that took."""
+    for tries, store in enumerate(stores, 1):
         try:
-            return update(store, of)
-        except StorageError:
+            update(store, of)
+        except (EarthloomError, Killed):
             continue
-    return update(store, of)
+        return tries
+    raise AssertionError("no update came to its end")
 
 
 def published(store: Store, of: AlertSet) -> dict[str, bytes]:
-    """Everything that a reader sees, by name: the view that `head.json` names, and the partitions."""
-    from earthloom.jobs.monitoring.alerts.head import read_head
+    """Everything that a reader sees, by name: the view that `head.json` names, and the partitions.
 
+    Left out is the item, which names the cube's generation and so tells how often its past has changed.
+    """
     places = of.places()
     head = read_head(store, places)
     assert head is not None
-    found = {name: store.get(f"{places.folder}/{head.view}/{name}") for name in head.files}
     folder = f"{places.folder}/updates/{head.generation}"
-    for name in head.updates:
-        found[f"updates/{name}"] = store.get(f"{folder}/{name}.parquet")
-    for name, entry in {**head.files, **{f"updates/{key}": value for key, value in head.updates.items()}}.items():
-        from earthloom.jobs.monitoring.alerts.tasks import stored
-
-        assert stored(found[name]) == entry, "the head vouches for each file"
-    present = {entry.key for entry in store.list(folder)}
-    assert present == {f"{folder}/{name}.parquet" for name in head.updates}, "no partition but the history's own"
-    found.pop("item.json")  # names the generation, which tells how often the past has changed
+    keys = {name: f"{places.folder}/{head.view}/{name}" for name in head.files}
+    keys |= {f"{name}.parquet": f"{folder}/{name}.parquet" for name in head.updates}
+    found = {name: store.get(key) for name, key in keys.items()}
+    vouched = {**head.files, **{f"{name}.parquet": entry for name, entry in head.updates.items()}}
+    assert {name: stored(data) for name, data in found.items()} == vouched
+    assert {entry.key for entry in store.list(folder)} <= set(keys.values()), "no partition but the history's own"
+    found.pop("item.json")
     return found

@@ -26,7 +26,7 @@ from earthloom.jobs.monitoring.cube_log import (
 )
 from earthloom.jobs.monitoring.layers import LayerTask, Member
 from earthloom.jobs.monitoring.marks import ShardMark, counted_json, step_prefix, sum_up, vouched
-from earthloom.jobs.monitoring.members import Mask, Wanted, mask_values
+from earthloom.jobs.monitoring.members import Mask, Wanted, mask_values, piece_bytes
 from earthloom.jobs.monitoring.overlap import in_order
 from earthloom.jobs.monitoring.pool import Pool
 from earthloom.jobs.monitoring.sources import Source, source_at
@@ -34,7 +34,7 @@ from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest
 from earthloom.tiling.errors import EarthloomError, StorageError
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.resampling import reached
+from earthloom.tiling.resampling import pixel_ratio, reached
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 
@@ -251,12 +251,13 @@ class _Finishing:
             )
             return
         members = self._members(step) if missing else ()
+        held_bytes = max((self._piece_bytes(member.source) for member in members), default=0)
         for row, col in missing:
             window = self._layout.shard_window(row, col)
             yield LayerTask(
                 generation=generation.prefix, layout=self._layout, step=place, row=row, col=col,
                 members=tuple(member for member in members if self._reached(member.source) & window),
-                confident=self._rules.overlap == "confident", n_classes=self._n_classes,
+                confident=self._rules.overlap == "confident", n_classes=self._n_classes, piece_bytes=held_bytes,
             )  # fmt: skip
 
     def _members(self, step: Step) -> tuple[Member, ...]:
@@ -284,6 +285,9 @@ class _Finishing:
         if source.prefix not in self._reach:
             self._reach[source.prefix] = reached(source.rasters[0].grid, self._layout.grid)
         return self._reach[source.prefix]
+
+    def _piece_bytes(self, source: Source) -> int:
+        return int(piece_bytes(source, pixel_ratio(source.rasters[0].grid, self._layout.grid)))
 
     def _complete(self, place: int, done: dict[tuple[int, int], ShardMark]) -> bool:
         return all(shard in done for shard in self._shards(self._generation.steps[place]))

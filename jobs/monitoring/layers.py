@@ -24,14 +24,14 @@ from earthloom.tiling.counting import count
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.identity import pin
 from earthloom.tiling.reading.read import read_pixels
-from earthloom.tiling.resampling import PIECE_BYTES, resampling
+from earthloom.tiling.resampling import resampling
 from earthloom.tiling.scene import Asset, Band, Scene
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.zarr_cube import CubeLayout
 
 _FIXED_BYTES = 48 * 2**20
-"""A strip of true areas with its temporaries, and what zarr and its codecs hold of chunks."""
+"""A strip of true areas with its temporaries, and what zarr and its codecs hold of chunks; measured, rounded up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,8 @@ class LayerTask:
     """Whether the most confident scene is taken, and not the first."""
     n_classes: int
     """0 for an image."""
+    piece_bytes: int = 0
+    """Of a file under one piece of a warp (`tiling.resampling`), at most."""
 
     @property
     def key(self) -> str:
@@ -73,7 +75,7 @@ class LayerTask:
     def memory_bytes(self) -> int:
         px_bytes = sum(np.dtype(layer.dtype).itemsize for layer in self.layout.layers)
         # values and mask as read, reflected and merged; one layer encoded
-        return self.window.size_px * (3 * px_bytes + 5) + PIECE_BYTES // 4 + _FIXED_BYTES
+        return self.window.size_px * (3 * px_bytes + 5) + self.piece_bytes + _FIXED_BYTES
 
     def do(self, store: Store) -> str:
         """Write the shard of each layer, then the mark that vouches for them; the mark's key."""

@@ -143,7 +143,7 @@ def _members(
             undated.append(scene_id)
         elif until is not None and source.date > until:
             pass
-        elif _piece_bytes(source, gsd_m / float(item["properties"]["gsd"])) > PIECE_BYTES:
+        elif piece_bytes(source, gsd_m / float(item["properties"]["gsd"])) > PIECE_BYTES:
             too_fine.append(scene_id)
         else:
             by_scene.setdefault(scene_id, []).append(source)
@@ -194,8 +194,8 @@ def _prefix(item: Mapping[str, Any]) -> str:
     return f"scenes/{properties['earthloom:scene']}/{properties['earthloom:key']}"
 
 
-def _piece_bytes(source: Source, ratio: float) -> float:
-    """Of a result under one piece of a warp (`tiling.resampling`)."""
+def piece_bytes(source: Source, ratio: float) -> float:
+    """Of a result under one piece of a warp onto a grid whose pixels are `ratio` times as wide (`tiling.resampling`)."""
     per_px = max(sum(np.dtype(layer.dtype).itemsize for layer in raster.layers) for raster in source.rasters)
     return PIECE_PX * max(ratio, 1.0) ** 2 * per_px
 

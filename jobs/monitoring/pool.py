@@ -19,8 +19,8 @@ from earthloom.jobs.planning.resources import Share
 from earthloom.tiling.errors import TilingError
 from earthloom.tiling.storage.objects import ObjectRef
 
-BASE_BYTES = 420 * 2**20
-"""A worker before its first task, with GDAL's cache full; measured, rounded up."""
+BASE_BYTES = 320 * 2**20
+"""A worker beside its tasks: interpreter, zarr, GDAL with its cache full, tables of polygons; measured, rounded up."""
 
 _GIB = 2**30
 

@@ -73,7 +73,7 @@ def write_head(
     """
     if not asked:
         return
-    state, key = _state(cube), f"{asked[0].shelf}/{HEAD}"
+    state, key = cube_state(cube), f"{asked[0].shelf}/{HEAD}"
     entries = {
         composite.period.name: {
             "key": composite.key, "prefix": composite.prefix, "start": str(composite.period.start),
@@ -135,7 +135,7 @@ def _clear_px(store: Store, cube: Cube) -> list[int]:
     ]  # fmt: skip
 
 
-def _state(cube: Cube) -> tuple[int, int]:
+def cube_state(cube: Cube) -> tuple[int, int]:
     """A cube's generation and number of steps: both only grow."""
     found = _GENERATION.search(cube.prefix)
     return int(found[1]) if found else 0, len(cube.steps)

@@ -82,7 +82,7 @@ class _Committed:
     prefix: str
     model: str
     made_of: str
-    """What two results share that are old and new of one another (`_made_of`)."""
+    """What two results share that are old and new of one another (`made_of`)."""
     committed_s: float
     objects: int
     size_bytes: int
@@ -184,19 +184,19 @@ def _committed(store: Store, scene: ShelvedScene, notes: list[str]) -> list[_Com
     assert scene.result
     try:
         result = SceneResult.from_json(store.get(f"{scene.prefix}/{RESULT}"), f"{scene.prefix}/{RESULT}")
-        made_of = _made_of(json.loads(store.get(f"{scene.prefix}/{ITEM}")))
+        making = made_of(json.loads(store.get(f"{scene.prefix}/{ITEM}")))
     except PublishError as error:
         notes.append(f"{scene.prefix} is kept: {error}")
         return []
     except (MissingObjectError, ValueError, KeyError, TypeError, AttributeError) as error:
         notes.append(f"{scene.prefix} is kept: its {ITEM} is damaged ({type(error).__name__}: {error})")
         return []
-    return [_Committed(scene.scene_id, scene.key, scene.prefix, result.model, made_of,
+    return [_Committed(scene.scene_id, scene.key, scene.prefix, result.model, making,
                        result.committed_s or scene.result.modified_s,
                        len(scene.objects), scene.size_bytes)]  # fmt: skip
 
 
-def _made_of(item: Mapping[str, Any]) -> str:
+def made_of(item: Mapping[str, Any]) -> str:
     """Files, grids, models and options of a result, by its STAC item: a scene's id alone is a file's name, which another
     place may share. Bytes of the files, versions and tiling are left out: a newer result of those is what supersedes."""
     sources = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]

@@ -188,11 +188,11 @@ def show_result(result: RunResult) -> None:
     if figures.get("computed_px"):
         console.print(
             f"{figures['computed_px'] / 1e6:.1f} Mpx in {figures['elapsed_s']:.1f} s = {figures['mpx_per_s']:.2f} Mpx/s, "
-            f"{figures['km2_per_h']:.0f} km²/h; device busy {figures['device_busy_percent']:.0f} %; halo overhead "
-            f"{figures['halo_overhead']:.2f}, decoded {figures['decode_amplification']:.2f} times what was mapped"
+            f"{figures['km2_per_h']:.0f} km²/h; device busy {figures['device_busy_percent']:.0f} %; halo cost "
+            f"{figures['halo_overhead']:.2f} x, decoded {figures['decode_amplification']:.2f} times what was mapped"
         )
         console.print(
-            f"read {figures['read_bytes'] / MIB:.1f} MiB in {figures['read_s']:.1f} s, waited {figures['wait_s']:.1f} s, "
+            f"read {_size(figures['read_bytes'])}in {figures['read_s']:.1f} s, waited {figures['wait_s']:.1f} s, "
             f"computed {figures['compute_s']:.1f} s, wrote {figures['written_bytes'] / MIB:.1f} MiB in "
             f"{figures['write_s']:.1f} s; engine started in {figures['start_s']:.1f} s; worker peak "
             f"{figures['peak_worker_bytes'] / GIB:.2f} GiB, predicted {figures['predicted_worker_bytes'] / GIB:.2f}"
@@ -203,6 +203,11 @@ def show_result(result: RunResult) -> None:
         print(f"{result.out.rstrip('/')}/{key}")
     if result.stopped:
         console.print(f"[yellow]stopped[/]: {with_flags(result.stopped)}")
+
+
+def _size(read_bytes: int) -> str:
+    """Nothing where it is not known: whatever is warped or a JPEG 2000 is read by GDAL, which does not tell."""
+    return f"{read_bytes / MIB:.1f} MiB " if read_bytes else ""
 
 
 class Progress:

@@ -123,7 +123,7 @@ def _order(after: OpenedScene, before: OpenedScene) -> list[str]:
     later, earlier = after.scene, before.scene
     if later.datetime is None or earlier.datetime is None:
         unknown = " and ".join(scene.id for scene in (earlier, later) if scene.datetime is None)
-        return [f"the date of {unknown} is unknown, so nothing checks that {earlier.id} was taken before {later.id}"]
+        return [f"the date of {unknown} is unknown, so nothing checks that {earlier.id} is the earlier of the two"]
     taken, taken_before = datetime.fromisoformat(later.datetime), datetime.fromisoformat(earlier.datetime)
     if taken_before >= taken and "tag" in (later.dated_by, earlier.dated_by) and later.dated_by != earlier.dated_by:
         tagged, known = (earlier, later) if earlier.dated_by == "tag" else (later, earlier)

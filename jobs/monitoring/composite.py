@@ -16,6 +16,7 @@ import numpy as np
 from earthloom.jobs.monitoring.cube import Cube, Step
 from earthloom.jobs.monitoring.periods import Cadence, Period, by_period, most_days
 from earthloom.jobs.monitoring.rules import COUNT, Rule
+from earthloom.jobs.monitoring.stac import collection_id
 from earthloom.jobs.planning.chain import ImagePlan
 from earthloom.jobs.products import stac_item
 from earthloom.jobs.products.class_map import ClassMapProduct
@@ -216,14 +217,18 @@ class _About:
     def item(self, assets: Sequence[AssetInfo], areas: Sequence[ClassArea]) -> dict[str, Any]:
         made = self.made
         days = [str(step.date) for step in made.steps]
-        up = "../" * len(made.prefix.split("/"))
-        scenes = sorted({scene for step in made.steps for scene in step.scenes})
+        depth = len(made.prefix.split("/"))
+        root, area = "../" * depth, "../" * (depth - 2)  # of OUT, and of monitors/<aoi>
         links = [
+            {"rel": "root", "href": f"{root}catalog.json", "type": "application/json"},
+            {"rel": "parent", "href": f"{area}collection.json", "type": "application/json"},
+            {"rel": "collection", "href": f"{area}collection.json", "type": "application/json"},
+        ] + [
             {
-                "rel": "derived_from", "href": f"{up}{quote(scene)}/{ITEM}", "type": "application/geo+json",
-                "title": f"Result {scene.split('/')[1]}" if scene.count("/") else scene,
+                "rel": "derived_from", "href": f"{root}{quote(scene)}/{ITEM}", "type": "application/geo+json",
+                "title": f"Result {scene.split('/')[1]}",
             }
-            for scene in scenes
+            for scene in sorted({scene for step in made.steps for scene in (*step.scenes, *step.masks)})
         ]  # fmt: skip
         return stac_item.feature(
             f"{made.aoi}-{made.product}-{made.rule.slug}-{made.period.name}-{made.key[:8]}", made.cube.grid,
@@ -237,6 +242,7 @@ class _About:
                 "earthloom:period": made.period.name, "earthloom:rule": str(made.rule), "earthloom:dates": days,
                 **({"earthloom:class_areas": [dict(row) for row in areas]} if areas else {}),
             },
+            collection=collection_id(made.aoi),
         )  # fmt: skip
 
     def documents(self) -> Mapping[str, Mapping[str, Any]]:

@@ -1,7 +1,8 @@
 """The composites of a monitored product as a stage of `earthloom monitor`: what is missing, and which are the current ones.
 
 Nothing is remembered beside what storage holds. A period whose steps have changed has a new key and so a new folder; its
-`head.json`, one per rule and cadence, names the folder of each period that is current.
+`head.json`, one per rule and cadence, names the folder of each period that is current, and the area's collection links to
+the items of these alone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from earthloom.jobs.monitoring.composite import Composite, composites_of
 from earthloom.jobs.monitoring.composite_tasks import PublishCompositeTask, is_committed, missing_shards
 from earthloom.jobs.monitoring.cube import Cube
+from earthloom.jobs.monitoring.linking import relink
 from earthloom.jobs.monitoring.marks import read_sum
 from earthloom.jobs.monitoring.rules import CompositeTable, parse_rule
 from earthloom.jobs.monitoring.stage import Monitored, Stage
@@ -48,6 +50,9 @@ def finish_composites(store: Store, monitored: Monitored) -> Mapping[str, Any]:
         asked = _of_table(store, monitored, table)
         made = [composite for composite in asked if is_committed(store, composite)]
         write_head(store, table, monitored.cube, asked, made)
+        if asked and (head := read_head(store, asked[0].shelf)):  # which may be a later writer's by now
+            current = [str(entry["prefix"]) for entry in head["periods"].values()]
+            relink(store, monitored.area.name, asked[0].shelf, current)
         summary[f"{table.rule}-{table.every}"] = {
             "periods": len(made), "latest": made[-1].prefix if made else None,
         }  # fmt: skip

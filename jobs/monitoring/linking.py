@@ -6,11 +6,11 @@ Derived documents: they may be late, never early, and never go back, whoever els
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from earthloom.jobs.monitoring.stac import add_to_area, collection_id
-from earthloom.jobs.products.stac_collection import add_to_catalog
+from earthloom.jobs.monitoring.stac import add_to_area, collection_id, replace_in_area
+from earthloom.jobs.products.stac_collection import add_to_catalog, item_links
 from earthloom.jobs.records.canonical import canonical
 from earthloom.jobs.records.documents import merge
 from earthloom.jobs.records.names import ITEM
@@ -57,6 +57,41 @@ def enter(
     merge(store, f"{prefix}/{ITEM}", ours)
     merge(store, f"{base}/collection.json", collection)
     merge(store, "catalog.json", root)
+
+
+def relink(store: Store, aoi: str, folder: str, prefixes: Sequence[str]) -> None:
+    """Make the items to which an area's collection links below a folder exactly these. Those that are new are read.
+
+    Args:
+        store: on OUT.
+        aoi: the area.
+        folder: below `monitors/<aoi>/`.
+        prefixes: below the folder, of committed results with an item each.
+
+    Raises:
+        PublishError: if the collection is not ours.
+        StorageError: if other writers win every time.
+    """
+    base = f"monitors/{aoi}"
+    hrefs = {f"./{prefix.removeprefix(f'{base}/')}/{ITEM}": f"{prefix}/{ITEM}" for prefix in prefixes}
+    items: dict[str, dict[str, Any]] = {}
+
+    def collection(existing: bytes | None) -> bytes:
+        document = _document(existing, f"{base}/collection.json")
+        linked = {str(link.get("href")) for link in item_links(document)}
+        for href in hrefs.keys() - linked - items.keys():
+            items[href] = json.loads(store.get(hrefs[href]))
+        entries = {href: items.get(href, {}) for href in hrefs}
+        return canonical(replace_in_area(document, aoi, f"./{folder.removeprefix(f'{base}/')}/", entries))
+
+    def root(existing: bytes | None) -> bytes:
+        return canonical(
+            add_to_catalog(_document(existing, "catalog.json"), collection_id(aoi), f"./{base}/collection.json")
+        )
+
+    if prefixes:
+        merge(store, f"{base}/collection.json", collection)
+        merge(store, "catalog.json", root)
 
 
 def _document(existing: bytes | None, key: str) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BUFFERS_BYTES = 1536 * 2**10
-"""Of all strips at once: about the second-level cache of a core. Half and twice as much take a quarter longer."""
+"""Of all strips at once. From 1 to 6 MiB the time is the same within a tenth; a third of it takes a third longer."""
 _LEAST_PX = 4096
 """Of a strip: below, what numpy does around each operation is the larger part."""
 

@@ -17,6 +17,7 @@ from earthloom.jobs.config import EngineOptions, RunConfig, check
 from earthloom.jobs.execution.driver import Event, RunResult
 from earthloom.jobs.execution.driver import run as run_scenes
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable, read_area
+from earthloom.jobs.monitoring.composites import COMPOSITES
 from earthloom.jobs.monitoring.cube_update import CubeRules, CubeUpdate, update_cube
 from earthloom.jobs.monitoring.linking import enter
 from earthloom.jobs.monitoring.members import Mask, Wanted, wanted
@@ -32,7 +33,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.probe import probe_conditional_writes
 from earthloom.tiling.storage.store import Store, open_store
 
-STAGES: tuple[Stage, ...] = (MONITORS,)
+STAGES: tuple[Stage, ...] = (COMPOSITES, MONITORS)
 """What is derived from each cube, in this order. Another kind is one more line: `Stage(name="…", plan=…, finish=…)`."""
 
 _ROUNDS = 20

@@ -101,8 +101,32 @@ def add_to_area(existing: dict[str, Any] | None, aoi: str, href: str, item: dict
         PublishError: if `existing` is another collection.
     """
     refuse_foreign(existing, "Collection", collection_id(aoi))
+    return _area(existing, aoi, [*item_links(existing), item_link(href, item)])
+
+
+def replace_in_area(
+    existing: dict[str, Any] | None, aoi: str, folder: str, items: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """An area's collection whose links to items below a folder are exactly these; others and foreign fields are kept.
+
+    Args:
+        existing: the collection that is there.
+        folder: relative to the collection, `./landwater/…/composites/mode-year/`.
+        items: by href relative to the collection, all below the folder; what is linked already need not say more than {}.
+
+    Raises:
+        PublishError: if `existing` is another collection.
+    """
+    refuse_foreign(existing, "Collection", collection_id(aoi))
+    there = {str(link.get("href")): link for link in item_links(existing)}
+    others = [link for href, link in there.items() if not href.startswith(folder)]
+    return _area(existing, aoi, [*others, *(there.get(href) or item_link(href, item) for href, item in items.items())])
+
+
+def _area(existing: dict[str, Any] | None, aoi: str, links: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The collection with these links to items; of one id the last."""
     kept = existing or {}
-    by_id = {str(link.get("title")): link for link in [*item_links(existing), item_link(href, item)]}
+    by_id = {str(link.get("title")): link for link in links}
     ordered = [by_id[name] for name in sorted(by_id)]
     return kept | {
         "type": "Collection", "stac_version": STAC_VERSION, "id": collection_id(aoi), "title": f"Monitoring of {aoi}",

@@ -152,7 +152,7 @@ def test_the_objects_that_make_the_key_are_those_of_both_dates(
 def test_an_unknown_date_is_told(tmp_path: Path, after: OpenedScene) -> None:
     undated = opened(make(tmp_path / "undated.tif", seed=2, date=None))
     notes = pair(after, undated).notes
-    assert "the date of undated is unknown, so nothing checks that undated was taken before after" in notes
+    assert "the date of undated is unknown, so nothing checks that undated is the earlier of the two" in notes
     assert any(note.startswith("before (undated): unknown date") for note in notes)
 
 

@@ -61,20 +61,25 @@ def _value(expression: Expression, bands: Mapping[str, Tensor]) -> Value:
 
 
 def _least(a: Value, b: Value) -> Value:
-    return _clamped(a, b, torch.minimum, "max")
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.minimum(a, b)
+    tensor, number = _tensor_first(a, b)
+    return tensor.clamp(max=number)
 
 
 def _greatest(a: Value, b: Value) -> Value:
-    return _clamped(a, b, torch.maximum, "min")
-
-
-def _clamped(a: Value, b: Value, both: Callable[[Tensor, Tensor], Tensor], end: str) -> Value:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return both(a, b)
-    tensor, number = (a, b) if isinstance(a, Tensor) else (b, a)
-    if not isinstance(tensor, Tensor):
-        raise CardError("constants are folded before they come here")
-    return tensor.clamp(**{end: number})
+        return torch.maximum(a, b)
+    tensor, number = _tensor_first(a, b)
+    return tensor.clamp(min=number)
+
+
+def _tensor_first(a: Value, b: Value) -> tuple[Tensor, float]:
+    if isinstance(a, Tensor):
+        assert not isinstance(b, Tensor)
+        return a, b
+    assert isinstance(b, Tensor), "constants are folded when an expression is parsed"
+    return b, a
 
 
 _OF_ONE: dict[str, Callable[[Tensor], Tensor]] = {"abs": torch.abs, "sqrt": torch.sqrt, "log10": torch.log10}

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.overlap import in_order, merge
 from earthloom.jobs.monitoring.sources import Source
@@ -15,6 +16,7 @@ from earthloom.tiling.writing.zarr_sink import Layer
 
 LAYERS = (Layer(name="classes"), Layer(name="confidence"))
 SHAPE = (3, 4)
+Stacks = list[tuple[dict[str, NDArray[np.uint8]], NDArray[np.bool_]]]
 
 
 def source(scene_id: str, moment: str = "2020-01-01T10:00:00Z") -> Source:
@@ -34,7 +36,7 @@ def test_patterns_rank_scenes_and_the_rest_comes_last() -> None:
 
 
 @st.composite
-def stacks(draw: st.DrawFn) -> list[tuple[dict[str, np.ndarray], np.ndarray]]:  # type: ignore[type-arg]
+def stacks(draw: st.DrawFn) -> Stacks:
     small = st.integers(0, 3)
     return [
         (
@@ -47,7 +49,9 @@ def stacks(draw: st.DrawFn) -> list[tuple[dict[str, np.ndarray], np.ndarray]]:  
 
 @settings(deadline=None, max_examples=60)
 @given(scenes=stacks(), by=st.sampled_from([None, "confidence"]))
-def test_each_pixel_is_from_the_first_valid_scene_or_the_first_of_the_most_confident(scenes, by) -> None:  # type: ignore[no-untyped-def]
+def test_each_pixel_is_from_the_first_valid_scene_or_the_first_of_the_most_confident(
+    scenes: Stacks, by: str | None
+) -> None:
     made = merge(iter(scenes), LAYERS, SHAPE, by=by)
     for place in np.ndindex(*SHAPE):
         valid = [values for values, mask in scenes if mask[place]]

@@ -13,11 +13,14 @@ from collections.abc import Collection
 
 from earthloom.models.cards.card import BEFORE, ModelCard
 from earthloom.models.cards.expression import bands_of, parse, values_held
-from earthloom.models.zoo.entry import REFLECTANCE, ZooEntry
+from earthloom.models.zoo.entry import ZooEntry
 from earthloom.tiling.errors import CardError
 
 PREFIX = "index:"
 """Of a model that is an expression: `index:(nir-red)/(nir+red)`, or with a name, `index:mine=(nir-red)/(nir+red)`."""
+
+REFLECTANCE = ("boa_reflectance", "reflectance", "toa_reflectance")
+"""An index compares dates and places best without the air between."""
 
 _NAMED = re.compile(r"\s*([a-z][a-z0-9-]{0,31})\s*=(.*)\Z", re.DOTALL)
 _FLOAT_BYTES = 4

@@ -47,7 +47,23 @@ def monitors(folder: Path) -> list[dict[str, Any]]:
     rows += [
         {"series": "8 dates", **row} for row in _peers(folder / "series.npz", at) if row["method"] == "mann-kendall"
     ]
-    return rows
+    return [row | {"times the fastest peer": _lead(row, rows)} for row in rows]
+
+
+def _lead(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Of ours, how many times as fast as the fastest peer at the same method and series; empty where there is none."""
+    speeds = [
+        _number(other)
+        for other in rows
+        if other["way"] != "ours"
+        and other["px per CPU s"]
+        and (other["series"], other["method"]) == (row["series"], row["method"])
+    ]
+    return f"{_number(row) / max(speeds):.2f}" if row["way"] == "ours" and speeds else ""
+
+
+def _number(row: dict[str, Any]) -> float:
+    return float(row["px per CPU s"].replace(",", ""))
 
 
 _METHODS = {

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+Way = Callable[[], list[int] | None]
+"""Returns the number of the date of each pixel's break, -1 for none; or None where breaks are not compared."""
 START_DATE, PERIOD_DAYS, SIDE_PX = 92, 16, 100
 
 
@@ -21,7 +23,7 @@ def main(path: str, rounds: int) -> None:
         values = given["values"]
     dates = np.datetime64("2013-01-01") + PERIOD_DAYS * np.arange(len(values))
     cube = values.reshape(len(values), SIDE_PX, SIDE_PX)
-    found = []
+    found: list[dict[str, Any]] = []
     for who, ways in (("zeit-cdts 2.2.0", _zeit), ("nrt 0.3.0", _nrt)):
         try:
             methods = ways(cube, dates)
@@ -30,7 +32,8 @@ def main(path: str, rounds: int) -> None:
             continue
         for method, way in methods.items():
             way()  # what is compiled at the first call is not counted
-            taken, first = [], None
+            taken: list[float] = []
+            first = None
             for _ in range(rounds):
                 started = time.process_time()
                 first = way()
@@ -39,7 +42,7 @@ def main(path: str, rounds: int) -> None:
     print(json.dumps(found))
 
 
-def _zeit(cube: Any, dates: Any) -> dict[str, Callable[[], list[int] | None]]:
+def _zeit(cube: Any, dates: Any) -> dict[str, Way]:
     import pandas as pd
     import zeit
 
@@ -63,7 +66,7 @@ def _zeit(cube: Any, dates: Any) -> dict[str, Callable[[], list[int] | None]]:
     return {"bfast-monitor": bfast, "ewmacd": ewmacd, "mann-kendall": trend}
 
 
-def _nrt(cube: Any, dates: Any) -> dict[str, Callable[[], list[int] | None]]:
+def _nrt(cube: Any, dates: Any) -> dict[str, Way]:
     import xarray as xr
     from nrt.monitor.ewma import EWMA
     from nrt.monitor.mosum import MoSum

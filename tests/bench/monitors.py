@@ -11,6 +11,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,34 @@ def _lead(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 def _number(row: dict[str, Any]) -> float:
     return float(row["px per CPU s"].replace(",", ""))
+
+
+def breaks(_: Path) -> list[dict[str, Any]]:
+    """Breaks of 0.3 in two years of a seasonal series with noise of 0.03, 25 % missing: how many, how soon, how many false."""
+    values, at = series(MISSING)
+    years = 2013 + np.arange(len(values)) / 23
+    ways: dict[tuple[str, str], Callable[[], Anomalies | Shift]] = {}
+    for level in (0.05, 0.01, 0.001):
+        for trend in (True, False):
+            ways["bfast-monitor", f"{'trend and season' if trend else 'season'}, level {level:g}"] = partial(
+                bfast_monitor, values, years, 2017.0, trend=trend, level=level
+            )
+    for limit in (3.0, 5.0):
+        ways["ewmacd", f"control limit {limit:g}"] = partial(ewmacd, values, years, 2017.0, control_limit=limit)
+    ways["cusum", "season, level 0.05"] = partial(cusum, values, years, order=2)
+    rows = []
+    for (method, how), way in ways.items():
+        first = way().first.astype(int)
+        right = (at < N_DATES) & (first >= at)
+        seen = [int(np.isfinite(values[at[px] : first[px] + 1, px]).sum()) for px in np.flatnonzero(right)]
+        rows.append(
+            {
+                "method": method, "how": how, "found": f"{right.sum() / (at < N_DATES).sum():.1%}",
+                "too early": f"{((first >= 0) & (first < at))[at < N_DATES].mean():.1%}",
+                "false": f"{(first[at == N_DATES] >= 0).mean():.1%}", "observations until found": f"{np.median(seen):.0f}",
+            }
+        )  # fmt: skip
+    return rows
 
 
 _METHODS = {

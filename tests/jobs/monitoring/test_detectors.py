@@ -420,3 +420,13 @@ def test_monitoring_that_begins_after_the_last_date_is_refused() -> None:
 def test_decimal_years_know_leap_years() -> None:
     dates = [datetime.date(2020, 7, 1), datetime.date(2021, 1, 1), datetime.date(2021, 12, 31)]
     assert decimal_years(dates).tolist() == [2020 + 182 / 366, 2021.0, 2021 + 364 / 365]
+
+
+@pytest.mark.parametrize("name", MONITORS)
+def test_pixels_without_gaps_are_judged_alike_among_others_with_gaps(name: str) -> None:
+    years, values, _ = seasons(80, seed=8, missing=0.0)
+    among = values.copy()
+    among[10:20, 40:] = np.nan
+    alone, beside = answers(MONITORS[name](values, years)), answers(MONITORS[name](among, years))
+    for field, found in alone.items():
+        np.testing.assert_array_equal(found[..., :40], beside[field][..., :40], err_msg=field)

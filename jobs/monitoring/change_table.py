@@ -44,5 +44,5 @@ class ChangeTable(BaseModel):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if (self.before is None) != (self.after is None) or (self.before is None) == (self.every is None):
-            raise ValueError("a change has `from` and `to`, or `every`")
+            raise ValueError("a change has from and to, or every")
         return self

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from earthloom.jobs.config import parse_names
 from earthloom.jobs.intake.grids import read_aoi
+from earthloom.jobs.monitoring.alerts.rule import AlertTable
 from earthloom.jobs.monitoring.before_table import BeforeTable
 from earthloom.jobs.monitoring.change_table import ChangeTable
 from earthloom.jobs.monitoring.monitor_rules import MonitorTable
@@ -62,7 +63,7 @@ class ProductTable(BaseModel):
     """Each scene is compared with the composite of another product of the period before it."""
     composites: tuple[CompositeTable, ...] = ()
     change: tuple[ChangeTable, ...] = ()
-    alert: tuple[dict[str, Any], ...] = ()
+    alert: tuple[AlertTable, ...] = ()
     monitor: tuple[MonitorTable, ...] = ()
 
 

@@ -16,6 +16,7 @@ from earthloom.cluster.outcome import Failed
 from earthloom.jobs.config import EngineOptions, RunConfig, check
 from earthloom.jobs.execution.driver import Event, RunResult
 from earthloom.jobs.execution.driver import run as run_scenes
+from earthloom.jobs.monitoring.alerts.stage import ALERTS
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable, read_area
 from earthloom.jobs.monitoring.change_stage import CHANGE_STAGE
 from earthloom.jobs.monitoring.composites import COMPOSITES
@@ -35,7 +36,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.probe import probe_conditional_writes
 from earthloom.tiling.storage.store import Store, open_store
 
-STAGES: tuple[Stage, ...] = (COMPOSITES, CHANGE_STAGE, MONITORS, SERIES_STAGE)
+STAGES: tuple[Stage, ...] = (COMPOSITES, CHANGE_STAGE, ALERTS, MONITORS, SERIES_STAGE)
 """What is derived from each cube, in this order. Another kind is one more line: `Stage(name="…", plan=…, finish=…)`."""
 
 _ROUNDS = 20

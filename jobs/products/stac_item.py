@@ -38,6 +38,7 @@ EXTENSION_VERSIONS = {
     "file": "2.1.0",
     "mlm": "1.4.0",
     "datacube": "2.2.0",
+    "timestamps": "1.1.0",
 }
 EXTENSIONS = {
     name: f"https://stac-extensions.github.io/{name}/v{version}/schema.json"

@@ -23,6 +23,11 @@ one = gpd.GeoDataFrame({{"what": ["a"]}}, geometry=[shapely.box(0, 0, 1, 1)], cr
 for name in ("z.gpkg", "z.geojson", "z.fgb", "z.shp"):
     one.to_file(name)
     assert gpd.read_file(name)["what"].tolist() == ["a"]
+from earthloom.tiling.vectors import writing_tiles
+with writing_tiles() as module:
+    module.write_dataframe(one, "z.pmtiles", driver="PMTiles", layer="z", MINZOOM=0, MAXZOOM=3)
+assert set(DRIVERS) == set(module.list_drivers()), set(module.list_drivers()) ^ set(DRIVERS)
+assert gpd.read_file("z.pmtiles")["what"].tolist() == ["a"]
 import rasterio
 from rasterio.io import MemoryFile
 try:

@@ -221,7 +221,15 @@ class _Monitor:
         preferred = frozenset(one.prefix for one in result.run.results.values()) if result.run else frozenset()
 
         def members() -> Wanted:
-            return wanted(self._store, result.product, area.grid, mask=mask, until=until, preferred=preferred)
+            return wanted(
+                self._store,
+                result.product,
+                area.grid,
+                mask=mask,
+                until=until,
+                preferred=preferred,
+                outline=area.outline,
+            )
 
         first = members()
         if not first.steps:
@@ -231,7 +239,7 @@ class _Monitor:
             ]
             return None
         rules = CubeRules(
-            aoi=area.name, product=result.product, grid=area.grid, shard_px=area.shard_px,
+            aoi=area.name, product=result.product, grid=area.grid, outline=area.outline, shard_px=area.shard_px,
             overlap=_overlap(table, is_classes=bool(first.classes), product=result.product), mask=mask,
             until=until.isoformat() if until else None,
         )  # fmt: skip

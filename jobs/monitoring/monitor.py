@@ -193,6 +193,7 @@ class _Monitor:
                 if not config.before:
                     result.notes.append(f"there is no composite of {table.before.product} yet to compare scenes with")
             if table.scenes and (config.before or not table.before):
+                self._pool.rest()  # else a run's workers would wait for what ours hold
                 result.run = run_scenes(config, on_event=self._on_scene)
             if table.before and result.run and (names := without_earlier(result.run)):
                 result.notes.append(describe_without(names, table.before))

@@ -16,12 +16,12 @@ class MemoryStore:
     """Objects in a dict. `ref` is a folder where files lie that are not read through the store, such as COGs.
 
     Args:
-        ref: the folder.
+        ref: the folder; none where nothing is read past the store.
         objects: by key, to begin with.
     """
 
-    def __init__(self, ref: ObjectRef, objects: dict[str, bytes] | None = None) -> None:
-        self.ref = ref
+    def __init__(self, ref: ObjectRef | None = None, objects: dict[str, bytes] | None = None) -> None:
+        self.ref = ref or ObjectRef("s3", "memory", "")
         self.objects = dict(objects or {})
         self.times = dict.fromkeys(self.objects, time.time())
         self._lock = threading.Lock()
@@ -99,4 +99,4 @@ class MemoryStore:
         self.objects[key], self.times[key] = bytes(data), time.time()
 
     def _head(self, key: str) -> Head:
-        return Head(key, len(self.objects[key]), None, self.times[key])
+        return Head(key, len(self.objects[key]), None, self.times.get(key, 0.0))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import click
 
+from earthloom.jobs.command.change import areas, change, zonal
 from earthloom.jobs.command.models import models
 from earthloom.jobs.command.monitoring import monitor
 from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
@@ -31,13 +32,17 @@ def cli(verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FlagFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.WARNING)
+    if not verbose:
+        logging.getLogger("rasterio").setLevel(
+            logging.ERROR
+        )  # GDAL's remarks on tags, again at every opening of a file
     guard_logs()
     from earthloom.tiling.storage.settings import apply
 
     apply()
 
 
-for command in (plan, run, monitor, status, verify, gc, doctor, models, sensors):
+for command in (plan, run, monitor, change, zonal, areas, status, verify, gc, doctor, models, sensors):
     cli.add_command(command)
 
 

@@ -121,6 +121,7 @@ class Composite:
             stage=0, name=self.product, bands=names, layers=names, dtype=first.dtype, nodata=first.nodata,
             gain=tuple(float(layer.attributes.get("scale_factor", 1.0)) for layer in cube.layers),
             bias=tuple(float(layer.attributes.get("add_offset", 0.0)) for layer in cube.layers),
+            quantity=str(first.attributes.get("quantity", "")),
         )  # fmt: skip
         return ImageProduct(image=image, grid=cube.grid, tags=self._tags, title=self.title)
 

@@ -29,7 +29,7 @@ def open_cube_dataset(out: str | Path, product: str, aoi: str, *, key: str | Non
     import xarray as xr
 
     store = open_store(ObjectRef.parse(str(out)))
-    base = _base(store, product, aoi, key)
+    base = cube_base(store, product, aoi, key)
     cube = current_cube(store, base)
     if cube is None:
         raise ConfigError(f"{store.ref.url}/{base} holds no finished cube; run `earthloom monitor` again")
@@ -44,7 +44,7 @@ def open_cube_dataset(out: str | Path, product: str, aoi: str, *, key: str | Non
     return named.sortby("time").chunk(time=1, y=cube.shard_px, x=cube.shard_px)
 
 
-def _base(store: Store, product: str, aoi: str, key: str | None) -> str:
+def cube_base(store: Store, product: str, aoi: str, key: str | None) -> str:
     """`monitors/<aoi>/<product>/<key>` of the cube that the area's file asks for now, or that of the key."""
     if key is not None:
         if not _KEY.match(key):

@@ -16,14 +16,18 @@ from earthloom.cluster.outcome import Failed
 from earthloom.jobs.config import EngineOptions, RunConfig, check
 from earthloom.jobs.execution.driver import Event, RunResult
 from earthloom.jobs.execution.driver import run as run_scenes
+from earthloom.jobs.monitoring.alerts.stage import ALERTS
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable, read_area
+from earthloom.jobs.monitoring.change_stage import CHANGE_STAGE
 from earthloom.jobs.monitoring.composites import COMPOSITES
 from earthloom.jobs.monitoring.cube_update import CubeRules, CubeUpdate, update_cube
 from earthloom.jobs.monitoring.linking import enter
 from earthloom.jobs.monitoring.members import Mask, Wanted, wanted
 from earthloom.jobs.monitoring.monitor_stage import MONITORS
 from earthloom.jobs.monitoring.options import MonitorConfig
+from earthloom.jobs.monitoring.pairs import describe_without, earlier_items, has_failures, without_earlier
 from earthloom.jobs.monitoring.pool import Pool
+from earthloom.jobs.monitoring.series_stage import SERIES_STAGE
 from earthloom.jobs.monitoring.stac import cube_item
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.planning.chain import load_models, product_name
@@ -33,7 +37,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.probe import probe_conditional_writes
 from earthloom.tiling.storage.store import Store, open_store
 
-STAGES: tuple[Stage, ...] = (COMPOSITES, MONITORS)
+STAGES: tuple[Stage, ...] = (COMPOSITES, CHANGE_STAGE, ALERTS, MONITORS, SERIES_STAGE)
 """What is derived from each cube, in this order. Another kind is one more line: `Stage(name="…", plan=…, finish=…)`."""
 
 _ROUNDS = 20
@@ -99,7 +103,7 @@ class MonitorResult:
         bad = [product for product in self.products if product.errors]
         if len(bad) == len(self.products) and not any(product.update.cube for product in bad):
             return 1
-        scenes_failed = any(product.run is not None and product.run.exit_code for product in self.products)
+        scenes_failed = any(product.run is not None and has_failures(product.run) for product in self.products)
         return 3 if bad or self.refused or scenes_failed else 0
 
 
@@ -128,10 +132,12 @@ def monitor(
     with Pool(config.engine, out) as pool:
         made = _Monitor(config, store, pool, on_event, on_scene)
         products = [_Product(area, table) for area in areas for table in area.products]
-        for product in products:  # first of all, as one product may mask another
-            made.map_scenes(product)
-        for product in products:
-            made.bring_up_to_date(product)
+        # pairs need the composites of other products; and before any cube all scenes, as one product may mask another
+        for some in ([p for p in products if not p.table.before], [p for p in products if p.table.before]):
+            for product in some:
+                made.map_scenes(product, products)
+            for product in some:
+                made.bring_up_to_date(product)
     return MonitorResult(out=out.url, products=tuple(one.result for one in products), refused=tuple(refused))
 
 
@@ -169,14 +175,28 @@ class _Monitor:
         self._config, self._store, self._pool = config, store, pool
         self._on_event, self._on_scene = on_event, on_scene
 
-    def map_scenes(self, product: _Product) -> None:
-        """Map the product's sources, if it has any; what is mapped already costs nothing."""
+    def map_scenes(self, product: _Product, every: Sequence[_Product]) -> None:
+        """Map the product's sources, if it has any; what is mapped already costs nothing.
+
+        Args:
+            every: all products, of which one may give the earlier side of pairs.
+        """
         table, result = product.table, product.result
         try:
             config = _run_config(table, self._config)
             result.product = _name_of(table, config)
-            if table.scenes:
+            if table.before:
+                bases = {
+                    p.result.product: p.result.prefix for p in every if p.area is product.area and p.result.update.cube
+                }
+                config = config.model_copy(update={"before": earlier_items(self._store, table.before, bases)})
+                if not config.before:
+                    result.notes.append(f"there is no composite of {table.before.product} yet to compare scenes with")
+            if table.scenes and (config.before or not table.before):
+                self._pool.rest()  # else a run's workers would wait for what ours hold
                 result.run = run_scenes(config, on_event=self._on_scene)
+            if table.before and result.run and (names := without_earlier(result.run)):
+                result.notes.append(describe_without(names, table.before))
         except EarthloomError as error:  # what is committed already can be watched all the same
             self._failed(product, "mapping scenes", error)
 
@@ -202,7 +222,15 @@ class _Monitor:
         preferred = frozenset(one.prefix for one in result.run.results.values()) if result.run else frozenset()
 
         def members() -> Wanted:
-            return wanted(self._store, result.product, area.grid, mask=mask, until=until, preferred=preferred)
+            return wanted(
+                self._store,
+                result.product,
+                area.grid,
+                mask=mask,
+                until=until,
+                preferred=preferred,
+                outline=area.outline,
+            )
 
         first = members()
         if not first.steps:
@@ -212,7 +240,7 @@ class _Monitor:
             ]
             return None
         rules = CubeRules(
-            aoi=area.name, product=result.product, grid=area.grid, shard_px=area.shard_px,
+            aoi=area.name, product=result.product, grid=area.grid, outline=area.outline, shard_px=area.shard_px,
             overlap=_overlap(table, is_classes=bool(first.classes), product=result.product), mask=mask,
             until=until.isoformat() if until else None,
         )  # fmt: skip

@@ -120,6 +120,7 @@ def _layer(asset: str, band: Mapping[str, Any]) -> Layer:
     attributes = {
         "long_name": band.get("description", band["name"]), "scale_factor": float(band.get("raster:scale", 1.0)),
         "add_offset": float(band.get("raster:offset", 0.0)),
+        **({"quantity": str(band["earthloom:quantity"])} if "earthloom:quantity" in band else {}),
     }  # fmt: skip
     return Layer(
         name=str(band["name"]), dtype=str(band["data_type"]), nodata=float(band["nodata"]), attributes=attributes
@@ -161,6 +162,7 @@ def check_alike(product: str, found: Sequence[Source]) -> None:
                 repr(layer.nodata),
                 layer.attributes.get("scale_factor"),
                 layer.attributes.get("add_offset"),
+                layer.attributes.get("quantity"),
             )
             for layer in source.layers
         ]

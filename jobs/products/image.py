@@ -60,7 +60,10 @@ class ImageProduct:
         return tuple(
             Layer(
                 name=layer, dtype=image.dtype, nodata=image.nodata,
-                attributes={"long_name": self._meaning_of(band), "scale_factor": gain, "add_offset": bias},
+                attributes={
+                    "long_name": self._meaning_of(band), "scale_factor": gain, "add_offset": bias,
+                    **({"quantity": image.quantity} if image.quantity else {}),
+                },
             )
             for layer, band, gain, bias in zip(image.layers, image.bands, image.gain, image.bias, strict=True)
         )  # fmt: skip
@@ -119,7 +122,7 @@ class ImageProduct:
             found.append(
                 BandInfo(
                     name=band, description=self._meaning_of(band), data_type=image.dtype, nodata=image.nodata,
-                    scale=gain, offset=bias, statistics=statistics,
+                    scale=gain, offset=bias, statistics=statistics, quantity=image.quantity,
                 )
             )  # fmt: skip
         return found

@@ -14,7 +14,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import quote
 
-from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.jobs.products.legend import word
+from earthloom.models.cards.card import BEFORE, ModelCard, ModelClass
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import PublishError, SceneError
@@ -37,6 +38,7 @@ EXTENSION_VERSIONS = {
     "file": "2.1.0",
     "mlm": "1.4.0",
     "datacube": "2.2.0",
+    "timestamps": "1.1.0",
 }
 EXTENSIONS = {
     name: f"https://stac-extensions.github.io/{name}/v{version}/schema.json"
@@ -65,6 +67,8 @@ class BandInfo:
     """Of stored values: any of minimum, maximum, mean, stddev, count, valid_percent."""
     classes: bool = False
     """Its values are the model's classes."""
+    quantity: str = ""
+    """What its meaning is, where that is known: `toa_reflectance` (`tiling.quantity`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +223,7 @@ def class_objects(classes: Sequence[ModelClass], rows: Sequence[ClassArea] = ())
     counts = {row["value"]: row["pixels"] for row in rows}
     found: list[dict[str, Any]] = []
     for one in classes:
-        name = re.sub(r"[^0-9A-Za-z_-]+", "_", one.name).strip("_") or f"class_{one.value}"
+        name = word(one.name) or f"class_{one.value}"
         if any(name == other["name"] for other in found) or name == "nodata":
             name = f"{name}_{one.value}"
         found.append(
@@ -278,6 +282,8 @@ def _links(scene: Scene, product: str, provenance: Provenance) -> list[dict[str,
     if provenance.source_item:
         links.append({"rel": "derived_from", "href": provenance.source_item, "type": "application/geo+json",
                       "title": f"Source scene {scene.source_id or scene.id}"})  # fmt: skip
+        earlier = dict.fromkeys(scene.assets[b.asset].ref for b in scene.bands if b.name.startswith(BEFORE))
+        links += [{"rel": "derived_from", "href": _url(ref), "title": f"Earlier file {ref.name}"} for ref in earlier]
     else:
         sources = list(dict.fromkeys(asset.ref for asset in scene.assets))
         links += [{"rel": "derived_from", "href": _url(ref), "title": f"Source file {ref.name}"} for ref in sources]
@@ -342,6 +348,8 @@ def _band(asset: str, band: BandInfo) -> dict[str, Any]:
         document["unit"] = band.unit
     if band.scale is not None:
         document |= {"raster:scale": band.scale, "raster:offset": band.offset}
+    if band.quantity:
+        document["earthloom:quantity"] = band.quantity
     if band.statistics:
         if bad := [name for name, value in band.statistics.items() if not math.isfinite(value)]:
             raise PublishError(f"asset {asset}, band {band.name}: statistics {', '.join(bad)} are not finite")

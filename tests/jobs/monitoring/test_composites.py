@@ -133,6 +133,8 @@ def test_the_mode_of_a_map_is_published_as_cog_zarr_and_item(store: Store, tmp_p
     assert {name: entry["dates"] for name, entry in head["periods"].items()} == {
         "2020-DJF": list(DATES[:3]), "2020-JJA": list(DATES[3:]),
     }  # fmt: skip
+    with rasterio.open(tmp_path / head["periods"]["2020-JJA"]["prefix"] / "landwater.tif") as cog:
+        assert np.array_equal(cog.read(1), expected_mode(classes[3:])[0])
     folder = tmp_path / head["periods"]["2020-DJF"]["prefix"]
     assert folder.parent == tmp_path / FOLDER / "composites/mode-season/2020-DJF"
     commonest, share, n_clear = expected_mode(classes[:3])

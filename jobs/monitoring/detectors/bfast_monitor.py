@@ -125,7 +125,10 @@ def residual_process(
     usable = fit.solved & (sigma > FLAT * np.abs(values).max(axis=0))
     counts = running_sums(known, np.int16)
     sums = running_sums(residuals, np.float64)
-    if process == "mosum":
+    if process == "mosum" and known.all():
+        width = max(int(h * n_history), 1)
+        level = sums[n_history:] - sums[n_history - width : -width]
+    elif process == "mosum":
         width = np.maximum((h * fit.n).astype(np.int64), 1) * usable
         level = _moving_sums(sums, counts, fit.n, width, n_history)
     else:

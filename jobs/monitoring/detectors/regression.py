@@ -94,9 +94,10 @@ class LeastSquares:
             known: (n, P).
         """
         moments = np.einsum("tk,tp->kp", self._design, values, optimize=False)
-        products = np.zeros((values.shape[1], self._tables.shape[2]))
+        dates = np.packbits(known[:, :1] if known.all() else known, axis=0)  # without gaps all have the same products
+        products = np.zeros((dates.shape[1], self._tables.shape[2]))
         found = np.empty_like(products)
-        for table, bits in zip(self._tables, np.packbits(known, axis=0), strict=True):
+        for table, bits in zip(self._tables, dates, strict=True):
             np.take(table, bits, axis=0, out=found, mode="clip")
             np.add(products, found, out=products)
         n = known.sum(axis=0, dtype=np.int64)
@@ -123,15 +124,15 @@ def _solve(triangle: Floats, moments: Floats) -> tuple[Floats, Bools]:
     """Solutions (k, P) of symmetric positive systems by Cholesky's method, and (P,) where they are unique.
 
     Args:
-        triangle: (k (k + 1) / 2, P), lower triangles by rows; written to.
+        triangle: (k (k + 1) / 2, P or 1), lower triangles by rows; written to. One may serve all pixels.
         moments: (k, P), right-hand sides; written to.
     """
-    k, n_px = moments.shape
+    k, n_systems = len(moments), triangle.shape[1]
     rows = [triangle[i * (i + 1) // 2 : i * (i + 1) // 2 + i + 1] for i in range(k)]
     least = np.stack([rows[i][i] for i in range(k)]) * _SINGULAR
-    regular = np.ones(n_px, np.bool_)
+    regular = np.ones(n_systems, np.bool_)
     terms = np.empty_like(moments)
-    reciprocals = np.empty_like(moments)
+    factors, reciprocals = np.empty((2, k, n_systems))
     for j in range(k):
         pivot, scale = rows[j][j], reciprocals[j]
         regular &= pivot > least[j]
@@ -140,11 +141,11 @@ def _solve(triangle: Floats, moments: Floats) -> tuple[Floats, Bools]:
         below = range(j + 1, k)
         for i in below:
             rows[i][j] *= scale
-        column = np.stack([rows[i][j] for i in below]) if below else terms[:0]
+        column = np.stack([rows[i][j] for i in below]) if below else factors[:0]
         for i in below:
             size = i - j
-            np.multiply(column[:size], rows[i][j], out=terms[:size])
-            rows[i][j + 1 : i + 1] -= terms[:size]
+            np.multiply(column[:size], rows[i][j], out=factors[:size])
+            rows[i][j + 1 : i + 1] -= factors[:size]
         moments[j] *= scale
         for i in below:
             moments[i] -= np.multiply(rows[i][j], moments[j], out=terms[0])

@@ -63,7 +63,7 @@ class MemoryStore:
             self.objects[key] = data
             return True
 
-    def upload(self, key: str, pieces: Iterable[bytes], expected_bytes: int = 0) -> None:
+    def upload(self, key: str, pieces: Iterable[bytes], expected_bytes: int = 0) -> None:  # noqa: ARG002 - of buckets
         self.objects[key] = b"".join(pieces)
 
     def copy(self, source_key: str, target_key: str) -> None:

@@ -37,7 +37,7 @@ class MemoryCube(Cube):
     values: dict[str, NDArray[np.uint8]]
     """(T, h, w) by layer."""
 
-    def read(self, store: Store, layer: str, window: Window, steps: Sequence[int] | None = None) -> NDArray[Any]:
+    def read(self, store: Store, layer: str, window: Window, steps: Sequence[int] | None = None) -> NDArray[Any]:  # noqa: ARG002
         rows, cols = window.slices(self.grid.window)
         return self.values[layer][list(range(len(self.steps)) if steps is None else steps), rows, cols]
 

@@ -75,7 +75,7 @@ def test_an_update_that_is_killed_at_any_requests_ends_with_the_same_bytes(
                 left[0] -= 1
                 return None if left[0] else "kill after" if len(deaths) % 2 else "kill before"
 
-            yield FaultyStore(store, Injector(chance=fate))  # type: ignore[misc]
+            yield FaultyStore(store, Injector(chance=fate))
         yield store
 
     for n in updates:

@@ -258,8 +258,8 @@ class _Finishing:
             window = self._layout.shard_window(row, col)
             yield LayerTask(
                 generation=generation.prefix, layout=self._layout, step=place, row=row, col=col,
-                members=tuple(member for member in members if self._reached(member.source) & window), outline=self._rules.outline,
-                confident=self._rules.overlap == "confident", n_classes=self._n_classes,
+                members=tuple(member for member in members if self._reached(member.source) & window),
+                outline=self._rules.outline, confident=self._rules.overlap == "confident", n_classes=self._n_classes,
             )  # fmt: skip
 
     def _members(self, step: Step) -> tuple[Member, ...]:

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import geopandas as gpd
+    import pandas as pd
     import xarray as xr
 
     from earthloom.jobs.execution.driver import RunResult
     from earthloom.jobs.monitoring.monitor import MonitorResult
+    from earthloom.jobs.monitoring.questions import ChangeResult
     from earthloom.jobs.planning.plan import RunPlan
 
-__all__ = ["monitor", "open", "plan", "run"]
+__all__ = ["change", "monitor", "open", "plan", "run", "zonal"]
 
 _BESIDE = Path(__file__).resolve().parent.parent
 if all((_BESIDE / name / "__init__.py").is_file() for name in ("jobs", "models", "tiling", "cluster")):
@@ -97,6 +100,56 @@ def monitor(files: str | Path | Sequence[str | Path], *, out: str | Path, **opti
     several = [files] if isinstance(files, str | Path) else files
     named = {"files": tuple(str(file) for file in several), "out": str(out)}
     return do_monitor(check(MonitorConfig, options | named))
+
+
+def change(out: str | Path, product: str, *, aoi: str, before: str, after: str, **options: Any) -> ChangeResult:
+    """What became of what between two dates or periods of a monitored area, as `earthloom change` does.
+
+    Publishes a map of changes, the matrix of transitions and the changed ground as polygons, unless they are there already.
+
+    Args:
+        out: folder or `s3://` prefix of all outputs.
+        product: as `collections/` has it: `landwater`.
+        aoi: name of a monitored area.
+        before, after: a date or a period, `2020-07-01`, `2020-07`, `2020-DJF` or `2020`. A period is its composite where
+            there is one, else the date within it that lies nearest to its middle.
+        options: those of `earthloom change --help`, with underscores: `min_area_m2=10_000`, `executor="ray"`.
+
+    Returns:
+        `document` (the matrix, as `transitions.json` has it), `prefix` and `files` of what was published, and `note`, which
+        says what was taken for the two sides.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: there is no such area, product, date or period; or the storage fails.
+    """
+    from earthloom.jobs.config import check
+    from earthloom.jobs.monitoring.questions import ChangeConfig
+    from earthloom.jobs.monitoring.questions import change as compare
+
+    named = {"out": str(out), "product": product, "aoi": aoi, "before": before, "after": after}
+    return compare(check(ChangeConfig, {"executor": "local", **options, **named}))
+
+
+def zonal(polygons: str | Path | gpd.GeoDataFrame, out: str | Path, product: str, **options: Any) -> pd.DataFrame:
+    """How much of each polygon is of which class, on each date of an area or in each scene, as `earthloom zonal` does.
+
+    Args:
+        polygons: a file of polygons (GeoJSON, GeoPackage, Shapefile, FlatGeobuf, GeoParquet) or a table, in any CRS.
+        out: folder or `s3://` prefix of all outputs.
+        product: as `collections/` has it: `landwater`.
+        options: `aoi`, name of a monitored area, without which each committed scene is taken; `scene`, id of one; `name`,
+            column that names the polygons; `since` and `until`, dates.
+
+    Returns:
+        A row for each class, polygon and date: `area_m2` (true area, to the part of a pixel), `percent` of what is known,
+        `confidence`, `nodata_m2`, and `covered_percent`, the share of the polygon that lies on the map.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: polygons, area or product are not there or not usable; or the storage fails.
+    """
+    from earthloom.jobs.monitoring.questions import zones_of
+
+    return zones_of(str(polygons) if isinstance(polygons, Path) else polygons, str(out), product, **options)
 
 
 def open(

@@ -96,20 +96,21 @@ def test_any_window_is_a_part_of_the_whole_and_unknown_beyond_it(
 
 
 def test_centres_on_slanted_edges_are_on_one_side_from_every_window(folder: Path) -> None:
-    """Edges through many pixel centres, far from the corner of a large grid, where rounding differs most."""
-    grid = Grid(crs="EPSG:32633", transform=(0.3, 0, 300000.1, 0, -0.3, 5600000.7), width=40000, height=30000)
-    x, y = 300000.1 + 0.3 * 31000, 5600000.7 - 0.3 * 21000
-    triangles = [
-        shapely.Polygon([(x, y), (x + 0.3 * 60 * k, y - 0.3 * 45), (x - 0.3 * 7 * k, y - 0.3 * 60)]) for k in (1, 2, 3)
-    ]
-    frame = geopandas.GeoDataFrame({"class": ["land", "water", "cloud"]}, geometry=triangles, crs="EPSG:32633")
-    frame.to_file(folder / "slanted.gpkg")
+    """Edges through many pixel centres, with vertices that rounding has moved by some 1e-12 px."""
+    grid = Grid(crs="EPSG:32633", transform=(0.3, 0, 0.1, 0, -0.3, 0.2), width=3000, height=1500)
+    corners = np.random.default_rng(0).integers([100, 100], [2900, 1400], (400, 2)) + 0.5
+    made = []
+    for number, (col, row) in enumerate(corners):
+        k = number % 7 + 1
+        px = np.array([(col, row), (col + 6 * k, row + 9 * k), (col - 8 * k, row + 8 * k), (col - 5 * k, row - k)])
+        made.append(shapely.Polygon(np.column_stack([0.1 + 0.3 * px[:, 0], 0.2 - 0.3 * px[:, 1]])))
+    names = [CLASSES[number % 3].name for number in range(400)]
+    geopandas.GeoDataFrame({"class": names}, geometry=made, crs="EPSG:32633").to_file(folder / "slanted.gpkg")
     source = label_source(str(folder / "slanted.gpkg"), NAMED)
-    window = Window(30900, 20980, 300, 100)
-    labels = source.read(grid, window)
+    labels = whole(source, grid)
     assert set(np.unique(labels)) == {0, 1, 4, IGNORE}
-    for part in (*window.split(13), *window.split(64)):
-        np.testing.assert_array_equal(source.read(grid, part), labels[part.slices(window)])
+    for part in grid.window.split(211):
+        np.testing.assert_array_equal(source.read(grid, part), labels[part.slices(grid.window)])
 
 
 def test_pixels_of_a_polygon_are_those_with_their_centre_inside(folder: Path) -> None:

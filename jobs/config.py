@@ -133,6 +133,15 @@ def load(options: Mapping[str, Any], config_file: Path | None = None) -> RunConf
     Raises:
         ConfigError: naming each wrong key, its value and what is expected.
     """
+    return load_as(RunConfig, options, config_file)
+
+
+def load_as(model: type[M], options: Mapping[str, Any], config_file: Path | None = None) -> M:
+    """The same for the options of another command.
+
+    Raises:
+        ConfigError: as `load` does.
+    """
     values: dict[str, Any] = {}
     if config_file is not None:
         try:
@@ -149,7 +158,7 @@ def load(options: Mapping[str, Any], config_file: Path | None = None) -> RunConf
             raise ConfigError(f"{config_file} is nested too deeply; a config file is a flat list of options") from None
         except ValueError as error:
             raise ConfigError(f"{config_file} is not TOML: {error}") from error
-    return check(RunConfig, values | {key: value for key, value in options.items() if value not in (None, ())})
+    return check(model, values | {key: value for key, value in options.items() if value not in (None, ())})
 
 
 def check(model: type[M], values: Mapping[str, Any]) -> M:

@@ -133,8 +133,17 @@ def load(options: Mapping[str, Any], config_file: Path | None = None) -> RunConf
     Raises:
         ConfigError: naming each wrong key, its value and what is expected.
     """
+    return load_as(RunConfig, options, config_file)
+
+
+def load_as(model: type[M], options: Mapping[str, Any], config_file: Path | None = None) -> M:
+    """The same for the options of another command.
+
+    Raises:
+        ConfigError: as `load` does.
+    """
     values = {} if config_file is None else read_toml(config_file)
-    return check(RunConfig, values | {key: value for key, value in options.items() if value not in (None, ())})
+    return check(model, values | {key: value for key, value in options.items() if value not in (None, ())})
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from earthloom.jobs.learning.corpus import Corpus
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.fitting import Fitted
 from earthloom.jobs.learning.judging import Judgement
-from earthloom.models.training.score import iou, mean_iou
+from earthloom.jobs.learning.scores import class_scores
+from earthloom.models.training.score import mean_iou
 
 FILE = "record.json"
 
@@ -25,14 +26,11 @@ _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2
 
 
 def scores(counts: NDArray[np.int64], classes: Sequence[str]) -> dict[str, float]:
-    """IoU, precision, recall and F1 of each class and their means, overall accuracy; 4 digits."""
-    found: dict[str, float] = {"iou": mean_iou(counts), "accuracy": float(np.trace(counts) / max(int(counts.sum()), 1))}
-    for value, name in enumerate(classes):
-        hit, there, said = (int(n) for n in (counts[value, value], counts[value].sum(), counts[:, value].sum()))
-        found[f"iou_{name}"] = iou(counts, value)
-        found[f"precision_{name}"] = hit / said if said else 0.0
-        found[f"recall_{name}"] = hit / there if there else 0.0
-        found[f"f1_{name}"] = 2 * hit / (there + said) if there + said else 0.0
+    """IoU, precision, recall and F1 of each class, mean IoU of the classes that are there, accuracy; 4 digits."""
+    each = class_scores(counts)
+    found = {"iou": mean_iou(counts), "accuracy": float(np.trace(counts) / max(int(counts.sum()), 1))}
+    for name in ("iou", "precision", "recall", "f1"):
+        found |= {f"{name}_{known}": float(value) for known, value in zip(classes, getattr(each, name), strict=True)}
     return {name: round(value, 4) for name, value in found.items()}
 
 
@@ -70,7 +68,7 @@ def judgement_record(test: Judgement, classes: Sequence[str]) -> dict[str, Any]:
         "least_distance_px": test.least_distance_px,
         "is_farther": test.is_farther,
         "confusion": test.counts.tolist(),
-        "scores": scores(test.counts, classes),
+        "scores": scores(test.counts, classes) if test.counts.any() else {},
         "by_scene": {name: scores(counts, classes)["iou"] for name, counts in sorted(test.by_scene.items())},
     }
 
@@ -91,7 +89,7 @@ def data_record(corpus: Corpus, examples: Examples) -> dict[str, Any]:
 
 def over_seeds(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean and spread of every score of the test part, over seeds."""
-    tested = [record["test"]["scores"] for record in records if record["test"]]
+    tested = [record["test"]["scores"] for record in records if record["test"] and record["test"]["scores"]]
     return {name: spread([each[name] for each in tested]) for name in tested[0]} if tested else {}
 
 

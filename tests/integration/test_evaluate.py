@@ -9,12 +9,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from shapely import box
 from sklearn.metrics import classification_report
 
 import earthloom
@@ -22,6 +24,8 @@ from earthloom.jobs.command import cli
 from earthloom.jobs.learning.evaluate import Evaluation
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 from tests.maps import OPTIONS, lake
 from tests.scenes import write_scene
 
@@ -60,9 +64,9 @@ def done(scenes: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Evalua
     return evaluate(scenes, tmp_path_factory.mktemp("out"))
 
 
-def evaluate(scenes: list[Path], out: Path, **options: Any) -> Evaluation:
+def evaluate(scenes: Any, out: Any, **options: Any) -> Evaluation:
     words = {"label_classes": {0: "dry", 1: "water"}, "match": "land=dry", "label_ignore": ("9",), "bootstrap": 200,
-             "labels": str(scenes[0].parent / "{id}_labels.tif")}  # fmt: skip
+             "labels": str(Path(scenes[0]).parent / "{id}_labels.tif")}  # fmt: skip
     return earthloom.evaluate(scenes, out=out, **(OPTIONS | words | options))
 
 
@@ -218,3 +222,30 @@ def test_it_is_said_of_which_scenes_a_model_was_trained_on(trained: tuple[Path, 
     assert f"note: {done.report['notes'][0]}" in done.text
     (folder / "record.json").write_text(json.dumps({"format": 1, "data": {"scenes": [{"files": [], "pixels": {}}]}}))
     assert earthloom.evaluate(scene, model=str(folder), out=tmp_path / "out", **options).report["notes"] == []
+
+
+@pytest.mark.s3
+@pytest.mark.usefixtures("s3_env")
+def test_scenes_labels_and_reports_may_lie_in_object_storage(
+    scenes: list[Path], done: Evaluation, tmp_path: Path
+) -> None:
+    bucket = open_store(ObjectRef.parse("s3://scenes/evaluate"))
+    boxes = [box(300000, 4494000, 302000, 4500000), box(302000, 4494000, 306000, 4500000)]
+    geopandas.GeoDataFrame({"part": ["west", "rest"]}, geometry=boxes, crs="EPSG:32617").to_parquet(
+        tmp_path / "p.parquet"
+    )
+    for path in (scenes[1], scenes[1].with_name("pond_labels.tif"), tmp_path / "p.parquet"):
+        bucket.put(path.name, path.read_bytes())
+    words = {
+        "labels": "s3://scenes/evaluate/pond_labels.tif", "regions": "s3://scenes/evaluate/p.parquet",
+        "region_column": "part",
+    }  # fmt: skip
+    there = evaluate("s3://scenes/evaluate/pond.tif", "s3://outputs/evaluate", **words)
+    assert there.report["confusion"] == done.report["scenes"]["pond"]["confusion"]
+    assert {name: part["pixels"] for name, part in there.report["regions"].items()} == {
+        "west": 200 * 560, "rest": 400 * 560,
+    }  # fmt: skip
+    kept = open_store(ObjectRef.parse("s3://outputs/evaluate")).list("evaluations")
+    assert {head.key.rpartition("/")[2] for head in kept} == {
+        "report.html", "report.json", "report.txt", "pond-errors.tif",
+    }  # fmt: skip

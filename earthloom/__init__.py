@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from earthloom.jobs.execution.driver import RunResult
     from earthloom.jobs.learning.evaluate import Evaluation
+    from earthloom.jobs.learning.explain import Explanation
     from earthloom.jobs.learning.train import Trained
     from earthloom.jobs.planning.plan import RunPlan
 
-__all__ = ["evaluate", "open", "plan", "run", "train"]
+__all__ = ["evaluate", "explain", "open", "plan", "run", "train"]
 
 _BESIDE = Path(__file__).resolve().parent.parent
 if all((_BESIDE / name / "__init__.py").is_file() for name in ("jobs", "models", "tiling", "cluster")):
@@ -136,6 +137,30 @@ def evaluate(
 
     named = {"scenes": _texts(scenes), "model": model, "labels": _texts(labels), "out": str(out)}
     return do_evaluate(check(EvaluateConfig, options | named))
+
+
+def explain(
+    scenes: str | Path | Sequence[str | Path], *, model: str, out: str | Path, **options: Any
+) -> list[Explanation]:
+    """Publish images of how sure a model is of its map and what each band adds to it, as `earthloom explain` does.
+
+    Args:
+        scenes: a path, URL, glob, prefix or STAC item, or several.
+        model: name or folder of a segmentation.
+        out: folder or `s3://` prefix for all outputs.
+        options: those of `earthloom explain --help`, with underscores: `what=["entropy", "gradients"]`, `of_class="water"`.
+
+    Returns:
+        One for each of `what`, with the run that published its images and how much each band matters.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: this model cannot be explained, no scene can be used, or what `run` raises.
+    """
+    from earthloom.jobs.config import check
+    from earthloom.jobs.learning.explain import explain as do_explain
+    from earthloom.jobs.learning.options import ExplainConfig
+
+    return do_explain(check(ExplainConfig, options | {"scenes": _texts(scenes), "model": model, "out": str(out)}))
 
 
 def open(

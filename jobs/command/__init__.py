@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from earthloom.jobs.command.evaluate import evaluate
+from earthloom.jobs.command.explain import explain
 from earthloom.jobs.command.models import models
 from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
 from earthloom.jobs.command.sensors import sensors
@@ -38,7 +39,7 @@ def cli(verbose: bool) -> None:
     apply()
 
 
-for command in (plan, run, train, evaluate, status, verify, gc, doctor, models, sensors):
+for command in (plan, run, train, evaluate, explain, status, verify, gc, doctor, models, sensors):
     cli.add_command(command)
 
 

@@ -73,9 +73,11 @@ class ModelCard:
     masks: tuple[int, ...] = ()
     """Classes whose pixels become nodata where the model is one stage of several."""
     outputs: tuple[str, ...] = ()
-    """Bands of the image that is made, each one of `bands`; `*` stands for what it stands for there."""
+    """Bands of the image that is made; `*` stands for what it stands for in `bands`, of which each is one, unless
+    `output_dtype` says what its values are."""
     output_dtype: str = ""
-    """Empty: the image has the scene's dtype and scale. `uint8`: the network's 0 to 1 is stored as 1 to 255."""
+    """Empty: the image has the scene's dtype and scale. `uint8`: the network's 0 to 1 is stored as 1 to 255. `float32`:
+    the network's numbers are stored as they are."""
     scale: int = 1
     """Output pixels per input pixel and side; divides 512."""
     needs_survey: bool = False
@@ -128,14 +130,14 @@ class ModelCard:
             raise CardError(f"{where}: classes must be numbered 0, 1, 2, … (at most 255: 255 is nodata)")
         if unknown := set(self.masks) - {c.value for c in self.classes}:
             raise CardError(f"{where}: masks {sorted(unknown)} are none of its classes")
-        if strange := set(self.outputs) - set(self.bands):
+        if strange := set() if self.output_dtype else set(self.outputs) - set(self.bands):
             raise CardError(f"{where}: makes bands {sorted(strange)} that it does not take: their scale is unknown")
         if "*" in self.bands[:-1]:
             raise CardError(f"{where}: * stands for all other bands and so comes last, got {', '.join(self.bands)}")
         if self.scale < 1 or 512 % self.scale or (self.classes and self.scale != 1):
             raise CardError(f"{where}: scale divides 512, and is 1 for a segmentation; got {self.scale}")
-        if self.output_dtype not in ("", "uint8"):
-            raise CardError(f"{where}: output_dtype is '' or 'uint8', got {self.output_dtype!r}")
+        if self.output_dtype not in ("", "uint8", "float32"):
+            raise CardError(f"{where}: output_dtype is '', 'uint8' or 'float32', got {self.output_dtype!r}")
         if self.outputs and self.overlap != "exact":
             raise CardError(f"{where}: images are made by exact tiles only, got overlap {self.overlap!r}")
         if self.overlap not in ("exact", "blend"):

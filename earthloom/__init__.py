@@ -9,7 +9,7 @@ owns a common name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from earthloom.jobs.execution.driver import RunResult
     from earthloom.jobs.learning.evaluate import Evaluation
     from earthloom.jobs.learning.explain import Explanation
+    from earthloom.jobs.learning.train import Trained
     from earthloom.jobs.planning.plan import RunPlan
 
-__all__ = ["evaluate", "explain", "open", "plan", "run"]
+__all__ = ["evaluate", "explain", "open", "plan", "run", "train"]
 
 _BESIDE = Path(__file__).resolve().parent.parent
 if all((_BESIDE / name / "__init__.py").is_file() for name in ("jobs", "models", "tiling", "cluster")):
@@ -73,6 +74,35 @@ def run(
     from earthloom.jobs.execution.driver import run as do_run
 
     return do_run(_config(scenes, model, out, options))
+
+
+def train(
+    source: str | Path | Mapping[str, Any], *, out: str | Path | None = None, workers: int | None = None,
+    address: str | None = None, replace: bool = False,
+) -> Trained:  # fmt: skip
+    """Train a model on labelled scenes, as `earthloom train` does.
+
+    Called again, it goes on where it was stopped; a training that is done is left as it is.
+
+    Args:
+        source: a TOML file (docs/training.md), or a mapping with the same keys.
+        out: in place of the file's: folder or `s3://` prefix, the card folder that `model` of `run` takes.
+        workers: processes on Ray that share each batch; without, this process.
+        address: of a Ray cluster, with `workers`; without, Ray inside this process.
+        replace: overwrite the model of another training that `out` holds.
+
+    Returns:
+        `card`, `out`, and `record` with data, split, seeds, scores and tiling as plain data.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: the file, its data or its network cannot be used, the storage fails, or the
+            loss is no longer a number.
+    """
+    from earthloom.jobs.learning.config import load_training
+    from earthloom.jobs.learning.train import train as do_train
+
+    config = load_training(source, out=None if out is None else str(out))
+    return do_train(config, replaces=replace, workers=workers, address=address)
 
 
 def evaluate(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from earthloom.jobs.learning.record import FILE
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.records.canonical import read_document
+from earthloom.models.cards.file import RECORD
 from earthloom.tiling.errors import MissingObjectError, PublishError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
@@ -43,9 +43,9 @@ def training_notes(plans: Sequence[ScenePlan]) -> list[str]:
 
 
 def _record(folder: ObjectRef) -> Mapping[str, Any] | None:
-    where = f"{folder.url.rstrip('/')}/{FILE}"
+    where = f"{folder.url.rstrip('/')}/{RECORD}"
     try:
-        return read_document(open_store(folder).get(FILE), where)
+        return read_document(open_store(folder).get(RECORD), where)
     except (MissingObjectError, PublishError):
         return None
 

@@ -105,6 +105,8 @@ class ModelCard:
     flop_per_band: float = 0.0
     """What it adds to `flop_per_px`."""
     scores: tuple[tuple[str, float], ...] = ()
+    record: str | None = None
+    """sha256 of `record.json` beside the card, which says how the weights were learned; None where nobody wrote it."""
 
     def __post_init__(self) -> None:
         where = f"model card {self.name}{'-' + self.variant if self.variant else ''}"
@@ -146,8 +148,9 @@ class ModelCard:
             raise CardError(f"{where}: activation is 'softmax' or 'none', got {self.activation!r}")
         if wrong := [c.color for c in self.classes if not _COLOR.match(c.color)]:
             raise CardError(f"{where}: colours are #rrggbb in lower case, got {', '.join(wrong)}")
-        if self.weights is not None and not _SHA256.match(self.weights):
-            raise CardError(f"{where}: weights is a sha256 in lower-case hex, got {self.weights!r}")
+        for name in ("weights", "record"):
+            if (value := getattr(self, name)) is not None and not _SHA256.match(value):
+                raise CardError(f"{where}: {name} is a sha256 in lower-case hex, got {value!r}")
 
     @property
     def label(self) -> str:
@@ -221,6 +224,7 @@ _PROSE = frozenset(
         "memory_per_band",
         "flop_per_band",
         "scores",
+        "record",
         "support_px",
         "gsd_m",
         "core_px",

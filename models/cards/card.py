@@ -106,6 +106,8 @@ class ModelCard:
     flop_per_band: float = 0.0
     """What it adds to `flop_per_px`."""
     scores: tuple[tuple[str, float], ...] = ()
+    record: str | None = None
+    """sha256 of `record.json` beside the card, which says how the weights were learned; None where nobody wrote it."""
 
     def __post_init__(self) -> None:
         where = f"model card {self.name}{'-' + self.variant if self.variant else ''}"
@@ -133,7 +135,7 @@ class ModelCard:
             raise CardError(f"{where}: output_dtype is '', 'uint8', 'int16' or 'float32', got {self.output_dtype!r}")
         if self.makes_own_bands and (taken := set(self.outputs) & set(self.bands)):
             raise CardError(f"{where}: makes bands of its own, so {sorted(taken)} cannot be among those that it takes")
-        if not self.makes_own_bands and (strange := set(self.outputs) - set(self.bands)):
+        if strange := set() if self.output_dtype else set(self.outputs) - set(self.bands):
             raise CardError(f"{where}: makes bands {sorted(strange)} that it does not take: their scale is unknown")
         if "*" in self.bands[:-1]:
             raise CardError(f"{where}: * stands for all other bands and so comes last, got {', '.join(self.bands)}")
@@ -153,8 +155,9 @@ class ModelCard:
             raise CardError(f"{where}: activation is 'softmax' or 'none', got {self.activation!r}")
         if wrong := [c.color for c in self.classes if not _COLOR.match(c.color)]:
             raise CardError(f"{where}: colours are #rrggbb in lower case, got {', '.join(wrong)}")
-        if self.weights is not None and not _SHA256.match(self.weights):
-            raise CardError(f"{where}: weights is a sha256 in lower-case hex, got {self.weights!r}")
+        for name in ("weights", "record"):
+            if (value := getattr(self, name)) is not None and not _SHA256.match(value):
+                raise CardError(f"{where}: {name} is a sha256 in lower-case hex, got {value!r}")
 
     @property
     def label(self) -> str:
@@ -233,6 +236,7 @@ _PROSE = frozenset(
         "memory_per_band",
         "flop_per_band",
         "scores",
+        "record",
         "support_px",
         "gsd_m",
         "core_px",

@@ -44,6 +44,7 @@ CASES = {
     "monitors": "tests.bench.monitors:monitors",
     "peers": "tests.bench.peers:peers",
     "overhead": "tests.bench.peers:overhead",
+    "evaluate": "tests.bench.evaluation:evaluate",
 }
 """Where each case is; it is imported only when it runs, because some of them need what the others do not."""
 

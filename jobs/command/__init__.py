@@ -21,6 +21,7 @@ from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
 from earthloom.jobs.command.sensors import sensors
 from earthloom.jobs.command.terminal import FlagFormatter, with_flags
 from earthloom.jobs.command.train import train
+from earthloom.jobs.command.tune import tune
 from earthloom.jobs.command.upkeep import doctor, gc, status, verify
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.heap import share_one_arena
@@ -47,7 +48,7 @@ def cli(verbose: bool) -> None:
 
 for command in (
     *(plan, run, monitor, change, zonal, areas),
-    *(train, evaluate, explain),
+    *(train, tune, evaluate, explain),
     *(status, verify, gc, doctor, models, sensors),
 ):
     cli.add_command(command)

@@ -91,7 +91,7 @@ def train(
     if (there := _finished(store, config, key, replaces)) is not None:
         return there
     prefix = f"training/{key[:16]}"
-    settings = _settle(store, prefix, config, workers)
+    settings = settle(store, prefix, config, workers)
     on_stage("looking where labels are")
     examples, card = prepare(config, corpus, first, bands, store, prefix)
     fitted = []
@@ -187,8 +187,12 @@ def _try_network(config: TrainConfig, first: First, bands: tuple[str, ...]) -> s
     return None if first.path is None else fill(module, card, first.path, first.card).describe()
 
 
-def _settle(store: Store, prefix: str, config: TrainConfig, workers: int | None) -> dict[str, Any]:
-    """How this training computes: decided by the process that begins it, kept by those that go on."""
+def settle(store: Store, prefix: str, config: TrainConfig, workers: int | None) -> dict[str, Any]:
+    """How this training computes: decided by the process that begins it, kept by those that go on.
+
+    Raises:
+        ConfigError: if it was begun with another number of workers.
+    """
     device = resolve(config.compute.device)
     key = f"{prefix}/settings.json"
     ours = {
@@ -240,7 +244,7 @@ def _record(
     key: str,
 ) -> dict[str, Any]:  # fmt: skip
     """What does not depend on how well it went."""
-    said = config.model_dump(mode="json", exclude={"out", "scenes", "compute", "tracking", "card"})
+    said = config.model_dump(mode="json", exclude={"out", "scenes", "compute", "tracking", "card", "tune"})
     return {
         "format": FORMAT,
         "key": key,

@@ -33,6 +33,7 @@ CASES = {
     "ledger": "tests.bench.ledger:ledger",
     "efficiency": "tests.bench.efficiency:efficiency",
     "latency": "tests.bench.latency:latency",
+    "train": "tests.bench.training:train",
     "writers": "tests.bench.writers:writers",
     "gpu": "tests.bench.gpu:gpu",
     "driver": "tests.bench.driver:driver",

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from earthloom.jobs.execution.driver import RunResult
+    from earthloom.jobs.learning.evaluate import Evaluation
     from earthloom.jobs.planning.plan import RunPlan
 
-__all__ = ["open", "plan", "run"]
+__all__ = ["evaluate", "open", "plan", "run"]
 
 _BESIDE = Path(__file__).resolve().parent.parent
 if all((_BESIDE / name / "__init__.py").is_file() for name in ("jobs", "models", "tiling", "cluster")):
@@ -73,6 +74,40 @@ def run(
     return do_run(_config(scenes, model, out, options))
 
 
+def evaluate(
+    scenes: str | Path | Sequence[str | Path],
+    *,
+    model: str | Sequence[str],
+    labels: str | Path | Sequence[str | Path],
+    out: str | Path,
+    **options: Any,
+) -> Evaluation:
+    """Map scenes and compare the maps with labels, as `earthloom evaluate` does.
+
+    Maps that are published below `out` already are not computed again.
+
+    Args:
+        scenes: a path, URL, glob, prefix or STAC item, or several.
+        model: name or folder of a model; several are the stages of a chain.
+        labels: GeoTIFF or vectors: one file for all scenes, one for each in their order, or a name with `{id}`.
+        out: folder or `s3://` prefix for maps and reports.
+        options: those of `earthloom evaluate --help`, with underscores: `label_classes={0: "land", 1: "water"}`.
+
+    Returns:
+        `report`, the scores as plain data; `text`, the same as a table; `files`, where reports and error maps are.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: labels, classes and scenes do not belong together, labels cannot be read,
+            or what `run` raises.
+    """
+    from earthloom.jobs.config import check
+    from earthloom.jobs.learning.evaluate import evaluate as do_evaluate
+    from earthloom.jobs.learning.options import EvaluateConfig
+
+    named = {"scenes": _texts(scenes), "model": model, "labels": _texts(labels), "out": str(out)}
+    return do_evaluate(check(EvaluateConfig, options | named))
+
+
 def open(
     out: str | Path, product: str, *, scene: str | None = None, key: str | None = None, level: int = 0
 ) -> xr.Dataset:
@@ -104,6 +139,9 @@ def _config(
 ) -> Any:
     from earthloom.jobs.config import load
 
-    several = [scenes] if isinstance(scenes, str | Path) else scenes
-    named = {"scenes": tuple(str(scene) for scene in several), "out": str(out)}
+    named = {"scenes": _texts(scenes), "out": str(out)}
     return load(options | named | {"model": model if isinstance(model, str) else tuple(model)})
+
+
+def _texts(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    return tuple(str(part) for part in ([given] if isinstance(given, str | Path) else given))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import click
 
+from earthloom.jobs.command.evaluate import evaluate
 from earthloom.jobs.command.models import models
 from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
 from earthloom.jobs.command.sensors import sensors
@@ -36,7 +37,7 @@ def cli(verbose: bool) -> None:
     apply()
 
 
-for command in (plan, run, status, verify, gc, doctor, models, sensors):
+for command in (plan, run, evaluate, status, verify, gc, doctor, models, sensors):
     cli.add_command(command)
 
 

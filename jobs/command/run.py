@@ -70,7 +70,7 @@ def run(
     from earthloom.jobs.execution.driver import run as do_run
 
     settings = load({"scenes": scenes, **options}, config)
-    _exit_on_sigterm()
+    exit_on_sigterm()
     with Progress() as progress:
         result = do_run(settings, on_plan=None if as_json else show_plan, on_event=progress)
     if as_json:
@@ -262,7 +262,7 @@ def _flagged(text: str | None) -> str | None:
     return None if text is None else with_flags(text)
 
 
-def _exit_on_sigterm() -> None:
+def exit_on_sigterm() -> None:
     """Preemption and `ray job stop` send SIGTERM and kill soon after: leave at once, the next run continues.
 
     What is in flight is abandoned. Native code may hold the interpreter up, so a timer has the last word.

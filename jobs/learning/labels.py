@@ -125,6 +125,28 @@ def label_source(reference: str, options: LabelOptions) -> LabelSource:
         return RasterLabels(asset=asset, options=options, **_band_of(asset, inspect_apart(inspectors, asset), options))
 
 
+def column_values(reference: str, column: str, layer: str | None = None) -> tuple[Stored, ...]:
+    """The different values of a column of a vector file, sorted by their text; nulls are left out.
+
+    Raises:
+        SceneError: if the file is a raster, cannot be read or has no such column.
+        StorageError: if the storage failed.
+    """
+    asset = pin(ObjectRef.parse(reference))
+    features = read_features(asset, column=column, layer=layer)
+    return tuple(sorted({value for value in features.values if value is not None}, key=str))
+
+
+def is_vector(reference: str) -> bool:
+    """Whether a file is one of vectors, by its first bytes.
+
+    Raises:
+        SceneError: if it does not exist.
+        StorageError: if it cannot be read.
+    """
+    return vector_format(pin(ObjectRef.parse(reference))) is not None
+
+
 def _check(options: LabelOptions) -> None:
     classes = options.classes
     for what, every in (("value", [c.value for c in classes]), ("name", [c.name for c in classes])):
@@ -197,8 +219,10 @@ def _band_of(asset: Asset, header: Header, options: LabelOptions) -> dict[str, A
         raise SceneError(f"{asset.ref.name} has {len(data)} bands; say which holds the labels: `band=<number>`")
     if number not in data:
         raise SceneError(f"{asset.ref.name} has no band {number} of data; it has {', '.join(map(str, data))}")
-    if texts := [s for c in options.classes for s in c.stored if isinstance(s, str)]:
-        raise ConfigError(f"{asset.ref.name} is a raster, which holds numbers, and no {texts[0]!r}")
+    if texts := [c for c in options.classes if c.stored and all(isinstance(value, str) for value in c.stored)]:
+        raise ConfigError(
+            f"{asset.ref.name} is a raster, which holds numbers: give one for {texts[0].name}, not {texts[0].stored[0]!r}"
+        )
     nodata = header.nodata[number - 1]
     named = {s for c in options.classes for s in (c.stored or (c.value,))}
     band = Band(

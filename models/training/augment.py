@@ -6,6 +6,7 @@ Knows nothing of files or of what the classes mean.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,3 +133,19 @@ def recoloured(values: Tensor, variety: Variety, dice: np.random.Generator) -> T
     if variety.noise:
         values = values + torch.from_numpy(dice.standard_normal(tuple(values.shape), np.float32)) * sigma
     return values
+
+
+def plain(values: NDArray[np.float32], valid: NDArray[np.bool_], labels: NDArray[np.uint8]) -> Crop:
+    """A place as it is: values (C, s, s) physical, valid (s, s), labels (s, s)."""
+    return Crop(torch.from_numpy(values), torch.from_numpy(valid), torch.from_numpy(labels))
+
+
+def stacked(crops: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Crops (C, side, side) and labels (side, side) as a batch: (n, C, side, side) and (n, side, side)."""
+    return torch.stack([crop for crop, _ in crops]), torch.stack([labels for _, labels in crops])
+
+
+def one_thread() -> None:
+    """Give the calling thread's operations no other thread; in PyTorch with OpenMP each thread has a number of its own."""
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)

@@ -38,7 +38,8 @@ class Fit:
         team: the processes that train it together.
 
     Raises:
-        ConfigError: if something is to be frozen and nothing was learned before.
+        ConfigError: if something is to be frozen and nothing was learned before, or the batch has no equal shares for the
+            team.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Fit:
         self.step = 0
         self.schedule = schedule
         self._loss, self._team = loss, team or Team()
+        if schedule.batch % self._team.size:
+            raise ConfigError(f"`batch={schedule.batch}` cannot be shared evenly by {self._team.size} workers; use a multiple")
         self._pretrained = frozenset(pretrained)
         self._device = next(self.network.parameters()).device
         self._optimiser = torch.optim.AdamW(_groups(self.network, self._pretrained, schedule))
@@ -75,7 +78,8 @@ class Fit:
         for part in range(schedule.accumulate):
             number = step * schedule.accumulate + part
             torch.manual_seed((schedule.seed * 2**40 + number * self._team.size + self._team.number) % 2**63)  # of dropout
-            value = self._forward(*batches(number, schedule.batch)) / schedule.accumulate
+            crops, labels = batches(number, schedule.batch // self._team.size)
+            value = self._forward(crops, labels) / schedule.accumulate
             value.backward()  # type: ignore[no-untyped-call]  # torch's own
             total += value.detach()
         self._team.average([total])

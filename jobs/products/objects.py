@@ -60,7 +60,10 @@ class ObjectsProduct:
     @property
     def rasters(self) -> tuple[Raster, ...]:
         profile = CogProfile(
-            grid=self.grid, descriptions=(f"{self.legend.name} heat",), scales=(CONFIDENCE_SCALE,), dataset_tags=self.tags
+            grid=self.grid,
+            descriptions=(f"{self.legend.name} heat",),
+            scales=(CONFIDENCE_SCALE,),
+            dataset_tags=self.tags,
         )
         return (Raster(file=f"{self.name}-{HEAT}.tif", layers=(HEAT,), profile=profile),)
 

@@ -138,7 +138,11 @@ class AnswerKind(Protocol[Made]):
         """How far two answers for the same pixels agree where the input is `valid`, (h, w)."""
 
 
-_KINDS: dict[str, Callable[[ModelCard], AnswerKind[Any]]] = {"class-map": ClassMap.of, "image": Image.of, "objects": Objects.of}
+_KINDS: dict[str, Callable[[ModelCard], AnswerKind[Any]]] = {
+    "class-map": ClassMap.of,
+    "image": Image.of,
+    "objects": Objects.of,
+}
 
 
 def answer_of(card: ModelCard) -> AnswerKind[Any]:

@@ -211,5 +211,5 @@ def _objects(logits: Tensor, boxes: Tensor, rows: Tensor, cols: Tensor, rule: Ob
     for name, value in (("dx", dx), ("dy", dy)):
         found[name] = np.clip(value, -_MOST_PX, _MOST_PX)
     for name, value in (("width", width), ("height", height)):
-        found[name] = np.clip(value * np.float32(rule.size_px), _LEAST_SIDE_PX, _MOST_PX)
+        found[name] = np.clip(np.clip(value, 0, _MOST_PX) * np.float32(rule.size_px), _LEAST_SIDE_PX, _MOST_PX)
     return found

@@ -215,8 +215,8 @@ class ObjectLoss:
             wanted: (N, K + 6, h, w), from `targets`.
         """
         n_classes = answer.shape[1] - 4
-        logits, size, offset = answer.split((n_classes, 2, 2), dim=1)
-        heat, true_size, true_offset, near, known = wanted.split((n_classes, 2, 2, 1, 1), dim=1)
+        logits, size, offset = torch.split(answer, [n_classes, 2, 2], dim=1)
+        heat, true_size, true_offset, near, known = torch.split(wanted, [n_classes, 2, 2, 1, 1], dim=1)
         is_centre = (heat == 1).float() * known
         n_centres = is_centre.sum().clamp(min=1)
         p = logits.sigmoid()
@@ -226,7 +226,8 @@ class ObjectLoss:
         total = weight.sum().clamp(min=1)
         sizes = (weight * (size * self.size_px - true_size).abs()).sum() / total
         offsets = (weight * (offset - true_offset).abs()).sum() / total
-        return -(found.sum() + absent.sum()) / n_centres + _SIZE_WEIGHT * sizes + offsets
+        loss: Tensor = -(found.sum() + absent.sum()) / n_centres + _SIZE_WEIGHT * sizes + offsets
+        return loss
 
 
 def set_prior(head: nn.Conv2d, n_classes: int) -> None:
@@ -240,7 +241,9 @@ def set_prior(head: nn.Conv2d, n_classes: int) -> None:
         ConfigError: if it has no bias, or other channels.
     """
     if head.bias is None or head.bias.shape != (n_classes + 4,):
-        raise ConfigError(f"the head has {head.out_channels} channels and {n_classes} classes need {n_classes + 4}, with a bias")
+        raise ConfigError(
+            f"the head has {head.out_channels} channels and {n_classes} classes need {n_classes + 4}, with a bias"
+        )
     with torch.no_grad():
         head.bias.zero_()
         head.bias[:n_classes] = math.log(_PRIOR / (1 - _PRIOR))

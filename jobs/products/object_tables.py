@@ -36,8 +36,8 @@ def object_frame(
     Returns:
         geometry (the box as a polygon in longitude and latitude; across the antimeridian longitudes go on beyond 180);
         class; score from 0 to 1; length_m and width_m, the longer and the shorter side along the ellipsoid through the
-        middle of the box; area_m2, their product; row and col of the pixel at its centre; the shard that has it; scene
-        and key.
+        middle of the box; area_m2, their product; left_px, top_px, width_px and height_px of the box in the result's pixels;
+        row and col of the pixel at its centre; the shard that has it; scene and key.
     """
     from geopandas import GeoDataFrame
     from shapely import polygons
@@ -52,6 +52,10 @@ def object_frame(
         "length_m": np.round(np.maximum(across, along), 2),
         "width_m": np.round(np.minimum(across, along), 2),
         "area_m2": np.round(across * along, 1),
+        "left_px": np.round(left, 2),
+        "top_px": np.round(top, 2),
+        "width_px": np.round(right - left, 2),
+        "height_px": np.round(bottom - top, 2),
         "row": found["row"].astype(np.int32),
         "col": found["col"].astype(np.int32),
         "shard": [f"{row // shard_px}_{col // shard_px}" for row, col in zip(found["row"], found["col"], strict=True)],

@@ -22,6 +22,7 @@ from shapely.geometry import box
 
 from earthloom.jobs.config import load
 from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.jobs.learning.coco import export_coco, read_coco
 from earthloom.jobs.upkeep.verify import verify
 from earthloom.models.cards.card import ModelCard, ObjectRule
 from earthloom.models.cards.file import write_card
@@ -119,6 +120,19 @@ def test_objects_are_published_as_tables_a_map_and_counts(undisturbed: tuple[Pat
     assert verify(ObjectRef.parse(str(out))).exit_code == 0
     with Image.open(io.BytesIO((folder / "quicklook.png").read_bytes())) as picture:
         assert picture.width > 500
+
+
+def test_published_objects_are_exported_as_coco_reads_them(undisturbed: tuple[Path, RunResult], tmp_path: Path) -> None:
+    from hotcoco import COCO
+
+    out, result = undisturbed
+    document = export_coco(out, "finder")
+    (tmp_path / "found.json").write_text(json.dumps(document))
+    (read,) = read_coco(tmp_path / "found.json", ("class_0", "class_1"))
+    table = geopandas.read_parquet(out / result.results["bay"].prefix / "finder.parquet")
+    assert read.boxes == pytest.approx(table[["left_px", "top_px", "width_px", "height_px"]].to_numpy())
+    assert COCO(str(tmp_path / "found.json")).get_cat_ids() == [1, 2]
+    assert document["images"] == [{"id": 1, "file_name": "bay", "width": 1100, "height": 700}]
 
 
 @pytest.mark.parametrize("changes", [{"block": 1024}, {"block": 1024, "batch": 3}])

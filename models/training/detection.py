@@ -1,8 +1,11 @@
-"""Teaches a network to find objects: batches with the boxes of what they show, and the loss of CenterNet.
+"""Teaches a network to find objects: batches with the boxes of what they show, and the loss of what is said of them.
 
-Zhou, Wang, Krähenbühl (2019), Objects as Points, arXiv:1904.07850. The network says for each pixel how likely it is the
+Objects as Points (Zhou, Wang, Krähenbühl 2019, arXiv:1904.07850): the network says for each pixel how likely it is the
 centre of an object of each class, how large that object is, and how far from the pixel its centre lies
-(`models.inference.objects` reads the same channels). Knows nothing of files.
+(`models.inference.objects` reads the same channels). Two things differ from the paper, because objects of a few pixels in
+a hundred crops teach too little through one pixel each: a centre's heat fades with the box's own width and height (Liu et
+al. 2020, TTFNet, arXiv:1909.00700), and every pixel is asked for that heat itself, by the quality focal loss (Li et al.
+2020, Generalized Focal Loss, arXiv:2006.04388). Knows nothing of files.
 """
 
 from __future__ import annotations
@@ -15,19 +18,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, logsigmoid
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from earthloom.models.training.augment import Variety, recoloured, side_at, turned, zoom_of
 from earthloom.tiling.errors import ConfigError
 
-_ALPHA, _BETA = 2, 4
-"""Exponents of equation 1 of the paper."""
+_BETA = 2
+"""Exponent of the quality focal loss, as published."""
 _SIZE_WEIGHT = 0.1
-"""Of the size's error in pixels, as in the paper."""
-_NEAR = 0.5
-"""Pixels with a heat above this also learn size and offset: a peak may lie a pixel beside the centre."""
-_LEAST_OVERLAP = 0.7
-"""Of a box whose corners are moved by the radius, with the true one (Law and Deng 2018, CornerNet)."""
+"""Of the size's error in pixels, as in Objects as Points."""
+_OFFSET_WEIGHT = 0.2
+"""Of the offset's, which here is of several pixels, and not of a part of one."""
+_NEAR = 0.3
+"""Pixels with a heat above this also learn size and offset: a peak may lie a pixel or two beside the centre."""
+_SIGMAS = 5.0
+"""Standard deviations of the heat in a box's width, and in its height."""
+_LEAST_SIGMA_PX = 0.7
 _SEEN = 0.5
 """Share of a box that a crop must show for the object to count; of the others nothing is learned."""
 _PRIOR = 0.05
@@ -154,7 +160,7 @@ def targets(
         side_px: of the square.
 
     Returns:
-        (K + 6, side, side): the heat of each class, 1 at the pixel of a centre; width, height, and the centre's column and
+        (K + 6, side, side): the heat of each class, 1 at a centre; width, height, and the centre's column and
         row less those of the pixel's centre, in pixels; the weight of these four; and 1 where something is learned.
     """
     made = np.zeros((n_classes + 6, side_px, side_px), np.float32)
@@ -171,35 +177,20 @@ def targets(
         if not inside or np.prod(high - low) < _SEEN * width * height:
             known[int(low[1]) : math.ceil(high[1]), int(low[0]) : math.ceil(high[0])] = 0
             continue
-        sigma = max(gaussian_radius(width, height) / 3, 0.6)
-        middle_x, middle_y = math.floor(centre_x) + 0.5, math.floor(centre_y) + 0.5
-        heat = np.exp(-((cols - middle_x) ** 2 + (rows - middle_y) ** 2) / (2 * sigma**2)).astype(np.float32)
+        spread_x, spread_y = (max(length / _SIGMAS, _LEAST_SIGMA_PX) for length in (width, height))
+        away = ((cols - centre_x) / spread_x) ** 2 + ((rows - centre_y) / spread_y) ** 2
+        heat = np.exp(-away / 2).astype(np.float32)
         closer = heat > np.maximum(near, _NEAR)
         for plane, numbers in zip(geometry, (width, height, centre_x - cols, centre_y - rows), strict=True):
             plane[closer] = np.broadcast_to(numbers, heat.shape)[closer]
         near[closer] = heat[closer]
         np.maximum(heats[value], heat, out=heats[value])
-        known[int(middle_y), int(middle_x)] = 1
     return made
-
-
-def gaussian_radius(width: float, height: float) -> float:
-    """By how many pixels a box's corners may move, both inwards or both outwards or one each, and still overlap by 0.7.
-
-    The smallest root of the three quadratics of Law and Deng (2018), CornerNet, with the terms as they follow from the
-    geometry; the published program divides by 2 where 2 a is meant.
-    """
-    o = _LEAST_OVERLAP
-    total, area = width + height, width * height
-    shifted = (total - math.sqrt(total**2 - 4 * area * (1 - o) / (1 + o))) / 2
-    inwards = (2 * total - math.sqrt(4 * total**2 - 16 * (1 - o) * area)) / 8
-    outwards = (-2 * o * total + math.sqrt(4 * o**2 * total**2 + 16 * o * (1 - o) * area)) / (8 * o)
-    return min(shifted, inwards, outwards)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectLoss:
-    """Penalty-reduced focal loss of the heat, and the absolute errors of size and offset (section 3 of the paper).
+    """Quality focal loss of the heat, and the absolute errors of size and offset where there is an object.
 
     Attributes:
         size_px: by which the network's sizes are multiplied.
@@ -217,16 +208,14 @@ class ObjectLoss:
         n_classes = answer.shape[1] - 4
         logits, size, offset = torch.split(answer, [n_classes, 2, 2], dim=1)
         heat, true_size, true_offset, near, known = torch.split(wanted, [n_classes, 2, 2, 1, 1], dim=1)
-        is_centre = (heat == 1).float() * known
-        n_centres = is_centre.sum().clamp(min=1)
-        p = logits.sigmoid()
-        found = is_centre * (1 - p) ** _ALPHA * logsigmoid(logits)
-        absent = (known - is_centre) * (1 - heat) ** _BETA * p**_ALPHA * logsigmoid(-logits)
+        error = (heat - logits.sigmoid()).abs() ** _BETA
+        entropy = binary_cross_entropy_with_logits(logits, heat, reduction="none")
+        heats = (error * entropy * known).sum() / (heat * known).sum().clamp(min=1)
         weight = near * known
         total = weight.sum().clamp(min=1)
         sizes = (weight * (size * self.size_px - true_size).abs()).sum() / total
         offsets = (weight * (offset - true_offset).abs()).sum() / total
-        loss: Tensor = -(found.sum() + absent.sum()) / n_centres + _SIZE_WEIGHT * sizes + offsets
+        loss: Tensor = heats + _SIZE_WEIGHT * sizes + _OFFSET_WEIGHT * offsets
         return loss
 
 

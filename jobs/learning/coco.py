@@ -106,7 +106,9 @@ def export_coco(out: str | Path, product: str) -> dict[str, Any]:
         if SceneResult.from_json(store.get(where), where).model == product:
             prefixes[place.scene_id] = place.prefix
     if not prefixes:
-        raise ConfigError(f"{store.ref.url}: no scene of {product!r} is published; `earthloom status` says what is there")
+        raise ConfigError(
+            f"{store.ref.url}: no scene of {product!r} is published; `earthloom status` says what is there"
+        )
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     categories: dict[str, int] = {}

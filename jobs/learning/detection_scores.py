@@ -45,7 +45,9 @@ class Boxes:
         n = len(self.classes)
         lengths = [len(self.areas), *([len(self.scores)] if self.scores is not None else [])]
         if self.edges.shape != (n, 4) or lengths != [n] * len(lengths):
-            raise ConfigError(f"{n} objects have edges ({n}, 4), areas and scores ({n},); got {self.edges.shape} and {lengths}")
+            raise ConfigError(
+                f"{n} objects have edges ({n}, 4), areas and scores ({n},); got {self.edges.shape} and {lengths}"
+            )
 
 
 Compared = tuple[Boxes, Boxes]
@@ -139,7 +141,9 @@ def _judge(
     theirs = theirs[np.argsort(outside, kind="stable")]  # those that are wanted first
     outside = np.sort(outside)
     small_or_large = (found.areas[mine] < areas[0]) | (found.areas[mine] > areas[1])
-    overlaps = np.array([overlap(found.edges[each], true.edges[theirs]) for each in mine]).reshape(len(mine), len(theirs))
+    overlaps = np.array([overlap(found.edges[each], true.edges[theirs]) for each in mine]).reshape(
+        len(mine), len(theirs)
+    )
     is_right = np.zeros((len(ious), len(mine)), np.bool_)
     is_ignored = np.zeros_like(is_right)
     for place, iou in enumerate(ious):

@@ -249,7 +249,7 @@ def _refuse_nonsense(chosen: Sequence[Variants], main: int, config: RunConfig) -
             raise ConfigError(f"{card.label}: only segmentations make an ensemble")
         if not answer.bands and not card.masks and number != main:
             raise ConfigError(
-                f"{card.label} makes {card.makes} in the middle of the chain; after a class map or objects only masks may follow"
+                f"{card.label} makes {card.makes} in the middle of the chain; after a map or objects only masks may follow"
             )
         if card.needs_survey and any(not earlier[0][0].masks for earlier in chosen[:number]):
             first = next(earlier[0][0] for earlier in chosen[:number] if not earlier[0][0].masks)

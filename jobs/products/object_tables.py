@@ -63,7 +63,7 @@ def object_frame(
         "key": [key] * len(found),
     }
     return GeoDataFrame(columns, geometry=list(polygons(np.round(rings, _DECIMALS))), crs="OGC:CRS84").astype(
-        {name: "str" for name in ("class", "shard", "scene", "key")}
+        dict.fromkeys(("class", "shard", "scene", "key"), "str")
     )
 
 

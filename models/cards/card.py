@@ -196,8 +196,8 @@ class ModelCard:
             )
         if self.halo_px is not None and self.halo_px < self.objects.radius_px:
             raise CardError(
-                f"{where}: halo_px {self.halo_px} is less than radius_px {self.objects.radius_px}: which pixel is a centre would "
-                "depend on the chip"
+                f"{where}: halo_px {self.halo_px} is less than radius_px {self.objects.radius_px}: which pixel is a "
+                "centre would depend on the chip"
             )
 
     @property

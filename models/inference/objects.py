@@ -203,7 +203,7 @@ def _peaks(logits: Tensor, inside: tuple[slice, slice], rule: ObjectRule) -> tup
 
 
 def _objects(logits: Tensor, boxes: Tensor, rows: Tensor, cols: Tensor, rule: ObjectRule) -> Found:
-    """The objects whose centres are given, rows and columns counted from the corner of `logits` (h, w) and `boxes` (4, h, w)."""
+    """The objects at given centres; rows and columns count from the corner of `logits` (h, w) and `boxes` (4, h, w)."""
     found = np.zeros(len(rows), OBJECT)
     width, height, dx, dy = np.nan_to_num(boxes[:, rows, cols].float().cpu().numpy())
     found["row"], found["col"] = rows.cpu().numpy(), cols.cpu().numpy()

@@ -88,7 +88,9 @@ def test_objects_are_published_as_tables_a_map_and_counts(undisturbed: tuple[Pat
     assert table["score"].between(0.9, 1).all()
     assert (table[["row", "col"]].to_numpy() < (700, 1100)).all()
     assert not ((table["row"].between(100, 179)) & (table["col"].between(300, 459))).any(), "nothing lies in nodata"
-    assert (table["shard"] == [f"{row // 512}_{col // 512}" for row, col in zip(table["row"], table["col"])]).all()
+    assert (
+        table["shard"] == [f"{row // 512}_{col // 512}" for row, col in zip(table["row"], table["col"], strict=True)]
+    ).all()
     geod = Geod(ellps="WGS84")
     for each in table.head(20).itertuples():
         area, _ = geod.geometry_area_perimeter(each.geometry)

@@ -1,4 +1,4 @@
-"""Boxes in COCO's form: what is read, and what is refused. The export is tested on a whole run (tests/integration/test_objects.py)."""
+"""Boxes in COCO's form: what is read, and what is refused. The export is tested on a whole run, in integration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ def written(path: Path, made: Any) -> Path:
 
 def test_boxes_are_read_by_picture_with_classes_in_the_order_asked_for(tmp_path: Path) -> None:
     port, sea = read_coco(written(tmp_path / "a.json", document()), ("ship", "buoy"))
-    assert (port.file, port.boxes.tolist(), port.classes.tolist()) == ("port.tif", [[1, 2, 3, 4.5], [9, 9, 1, 1]], [0, 1])
+    assert (port.file, port.boxes.tolist(), port.classes.tolist()) == (
+        "port.tif",
+        [[1, 2, 3, 4.5], [9, 9, 1, 1]],
+        [0, 1],
+    )
     assert (sea.file, sea.boxes.shape, sea.classes.shape) == ("sea.tif", (0, 4), (0,))
 
 

@@ -60,13 +60,16 @@ def by_hotcoco(pictures: list[tuple[Boxes, Boxes]], tmp_path: Any) -> Any:
             )  # fmt: skip
         assert found.scores is not None
         for edges, value, score in zip(found.edges, found.classes, found.scores, strict=True):
-            results.append({"image_id": n + 1, "category_id": int(value) + 1, "bbox": xywh(edges), "score": float(score)})
+            results.append(
+                {"image_id": n + 1, "category_id": int(value) + 1, "bbox": xywh(edges), "score": float(score)}
+            )
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     (tmp_path / "found.json").write_text(json.dumps(results))
     coco = COCO(str(tmp_path / "truth.json"))
     judge = COCOeval(coco, coco.load_res(str(tmp_path / "found.json")), "bbox")
     judge.evaluate()
     judge.accumulate()
+    assert judge.eval is not None
     return np.asarray(judge.eval["precision"])  # (ious, recalls, classes, area ranges, most)
 
 
@@ -96,7 +99,7 @@ def test_real_ships_shifted_by_a_pixel_score_as_coco_says(tmp_path: Any) -> None
         xywh = np.array([ship["bbox_xywh_px"] for ship in ships])
         nothing = np.zeros(len(xywh), np.int64)
         scores = np.linspace(1, 0.1, len(xywh))
-        pictures.append((boxes_of(xywh + [1, 0, 0, 1], nothing, scores), boxes_of(xywh, nothing)))
+        pictures.append((boxes_of(xywh + np.array([1, 0, 0, 1]), nothing, scores), boxes_of(xywh, nothing)))
     expected = by_hotcoco(pictures, tmp_path)[:, :, 0, 0, -1].mean(axis=1)
     found = average_precision(pictures, 0, most=100)
     assert found == pytest.approx(expected, abs=1e-9)

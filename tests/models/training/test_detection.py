@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -94,7 +95,16 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
     assert not torch.equal(crops, CROPS.batch(6, 3)[0])
 
 
-def test_a_small_network_learns_to_find_bright_rectangles() -> None:
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine take many times as long as one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_small_network_learns_to_find_bright_rectangles(one_thread: None) -> None:
     torch.manual_seed(0)
     layers = [nn.Conv2d(2, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 8, 5, padding=2), nn.ReLU()]
     head = nn.Conv2d(8, 5, 5, padding=2)
@@ -103,7 +113,7 @@ def test_a_small_network_learns_to_find_bright_rectangles() -> None:
     crops = replace(CROPS, side_px=32)
     trained = fit(nn.Sequential(*layers, head), crops.batch, schedule, loss=ObjectLoss(size_px=8.0))
     unseen = squares(9)
-    x = torch.from_numpy((unseen.values * 1e-4 - 0.1) / 0.1).float()
+    x = torch.from_numpy((unseen.values.astype(np.float32) * 1e-4 - 0.1) / 0.1)
     with torch.inference_mode():
         answer = trained(x[None])[0]
     whole = Window(0, 0, 96, 96)

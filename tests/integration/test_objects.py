@@ -27,6 +27,7 @@ from earthloom.jobs.upkeep.verify import verify
 from earthloom.models.cards.card import ModelCard, ObjectRule
 from earthloom.models.cards.file import write_card
 from earthloom.models.networks import registry
+from earthloom.models.zoo.water_index import WATER_INDEX
 from earthloom.tiling.errors import ConfigError, StorageError
 from earthloom.tiling.reading.vectors import import_pyogrio
 from earthloom.tiling.storage.objects import ObjectRef
@@ -192,6 +193,46 @@ def _none() -> Any:
     import torch
 
     return torch.zeros(0, dtype=torch.long)
+
+
+def test_a_mask_after_it_leaves_only_objects_on_water(
+    undisturbed: tuple[Path, RunResult], model: Path, scene: Path, tmp_path: Path
+) -> None:
+    water = replace(WATER_INDEX[0], name="onwater", masks=(0,))
+    write_card(tmp_path / "onwater", water)
+    maps, chain = (
+        go(scene, tmp_path / name, *each)
+        for name, each in (("maps", [tmp_path / "onwater"]), ("chain", [model, tmp_path / "onwater"]))
+    )
+    assert (maps.exit_code, chain.exit_code) == (0, 0), chain.scenes
+    with rasterio.open(tmp_path / "maps" / maps.results["bay"].prefix / "onwater.tif") as cog:
+        is_water = cog.read(1) == 1
+    unmasked = geopandas.read_parquet(undisturbed[0] / undisturbed[1].results["bay"].prefix / "finder.parquet")
+    folder = tmp_path / "chain" / chain.results["bay"].prefix
+    masked = geopandas.read_parquet(folder / "finder-onwater.parquet")
+    places = [set(zip(table["row"], table["col"], table["class"], strict=True)) for table in (unmasked, masked)]
+    on_water = {place for place in places[0] if is_water[place[:2]]}
+    assert 0 < len(on_water) < len(places[0])
+    assert on_water <= places[1], "what a merged box on land had taken may come back, and nothing is lost"
+    assert all(is_water[place[:2]] for place in places[1])
+
+
+def test_an_image_before_it_gives_the_same_objects_for_every_block(model: Path, tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "bay.tif", landscape(800, 300, 2), ("green", "swir16"))
+    outs = []
+    for block in (512, 1024):
+        result = go(scene, tmp_path / str(block), "denoise", model, block=block)
+        assert result.exit_code == 0, result.scenes
+        outs.append(published(tmp_path / str(block)))
+    assert outs[0] == outs[1]
+    assert (
+        len(
+            geopandas.read_parquet(
+                io.BytesIO(next(data for name, data in outs[0].items() if name.endswith(".parquet")))
+            )
+        )
+        > 50
+    )
 
 
 def test_boxes_are_not_averaged_over_mirror_images(model: Path, scene: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ CASES = {
     "linear": "tests.bench.scaling:linear",
     "peers": "tests.bench.peers:peers",
     "overhead": "tests.bench.peers:overhead",
+    "detection": "tests.bench.detection:detection",
 }
 """Where each case is; it is imported only when it runs, because some of them need what the others do not."""
 

@@ -9,7 +9,7 @@ owns a common name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from earthloom.jobs.execution.driver import RunResult
     from earthloom.jobs.learning.evaluate import Evaluation
+    from earthloom.jobs.learning.explain import Explanation
+    from earthloom.jobs.learning.train import Trained
     from earthloom.jobs.planning.plan import RunPlan
 
-__all__ = ["evaluate", "open", "plan", "run"]
+__all__ = ["evaluate", "explain", "open", "plan", "run", "train"]
 
 _BESIDE = Path(__file__).resolve().parent.parent
 if all((_BESIDE / name / "__init__.py").is_file() for name in ("jobs", "models", "tiling", "cluster")):
@@ -74,6 +76,35 @@ def run(
     return do_run(_config(scenes, model, out, options))
 
 
+def train(
+    source: str | Path | Mapping[str, Any], *, out: str | Path | None = None, workers: int | None = None,
+    address: str | None = None, replace: bool = False,
+) -> Trained:  # fmt: skip
+    """Train a model on labelled scenes, as `earthloom train` does.
+
+    Called again, it goes on where it was stopped; a training that is done is left as it is.
+
+    Args:
+        source: a TOML file (docs/training.md), or a mapping with the same keys.
+        out: in place of the file's: folder or `s3://` prefix, the card folder that `model` of `run` takes.
+        workers: processes on Ray that share each batch; without, this process.
+        address: of a Ray cluster, with `workers`; without, Ray inside this process.
+        replace: overwrite the model of another training that `out` holds.
+
+    Returns:
+        `card`, `out`, and `record` with data, split, seeds, scores and tiling as plain data.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: the file, its data or its network cannot be used, the storage fails, or the
+            loss is no longer a number.
+    """
+    from earthloom.jobs.learning.config import load_training
+    from earthloom.jobs.learning.train import train as do_train
+
+    config = load_training(source, out=None if out is None else str(out))
+    return do_train(config, replaces=replace, workers=workers, address=address)
+
+
 def evaluate(
     scenes: str | Path | Sequence[str | Path],
     *,
@@ -106,6 +137,30 @@ def evaluate(
 
     named = {"scenes": _texts(scenes), "model": model, "labels": _texts(labels), "out": str(out)}
     return do_evaluate(check(EvaluateConfig, options | named))
+
+
+def explain(
+    scenes: str | Path | Sequence[str | Path], *, model: str, out: str | Path, **options: Any
+) -> list[Explanation]:
+    """Publish images of how sure a model is of its map and what each band adds to it, as `earthloom explain` does.
+
+    Args:
+        scenes: a path, URL, glob, prefix or STAC item, or several.
+        model: name or folder of a segmentation.
+        out: folder or `s3://` prefix for all outputs.
+        options: those of `earthloom explain --help`, with underscores: `what=["entropy", "gradients"]`, `of_class="water"`.
+
+    Returns:
+        One for each of `what`, with the run that published its images and how much each band matters.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: this model cannot be explained, no scene can be used, or what `run` raises.
+    """
+    from earthloom.jobs.config import check
+    from earthloom.jobs.learning.explain import explain as do_explain
+    from earthloom.jobs.learning.options import ExplainConfig
+
+    return do_explain(check(ExplainConfig, options | {"scenes": _texts(scenes), "model": model, "out": str(out)}))
 
 
 def open(

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 import click
 
 from earthloom.jobs.command.evaluate import evaluate
+from earthloom.jobs.command.explain import explain
 from earthloom.jobs.command.models import models
 from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
 from earthloom.jobs.command.sensors import sensors
 from earthloom.jobs.command.terminal import FlagFormatter, with_flags
+from earthloom.jobs.command.train import train
 from earthloom.jobs.command.upkeep import doctor, gc, status, verify
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.heap import share_one_arena
@@ -37,7 +39,7 @@ def cli(verbose: bool) -> None:
     apply()
 
 
-for command in (plan, run, evaluate, status, verify, gc, doctor, models, sensors):
+for command in (plan, run, train, evaluate, explain, status, verify, gc, doctor, models, sensors):
     cli.add_command(command)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -15,7 +16,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import earthloom
 from earthloom.cluster.executor import Executor, Task, WorkerFactory
 from earthloom.cluster.outcome import Done, Outcome
 from earthloom.cluster.retry import Budget
@@ -111,7 +111,9 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
 @contextmanager
 def sent_package() -> Iterator[Path]:
     """The package `earthloom` as a wheel would hold it, to be sent to a cluster's workers."""
-    here = Path(earthloom.__file__).resolve().parent
+    face = sys.modules["earthloom"].__file__  # importing it here would be a circle: it calls the driver
+    assert face, "the package has an __init__.py"
+    here = Path(face).resolve().parent
     if (here / "jobs").is_dir():  # installed
         yield here
         return

@@ -90,13 +90,15 @@ class Crops:
         row = int(np.searchsorted(cumulated, dice.integers(cumulated[-1]), side="right"))
         number, (left, top, right, bottom) = int(self._scene[row]), self._box[row].tolist()
         box = Window(left, top, right - left, bottom - top)
-        room = self._examples.split.room(number, self._examples.scenes[number], box)
+        room = self._examples.split.room(self._examples.scenes[number], box)
         offsets = []
         for first, last, low, high in (
             (left, right, room.col_off, room.col_end), (top, bottom, room.row_off, room.row_end)
         ):  # fmt: skip
             offset = int(dice.integers(first, last)) - side // 2
-            offsets.append(min(max(offset, low), high - side) if high - low >= side else low - (side - (high - low)) // 2)
+            offsets.append(
+                min(max(offset, low), high - side) if high - low >= side else low - (side - (high - low)) // 2
+            )
         return number, Window(offsets[0], offsets[1], side, side)
 
 

@@ -83,8 +83,10 @@ class ModelTable(_Table):
         str | None, Field(description="lite-unet, ukis-unet, or one of segmentation-models-pytorch: unet, fpn, dpt, …")
     ] = None
     encoder: Annotated[str | None, Field(description="of smp: resnet18, efficientnet-b0, tu-<name of timm>")] = None
-    arguments: Annotated[dict[str, Any], Field(description="further arguments of the network")] = {}  # noqa: RUF012
-    bands: Annotated[Names, Field(description="common names in the order of the channels; those of `start`'s card")] = ()
+    arguments: Annotated[dict[str, Any], Field(description="further arguments of the network")] = {}
+    bands: Annotated[
+        Names, Field(description="common names in the order of the channels; those of `start`'s card")
+    ] = ()
     start: Annotated[
         str, Field(description="first weights: nothing, a model's name or folder, or a file of ImageNet, timm or smp")
     ] = "nothing"
@@ -105,7 +107,9 @@ class LossTable(_Table):
     smoothing: Annotated[float, Field(ge=0, lt=1, description="of labels, in cross-entropy")] = 0.0
     class_weights: Annotated[
         Literal["none", "data"] | tuple[float, ...],
-        Field(description="of cross-entropy and focal loss; data: the median class's share of pixels over the class's own"),
+        Field(
+            description="of cross-entropy and focal loss; data: the median class's share of pixels over the class's own"
+        ),
     ] = "none"
 
 
@@ -151,15 +155,21 @@ class ComputeTable(_Table):
     threads: Annotated[Positive | None, Field(description="of the CPU's arithmetic; all cores")] = None
     readers: Annotated[Positive, Field(description="threads that read and prepare crops")] = 4
     ahead: Annotated[Positive, Field(description="batches that are prepared before they are wanted")] = 2
-    cache: Annotated[int, BeforeValidator(parse_bytes), Field(ge=0, description="memory for decoded pixels")] = 512 << 20
+    cache: Annotated[int, BeforeValidator(parse_bytes), Field(ge=0, description="memory for decoded pixels")] = (
+        512 << 20
+    )
     checkpoint_s: Annotated[float, Field(ge=0, description="seconds between two checkpoints")] = 60.0
-    window_px: Annotated[Positive, Field(description="side of the part of a scene on which the halo is measured")] = 1024
+    window_px: Annotated[Positive, Field(description="side of the part of a scene on which the halo is measured")] = (
+        1024
+    )
 
 
 class TrackingTable(_Table):
     """[tracking]: where it is followed, beside the TensorBoard log in OUT."""
 
-    wandb: Annotated[str | None, Field(description="project of Weights & Biases; offline unless WANDB_MODE says else")] = None
+    wandb: Annotated[
+        str | None, Field(description="project of Weights & Biases; offline unless WANDB_MODE says else")
+    ] = None
     mlflow: Annotated[str | None, Field(description="experiment of MLflow, at MLFLOW_TRACKING_URI")] = None
 
 
@@ -181,7 +191,9 @@ class TrainConfig(_Table):
     """
 
     name: Annotated[str, Field(description="of the model")]
-    out: Annotated[str, Field(description="folder or s3:// prefix: the card folder that `run` takes, and what it came from")]
+    out: Annotated[
+        str, Field(description="folder or s3:// prefix: the card folder that `run` takes, and what it came from")
+    ]
     seed: Annotated[int, Field(ge=0, lt=2**22)] = 0
     seeds: Annotated[Positive, Field(description="trainings with other seeds, whose mean and spread are reported")] = 1
     scenes: Annotated[tuple[SceneTable, ...], Field(min_length=1)]
@@ -251,10 +263,14 @@ def _placed(folder: Path, text: str) -> str:
 
 
 def _describe(problem: Mapping[str, Any]) -> str:
-    where = ".".join(str(part)[:40] for part in problem["loc"] if not str(part).startswith(("float", "tuple", "literal", "func")))
+    where = ".".join(
+        str(part)[:40] for part in problem["loc"] if not str(part).startswith(("float", "tuple", "literal", "func"))
+    )
     if problem["type"] == "extra_forbidden":  # its value may be a credential that found its way here
         known = _keys_at(problem["loc"][:-1])
-        return f"{where}: there is no such key{did_you_mean(str(problem['loc'][-1]), known)}; there are {', '.join(known)}"
+        return (
+            f"{where}: there is no such key{did_you_mean(str(problem['loc'][-1]), known)}; there are {', '.join(known)}"
+        )
     if problem["type"] == "missing":
         return f"`{where}` is missing"
     if problem["type"] == "value_error":

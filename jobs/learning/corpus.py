@@ -35,7 +35,9 @@ class LabelledScene:
             "id": self.scene.id,
             "files": [asset.identity for asset in self._assets],
             "labels": self.labels.identity,
-            "bands": [[band.name, band.index, band.scale, band.offset, band.nodata, band.nodata_in] for band in self.bands],
+            "bands": [
+                [band.name, band.index, band.scale, band.offset, band.nodata, band.nodata_in] for band in self.bands
+            ],
             "clear": [[clear.band.name, clear.bits, list(clear.values)] for clear in self.scene.clear],
             "grid": [self.scene.grid.crs, *self.scene.grid.transform, self.scene.grid.width, self.scene.grid.height],
         }
@@ -156,4 +158,3 @@ def _check_values(opened: Sequence[OpenedScene]) -> None:
                 f"the values of {first.id} are {first.quantity} and those of {each.scene.id} are {each.scene.quantity}; "
                 "a network learns one quantity: use products of one level"
             )
-

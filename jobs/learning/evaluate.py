@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from earthloom.jobs.execution.driver import Event, RunResult, run
 from earthloom.jobs.intake.scenes import assign_ids, expand
 from earthloom.jobs.learning import report
+from earthloom.jobs.learning.acquaintance import training_notes
 from earthloom.jobs.learning.comparison import SceneCounts, block_side_px, compare
 from earthloom.jobs.learning.error_map import ErrorMap
 from earthloom.jobs.learning.labels import (
@@ -201,7 +202,7 @@ def _evaluate(
         "labels": {scene_id: [redact(reference), setup.labels[scene_id].identity]
                    for scene_id, reference in setup.references.items() if scene_id in result.results},
         "maps": {plan.scene.id: plan.prefix for plan in plans},
-        "notes": [],
+        "notes": training_notes(plans),
     }  # fmt: skip
     key = digest({
         **facts, "match": matching.to_dict(), "classes": matching.names, "regions": setup.regions and setup.regions[0].identity,

@@ -47,7 +47,12 @@ class Examples:
         chosen = self.split.part == part
         side = self.chip_px
         found = dict.fromkeys(
-            zip(self.index.scene[chosen].tolist(), self.index.row[chosen].tolist(), self.index.col[chosen].tolist(), strict=True)
+            zip(
+                self.index.scene[chosen].tolist(),
+                self.index.row[chosen].tolist(),
+                self.index.col[chosen].tolist(),
+                strict=True,
+            )
         )
         return tuple((number, Window(col * side, row * side, side, side)) for number, row, col in found)
 

@@ -106,8 +106,7 @@ def fit_seed(
     """
     schedule, seed = fit.schedule, fit.schedule.seed
     if (done := checkpoints.finished()) is not None:
-        weights, note = done
-        return Fitted(seed=seed, weights=weights, **note)
+        return Fitted(seed=seed, weights=done[0], **done[1])
     journal = _Journal()
     if (found := checkpoints.latest()) is not None:
         tensors, note = found
@@ -130,7 +129,7 @@ def fit_seed(
             score = score_of(counts, looking.metric, examples.classes)
             is_best = journal.look(fit.step, score, counts)
             if is_best and team.is_first:
-                checkpoints.save_best(fit.step, {n: v.contiguous() for n, v in fit.average.state_dict().items()})
+                checkpoints.save_best(fit.step, _own(fit))
         on_progress(
             Progress(
                 seed=seed, step=fit.step, steps=schedule.steps, loss=loss, rate=schedule.rate_at(fit.step - 1),
@@ -141,17 +140,20 @@ def fit_seed(
             note = {"step": fit.step, "journal": journal.to_dict()}
             checkpoints.save(fit.step, fit.state(), note, journal.best_step)
             saved = time.monotonic()
-    team.wait()
-    if journal.best_step is not None:
-        weights = checkpoints.best(journal.best_step)
-    else:
-        weights = {name: value.cpu().contiguous() for name, value in fit.average.state_dict().items()}
     note = {
         "step": journal.best_step or fit.step, "steps": fit.step, "score": journal.best_score, "looks": journal.looks,
     }  # fmt: skip
+    weights: dict[str, Any] = {}  # the first process of a team has them, and writes them
     if team.is_first:
+        weights = _own(fit) if journal.best_step is None else checkpoints.best(journal.best_step)
         checkpoints.finish(weights, note)
+    team.wait()
     return Fitted(seed=seed, weights=weights, **note)
+
+
+def _own(fit: Fit) -> dict[str, Any]:
+    """The averaged weights as they are now, on the CPU."""
+    return {name: value.cpu().contiguous() for name, value in fit.average.state_dict().items()}
 
 
 def score_of(counts: NDArray[np.int64], metric: str, classes: Sequence[str]) -> float:

@@ -110,7 +110,7 @@ class TrainedGround:
 
 
 def boxes_onto(boxes: NDArray[np.int32], source: Grid, target: Grid) -> NDArray[np.float64]:
-    """Boxes (m, 4) in pixels of one grid as boxes around them in pixels of another; those that have no place there are left out."""
+    """Boxes (m, 4) in pixels of one grid as boxes around them in pixels of another, but for those without a place there."""
     steps = np.linspace(0, 1, _EDGE_POINTS)
     shares = np.array([(x, y) for x in steps for y in steps])
     left, top, right, bottom = boxes.T.astype(np.float64)
@@ -119,7 +119,9 @@ def boxes_onto(boxes: NDArray[np.int32], source: Grid, target: Grid) -> NDArray[
     a, _, c, _, e, f = source.transform
     x, y = c + a * cols, f + e * rows
     if source.crs != target.crs:
-        transformer = Transformer.from_crs(CRS.from_user_input(source.crs), CRS.from_user_input(target.crs), always_xy=True)
+        transformer = Transformer.from_crs(
+            CRS.from_user_input(source.crs), CRS.from_user_input(target.crs), always_xy=True
+        )
         x, y = transformer.transform(x, y)
     a, _, c, _, e, f = target.transform
     cols, rows = (np.asarray(x) - c) / a, (np.asarray(y) - f) / e

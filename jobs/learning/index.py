@@ -73,7 +73,9 @@ class ChipIndex:
         mean = total.sum(axis=0) / count
         std = np.sqrt(np.maximum(squares.sum(axis=0) / count - mean**2, 0))
         if not (std > 0).all():
-            raise ConfigError(f"band {int(np.argmin(std)) + 1} has the value {mean[np.argmin(std)]:g} everywhere; leave it out")
+            raise ConfigError(
+                f"band {int(np.argmin(std)) + 1} has the value {mean[np.argmin(std)]:g} everywhere; leave it out"
+            )
         return tuple(float(f"{value:.6g}") for value in mean), tuple(float(f"{value:.6g}") for value in std)
 
 
@@ -94,9 +96,7 @@ def make_index(
     """
     step_px = max(1, _WINDOW_PX // chip_px) * chip_px
     windows = (
-        (number, window)
-        for number, each in enumerate(scenes)
-        for window in each.scene.grid.window.split(step_px)
+        (number, window) for number, each in enumerate(scenes) for window in each.scene.grid.window.split(step_px)
     )
     threads = Background(_READERS, "index")
     ahead: deque[Future[list[_Row]]] = deque()

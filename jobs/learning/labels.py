@@ -114,13 +114,15 @@ def label_source(reference: str, options: LabelOptions) -> LabelSource:
     if vector_format(asset):
         if options.band is not None:
             raise ConfigError(
-                f"{asset.ref.name} holds vectors, and `band={options.band}` chooses among those of a raster"
+                f"{asset.ref.name} holds vectors, and `label_band={options.band}` chooses among those of a raster"
             )
         source = VectorLabels(asset=asset, options=options)
         source.check()
         return source
     if options.class_column or options.background or options.layer:
-        raise ConfigError(f"{asset.ref.name} is a raster; `class_column`, `background` and `layer` speak of vectors")
+        raise ConfigError(
+            f"{asset.ref.name} is a raster; `class_column`, `background` and `label_layer` speak of vectors"
+        )
     with Disposables(1) as inspectors:
         return RasterLabels(asset=asset, options=options, **_band_of(asset, inspect_apart(inspectors, asset), options))
 
@@ -206,7 +208,7 @@ class RasterLabels:
             raise SceneError(
                 f"{self.asset.ref.name} holds {strange} ({int(left.sum())} px, the first at column "
                 f"{inside.col_off + col}, row {inside.row_off + row} of the scene), which none of the classes "
-                f"{_names(self.options.classes)} stands for; name them, or put them into `ignore`"
+                f"{_names(self.options.classes)} stands for; name them, or put them into `label_ignore`"
             )
         return labels
 
@@ -216,7 +218,7 @@ def _band_of(asset: Asset, header: Header, options: LabelOptions) -> dict[str, A
     data = [number for number, color in enumerate(header.colors, 1) if color != "alpha"]
     number = options.band or data[0]
     if options.band is None and len(data) > 1:
-        raise SceneError(f"{asset.ref.name} has {len(data)} bands; say which holds the labels: `band=<number>`")
+        raise SceneError(f"{asset.ref.name} has {len(data)} bands; say which holds the labels: `label_band=<number>`")
     if number not in data:
         raise SceneError(f"{asset.ref.name} has no band {number} of data; it has {', '.join(map(str, data))}")
     if texts := [c for c in options.classes if c.stored and all(isinstance(value, str) for value in c.stored)]:
@@ -314,7 +316,7 @@ def _classified(asset: Asset, options: LabelOptions) -> tuple[NDArray[np.object_
     if strange:
         raise SceneError(
             f"{name}: column {options.class_column} holds {', '.join(map(repr, strange[:8]))}, which none of the classes "
-            f"{_names(options.classes)} stands for; name them, or put them into `ignore`"
+            f"{_names(options.classes)} stands for; name them, or put them into `label_ignore`"
         )
     values = np.array([IGNORE if value is None else known[value] for value in features.values], np.uint8)
     return features.geometries, values, features.crs

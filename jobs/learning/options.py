@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -47,3 +47,16 @@ class EvaluateConfig(RunConfig):
     region_column: Annotated[str | None, Field(description="column with their names")] = None
     worst: Annotated[int, Field(ge=0, le=100, description="places with most errors to show")] = 6
     bootstrap: Annotated[int, Field(ge=0, le=100_000, description="resamples for intervals; 0 for none")] = 1000
+
+
+class ExplainConfig(RunConfig):
+    """What is explained: a model on scenes."""
+
+    what: Annotated[
+        tuple[Literal["entropy", "spread", "occlusion", "gradients"], ...], BeforeValidator(parse_names),
+        Field(min_length=1, description="entropy and spread: how sure it is; occlusion and gradients: what each band adds"),
+    ] = ("entropy", "spread", "occlusion")  # fmt: skip
+    of_class: Annotated[
+        str | None, Field(description="class whose probability is explained; default: the one that is mapped")
+    ] = None
+    steps: Annotated[int, Field(ge=1, le=1000, description="passes of gradients; more are more precise")] = 16

@@ -19,8 +19,6 @@ from earthloom.jobs.learning.judging import Judgement
 from earthloom.jobs.learning.scores import class_scores
 from earthloom.models.training.score import mean_iou
 
-FILE = "record.json"
-
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 """Quantile 0.975 of Student's t distribution with 1, 2, … 15 degrees of freedom; 1.96 beyond."""
 
@@ -96,4 +94,6 @@ def over_seeds(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, floa
 def _pixels(examples: Examples, number: int) -> dict[str, int]:
     here = examples.index.scene == number
     part, counts = examples.split.part, examples.index.counts
-    return {name: int(counts[here & (part == value)].sum()) for value, name in enumerate(("train", "validation", "test"))}
+    return {
+        name: int(counts[here & (part == value)].sum()) for value, name in enumerate(("train", "validation", "test"))
+    }

@@ -67,12 +67,17 @@ def averages(confusion: NDArray[np.int64]) -> dict[str, dict[str, float]]:
     micro = hits / total if total else 0.0
     found = {"micro": dict.fromkeys(("precision", "recall", "f1"), micro)}
     found["micro"]["iou"] = hits / (2 * total - hits) if total else 0.0
+    there = (confusion.sum(axis=0) + confusion.sum(axis=1) > 0).astype(np.float64)
     for name, weights in (("macro", np.ones(len(confusion))), ("weighted", scores.support.astype(np.float64))):
         found[name] = {
-            score: float(np.average(getattr(scores, score), weights=weights)) if weights.sum() else 0.0
+            score: _mean(getattr(scores, score), there if (name, score) == ("macro", "iou") else weights)
             for score in ("precision", "recall", "f1", "iou")
         }
     return found
+
+
+def _mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    return float(np.average(values, weights=weights)) if weights.sum() else 0.0
 
 
 def accuracy(confusion: NDArray[np.int64]) -> float:
@@ -296,6 +301,6 @@ def bootstrap(
         iou, f1 = hits / (labelled + mapped - hits), 2 * hits / (labelled + mapped)
     found = {
         "iou": np.nan_to_num(iou), "f1": np.nan_to_num(f1), "accuracy": hits.sum(axis=1) / labelled.sum(axis=1),
-        "mean_iou": np.nan_to_num(iou).mean(axis=1),
+        "mean_iou": np.nan_to_num(iou[:, blocks.sum(axis=(0, 1)) + blocks.sum(axis=(0, 2)) > 0]).mean(axis=1),
     }  # fmt: skip
     return {name: np.percentile(values, (2.5, 97.5), axis=0).T for name, values in found.items()}

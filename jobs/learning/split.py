@@ -68,7 +68,7 @@ class Split:
         cols = np.arange(window.col_off, window.col_end) // side
         return self.of_block[number][np.ix_(rows, cols)]
 
-    def room(self, number: int, each: LabelledScene, box: Window) -> Window:
+    def room(self, each: LabelledScene, box: Window) -> Window:
         """Within what a crop around a labelled window is to lie, if it fits: its square, or the scene."""
         whole = each.scene.grid.window
         if not self.of_block:
@@ -97,7 +97,9 @@ def open_regions(table: SplitTable) -> LabelSource | None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"region {twice[0]} is in two parts; the test part would judge what was trained on")
     if len(names) >= IGNORE:
-        raise ConfigError(f"{len(names)} regions are named; at most {IGNORE - 1} can be told apart: join some in the file")
+        raise ConfigError(
+            f"{len(names)} regions are named; at most {IGNORE - 1} can be told apart: join some in the file"
+        )
     classes = tuple(LabelClass(value=number, name=name) for number, name in enumerate(names))
     return label_source(table.regions, LabelOptions(classes=classes, class_column=table.column))
 
@@ -121,9 +123,7 @@ def split(
     """
     if table.by == "region":
         parts = [part for part, names in _named(table) for _ in names]
-        made = Split(
-            table=table, part=np.array(parts, np.uint8)[index.region], of_region=tuple(parts), regions=regions
-        )
+        made = Split(table=table, part=np.array(parts, np.uint8)[index.region], of_region=tuple(parts), regions=regions)
     elif table.by == "scene":
         of_scene = _by_scene(index, scenes, table, seed)
         made = Split(table=table, part=np.array(of_scene, np.uint8)[index.scene], of_scene=of_scene)
@@ -147,19 +147,22 @@ def _region_names(table: SplitTable) -> list[str]:
     return [name for _, names in _named(table) for name in names]
 
 
-def _by_scene(
-    index: ChipIndex, scenes: Sequence[LabelledScene], table: SplitTable, seed: int
-) -> tuple[int, ...]:
+def _by_scene(index: ChipIndex, scenes: Sequence[LabelledScene], table: SplitTable, seed: int) -> tuple[int, ...]:
     ids = [each.scene.id for each in scenes]
     chosen: dict[int, Part] = {}
     for part, names in _named(table):
         for name in names:
             if name not in ids:
-                raise ConfigError(f"{part.name.lower()} names the scene {name}{did_you_mean(name, ids)}; there are {', '.join(ids)}")
+                raise ConfigError(
+                    f"{part.name.lower()} names the scene {name}{did_you_mean(name, ids)}; there are {', '.join(ids)}"
+                )
             if ids.index(name) in chosen:
                 raise ConfigError(f"scene {name} is in two parts; the test part would judge what was trained on")
             chosen[ids.index(name)] = part
-    groups = [[number for number in group if number not in chosen] for group in Ground([each.scene.grid for each in scenes]).groups()]
+    groups = [
+        [number for number in group if number not in chosen]
+        for group in Ground([each.scene.grid for each in scenes]).groups()
+    ]
     groups = [group for group in groups if group]
     pixels = np.stack([index.counts[np.isin(index.scene, group)].sum(axis=0) for group in groups]) if groups else None
     if pixels is not None:
@@ -168,12 +171,11 @@ def _by_scene(
     return tuple(chosen[number] for number in range(len(scenes)))
 
 
-def _by_block(
-    index: ChipIndex, scenes: Sequence[LabelledScene], table: SplitTable, seed: int, chip_px: int
-) -> Split:
+def _by_block(index: ChipIndex, scenes: Sequence[LabelledScene], table: SplitTable, seed: int, chip_px: int) -> Split:
     if table.block_px % chip_px:
         raise ConfigError(
-            f"`block_px={table.block_px}` is not a multiple of `crop_px={chip_px}`; use {-(-table.block_px // chip_px) * chip_px}"
+            f"`block_px={table.block_px}` is not a multiple of `crop_px={chip_px}`; use "
+            f"{-(-table.block_px // chip_px) * chip_px}"
         )
     per_side = table.block_px // chip_px
     keys = np.stack([index.scene, index.row // per_side, index.col // per_side], axis=1)

@@ -14,7 +14,6 @@ from earthloom.models.training.network import named
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.storage.objects import ObjectRef
 
 NOTHING = "nothing"
 _FILES = (".safetensors", ".pt", ".pth")
@@ -68,7 +67,9 @@ def bands_of(config: TrainConfig, first: First) -> tuple[str, ...]:
     """
     bands = config.model.bands or (first.card.bands if first.card else ())
     if not bands:
-        raise ConfigError("`model.bands` is missing: name the bands that the network sees, in the order of its channels")
+        raise ConfigError(
+            "`model.bands` is missing: name the bands that the network sees, in the order of its channels"
+        )
     if len(set(bands)) < len(bands) or "*" in bands:
         raise ConfigError(f"`model.bands` are different names of bands, got {', '.join(bands)}")
     return bands

@@ -7,54 +7,37 @@ goes on where it was killed and another file begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
-from earthloom.jobs.learning.batches import Crops, Sampling
-from earthloom.jobs.learning.checkpoints import Checkpoints
 from earthloom.jobs.learning.config import TrainConfig
 from earthloom.jobs.learning.corpus import Corpus, open_corpus
 from earthloom.jobs.learning.examples import Examples
-from earthloom.jobs.learning.fitting import Fitted, Looking, Progress, fit_seed
+from earthloom.jobs.learning.fitting import Progress
 from earthloom.jobs.learning.index import ChipIndex, make_index
-from earthloom.jobs.learning.judging import Judgement, judge
-from earthloom.jobs.learning.measure import measure_on
-from earthloom.jobs.learning.record import FILE as RECORD
-from earthloom.jobs.learning.record import data_record, over_seeds, seed_record
+from earthloom.jobs.learning.making import make_card
+from earthloom.jobs.learning.record import data_record
+from earthloom.jobs.learning.seeds import looking_of, loss_of, train_seed
 from earthloom.jobs.learning.split import Part, open_regions, split
 from earthloom.jobs.learning.start import First, bands_of, draft, first_weights
+from earthloom.jobs.learning.together import train_together
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest, read_document
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE as CARD
-from earthloom.models.cards.file import load_card, write_card
+from earthloom.models.cards.file import RECORD, load_card, write_card
 from earthloom.models.device.resolve import resolve
-from earthloom.models.inference.predictor import Predictor
-from earthloom.models.measuring.measure import Measurement
-from earthloom.models.training.augment import Variety
-from earthloom.models.training.export import save_weights
-from earthloom.models.training.fit import Fit
-from earthloom.models.training.loss import Loss, balanced_weights
 from earthloom.models.training.network import build, fill
-from earthloom.models.training.schedule import Schedule
-from earthloom.models.training.start import Start
-from earthloom.models.training.team import Team
 from earthloom.models.training.threads import use_threads
 from earthloom.tiling.errors import CardError, ConfigError, MissingObjectError, PublishError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.settings import apply
 from earthloom.tiling.storage.store import Store, open_store
-from earthloom.tiling.window import Window
-
-_CORES_PX = (1024, 512, 256)
-_ROOM_BYTES = 2 << 30
-"""What one chip may take: the card names the largest core with which a worker stays near that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +60,16 @@ class Trained:
 
 
 def train(
-    config: TrainConfig, *, replaces: bool = False, on_progress: Callable[[Progress], None] = lambda _: None,
-    on_stage: Callable[[str], None] = lambda _: None,
+    config: TrainConfig, *, replaces: bool = False, workers: int | None = None, address: str | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None, on_stage: Callable[[str], None] = lambda _: None,
 ) -> Trained:  # fmt: skip
     """Train, or go on training, and write the card folder.
 
     Args:
         replaces: overwrite the model of another training that OUT holds.
-        on_progress: told of every step.
+        workers: processes on Ray that share each batch; None: this process alone, without Ray.
+        address: of a Ray cluster, with `workers`; None: Ray inside this process.
+        on_progress: told of every step that this process takes.
         on_stage: told what begins, in a sentence.
 
     Raises:
@@ -94,37 +79,34 @@ def train(
         StorageError, EngineError: if the storage fails, or the loss is no longer a number.
     """
     apply()
+    if address is not None and workers is None:
+        raise ConfigError(f"`address={address}` is of no use without `workers`: one process trains without Ray")
     store = open_store(out_of(config))
     first = first_weights(config.model.start)
     bands = bands_of(config, first)
-    _try_network(config, first, bands)
+    found = _try_network(config, first, bands)
     on_stage("opening the scenes and their labels")
     corpus = open_corpus(config, bands)
     key = training_key(config, corpus, first)
     if (there := _finished(store, config, key, replaces)) is not None:
         return there
     prefix = f"training/{key[:16]}"
-    settings = _settle(store, prefix, config)
+    settings = _settle(store, prefix, config, workers)
     on_stage("looking where labels are")
-    examples = open_examples(config, corpus, store, prefix)
-    grids = [each.scene.grid for each in corpus.scenes]
-    card = draft(
-        config, first, bands, quantity=corpus.quantity, grids=grids, mean=examples.mean, std=examples.std
-    )
-    examples.mean, examples.std = card.mean, card.std
-    fitted, start = [], None
-    use_threads(settings["threads"])
-    for number in range(config.seeds):
-        seed = config.seed + number
+    examples, card = prepare(config, corpus, first, bands, store, prefix)
+    fitted = []
+    for seed in range(config.seed, config.seed + config.seeds):
         on_stage(f"training seed {seed}" if config.seeds > 1 else "training")
-        result, start = _fit(config, card, first, examples, Checkpoints(store, f"{prefix}/seed-{seed}"), settings, seed, on_progress)
-        fitted.append(result)
-    best = max(fitted, key=lambda each: (each.score or 0.0, -each.seed))
+        if workers is None:
+            fitted.append(train_seed(config, card, first, examples, store, prefix, settings, seed, on_progress))
+        else:
+            plain = config.model_dump(mode="json")
+            fitted.append(train_together(plain, store, prefix, settings, seed, workers=workers, address=address))
     with TemporaryDirectory(prefix="earthloom-") as temporary:
-        on_stage("measuring the halo, and that tiles give what the whole scene gives")
-        measured, record = _made(config, card, examples, fitted, best, Path(temporary), on_stage)
-        record = _record(config, corpus, examples, first, start, settings, key) | record
-        return _publish(store, config, measured, record, Path(temporary), corpus)
+        card, made = make_card(config, card, examples, fitted, Path(temporary), on_stage)
+        record = _record(config, corpus, examples, first, found, settings, key) | made
+        card = _publish(store, card, record, Path(temporary))
+    return Trained(card=card, out=config.out, record=record, was_there=False, notes=corpus.notes)
 
 
 def out_of(config: TrainConfig) -> ObjectRef:
@@ -158,180 +140,71 @@ def training_key(config: TrainConfig, corpus: Corpus, first: First) -> str:
     )
 
 
-def open_examples(config: TrainConfig, corpus: Corpus, store: Store | None = None, prefix: str = "") -> Examples:
-    """The data, looked through and split; the index of a store is read if it is there, and else written.
+def prepare(
+    config: TrainConfig, corpus: Corpus, first: First, bands: tuple[str, ...], store: Store | None = None,
+    prefix: str = "",
+) -> tuple[Examples, ModelCard]:  # fmt: skip
+    """The data, looked through and split, and the card of the network that is to see it.
+
+    Args:
+        store: holds the index of chips below `prefix`, or is given it.
 
     Raises:
-        ConfigError: if nothing is labelled, or a part that is wanted stays empty.
+        ConfigError: if nothing is labelled, a part that is wanted stays empty, or the tables contradict each other.
+        CardError: if there is no such network.
         SceneError, StorageError: if the data cannot be read.
     """
-    chip_px, n_classes = config.model.crop_px, len(config.labels.classes)
+    chip_px = config.model.crop_px
     regions = open_regions(config.split)
     index = _stored_index(store, prefix)
     if index is None:
+        n_classes = len(config.labels.classes)
         index = make_index(corpus.scenes, n_classes=n_classes, chip_px=chip_px, regions=regions)
         if store is not None:
             store.put(f"{prefix}/index.npz", index.to_bytes())
     parts = split(index, corpus.scenes, config.split, regions, seed=config.seed, chip_px=chip_px)
     mean, std = index.statistics(parts.part == Part.TRAIN)
-    names = [each.name for each in sorted(config.labels.classes, key=lambda each: each.value)]
-    return Examples(
-        corpus.scenes, index, parts, chip_px=chip_px, classes=names, mean=mean, std=std, cache_bytes=config.compute.cache
-    )
-
-
-def schedule_of(config: TrainConfig, seed: int, precision: str) -> Schedule:
-    """The schedule as the engine knows it."""
-    table = config.schedule
-    return Schedule(
-        steps=table.steps, batch=table.batch, accumulate=table.accumulate, rate=table.rate,
-        pretrained_rate=table.pretrained_rate, layer_decay=table.layer_decay, freeze_steps=table.freeze_steps,
-        warm_up=table.warm_up, decay=table.decay, memory_steps=table.memory_steps, precision=precision, seed=seed,
+    grids = [each.scene.grid for each in corpus.scenes]
+    card = draft(config, first, bands, quantity=corpus.quantity, grids=grids, mean=mean, std=std)
+    examples = Examples(
+        corpus.scenes, index, parts, chip_px=chip_px, classes=card.gives, mean=card.mean, std=card.std,
+        cache_bytes=config.compute.cache,
     )  # fmt: skip
+    loss_of(config, examples)  # what contradicts itself is said before hours are spent
+    looking_of(config, examples, card.stride_px)
+    return examples, card
 
 
-def loss_of(config: TrainConfig, examples: Examples) -> Loss:
-    """The loss, its class weights made from the training part where they are to be."""
-    table = config.loss
-    given = table.class_weights
-    if isinstance(given, tuple) and len(given) != len(examples.classes):
-        raise ConfigError(f"`loss.class_weights` has {len(given)} numbers for {len(examples.classes)} classes")
-    if given == "data":
-        given = balanced_weights(tuple(examples.split.pixels(examples.index)["train"]))
-    return Loss(
-        cross_entropy=table.cross_entropy, dice=table.dice, focal=table.focal, lovasz=table.lovasz, gamma=table.gamma,
-        smoothing=table.smoothing, class_weights=given if isinstance(given, tuple) else None,
-    )  # fmt: skip
+def _try_network(config: TrainConfig, first: First, bands: tuple[str, ...]) -> str | None:
+    """Build the network and fill it, so that what does not fit is said before the data is read.
 
-
-def looking_of(config: TrainConfig, examples: Examples, stride_px: int) -> Looking:
-    """When and how the validation part is looked at.
-
-    Raises:
-        ConfigError: if the metric is none, or something waits for looks that are never taken.
+    Returns:
+        What became of the first weights, in a sentence; None where there are none.
     """
-    table, windows = config.schedule, examples.windows(Part.VALIDATION)
-    known = ("iou", *(f"iou_{name}" for name in examples.classes))
-    if table.metric not in known:
-        raise ConfigError(f"`schedule.metric={table.metric}` is none of {', '.join(known)}")
-    if table.patience and not windows:
-        raise ConfigError("`patience` counts looks at the validation part, and there is none: set `split.validation`")
-    return Looking(
-        steps=table.validate_steps or max(1, table.steps // 20), patience=table.patience, metric=table.metric,
-        windows=windows, margin_px=-(-examples.chip_px // 4 // stride_px) * stride_px, gap_px=config.split.gap_px,
-    )  # fmt: skip
-
-
-def _try_network(config: TrainConfig, first: First, bands: tuple[str, ...]) -> None:
-    """Build the network and fill it, so that what does not fit is said before the data is read."""
     ones = (1.0,) * len(bands)
     card = draft(config, first, bands, quantity="dn", grids=(), mean=ones, std=ones)
     module = build(card, config.seed)
-    if first.path is not None:
-        fill(module, card, first.path, first.card)
+    return None if first.path is None else fill(module, card, first.path, first.card).describe()
 
 
-def _fit(
-    config: TrainConfig, card: ModelCard, first: First, examples: Examples, checkpoints: Checkpoints,
-    settings: dict[str, Any], seed: int, on_progress: Callable[[Progress], None],
-) -> tuple[Fitted, Start | None]:  # fmt: skip
-    module = build(card, seed)
-    start = fill(module, card, first.path, first.card) if first.path is not None else None
-    module = module.to(settings["device"])
-    fit = Fit(
-        module, loss_of(config, examples), schedule_of(config, seed, settings["precision"]),
-        pretrained=start.filled if start else (), team=Team(),
-    )  # fmt: skip
-    variety = Variety(**config.augment.model_dump())
-    crops = Crops(examples, Sampling(variety=variety, balance=config.schedule.balance, seed=seed))
-    looking = looking_of(config, examples, card.stride_px)
-    fitted = fit_seed(
-        fit, crops, examples, looking, checkpoints, config.compute, team=Team(), on_progress=on_progress
-    )
-    return fitted, start
-
-
-def _made(
-    config: TrainConfig, card: ModelCard, examples: Examples, fitted: Sequence[Fitted], best: Fitted, folder: Path,
-    on_stage: Callable[[str], None],
-) -> tuple[ModelCard, dict[str, Any]]:  # fmt: skip
-    """The card with its weights, halo and scores, and what the record says of them."""
-    path = folder / weights.FILE
-    card = replace(card, weights=save_weights(best.weights, path, config.model.stored))
-    measurement = _measured(config, card, path, examples)
-    card = measurement.card
-    has_test = bool((examples.split.part == Part.TEST).any())
-    tests: list[Judgement | None] = []
-    for each in fitted:
-        if has_test:
-            on_stage(f"judging seed {each.seed} on the test part" if len(fitted) > 1 else "judging on the test part")
-        tests.append(_judged(config, card, each, examples, folder) if has_test else None)
-    records = [seed_record(each, test, examples.classes) for each, test in zip(fitted, tests, strict=True)]
-    tiling = {
-        "halo_px": card.halo_px, "support_px": card.support_px, "stride_px": card.stride_px, "core_px": card.core_px,
-        "overlap": card.overlap, "tiled_is_whole": _agreement(measurement),
-    }  # fmt: skip
-    over = over_seeds(records)
-    own = records[[each.seed for each in fitted].index(best.seed)]["test"]
-    card = replace(card, scores=tuple(sorted(own["scores"].items())) if own else ())
-    return card, {"seeds": records, "kept_seed": best.seed, "test": over, "tiling": tiling}
-
-
-def _measured(config: TrainConfig, card: ModelCard, path: Path, examples: Examples) -> Measurement:
-    """Measure on a part of the scene with most labels that judge, and choose the core by the memory that was found."""
-    index, split_of = examples.index, examples.split
-    part = next(part for part in (Part.TEST, Part.VALIDATION, Part.TRAIN) if (split_of.part == part).any())
-    chosen = split_of.part == part
-    labelled = np.bincount(index.scene[chosen], weights=index.counts[chosen].sum(axis=1))
-    number = int(np.argmax(labelled))
-    each = examples.scenes[number]
-    box = index.box[chosen & (index.scene == number)]
-    grid, side = each.scene.grid, config.compute.window_px
-    width, height = min(side, grid.width), min(side, grid.height)
-    col, row = (
-        int(min(max((box[:, axis].min() + box[:, axis + 2].max()) // 2 - length // 2, 0), most - length))
-        for axis, length, most in ((0, width, grid.width), (1, height, grid.height))
-    )
-    found = measure_on(card, path, each.scene, Window(col, row, width, height))
-    known = [size for _, size in found.card.memory] or [0.0]
-    halo = found.card.halo_px or 0
-    fits = [core for core in _CORES_PX if max(known) * (core + 2 * halo) ** 2 <= _ROOM_BYTES] or list(_CORES_PX[-1:])
-    core_px = fits[0]
-    if found.card.overlap == "blend":
-        halo = max(1, core_px // 8 // card.stride_px) * card.stride_px
-    return replace(found, card=replace(found.card, core_px=core_px, halo_px=halo))
-
-
-def _agreement(found: Measurement) -> dict[str, Any] | None:
-    """Of the halo that was chosen; None for a network whose chips are cross-faded."""
-    if found.agreement is None:
-        return None
-    return {
-        "identical": found.agreement.identical, "flips": found.agreement.flips,
-        "class_flips": found.agreement.class_flips,
-    }  # fmt: skip
-
-
-def _judged(config: TrainConfig, card: ModelCard, fitted: Fitted, examples: Examples, folder: Path) -> Judgement:
-    path = folder / f"seed-{fitted.seed}.safetensors"
-    own = replace(card, weights=save_weights(fitted.weights, path, config.model.stored))
-    predictor = Predictor(own, path, resolve(config.compute.device))
-    return judge(predictor, own, examples, Part.TEST, config.split.gap_px)
-
-
-def _settle(store: Store, prefix: str, config: TrainConfig) -> dict[str, Any]:
+def _settle(store: Store, prefix: str, config: TrainConfig, workers: int | None) -> dict[str, Any]:
     """How this training computes: decided by the process that begins it, kept by those that go on."""
     device = resolve(config.compute.device)
     key = f"{prefix}/settings.json"
     ours = {
         "format": FORMAT, "device": device.kind, "device_class": device.device_class,
         "precision": device.precision if config.schedule.precision == "auto" else config.schedule.precision,
-        "threads": use_threads(config.compute.threads), "torch": version("torch"),
+        "threads": use_threads(config.compute.threads), "torch": version("torch"), "workers": workers or 1,
     }  # fmt: skip
     if store.create(key, canonical(ours)):
         return ours
-    kept = read_document(store.get(key), f"{store.ref.url}/{key}")
-    return kept | {"device": device.kind}
+    kept = read_document(store.get(key), f"{store.ref.url}/{key}") | {"device": device.kind}
+    if kept["workers"] != ours["workers"]:
+        raise ConfigError(
+            f"this training was begun with {kept['workers']} workers, which decides what is learned, and `workers` is now "
+            f"{ours['workers']}: go on as it was begun, or choose another `out`"
+        )
+    return kept
 
 
 def _stored_index(store: Store | None, prefix: str) -> ChipIndex | None:
@@ -345,30 +218,28 @@ def _stored_index(store: Store | None, prefix: str) -> ChipIndex | None:
 
 def _finished(store: Store, config: TrainConfig, key: str, replaces: bool) -> Trained | None:
     """The card that this training has made already; None if it has not."""
+    if store.head(CARD) is None:
+        return None
     try:
         card = load_card(store.ref)
-    except CardError:
-        if store.head(CARD) is None:
-            return None
-        raise
-    try:
         record = read_document(store.get(RECORD), f"{store.ref.url}/{RECORD}")
-    except (MissingObjectError, PublishError):
-        record = {}
-    if record.get("key") == key:
+    except (CardError, MissingObjectError, PublishError):
+        card, record = None, {}
+    if card is not None and record.get("key") == key:
         return Trained(card=card, out=config.out, record=record, was_there=True)
     if replaces:
         return None
     raise ConfigError(
-        f"{config.out} holds {card.label}, which another training or program made: data, network or schedule were not these; "
-        "choose another `out`, or say `replace`"
+        f"{config.out} holds {card.label if card else 'a model'}, which another training or program made: its data, network "
+        "or schedule were not these; choose another `out`, or say `replace`"
     )
 
 
 def _record(
-    config: TrainConfig, corpus: Corpus, examples: Examples, first: First, start: Start | None,
-    settings: dict[str, Any], key: str,
+    config: TrainConfig, corpus: Corpus, examples: Examples, first: First, found: str | None, settings: dict[str, Any],
+    key: str,
 ) -> dict[str, Any]:  # fmt: skip
+    """What does not depend on how well it went."""
     said = config.model_dump(mode="json", exclude={"out", "scenes", "compute", "tracking", "card"})
     return {
         "format": FORMAT,
@@ -376,24 +247,20 @@ def _record(
         "config": said,
         "made_by": {
             "earthloom": version("earthloom"), "torch": settings["torch"], "device_class": settings["device_class"],
-            "precision": settings["precision"], "threads": settings["threads"],
+            "precision": settings["precision"], "threads": settings["threads"], "workers": settings["workers"],
         },
-        "start": {"name": first.name, "sha256": first.sha256, "found": start.describe() if start else None},
+        "start": {"name": first.name, "sha256": first.sha256, "found": found},
         "data": data_record(corpus, examples),
     }  # fmt: skip
 
 
-def _publish(
-    store: Store, config: TrainConfig, card: ModelCard, record: dict[str, Any], folder: Path, corpus: Corpus
-) -> Trained:
+def _publish(store: Store, card: ModelCard, record: dict[str, Any], folder: Path) -> ModelCard:
     """Put weights and record into OUT, then the card: its presence says that all is there."""
-    (folder / RECORD).write_bytes(canonical(record) + b"\n")
-    for left in folder.glob("seed-*"):
-        left.unlink()
+    data = canonical(record) + b"\n"
+    card = replace(card, record=hashlib.sha256(data).hexdigest())
     write_card(folder, card)
-    if store.head(CARD) is not None:
-        store.delete(CARD)
-    for name in (weights.FILE, RECORD, CARD):
-        store.put(name, (folder / name).read_bytes())
-    return Trained(card=card, out=config.out, record=record, was_there=False, notes=corpus.notes)
-
+    store.delete(CARD)  # of another training, which is to be replaced
+    store.put(weights.FILE, (folder / weights.FILE).read_bytes())
+    store.put(RECORD, data)
+    store.put(CARD, (folder / CARD).read_bytes())
+    return card

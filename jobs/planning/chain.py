@@ -307,6 +307,12 @@ def _image(scene: Scene, card: ModelCard, number: int, name: str, layers: tuple[
             stage=number, name=name, bands=card.gives, layers=layers, dtype="uint8", nodata=0.0,
             gain=(1 / 254,) * n, bias=(-1 / 254,) * n,
         )  # fmt: skip
+    if card.output_dtype:
+        n = len(card.gives)
+        return ImagePlan(
+            stage=number, name=name, bands=card.gives, layers=layers, dtype=card.output_dtype, nodata=float("nan"),
+            gain=(1.0,) * n, bias=(0.0,) * n,
+        )  # fmt: skip
     bands = scene.select(card.gives)
     dtype = np.result_type(*(band.dtype for band in bands))
     declared = {band.nodata for band in bands}

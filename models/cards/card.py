@@ -109,9 +109,11 @@ class ModelCard:
     masks: tuple[int, ...] = ()
     """Classes whose pixels become nodata where the model is one stage of several."""
     outputs: tuple[str, ...] = ()
-    """Bands of the image that is made, each one of `bands`; `*` stands for what it stands for there."""
+    """Bands of the image that is made; `*` stands for what it stands for in `bands`, of which each is one, unless
+    `output_dtype` says what its values are."""
     output_dtype: str = ""
-    """Empty: the image has the scene's dtype and scale. `uint8`: the network's 0 to 1 is stored as 1 to 255."""
+    """Empty: the image has the scene's dtype and scale. `uint8`: the network's 0 to 1 is stored as 1 to 255. `float32`:
+    the network's numbers are stored as they are."""
     scale: int = 1
     """Output pixels per input pixel and side; divides 512."""
     needs_survey: bool = False
@@ -139,6 +141,8 @@ class ModelCard:
     flop_per_band: float = 0.0
     """What it adds to `flop_per_px`."""
     scores: tuple[tuple[str, float], ...] = ()
+    record: str | None = None
+    """sha256 of `record.json` beside the card, which says how the weights were learned; None where nobody wrote it."""
 
     def __post_init__(self) -> None:
         where = f"model card {self.name}{'-' + self.variant if self.variant else ''}"
@@ -162,14 +166,14 @@ class ModelCard:
             raise CardError(f"{where}: classes must be numbered 0, 1, 2, … (at most 255: 255 is nodata)")
         if unknown := set(self.masks) - {c.value for c in self.classes}:
             raise CardError(f"{where}: masks {sorted(unknown)} are none of its classes")
-        if strange := set(self.outputs) - set(self.bands):
+        if strange := set() if self.output_dtype else set(self.outputs) - set(self.bands):
             raise CardError(f"{where}: makes bands {sorted(strange)} that it does not take: their scale is unknown")
         if "*" in self.bands[:-1]:
             raise CardError(f"{where}: * stands for all other bands and so comes last, got {', '.join(self.bands)}")
         if self.scale < 1 or 512 % self.scale or (self.classes and self.scale != 1):
             raise CardError(f"{where}: scale divides 512, and is 1 for a segmentation; got {self.scale}")
-        if self.output_dtype not in ("", "uint8"):
-            raise CardError(f"{where}: output_dtype is '' or 'uint8', got {self.output_dtype!r}")
+        if self.output_dtype not in ("", "uint8", "float32"):
+            raise CardError(f"{where}: output_dtype is '', 'uint8' or 'float32', got {self.output_dtype!r}")
         if self.outputs and self.overlap != "exact":
             raise CardError(f"{where}: images are made by exact tiles only, got overlap {self.overlap!r}")
         self._check_objects(where)
@@ -183,8 +187,9 @@ class ModelCard:
             )
         if wrong := [c.color for c in self.classes if not _COLOR.match(c.color)]:
             raise CardError(f"{where}: colours are #rrggbb in lower case, got {', '.join(wrong)}")
-        if self.weights is not None and not _SHA256.match(self.weights):
-            raise CardError(f"{where}: weights is a sha256 in lower-case hex, got {self.weights!r}")
+        for name in ("weights", "record"):
+            if (value := getattr(self, name)) is not None and not _SHA256.match(value):
+                raise CardError(f"{where}: {name} is a sha256 in lower-case hex, got {value!r}")
 
     def _check_objects(self, where: str) -> None:
         if self.objects is None:
@@ -280,6 +285,7 @@ _PROSE = frozenset(
         "memory_per_band",
         "flop_per_band",
         "scores",
+        "record",
         "support_px",
         "gsd_m",
         "core_px",

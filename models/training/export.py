@@ -24,7 +24,9 @@ def save_weights(state: Mapping[str, Tensor], path: Path, precision: str) -> str
         CardError: if a weight is not a number, or too large for fp16 (65504).
     """
     dtype = torch.float16 if precision == "fp16" else torch.float32
-    kept = {name: (value.to(dtype) if value.is_floating_point() else value).contiguous() for name, value in state.items()}
+    kept = {
+        name: (value.to(dtype) if value.is_floating_point() else value).contiguous() for name, value in state.items()
+    }
     if wrong := [name for name, value in kept.items() if not bool(torch.isfinite(value).all())]:
         limit = ", whose largest number is 65504" if precision == "fp16" else ""
         raise CardError(f"{', '.join(wrong[:3])}: not finite in {precision}{limit}; nothing was written")

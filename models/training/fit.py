@@ -33,8 +33,8 @@ class Fit:
         module: gives logits on the device of its parameters; it is copied.
         loss: what is made small, of logits fp32 and labels.
         schedule: how.
-        pretrained: names of the parameters and batch statistics that were learned before: they move more slowly, and not
-            at all while they are frozen.
+        pretrained: names of the parameters that were learned before, which move more slowly.
+        held: names of the parameters and batch statistics that stay as they are for the schedule's frozen steps.
         team: the processes that train it together.
 
     Raises:
@@ -44,10 +44,12 @@ class Fit:
 
     def __init__(
         self, module: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, *,
-        pretrained: Collection[str] = (), team: Team | None = None,
+        pretrained: Collection[str] = (), held: Collection[str] = (), team: Team | None = None,
     ) -> None:  # fmt: skip
-        if schedule.freeze_steps and not pretrained:
-            raise ConfigError("`freeze_steps` keeps what was learned before as it is, but this network starts from nothing")
+        if schedule.freeze_steps and not held:
+            raise ConfigError(
+                "`freeze_steps` keeps what was learned before as it is, but this network starts from nothing"
+            )
         untyped: Any = copy.deepcopy(module)  # Any: torch's stubs do not know memory_format in Module.to
         self.network: nn.Module = untyped.to(memory_format=torch.channels_last).train()
         self.average: nn.Module = copy.deepcopy(self.network).eval()
@@ -55,10 +57,12 @@ class Fit:
         self.schedule = schedule
         self._loss, self._team = loss, team or Team()
         if schedule.batch % self._team.size:
-            raise ConfigError(f"`batch={schedule.batch}` cannot be shared evenly by {self._team.size} workers; use a multiple")
-        self._pretrained = frozenset(pretrained)
+            raise ConfigError(
+                f"`batch={schedule.batch}` cannot be shared evenly by {self._team.size} workers; use a multiple"
+            )
+        self._held = frozenset(held)
         self._device = next(self.network.parameters()).device
-        self._optimiser = torch.optim.AdamW(_groups(self.network, self._pretrained, schedule))
+        self._optimiser = torch.optim.AdamW(_groups(self.network, frozenset(pretrained), schedule))
         self._highest = [group["lr"] for group in self._optimiser.param_groups]
         self._is_frozen: bool | None = None
 
@@ -77,7 +81,9 @@ class Fit:
         total = torch.zeros((), device=self._device)
         for part in range(schedule.accumulate):
             number = step * schedule.accumulate + part
-            torch.manual_seed((schedule.seed * 2**40 + number * self._team.size + self._team.number) % 2**63)  # of dropout
+            torch.manual_seed(
+                (schedule.seed * 2**40 + number * self._team.size + self._team.number) % 2**63
+            )  # of dropout
             crops, labels = batches(number, schedule.batch // self._team.size)
             value = self._forward(crops, labels) / schedule.accumulate
             value.backward()  # type: ignore[no-untyped-call]  # torch's own
@@ -100,7 +106,9 @@ class Fit:
         for name, parameter in self.network.named_parameters():
             for key, value in self._optimiser.state.get(parameter, {}).items():
                 found[f"optimiser.{key}.{name}"] = value
-        return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in found.items()}
+        return {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in found.items()
+        }
 
     def resume(self, state: dict[str, Tensor], step: int) -> None:
         """Become what `state` described after `step` steps.
@@ -110,7 +118,9 @@ class Fit:
         """
         try:
             for part, module in (("network.", self.network), ("average.", self.average)):
-                module.load_state_dict({name[len(part) :]: value for name, value in state.items() if name.startswith(part)})
+                module.load_state_dict(
+                    {name[len(part) :]: value for name, value in state.items() if name.startswith(part)}
+                )
             for name, parameter in self.network.named_parameters():
                 for key in ("step", "exp_avg", "exp_avg_sq"):
                     value = state.get(f"optimiser.{key}.{name}")
@@ -137,15 +147,15 @@ class Fit:
         return self._loss(logits.float(), labels.to(self._device))
 
     def _freeze(self, is_frozen: bool) -> None:
-        """Hold what was learned before, or let it go; norms that are held do not gather statistics either."""
+        """Hold what is to be held, or let it go; norms that are held do not gather statistics either."""
         if self._is_frozen == is_frozen:
             return
         self._is_frozen = is_frozen
         for name, parameter in self.network.named_parameters():
-            if name in self._pretrained:
+            if name in self._held:
                 parameter.requires_grad_(not is_frozen)
         for name, module in self.network.named_modules():
-            if isinstance(module, _NORMS) and f"{name}.running_mean" in self._pretrained:
+            if isinstance(module, _NORMS) and f"{name}.running_mean" in self._held:
                 module.train(not is_frozen)
 
 

@@ -44,7 +44,9 @@ class Loss:
         if min(terms) < 0 or max(terms) <= 0:
             raise ConfigError(f"a loss is a sum of terms of 0 or more, one at least above 0; got {self}")
         if not 0 <= self.smoothing < 1 or self.gamma < 0:
-            raise ConfigError(f"smoothing is from 0 to below 1 and gamma 0 or more; got {self.smoothing} and {self.gamma}")
+            raise ConfigError(
+                f"smoothing is from 0 to below 1 and gamma 0 or more; got {self.smoothing} and {self.gamma}"
+            )
         if self.class_weights is not None and (min(self.class_weights) < 0 or max(self.class_weights) <= 0):
             raise ConfigError(f"class weights are 0 or more, one at least above 0; got {self.class_weights}")
 

@@ -47,7 +47,9 @@ def named(architecture: str, encoder: str | None, arguments: Mapping[str, Any]) 
     known = smp.MODEL_ARCHITECTURES_MAPPING
     if architecture not in known:
         every = (*_OWN, *known)
-        raise CardError(f"unknown architecture {architecture!r}{did_you_mean(architecture, every)}; one of {', '.join(every)}")
+        raise CardError(
+            f"unknown architecture {architecture!r}{did_you_mean(architecture, every)}; one of {', '.join(every)}"
+        )
     if encoder is None:
         raise CardError(f"{architecture} needs an `encoder`, such as resnet18, efficientnet-b0 or tu-convnext_tiny")
     depth = arguments.get("encoder_depth", inspect.signature(known[architecture]).parameters["encoder_depth"].default)

@@ -50,9 +50,13 @@ class Schedule:
                 f"bf16 or fp32; got {self}"
             )
         if min(self.rate, self.pretrained_rate, self.decay, self.freeze_steps) < 0 or not 0 < self.layer_decay <= 1:
-            raise ConfigError(f"rates, decay and frozen steps are 0 or more, layer_decay is above 0 and at most 1; got {self}")
+            raise ConfigError(
+                f"rates, decay and frozen steps are 0 or more, layer_decay is above 0 and at most 1; got {self}"
+            )
         if self.memory_steps < 1:
-            raise ConfigError(f"the average of the weights remembers at least one step, got memory_steps {self.memory_steps}")
+            raise ConfigError(
+                f"the average of the weights remembers at least one step, got memory_steps {self.memory_steps}"
+            )
 
     def rate_at(self, step: int) -> float:
         """Share of the highest rate at a step."""

@@ -6,7 +6,7 @@ Whatever fits is taken and whatever does not is said. Knows nothing of cards' fo
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,9 @@ def from_network(module: nn.Module, card: ModelCard, given: Mapping[str, Tensor]
         if fitted is not value:
             adapted.append(name)
     if not filled:
-        raise CardError(f"no tensor of {before.label} fits a {card.architecture} {card.arguments}: start from another card")
+        raise CardError(
+            f"no tensor of {before.label} fits a {card.architecture} {card.arguments}: start from another card"
+        )
     return _load(module, own, filled, adapted, unused)
 
 
@@ -162,6 +164,13 @@ def _spelt(name: str) -> str:
     return re.sub(r"_(?=\d+(\.|$))", ".", name)
 
 
+def to_hold(module: nn.Module, filled: Collection[str], n_classes: int) -> frozenset[str]:
+    """Of the tensors that were taken over, those to hold still while the rest catches up: the encoder's, or all but the last
+    layer's of a network that has no encoder by that name."""
+    encoder = [name for name in filled if name.startswith("encoder.")]
+    return frozenset(encoder or set(filled) - set(_last(module, n_classes)))
+
+
 def _first(module: nn.Module, n_bands: int) -> str | None:
     """Name of the weight that sees the bands."""
     return next((f"{name}.weight" for name, layer in module.named_modules()
@@ -211,9 +220,7 @@ def _load(
         raise CardError(f"{wrong[0]} holds NaN or infinite weights; the file was saved from a failed training")
     module.load_state_dict(filled, strict=False)
     missing = [name for name in own if name not in filled and not name.endswith("num_batches_tracked")]
-    return Start(
-        filled=frozenset(filled), adapted=tuple(adapted), missing=tuple(missing), unused=tuple(unused)
-    )
+    return Start(filled=frozenset(filled), adapted=tuple(adapted), missing=tuple(missing), unused=tuple(unused))
 
 
 def _some(names: Sequence[str]) -> str:

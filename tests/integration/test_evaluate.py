@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import html.parser
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from sklearn.metrics import classification_report
@@ -17,6 +20,7 @@ from sklearn.metrics import classification_report
 import earthloom
 from earthloom.jobs.command import cli
 from earthloom.jobs.learning.evaluate import Evaluation
+from earthloom.models.zoo import variants
 from earthloom.tiling.errors import ConfigError
 from tests.maps import OPTIONS, lake
 from tests.scenes import write_scene
@@ -179,3 +183,38 @@ def test_what_does_not_belong_together_is_refused_before_anything_is_mapped(
     with pytest.raises(ConfigError, match=message):
         evaluate(scenes, tmp_path, **words)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the card folder of `buildings`, and a small aerial scene with labels."""
+    (_, folder), *_ = variants("buildings")
+    copied = Path(shutil.copytree(folder.path, tmp_path / "card"))
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 300, 300)).astype(np.uint8)
+    scene = write_scene(tmp_path / "aerial.tif", pixels, transform=Affine(0.3, 0, 500000, 0, -0.3, 5200000))
+    write_scene(tmp_path / "aerial_labels.tif", pixels[:1] // 128, transform=Affine(0.3, 0, 500000, 0, -0.3, 5200000))
+    return copied, scene
+
+
+def test_it_is_said_of_which_scenes_a_model_was_trained_on(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, scene = trained
+    options: dict[str, Any] = {
+        "labels": str(tmp_path / "aerial_labels.tif"), "label_classes": {0: "no_building", 1: "building"},
+        "bands": "red=1,green=2,blue=3", "scale": 1 / 255, "quantity": "unit", "executor": "local", "precision": "fp32",
+    }  # fmt: skip
+    unknown = earthloom.evaluate(scene, model=str(folder), out=tmp_path / "out", **options)
+    assert "there is no record of how buildings was trained" in unknown.report["notes"][0]
+    identity = f"sha256:{hashlib.sha256(scene.read_bytes()).hexdigest()}"
+    known = {
+        "id": "other-name",
+        "files": [{"identity": identity}],
+        "pixels": {"train": 70, "validation": 0, "test": 20},
+    }
+    (folder / "record.json").write_text(json.dumps({"format": 1, "data": {"scenes": [known]}}))
+    done = earthloom.evaluate(scene, model=str(folder), out=tmp_path / "out", **options)
+    assert done.report["notes"] == [
+        "buildings knows aerial from its training: 70 px in the train part, 20 px in the test part"
+    ]
+    assert f"note: {done.report['notes'][0]}" in done.text
+    (folder / "record.json").write_text(json.dumps({"format": 1, "data": {"scenes": [{"files": [], "pixels": {}}]}}))
+    assert earthloom.evaluate(scene, model=str(folder), out=tmp_path / "out", **options).report["notes"] == []

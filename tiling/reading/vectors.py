@@ -95,7 +95,9 @@ def _by_pyogrio(asset: Asset, column: str | None, layer: str | None) -> Features
     if layer is not None and layer not in layers:
         raise SceneError(f"{asset.ref.name} has no layer {layer!r}; it has {', '.join(layers)}")
     if layer is None and len(layers) != 1:
-        raise SceneError(f"{asset.ref.name} has {len(layers)} layers ({', '.join(layers)}); name one of them: `layer`")
+        raise SceneError(
+            f"{asset.ref.name} has {len(layers)} layers ({', '.join(layers)}); name one of them: `label_layer`"
+        )
     layer = layer or layers[0]
     _check_column(asset, column, pyogrio.read_info(source, layer=layer)["fields"])
     meta, _, wkb, fields = pyogrio.raw.read(source, layer=layer, columns=[column] if column else [], force_2d=True)

@@ -240,10 +240,10 @@ def test_a_file_of_the_wrong_kind_is_refused(folder: Path) -> None:
         label_source(str(folder / "run.gdalg.json"), NAMED)
     pixels = np.zeros((3, 20, 20), np.uint8)
     rgb = write_scene(folder / "rgb.tif", pixels, photometric="RGB")
-    with pytest.raises(SceneError, match=r"rgb.tif has 3 bands; say which holds the labels: `band=<number>`"):
+    with pytest.raises(SceneError, match=r"rgb.tif has 3 bands; say which holds the labels: `label_band=<number>`"):
         label_source(str(rgb), options())
     assert (label_source(str(rgb), options(band=2)).read(GRID, Window(0, 0, 4, 4)) == IGNORE).all(), "elsewhere"
     with pytest.raises(ConfigError, match=r"is a raster; `class_column`"):
         label_source(str(rgb), NAMED)
-    with pytest.raises(ConfigError, match=r"holds vectors, and `band=1`"):
+    with pytest.raises(ConfigError, match=r"holds vectors, and `label_band=1`"):
         label_source(str(folder / "lines.geojson"), options(class_column="class", band=1))

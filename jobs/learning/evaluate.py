@@ -109,7 +109,7 @@ class _Setup:
 
 
 def _prepare(config: EvaluateConfig, card: ModelCard) -> _Setup:
-    if not card.classes:
+    if card.kind != "class-map":
         raise ConfigError(f"{card.label} makes {card.makes}; what is evaluated is a map of classes")
     requests = assign_ids(expand(config.scenes, config.scene.alternate), config.scene.scene_id)
     references = _references(config.labels, [request.id for request in requests])

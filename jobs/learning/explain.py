@@ -101,7 +101,7 @@ def _explained(plans: tuple[ScenePlan, ...]) -> tuple[ModelCard, ObjectRef]:
         raise ConfigError(f"the scenes need {', '.join(card.label for card in cards)}; explain them one by one")
     ((card, folder),) = cards.items()
     stage = plans[0].chain.stages[plans[0].chain.main]
-    if not card.classes:
+    if card.kind != "class-map":
         raise ConfigError(f"{card.label} makes {card.makes}; what is explained is a map of classes")
     if len(stage.cards) > 1 or plans[0].chain.main != len(plans[0].chain.stages) - 1:
         raise ConfigError("one model is explained at a time, the last of a chain; name it alone")

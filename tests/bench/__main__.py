@@ -46,6 +46,7 @@ CASES = {
     "peers": "tests.bench.peers:peers",
     "overhead": "tests.bench.peers:overhead",
     "evaluate": "tests.bench.evaluation:evaluate",
+    "detection": "tests.bench.detection:detection",
 }
 """Where each case is; it is imported only when it runs, because some of them need what the others do not."""
 

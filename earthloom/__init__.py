@@ -9,18 +9,24 @@ owns a common name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import geopandas as gpd
+    import pandas as pd
     import xarray as xr
 
     from earthloom.jobs.execution.driver import RunResult
+    from earthloom.jobs.learning.evaluate import Evaluation
+    from earthloom.jobs.learning.explain import Explanation
+    from earthloom.jobs.learning.train import Trained
     from earthloom.jobs.monitoring.monitor import MonitorResult
+    from earthloom.jobs.monitoring.questions import ChangeResult
     from earthloom.jobs.planning.plan import RunPlan
 
-__all__ = ["monitor", "open", "plan", "run"]
+__all__ = ["change", "evaluate", "explain", "monitor", "open", "plan", "run", "train", "zonal"]
 
 _BESIDE = Path(__file__).resolve().parent.parent
 if all((_BESIDE / name / "__init__.py").is_file() for name in ("jobs", "models", "tiling", "cluster")):
@@ -99,6 +105,143 @@ def monitor(files: str | Path | Sequence[str | Path], *, out: str | Path, **opti
     return do_monitor(check(MonitorConfig, options | named))
 
 
+def change(out: str | Path, product: str, *, aoi: str, before: str, after: str, **options: Any) -> ChangeResult:
+    """What became of what between two dates or periods of a monitored area, as `earthloom change` does.
+
+    Publishes a map of changes, the matrix of transitions and the changed ground as polygons, unless they are there already.
+
+    Args:
+        out: folder or `s3://` prefix of all outputs.
+        product: as `collections/` has it: `landwater`.
+        aoi: name of a monitored area.
+        before, after: a date or a period, `2020-07-01`, `2020-07`, `2020-DJF` or `2020`. A period is its composite where
+            there is one, else the date within it that lies nearest to its middle.
+        options: those of `earthloom change --help`, with underscores: `min_area_m2=10_000`, `executor="ray"`.
+
+    Returns:
+        `document` (the matrix, as `transitions.json` has it), `prefix` and `files` of what was published, and `note`, which
+        says what was taken for the two sides.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: there is no such area, product, date or period; or the storage fails.
+    """
+    from earthloom.jobs.config import check
+    from earthloom.jobs.monitoring.questions import ChangeConfig
+    from earthloom.jobs.monitoring.questions import change as compare
+
+    named = {"out": str(out), "product": product, "aoi": aoi, "before": before, "after": after}
+    return compare(check(ChangeConfig, {"executor": "local", **options, **named}))
+
+
+def zonal(polygons: str | Path | gpd.GeoDataFrame, out: str | Path, product: str, **options: Any) -> pd.DataFrame:
+    """How much of each polygon is of which class, on each date of an area or in each scene, as `earthloom zonal` does.
+
+    Args:
+        polygons: a file of polygons (GeoJSON, GeoPackage, Shapefile, FlatGeobuf, GeoParquet) or a table, in any CRS.
+        out: folder or `s3://` prefix of all outputs.
+        product: as `collections/` has it: `landwater`.
+        options: `aoi`, name of a monitored area, without which each committed scene is taken; `scene`, id of one; `name`,
+            column that names the polygons; `since` and `until`, dates.
+
+    Returns:
+        A row for each class, polygon and date: `area_m2` (true area, to the part of a pixel), `percent` of what is known,
+        `confidence`, `nodata_m2`, and `covered_percent`, the share of the polygon that lies on the map.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: polygons, area or product are not there or not usable; or the storage fails.
+    """
+    from earthloom.jobs.monitoring.questions import zones_of
+
+    return zones_of(str(polygons) if isinstance(polygons, Path) else polygons, str(out), product, **options)
+
+
+def train(
+    source: str | Path | Mapping[str, Any], *, out: str | Path | None = None, workers: int | None = None,
+    address: str | None = None, replace: bool = False,
+) -> Trained:  # fmt: skip
+    """Train a model on labelled scenes, as `earthloom train` does.
+
+    Called again, it goes on where it was stopped; a training that is done is left as it is.
+
+    Args:
+        source: a TOML file (docs/training.md), or a mapping with the same keys.
+        out: in place of the file's: folder or `s3://` prefix, the card folder that `model` of `run` takes.
+        workers: processes on Ray that share each batch; without, this process.
+        address: of a Ray cluster, with `workers`; without, Ray inside this process.
+        replace: overwrite the model of another training that `out` holds.
+
+    Returns:
+        `card`, `out`, and `record` with data, split, seeds, scores and tiling as plain data.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: the file, its data or its network cannot be used, the storage fails, or the
+            loss is no longer a number.
+    """
+    from earthloom.jobs.learning.config import load_training
+    from earthloom.jobs.learning.train import train as do_train
+
+    config = load_training(source, out=None if out is None else str(out))
+    return do_train(config, replaces=replace, workers=workers, address=address)
+
+
+def evaluate(
+    scenes: str | Path | Sequence[str | Path],
+    *,
+    model: str | Sequence[str],
+    labels: str | Path | Sequence[str | Path],
+    out: str | Path,
+    **options: Any,
+) -> Evaluation:
+    """Map scenes and compare the maps with labels, as `earthloom evaluate` does.
+
+    Maps that are published below `out` already are not computed again.
+
+    Args:
+        scenes: a path, URL, glob, prefix or STAC item, or several.
+        model: name or folder of a model; several are the stages of a chain.
+        labels: GeoTIFF or vectors: one file for all scenes, one for each in their order, or a name with `{id}`.
+        out: folder or `s3://` prefix for maps and reports.
+        options: those of `earthloom evaluate --help`, with underscores: `label_classes={0: "land", 1: "water"}`.
+
+    Returns:
+        `report`, the scores as plain data; `text`, the same as a table; `files`, where reports and error maps are.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: labels, classes and scenes do not belong together, labels cannot be read,
+            or what `run` raises.
+    """
+    from earthloom.jobs.config import check
+    from earthloom.jobs.learning.evaluate import evaluate as do_evaluate
+    from earthloom.jobs.learning.options import EvaluateConfig
+
+    named = {"scenes": _texts(scenes), "model": model, "labels": _texts(labels), "out": str(out)}
+    return do_evaluate(check(EvaluateConfig, options | named))
+
+
+def explain(
+    scenes: str | Path | Sequence[str | Path], *, model: str, out: str | Path, **options: Any
+) -> list[Explanation]:
+    """Publish images of how sure a model is of its map and what each band adds to it, as `earthloom explain` does.
+
+    Args:
+        scenes: a path, URL, glob, prefix or STAC item, or several.
+        model: name or folder of a segmentation.
+        out: folder or `s3://` prefix for all outputs.
+        options: those of `earthloom explain --help`, with underscores: `what=["entropy", "gradients"]`, `of_class="water"`.
+
+    Returns:
+        One for each of `what`, with the run that published its images and how much each band matters.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: this model cannot be explained, no scene can be used, or what `run` raises.
+    """
+    from earthloom.jobs.config import check
+    from earthloom.jobs.learning.explain import explain as do_explain
+    from earthloom.jobs.learning.options import ExplainConfig
+
+    return do_explain(check(ExplainConfig, options | {"scenes": _texts(scenes), "model": model, "out": str(out)}))
+
+
 def open(
     out: str | Path, product: str, *, scene: str | None = None, key: str | None = None, level: int = 0,
     aoi: str | None = None,
@@ -141,6 +284,9 @@ def _config(
 ) -> Any:
     from earthloom.jobs.config import load
 
-    several = [scenes] if isinstance(scenes, str | Path) else scenes
-    named = {"scenes": tuple(str(scene) for scene in several), "out": str(out)}
+    named = {"scenes": _texts(scenes), "out": str(out)}
     return load(options | named | {"model": model if isinstance(model, str) else tuple(model)})
+
+
+def _texts(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    return tuple(str(part) for part in ([given] if isinstance(given, str | Path) else given))

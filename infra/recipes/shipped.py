@@ -1,11 +1,11 @@
-"""What the shipped models were trained on and how, in numbers; running a recipe again makes the same model.
+"""What the shipped models were trained on, and which part of it is held back; the files beside this say how.
 
-A recipe reads one folder of labelled pictures, says which part is held back, and names everything that `fit` needs.
-Knows nothing of the arithmetic of training.
+A recipe reads one folder of labelled pictures, and lays it out as its file wants it. Knows nothing of training.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from earthloom.models.cards.card import ModelCard
-from earthloom.models.training.data import IGNORE, Pair, Variety
-from earthloom.models.training.fit import Schedule
+from earthloom.models.training.augment import IGNORE
+from earthloom.models.training.data import Pair
 from earthloom.models.zoo.trained import BUILDINGS, DEFORESTATION
 from earthloom.tiling.errors import MissingObjectError
 
@@ -35,21 +35,18 @@ class Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """One model: what it is, its data and its schedule."""
+    """One model: what it is and its data. How it is trained is in the file of its name, for `earthloom train`."""
 
     card: ModelCard
     """The shipped one, whose weights and scores a new training replaces."""
     read: Callable[[Path], Split]
     """From the folder of data."""
+    lay_out: Callable[[Path, Path], None]
+    """(data, folder): puts what the recipe's file names beside it."""
     gain: float
     """Physical value = stored * gain."""
-    side_px: int
-    variety: Variety
-    schedule: Schedule
     judged: int
     """The class whose IoU is the model's figure."""
-    rare: int | None = None
-    """A class that crops are drawn to show more often."""
 
 
 def _opened(path: Path) -> Path:
@@ -120,27 +117,58 @@ def _onto_roofs(labels: NDArray[np.uint8], drift: tuple[tuple[float, ...], ...])
     return onto
 
 
+def _lay_out_deforestation(data: Path, folder: Path) -> None:
+    """Every picture, and its mask with the picture's georeference."""
+    source = data / "deforestation_amazon"
+    for path in sorted(_opened(source / "images").glob("*.tif")):
+        _link(path, folder / "images" / path.name)
+        with Image.open(source / "masks" / f"{path.stem}.png") as mask:
+            _write_labels(np.asarray(mask, np.uint8), path, folder / "labels" / path.name)
+
+
+def _lay_out_buildings(data: Path, folder: Path) -> None:
+    """The photograph, its outlines moved onto the roofs, and the rows that are trained on and held back."""
+    photograph = _opened(data / "buildings_kitsap" / "rgb.tif")
+    split = buildings(data)
+    labels = np.full((5000, 5000), IGNORE, np.uint8)
+    labels[:3250], labels[3500:] = split.train[0].labels, split.held_back[0].labels
+    _link(photograph, folder / "kitsap.tif")
+    _write_labels(labels, photograph, folder / "outlines.tif")
+    with rasterio.open(photograph) as dataset:
+        transform, crs = dataset.transform, dataset.crs
+    features = []
+    for name, first, last in (("trained", 0, 3250), ("held_back", 3500, 5000)):
+        corners = [transform * corner for corner in ((0, first), (0, last), (5000, last), (5000, first), (0, first))]
+        ring = {"type": "Polygon", "coordinates": [[list(corner) for corner in corners]]}
+        features.append({"type": "Feature", "properties": {"name": name}, "geometry": ring})
+    named = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{crs.to_epsg()}"}}
+    document = {"type": "FeatureCollection", "crs": named, "features": features}
+    (folder / "rows.geojson").write_text(json.dumps(document))
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    target.symlink_to(source.resolve())
+
+
+def _write_labels(labels: NDArray[np.uint8], like: Path, target: Path) -> None:
+    """A GeoTIFF of labels on the grid of another file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(like) as dataset:
+        profile = {"crs": dataset.crs, "transform": dataset.transform}
+    height, width = labels.shape
+    with rasterio.open(
+        target, "w", driver="GTiff", height=height, width=width, count=1, dtype="uint8", nodata=IGNORE, tiled=True,
+        compress="deflate", **profile,
+    ) as out:  # fmt: skip
+        out.write(labels, 1)
+
+
 RECIPES = {
     recipe.card.name: recipe
     for recipe in (
-        Recipe(
-            card=DEFORESTATION,
-            read=deforestation,
-            gain=DN_8BIT,
-            side_px=224,
-            variety=Variety(zoom=1.4, gain=0.2, tint=0.06, offset=0.02, gamma=0.1, noise=0.01, blur=0.1, mixed=0.5),
-            schedule=Schedule(steps=320),
-            judged=0,
-        ),
-        Recipe(
-            card=BUILDINGS,
-            read=buildings,
-            gain=DN_8BIT,
-            side_px=256,
-            variety=Variety(zoom=1.5, gain=0.35, tint=0.12, offset=0.05, gamma=0.3, noise=0.02, blur=0.2, mixed=0.5),
-            schedule=Schedule(steps=450, batch=6, decay=0.05),
-            judged=1,
-            rare=1,
-        ),
+        Recipe(card=DEFORESTATION, read=deforestation, lay_out=_lay_out_deforestation, gain=DN_8BIT, judged=0),
+        Recipe(card=BUILDINGS, read=buildings, lay_out=_lay_out_buildings, gain=DN_8BIT, judged=1),
     )
 }

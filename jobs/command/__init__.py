@@ -13,11 +13,15 @@ from collections.abc import Sequence
 import click
 
 from earthloom.jobs.command.change import areas, change, zonal
+from earthloom.jobs.command.evaluate import evaluate
+from earthloom.jobs.command.explain import explain
 from earthloom.jobs.command.models import models
 from earthloom.jobs.command.monitoring import monitor
 from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
 from earthloom.jobs.command.sensors import sensors
 from earthloom.jobs.command.terminal import FlagFormatter, with_flags
+from earthloom.jobs.command.train import train
+from earthloom.jobs.command.tune import tune
 from earthloom.jobs.command.upkeep import doctor, gc, status, verify
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.heap import share_one_arena
@@ -42,7 +46,11 @@ def cli(verbose: bool) -> None:
     apply()
 
 
-for command in (plan, run, monitor, change, zonal, areas, status, verify, gc, doctor, models, sensors):
+for command in (
+    *(plan, run, monitor, change, zonal, areas),
+    *(train, tune, evaluate, explain),
+    *(status, verify, gc, doctor, models, sensors),
+):
     cli.add_command(command)
 
 

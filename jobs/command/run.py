@@ -162,8 +162,9 @@ def _published(result: RunResult, scene_id: str) -> dict[str, Any]:
     base = f"{result.out.rstrip('/')}/{scene.prefix}"
     return {
         "folder": base,
-        "files": {name: f"{base}/{name}" for name in (*scene.rasters, "data.zarr", QUICKLOOK, "item.json")},
+        "files": {name: f"{base}/{name}" for name in (*scene.rasters, *scene.tables, "data.zarr", QUICKLOOK, "item.json")},
         "class_areas": list(scene.class_areas),
+        **({"objects": dict(scene.objects)} if scene.objects else {}),
     }  # fmt: skip
 
 
@@ -176,6 +177,8 @@ def show_result(result: RunResult) -> None:
         if name in result.results:
             scene = result.results[name]
             title = f"{name}: {progress.status}"
+            if scene.objects:
+                title += f", {', '.join(f'{n:,} {label}' for label, n in scene.objects.items())}"
             console.print(area_table(scene.class_areas, title=title) if scene.class_areas else title)
             for field, (was, now) in (progress.corrected or {}).items():
                 console.print(f"corrected {name}: {field} was {was}, is {now}", soft_wrap=True)

@@ -127,6 +127,7 @@ class BlockWorker:
             write_shard(
                 known.publication, part, {name: pixels[part.slices(block.core)] for name, pixels in layers.items()},
                 self._puts,
+                {name: rows for each in products for name, rows in each.rows(made.made[each.stage], part).items()},
             )
             for part in block.core.split(plan.shard_px)
         )  # fmt: skip

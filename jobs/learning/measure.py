@@ -17,7 +17,7 @@ from earthloom.models.cards.weights import fetch
 from earthloom.models.device.resolve import resolve
 from earthloom.models.importing.smp_folder import card_from_smp
 from earthloom.models.inference.stack import Stack
-from earthloom.models.measuring.measure import measure
+from earthloom.models.measuring.measure import Measurement, measure
 from earthloom.models.zoo import ZOO, folder_of, variants
 from earthloom.tiling.errors import CardError, ConfigError, SceneError
 from earthloom.tiling.reading.read import read_pixels
@@ -95,14 +95,30 @@ def _is_smp(name: str) -> bool:
 
 
 def _measure(card: ModelCard, folder: Path, scene: Scene, window_px: int) -> ModelCard:
-    grid, bands = scene.grid, scene.select(card.bands)
+    grid = scene.grid
     side = min(window_px, grid.width, grid.height)
     part = Window((grid.width - side) // 2, (grid.height - side) // 2, side, side)
-    pixels = read_pixels(scene, bands, part, halo_px=0)
     path = fetch(ObjectRef.parse(str(folder)), card.weights) if card.weights else None
+    return measure_on(card, path, scene, part).card
+
+
+def measure_on(card: ModelCard, weights_path: Path | None, scene: Scene, part: Window) -> Measurement:
+    """Measure a card on a part of a scene, which is taken for a scene of its own.
+
+    Args:
+        card: bound to the scene's bands.
+        weights_path: of its weights; None for a card without.
+        part: inside the scene.
+
+    Raises:
+        CardError: if the card's stride is wrong, or the part too small or without data.
+        SceneError: if the scene cannot be read.
+    """
+    bands = scene.select(card.bands)
+    pixels = read_pixels(scene, bands, part, halo_px=0)
     stack = Stack(
-        window=Window(0, 0, side, side), names=card.bands, values=pixels.values, valid=pixels.valid,
+        window=Window(0, 0, part.width, part.height), names=card.bands, values=pixels.values, valid=pixels.valid,
         gain=np.array([band.scale for band in bands], np.float32),
         bias=np.array([band.offset for band in bands], np.float32),
     )  # fmt: skip
-    return measure(card, path, resolve(), stack).card
+    return measure(card, weights_path, resolve(), stack)

@@ -47,6 +47,7 @@ def series_png(table: pd.DataFrame, classes: Sequence[ClassInfo], title: str) ->
     largest = sorted((one for one in classes if most.get(one.name, 0)), key=lambda one: (-most[one.name], one.value))
     drawn = [one for one in classes if one in largest[:_MOST_PANELS]]
     n = max(1, len(drawn))
+    unit = area_unit(float(table["area_m2"].max()) if len(table) else 0.0)
     height_in = _TOP_IN + n * _PANEL_IN + (n - 1) * _GAP_IN + _FOOT_IN
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own style must not change bytes
@@ -57,7 +58,7 @@ def series_png(table: pd.DataFrame, classes: Sequence[ClassInfo], title: str) ->
         for number, one in enumerate(drawn):
             bottom = top - (_PANEL_IN + number * (_PANEL_IN + _GAP_IN)) / height_in
             axes = figure.add_axes((0.085, bottom, 0.885, _PANEL_IN / height_in), sharex=axes)
-            _panel(axes, table, one, is_last=number == n - 1)
+            _panel(axes, table, one, unit, is_last=number == n - 1)
         figure.text(0.02, 1 - 0.3 / height_in, title, fontsize=12, fontweight="bold", color=_INK)
         figure.text(0.02, 1 - 0.52 / height_in, _subtitle(table, len(largest) - len(drawn)), fontsize=8.5, color=_QUIET)
         buffer = io.BytesIO()
@@ -65,15 +66,15 @@ def series_png(table: pd.DataFrame, classes: Sequence[ClassInfo], title: str) ->
     return buffer.getvalue()
 
 
-def _panel(axes: Any, table: pd.DataFrame, one: ClassInfo, *, is_last: bool) -> None:
+def _panel(axes: Any, table: pd.DataFrame, one: ClassInfo, unit: tuple[str, float], *, is_last: bool) -> None:
     rows = table[table["class"] == one.name]
-    unit, unit_m2 = area_unit(float(rows["area_m2"].max()))
+    name, unit_m2 = unit
     most_m2 = table.groupby("cadence")["valid_m2"].max()
     cadences = list(dict.fromkeys(rows["cadence"]))
     for cadence in cadences:
         _draw(axes, rows[rows["cadence"] == cadence], one, cadence, cadences, unit_m2, float(most_m2[cadence]))
     axes.set_ylim(0, axes.get_ylim()[1] * 1.04)
-    axes.set_title(f"{one.name}, {unit}", loc="left", fontsize=9, color=_INK, pad=4)
+    axes.set_title(f"{one.name}, {name}", loc="left", fontsize=9, color=_INK, pad=4)
     axes.tick_params(colors=_QUIET, labelsize=8.5, length=3, labelbottom=is_last)
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.locator_params(axis="y", nbins=4)

@@ -255,11 +255,15 @@ def _refuse_nonsense(chosen: Sequence[Variants], main: int, config: RunConfig) -
     for number, members in enumerate(chosen):
         card = members[0][0]
         answer = answer_of(card)
+        if config.flips and not answer.mirrors:
+            raise ConfigError(
+                f"{card.label} makes {card.kind}, which are not averaged over mirror images; leave out `flips`"
+            )
         if len(members) > 1 and not answer.averages:
             raise ConfigError(f"{card.label}: only segmentations make an ensemble")
         if not answer.bands and not card.masks and number != main:
             raise ConfigError(
-                f"{card.label} makes a class map in the middle of the chain; after a segmentation only masks may follow"
+                f"{card.label} makes {card.makes} in the middle of the chain; after a map or objects only masks may follow"
             )
         own = next((earlier[0][0] for earlier in chosen[:number] if earlier[0][0].makes_own_bands), None)
         if own and "*" in card.bands:

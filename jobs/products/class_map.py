@@ -70,6 +70,9 @@ class ClassMapProduct:
     def stored(self, made: BlockMap) -> dict[str, NDArray[Any]]:
         return {CLASSES: made.classes, CONFIDENCE: made.confidence}
 
+    def rows(self, made: BlockMap, part: Window) -> Mapping[str, bytes]:
+        return {}
+
     def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
         counted = statistics.count_classes(
             self.grid, shard, pixels[CLASSES], pixels[CONFIDENCE], len(self.legend.classes)
@@ -84,6 +87,9 @@ class ClassMapProduct:
 
     def areas(self, counted: Counted) -> list[ClassArea]:
         return statistics.class_areas(_tally_of(counted), self.legend)
+
+    def counts(self, counted: Counted) -> Mapping[str, int]:
+        return {}
 
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
         style, metadata = self._sidecar_names

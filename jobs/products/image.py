@@ -75,6 +75,9 @@ class ImageProduct:
         )
         return dict(zip(image.layers, pixels, strict=True))
 
+    def rows(self, made: Stack, part: Window) -> Mapping[str, bytes]:
+        return {}
+
     def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
         return Counted(sums={layer: count(pixels[layer], self.image.nodata) for layer in self.image.layers})
 
@@ -86,6 +89,9 @@ class ImageProduct:
 
     def areas(self, counted: Counted) -> list[ClassArea]:
         return []
+
+    def counts(self, counted: Counted) -> Mapping[str, int]:
+        return {}
 
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
         return {}

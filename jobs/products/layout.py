@@ -6,6 +6,7 @@ from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products.class_map import ClassMapProduct
 from earthloom.jobs.products.image import ImageProduct
 from earthloom.jobs.products.legend import model_tags
+from earthloom.jobs.products.objects import ObjectsProduct
 from earthloom.jobs.products.product import StageProduct
 from earthloom.jobs.products.publication import Publication
 from earthloom.jobs.products.scene_about import SceneAbout
@@ -15,6 +16,7 @@ def products_of(plan: ScenePlan) -> tuple[StageProduct, ...]:
     """Everything that is published of a scene. A new kind of product is one more line here."""
     return (
         *_class_maps(plan),
+        *_objects(plan),
         *_images(plan),
     )
 
@@ -31,11 +33,23 @@ def publication_of(plan: ScenePlan) -> Publication:
 
 def _class_maps(plan: ScenePlan) -> tuple[ClassMapProduct, ...]:
     """The map of a plan whose main stage is a segmentation; none of any other plan."""
-    if not plan.card.classes:
+    if plan.card.kind != "class-map":
         return ()
     return (
         ClassMapProduct(
             name=plan.product, grid=plan.grid, legend=plan.card, tags=_tags(plan), stage=plan.chain.main
+        ),
+    )  # fmt: skip
+
+
+def _objects(plan: ScenePlan) -> tuple[ObjectsProduct, ...]:
+    """The objects of a plan whose main stage finds some; none of any other plan."""
+    if plan.card.objects is None:
+        return ()
+    return (
+        ObjectsProduct(
+            name=plan.product, grid=plan.grid, legend=plan.card, rule=plan.card.objects, scene_id=plan.scene.id,
+            key=plan.key, shard_px=plan.shard_px, tags=_tags(plan), stage=plan.chain.main,
         ),
     )  # fmt: skip
 

@@ -71,6 +71,9 @@ class Product(Protocol):
     def areas(self, counted: Counted) -> list[ClassArea]:
         """One row per class; none of a product without classes."""
 
+    def counts(self, counted: Counted) -> Mapping[str, int]:
+        """Objects by the name of their class; none of a product of pixels alone."""
+
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
         """Files that lie beside its COGs, by name."""
 
@@ -99,6 +102,13 @@ class StageProduct(Product, Protocol):
 
     def stored(self, made: Any) -> dict[str, NDArray[Any]]:
         """(h, w) by layer, as they are stored, from what the stage made (`ChainResult.made`)."""
+
+    def rows(self, made: Any, part: Window) -> Mapping[str, bytes]:
+        """What a shard keeps, by the name of a table, of what the stage made and of what no pixel says; mostly nothing.
+
+        Args:
+            part: the shard's window, in the result.
+        """
 
 
 def cog_asset(raster: Raster, name: str, title: str, bands: Sequence[BandInfo]) -> AssetInfo:

@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw
 
 from earthloom.jobs.products.areas import area_text
 from earthloom.jobs.products.legend import Legend, Line, colors, lines
-from earthloom.jobs.products.lettering import font, write
+from earthloom.jobs.products.lettering import Color, font, write
 from earthloom.tiling.counting import ClassArea
-from earthloom.tiling.encoding import NODATA
+from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
 from earthloom.tiling.errors import PublishError
 
 _INK, _QUIET, _LINE, _PAPER = (27, 34, 44), (96, 106, 120), (205, 210, 217), (255, 255, 255)
@@ -81,6 +81,37 @@ def image_png(pixels: NDArray[Any], *, nodata: float, title: str, subtitle: str,
         rgba[..., channel] = np.round(255 * bright)
     rgba[..., 3] = np.where(valid, 255, 0)
     return _page(rgba, title, subtitle, pixel_m, [])
+
+
+_COLD, _HOT = (22, 30, 44), (255, 244, 214)
+_LEAST_BOX_PX = 5.0
+
+
+def objects_png(
+    heat: NDArray[np.uint8], boxes: NDArray[np.float64], shades: Sequence[Color], *, lines: Sequence[Line], title: str,
+    subtitle: str, pixel_m: tuple[float, float],
+) -> bytes:  # fmt: skip
+    """Draw the outlines of objects over how likely a centre is, dark to bright, nodata hatched.
+
+    Args:
+        heat: (rows, columns) an overview level, stored confidence, north up.
+        boxes: (n, 4) left, top, right and bottom edge in pixels of `heat`; tiny ones are drawn larger.
+        shades: (n,) of the outlines.
+        lines: of the legend.
+
+    Other arguments and errors are those of `quicklook_png`.
+    """
+    if heat.ndim != 2 or not heat.size:
+        raise PublishError(f"{title}: cannot draw a heat of shape {heat.shape}; give (rows, columns), at least 1 x 1")
+    share = np.minimum(heat, CONFIDENCE_STEPS)[..., None] / CONFIDENCE_STEPS
+    rgb = np.round(np.array(_COLD) * (1 - share) + np.array(_HOT) * share).astype(np.uint8)
+    canvas = Image.fromarray(np.dstack([rgb, np.where(heat == NODATA, 0, 255).astype(np.uint8)]))
+    draw = ImageDraw.Draw(canvas)
+    for (left, top, right, bottom), shade in zip(boxes.tolist(), shades, strict=True):
+        more_x, more_y = (max(0.0, _LEAST_BOX_PX - side) / 2 for side in (right - left, bottom - top))
+        draw.rectangle((left - more_x, top - more_y, right + more_x, bottom + more_y), outline=(*shade, 255))
+    drawn = [*lines, *[(None, "no data", "", "")] * bool((heat == NODATA).any())]
+    return _page(np.asarray(canvas), title, subtitle, pixel_m, drawn)
 
 
 def _page(

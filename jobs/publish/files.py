@@ -27,6 +27,7 @@ from earthloom.jobs.products import statistics
 from earthloom.jobs.products.product import Raster
 from earthloom.jobs.products.publication import Publication
 from earthloom.jobs.products.statistics import Counted, add_up
+from earthloom.jobs.publish.tables import read_tables
 from earthloom.jobs.records.blocks import ShardRecord, StoredObject
 from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
 from earthloom.jobs.records.documents import commit
@@ -102,7 +103,8 @@ def _publish(
     ordered = [shards[place] for place in sorted(shards)]
     products, main, about = publication.products, publication.main_product, publication.about
     counted = add_up(Counted(tally=shard.tally, sums=dict(shard.sums)) for shard in ordered)
-    areas = main.areas(counted)
+    counted = replace(counted, tables=read_tables(store, publication.prefix, ordered))
+    areas, counts = main.areas(counted), main.counts(counted)
     sums = {layer: total for product in products for layer, total in product.sums(counted).items()}
     files: dict[str, StoredObject] = {
         f"{DATA}/{key}": stored for shard in ordered for key, stored in shard.objects if stored
@@ -120,7 +122,10 @@ def _publish(
         if (theirs := committed_document(store, prefix)) and _same_pixels(theirs, files):
             # its item may have been corrected since, and is not to be touched
             return theirs, theirs.get("write_id") == write_id
-        writer.put(ITEM, canonical(about.item(publication.assets(files, counted), areas)))
+        item = about.item(publication.assets(files, counted), areas)
+        if counts:
+            item["properties"] = {**item["properties"], "earthloom:objects": dict(counts)}
+        writer.put(ITEM, canonical(item))
         for key, document in about.documents().items():
             writer.put_outside(key, canonical(document))
         writer.finish()
@@ -128,6 +133,7 @@ def _publish(
         "format": FORMAT, "prefix": prefix, **about.fields(),
         "files": {name: _to_dict(stored) for name, stored in sorted(files.items())},
         "class_areas": areas, "nodata_px": main.nodata_px(counted), "write_id": write_id,
+        **({"objects": dict(counts)} if counts else {}),
     }  # fmt: skip
     _check_complete(store, publication, files)
     won = commit(store, f"{prefix}/{RESULT}", result)

@@ -9,13 +9,14 @@ import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.products.publication import Publication
-from earthloom.jobs.records.blocks import ShardRecord, StoredObject, shard_marker
+from earthloom.jobs.records.blocks import ShardRecord, StoredObject, TableIndex, shard_marker
 from earthloom.jobs.records.markers import marker_key, shard_keys, tiles_key
 from earthloom.jobs.records.names import DATA
 from earthloom.tiling.background import Background
@@ -25,6 +26,8 @@ from earthloom.tiling.writing.cog_parts import TileIndex, pack
 
 _PUTS = 8
 """Objects that are written at once: from far away one after another would take longer than computing."""
+
+_NO_TABLES: Mapping[str, bytes] = MappingProxyType({})
 
 Put: TypeAlias = Callable[[str, bytes], Future[StoredObject]]
 """Key below OUT and bytes of an object to the future of what was written."""
@@ -46,23 +49,28 @@ class Puts:
 
 
 def finish_shard(
-    store: Store, publication: Publication, part: Window, layers: Mapping[str, NDArray[Any]]
-) -> ShardRecord:
+    store: Store, publication: Publication, part: Window, layers: Mapping[str, NDArray[Any]],
+    tables: Mapping[str, bytes] = _NO_TABLES,
+) -> ShardRecord:  # fmt: skip
     """Write one shard and, when all of it is in storage, the marker that vouches for it. Twice leaves the same bytes.
 
     Args and errors are those of `write_shard`.
     """
-    shard = write_shard(publication, part, layers, Puts(store))
+    shard = write_shard(publication, part, layers, Puts(store), tables)
     store.put(marker_key(publication.prefix, Block(shard.row, shard.col, part)), shard_marker(shard))
     return shard
 
 
-def write_shard(publication: Publication, part: Window, layers: Mapping[str, NDArray[Any]], put: Put) -> ShardRecord:
+def write_shard(
+    publication: Publication, part: Window, layers: Mapping[str, NDArray[Any]], put: Put,
+    tables: Mapping[str, bytes] = _NO_TABLES,
+) -> ShardRecord:  # fmt: skip
     """Write one shard and count what it holds; returns when all of it is in storage. The marker is its caller's to write.
 
     Args:
         part: the shard's window in the grid.
         layers: (h, w) of `part` by the name of the layer, of all layers of the publication, in their stored dtypes.
+        tables: of products with rows, those of `part` by the name of the table (`StageProduct.rows`).
     """
     layout, products = publication.layout, publication.products
     row, col = part.row_off // publication.shard_px, part.col_off // publication.shard_px
@@ -88,7 +96,7 @@ def write_shard(publication: Publication, part: Window, layers: Mapping[str, NDA
             for level, pixels in enumerate(made[: layout.pyramid.own + 1])
             for layer, band in zip(raster.layers, pixels, strict=True)
         }
-    tiles = put(tiles_key(publication.prefix, row, col), b"".join(packed))
+    tiles = put(tiles_key(publication.prefix, row, col), b"".join([*packed, *tables.values()]))
     packed.clear()  # not beside what was joined
     puts = [
         (key, put(f"{publication.prefix}/{DATA}/{key}", encoded) if encoded is not None else None)
@@ -97,5 +105,5 @@ def write_shard(publication: Publication, part: Window, layers: Mapping[str, NDA
     ]
     return replace(
         record, objects=tuple((key, put.result() if put else None) for key, put in puts), tiles=tiles.result(),
-        files=tuple(files),
+        files=tuple(files), tables=tuple((name, TableIndex.of(rows)) for name, rows in tables.items()),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 FILE = "card.json"
+RECORD = "record.json"
+"""How the weights were learned, where that is known; the card names its sha256."""
+
 _MAX_BYTES = 1 << 20
 _MULTIHASH = "1220"
 """Prefix of a sha256 multihash: code 0x12, 0x20 bytes."""
@@ -117,9 +121,9 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
         ],
         "mlm:output": [
             {
-                "name": "classes" if card.classes else "image",
+                "name": "objects" if card.objects else "classes" if card.classes else "image",
                 "tasks": [card.task],
-                "result": _structure(len(card.classes or card.outputs), chip * card.scale),
+                "result": _structure(card.sizes.get("classes", len(card.outputs)), chip * card.scale),
             }
             | (
                 {
@@ -140,6 +144,8 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
         properties["sci:citation"] = card.citation
     properties |= {f"earthloom:{name}": getattr(card, name) for name in _OWN}
     properties |= {f"earthloom:{name}": dict(getattr(card, name)) for name in ("memory", "scores")}
+    if card.objects:
+        properties["earthloom:objects"] = asdict(card.objects)
     assets: dict[str, Any] = {}
     if card.weights is not None:
         assets["weights"] = {
@@ -149,6 +155,14 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
             "roles": ["mlm:model", "mlm:weights", "data"],
             "mlm:artifact_type": artifact,
             "file:checksum": _MULTIHASH + card.weights,
+        }
+    if card.record is not None:
+        assets["record"] = {
+            "href": f"./{RECORD}",
+            "type": "application/json",
+            "title": "How it was trained: data, split, seeds, scores",
+            "roles": ["metadata"],
+            "file:checksum": _MULTIHASH + card.record,
         }
     item = {
         "type": "Feature",
@@ -183,7 +197,7 @@ def from_item(item: Any) -> ModelCard:
         arguments = properties.get("mlm:hyperparameters", {})
         if not isinstance(arguments, dict):
             raise CardError("mlm:hyperparameters must be an object: the architecture's arguments")
-        asset = item["assets"].get("weights")
+        asset, record = item["assets"].get("weights"), item["assets"].get("record")
         own = [name for name in _OWN if name not in _OPTIONAL or f"earthloom:{name}" in properties]
         fields = {name: properties[f"earthloom:{name}"] for name in own} | {
             "name": properties["mlm:name"],
@@ -207,9 +221,11 @@ def from_item(item: Any) -> ModelCard:
                 }
                 for c in given.get("classification:classes", [])
             ],
+            "objects": properties.get("earthloom:objects"),
             "memory": sorted(properties["earthloom:memory"].items()),
             "scores": sorted(properties["earthloom:scores"].items()),
             "weights": _digest(asset["file:checksum"]) if asset is not None else None,
+            "record": _digest(record["file:checksum"]) if record is not None else None,
         }
         encoded = json.dumps(fields, allow_nan=False)
     except KeyError as error:
@@ -245,7 +261,7 @@ def _structure(channels: int, chip_px: int) -> dict[str, Any]:
 
 def _digest(checksum: str) -> str:
     if not re.fullmatch(rf"{_MULTIHASH}[0-9a-f]{{64}}", checksum):
-        raise CardError(f"file:checksum of the weights must be a sha256 multihash (1220 and 64 hex), got {checksum!r}")
+        raise CardError(f"file:checksum must be a sha256 multihash (1220 and 64 hex), got {checksum!r}")
     return checksum[len(_MULTIHASH) :]
 
 

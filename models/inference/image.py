@@ -42,6 +42,8 @@ class Image:
 
     exact_only: ClassVar[bool] = True
     averages: ClassVar[bool] = False
+    mirrors: ClassVar[bool] = True
+    reach_px: ClassVar[int] = 0
     wants_fp32: ClassVar[bool] = True  # bf16 has 8 significant bits, stored values have up to 16
     stored_bytes: ClassVar[int] = 0
 

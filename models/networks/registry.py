@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.weights import LoadsItself
 from earthloom.models.networks.enhance.band_math import BandMath
 from earthloom.models.networks.enhance.denoise import NonLocalMeans
 from earthloom.models.networks.enhance.destripe import Destripe
@@ -20,6 +21,7 @@ from earthloom.models.networks.enhance.pansharpen import AdaptiveGramSchmidt, Br
 from earthloom.models.networks.enhance.same import Same
 from earthloom.models.networks.enhance.span import Span
 from earthloom.models.networks.enhance.tone import DarkObject, EqualisedStretch, PercentileStretch
+from earthloom.models.networks.explained import Explained, Method
 from earthloom.models.networks.onnx_net import OnnxNet
 from earthloom.models.networks.segment.burn import BurnIndex
 from earthloom.models.networks.segment.lite_unet import LiteUnet
@@ -107,6 +109,20 @@ def _paired(
     )
 
 
+def _explained(
+    *, base: str, arguments: dict[str, Any], in_channels: int, classes: int, method: Method, **options: Any
+) -> nn.Module:
+    """One network of the registry, asked something else than its classes; `arguments` are the base's own."""
+    if base == "explained" or base not in REGISTRY:
+        raise CardError(f"unknown architecture {base!r} to explain; one of {', '.join(REGISTRY)} but explained itself")
+    if base == "paired" and method == "gradients":
+        raise CardError("a pair of dates has no gradients; `occlusion` asks nearly the same of it")
+    made = REGISTRY[base](**({"in_channels": in_channels, "classes": classes} | arguments))
+    if isinstance(made, LoadsItself):
+        raise CardError(f"a network that is a file of its own ({base}) cannot be explained; import it as weights")
+    return Explained(made, method=method, classes=classes, **options)
+
+
 REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "ukis-unet": UkisUnet,
     "lite-unet": LiteUnet,
@@ -114,6 +130,7 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "spectral-index": SpectralIndex,
     "burn-index": BurnIndex,
     "paired": _paired,
+    "explained": _explained,
     "span": Span,
     "pansharpen-gsa": AdaptiveGramSchmidt,
     "pansharpen-brovey": Brovey,

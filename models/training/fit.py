@@ -1,141 +1,212 @@
-"""Fits a network to batches: AdamW on one cosine cycle, cross-entropy plus Dice, an average of the weights at the end.
+"""Fits a network to batches: AdamW on one cosine cycle, and an average of the weights that lags behind them.
 
-The same seed, data, thread count and machine give the same bytes. What is kept is the running average of the weights
-after the last step; no score decides when to stop, so the held-back part stays unseen. Knows nothing of files.
+A fit is a value that moves on step by step, can be written down after any of them, and goes on from what was written with
+the bytes that it would have had: the same data, thread count and machine give the same weights. Knows nothing of files.
 """
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
 
-from earthloom.models.training.data import IGNORE
+from earthloom.models.training.loss import Loss
+from earthloom.models.training.schedule import Schedule
+from earthloom.models.training.team import Team
 from earthloom.tiling.errors import ConfigError, EngineError
 
 Batches = Callable[[int, int], tuple[Tensor, Tensor]]
-"""(step, size) -> crops (size, C, h, w) and labels (size, h, w), as `Crops.batch` makes them."""
+"""(number, size) -> normalised crops (size, C, h, w) and labels (size, h, w), a function of nothing else."""
+
+_NORMS = nn.modules.batchnorm._BatchNorm
+_MOST_GRADIENT = 1.0  # length of the gradient beyond which it is shortened (Pascanu et al. 2013, ICML)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """How a network is fitted.
+class Fit:
+    """A network on its way.
+
+    Args:
+        module: gives logits on the device of its parameters; it is copied.
+        loss: what is made small, of logits fp32 and labels.
+        schedule: how.
+        pretrained: names of the parameters that were learned before, which move more slowly.
+        held: names of the parameters and batch statistics that stay as they are for the schedule's frozen steps.
+        team: the processes that train it together.
 
     Raises:
-        ConfigError: if a number is out of its range.
+        ConfigError: if something is to be frozen and nothing was learned before, or the batch has no equal shares for the
+            team.
     """
 
-    steps: int
-    batch: int = 8
-    rate: float = 2e-3
-    """Learning rate at its highest, for AdamW (Loshchilov and Hutter 2019)."""
-    pretrained_rate: float = 0.5
-    """Share of the rate for the part that was trained before."""
-    warm_up: float = 0.1
-    """Share of the steps over which the rate rises; a half cosine then brings it to 0."""
-    decay: float = 0.02
-    """Weight decay of convolutions; biases and norms have none."""
-    memory_steps: float = 60.0
-    """Steps over which the average of the weights forgets by e."""
-    precision: str = "bf16"
-    """`bf16` computes convolutions in bf16 and keeps weights in fp32 (Micikevicius et al. 2018); or `fp32`."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.batch) < 1 or not 0 <= self.warm_up < 1 or self.precision not in ("bf16", "fp32"):
+    def __init__(
+        self, module: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, *,
+        pretrained: Collection[str] = (), held: Collection[str] = (), team: Team | None = None,
+    ) -> None:  # fmt: skip
+        if schedule.freeze_steps and not held:
             raise ConfigError(
-                "a schedule has at least one step and one crop in a batch, a warm_up from 0 to below 1 and the precision "
-                f"bf16 or fp32; got {self}"
+                "`freeze_steps` keeps what was learned before as it is, but this network starts from nothing"
             )
+        untyped: Any = copy.deepcopy(module)  # Any: torch's stubs do not know memory_format in Module.to
+        self.network: nn.Module = untyped.to(memory_format=torch.channels_last).train()
+        self.average: nn.Module = copy.deepcopy(self.network).eval()
+        self.step = 0
+        self.schedule = schedule
+        self._loss, self._team = loss, team or Team()
+        if schedule.batch % self._team.size:
+            raise ConfigError(
+                f"`batch={schedule.batch}` cannot be shared evenly by {self._team.size} workers; use a multiple"
+            )
+        self._held = frozenset(held)
+        self._device = next(self.network.parameters()).device
+        self._optimiser = torch.optim.AdamW(_groups(self.network, frozenset(pretrained), schedule))
+        self._highest = [group["lr"] for group in self._optimiser.param_groups]
+        self._is_frozen: bool | None = None
 
-    def rate_at(self, step: int) -> float:
-        """Share of the highest rate at a step."""
-        rising = self.warm_up * self.steps
-        if step < rising:
-            return (step + 1) / (rising + 1)
-        return 0.5 + 0.5 * math.cos(math.pi * (step - rising) / (self.steps - rising))
+    def advance(self, batches: Batches) -> float:
+        """Take one step and return its loss.
+
+        Raises:
+            EngineError: if the loss is no longer a number.
+            ConfigError: if the network cannot learn from so small a batch.
+        """
+        schedule, step = self.schedule, self.step
+        self._freeze(step < schedule.freeze_steps)
+        for group, rate in zip(self._optimiser.param_groups, self._highest, strict=True):
+            group["lr"] = rate * schedule.rate_at(step)
+        self._optimiser.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self._device)
+        for part in range(schedule.accumulate):
+            number = step * schedule.accumulate + part
+            torch.manual_seed(
+                (schedule.seed * 2**40 + number * self._team.size + self._team.number) % 2**63
+            )  # of dropout
+            crops, labels = batches(number, schedule.batch // self._team.size)
+            value = self._forward(crops, labels) / schedule.accumulate
+            value.backward()  # type: ignore[no-untyped-call]  # torch's own
+            total += value.detach()
+        self._team.average([total])
+        if not torch.isfinite(total):
+            raise EngineError(f"the loss is {total.item()} at step {step}; lower the rate, which is {schedule.rate}")
+        self._team.average([p.grad for p in self.network.parameters() if p.grad is not None])
+        nn.utils.clip_grad_norm_(self.network.parameters(), _MOST_GRADIENT)
+        self._optimiser.step()
+        self._team.average([buffer for buffer in self.network.buffers() if buffer.is_floating_point()])
+        _follow(self.average, self.network, max(1 / (step + 1), 1 / schedule.memory_steps))
+        self.step += 1
+        return total.item()
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a later process needs to go on, beside `step`: name -> tensor on the CPU, sharing no memory."""
+        found = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        found |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            for key, value in self._optimiser.state.get(parameter, {}).items():
+                found[f"optimiser.{key}.{name}"] = value
+        return {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in found.items()
+        }
+
+    def resume(self, state: dict[str, Tensor], step: int) -> None:
+        """Become what `state` described after `step` steps.
+
+        Raises:
+            EngineError: if it is not the state of this network.
+        """
+        try:
+            for part, module in (("network.", self.network), ("average.", self.average)):
+                module.load_state_dict(
+                    {name[len(part) :]: value for name, value in state.items() if name.startswith(part)}
+                )
+            for name, parameter in self.network.named_parameters():
+                for key in ("step", "exp_avg", "exp_avg_sq"):
+                    value = state.get(f"optimiser.{key}.{name}")
+                    if value is None:
+                        continue
+                    kept = torch.empty_like(value if key == "step" else parameter, requires_grad=False)
+                    self._optimiser.state[parameter][key] = kept.copy_(value)
+        except RuntimeError as error:
+            raise EngineError(f"the checkpoint of step {step} is of another network: {error}") from error
+        self.step = step
+
+    def _forward(self, crops: Tensor, labels: Tensor) -> Tensor:
+        crops = crops.to(self._device).contiguous(memory_format=torch.channels_last)
+        try:
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self.schedule.precision == "bf16"):
+                logits = self.network(crops)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigError(
+                f"a batch of {len(crops)} crops of {crops.shape[-1]} px leaves one value for each channel of the network's "
+                "smallest layer, whose batch statistics need several: use a `batch` of 2 or more"
+            ) from error
+        return self._loss(logits.float(), labels.to(self._device))
+
+    def _freeze(self, is_frozen: bool) -> None:
+        """Hold what is to be held, or let it go; norms that are held do not gather statistics either."""
+        if self._is_frozen == is_frozen:
+            return
+        self._is_frozen = is_frozen
+        for name, parameter in self.network.named_parameters():
+            if name in self._held:
+                parameter.requires_grad_(not is_frozen)
+        for name, module in self.network.named_modules():
+            if isinstance(module, _NORMS) and f"{name}.running_mean" in self._held:
+                module.train(not is_frozen)
 
 
 def fit(
-    module: nn.Module, batches: Batches, schedule: Schedule, *, pretrained: nn.Module | None = None,
-    on_step: Callable[[int, float], None] | None = None,
+    module: nn.Module, batches: Batches, schedule: Schedule, *, loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    pretrained: Collection[str] = (), on_step: Callable[[int, float], None] | None = None,
 ) -> nn.Module:  # fmt: skip
-    """Train a copy of the network and return the running average of its weights, in eval mode, fp32.
+    """Train a copy of the network from beginning to end and return the running average of its weights, in eval mode, fp32.
 
     Args:
-        module: gives logits (N, K, h, w) on the device of its parameters.
+        module, loss, schedule, pretrained: as for `Fit`; without a loss, cross-entropy and Dice.
         batches: makes the batch of a step.
-        schedule: how.
-        pretrained: part of the module whose weights come from elsewhere and move more slowly.
         on_step: is called with each step and its loss.
 
     Raises:
         EngineError: if the loss is no longer a number.
     """
-    torch.manual_seed(schedule.seed)
-    slow = {id(parameter) for parameter in pretrained.parameters()} if pretrained is not None else set()
-    names_slow = {name for name, parameter in module.named_parameters() if id(parameter) in slow}
-    untyped: Any = copy.deepcopy(module)  # Any: torch's stubs do not know memory_format in Module.to
-    network: nn.Module = untyped.to(memory_format=torch.channels_last).train()
-    average = copy.deepcopy(network)
-    optimiser = torch.optim.AdamW(_groups(network, names_slow, schedule))
-    highest = [group["lr"] for group in optimiser.param_groups]
-    device = next(network.parameters()).device
-    for step in range(schedule.steps):
-        for group, rate in zip(optimiser.param_groups, highest, strict=True):
-            group["lr"] = rate * schedule.rate_at(step)
-        crops, labels = batches(step, schedule.batch)
-        crops = crops.to(device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=schedule.precision == "bf16"):
-            logits = network(crops)
-        value = loss(logits.float(), labels.to(device))
-        if not torch.isfinite(value):
-            raise EngineError(f"the loss is {value.item()} at step {step}; lower the rate, which is {schedule.rate}")
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]  # torch's own
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        _follow(average, network, max(1 / (step + 1), 1 / schedule.memory_steps))
+    going = Fit(module, loss or Loss(), schedule, pretrained=pretrained)
+    while going.step < schedule.steps:
+        value = going.advance(batches)
         if on_step:
-            on_step(step, value.item())
-    return average.eval()
+            on_step(going.step - 1, value)
+    return going.average
 
 
-def loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy plus the mean over classes of 1 - Dice, over pixels whose label is not IGNORE.
-
-    Dice is soft and pooled over the batch (Milletari et al. 2016, V-Net), so that a rare class counts as much as a
-    common one. Arguments: logits (N, K, h, w) fp32, labels (N, h, w) int64.
-    """
-    known = labels != IGNORE
-    n_known = known.sum().clamp(min=1)
-    entropy = cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum") / n_known
-    wanted = one_hot(labels.where(known, 0), logits.shape[1]).movedim(-1, 1) * known[:, None]
-    given = logits.softmax(dim=1) * known[:, None]
-    axes = (0, 2, 3)
-    smooth = 1.0  # a class that is absent and not predicted has lost nothing
-    dice = (2 * (given * wanted).sum(axes) + smooth) / (given.sum(axes) + wanted.sum(axes) + smooth)
-    return entropy + 1 - dice.mean()
+def names_under(module: nn.Module, part: nn.Module) -> frozenset[str]:
+    """Names, within a network, of the parameters and batch statistics of a part of it."""
+    prefix = next(name for name, each in module.named_modules() if each is part)
+    return frozenset(f"{prefix}.{name}" if prefix else name for name in part.state_dict())
 
 
-def _groups(network: nn.Module, slow: set[str], schedule: Schedule) -> list[dict[str, Any]]:
-    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+def _groups(network: nn.Module, pretrained: Collection[str], schedule: Schedule) -> list[dict[str, Any]]:
+    layers = list(dict.fromkeys(_layers(name for name, _ in network.named_parameters() if name in pretrained)))
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
     for name, parameter in network.named_parameters():
-        groups.setdefault((name in slow, parameter.ndim > 1), []).append(parameter)
+        share = 1.0
+        if name in pretrained:
+            below_last = len(layers) - 1 - layers.index(next(_layers([name])))
+            share = schedule.pretrained_rate * schedule.layer_decay**below_last
+        groups.setdefault((share, parameter.ndim > 1), []).append(parameter)
     return [
-        {
-            "params": parameters,
-            "lr": schedule.rate * (schedule.pretrained_rate if is_slow else 1.0),
-            "weight_decay": schedule.decay if is_kernel else 0.0,
-        }
-        for (is_slow, is_kernel), parameters in groups.items()
+        {"params": parameters, "lr": schedule.rate * share, "weight_decay": schedule.decay if is_kernel else 0.0}
+        for (share, is_kernel), parameters in groups.items()
     ]
+
+
+def _layers(names: Collection[str] | Iterator[str]) -> Iterator[str]:
+    """The layer of each parameter: its name up to the first number in it, as in `encoder.layer1.0`, else its module's."""
+    for name in names:
+        numbered = re.match(r"(?:[^.]+\.)*?\d+(?=\.)", name)
+        yield numbered[0] if numbered else name.rpartition(".")[0]
 
 
 @torch.no_grad()

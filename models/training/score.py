@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from earthloom.models.cards.card import ModelCard
-from earthloom.models.training.data import IGNORE, Pair
+from earthloom.models.training.augment import IGNORE
+from earthloom.models.training.data import Pair
+from earthloom.models.training.team import Team
 
 
 @torch.inference_mode()
@@ -49,3 +51,35 @@ def iou(counts: NDArray[np.int64], value: int) -> float:
     """Intersection over union of one class, pooled over all that was counted; 0 if it is neither there nor found."""
     union = counts[value].sum() + counts[:, value].sum() - counts[value, value]
     return float(counts[value, value] / max(int(union), 1))
+
+
+def mean_iou(counts: NDArray[np.int64]) -> float:
+    """Mean of the IoU of all classes that are there or were found."""
+    there = [value for value in range(len(counts)) if counts[value].sum() + counts[:, value].sum()]
+    return float(np.mean([iou(counts, value) for value in there])) if there else 0.0
+
+
+@torch.inference_mode()
+def confusion_of(network: nn.Module, crops: Tensor, labels: Tensor, n_classes: int, *, is_bf16: bool) -> Tensor:
+    """Count a batch: (K, K) int64 on the CPU, as `confusion` counts.
+
+    Args:
+        network: in eval mode; gives logits.
+        crops: (n, C, h, w) normalised.
+        labels: (n, h, w) int64, IGNORE where nothing is to be counted.
+        is_bf16: compute convolutions in bf16.
+    """
+    device = next(network.parameters()).device
+    crops = crops.to(device).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
+        found = network(crops).argmax(dim=1)
+    wanted = labels.to(device)
+    known = wanted != IGNORE
+    counts = torch.bincount(wanted[known] * n_classes + found[known], minlength=n_classes**2)
+    return counts.reshape(n_classes, n_classes).cpu()
+
+
+def summed(counts: NDArray[np.int64], team: Team) -> NDArray[np.int64]:
+    """Counts of all processes of a team together."""
+    total: NDArray[np.int64] = team.total(torch.from_numpy(counts)).numpy()
+    return total

@@ -33,6 +33,7 @@ CASES = {
     "ledger": "tests.bench.ledger:ledger",
     "efficiency": "tests.bench.efficiency:efficiency",
     "latency": "tests.bench.latency:latency",
+    "train": "tests.bench.training:train",
     "writers": "tests.bench.writers:writers",
     "gpu": "tests.bench.gpu:gpu",
     "driver": "tests.bench.driver:driver",
@@ -45,6 +46,8 @@ CASES = {
     "breaks": "tests.bench.monitors:breaks",
     "peers": "tests.bench.peers:peers",
     "overhead": "tests.bench.peers:overhead",
+    "evaluate": "tests.bench.evaluation:evaluate",
+    "detection": "tests.bench.detection:detection",
 }
 """Where each case is; it is imported only when it runs, because some of them need what the others do not."""
 

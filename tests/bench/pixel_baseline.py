@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.models.training.data import IGNORE, Pair
+from earthloom.models.training.augment import IGNORE
+from earthloom.models.training.data import Pair
 
 _PIXELS = 200_000
 _AROUND_PX = 15

@@ -21,8 +21,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from earthloom.models.networks.segment.lite_unet import LiteUnet
-from earthloom.models.training.data import Crops, Pair, Variety
-from earthloom.models.training.fit import Schedule, fit
+from earthloom.models.training.augment import Variety
+from earthloom.models.training.data import Crops, Pair
+from earthloom.models.training.fit import fit, names_under
+from earthloom.models.training.schedule import Schedule
 from infra.recipes.pretrained import load_lite0
 from tests.bench.scores import Score
 from tests.scenes import DATA
@@ -135,7 +137,7 @@ def by_unet(train: Samples, test: Samples) -> NDArray[np.float32]:
     torch.set_num_threads(1)  # the same bits on every run, and the time that one core takes
     try:
         network = _from_imagenet(n_bands)
-        fitted = fit(network, crops.batch, _SCHEDULE, pretrained=network.encoder)
+        fitted = fit(network, crops.batch, _SCHEDULE, pretrained=names_under(network, network.encoder))
         held_back = torch.from_numpy((test.bands - mean[:, None, None]) / std[:, None, None])
         with torch.inference_mode():
             return torch.cat([_over_flips(fitted, one[None]) for one in held_back]).numpy()

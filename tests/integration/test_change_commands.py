@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 from pathlib import Path
@@ -195,6 +196,21 @@ def test_zones_over_time_and_of_scenes(folder: Path) -> None:
     assert table["map"].drop_duplicates().tolist() == [f"lake_{date}" for date in DATES]
     water = table[table["class"] == "water"]["area_m2"].tolist()
     assert water[1:] == pytest.approx(areas, rel=1e-9)
+
+
+def test_python_asks_the_same_questions(folder: Path) -> None:
+    import geopandas as gpd
+
+    import earthloom as face
+
+    derived = product(folder)["derived"]["change"]["2020--2022"]
+    made = face.change(folder / "out", "water-index", aoi="shore", before="2020", after="2022")
+    assert made.prefix == derived["prefix"]
+    assert made.note == derived["of"]
+    zones = gpd.GeoDataFrame(geometry=gpd.GeoSeries.from_wkt([f"POINT ({LEFT} {TOP})"], crs="EPSG:32617").buffer(500))
+    table = face.zonal(zones, folder / "out", "water-index", aoi="shore", until=datetime.date(2020, 12, 31))
+    assert table["map"].unique().tolist() == ["2020-07-01"]
+    assert table["covered_percent"].iloc[0] == pytest.approx(25.0, abs=0.1)
 
 
 def test_areas_count_each_scene_once(folder: Path) -> None:

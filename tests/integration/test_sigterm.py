@@ -55,8 +55,8 @@ def test_a_run_leaves_in_the_middle_of_its_blocks_and_is_continued(executor: str
 
 _STUBBORN = """
 import time
-from earthloom.jobs.command.run import _exit_on_sigterm
-_exit_on_sigterm()
+from earthloom.jobs.command.run import exit_on_sigterm
+exit_on_sigterm()
 print("ready", flush=True)
 while True:
     try:

@@ -9,15 +9,14 @@ import torch
 from torch import nn
 
 from earthloom.models.cards import weights
-from earthloom.models.cards.file import load_card
-from earthloom.models.training.data import IGNORE, Crops, Pair, Variety
+from earthloom.models.training.augment import IGNORE, Variety
+from earthloom.models.training.data import Crops, Pair
 from earthloom.models.training.export import save_half
-from earthloom.models.training.fit import Schedule, fit, loss
+from earthloom.models.training.fit import Fit, fit, names_under
+from earthloom.models.training.loss import Loss
+from earthloom.models.training.schedule import Schedule
 from earthloom.models.training.score import confusion, counted, iou, labels_of
 from earthloom.tiling.errors import CardError, ConfigError, EngineError
-from earthloom.tiling.storage.objects import ObjectRef
-from infra.recipes import __main__ as command
-from infra.recipes.shipped import RECIPES, Split
 from tests.models.nets import TinyNet, card_of
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -78,7 +77,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, precision: str) -> N
 def test_fitting_leaves_the_network_that_it_was_given_alone() -> None:
     module = tiny()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    fit(module, crops(meadows()).batch, replace(SCHEDULE, steps=2), pretrained=module)
+    fit(module, crops(meadows()).batch, replace(SCHEDULE, steps=2), pretrained=names_under(module, module))
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
@@ -140,8 +139,8 @@ def test_what_is_ignored_changes_no_loss() -> None:
     labels[:, 4:] = IGNORE
     other = logits.clone()
     other[:, :, 4:] += 100 * torch.randn(2, 2, 4, 8, generator=torch.Generator().manual_seed(1))
-    assert float(loss(logits, labels)) == pytest.approx(float(loss(other, labels)))
-    assert float(loss(logits, torch.full_like(labels, IGNORE))) == pytest.approx(0.0)
+    assert float(Loss()(logits, labels)) == pytest.approx(float(Loss()(other, labels)))
+    assert float(Loss()(logits, torch.full_like(labels, IGNORE))) == pytest.approx(0.0)
 
 
 def test_a_loss_that_is_no_number_ends_the_fit() -> None:
@@ -195,25 +194,84 @@ def test_a_picture_of_any_size_is_mapped() -> None:
     assert labels_of(tiny().eval(), meadows(side=33).values, 1 / 255, CARD).shape == (33, 33)
 
 
-@pytest.mark.slow
-def test_the_command_writes_a_card_with_the_scores_of_the_written_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    split = Split(train=(meadows(side=128),), held_back=(meadows(seed=1),))
-    recipe = replace(
-        RECIPES["buildings"], side_px=64, schedule=Schedule(steps=2, batch=2), variety=Variety(), read=lambda _: split
-    )
-    monkeypatch.setitem(RECIPES, "buildings", recipe)
-    monkeypatch.setattr(command, "load_lite0", lambda *_: None)
-    assert command.main(["buildings", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
-    card = load_card(ObjectRef.parse(str(tmp_path / "out")))
-    assert card.weights == weights.sha256_of(tmp_path / "out" / weights.FILE)
-    assert [name for name, _ in card.scores] == ["iou_building", "iou_no_building"]
-    assert card.halo_px == 208
-    assert f"sha256 {card.weights}" in capsys.readouterr().out
+class Dropping(TinyNet):
+    """Draws random numbers in every step."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(nn.functional.dropout(x, 0.2, self.training))
 
 
-def test_the_command_names_the_data_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["deforestation", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
-    assert f"{tmp_path / 'deforestation_amazon' / 'images'} is not there" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+def dropping() -> nn.Module:
+    torch.manual_seed(0)
+    return Dropping(in_channels=3, classes=2)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_a_fit_that_goes_on_from_its_state_ends_with_the_bytes_of_an_undisturbed_one(stop: int) -> None:
+    schedule, source = replace(SCHEDULE, steps=6), crops(meadows(), variety=Variety(noise=0.1)).batch
+    whole = Fit(dropping(), Loss(), schedule)
+    losses = [whole.advance(source) for _ in range(6)]
+    first = Fit(dropping(), Loss(), schedule)
+    for _ in range(stop):
+        first.advance(source)
+    torch.manual_seed(99)  # another process
+    second = Fit(dropping(), Loss(), schedule)
+    second.resume(first.state(), stop)
+    assert [second.advance(source) for _ in range(stop, 6)] == losses[stop:]
+    assert all(torch.equal(value, second.state()[name]) for name, value in whole.state().items())
+
+
+def test_a_state_of_another_network_is_refused() -> None:
+    going = Fit(tiny(), Loss(), SCHEDULE)
+    state = going.state()
+    other = Fit(TinyNet(in_channels=4, classes=2), Loss(), SCHEDULE)
+    with pytest.raises(EngineError, match="of another network"):
+        other.resume(state, 1)
+
+
+def test_two_batches_whose_gradients_are_averaged_are_one_of_twice_the_size() -> None:
+    source = crops(meadows())
+    whole = source.batch(0, 8)
+
+    def halves(number: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return whole[0][number * size :][:size], whole[1][number * size :][:size]
+
+    loss = Loss(dice=0)  # a mean over pixels; Dice is pooled over its batch
+    one = Fit(tiny(), loss, replace(SCHEDULE, steps=1, batch=8))
+    two = Fit(tiny(), loss, replace(SCHEDULE, steps=1, batch=4, accumulate=2))
+    assert one.advance(lambda *_: whole) == pytest.approx(two.advance(halves), rel=1e-5)
+    for name, value in one.network.state_dict().items():
+        torch.testing.assert_close(value, two.network.state_dict()[name], rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_frozen_stays_and_then_moves_its_batch_statistics_too() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    pretrained = names_under(module, module[0]) | names_under(module, module[1])
+    going = Fit(module, Loss(), replace(SCHEDULE, freeze_steps=2), pretrained=pretrained, held=pretrained)
+    before = {name: value.clone() for name, value in going.network.state_dict().items()}
+    for _ in range(2):
+        going.advance(crops(meadows()).batch)
+    frozen = {name for name, value in going.network.state_dict().items() if torch.equal(value, before[name])}
+    assert frozen == pretrained
+    going.advance(crops(meadows()).batch)
+    assert not any(torch.equal(value, before[name]) for name, value in going.network.state_dict().items())
+
+
+def test_what_was_learned_before_moves_more_slowly_the_deeper_it_lies() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1))
+    pretrained = names_under(module, module[0]) | names_under(module, module[1])
+    schedule = replace(SCHEDULE, pretrained_rate=0.5, layer_decay=0.1, rate=1.0)
+    groups = Fit(module, Loss(), schedule, pretrained=pretrained)._optimiser.param_groups
+    rates = sorted({round(group["lr"], 6) for group in groups})
+    assert rates == [0.05, 0.5, 1.0]
+
+
+def test_freezing_a_network_that_starts_from_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="starts from nothing"):
+        Fit(tiny(), Loss(), replace(SCHEDULE, freeze_steps=1))
+
+
+def test_a_batch_too_small_for_batch_statistics_is_explained() -> None:
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    with pytest.raises(ConfigError, match="`batch` of 2 or more"):
+        Fit(module, Loss(), replace(SCHEDULE, batch=1)).advance(crops(meadows()).batch)

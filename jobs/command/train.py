@@ -1,0 +1,167 @@
+"""`earthloom train`, beside what it prints. Heavy modules are imported inside the command."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from earthloom.jobs.command.run import exit_on_sigterm
+from earthloom.jobs.command.terminal import make_console, with_flags
+
+if TYPE_CHECKING:
+    from earthloom.jobs.learning.fitting import Progress
+    from earthloom.jobs.learning.train import Trained
+
+_PLAIN_EVERY_S = 10.0
+_SHOWN = ("iou", "precision", "recall", "f1")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", "-o", help="in place of the file's `out`: folder or s3:// prefix")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="processes on Ray that share each batch; none: this process"
+)
+@click.option("--address", help="of a Ray cluster, with --workers; none: Ray inside this command")
+@click.option("--replace", is_flag=True, help="overwrite the model of another training that OUT holds")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout, logs on stderr")
+def train(file: Path, out: str | None, workers: int | None, address: str | None, replace: bool, as_json: bool) -> None:
+    """Train a model on labelled scenes. FILE is TOML: data, split, network, schedule (docs/training.md).
+
+    What comes out is a card folder, for `run --model`. Running it again goes on where it was stopped; a training that is
+    done is left as it is.
+    """
+    from earthloom.jobs.learning.config import load_training
+    from earthloom.jobs.learning.train import train as do_train
+
+    config = load_training(file, out=out)
+    exit_on_sigterm()
+    with TrainingProgress() as progress:
+        trained = do_train(
+            config, replaces=replace, workers=workers, address=address, on_progress=progress, on_stage=progress.stage
+        )
+    if as_json:
+        click.echo(json.dumps(trained_json(trained), indent=2))
+    else:
+        show_trained(trained)
+
+
+def trained_json(trained: Trained) -> dict[str, Any]:
+    """How the training ended, as plain data."""
+    return {
+        "out": trained.out, "model": trained.card.label, "weights": trained.card.weights, "was_there": trained.was_there,
+        "record": trained.record, "notes": [f"{scene}: {with_flags(text)}" for scene, text in trained.notes],
+    }  # fmt: skip
+
+
+def show_trained(trained: Trained) -> None:
+    """Where the model is, how it is tiled and what it scored."""
+    console = make_console()
+    record, card = trained.record, trained.card
+    for scene, text in trained.notes:
+        console.print(f"[yellow]note[/] {scene}: {with_flags(text)}", soft_wrap=True)
+    console.print(f"{card.label}: {'trained already' if trained.was_there else 'trained'}")
+    if table := score_table(trained):
+        console.print(table)
+    tiling, proof = record["tiling"], record["tiling"]["tiled_is_whole"]
+    if proof is None:
+        told = f"it looks at the whole chip, so chips are cross-faded over {2 * tiling['halo_px']} px"
+    else:
+        same = "identical" if proof["identical"] else f"{proof['flips']:.4%} of pixels differ"
+        told = f"with a halo of {tiling['halo_px']} px tiles give what the whole scene gives: {same}"
+    console.print(told, soft_wrap=True)
+    for seed in record["seeds"]:
+        console.print(_judged(seed), soft_wrap=True)
+    click.echo(trained.out)
+
+
+def score_table(trained: Trained) -> Table | None:
+    """Scores of each class on the test part, with their spread over seeds; None where nothing was judged."""
+    scores = trained.record["test"]
+    if not scores:
+        return None
+    table = Table(title="on the test part", title_justify="left")
+    table.add_column("class")
+    for name in _SHOWN:
+        table.add_column("F1" if name == "f1" else "IoU" if name == "iou" else name, justify="right")
+    for each in trained.card.classes:
+        table.add_row(each.name, *(_spread(scores[f"{name}_{each.name}"]) for name in _SHOWN))
+    table.add_row("mean", _spread(scores["iou"]), *[""] * (len(_SHOWN) - 1))
+    return table
+
+
+def _spread(score: dict[str, float]) -> str:
+    return f"{score['mean']:.4f}" + (f" ± {score['ci95']:.4f}" if "ci95" in score else "")
+
+
+def _judged(seed: dict[str, Any]) -> str:
+    test, validation = seed["test"], seed["validation"]["score"]
+    chosen = f"kept step {seed['kept_step']} of {seed['steps']}" + (
+        f", {validation:.4f} on the validation part" if validation is not None else ""
+    )
+    if test is None:
+        return f"seed {seed['seed']}: {chosen}; there is no test part"
+    if not test["pixels"]:
+        return (
+            f"seed {seed['seed']}: {chosen}; nothing was judged: all {test['left_out_px']} pixels of the test part lie within "
+            "the halo of what was trained on. Split by scene, or into larger squares"
+        )
+    near = f"{'more than ' * test['is_farther']}{test['least_distance_px']} px"
+    return (
+        f"seed {seed['seed']}: {chosen}; judged on {test['pixels']} pixels, {near} from the nearest that was trained on"
+    )
+
+
+class TrainingProgress:
+    """Shows how a training goes: a live bar on a terminal, else a plain line now and then. Use as a context manager."""
+
+    def __init__(self) -> None:
+        self.console = make_console()
+        self._live = self.console.is_terminal
+        self._last = time.monotonic()
+        self._bars: dict[int, TaskID] = {}
+        self._progress = RichProgress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("{task.fields[told]}"), TimeRemainingColumn(), console=self.console, transient=False,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def stage(self, sentence: str) -> None:
+        """Say what begins."""
+        if self._live:
+            self.console.print(sentence)
+        else:
+            print(sentence, file=sys.stderr)
+
+    def __call__(self, progress: Progress) -> None:
+        told = f"loss {progress.loss:.4f}"
+        if progress.score is not None:
+            told += f", validation {progress.score:.4f}{' (best)' * progress.is_best}"
+        told += f", waited {progress.waited_s / max(progress.elapsed_s, 1e-9):.0%}"
+        if self._live:
+            self._progress.start()
+            if progress.seed not in self._bars:
+                self._bars[progress.seed] = self._progress.add_task(
+                    f"seed {progress.seed}", total=progress.steps, told=""
+                )
+            self._progress.update(self._bars[progress.seed], completed=progress.step, told=told)
+            return
+        if progress.score is not None or time.monotonic() - self._last >= _PLAIN_EVERY_S:
+            self._last = time.monotonic()
+            print(f"seed {progress.seed}: step {progress.step} of {progress.steps}, {told}", file=sys.stderr)

@@ -1,0 +1,343 @@
+"""What a training is asked to do: one checked value, from a TOML file or Python. docs/training.md lists its tables.
+
+Paths in a file are relative to the file's folder, so that it means the same wherever the command is called. Opens nothing
+but that file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from earthloom.jobs.config import parse_bytes, parse_names, read_toml
+from earthloom.jobs.intake.options import SceneOptions
+from earthloom.jobs.learning.labels import LabelOptions
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.suggest import did_you_mean
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SceneTable(SceneOptions):
+    """[[scenes]]: scenes by the words of `earthloom run`, and their labels."""
+
+    scene: Annotated[str, Field(description="any reference that `run` takes; a glob or folder gives several scenes")]
+    labels: Annotated[str, Field(description="raster or vectors; {id} in it stands for the id of each scene")]
+    before: Annotated[str | None, Field(description="an earlier scene, whose bands are called before_<name>")] = None
+
+    @property
+    def options(self) -> SceneOptions:
+        """What it says of scenes, without the rest."""
+        return SceneOptions.model_validate({name: getattr(self, name) for name in SceneOptions.model_fields})
+
+
+class SplitTable(_Table):
+    """[split]: which pixels are trained on, which choose the weights, and which judge them."""
+
+    by: Annotated[
+        Literal["scene", "block", "region"],
+        Field(description="scene: whole scenes; block: squares of each scene's grid; region: polygons of a file"),
+    ] = "scene"
+    validation: Annotated[Share | Names, Field(description="share, or names of scenes or regions; 0 for none")] = 0.15
+    test: Annotated[Share | Names, Field(description="see `validation`")] = 0.15
+    train: Annotated[Names, Field(description="names of regions; of scenes, all that are not named elsewhere")] = ()
+    block_px: Annotated[Positive, Field(description="side of a square, in pixels of the scene")] = 1024
+    gap_px: Annotated[
+        int,
+        Field(ge=0, description="pixels as near as this to one that is trained on judge nothing; the halo at least"),
+    ] = 0
+    regions: Annotated[str | None, Field(description="file of polygons, of any CRS")] = None
+    column: Annotated[str, Field(description="of that file, with the names of the regions")] = "name"
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> SplitTable:
+        named = [name for name in ("validation", "test") if isinstance(getattr(self, name), tuple)]
+        if (self.by == "region") != (self.regions is not None):
+            raise ValueError("`by=region` and `regions=FILE` belong together")
+        if self.by == "region" and (len(named) < 2 or not self.train):
+            raise ValueError("of regions all parts are named: train, validation and test (an empty list for none)")
+        if self.by == "block" and named:
+            raise ValueError(f"blocks have no names; give {named[0]} as a share, or split by region")
+        if self.by != "region" and self.train:
+            raise ValueError("`train` names regions; by scene or block, what is named nowhere is trained on")
+        if sum(share for share in (self.validation, self.test) if isinstance(share, float)) >= 1:
+            raise ValueError("validation and test leave nothing to train on")
+        return self
+
+
+class ModelTable(_Table):
+    """[model]: the network, its bands and its first weights."""
+
+    architecture: Annotated[
+        str | None, Field(description="lite-unet, ukis-unet, or one of segmentation-models-pytorch: unet, fpn, dpt, …")
+    ] = None
+    encoder: Annotated[str | None, Field(description="of smp: resnet18, efficientnet-b0, tu-<name of timm>")] = None
+    arguments: Annotated[dict[str, Any], Field(description="further arguments of the network")] = {}
+    bands: Annotated[
+        Names, Field(description="common names in the order of the channels; those of `start`'s card")
+    ] = ()
+    start: Annotated[
+        str, Field(description="first weights: nothing, a model's name or folder, or a file of ImageNet, timm or smp")
+    ] = "nothing"
+    mean: Annotated[tuple[float, ...] | None, Field(description="of each band; measured on the training part")] = None
+    std: Annotated[tuple[float, ...] | None, Field(description="see `mean`")] = None
+    crop_px: Annotated[Positive, Field(description="side of what the network sees while it learns")] = 256
+    stored: Annotated[Literal["fp32", "fp16"], Field(description="precision of the weights file")] = "fp32"
+
+
+class LossTable(_Table):
+    """[loss]: a sum; each term is multiplied by its number."""
+
+    cross_entropy: NotNegative = 1.0
+    dice: NotNegative = 1.0
+    focal: NotNegative = 0.0
+    lovasz: NotNegative = 0.0
+    gamma: Annotated[NotNegative, Field(description="of the focal loss")] = 2.0
+    smoothing: Annotated[float, Field(ge=0, lt=1, description="of labels, in cross-entropy")] = 0.0
+    class_weights: Annotated[
+        Literal["none", "data"] | tuple[float, ...],
+        Field(
+            description="of cross-entropy and focal loss; data: the median class's share of pixels over the class's own"
+        ),
+    ] = "none"
+
+
+class AugmentTable(_Table):
+    """[augment]: how far a crop may be changed (`models.training.augment.Variety`)."""
+
+    zoom: Annotated[float, Field(ge=1, le=8)] = 1.0
+    gain: NotNegative = 0.0
+    tint: NotNegative = 0.0
+    offset: NotNegative = 0.0
+    gamma: NotNegative = 0.0
+    noise: NotNegative = 0.0
+    blur: Share = 0.0
+    mixed: Share = 0.0
+
+
+class ScheduleTable(_Table):
+    """[schedule]: how long and how fast (`models.training.schedule.Schedule`), and when to look at the validation part."""
+
+    steps: Positive
+    batch: Positive = 8
+    accumulate: Positive = 1
+    rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2e-3
+    pretrained_rate: NotNegative = 0.5
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    freeze_steps: Annotated[int, Field(ge=0)] = 0
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    decay: NotNegative = 0.02
+    memory_steps: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 60.0
+    precision: Annotated[Literal["auto", "bf16", "fp32"], Field(description="auto: bf16 where it is native")] = "auto"
+    balance: Annotated[
+        Share, Field(description="0: crops come where pixels are labelled; 1: as often for each class, however rare")
+    ] = 0.5
+    validate_steps: Annotated[Positive | None, Field(description="steps between two looks; a twentieth of all")] = None
+    patience: Annotated[Positive | None, Field(description="looks without a better one, after which it ends")] = None
+    metric: Annotated[str, Field(description="iou: mean over classes; or iou of one: iou_water")] = "iou"
+
+
+class ComputeTable(_Table):
+    """[compute]: what changes no result but on other machines."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[Positive | None, Field(description="of the CPU's arithmetic; all cores")] = None
+    readers: Annotated[Positive, Field(description="threads that read and prepare crops")] = 4
+    ahead: Annotated[Positive, Field(description="batches that are prepared before they are wanted")] = 2
+    cache: Annotated[int, BeforeValidator(parse_bytes), Field(ge=0, description="memory for decoded pixels")] = (
+        512 << 20
+    )
+    checkpoint_s: Annotated[float, Field(ge=0, description="seconds between two checkpoints")] = 60.0
+    window_px: Annotated[Positive, Field(description="side of the part of a scene on which the halo is measured")] = (
+        1024
+    )
+
+
+class TrackingTable(_Table):
+    """[tracking]: where it is followed, beside the TensorBoard log in OUT."""
+
+    wandb: Annotated[
+        str | None, Field(description="project of Weights & Biases; offline unless WANDB_MODE says else")
+    ] = None
+    mlflow: Annotated[str | None, Field(description="experiment of MLflow, at MLFLOW_TRACKING_URI")] = None
+
+
+class RangeTable(_Table):
+    """Numbers that `tune` may choose from; whole ones where both ends are."""
+
+    low: int | float
+    high: int | float
+    log: Annotated[bool, Field(description="as likely from 0.001 to 0.01 as from 0.01 to 0.1")] = False
+
+    @model_validator(mode="after")
+    def _rising(self) -> RangeTable:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(
+                f"a range rises from low to high, above 0 where it is logarithmic; got {self.low} to {self.high}"
+            )
+        return self
+
+
+class TuneTable(_Table):
+    """[tune]: what `earthloom tune` tries (`jobs.learning.tune`)."""
+
+    space: Annotated[
+        dict[str, RangeTable | tuple[Any, ...]],
+        Field(description="by key of this file, schedule.rate: a list of values, or low, high and log"),
+    ]
+    reduction: Annotated[
+        int, Field(ge=2, description="of the trials that come to a rung, one in so many goes on to the next")
+    ] = 3
+    least_steps: Annotated[Positive | None, Field(description="of the lowest rung; a ninth of all steps")] = None
+
+
+class CardTable(_Table):
+    """[card]: what the model's card says to people."""
+
+    title: str = ""
+    description: str = ""
+    license: str = "other"
+    citation: str = ""
+    version: str = "1.0.0"
+
+
+class TrainConfig(_Table):
+    """Everything that a training needs to know.
+
+    Raises:
+        pydantic.ValidationError: on an unknown key or a value of the wrong form; `load_training` makes it a ConfigError.
+    """
+
+    name: Annotated[str, Field(description="of the model")]
+    out: Annotated[
+        str, Field(description="folder or s3:// prefix: the card folder that `run` takes, and what it came from")
+    ]
+    seed: Annotated[int, Field(ge=0, lt=2**22)] = 0
+    seeds: Annotated[Positive, Field(description="trainings with other seeds, whose mean and spread are reported")] = 1
+    scenes: Annotated[tuple[SceneTable, ...], Field(min_length=1)]
+    labels: LabelOptions
+    split: SplitTable = SplitTable()
+    model: ModelTable = ModelTable()
+    loss: LossTable = LossTable()
+    augment: AugmentTable = AugmentTable()
+    schedule: ScheduleTable
+    compute: ComputeTable = ComputeTable()
+    tracking: TrackingTable = TrackingTable()
+    card: CardTable = CardTable()
+    tune: Annotated[TuneTable | None, Field(description="for `earthloom tune` alone")] = None
+
+
+def load_training(source: str | Path | Mapping[str, Any], **changes: Any) -> TrainConfig:
+    """Read a training's file, or check a mapping with the same keys, whose paths are relative to the working directory.
+
+    Args:
+        changes: keys of the top level that are to differ: `out`, `seed`, `name`. None changes nothing.
+
+    Raises:
+        ConfigError: naming each wrong key, its value and what is expected.
+    """
+    changed = {key: value for key, value in changes.items() if value is not None}
+    if isinstance(source, Mapping):
+        return check_training(dict(source) | changed)
+    path = Path(source)
+    return check_training(relative_to(path.resolve().parent, read_toml(path)) | changed)
+
+
+def check_training(values: Mapping[str, Any]) -> TrainConfig:
+    """A training from plain values.
+
+    Raises:
+        ConfigError: naming each wrong key, its value and what is expected.
+    """
+    try:
+        return TrainConfig.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError("; ".join(_describe(problem) for problem in error.errors())) from None
+
+
+def relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a file with its local paths made absolute."""
+
+    def placed(table: object, *keys: str) -> object:
+        if not isinstance(table, dict):
+            return table
+        return table | {key: _placed(folder, table[key]) for key in keys if isinstance(table.get(key), str)}
+
+    values = dict(placed(values, "out"))  # type: ignore[call-overload]  # a dict, as it was
+    if isinstance(values.get("scenes"), list):
+        values["scenes"] = [placed(table, "scene", "labels", "before") for table in values["scenes"]]
+    if "split" in values:
+        values["split"] = placed(values["split"], "regions")
+    if isinstance(values.get("model"), dict) and "/" in str(values["model"].get("start", "")):
+        values["model"] = placed(values["model"], "start")
+    return values
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Plain values as a file that `load_training` reads back: single values first, then tables, none with None in it."""
+
+    def inline(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return "{ " + ", ".join(f"{_key(name)} = {inline(each)}" for name, each in value.items()) + " }"
+        if isinstance(value, list | tuple):
+            return "[" + ", ".join(inline(each) for each in value) + "]"
+        return json.dumps(value, ensure_ascii=False)  # JSON's texts, numbers and truths are TOML's too
+
+    given = {name: value for name, value in values.items() if value is not None}
+    tables = {name: value for name, value in given.items() if isinstance(value, Mapping)}
+    lines = [f"{_key(name)} = {inline(value)}" for name, value in given.items() if name not in tables]
+    for name, table in tables.items():
+        lines += ["", f"[{_key(name)}]"]
+        lines += [f"{_key(inner)} = {inline(value)}" for inner, value in table.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+
+
+def _placed(folder: Path, text: str) -> str:
+    """A local path below a folder, or several as bands of one scene; a reference of another kind stays as it is."""
+    if "://" not in text and "=" in text:
+        parts = (part.partition("=") for part in text.split(","))
+        return ",".join(f"{name}={_placed(folder, path.strip())}" for name, _, path in parts)
+    return text if "://" in text or text.startswith(("/", "~")) else str(folder / text)
+
+
+def _describe(problem: Mapping[str, Any]) -> str:
+    where = ".".join(
+        str(part)[:40] for part in problem["loc"] if not str(part).startswith(("float", "tuple", "literal", "func"))
+    )
+    if problem["type"] == "extra_forbidden":  # its value may be a credential that found its way here
+        known = _keys_at(problem["loc"][:-1])
+        return (
+            f"{where}: there is no such key{did_you_mean(str(problem['loc'][-1]), known)}; there are {', '.join(known)}"
+        )
+    if problem["type"] == "missing":
+        return f"`{where}` is missing"
+    if problem["type"] == "value_error":
+        return f"{where}: {problem['ctx']['error']}".removeprefix(": ")
+    return f"{where}: {problem['msg']}, got {str(problem['input'])[:80]!r}"
+
+
+def _keys_at(place: tuple[Any, ...]) -> list[str]:
+    """Keys of the table at a place in the file."""
+    table: Any = TrainConfig
+    for part in (part for part in place if isinstance(part, str)):
+        annotation = table.model_fields[part].annotation
+        inner = [each for each in (annotation, *typing.get_args(annotation)) if isinstance(each, type)]
+        table = next(each for each in inner if issubclass(each, BaseModel))
+    return list(table.model_fields)

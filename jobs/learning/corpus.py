@@ -1,0 +1,160 @@
+"""The scenes of a training with their labels, opened and checked by the same rules as those of a run. Reads no pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from earthloom.jobs.intake.pairs import pair
+from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
+from earthloom.jobs.intake.wanted import Wanted
+from earthloom.jobs.learning.config import SceneTable, TrainConfig
+from earthloom.jobs.learning.labels import LabelSource, label_source
+from earthloom.models.cards.card import BEFORE
+from earthloom.tiling.background import Background
+from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.scene import Asset, Band, Scene
+
+_OPENERS = 8  # threads; labels are pinned over the network
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledScene:
+    """A scene, the bands that the network sees of it, and what is known of its pixels."""
+
+    scene: Scene
+    bands: tuple[Band, ...]
+    labels: LabelSource
+    labels_reference: str
+
+    @property
+    def content(self) -> dict[str, object]:
+        """What pins its bytes and what they mean, as plain data; where the files lie is not in it."""
+        return {
+            "id": self.scene.id,
+            "files": [asset.identity for asset in self._assets],
+            "labels": self.labels.identity,
+            "bands": [
+                [band.name, band.index, band.scale, band.offset, band.nodata, band.nodata_in] for band in self.bands
+            ],
+            "clear": [[clear.band.name, clear.bits, list(clear.values)] for clear in self.scene.clear],
+            "grid": [self.scene.grid.crs, *self.scene.grid.transform, self.scene.grid.width, self.scene.grid.height],
+        }
+
+    @property
+    def reference(self) -> dict[str, object]:
+        """Where its files lie, with their digests, for people who want to find them again."""
+        return {
+            "id": self.scene.id,
+            "item": self.scene.source_item,
+            "datetime": self.scene.datetime,
+            "files": [{"url": asset.ref.url, "identity": asset.identity} for asset in self._assets],
+            "labels": {"url": self.labels_reference, "identity": self.labels.identity},
+        }
+
+    @property
+    def _assets(self) -> list[Asset]:
+        used = dict.fromkeys(band.asset for band in (*self.bands, *(clear.band for clear in self.scene.clear)))
+        return [self.scene.assets[number] for number in used]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """All that is learned from and judged by."""
+
+    scenes: tuple[LabelledScene, ...]
+    notes: tuple[tuple[str, str], ...]
+    """Assumptions and warnings: (scene id, text)."""
+
+    @property
+    def quantity(self) -> str:
+        """What the values of all scenes mean."""
+        return self.scenes[0].scene.quantity
+
+
+def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
+    """Open every scene and its labels.
+
+    Args:
+        bands: common names in the order of the network's channels.
+
+    Raises:
+        SceneError: naming all scenes that cannot be used: without them something else would be learned.
+        ConfigError: if a reference names nothing, or the values of two scenes mean different things.
+        StorageError: if the storage failed.
+    """
+    opened: list[tuple[SceneTable, OpenedScene]] = []
+    refused: list[RefusedScene] = []
+    wanted = Wanted(models=((frozenset(band.removeprefix(BEFORE) for band in bands),),))
+    for table in config.scenes:
+        requests = assign_ids(expand([table.scene], table.alternate), table.scene_id)
+        for result in open_all(requests, table.options, models=wanted):
+            if isinstance(result, RefusedScene):
+                refused.append(result)
+            else:
+                opened.append((table, _with_earlier(table, result, wanted)))
+    if refused:
+        shown = "; ".join(scene.message for scene in refused[:_NAMED])
+        raise SceneError(f"{len(refused)} scenes cannot be used{' (the first)' * (len(refused) > _NAMED)}: {shown}")
+    _check_ids([each.scene for _, each in opened])
+    _check_values([each for _, each in opened])
+    threads = Background(_OPENERS, "labels")
+    coming = [
+        threads.submit(label_source, reference, config.labels)
+        for table, each in opened
+        for reference in (table.labels.replace("{id}", each.scene.id),)
+    ]
+    scenes = []
+    for (table, each), future in zip(opened, coming, strict=True):
+        reference = table.labels.replace("{id}", each.scene.id)
+        try:
+            labels = future.result()
+        except SceneError as error:
+            raise SceneError(f"{each.scene.id}: labels {reference}: {error}") from error
+        scenes.append(
+            LabelledScene(
+                scene=each.scene, bands=each.scene.select(tuple(bands)), labels=labels, labels_reference=reference
+            )
+        )
+    notes = tuple(dict.fromkeys((each.scene.id, note) for _, each in opened for note in each.notes))
+    return Corpus(scenes=tuple(scenes), notes=notes)
+
+
+def _with_earlier(table: SceneTable, later: OpenedScene, wanted: Wanted) -> OpenedScene:
+    if table.before is None:
+        return later
+    requests = expand([table.before.replace("{id}", later.scene.id)], table.alternate)
+    if len(requests) != 1:
+        raise ConfigError(f"{later.scene.id}: `before` {table.before} names {len(requests)} scenes; one is meant")
+    own = table.options.model_copy(update={"scene_id": None, "datetime": None})
+    (earlier,) = open_all(requests, own, models=wanted)
+    if isinstance(earlier, RefusedScene):
+        raise SceneError(f"{later.scene.id}: its earlier scene cannot be used: {earlier.message}")
+    return pair(later, earlier)
+
+
+def _check_ids(scenes: Sequence[Scene]) -> None:
+    ids = [scene.id for scene in scenes]
+    if twice := sorted({name for name in ids if ids.count(name) > 1}):
+        raise ConfigError(
+            f"several scenes are called {', '.join(twice[:_NAMED])}; a split names scenes by their ids: set `scene_id` in "
+            "their tables"
+        )
+
+
+def _check_values(opened: Sequence[OpenedScene]) -> None:
+    for each in opened:
+        if not each.scale_known:
+            offers = f"; presets that fit: {', '.join(each.offers[:_NAMED])}" if each.offers else ""
+            raise SceneError(
+                f"{each.scene.id}: nothing says what its values mean; set `sensor`, or `scale` and `quantity` "
+                f"(quantity dn for raw numbers){offers}"
+            )
+    first = opened[0].scene
+    for each in opened:
+        if each.scene.quantity != first.quantity:
+            raise ConfigError(
+                f"the values of {first.id} are {first.quantity} and those of {each.scene.id} are {each.scene.quantity}; "
+                "a network learns one quantity: use products of one level"
+            )

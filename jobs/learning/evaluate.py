@@ -1,0 +1,272 @@
+"""`earthloom evaluate`: map whole scenes as `run` does, and compare the published maps with labels.
+
+What is published already is not computed again. Of a scene only counts are kept, whatever its size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.jobs.execution.driver import Event, RunResult, run
+from earthloom.jobs.intake.scenes import assign_ids, expand
+from earthloom.jobs.learning import report
+from earthloom.jobs.learning.acquaintance import training_notes
+from earthloom.jobs.learning.comparison import SceneCounts, block_side_px, compare
+from earthloom.jobs.learning.error_map import ErrorMap
+from earthloom.jobs.learning.labels import (
+    IGNORE,
+    LabelClass,
+    LabelOptions,
+    LabelSource,
+    Stored,
+    column_values,
+    is_vector,
+    label_source,
+)
+from earthloom.jobs.learning.matching import Matching, match
+from earthloom.jobs.learning.options import EvaluateConfig
+from earthloom.jobs.learning.report_page import page
+from earthloom.jobs.learning.worst import Place, picture, worst_places
+from earthloom.jobs.planning.plan import RunPlan, ScenePlan
+from earthloom.jobs.products.class_map import CLASSES, CONFIDENCE
+from earthloom.jobs.records.canonical import digest
+from earthloom.jobs.records.names import DATA
+from earthloom.jobs.records.result import SceneSummary
+from earthloom.models.cards.card import ModelCard
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.redact import redact
+from earthloom.tiling.storage.store import Store, open_store
+from earthloom.tiling.window import Window
+from earthloom.tiling.writing.zarr_sink import open_array
+
+_MOST_REGIONS = IGNORE  # their numbers are read like labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How well a model maps some scenes."""
+
+    report: dict[str, Any]
+    """What report.json holds; empty where no scene was mapped."""
+    text: str
+    """What report.txt holds."""
+    files: tuple[str, ...]
+    """Paths or URLs of the reports and error maps."""
+    run: RunResult
+
+    @property
+    def exit_code(self) -> int:
+        """That of the run: 3 where some scenes could not be mapped, so that they are not in the scores."""
+        return self.run.exit_code
+
+
+def evaluate(
+    config: EvaluateConfig, *, on_plan: Callable[[RunPlan], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Evaluation:  # fmt: skip
+    """Map every scene of `config` and score the maps; reports go below `OUT/evaluations/`.
+
+    Args:
+        on_plan, on_event: as of `jobs.execution.driver.run`.
+
+    Raises:
+        ConfigError: if labels and scenes, or the classes of both sides, do not belong together. Before anything is mapped.
+        SceneError: if labels cannot be read or hold what is no class.
+        EngineError, StorageError: as `run` does.
+    """
+    prepared: list[tuple[RunPlan, _Setup]] = []
+
+    def planned(made: RunPlan) -> None:
+        if on_plan:
+            on_plan(made)
+        if made.scenes:
+            prepared.append((made, _prepare(config, made.scenes[0].card)))
+
+    result = run(config, on_plan=planned, on_event=on_event)
+    if not result.results:
+        return Evaluation(report={}, text="", files=(), run=result)
+    made, setup = prepared[0]
+    done = [plan for plan in made.scenes if plan.scene.id in result.results]
+    return _evaluate(config, open_store(made.out), done, setup, result)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Setup:
+    """What is read beside the maps."""
+
+    matching: Matching
+    labels: Mapping[str, LabelSource]
+    """By scene id."""
+    references: Mapping[str, str]
+    regions: tuple[LabelSource, tuple[str, ...]] | None
+
+
+def _prepare(config: EvaluateConfig, card: ModelCard) -> _Setup:
+    if card.kind != "class-map":
+        raise ConfigError(f"{card.label} makes {card.makes}; what is evaluated is a map of classes")
+    requests = assign_ids(expand(config.scenes, config.scene.alternate), config.scene.scene_id)
+    references = _references(config.labels, [request.id for request in requests])
+    options = _label_options(config, card, list(dict.fromkeys(references.values())))
+    sources = {reference: label_source(reference, options) for reference in dict.fromkeys(references.values())}
+    matching = match(
+        card.classes, [c.name for c in options.classes], dict(config.match), {c.name: c.color or "" for c in options.classes}
+    )  # fmt: skip
+    return _Setup(
+        matching=matching, labels={scene_id: sources[reference] for scene_id, reference in references.items()},
+        references=references, regions=_regions(config),
+    )  # fmt: skip
+
+
+def _references(labels: Sequence[str], scene_ids: Sequence[str]) -> dict[str, str]:
+    """Which file holds the labels of each scene."""
+    if len(labels) == 1:
+        return {scene_id: labels[0].replace("{id}", scene_id) for scene_id in scene_ids}
+    if len(labels) != len(scene_ids):
+        raise ConfigError(
+            f"{len(labels)} files of labels for {len(scene_ids)} scenes ({', '.join(scene_ids[:8])}): give one for all, one "
+            "for each in the same order, or a name with {id}"
+        )
+    return dict(zip(scene_ids, labels, strict=True))
+
+
+def _label_options(config: EvaluateConfig, card: ModelCard, references: Sequence[str]) -> LabelOptions:
+    stored: dict[str, list[Stored]] = {}
+    ignore = [each for value in config.label_ignore for each in _spellings(value)]
+    if config.label_classes:
+        for value, name in config.label_classes:
+            stored.setdefault(name, []).extend(_spellings(value))
+    elif config.class_column and all(map(is_vector, references)):
+        for reference in references:
+            for found in column_values(reference, config.class_column, config.label_layer):
+                if found not in ignore and found not in (values := stored.setdefault(str(found), [])):
+                    values.append(found)
+        order = [c.name for c in card.classes]
+        known = [name for name in order if name in stored]  # as the model lists them, others behind
+        stored = {name: stored[name] for name in (*known, *(name for name in stored if name not in order))}
+    else:
+        raise ConfigError(
+            f"say what the values of the labels mean: `label_classes=0={card.classes[0].name},1={card.classes[-1].name}`; "
+            f"{card.label} knows {', '.join(c.name for c in card.classes)}. Of vectors, `class_column` names the column"
+        )
+    if config.background:
+        stored.setdefault(config.background, [])
+    colors = {c.name: c.color for c in card.classes}
+    classes = tuple(
+        LabelClass(value=number, name=name, color=colors.get(name), stored=tuple(values) or (f"no value: {name}",))
+        for number, (name, values) in enumerate(stored.items())
+    )
+    return LabelOptions(
+        classes=classes, ignore=tuple(ignore), class_column=config.class_column, background=config.background,
+        band=config.label_band, layer=config.label_layer,
+    )  # fmt: skip
+
+
+def _spellings(text: str) -> list[Stored]:
+    """A stored value as a raster or as a column of text has it."""
+    try:
+        return [int(text), text]
+    except ValueError:
+        pass
+    try:
+        return [float(text), text]
+    except ValueError:
+        return [text]
+
+
+def _regions(config: EvaluateConfig) -> tuple[LabelSource, tuple[str, ...]] | None:
+    if config.regions is None:
+        return None
+    if config.region_column is None:
+        raise ConfigError(f"say which column of {config.regions} holds the names of its regions: `region_column`")
+    values = column_values(config.regions, config.region_column)
+    if len(values) > _MOST_REGIONS:
+        raise ConfigError(f"{config.regions} has {len(values)} regions; at most {_MOST_REGIONS} are told one by one")
+    classes = tuple(LabelClass(value=i, name=str(v), stored=(v,)) for i, v in enumerate(values))
+    source = label_source(config.regions, LabelOptions(classes=classes, class_column=config.region_column))
+    return source, tuple(str(value) for value in values)
+
+
+def _evaluate(
+    config: EvaluateConfig, store: Store, plans: Sequence[ScenePlan], setup: _Setup, result: RunResult
+) -> Evaluation:
+    matching, product = setup.matching, plans[0].product
+    facts: dict[str, Any] = {
+        "model": product, "card_sha256": [card.digest() for card in plans[0].cards],
+        "labels": {scene_id: [redact(reference), setup.labels[scene_id].identity]
+                   for scene_id, reference in setup.references.items() if scene_id in result.results},
+        "maps": {plan.scene.id: plan.prefix for plan in plans},
+        "notes": training_notes(plans),
+    }  # fmt: skip
+    key = digest({
+        **facts, "match": matching.to_dict(), "classes": matching.names, "regions": setup.regions and setup.regions[0].identity,
+        "worst": config.worst, "bootstrap": config.bootstrap,
+    })  # fmt: skip
+    folder = f"evaluations/{product}/{key[:16]}"
+    block_px = block_side_px(sum(plan.grid.window.size_px for plan in plans))
+    counts, files = {}, []
+    for plan in plans:
+        name = f"{folder}/{plan.scene.id}-errors.tif"
+        counts[plan.scene.id] = _count(store, plan, setup, block_px, name, key)
+        files.append(name)
+    made = report.document(
+        counts, matching, mapped_m2=_mapped_m2(list(result.results.values()), matching), block_px=block_px,
+        resamples=config.bootstrap, facts=facts,
+    )  # fmt: skip
+    by_id = {plan.scene.id: plan for plan in plans}
+    worst = worst_places(counts, {name: plan.grid.window for name, plan in by_id.items()}, block_px, config.worst)
+    made["worst"] = [place.to_dict() for place in worst]
+    pictures = [_picture(store, by_id[place.scene_id], setup, place) for place in worst]
+    text = report.text(made)
+    outputs = {
+        "report.json": json.dumps(made, indent=1).encode(), "report.txt": text.encode(),
+        "report.html": page(made, {name: part.thumbnail for name, part in counts.items()}, pictures).encode(),
+    }  # fmt: skip
+    for name, data in outputs.items():
+        store.put(f"{folder}/{name}", data)
+        files.append(f"{folder}/{name}")
+    base = store.ref.url.rstrip("/")
+    return Evaluation(report=made, text=text, files=tuple(f"{base}/{name}" for name in reversed(files)), run=result)
+
+
+def _layer(store: Store, plan: ScenePlan, name: str, window: Window) -> NDArray[np.uint8]:
+    """Part of what is published of a scene."""
+    array = open_array(store.zarr(f"{plan.prefix}/{DATA}", read_only=True), 0, name)
+    found = np.asarray(array[window.row_off : window.row_end, window.col_off : window.col_end])
+    return found.astype(np.uint8, copy=False)
+
+
+def _count(store: Store, plan: ScenePlan, setup: _Setup, block_px: int, name: str, key: str) -> SceneCounts:
+    """Compare one scene, and publish its error map."""
+    tags = {"MODEL": plan.card.label, "EARTHLOOM_KEY": plan.key, "EARTHLOOM_SCENE": plan.scene.id, "EVALUATION": key}
+    regions = setup.regions and (partial(setup.regions[0].read, plan.grid), setup.regions[1])
+    with ErrorMap(plan.grid, plan.shard_px, setup.matching.names, tags) as errors:
+        counts = compare(
+            plan.grid.window, setup.matching, classes=partial(_layer, store, plan, CLASSES),
+            confidence=partial(_layer, store, plan, CONFIDENCE),
+            labels=partial(setup.labels[plan.scene.id].read, plan.grid), regions=regions, window_px=plan.shard_px,
+            block_px=block_px, keep=errors.add,
+        )  # fmt: skip
+        errors.publish(store, name)
+    return counts
+
+
+def _mapped_m2(results: Sequence[SceneSummary], matching: Matching) -> NDArray[np.float64]:
+    """Area that all maps together give each scored class."""
+    total = np.zeros(len(matching.names))
+    for summary in results:
+        for row in summary.class_areas:
+            if (to := matching.of_model[row["value"]]) != IGNORE:
+                total[to] += row["area_m2"]
+    return total
+
+
+def _picture(store: Store, plan: ScenePlan, setup: _Setup, place: Place) -> bytes:
+    labels = setup.labels[place.scene_id].read(plan.grid, place.shown)
+    return picture(plan, place, setup.matching, labels, _layer(store, plan, CLASSES, place.shown))

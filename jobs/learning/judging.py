@@ -1,0 +1,117 @@
+"""How good a trained card is on pixels that it has not seen, through the tiler that maps scenes, and how far those lie.
+
+What is judged lies farther from what was trained on than the network looks. Counts are streamed: memory does not grow with
+pixels. Knows nothing of files of cards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.jobs.execution.survey import stack_of
+from earthloom.jobs.learning.batches import ordered
+from earthloom.jobs.learning.cells import patiently
+from earthloom.jobs.learning.examples import Examples
+from earthloom.jobs.learning.labels import IGNORE
+from earthloom.jobs.learning.split import Part
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.inference.predictor import Predictor
+from earthloom.models.inference.sliding import predict_block
+from earthloom.models.training.score import confusion
+from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.reading.read import read_pixels
+from earthloom.tiling.window import Window
+
+_LOOK_PX = 4096
+"""How far a distance is measured; beyond, it is said to be more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What was found on one part.
+
+    Attributes:
+        counts: (K, K); row k, column j counts the pixels of class k that were found to be j.
+        least_distance_px: from a pixel that was judged to one that was trained on, in rows or in columns, whichever is more;
+            None where nothing was judged, and `farther` says that it is more.
+        left_out_px: labelled pixels of the part that lie too near.
+    """
+
+    counts: NDArray[np.int64]
+    least_distance_px: int | None
+    is_farther: bool
+    left_out_px: int
+    by_scene: dict[str, NDArray[np.int64]]
+
+
+def judge(predictor: Predictor, card: ModelCard, examples: Examples, part: Part, gap_px: int) -> Judgement:
+    """Map what is needed of each scene and compare it with the labels of a part.
+
+    Args:
+        card: says how the scenes are tiled.
+        gap_px: pixels as near as this to one that was trained on are not judged; the card's halo at least.
+
+    Raises:
+        SceneError, StorageError: if the data cannot be read.
+    """
+    n_classes = len(examples.classes)
+    gap_px = max(gap_px, card.halo_px or 0)
+    total, nearest, left_out = np.zeros((n_classes, n_classes), np.int64), _LOOK_PX + 1, 0
+    by_scene: dict[str, NDArray[np.int64]] = {}
+    for number, core, labels, near, made in _mapped(predictor, card, examples, part, gap_px):
+        left_out += near
+        if not (labels != IGNORE).any():
+            continue
+        counts = confusion(made.classes, labels, n_classes)
+        total += counts
+        scene = examples.scenes[number].scene.id
+        by_scene[scene] = by_scene.get(scene, np.zeros_like(counts)) + counts
+        distances = examples.trained_around(number, _LOOK_PX).distances(core)
+        nearest = min(nearest, int(distances[labels != IGNORE].min()))
+    is_farther = nearest > _LOOK_PX
+    return Judgement(
+        counts=total, least_distance_px=min(nearest, _LOOK_PX) if total.sum() else None, is_farther=is_farther,
+        left_out_px=left_out, by_scene=by_scene,
+    )  # fmt: skip
+
+
+def _mapped(
+    predictor: Predictor, card: ModelCard, examples: Examples, part: Part, gap_px: int
+) -> Iterator[tuple[int, Window, NDArray[np.uint8], int, Any]]:
+    """Scene, core, its labels that count, how many lie too near, and the map, of every chip of the card that has any."""
+    assert card.halo_px is not None, "a card is measured before it is judged"
+    grids = {
+        number: ChipGrid(
+            scene=each.scene.grid.window, core_px=card.core_px, halo_px=card.halo_px, stride_px=card.stride_px,
+            blend=card.overlap == "blend",
+        )
+        for number, each in enumerate(examples.scenes)
+    }  # fmt: skip
+    cores = dict.fromkeys(
+        (number, core & grids[number].scene)
+        for number, chip in examples.windows(part)
+        for core in chip.align(card.core_px).split(card.core_px)
+    )
+
+    def load(item: tuple[int, Window]) -> Any:
+        number, core = item
+        each, chips = examples.scenes[number], grids[number]
+        labels = patiently(lambda: each.labels.read(each.scene.grid, core))
+        labels[examples.split.parts(number, each, core) != part] = IGNORE
+        is_near = (examples.trained_around(number, gap_px).distances(core) <= gap_px) & (labels != IGNORE)
+        labels[is_near] = IGNORE
+        if not (labels != IGNORE).any():
+            return number, core, labels, int(is_near.sum()), None
+        read = chips.read(core)
+        pixels = patiently(lambda: read_pixels(each.scene, each.bands, read, card.halo_px or 0))
+        labels[~pixels.valid[core.slices(read)]] = IGNORE
+        return number, core, labels, int(is_near.sum()), stack_of(each.bands, read, pixels)
+
+    for number, core, labels, near, stack in ordered(load, [core for core in cores if core[1]], threads=2, ahead=2):
+        made = None if stack is None else predict_block(predictor, grids[number], core, stack).made
+        yield number, core, labels, near, made

@@ -1,0 +1,374 @@
+"""What the truth is on the pixels of a scene: labels from rasters and from polygons or points of any CRS, by classes of ours.
+
+A source is a small value that travels to workers; `read` gives any window of any grid, and the same pixels however the
+grid is cut. Knows nothing of models, of splits and of scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pyproj import CRS, Transformer
+
+from earthloom.jobs.config import parse_names
+from earthloom.tiling.encoding import NODATA
+from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading.identity import pin
+from earthloom.tiling.reading.preflight import Header, inspect_apart
+from earthloom.tiling.reading.read import read_pixels
+from earthloom.tiling.reading.sandbox import Disposables
+from earthloom.tiling.reading.vectors import read_features, vector_format
+from earthloom.tiling.resampling import resampling
+from earthloom.tiling.scene import Asset, Band, Scene
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.window import Window
+
+IGNORE = NODATA
+"""Label of a pixel that nobody labelled: it is neither trained on nor scored."""
+
+_SNAP = 256
+"""Vertices are rounded to 1/256 px of the grid. Offsets of windows are whole pixels, so all sums with them are exact and
+a pixel's centre lies on the same side of an edge from whatever window it is looked at."""
+_EDGE_PX = 64
+"""Edges of another CRS are curves on the grid; they are followed in steps of about this length."""
+_KEPT = 4  # layers of polygons on grids, per process
+
+Stored = int | float | str
+
+
+class LabelClass(BaseModel):
+    """One class: its value in the map of the model, its name, and what stands for it in the label files.
+
+    Without `stored`, a raster holds `value`, and the column of a vector file holds `value` or `name`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: Annotated[int, Field(ge=0, lt=IGNORE)]
+    name: Annotated[str, Field(min_length=1)]
+    color: Annotated[str | None, Field(pattern=r"^#[0-9a-f]{6}$")] = None
+    stored: Annotated[tuple[Stored, ...], BeforeValidator(lambda value: parse_names(_as_list(value)))] = ()
+
+
+def _as_list(value: object) -> object:
+    return (value,) if isinstance(value, int | float) else value
+
+
+class LabelOptions(BaseModel):
+    """What the user says of label files; the table [labels] of a training file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    classes: tuple[LabelClass, ...]
+    ignore: Annotated[tuple[Stored, ...], BeforeValidator(lambda value: parse_names(_as_list(value)))] = ()
+    """Values in the files that mean unknown, beside nodata, masks and nulls."""
+    class_column: str | None = None
+    """Of vector files; without it, all features are of the one class that is not `background`."""
+    background: str | None = None
+    """Class of all pixels of a scene that no feature of a vector file covers; without it they are unknown."""
+    band: Annotated[int, Field(ge=1)] | None = None
+    """Number of the band of a raster that has several."""
+    layer: str | None = None
+    """Layer of a vector file that has several."""
+
+
+class LabelSource(Protocol):
+    """Labels on any grid."""
+
+    @property
+    def identity(self) -> str:
+        """What pins the file's bytes."""
+        ...
+
+    def read(self, grid: Grid, window: Window) -> NDArray[np.uint8]:
+        """Labels of `window`, which may reach beyond the grid. (rows, columns) of class values, IGNORE where unknown.
+
+        Raises:
+            SceneError: if the file holds a value that is no class, or cannot be read.
+            StorageError: if the storage failed.
+        """
+        ...
+
+
+def label_source(reference: str, options: LabelOptions) -> LabelSource:
+    """Open a file of labels: a GeoTIFF, or vectors (GeoPackage, FlatGeobuf, GeoJSON, Shapefile, GeoParquet).
+
+    Args:
+        reference: path, s3:// or https://.
+        options: which classes there are, and by what they are called in the file.
+
+    Raises:
+        ConfigError: if the options contradict each other or do not suit the kind of file.
+        SceneError: if the file cannot be read, or holds classes that `options` does not name.
+        StorageError: if the storage failed.
+    """
+    _check(options)
+    asset = pin(ObjectRef.parse(reference))
+    if vector_format(asset):
+        if options.band is not None:
+            raise ConfigError(
+                f"{asset.ref.name} holds vectors, and `label_band={options.band}` chooses among those of a raster"
+            )
+        source = VectorLabels(asset=asset, options=options)
+        source.check()
+        return source
+    if options.class_column or options.background or options.layer:
+        raise ConfigError(
+            f"{asset.ref.name} is a raster; `class_column`, `background` and `label_layer` speak of vectors"
+        )
+    with Disposables(1) as inspectors:
+        return RasterLabels(asset=asset, options=options, **_band_of(asset, inspect_apart(inspectors, asset), options))
+
+
+def column_values(reference: str, column: str, layer: str | None = None) -> tuple[Stored, ...]:
+    """The different values of a column of a vector file, sorted by their text; nulls are left out.
+
+    Raises:
+        SceneError: if the file is a raster, cannot be read or has no such column.
+        StorageError: if the storage failed.
+    """
+    asset = pin(ObjectRef.parse(reference))
+    features = read_features(asset, column=column, layer=layer)
+    return tuple(sorted({value for value in features.values if value is not None}, key=str))
+
+
+def is_vector(reference: str) -> bool:
+    """Whether a file is one of vectors, by its first bytes.
+
+    Raises:
+        SceneError: if it does not exist.
+        StorageError: if it cannot be read.
+    """
+    return vector_format(pin(ObjectRef.parse(reference))) is not None
+
+
+def _check(options: LabelOptions) -> None:
+    classes = options.classes
+    for what, every in (("value", [c.value for c in classes]), ("name", [c.name for c in classes])):
+        if len(set(every)) != len(every):
+            raise ConfigError(f"two classes have one {what}: {', '.join(f'{c.value}={c.name}' for c in classes)}")
+    if not classes:
+        raise ConfigError('no class is named; list them: classes = [{ value = 0, name = "land" }, …]')
+    stored = [(s, c.name) for c in classes for s in (c.stored or (c.value,))]
+    for value, name in stored:
+        if value in options.ignore:
+            raise ConfigError(f"{value!r} stands for {name} and is to be ignored; take it out of one of both")
+        if others := {other for again, other in stored if again == value} - {name}:
+            raise ConfigError(f"{value!r} stands for {name} and for {', '.join(sorted(others))}; give it to one class")
+    if options.background is not None and options.background not in {c.name for c in classes}:
+        raise ConfigError(f"`background={options.background}` is none of the classes {_names(classes)}")
+
+
+def _names(classes: Sequence[LabelClass]) -> str:
+    return ", ".join(c.name for c in classes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RasterLabels:
+    """Labels in one band of a GeoTIFF, brought onto other grids by nearest neighbour."""
+
+    asset: Asset
+    options: LabelOptions
+    grid: Grid
+    """Of the file."""
+    band: Band
+
+    @property
+    def identity(self) -> str:
+        return self.asset.identity
+
+    def read(self, grid: Grid, window: Window) -> NDArray[np.uint8]:
+        labels = np.full(window.shape, IGNORE, np.uint8)
+        inside = window & grid.window
+        if not inside:
+            return labels
+        band = Band(
+            name="labels", asset=0, index=self.band.index, dtype=self.band.dtype, nodata=self.band.nodata,
+            categorical=True, resampling=resampling(self.grid, grid, categorical=True),
+        )  # fmt: skip
+        scene = Scene(id="labels", grid=grid, assets=(self.asset,), bands=(band,), quantity="dn")
+        pixels = read_pixels(scene, (band,), inside, 0)
+        values, left = pixels.values[0], pixels.valid.copy()
+        left &= ~np.isin(values, [each for each in self.options.ignore if not isinstance(each, str)])
+        found = labels[inside.slices(window)]
+        for each in self.options.classes:
+            is_class = left & np.isin(values, [s for s in each.stored or (each.value,) if not isinstance(s, str)])
+            found[is_class] = each.value
+            left &= ~is_class
+        if left.any():
+            strange = ", ".join(f"{value:g}" for value in np.unique(values[left])[:8])
+            row, col = (int(axis[0]) for axis in np.nonzero(left))
+            raise SceneError(
+                f"{self.asset.ref.name} holds {strange} ({int(left.sum())} px, the first at column "
+                f"{inside.col_off + col}, row {inside.row_off + row} of the scene), which none of the classes "
+                f"{_names(self.options.classes)} stands for; name them, or put them into `label_ignore`"
+            )
+        return labels
+
+
+def _band_of(asset: Asset, header: Header, options: LabelOptions) -> dict[str, Any]:
+    """The grid of a raster, and the band of it that holds labels."""
+    data = [number for number, color in enumerate(header.colors, 1) if color != "alpha"]
+    number = options.band or data[0]
+    if options.band is None and len(data) > 1:
+        raise SceneError(f"{asset.ref.name} has {len(data)} bands; say which holds the labels: `label_band=<number>`")
+    if number not in data:
+        raise SceneError(f"{asset.ref.name} has no band {number} of data; it has {', '.join(map(str, data))}")
+    if texts := [c for c in options.classes if c.stored and all(isinstance(value, str) for value in c.stored)]:
+        raise ConfigError(
+            f"{asset.ref.name} is a raster, which holds numbers: give one for {texts[0].name}, not {texts[0].stored[0]!r}"
+        )
+    nodata = header.nodata[number - 1]
+    named = {s for c in options.classes for s in (c.stored or (c.value,))}
+    band = Band(
+        name="labels", asset=0, index=number, dtype=header.dtypes[number - 1], categorical=True,
+        nodata=None if nodata in named else nodata,  # a class that the file calls nodata is still a class
+    )  # fmt: skip
+    return {"grid": header.grid, "band": band}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorLabels:
+    """Labels by polygons, whose pixels are those with their centre inside, and by points, each of which is one pixel.
+
+    Where features overlap, the later one in the file counts. All of a file's features are held in memory.
+    """
+
+    asset: Asset
+    options: LabelOptions
+
+    @property
+    def identity(self) -> str:
+        return self.asset.identity
+
+    def check(self) -> None:
+        """Read the file and settle the class of every feature.
+
+        Raises:
+            SceneError: as `label_source` does.
+        """
+        _classified(self.asset, self.options)
+
+    def read(self, grid: Grid, window: Window) -> NDArray[np.uint8]:
+        from rasterio.features import rasterize
+        from rasterio.transform import Affine
+
+        labels = np.full(window.shape, IGNORE, np.uint8)
+        inside = window & grid.window
+        if not inside:
+            return labels
+        fill = next((c.value for c in self.options.classes if c.name == self.options.background), IGNORE)
+        layer = _on_grid(self.asset, self.options, grid)
+        shapes = layer.within(inside)
+        labels[inside.slices(window)] = (
+            rasterize(
+                shapes, out_shape=inside.shape, fill=fill, dtype="uint8", all_touched=False,
+                transform=Affine.translation(inside.col_off, inside.row_off),
+            ) if shapes else fill
+        )  # fmt: skip
+        return labels
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """Features in pixels of one grid."""
+
+    geometries: NDArray[np.object_]
+    values: NDArray[np.uint8]
+    tree: Any
+
+    def within(self, window: Window) -> list[tuple[Any, int]]:
+        """Those that may touch a window, in the order of the file."""
+        from shapely import box
+
+        there = np.sort(self.tree.query(box(window.col_off, window.row_off, window.col_end, window.row_end)))
+        return [(self.geometries[i], int(self.values[i])) for i in there]
+
+
+@lru_cache(maxsize=_KEPT)
+def _classified(asset: Asset, options: LabelOptions) -> tuple[NDArray[np.object_], NDArray[np.uint8], CRS]:
+    """Geometries, class values and CRS of a file's features; those to be ignored keep IGNORE."""
+    name = asset.ref.name
+    features = read_features(asset, column=options.class_column, layer=options.layer)
+    kinds = {str(kind) for kind in {geometry.geom_type for geometry in features.geometries}}
+    if strange := sorted(kinds - {"Polygon", "MultiPolygon", "Point", "MultiPoint"}):
+        raise SceneError(
+            f"{name} holds {', '.join(strange)}; labels are polygons or points: buffer lines by their width"
+        )
+    if options.class_column is None:
+        free = [c for c in options.classes if c.name != options.background]
+        if len(free) != 1:
+            raise SceneError(
+                f"{name}: nothing says which of {_names(free)} a feature is; name the column that does: `class_column`"
+            )
+        return features.geometries, np.full(len(features.values), free[0].value, np.uint8), features.crs
+    known: dict[Stored, int] = dict.fromkeys(options.ignore, IGNORE)
+    for each in options.classes:
+        known |= dict.fromkeys(each.stored or (each.value, str(each.value), each.name), each.value)
+    strange = sorted({str(value) for value in features.values if value is not None and value not in known})
+    if strange:
+        raise SceneError(
+            f"{name}: column {options.class_column} holds {', '.join(map(repr, strange[:8]))}, which none of the classes "
+            f"{_names(options.classes)} stands for; name them, or put them into `label_ignore`"
+        )
+    values = np.array([IGNORE if value is None else known[value] for value in features.values], np.uint8)
+    return features.geometries, values, features.crs
+
+
+@lru_cache(maxsize=_KEPT)
+def _on_grid(asset: Asset, options: LabelOptions, grid: Grid) -> _Layer:
+    import shapely
+
+    geometries, values, crs = _classified(asset, options)
+    target = CRS.from_user_input(grid.crs)
+    to_grid = Transformer.from_crs(crs, target, always_xy=True)
+    near = _near(geometries, crs, target, grid)
+    geometries, values = geometries[near], values[near]
+    if crs != target and len(geometries):
+        left, bottom, right, top = _bounds(Transformer.from_crs(target, crs, always_xy=True), grid)
+        step = min(abs(right - left) / grid.width, abs(top - bottom) / grid.height) * _EDGE_PX
+        geometries = shapely.segmentize(geometries, step) if np.isfinite(step) and step > 0 else geometries
+    a, _, c, _, e, f = grid.transform
+
+    def to_px(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        x, y = (xy[:, 0], xy[:, 1]) if crs == target else to_grid.transform(xy[:, 0], xy[:, 1])
+        px = np.column_stack([(np.asarray(x) - c) / a, (np.asarray(y) - f) / e])
+        return np.asarray(np.round(px * _SNAP) / _SNAP)
+
+    moved = shapely.transform(geometries, to_px)
+    if len(moved) and not (finite := np.isfinite(shapely.bounds(moved)).all(axis=1)).all():
+        number = int(near[np.argmin(finite)])
+        raise SceneError(
+            f"{asset.ref.name}: feature {number} reaches to where {grid.crs} has no coordinates, so its pixels are unknown; "
+            "cut it to the surroundings of the scene"
+        )
+    return _Layer(moved, values, shapely.STRtree(moved))
+
+
+def _bounds(transformer: Transformer, grid: Grid) -> tuple[float, float, float, float]:
+    """(left, bottom, right, top) of a grid in another CRS; left > right across the antimeridian."""
+    return transformer.transform_bounds(*grid.bounds, densify_pts=21)
+
+
+def _near(geometries: NDArray[np.object_], crs: CRS, target: CRS, grid: Grid) -> NDArray[np.intp]:
+    """Positions of the features that may lie on a grid: elsewhere on Earth its CRS may have no coordinates for them."""
+    import shapely
+
+    left, bottom, right, top = (
+        grid.bounds if crs == target else _bounds(Transformer.from_crs(target, crs, always_xy=True), grid)
+    )
+    if not np.isfinite([left, bottom, right, top]).all():
+        return np.arange(len(geometries))
+    west, south, east, north = shapely.bounds(geometries).reshape(-1, 4).T
+    margin = 0.01 * max(top - bottom, abs(right - left))
+    beside = (west <= right + margin) & (east >= left - margin)
+    if left > right:  # across the antimeridian
+        beside = (west <= right + margin) | (east >= left - margin)
+    return np.flatnonzero(beside & (south <= top + margin) & (north >= bottom - margin))

@@ -1,0 +1,148 @@
+"""What a training's network is before it has learned anything: its card without weights, and where the first ones come from."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from earthloom.jobs.learning.config import TrainConfig
+from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.training.network import named
+from earthloom.models.zoo import variants
+from earthloom.tiling.errors import CardError, ConfigError
+from earthloom.tiling.grid import Grid
+
+NOTHING = "nothing"
+_FILES = (".safetensors", ".pt", ".pth")
+_MARGIN = 1.25
+"""A network is known to work at the pixel sizes that it has seen, and a little beyond."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class First:
+    """Where first weights come from.
+
+    Attributes:
+        name: as the user gave it.
+        path: of the file; None for random weights.
+        sha256: of its bytes.
+        card: of the model that they belong to; None for a file without one.
+    """
+
+    name: str
+    path: Path | None = None
+    sha256: str | None = None
+    card: ModelCard | None = None
+
+
+def first_weights(start: str) -> First:
+    """Find what `start` names.
+
+    Raises:
+        CardError: if there is no such model or file.
+    """
+    if start == NOTHING:
+        return First(name=start)
+    path = Path(start)
+    if path.suffix in _FILES:
+        if not path.is_file():
+            raise CardError(f"`start={start}` does not exist")
+        return First(name=path.name, path=path, sha256=weights.sha256_of(path))
+    card, folder = variants(start)[0]
+    if card.weights is None:
+        raise CardError(f"`start={start}`: {card.label} has no weights to start from")
+    if card.kind != "class-map":
+        raise CardError(f"`start={start}`: {card.label} makes {card.makes}; start from a segmentation")
+    return First(name=card.label, path=weights.fetch(folder, card.weights), sha256=card.weights, card=card)
+
+
+def bands_of(config: TrainConfig, first: First) -> tuple[str, ...]:
+    """The bands that the network is to see.
+
+    Raises:
+        ConfigError: if nobody names them.
+    """
+    bands = config.model.bands or (first.card.bands if first.card else ())
+    if not bands:
+        raise ConfigError(
+            "`model.bands` is missing: name the bands that the network sees, in the order of its channels"
+        )
+    if len(set(bands)) < len(bands) or "*" in bands:
+        raise ConfigError(f"`model.bands` are different names of bands, got {', '.join(bands)}")
+    return bands
+
+
+def draft(
+    config: TrainConfig, first: First, bands: tuple[str, ...], *, quantity: str, grids: Sequence[Grid],
+    mean: tuple[float, ...], std: tuple[float, ...],
+) -> ModelCard:  # fmt: skip
+    """The card that the trained network will have, without weights, halo and scores.
+
+    Args:
+        quantity: of all scenes.
+        grids: of the scenes, whose pixel sizes it will know.
+        mean, std: of each band as measured; those that the user gives, or a card that is started from has, count more.
+
+    Raises:
+        CardError: if there is no such network, or the classes' values are not 0, 1, 2, ….
+        ConfigError: if no network is named.
+    """
+    table = config.model
+    if table.architecture is not None:
+        architecture, arguments, stride = named(table.architecture, table.encoder, table.arguments)
+    elif first.card is not None:
+        architecture, arguments, stride = first.card.architecture, first.card.arguments, first.card.stride_px
+    else:
+        raise ConfigError("`model.architecture` is missing: unet with an `encoder`, lite-unet, … (docs/training.md)")
+    if table.crop_px % stride:
+        raise ConfigError(
+            f"`crop_px={table.crop_px}` is not a multiple of the network's stride {stride}; use "
+            f"{-(-table.crop_px // stride) * stride}"
+        )
+    mean, std = _normalisation(config, first, bands, quantity, mean, std)
+    sizes = [grid.gsd_m() for grid in grids] or [1.0]
+    reach = config.augment.zoom * _MARGIN
+    said = config.card
+    return ModelCard(
+        name=config.name, version=said.version, title=said.title or f"{config.name}, trained by earthloom train",
+        description=said.description, license=said.license, citation=said.citation, architecture=architecture,
+        arguments=arguments, bands=bands, quantities=(quantity,), mean=mean, std=std,
+        gsd_m=(_short(min(sizes) / reach), _short(max(sizes) * reach)), classes=classes_of(config), stride_px=stride,
+    )  # fmt: skip
+
+
+def classes_of(config: TrainConfig) -> tuple[ModelClass, ...]:
+    """The classes as a card has them, in the order of their values."""
+    listed = sorted(config.labels.classes, key=lambda each: each.value)
+    return tuple(
+        ModelClass(value=each.value, name=each.name, color=each.color or _color(place, len(listed)))
+        for place, each in enumerate(listed)
+    )
+
+
+def _normalisation(
+    config: TrainConfig, first: First, bands: tuple[str, ...], quantity: str, mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:  # fmt: skip
+    """What is subtracted from and divides each band: as given, else as the network that is started from knows it."""
+    given = (config.model.mean, config.model.std)
+    for name, values in zip(("mean", "std"), given, strict=True):
+        if values is not None and len(values) != len(bands):
+            raise ConfigError(f"`model.{name}` has {len(values)} numbers for {len(bands)} bands: {', '.join(bands)}")
+    known: dict[str, tuple[float, float]] = {}
+    if first.card is not None and first.card.quantities[0] == quantity:
+        known = {band: (m, s) for band, m, s in zip(first.card.bands, first.card.mean, first.card.std, strict=True)}
+    measured = [known.get(band, both) for band, both in zip(bands, zip(mean, std, strict=True), strict=True)]
+    return given[0] or tuple(m for m, _ in measured), given[1] or tuple(s for _, s in measured)
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _color(place: int, count: int) -> str:
+    red, green, blue = colorsys.hsv_to_rgb(place / count, 0.65, 0.9)
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"

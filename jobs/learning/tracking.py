@@ -1,0 +1,87 @@
+"""What a training tells of itself while it goes on: curves below OUT, and whoever else is to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
+
+from earthloom.jobs.learning.config import TrainConfig
+from earthloom.jobs.learning.fitting import Progress
+from earthloom.models.training.log import Log
+from earthloom.models.training.score import iou
+from earthloom.tiling.storage.store import Store
+
+_EVERY = 10
+"""Steps between two numbers that need no look at the validation part."""
+
+
+class Tracker:
+    """The log of one seed; use as a context manager.
+
+    Args:
+        config: of the training.
+        store: of OUT; event files that cannot be written there directly are copied at every look.
+        prefix: below which they lie.
+        seed: of the training.
+        classes: names.
+    """
+
+    def __init__(self, config: TrainConfig, store: Store, prefix: str, seed: int, classes: Sequence[str]) -> None:
+        self._config, self._store, self._prefix, self._seed = config, store, f"{prefix}/log/seed-{seed}", seed
+        self._classes = classes
+        self._log: Log | None = None
+        self._aside: TemporaryDirectory[str] | None = None
+        self._folder = Path()
+
+    def __enter__(self) -> Self:
+        if self._store.ref.scheme == "file":
+            self._folder = (self._store.ref / self._prefix).path
+        else:
+            self._aside = TemporaryDirectory(prefix="earthloom-log-")
+            self._folder = Path(self._aside.name)
+        return self
+
+    def __call__(self, progress: Progress) -> None:
+        """Note a step."""
+        is_look = progress.counts is not None
+        if not is_look and progress.step % _EVERY and progress.step != progress.steps:
+            return
+        values = {
+            "train/loss": progress.loss, "train/rate": progress.rate,
+            "train/waiting": progress.waited_s / max(progress.elapsed_s, 1e-9),
+        }  # fmt: skip
+        if progress.counts is not None and progress.score is not None:
+            values["validation/score"] = progress.score
+            values |= {f"validation/iou_{n}": iou(progress.counts, value) for value, n in enumerate(self._classes)}
+        log = self._open(progress.step)
+        log.add(progress.step, values)
+        if is_look or progress.step == progress.steps:
+            log.flush()
+            self._copy()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._log is not None:
+            self._log.close()
+        if self._aside is not None:
+            self._copy()
+            self._aside.cleanup()
+
+    def _open(self, step: int) -> Log:
+        if self._log is None:
+            tracking = self._config.tracking
+            self._log = Log(
+                self._folder, step - 1, name=f"{self._config.name}-seed{self._seed}", wandb=tracking.wandb,
+                mlflow=tracking.mlflow, settings=self._config.model_dump(mode="json", exclude={"scenes", "out"}),
+            )  # fmt: skip
+        return self._log
+
+    def _copy(self) -> None:
+        if self._aside is None:
+            return
+        for path in sorted(self._folder.glob("events.*")):
+            self._store.put(f"{self._prefix}/{path.name}", path.read_bytes())

@@ -1,0 +1,270 @@
+"""`earthloom train`: from a file that names data and network to a card folder that `earthloom run` takes.
+
+Everything lies below OUT: `training/<key>/` holds what a later process goes on from, then the weights, `record.json` and,
+last, `card.json` make the card folder. The key is made from all that decides what is learned, so that the same command
+goes on where it was killed and another file begins anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from earthloom.jobs.learning.config import TrainConfig
+from earthloom.jobs.learning.corpus import Corpus, open_corpus
+from earthloom.jobs.learning.examples import Examples
+from earthloom.jobs.learning.fitting import Progress
+from earthloom.jobs.learning.index import ChipIndex, make_index
+from earthloom.jobs.learning.making import make_card
+from earthloom.jobs.learning.record import data_record
+from earthloom.jobs.learning.seeds import looking_of, loss_of, train_seed
+from earthloom.jobs.learning.split import Part, open_regions, split
+from earthloom.jobs.learning.start import First, bands_of, draft, first_weights
+from earthloom.jobs.learning.together import train_together
+from earthloom.jobs.records.canonical import FORMAT, canonical, digest, read_document
+from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.file import FILE as CARD
+from earthloom.models.cards.file import RECORD, load_card, write_card
+from earthloom.models.device.resolve import resolve
+from earthloom.models.training.network import build, fill
+from earthloom.models.training.threads import use_threads
+from earthloom.tiling.errors import CardError, ConfigError, MissingObjectError, PublishError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.settings import apply
+from earthloom.tiling.storage.store import Store, open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        card: as it lies in OUT.
+        out: the card folder.
+        record: what `record.json` holds.
+        was_there: whether an earlier run had made it.
+        notes: assumptions and warnings: (scene id, text).
+    """
+
+    card: ModelCard
+    out: str
+    record: dict[str, Any]
+    was_there: bool
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+def train(
+    config: TrainConfig, *, replaces: bool = False, workers: int | None = None, address: str | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None, on_stage: Callable[[str], None] = lambda _: None,
+) -> Trained:  # fmt: skip
+    """Train, or go on training, and write the card folder.
+
+    Args:
+        replaces: overwrite the model of another training that OUT holds.
+        workers: processes on Ray that share each batch; None: this process alone, without Ray.
+        address: of a Ray cluster, with `workers`; None: Ray inside this process.
+        on_progress: told of every step that this process takes.
+        on_stage: told what begins, in a sentence.
+
+    Raises:
+        ConfigError: if the file contradicts itself or its data, or OUT holds another model.
+        SceneError: if a scene or its labels cannot be used.
+        CardError: if there is no such network, or the first weights do not fit it.
+        StorageError, EngineError: if the storage fails, or the loss is no longer a number.
+    """
+    apply()
+    if address is not None and workers is None:
+        raise ConfigError(f"`address={address}` is of no use without `workers`: one process trains without Ray")
+    store = open_store(out_of(config))
+    first = first_weights(config.model.start)
+    bands = bands_of(config, first)
+    found = _try_network(config, first, bands)
+    on_stage("opening the scenes and their labels")
+    corpus = open_corpus(config, bands)
+    key = training_key(config, corpus, first)
+    if (there := _finished(store, config, key, replaces)) is not None:
+        return there
+    prefix = f"training/{key[:16]}"
+    settings = settle(store, prefix, config, workers)
+    on_stage("looking where labels are")
+    examples, card = prepare(config, corpus, first, bands, store, prefix)
+    fitted = []
+    for seed in range(config.seed, config.seed + config.seeds):
+        on_stage(f"training seed {seed}" if config.seeds > 1 else "training")
+        if workers is None:
+            fitted.append(train_seed(config, card, first, examples, store, prefix, settings, seed, on_progress))
+        else:
+            plain = config.model_dump(mode="json")
+            fitted.append(train_together(plain, store, prefix, settings, seed, workers=workers, address=address))
+    with TemporaryDirectory(prefix="earthloom-") as temporary:
+        card, made = make_card(config, card, examples, fitted, Path(temporary), on_stage)
+        record = _record(config, corpus, examples, first, found, settings, key) | made
+        card = _publish(store, card, record, Path(temporary))
+    return Trained(card=card, out=config.out, record=record, was_there=False, notes=corpus.notes)
+
+
+def out_of(config: TrainConfig) -> ObjectRef:
+    """Where a training writes.
+
+    Raises:
+        ConfigError: if that is no folder or bucket.
+    """
+    out = ObjectRef.parse(config.out)
+    if out.scheme not in ("file", "s3"):
+        raise ConfigError(f"`out` {config.out}: models go to a folder or s3://bucket/prefix")
+    return out
+
+
+def training_key(config: TrainConfig, corpus: Corpus, first: First) -> str:
+    """sha256 of all that decides what is learned: data, network and schedule, and no path, thread or machine."""
+    said = config.model_dump(
+        mode="json", include={"name", "seed", "seeds", "labels", "model", "loss", "augment", "schedule", "split"}
+    )
+    said["model"] |= {"start": first.sha256}
+    said["split"].pop("regions", None)
+    regions = open_regions(config.split)
+    return digest(
+        {
+            "format": FORMAT,
+            "torch": ".".join(version("torch").split(".")[:2]),
+            "config": said,
+            "scenes": [each.content for each in corpus.scenes],
+            "regions": regions.identity if regions else None,
+        }
+    )
+
+
+def prepare(
+    config: TrainConfig, corpus: Corpus, first: First, bands: tuple[str, ...], store: Store | None = None,
+    prefix: str = "",
+) -> tuple[Examples, ModelCard]:  # fmt: skip
+    """The data, looked through and split, and the card of the network that is to see it.
+
+    Args:
+        store: holds the index of chips below `prefix`, or is given it.
+
+    Raises:
+        ConfigError: if nothing is labelled, a part that is wanted stays empty, or the tables contradict each other.
+        CardError: if there is no such network.
+        SceneError, StorageError: if the data cannot be read.
+    """
+    chip_px = config.model.crop_px
+    regions = open_regions(config.split)
+    index = _stored_index(store, prefix)
+    if index is None:
+        n_classes = len(config.labels.classes)
+        index = make_index(corpus.scenes, n_classes=n_classes, chip_px=chip_px, regions=regions)
+        if store is not None:
+            store.put(f"{prefix}/index.npz", index.to_bytes())
+    parts = split(index, corpus.scenes, config.split, regions, seed=config.seed, chip_px=chip_px)
+    mean, std = index.statistics(parts.part == Part.TRAIN)
+    grids = [each.scene.grid for each in corpus.scenes]
+    card = draft(config, first, bands, quantity=corpus.quantity, grids=grids, mean=mean, std=std)
+    examples = Examples(
+        corpus.scenes, index, parts, chip_px=chip_px, classes=card.gives, mean=card.mean, std=card.std,
+        cache_bytes=config.compute.cache,
+    )  # fmt: skip
+    loss_of(config, examples)  # what contradicts itself is said before hours are spent
+    looking_of(config, examples, card.stride_px)
+    return examples, card
+
+
+def _try_network(config: TrainConfig, first: First, bands: tuple[str, ...]) -> str | None:
+    """Build the network and fill it, so that what does not fit is said before the data is read.
+
+    Returns:
+        What became of the first weights, in a sentence; None where there are none.
+    """
+    ones = (1.0,) * len(bands)
+    card = draft(config, first, bands, quantity="dn", grids=(), mean=ones, std=ones)
+    module = build(card, config.seed)
+    return None if first.path is None else fill(module, card, first.path, first.card).describe()
+
+
+def settle(store: Store, prefix: str, config: TrainConfig, workers: int | None) -> dict[str, Any]:
+    """How this training computes: decided by the process that begins it, kept by those that go on.
+
+    Raises:
+        ConfigError: if it was begun with another number of workers.
+    """
+    device = resolve(config.compute.device)
+    key = f"{prefix}/settings.json"
+    ours = {
+        "format": FORMAT, "device": device.kind, "device_class": device.device_class,
+        "precision": device.precision if config.schedule.precision == "auto" else config.schedule.precision,
+        "threads": use_threads(config.compute.threads), "torch": version("torch"), "workers": workers or 1,
+    }  # fmt: skip
+    if store.create(key, canonical(ours)):
+        return ours
+    kept = read_document(store.get(key), f"{store.ref.url}/{key}") | {"device": device.kind}
+    if kept["workers"] != ours["workers"]:
+        raise ConfigError(
+            f"this training was begun with {kept['workers']} workers, which decides what is learned, and `workers` is now "
+            f"{ours['workers']}: go on as it was begun, or choose another `out`"
+        )
+    return kept
+
+
+def _stored_index(store: Store | None, prefix: str) -> ChipIndex | None:
+    if store is None:
+        return None
+    try:
+        return ChipIndex.from_bytes(store.get(f"{prefix}/index.npz"))
+    except (MissingObjectError, ValueError, OSError, KeyError):
+        return None
+
+
+def _finished(store: Store, config: TrainConfig, key: str, replaces: bool) -> Trained | None:
+    """The card that this training has made already; None if it has not."""
+    if store.head(CARD) is None:
+        return None
+    try:
+        card = load_card(store.ref)
+        record = read_document(store.get(RECORD), f"{store.ref.url}/{RECORD}")
+    except (CardError, MissingObjectError, PublishError):
+        card, record = None, {}
+    if card is not None and record.get("key") == key:
+        return Trained(card=card, out=config.out, record=record, was_there=True)
+    if replaces:
+        return None
+    raise ConfigError(
+        f"{config.out} holds {card.label if card else 'a model'}, which another training or program made: its data, network "
+        "or schedule were not these; choose another `out`, or say `replace`"
+    )
+
+
+def _record(
+    config: TrainConfig, corpus: Corpus, examples: Examples, first: First, found: str | None, settings: dict[str, Any],
+    key: str,
+) -> dict[str, Any]:  # fmt: skip
+    """What does not depend on how well it went."""
+    said = config.model_dump(mode="json", exclude={"out", "scenes", "compute", "tracking", "card", "tune"})
+    return {
+        "format": FORMAT,
+        "key": key,
+        "config": said,
+        "made_by": {
+            "earthloom": version("earthloom"), "torch": settings["torch"], "device_class": settings["device_class"],
+            "precision": settings["precision"], "threads": settings["threads"], "workers": settings["workers"],
+        },
+        "start": {"name": first.name, "sha256": first.sha256, "found": found},
+        "data": data_record(corpus, examples),
+    }  # fmt: skip
+
+
+def _publish(store: Store, card: ModelCard, record: dict[str, Any], folder: Path) -> ModelCard:
+    """Put weights and record into OUT, then the card: its presence says that all is there."""
+    data = canonical(record) + b"\n"
+    card = replace(card, record=hashlib.sha256(data).hexdigest())
+    write_card(folder, card)
+    store.delete(CARD)  # of another training, which is to be replaced
+    store.put(weights.FILE, (folder / weights.FILE).read_bytes())
+    store.put(RECORD, data)
+    store.put(CARD, (folder / CARD).read_bytes())
+    return card

@@ -1,0 +1,124 @@
+"""The places where a map errs most, and a picture of each: the scene, the labels, the map, and where they differ."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.jobs.learning.comparison import SceneCounts, error_codes
+from earthloom.jobs.learning.error_map import legend
+from earthloom.jobs.learning.labels import IGNORE
+from earthloom.jobs.learning.matching import Matching
+from earthloom.jobs.planning.plan import ScenePlan
+from earthloom.jobs.products.quicklook import true_color
+from earthloom.tiling.encoding import NODATA
+from earthloom.tiling.reading.read import read_pixels
+from earthloom.tiling.window import Window
+
+_SIDE_PX, _GAP_PX, _CAPTION_PX = 240, 8, 20
+_PAPER, _VOID, _INK = (255, 255, 255), (244, 245, 247), (96, 106, 120)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One block of a scene."""
+
+    scene_id: str
+    window: Window
+    """In pixels of the map."""
+    wrong_px: int
+    scored_px: int
+    shown: Window
+    """The window and its surroundings."""
+
+    def to_dict(self) -> dict[str, Any]:
+        window = self.window
+        return {
+            "scene": self.scene_id, "col_off": window.col_off, "row_off": window.row_off, "width": window.width,
+            "height": window.height, "wrong_px": self.wrong_px, "scored_px": self.scored_px,
+        }  # fmt: skip
+
+
+def worst_places(
+    counts: Mapping[str, SceneCounts], extents: Mapping[str, Window], block_px: int, number: int
+) -> list[Place]:
+    """The blocks with most wrong pixels, most first; equal ones by scene, row and column.
+
+    Args:
+        counts, extents: by scene id.
+        block_px: side of the blocks in `counts`.
+        number: at most so many.
+    """
+    places = [
+        Place(
+            scene_id=name, window=Window(col * block_px, row * block_px, block_px, block_px) & extents[name],
+            wrong_px=int(block.sum() - np.trace(block)), scored_px=int(block.sum()),
+            shown=Window(col * block_px, row * block_px, block_px, block_px).grow(block_px // 2) & extents[name],
+        )
+        for name, part in counts.items() for (row, col), block in part.blocks.items()
+    ]  # fmt: skip
+    wrong = [place for place in places if place.wrong_px]
+    return sorted(wrong, key=lambda p: (-p.wrong_px, p.scene_id, p.window.row_off, p.window.col_off))[:number]
+
+
+def picture(
+    plan: ScenePlan, place: Place, matching: Matching, labels: NDArray[np.uint8], classes: NDArray[np.uint8]
+) -> bytes:
+    """Four panels side by side, as a PNG file.
+
+    Args:
+        labels: (rows, columns) of `place.shown`, positions of scored classes, IGNORE where unknown.
+        classes: (rows, columns) as they are stored in the map.
+
+    Raises:
+        SceneError, StorageError: if the scene cannot be read.
+    """
+    from PIL import Image, ImageDraw
+
+    from earthloom.jobs.products.lettering import write
+
+    K, mapped = len(matching.names), matching.table()[classes]
+    palette = np.array([_rgb(color) for color in matching.colors] + [_VOID] * (256 - K), np.uint8)
+    pair = np.where((labels != IGNORE) & (mapped != IGNORE), labels.astype(np.intp) * K + mapped, K * K)
+    of_errors = np.full((256, 3), _VOID, np.uint8)
+    for value, (_, color) in legend(matching.names).items():
+        of_errors[value] = color
+    panels = (
+        ("scene", _scene(plan, place.shown)), ("labels", palette[labels]), ("map", palette[mapped]),
+        ("differences", of_errors[error_codes(K)[pair]]),
+    )  # fmt: skip
+    canvas = Image.new("RGB", (4 * _SIDE_PX + 3 * _GAP_PX, _SIDE_PX + _CAPTION_PX), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for number, (caption, rgb) in enumerate(panels):
+        x, image = number * (_SIDE_PX + _GAP_PX), Image.fromarray(rgb)
+        factor = _SIDE_PX / max(image.size)
+        size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+        smooth = caption == "scene" or factor < 1
+        canvas.paste(image.resize(size, Image.Resampling.BOX if smooth else Image.Resampling.NEAREST), (x, _CAPTION_PX))
+        write(draw, (x, 2), caption, 13, _INK, _SIDE_PX)
+    buffer = io.BytesIO()
+    canvas.save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+
+
+def _scene(plan: ScenePlan, window: Window) -> NDArray[np.uint8]:
+    """(rows, columns, 3) of a window of the map as the scene shows it, each band stretched by its percentiles 2 and 98."""
+    names = [band.name for band in plan.chain.bands]
+    bands = plan.scene.select(true_color(names))
+    pixels = read_pixels(plan.scene, bands, window.unzoom(plan.chain.scale), 0)
+    rgb = np.empty((*pixels.values.shape[1:], 3), np.uint8)
+    for channel, band in enumerate(pixels.values.astype(np.float64)):
+        low, high = np.percentile(band[pixels.valid], (2, 98)) if pixels.valid.any() else (0.0, 1.0)
+        rgb[..., channel] = np.round(255 * np.clip((band - low) / max(high - low, 1e-12), 0, 1))
+    rgb[~pixels.valid] = _VOID
+    assert NODATA == IGNORE, "both are drawn as paper"
+    return rgb

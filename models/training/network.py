@@ -1,0 +1,99 @@
+"""What a user calls a network becomes what a card calls it: its entry in the registry, its arguments and its stride."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.file import canonical
+from earthloom.models.networks import registry
+from earthloom.models.networks.torchvision_ops import define_missing_ops
+from earthloom.models.training.start import Start, from_file, from_network, read_tensors
+from earthloom.tiling.errors import CardError
+from earthloom.tiling.suggest import did_you_mean
+
+_OWN = {"lite-unet": 16, "ukis-unet": 16}
+"""Networks of our own that can be trained, with their strides."""
+_WIDER = {"pan": 128, "dpt": 32}
+"""Of smp, those whose decoder reduces the image further than its encoder: strides."""
+
+
+def named(architecture: str, encoder: str | None, arguments: Mapping[str, Any]) -> tuple[str, str, int]:
+    """Name in the registry, arguments as canonical JSON, and stride of a network.
+
+    Args:
+        architecture: `lite-unet`, `ukis-unet`, or one of segmentation-models-pytorch by its name there.
+        encoder: of the latter.
+        arguments: further ones of the network.
+
+    Raises:
+        CardError: for an unknown architecture, or an encoder where there is none to choose.
+    """
+    define_missing_ops()
+    import segmentation_models_pytorch as smp
+
+    if architecture in _OWN:
+        if encoder is not None:
+            raise CardError(f"{architecture} has an encoder of its own; leave out `encoder={encoder}`")
+        return architecture, canonical(dict(arguments)), _OWN[architecture]
+    known = smp.MODEL_ARCHITECTURES_MAPPING
+    if architecture not in known:
+        every = (*_OWN, *known)
+        raise CardError(
+            f"unknown architecture {architecture!r}{did_you_mean(architecture, every)}; one of {', '.join(every)}"
+        )
+    if encoder is None:
+        raise CardError(f"{architecture} needs an `encoder`, such as resnet18, efficientnet-b0 or tu-convnext_tiny")
+    depth = arguments.get("encoder_depth", inspect.signature(known[architecture]).parameters["encoder_depth"].default)
+    stride = _WIDER.get(architecture, 2 ** int(depth))
+    return "smp", canonical({"arch": architecture, "encoder_name": encoder, **arguments}), stride
+
+
+def build(card: ModelCard, seed: int) -> nn.Module:
+    """The card's network with random weights that depend on the seed alone.
+
+    Raises:
+        CardError: if it cannot be built.
+    """
+    torch.manual_seed(seed)
+    return registry.build(card)
+
+
+def fill(module: nn.Module, card: ModelCard, source: Path, before: ModelCard | None) -> Start:
+    """Give a network its first weights.
+
+    Args:
+        module: the card's network.
+        source: a weights file.
+        before: the card of the network that the file belongs to; None for a file of another kind, which goes by its keys.
+
+    Raises:
+        CardError: if the file cannot be read or none of it fits.
+    """
+    if before is None:
+        return from_file(module, card.bands, source)
+    if before.architecture != card.architecture or before.kwargs.get("arch") != card.kwargs.get("arch"):
+        raise CardError(
+            f"`start` {before.label} is a {before.architecture} {before.arguments} and this network a {card.architecture} "
+            f"{card.arguments}; leave out `architecture`, and it is taken from the card"
+        )
+    return from_network(module, card, read_tensors(source), before)
+
+
+def load(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """The network with these weights, in eval mode."""
+    module.load_state_dict(dict(state))
+    return module.eval()
+
+
+def with_weights(card: ModelCard, path: Path) -> ModelCard:
+    """The card, naming the weights of a file."""
+    return replace(card, weights=weights.sha256_of(path))

@@ -1,0 +1,227 @@
+"""Where a network's first weights come from: another network's, fitted to these bands and classes, or a file's, by its keys.
+
+Whatever fits is taken and whatever does not is said. Knows nothing of cards' folders, of data or of training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from earthloom.models.cards.card import ModelCard
+from earthloom.tiling.errors import CardError
+
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+_PREFIXES = ("module.", "model.", "net.", "backbone.")
+_ENCODERS = ("encoder.", "encoder.model.")
+"""Where smp keeps its encoders, and those of timm."""
+_COLOURS = ("red", "green", "blue")
+"""Order of the channels of photographs, on which published encoders were trained."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What became of the weights that a network starts from."""
+
+    filled: frozenset[str]
+    """Names of the tensors that were filled."""
+    adapted: tuple[str, ...] = ()
+    """Those among them that were fitted to other bands or classes."""
+    missing: tuple[str, ...] = ()
+    """Tensors of the network that stay random."""
+    unused: tuple[str, ...] = ()
+    """Tensors that were given and belong nowhere."""
+
+    def describe(self) -> str:
+        """One sentence for people."""
+        parts = [f"{len(self.filled)} tensors were taken over"]
+        if self.adapted:
+            parts.append(f"{_some(self.adapted)} fitted to other bands or classes")
+        if self.missing:
+            parts.append(f"{_some(self.missing)} start from nothing")
+        if self.unused:
+            parts.append(f"{_some(self.unused)} of the file are not used")
+        return "; ".join(parts)
+
+
+def from_network(module: nn.Module, card: ModelCard, given: Mapping[str, Tensor], before: ModelCard) -> Start:
+    """Fill a network with the weights of another one of its kind, which may know other bands and classes.
+
+    The filters of the first convolution go by the names of their bands. Where bands are new and some are kept, the new
+    ones' filters are 0, so that the network answers at first as the other one did; where none is kept, each gets the mean
+    filter, times the old number of bands over the new. The last layer's rows go by the names of the classes.
+
+    Raises:
+        CardError: if no tensor fits.
+    """
+    own, first, last = module.state_dict(), _first(module, len(card.bands)), _last(module, len(card.gives))
+    filled: dict[str, Tensor] = {}
+    adapted, unused = [], []
+    for name, value in given.items():
+        fitted: Tensor | None = value
+        if name in own and name == first and card.bands != before.bands:
+            fitted = _by_band(value, card.bands, before.bands)
+        elif name in own and name in last and card.gives != before.gives:
+            fitted = _by_class(value, own[name], card.gives, before.gives)
+        if name not in own or fitted is None or fitted.shape != own[name].shape:
+            unused.append(name)
+            continue
+        filled[name] = fitted
+        if fitted is not value:
+            adapted.append(name)
+    if not filled:
+        raise CardError(
+            f"no tensor of {before.label} fits a {card.architecture} {card.arguments}: start from another card"
+        )
+    return _load(module, own, filled, adapted, unused)
+
+
+def from_file(module: nn.Module, bands: Sequence[str], path: Path) -> Start:
+    """Fill a network from a file of weights, key by key: a whole network, or an encoder as torchvision, timm and smp name it.
+
+    Args:
+        module: the network.
+        bands: of its channels. Where a file is for three channels, these are red, green and blue: bands of these names
+            get their own filters, others the mean filter, all scaled as the sum over channels would be.
+        path: safetensors, or `.pt` and `.pth` that hold tensors and nothing else.
+
+    Raises:
+        CardError: if the file cannot be read, or none of its tensors fits.
+    """
+    own, first = module.state_dict(), _first(module, len(bands))
+    given = read_tensors(path)
+    names = _matched(own, given)
+    filled: dict[str, Tensor] = {}
+    adapted, unused = [], []
+    for name, value in given.items():
+        target = names.get(name)
+        fitted = _by_colour(value, bands) if target == first else value
+        if target is None or fitted.shape != own[target].shape:
+            unused.append(name)
+            continue
+        filled[target] = fitted
+        if fitted is not value:
+            adapted.append(target)
+    if not filled:
+        shown = ", ".join(list(given)[:3])
+        raise CardError(
+            f"{path.name}: none of its {len(given)} tensors ({shown}, …) fits the network, whose first are "
+            f"{', '.join(list(own)[:3])}; the file is of another architecture"
+        )
+    return _load(module, own, filled, adapted, unused)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a weights file; a pickle is read by torch's reader that builds tensors only.
+
+    Raises:
+        CardError: if it cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        raise CardError(f"cannot read the weights {path}: {error}") from error
+    except Exception as error:  # pickle.UnpicklingError and whatever a damaged archive raises
+        raise CardError(
+            f"{path} holds more than tensors, or is damaged ({type(error).__name__}); save its state dict as safetensors"
+        ) from error
+    while isinstance(found, Mapping) and (inside := [n for n in _WRAPPERS if isinstance(found.get(n), Mapping)]):
+        found = found[inside[0]]
+    named = found if isinstance(found, Mapping) else {}
+    tensors = {str(name): value for name, value in named.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise CardError(f"{path} holds no named tensors")
+    return tensors
+
+
+def _matched(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, str]:
+    """Of all ways to spell the names, the one by which most tensors find a place: given name -> own name."""
+    mine = {_spelt(name): name for name in own}
+    best: dict[str, str] = {}
+    for cut in ("", *_PREFIXES):
+        for prefix in ("", *_ENCODERS):
+            spelt = {name: _spelt(prefix + name[len(cut) :]) for name in given if name.startswith(cut)}
+            names = {name: mine[text] for name, text in spelt.items() if text in mine}
+            best = max(best, names, key=len)
+    return best
+
+
+def _spelt(name: str) -> str:
+    """timm writes `stages.0` where all of a network is asked for and `stages_0` where its features are."""
+    return re.sub(r"_(?=\d+(\.|$))", ".", name)
+
+
+def to_hold(module: nn.Module, filled: Collection[str], n_classes: int) -> frozenset[str]:
+    """Of the tensors that were taken over, those to hold still while the rest catches up: the encoder's, or all but the last
+    layer's of a network that has no encoder by that name."""
+    encoder = [name for name in filled if name.startswith("encoder.")]
+    return frozenset(encoder or set(filled) - set(_last(module, n_classes)))
+
+
+def _first(module: nn.Module, n_bands: int) -> str | None:
+    """Name of the weight that sees the bands."""
+    return next((f"{name}.weight" for name, layer in module.named_modules()
+                 if isinstance(layer, nn.Conv2d) and layer.in_channels == n_bands), None)  # fmt: skip
+
+
+def _last(module: nn.Module, n_classes: int) -> tuple[str, ...]:
+    """Names of weight and bias of the layer that names the classes."""
+    found = [name for name, layer in module.named_modules()
+             if isinstance(layer, nn.Conv2d) and layer.out_channels == n_classes]  # fmt: skip
+    return (f"{found[-1]}.weight", f"{found[-1]}.bias") if found else ()
+
+
+def _by_band(value: Tensor, bands: Sequence[str], before: Sequence[str]) -> Tensor | None:
+    """Filters (K, bands, kh, kw) from those of other bands; None if they are not of `before`."""
+    if value.ndim != 4 or value.shape[1] != len(before):
+        return None
+    if not set(bands) & set(before):
+        return value.mean(dim=1, keepdim=True).expand(-1, len(bands), -1, -1) * (len(before) / len(bands))
+    new = torch.zeros_like(value[:, 0])
+    return torch.stack([value[:, before.index(band)] if band in before else new for band in bands], dim=1)
+
+
+def _by_class(value: Tensor, mine: Tensor, classes: Sequence[str], before: Sequence[str]) -> Tensor | None:
+    """Rows (classes, …) from those of other classes; new classes keep what `mine` has for them."""
+    if len(value) != len(before) or value.shape[1:] != mine.shape[1:]:
+        return None
+    return torch.stack([value[before.index(name)] if name in before else mine[i] for i, name in enumerate(classes)])
+
+
+def _by_colour(value: Tensor, bands: Sequence[str]) -> Tensor:
+    """Filters (K, bands, kh, kw) from those for other channels; the same where there are as many, but for their order."""
+    n_before = value.shape[1] if value.ndim == 4 else 0
+    named = n_before == len(_COLOURS) and bool(set(bands) & set(_COLOURS))
+    if not n_before or tuple(bands) == _COLOURS or (n_before == len(bands) and not named):
+        return value
+    mean = value.mean(dim=1)
+    filters = [value[:, _COLOURS.index(band)] if named and band in _COLOURS else mean for band in bands]
+    return torch.stack(filters, dim=1) * (n_before / len(bands))
+
+
+def _load(
+    module: nn.Module, own: Mapping[str, Tensor], filled: Mapping[str, Tensor], adapted: Sequence[str],
+    unused: Sequence[str],
+) -> Start:  # fmt: skip
+    if wrong := [name for name, value in filled.items() if not bool(torch.isfinite(value.float()).all())]:
+        raise CardError(f"{wrong[0]} holds NaN or infinite weights; the file was saved from a failed training")
+    module.load_state_dict(filled, strict=False)
+    missing = [name for name in own if name not in filled and not name.endswith("num_batches_tracked")]
+    return Start(filled=frozenset(filled), adapted=tuple(adapted), missing=tuple(missing), unused=tuple(unused))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

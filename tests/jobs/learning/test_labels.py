@@ -1,0 +1,249 @@
+"""Labels on the grid of a scene: against numpy, shapely and rasterio, under every cut, and refusals by name."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pyproj import Transformer
+from rasterio.features import rasterize
+
+from earthloom.jobs.learning.labels import IGNORE, LabelClass, LabelOptions, LabelSource, label_source
+from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading.vectors import import_pyogrio
+from earthloom.tiling.window import Window
+from tests.scenes import write_scene
+
+import_pyogrio()  # before geopandas does, in whose process rasterio's list of drivers holds
+
+GRID = Grid(crs="EPSG:32633", transform=(10, 0, 300000, 0, -10, 5600000), width=150, height=110)
+UTM32 = Transformer.from_crs("EPSG:32633", "EPSG:32632", always_xy=True).transform(299800, 5600100)
+CLASSES = (LabelClass(value=0, name="land"), LabelClass(value=1, name="water"), LabelClass(value=4, name="cloud"))
+NAMED = LabelOptions(classes=CLASSES, class_column="class")
+
+
+def options(**kwargs: Any) -> LabelOptions:
+    return LabelOptions(classes=CLASSES, **kwargs)
+
+
+def polygons(crs: str = "EPSG:32633", n: int = 40, seed: int = 0) -> geopandas.GeoDataFrame:
+    """Overlapping quadrangles in and around GRID, some with holes, with coordinates like 300123.456."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(n):
+        x, y = 300000 + rng.uniform(-200, 1700), 5600000 - rng.uniform(-200, 1300)
+        radius = rng.uniform(5, 200)
+        shape = shapely.Point(x, y).buffer(radius, quad_segs=int(rng.integers(1, 6)))
+        hole = shapely.Point(x, y).buffer(radius * rng.uniform(0.05, 0.5), quad_segs=2)
+        made.append(shapely.set_precision(shape.difference(hole), 0.001))
+    names = rng.choice([c.name for c in CLASSES], n)
+    return geopandas.GeoDataFrame({"class": names}, geometry=made, crs="EPSG:32633").to_crs(crs)
+
+
+def whole(source: LabelSource, grid: Grid = GRID) -> NDArray[np.uint8]:
+    return source.read(grid, grid.window)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("labels")
+
+
+@pytest.fixture(scope="module")
+def sources(folder: Path) -> dict[str, tuple[LabelSource, NDArray[np.uint8]]]:
+    """Each kind of source with what it says of all of GRID."""
+    rng = np.random.default_rng(1)
+    fine = rng.choice([0, 1, 4, 255], (1, 300, 330)).astype(np.uint8)
+    warped = write_scene(
+        folder / "utm32.tif", fine, crs="EPSG:32632", transform=Affine(7, 0, UTM32[0], 0, -7, UTM32[1]), nodata=255
+    )
+    polygons().to_file(folder / "same.gpkg")
+    polygons("EPSG:4326").to_file(folder / "lonlat.fgb")
+    made = {
+        "raster": label_source(str(warped), options()),
+        "polygons": label_source(str(folder / "same.gpkg"), NAMED),
+        "lonlat": label_source(str(folder / "lonlat.fgb"), NAMED.model_copy(update={"background": "land"})),
+    }
+    return {kind: (source, whole(source)) for kind, source in made.items()}
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(["raster", "polygons", "lonlat"]), col=st.integers(-40, 149), row=st.integers(-40, 109),
+    width=st.integers(1, 200), height=st.integers(1, 200),
+)  # fmt: skip
+def test_any_window_is_a_part_of_the_whole_and_unknown_beyond_it(
+    sources: dict[str, tuple[LabelSource, NDArray[np.uint8]]], kind: str, col: int, row: int, width: int, height: int
+) -> None:
+    source, labels = sources[kind]
+    assert len(np.unique(labels)) >= 3
+    padded = np.pad(labels, 240, constant_values=IGNORE)
+    base = Window(-240, -240, 150 + 480, 110 + 480)
+    window = Window(col, row, width, height)
+    found = pickle.loads(pickle.dumps(source)).read(GRID, window)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, padded[window.slices(base)])
+
+
+def test_centres_on_slanted_edges_are_on_one_side_from_every_window(folder: Path) -> None:
+    """Edges through many pixel centres, with vertices that rounding has moved by some 1e-12 px."""
+    grid = Grid(crs="EPSG:32633", transform=(0.3, 0, 0.1, 0, -0.3, 0.2), width=3000, height=1500)
+    corners = np.random.default_rng(0).integers([100, 100], [2900, 1400], (400, 2)) + 0.5
+    made = []
+    for number, (col, row) in enumerate(corners):
+        k = number % 7 + 1
+        px = np.array([(col, row), (col + 6 * k, row + 9 * k), (col - 8 * k, row + 8 * k), (col - 5 * k, row - k)])
+        made.append(shapely.Polygon(np.column_stack([0.1 + 0.3 * px[:, 0], 0.2 - 0.3 * px[:, 1]])))
+    names = [CLASSES[number % 3].name for number in range(400)]
+    geopandas.GeoDataFrame({"class": names}, geometry=made, crs="EPSG:32633").to_file(folder / "slanted.gpkg")
+    source = label_source(str(folder / "slanted.gpkg"), NAMED)
+    labels = whole(source, grid)
+    assert set(np.unique(labels)) == {0, 1, 4, IGNORE}
+    for part in grid.window.split(211):
+        np.testing.assert_array_equal(source.read(grid, part), labels[part.slices(grid.window)])
+
+
+def test_pixels_of_a_polygon_are_those_with_their_centre_inside(folder: Path) -> None:
+    frame = polygons()
+    expected = rasterize(
+        zip(frame.geometry, [{c.name: c.value for c in CLASSES}[name] for name in frame["class"]], strict=True),
+        out_shape=GRID.shape, fill=IGNORE, transform=GRID.affine, dtype="uint8",
+    )  # fmt: skip
+    xs, ys = np.meshgrid(GRID.xs(), GRID.ys())
+    edges = shapely.union_all(frame.geometry.boundary)
+    near = shapely.distance(shapely.points(xs, ys), edges) < 10 / 256
+    for name in ("same.geojson", "same.gpkg", "same.parquet", "same.shp"):
+        frame.to_parquet(folder / name) if name.endswith("parquet") else frame.to_file(folder / name)
+        found = whole(label_source(str(folder / name), NAMED))
+        np.testing.assert_array_equal(found[~near], expected[~near])
+    assert near.mean() < 0.02
+
+
+def test_polygons_of_another_crs_follow_its_straight_edges(folder: Path) -> None:
+    """A box in longitude and latitude over a wide grid: an edge between transformed corners would miss it by pixels."""
+    grid = Grid(crs="EPSG:32633", transform=(100, 0, 300000, 0, -100, 5650000), width=4000, height=1500)
+    box = shapely.box(12.5, 50.0, 17.5, 50.5)
+    geopandas.GeoDataFrame({"class": ["water"]}, geometry=[box], crs="EPSG:4326").to_file(folder / "box.gpkg")
+    found = label_source(str(folder / "box.gpkg"), NAMED).read(grid, grid.window)
+    xs, ys = np.meshgrid(grid.xs(), grid.ys())
+    lon, lat = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True).transform(xs, ys)
+    inside = (lon > 12.5) & (lon < 17.5) & (lat > 50.0) & (lat < 50.5)
+    near = np.minimum(np.minimum(abs(lon - 12.5), abs(lon - 17.5)), np.minimum(abs(lat - 50), abs(lat - 50.5))) < 2e-5
+    assert near.mean() < 0.01
+    np.testing.assert_array_equal((found == 1)[~near], inside[~near])
+
+
+def test_a_raster_is_read_at_the_nearest_pixel(sources: dict[str, tuple[LabelSource, NDArray[np.uint8]]]) -> None:
+    import rasterio
+
+    source, labels = sources["raster"]
+    with rasterio.open(source.asset.ref.path) as file:  # type: ignore[attr-defined]
+        band, transform = file.read(1), file.transform
+    xs, ys = np.meshgrid(GRID.xs(), GRID.ys())
+    x, y = Transformer.from_crs(GRID.crs, "EPSG:32632", always_xy=True).transform(xs, ys)
+    cols, rows = (np.floor(axis).astype(int) for axis in ~transform * (np.asarray(x), np.asarray(y)))
+    inside = (rows >= 0) & (rows < band.shape[0]) & (cols >= 0) & (cols < band.shape[1])
+    expected = np.where(inside, band[np.where(inside, rows, 0), np.where(inside, cols, 0)], IGNORE)
+    assert inside.mean() > 0.2
+    assert (labels != expected).mean() < 1e-3, "but for centres on the edge between two pixels"
+
+
+def test_what_is_stored_need_not_be_what_the_map_holds(tmp_path: Path) -> None:
+    pixels = np.zeros((1, 110, 150), np.uint8)
+    pixels[0, :, 50:], pixels[0, 40:] = 255, 9
+    where: dict[str, Any] = {"crs": "EPSG:32633", "transform": GRID.affine}
+    path = write_scene(tmp_path / "buildings.tif", pixels, nodata=0, **where)
+    classes = (LabelClass(value=0, name="other"), LabelClass(value=1, name="building", stored=255))  # type: ignore[arg-type]
+    labels = whole(label_source(str(path), LabelOptions(classes=classes, ignore=9)))  # type: ignore[arg-type]
+    assert np.unique(labels[:40, :50]).tolist() == [0], "the class that the file calls nodata is a class"
+    assert np.unique(labels[:40, 50:]).tolist() == [1]
+    assert np.unique(labels[40:]).tolist() == [IGNORE]
+    floats = write_scene(tmp_path / "floats.tif", np.where(pixels == 9, np.nan, pixels).astype(np.float32), **where)
+    np.testing.assert_array_equal(whole(label_source(str(floats), LabelOptions(classes=classes))), labels)
+
+
+def test_points_label_the_pixel_they_lie_in_and_nulls_none(folder: Path) -> None:
+    points = [shapely.Point(300000 + 10 * col + 3, 5600000 - 10 * row - 8) for col, row in ((3, 5), (149, 109), (7, 7))]
+    frame = geopandas.GeoDataFrame({"class": ["water", "4", None]}, geometry=points, crs="EPSG:32633")
+    frame.to_file(folder / "points.gpkg")
+    labels = whole(label_source(str(folder / "points.gpkg"), NAMED))
+    assert {(int(r), int(c)): int(labels[r, c]) for r, c in np.argwhere(labels != IGNORE)} == {(5, 3): 1, (109, 149): 4}
+
+
+def test_features_without_a_class_column_are_of_the_one_class_that_is_no_background(folder: Path) -> None:
+    polygons(n=3).drop(columns="class").to_file(folder / "plain.gpkg")
+    two = LabelOptions(classes=CLASSES[:2], background="land")
+    assert set(np.unique(whole(label_source(str(folder / "plain.gpkg"), two)))) == {0, 1}
+    with pytest.raises(SceneError, match=r"nothing says which of water, cloud a feature is.*`class_column`"):
+        label_source(str(folder / "plain.gpkg"), options(background="land"))
+
+
+def test_classes_that_nobody_named_are_refused_by_name(folder: Path) -> None:
+    frame = polygons(n=8)
+    frame.loc[3, "class"] = "glacier"
+    frame.to_file(folder / "strange.gpkg")
+    with pytest.raises(
+        SceneError, match=r"strange.gpkg: column class holds 'glacier', which none .* land, water, cloud"
+    ):
+        label_source(str(folder / "strange.gpkg"), NAMED)
+    assert label_source(str(folder / "strange.gpkg"), NAMED.model_copy(update={"ignore": ("glacier",)}))
+    with pytest.raises(SceneError, match=r"has no column 'kind'; it has class"):
+        label_source(str(folder / "strange.gpkg"), options(class_column="kind"))
+    pixels = np.ones((1, 110, 150), np.uint8)
+    pixels[0, 60, 70] = 7
+    path = write_scene(folder / "seven.tif", pixels, crs="EPSG:32633", transform=GRID.affine)
+    source = label_source(str(path), options())
+    assert (source.read(GRID, Window(0, 0, 150, 60)) == 1).all()
+    with pytest.raises(
+        SceneError, match=r"seven.tif holds 7 \(1 px, the first at column 70, row 60 .* land, water, cloud"
+    ):
+        whole(source)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"classes": (*CLASSES, LabelClass(value=1, name="sea"))}, "two classes have one value: .*1=water.*1=sea"),
+        ({"ignore": (1,)}, "1 stands for water and is to be ignored"),
+        ({"background": "snow"}, "`background=snow` is none of the classes land, water, cloud"),
+        ({"classes": (LabelClass(value=0, name="a", stored=(5, 6)), LabelClass(value=1, name="b", stored=(6,)))},
+         "6 stands for a and for b"),
+        ({"classes": ()}, "no class is named"),
+    ],
+)  # fmt: skip
+def test_options_that_contradict_each_other_are_refused(words: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        label_source("/nowhere.tif", NAMED.model_copy(update=words))
+
+
+def test_a_file_of_the_wrong_kind_is_refused(folder: Path) -> None:
+    (folder / "lines.geojson").write_text(
+        '{"type": "Feature", "properties": {"class": "water"}, "geometry": {"type": "LineString", "coordinates": '
+        "[[12, 50], [13, 51]]}}"
+    )
+    with pytest.raises(SceneError, match=r"lines.geojson holds LineString; labels are polygons or points"):
+        label_source(str(folder / "lines.geojson"), NAMED)
+    (folder / "run.gdalg.json").write_text(
+        '{"type": "gdal_streamed_alg", "command_line": "gdal vector read /etc/passwd"}'
+    )
+    with pytest.raises(SceneError, match=r"run.gdalg.json"):
+        label_source(str(folder / "run.gdalg.json"), NAMED)
+    pixels = np.zeros((3, 20, 20), np.uint8)
+    rgb = write_scene(folder / "rgb.tif", pixels, photometric="RGB")
+    with pytest.raises(SceneError, match=r"rgb.tif has 3 bands; say which holds the labels: `label_band=<number>`"):
+        label_source(str(rgb), options())
+    assert (label_source(str(rgb), options(band=2)).read(GRID, Window(0, 0, 4, 4)) == IGNORE).all(), "elsewhere"
+    with pytest.raises(ConfigError, match=r"is a raster; `class_column`"):
+        label_source(str(rgb), NAMED)
+    with pytest.raises(ConfigError, match=r"holds vectors, and `label_band=1`"):
+        label_source(str(folder / "lines.geojson"), options(class_column="class", band=1))

@@ -1,0 +1,108 @@
+"""The file of a training: what it may hold, and what is said of what it may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from earthloom.jobs.learning.config import check_training, load_training
+from earthloom.tiling.errors import ConfigError
+from tests.jobs.learning.meadows import tables
+
+FILE = """
+name = "water"
+out = "models/water"
+[[scenes]]
+scene = "scenes/port.tif"
+labels = "s3://truth/{id}.tif"
+sensor = "sentinel2-l2a"
+[[scenes]]
+scene = "blue=b/B02.tif,green=/data/B03.tif"
+labels = "fields.gpkg"
+bands = { blue = 1, green = 2 }
+[labels]
+classes = [{ value = 0, name = "land" }, { value = 1, name = "water", color = "#0000ff" }]
+[split]
+by = "region"
+regions = "regions.gpkg"
+train = ["north"]
+validation = []
+test = "south"
+[model]
+architecture = "unet"
+encoder = "resnet18"
+bands = ["green", "swir16"]
+start = "./imagenet.safetensors"
+[schedule]
+steps = 100
+"""
+
+
+def test_paths_of_a_file_are_relative_to_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "water.toml"
+    path.parent.mkdir()
+    path.write_text(FILE)
+    config = load_training(path)
+    first, second = config.scenes
+    assert config.out == str(path.parent / "models" / "water")
+    assert (first.scene, first.labels) == (str(path.parent / "scenes" / "port.tif"), "s3://truth/{id}.tif")
+    assert second.scene == f"blue={path.parent / 'b' / 'B02.tif'},green=/data/B03.tif"
+    assert config.split.regions == str(path.parent / "regions.gpkg")
+    assert config.model.start == str(path.parent / "imagenet.safetensors")
+    assert config.split.test == ("south",)
+    assert config.split.validation == ()
+    assert first.options.sensor == "sentinel2-l2a"
+
+
+def test_a_zoo_model_to_start_from_is_no_path(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(FILE.replace("./imagenet.safetensors", "landwater"))
+    assert load_training(tmp_path / "a.toml").model.start == "landwater"
+
+
+def test_keys_of_the_top_level_can_be_changed_in_passing(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(FILE)
+    changed = load_training(tmp_path / "a.toml", out="elsewhere", seed=None)
+    assert (changed.out, changed.seed) == ("elsewhere", 0)
+
+
+def test_what_was_checked_is_the_same_after_a_journey_as_plain_values(tmp_path: Path) -> None:
+    config = load_training(tables(tmp_path, "a", loss={"class_weights": (1.0, 2.0)}))
+    assert check_training(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schedule": {"stepps": 3}}, r"schedule\.stepps: there is no such key \(did you mean 'steps'\?\)"),
+        ({"scenes": []}, "scenes: Tuple should have at least 1 item"),
+        ({"split": {"by": "region"}}, "split: `by=region` and `regions=FILE` belong together"),
+        ({"split": {"by": "block", "test": ["a"]}}, "blocks have no names; give test as a share"),
+        ({"split": {"validation": 0.5, "test": 0.5}}, "leave nothing to train on"),
+        ({"loss": {"class_weights": "some"}}, r"loss\.class_weights"),
+        (
+            {"labels": {"classes": [{"value": 0, "name": "a", "colour": "red"}]}},
+            r"labels\.classes\.0\.colour: there is no",
+        ),
+        ({"password": "hunter2"}, "password: there is no such key"),
+        ({"schedule": {"steps": 0}}, r"schedule\.steps: Input should be greater than 0, got '0'"),
+    ],
+)
+def test_a_wrong_key_is_named_with_what_is_expected(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        load_training(tables(tmp_path, "a", **changes))
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    whole = tables(tmp_path, "a")
+    del whole["schedule"]
+    with pytest.raises(ConfigError, match="`schedule` is missing"):
+        load_training(whole)
+
+
+def test_a_file_that_is_no_toml_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("name = ")
+    with pytest.raises(ConfigError, match=r"a\.toml is not TOML"):
+        load_training(tmp_path / "a.toml")

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter  # type: ignore[import-untyped]
+from scipy.ndimage import maximum_filter
 from torch import Tensor
 
 from earthloom.models.cards.card import ModelCard, ObjectRule

@@ -16,6 +16,9 @@ from earthloom.tiling.errors import ConfigError
 MOST_OBSERVATIONS = 255
 """Of `confirmations` and `closing`: the state of a pixel counts them in one byte."""
 
+MOST_COUNTED = 65_535
+"""Of `settling`, in two bytes."""
+
 NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"
 """Form of a rule's name, which is part of a path."""
 
@@ -41,6 +44,9 @@ class AlertTable(BaseModel):
     closing: Annotated[
         int, Field(ge=0, le=MOST_OBSERVATIONS, description="observations in a row that end it; 0: it never ends")
     ] = 2
+    settling: Annotated[
+        int, Field(ge=0, le=MOST_COUNTED, description="observations after which a change has become the rule; 0: never")
+    ] = 0
     min_area_m2: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="least area with which an alert begins, on the ground")
     ] = 0.0
@@ -65,6 +71,8 @@ class Rule:
     """Observations of the change in a row after which a pixel is confirmed."""
     closing: int = 2
     """Observations in a row without it after which a confirmed pixel is over; 0: it never is."""
+    settling: int = 0
+    """Observations of the change after which a pixel is settled, and may change back; 0: it never is."""
     min_area_m2: float = 0.0
     """True area on the ground with which an alert begins; once begun it may shrink below."""
     valid_days: int = 32
@@ -78,12 +86,17 @@ class Rule:
                 f"alert {self.name}: {self.confirmations} confirmations and {self.closing} closing observations; from 1 "
                 f"and from 0 to {MOST_OBSERVATIONS} are possible"
             )
+        if self.settling and not self.confirmations <= self.settling <= MOST_COUNTED:
+            raise ConfigError(
+                f"alert {self.name}: a change that settles after {self.settling} observations is never confirmed by "
+                f"{self.confirmations}; settling is 0, or from {self.confirmations} to {MOST_COUNTED}"
+            )
 
     def identity(self) -> Mapping[str, Any]:
         """All of it that can change an alert: what an alert's id and the key are made from."""
         return {
             "name": self.name, "before": self.before, "after": self.after, "confirmations": self.confirmations,
-            "closing": self.closing, "min_area_m2": self.min_area_m2,
+            "closing": self.closing, "settling": self.settling, "min_area_m2": self.min_area_m2,
         }  # fmt: skip
 
 
@@ -118,7 +131,7 @@ def rule_of(table: AlertTable, classes: Sequence[ClassInfo]) -> tuple[Rule, Chan
             where[name] = key
     rule = Rule(
         name=table.name, before="+".join(table.before), after="+".join(table.after), confirmations=table.confirmations,
-        closing=table.closing, min_area_m2=table.min_area_m2, valid_days=table.valid_days,
+        closing=table.closing, settling=table.settling, min_area_m2=table.min_area_m2, valid_days=table.valid_days,
     )  # fmt: skip
     before, after, ignore = (tuple(sorted(values[name] for name in names)) for names in lists.values())
     return rule, Change(before=before, after=after, ignore=ignore)

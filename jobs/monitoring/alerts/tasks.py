@@ -154,7 +154,7 @@ class JoinTask:
             for n in range(self.base + 1, total + 1):
                 read = pool.map(lambda shard, n=n: _pieces(store, places.pieces(n, shard)), shards)
                 components = join_pieces(dict(zip(shards, read, strict=True)), ledger.pieces)
-                ledger, changed = follow(ledger, components, of.day(n - 1), min_area, naming)
+                ledger, changed = follow(ledger, components, of.day(n - 1), min_area, of.rule.settling, naming)
                 rows = alert_table([ledger.alerts[position] for position in changed], of)
                 store.put(places.update(n), geoparquet(rows))
                 if is_kept(n, total):

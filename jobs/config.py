@@ -82,8 +82,9 @@ class RunConfig(BaseModel):
     out: Annotated[str, Field(description="folder or s3:// prefix for all outputs")]
 
     before: Annotated[
-        str | None, Field(description="one earlier scene, any reference; its bands join every scene as before_<name>")
-    ] = None
+        tuple[str, ...], BeforeValidator(parse_names),
+        Field(description="earlier scene, any reference: its bands join every scene as before_<name>; of several, the latest "
+        "before each scene")] = ()  # fmt: skip
     onto: Annotated[
         str | None, Field(description="read every scene onto this grid: EPSG:32633,10m,x0,y0,x1,y1 or an AOI.geojson")
     ] = None

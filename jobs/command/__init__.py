@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 import click
 
+from earthloom.jobs.command.change import areas, change, zonal
 from earthloom.jobs.command.models import models
+from earthloom.jobs.command.monitoring import monitor
 from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
 from earthloom.jobs.command.sensors import sensors
 from earthloom.jobs.command.terminal import FlagFormatter, with_flags
@@ -36,7 +38,7 @@ def cli(verbose: bool) -> None:
     apply()
 
 
-for command in (plan, run, status, verify, gc, doctor, models, sensors):
+for command in (plan, run, monitor, change, zonal, areas, status, verify, gc, doctor, models, sensors):
     cli.add_command(command)
 
 

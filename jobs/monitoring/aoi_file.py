@@ -16,6 +16,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from earthloom.jobs.config import parse_names
 from earthloom.jobs.intake.grids import read_aoi
+from earthloom.jobs.monitoring.alerts.rule import AlertTable
+from earthloom.jobs.monitoring.before_table import BeforeTable
+from earthloom.jobs.monitoring.change_table import ChangeTable
+from earthloom.jobs.monitoring.monitor_rules import MonitorTable
+from earthloom.jobs.monitoring.rules import CompositeTable
 from earthloom.tiling.aoi import Aoi, aoi_of_geojson, outline_of_bbox, outline_of_geojson
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid
@@ -54,9 +59,12 @@ class ProductTable(BaseModel):
     overlap: Overlap | None = None
     """Which scene of a day a pixel is taken from; None: the most confident class, and the latest image."""
     mask: MaskTable | None = None
-    composites: tuple[dict[str, Any], ...] = ()
-    alert: tuple[dict[str, Any], ...] = ()
-    monitor: tuple[dict[str, Any], ...] = ()
+    before: BeforeTable | None = None
+    """Each scene is compared with the composite of another product of the period before it."""
+    composites: tuple[CompositeTable, ...] = ()
+    change: tuple[ChangeTable, ...] = ()
+    alert: tuple[AlertTable, ...] = ()
+    monitor: tuple[MonitorTable, ...] = ()
 
 
 class AoiTable(BaseModel):
@@ -144,6 +152,8 @@ def _check(table: AoiTable) -> None:
     for number, product in enumerate(table.product):
         if wrong := sorted(product.options.keys() & set(_OURS)):
             raise ConfigError(f"product[{number}].options.{wrong[0]}: this is a key of [[product]] or of the command")
+        if product.before and "before" in product.options:
+            raise ConfigError(f"product[{number}].options.before: `before` of [[product]] says it already")
         if product.model in [other.model for other in table.product[:number]]:
             raise ConfigError(
                 f"product[{number}].model: {'-'.join(product.model)} is watched already; an area has one cube of a product"

@@ -6,8 +6,10 @@ Knows nothing of files.
 
 from __future__ import annotations
 
+import io
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +18,17 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.cube import ClassInfo
 from earthloom.jobs.monitoring.transitions import Sides, exact_areas_m2, pixel_m2
+from earthloom.jobs.records.canonical import canonical
 from earthloom.tiling.components import label_areas
 from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
+from earthloom.tiling.errors import PublishError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
+_NOTES = b"earthloom"
 _STRIP_ROWS = 256  # true areas of a whole shard would be the largest array here
 
 
@@ -46,6 +51,21 @@ class Pieces:
     def __len__(self) -> int:
         return int(self.polygons.size)
 
+    def encode(self, notes: Mapping[str, Any]) -> bytes:
+        """As a Parquet file, uncompressed, with notes in its metadata; `decode_pieces` is the inverse."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        import shapely
+
+        columns = {name: getattr(self, name) for name in self.__slots__} | {"polygons": shapely.to_wkb(self.polygons)}
+        types = {"polygons": pa.binary()}
+        arrays = {name: pa.array(column, types.get(name)) for name, column in columns.items()}
+        buffer = io.BytesIO()
+        pq.write_table(
+            pa.table(arrays, metadata={_NOTES: canonical(notes)}), buffer, compression="none", use_dictionary=False
+        )
+        return buffer.getvalue()
+
     def select(self, wanted: NDArray[Any]) -> Pieces:
         """Those at these positions, or where a mask is true."""
         return Pieces(
@@ -53,6 +73,30 @@ class Pieces:
             pixels=self.pixels[wanted], areas_m2=self.areas_m2[wanted], confidence_sums=self.confidence_sums[wanted],
             open=self.open[wanted],
         )  # fmt: skip
+
+
+def decode_pieces(data: bytes, where: str) -> tuple[Pieces, dict[str, Any]]:
+    """Inverse of `Pieces.encode`: pieces and notes.
+
+    Args:
+        where: names the object in messages.
+
+    Raises:
+        PublishError: if it is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import shapely
+
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+        columns = {name: table.column(name).to_numpy() for name in Pieces.__slots__}
+        notes: dict[str, Any] = json.loads(table.schema.metadata[_NOTES])
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise PublishError(
+            f"{where} is damaged ({error}); remove it and run again: its shard is computed again"
+        ) from error
+    return Pieces(**columns | {"polygons": np.asarray(shapely.from_wkb(columns["polygons"]), object)}), notes
 
 
 def find_pieces(sides: Sides, grid: Grid, shard: Window, least_m2: float) -> Pieces:

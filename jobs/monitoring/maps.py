@@ -8,21 +8,20 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.cube import ClassInfo, Cube
-from earthloom.jobs.records.names import DATA
+from earthloom.jobs.records.canonical import canonical
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE, DATA
 from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.zarr_sink import open_array
-
-CLASSES, CONFIDENCE = "classes", "confidence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +39,12 @@ class ClassMap:
     grid: Grid
     shard_px: int
     classes: tuple[ClassInfo, ...]
+    trust: str = "probability of the class"
+    """What its confidence is, from 0 to 1, in words."""
+    sources: tuple[str, ...] = ()
+    """Prefixes below OUT of the published results that it is made of."""
     cube: Cube | None = None
-    """Where it is a date of a cube; else it is a published result."""
+    """Where it is a date of a cube, without the scenes of its steps; else it is a published result."""
     step: int = 0
     """Which date of the cube."""
     prefix: str = ""
@@ -74,9 +77,12 @@ def map_of_step(cube: Cube, step: int) -> ClassMap:
     if not cube.classes:
         raise ConfigError(f"{cube.prefix} holds an image and no classes: {', '.join(one.name for one in cube.layers)}")
     at = cube.steps[step]
+    lean = replace(
+        cube, steps=tuple(replace(one, scenes=(), masks=()) for one in cube.steps)
+    )  # it travels with every task
     return ClassMap(
-        name=at.date.isoformat(), start=at.date, end=at.date, made_of="\n".join((at.date.isoformat(), *at.scenes)),
-        grid=cube.grid, shard_px=cube.shard_px, classes=cube.classes, cube=cube, step=step,
+        name=at.date.isoformat(), start=at.date, end=at.date, made_of=canonical(at.to_json()).decode(),
+        sources=at.scenes, grid=cube.grid, shard_px=cube.shard_px, classes=cube.classes, cube=lean, step=step,
     )  # fmt: skip
 
 
@@ -101,8 +107,9 @@ def map_of_result(
         raise ConfigError(f"{prefix} is an image and has no classes")
     try:
         root = json.loads(store.get(where))
-        said = root["attributes"]
-        shards = root["consolidated_metadata"]["metadata"][f"0/{CLASSES}"]["chunk_grid"]["configuration"]["chunk_shape"]
+        said, nodes = root["attributes"], root["consolidated_metadata"]["metadata"]
+        shards = nodes[f"0/{CLASSES}"]["chunk_grid"]["configuration"]["chunk_shape"]
+        trust = str(nodes[f"0/{CONFIDENCE}"]["attributes"]["long_name"])
         height, width = said["spatial:shape"]
         grid = Grid(
             crs=said.get("proj:code") or said["proj:wkt2"], transform=tuple(said["spatial:transform"]), width=width,
@@ -116,6 +123,6 @@ def map_of_result(
         ClassInfo(value=row["value"], name=row["name"], color=row["color"]) for row in document["class_areas"]
     )
     return ClassMap(
-        name=name, start=start, end=end, made_of=prefix, grid=grid, shard_px=int(shards[0]), classes=classes,
-        prefix=prefix,
+        name=name, start=start, end=end, made_of=prefix, sources=(prefix,), grid=grid, shard_px=int(shards[0]),
+        classes=classes, trust=trust, prefix=prefix,
     )  # fmt: skip

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _INK, _QUIET, _RULE = "#1b222c", "#606a78", "#cdd2d9"
-_WIDTH_IN, _HEIGHT_IN, _DPI = 8.0, 4.2, 120
+_WIDTH_IN, _PANEL_IN, _TOP_IN, _FOOT_IN, _GAP_IN, _DPI = 8.0, 1.5, 0.85, 0.4, 0.38, 120
+_MOST_PANELS = 8
 _SEEN = 0.9
 """Moments that know less than this share of what the best one knows are drawn hollow: areas there are too small."""
 _PALE, _PALE_FILL = (
@@ -27,13 +28,14 @@ _PALE, _PALE_FILL = (
 
 
 def series_png(table: pd.DataFrame, classes: Sequence[ClassInfo], title: str) -> bytes:
-    """Draw a series as PNG: a line per class in the colour of the legend, areas in one unit.
+    """Draw a series as PNG: a panel for each class in the colour of the legend, with an axis of its own from 0 on.
 
-    Lines leave out what is drawn hollow: a date under cloud must not look like a change.
+    On one axis the class that fills the area would press all others flat. Lines leave out what is drawn hollow: a date
+    under cloud must not look like a change.
 
     Args:
         table: `series_table`; of several cadences the dates are drawn as points, and composites of each cadence as lines.
-            Classes that never occur are left out.
+            Classes that never occur are left out; of more than eight the largest are drawn.
         classes: colours and order of the legend.
         title: first line: area and product.
     """
@@ -41,25 +43,45 @@ def series_png(table: pd.DataFrame, classes: Sequence[ClassInfo], title: str) ->
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    most = table.groupby("class")["area_m2"].max() if len(table) else {}
+    largest = sorted((one for one in classes if most.get(one.name, 0)), key=lambda one: (-most[one.name], one.value))
+    drawn = [one for one in classes if one in largest[:_MOST_PANELS]]
+    n = max(1, len(drawn))
+    height_in = _TOP_IN + n * _PANEL_IN + (n - 1) * _GAP_IN + _FOOT_IN
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own style must not change bytes
-        figure = Figure(figsize=(_WIDTH_IN, _HEIGHT_IN), dpi=_DPI, facecolor="white")
+        figure = Figure(figsize=(_WIDTH_IN, height_in), dpi=_DPI, facecolor="white")
         FigureCanvasAgg(figure)
-        axes = figure.add_axes((0.09, 0.11, 0.69, 0.74))
-        unit, unit_m2 = area_unit(float(table["area_m2"].max()) if len(table) else 0.0)
-        most_m2 = table.groupby("cadence")["valid_m2"].max() if len(table) else {}
-        cadences = list(dict.fromkeys(table["cadence"]))
-        for one in classes:
-            rows = table[table["class"] == one.name]
-            if rows["px"].sum():
-                for cadence in cadences:
-                    _draw(axes, rows[rows["cadence"] == cadence], one, cadence, cadences, unit_m2, most_m2[cadence])
-        _frame(axes, unit)
-        figure.text(0.09, 0.935, title, fontsize=12, fontweight="bold", color=_INK)
-        figure.text(0.09, 0.885, _subtitle(table), fontsize=8.5, color=_QUIET)
+        top = 1 - _TOP_IN / height_in
+        axes: Any = None
+        for number, one in enumerate(drawn):
+            bottom = top - (_PANEL_IN + number * (_PANEL_IN + _GAP_IN)) / height_in
+            axes = figure.add_axes((0.085, bottom, 0.885, _PANEL_IN / height_in), sharex=axes)
+            _panel(axes, table, one, is_last=number == n - 1)
+        figure.text(0.02, 1 - 0.3 / height_in, title, fontsize=12, fontweight="bold", color=_INK)
+        figure.text(0.02, 1 - 0.52 / height_in, _subtitle(table, len(largest) - len(drawn)), fontsize=8.5, color=_QUIET)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _panel(axes: Any, table: pd.DataFrame, one: ClassInfo, *, is_last: bool) -> None:
+    rows = table[table["class"] == one.name]
+    unit, unit_m2 = area_unit(float(rows["area_m2"].max()))
+    most_m2 = table.groupby("cadence")["valid_m2"].max()
+    cadences = list(dict.fromkeys(rows["cadence"]))
+    for cadence in cadences:
+        _draw(axes, rows[rows["cadence"] == cadence], one, cadence, cadences, unit_m2, float(most_m2[cadence]))
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.04)
+    axes.set_title(f"{one.name}, {unit}", loc="left", fontsize=9, color=_INK, pad=4)
+    axes.tick_params(colors=_QUIET, labelsize=8.5, length=3, labelbottom=is_last)
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.locator_params(axis="y", nbins=4)
+    axes.grid(axis="y", color=_RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_RULE)
 
 
 def _draw(
@@ -74,33 +96,18 @@ def _draw(
     seen = (rows["valid_m2"] >= _SEEN * most_m2).to_numpy()
     edge, fill = (_QUIET, _PALE_FILL) if _is_pale(one.color) else (one.color, one.color)
     is_main = cadence == cadences[-1]
-    label = one.name if is_main else None
-    if is_main or len(cadences) > 2:
+    if is_main or cadence != DATE:
         axes.plot(when[seen], areas[seen], color=edge, linewidth=1.8, linestyle="-" if is_main else ":", zorder=3)
-    size = 6 if is_main else 3.5
-    style = {"linestyle": "none", "marker": "o", "markersize": size, "markeredgecolor": edge, "markeredgewidth": 1.2,
-             "zorder": 4, "clip_on": False}  # fmt: skip
-    axes.plot(when[seen], areas[seen], markerfacecolor=fill, label=label, **style)
-    axes.plot(when[~seen], areas[~seen], markerfacecolor="white", label=None if seen.any() else label, **style)
+    style = {
+        "linestyle": "none", "marker": "o", "markersize": 5.5 if is_main else 3, "markeredgecolor": edge,
+        "markeredgewidth": 1.2, "zorder": 4, "clip_on": False,
+    }  # fmt: skip
+    axes.plot(when[seen], areas[seen], markerfacecolor=fill, **style)
+    axes.plot(when[~seen], areas[~seen], markerfacecolor="white", **style)
 
 
-def _frame(axes: Any, unit: str) -> None:
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel(unit, color=_QUIET, fontsize=9, rotation=0, ha="right", va="bottom")
-    axes.yaxis.set_label_coords(-0.01, 1.01)
-    axes.tick_params(colors=_QUIET, labelsize=9, length=3)
-    axes.yaxis.set_major_formatter("{x:,g}")
-    axes.grid(axis="y", color=_RULE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_RULE)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9, labelcolor=_INK)
-
-
-def _subtitle(table: pd.DataFrame) -> str:
-    """What points and lines are, and what a hollow point means where there is one."""
+def _subtitle(table: pd.DataFrame, n_left_out: int) -> str:
+    """What points and lines are, what a hollow point means where there is one, and what is not drawn."""
     if not len(table):
         return "no date yet"
     cadences = list(dict.fromkeys(table["cadence"]))
@@ -111,7 +118,8 @@ def _subtitle(table: pd.DataFrame) -> str:
         parts.append(f"{n} date{'s' * (n != 1)}" if cadence == DATE else f"{n} composites, one a {cadence}")
     most_m2 = moments.groupby("cadence")["valid_m2"].transform("max")
     hollow = bool((moments["valid_m2"] < _SEEN * most_m2).any())
-    return "  ·  ".join([*parts, *["hollow: less than 90 % of the area was seen"] * hollow])
+    parts += ["hollow: less than 90 % of the area was seen"] * hollow
+    return "  ·  ".join([*parts, *[f"{n_left_out} smaller classes are in the table only"] * (n_left_out > 0)])
 
 
 def _is_pale(color: str) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.cube import ClassInfo
+from earthloom.models.cards.card import ModelClass
 from earthloom.tiling.counting import summable
 from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
 from earthloom.tiling.errors import ConfigError, PublishError
@@ -23,12 +24,14 @@ from earthloom.tiling.grid import Grid, pixel_areas_m2
 from earthloom.tiling.window import Window
 
 MOST_CLASSES = 16
-"""Classes of which a map can tell all changes apart: 16 * 15 + 1 = 241 values, and 255 is nodata."""
+"""Classes of which a map tells all changes apart: 16 * 15 + 1 = 241 values, and 255 is nodata. Of more it tells only what a
+changed pixel became; the table and the polygons tell all."""
 
+_MOST_VALUES = 253
 UNCHANGED = 0
 """Value of the map where both sides have the same class."""
 
-_UNCHANGED_COLOR = "#e4e4e0"
+_UNCHANGED_COLOR = "#efefec"
 _CERTAIN = CONFIDENCE_STEPS**2
 _STRIP_PX = 1 << 18  # casts to float64 stay near 2 MB
 
@@ -202,7 +205,7 @@ class TransitionRow(TypedDict):
     """One row of the table of transitions."""
 
     value: int | None
-    """Of the map; None where a side does not know, or the classes are too many for a map."""
+    """Of the map; None where a side does not know."""
     before: str
     after: str
     color: str
@@ -215,14 +218,14 @@ class TransitionRow(TypedDict):
 def transition_rows(transitions: Sequence[Transition], classes: Sequence[ClassInfo]) -> list[TransitionRow]:
     """The table: every transition that occurs, by class before, then after, nodata last. Areas to 1e-3 m²."""
     names = {one.value: one.name for one in classes} | {NODATA: "nodata"}
-    map_colors = {entry.value: entry.color for entry in change_classes(classes)} if mappable(classes) else {}
+    map_colors = {entry.value: entry.color for entry in change_classes(classes)}
     rows = []
     for one in transitions:
-        value = change_value(one.before, one.after, len(classes)) if one.known and map_colors else None
+        value = change_value(one.before, one.after, len(classes)) if one.known else None
         rows.append(
             TransitionRow(
                 value=value, before=names[one.before], after=names[one.after],
-                color=map_colors.get(-1 if value is None else value, _UNCHANGED_COLOR),
+                color=_UNCHANGED_COLOR if value is None else map_colors[value],
                 pixels=one.pixels, area_m2=round(one.area_m2, 3),
                 confidence=None if one.confidence is None else round(one.confidence, 6),
             )
@@ -230,37 +233,46 @@ def transition_rows(transitions: Sequence[Transition], classes: Sequence[ClassIn
     return rows
 
 
-def mappable(classes: Sequence[ClassInfo]) -> bool:
-    """Whether one byte can tell all changes between these classes apart."""
-    return len(classes) <= MOST_CLASSES
-
-
 def change_value(before: int, after: int, n_classes: int) -> int:
-    """Value of the map for a change: 0 for none, then 1, 2, … by class before, then after, without gaps."""
-    return UNCHANGED if before == after else 1 + before * (n_classes - 1) + after - (after > before)
+    """Value of the map for a change: 0 for none, then 1, 2, … by class before, then after, without gaps.
+
+    Of more than `MOST_CLASSES` by class after alone.
+    """
+    if before == after:
+        return UNCHANGED
+    return 1 + after if n_classes > MOST_CLASSES else 1 + before * (n_classes - 1) + after - (after > before)
 
 
-def change_classes(classes: Sequence[ClassInfo]) -> tuple[ClassInfo, ...]:
+def change_classes(classes: Sequence[ClassInfo]) -> tuple[ModelClass, ...]:
     """The legend of the map: `unchanged`, then `land → water` and every other pair, whether it occurs or not.
 
     What became water has three parts of the colour of water and one of what it was: changes into one class look alike
-    and can still be told apart.
+    and can still be told apart. Of more than `MOST_CLASSES`, `→ water` in the colour of water.
 
     Raises:
-        ConfigError: if there are too many classes for a map.
+        ConfigError: if there are more than 253 classes.
     """
-    if not mappable(classes):
-        raise ConfigError(
-            f"a map of changes tells at most {MOST_CLASSES} classes apart, and these are {len(classes)}; the table and the "
-            "polygons have all of them"
-        )
-    found = [ClassInfo(value=UNCHANGED, name="unchanged", color=_UNCHANGED_COLOR)]
+    if len(classes) > _MOST_VALUES:
+        raise ConfigError(f"a map of changes has room for {_MOST_VALUES} classes, and these are {len(classes)}")
+    found = {UNCHANGED: ModelClass(value=UNCHANGED, name="unchanged", color=_UNCHANGED_COLOR,
+                                   description="The same class before and after")}  # fmt: skip
     for of in classes:
         for to in classes:
-            if to.value != of.value:
-                value = change_value(of.value, to.value, len(classes))
-                found.append(ClassInfo(value=value, name=f"{of.name} → {to.name}", color=_mixed(of.color, to.color)))
-    return tuple(found)
+            if (value := change_value(of.value, to.value, len(classes))) == UNCHANGED:
+                continue
+            if len(classes) > MOST_CLASSES:
+                found[value] = ModelClass(
+                    value=value,
+                    name=f"→ {to.name}",
+                    color=to.color,
+                    description=f"{to.name} after, another class before",
+                )
+            else:
+                found[value] = ModelClass(
+                    value=value, name=f"{of.name} → {to.name}", color=_mixed(of.color, to.color),
+                    description=f"{of.name} before, {to.name} after",
+                )  # fmt: skip
+    return tuple(found[value] for value in sorted(found))
 
 
 def _mixed(before: str, after: str) -> str:

@@ -48,6 +48,8 @@ class ImagePlan:
     gain: tuple[float, ...]
     """Per band, physical value = stored * gain + bias."""
     bias: tuple[float, ...]
+    quantity: str = ""
+    """What physical values are (`tiling.quantity`); empty where they are no longer what the scene's were."""
 
     @property
     def stored_bytes(self) -> int:
@@ -311,7 +313,7 @@ def _image(scene: Scene, card: ModelCard, number: int, name: str, layers: tuple[
         nodata = float("nan") if dtype.kind == "f" else float(np.iinfo(dtype).min)
     return ImagePlan(
         stage=number, name=name, bands=card.gives, layers=layers, dtype=dtype.name, nodata=nodata,
-        gain=tuple(band.scale for band in bands), bias=tuple(band.offset for band in bands),
+        gain=tuple(band.scale for band in bands), bias=tuple(band.offset for band in bands), quantity=scene.quantity,
     )  # fmt: skip
 
 

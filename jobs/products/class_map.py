@@ -9,22 +9,19 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from earthloom.jobs.products import quicklook, statistics
-from earthloom.jobs.products.legend import Legend, class_tags, colors, pam, qml
-from earthloom.jobs.products.product import Counted, Raster, cog_asset
+from earthloom.jobs.products.legend import Legend, class_tags, colors, pam, qml, word
+from earthloom.jobs.products.product import Raster, cog_asset
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
+from earthloom.jobs.products.statistics import Counted
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.models.inference.class_map import BlockMap
-from earthloom.tiling.counting import BandSum, ClassArea, Tally, count, merge_tallies, tally
+from earthloom.tiling.counting import BandSum, ClassArea, Tally, count
 from earthloom.tiling.encoding import CONFIDENCE_SCALE, NODATA
 from earthloom.tiling.errors import PublishError
-from earthloom.tiling.grid import Grid, pixel_areas_m2
+from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.cog import CogProfile
 from earthloom.tiling.writing.zarr_sink import Layer
-
-CLASSES, CONFIDENCE = "classes", "confidence"
-"""Names of the layers, and of the assets."""
-
-_STRIP_PX = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +62,7 @@ class ClassMapProduct:
         classes = {
             "long_name": f"{self.legend.name} class",
             "flag_values": [entry.value for entry in self.legend.classes],
-            "flag_meanings": " ".join(entry.name for entry in self.legend.classes),
+            "flag_meanings": " ".join(word(entry.name) or f"class_{entry.value}" for entry in self.legend.classes),
         }
         confidence = {"long_name": self.confidence, "scale_factor": CONFIDENCE_SCALE, "units": "1"}
         return Layer(name=CLASSES, attributes=classes), Layer(name=CONFIDENCE, attributes=confidence)
@@ -74,19 +71,8 @@ class ClassMapProduct:
         return {CLASSES: made.classes, CONFIDENCE: made.confidence}
 
     def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
-        """By class and true area, strip by strip: the areas of a whole shard at once would be the largest array here."""
-        strips = [
-            Window(shard.col_off, row, shard.width, min(_STRIP_PX, shard.row_end - row))
-            for row in range(shard.row_off, shard.row_end, _STRIP_PX)
-        ]
-        counted = merge_tallies(
-            tally(
-                pixels[CLASSES][strip.slices(shard)],
-                pixels[CONFIDENCE][strip.slices(shard)],
-                pixel_areas_m2(self.grid, strip),
-                len(self.legend.classes),
-            )
-            for strip in strips
+        counted = statistics.count_classes(
+            self.grid, shard, pixels[CLASSES], pixels[CONFIDENCE], len(self.legend.classes)
         )
         return Counted(tally=counted, sums={CONFIDENCE: count(pixels[CONFIDENCE], NODATA)})
 

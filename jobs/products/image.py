@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.planning.chain import ImagePlan
 from earthloom.jobs.products import quicklook
-from earthloom.jobs.products.product import Counted, Raster, cog_asset
+from earthloom.jobs.products.product import Raster, cog_asset
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
+from earthloom.jobs.products.statistics import Counted
 from earthloom.models.inference.stack import Stack, to_stored
 from earthloom.tiling.counting import BandSum, ClassArea, count
 from earthloom.tiling.grid import Grid
@@ -35,6 +36,8 @@ class ImageProduct:
     """Its name in the STAC item."""
     title: str = ""
     """What the picture says that it is."""
+    meaning: str = ""
+    """What a pixel of any of its bands is; empty: its band of its image."""
 
     resampling: ClassVar[str] = "average"
 
@@ -57,7 +60,10 @@ class ImageProduct:
         return tuple(
             Layer(
                 name=layer, dtype=image.dtype, nodata=image.nodata,
-                attributes={"long_name": f"{band} of {image.name}", "scale_factor": gain, "add_offset": bias},
+                attributes={
+                    "long_name": self._meaning_of(band), "scale_factor": gain, "add_offset": bias,
+                    **({"quantity": image.quantity} if image.quantity else {}),
+                },
             )
             for layer, band, gain, bias in zip(image.layers, image.bands, image.gain, image.bias, strict=True)
         )  # fmt: skip
@@ -98,6 +104,9 @@ class ImageProduct:
             pixels, nodata=self.image.nodata, title=title, subtitle=subtitle, pixel_m=pixel_m
         )  # fmt: skip
 
+    def _meaning_of(self, band: str) -> str:
+        return self.meaning or f"{band} of {self.image.name}"
+
     def _bands(self, counted: Counted) -> list[BandInfo]:
         """With their statistics, of stored values."""
         image, found = self.image, list[BandInfo]()
@@ -112,8 +121,8 @@ class ImageProduct:
                 }  # fmt: skip
             found.append(
                 BandInfo(
-                    name=band, description=f"{band} of {image.name}", data_type=image.dtype, nodata=image.nodata,
-                    scale=gain, offset=bias, statistics=statistics,
+                    name=band, description=self._meaning_of(band), data_type=image.dtype, nodata=image.nodata,
+                    scale=gain, offset=bias, statistics=statistics, quantity=image.quantity,
                 )
             )  # fmt: skip
         return found

@@ -74,6 +74,11 @@ def labels(legend: Legend) -> dict[int, str]:
     return {one.value: one.name for one in legend.classes}
 
 
+def word(name: str) -> str:
+    """A class's name as one word, for formats that want words: CF's `flag_meanings`, STAC's names of classes."""
+    return re.sub(r"[^0-9A-Za-z_-]+", "_", name.replace("→", " to ")).strip("_")
+
+
 def colors(legend: Legend) -> dict[int, Color]:
     """Red, green, blue (0-255) by class value."""
     return {

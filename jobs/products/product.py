@@ -5,15 +5,16 @@ A kind is a class that fits `Product`; one that a stage of a chain makes also fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.products.stac_item import COG, AssetInfo, BandInfo
-from earthloom.tiling.counting import BandSum, ClassArea, Tally, merge_sums, merge_tallies
+from earthloom.jobs.products.statistics import Counted
+from earthloom.tiling.counting import BandSum, ClassArea
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.cog import CogProfile
 from earthloom.tiling.writing.overview import reduce_mean, reduce_mode
@@ -36,34 +37,6 @@ class Raster:
         if self.by_mode:
             return np.stack([reduce_mode(band) for band in pixels])
         return np.stack([reduce_mean(band, self.profile.nodata) for band in pixels])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """What a shard holds, or all shards together."""
-
-    tally: Tally | None = None
-    """Of the class map, if there is one."""
-    sums: Mapping[str, BandSum] = field(default_factory=dict)
-    """By layer, of everything but the class map."""
-
-
-def add_up(parts: Iterable[Counted]) -> Counted:
-    """What a result holds, from what its shards hold; their order does not matter.
-
-    Raises:
-        PublishError: if they count different numbers of classes.
-    """
-    given = list(parts)
-    sums: dict[str, list[BandSum]] = {}
-    for part in given:
-        for layer, total in part.sums.items():
-            sums.setdefault(layer, []).append(total)
-    tallies = [part.tally for part in given if part.tally]
-    return Counted(
-        tally=merge_tallies(tallies) if tallies else None,
-        sums={layer: merge_sums(totals) for layer, totals in sums.items()},
-    )
 
 
 class Product(Protocol):

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from earthloom.jobs.products.product import Counted, Product, Raster
+from earthloom.jobs.products.product import Product, Raster
 from earthloom.jobs.products.stac_item import ZARR, AssetInfo
+from earthloom.jobs.products.statistics import Counted
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.names import DATA, QUICKLOOK
 from earthloom.tiling.counting import ClassArea

@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.products import statistics
-from earthloom.jobs.products.product import Counted, Raster, add_up
+from earthloom.jobs.products.product import Raster
 from earthloom.jobs.products.publication import Publication
+from earthloom.jobs.products.statistics import Counted, add_up
 from earthloom.jobs.records.blocks import ShardRecord, StoredObject
 from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
 from earthloom.jobs.records.documents import commit

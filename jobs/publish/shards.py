@@ -76,22 +76,26 @@ def write_shard(publication: Publication, part: Window, layers: Mapping[str, NDA
     if not any(total.valid for _, total in record.sums):
         return record  # a reader sees the fill value where nothing is stored
     levels: dict[tuple[int, str], NDArray[Any]] = {}
-    packed: list[tuple[str, bytes, TileIndex]] = []
+    packed: list[bytes] = []
+    files: list[tuple[str, TileIndex]] = []
     for raster in publication.rasters:
         made = layout.pyramid.levels_of(np.stack([layers[layer] for layer in raster.layers]), raster.reduce)
-        packed.append((raster.file, *pack(raster.profile, layout.pyramid, made)))
+        data, index = pack(raster.profile, layout.pyramid, made)
+        packed.append(data)
+        files.append((raster.file, index))
         levels |= {
             (level, layer): band
             for level, pixels in enumerate(made[: layout.pyramid.own + 1])
             for layer, band in zip(raster.layers, pixels, strict=True)
         }
-    tiles = put(tiles_key(publication.prefix, row, col), b"".join(data for _, data, _ in packed))
+    tiles = put(tiles_key(publication.prefix, row, col), b"".join(packed))
+    packed.clear()  # not beside what was joined
     puts = [
-        (key, put(f"{publication.prefix}/{DATA}/{key}", data) if data is not None else None)
+        (key, put(f"{publication.prefix}/{DATA}/{key}", encoded) if encoded is not None else None)
         for level, layer, key in keys
-        for data in [layout.encode_shard(level, layer, levels[level, layer])]
+        for encoded in [layout.encode_shard(level, layer, levels[level, layer])]
     ]
     return replace(
         record, objects=tuple((key, put.result() if put else None) for key, put in puts), tiles=tiles.result(),
-        files=tuple((file, index) for file, _, index in packed),
+        files=tuple(files),
     )  # fmt: skip

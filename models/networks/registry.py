@@ -16,6 +16,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.networks.enhance.denoise import NonLocalMeans
 from earthloom.models.networks.enhance.destripe import Destripe
 from earthloom.models.networks.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
+from earthloom.models.networks.enhance.same import Same
 from earthloom.models.networks.enhance.span import Span
 from earthloom.models.networks.enhance.tone import DarkObject, EqualisedStretch, PercentileStretch
 from earthloom.models.networks.onnx_net import OnnxNet
@@ -118,6 +119,7 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "non-local-means": NonLocalMeans,
     "destripe": Destripe,
     "dark-object": DarkObject,
+    "same": Same,
     "percentile-stretch": PercentileStretch,
     "equalised-stretch": EqualisedStretch,
     "onnx": OnnxNet,

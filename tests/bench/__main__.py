@@ -40,6 +40,7 @@ CASES = {
     "cluster": "tests.bench.scaling:cluster",
     "scenes": "tests.bench.scenes:scenes",
     "linear": "tests.bench.scaling:linear",
+    "composite": "tests.bench.composite:composite",
     "peers": "tests.bench.peers:peers",
     "overhead": "tests.bench.peers:overhead",
 }

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from earthloom.jobs.products.class_map import CLASSES, CONFIDENCE, ClassMapProduct
+from earthloom.jobs.products.class_map import ClassMapProduct
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.tiling.counting import Tally
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.grid import Grid

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.window import Window
 from earthloom.tiling.writing.zarr_sink import (
     Layer,
     check_shard,
@@ -59,6 +60,11 @@ class CubeLayout:
     def shard_grid(self) -> tuple[int, int]:
         """(rows, columns) of shards."""
         return -(-self.grid.height // self.shard_px), -(-self.grid.width // self.shard_px)
+
+    def shard_window(self, row: int, col: int) -> Window:
+        """What a shard covers of the grid."""
+        side = self.shard_px
+        return Window(col * side, row * side, side, side) & self.grid.window
 
     def shard_key(self, layer: str, step: int, row: int, col: int) -> str:
         """Object key of one shard below the cube's prefix."""

@@ -7,7 +7,9 @@ has in common with a scene is public here (`tiling.writing.zarr_cube`).
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -172,11 +174,13 @@ def create_layer(group: zarr.Group, layer: Layer, shape: tuple[int, ...], shard_
         shards=(1,) * lead + (shard_px, shard_px),
         compressors=[ZstdCodec(level=5, checksum=True)],  # without the checksum a flipped bit would go unnoticed
         fill_value=fill, dimension_names=("time", "y", "x")[-len(shape) :],
-        attributes={
-            "_FillValue": "NaN" if np.isnan(layer.nodata) else fill, "grid_mapping": "spatial_ref",
-            **layer.attributes,
-        },
+        attributes={"_FillValue": _cf_fill(fill), "grid_mapping": "spatial_ref", **layer.attributes},
     )  # fmt: skip
+
+
+def _cf_fill(fill: float) -> float | str:
+    """CF's `_FillValue` as xarray keeps it in Zarr's JSON, which has no NaN: a float as base64 of its eight bytes."""
+    return fill if isinstance(fill, int) else base64.b64encode(struct.pack("<d", fill)).decode()
 
 
 def check_shard(shard_px: int) -> None:

@@ -100,3 +100,10 @@ def test_floating_layers_keep_nan(store: Store) -> None:
     found = open_cube(store, "n")
     assert np.isnan(found.layers[0].nodata)
     assert np.array_equal(found.read(store, "ndvi", made.grid.window), values, equal_nan=True)
+
+
+def test_steps_come_in_the_order_in_which_they_are_wanted(store: Store, cube: Cube, arrays: Arrays) -> None:
+    for steps in ([0, 1, 2], [2, 1, 0], [0, 2], [1, 2, 0, 0, 1]):
+        assert np.array_equal(
+            cube.read(store, "classes", Window(500, 500, 40, 30), steps), arrays[0][steps, 500:530, 500:540]
+        )

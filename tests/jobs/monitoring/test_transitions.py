@@ -157,12 +157,16 @@ def test_a_table_has_names_and_says_where_a_side_does_not_know() -> None:
     assert (second["value"], second["after"], second["confidence"]) == (None, "nodata", None)
 
 
-def test_more_classes_than_a_byte_can_tell_apart_have_a_table_and_no_map() -> None:
-    classes = tuple(ClassInfo(value=i, name=f"c{i}", color="#000000") for i in range(MOST_CLASSES + 1))
-    with pytest.raises(ConfigError, match="at most 16 classes apart, and these are 17"):
-        change_classes(classes)
+def test_of_more_classes_than_a_byte_has_pairs_the_map_tells_what_became_and_the_table_all() -> None:
+    classes = tuple(ClassInfo(value=i, name=f"c{i}", color=f"#0000{i:02x}") for i in range(MOST_CLASSES + 1))
+    legend = change_classes(classes)
+    assert [entry.name for entry in legend] == ["unchanged", *(f"→ c{i}" for i in range(17))]
     (row,) = transition_rows([Transition(before=0, after=16, pixels=1, area_m2=1.0, confidence_sum=9)], classes)
-    assert (row["value"], row["after"]) == (None, "c16")
+    assert (row["value"], row["before"], row["after"], row["color"]) == (17, "c0", "c16", "#000010")
+    many = [ClassInfo(value=i, name=f"c{i}", color="#000000") for i in range(254)]
+    assert len(change_classes(many[:253])) == 254
+    with pytest.raises(ConfigError, match="room for 253 classes, and these are 254"):
+        change_classes(many)
 
 
 def test_maps_of_another_model_are_refused() -> None:

@@ -12,9 +12,9 @@ import torch
 
 from earthloom.jobs.config import load
 from earthloom.jobs.planning.plan import ScenePlan, plan
-from earthloom.jobs.products.class_map import CLASSES, CONFIDENCE
 from earthloom.jobs.products.layout import products_of, publication_of
-from earthloom.jobs.products.product import Counted, add_up
+from earthloom.jobs.products.statistics import Counted, add_up
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.class_map import BlockMap
 from earthloom.models.inference.stack import Stack

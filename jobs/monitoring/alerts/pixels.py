@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.alerts.rule import MOST_COUNTED, MOST_OBSERVATIONS, Change, Rule
+from earthloom.jobs.monitoring.alerts.rule import MOST_COUNTED, MOST_OBSERVATIONS, Change, Direction, Rule
+from earthloom.jobs.monitoring.detectors.anomalies import UNKNOWN
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import TilingError
 
@@ -150,20 +151,16 @@ def observe_classes(classes: NDArray[np.uint8], confidence: NDArray[np.uint8], c
     return Observation(seen=seen, confidence=confidence)
 
 
-def observe_flags(
-    flags: NDArray[np.bool_], valid: NDArray[np.bool_], magnitude: NDArray[np.floating[Any]] | None = None
-) -> Observation:
-    """What the flags of a per-pixel monitor say: unflagged is the state before the change, flagged the one after it.
+def observe_flags(flags: NDArray[np.int8], direction: Direction | None = None) -> Observation:
+    """What the flags of a per-pixel monitor say: without a flag a pixel is as before the change, with one as after it.
 
     Args:
-        flags: (h, w), true where the monitor sees a change on this date.
-        valid: (h, w), true where the pixel was observed on this date.
-        magnitude: (h, w) in the units of the monitored layer; not finite counts as 0.
+        flags: (h, w): 0 as expected, negative below, positive above, `UNKNOWN` where nothing was observed. How far a flag is
+            from 0 is the magnitude.
+        direction: which flags are the change; the others are neither before nor after it. None: all are.
     """
-    seen = np.where(valid, np.where(flags, AFTER, BEFORE), NOTHING).astype(np.uint8)
-    if magnitude is None:
-        return Observation(seen=seen)
-    known = np.nan_to_num(magnitude.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    limit = np.iinfo(np.int32)
-    stored = np.clip(np.rint(known * MAGNITUDE_STEPS), limit.min, limit.max).astype(np.int32)
-    return Observation(seen=seen, magnitude=stored)
+    sign = np.sign(flags)
+    wanted = {"fall": sign < 0, "rise": sign > 0, None: sign != 0}[direction]
+    seen = np.where(wanted, AFTER, np.where(sign == 0, BEFORE, OTHER)).astype(np.uint8)
+    seen[flags == UNKNOWN] = NOTHING
+    return Observation(seen=seen, magnitude=np.abs(flags.astype(np.int32)) * MAGNITUDE_STEPS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from earthloom.jobs.config import parse_names
 from earthloom.jobs.monitoring.cube import ClassInfo
@@ -22,22 +22,27 @@ MOST_COUNTED = 65_535
 NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"
 """Form of a rule's name, which is part of a path."""
 
+Direction = Literal["fall", "rise"]
+"""Of a monitor's flags: below or above what is expected."""
+
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
 
 
 class AlertTable(BaseModel):
-    """`[[product.alert]]` of an AOI file: a change between classes.
+    """`[[product.alert]]` of an AOI file: a change between classes, or what a monitor over time flags.
 
     Raises:
-        pydantic.ValidationError: on an unknown key or a value of the wrong form.
+        pydantic.ValidationError: on an unknown key, a value of the wrong form, or keys that exclude each other.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(pattern=NAME, description="of the rule: letters, digits and -")]
-    before: Annotated[Names, Field(alias="from", min_length=1, description="classes that a pixel was seen in before")]
-    after: Annotated[Names, Field(alias="to", min_length=1, description="classes that it is seen in now")]
+    before: Annotated[Names, Field(alias="from", description="classes that a pixel was seen in before")] = ()
+    after: Annotated[Names, Field(alias="to", description="classes that it is seen in now")] = ()
     ignore: Annotated[Names, Field(description="classes that say as little as no data: clouds, shadows")] = ()
+    monitor: Annotated[str | None, Field(description="name of a [[product.monitor]], in place of classes")] = None
+    direction: Annotated[Direction | None, Field(description="of the monitor's flags; none: both")] = None
     confirmations: Annotated[
         int, Field(ge=1, le=MOST_OBSERVATIONS, description="observations in a row that confirm a pixel's change")
     ] = 2
@@ -53,6 +58,23 @@ class AlertTable(BaseModel):
     valid_days: Annotated[
         int, Field(ge=1, le=36_525, description="days after the last date until the STAC item says `expires`")
     ] = 32
+
+    @model_validator(mode="after")
+    def _one_source(self) -> AlertTable:
+        if self.monitor is None and not (self.before and self.after):
+            raise ValueError("an alert needs classes `from` and `to`, or the name of a `monitor`")
+        if self.monitor is not None and (self.before or self.after or self.ignore):
+            raise ValueError("an alert is of classes (`from`, `to`, `ignore`) or of a `monitor`, not of both")
+        if self.monitor is None and self.direction is not None:
+            raise ValueError("`direction` is of the flags of a `monitor`, and this alert is of classes")
+        return self
+
+    def rule(self, before: str, after: str) -> Rule:
+        """The rule, for a change that is called so."""
+        return Rule(
+            name=self.name, before=before, after=after, confirmations=self.confirmations, closing=self.closing,
+            settling=self.settling, min_area_m2=self.min_area_m2, valid_days=self.valid_days,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +131,8 @@ class Change:
     ignore: tuple[int, ...] = ()
 
 
-def rule_of(table: AlertTable, classes: Sequence[ClassInfo]) -> tuple[Rule, Change]:
-    """What a table of an AOI file means for a product with these classes.
+def change_of(table: AlertTable, classes: Sequence[ClassInfo]) -> Change:
+    """What the class names of a table mean for a product with these classes.
 
     Raises:
         ConfigError: if the product has no class of a name, or a class stands in two lists.
@@ -129,12 +151,8 @@ def rule_of(table: AlertTable, classes: Sequence[ClassInfo]) -> tuple[Rule, Chan
                     f"alert {table.name}: the class {name!r} stands in {where[name]} and in {key}; it can say one thing only"
                 )
             where[name] = key
-    rule = Rule(
-        name=table.name, before="+".join(table.before), after="+".join(table.after), confirmations=table.confirmations,
-        closing=table.closing, settling=table.settling, min_area_m2=table.min_area_m2, valid_days=table.valid_days,
-    )  # fmt: skip
     before, after, ignore = (tuple(sorted(values[name] for name in names)) for names in lists.values())
-    return rule, Change(before=before, after=after, ignore=ignore)
+    return Change(before=before, after=after, ignore=ignore)
 
 
 def _list(names: Mapping[str, Any]) -> str:

@@ -99,4 +99,4 @@ class MemoryStore:
         self.objects[key], self.times[key] = bytes(data), time.time()
 
     def _head(self, key: str) -> Head:
-        return Head(key, len(self.objects[key]), None, self.times[key])
+        return Head(key, len(self.objects[key]), None, self.times.get(key, 0.0))

@@ -32,6 +32,10 @@ def cli(verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FlagFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.WARNING)
+    if not verbose:
+        logging.getLogger("rasterio").setLevel(
+            logging.ERROR
+        )  # GDAL's remarks on tags, again at every opening of a file
     guard_logs()
     from earthloom.tiling.storage.settings import apply
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,8 +13,9 @@ from rich.table import Table
 
 from earthloom.jobs.command.options import SectionedCommand, options_of
 from earthloom.jobs.command.run import Progress, exit_on_sigterm, result_json, show_notes
-from earthloom.jobs.command.terminal import make_console, with_flags
+from earthloom.jobs.command.terminal import counted, make_console, with_flags
 from earthloom.jobs.monitoring.options import MonitorConfig
+from earthloom.jobs.products.areas import area_text
 
 if TYPE_CHECKING:
     from earthloom.jobs.monitoring.monitor import MonitorEvent, MonitorResult, ProductResult
@@ -81,10 +83,36 @@ def show_monitor(result: MonitorResult) -> None:
         show_notes(console, one.run.notes if one.run else ())
         for note in one.notes:
             console.print(f"[yellow]note[/] {where}: {with_flags(note)}", soft_wrap=True)
-        for stage, summary in one.derived.items():
-            console.print(f"{where} {stage}: {json.dumps(dict(summary))}", soft_wrap=True)
+        root = result.out.rstrip("/")
         if one.update.cube:
-            print(f"{result.out.rstrip('/')}/{one.update.cube.prefix}")
+            console.print(f"{where}: cube")
+            print(f"{root}/{one.update.cube.prefix}")
+        for stage, summary in one.derived.items():
+            for text, key in _told(stage, summary, one.prefix):
+                console.print(f"{where}: {text}", soft_wrap=True)
+                if key:
+                    print(f"{root}/{key}")
+
+
+def _told(stage: str, summary: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str | None]]:
+    """What a stage made, in words, and where the newest of it lies below OUT."""
+    match stage:
+        case "composites":
+            for rule, made in summary.items():
+                yield f"composites {rule}, {counted(made['periods'], 'period')}, the latest", made["latest"]
+        case "change":
+            for name, made in summary.items():
+                yield f"change {name}" + ("" if made else ": its dates have not come yet"), made and made["prefix"]
+        case "alerts":
+            for rule in summary.get("rules", ()):
+                states = [f"{of['count']} {state} ({area_text(of['area_m2'])})" for state, of in rule["alerts"].items()]
+                yield f"alerts {rule['rule']}: {', '.join(states) or 'none'}", rule.get("view")
+        case "monitors":
+            for name, made in summary.items():
+                waits = made.get("waits_for")
+                yield f"monitor {name}" + (f" waits for {waits}" if waits else ""), made.get("prefix")
+        case "series" if summary:
+            yield f"series of {counted(summary['dates'], 'date')}", f"{prefix}/series.png"
 
 
 class _Lines:

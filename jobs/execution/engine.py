@@ -66,6 +66,9 @@ def idle_engine(made: RunPlan) -> Engine:
 
 
 class _Idle:
+    def dismiss(self) -> None:
+        pass
+
     def run(self, tasks: Iterable[Task | None]) -> Generator[Outcome, None, None]:
         for task in tasks:
             assert task is not None, "nothing runs that a task could be waiting for"
@@ -116,14 +119,26 @@ Workers: TypeAlias = Callable[[Callable[[Share], Crew]], Executor]
 
 @contextmanager
 def open_workers(options: EngineOptions) -> Iterator[Workers]:
-    """Workers for other work than a run's, which needs no GPU; everything is given back on exit.
+    """Workers for other work than a run's, which needs no GPU. They stay between two calls of an executor's `run`.
+
+    Everything is given back on exit.
 
     Raises:
         EngineError: see `cluster.session.connect`.
     """
     with _session(options) as session:
         given = share(options, on_gpu=False, nodes=session.nodes if session else here())
-        yield lambda crew: _executor(crew(given), given, session)
+        made: list[Executor] = []
+
+        def workers(crew: Callable[[Share], Crew]) -> Executor:
+            made.append(_executor(crew(given), given, session, keeps_workers=True))
+            return made[-1]
+
+        try:
+            yield workers
+        finally:
+            for executor in made:
+                executor.dismiss()
 
 
 @contextmanager
@@ -139,7 +154,9 @@ def _session(options: EngineOptions) -> Iterator[Session | None]:
         yield stack.enter_context(connect(options.address, cpus=int(here()[0]["CPU"]), packages=packages))
 
 
-def _executor(crew: Crew, given: Share, session: Session | None) -> LocalExecutor | RayExecutor:
+def _executor(
+    crew: Crew, given: Share, session: Session | None, *, keeps_workers: bool = False
+) -> LocalExecutor | RayExecutor:
     if session is None:
         from earthloom.cluster.local import LocalExecutor
 
@@ -148,7 +165,10 @@ def _executor(crew: Crew, given: Share, session: Session | None) -> LocalExecuto
     from earthloom.cluster.resources import WorkerResources
 
     resources = WorkerResources(cpus=given.threads, gpus=given.gpus, memory_bytes=crew.memory_bytes)
-    return RayExecutor(crew.factory, workers=given.workers, lanes=crew.lanes, resources=resources, budget=BUDGET)
+    return RayExecutor(
+        crew.factory, workers=given.workers, lanes=crew.lanes, resources=resources, budget=BUDGET,
+        keeps_workers=keeps_workers,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -187,11 +187,10 @@ def commit_steps(store: Store, generation: Generation, count: int) -> Generation
 
 def _longer(existing: bytes | None, ours: bytes, cube: Cube) -> bytes:
     """Whichever root document has more steps."""
-    if existing is not None and len(cube_of_root(existing, cube.prefix, f"{cube.prefix}/{ROOT}").steps) >= len(
-        cube.steps
-    ):
-        return existing
-    return ours
+    if existing is None:
+        return ours
+    held = cube_of_root(existing, cube.prefix, f"{cube.prefix}/{ROOT}")
+    return existing if len(held.steps) >= len(cube.steps) else ours
 
 
 def _longer_array(existing: bytes | None, ours: bytes) -> bytes:

@@ -6,6 +6,7 @@ cube is the same in the end. It moves no pixel itself.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ class CubeRules:
     aoi: str
     product: str
     grid: Grid
+    outline: str | None = None
+    """GeoJSON of the area in longitude and latitude, outside of which a cube has no data; None: all of the grid."""
     shard_px: int
     overlap: str | tuple[str, ...]
     mask: Mask | None = None
@@ -63,7 +66,7 @@ class CubeRules:
         return {
             "version": CUBE_VERSION, "product": self.product, "shard_px": self.shard_px, "overlap": self.overlap,
             "mask": {"product": self.mask.product, "classes": list(self.mask.classes)} if self.mask else None,
-            "until": self.until,
+            "until": self.until, "outline": json.loads(self.outline) if self.outline else None,
             "grid": {
                 "crs": self.grid.crs, "transform": list(self.grid.transform), "width": self.grid.width,
                 "height": self.grid.height,
@@ -256,7 +259,7 @@ class _Finishing:
             yield LayerTask(
                 generation=generation.prefix, layout=self._layout, step=place, row=row, col=col,
                 members=tuple(member for member in members if self._reached(member.source) & window),
-                confident=self._rules.overlap == "confident", n_classes=self._n_classes,
+                outline=self._rules.outline, confident=self._rules.overlap == "confident", n_classes=self._n_classes,
             )  # fmt: skip
 
     def _members(self, step: Step) -> tuple[Member, ...]:

@@ -22,6 +22,7 @@ from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.tiling.counting import count
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.outline import inside
 from earthloom.tiling.reading.identity import pin
 from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.resampling import PIECE_BYTES, resampling
@@ -60,6 +61,8 @@ class LayerTask:
     """Whether the most confident scene is taken, and not the first."""
     n_classes: int
     """0 for an image."""
+    outline: str | None = None
+    """GeoJSON of the area, outside of which nothing has data."""
 
     @property
     def key(self) -> str:
@@ -94,8 +97,12 @@ class LayerTask:
         return self.key
 
     def _scenes(self, store: Store, window: Window) -> Iterator[tuple[Mapping[str, NDArray[Any]], NDArray[np.bool_]]]:
+        within = inside(self.outline, self.layout.grid, window) if self.outline else np.True_
+        if not within.any():
+            return
         for member in self.members:
             values, valid = read_onto(store, member.source, self.layout.grid, window)
+            valid = valid & within
             if member.mask is not None and valid.any():
                 clouds, known = read_onto(store, member.mask, self.layout.grid, window)
                 valid = valid & known & ~np.isin(clouds[CLASSES], member.masked)

@@ -61,7 +61,7 @@ def median(values: NDArray[Any], clear: NDArray[np.bool_], nodata: float) -> NDA
     """The median of the clear values of each pixel, in their own dtype.
 
     Of an even number of values it is the mean of the middle two: of floats rounded once to the dtype, of integers halves
-    rounded to the even integer. An integer mean that would be `nodata` moves by one step, as in overviews
+    rounded to the even integer. An integer mean that would be `nodata` is one more, as in overviews
     (`tiling.writing.overview`).
 
     Args:
@@ -169,9 +169,7 @@ class _Work:
         apart = first ^ second
         mean = (first & second) + (apart >> 1)  # the floor, without a sum that would not fit
         mean += apart & mean & 1
-        if float(nodata) == int(nodata):
-            step = 1 if nodata < np.iinfo(self._dtype).max else -1
-            mean[mean == int(nodata)] = int(nodata) + step
+        mean += mean == int(nodata)  # between two values that are not nodata, so there is one above it
         return np.where(odd, alone, mean)
 
 

@@ -6,6 +6,7 @@ Reads the table of a product's items; opens no raster. What is left out is said,
 from __future__ import annotations
 
 import datetime
+import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class Mask:
 
 def wanted(
     store: Store, product: str, grid: Grid, *, mask: Mask | None = None, until: datetime.date | None = None,
-    preferred: Collection[str] = (),
+    preferred: Collection[str] = (), outline: str | None = None,
 ) -> Wanted:  # fmt: skip
     """The steps that the committed results of a product make on a grid.
 
@@ -64,17 +65,20 @@ def wanted(
         product: as `collections/` has it.
         until: last day.
         preferred: prefixes of results that the product's own run stands for.
+        outline: GeoJSON of the area, if it is less than the grid.
 
     Raises:
         PublishError: if the members do not have the same layers and classes, or an item is not one of ours.
     """
     notes: list[str] = []
-    found = _members(store, product, grid, until=until, preferred=preferred, notes=notes)
+    found = _members(store, product, _meets(grid, outline), grid, until=until, preferred=preferred, notes=notes)
     masks: dict[str, Source] = {}
     if mask is not None:
         masks = {
             source.scene_id: source
-            for source in _members(store, mask.product, grid, until=until, preferred=preferred, notes=[])
+            for source in _members(
+                store, mask.product, _meets(grid, outline), grid, until=until, preferred=preferred, notes=[]
+            )
         }
         mask_values(masks.values(), mask)
         if without := [source.scene_id for source in found if source.scene_id not in masks]:
@@ -120,8 +124,8 @@ def mask_values(masks: Iterable[Source], mask: Mask) -> tuple[int, ...]:
 
 
 def _members(
-    store: Store, product: str, grid: Grid, *, until: datetime.date | None, preferred: Collection[str],
-    notes: list[str],
+    store: Store, product: str, meets: Callable[[Mapping[str, Any]], bool], grid: Grid, *, until: datetime.date | None,
+    preferred: Collection[str], notes: list[str],
 ) -> list[Source]:  # fmt: skip
     """One result of each scene, in the order of their scenes."""
     try:
@@ -131,7 +135,6 @@ def _members(
     undated: list[str] = []
     too_fine: list[str] = []
     by_scene: dict[str, list[Source]] = {}
-    meets = _meets(grid)
     gsd_m = grid.gsd_m()
     for item in items:
         if not meets(item):
@@ -174,12 +177,12 @@ def _committed_s(store: Store, prefix: str) -> float:
     return head.modified_s if result.committed_s is None else result.committed_s
 
 
-def _meets(grid: Grid) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether an item lies on the ground of a grid."""
+def _meets(grid: Grid, outline: str | None) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether an item lies on the ground of an area."""
     from shapely import prepare
     from shapely.geometry import shape
 
-    ground = shape(footprint(grid)[0])
+    ground = shape(json.loads(outline) if outline else footprint(grid)[0])
     prepare(ground)
 
     def meets(item: Mapping[str, Any]) -> bool:

@@ -31,6 +31,7 @@ from earthloom.jobs.monitoring.series_stage import SERIES_STAGE
 from earthloom.jobs.monitoring.stac import cube_item
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.planning.chain import load_models, product_name
+from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
 from earthloom.tiling.errors import ConfigError, EarthloomError, PublishError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.probe import probe_conditional_writes
@@ -192,6 +193,7 @@ class _Monitor:
                 if not config.before:
                     result.notes.append(f"there is no composite of {table.before.product} yet to compare scenes with")
             if table.scenes and (config.before or not table.before):
+                self._pool.rest()  # else a run's workers would wait for what ours hold
                 result.run = run_scenes(config, on_event=self._on_scene)
             if table.before and result.run and (names := without_earlier(result.run)):
                 result.notes.append(describe_without(names, table.before))
@@ -220,7 +222,15 @@ class _Monitor:
         preferred = frozenset(one.prefix for one in result.run.results.values()) if result.run else frozenset()
 
         def members() -> Wanted:
-            return wanted(self._store, result.product, area.grid, mask=mask, until=until, preferred=preferred)
+            return wanted(
+                self._store,
+                result.product,
+                area.grid,
+                mask=mask,
+                until=until,
+                preferred=preferred,
+                outline=area.outline,
+            )
 
         first = members()
         if not first.steps:
@@ -230,7 +240,7 @@ class _Monitor:
             ]
             return None
         rules = CubeRules(
-            aoi=area.name, product=result.product, grid=area.grid, shard_px=area.shard_px,
+            aoi=area.name, product=result.product, grid=area.grid, outline=area.outline, shard_px=area.shard_px,
             overlap=_overlap(table, is_classes=bool(first.classes), product=result.product), mask=mask,
             until=until.isoformat() if until else None,
         )  # fmt: skip
@@ -294,7 +304,7 @@ def _run_config(table: ProductTable, config: MonitorConfig) -> RunConfig:
 
 def _name_of(table: ProductTable, config: RunConfig) -> str:
     """What `collections/` calls the product; models are looked at only where a word is no name but a place."""
-    if any("/" in word or Path(word).is_dir() for word in table.model):
+    if any("/" in word or word.startswith(INDEX_PREFIX) or Path(word).is_dir() for word in table.model):
         return product_name(load_models(config))
     words = list(table.model)
     if config.mask_clouds and "cloudmask" not in words:

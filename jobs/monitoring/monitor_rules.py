@@ -101,6 +101,8 @@ class _Table(BaseModel):
     name: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = None
     """Of its map; None: of layer and method, `ndvi-cusum`. Two of one name are told apart by this."""
     layer: str | None = None
+    least: Annotated[float, Field(ge=0)] = 0.0
+    """Magnitude below which a change is none on the map, in the layer's unit; of a trend, per year."""
     min_observations: Annotated[int, Field(ge=0)] = 0
 
 
@@ -124,10 +126,10 @@ class _Watching(_Table):
         found = self._run(values, dates)
         at = np.arange(len(dates))[-len(found.flags) :, None]
         said = found.n_history > 0
-        broken = found.first >= 0
+        broken = (found.first >= 0) & (np.abs(found.magnitude) >= self.least)
         direction = np.sign(np.take_along_axis(found.flags, np.maximum(found.first - at[0], 0)[None], axis=0))[0]
         direction = np.where(broken, direction, 0).astype(np.int8)
-        observed = (found.flags != UNKNOWN) & (at >= found.first)
+        observed = (found.flags != UNKNOWN) & (at >= np.where(broken, found.first, 0))
         agreeing = (observed & (np.sign(found.flags) == direction)).sum(axis=0)
         share = agreeing / np.maximum(observed.sum(axis=0), 1)
         days = np.array([(date - _EPOCH).days for date in dates], np.int32)
@@ -225,7 +227,8 @@ class CusumRule(_Table):
         found = cusum(
             values, decimal_years(dates), order=self.order, level=self.level, min_observations=self.min_observations
         )
-        said, broken = found.n > 0, found.first >= 0
+        said = found.n > 0
+        broken = (found.first >= 0) & (np.abs(found.magnitude) >= self.least)
         days = np.array([(date - _EPOCH).days for date in dates], np.int32)
         return Verdict(
             classes=_classes(np.where(broken, np.sign(found.magnitude), 0), said),
@@ -257,7 +260,8 @@ class MannKendallRule(_Table):
 
     def judge(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Verdict:
         found = mann_kendall(values, decimal_years(dates), min_observations=self.min_observations)
-        said, moves = ~np.isnan(found.p_value), found.p_value < self.level
+        said = ~np.isnan(found.p_value)
+        moves = (found.p_value < self.level) & (np.abs(found.slope) >= self.least)
         return Verdict(
             classes=_classes(np.where(moves, np.sign(found.tau), 0), said),
             confidence=_stored_share(np.where(moves, 1 - found.p_value, found.p_value), said),

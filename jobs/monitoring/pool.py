@@ -13,7 +13,7 @@ from typing import Self
 from earthloom.cluster.executor import Executor, Task, WorkerFactory
 from earthloom.cluster.outcome import Outcome
 from earthloom.jobs.config import EngineOptions
-from earthloom.jobs.execution.engine import Crew, Workers, open_workers
+from earthloom.jobs.execution.engine import Crew, open_workers
 from earthloom.jobs.monitoring.worker import MonitorSetup, MonitorTask, MonitorWorker
 from earthloom.jobs.planning.resources import Share
 from earthloom.tiling.errors import TilingError
@@ -26,12 +26,13 @@ _GIB = 2**30
 
 
 class Pool:
-    """Workers for the tasks of one command: asked for when the first task comes, given back at the end of the block."""
+    """Workers for the tasks of one command: started with the first task, given back at the end of the block."""
 
     def __init__(self, options: EngineOptions, out: ObjectRef) -> None:
         self._options, self._out = options, out
         self._stack = ExitStack()
-        self._workers: Workers | None = None
+        self._executor: Executor | None = None
+        self._limit_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -50,22 +51,25 @@ class Pool:
         """
         if not tasks:
             return
-        if self._workers is None:
-            self._workers = self._stack.enter_context(open_workers(self._options))
-        executor: Executor = self._workers(lambda given: self._crew(tasks, given))
-        yield from executor.run(Task(key=task.key, payload=task) for task in tasks)
-
-    def _crew(self, tasks: Sequence[MonitorTask], given: Share) -> Crew:
+        if self._executor is None:
+            workers = self._stack.enter_context(open_workers(self._options))
+            self._executor = workers(self._crew)
         largest = max(tasks, key=lambda task: task.memory_bytes)
-        limit = min(self._options.memory_per_worker, given.memory_bytes or self._options.memory_per_worker)
-        if BASE_BYTES + largest.memory_bytes > limit:
+        if BASE_BYTES + largest.memory_bytes > self._limit_bytes:
             raise TilingError(
                 f"{largest.key}: a worker would need {(BASE_BYTES + largest.memory_bytes) / _GIB:.2f} GiB and may have "
-                f"{limit / _GIB:.2f}; give it more (`memory_per_worker`), or the area a smaller `shard`"
+                f"{self._limit_bytes / _GIB:.2f}; give it more (`memory_per_worker`), or the area a smaller `shard`"
             )
+        yield from self._executor.run(Task(key=task.key, payload=task) for task in tasks)
+
+    def rest(self) -> None:
+        """Give the workers' cores and memory back for now; the next task starts others."""
+        if self._executor is not None:
+            self._executor.dismiss()
+
+    def _crew(self, given: Share) -> Crew:
+        limit = min(self._options.memory_per_worker, given.memory_bytes or self._options.memory_per_worker)
+        self._limit_bytes = limit
+        setup = MonitorSetup(out=self._out, threads=given.threads, memory_bytes=max(0, limit - BASE_BYTES))
         lanes = given.threads + 1  # one reads or writes while the others compute
-        memory_bytes = min(limit - BASE_BYTES, lanes * largest.memory_bytes)
-        setup = MonitorSetup(out=self._out, threads=given.threads, memory_bytes=memory_bytes)
-        return Crew(
-            factory=WorkerFactory(MonitorWorker, setup), lanes=lanes, memory_bytes=BASE_BYTES + memory_bytes
-        )  # fmt: skip
+        return Crew(factory=WorkerFactory(MonitorWorker, setup), lanes=lanes, memory_bytes=limit)

@@ -20,6 +20,7 @@ from earthloom.jobs.records.markers import TILES
 from earthloom.jobs.records.names import ITEM, RESULT
 from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import note_superseded
+from earthloom.jobs.upkeep.rubbish import Rubbish, replaced_generations
 from earthloom.jobs.upkeep.status import is_living
 from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
 from earthloom.tiling.storage.objects import Head, ObjectRef
@@ -33,21 +34,6 @@ _MULTIPART = (
     "unfinished multipart uploads are in no listing that this command can read; let the bucket drop them: a lifecycle "
     "rule with AbortIncompleteMultipartUpload after 7 days"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rubbish:
-    """Something that may go."""
-
-    kind: str
-    """`scene`, `run`, `leftover` or `superseded`."""
-    place: str
-    """Prefix below OUT, or key of a leftover."""
-    objects: int
-    size_bytes: int
-    age_s: float
-    """Since it was last written; of a superseded result: since the newer one was committed."""
-    why: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,6 +116,7 @@ def sweep(
             )  # fmt: skip
     done.found += _superseded(store, committed, before_s, now, kept)
     done.found += _leftovers(store, still_s, now, done.notes)
+    done.found += replaced_generations(store, before_s, now, done.notes)
     if not (is_ours or done.found):
         raise ConfigError(f"{out.url}: no run has been started there; is this the `out` of a run?")
     if delete:

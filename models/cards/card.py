@@ -20,6 +20,7 @@ BEFORE = "before_"
 
 _LABEL = re.compile(r"^[a-z0-9](?:[a-z0-9_-]|\.(?!\.)){0,99}\Z")
 _COLOR = re.compile(r"^#[0-9a-f]{6}\Z")
+_OWN_DTYPES = ("int16", "float32")
 _SHA256 = re.compile(r"^[0-9a-f]{64}\Z")
 
 
@@ -73,9 +74,11 @@ class ModelCard:
     masks: tuple[int, ...] = ()
     """Classes whose pixels become nodata where the model is one stage of several."""
     outputs: tuple[str, ...] = ()
-    """Bands of the image that is made, each one of `bands`; `*` stands for what it stands for there."""
+    """Bands of the image that is made, each one of `bands` unless they are the model's own (`output_dtype`); `*` stands for
+    what it stands for there."""
     output_dtype: str = ""
-    """Empty: the image has the scene's dtype and scale. `uint8`: the network's 0 to 1 is stored as 1 to 255."""
+    """Empty: the image has the scene's dtype and scale. `uint8`: the network's 0 to 1 is stored as 1 to 255. `int16` and
+    `float32`: its bands are the model's own, and the network gives physical values; `int16` holds them in steps of 0.0001."""
     scale: int = 1
     """Output pixels per input pixel and side; divides 512."""
     needs_survey: bool = False
@@ -126,14 +129,20 @@ class ModelCard:
             raise CardError(f"{where}: classes must be numbered 0, 1, 2, … (at most 255: 255 is nodata)")
         if unknown := set(self.masks) - {c.value for c in self.classes}:
             raise CardError(f"{where}: masks {sorted(unknown)} are none of its classes")
-        if strange := set(self.outputs) - set(self.bands):
+        if self.output_dtype not in ("", "uint8", *_OWN_DTYPES):
+            raise CardError(f"{where}: output_dtype is '', 'uint8', 'int16' or 'float32', got {self.output_dtype!r}")
+        if self.makes_own_bands and (taken := set(self.outputs) & set(self.bands)):
+            raise CardError(f"{where}: makes bands of its own, so {sorted(taken)} cannot be among those that it takes")
+        if not self.makes_own_bands and (strange := set(self.outputs) - set(self.bands)):
             raise CardError(f"{where}: makes bands {sorted(strange)} that it does not take: their scale is unknown")
         if "*" in self.bands[:-1]:
             raise CardError(f"{where}: * stands for all other bands and so comes last, got {', '.join(self.bands)}")
         if self.scale < 1 or 512 % self.scale or (self.classes and self.scale != 1):
             raise CardError(f"{where}: scale divides 512, and is 1 for a segmentation; got {self.scale}")
-        if self.output_dtype not in ("", "uint8"):
-            raise CardError(f"{where}: output_dtype is '' or 'uint8', got {self.output_dtype!r}")
+        if self.makes_own_bands and self.scale != 1:
+            raise CardError(
+                f"{where}: bands of its own lie beside those that it takes, so scale is 1; got {self.scale}"
+            )
         if self.outputs and self.overlap != "exact":
             raise CardError(f"{where}: images are made by exact tiles only, got overlap {self.overlap!r}")
         if self.overlap not in ("exact", "blend"):
@@ -156,6 +165,11 @@ class ModelCard:
     def kind(self) -> str:
         """What the network says: `class-map` or `image` (`models.inference.answers`)."""
         return "class-map" if self.classes else "image"
+
+    @property
+    def makes_own_bands(self) -> bool:
+        """Whether its image is of other bands than the scene has, as an index is."""
+        return self.output_dtype in _OWN_DTYPES
 
     @property
     def gives(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from earthloom.models.cards.card import ModelCard
+from earthloom.models.networks.enhance.band_math import BandMath
 from earthloom.models.networks.enhance.denoise import NonLocalMeans
 from earthloom.models.networks.enhance.destripe import Destripe
 from earthloom.models.networks.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
@@ -120,6 +121,7 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "destripe": Destripe,
     "dark-object": DarkObject,
     "same": Same,
+    "band-math": BandMath,
     "percentile-stretch": PercentileStretch,
     "equalised-stretch": EqualisedStretch,
     "onnx": OnnxNet,

@@ -41,6 +41,7 @@ CASES = {
     "scenes": "tests.bench.scenes:scenes",
     "linear": "tests.bench.scaling:linear",
     "composite": "tests.bench.composite:composite",
+    "monitors": "tests.bench.monitors:monitors",
     "peers": "tests.bench.peers:peers",
     "overhead": "tests.bench.peers:overhead",
 }

@@ -74,8 +74,12 @@ class Runs:
         return np.cumsum(self.length) - self.length
 
 
-def label(mask: NDArray[np.bool_]) -> Runs:
-    """The components of a mask, (h, w), with eight neighbours. Runs are found and joined by whole arrays at a time."""
+def label(mask: NDArray[np.bool_], *, diagonal: bool = True) -> Runs:
+    """The components of a mask, (h, w). Runs are found and joined by whole arrays at a time.
+
+    Args:
+        diagonal: whether pixels that share a corner only are connected.
+    """
     height, width = mask.shape
     edges = np.zeros((height, width + 2), np.int8)
     edges[:, 1:-1] = mask
@@ -84,19 +88,24 @@ def label(mask: NDArray[np.bool_]) -> Runs:
     end = np.nonzero(step == -1)[1]
     stride = width + 2
     begins, ends = row * stride + start, row * stride + end
-    upper, lower = meeting(begins + stride, ends + stride, begins, ends)
+    upper, lower = meeting(begins + stride, ends + stride, begins, ends, corners=diagonal)
     number = number_sets(join(row.size, upper, lower))
     return Runs(row=row, start=start, end=end, label=number, n_components=int(number.max(initial=-1)) + 1)
 
 
-def meeting(begins: Ints, ends: Ints, other_begins: Ints, other_ends: Ints) -> tuple[Ints, Ints]:
-    """Which intervals [begin, end) of two lines of pixels touch, corners included: positions in the first and the second.
+def meeting(
+    begins: Ints, ends: Ints, other_begins: Ints, other_ends: Ints, *, corners: bool = True
+) -> tuple[Ints, Ints]:
+    """Which intervals [begin, end) of two lines of pixels touch: positions in the first and in the second.
 
     Several pairs of lines may be given at once, each moved by a number of its own. The second list is sorted, and its
     intervals do not overlap.
+
+    Args:
+        corners: whether it is enough that one begins where another ends.
     """
-    low = np.searchsorted(other_ends, begins, side="left")
-    high = np.searchsorted(other_begins, ends, side="right")
+    low = np.searchsorted(other_ends, begins, side="left" if corners else "right")
+    high = np.searchsorted(other_begins, ends, side="right" if corners else "left")
     return _pairs(low, np.maximum(high, low))
 
 
@@ -130,9 +139,7 @@ def overlaps(now: Runs, before: Runs) -> tuple[Ints, Ints, Ints]:
     """Which components of two masks of one window share pixels: (component now, component before, pixels), sorted."""
     stride = 1 + max(int(now.end.max(initial=0)), int(before.end.max(initial=0)))
     begins, ends = before.row * stride + before.start, before.row * stride + before.end
-    low = np.searchsorted(ends, now.row * stride + now.start, side="right")
-    high = np.searchsorted(begins, now.row * stride + now.end, side="left")
-    mine, theirs = _pairs(low, np.maximum(high, low))
+    mine, theirs = meeting(now.row * stride + now.start, now.row * stride + now.end, begins, ends, corners=False)
     shared = np.minimum(now.end[mine], before.end[theirs]) - np.maximum(now.start[mine], before.start[theirs])
     width = max(1, before.n_components)
     pair, where = np.unique(now.label[mine] * width + before.label[theirs], return_inverse=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from earthloom.jobs.monitoring.alerts.rings import trace_rings
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window
 
@@ -30,7 +31,7 @@ def trace(labels: NDArray[np.int32], window: Window, n: int) -> NDArray[Any]:
     """The outlines of labelled pixels.
 
     Args:
-        labels: (h, w), from 1; 0 is outside.
+        labels: (h, w), from 1; 0 is outside. Neighbours that share an edge have one label.
         window: where they lie on the grid.
         n: number of labels.
 
@@ -38,21 +39,15 @@ def trace(labels: NDArray[np.int32], window: Window, n: int) -> NDArray[Any]:
         (n,) MultiPolygons, canonical. Pixels that meet at corners only are polygons of their own.
     """
     import shapely
-    from affine import Affine
-    from rasterio.features import shapes
 
-    polygons, owners = [], []
-    place = Affine.translation(window.col_off, window.row_off)
-    for outline, value in shapes(labels, mask=labels > 0, connectivity=4, transform=place):
-        rings = outline["coordinates"]
-        polygons.append(shapely.Polygon(rings[0], rings[1:]))
-        owners.append(int(value) - 1)
-    parts, of = np.array(polygons, dtype=object), np.array(owners, np.int64)
-    order = np.argsort(of, kind="stable")
-    parts = _valid(parts[order])
     found = np.empty(n, dtype=object)
     if n:
-        found[:] = _canonical(shapely.multipolygons(parts, indices=of[order]))
+        rings = trace_rings(labels)
+        rings.points[:] += (window.col_off, window.row_off)
+        parts = (rings.ring_ends, rings.polygon_ends, rings.outline_ends)
+        found[:] = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, rings.points, parts)
+        del rings, parts
+        found = shapely.normalize(found)
     return found
 
 
@@ -64,17 +59,6 @@ def unite(outlines: Sequence[MultiPolygon]) -> MultiPolygon:
     whole = united if isinstance(united, shapely.MultiPolygon) else shapely.MultiPolygon([united])
     outline: MultiPolygon = _canonical(np.array([whole], dtype=object))[0]
     return outline
-
-
-def _valid(polygons: NDArray[Any]) -> NDArray[Any]:
-    """A ring that touches itself becomes a shell and a hole that touch, which is the valid form of the same area."""
-    import shapely
-
-    wrong = ~shapely.is_valid(polygons)
-    if wrong.any():
-        polygons = polygons.copy()
-        polygons[wrong] = shapely.buffer(polygons[wrong], 0)
-    return polygons
 
 
 def _canonical(outlines: NDArray[Any]) -> NDArray[Any]:

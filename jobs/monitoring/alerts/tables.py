@@ -5,7 +5,6 @@ Knows nothing of how alerts come about, nor of storage.
 
 from __future__ import annotations
 
-import datetime
 import json
 import math
 import tempfile
@@ -14,9 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from earthloom.jobs.monitoring.alerts.history import EPOCH, AlertSet
+from earthloom.jobs.monitoring.alerts.history import AlertSet
 from earthloom.jobs.monitoring.alerts.lives import Alert
 from earthloom.jobs.monitoring.alerts.outlines import to_lonlat
 from earthloom.jobs.monitoring.alerts.pieces import area_unit_m2
@@ -27,12 +24,16 @@ from earthloom.tiling.vectors import pyogrio, writing_tiles
 
 _LAYER = "alerts"
 _BOX = ("xmin", "ymin", "xmax", "ymax")
+_COLUMNS = (
+    "id", "rule", "from", "to", "state", "first_date", "last_date", "confirmed_date", "closed_date", "count", "confidence",
+    "magnitude", "area_m2", "area_px", "merged_into", "split_from", "geometry", "bbox",
+)  # fmt: skip
+_DIGITS = 6  # of a mean
 _EARTH_M = 2 * math.pi * 6_378_137  # around the equator, as Web Mercator has it
 _TILE_UNITS = 4096  # of a vector tile, across
 _UNITS_PER_PX = 4  # at the largest zoom, at least, so that corners of pixels stay corners
 _ZOOMS = 8  # below the largest; from further away an alert is less than a dot
 _MOST_ZOOM = 22
-_MOST_TILE_BYTES = 2_000_000  # of a crowded tile, before GDAL draws it more coarsely
 _ROWS_PER_GROUP = 10_000
 
 
@@ -41,51 +42,49 @@ def alert_table(alerts: Sequence[Alert], of: AlertSet) -> Any:
     import pyarrow as pa
     import shapely
 
-    unit = area_unit_m2(of.cube.grid)
-    geometries = to_lonlat(shapely.from_wkb([alert.now.outline for alert in alerts]), of.cube.grid)
-    rows = [_row(alert, of, unit) for alert in alerts]
-    bounds = shapely.bounds(geometries) if len(alerts) else np.empty((0, 4))
-    for row, geometry, box in zip(rows, shapely.to_wkb(geometries, byte_order=1), bounds.tolist(), strict=True):
-        row["geometry"] = geometry
-        row["bbox"] = dict(zip(_BOX, box, strict=True))
     places = _along_curve([alert.born_col for alert in alerts], [alert.born_row for alert in alerts])
-    order = sorted(range(len(rows)), key=lambda position: (places[position], rows[position]["id"]))
-    return pa.Table.from_pylist([rows[position] for position in order], schema=_schema())
+    order = sorted(range(len(alerts)), key=lambda position: (places[position], alerts[position].id))
+    alerts = [alerts[position] for position in order]
+    geometries = to_lonlat(shapely.from_wkb([alert.now.outline for alert in alerts]), of.cube.grid)
+    bounds = shapely.bounds(geometries).reshape(-1, len(_BOX))
+    columns = _columns(alerts, of)
+    columns["geometry"] = pa.array(shapely.to_wkb(geometries, byte_order=1), pa.binary())
+    columns["bbox"] = pa.StructArray.from_arrays([pa.array(edge) for edge in bounds.T], _BOX)
+    return pa.table({name: columns[name] for name in _COLUMNS})
 
 
-def _schema() -> Any:
+def _columns(alerts: Sequence[Alert], of: AlertSet) -> dict[str, Any]:
     import pyarrow as pa
 
+    unit, extents = area_unit_m2(of.cube.grid), [alert.now for alert in alerts]
     text, date, real = pa.string(), pa.date32(), pa.float64()
-    box = pa.struct([(name, real) for name in _BOX])
-    return pa.schema(
-        [
-            ("id", text), ("rule", text), ("from", text), ("to", text), ("state", text), ("first_date", date),
-            ("last_date", date), ("confirmed_date", date), ("closed_date", date), ("count", pa.int32()),
-            ("confidence", real), ("magnitude", real), ("area_m2", real), ("area_px", pa.int64()), ("merged_into", text),
-            ("split_from", text), ("geometry", pa.binary()), ("bbox", box),
-        ]
-    )  # fmt: skip
-
-
-def _row(alert: Alert, of: AlertSet, unit: float) -> dict[str, Any]:
-    extent = alert.now
-    measured = of.evidence.has_magnitude()
+    has_confidence, has_magnitude = of.evidence.has_confidence(), of.evidence.has_magnitude()
+    confidence = [
+        round(extent.confidence / extent.observations / CONFIDENCE_STEPS, _DIGITS) if has_confidence else None
+        for extent in extents
+    ]
+    magnitude = [
+        extent.magnitude / extent.observations / MAGNITUDE_STEPS if has_magnitude else extent.observations / extent.px
+        for extent in extents
+    ]
     return {
-        "id": alert.id, "rule": of.rule.name, "from": of.rule.before, "to": of.rule.after, "state": alert.state,
-        "first_date": _date(alert.first_day), "last_date": _date(alert.last_day),
-        "confirmed_date": _date(alert.confirmed_day), "closed_date": _date(alert.closed_day), "count": alert.count,
-        "confidence": round(extent.confidence / extent.observations / CONFIDENCE_STEPS, 6) if of.evidence.has_confidence()
-        else None,
-        "magnitude": round(extent.magnitude / extent.observations / MAGNITUDE_STEPS, 6) if measured
-        else round(extent.observations / extent.px, 6),
-        "area_m2": extent.area * unit, "area_px": extent.px, "merged_into": alert.merged_into,
-        "split_from": alert.split_from,
-    }  # fmt: skip
-
-
-def _date(day: int | None) -> Any:
-    return None if day is None else EPOCH + datetime.timedelta(days=day)
+        "id": pa.array([alert.id for alert in alerts], text),
+        "rule": pa.array([of.rule.name] * len(alerts), text),
+        "from": pa.array([of.rule.before] * len(alerts), text),
+        "to": pa.array([of.rule.after] * len(alerts), text),
+        "state": pa.array([alert.state for alert in alerts], text),
+        "first_date": pa.array([alert.first_day for alert in alerts], pa.int32()).cast(date),
+        "last_date": pa.array([alert.last_day for alert in alerts], pa.int32()).cast(date),
+        "confirmed_date": pa.array([alert.confirmed_day for alert in alerts], pa.int32()).cast(date),
+        "closed_date": pa.array([alert.closed_day for alert in alerts], pa.int32()).cast(date),
+        "count": pa.array([alert.count for alert in alerts], pa.int32()),
+        "confidence": pa.array(confidence, real),
+        "magnitude": pa.array([round(value, _DIGITS) for value in magnitude], real),
+        "area_m2": pa.array([extent.area * unit for extent in extents], real),
+        "area_px": pa.array([extent.px for extent in extents], pa.int64()),
+        "merged_into": pa.array([alert.merged_into for alert in alerts], text),
+        "split_from": pa.array([alert.split_from for alert in alerts], text),
+    }
 
 
 def _along_curve(cols: Sequence[int], rows: Sequence[int]) -> list[int]:
@@ -136,7 +135,7 @@ def pmtiles(table: Any, grid: Grid) -> bytes | None:
     with writing_tiles():
         return _written(
             table, "PMTiles", "alerts.pmtiles", MINZOOM=max(0, largest - _ZOOMS), MAXZOOM=largest, NAME=_LAYER,
-            TYPE="overlay", MAX_SIZE=_MOST_TILE_BYTES,
+            TYPE="overlay",
         )  # fmt: skip
 
 

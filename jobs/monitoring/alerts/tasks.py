@@ -29,9 +29,10 @@ from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 
 _REQUESTS = 16
-_SHARD_BYTES_PER_PX = 96
-"""States (25), areas (8), what is seen of a date (2), and in turn: labels, masks and the states as bytes. Measured: bench
-`alerts`."""
+_SHARD_BYTES_PER_PX = 240
+"""Of a map that is white noise, every speck of which is an alert; smooth ones take 80. Measured: bench `alerts`."""
+_SHARD_BYTES = 64 * 2**20
+"""Of the libraries, and small shards."""
 _PIECES_FACTOR = 12
 """Of the stored size of pieces and ledger: what they take as Python values, with the tables that are made of them."""
 _JOIN_BYTES = 200 * 2**20
@@ -54,7 +55,7 @@ class ShardTask:
 
     @property
     def memory_bytes(self) -> int:
-        return self.window.size_px * _SHARD_BYTES_PER_PX
+        return _SHARD_BYTES + self.window.size_px * _SHARD_BYTES_PER_PX
 
     def do(self, store: Store) -> int:
         """Write the pieces of every new date, and then the pixels, which say that the pieces are there.

@@ -215,6 +215,20 @@ def test_stage_gives_shards_then_the_publication_then_nothing(made: tuple[Store,
     assert (head["prefix"], head["steps"], head["latest"]) == (done["prefix"], N_DATES, str(DATES[-1]))
 
 
+@pytest.mark.parametrize("what", EVERY, ids=lambda what: what.method)
+def test_changes_smaller_than_the_least_are_none_on_the_map(
+    made: tuple[Store, Cube, NDArray[np.int16]], what: MonitorTable
+) -> None:
+    values = numbers(made[2])
+    every, some = (rule(**what.model_dump() | {"least": least}).judge(values, DATES) for least in (0.0, 0.1))
+    size = np.abs(every.numbers["slope" if what.method == "mann-kendall" else "magnitude"])
+    changed = (every.classes == 1) | (every.classes == 2)
+    assert 0 < (changed & (size < 0.1)).sum() < changed.sum()
+    np.testing.assert_array_equal(some.classes, np.where(changed & (size < 0.1), 0, every.classes))
+    if some.days is not None:
+        assert ((some.days > 0) == (changed & (size >= 0.1))).all()
+
+
 def test_head_never_goes_back(made: tuple[Store, Cube, NDArray[np.int16]]) -> None:
     store, cube, _ = made
     later = map_of(cube, rule(method="cusum", name="heads"))

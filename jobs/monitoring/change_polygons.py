@@ -189,6 +189,7 @@ def _unite_alike(pieces: Pieces) -> Pieces:
     united = shapely.get_parts(shapely.unary_union(pieces.polygons))
     polygons = np.array([_plain(polygon) for polygon in united], object)
     inside, of = shapely.STRtree(polygons).query(shapely.point_on_surface(pieces.polygons), predicate="within")
+    assert np.array_equal(np.sort(inside), np.arange(len(pieces))), "each piece lies in one polygon"
     owner = np.empty(len(pieces), np.intp)
     owner[inside] = of
     n = polygons.size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_maps_of_monitors_follow_the_cube_of_an_index(tmp_path: Path) -> None:
     lazy = earthloom.open(out, "wet", aoi="lake")
     stored = lazy["wet"].values
     assert stored.dtype == np.float32
-    trend = mann_kendall(stored.reshape(5, -1), decimal_years([np.datetime64(day).item() for day in days(result)]))
+    trend = mann_kendall(stored.reshape(5, -1), decimal_years([date.fromisoformat(str(day)) for day in days(result)]))
     published = xr.open_zarr(out / head["prefix"] / "data.zarr", group="0", mask_and_scale=False)
     for name in ("slope", "p_value", "tau"):
         np.testing.assert_array_equal(published[name].values.ravel(), getattr(trend, name), err_msg=name)

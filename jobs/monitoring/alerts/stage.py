@@ -15,9 +15,9 @@ from earthloom.jobs.monitoring.alerts.head import Head, is_reached, point, read_
 from earthloom.jobs.monitoring.alerts.history import CHECKPOINT_STEPS, AlertSet, Places, base_of, start_of
 from earthloom.jobs.monitoring.alerts.rule import AlertTable, change_of
 from earthloom.jobs.monitoring.alerts.tasks import JoinTask, ShardTask, stored
-from earthloom.jobs.monitoring.monitor_map import MonitorMap
-from earthloom.jobs.monitoring.monitor_stage import maps_of
 from earthloom.jobs.monitoring.stage import Monitored, Stage
+from earthloom.jobs.monitoring.trends.map import MonitorMap
+from earthloom.jobs.monitoring.trends.stage import maps_of
 from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.tiling.errors import ConfigError, PublishError

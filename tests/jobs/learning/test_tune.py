@@ -60,9 +60,9 @@ def test_what_is_proposed_depends_on_the_trials_that_ended_and_the_number_alone(
 
 def studied(folder: Path) -> dict[str, Any]:
     meadow(folder, "a", width=256, height=192)
-    space = {"schedule.rate": [0.02, 1e-9], "model.arguments": [{"base": 4}, {"base": 2}]}  # the lower rate teaches nothing
+    space = {"schedule.rate": {"low": 1e-7, "high": 0.03, "log": True}, "model.arguments": [{"base": 4}, {"base": 2}]}
     return tables(
-        folder, "a", schedule={"steps": 18, "validate_steps": 3}, tune={"space": space, "least_steps": 9},
+        folder, "a", schedule={"steps": 10, "validate_steps": 2}, tune={"space": space, "least_steps": 2},
         split={"validation": 0.3, "test": 0},
     )  # fmt: skip
 

@@ -104,9 +104,12 @@ def _told(stage: str, summary: Mapping[str, Any], prefix: str) -> Iterator[tuple
             for name, made in summary.items():
                 yield f"change {name}" + ("" if made else ": its dates have not come yet"), made and made["prefix"]
         case "alerts":
-            for rule in summary.get("rules", ()):
-                states = [f"{of['count']} {state} ({area_text(of['area_m2'])})" for state, of in rule["alerts"].items()]
-                yield f"alerts {rule['rule']}: {', '.join(states) or 'none'}", rule.get("view")
+            for name, made in summary.items():
+                if waits := made.get("waits_for"):
+                    yield f"alerts {name} wait for {waits}", None
+                    continue
+                states = [f"{of['count']} {state} ({area_text(of['area_m2'])})" for state, of in made["alerts"].items()]
+                yield f"alerts {name}: {', '.join(states) or 'none'}", made.get("view")
         case "monitors":
             for name, made in summary.items():
                 waits = made.get("waits_for")

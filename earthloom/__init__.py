@@ -268,7 +268,7 @@ def open(
             message lists them; or the storage does not answer.
     """
     if aoi is not None:
-        from earthloom.jobs.monitoring.dataset import open_cube_dataset
+        from earthloom.jobs.monitoring.cube.dataset import open_cube_dataset
         from earthloom.tiling.errors import ConfigError
 
         if scene is not None or level:

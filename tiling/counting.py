@@ -91,7 +91,7 @@ _AREA_BITS = 28
 def summable(areas_m2: NDArray[np.float64], typical_m2: float) -> NDArray[np.float64]:
     """Areas rounded so that float64 adds them without error: their sum does not depend on order, nor on any cut.
 
-    They become multiples of a power of two, 2^-28 of the typical area at most, so each errs by less than 2e-9 of that;
+    They become multiples of a power of two, at most 2^-27 of the typical area, so each errs by less than 4e-9 of that;
     where a grid's areas are known to 1e-7, nothing is lost. Exact up to 2^25 pixels of the typical area in one sum.
 
     Args:

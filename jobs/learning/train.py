@@ -85,6 +85,8 @@ def train(
     first = first_weights(config.model.start)
     bands = bands_of(config, first)
     found = _try_network(config, first, bands)
+    if found is not None:
+        on_stage(f"first weights from {first.name}: {found}")
     on_stage("opening the scenes and their labels")
     corpus = open_corpus(config, bands)
     key = training_key(config, corpus, first)

@@ -18,9 +18,9 @@ from earthloom.jobs.config import parse_names
 from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.monitoring.alerts.rule import AlertTable
 from earthloom.jobs.monitoring.before_table import BeforeTable
-from earthloom.jobs.monitoring.change_table import ChangeTable
-from earthloom.jobs.monitoring.monitor_rules import MonitorTable
-from earthloom.jobs.monitoring.rules import CompositeTable
+from earthloom.jobs.monitoring.change.table import ChangeTable
+from earthloom.jobs.monitoring.composites.rules import CompositeTable
+from earthloom.jobs.monitoring.trends.rules import MonitorTable
 from earthloom.tiling.aoi import Aoi, aoi_of_geojson, outline_of_bbox, outline_of_geojson
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid

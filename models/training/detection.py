@@ -25,9 +25,9 @@ from earthloom.tiling.errors import ConfigError
 
 _BETA = 2
 """Exponent of the quality focal loss, as published."""
-_SIZE_WEIGHT = 0.05
+_SIZE_WEIGHT = 0.1
 """Of the error of width and height in pixels."""
-_OFFSET_WEIGHT = 0.1
+_OFFSET_WEIGHT = 0.2
 """Of the offset's, which here is of several pixels, and not of a part of one."""
 _NEAR = 0.3
 """Pixels with a heat above this also learn size and offset: a peak may lie a pixel or two beside the centre."""

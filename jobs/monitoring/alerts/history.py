@@ -16,7 +16,7 @@ from earthloom.jobs.monitoring.alerts.evidence import Evidence
 from earthloom.jobs.monitoring.alerts.lives import Naming
 from earthloom.jobs.monitoring.alerts.pieces import area_unit_m2
 from earthloom.jobs.monitoring.alerts.rule import Rule
-from earthloom.jobs.monitoring.cube import Cube
+from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.records.canonical import digest
 from earthloom.tiling.errors import PublishError
 

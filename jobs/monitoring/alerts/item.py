@@ -80,6 +80,7 @@ def alerts_item(
 def _lineage(of: AlertSet) -> str:
     rule = of.rule
     ends = f"over after {rule.closing} without it" if rule.closing else "never over"
+    ends += f", settled after {rule.settling}" if rule.settling else ""
     return (
         f"Pixels of {of.product} last seen as {rule.before} and then as {rule.after}: provisional from the first observation, "
         f"confirmed by {rule.confirmations} in a row, {ends}; connected areas of at least {rule.min_area_m2:g} m2 on "

@@ -20,9 +20,9 @@ from earthloom.jobs.monitoring.alerts.labelling import Ints
 from earthloom.jobs.monitoring.alerts.outlines import unite
 from earthloom.jobs.records.canonical import digest
 
-State = Literal["provisional", "confirmed", "closed", "dropped", "merged"]
-"""Provisional and confirmed alerts live. Over are those that were confirmed (`closed`), those that never were (`dropped`), and
-those that became part of another (`merged`)."""
+State = Literal["provisional", "confirmed", "closed", "settled", "dropped", "merged"]
+"""Provisional and confirmed alerts live. Over are those whose change has gone (`closed`) or has become the rule (`settled`),
+those that were never confirmed (`dropped`), and those that became part of another (`merged`)."""
 
 _ID_DIGITS = 16
 
@@ -103,7 +103,7 @@ class Naming:
 
 
 def follow(
-    ledger: Ledger, components: Components, day: int, min_area: float, naming: Naming
+    ledger: Ledger, components: Components, day: int, min_area: float, settling: int, naming: Naming
 ) -> tuple[Ledger, tuple[int, ...]]:
     """Take one date into account.
 
@@ -112,6 +112,7 @@ def follow(
         components: the connected areas of the date.
         day: the date, in days since 1970-01-01.
         min_area: with which an alert begins and with which it is confirmed, in units of `pieces.area_unit_m2`.
+        settling: observations after which a pixel is settled; 0: it never is.
         naming: makes the ids.
 
     Returns:
@@ -134,7 +135,7 @@ def follow(
         owner[component] = position
     over = _living(ledger) - set(heirs.values())
     for position in over:
-        alerts[position] = _ended(alerts[position], _survivor(position, components, owner, alerts), day)
+        alerts[position] = _ended(alerts[position], _survivor(position, components, owner, alerts), day, settling)
     changed = [position for position in {*heirs.values(), *over} if alerts[position] != ledger.alerts[position]]
     changed += range(len(ledger.alerts), len(alerts))
     pieces = {shard: owner[of_piece] for shard, of_piece in components.of_piece.items() if of_piece.size}
@@ -239,6 +240,9 @@ def _continued(alert: Alert, area: _Area, day: int) -> Alert:
     )  # fmt: skip
 
 
-def _ended(alert: Alert, survivor: str | None, day: int) -> Alert:
-    state: State = "merged" if survivor else "dropped" if alert.confirmed_day is None else "closed"
+def _ended(alert: Alert, survivor: str | None, day: int, settling: int) -> Alert:
+    lasted = settling and alert.count >= settling  # one pixel at least
+    state: State = (
+        "merged" if survivor else "dropped" if alert.confirmed_day is None else "settled" if lasted else "closed"
+    )
     return replace(alert, state=state, closed_day=day, merged_into=survivor, now=alert.largest)

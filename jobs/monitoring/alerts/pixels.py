@@ -3,7 +3,8 @@
 A pixel is **idle**, or **armed** once it was last seen in the state that the change begins from. The first observation of
 the change makes an armed pixel **provisional**; each further one in a row is counted, and the rule's `confirmations`-th
 makes it **confirmed**. Any other observation drops a provisional pixel. A confirmed one is over after `closing` others in a
-row. What is not observed says nothing, and leaves all as it is.
+row, or on the date after the one that completed `settling` observations of the change: it has become the rule. What is not
+observed says nothing, and leaves all as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.alerts.rule import MOST_OBSERVATIONS, Change, Rule
+from earthloom.jobs.monitoring.alerts.rule import MOST_COUNTED, MOST_OBSERVATIONS, Change, Direction, Rule
+from earthloom.jobs.monitoring.trends.detectors.anomalies import UNKNOWN
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import TilingError
 
@@ -26,8 +28,6 @@ IDLE, ARMED, PROVISIONAL, CONFIRMED = range(4)
 
 MAGNITUDE_STEPS = 10_000
 """Stored magnitude = round(magnitude * 10000): integers, whose sums do not depend on the order of adding."""
-
-_MOST_COUNTED = np.iinfo(np.uint16).max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +104,8 @@ def advance(states: PixelStates, observation: Observation, day: int, rule: Rule)
         raise TilingError(f"an observation of {observation.seen.shape} px cannot advance states of {states.shape} px")
     phase, seen = states.phase.reshape(-1), observation.seen.reshape(-1)
     flat = {name: values.reshape(-1) for name, values in states.arrays().items()}
+    if rule.settling:
+        _end(flat, np.flatnonzero(flat["count"] >= rule.settling))
     active = phase >= PROVISIONAL
 
     hits = np.flatnonzero((seen == AFTER) & (phase >= ARMED))
@@ -112,7 +114,7 @@ def advance(states: PixelStates, observation: Observation, day: int, rule: Rule)
     flat["last_day"][hits] = day
     flat["misses"][hits] = 0
     count = flat["count"][hits]
-    count += count < _MOST_COUNTED
+    count += count < MOST_COUNTED
     flat["count"][hits] = count
     if observation.confidence is not None:
         flat["confidence"][hits] += observation.confidence.reshape(-1)[hits]
@@ -128,13 +130,14 @@ def advance(states: PixelStates, observation: Observation, day: int, rule: Rule)
     over = phase[missed] == PROVISIONAL
     if rule.closing:
         over |= misses >= rule.closing
-    ended = missed[over]
-    for name, values in flat.items():
-        if name != "phase":
-            values[ended] = 0
-    phase[ended] = IDLE  # and armed at once, if that is where the pixel was seen
+    _end(flat, missed[over])  # and armed at once, if that is where a pixel was seen
     rest = others & (phase < PROVISIONAL)
     phase[rest] = np.where(seen[rest] == BEFORE, ARMED, IDLE)
+
+
+def _end(flat: dict[str, NDArray[Any]], pixels: NDArray[np.intp]) -> None:
+    for values in flat.values():
+        values[pixels] = 0  # also of the phase: IDLE
 
 
 def observe_classes(classes: NDArray[np.uint8], confidence: NDArray[np.uint8], change: Change) -> Observation:
@@ -148,20 +151,16 @@ def observe_classes(classes: NDArray[np.uint8], confidence: NDArray[np.uint8], c
     return Observation(seen=seen, confidence=confidence)
 
 
-def observe_flags(
-    flags: NDArray[np.bool_], valid: NDArray[np.bool_], magnitude: NDArray[np.floating[Any]] | None = None
-) -> Observation:
-    """What the flags of a per-pixel monitor say: unflagged is the state before the change, flagged the one after it.
+def observe_flags(flags: NDArray[np.int8], direction: Direction | None = None) -> Observation:
+    """What the flags of a per-pixel monitor say: without a flag a pixel is as before the change, with one as after it.
 
     Args:
-        flags: (h, w), true where the monitor sees a change on this date.
-        valid: (h, w), true where the pixel was observed on this date.
-        magnitude: (h, w) in the units of the monitored layer; not finite counts as 0.
+        flags: (h, w): 0 as expected, negative below, positive above, `UNKNOWN` where nothing was observed. How far a flag is
+            from 0 is the magnitude.
+        direction: which flags are the change; the others are neither before nor after it. None: all are.
     """
-    seen = np.where(valid, np.where(flags, AFTER, BEFORE), NOTHING).astype(np.uint8)
-    if magnitude is None:
-        return Observation(seen=seen)
-    known = np.nan_to_num(magnitude.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    limit = np.iinfo(np.int32)
-    stored = np.clip(np.rint(known * MAGNITUDE_STEPS), limit.min, limit.max).astype(np.int32)
-    return Observation(seen=seen, magnitude=stored)
+    sign = np.sign(flags)
+    wanted = {"fall": sign < 0, "rise": sign > 0, None: sign != 0}[direction]
+    seen = np.where(wanted, AFTER, np.where(sign == 0, BEFORE, OTHER)).astype(np.uint8)
+    seen[flags == UNKNOWN] = NOTHING
+    return Observation(seen=seen, magnitude=np.abs(flags.astype(np.int32)) * MAGNITUDE_STEPS)

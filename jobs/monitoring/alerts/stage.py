@@ -10,46 +10,63 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
-from earthloom.jobs.monitoring.alerts.evidence import ClassEvidence
+from earthloom.jobs.monitoring.alerts.evidence import ClassEvidence, Evidence, MonitorEvidence
 from earthloom.jobs.monitoring.alerts.head import Head, is_reached, point, read_head, view_name
 from earthloom.jobs.monitoring.alerts.history import CHECKPOINT_STEPS, AlertSet, Places, base_of, start_of
-from earthloom.jobs.monitoring.alerts.rule import AlertTable, rule_of
+from earthloom.jobs.monitoring.alerts.rule import AlertTable, change_of
 from earthloom.jobs.monitoring.alerts.tasks import JoinTask, ShardTask, stored
 from earthloom.jobs.monitoring.stage import Monitored, Stage
+from earthloom.jobs.monitoring.trends.map import MonitorMap
+from earthloom.jobs.monitoring.trends.stage import maps_of
 from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.tiling.errors import ConfigError, PublishError
 from earthloom.tiling.storage.store import Store
 
 _ITEM = "item.json"
+_FOLLOWED = ("bfast-monitor", "ewmacd")
+"""Monitors whose flags are known when their dates are."""
 
 
-def class_alerts(monitored: Monitored) -> list[AlertSet]:
-    """The sets of alerts that the `alert` tables of a product ask for.
+def alerts_of(monitored: Monitored) -> list[tuple[AlertSet, str | None]]:
+    """The sets of alerts that the `alert` tables of a product ask for, and what each waits for, None if nothing.
 
     Raises:
-        ConfigError: if a table has a wrong key or value, names a class that the product does not have, or a name twice.
+        ConfigError: if a table names a class or a monitor that the product does not have, or two have one name.
     """
-    found: list[AlertSet] = []
-    for number, values in enumerate(monitored.product.alert):
-        where = f"alert[{number}] of {monitored.name}"
-        try:
-            table = AlertTable.model_validate(values)
-        except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            raise ConfigError(f"{where}: {problems}") from None
-        rule, change = rule_of(table, monitored.cube.classes)
-        if rule.name in [other.rule.name for other in found]:
-            raise ConfigError(f"{where}: there are two alerts called {rule.name}; each needs a name of its own")
-        evidence = ClassEvidence(change=change)
-        found.append(
-            AlertSet(
-                cube=monitored.cube, prefix=monitored.prefix, product=monitored.name, rule=rule, evidence=evidence
+    found: dict[str, tuple[AlertSet, str | None]] = {}
+    for table in monitored.product.alert:
+        if table.name in found:
+            raise ConfigError(
+                f"{monitored.name}: there are two alerts called {table.name}; each needs a name of its own"
             )
+        evidence: Evidence
+        if table.monitor is None:
+            evidence = ClassEvidence(change=change_of(table, monitored.cube.classes))
+            rule, waits = table.rule("+".join(table.before), "+".join(table.after)), None
+        else:
+            made, waits = _monitor(monitored, table)
+            evidence = MonitorEvidence(made=made, direction=table.direction)
+            rule = table.rule("stable", table.direction or "change")
+        of = AlertSet(
+            cube=monitored.cube, prefix=monitored.prefix, product=monitored.name, rule=rule, evidence=evidence
         )  # fmt: skip
-    return found
+        found[table.name] = of, waits
+    return list(found.values())
+
+
+def _monitor(monitored: Monitored, table: AlertTable) -> tuple[MonitorMap, str | None]:
+    monitors = {made.name: (made, waits) for made, waits in maps_of(monitored)}
+    if table.monitor not in monitors:
+        names = ", ".join(monitors) or "none"
+        raise ConfigError(f"alert {table.name}: there is no monitor {table.monitor!r}; {monitored.name} has {names}")
+    made, waits = monitors[table.monitor]
+    if made.rule.method not in _FOLLOWED:
+        raise ConfigError(
+            f"alert {table.name}: {made.rule.method} judges a series as a whole, so what it says of the past would change with "
+            f"each new date; alerts follow {' and '.join(_FOLLOWED)}"
+        )
+    return made, waits
 
 
 def plan_alerts(store: Store, of: AlertSet) -> Sequence[MonitorTask]:
@@ -92,7 +109,7 @@ def finish_alerts(store: Store, of: AlertSet) -> Mapping[str, Any]:
         PublishError: if there is no view, because a task of it failed.
     """
     if not of.cube.steps:
-        return {"rule": of.rule.name, "dates": 0, "alerts": {}}
+        return {"dates": 0, "alerts": {}}
     places = of.places()
     head = read_head(store, places)
     if not is_reached(head, places):
@@ -103,7 +120,7 @@ def finish_alerts(store: Store, of: AlertSet) -> Mapping[str, Any]:
     assert head is not None
     item = json.loads(store.get(f"{places.folder}/{head.view}/{_ITEM}"))
     return {
-        "rule": of.rule.name, "dates": len(head.updates), "alerts": item["properties"]["earthloom:alerts"],
+        "dates": len(head.updates), "alerts": item["properties"]["earthloom:alerts"],
         "view": f"{places.folder}/{head.view}",
     }  # fmt: skip
 
@@ -151,11 +168,14 @@ def _clean(store: Store, places: Places, before: Head | None) -> None:
 
 
 def _plan(store: Store, monitored: Monitored) -> Sequence[MonitorTask]:
-    return [task for of in class_alerts(monitored) for task in plan_alerts(store, of)]
+    return [task for of, waits in alerts_of(monitored) if waits is None for task in plan_alerts(store, of)]
 
 
 def _finish(store: Store, monitored: Monitored) -> Mapping[str, Any]:
-    return {"rules": [finish_alerts(store, of) for of in class_alerts(monitored)]}
+    return {
+        of.rule.name: finish_alerts(store, of) if waits is None else {"waits_for": waits}
+        for of, waits in alerts_of(monitored)
+    }
 
 
 ALERTS = Stage(name="alerts", plan=_plan, finish=_finish)

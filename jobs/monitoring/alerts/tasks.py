@@ -55,7 +55,8 @@ class ShardTask:
 
     @property
     def memory_bytes(self) -> int:
-        return _SHARD_BYTES + self.window.size_px * _SHARD_BYTES_PER_PX
+        observing = self.alerts.evidence.memory_bytes(self.window, len(self.alerts.cube.steps) - self.start)
+        return _SHARD_BYTES + self.window.size_px * _SHARD_BYTES_PER_PX + observing
 
     def do(self, store: Store) -> int:
         """Write the pieces of every new date, and then the pixels, which say that the pieces are there.
@@ -73,8 +74,9 @@ class ShardTask:
             return _unless_reached(store, places)
         areas = pixel_area_units(of.cube.grid, self.window)
         whole, min_area, total = of.cube.grid.window, of.min_area, len(of.cube.steps)
-        for step in range(self.start, total):
-            advance(states, of.evidence.observe(store, of.cube, self.window, step), of.day(step), of.rule)
+        steps = range(self.start, total)
+        for step, observation in zip(steps, of.evidence.observe(store, of.cube, self.window, steps), strict=True):
+            advance(states, observation, of.day(step), of.rule)
             pieces, tracked = find(states, tracked, areas, self.window, whole, min_area)
             store.put(places.pieces(step + 1, self.shard), pieces.encode())
             if is_kept(step + 1, total):
@@ -154,7 +156,7 @@ class JoinTask:
             for n in range(self.base + 1, total + 1):
                 read = pool.map(lambda shard, n=n: _pieces(store, places.pieces(n, shard)), shards)
                 components = join_pieces(dict(zip(shards, read, strict=True)), ledger.pieces)
-                ledger, changed = follow(ledger, components, of.day(n - 1), min_area, naming)
+                ledger, changed = follow(ledger, components, of.day(n - 1), min_area, of.rule.settling, naming)
                 rows = alert_table([ledger.alerts[position] for position in changed], of)
                 store.put(places.update(n), geoparquet(rows))
                 if is_kept(n, total):

@@ -17,7 +17,7 @@ from earthloom.jobs.monitoring.alerts.pixels import AFTER, BEFORE, NOTHING, OTHE
 from earthloom.jobs.monitoring.alerts.rule import Change, Rule
 from earthloom.jobs.monitoring.alerts.stage import finish_alerts, plan_alerts
 from earthloom.jobs.monitoring.alerts.tasks import stored
-from earthloom.jobs.monitoring.cube import ClassInfo, Cube, Step
+from earthloom.jobs.monitoring.cube.cube import ClassInfo, Cube, Step
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.storage.store import Store

@@ -42,7 +42,7 @@ class World:
 def rules() -> st.SearchStrategy[Rule]:
     return st.builds(
         Rule, name=st.just("test"), before=st.just("land"), after=st.just("water"), confirmations=st.integers(1, 3),
-        closing=st.integers(0, 3), min_area_m2=st.sampled_from([0.0, 1800.0, 4000.0]),
+        closing=st.integers(0, 3), settling=st.sampled_from([0, 0, 3, 4]), min_area_m2=st.sampled_from([0.0, 1800.0, 4000.0]),
     )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def run(world: World, tile_px: int, *, stored: bool = False) -> Iterator[tuple[L
             advance(states[shard], seen, day, world.rule)
             found, tracked[shard] = find(states[shard], tracked[shard], areas[part], tile, whole, min_area)
             pieces[shard] = Pieces.decode(found.encode(), "a test") if stored else found
-        ledger, changed = follow(ledger, join_pieces(pieces, ledger.pieces), day, min_area, NAMING)
+        ledger, changed = follow(ledger, join_pieces(pieces, ledger.pieces), day, min_area, world.rule.settling, NAMING)
         yield ledger, changed
 
 
@@ -109,6 +109,8 @@ class SlowPixel:
     misses: int = 0
 
     def see(self, code: int, confidence: int, day: int, rule: Rule) -> None:
+        if rule.settling and len(self.to_days) >= rule.settling:
+            self.to_days, self.confirmed, self.misses = (), False, 0
         if code == NOTHING:
             return
         if code == AFTER:

@@ -20,7 +20,7 @@ def test_alerts_are_those_of_plain_python_on_every_day(world: World, tile_px: in
     for (ledger, _), wanted in zip(run(world, tile_px), slow_alerts(world), strict=True):
         found = {alert.id: _told(alert) for alert in ledger.alerts}
         assert len(found) == len(ledger.alerts), "ids differ"
-        assert found == {name: _expected(alert) for name, alert in wanted.items()}
+        assert found == {name: _expected(alert, world.rule.settling) for name, alert in wanted.items()}
 
 
 def _told(alert: Alert) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def _told(alert: Alert) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _expected(alert: dict[str, Any]) -> dict[str, Any]:
+def _expected(alert: dict[str, Any], settling: int) -> dict[str, Any]:
     told = {name: alert[name] for name in ("born", "first_pixel", "split_from", "confirmed", "over", "merged_into",
                                            "first", "last", "count")}  # fmt: skip
     shown = "largest_" if alert["over"] is not None else ""
@@ -42,6 +42,8 @@ def _expected(alert: dict[str, Any]) -> dict[str, Any]:
         state = "provisional" if alert["confirmed"] is None else "confirmed"
     else:
         state = "merged" if alert["merged_into"] else "dropped" if alert["confirmed"] is None else "closed"
+        if state == "closed" and settling and alert["count"] >= settling:
+            state = "settled"
     return told | {
         "area": alert["largest"] if shown else alert["area"], "px": len(pixels), "pixels": pixels, "state": state,
         "observations": alert[f"{shown}observations"], "confidence": alert[f"{shown}confidence"],

@@ -108,9 +108,7 @@ def _before_the_fault() -> dict[str, bytes]:
 
 def before_the_fault() -> MemoryStore:
     """Three of the dates are taken into account; of a cube whose past has changed since."""
-    store = MemoryStore()
-    store.objects |= _before_the_fault()
-    return store
+    return MemoryStore(objects=_before_the_fault())
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import pickle
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,11 +19,11 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.change import Change
-from earthloom.jobs.monitoring.change_polygons import find_pieces, unite
-from earthloom.jobs.monitoring.change_tasks import CompareTask, PublishChangeTask, plan_change
-from earthloom.jobs.monitoring.maps import map_of_result, map_of_step
-from earthloom.jobs.monitoring.transitions import Sides, count_transitions, exact_areas_m2, transition_rows
+from earthloom.jobs.monitoring.change.map import Change
+from earthloom.jobs.monitoring.change.polygons import find_pieces, unite
+from earthloom.jobs.monitoring.change.tasks import CompareTask, PublishChangeTask, plan_change
+from earthloom.jobs.monitoring.change.transitions import Sides, count_transitions, exact_areas_m2, transition_rows
+from earthloom.jobs.monitoring.composites.maps import map_of_result, map_of_step
 from earthloom.jobs.publish.files import committed_document
 from earthloom.tiling.errors import ConfigError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
@@ -221,6 +222,26 @@ def a_small_change(store: Store) -> Change:
                      confidence, NAMES)  # fmt: skip
     return Change(folder=FOLDER, aoi="here", product="landwater", before=map_of_step(cube, 0),
                   after=map_of_step(cube, 1), least_m2=100.0)  # fmt: skip
+
+
+def test_tasks_travel_and_are_small(tmp_path: Path) -> None:
+    store = open_store(ObjectRef.parse(str(tmp_path)))
+    made = a_small_change(store)
+    for task in (*plan_change(store, made), PublishChangeTask(change=made, parts_bytes=10)):
+        data = pickle.dumps(task)
+        assert pickle.loads(data) == task
+        assert len(data) < 8000
+        assert task.memory_bytes > 0
+
+
+@pytest.mark.s3
+def test_object_storage_holds_the_same_bytes(tmp_path: Path, s3_env: None) -> None:
+    local, remote = (open_store(ObjectRef.parse(text)) for text in (str(tmp_path), "s3://outputs/change"))
+    ours, theirs = a_small_change(local), a_small_change(remote)
+    bring_up_to_date(local, ours)
+    bring_up_to_date(remote, theirs)
+    assert files(remote, theirs) == files(local, ours)
+    assert not list(remote.list(f"{theirs.prefix}/parts"))
 
 
 def test_a_lost_part_is_made_again(tmp_path: Path) -> None:

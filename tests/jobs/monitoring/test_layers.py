@@ -15,10 +15,10 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import reproject
 
-from earthloom.jobs.monitoring.layers import LayerTask, Member, read_onto
-from earthloom.jobs.monitoring.marks import vouched
-from earthloom.jobs.monitoring.overlap import in_order
-from earthloom.jobs.monitoring.sources import Source, source_of
+from earthloom.jobs.monitoring.cube.layers import LayerTask, Member, read_onto
+from earthloom.jobs.monitoring.cube.marks import vouched
+from earthloom.jobs.monitoring.cube.overlap import in_order
+from earthloom.jobs.monitoring.cube.sources import Source, source_of
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.resampling import reached

@@ -21,7 +21,8 @@ class Anomalies:
             there is none, also where the pixel cannot be monitored.
         magnitude: (P,) float32, in the values' unit; NaN where the pixel cannot be monitored.
         flags: (M, P) int8 for the M dates from the beginning of monitoring on: 0 as the model expects, negative below,
-            positive above; UNKNOWN where nothing was observed or the pixel cannot be monitored.
+            positive above; UNKNOWN where nothing was observed or the pixel cannot be monitored. A flag follows from the dates
+            up to its own: later ones do not change it.
         n_history: (P,) int16, observations that the model was fitted to; 0 where the pixel cannot be monitored.
     """
 

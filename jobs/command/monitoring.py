@@ -15,7 +15,6 @@ from earthloom.jobs.command.options import SectionedCommand, options_of
 from earthloom.jobs.command.run import Progress, exit_on_sigterm, result_json, show_notes
 from earthloom.jobs.command.terminal import counted, make_console, with_flags
 from earthloom.jobs.monitoring.options import MonitorConfig
-from earthloom.jobs.products.areas import area_text
 
 if TYPE_CHECKING:
     from earthloom.jobs.monitoring.monitor import MonitorEvent, MonitorResult, ProductResult
@@ -96,6 +95,8 @@ def show_monitor(result: MonitorResult) -> None:
 
 def _told(stage: str, summary: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str | None]]:
     """What a stage made, in words, and where the newest of it lies below OUT."""
+    from earthloom.jobs.products.areas import area_text  # which imports numpy
+
     match stage:
         case "composites":
             for rule, made in summary.items():

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import click
 
+from earthloom.jobs.command.distil import distil
 from earthloom.jobs.command.evaluate import evaluate
 from earthloom.jobs.command.explain import explain
 from earthloom.jobs.command.models import models
@@ -39,7 +40,7 @@ def cli(verbose: bool) -> None:
     apply()
 
 
-for command in (plan, run, train, evaluate, explain, status, verify, gc, doctor, models, sensors):
+for command in (plan, run, train, evaluate, explain, distil, status, verify, gc, doctor, models, sensors):
     cli.add_command(command)
 
 

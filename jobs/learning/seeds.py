@@ -141,7 +141,7 @@ def looking_of(config: TrainConfig, examples: Examples, stride_px: int) -> Looki
     if table.metric not in known:
         raise ConfigError(f"`schedule.metric={table.metric}` is none of {', '.join(known)}")
     if table.patience and not windows:
-        raise ConfigError("`patience` counts looks at the validation part, and there is none: set `split.validation`")
+        raise ConfigError("'patience' counts looks at the validation part, and there is none: set `split.validation`")
     return Looking(
         steps=table.validate_steps or max(1, table.steps // 20), patience=table.patience, metric=table.metric,
         windows=windows, margin_px=-(-examples.chip_px // 4 // stride_px) * stride_px, gap_px=config.split.gap_px,

@@ -50,7 +50,7 @@ class Fit:
     ) -> None:  # fmt: skip
         if schedule.freeze_steps and not held:
             raise ConfigError(
-                "`freeze_steps` keeps what was learned before as it is, but this network starts from nothing"
+                "'freeze_steps' keeps what was learned before as it is, but this network starts from nothing"
             )
         untyped: Any = copy.deepcopy(module)  # Any: torch's stubs do not know memory_format in Module.to
         self.network: nn.Module = untyped.to(memory_format=torch.channels_last).train()

@@ -82,7 +82,7 @@ def fill(module: nn.Module, card: ModelCard, source: Path, before: ModelCard | N
         return from_file(module, card.bands, source)
     if before.architecture != card.architecture or before.kwargs.get("arch") != card.kwargs.get("arch"):
         raise CardError(
-            f"`start` {before.label} is a {before.architecture} {before.arguments} and this network a {card.architecture} "
+            f"'start' {before.label} is a {before.architecture} {before.arguments} and this network a {card.architecture} "
             f"{card.arguments}; leave out `architecture`, and it is taken from the card"
         )
     return from_network(module, card, read_tensors(source), before)

@@ -152,7 +152,7 @@ def flag_series(store: Store, made: MonitorMap, window: Window) -> NDArray[np.in
     """
     if isinstance(made.rule, MannKendallRule):
         raise ConfigError(
-            "`method=mann-kendall` judges a series as a whole and flags no date; alerts take bfast-monitor, ewmacd or cusum"
+            "'method=mann-kendall' judges a series as a whole and flags no date; alerts take bfast-monitor, ewmacd or cusum"
         )
     series = read_series(store, made.cube, made.layer, window)
     return made.rule.flags(series, [step.date for step in made.steps]).reshape(-1, *window.shape)

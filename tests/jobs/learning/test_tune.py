@@ -60,7 +60,10 @@ def test_what_is_proposed_depends_on_the_trials_that_ended_and_the_number_alone(
 
 def studied(folder: Path) -> dict[str, Any]:
     meadow(folder, "a", width=256, height=192)
-    space = {"schedule.rate": [0.02, 1e-9], "model.arguments": [{"base": 4}, {"base": 2}]}  # of which one teaches nothing
+    space = {
+        "schedule.rate": [0.02, 1e-9],
+        "model.arguments": [{"base": 4}, {"base": 2}],
+    }  # of which one teaches nothing
     return tables(
         folder, "a", schedule={"steps": 18, "validate_steps": 3}, tune={"space": space, "least_steps": 9},
         split={"validation": 0.3, "test": 0},

@@ -124,7 +124,7 @@ def zonal(polygons: str, out: str, product: str, table: Path | None, **options: 
 @click.option("--table", "-t", type=click.Path(path_type=Path), help=_TABLE)
 def areas(out: str, product: str, scene: str | None, table: Path | None) -> None:
     """Class areas of the committed scenes of a product; each scene once, without superseded results."""
-    from earthloom.jobs.monitoring.scene_areas import current_results, scene_areas
+    from earthloom.jobs.monitoring.series.scene_areas import current_results, scene_areas
     from earthloom.tiling.storage.objects import ObjectRef
     from earthloom.tiling.storage.store import open_store
 
@@ -132,7 +132,7 @@ def areas(out: str, product: str, scene: str | None, table: Path | None) -> None
 
 
 def _write(rows: pd.DataFrame, file: Path | None) -> None:
-    from earthloom.jobs.monitoring.series import table_csv, table_parquet
+    from earthloom.jobs.monitoring.series.series import table_csv, table_parquet
     from earthloom.tiling.errors import ConfigError
 
     if file is None:

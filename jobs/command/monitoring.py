@@ -15,7 +15,6 @@ from earthloom.jobs.command.options import SectionedCommand, options_of
 from earthloom.jobs.command.run import Progress, exit_on_sigterm, result_json, show_notes
 from earthloom.jobs.command.terminal import counted, make_console, with_flags
 from earthloom.jobs.monitoring.options import MonitorConfig
-from earthloom.jobs.products.areas import area_text
 
 if TYPE_CHECKING:
     from earthloom.jobs.monitoring.monitor import MonitorEvent, MonitorResult, ProductResult
@@ -96,6 +95,8 @@ def show_monitor(result: MonitorResult) -> None:
 
 def _told(stage: str, summary: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str | None]]:
     """What a stage made, in words, and where the newest of it lies below OUT."""
+    from earthloom.jobs.products.areas import area_text  # which imports numpy
+
     match stage:
         case "composites":
             for rule, made in summary.items():
@@ -104,9 +105,12 @@ def _told(stage: str, summary: Mapping[str, Any], prefix: str) -> Iterator[tuple
             for name, made in summary.items():
                 yield f"change {name}" + ("" if made else ": its dates have not come yet"), made and made["prefix"]
         case "alerts":
-            for rule in summary.get("rules", ()):
-                states = [f"{of['count']} {state} ({area_text(of['area_m2'])})" for state, of in rule["alerts"].items()]
-                yield f"alerts {rule['rule']}: {', '.join(states) or 'none'}", rule.get("view")
+            for name, made in summary.items():
+                if waits := made.get("waits_for"):
+                    yield f"alerts {name} wait for {waits}", None
+                    continue
+                states = [f"{of['count']} {state} ({area_text(of['area_m2'])})" for state, of in made["alerts"].items()]
+                yield f"alerts {name}: {', '.join(states) or 'none'}", made.get("view")
         case "monitors":
             for name, made in summary.items():
                 waits = made.get("waits_for")

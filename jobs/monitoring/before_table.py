@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from earthloom.jobs.monitoring.periods import Cadence
-from earthloom.jobs.monitoring.rules import parse_rule
+from earthloom.jobs.monitoring.composites.periods import Cadence
+from earthloom.jobs.monitoring.composites.rules import parse_rule
 from earthloom.tiling.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from earthloom.jobs.monitoring.stac import add_to_area, collection_id, replace_in_area
+from earthloom.jobs.monitoring.cube.stac import add_to_area, collection_id, replace_in_area
 from earthloom.jobs.products.stac_collection import add_to_catalog, item_links
 from earthloom.jobs.records.canonical import canonical
 from earthloom.jobs.records.documents import merge

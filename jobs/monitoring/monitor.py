@@ -18,18 +18,18 @@ from earthloom.jobs.execution.driver import Event, RunResult
 from earthloom.jobs.execution.driver import run as run_scenes
 from earthloom.jobs.monitoring.alerts.stage import ALERTS
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable, read_area
-from earthloom.jobs.monitoring.change_stage import CHANGE_STAGE
-from earthloom.jobs.monitoring.composites import COMPOSITES
-from earthloom.jobs.monitoring.cube_update import CubeRules, CubeUpdate, update_cube
+from earthloom.jobs.monitoring.change.stage import CHANGE_STAGE
+from earthloom.jobs.monitoring.composites.stage import COMPOSITES
+from earthloom.jobs.monitoring.cube.members import Mask, Wanted, wanted
+from earthloom.jobs.monitoring.cube.stac import cube_item
+from earthloom.jobs.monitoring.cube.update import CubeRules, CubeUpdate, update_cube
 from earthloom.jobs.monitoring.linking import enter
-from earthloom.jobs.monitoring.members import Mask, Wanted, wanted
-from earthloom.jobs.monitoring.monitor_stage import MONITORS
 from earthloom.jobs.monitoring.options import MonitorConfig
 from earthloom.jobs.monitoring.pairs import describe_without, earlier_items, has_failures, without_earlier
 from earthloom.jobs.monitoring.pool import Pool
-from earthloom.jobs.monitoring.series_stage import SERIES_STAGE
-from earthloom.jobs.monitoring.stac import cube_item
+from earthloom.jobs.monitoring.series.stage import SERIES_STAGE
 from earthloom.jobs.monitoring.stage import Monitored, Stage
+from earthloom.jobs.monitoring.trends.stage import MONITORS
 from earthloom.jobs.planning.chain import load_models, product_name
 from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
 from earthloom.tiling.errors import ConfigError, EarthloomError, PublishError, StorageError

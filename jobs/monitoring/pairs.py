@@ -23,9 +23,9 @@ from collections.abc import Mapping
 from earthloom.jobs.execution.driver import RunResult
 from earthloom.jobs.intake.pairs import NoEarlierSceneError
 from earthloom.jobs.monitoring.before_table import BeforeTable
-from earthloom.jobs.monitoring.composite import shelf
-from earthloom.jobs.monitoring.composites import read_head
-from earthloom.jobs.monitoring.rules import parse_rule
+from earthloom.jobs.monitoring.composites.composite import shelf
+from earthloom.jobs.monitoring.composites.rules import parse_rule
+from earthloom.jobs.monitoring.composites.stage import read_head
 from earthloom.jobs.records.names import ITEM
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.store import Store

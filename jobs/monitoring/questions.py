@@ -15,16 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from earthloom.cluster.outcome import Failed
 from earthloom.jobs.config import EngineOptions
-from earthloom.jobs.monitoring.change import TRANSITIONS
-from earthloom.jobs.monitoring.change_stage import make_change
-from earthloom.jobs.monitoring.change_tasks import plan_change
-from earthloom.jobs.monitoring.cube import Cube
-from earthloom.jobs.monitoring.cube_log import current_cube
-from earthloom.jobs.monitoring.dataset import cube_base
-from earthloom.jobs.monitoring.maps import ClassMap, map_of_result, map_of_step
+from earthloom.jobs.monitoring.change.map import TRANSITIONS
+from earthloom.jobs.monitoring.change.stage import make_change
+from earthloom.jobs.monitoring.change.tasks import plan_change
+from earthloom.jobs.monitoring.composites.maps import ClassMap, map_of_result, map_of_step
+from earthloom.jobs.monitoring.cube.cube import Cube
+from earthloom.jobs.monitoring.cube.dataset import cube_base
+from earthloom.jobs.monitoring.cube.log import current_cube
 from earthloom.jobs.monitoring.pool import Pool
-from earthloom.jobs.monitoring.scene_areas import current_results
-from earthloom.jobs.monitoring.zonal import read_zones, zonal
+from earthloom.jobs.monitoring.series.scene_areas import current_results
+from earthloom.jobs.monitoring.series.zonal import read_zones, zonal
 from earthloom.jobs.publish.files import committed_document
 from earthloom.jobs.records.canonical import read_document
 from earthloom.tiling.errors import ConfigError
@@ -123,7 +123,7 @@ def zones_of(
         scene: id of one scene, where `aoi` is None.
 
     Returns:
-        `jobs.monitoring.zonal.zonal`: a row for each class, polygon and date.
+        `jobs.monitoring.series.zonal.zonal`: a row for each class, polygon and date.
 
     Raises:
         ConfigError: if polygons, area or product are not there or not usable, or no date is left.

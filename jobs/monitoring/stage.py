@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable
-from earthloom.jobs.monitoring.cube import Cube
+from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.tiling.storage.store import Store
 

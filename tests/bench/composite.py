@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.composite import composites_of
-from earthloom.jobs.monitoring.composite_tasks import ReduceTask
-from earthloom.jobs.monitoring.lazy import composite as lazy_composite
-from earthloom.jobs.monitoring.median import median
-from earthloom.jobs.monitoring.reducers import clear_of, extreme, mode, take
-from earthloom.jobs.monitoring.rules import parse_rule
+from earthloom.jobs.monitoring.composites.composite import composites_of
+from earthloom.jobs.monitoring.composites.lazy import composite as lazy_composite
+from earthloom.jobs.monitoring.composites.median import median
+from earthloom.jobs.monitoring.composites.reducers import clear_of, extreme, mode, take
+from earthloom.jobs.monitoring.composites.rules import parse_rule
+from earthloom.jobs.monitoring.composites.tasks import ReduceTask
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from earthloom.tiling.writing.zarr_sink import Layer

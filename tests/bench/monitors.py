@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.detectors.anomalies import Anomalies
-from earthloom.jobs.monitoring.detectors.bfast_monitor import bfast_monitor
-from earthloom.jobs.monitoring.detectors.cusum import Shift, cusum
-from earthloom.jobs.monitoring.detectors.ewmacd import ewmacd
-from earthloom.jobs.monitoring.detectors.mann_kendall import mann_kendall
+from earthloom.jobs.monitoring.trends.detectors.anomalies import Anomalies
+from earthloom.jobs.monitoring.trends.detectors.bfast_monitor import bfast_monitor
+from earthloom.jobs.monitoring.trends.detectors.cusum import Shift, cusum
+from earthloom.jobs.monitoring.trends.detectors.ewmacd import ewmacd
+from earthloom.jobs.monitoring.trends.detectors.mann_kendall import mann_kendall
 
 SIDE_PX, N_DATES, START_DATE, FALL, MISSING = 100, 138, 92, 0.3, 0.25
 """Four years of history and two that are watched, 16 days apart; a third of the pixels fall in them."""

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from earthloom.jobs.monitoring.cube import open_cube
-from earthloom.jobs.monitoring.cube_log import cube_prefix, read_head
-from earthloom.jobs.monitoring.cube_update import CubeUpdate
-from earthloom.jobs.monitoring.marks import read_sum
+from earthloom.jobs.monitoring.cube.cube import open_cube
+from earthloom.jobs.monitoring.cube.log import cube_prefix, read_head
+from earthloom.jobs.monitoring.cube.marks import read_sum
+from earthloom.jobs.monitoring.cube.update import CubeUpdate
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.storage.objects import ObjectRef
 from tests.faults.store import Fault, FaultyStore, Injector, Killed, Request

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 import earthloom
-from earthloom.jobs.monitoring.lazy import composite
+from earthloom.jobs.monitoring.composites.lazy import composite
 from tests.integration.test_monitor import area_file, go, write
 
 ASKED = "composites = [{ every = 'month', rule = 'best' }, { every = 'year', rule = 'best:clear' }]"

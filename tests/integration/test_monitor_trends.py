@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 import earthloom
-from earthloom.jobs.monitoring.detectors.mann_kendall import mann_kendall
-from earthloom.jobs.monitoring.detectors.series import decimal_years
+from earthloom.jobs.monitoring.trends.detectors.mann_kendall import mann_kendall
+from earthloom.jobs.monitoring.trends.detectors.series import decimal_years
 from tests.integration.test_monitor import area_file, days, go, write
 
 ASKED = """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from earthloom.jobs.monitoring.cube import open_cube
+from earthloom.jobs.monitoring.cube.cube import open_cube
 from earthloom.jobs.upkeep.gc import sweep
 from earthloom.tiling.errors import MissingObjectError
 from earthloom.tiling.storage.objects import ObjectRef

@@ -10,10 +10,10 @@ import numpy as np
 
 from earthloom.jobs.monitoring.alerts.pixels import Observation, observe_classes, observe_flags
 from earthloom.jobs.monitoring.alerts.rule import Change, Direction
-from earthloom.jobs.monitoring.cube import Cube
-from earthloom.jobs.monitoring.detectors.anomalies import UNKNOWN
-from earthloom.jobs.monitoring.monitor_map import MonitorMap
-from earthloom.jobs.monitoring.monitor_tasks import JudgeTask, flag_series
+from earthloom.jobs.monitoring.cube.cube import Cube
+from earthloom.jobs.monitoring.trends.detectors.anomalies import UNKNOWN
+from earthloom.jobs.monitoring.trends.map import MonitorMap
+from earthloom.jobs.monitoring.trends.tasks import JudgeTask, flag_series
 from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.alerts.rule import MOST_COUNTED, MOST_OBSERVATIONS, Change, Direction, Rule
-from earthloom.jobs.monitoring.detectors.anomalies import UNKNOWN
+from earthloom.jobs.monitoring.trends.detectors.anomalies import UNKNOWN
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import TilingError
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from earthloom.jobs.config import parse_names
-from earthloom.jobs.monitoring.cube import ClassInfo
+from earthloom.jobs.monitoring.cube.cube import ClassInfo
 from earthloom.tiling.errors import ConfigError
 
 MOST_OBSERVATIONS = 255

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.cube import ClassInfo, Cube, Step
+from earthloom.jobs.monitoring.cube.cube import ClassInfo, Cube, Step
 from earthloom.tiling.encoding import CONFIDENCE_SCALE
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.storage.store import Store

@@ -6,7 +6,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.cube import Cube
+from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.storage.store import Store

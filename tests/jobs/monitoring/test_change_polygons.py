@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.features import shapes
 
-from earthloom.jobs.monitoring.change_polygons import Pieces, default_least_m2, find_pieces, polygon_table, unite
-from earthloom.jobs.monitoring.cube import ClassInfo
-from earthloom.jobs.monitoring.transitions import Sides, count_transitions, exact_areas_m2
+from earthloom.jobs.monitoring.change.polygons import Pieces, default_least_m2, find_pieces, polygon_table, unite
+from earthloom.jobs.monitoring.change.transitions import Sides, count_transitions, exact_areas_m2
+from earthloom.jobs.monitoring.cube.cube import ClassInfo
 from earthloom.tiling.grid import Grid
 
 CLASSES = (

@@ -19,12 +19,12 @@ import rasterio
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable
-from earthloom.jobs.monitoring.composite import Composite, composites_of
-from earthloom.jobs.monitoring.composite_tasks import PublishCompositeTask, ReduceTask
-from earthloom.jobs.monitoring.composites import COMPOSITES, read_head
-from earthloom.jobs.monitoring.cube import Cube
-from earthloom.jobs.monitoring.periods import period_of
-from earthloom.jobs.monitoring.rules import CompositeTable, parse_rule
+from earthloom.jobs.monitoring.composites.composite import Composite, composites_of
+from earthloom.jobs.monitoring.composites.periods import period_of
+from earthloom.jobs.monitoring.composites.rules import CompositeTable, parse_rule
+from earthloom.jobs.monitoring.composites.stage import COMPOSITES, read_head
+from earthloom.jobs.monitoring.composites.tasks import PublishCompositeTask, ReduceTask
+from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.stage import Monitored
 from earthloom.tiling.errors import ConfigError, PublishError, StorageError
 from earthloom.tiling.grid import Grid, pixel_areas_m2
@@ -351,7 +351,7 @@ def test_a_shard_that_is_lost_before_publishing_is_made_again(store: Store, tmp_
 def test_windows_and_repetition_change_no_byte(monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
     found = []
     for stack_bytes, n_windows in ((2**30, 1), (1, 16)):
-        monkeypatch.setattr("earthloom.jobs.monitoring.composite_tasks._STACK_BYTES", stack_bytes)
+        monkeypatch.setattr("earthloom.jobs.monitoring.composites.tasks._STACK_BYTES", stack_bytes)
         store = in_memory()
         composite = one(class_cube(store), "year", rule, "2020")
         tasks = [ReduceTask(composite=composite, part=part) for _, _, part in composite.cube.shards()]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.cube import Cube, open_cube
+from earthloom.jobs.monitoring.cube.cube import Cube, open_cube
 from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError, TilingError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from earthloom.jobs.config import EngineOptions
-from earthloom.jobs.monitoring.cube import open_cube
-from earthloom.jobs.monitoring.cube_log import (
+from earthloom.jobs.monitoring.cube.cube import open_cube
+from earthloom.jobs.monitoring.cube.log import (
     advance_head,
     claim_steps,
     commit_steps,
@@ -22,9 +22,9 @@ from earthloom.jobs.monitoring.cube_log import (
     newest_generation,
     read_head,
 )
-from earthloom.jobs.monitoring.cube_update import CubeUpdate, update_cube
-from earthloom.jobs.monitoring.marks import read_sum
-from earthloom.jobs.monitoring.members import Mask, wanted
+from earthloom.jobs.monitoring.cube.marks import read_sum
+from earthloom.jobs.monitoring.cube.members import Mask, wanted
+from earthloom.jobs.monitoring.cube.update import CubeUpdate, update_cube
 from earthloom.jobs.monitoring.pool import Pool
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.storage.objects import ObjectRef

@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.detectors import boundaries
-from earthloom.jobs.monitoring.detectors.anomalies import NO_BREAK, UNKNOWN
-from earthloom.jobs.monitoring.detectors.bfast_monitor import History, Process, bfast_monitor, residual_process
-from earthloom.jobs.monitoring.detectors.cusum import cusum
-from earthloom.jobs.monitoring.detectors.ewmacd import ewmacd
-from earthloom.jobs.monitoring.detectors.mann_kendall import mann_kendall
-from earthloom.jobs.monitoring.detectors.recursive import recursive_residuals, stable_since
-from earthloom.jobs.monitoring.detectors.regression import LeastSquares, season_trend
-from earthloom.jobs.monitoring.detectors.series import decimal_years
+from earthloom.jobs.monitoring.trends.detectors import boundaries
+from earthloom.jobs.monitoring.trends.detectors.anomalies import NO_BREAK, UNKNOWN
+from earthloom.jobs.monitoring.trends.detectors.bfast_monitor import History, Process, bfast_monitor, residual_process
+from earthloom.jobs.monitoring.trends.detectors.cusum import cusum
+from earthloom.jobs.monitoring.trends.detectors.ewmacd import ewmacd
+from earthloom.jobs.monitoring.trends.detectors.mann_kendall import mann_kendall
+from earthloom.jobs.monitoring.trends.detectors.recursive import recursive_residuals, stable_since
+from earthloom.jobs.monitoring.trends.detectors.regression import LeastSquares, season_trend
+from earthloom.jobs.monitoring.trends.detectors.series import decimal_years
 from earthloom.tiling.errors import ConfigError, InputError
 
 DATA = Path(__file__).parent / "data"

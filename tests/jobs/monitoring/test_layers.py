@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import reproject
 
-from earthloom.jobs.monitoring.layers import LayerTask, Member, read_onto
-from earthloom.jobs.monitoring.marks import vouched
-from earthloom.jobs.monitoring.overlap import in_order
-from earthloom.jobs.monitoring.sources import Source, source_of
+from earthloom.jobs.monitoring.cube.layers import LayerTask, Member, read_onto
+from earthloom.jobs.monitoring.cube.marks import vouched
+from earthloom.jobs.monitoring.cube.overlap import in_order
+from earthloom.jobs.monitoring.cube.sources import Source, source_of
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.resampling import reached
@@ -209,3 +210,15 @@ def test_no_pixel_comes_from_beyond_what_a_scene_is_said_to_reach(store: Store, 
 def test_a_scene_elsewhere_reaches_nothing() -> None:
     assert not reached(scene_grid("EPSG:32632", 30.0, north_m=400_000), AREA)
     assert reached(AREA, AREA).contains(Window(0, 0, 1024, 512))
+
+
+def test_a_task_takes_no_more_memory_than_it_says(store: Store) -> None:
+    layout = CubeLayout(grid=replace(AREA, height=1024), layers=LAYOUT.layers, shard_px=1024)
+    result = made("scene", scene_grid("EPSG:32632", 30.0, 900, east_m=15000, north_m=-15000), 1)
+    result.commit(store)
+    one = replace(task(Member(source=found(result), mask=found(result), masked=(1,))), layout=layout)
+    tracemalloc.start()
+    one.do(store)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.1 * one.memory_bytes < peak <= one.memory_bytes

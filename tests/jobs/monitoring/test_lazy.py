@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from earthloom.jobs.monitoring.lazy import composite
-from earthloom.jobs.monitoring.periods import Cadence, by_period
-from earthloom.jobs.monitoring.rules import parse_rule, reduce_dates
+from earthloom.jobs.monitoring.composites.lazy import composite
+from earthloom.jobs.monitoring.composites.periods import Cadence, by_period
+from earthloom.jobs.monitoring.composites.rules import parse_rule, reduce_dates
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store

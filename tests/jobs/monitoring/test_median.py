@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring import median as module
-from earthloom.jobs.monitoring.median import batcher_network, median, selection_network, strips
+from earthloom.jobs.monitoring.composites import median as module
+from earthloom.jobs.monitoring.composites.median import batcher_network, median, selection_network, strips
 
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "uint64")
 

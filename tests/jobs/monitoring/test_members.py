@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from earthloom.jobs.monitoring.members import Mask, wanted
-from earthloom.jobs.monitoring.sources import source_at
+from earthloom.jobs.monitoring.cube.members import Mask, wanted
+from earthloom.jobs.monitoring.cube.sources import source_at
 from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
 from tests.jobs.monitoring.results import image_result
 from tests.jobs.monitoring.watched import AREA, Watched, scene

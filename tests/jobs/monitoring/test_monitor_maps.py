@@ -17,17 +17,18 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from earthloom.jobs.monitoring import monitor_stage, monitor_tasks
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable
-from earthloom.jobs.monitoring.cube import Cube
-from earthloom.jobs.monitoring.detectors.anomalies import UNKNOWN
-from earthloom.jobs.monitoring.detectors.bfast_monitor import bfast_monitor
-from earthloom.jobs.monitoring.detectors.mann_kendall import mann_kendall
-from earthloom.jobs.monitoring.detectors.series import decimal_years
-from earthloom.jobs.monitoring.monitor_map import MonitorMap, monitor_map
-from earthloom.jobs.monitoring.monitor_rules import MonitorTable
-from earthloom.jobs.monitoring.monitor_tasks import JudgeTask, PublishMonitorTask, flag_series, read_series
+from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.stage import Monitored
+from earthloom.jobs.monitoring.trends import stage as monitor_stage
+from earthloom.jobs.monitoring.trends import tasks as monitor_tasks
+from earthloom.jobs.monitoring.trends.detectors.anomalies import UNKNOWN
+from earthloom.jobs.monitoring.trends.detectors.bfast_monitor import bfast_monitor
+from earthloom.jobs.monitoring.trends.detectors.mann_kendall import mann_kendall
+from earthloom.jobs.monitoring.trends.detectors.series import decimal_years
+from earthloom.jobs.monitoring.trends.map import MonitorMap, monitor_map
+from earthloom.jobs.monitoring.trends.rules import MonitorTable
+from earthloom.jobs.monitoring.trends.tasks import JudgeTask, PublishMonitorTask, flag_series, read_series
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.overlap import in_order, merge
-from earthloom.jobs.monitoring.sources import Source
+from earthloom.jobs.monitoring.cube.overlap import in_order, merge
+from earthloom.jobs.monitoring.cube.sources import Source
 from earthloom.tiling.writing.zarr_sink import Layer
 
 LAYERS = (Layer(name="classes"), Layer(name="confidence"))

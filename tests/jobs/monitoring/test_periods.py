@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earthloom.jobs.monitoring.periods import CADENCES, Cadence, by_period, most_days, parse_period, period_of
+from earthloom.jobs.monitoring.composites.periods import (
+    CADENCES,
+    Cadence,
+    by_period,
+    most_days,
+    parse_period,
+    period_of,
+)
 from earthloom.tiling.errors import ConfigError
 
 days = st.dates(datetime.date(1900, 1, 1), datetime.date(2999, 12, 31))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring import reducers
-from earthloom.jobs.monitoring.reducers import clear_of, count_clear, extreme, first_clear, mode, take
+from earthloom.jobs.monitoring.composites import reducers
+from earthloom.jobs.monitoring.composites.reducers import clear_of, count_clear, extreme, first_clear, mode, take
 from earthloom.tiling.errors import TilingError
 
 shapes = st.tuples(st.integers(1, 8), st.integers(1, 5), st.integers(1, 6))

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from earthloom.jobs.monitoring.periods import parse_period
-from earthloom.jobs.monitoring.rules import CompositeTable, parse_rule, reduce_dates
+from earthloom.jobs.monitoring.composites.periods import parse_period
+from earthloom.jobs.monitoring.composites.rules import CompositeTable, parse_rule, reduce_dates
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.writing.zarr_sink import Layer
 

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from earthloom.jobs.monitoring.cube import ClassInfo
-from earthloom.jobs.monitoring.series import COLUMNS, DATE, Moment, series_table, table_csv, table_parquet
-from earthloom.jobs.monitoring.series_plot import series_png
+from earthloom.jobs.monitoring.cube.cube import ClassInfo
+from earthloom.jobs.monitoring.series.plot import series_png
+from earthloom.jobs.monitoring.series.series import COLUMNS, DATE, Moment, series_table, table_csv, table_parquet
 
 CLASSES = (
     ClassInfo(value=0, name="land", color="#b59f6b"),

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from earthloom.jobs.monitoring.composite import composites_of
-from earthloom.jobs.monitoring.composite_tasks import PublishCompositeTask, missing_shards
-from earthloom.jobs.monitoring.composites import write_head
-from earthloom.jobs.monitoring.cube import Cube
-from earthloom.jobs.monitoring.maps import map_of_step
-from earthloom.jobs.monitoring.rules import CompositeTable, parse_rule
-from earthloom.jobs.monitoring.sides import find_map
+from earthloom.jobs.monitoring.change.sides import find_map
+from earthloom.jobs.monitoring.composites.composite import composites_of
+from earthloom.jobs.monitoring.composites.maps import map_of_step
+from earthloom.jobs.monitoring.composites.rules import CompositeTable, parse_rule
+from earthloom.jobs.monitoring.composites.stage import write_head
+from earthloom.jobs.monitoring.composites.tasks import PublishCompositeTask, missing_shards
+from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store

@@ -11,10 +11,10 @@ from typing import Any
 import pystac
 import pytest
 
-from earthloom.jobs.monitoring.cube import ClassInfo, Cube, Step
-from earthloom.jobs.monitoring.cube_update import CubeRules
+from earthloom.jobs.monitoring.cube.cube import ClassInfo, Cube, Step
+from earthloom.jobs.monitoring.cube.stac import add_to_area, cube_item
+from earthloom.jobs.monitoring.cube.update import CubeRules
 from earthloom.jobs.monitoring.linking import enter
-from earthloom.jobs.monitoring.stac import add_to_area, cube_item
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.writing.zarr_sink import Layer

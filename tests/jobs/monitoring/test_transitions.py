@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earthloom.jobs.monitoring.cube import ClassInfo
-from earthloom.jobs.monitoring.transitions import (
+from earthloom.jobs.monitoring.change.transitions import (
     MOST_CLASSES,
     Sides,
     Transition,
@@ -25,6 +24,7 @@ from earthloom.jobs.monitoring.transitions import (
     transitions_from_json,
     transitions_to_json,
 )
+from earthloom.jobs.monitoring.cube.cube import ClassInfo
 from earthloom.tiling.errors import ConfigError, PublishError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window

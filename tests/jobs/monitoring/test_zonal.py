@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.cube import ClassInfo
-from earthloom.jobs.monitoring.maps import ClassMap
-from earthloom.jobs.monitoring.zonal import place, read_zones, zonal
+from earthloom.jobs.monitoring.composites.maps import ClassMap
+from earthloom.jobs.monitoring.cube.cube import ClassInfo
+from earthloom.jobs.monitoring.series.zonal import place, read_zones, zonal
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid, pixel_areas_m2
 from earthloom.tiling.storage.store import Store

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from earthloom.jobs.monitoring.cube_log import cube_prefix, generation_prefix, read_head
-from earthloom.jobs.monitoring.cube_update import CubeRules, CubeUpdate, update_cube
-from earthloom.jobs.monitoring.members import Wanted, wanted
+from earthloom.jobs.monitoring.cube.log import cube_prefix, generation_prefix, read_head
+from earthloom.jobs.monitoring.cube.members import Wanted, wanted
+from earthloom.jobs.monitoring.cube.update import CubeRules, CubeUpdate, update_cube
 from earthloom.jobs.monitoring.pool import Pool
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.storage.objects import ObjectRef

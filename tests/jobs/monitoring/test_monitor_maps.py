@@ -234,8 +234,9 @@ def test_head_never_goes_back(made: tuple[Store, Cube, NDArray[np.int16]]) -> No
     store, cube, _ = made
     later = map_of(cube, rule(method="cusum", name="heads"))
     earlier = map_of(replace(cube, steps=cube.steps[:-1]), rule(method="cusum", name="heads"))
-    for one in (earlier, later, earlier):
-        monitor_stage.write_head(store, one)
+    assert [monitor_stage.write_head(store, one) for one in (earlier, later, earlier)] == [
+        earlier.prefix, later.prefix, later.prefix,
+    ]  # fmt: skip
     assert json.loads(store.get(f"{FOLDER}/trends/heads/head.json"))["key"] == later.key != earlier.key
 
 

@@ -15,7 +15,6 @@ from earthloom.jobs.command.options import SectionedCommand, options_of
 from earthloom.jobs.command.run import Progress, exit_on_sigterm, result_json, show_notes
 from earthloom.jobs.command.terminal import counted, make_console, with_flags
 from earthloom.jobs.monitoring.options import MonitorConfig
-from earthloom.jobs.products.areas import area_text
 
 if TYPE_CHECKING:
     from earthloom.jobs.monitoring.monitor import MonitorEvent, MonitorResult, ProductResult
@@ -104,9 +103,15 @@ def _told(stage: str, summary: Mapping[str, Any], prefix: str) -> Iterator[tuple
             for name, made in summary.items():
                 yield f"change {name}" + ("" if made else ": its dates have not come yet"), made and made["prefix"]
         case "alerts":
-            for rule in summary.get("rules", ()):
-                states = [f"{of['count']} {state} ({area_text(of['area_m2'])})" for state, of in rule["alerts"].items()]
-                yield f"alerts {rule['rule']}: {', '.join(states) or 'none'}", rule.get("view")
+            from earthloom.jobs.products.areas import area_text
+
+            for name, made in summary.items():
+                states = [
+                    f"{of['count']} {state} ({area_text(of['area_m2'])})"
+                    for state, of in made.get("alerts", {}).items()
+                ]
+                held = f" waits for {made['waits_for']}" if "waits_for" in made else f": {', '.join(states) or 'none'}"
+                yield f"alerts {name}{held}", made.get("view")
         case "monitors":
             for name, made in summary.items():
                 waits = made.get("waits_for")

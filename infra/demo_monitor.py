@@ -130,7 +130,8 @@ def main() -> None:
     asked = ChangeConfig(out=maps, product=product.product, aoi=product.aoi, before="2001", after="2021")
     show_change(change(asked))
     folder = OUT / "maps" / product.prefix
-    alerts = OUT / "maps" / product.derived["alerts"]["drying"]["view"] / "alerts.parquet"
+    (made,) = product.derived["alerts"].values()
+    alerts = OUT / "maps" / made["view"] / "alerts.parquet"
     show_alerts(gpd.read_parquet(alerts))
     print(f"plot    {folder / 'series.png'}")
     print(f"alerts  {alerts}")

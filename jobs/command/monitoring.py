@@ -95,6 +95,8 @@ def show_monitor(result: MonitorResult) -> None:
 
 def _told(stage: str, summary: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str | None]]:
     """What a stage made, in words, and where the newest of it lies below OUT."""
+    from earthloom.jobs.products.areas import area_text  # which imports numpy
+
     match stage:
         case "composites":
             for rule, made in summary.items():
@@ -103,15 +105,12 @@ def _told(stage: str, summary: Mapping[str, Any], prefix: str) -> Iterator[tuple
             for name, made in summary.items():
                 yield f"change {name}" + ("" if made else ": its dates have not come yet"), made and made["prefix"]
         case "alerts":
-            from earthloom.jobs.products.areas import area_text
-
             for name, made in summary.items():
-                states = [
-                    f"{of['count']} {state} ({area_text(of['area_m2'])})"
-                    for state, of in made.get("alerts", {}).items()
-                ]
-                held = f" waits for {made['waits_for']}" if "waits_for" in made else f": {', '.join(states) or 'none'}"
-                yield f"alerts {name}{held}", made.get("view")
+                if waits := made.get("waits_for"):
+                    yield f"alerts {name} wait for {waits}", None
+                    continue
+                states = [f"{of['count']} {state} ({area_text(of['area_m2'])})" for state, of in made["alerts"].items()]
+                yield f"alerts {name}: {', '.join(states) or 'none'}", made.get("view")
         case "monitors":
             for name, made in summary.items():
                 waits = made.get("waits_for")

@@ -153,7 +153,7 @@ def _check(table: AoiTable) -> None:
         if wrong := sorted(product.options.keys() & set(_OURS)):
             raise ConfigError(f"product[{number}].options.{wrong[0]}: this is a key of [[product]] or of the command")
         if product.before and "before" in product.options:
-            raise ConfigError(f"product[{number}].options.before: `before` of [[product]] says it already")
+            raise ConfigError(f"product[{number}].options.before: the key before of [[product]] says it already")
         if product.model in [other.model for other in table.product[:number]]:
             raise ConfigError(
                 f"product[{number}].model: {'-'.join(product.model)} is watched already; an area has one cube of a product"
@@ -164,11 +164,11 @@ def _aoi(table: AoiTable, where: ObjectRef) -> tuple[Aoi, dict[str, Any] | None]
     given = [name for name in ("geometry", "bbox", "onto") if getattr(table, name) is not None]
     if len(given) != 1:
         raise ConfigError(
-            f"an area has one of `geometry`, `bbox` and `onto`, and this one has {' and '.join(given) or 'none'}"
+            f"an area has one of geometry, bbox and onto, and this one has {' and '.join(given) or 'none'}"
         )
     if table.onto is not None:
         if extra := [name for name in ("crs", "gsd") if getattr(table, name) is not None]:
-            raise ConfigError(f"{extra[0]}: `onto` says it already; leave one of them out")
+            raise ConfigError(f"{extra[0]}: onto says it already; leave one of them out")
         return read_aoi(table.onto), None
     if table.bbox is not None:
         if missing := [name for name in ("crs", "gsd") if getattr(table, name) is None]:

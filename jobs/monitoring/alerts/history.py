@@ -36,7 +36,7 @@ class AlertSet:
 
     Args:
         cube: as it was committed when it was opened.
-        prefix: of the product's monitor below OUT.
+        prefix: `monitors/<aoi>/<product>/<key>`, below which everything derived from the cube lies.
         product: its name.
         rule: what is looked for.
         evidence: how it is seen.
@@ -58,6 +58,11 @@ class AlertSet:
                 "height": grid.height, "shard_px": self.cube.shard_px,
             }
         )  # fmt: skip
+
+    @property
+    def aoi(self) -> str:
+        """Name of the area."""
+        return self.prefix.split("/")[1]
 
     @property
     def generation(self) -> int:

@@ -12,9 +12,10 @@ from typing import Any
 from earthloom.jobs.monitoring.alerts.history import AlertSet, Places
 from earthloom.jobs.monitoring.alerts.lives import Alert
 from earthloom.jobs.monitoring.alerts.pieces import area_unit_m2
-from earthloom.jobs.products.stac_item import EXTENSIONS, STAC_VERSION, projection
+from earthloom.jobs.monitoring.cube.stac import collection_id
+from earthloom.jobs.products.stac_item import EXTENSIONS, AssetInfo, feature, interval
 from earthloom.jobs.records.blocks import StoredObject
-from earthloom.tiling.footprint import footprint
+from earthloom.jobs.records.names import ITEM
 
 _ASSETS = {
     "alerts.parquet": ("alerts", "application/vnd.apache.parquet", ("data",), "Alerts, GeoParquet"),
@@ -34,47 +35,42 @@ def alerts_item(
         alerts: all that there have been.
         files: size and sha256 of the files beside the item, by name.
     """
-    steps, rule = of.cube.steps, of.rule
-    geometry, bbox = footprint(of.cube.grid)
-    expires = _midnight(steps[-1].date + datetime.timedelta(days=1 + rule.valid_days))
+    steps, rule, aoi = of.cube.steps, of.rule, of.aoi
+    expires = f"{steps[-1].date + datetime.timedelta(days=1 + rule.valid_days)}T00:00:00Z"
     up = "../" * (places.view.count("/") + 1)
-    assets = {}
-    for file, (name, media_type, roles, title) in _ASSETS.items():
-        if file in files:
-            assets[name] = {
-                "href": f"./{file}", "type": media_type, "roles": list(roles), "title": title, "expires": expires,
-                "file:size": files[file].size, "file:checksum": f"1220{files[file].sha256}",
-            }  # fmt: skip
-    return {
-        "type": "Feature",
-        "stac_version": STAC_VERSION,
-        "stac_extensions": sorted(EXTENSIONS[name] for name in ("file", "processing", "projection", "timestamps")),
-        "id": f"{of.product}-{rule.name}-{places.names[-1]}",
-        "geometry": geometry,
-        "bbox": list(bbox),
-        "properties": {
-            "title": f"{rule.before} → {rule.after}: alerts of {of.product} until {steps[-1].date.isoformat()}",
-            "datetime": None,
-            "start_datetime": _midnight(steps[0].date),
-            "end_datetime": f"{steps[-1].date.isoformat()}T23:59:59Z",
+    collection = f"{up}monitors/{aoi}/collection.json"
+    assets = [
+        AssetInfo(
+            name=name, href=f"./{file}", media_type=media_type, roles=roles, title=title, size=files[file].size,
+            sha256=files[file].sha256,
+        )
+        for file, (name, media_type, roles, title) in _ASSETS.items() if file in files
+    ]  # fmt: skip
+    links = [
+        {"rel": "root", "href": f"{up}catalog.json", "type": "application/json"},
+        {"rel": "parent", "href": collection, "type": "application/json"},
+        {"rel": "collection", "href": collection, "type": "application/json"},
+        {"rel": "derived_from", "href": f"{up}{of.prefix}/{ITEM}", "type": "application/geo+json",
+         "title": f"Cube of {of.product} over {aoi}"},
+    ]  # fmt: skip
+    document = feature(
+        f"{aoi}-{of.product}-{rule.name}-{places.names[-1]}", of.cube.grid, [], assets, links,
+        {
+            "title": f"{rule.before} → {rule.after}: alerts of {of.product} over {aoi} until {steps[-1].date}",
+            **interval(steps[0].date, steps[-1].date),
             "expires": expires,
-            "processing:level": "L4",
             "processing:lineage": _lineage(of),
             "processing:software": dict(_software()),
-            "earthloom:rule": dict(rule.identity()),
-            "earthloom:evidence": dict(of.evidence.identity()),
-            "earthloom:key": of.key,
-            "earthloom:dates": len(steps),
-            "earthloom:alerts": _counts(alerts, area_unit_m2(of.cube.grid)),
-            **{name: value for name, value in projection(of.cube.grid).items() if name != "proj:bbox"},
+            "earthloom:aoi": aoi, "earthloom:product": of.product, "earthloom:key": of.key,
+            "earthloom:rule": dict(rule.identity()), "earthloom:evidence": dict(of.evidence.identity()),
+            "earthloom:dates": len(steps), "earthloom:alerts": _counts(alerts, area_unit_m2(of.cube.grid)),
         },
-        "assets": assets,
-        "links": [
-            {"rel": "root", "href": f"{up}catalog.json", "type": "application/json"},
-            {"rel": "derived_from", "href": f"{up}{of.cube.prefix}", "type": "application/vnd.zarr; version=3",
-             "title": f"Cube of {of.product}"},
-        ],
-    }  # fmt: skip
+        collection=collection_id(aoi),
+    )  # fmt: skip
+    for asset in document["assets"].values():
+        asset["expires"] = expires
+    document["stac_extensions"] = sorted([*document["stac_extensions"], EXTENSIONS["timestamps"]])
+    return document
 
 
 def _lineage(of: AlertSet) -> str:
@@ -97,10 +93,6 @@ def _counts(alerts: Sequence[Alert], unit: float) -> dict[str, dict[str, float]]
         state: {"count": len(areas), "area_m2": round(sum(areas) * unit, 3)}
         for state, areas in sorted(by_state.items())
     }
-
-
-def _midnight(date: datetime.date) -> str:
-    return f"{date.isoformat()}T00:00:00Z"
 
 
 @cache

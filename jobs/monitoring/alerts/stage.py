@@ -15,15 +15,16 @@ from earthloom.jobs.monitoring.alerts.head import Head, is_reached, point, read_
 from earthloom.jobs.monitoring.alerts.history import CHECKPOINT_STEPS, AlertSet, Places, base_of, start_of
 from earthloom.jobs.monitoring.alerts.rule import AlertTable, change_of
 from earthloom.jobs.monitoring.alerts.tasks import JoinTask, ShardTask, stored
+from earthloom.jobs.monitoring.linking import relink
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.trends.map import MonitorMap
 from earthloom.jobs.monitoring.trends.stage import maps_of
 from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.jobs.records.blocks import StoredObject
+from earthloom.jobs.records.names import ITEM
 from earthloom.tiling.errors import ConfigError, PublishError
 from earthloom.tiling.storage.store import Store
 
-_ITEM = "item.json"
 _FOLLOWED = ("bfast-monitor", "ewmacd")
 """Monitors whose flags are known when their dates are."""
 
@@ -83,7 +84,7 @@ def plan_alerts(store: Store, of: AlertSet) -> Sequence[MonitorTask]:
     if waiting := [shard for shard, start in starts.items() if start < total]:
         return [ShardTask(alerts=of, shard=shard, window=shards[shard], start=starts[shard]) for shard in waiting]
     own = [places.update(n) in sizes for n in range(1, total + 1)]
-    if base == total and all(own) and f"{places.view}/{_ITEM}" in sizes:
+    if base == total and all(own) and f"{places.view}/{ITEM}" in sizes:
         return []
     pieces = [sum(sizes[places.pieces(n, shard)] for shard in shards) for n in range(base + 1, total + 1)]
     return [
@@ -103,7 +104,7 @@ def _borrowed(places: Places, base: int, present: Iterable[str]) -> tuple[tuple[
 
 
 def finish_alerts(store: Store, of: AlertSet) -> Mapping[str, Any]:
-    """Make the view current, unless a newer one is, and say what it holds.
+    """Make the view current, unless a newer one is, link its item from the area's collection, and say what it holds.
 
     Raises:
         PublishError: if there is no view, because a task of it failed.
@@ -112,13 +113,15 @@ def finish_alerts(store: Store, of: AlertSet) -> Mapping[str, Any]:
         return {"dates": 0, "alerts": {}}
     places = of.places()
     head = read_head(store, places)
+    before = None
     if not is_reached(head, places):
-        made = _head(store, places, head)
-        before = point(store, places, made)
-        _clean(store, places, before)
-        head = made
+        before = point(store, places, _head(store, places, head))
+        head = read_head(store, places)
     assert head is not None
-    item = json.loads(store.get(f"{places.folder}/{head.view}/{_ITEM}"))
+    relink(store, of.aoi, places.folder, [f"{places.folder}/{head.view}"])
+    if before is not None:
+        _clean(store, places, before)
+    item = json.loads(store.get(f"{places.folder}/{head.view}/{ITEM}"))
     return {
         "dates": len(head.updates), "alerts": item["properties"]["earthloom:alerts"],
         "view": f"{places.folder}/{head.view}",
@@ -128,14 +131,14 @@ def finish_alerts(store: Store, of: AlertSet) -> Mapping[str, Any]:
 def _head(store: Store, places: Places, before: Head | None) -> Head:
     known = before.updates if before else {}
     updates = {name: known.get(name) or stored(store.get(places.update(n + 1))) for n, name in enumerate(places.names)}
-    data = store.get(f"{places.view}/{_ITEM}")
+    data = store.get(f"{places.view}/{ITEM}")
     try:
         assets = json.loads(data)["assets"].values()
         files = {asset["href"].removeprefix("./"): _recorded(asset) for asset in assets}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PublishError(f"{places.view}/{_ITEM} is damaged ({error}); remove the folder and run again") from error
+        raise PublishError(f"{places.view}/{ITEM} is damaged ({error}); remove the folder and run again") from error
     return Head(
-        generation=places.generation, view=view_name(places), files=files | {_ITEM: stored(data)}, updates=updates
+        generation=places.generation, view=view_name(places), files=files | {ITEM: stored(data)}, updates=updates
     )
 
 
@@ -143,13 +146,11 @@ def _recorded(asset: Mapping[str, Any]) -> StoredObject:
     return StoredObject(int(asset["file:size"]), str(asset["file:checksum"]).removeprefix("1220"))
 
 
-def _clean(store: Store, places: Places, before: Head | None) -> None:
+def _clean(store: Store, places: Places, before: Head) -> None:
     """Remove what is older than what was current until now, which others may still read or build on.
 
     A name that neither history knows is of somebody who is ahead.
     """
-    if before is None:
-        return
     checkpoints = {name for n, name in enumerate(places.names, 1) if n % CHECKPOINT_STEPS == 0}
     old = {*places.names, *before.names} - {places.names[-1], before.names[-1]}
     doomed: list[str] = []

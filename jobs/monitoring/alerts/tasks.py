@@ -24,6 +24,7 @@ from earthloom.jobs.monitoring.alerts.pixels import PixelStates, advance
 from earthloom.jobs.monitoring.alerts.tables import alert_table, flatgeobuf, geoparquet, pmtiles
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.canonical import canonical
+from earthloom.jobs.records.names import ITEM
 from earthloom.tiling.errors import MissingObjectError, PublishError, StorageError
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
@@ -197,7 +198,7 @@ def _put_view(store: Store, of: AlertSet, places: Places, ledger: Ledger) -> Non
     for name, data in made.items():
         store.put(f"{places.view}/{name}", data)
     files = {name: stored(data) for name, data in made.items()}
-    store.put(f"{places.view}/item.json", canonical(alerts_item(of, places, ledger.alerts, files)))
+    store.put(f"{places.view}/{ITEM}", canonical(alerts_item(of, places, ledger.alerts, files)))
 
 
 def stored(data: bytes) -> StoredObject:

@@ -72,7 +72,7 @@ class Rule:
                 f"`rule={self}`: a layer is called {COUNT!r}, which composites have of their own; rename it"
             )
         if self.kind == "median" and CLASSES in names:
-            raise ConfigError("`rule=median`: classes have no median; `mode` gives the commonest, `best` the surest")
+            raise ConfigError("rule = median: classes have no median; mode gives the commonest, best the surest")
         if self.kind == "mode" and names != [CLASSES, CONFIDENCE]:
             raise ConfigError(f"`rule=mode`: it is of class maps, and the layers are {', '.join(names)}; try `median`")
         if self.kind in ("max", "min") and self.by not in names:

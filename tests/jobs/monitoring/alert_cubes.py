@@ -83,10 +83,7 @@ def persist(stores: Iterable[Store], of: AlertSet) -> int:
 
 
 def published(store: Store, of: AlertSet) -> dict[str, bytes]:
-    """Everything that a reader sees, by name: the view that `head.json` names, and the partitions.
-
-    Left out is the item, which names the cube's generation and so tells how often its past has changed.
-    """
+    """Everything that a reader sees, by name: the view that `head.json` names, and the partitions."""
     places = of.places()
     head = read_head(store, places)
     assert head is not None
@@ -97,5 +94,4 @@ def published(store: Store, of: AlertSet) -> dict[str, bytes]:
     vouched = {**head.files, **{f"{name}.parquet": entry for name, entry in head.updates.items()}}
     assert {name: stored(data) for name, data in found.items()} == vouched
     assert {entry.key for entry in store.list(folder)} <= set(keys.values()), "no partition but the history's own"
-    found.pop("item.json")
     return found

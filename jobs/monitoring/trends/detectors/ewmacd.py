@@ -51,7 +51,7 @@ def ewmacd(
     """
     if not 0 < lambda_ <= 1 or control_limit <= 0 or persistence < 1:
         raise InputError(
-            f"EWMACD takes `lambda` above 0 and at most 1, `control_limit` above 0 and `persistence` of at least 1; got "
+            f"EWMACD takes a lambda above 0 and at most 1, a control_limit above 0 and a persistence of at least 1; got "
             f"{lambda_:g}, {control_limit:g} and {persistence}"
         )
     n_training = int(np.searchsorted(years, start))

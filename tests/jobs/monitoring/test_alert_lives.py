@@ -27,7 +27,7 @@ def _told(alert: Alert) -> dict[str, Any]:
     return {
         "born": alert.born_day, "first_pixel": (alert.born_row, alert.born_col), "split_from": alert.split_from,
         "confirmed": alert.confirmed_day, "over": alert.closed_day, "merged_into": alert.merged_into, "first": alert.first_day,
-        "last": alert.last_day, "count": alert.count, "area": alert.now.area, "px": alert.now.px,
+        "last": alert.last_day, "grown": alert.grown_day, "count": alert.count, "area": alert.now.area, "px": alert.now.px,
         "observations": alert.now.observations, "confidence": alert.now.confidence, "state": alert.state,
         "pixels": _pixels(alert.now.outline),
     }  # fmt: skip
@@ -35,7 +35,7 @@ def _told(alert: Alert) -> dict[str, Any]:
 
 def _expected(alert: dict[str, Any], settling: int) -> dict[str, Any]:
     told = {name: alert[name] for name in ("born", "first_pixel", "split_from", "confirmed", "over", "merged_into",
-                                           "first", "last", "count")}  # fmt: skip
+                                           "first", "last", "grown", "count")}  # fmt: skip
     shown = "largest_" if alert["over"] is not None else ""
     pixels = alert[f"{shown}pixels"]
     if alert["over"] is None:

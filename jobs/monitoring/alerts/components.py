@@ -22,7 +22,7 @@ NONE = -1
 """In place of an alert's position: no alert."""
 
 _LEAST = ("first_day",)
-_LARGEST = ("last_day", "count")
+_LARGEST = ("last_day", "newest_day", "count")
 _TOTALS = ("px", "area", "confirmed_area", "observations", "confidence", "magnitude")
 
 

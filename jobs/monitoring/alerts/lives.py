@@ -59,6 +59,8 @@ class Alert:
     """Earliest observation of the change among the pixels that it ever had."""
     last_day: int
     """Latest one."""
+    grown_day: int
+    """On which the newest of the pixels that it ever had was first seen changed."""
     confirmed_day: int | None
     """Date on which its confirmed pixels reached the least area."""
     closed_day: int | None
@@ -224,7 +226,7 @@ def _born(area: _Area, day: int, naming: Naming, origin: str | None) -> Alert:
     row, col = of["row"], of["col"]
     return Alert(
         id=naming.id(day, row, col), state="confirmed" if confirmed else "provisional", born_day=day, born_row=row,
-        born_col=col, first_day=of["first_day"], last_day=of["last_day"], confirmed_day=day if confirmed else None,
+        born_col=col, first_day=of["first_day"], last_day=of["last_day"], grown_day=of["newest_day"], confirmed_day=day if confirmed else None,
         closed_day=None, count=of["count"], now=extent, largest=extent, split_from=origin,
     )  # fmt: skip
 
@@ -235,6 +237,7 @@ def _continued(alert: Alert, area: _Area, day: int) -> Alert:
     return replace(
         alert, state="provisional" if confirmed is None else "confirmed", confirmed_day=confirmed,
         first_day=min(alert.first_day, of["first_day"]), last_day=max(alert.last_day, of["last_day"]),
+        grown_day=max(alert.grown_day, of["newest_day"]),
         count=max(alert.count, of["count"]), now=extent,
         largest=extent if extent.area >= alert.largest.area else alert.largest,
     )  # fmt: skip

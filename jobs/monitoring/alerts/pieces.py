@@ -49,6 +49,8 @@ class Measures:
     """The earliest of its pixels, in days since 1970-01-01."""
     last_day: Ints
     """The latest of its pixels."""
+    newest_day: Ints
+    """On which the newest of its pixels was first seen changed."""
     count: Ints
     """Observations of the change of the pixel that has most."""
     observations: Ints
@@ -161,6 +163,7 @@ def find(
         px=px, area=runs.sum_pixels(areas[mask]),
         confirmed_area=runs.sum_pixels(np.where(states.phase[mask] == CONFIRMED, areas[mask], 0)),
         first_day=-runs.max_pixels(-states.first_day[mask]), last_day=runs.max_pixels(states.last_day[mask]),
+        newest_day=runs.max_pixels(states.first_day[mask]),
         count=runs.max_pixels(count), observations=runs.sum_pixels(count),
         confidence=runs.sum_pixels(states.confidence[mask]), magnitude=runs.sum_pixels(states.magnitude[mask]),
         row=row + window.row_off, col=col + window.col_off,

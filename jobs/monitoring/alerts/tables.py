@@ -25,7 +25,7 @@ from earthloom.tiling.vectors import pyogrio, writing_tiles
 _LAYER = "alerts"
 _BOX = ("xmin", "ymin", "xmax", "ymax")
 _COLUMNS = (
-    "id", "rule", "from", "to", "state", "first_date", "last_date", "confirmed_date", "closed_date", "count", "confidence",
+    "id", "rule", "from", "to", "state", "first_date", "last_date", "grown_date", "confirmed_date", "closed_date", "count", "confidence",
     "magnitude", "area_m2", "area_px", "merged_into", "split_from", "geometry", "bbox",
 )  # fmt: skip
 _DIGITS = 6  # of a mean
@@ -75,6 +75,7 @@ def _columns(alerts: Sequence[Alert], of: AlertSet) -> dict[str, Any]:
         "state": pa.array([alert.state for alert in alerts], text),
         "first_date": pa.array([alert.first_day for alert in alerts], pa.int32()).cast(date),
         "last_date": pa.array([alert.last_day for alert in alerts], pa.int32()).cast(date),
+        "grown_date": pa.array([alert.grown_day for alert in alerts], pa.int32()).cast(date),
         "confirmed_date": pa.array([alert.confirmed_day for alert in alerts], pa.int32()).cast(date),
         "closed_date": pa.array([alert.closed_day for alert in alerts], pa.int32()).cast(date),
         "count": pa.array([alert.count for alert in alerts], pa.int32()),

@@ -181,7 +181,7 @@ def slow_alerts(world: World) -> Iterator[dict[str, dict[str, Any]]]:
                 name = NAMING.id(day, *min(part))
                 alerts[name] = {
                     "id": name, "born": day, "first_pixel": min(part), "split_from": parents[number], "confirmed": None,
-                    "over": None, "merged_into": None, "first": day, "last": day, "count": 0, "largest": 0,
+                    "over": None, "merged_into": None, "first": day, "last": day, "grown": day, "count": 0, "largest": 0,
                 }  # fmt: skip
                 taken[number] = name
         for alert, mine in homeless:
@@ -208,6 +208,7 @@ def _measure(
         alert["confirmed"] = day
     alert["first"] = min([alert["first"], *(days[0][0] for days in seen)])
     alert["last"] = max([alert["last"] if alert["count"] else seen[0][-1][0], *(days[-1][0] for days in seen)])
+    alert["grown"] = max([alert["grown"] if alert["count"] else seen[0][0][0], *(days[0][0] for days in seen)])
     alert["count"] = max([alert["count"], *map(len, seen)])
     alert["observations"] = sum(map(len, seen))
     alert["confidence"] = sum(confidence for days in seen for _, confidence in days)

@@ -14,7 +14,7 @@ from earthloom.jobs.monitoring.alerts.lives import Alert, Ledger
 from tests.jobs.monitoring.alert_worlds import Pixel, World, run, slow_alerts, worlds
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(world=worlds(), tile_px=st.sampled_from([4, 8, 16, 32]))
 def test_alerts_are_those_of_plain_python_on_every_day(world: World, tile_px: int) -> None:
     for (ledger, _), wanted in zip(run(world, tile_px), slow_alerts(world), strict=True):
@@ -27,7 +27,7 @@ def _told(alert: Alert) -> dict[str, Any]:
     return {
         "born": alert.born_day, "first_pixel": (alert.born_row, alert.born_col), "split_from": alert.split_from,
         "confirmed": alert.confirmed_day, "over": alert.closed_day, "merged_into": alert.merged_into, "first": alert.first_day,
-        "last": alert.last_day, "count": alert.count, "area": alert.now.area, "px": alert.now.px,
+        "last": alert.last_day, "grown": alert.grown_day, "count": alert.count, "area": alert.now.area, "px": alert.now.px,
         "observations": alert.now.observations, "confidence": alert.now.confidence, "state": alert.state,
         "pixels": _pixels(alert.now.outline),
     }  # fmt: skip
@@ -35,7 +35,7 @@ def _told(alert: Alert) -> dict[str, Any]:
 
 def _expected(alert: dict[str, Any], settling: int) -> dict[str, Any]:
     told = {name: alert[name] for name in ("born", "first_pixel", "split_from", "confirmed", "over", "merged_into",
-                                           "first", "last", "count")}  # fmt: skip
+                                           "first", "last", "grown", "count")}  # fmt: skip
     shown = "largest_" if alert["over"] is not None else ""
     pixels = alert[f"{shown}pixels"]
     if alert["over"] is None:
@@ -62,7 +62,7 @@ def _pixels(outline: bytes) -> set[Pixel]:
     return set(zip(rows.ravel()[inside].tolist(), cols.ravel()[inside].tolist(), strict=True))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(world=worlds(side_px=20), tiles=st.permutations([3, 4, 8, 16, 32]))
 def test_alerts_do_not_depend_on_how_the_grid_is_cut(world: World, tiles: list[int]) -> None:
     one, other = (list(run(world, tile_px)) for tile_px in tiles[:2])
@@ -81,7 +81,7 @@ def test_what_changed_is_all_that_differs_from_the_day_before(world: World) -> N
         before = ledger
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(world=worlds(side_px=20))
 def test_a_stored_ledger_is_read_as_it_was(world: World) -> None:
     for ledger, _ in run(world, 8, stored=True):

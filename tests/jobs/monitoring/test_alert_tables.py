@@ -33,7 +33,7 @@ from tests.jobs.products.stac_validate import validate
 from tests.memory_store import MemoryStore
 
 COLUMNS = [
-    "id", "rule", "from", "to", "state", "first_date", "last_date", "confirmed_date", "closed_date", "count", "confidence",
+    "id", "rule", "from", "to", "state", "first_date", "last_date", "grown_date", "confirmed_date", "closed_date", "count", "confidence",
     "magnitude", "area_m2", "area_px", "merged_into", "split_from", "geometry",
 ]  # fmt: skip
 
@@ -69,6 +69,7 @@ def test_a_row_says_what_the_alert_is() -> None:
         alert = by_id[str(name)]
         assert (row["rule"], row["from"], row["to"], row["state"]) == ("land-to-water", "land", "water", alert.state)
         for column, day in (("first_date", alert.first_day), ("last_date", alert.last_day),
+                            ("grown_date", alert.grown_day),
                             ("confirmed_date", alert.confirmed_day), ("closed_date", alert.closed_day)):  # fmt: skip
             assert row[column] == (None if day is None else datetime.date(1970, 1, 1) + datetime.timedelta(days=day))
         extent = alert.now

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-pythons quick chaos bench scores lint s3 weights clean help
+.PHONY: demo demo-monitor demo-train test test-zoo test-pythons quick chaos bench scores lint s3 weights clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/'
@@ -23,11 +23,20 @@ demo: $(STAMP)  ## map the Great Salt Lake from a Landsat scene
 	$(BIN)/earthloom models add landwater
 	$(BIN)/python -m infra.demo
 
+demo-monitor: $(STAMP)  ## watch a lake's shore over three dates: cube, change, alerts, plot (two of the dates are made up)
+	$(BIN)/python -m infra.demo_monitor
+
+demo-train: $(STAMP)  ## train, judge, explain and run a small network on the demo's scene (3 minutes on 2 cores)
+	$(BIN)/python -m infra.demo_train
+
 quick: $(STAMP)  ## the tests of single modules, for the inner loop: two minutes, without Ray and S3
-	$(BIN)/python -m pytest -m "not (broad or ray or s3 or gpu or slow or chaos)" $(ARGS)
+	$(BIN)/python -m pytest -m "not (broad or ray or s3 or gpu or slow or chaos or zoo)" $(ARGS)
 
 test: weights  ## all tests that fit in 15 minutes on 2 cores
 	$(BIN)/python -m pytest $(ARGS)
+
+test-zoo: weights  ## the models that `make test` leaves out, as it has tested another one of the same network
+	$(BIN)/python -m pytest -m zoo $(ARGS)
 
 test-pythons:  ## what needs no torch, on each of Python 3.11, 3.12 and 3.13 that this machine has
 	$(PYTHON) -m infra.pythons $(ARGS)

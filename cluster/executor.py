@@ -76,3 +76,6 @@ class Executor(Protocol):
             EarthloomError: if no worker can be made, with the class of the factory's own error where it is ours.
             EngineError: if the source gives None while no task is without its outcome, so that it would wait for ever.
         """
+
+    def dismiss(self) -> None:
+        """Give back workers that are kept from one run to the next, if any are; a later run starts others."""

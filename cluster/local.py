@@ -83,6 +83,9 @@ class LocalExecutor:
             for _ in range(self._lanes):
                 inbox.put(None)
 
+    def dismiss(self) -> None:
+        """See `cluster.executor.Executor.dismiss`: threads end with their run."""
+
     def _start(self) -> Worker:
         begun = time.monotonic()
         attempts = 0

@@ -47,6 +47,7 @@ class RayExecutor:
         resources: WorkerResources | None = None,
         budget: Budget | None = None,
         start_timeout_s: float = 600.0,
+        keeps_workers: bool = False,
     ) -> None:
         """
         Args:
@@ -56,6 +57,7 @@ class RayExecutor:
             resources: of one actor.
             budget: of each task, and of transient faults of the factory.
             start_timeout_s: how long to wait for the first actor to be placed and its factory to return.
+            keeps_workers: whether actors stay, with the cores that they hold, from one run to the next until `dismiss`.
 
         Raises:
             ConfigError: if `lanes` or `workers` is below 1.
@@ -68,6 +70,8 @@ class RayExecutor:
         self._resources = resources or WorkerResources()
         self._budget = budget or Budget()
         self._start_timeout_s = start_timeout_s
+        self._keeps_workers = keeps_workers
+        self._kept: _Crew | None = None
         self._stats: dict[int, WorkerStats] = {}
 
     def worker_stats(self) -> list[WorkerStats]:
@@ -81,28 +85,39 @@ class RayExecutor:
             EngineError: if not one worker fits on the cluster, none starts in time, or workers die one after another
                 with no task finished between.
         """
-        nodes = [node["Resources"] for node in _ray.nodes() if node["Alive"]]
-        workers = choose_workers(self._asked, self._resources, nodes)
+        crew, self._kept = self._kept or self._hire(), None
         self._stats = {}
-        backlog = Backlog(tasks, self._budget, workers * self._lanes)
-        crew = _Crew(
-            self._factory, workers, self._resources.actor_options(), self._lanes, self._budget, self._start_timeout_s
-        )
+        backlog = Backlog(tasks, self._budget, crew.most * self._lanes)
         try:
             while True:
                 yield from crew.fill(backlog)
                 if backlog.finished:
+                    self._kept = crew if self._keeps_workers else None
                     return
                 outcomes = crew.listen(backlog)
                 self._stats |= crew.stats()
                 yield from outcomes
         finally:
-            crew.dismiss()
+            if self._kept is not crew:
+                crew.dismiss()
             self._stats |= crew.stats()
+
+    def dismiss(self) -> None:
+        """See `cluster.executor.Executor.dismiss`."""
+        if self._kept is not None:
+            self._kept.dismiss()
+            self._kept = None
+
+    def _hire(self) -> _Crew:
+        nodes = [node["Resources"] for node in _ray.nodes() if node["Alive"]]
+        workers = choose_workers(self._asked, self._resources, nodes)
+        return _Crew(
+            self._factory, workers, self._resources.actor_options(), self._lanes, self._budget, self._start_timeout_s
+        )
 
 
 class _Crew:
-    """The actors of one run."""
+    """The actors of one run, or of several one after another."""
 
     def __init__(
         self,
@@ -120,6 +135,7 @@ class _Crew:
         self._start_timeout_s = start_timeout_s
         self._inbox: queue.SimpleQueue[tuple[ActorHandle, Call]] = queue.SimpleQueue()
         self._actors: list[ActorHandle] = []
+        self.most = workers
         self._vacancies = [0.0] * workers
         """Places without an actor, by the time from which one may be hired."""
         self._for_new: deque[Ticket] = deque()

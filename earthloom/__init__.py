@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import geopandas as gpd
+    import pandas as pd
     import xarray as xr
 
     from earthloom.jobs.execution.driver import RunResult
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from earthloom.jobs.learning.evaluate import Evaluation
     from earthloom.jobs.learning.explain import Explanation
     from earthloom.jobs.learning.train import Trained
+    from earthloom.jobs.monitoring.monitor import MonitorResult
+    from earthloom.jobs.monitoring.questions import ChangeResult
     from earthloom.jobs.planning.plan import RunPlan
 
-__all__ = ["distil", "evaluate", "explain", "open", "plan", "run", "train"]
+__all__ = ["change", "distil", "evaluate", "explain", "monitor", "open", "plan", "run", "train", "zonal"]
 
 _BESIDE = Path(__file__).resolve().parent.parent
 if all((_BESIDE / name / "__init__.py").is_file() for name in ("jobs", "models", "tiling", "cluster")):
@@ -75,6 +79,81 @@ def run(
     from earthloom.jobs.execution.driver import run as do_run
 
     return do_run(_config(scenes, model, out, options))
+
+
+def monitor(files: str | Path | Sequence[str | Path], *, out: str | Path, **options: Any) -> MonitorResult:
+    """Bring areas up to date, as `earthloom monitor` does: their cubes, and what is derived from them.
+
+    Called again, it does only what is new. A product that fails does not raise: the result names it.
+
+    Args:
+        files: an AOI file, or several.
+        out: folder or `s3://` prefix of all outputs.
+        options: those of `earthloom monitor --help`, with underscores: `until="2020-12-31"`, `executor="local"`.
+
+    Returns:
+        How it ended: `exit_code`, and `products` with what became of each.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: an option is wrong, or the storage is not as asked for.
+    """
+    from earthloom.jobs.config import check
+    from earthloom.jobs.monitoring.monitor import monitor as do_monitor
+    from earthloom.jobs.monitoring.options import MonitorConfig
+
+    several = [files] if isinstance(files, str | Path) else files
+    named = {"files": tuple(str(file) for file in several), "out": str(out)}
+    return do_monitor(check(MonitorConfig, options | named))
+
+
+def change(out: str | Path, product: str, *, aoi: str, before: str, after: str, **options: Any) -> ChangeResult:
+    """What became of what between two dates or periods of a monitored area, as `earthloom change` does.
+
+    Publishes a map of changes, the matrix of transitions and the changed ground as polygons, unless they are there already.
+
+    Args:
+        out: folder or `s3://` prefix of all outputs.
+        product: as `collections/` has it: `landwater`.
+        aoi: name of a monitored area.
+        before, after: a date or a period, `2020-07-01`, `2020-07`, `2020-DJF` or `2020`. A period is its composite where
+            there is one, else the date within it that lies nearest to its middle.
+        options: those of `earthloom change --help`, with underscores: `min_area_m2=10_000`, `executor="ray"`.
+
+    Returns:
+        `document` (the matrix, as `transitions.json` has it), `prefix` and `files` of what was published, and `note`, which
+        says what was taken for the two sides.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: there is no such area, product, date or period; or the storage fails.
+    """
+    from earthloom.jobs.config import check
+    from earthloom.jobs.monitoring.questions import ChangeConfig
+    from earthloom.jobs.monitoring.questions import change as compare
+
+    named = {"out": str(out), "product": product, "aoi": aoi, "before": before, "after": after}
+    return compare(check(ChangeConfig, {"executor": "local", **options, **named}))
+
+
+def zonal(polygons: str | Path | gpd.GeoDataFrame, out: str | Path, product: str, **options: Any) -> pd.DataFrame:
+    """How much of each polygon is of which class, on each date of an area or in each scene, as `earthloom zonal` does.
+
+    Args:
+        polygons: a file of polygons (GeoJSON, GeoPackage, Shapefile, FlatGeobuf, GeoParquet) or a table, in any CRS.
+        out: folder or `s3://` prefix of all outputs.
+        product: as `collections/` has it: `landwater`.
+        options: `aoi`, name of a monitored area, without which each committed scene is taken; `scene`, id of one; `name`,
+            column that names the polygons; `since` and `until`, dates.
+
+    Returns:
+        A row for each class, polygon and date: `area_m2` (true area, to the part of a pixel), `percent` of what is known,
+        `confidence`, `nodata_m2`, and `covered_percent`, the share of the polygon that lies on the map.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: polygons, area or product are not there or not usable; or the storage fails.
+    """
+    from earthloom.jobs.monitoring.questions import zones_of
+
+    return zones_of(str(polygons) if isinstance(polygons, Path) else polygons, str(out), product, **options)
 
 
 def train(
@@ -187,9 +266,10 @@ def explain(
 
 
 def open(
-    out: str | Path, product: str, *, scene: str | None = None, key: str | None = None, level: int = 0
-) -> xr.Dataset:
-    """A committed result as a lazy xarray Dataset on the scene's grid.
+    out: str | Path, product: str, *, scene: str | None = None, key: str | None = None, level: int = 0,
+    aoi: str | None = None,
+) -> xr.Dataset:  # fmt: skip
+    """A committed result as a lazy xarray Dataset on the scene's grid; with `aoi`, all dates of an area on its grid.
 
     Stored integers stay as they are: `classes` is uint8 with nodata 255, its names in the attributes `flag_values` and
     `flag_meanings`; `confidence` and the bands of images have `scale_factor`, `add_offset` and `_FillValue` in theirs
@@ -202,11 +282,21 @@ def open(
         scene: id of the scene; needed if several have this product.
         key: beginning of the result's key; without it, of several results of the scene the one committed last.
         level: overview level; 0 is the full resolution, each next level has half the rows and columns.
+        aoi: name of an area that is monitored: the Dataset then has the dimensions (time, y, x), ascending by date, as it
+            is committed now. `key` is then that of the cube, at least 16 hex digits; without it, the cube that the area's
+            file asked for last. `scene` and `level` do not go with it.
 
     Raises:
         earthloom.tiling.errors.EarthloomError: there is no such committed result, or several scenes have one: the
             message lists them; or the storage does not answer.
     """
+    if aoi is not None:
+        from earthloom.jobs.monitoring.cube.dataset import open_cube_dataset
+        from earthloom.tiling.errors import ConfigError
+
+        if scene is not None or level:
+            raise ConfigError("a cube has all scenes of an area at full resolution; leave out scene= and level=")
+        return open_cube_dataset(out, product, aoi, key=key)
     from earthloom.jobs.products.dataset import open_dataset
 
     return open_dataset(out, product, scene=scene, key=key, level=level)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from earthloom.models.cards.card import ModelCard
-from earthloom.models.zoo import ZOO
+from earthloom.models.zoo import ZOO, indices
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, SCORES, IMAGES = ROOT / "docs" / "models.md", ROOT / "docs" / "scores.json", ROOT / "docs" / "images"
@@ -33,14 +33,40 @@ storage unless `--keep` asks for them. Models of your own: [import.md](import.md
 """
 
 
+_INDICES = """## Indices
+
+An index is a model without weights: `--model ndvi` publishes an image of it, a COG and a Zarr like any other, and it may stand
+in a chain (`--mask-clouds --model ndvi`, `--model denoise --model nbr`). Pixels are reflectance; where an index has no value,
+as in a division by 0, is nodata. Stored as int16 in steps of 0.0001 with nodata -32768; a value beyond 3.2767 is nodata too.
+
+Any other index is `--model "index:(nir-red)/(nir+red)"`, stored as float32. It may have a name, which becomes the product's and
+the band's: `--model "index:greenness=2*green-red-blue"`. It is made of numbers, bands by their common names (of an earlier
+date by `before_nir`), `+ - * / **`, parentheses, `min`, `max`, `abs`, `sqrt` and `log10`; it is parsed and never run as code,
+and is part of the result's key. Names are those of
+[Awesome Spectral Indices](https://github.com/awesome-spectral-indices/awesome-spectral-indices).
+
+| model | what it is | formula | stored as | source |
+| --- | --- | --- | --- | --- |
+"""
+
+
 def page() -> str:
     """The whole page."""
     parts = [_HEAD]
     scores: dict[str, list[dict[str, Any]]] = json.loads(SCORES.read_text()) if SCORES.exists() else {}
     if scores:
         parts.append("## Measured\n\n" + _scores(scores))
-    parts += [_entry(name, entry.cards) for name, entry in ZOO.items()]
+    named = {entry.name for entry in indices.ENTRIES}
+    parts += [_entry(name, entry.cards) for name, entry in ZOO.items() if name not in named]
+    parts.append(_INDICES + "\n".join(_index(entry.cards[0]) for entry in indices.ENTRIES) + "\n")
     return "\n".join(parts)
+
+
+def _index(card: ModelCard) -> str:
+    expression = str(card.kwargs["expression"]).removeprefix("(").removesuffix(")")
+    note = card.description.rpartition(f"{card.name.upper()} = ")[0].strip()
+    what = f"{card.title}. {note}" if note else card.title
+    return f"| `{card.name}` | {what} | `{expression}` | {card.output_dtype} | {card.citation} |"
 
 
 def _scores(scores: dict[str, list[dict[str, Any]]]) -> str:

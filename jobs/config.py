@@ -52,6 +52,17 @@ def parse_names(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+class EngineOptions(BaseModel):
+    """Who computes: workers on Ray, or threads of this process."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    executor: Annotated[Literal["ray", "local"], Field(description="Ray actors, or threads of this process")] = "ray"
+    address: Annotated[str | None, Field(description="of a Ray cluster; none: Ray inside this command")] = None
+    workers: Annotated[int | None, Field(gt=0, description="actors; default: one per GPU, or per 4 cores")] = None
+    memory_per_worker: Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, description="plan limit")] = 4 * 2**30
+
+
 class RunConfig(BaseModel):
     """Everything that a run needs to know.
 
@@ -71,8 +82,9 @@ class RunConfig(BaseModel):
     out: Annotated[str, Field(description="folder or s3:// prefix for all outputs")]
 
     before: Annotated[
-        str | None, Field(description="one earlier scene, any reference; its bands join every scene as before_<name>")
-    ] = None
+        tuple[str, ...], BeforeValidator(parse_names),
+        Field(description="earlier scene, any reference: its bands join every scene as before_<name>; of several, the latest "
+        "before each scene")] = ()  # fmt: skip
     onto: Annotated[
         str | None, Field(description="read every scene onto this grid: EPSG:32633,10m,x0,y0,x1,y1 or an AOI.geojson")
     ] = None
@@ -105,10 +117,7 @@ class RunConfig(BaseModel):
         ),
     ] = False
 
-    executor: Annotated[Literal["ray", "local"], Field(description="Ray actors, or threads of this process")] = "ray"
-    address: Annotated[str | None, Field(description="of a Ray cluster; none: Ray inside this command")] = None
-    workers: Annotated[int | None, Field(gt=0, description="actors; default: one per GPU, or per 4 cores")] = None
-    memory_per_worker: Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, description="plan limit")] = 4 * 2**30
+    engine: Annotated[EngineOptions, Field(description="Where it is computed")] = EngineOptions()
     max_runtime: Annotated[
         float | None,
         BeforeValidator(parse_seconds),

@@ -32,7 +32,7 @@ def go(*scenes: Path | str, out: Path | str, on_event: Any = None, **options: An
 
 def go_until_commit(*scenes: Path | str, out: Path, **options: Any) -> list[Path]:
     """Like a run that dies right before its commits: the scenes' folders, with everything but `result.json`."""
-    with mock.patch("earthloom.jobs.publish.scene.commit", side_effect=StorageError("the driver dies here")):
+    with mock.patch("earthloom.jobs.publish.files.commit", side_effect=StorageError("the driver dies here")):
         assert go(*scenes, out=out, **options).exit_code == 1
     return sorted(path.parent for path in out.glob("scenes/*/*/blocks"))
 

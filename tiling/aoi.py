@@ -136,7 +136,7 @@ def parse_aoi(text: str) -> Aoi:
     return Aoi(crs=parts[0], gsd=_gsd(parts[1], _crs(parts[0])), bounds=(left, bottom, right, top))
 
 
-def aoi_of_geojson(data: bytes, name: str) -> Aoi:
+def aoi_of_geojson(data: bytes, name: str, *, crs: str | None = None, gsd: str | float | None = None) -> Aoi:
     """The area of a GeoJSON file: a Feature, or a FeatureCollection of one, whose properties hold `crs` and `gsd`.
 
     The geometry is in longitude and latitude (RFC 7946); its edges are straight there and curves in the CRS, so they
@@ -145,28 +145,56 @@ def aoi_of_geojson(data: bytes, name: str) -> Aoi:
     Args:
         data: the file.
         name: of the file, for messages.
+        crs, gsd: in place of the properties.
 
     Raises:
         ConfigError: if it is no such file, naming what is missing.
     """
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{name} is not JSON: {str(error)[:80]}") from None
-    feature = _feature(document, name)
+    feature = _feature(_json(data, name), name)
     properties = feature.get("properties")
-    properties = properties if isinstance(properties, Mapping) else {}
-    if missing := [key for key in ("crs", "gsd") if properties.get(key) in (None, "")]:
+    given = {**(properties if isinstance(properties, Mapping) else {})}
+    given |= {key: value for key, value in (("crs", crs), ("gsd", gsd)) if value is not None}
+    if missing := [key for key in ("crs", "gsd") if given.get(key) in (None, "")]:
         raise ConfigError(
             f"{name}: its feature has no property {' and no '.join(missing)}; an area needs both, as in "
             '"properties": {"crs": "EPSG:32633", "gsd": 10}'
         )
-    code = str(properties["crs"])
-    crs = _crs(code)
+    code = str(given["crs"])
+    made = _crs(code)
     try:
-        return Aoi(crs=code, gsd=_gsd(str(properties["gsd"]), crs), bounds=_bounds(feature, crs, code))
+        return Aoi(crs=code, gsd=_gsd(str(given["gsd"]), made), bounds=_bounds(feature, made, code))
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
+
+
+def outline_of_geojson(data: bytes, name: str) -> dict[str, Any]:
+    """The geometry of such a file, in longitude and latitude.
+
+    Raises:
+        ConfigError: if it is no such file.
+    """
+    return dict(_feature(_json(data, name), name).get("geometry") or {})
+
+
+def outline_of_bbox(bbox: Sequence[float]) -> dict[str, Any]:
+    """(west, south, east, north) in degrees as a GeoJSON geometry; one whose west is east of its east crosses the
+    antimeridian.
+
+    Raises:
+        ConfigError: if it has no area or leaves the Earth.
+    """
+    west, south, east, north = bbox
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90) or west == east:
+        raise ConfigError(
+            f"the bbox {_shown(bbox)} is not (west, south, east, north) in degrees of longitude and latitude"
+        )
+
+    def ring(left: float, right: float) -> list[list[list[float]]]:
+        return [[[left, south], [right, south], [right, north], [left, north], [left, south]]]
+
+    if west < east:
+        return {"type": "Polygon", "coordinates": ring(west, east)}
+    return {"type": "MultiPolygon", "coordinates": [ring(west, 180.0), ring(-180.0, east)]}
 
 
 def suggest_aoi(grid: Grid) -> str:
@@ -211,6 +239,14 @@ def _float(text: str, whole: str) -> float:
         return float(text)
     except ValueError:
         raise ConfigError(f"{text[:40]!r} in {whole[:120]!r} is not a number; the form is {_FORM}") from None
+
+
+def _json(data: bytes, name: str) -> object:
+    try:
+        document: object = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{name} is not JSON: {str(error)[:80]}") from None
+    return document
 
 
 def _feature(document: object, name: str) -> Mapping[str, Any]:

@@ -85,6 +85,23 @@ def merge_sums(parts: Iterable[BandSum]) -> BandSum:
     )
 
 
+_AREA_BITS = 28
+
+
+def summable(areas_m2: NDArray[np.float64], typical_m2: float) -> NDArray[np.float64]:
+    """Areas rounded so that float64 adds them without error: their sum does not depend on order, nor on any cut.
+
+    They become multiples of a power of two, at most 2^-27 of the typical area, so each errs by less than 4e-9 of that;
+    where a grid's areas are known to 1e-7, nothing is lost. Exact up to 2^25 pixels of the typical area in one sum.
+
+    Args:
+        areas_m2: true areas of pixels, of any shape.
+        typical_m2: the same for all parts that are to be added; the area of one pixel of the grid, to a factor of two.
+    """
+    step = 2.0 ** (math.frexp(typical_m2)[1] - _AREA_BITS)
+    return np.asarray(np.rint(areas_m2 / step) * step)
+
+
 _STRIP_PX = 1 << 18  # casts to int64 and float64 stay near 4 MB however large the shard is
 
 

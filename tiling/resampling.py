@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.window import Window
 
 Resampling: TypeAlias = Literal["nearest", "bilinear", "average"]
 """Names that GDAL knows too."""
@@ -23,6 +24,7 @@ PIECE_PX = 512 * 128
 PIECE_BYTES = 192 * 2**20
 """Of the file under one piece, at most: what a read may hold beside its result."""
 
+_ALONG = 65  # points per edge
 _LATTICE = 9  # points per side at which two grids are compared
 
 
@@ -51,6 +53,22 @@ def pixel_ratio(source: Grid, grid: Grid) -> float:
     across, along = np.hypot(cols[1] - cols[0], cols[3] - cols[2]), np.hypot(rows[1] - rows[0], rows[3] - rows[2])
     ratio = float(max(across, along))
     return ratio if np.isfinite(ratio) else 1.0
+
+
+def reached(source: Grid, grid: Grid) -> Window:
+    """The part of `grid` beyond which no pixel of `source` can come; a little larger, rather than too small."""
+    steps = np.linspace(0, 1, _ALONG)
+    none, all_ = np.zeros_like(steps), np.ones_like(steps)
+    cols, rows = np.concatenate([steps, steps, none, all_]), np.concatenate([none, all_, steps, steps])
+    edge = np.column_stack([cols * source.width, rows * source.height])
+    here = _between(source, grid)(np.concatenate([edge, _lattice(source)]))
+    if not np.isfinite(here).all():
+        return grid.window
+    low, high = here.min(axis=0), here.max(axis=0)
+    slack = 2 + 0.001 * (high - low)  # an edge is a curve between the points that were looked at
+    (left, top), (right, bottom) = np.floor(low - slack), np.ceil(high + slack)
+    clipped = [int(np.clip(value, -(2**40), 2**40)) for value in (left, top, right, bottom)]
+    return Window(clipped[0], clipped[1], clipped[2] - clipped[0], clipped[3] - clipped[1]) & grid.window
 
 
 def _lattice(grid: Grid) -> NDArray[np.float64]:

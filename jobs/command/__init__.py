@@ -12,14 +12,17 @@ from collections.abc import Sequence
 
 import click
 
+from earthloom.jobs.command.change import areas, change, zonal
 from earthloom.jobs.command.distil import distil
 from earthloom.jobs.command.evaluate import evaluate
 from earthloom.jobs.command.explain import explain
 from earthloom.jobs.command.models import models
+from earthloom.jobs.command.monitoring import monitor
 from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
 from earthloom.jobs.command.sensors import sensors
 from earthloom.jobs.command.terminal import FlagFormatter, with_flags
 from earthloom.jobs.command.train import train
+from earthloom.jobs.command.tune import tune
 from earthloom.jobs.command.upkeep import doctor, gc, status, verify
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.heap import share_one_arena
@@ -34,13 +37,21 @@ def cli(verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FlagFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.WARNING)
+    if not verbose:
+        logging.getLogger("rasterio").setLevel(
+            logging.ERROR
+        )  # GDAL's remarks on tags, again at every opening of a file
     guard_logs()
     from earthloom.tiling.storage.settings import apply
 
     apply()
 
 
-for command in (plan, run, train, evaluate, explain, distil, status, verify, gc, doctor, models, sensors):
+for command in (
+    *(plan, run, monitor, change, zonal, areas),
+    *(train, tune, evaluate, explain, distil),
+    *(status, verify, gc, doctor, models, sensors),
+):
     cli.add_command(command)
 
 

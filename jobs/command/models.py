@@ -38,7 +38,7 @@ def models_list() -> None:
 @click.option("--json", "as_json", is_flag=True, help="the card as STAC MLM JSON")
 def models_show(name: str, as_json: bool) -> None:
     """Print what a model needs and gives. NAME is a model of the zoo or a card's folder."""
-    from earthloom.jobs.products.assets import card_document
+    from earthloom.jobs.products.scene_about import card_document
     from earthloom.models.zoo import variants
 
     for card, folder in variants(name):

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
+from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
@@ -121,17 +122,22 @@ def show_plan(plan: RunPlan) -> None:
         console.print(f"… and {len(plan.scenes) - _ROWS} more scenes that are ready")
     for refused in plan.refused:
         console.print(f"[red]refused[/] {_named(refused.id, refused.message)}", soft_wrap=True)
-    by_text: dict[str, list[str]] = {}
-    for scene_id, text in plan.notes:
-        by_text.setdefault(text, []).append(scene_id)
-    for text, scene_ids in by_text.items():
-        others = f" and {len(scene_ids) - 1} more" if len(scene_ids) > 1 else ""
-        console.print(f"[yellow]note[/] {_named(scene_ids[0] + others, text)}", soft_wrap=True)
+    show_notes(console, plan.notes)
     if plan.scenes:
         console.print(
             f"device {plan.device.device_class}, {plan.device.precision}; at most {plan.worker_bytes / GIB:.2f} GiB per "
             f"worker; run {plan.run_id[:12]}"
         )
+
+
+def show_notes(console: Console, notes: Sequence[tuple[str, str]]) -> None:
+    """What was assumed, each thing once, with the scenes that it is said of."""
+    by_text: dict[str, list[str]] = {}
+    for scene_id, text in notes:
+        by_text.setdefault(text, []).append(scene_id)
+    for text, scene_ids in by_text.items():
+        others = f" and {len(scene_ids) - 1} more" if len(scene_ids) > 1 else ""
+        console.print(f"[yellow]note[/] {_named(scene_ids[0] + others, text)}", soft_wrap=True)
 
 
 def result_json(result: RunResult) -> dict[str, Any]:
@@ -156,8 +162,9 @@ def _published(result: RunResult, scene_id: str) -> dict[str, Any]:
     base = f"{result.out.rstrip('/')}/{scene.prefix}"
     return {
         "folder": base,
-        "files": {name: f"{base}/{name}" for name in (*scene.rasters, "data.zarr", QUICKLOOK, "item.json")},
+        "files": {name: f"{base}/{name}" for name in (*scene.rasters, *scene.tables, "data.zarr", QUICKLOOK, "item.json")},
         "class_areas": list(scene.class_areas),
+        **({"objects": dict(scene.objects)} if scene.objects else {}),
     }  # fmt: skip
 
 
@@ -170,6 +177,8 @@ def show_result(result: RunResult) -> None:
         if name in result.results:
             scene = result.results[name]
             title = f"{name}: {progress.status}"
+            if scene.objects:
+                title += f", {', '.join(f'{n:,} {label}' for label, n in scene.objects.items())}"
             console.print(area_table(scene.class_areas, title=title) if scene.class_areas else title)
             for field, (was, now) in (progress.corrected or {}).items():
                 console.print(f"corrected {name}: {field} was {was}, is {now}", soft_wrap=True)
@@ -182,11 +191,11 @@ def show_result(result: RunResult) -> None:
     if figures.get("computed_px"):
         console.print(
             f"{figures['computed_px'] / 1e6:.1f} Mpx in {figures['elapsed_s']:.1f} s = {figures['mpx_per_s']:.2f} Mpx/s, "
-            f"{figures['km2_per_h']:.0f} km²/h; device busy {figures['device_busy_percent']:.0f} %; halo overhead "
-            f"{figures['halo_overhead']:.2f}, decoded {figures['decode_amplification']:.2f} times what was mapped"
+            f"{figures['km2_per_h']:.0f} km²/h; device busy {figures['device_busy_percent']:.0f} %; halo cost "
+            f"{figures['halo_overhead']:.2f} x, decoded {figures['decode_amplification']:.2f} times what was mapped"
         )
         console.print(
-            f"read {figures['read_bytes'] / MIB:.1f} MiB in {figures['read_s']:.1f} s, waited {figures['wait_s']:.1f} s, "
+            f"read {_size(figures['read_bytes'])}in {figures['read_s']:.1f} s, waited {figures['wait_s']:.1f} s, "
             f"computed {figures['compute_s']:.1f} s, wrote {figures['written_bytes'] / MIB:.1f} MiB in "
             f"{figures['write_s']:.1f} s; engine started in {figures['start_s']:.1f} s; worker peak "
             f"{figures['peak_worker_bytes'] / GIB:.2f} GiB, predicted {figures['predicted_worker_bytes'] / GIB:.2f}"
@@ -197,6 +206,11 @@ def show_result(result: RunResult) -> None:
         print(f"{result.out.rstrip('/')}/{key}")
     if result.stopped:
         console.print(f"[yellow]stopped[/]: {with_flags(result.stopped)}")
+
+
+def _size(read_bytes: int) -> str:
+    """Nothing where it is not known: whatever is warped or a JPEG 2000 is read by GDAL, which does not tell."""
+    return f"{read_bytes / MIB:.1f} MiB " if read_bytes else ""
 
 
 class Progress:

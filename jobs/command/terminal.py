@@ -28,6 +28,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} days"
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 scene`, `2 scenes`."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
 def with_flags(text: str) -> str:
     """The text of an error or a note as the command line spells its options: `core=512` becomes --core 512."""
     return respell(text, _flag)

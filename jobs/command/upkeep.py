@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from earthloom.jobs.command.terminal import duration, make_console, with_flags
+from earthloom.jobs.command.terminal import counted, duration, make_console, with_flags
 
 if TYPE_CHECKING:
     from earthloom.jobs.upkeep.doctor import Finding
@@ -111,10 +111,13 @@ def show_report(report: Verification) -> None:
         console.print(f"[red]wrong[/] {problem.place}: {problem.message}", soft_wrap=True)
     for note in report.notes:
         console.print(f"[yellow]note[/] {note}", soft_wrap=True)
-    verdict = f"[red]{len(report.problems)} problems[/]" if report.problems else "[green]all is as it was published[/]"
-    console.print(
-        f"{report.scenes} scenes, {report.objects} objects, {report.checked_bytes / 1e6:.1f} MB read: {verdict}"
+    verdict = (
+        f"[red]{counted(len(report.problems), 'problem')}[/]"
+        if report.problems
+        else "[green]all is as it was published[/]"
     )
+    checked = f"{counted(report.scenes, 'scene')}, {counted(report.objects, 'object')}"
+    console.print(f"{checked}, {report.checked_bytes / 1e6:.1f} MB read: {verdict}")
 
 
 def show_sweep(done: Sweep, *, dry_run: bool) -> None:
@@ -134,7 +137,7 @@ def show_sweep(done: Sweep, *, dry_run: bool) -> None:
     counted = done.found if dry_run else done.removed
     size = f"{sum(one.objects for one in counted)} objects, {sum(one.size_bytes for one in counted) / 1e6:.1f} MB"
     if not done.found:
-        console.print("nothing to remove")
+        console.print("nothing to remove; what a run that may still be at work has made is left for an hour")
     else:
         console.print(f"{size} can be removed: the same command with --delete" if dry_run else f"{size} removed")
 

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from earthloom.cluster.executor import Executor, Task, WorkerFactory
 from earthloom.cluster.outcome import Done, Outcome
 from earthloom.cluster.retry import Budget
 from earthloom.cluster.worker import WorkerStats
-from earthloom.jobs.config import RunConfig
+from earthloom.jobs.config import EngineOptions, RunConfig
 from earthloom.jobs.planning.plan import RunPlan, plan
-from earthloom.jobs.planning.resources import here, share
+from earthloom.jobs.planning.resources import Share, here, share
 from earthloom.models.device.resolve import Device, resolve
 from earthloom.tiling.errors import EngineError
+
+if TYPE_CHECKING:
+    from earthloom.cluster.local import LocalExecutor
+    from earthloom.cluster.ray_pool import RayExecutor
+    from earthloom.cluster.session import Session
 
 BUDGET = Budget(deadline_s=1800.0)
 """What one task may cost. Its requests have retries and time-outs of their own below that (`tiling.storage.remote`, GDAL)."""
@@ -50,7 +56,7 @@ def plan_here(config: RunConfig) -> RunPlan | None:
     Raises:
         InputError, EngineError: see `jobs.planning.plan.plan`.
     """
-    remote = config.executor == "ray" and (config.address or os.environ.get("RAY_ADDRESS"))
+    remote = config.engine.executor == "ray" and (config.engine.address or os.environ.get("RAY_ADDRESS"))
     return None if remote else plan(config)
 
 
@@ -60,6 +66,9 @@ def idle_engine(made: RunPlan) -> Engine:
 
 
 class _Idle:
+    def dismiss(self) -> None:
+        pass
+
     def run(self, tasks: Iterable[Task | None]) -> Generator[Outcome, None, None]:
         for task in tasks:
             assert task is not None, "nothing runs that a task could be waiting for"
@@ -69,6 +78,17 @@ class _Idle:
         yield from ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """The workers that compute."""
+
+    factory: WorkerFactory
+    lanes: int
+    """Tasks in one worker at once."""
+    memory_bytes: int
+    """Most that one worker takes."""
+
+
 @contextmanager
 def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine]:
     """Connect and make the executor, and plan if that was not possible before; everything is given back on exit.
@@ -76,44 +96,87 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
     Raises:
         InputError, EngineError: see `jobs.planning.plan.plan` and `cluster.session.connect`.
     """
-    if config.executor == "local":
-        from earthloom.cluster.local import LocalExecutor
-
-        made = made_here or plan(config)
-        local = LocalExecutor(
-            _factory(config, made, share(config, on_gpu=False, nodes=here()).threads),
-            lanes=made.shape.lanes,
-            budget=BUDGET,
+    started = time.monotonic()
+    with _session(config.engine) as session:
+        start_s = time.monotonic() - started if session else 0.0
+        if session is None:
+            made = made_here or plan(config)
+            given = share(config.engine, on_gpu=False, nodes=here())
+        else:
+            device = made_here.device if made_here else _device_of_workers(config, session.resources.get("GPU", 0) > 0)
+            given = share(config.engine, on_gpu=device.kind == "cuda", nodes=session.nodes)
+            made = made_here or plan(config, device, given)
+        crew = Crew(
+            factory=_factory(config, made, given.threads), lanes=made.shape.lanes, memory_bytes=made.worker_bytes
         )
-        yield Engine(plan=made, executor=local, start_s=0.0, worker_stats=local.worker_stats)
+        pool = _executor(crew, given, session)
+        yield Engine(plan=made, executor=pool, start_s=start_s, worker_stats=pool.worker_stats)
+
+
+Workers: TypeAlias = Callable[[Callable[[Share], Crew]], Executor]
+"""Makes an executor of what says which workers are wanted, told what each of them gets."""
+
+
+@contextmanager
+def open_workers(options: EngineOptions) -> Iterator[Workers]:
+    """Workers for other work than a run's, which needs no GPU. They stay between two calls of an executor's `run`.
+
+    Everything is given back on exit.
+
+    Raises:
+        EngineError: see `cluster.session.connect`.
+    """
+    with _session(options) as session:
+        given = share(options, on_gpu=False, nodes=session.nodes if session else here())
+        made: list[Executor] = []
+
+        def workers(crew: Callable[[Share], Crew]) -> Executor:
+            made.append(_executor(crew(given), given, session, keeps_workers=True))
+            return made[-1]
+
+        try:
+            yield workers
+        finally:
+            for executor in made:
+                executor.dismiss()
+
+
+@contextmanager
+def _session(options: EngineOptions) -> Iterator[Session | None]:
+    """A connection to Ray; None where this process computes."""
+    if options.executor == "local":
+        yield None
         return
     from earthloom.cluster.session import connect
 
     with ExitStack() as stack:
-        started = time.monotonic()
         packages = [stack.enter_context(sent_package())]
-        session = stack.enter_context(connect(config.address, cpus=int(here()[0]["CPU"]), packages=packages))
-        from earthloom.cluster.ray_pool import RayExecutor
-        from earthloom.cluster.resources import WorkerResources
+        yield stack.enter_context(connect(options.address, cpus=int(here()[0]["CPU"]), packages=packages))
 
-        start_s = time.monotonic() - started
-        device = made_here.device if made_here else _device_of_workers(config, session.resources.get("GPU", 0) > 0)
-        given = share(config, on_gpu=device.kind == "cuda", nodes=session.nodes)
-        made = made_here or plan(config, device, given)
-        resources = WorkerResources(cpus=given.threads, gpus=given.gpus, memory_bytes=made.worker_bytes)
-        pool = RayExecutor(
-            _factory(config, made, given.threads), workers=given.workers, lanes=made.shape.lanes, resources=resources,
-            budget=BUDGET,
-        )  # fmt: skip
-        yield Engine(plan=made, executor=pool, start_s=start_s, worker_stats=pool.worker_stats)
+
+def _executor(
+    crew: Crew, given: Share, session: Session | None, *, keeps_workers: bool = False
+) -> LocalExecutor | RayExecutor:
+    if session is None:
+        from earthloom.cluster.local import LocalExecutor
+
+        return LocalExecutor(crew.factory, lanes=crew.lanes, budget=BUDGET)
+    from earthloom.cluster.ray_pool import RayExecutor
+    from earthloom.cluster.resources import WorkerResources
+
+    resources = WorkerResources(cpus=given.threads, gpus=given.gpus, memory_bytes=crew.memory_bytes)
+    return RayExecutor(
+        crew.factory, workers=given.workers, lanes=crew.lanes, resources=resources, budget=BUDGET,
+        keeps_workers=keeps_workers,
+    )  # fmt: skip
 
 
 @contextmanager
 def sent_package() -> Iterator[Path]:
     """The package `earthloom` as a wheel would hold it, to be sent to a cluster's workers."""
-    face = sys.modules["earthloom"].__file__  # importing it here would be a circle: it calls the driver
-    assert face, "the package has an __init__.py"
-    here = Path(face).resolve().parent
+    spec = find_spec("earthloom")  # not imported: the public face leads to rooms that stand on this one
+    assert spec is not None, "this module is part of it"
+    here = Path(str(spec.origin)).resolve().parent
     if (here / "jobs").is_dir():  # installed
         yield here
         return

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.products.layout import layout_of
+from earthloom.jobs.products.layout import publication_of
 from earthloom.jobs.publish.scene import committed
 from earthloom.jobs.records.markers import finished_shards, missing_blocks
 from earthloom.jobs.records.result import SceneSummary
@@ -70,6 +70,6 @@ def stored_scene(store: Store, plan: ScenePlan) -> StoredScene:
     """What storage holds of one scene."""
     if result := committed(store, plan):
         return StoredScene(result=result.summary, shards=frozenset(), missing=0)
-    shards = finished_shards(store, plan.prefix, layout_of(plan))
+    shards = finished_shards(store, plan.prefix, publication_of(plan).layout)
     missing = sum(1 for _ in missing_blocks(plan.blocks(), plan.shard_px, shards))
     return StoredScene(result=None, shards=frozenset(shards), missing=missing)

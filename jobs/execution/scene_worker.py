@@ -5,12 +5,10 @@ Runs in a Ray actor or in this process alike, called from several threads at onc
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
+from earthloom.cluster.allowance import Allowance
 from earthloom.jobs.execution.survey import survey_scene
 from earthloom.jobs.execution.tasks import BlockTask, PublishTask, SceneTask, SurveyTask
 from earthloom.jobs.execution.worker import BlockWorker, WorkerSetup
@@ -63,26 +61,3 @@ class SceneWorker:
             return PublishedScene(
                 summary=summary, won=won, started_s=started_s, seconds=time.perf_counter() - started
             )  # fmt: skip
-
-
-class Allowance:
-    """An amount that several threads share; whoever asks first is served first, so a large share is not starved."""
-
-    def __init__(self, amount: int) -> None:
-        self._amount = self._free = amount
-        self._turn = threading.Lock()
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def taken(self, share: int) -> Iterator[None]:
-        """Wait until the share is free and hold it; one that is larger than all there is takes all there is."""
-        share = min(share, self._amount)
-        with self._turn, self._changed:
-            self._changed.wait_for(lambda: self._free >= share)
-            self._free -= share
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += share
-                self._changed.notify()

@@ -6,45 +6,34 @@ leaves the worker.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import threading
 import time
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from earthloom.jobs.execution.survey import needs_survey, read_surveys, stack_of
 from earthloom.jobs.execution.tasks import BlockTask
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.planning.shape import WorkerShape
-from earthloom.jobs.products.layout import layout_of, products_of
-from earthloom.jobs.products.product import Product
-from earthloom.jobs.records.blocks import BlockCost, BlockRecord, ShardRecord, StoredObject
-from earthloom.jobs.records.markers import marker_key, shard_keys, tiles_key
-from earthloom.jobs.records.names import DATA
+from earthloom.jobs.products.layout import products_of, publication_of
+from earthloom.jobs.products.product import StageProduct
+from earthloom.jobs.products.publication import Publication
+from earthloom.jobs.publish.shards import Puts, write_shard
+from earthloom.jobs.records.blocks import BlockCost, BlockRecord
+from earthloom.jobs.records.markers import marker_key
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.weights import fetch
 from earthloom.models.device.resolve import Device, keep_pages
 from earthloom.models.inference.chain import Context, Stage, run_chain, windows
 from earthloom.models.inference.passes import Threads
 from earthloom.models.inference.predictor import Predictor
-from earthloom.tiling.background import Background
 from earthloom.tiling.heap import give_back
 from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.reading.tile_cache import TileCache
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
-from earthloom.tiling.window import Window
-from earthloom.tiling.writing.cog_parts import TileIndex, pack
-from earthloom.tiling.writing.zarr_sink import ZarrLayout
 
-_PUTS = 8
-"""Objects that a worker writes at once: from far away one after another would take longer than computing."""
 _SCENES = 64
 """Scenes of which a worker remembers what their blocks share: more than can be in its lanes."""
 
@@ -76,8 +65,8 @@ class WorkerSetup:
 
 @dataclass(frozen=True, slots=True)
 class _KnownScene:
-    layout: ZarrLayout
-    products: tuple[Product, ...]
+    publication: Publication
+    products: tuple[StageProduct, ...]
     contexts: list[Context]
     """Of each stage, what its network keeps of the scene's survey."""
 
@@ -90,7 +79,7 @@ class BlockWorker:
         self._setup = setup
         self._store = open_store(setup.out)
         self._compute = threading.BoundedSemaphore(setup.shape.computing)
-        self._puts = Background(_PUTS, "put")
+        self._puts = Puts(self._store)
         self._cache = TileCache()
         self._name = f"{platform.node()}:{os.getpid()}"
         self._lanes: dict[int, int] = {}
@@ -135,7 +124,12 @@ class BlockWorker:
             computed = time.perf_counter()
         del source
         shards = tuple(
-            self._write_shard(plan, known, block.core, part, layers) for part in block.core.split(plan.shard_px)
+            write_shard(
+                known.publication, part, {name: pixels[part.slices(block.core)] for name, pixels in layers.items()},
+                self._puts,
+                {name: rows for each in products for name, rows in each.rows(made.made[each.stage], part).items()},
+            )
+            for part in block.core.split(plan.shard_px)
         )  # fmt: skip
         cost = BlockCost(
             block=block.name, chips=made.n_computed, skipped=made.n_skipped, chip_px=made.chip_px,
@@ -168,54 +162,8 @@ class BlockWorker:
                     self._members(stage)[0].context_of(surveys[number]) if stage.card.needs_survey else None
                     for number, stage in enumerate(stages)
                 ]
-                known = _KnownScene(layout_of(plan), products_of(plan), contexts)
+                known = _KnownScene(publication_of(plan), products_of(plan), contexts)
             self._scenes[plan.key] = known  # the latest one last
             while len(self._scenes) > _SCENES:
                 del self._scenes[next(iter(self._scenes))]
             return known
-
-    def _write_shard(
-        self, plan: ScenePlan, known: _KnownScene, core: Window, part: Window, layers: dict[str, NDArray[Any]]
-    ) -> ShardRecord:  # fmt: skip
-        """Write what the owner of a shard makes: its levels in the Zarr, and its tiles of all files as one object."""
-        layout, products = known.layout, known.products
-        row, col = part.row_off // plan.shard_px, part.col_off // plan.shard_px
-        cut = {name: pixels[part.slices(core)] for name, pixels in layers.items()}
-        keys = shard_keys(layout, row, col)
-        counts = [product.count(cut, part) for product in products]
-        record = ShardRecord(
-            row=row, col=col, objects=tuple((key, None) for _, _, key in keys),
-            tally=next((counted.tally for counted in counts if counted.tally), None),
-            sums=tuple(pair for counted in counts for pair in counted.sums.items()),
-        )  # fmt: skip
-        if not any(total.valid for _, total in record.sums):
-            return record  # a reader sees the fill value where nothing is stored
-        levels: dict[tuple[int, str], NDArray[Any]] = {}
-        packed: list[tuple[str, bytes, TileIndex]] = []
-        for raster in [raster for product in products for raster in product.rasters]:
-            made = layout.pyramid.levels_of(np.stack([cut[layer] for layer in raster.layers]), raster.reduce)
-            packed.append((raster.file, *pack(raster.profile, layout.pyramid, made)))
-            levels |= {
-                (level, layer): band
-                for level, pixels in enumerate(made[: layout.pyramid.own + 1])
-                for layer, band in zip(raster.layers, pixels, strict=True)
-            }
-        tiles = self._put(tiles_key(plan.prefix, row, col), b"".join(data for _, data, _ in packed))
-        puts = [
-            (key, self._put(f"{plan.prefix}/{DATA}/{key}", data) if data is not None else None)
-            for level, layer, key in keys
-            for data in [layout.encode_shard(level, layer, levels[level, layer])]
-        ]
-        return replace(
-            record, objects=tuple((key, put.result() if put else None) for key, put in puts), tiles=tiles.result(),
-            files=tuple((file, index) for file, _, index in packed),
-        )  # fmt: skip
-
-    def _put(self, key: str, data: bytes) -> Future[StoredObject]:
-        """Write an object while this thread goes on."""
-
-        def write() -> StoredObject:
-            self._store.put(key, data)
-            return StoredObject(len(data), hashlib.sha256(data).hexdigest())
-
-        return self._puts.submit(write)

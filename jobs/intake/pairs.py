@@ -7,7 +7,7 @@ the key of its result covers both, and the reader warps the earlier bands onto t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from earthloom.jobs.intake.options import SceneOptions
@@ -24,26 +24,46 @@ _WHOLE = 0.995  # a share that rounds to 100 %
 _ALIKE = 1.5  # ratio of pixel sizes from which it is worth a word
 
 
+class NoEarlierSceneError(SceneError):
+    """None of several earlier scenes was taken before this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """A scene that `before` names."""
+
+    opened: OpenedScene | RefusedScene
+    end: str | None
+    """The last moment that it stands for, where its item spans an interval."""
+
+    @property
+    def moment(self) -> datetime | None:
+        """When all of it was taken."""
+        text = self.end or (self.opened.scene.datetime if isinstance(self.opened, OpenedScene) else None)
+        return datetime.fromisoformat(text) if text else None
+
+
 def open_pairs(
-    opened: Sequence[OpenedScene | RefusedScene], before: str | None, options: SceneOptions, cards: Sequence[ModelCard],
-    onto: Grid | None = None, models: Wanted | None = None,
+    opened: Sequence[OpenedScene | RefusedScene], before: Sequence[str], options: SceneOptions,
+    cards: Sequence[ModelCard], onto: Grid | None = None, models: Wanted | None = None,
 ) -> list[OpenedScene | RefusedScene]:  # fmt: skip
     """Add the bands of one earlier scene to every opened scene; what is wrong with one pair is told in its place.
 
     Args:
         opened: from `jobs.intake.scenes.open_all`.
-        before: reference of the earlier scene, of any form that a scene may have; None when there is none.
-        options: as for the scenes. What they say of bands and values holds for both dates; id and date do not.
+        before: references of the earlier scene, or of several, of any form that a scene may have; of several each scene
+            takes the latest that was taken before it. None of them: there is no earlier scene.
+        options: as for the scenes. What they say of bands and values holds for both dates; id and date do not. An earlier
+            scene that is an item of Earthloom says itself what its bands and values are, and options say nothing of it.
         cards: variants of the run's models. Where none of them looks at an earlier scene, it is not opened.
         onto: the grid that the opened scenes were read onto; the earlier one is too.
         models: what they ask for.
 
     Raises:
-        ConfigError: if a model compares two dates in all its variants and there is one only, or `before` does not name
-            one scene.
+        ConfigError: if a model compares two dates in all its variants and there is one only, or `before` names nothing.
     """
     one_date = {card.name for card in cards if not _compares(card)}
-    if before is None:
+    if not before:
         if needing := [card.name for card in cards if card.name not in one_date]:
             raise ConfigError(
                 f"{needing[0]} compares two dates, and only one was given; name the earlier scene: `before=<scene>`"
@@ -52,22 +72,16 @@ def open_pairs(
     if not any(_compares(card) for card in cards):
         note = f"`before` is not used: {', '.join(sorted(one_date))} looks at one date"
         return [_noted(scene, note) for scene in opened]
-    requests = expand([before], options.alternate)
-    if len(requests) != 1:
-        raise ConfigError(
-            f"`before` {before} names {len(requests)} scenes; give one, and run scenes with another earlier one "
-            "by themselves"
-        )
-    own = options.model_copy(update={"scene_id": None, "datetime": None})
-    (earlier,) = open_all(requests, own, onto=onto, models=models)
+    earlier = _open_earlier(before, options, onto, models)
 
     def attempt(later: OpenedScene | RefusedScene) -> OpenedScene | RefusedScene:
         if isinstance(later, RefusedScene):
             return later
         try:
-            if isinstance(earlier, RefusedScene):
-                raise SceneError(f"{later.scene.id}: its earlier scene cannot be used: {earlier.message}")
-            made = pair(later, earlier)
+            found = earlier[0] if len(earlier) == 1 else _latest_before(later, earlier)
+            if isinstance(found.opened, RefusedScene):
+                raise SceneError(f"{later.scene.id}: its earlier scene cannot be used: {found.opened.message}")
+            made = pair(later, found.opened)
         except SceneError as error:
             return RefusedScene(id=later.scene.id, message=str(error), kind=type(error).__name__)
         if options.sun_elevation is None:
@@ -75,6 +89,45 @@ def open_pairs(
         return _noted(made, f"`sun_elevation={options.sun_elevation:g}` is taken for both dates")
 
     return [attempt(later) for later in opened]
+
+
+def _open_earlier(
+    before: Sequence[str], options: SceneOptions, onto: Grid | None, models: Wanted | None
+) -> list[_Earlier]:
+    """Everything that `before` names, in order; items of Earthloom by what they say themselves."""
+    requests = expand(before, options.alternate)
+    said = options.model_copy(update={"scene_id": None, "datetime": None})
+    found: dict[int, OpenedScene | RefusedScene] = {}
+    for ours, own in ((False, said), (True, SceneOptions(alternate=options.alternate))):
+        places = [n for n, one in enumerate(requests) if (one.item is not None and one.item.ours) is ours]
+        some = open_all([requests[n] for n in places], own, onto=onto, models=models) if places else []
+        found |= dict(zip(places, some, strict=True))
+    return [_Earlier(found[n], one.item.end if one.item else None) for n, one in enumerate(requests)]
+
+
+def _latest_before(later: OpenedScene, earlier: Sequence[_Earlier]) -> _Earlier:
+    """The latest of several that was taken before a scene; an interval, as a composite has, must end before it.
+
+    Raises:
+        SceneError: if a date is not known, or none is earlier.
+    """
+    if broken := [one.opened.message for one in earlier if isinstance(one.opened, RefusedScene)]:
+        raise SceneError(f"{later.scene.id}: an earlier scene cannot be used, so the latest is not known: {broken[0]}")
+    unknown = [one.opened for one in earlier if isinstance(one.opened, OpenedScene) and one.moment is None]
+    if later.scene.datetime is None or unknown:
+        who = later.scene.id if later.scene.datetime is None else unknown[0].scene.id
+        raise SceneError(
+            f"{later.scene.id}: of {len(earlier)} scenes that `before` names the latest before it is wanted, and the date of "
+            f"{who} is unknown; say when it was taken: `datetime`, `date_pattern`"
+        )
+    taken = datetime.fromisoformat(later.scene.datetime)
+    dated = [(moment, one) for one in earlier if (moment := one.moment) is not None and moment < taken]
+    if not dated:
+        raise NoEarlierSceneError(
+            f"{later.scene.id} was taken on {later.scene.datetime}, and none of the {len(earlier)} scenes that `before` "
+            "names is earlier; give one that is"
+        )
+    return max(dated, key=lambda pair: pair[0])[1]
 
 
 def pair(after: OpenedScene, before: OpenedScene) -> OpenedScene:
@@ -123,7 +176,7 @@ def _order(after: OpenedScene, before: OpenedScene) -> list[str]:
     later, earlier = after.scene, before.scene
     if later.datetime is None or earlier.datetime is None:
         unknown = " and ".join(scene.id for scene in (earlier, later) if scene.datetime is None)
-        return [f"the date of {unknown} is unknown, so nothing checks that {earlier.id} was taken before {later.id}"]
+        return [f"the date of {unknown} is unknown, so nothing checks that {earlier.id} is the earlier of the two"]
     taken, taken_before = datetime.fromisoformat(later.datetime), datetime.fromisoformat(earlier.datetime)
     if taken_before >= taken and "tag" in (later.dated_by, earlier.dated_by) and later.dated_by != earlier.dated_by:
         tagged, known = (earlier, later) if earlier.dated_by == "tag" else (later, earlier)

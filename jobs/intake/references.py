@@ -211,7 +211,9 @@ def _from_glob(text: str) -> list[SceneRequest]:
         others = [key for key in keys if not f"{base.url}/{key}".startswith(covers)]
         return _noted([*acquired, *_scenes(base, others, f"{folder}{slash}")], note)
     if not keys:
-        raise ConfigError(f"{text} matches {len(matches)} files, none of them *.tif or *.tiff; check the pattern")
+        of_another_kind = f"{len(matches)} file{'' if len(matches) == 1 else 's'}, none of them *.tif or *.tiff"
+        found = of_another_kind if matches else "no file"
+        raise ConfigError(f"{text} matches {found}; check the pattern")
     return _noted(_scenes(base, keys, f"{folder}{slash}"), note)
 
 

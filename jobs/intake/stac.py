@@ -57,6 +57,10 @@ class StacItem:
     """What scaled values are, where it says so."""
     datetime: str | None = None
     """As written; the start of the interval where the item spans one."""
+    end: str | None = None
+    """The end of that interval, as written."""
+    ours: bool = False
+    """Whether it is an item of Earthloom, which says all that there is to say of its bands and values."""
     sun_elevation_deg: float | None = None
     processing_baseline: str | None = None
     """Of Sentinel-2 products, `04.00`."""
@@ -213,6 +217,8 @@ def _item(document: Mapping[str, Any], ref: ObjectRef, root: Path | None, altern
         url=ref.url,
         facts=_facts(properties),
         datetime=text(properties.get("datetime")) or text(properties.get("start_datetime")),
+        end=None if properties.get("datetime") else text(properties.get("end_datetime")),
+        ours="earthloom:key" in properties,
         sun_elevation_deg=number(_first_of(properties, "view:sun_elevation", "eo:sun_elevation")),
         processing_baseline=text(properties.get("s2:processing_baseline") or properties.get("processing:version")),
         offset_applied=properties.get("earthsearch:boa_offset_applied") is True,
@@ -232,7 +238,8 @@ def _item(document: Mapping[str, Any], ref: ObjectRef, root: Path | None, altern
         return replace(
             item, problem=f"item {item.id!r} has no TIFF with data; its assets are of type {', '.join(kinds)[:200]}"
         )
-    return replace(item, assets=found, lost=lost)
+    said = {band.quantity for asset in found for band in asset.bands} - {None}
+    return replace(item, assets=found, lost=lost, quantity=said.pop() if len(said) == 1 else None)
 
 
 def _facts(properties: Mapping[str, Any]) -> Facts:

@@ -14,6 +14,7 @@ from typing import Any
 
 from earthloom.jobs.intake.common_names import common_name
 from earthloom.tiling.errors import EarthloomError
+from earthloom.tiling.quantity import QUANTITIES
 from earthloom.tiling.scene import Driver
 from earthloom.tiling.storage.objects import ObjectRef
 
@@ -47,6 +48,8 @@ class StacBand:
     categorical: bool = False
     reflectance: bool = True
     """False when its unit says that it is something else."""
+    quantity: str | None = None
+    """What its scaled values are, as an item of Earthloom says it."""
     per_sine: bool = False
     """True where scale and offset are still to be divided by the sine of the sun's elevation."""
 
@@ -161,6 +164,7 @@ def _bands(asset: Mapping[str, Any], item_bands: list[Mapping[str, Any]]) -> tup
                 nodata=number(band.get("nodata"), finite=False),
                 categorical=quality or "classification:classes" in band or "classification:bitfields" in band,
                 reflectance=not _OTHER_UNITS.search(text(band.get("unit")) or ""),
+                quantity=quantity if (quantity := text(band.get("earthloom:quantity"))) in QUANTITIES else None,
             )
         )
     return tuple(found)

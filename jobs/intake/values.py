@@ -19,6 +19,7 @@ from earthloom.jobs.intake.bands import NamedBand
 from earthloom.jobs.intake.masks import has_colors, nodata_in
 from earthloom.jobs.intake.preset import Sensor
 from earthloom.jobs.intake.recognise import Product
+from earthloom.jobs.intake.sensors import SENSORS
 from earthloom.jobs.intake.stac import StacItem
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.reading.preflight import representable
@@ -235,7 +236,8 @@ def _of_preset(
         if band.dtype not in sensor.dtypes:
             raise SceneError(
                 f"`sensor={sensor.name}` describes {' or '.join(sensor.dtypes)} values, but {band.name} holds "
-                f"{band.dtype}: they were changed since; say what they are by `scale`, `offset` and `quantity`"
+                f"{band.dtype}: {_others(preset.name, band.dtype)}if they were changed since, say what they are by `scale`, "
+                "`offset` and `quantity`"
             )
         sun = item.sun_elevation_deg if item and options.sun_elevation is None else options.sun_elevation
         scale, offset = sensor.scaling(preset, sun_elevation_deg=sun, acquired=acquired)
@@ -252,6 +254,12 @@ def _of_preset(
     elif said and band.dtype not in sensor.dtypes:
         offset = 0.0  # values that were changed since the provider wrote them: its offset went with them
     return _Claim(f"`sensor={sensor.name}`", scale, offset)
+
+
+def _others(band: str, dtype: str) -> str:
+    """Presets of products that have this band in values of this type."""
+    fitting = [one.name for one in SENSORS.values() if dtype in one.dtypes and one.by_name(band)]
+    return f"presets of {dtype} values with such a band are {', '.join(fitting)}; " if fitting else ""
 
 
 def _disagreements(claims: Sequence[_Claim], scale: tuple[float, _Claim], offset: tuple[float, _Claim]) -> list[str]:

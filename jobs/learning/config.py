@@ -6,6 +6,8 @@ but that file.
 
 from __future__ import annotations
 
+import json
+import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -181,6 +183,35 @@ class TrackingTable(_Table):
     mlflow: Annotated[str | None, Field(description="experiment of MLflow, at MLFLOW_TRACKING_URI")] = None
 
 
+class RangeTable(_Table):
+    """Numbers that `tune` may choose from; whole ones where both ends are."""
+
+    low: int | float
+    high: int | float
+    log: Annotated[bool, Field(description="as likely from 0.001 to 0.01 as from 0.01 to 0.1")] = False
+
+    @model_validator(mode="after")
+    def _rising(self) -> RangeTable:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(
+                f"a range rises from low to high, above 0 where it is logarithmic; got {self.low} to {self.high}"
+            )
+        return self
+
+
+class TuneTable(_Table):
+    """[tune]: what `earthloom tune` tries (`jobs.learning.tune`)."""
+
+    space: Annotated[
+        dict[str, RangeTable | tuple[Any, ...]],
+        Field(description="by key of this file, schedule.rate: a list of values, or low, high and log"),
+    ]
+    reduction: Annotated[
+        int, Field(ge=2, description="of the trials that come to a rung, one in so many goes on to the next")
+    ] = 3
+    least_steps: Annotated[Positive | None, Field(description="of the lowest rung; a ninth of all steps")] = None
+
+
 class CardTable(_Table):
     """[card]: what the model's card says to people."""
 
@@ -215,6 +246,7 @@ class TrainConfig(_Table):
     compute: ComputeTable = ComputeTable()
     tracking: TrackingTable = TrackingTable()
     card: CardTable = CardTable()
+    tune: Annotated[TuneTable | None, Field(description="for `earthloom tune` alone")] = None
 
 
 def load_training(source: str | Path | Mapping[str, Any], **changes: Any) -> TrainConfig:
@@ -263,6 +295,29 @@ def relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(values.get("teacher"), dict) and "/" in str(values["teacher"].get("model", "")):
         values["teacher"] = placed(values["teacher"], "model")
     return values
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Plain values as a file that `load_training` reads back: single values first, then tables, none with None in it."""
+
+    def inline(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return "{ " + ", ".join(f"{_key(name)} = {inline(each)}" for name, each in value.items()) + " }"
+        if isinstance(value, list | tuple):
+            return "[" + ", ".join(inline(each) for each in value) + "]"
+        return json.dumps(value, ensure_ascii=False)  # JSON's texts, numbers and truths are TOML's too
+
+    given = {name: value for name, value in values.items() if value is not None}
+    tables = {name: value for name, value in given.items() if isinstance(value, Mapping)}
+    lines = [f"{_key(name)} = {inline(value)}" for name, value in given.items() if name not in tables]
+    for name, table in tables.items():
+        lines += ["", f"[{_key(name)}]"]
+        lines += [f"{_key(inner)} = {inline(value)}" for inner, value in table.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _placed(folder: Path, text: str) -> str:

@@ -99,7 +99,7 @@ def _teacher(made: RunPlan) -> ModelCard:
     if len(cards) > 1:
         raise ConfigError(f"the scenes need {', '.join(card.label for card in cards)}; distil one of them at a time")
     (card,) = cards
-    if not card.classes:
+    if card.kind != "class-map":
         raise ConfigError(f"{card.label} makes {card.makes}; what is distilled is a segmentation")
     if any(len(stage.cards) > 1 for scene in made.scenes for stage in scene.chain.stages) or any(
         len(scene.chain.stages) > 1 for scene in made.scenes

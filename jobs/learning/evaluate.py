@@ -35,9 +35,8 @@ from earthloom.jobs.learning.options import EvaluateConfig
 from earthloom.jobs.learning.report_page import page
 from earthloom.jobs.learning.worst import Place, picture, worst_places
 from earthloom.jobs.planning.plan import RunPlan, ScenePlan
-from earthloom.jobs.products.class_map import CLASSES, CONFIDENCE
 from earthloom.jobs.records.canonical import digest
-from earthloom.jobs.records.names import DATA
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE, DATA
 from earthloom.jobs.records.result import SceneSummary
 from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.errors import ConfigError
@@ -109,7 +108,7 @@ class _Setup:
 
 
 def _prepare(config: EvaluateConfig, card: ModelCard) -> _Setup:
-    if not card.classes:
+    if card.kind != "class-map":
         raise ConfigError(f"{card.label} makes {card.makes}; what is evaluated is a map of classes")
     requests = assign_ids(expand(config.scenes, config.scene.alternate), config.scene.scene_id)
     references = _references(config.labels, [request.id for request in requests])

@@ -101,7 +101,7 @@ def _explained(plans: tuple[ScenePlan, ...]) -> tuple[ModelCard, ObjectRef]:
         raise ConfigError(f"the scenes need {', '.join(card.label for card in cards)}; explain them one by one")
     ((card, folder),) = cards.items()
     stage = plans[0].chain.stages[plans[0].chain.main]
-    if not card.classes:
+    if card.kind != "class-map":
         raise ConfigError(f"{card.label} makes {card.makes}; what is explained is a map of classes")
     if len(stage.cards) > 1 or plans[0].chain.main != len(plans[0].chain.stages) - 1:
         raise ConfigError("one model is explained at a time, the last of a chain; name it alone")
@@ -147,7 +147,7 @@ def explained_card(card: ModelCard, what: str, *, target: int | None = None, ste
         card, name="-".join((card.name, what, *([of.lower().replace(" ", "_")] if of_bands and target is not None else []))),
         title=f"{_TITLES[what]} of {card.label}", description=_MEANING[what].format(of=of, steps=steps),
         task="image-explanation", architecture="explained", arguments=canonical(arguments), classes=(),
-        activation="softmax", masks=(), outputs=card.bands if of_bands else (what,),
+        activation="softmax", masks=(), outputs=tuple(map(_of_band, card.bands)) if of_bands else (what,),
         output_dtype="float32" if of_bands else "uint8", halo_px=halo_px,
         support_px=covering if bitwise else None, scores=(),
         memory=() if what == "gradients" else tuple((name, size + own_bytes) for name, size in card.memory),
@@ -199,15 +199,20 @@ def _core_px(card: ModelCard) -> int:
     return core_px
 
 
+def _of_band(band: str) -> str:
+    """What the image that says how much a band has weighed calls it."""
+    return f"attribution_{band}"
+
+
 def _importance(store: Store, result: RunResult, bands: tuple[str, ...]) -> dict[str, float]:
     """Root mean square of each band of the published images, pooled over scenes."""
     squares, pixels = dict.fromkeys(bands, 0.0), dict.fromkeys(bands, 0.0)
     for summary in result.results.values():
         item = json.loads(store.get(f"{summary.prefix}/{ITEM}"))
-        for band in item["assets"]["image"]["bands"]:
-            statistics = band.get("statistics", {})
-            n = statistics.get("count", 0) * statistics.get("valid_percent", 0.0) / 100
-            if band["name"] in squares and n:
-                squares[band["name"]] += n * (statistics["mean"] ** 2 + statistics["stddev"] ** 2)
-                pixels[band["name"]] += n
+        published = {band["name"]: band.get("statistics", {}) for band in item["assets"]["image"]["bands"]}
+        for band in bands:
+            statistics = published.get(_of_band(band), {})
+            if n := statistics.get("count", 0) * statistics.get("valid_percent", 0.0) / 100:
+                squares[band] += n * (statistics["mean"] ** 2 + statistics["stddev"] ** 2)
+                pixels[band] += n
     return {band: (squares[band] / pixels[band]) ** 0.5 if pixels[band] else 0.0 for band in bands}

@@ -54,8 +54,8 @@ def first_weights(start: str) -> First:
     card, folder = variants(start)[0]
     if card.weights is None:
         raise CardError(f"`start={start}`: {card.label} has no weights to start from")
-    if not card.classes:
-        raise CardError(f"`start={start}`: {card.label} makes an image and no classes; start from a segmentation")
+    if card.kind != "class-map":
+        raise CardError(f"`start={start}`: {card.label} makes {card.makes}; start from a segmentation")
     return First(name=card.label, path=weights.fetch(folder, card.weights), sha256=card.weights, card=card)
 
 

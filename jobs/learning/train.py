@@ -85,13 +85,15 @@ def train(
     first = first_weights(config.model.start)
     bands = bands_of(config, first)
     found = _try_network(config, first, bands)
+    if found is not None:
+        on_stage(f"first weights from {first.name}: {found}")
     on_stage("opening the scenes and their labels")
     corpus = open_corpus(config, bands)
     key = training_key(config, corpus, first)
     if (there := _finished(store, config, key, replaces)) is not None:
         return there
     prefix = f"training/{key[:16]}"
-    settings = _settle(store, prefix, config, workers)
+    settings = settle(store, prefix, config, workers)
     on_stage("looking where labels are")
     examples, card = prepare(config, corpus, first, bands, store, prefix)
     fitted = []
@@ -191,8 +193,12 @@ def _try_network(config: TrainConfig, first: First, bands: tuple[str, ...]) -> s
     return None if first.path is None else fill(module, card, first.path, first.card).describe()
 
 
-def _settle(store: Store, prefix: str, config: TrainConfig, workers: int | None) -> dict[str, Any]:
-    """How this training computes: decided by the process that begins it, kept by those that go on."""
+def settle(store: Store, prefix: str, config: TrainConfig, workers: int | None) -> dict[str, Any]:
+    """How this training computes: decided by the process that begins it, kept by those that go on.
+
+    Raises:
+        ConfigError: if it was begun with another number of workers.
+    """
     device = resolve(config.compute.device)
     key = f"{prefix}/settings.json"
     ours = {
@@ -244,7 +250,7 @@ def _record(
     key: str,
 ) -> dict[str, Any]:  # fmt: skip
     """What does not depend on how well it went."""
-    said = config.model_dump(mode="json", exclude={"out", "scenes", "compute", "tracking", "card"})
+    said = config.model_dump(mode="json", exclude={"out", "scenes", "compute", "tracking", "card", "tune"})
     return {
         "format": FORMAT,
         "key": key,

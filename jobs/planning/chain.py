@@ -18,7 +18,9 @@ from earthloom.models.device.resolve import Device
 from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage
 from earthloom.models.zoo import variants
+from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
 from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.encoding import INDEX_NODATA, INDEX_SCALE
 from earthloom.tiling.errors import CardError, ConfigError, SceneError
 from earthloom.tiling.scene import Band, Scene
 from earthloom.tiling.storage.objects import ObjectRef
@@ -29,6 +31,13 @@ _MASK = "cloudmask"
 _SMALLEST_CORE_PX = 256
 _CHIP_COST_PX = 128**2  # what starting a chip costs, in pixels
 _THERMAL = "lwir"
+
+_STORED = {
+    "uint8": (0.0, 1 / 254, -1 / 254),
+    "int16": (float(INDEX_NODATA), INDEX_SCALE, 0.0),
+    "float32": (float("nan"), 1.0, 0.0),
+}
+"""Nodata, gain and bias of images whose dtype is the model's own."""
 
 Variants = list[tuple[ModelCard, ObjectRef]]
 
@@ -48,6 +57,8 @@ class ImagePlan:
     gain: tuple[float, ...]
     """Per band, physical value = stored * gain + bias."""
     bias: tuple[float, ...]
+    quantity: str = ""
+    """What physical values are (`tiling.quantity`); empty where they are no longer what the scene's were."""
 
     @property
     def stored_bytes(self) -> int:
@@ -92,7 +103,7 @@ class ChainModel:
 
 
 def load_models(config: RunConfig) -> list[ChainModel]:
-    """The cards behind `model`, in order; `a+b` is an ensemble, `mask_clouds` comes first.
+    """The cards behind `model`, in order; `a+b` is an ensemble, `index:a+b` is none, `mask_clouds` comes first.
 
     Raises:
         CardError: if a model does not exist or is not complete.
@@ -103,7 +114,8 @@ def load_models(config: RunConfig) -> list[ChainModel]:
         words.insert(0, _MASK)
     models = []
     for word in words:
-        parts = [word] if "+" not in word or Path(word).is_dir() else word.split("+")
+        is_one = "+" not in word or word.startswith(INDEX_PREFIX) or Path(word).is_dir()
+        parts = [word] if is_one else word.split("+")
         members = tuple(variants(part) for part in parts)
         models.append(ChainModel("-".join(cards[0][0].name for cards in members), members))
     if unknown := sorted(set(config.keep) - {model.name for model in models}):
@@ -187,6 +199,8 @@ def _choose(scene: Scene, models: Sequence[ChainModel]) -> tuple[list[Variants],
                 raise CardError(
                     f"{card.label}+{other.label}: an ensemble's members take the same bands and tell the same classes apart"
                 )
+        if card.makes_own_bands:
+            names = (*names, *card.gives)
         if card.scale > 1 and "*" not in card.gives:
             names = answer_of(card).bands
         gsd_m /= card.scale
@@ -241,11 +255,20 @@ def _refuse_nonsense(chosen: Sequence[Variants], main: int, config: RunConfig) -
     for number, members in enumerate(chosen):
         card = members[0][0]
         answer = answer_of(card)
+        if config.flips and not answer.mirrors:
+            raise ConfigError(
+                f"{card.label} makes {card.kind}, which are not averaged over mirror images; leave out `flips`"
+            )
         if len(members) > 1 and not answer.averages:
             raise ConfigError(f"{card.label}: only segmentations make an ensemble")
         if not answer.bands and not card.masks and number != main:
             raise ConfigError(
-                f"{card.label} makes a class map in the middle of the chain; after a segmentation only masks may follow"
+                f"{card.label} makes {card.makes} in the middle of the chain; after a map or objects only masks may follow"
+            )
+        own = next((earlier[0][0] for earlier in chosen[:number] if earlier[0][0].makes_own_bands), None)
+        if own and "*" in card.bands:
+            raise ConfigError(
+                f"{card.label} takes all bands of a scene, and {own.label} before it adds its own; put it first"
             )
         if card.needs_survey and any(not earlier[0][0].masks for earlier in chosen[:number]):
             first = next(earlier[0][0] for earlier in chosen[:number] if not earlier[0][0].masks)
@@ -297,27 +320,20 @@ def _images(
 
 
 def _image(scene: Scene, card: ModelCard, number: int, name: str, layers: tuple[str, ...]) -> ImagePlan:
-    if card.output_dtype == "uint8":
-        n = len(card.gives)
-        return ImagePlan(
-            stage=number, name=name, bands=card.gives, layers=layers, dtype="uint8", nodata=0.0,
-            gain=(1 / 254,) * n, bias=(-1 / 254,) * n,
-        )  # fmt: skip
     if card.output_dtype:
-        n = len(card.gives)
+        n, (nodata, gain, bias) = len(card.gives), _STORED[card.output_dtype]
         return ImagePlan(
-            stage=number, name=name, bands=card.gives, layers=layers, dtype=card.output_dtype, nodata=float("nan"),
-            gain=(1.0,) * n, bias=(0.0,) * n,
+            stage=number, name=name, bands=card.gives, layers=layers, dtype=card.output_dtype, nodata=nodata,
+            gain=(gain,) * n, bias=(bias,) * n,
         )  # fmt: skip
     bands = scene.select(card.gives)
     dtype = np.result_type(*(band.dtype for band in bands))
     declared = {band.nodata for band in bands}
-    nodata = declared.pop() if len(declared) == 1 else None
-    if nodata is None:
-        nodata = float("nan") if dtype.kind == "f" else float(np.iinfo(dtype).min)
+    only = declared.pop() if len(declared) == 1 else None
+    nodata = only if only is not None else float("nan") if dtype.kind == "f" else float(np.iinfo(dtype).min)
     return ImagePlan(
         stage=number, name=name, bands=card.gives, layers=layers, dtype=dtype.name, nodata=nodata,
-        gain=tuple(band.scale for band in bands), bias=tuple(band.offset for band in bands),
+        gain=tuple(band.scale for band in bands), bias=tuple(band.offset for band in bands), quantity=scene.quantity,
     )  # fmt: skip
 
 

@@ -147,7 +147,7 @@ def predict(
 
 
 def publishing_bytes(scene: Window, shard_px: int, stored_bytes: int) -> int:
-    """Most that publishing one scene takes (`jobs.publish.scene`), whatever its size.
+    """Most that publishing one scene takes (`jobs.publish.files`), whatever its size.
 
     Args:
         scene: of the result, in pixels.

@@ -206,7 +206,7 @@ def plan(config: RunConfig, device: Device | None = None, given: Share | None = 
         )
     device = device or resolve_device(config.device, config.precision)
     on_gpu = device.kind == "cuda"
-    given = given or share(config, on_gpu=False, nodes=here())
+    given = given or share(config.engine, on_gpu=False, nodes=here())
     models = load_models(config)
     aoi = read_aoi(config.onto) if config.onto else None
     onto = aoi.grid(config.shard) if aoi else None
@@ -290,7 +290,7 @@ def _plan_scene(
             keeps_pages=keeps_pages,
         )  # fmt: skip
 
-    def fits(memory: MemoryPlan, limit_bytes: int = min(config.memory_per_worker, room_bytes)) -> bool:
+    def fits(memory: MemoryPlan, limit_bytes: int = min(config.engine.memory_per_worker, room_bytes)) -> bool:
         return memory.total_bytes <= limit_bytes
 
     core_px = last.chips.core_px
@@ -305,15 +305,15 @@ def _plan_scene(
         for ahead in range(FAR_AHEAD, AHEAD, -1) if distant
     ]  # fmt: skip
     memory = next(filter(fits, deeper), memory)
-    if not fits(memory, config.memory_per_worker):  # what the machine has may still change
+    if not fits(memory, config.engine.memory_per_worker):  # what the machine has may still change
         shard_px = config.shard // last.card.scale
         smaller = [core for core in divisors(shard_px, last.chips.stride_px) if core < last.chips.core_px]
-        found = next((core for core in smaller if fits(memory_of(core), config.memory_per_worker)), None)
+        found = next((core for core in smaller if fits(memory_of(core), config.engine.memory_per_worker)), None)
         remedy = f"`core={found}` would fit" if found else "a smaller `block` or `batch` may fit"
         raise TilingError(
-            f"{scene.id}: a worker would need {memory.total_bytes / _GIB:.2f} GiB, more than `memory_per_worker` "
-            f"{config.memory_per_worker / _GIB:.2f} GiB, with chips of {last.chips.core_px} + 2 x {last.chips.halo_px} px; "
-            f"{remedy}"
+            f"{scene.id}: a worker would need {memory.total_bytes / _GIB:.2f} GiB, more than "
+            f"`memory_per_worker` {config.engine.memory_per_worker / _GIB:.2f} GiB, with chips of {last.chips.core_px} + 2 x "
+            f"{last.chips.halo_px} px; {remedy}"
         )
     key = scene_key(
         scene, chain.bands, chain.stages, chain.images, shard_px=config.shard, device_class=device.device_class

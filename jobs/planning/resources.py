@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from earthloom.cluster.resources import cores_each
-from earthloom.jobs.config import RunConfig
+from earthloom.jobs.config import EngineOptions
 from earthloom.tiling.errors import EngineError
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -31,8 +31,8 @@ class Share:
     """Memory that a worker of the node with the least can have; None if nobody knows."""
 
 
-def share(config: RunConfig, *, on_gpu: bool, nodes: Sequence[Mapping[str, float]]) -> Share:
-    """As many workers as `config` asks for, else one per GPU or one per 4 cores; each lies whole on one node.
+def share(options: EngineOptions, *, on_gpu: bool, nodes: Sequence[Mapping[str, float]]) -> Share:
+    """As many workers as `options` ask for, else one per GPU or one per 4 cores; each lies whole on one node.
 
     Args:
         nodes: resources of each, under Ray's names.
@@ -46,8 +46,8 @@ def share(config: RunConfig, *, on_gpu: bool, nodes: Sequence[Mapping[str, float
             "the model is to run on CUDA but Ray counts no GPU; start Ray's nodes with --num-gpus, or use `device=cpu`"
         )
     cores = [int(node.get("CPU", 0)) for node in nodes]
-    workers = config.workers or (n_gpus if on_gpu else sum(n // _CORES_PER_WORKER for n in cores))
-    if config.executor == "local":
+    workers = options.workers or (n_gpus if on_gpu else sum(n // _CORES_PER_WORKER for n in cores))
+    if options.executor == "local":
         workers = 1
     workers = workers or max(1, sum(n > 0 for n in cores))  # where no node has so many cores, one on each
     gpus = min(1.0, n_gpus / workers) if on_gpu else 0.0

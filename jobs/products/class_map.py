@@ -3,95 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.products import legend, quicklook, statistics
-from earthloom.jobs.products.product import Counted, Raster, cog_asset, common_tags
+from earthloom.jobs.products import quicklook, statistics
+from earthloom.jobs.products.legend import Legend, class_tags, colors, pam, qml, word
+from earthloom.jobs.products.product import Raster, cog_asset
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
-from earthloom.models.cards.card import ModelCard
+from earthloom.jobs.products.statistics import Counted
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.models.inference.class_map import BlockMap
-from earthloom.tiling.counting import BandSum, ClassArea, Tally, count, merge_tallies, tally
+from earthloom.tiling.counting import BandSum, ClassArea, Tally, count
 from earthloom.tiling.encoding import CONFIDENCE_SCALE, NODATA
 from earthloom.tiling.errors import PublishError
-from earthloom.tiling.grid import pixel_areas_m2
+from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.cog import CogProfile
 from earthloom.tiling.writing.zarr_sink import Layer
 
-CLASSES, CONFIDENCE = "classes", "confidence"
-"""Names of the layers, and of the assets."""
 
-_STRIP_PX = 256
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClassMapProduct:
-    """The class map of a scene and its confidence."""
+    """A class map and its confidence."""
 
-    plan: ScenePlan
+    name: str
+    """Stem of its files."""
+    grid: Grid
+    legend: Legend
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of its TIFFs."""
+    meaning: str = "class with the highest probability"
+    """What a pixel of the map is."""
+    confidence: str = "probability of the class"
+    """What a pixel of the confidence is, from 0 to 1."""
+    stage: int = 0
+    """Number of the stage that makes it, if one does."""
 
     resampling: ClassVar[str] = "mode"
 
-    @classmethod
-    def of(cls, plan: ScenePlan) -> tuple[ClassMapProduct, ...]:
-        """The product of a plan whose main stage is a segmentation; none of any other plan."""
-        return (cls(plan),) if plan.card.classes else ()
-
-    @property
-    def card(self) -> ModelCard:
-        return self.plan.card
-
-    @property
-    def stage(self) -> int:
-        return self.plan.chain.main
-
     @property
     def rasters(self) -> tuple[Raster, ...]:
-        tags = common_tags(self.plan)
         classes = CogProfile(
-            grid=self.plan.grid, descriptions=(f"{self.card.name} class",), colormap=legend.colors(self.card),
-            dataset_tags=tags, band_tags=(legend.cog_tags(self.card)[1],),
+            grid=self.grid, descriptions=(f"{self.legend.name} class",), colormap=colors(self.legend),
+            dataset_tags=self.tags, band_tags=(class_tags(self.legend),),
         )  # fmt: skip
         confidence = CogProfile(
-            grid=self.plan.grid, descriptions=("probability of the class",), scales=(CONFIDENCE_SCALE,),
-            dataset_tags=tags,
-        )  # fmt: skip
+            grid=self.grid, descriptions=(self.confidence,), scales=(CONFIDENCE_SCALE,), dataset_tags=self.tags
+        )
         return (
-            Raster(file=f"{self.plan.product}.tif", layers=(CLASSES,), profile=classes, by_mode=True),
-            Raster(file=f"{self.plan.product}-{CONFIDENCE}.tif", layers=(CONFIDENCE,), profile=confidence),
+            Raster(file=f"{self.name}.tif", layers=(CLASSES,), profile=classes, by_mode=True),
+            Raster(file=f"{self.name}-{CONFIDENCE}.tif", layers=(CONFIDENCE,), profile=confidence),
         )
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         classes = {
-            "long_name": f"{self.card.name} class",
-            "flag_values": [entry.value for entry in self.card.classes],
-            "flag_meanings": " ".join(entry.name for entry in self.card.classes),
+            "long_name": f"{self.legend.name} class",
+            "flag_values": [entry.value for entry in self.legend.classes],
+            "flag_meanings": " ".join(word(entry.name) or f"class_{entry.value}" for entry in self.legend.classes),
         }
-        confidence = {"long_name": "probability of the class", "scale_factor": CONFIDENCE_SCALE, "units": "1"}
+        confidence = {"long_name": self.confidence, "scale_factor": CONFIDENCE_SCALE, "units": "1"}
         return Layer(name=CLASSES, attributes=classes), Layer(name=CONFIDENCE, attributes=confidence)
 
     def stored(self, made: BlockMap) -> dict[str, NDArray[Any]]:
         return {CLASSES: made.classes, CONFIDENCE: made.confidence}
 
+    def rows(self, made: BlockMap, part: Window) -> Mapping[str, bytes]:
+        return {}
+
     def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
-        """By class and true area, strip by strip: the areas of a whole shard at once would be the largest array here."""
-        strips = [
-            Window(shard.col_off, row, shard.width, min(_STRIP_PX, shard.row_end - row))
-            for row in range(shard.row_off, shard.row_end, _STRIP_PX)
-        ]
-        counted = merge_tallies(
-            tally(
-                pixels[CLASSES][strip.slices(shard)],
-                pixels[CONFIDENCE][strip.slices(shard)],
-                pixel_areas_m2(self.plan.grid, strip),
-                len(self.card.classes),
-            )
-            for strip in strips
+        counted = statistics.count_classes(
+            self.grid, shard, pixels[CLASSES], pixels[CONFIDENCE], len(self.legend.classes)
         )
         return Counted(tally=counted, sums={CONFIDENCE: count(pixels[CONFIDENCE], NODATA)})
 
@@ -102,24 +86,27 @@ class ClassMapProduct:
         return _tally_of(counted).nodata
 
     def areas(self, counted: Counted) -> list[ClassArea]:
-        return statistics.class_areas(_tally_of(counted), self.card)
+        return statistics.class_areas(_tally_of(counted), self.legend)
+
+    def counts(self, counted: Counted) -> Mapping[str, int]:
+        return {}
 
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
         style, metadata = self._sidecar_names
-        return {style: legend.qml(self.card), metadata: legend.pam(self.card, self.areas(counted))}
+        return {style: qml(self.legend), metadata: pam(self.legend, self.areas(counted))}
 
     @property
     def _sidecar_names(self) -> tuple[str, str]:
         """The QGIS style and GDAL's metadata file beside the class map."""
-        return f"{self.plan.product}.qml", f"{self.plan.product}.tif.aux.xml"
+        return f"{self.name}.qml", f"{self.name}.tif.aux.xml"
 
     def assets(self, counted: Counted) -> list[AssetInfo]:
         total, (classes, confidence) = _tally_of(counted), self.rasters
         style, metadata = (f"./{name}" for name in self._sidecar_names)
         kind, roles = "application/xml", ("metadata",)
         return [
-            cog_asset(self.plan, classes, CLASSES, "Class map", [classes_band(total)]),
-            cog_asset(self.plan, confidence, CONFIDENCE, "Confidence", [confidence_band(total)]),
+            cog_asset(classes, CLASSES, "Class map", [classes_band(total, _sentence(self.meaning))]),
+            cog_asset(confidence, CONFIDENCE, "Confidence", [confidence_band(total, _sentence(self.confidence))]),
             AssetInfo(name="style", href=style, media_type=kind, roles=roles, title="QGIS style"),
             AssetInfo(name="metadata", href=metadata, media_type=kind, roles=roles, title="Class names for GDAL"),
         ]
@@ -128,22 +115,22 @@ class ClassMapProduct:
         self, layer: Callable[[str], NDArray[Any]], counted: Counted, title: str, pixel_m: tuple[float, float]
     ) -> bytes:
         return quicklook.quicklook_png(
-            layer(CLASSES), card=self.card, title=title, rows=self.areas(counted), pixel_m=pixel_m
+            layer(CLASSES), legend=self.legend, title=title, rows=self.areas(counted), pixel_m=pixel_m
         )
 
 
-def classes_band(counted: Tally) -> BandInfo:
+def classes_band(counted: Tally, description: str = "Class with the highest probability") -> BandInfo:
     """The band of the class map, with the statistics that its tally gives."""
     present = [value for value, n in enumerate(counted.pixels) if n]
     statistics = _counts(counted) | ({"minimum": present[0], "maximum": present[-1]} if present else {})
-    return BandInfo(name="class", description="Class with the highest probability", data_type="uint8", nodata=NODATA,
+    return BandInfo(name="class", description=description, data_type="uint8", nodata=NODATA,
                     statistics=statistics, classes=True)  # fmt: skip
 
 
-def confidence_band(counted: Tally) -> BandInfo:
-    """The band of the confidence map: the probability of the class, stored in steps of 1/250."""
+def confidence_band(counted: Tally, description: str = "Probability of the class") -> BandInfo:
+    """The band of the confidence map, from 0 to 1, stored in steps of 1/250."""
     mean = {"mean": round(sum(counted.confidence_sums) / counted.valid, 6)} if counted.valid else {}
-    return BandInfo(name="confidence", description="Probability of the class", data_type="uint8", nodata=NODATA,
+    return BandInfo(name="confidence", description=description, data_type="uint8", nodata=NODATA,
                     unit="1", scale=CONFIDENCE_SCALE, statistics=_counts(counted) | mean)  # fmt: skip
 
 
@@ -152,7 +139,11 @@ def _counts(counted: Tally) -> dict[str, float]:
     return {"count": total, "valid_percent": round(100 * counted.valid / total, 6) if total else 0.0}
 
 
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _tally_of(counted: Counted) -> Tally:
     if counted.tally is None:
-        raise PublishError("no shard of this scene has counted its classes; its blocks must be computed again")
+        raise PublishError("no shard of this result has counted its classes; its blocks must be computed again")
     return counted.tally

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.planning.chain import ImagePlan
-from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products import quicklook
-from earthloom.jobs.products.product import Counted, Raster, cog_asset, common_tags
+from earthloom.jobs.products.product import Raster, cog_asset
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
+from earthloom.jobs.products.statistics import Counted
 from earthloom.models.inference.stack import Stack, to_stored
 from earthloom.tiling.counting import BandSum, ClassArea, count
+from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.cog import CogProfile
 from earthloom.tiling.writing.zarr_sink import Layer
@@ -23,19 +24,22 @@ from earthloom.tiling.writing.zarr_sink import Layer
 _RGB = frozenset(("red", "green", "blue"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageProduct:
-    """An image that a stage of the chain makes."""
+    """An image: bands of one dtype in one file."""
 
-    plan: ScenePlan
     image: ImagePlan
+    grid: Grid
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of its TIFF."""
+    asset: str = "image"
+    """Its name in the STAC item."""
+    title: str = ""
+    """What the picture says that it is."""
+    meaning: str = ""
+    """What a pixel of any of its bands is; empty: its band of its image."""
 
     resampling: ClassVar[str] = "average"
-
-    @classmethod
-    def of(cls, plan: ScenePlan) -> tuple[ImageProduct, ...]:
-        """Every image of a plan, in the order of the stages."""
-        return tuple(cls(plan, image) for image in plan.chain.images)
 
     @property
     def stage(self) -> int:
@@ -45,8 +49,8 @@ class ImageProduct:
     def rasters(self) -> tuple[Raster, ...]:
         image = self.image
         profile = CogProfile(
-            grid=self.plan.grid, descriptions=image.bands, dtype=image.dtype, nodata=image.nodata, scales=image.gain,
-            offsets=image.bias, dataset_tags=common_tags(self.plan), colors=_colors(image.bands),
+            grid=self.grid, descriptions=image.bands, dtype=image.dtype, nodata=image.nodata, scales=image.gain,
+            offsets=image.bias, dataset_tags=self.tags, colors=_colors(image.bands),
         )  # fmt: skip
         return (Raster(file=f"{image.name}.tif", layers=image.layers, profile=profile),)
 
@@ -56,7 +60,10 @@ class ImageProduct:
         return tuple(
             Layer(
                 name=layer, dtype=image.dtype, nodata=image.nodata,
-                attributes={"long_name": f"{band} of {image.name}", "scale_factor": gain, "add_offset": bias},
+                attributes={
+                    "long_name": self._meaning_of(band), "scale_factor": gain, "add_offset": bias,
+                    **({"quantity": image.quantity} if image.quantity else {}),
+                },
             )
             for layer, band, gain, bias in zip(image.layers, image.bands, image.gain, image.bias, strict=True)
         )  # fmt: skip
@@ -67,6 +74,9 @@ class ImageProduct:
             made.select(image.bands), gain=image.gain, bias=image.bias, dtype=image.dtype, nodata=image.nodata
         )
         return dict(zip(image.layers, pixels, strict=True))
+
+    def rows(self, made: Stack, part: Window) -> Mapping[str, bytes]:
+        return {}
 
     def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
         return Counted(sums={layer: count(pixels[layer], self.image.nodata) for layer in self.image.layers})
@@ -80,24 +90,28 @@ class ImageProduct:
     def areas(self, counted: Counted) -> list[ClassArea]:
         return []
 
+    def counts(self, counted: Counted) -> Mapping[str, int]:
+        return {}
+
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
         return {}
 
     def assets(self, counted: Counted) -> list[AssetInfo]:
-        is_main = self.stage == self.plan.chain.main
         (raster,) = self.rasters
-        title = f"Image: {', '.join(self.image.bands)}"
-        return [cog_asset(self.plan, raster, "image" if is_main else self.image.name, title, self._bands(counted))]
+        return [cog_asset(raster, self.asset, f"Image: {', '.join(self.image.bands)}", self._bands(counted))]
 
     def picture(
         self, layer: Callable[[str], NDArray[Any]], counted: Counted, title: str, pixel_m: tuple[float, float]
     ) -> bytes:
         names = quicklook.true_color(self.image.bands)
         pixels = np.stack([layer(self.image.layers[self.image.bands.index(name)]) for name in names])
-        subtitle = f"{self.plan.card.title or self.plan.card.label}  ·  {', '.join(dict.fromkeys(names))}"
+        subtitle = f"{self.title}  ·  {', '.join(dict.fromkeys(names))}"
         return quicklook.image_png(
             pixels, nodata=self.image.nodata, title=title, subtitle=subtitle, pixel_m=pixel_m
         )  # fmt: skip
+
+    def _meaning_of(self, band: str) -> str:
+        return self.meaning or f"{band} of {self.image.name}"
 
     def _bands(self, counted: Counted) -> list[BandInfo]:
         """With their statistics, of stored values."""
@@ -113,8 +127,8 @@ class ImageProduct:
                 }  # fmt: skip
             found.append(
                 BandInfo(
-                    name=band, description=f"{band} of {image.name}", data_type=image.dtype, nodata=image.nodata,
-                    scale=gain, offset=bias, statistics=statistics,
+                    name=band, description=self._meaning_of(band), data_type=image.dtype, nodata=image.nodata,
+                    scale=gain, offset=bias, statistics=statistics, quantity=image.quantity,
                 )
             )  # fmt: skip
         return found

@@ -1,38 +1,70 @@
-"""What a scene publishes, all products together: its files, and what lies where in its Zarr."""
+"""What a scene publishes, all products of its chain together."""
 
 from __future__ import annotations
 
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products.class_map import ClassMapProduct
 from earthloom.jobs.products.image import ImageProduct
-from earthloom.jobs.products.product import Product, Raster
-from earthloom.tiling.writing.zarr_sink import ZarrLayout
+from earthloom.jobs.products.legend import model_tags
+from earthloom.jobs.products.objects import ObjectsProduct
+from earthloom.jobs.products.product import StageProduct
+from earthloom.jobs.products.publication import Publication
+from earthloom.jobs.products.scene_about import SceneAbout
 
 
-def products_of(plan: ScenePlan) -> tuple[Product, ...]:
+def products_of(plan: ScenePlan) -> tuple[StageProduct, ...]:
     """Everything that is published of a scene. A new kind of product is one more line here."""
     return (
-        *ClassMapProduct.of(plan),
-        *ImageProduct.of(plan),
+        *_class_maps(plan),
+        *_objects(plan),
+        *_images(plan),
     )
 
 
-def main_product(plan: ScenePlan) -> Product:
-    """The one that the scene was mapped for: it gives the picture and the numbers of the result."""
-    return next(product for product in products_of(plan) if product.stage == plan.chain.main)
+def publication_of(plan: ScenePlan) -> Publication:
+    """A scene's result, for whoever writes and publishes it."""
+    products = products_of(plan)
+    return Publication(
+        name=plan.scene.id, prefix=plan.prefix, grid=plan.grid, shard_px=plan.shard_px,
+        title=f"{plan.card.title or plan.card.name} of {plan.scene.id}", products=products, about=SceneAbout(plan),
+        main=next(number for number, product in enumerate(products) if product.stage == plan.chain.main),
+    )  # fmt: skip
 
 
-def rasters(plan: ScenePlan) -> tuple[Raster, ...]:
-    """The COGs of a scene, in the order of the layers of its Zarr."""
-    return tuple(raster for product in products_of(plan) for raster in product.rasters)
+def _class_maps(plan: ScenePlan) -> tuple[ClassMapProduct, ...]:
+    """The map of a plan whose main stage is a segmentation; none of any other plan."""
+    if plan.card.kind != "class-map":
+        return ()
+    return (
+        ClassMapProduct(
+            name=plan.product, grid=plan.grid, legend=plan.card, tags=_tags(plan), stage=plan.chain.main
+        ),
+    )  # fmt: skip
 
 
-def layout_of(plan: ScenePlan) -> ZarrLayout:
-    """The scene's Zarr, with the layers of all products."""
-    return ZarrLayout(
-        grid=plan.grid,
-        shard_px=plan.shard_px,
-        title=f"{plan.card.title or plan.card.name} of {plan.scene.id}",
-        layers=tuple(layer for product in products_of(plan) for layer in product.layers),
-        resampling=main_product(plan).resampling,
-    )
+def _objects(plan: ScenePlan) -> tuple[ObjectsProduct, ...]:
+    """The objects of a plan whose main stage finds some; none of any other plan."""
+    if plan.card.objects is None:
+        return ()
+    return (
+        ObjectsProduct(
+            name=plan.product, grid=plan.grid, legend=plan.card, rule=plan.card.objects, scene_id=plan.scene.id,
+            key=plan.key, shard_px=plan.shard_px, tags=_tags(plan), stage=plan.chain.main,
+        ),
+    )  # fmt: skip
+
+
+def _images(plan: ScenePlan) -> tuple[ImageProduct, ...]:
+    """Every image of a plan, in the order of the stages."""
+    return tuple(
+        ImageProduct(
+            image=image, grid=plan.grid, tags=_tags(plan), title=plan.card.title or plan.card.label,
+            asset="image" if image.stage == plan.chain.main else image.name,
+        )
+        for image in plan.chain.images
+    )  # fmt: skip
+
+
+def _tags(plan: ScenePlan) -> dict[str, str]:
+    """Of every TIFF of a scene: the model's, and which result it belongs to."""
+    return model_tags(plan.card) | {"EARTHLOOM_KEY": plan.key, "EARTHLOOM_SCENE": plan.scene.id}

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 from xml.etree import ElementTree as ET
 
 from earthloom.jobs.products.areas import area_text, area_unit, percent_text
 from earthloom.jobs.products.lettering import Color, drawable
-from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
@@ -27,36 +28,72 @@ _MAX_LINES = 16
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def labels(card: ModelCard) -> dict[int, str]:
+class Legend(Protocol):
+    """Classes, numbered 0, 1, 2, …, and whose they are. A model's card is one."""
+
+    @property
+    def name(self) -> str:
+        """What the map is called: `landwater`."""
+
+    @property
+    def label(self) -> str:
+        """What it is called exactly, in messages: `landwater-6b`."""
+
+    @property
+    def title(self) -> str:
+        """For people; empty: the label."""
+
+    @property
+    def classes(self) -> tuple[ModelClass, ...]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassLegend:
+    """The legend of a map that no card speaks for alone: a composite of many maps, or a map of changes."""
+
+    name: str
+    title: str
+    classes: tuple[ModelClass, ...]
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+
+def labels(legend: Legend) -> dict[int, str]:
     """Class names by value.
 
     Raises:
         CardError: if a name is blank or holds characters that XML and TIFF tags cannot.
     """
-    for one in card.classes:
+    for one in legend.classes:
         if not one.name.strip() or _UNPRINTABLE.search(one.name):
             raise CardError(
-                f"model card {card.label}: class {one.value} is called {one.name!r}; "
-                "give it a name without control characters"
+                f"{legend.label}: class {one.value} is called {one.name!r}; give it a name without control characters"
             )
-    return {one.value: one.name for one in card.classes}
+    return {one.value: one.name for one in legend.classes}
 
 
-def colors(card: ModelCard) -> dict[int, Color]:
+def word(name: str) -> str:
+    """A class's name as one word, for formats that want words: CF's `flag_meanings`, STAC's names of classes."""
+    return re.sub(r"[^0-9A-Za-z_-]+", "_", name.replace("→", " to ")).strip("_")
+
+
+def colors(legend: Legend) -> dict[int, Color]:
     """Red, green, blue (0-255) by class value."""
     return {
-        one.value: (int(one.color[1:3], 16), int(one.color[3:5], 16), int(one.color[5:7], 16)) for one in card.classes
+        one.value: (int(one.color[1:3], 16), int(one.color[3:5], 16), int(one.color[5:7], 16)) for one in legend.classes
     }
 
 
-def lines(card: ModelCard, rows: Sequence[ClassArea]) -> list[Line]:
-    """The legend of a picture in the card's order, areas in one unit; of very many classes the largest, the rest as one.
+def lines(legend: Legend, rows: Sequence[ClassArea]) -> list[Line]:
+    """The legend of a picture in its own order, areas in one unit; of very many classes the largest, the rest as one.
 
     Args:
-        card: gives names and colours.
+        legend: gives names and colours.
         rows: `jobs.products.statistics.class_areas`.
     """
-    rgb, names = colors(card), labels(card)
+    rgb, names = colors(legend), labels(legend)
     unit = area_unit(max((row["area_m2"] for row in rows), default=0.0))
     largest = sorted(rows, key=lambda row: (-row["area_m2"], row["value"]))
     rest = largest[_MAX_LINES - 1 :] if len(rows) > _MAX_LINES else []
@@ -85,23 +122,23 @@ def class_table(card: ModelCard) -> Table | None:
     return table
 
 
-def cog_tags(card: ModelCard) -> tuple[dict[str, str], dict[str, str]]:
-    """Tags that live inside the TIFF, where no sidecar is needed: (of the dataset, of band 1).
-
-    The band's name each class: `CLASS_3=built`. Nothing here depends on when or where a run took place.
-    """
-    dataset = {
+def model_tags(card: ModelCard) -> dict[str, str]:
+    """Tags of a TIFF that a model's result has: which model. Nothing here depends on when or where a run took place."""
+    tags = {
         "AREA_OR_POINT": "Area",
         "MODEL": card.label,
         "MODEL_VERSION": card.version,
         "CARD_SHA256": card.digest(),
     }
-    if card.weights:
-        dataset["WEIGHTS_SHA256"] = card.weights
-    return dataset, {f"CLASS_{value}": name for value, name in labels(card).items()}
+    return tags | ({"WEIGHTS_SHA256": card.weights} if card.weights else {})
 
 
-def qml(card: ModelCard) -> bytes:
+def class_tags(legend: Legend) -> dict[str, str]:
+    """Tags of a class map's band, inside the TIFF, where no sidecar is needed: `CLASS_3=built`."""
+    return {f"CLASS_{value}": name for value, name in labels(legend).items()}
+
+
+def qml(legend: Legend) -> bytes:
     """A QGIS style (`.qml` beside the COG): paletted renderer with class labels and colours, nodata transparent."""
     root = ET.Element("qgis", version="3.28.0", styleCategories="Symbology")
     pipe = ET.SubElement(root, "pipe")
@@ -111,8 +148,8 @@ def qml(card: ModelCard) -> bytes:
     transparency = ET.SubElement(ET.SubElement(renderer, "rasterTransparency"), "singleValuePixelList")
     ET.SubElement(transparency, "pixelListEntry", min=str(NODATA), max=str(NODATA), percentTransparent="100")
     palette = ET.SubElement(renderer, "colorPalette")
-    rgb = colors(card)
-    for value, name in labels(card).items():
+    rgb = colors(legend)
+    for value, name in labels(legend).items():
         color = "#{:02x}{:02x}{:02x}".format(*rgb[value])
         ET.SubElement(palette, "paletteEntry", value=str(value), label=name, color=color, alpha="255")
     ET.SubElement(pipe, "brightnesscontrast", brightness="0", contrast="0", gamma="1")
@@ -126,11 +163,11 @@ _GENERIC, _COUNT, _NAME, _MIN_MAX = "0", "1", "2", "5"  # GDALRATFieldUsage
 _RED, _GREEN, _BLUE, _ALPHA = "6", "7", "8", "9"
 
 
-def pam(card: ModelCard, rows: Sequence[ClassArea] = ()) -> bytes:
+def pam(legend: Legend, rows: Sequence[ClassArea] = ()) -> bytes:
     """GDAL's sidecar (`.tif.aux.xml`): category names and a raster attribute table.
 
     Args:
-        card: gives names and colours.
+        legend: gives names and colours.
         rows: `jobs.products.statistics.class_areas`; when given, the table also has pixel counts and areas in m².
     """
     fields = [("Value", _INTEGER, _MIN_MAX), ("Class", _STRING, _NAME), ("Red", _INTEGER, _RED),
@@ -145,8 +182,8 @@ def pam(card: ModelCard, rows: Sequence[ClassArea] = ()) -> bytes:
         field = ET.SubElement(table, "FieldDefn", index=str(index))
         for tag, text in (("Name", name), ("Type", kind), ("Usage", usage)):
             ET.SubElement(field, tag).text = text
-    rgb, by_value = colors(card), {row["value"]: row for row in rows}
-    for value, name in labels(card).items():  # categories are positional: the card numbers its classes 0, 1, 2, …
+    rgb, by_value = colors(legend), {row["value"]: row for row in rows}
+    for value, name in labels(legend).items():  # categories are positional: classes are numbered 0, 1, 2, …
         ET.SubElement(categories, "Category").text = name
         cells = [str(value), name, *(str(channel) for channel in rgb[value]), "255"]
         if rows:

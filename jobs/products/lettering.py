@@ -16,6 +16,7 @@ Color = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
 
 _NOT_ASCII = "²·…"  # what is drawn all the same
+_INSTEAD = {"→": "->"}
 
 
 @cache
@@ -28,6 +29,8 @@ def drawable(text: str, fallback: str | None = None) -> str:
     """`text` with accents dropped and `?` for what the built-in font lacks; `fallback` where that is more than half."""
 
     def nearest(character: str) -> str:
+        if character in _INSTEAD:
+            return _INSTEAD[character]
         return unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?"
 
     plain = "".join(c if c in _NOT_ASCII else nearest(c) for c in unicodedata.normalize("NFC", " ".join(text.split())))

@@ -1,21 +1,20 @@
-"""What every kind of product can say of itself, so that whoever writes, counts and publishes loops over a plan's products.
+"""What every kind of product can say of itself, so that whoever writes, counts and publishes loops over products.
 
-A kind is a class that fits `Product`, made from a plan (`jobs.products.layout.products_of`).
+A kind is a class that fits `Product`; one that a stage of a chain makes also fits `StageProduct`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.products.legend import cog_tags
 from earthloom.jobs.products.stac_item import COG, AssetInfo, BandInfo
-from earthloom.tiling.counting import BandSum, ClassArea, Tally, merge_sums, merge_tallies
+from earthloom.jobs.products.statistics import Counted
+from earthloom.tiling.counting import BandSum, ClassArea
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.cog import CogProfile
 from earthloom.tiling.writing.overview import reduce_mean, reduce_mode
@@ -40,40 +39,8 @@ class Raster:
         return np.stack([reduce_mean(band, self.profile.nodata) for band in pixels])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """What a shard holds, or a whole scene."""
-
-    tally: Tally | None = None
-    """Of the class map, if there is one."""
-    sums: Mapping[str, BandSum] = field(default_factory=dict)
-    """By layer, of everything but the class map."""
-
-
-def add_up(parts: Iterable[Counted]) -> Counted:
-    """What a scene holds, from what its shards hold; their order does not matter.
-
-    Raises:
-        PublishError: if they count different numbers of classes.
-    """
-    given = list(parts)
-    sums: dict[str, list[BandSum]] = {}
-    for part in given:
-        for layer, total in part.sums.items():
-            sums.setdefault(layer, []).append(total)
-    tallies = [part.tally for part in given if part.tally]
-    return Counted(
-        tally=merge_tallies(tallies) if tallies else None,
-        sums={layer: merge_sums(totals) for layer, totals in sums.items()},
-    )
-
-
 class Product(Protocol):
-    """What a run publishes of one stage of a chain."""
-
-    @property
-    def stage(self) -> int:
-        """Number of the stage that makes it."""
+    """Layers that are published together: their files, their numbers and their picture."""
 
     @property
     def rasters(self) -> tuple[Raster, ...]:
@@ -81,14 +48,11 @@ class Product(Protocol):
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Its arrays in the scene's Zarr."""
+        """Its arrays in the result's Zarr."""
 
     @property
     def resampling(self) -> str:
         """How the overviews of its main layer are made, in the words of the Zarr convention: `mode` or `average`."""
-
-    def stored(self, made: Any) -> dict[str, NDArray[Any]]:
-        """(h, w) by layer, as they are stored, from what the stage made (`ChainResult.made`)."""
 
     def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
         """What a shard holds.
@@ -99,13 +63,16 @@ class Product(Protocol):
         """
 
     def sums(self, counted: Counted) -> Mapping[str, BandSum]:
-        """What each of its layers holds as a band of numbers, over the whole scene."""
+        """What each of its layers holds as a band of numbers, over the whole grid."""
 
     def nodata_px(self, counted: Counted) -> int:
-        """Pixels of the whole scene without data."""
+        """Pixels of the whole grid without data."""
 
     def areas(self, counted: Counted) -> list[ClassArea]:
         """One row per class; none of a product without classes."""
+
+    def counts(self, counted: Counted) -> Mapping[str, int]:
+        """Objects by the name of their class; none of a product of pixels alone."""
 
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
         """Files that lie beside its COGs, by name."""
@@ -120,20 +87,33 @@ class Product(Protocol):
 
         Args:
             layer: gives an overview of one of its layers, (h, w), north up.
-            counted: what the whole scene holds.
+            counted: what all shards together hold.
             title: first line.
             pixel_m: width and height of a pixel of the overview, in metres.
         """
 
 
-def common_tags(plan: ScenePlan) -> dict[str, str]:
-    """Tags of every TIFF of a scene: the model's, and which result it belongs to."""
-    return cog_tags(plan.card)[0] | {"EARTHLOOM_KEY": plan.key, "EARTHLOOM_SCENE": plan.scene.id}
+class StageProduct(Product, Protocol):
+    """A product that a stage of a chain makes of a scene."""
+
+    @property
+    def stage(self) -> int:
+        """Number of the stage that makes it."""
+
+    def stored(self, made: Any) -> dict[str, NDArray[Any]]:
+        """(h, w) by layer, as they are stored, from what the stage made (`ChainResult.made`)."""
+
+    def rows(self, made: Any, part: Window) -> Mapping[str, bytes]:
+        """What a shard keeps, by the name of a table, of what the stage made and of what no pixel says; mostly nothing.
+
+        Args:
+            part: the shard's window, in the result.
+        """
 
 
-def cog_asset(plan: ScenePlan, raster: Raster, name: str, title: str, bands: Sequence[BandInfo]) -> AssetInfo:
+def cog_asset(raster: Raster, name: str, title: str, bands: Sequence[BandInfo]) -> AssetInfo:
     """A COG as an asset of the item."""
     return AssetInfo(
         name=name, href=f"./{raster.file}", media_type=COG, roles=("data",), title=title, bands=tuple(bands),
-        grid=plan.grid,
+        grid=raster.profile.grid,
     )  # fmt: skip

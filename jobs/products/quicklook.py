@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from earthloom.jobs.products.areas import area_text
-from earthloom.jobs.products.legend import Line, colors, lines
-from earthloom.jobs.products.lettering import font, write
-from earthloom.models.cards.card import ModelCard
+from earthloom.jobs.products.legend import Legend, Line, colors, lines
+from earthloom.jobs.products.lettering import Color, font, write
 from earthloom.tiling.counting import ClassArea
-from earthloom.tiling.encoding import NODATA
+from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
 from earthloom.tiling.errors import PublishError
 
 _INK, _QUIET, _LINE, _PAPER = (27, 34, 44), (96, 106, 120), (205, 210, 217), (255, 255, 255)
@@ -30,14 +29,14 @@ _LEAST_WIDTH, _LEAST_COLUMN, _BAR_PX = 560, 280, 200
 
 
 def quicklook_png(
-    classes: NDArray[np.uint8], *, card: ModelCard, title: str, rows: Sequence[ClassArea], pixel_m: tuple[float, float]
+    classes: NDArray[np.uint8], *, legend: Legend, title: str, rows: Sequence[ClassArea], pixel_m: tuple[float, float]
 ) -> bytes:
     """Draw a class map beside its legend, as a PNG file.
 
     Args:
         classes: (rows, columns) an overview level, at most about 1024 px a side, north up; 255 is drawn as hatching.
             Maps below 512 px are enlarged by whole pixels; where pixels are not square on the ground, it is stretched.
-        card: gives class names and colours.
+        legend: gives class names and colours.
         title: first line, usually the scene's id.
         rows: `jobs.products.statistics.class_areas` of the whole scene, not of this overview.
         pixel_m: width and height of one of these pixels on the ground, in metres.
@@ -48,14 +47,14 @@ def quicklook_png(
     if classes.ndim != 2 or not classes.size:
         raise PublishError(f"{title}: cannot draw a map of shape {classes.shape}; give (rows, columns), at least 1 x 1")
     palette = np.zeros((256, 4), np.uint8)
-    for value, rgb in colors(card).items():
+    for value, rgb in colors(legend).items():
         palette[value] = (*rgb, 255)
     if stray := [value for value in np.unique(classes) if value != NODATA and not palette[value, 3]]:
-        known = f"{card.label} has classes 0 to {len(card.classes) - 1}"
+        known = f"{legend.label} has classes 0 to {len(legend.classes) - 1}"
         raise PublishError(f"{title}: the map holds {stray[0]}, but {known}")
-    subtitle = f"{card.title or card.label}  ·  {area_text(sum(row['area_m2'] for row in rows))} mapped"
-    legend = [*lines(card, rows), *[(None, "no data", "", "")] * bool((classes == NODATA).any())]
-    return _page(np.take(palette, classes, axis=0), title, subtitle, pixel_m, legend)
+    subtitle = f"{legend.title or legend.label}  ·  {area_text(sum(row['area_m2'] for row in rows))} mapped"
+    drawn = [*lines(legend, rows), *[(None, "no data", "", "")] * bool((classes == NODATA).any())]
+    return _page(np.take(palette, classes, axis=0), title, subtitle, pixel_m, drawn)
 
 
 def true_color(bands: Sequence[str]) -> tuple[str, str, str]:
@@ -82,6 +81,37 @@ def image_png(pixels: NDArray[Any], *, nodata: float, title: str, subtitle: str,
         rgba[..., channel] = np.round(255 * bright)
     rgba[..., 3] = np.where(valid, 255, 0)
     return _page(rgba, title, subtitle, pixel_m, [])
+
+
+_COLD, _HOT = (22, 30, 44), (255, 244, 214)
+_LEAST_BOX_PX = 5.0
+
+
+def objects_png(
+    heat: NDArray[np.uint8], boxes: NDArray[np.float64], shades: Sequence[Color], *, lines: Sequence[Line], title: str,
+    subtitle: str, pixel_m: tuple[float, float],
+) -> bytes:  # fmt: skip
+    """Draw the outlines of objects over how likely a centre is, dark to bright, nodata hatched.
+
+    Args:
+        heat: (rows, columns) an overview level, stored confidence, north up.
+        boxes: (n, 4) left, top, right and bottom edge in pixels of `heat`; tiny ones are drawn larger.
+        shades: (n,) of the outlines.
+        lines: of the legend.
+
+    Other arguments and errors are those of `quicklook_png`.
+    """
+    if heat.ndim != 2 or not heat.size:
+        raise PublishError(f"{title}: cannot draw a heat of shape {heat.shape}; give (rows, columns), at least 1 x 1")
+    share = np.minimum(heat, CONFIDENCE_STEPS)[..., None] / CONFIDENCE_STEPS
+    rgb = np.round(np.array(_COLD) * (1 - share) + np.array(_HOT) * share).astype(np.uint8)
+    canvas = Image.fromarray(np.dstack([rgb, np.where(heat == NODATA, 0, 255).astype(np.uint8)]))
+    draw = ImageDraw.Draw(canvas)
+    for (left, top, right, bottom), shade in zip(boxes.tolist(), shades, strict=True):
+        more_x, more_y = (max(0.0, _LEAST_BOX_PX - side) / 2 for side in (right - left, bottom - top))
+        draw.rectangle((left - more_x, top - more_y, right + more_x, bottom + more_y), outline=(*shade, 255))
+    drawn = [*lines, *[(None, "no data", "", "")] * bool((heat == NODATA).any())]
+    return _page(np.asarray(canvas), title, subtitle, pixel_m, drawn)
 
 
 def _page(

@@ -41,7 +41,7 @@ def collection(name: str, card: ModelCard, entries: Sequence[tuple[str, dict[str
     Raises:
         PublishError: if there are none.
     """
-    return _collection(None, name, card, [_link(href, item) for href, item in entries])
+    return _collection(None, name, card, [item_link(href, item) for href, item in entries])
 
 
 def add_to_collection(
@@ -57,19 +57,19 @@ def add_to_collection(
     Raises:
         PublishError: if `existing` is another collection, or its item links lack the summaries that extents need.
     """
-    _refuse_foreign(existing, "Collection", name)
-    links = _item_links(existing)
+    refuse_foreign(existing, "Collection", name)
+    links = item_links(existing)
     if missing := [link for link in links if not (_BBOX in link and _INTERVAL in link)]:
         raise PublishError(
             f"collection {name}: the link to {missing[0].get('href')} lacks {_BBOX} or {_INTERVAL}; another tool "
             "has rewritten it. Delete collection.json: it is made again from the committed scenes"
         )
-    return _collection(existing, name, card, [*links, *(_link(href, item) for href, item in entries)])
+    return _collection(existing, name, card, [*links, *(item_link(href, item) for href, item in entries)])
 
 
 def linked_hrefs(existing: dict[str, Any] | None) -> dict[str, str]:
     """Where a collection's links to items lead, by id of the item."""
-    return {str(link.get("title")): str(link.get("href")) for link in _item_links(existing)}
+    return {str(link.get("title")): str(link.get("href")) for link in item_links(existing)}
 
 
 def remove_from_collection(existing: bytes, item_id: str) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def remove_from_collection(existing: bytes, item_id: str) -> dict[str, Any]:
     left = [link for link in links if link.get("rel") == "item"]
     if not left:
         raise PublishError(f"{item_id} is the only item of collection {kept.get('id')}; a collection is never empty")
-    return kept | {"extent": _extent(left), "links": links}
+    return kept | {"extent": extent_of(left), "links": links}
 
 
 def add_to_catalog(existing: dict[str, Any] | None, collection_id: str, href: str) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def add_to_catalog(existing: dict[str, Any] | None, collection_id: str, href: st
     Raises:
         PublishError: if `existing` is not this catalog.
     """
-    _refuse_foreign(existing, "Catalog", CATALOG_ID)
+    refuse_foreign(existing, "Catalog", CATALOG_ID)
     kept = copy.deepcopy(existing or {})
     links = {link["href"]: link for link in kept.get("links", []) if link.get("rel") == "child"}
     links[href] = {"rel": "child", "href": href, "type": "application/json", "title": collection_id}
@@ -204,7 +204,7 @@ def _collection(
         raise PublishError(f"collection {name} has no items; a collection is derived from committed scenes")
     kept = existing or {}  # its parts go into the new one as they are
     extensions = {EXTENSIONS["classification"]} if card.classes else set()
-    classes = {"classification:classes": class_objects(card)} if card.classes else {}
+    classes = {"classification:classes": class_objects(card.classes)} if card.classes else {}
     return kept | {
         "type": "Collection",
         "stac_version": STAC_VERSION,
@@ -213,7 +213,7 @@ def _collection(
         "title": card.title or name,
         "description": card.description or f"Made by the model {name}.",
         "license": kept.get("license", "other"),
-        "extent": _extent(ordered),
+        "extent": extent_of(ordered),
         "summaries": kept.get("summaries", {}) | classes,
         "assets": kept.get("assets", {})
         | {
@@ -233,11 +233,13 @@ def _collection(
     }
 
 
-def _item_links(existing: dict[str, Any] | None) -> list[dict[str, Any]]:
+def item_links(existing: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """A collection's links to items, as `item_link` made them."""
     return [link for link in (existing or {}).get("links", []) if link.get("rel") == "item"]
 
 
-def _extent(links: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def extent_of(links: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the items behind these links cover, in space and time."""
     start = min((link[_INTERVAL][0] for link in links), key=datetime.fromisoformat)
     end = max((link[_INTERVAL][1] for link in links), key=datetime.fromisoformat)
     return {
@@ -246,7 +248,8 @@ def _extent(links: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _link(href: str, item: dict[str, Any]) -> dict[str, Any]:
+def item_link(href: str, item: dict[str, Any]) -> dict[str, Any]:
+    """A link from a collection to an item, with what the collection's extent needs of it."""
     properties = item["properties"]
     start, end = (
         properties.get("start_datetime") or properties["datetime"],
@@ -256,7 +259,11 @@ def _link(href: str, item: dict[str, Any]) -> dict[str, Any]:
             _BBOX: list(item["bbox"]), _INTERVAL: [start, end]}  # fmt: skip
 
 
-def _refuse_foreign(existing: dict[str, Any] | None, kind: str, name: str) -> None:
+def refuse_foreign(existing: dict[str, Any] | None, kind: str, name: str) -> None:
+    """
+    Raises:
+        PublishError: if what is there is another object.
+    """
     if existing is not None and (existing.get("type"), existing.get("id")) != (kind, name):
         raise PublishError(
             f"expected the STAC {kind} {name!r} but found {existing.get('type')} {existing.get('id')!r}; "

@@ -10,11 +10,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import quote
 
-from earthloom.models.cards.card import ModelCard
+from earthloom.jobs.products.legend import word
+from earthloom.models.cards.card import BEFORE, ModelCard, ModelClass
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import PublishError, SceneError
@@ -36,12 +37,15 @@ EXTENSION_VERSIONS = {
     "processing": "1.2.0",
     "file": "2.1.0",
     "mlm": "1.4.0",
+    "datacube": "2.2.0",
+    "timestamps": "1.1.0",
 }
 EXTENSIONS = {
     name: f"https://stac-extensions.github.io/{name}/v{version}/schema.json"
     for name, version in EXTENSION_VERSIONS.items()
 }
 
+_BY_PREFIX = {"proj": "projection", "cube": "datacube"}
 _DATES = frozenset(("datetime", "start_datetime", "end_datetime"))
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
@@ -63,6 +67,8 @@ class BandInfo:
     """Of stored values: any of minimum, maximum, mean, stddev, count, valid_percent."""
     classes: bool = False
     """Its values are the model's classes."""
+    quantity: str = ""
+    """What its meaning is, where that is known: `toa_reflectance` (`tiling.quantity`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,24 +151,11 @@ def item(
         PublishError: if two assets share a name, or a number is not finite.
         SceneError: if the grid has no footprint, or the scene's date cannot be read.
     """
-    names = [asset.name for asset in assets]
-    if len(set(names)) != len(names):
-        raise PublishError(f"{scene.id}: two assets share a name: {', '.join(names)}")
-    geometry, bbox = footprint(grid)
-    classes = class_objects(card, rows)
-    document = {
-        "type": "Feature",
-        "stac_version": STAC_VERSION,
-        "stac_extensions": [],
-        "id": item_id(scene.id, product, key),
-        "collection": product,
-        "geometry": geometry,
-        "bbox": list(bbox),
-        "properties": {
+    return feature(
+        item_id(scene.id, product, key), grid, class_objects(card.classes, rows), assets, _links(scene, product, provenance),
+        {
             "title": f"{card.title or card.label}: {scene.id}",
             **_when(scene.id, scene.datetime),
-            "gsd": float(f"{grid.gsd_m():.6g}"),
-            "processing:level": "L4",
             "processing:lineage": _lineage(scene, [one for one, _ in provenance.cards]),
             "processing:software": dict(sorted(provenance.software.items())),
             "earthloom:scene": scene.id,
@@ -175,22 +168,62 @@ def item(
             "earthloom:settings": dict(sorted(provenance.settings.items())),
             **({"earthloom:class_areas": [dict(row) for row in rows]} if rows else {}),
         },
-        "assets": {asset.name: _asset(asset, classes) for asset in sorted(assets, key=lambda one: one.name)},
-        "links": _links(scene, product, provenance),
+        collection=product,
+    )  # fmt: skip
+
+
+def feature(
+    name: str, grid: Grid, classes: list[dict[str, Any]], assets: Sequence[AssetInfo], links: Sequence[Mapping[str, Any]],
+    properties: Mapping[str, Any], *, collection: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """An item of anything that lies on a grid.
+
+    Args:
+        name: its id, which also stands in messages.
+        grid: what the footprint and `gsd` are taken from.
+        classes: `class_objects`, for assets whose bands are classes.
+        assets: the files, in any order.
+        properties: everything but `gsd` and `processing:level`; with the dates.
+        collection: id of the collection that links to it.
+
+    Raises:
+        PublishError: if two assets share a name, or a number is not finite.
+        SceneError: if the grid has no footprint.
+    """
+    names = [asset.name for asset in assets]
+    if len(set(names)) != len(names):
+        raise PublishError(f"{name}: two assets share a name: {', '.join(names)}")
+    geometry, bbox = footprint(grid)
+    document: dict[str, Any] = {
+        "type": "Feature",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": [],
+        "id": name,
+        **({"collection": collection} if collection else {}),
+        "geometry": geometry,
+        "bbox": list(bbox),
+        "properties": {"gsd": float(f"{grid.gsd_m():.6g}"), "processing:level": "L4", **properties},
+        "assets": {asset.name: asset_document(asset, classes) for asset in sorted(assets, key=lambda one: one.name)},
+        "links": [dict(link) for link in links],
     }
-    document["stac_extensions"] = _extensions(document)
+    document["stac_extensions"] = extensions_of(document)
     return document
 
 
-def class_objects(card: ModelCard, rows: Sequence[ClassArea] = ()) -> list[dict[str, Any]]:
-    """`classification:classes` of a card, nodata last; with pixel counts where rows are given.
+def interval(start: date, end: date) -> dict[str, str | None]:
+    """The dates of an item that covers whole days, from the first to the last, both included."""
+    return {"datetime": None, "start_datetime": f"{start}T00:00:00Z", "end_datetime": f"{end}T23:59:59Z"}
+
+
+def class_objects(classes: Sequence[ModelClass], rows: Sequence[ClassArea] = ()) -> list[dict[str, Any]]:
+    """`classification:classes`, nodata last; with pixel counts where rows are given.
 
     The extension allows letters, digits, `-` and `_` in names: others are replaced and the true name is the title.
     """
     counts = {row["value"]: row["pixels"] for row in rows}
     found: list[dict[str, Any]] = []
-    for one in card.classes:
-        name = re.sub(r"[^0-9A-Za-z_-]+", "_", one.name).strip("_") or f"class_{one.value}"
+    for one in classes:
+        name = word(one.name) or f"class_{one.value}"
         if any(name == other["name"] for other in found) or name == "nodata":
             name = f"{name}_{one.value}"
         found.append(
@@ -249,6 +282,8 @@ def _links(scene: Scene, product: str, provenance: Provenance) -> list[dict[str,
     if provenance.source_item:
         links.append({"rel": "derived_from", "href": provenance.source_item, "type": "application/geo+json",
                       "title": f"Source scene {scene.source_id or scene.id}"})  # fmt: skip
+        earlier = dict.fromkeys(scene.assets[b.asset].ref for b in scene.bands if b.name.startswith(BEFORE))
+        links += [{"rel": "derived_from", "href": _url(ref), "title": f"Earlier file {ref.name}"} for ref in earlier]
     else:
         sources = list(dict.fromkeys(asset.ref for asset in scene.assets))
         links += [{"rel": "derived_from", "href": _url(ref), "title": f"Source file {ref.name}"} for ref in sources]
@@ -279,7 +314,8 @@ def projection(grid: Grid) -> dict[str, Any]:
     }
 
 
-def _asset(asset: AssetInfo, classes: list[dict[str, Any]]) -> dict[str, Any]:
+def asset_document(asset: AssetInfo, classes: list[dict[str, Any]]) -> dict[str, Any]:
+    """An asset as the item holds it; `classes` are those of its bands that have any."""
     document: dict[str, Any] = {"href": asset.href, "type": asset.media_type, "roles": list(asset.roles)}
     if asset.title:
         document["title"] = asset.title
@@ -312,6 +348,8 @@ def _band(asset: str, band: BandInfo) -> dict[str, Any]:
         document["unit"] = band.unit
     if band.scale is not None:
         document |= {"raster:scale": band.scale, "raster:offset": band.offset}
+    if band.quantity:
+        document["earthloom:quantity"] = band.quantity
     if band.statistics:
         if bad := [name for name, value in band.statistics.items() if not math.isfinite(value)]:
             raise PublishError(f"asset {asset}, band {band.name}: statistics {', '.join(bad)} are not finite")
@@ -319,10 +357,11 @@ def _band(asset: str, band: BandInfo) -> dict[str, Any]:
     return document
 
 
-def _extensions(document: dict[str, Any]) -> list[str]:
+def extensions_of(document: dict[str, Any]) -> list[str]:
     """Those whose fields are used; `mlm` only lends its name to a link."""
     fields = set(document["properties"])
     for asset in document["assets"].values():
         fields |= set(asset).union(*(set(band) for band in asset.get("bands", [])))
-    used = {field.partition(":")[0].replace("proj", "projection") for field in fields if ":" in field}
+    prefixes = {field.partition(":")[0] for field in fields if ":" in field}
+    used = {_BY_PREFIX.get(prefix, prefix) for prefix in prefixes}
     return sorted(uri for name, uri in EXTENSIONS.items() if name in used)

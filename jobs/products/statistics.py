@@ -1,16 +1,75 @@
 """Class areas: count one shard, add shards up, say what share of the valid area each class covers.
 
-Knows nothing of files or grids: true pixel areas come in as an array (`tiling.grid.pixel_areas_m2`).
+Knows nothing of files.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-from earthloom.models.cards.card import ModelCard
-from earthloom.tiling.counting import BandSum, ClassArea, Tally
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.jobs.products.legend import Legend
+from earthloom.tiling.counting import BandSum, ClassArea, Tally, merge_sums, merge_tallies, tally
 from earthloom.tiling.encoding import CONFIDENCE_SCALE
 from earthloom.tiling.errors import PublishError
+from earthloom.tiling.grid import Grid, pixel_areas_m2
+from earthloom.tiling.window import Window
+
+_STRIP_PX = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What a shard holds, or all shards together."""
+
+    tally: Tally | None = None
+    """Of the class map, if there is one."""
+    sums: Mapping[str, BandSum] = field(default_factory=dict)
+    """By layer, of everything but the class map."""
+    tables: Mapping[str, bytes] = field(default_factory=dict)
+    """By name, rows of all shards one after another, once they are all done."""
+
+
+def add_up(parts: Iterable[Counted]) -> Counted:
+    """What a result holds, from what its shards hold; their order does not matter.
+
+    Raises:
+        PublishError: if they count different numbers of classes.
+    """
+    given = list(parts)
+    sums: dict[str, list[BandSum]] = {}
+    for part in given:
+        for layer, total in part.sums.items():
+            sums.setdefault(layer, []).append(total)
+    tallies = [part.tally for part in given if part.tally]
+    return Counted(
+        tally=merge_tallies(tallies) if tallies else None,
+        sums={layer: merge_sums(totals) for layer, totals in sums.items()},
+    )
+
+
+def count_classes(
+    grid: Grid, shard: Window, classes: NDArray[np.uint8], confidence: NDArray[np.uint8], n_classes: int
+) -> Tally:
+    """By class and true area, strip by strip: the areas of a whole shard at once would be the largest array here.
+
+    Args:
+        grid: of the map.
+        shard: where the pixels lie on it.
+        classes, confidence: (h, w) as stored.
+    """
+    strips = [
+        Window(shard.col_off, row, shard.width, min(_STRIP_PX, shard.row_end - row))
+        for row in range(shard.row_off, shard.row_end, _STRIP_PX)
+    ]
+    return merge_tallies(
+        tally(classes[strip.slices(shard)], confidence[strip.slices(shard)], pixel_areas_m2(grid, strip), n_classes)
+        for strip in strips
+    )
 
 
 def band_sum(counted: Tally) -> BandSum:
@@ -24,24 +83,24 @@ def band_sum(counted: Tally) -> BandSum:
     )  # fmt: skip
 
 
-def class_areas(counted: Tally, card: ModelCard) -> list[ClassArea]:
-    """One row per class of `card`, in its order.
+def class_areas(counted: Tally, legend: Legend) -> list[ClassArea]:
+    """One row per class of `legend`, in its order.
 
     Areas are rounded to 1e-3 m² and the rest to six decimals: last bits of `sin` differ between processors, and rows
     end up in files that must not.
 
     Raises:
-        PublishError: if the tally does not count this card's classes.
+        PublishError: if the tally does not count this legend's classes.
     """
-    if len(counted.pixels) != len(card.classes):
+    if len(counted.pixels) != len(legend.classes):
         raise PublishError(
-            f"model card {card.label} has {len(card.classes)} classes, the tally {len(counted.pixels)}; "
+            f"{legend.label} has {len(legend.classes)} classes, the tally {len(counted.pixels)}; "
             "they do not belong together"
         )
     total_m2 = math.fsum(counted.areas_m2)
     rows: list[ClassArea] = []
     for one, n, area_m2, trust in zip(
-        card.classes, counted.pixels, counted.areas_m2, counted.confidence_sums, strict=True
+        legend.classes, counted.pixels, counted.areas_m2, counted.confidence_sums, strict=True
     ):
         percent = round(100 * area_m2 / total_m2, 6) if total_m2 else 0.0
         row = ClassArea(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from earthloom.jobs.records.canonical import FORMAT, canonical
@@ -18,6 +20,18 @@ class StoredObject:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class TableIndex:
+    """Size and crc32 of one table's rows in a shard's object."""
+
+    size_bytes: int
+    crc32: int
+
+    @classmethod
+    def of(cls, rows: bytes) -> TableIndex:
+        return cls(len(rows), zlib.crc32(rows))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardRecord:
     """One finished shard. A layer without an object is all nodata, and a reader sees the fill value."""
@@ -27,9 +41,11 @@ class ShardRecord:
     objects: tuple[tuple[str, StoredObject | None], ...]
     """(key below the Zarr, object) of what its owner writes of each level and layer, in the order of `shard_keys`."""
     tiles: StoredObject | None = None
-    """Its tiles of all files of the scene, one after another; None where all of it is nodata."""
+    """Its tiles of all files of the scene, one after another, then its rows of all tables; None where all of it is nodata."""
     files: tuple[tuple[str, TileIndex], ...] = ()
     """(file, what lies where in `tiles`), in that order."""
+    tables: tuple[tuple[str, TableIndex], ...] = ()
+    """(table, how much of the rest of `tiles` is its rows), in that order."""
     tally: Tally | None = None
     """Of the class map, if there is one."""
     sums: tuple[tuple[str, BandSum], ...] = ()
@@ -89,20 +105,9 @@ class BlockRecord:
 
     def to_json(self) -> bytes:
         cost = self.cost
-        shards = {
-            f"{shard.row}_{shard.col}": {
-                "objects": {key: _to_json(stored) for key, stored in shard.objects},
-                "tiles": _to_json(shard.tiles),
-                "files": [[file, index.to_json()] for file, index in shard.files],  # in the order of their bytes
-                "tally": shard.tally.to_json() if shard.tally else None,
-                "sums": {layer: total.to_json() for layer, total in shard.sums},
-            }
-            for shard in self.shards
-        }
-        empty = all(stored is None for shard in self.shards for _, stored in shard.objects)
         return canonical(
             {
-                "format": FORMAT, "block": cost.block, "attempt": self.attempt, "empty": empty, "shards": shards,
+                "format": FORMAT, "block": cost.block, "attempt": self.attempt, **_shards_to_json(self.shards),
                 "chips": cost.chips, "skipped": cost.skipped, "chip_px": cost.chip_px, "worker": cost.worker,
                 "lane": cost.lane, "started_s": round(cost.started_s, 3), "read_s": round(cost.read_s, 4),
                 "wait_s": round(cost.wait_s, 4), "compute_s": round(cost.compute_s, 4),
@@ -110,6 +115,28 @@ class BlockRecord:
                 "source_px": cost.source_px,
             }
         )  # fmt: skip
+
+
+def shard_marker(shard: ShardRecord) -> bytes:
+    """The marker of one shard that no run's block has written: what vouches for it, and nothing of how it was made."""
+    return canonical({"format": FORMAT, "block": f"{shard.row}_{shard.col}", **_shards_to_json((shard,))})
+
+
+def _shards_to_json(shards: Sequence[ShardRecord]) -> dict[str, Any]:
+    return {
+        "shards": {
+            f"{shard.row}_{shard.col}": {
+                "objects": {key: _to_json(stored) for key, stored in shard.objects},
+                "tiles": _to_json(shard.tiles),
+                "files": [[file, index.to_json()] for file, index in shard.files],  # in the order of their bytes
+                **({"tables": [[name, *astuple(index)] for name, index in shard.tables]} if shard.tables else {}),
+                "tally": shard.tally.to_json() if shard.tally else None,
+                "sums": {layer: total.to_json() for layer, total in shard.sums},
+            }
+            for shard in shards
+        },
+        "empty": all(stored is None for shard in shards for _, stored in shard.objects),
+    }
 
 
 def _to_json(stored: StoredObject | None) -> dict[str, Any] | None:
@@ -126,12 +153,13 @@ def shard_records(document: dict[str, Any]) -> list[ShardRecord]:
         row, _, col = name.partition("_")
         objects = tuple((key, _from_json(entry)) for key, entry in shard["objects"].items())
         files = tuple((file, TileIndex.from_json(entry)) for file, entry in shard["files"])
+        tables = tuple((name, TableIndex(int(size), int(crc))) for name, size, crc in shard.get("tables", ()))
         counted = Tally.from_json(shard["tally"]) if shard["tally"] is not None else None
         sums = tuple((layer, BandSum.from_json(entry)) for layer, entry in shard["sums"].items())
         records.append(
             ShardRecord(
-                row=int(row), col=int(col), objects=objects, tiles=_from_json(shard["tiles"]), files=files, tally=counted,
-                sums=sums,
+                row=int(row), col=int(col), objects=objects, tiles=_from_json(shard["tiles"]), files=files, tables=tables,
+                tally=counted, sums=sums,
             )
         )  # fmt: skip
     return records

@@ -1,4 +1,4 @@
-"""Names of a result's objects, below its prefix."""
+"""Names of a result's objects, below its prefix, and of what a class map consists of."""
 
 from __future__ import annotations
 
@@ -8,3 +8,6 @@ QUICKLOOK = "quicklook.png"
 ITEM = "item.json"
 SURVEY = "survey.json"
 """What networks want to know of the whole scene: read by its blocks, and no part of the result."""
+
+CLASSES, CONFIDENCE = "classes", "confidence"
+"""Layers of a class map, and the assets that hold them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from earthloom.jobs.records.blocks import StoredObject
@@ -12,6 +12,7 @@ from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.scene import DatedBy
 
+_TABLES = (".parquet", ".fgb")
 _BY = {"option": "the user", "item": "its metadata", "name": "its name", "tag": "TIFFTAG_DATETIME", None: "nobody"}
 
 
@@ -48,6 +49,10 @@ class SceneSummary:
     """Names of its GeoTIFFs, below the prefix."""
     class_areas: tuple[ClassArea, ...]
     nodata_px: int
+    tables: tuple[str, ...] = ()
+    """Names of its tables of objects, below the prefix."""
+    objects: Mapping[str, int] = field(default_factory=dict)
+    """Objects by class, where the result has some."""
     date: PublishedDate | None = None
     """None where the result was published by a version that did not say it."""
     correcting: bool = False
@@ -89,7 +94,9 @@ class SceneResult:
             summary = SceneSummary(
                 scene_id=document["scene_id"], key=document["key"], prefix=document["prefix"], model=document["model"],
                 rasters=tuple(name for name in files if name.endswith(".tif")),
+                tables=tuple(name for name in files if name.endswith(_TABLES)),
                 class_areas=tuple(document["class_areas"]), nodata_px=document["nodata_px"],
+                objects=document.get("objects", {}),
                 date=PublishedDate.from_dict(document) if "datetime" in document else None, correcting=bool(correcting),
             )  # fmt: skip
         except (KeyError, TypeError, AttributeError) as error:

@@ -20,6 +20,7 @@ from earthloom.jobs.records.markers import TILES
 from earthloom.jobs.records.names import ITEM, RESULT
 from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import note_superseded
+from earthloom.jobs.upkeep.rubbish import Rubbish, replaced_generations
 from earthloom.jobs.upkeep.status import is_living
 from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
 from earthloom.tiling.storage.objects import Head, ObjectRef
@@ -33,21 +34,6 @@ _MULTIPART = (
     "unfinished multipart uploads are in no listing that this command can read; let the bucket drop them: a lifecycle "
     "rule with AbortIncompleteMultipartUpload after 7 days"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rubbish:
-    """Something that may go."""
-
-    kind: str
-    """`scene`, `run`, `leftover` or `superseded`."""
-    place: str
-    """Prefix below OUT, or key of a leftover."""
-    objects: int
-    size_bytes: int
-    age_s: float
-    """Since it was last written; of a superseded result: since the newer one was committed."""
-    why: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,7 +68,7 @@ class _Committed:
     prefix: str
     model: str
     made_of: str
-    """What two results share that are old and new of one another (`_made_of`)."""
+    """What two results share that are old and new of one another (`made_of`)."""
     committed_s: float
     objects: int
     size_bytes: int
@@ -130,6 +116,7 @@ def sweep(
             )  # fmt: skip
     done.found += _superseded(store, committed, before_s, now, kept)
     done.found += _leftovers(store, still_s, now, done.notes)
+    done.found += replaced_generations(store, before_s, now, done.notes)
     if not (is_ours or done.found):
         raise ConfigError(f"{out.url}: no run has been started there; is this the `out` of a run?")
     if delete:
@@ -184,19 +171,19 @@ def _committed(store: Store, scene: ShelvedScene, notes: list[str]) -> list[_Com
     assert scene.result
     try:
         result = SceneResult.from_json(store.get(f"{scene.prefix}/{RESULT}"), f"{scene.prefix}/{RESULT}")
-        made_of = _made_of(json.loads(store.get(f"{scene.prefix}/{ITEM}")))
+        making = made_of(json.loads(store.get(f"{scene.prefix}/{ITEM}")))
     except PublishError as error:
         notes.append(f"{scene.prefix} is kept: {error}")
         return []
     except (MissingObjectError, ValueError, KeyError, TypeError, AttributeError) as error:
         notes.append(f"{scene.prefix} is kept: its {ITEM} is damaged ({type(error).__name__}: {error})")
         return []
-    return [_Committed(scene.scene_id, scene.key, scene.prefix, result.model, made_of,
+    return [_Committed(scene.scene_id, scene.key, scene.prefix, result.model, making,
                        result.committed_s or scene.result.modified_s,
                        len(scene.objects), scene.size_bytes)]  # fmt: skip
 
 
-def _made_of(item: Mapping[str, Any]) -> str:
+def made_of(item: Mapping[str, Any]) -> str:
     """Files, grids, models and options of a result, by its STAC item: a scene's id alone is a file's name, which another
     place may share. Bytes of the files, versions and tiling are left out: a newer result of those is what supersedes."""
     sources = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]

@@ -18,20 +18,54 @@ from earthloom.tiling.errors import CardError
 BEFORE = "before_"
 """Bands of the earlier scene of a pair carry this prefix."""
 
+BOX_CHANNELS = 4
+"""Of a network that finds objects, behind one of each class: width, height, and the centre's offset in columns and rows."""
+
 _LABEL = re.compile(r"^[a-z0-9](?:[a-z0-9_-]|\.(?!\.)){0,99}\Z")
 _COLOR = re.compile(r"^#[0-9a-f]{6}\Z")
+_OWN_DTYPES = ("int16", "float32")
 _SHA256 = re.compile(r"^[0-9a-f]{64}\Z")
+_LARGEST_RADIUS_PX = 64
+_ACTIVATIONS = ("softmax", "none", "sigmoid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelClass:
-    """One class of a segmentation."""
+    """One class of a map, or of objects."""
 
     value: int
     name: str
     color: str
     """`#rrggbb`"""
     description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRule:
+    """How a network's answer becomes objects (`models.inference.objects`).
+
+    Raises:
+        CardError: if a number is out of its range.
+    """
+
+    radius_px: int = 3
+    """A centre is where the heat is largest among all pixels within so many rows and columns."""
+    threshold: float = 0.3
+    """Least score of an object, from 0 to 1."""
+    merge_iou: float = 0.3
+    """Of two boxes of one class with a larger intersection over union the one with the lower score is left out."""
+    size_px: float = 16.0
+    """Pixels that 1 means in the channels of width and height."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.radius_px <= _LARGEST_RADIUS_PX:
+            raise CardError(f"objects: radius_px is from 1 to {_LARGEST_RADIUS_PX}, got {self.radius_px}")
+        if not 0 < self.threshold < 1 or not 0 < self.merge_iou <= 1:
+            raise CardError(
+                f"objects: threshold is between 0 and 1 and merge_iou at most 1, got {self.threshold} and {self.merge_iou}"
+            )
+        if not 0 < self.size_px < math.inf:
+            raise CardError(f"objects: size_px is positive and finite, got {self.size_px}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +101,20 @@ class ModelCard:
     gsd_m: tuple[float, float]
     """Smallest and largest ground sampling distance at which it is known to work."""
     classes: tuple[ModelClass, ...] = ()
-    """Of a segmentation; a model that makes an image has `outputs` instead."""
+    """Of a segmentation or of objects; a model that makes an image has `outputs` instead."""
+    objects: ObjectRule | None = None
+    """Of a model that finds objects of its classes."""
     activation: str = "softmax"
-    """Turns the output channels into per-class probabilities: `softmax`, or `none` when they already are."""
+    """Turns the output channels into per-class probabilities: `softmax`, or `none` when they already are; of objects, which
+    do not exclude each other, `sigmoid`."""
     masks: tuple[int, ...] = ()
     """Classes whose pixels become nodata where the model is one stage of several."""
     outputs: tuple[str, ...] = ()
-    """Bands of the image that is made; `*` stands for what it stands for in `bands`, of which each is one, unless
-    `output_dtype` says what its values are."""
+    """Bands of the image that is made, each one of `bands` unless they are the model's own (`output_dtype`); `*` stands for
+    what it stands for there."""
     output_dtype: str = ""
-    """Empty: the image has the scene's dtype and scale. `uint8`: the network's 0 to 1 is stored as 1 to 255. `float32`:
-    the network's numbers are stored as they are."""
+    """Empty: the image has the scene's dtype and scale. `uint8`: the network's 0 to 1 is stored as 1 to 255. `int16` and
+    `float32`: its bands are the model's own, and the network gives physical values; `int16` holds them in steps of 0.0001."""
     scale: int = 1
     """Output pixels per input pixel and side; divides 512."""
     needs_survey: bool = False
@@ -130,27 +167,50 @@ class ModelCard:
             raise CardError(f"{where}: classes must be numbered 0, 1, 2, … (at most 255: 255 is nodata)")
         if unknown := set(self.masks) - {c.value for c in self.classes}:
             raise CardError(f"{where}: masks {sorted(unknown)} are none of its classes")
+        if self.output_dtype not in ("", "uint8", *_OWN_DTYPES):
+            raise CardError(f"{where}: output_dtype is '', 'uint8', 'int16' or 'float32', got {self.output_dtype!r}")
+        if self.makes_own_bands and (taken := set(self.outputs) & set(self.bands)):
+            raise CardError(f"{where}: makes bands of its own, so {sorted(taken)} cannot be among those that it takes")
         if strange := set() if self.output_dtype else set(self.outputs) - set(self.bands):
             raise CardError(f"{where}: makes bands {sorted(strange)} that it does not take: their scale is unknown")
         if "*" in self.bands[:-1]:
             raise CardError(f"{where}: * stands for all other bands and so comes last, got {', '.join(self.bands)}")
         if self.scale < 1 or 512 % self.scale or (self.classes and self.scale != 1):
             raise CardError(f"{where}: scale divides 512, and is 1 for a segmentation; got {self.scale}")
-        if self.output_dtype not in ("", "uint8", "float32"):
-            raise CardError(f"{where}: output_dtype is '', 'uint8' or 'float32', got {self.output_dtype!r}")
+        if self.makes_own_bands and self.scale != 1:
+            raise CardError(
+                f"{where}: bands of its own lie beside those that it takes, so scale is 1; got {self.scale}"
+            )
         if self.outputs and self.overlap != "exact":
             raise CardError(f"{where}: images are made by exact tiles only, got overlap {self.overlap!r}")
+        self._check_objects(where)
         if self.overlap not in ("exact", "blend"):
             raise CardError(f"{where}: overlap is 'exact' or 'blend', got {self.overlap!r}")
         if not all(math.isfinite(value) for value in self.mean) or not all(0 < value < math.inf for value in self.std):
             raise CardError(f"{where}: mean must be finite and std positive, got {self.mean} and {self.std}")
-        if self.activation not in ("softmax", "none"):
-            raise CardError(f"{where}: activation is 'softmax' or 'none', got {self.activation!r}")
+        if self.activation not in _ACTIVATIONS or (self.activation == "sigmoid") != (self.objects is not None):
+            raise CardError(
+                f"{where}: activation is 'sigmoid' of objects, else 'softmax' or 'none', got {self.activation!r}"
+            )
         if wrong := [c.color for c in self.classes if not _COLOR.match(c.color)]:
             raise CardError(f"{where}: colours are #rrggbb in lower case, got {', '.join(wrong)}")
         for name in ("weights", "record"):
             if (value := getattr(self, name)) is not None and not _SHA256.match(value):
                 raise CardError(f"{where}: {name} is a sha256 in lower-case hex, got {value!r}")
+
+    def _check_objects(self, where: str) -> None:
+        if self.objects is None:
+            return
+        if not self.classes or self.masks or self.overlap != "exact":
+            raise CardError(
+                f"{where}: objects have classes, mask nothing and are found by exact tiles only; got {len(self.classes)} "
+                f"classes, masks {list(self.masks)} and overlap {self.overlap!r}"
+            )
+        if self.halo_px is not None and self.halo_px < self.objects.radius_px:
+            raise CardError(
+                f"{where}: halo_px {self.halo_px} is less than radius_px {self.objects.radius_px}: which pixel is a "
+                "centre would depend on the chip"
+            )
 
     @property
     def label(self) -> str:
@@ -159,8 +219,13 @@ class ModelCard:
 
     @property
     def kind(self) -> str:
-        """What the network says: `class-map` or `image` (`models.inference.answers`)."""
-        return "class-map" if self.classes else "image"
+        """What the network says: `class-map`, `objects` or `image` (`models.inference.answers`)."""
+        return "objects" if self.objects else "class-map" if self.classes else "image"
+
+    @property
+    def makes_own_bands(self) -> bool:
+        """Whether its image is of other bands than the scene has, as an index is."""
+        return self.output_dtype in _OWN_DTYPES
 
     @property
     def gives(self) -> tuple[str, ...]:
@@ -169,14 +234,18 @@ class ModelCard:
 
     @property
     def makes(self) -> str:
-        """What comes out, for people: `land, water`, or `image of red, green, scale 2`."""
+        """What comes out, for people: `land, water`, `objects: ship`, or `image of red, green, scale 2`."""
         names = ", ".join(self.gives)
+        if self.objects:
+            return f"objects: {names}"
         return names if self.classes else f"image of {names}, scale {self.scale}"
 
     @property
     def sizes(self) -> dict[str, int]:
         """Arguments of the network that follow from the kind of its answer: `classes`, or a `scale` beyond 1."""
-        return {"classes": len(self.classes)} if self.classes else {"scale": self.scale} if self.scale > 1 else {}
+        if self.classes:
+            return {"classes": len(self.classes) + (BOX_CHANNELS if self.objects else 0)}
+        return {"scale": self.scale} if self.scale > 1 else {}
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -210,6 +279,10 @@ class ModelCard:
         """sha256 of everything that can change a pixel or its meaning; measurements and prose are left out."""
         facts = {f.name: value for f in fields(self) if f.name not in _PROSE for value in [getattr(self, f.name)]}
         facts["classes"] = [asdict(c) | {"description": ""} for c in self.classes]
+        if self.objects is None:
+            del facts["objects"]  # digests of other cards are older than it
+        else:
+            facts["objects"] = asdict(self.objects)
         return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

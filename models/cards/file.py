@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -120,9 +121,9 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
         ],
         "mlm:output": [
             {
-                "name": "classes" if card.classes else "image",
+                "name": "objects" if card.objects else "classes" if card.classes else "image",
                 "tasks": [card.task],
-                "result": _structure(len(card.classes or card.outputs), chip * card.scale),
+                "result": _structure(card.sizes.get("classes", len(card.outputs)), chip * card.scale),
             }
             | (
                 {
@@ -143,6 +144,8 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
         properties["sci:citation"] = card.citation
     properties |= {f"earthloom:{name}": getattr(card, name) for name in _OWN}
     properties |= {f"earthloom:{name}": dict(getattr(card, name)) for name in ("memory", "scores")}
+    if card.objects:
+        properties["earthloom:objects"] = asdict(card.objects)
     assets: dict[str, Any] = {}
     if card.weights is not None:
         assets["weights"] = {
@@ -218,6 +221,7 @@ def from_item(item: Any) -> ModelCard:
                 }
                 for c in given.get("classification:classes", [])
             ],
+            "objects": properties.get("earthloom:objects"),
             "memory": sorted(properties["earthloom:memory"].items()),
             "scores": sorted(properties["earthloom:scores"].items()),
             "weights": _digest(asset["file:checksum"]) if asset is not None else None,

@@ -1,7 +1,7 @@
 """What a network says is a value of a kind, and each kind knows all that depends on it; nobody else asks which it is.
 
-A kind is a class that fits `AnswerKind`; the kinds are `models.inference.class_map` and `models.inference.image`. Another
-one is a module beside these and a line in `_KINDS`. Answers take tensors: they know nothing of predictors, files or what
+A kind is a class that fits `AnswerKind`; the kinds are `models.inference.class_map`, `.image` and `.objects`. Another one is
+a module beside these and a line in `_KINDS`. Answers take tensors: they know nothing of predictors, files or what
 a scene is.
 """
 
@@ -18,6 +18,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.agreement import Agreement
 from earthloom.models.inference.class_map import ClassMap
 from earthloom.models.inference.image import Image
+from earthloom.models.inference.objects import Objects
 from earthloom.models.inference.stack import Stack
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.errors import CardError
@@ -72,6 +73,14 @@ class AnswerKind(Protocol[Made]):
     @property
     def averages(self) -> bool:
         """Whether several networks can answer together, as an ensemble."""
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the answers to a chip and to its mirror image may be averaged, pixel by pixel."""
+
+    @property
+    def reach_px(self) -> int:
+        """How far around a pixel the network's values decide what is said of it; 0 where it is decided by its own."""
 
     @property
     def wants_fp32(self) -> bool:
@@ -129,7 +138,11 @@ class AnswerKind(Protocol[Made]):
         """How far two answers for the same pixels agree where the input is `valid`, (h, w)."""
 
 
-_KINDS: dict[str, Callable[[ModelCard], AnswerKind[Any]]] = {"class-map": ClassMap.of, "image": Image.of}
+_KINDS: dict[str, Callable[[ModelCard], AnswerKind[Any]]] = {
+    "class-map": ClassMap.of,
+    "image": Image.of,
+    "objects": Objects.of,
+}
 
 
 def answer_of(card: ModelCard) -> AnswerKind[Any]:

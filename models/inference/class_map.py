@@ -74,6 +74,8 @@ class ClassMap:
     scale: ClassVar[int] = 1
     exact_only: ClassVar[bool] = False
     averages: ClassVar[bool] = True
+    mirrors: ClassVar[bool] = True
+    reach_px: ClassVar[int] = 0
     wants_fp32: ClassVar[bool] = False
     stored_bytes: ClassVar[int] = 2
 

@@ -15,10 +15,12 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.agreement import Agreement
 from earthloom.models.inference.stack import Stack
 from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.encoding import INDEX_MOST
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
 
 _FLOAT_BYTES = 4
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +37,13 @@ class Image:
     mean: tuple[float, ...]
     """Per band, physical value = answer * std + mean; empty where the network gives the physical values."""
     std: tuple[float, ...]
+    most: float | None = None
+    """Largest magnitude that is a value, where the network may have none for a pixel: what is beyond or NaN is nodata."""
 
     exact_only: ClassVar[bool] = True
     averages: ClassVar[bool] = False
+    mirrors: ClassVar[bool] = True
+    reach_px: ClassVar[int] = 0
     wants_fp32: ClassVar[bool] = True  # bf16 has 8 significant bits, stored values have up to 16
     stored_bytes: ClassVar[int] = 0
 
@@ -45,9 +51,10 @@ class Image:
     def of(cls, card: ModelCard) -> Image:
         """What a model that makes an image says."""
         channels = [card.bands.index(name) for name in card.outputs if not card.output_dtype]
+        most = {"int16": INDEX_MOST, "float32": _LARGEST}.get(card.output_dtype)
         return cls(
             label=card.label, bands=card.outputs, scale=card.scale, mean=tuple(card.mean[n] for n in channels),
-            std=tuple(card.std[n] for n in channels),
+            std=tuple(card.std[n] for n in channels), most=most,
         )  # fmt: skip
 
     @property
@@ -84,7 +91,12 @@ class Image:
         return _Pasted(self, core, device)
 
     def settle(self, stack: Stack, made: Tensor, carried: Collection[str]) -> tuple[Stack, Stack]:
-        after = stack.put(self.bands, made, self.scale, carried)
+        if self.most is None:
+            after = stack.put(self.bands, made, self.scale, carried)
+        else:
+            undefined = ~(made.abs() <= self.most)  # NaN is not
+            after = stack.put(self.bands, made.masked_fill(undefined, 0.0), self.scale, carried)
+            after = after.hide(undefined.any(dim=0).cpu().numpy())
         return after, after
 
     def masked(self, made: Tensor) -> NDArray[np.bool_]:

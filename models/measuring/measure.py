@@ -51,7 +51,8 @@ def measure(
 
     The halo is the smallest multiple of the stride at which the tiled map is seamless: identical where the halo covers
     the support, else within the bounds of `models.inference.agreement`. Without such a halo the card says `blend`.
-    Where every bit of an answer counts, as of an image, the halo covers the support, whatever that costs.
+    Where every bit of an answer counts, as of an image, the halo covers the support, whatever that costs, and where a
+    pixel's neighbours have a say, as of objects, the distance to those besides.
 
     Args:
         card: what is known so far; its stride must be a multiple of the one found.
@@ -84,14 +85,18 @@ def measure(
     tried: dict[int, Agreement] = {}
     halo = None
     if support is not None:
-        predictor, n_most = Predictor(card, weights_path, exact, 1), -(-support // card.stride_px)
+        predictor = Predictor(card, weights_path, exact, 1)
+        n_most = -(-(support + structure.answer.reach_px) // card.stride_px)
         if structure.answer.exact_only:
             halo = n_most * card.stride_px
             tried[halo] = agreement_at(predictor, halo, _two_chips(card, scene), scene)
         else:
             halo = _smallest_halo(predictor, n_most, tried, scene)
     if structure.answer.exact_only and (halo is None or not tried[halo].identical):
-        raise CardError(f"{card.label}: makes an image with unbounded support, which no tiling gives without seams")
+        raise CardError(
+            f"{card.label}: its {card.kind} has unbounded support, which no tiling gives without seams; choose a network "
+            "without squeeze-excite, attention and pooling over the whole chip"
+        )
     memory = {p: _bytes_per_px(card, weights_path, replace(exact, precision=p)) for p in precisions}
     measured = replace(
         card,

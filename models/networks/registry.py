@@ -14,9 +14,11 @@ from torch import nn
 
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.weights import LoadsItself
+from earthloom.models.networks.enhance.band_math import BandMath
 from earthloom.models.networks.enhance.denoise import NonLocalMeans
 from earthloom.models.networks.enhance.destripe import Destripe
 from earthloom.models.networks.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
+from earthloom.models.networks.enhance.same import Same
 from earthloom.models.networks.enhance.span import Span
 from earthloom.models.networks.enhance.tone import DarkObject, EqualisedStretch, PercentileStretch
 from earthloom.models.networks.explained import Explained, Method
@@ -135,6 +137,8 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "non-local-means": NonLocalMeans,
     "destripe": Destripe,
     "dark-object": DarkObject,
+    "same": Same,
+    "band-math": BandMath,
     "percentile-stretch": PercentileStretch,
     "equalised-stretch": EqualisedStretch,
     "onnx": OnnxNet,

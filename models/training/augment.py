@@ -100,7 +100,7 @@ def seen(
         named = interpolate(named[None, None], size, mode="nearest-exact")[0, 0]
         known = interpolate(known[None, None].to(torch.uint8), size, mode="nearest-exact")[0, 0].bool()
     turn = int(dice.integers(8))
-    return Crop(_recoloured(_turned(image, turn), variety, dice), _turned(known, turn), _turned(named, turn))
+    return Crop(recoloured(turned(image, turn), variety, dice), turned(known, turn), turned(named, turn))
 
 
 def mix(crop: Crop, other: Crop, dice: np.random.Generator) -> Crop:
@@ -114,13 +114,13 @@ def mix(crop: Crop, other: Crop, dice: np.random.Generator) -> Crop:
     return crop
 
 
-def _turned(image: Tensor, turn: int) -> Tensor:
+def turned(image: Tensor, turn: int) -> Tensor:
     """One of the eight ways to lay a square (…, side, side) down."""
     image = torch.rot90(image, turn % 4, (-2, -1))
     return image.flip(-1) if turn >= 4 else image
 
 
-def _recoloured(values: Tensor, variety: Variety, dice: np.random.Generator) -> Tensor:
+def recoloured(values: Tensor, variety: Variety, dice: np.random.Generator) -> Tensor:
     """(C, side, side) in physical units as another day or sensor might have seen it; without variety, unchanged."""
     gain, offset, gamma = (dice.uniform(-most, most) for most in (variety.gain, variety.offset, variety.gamma))
     tint = torch.from_numpy(dice.uniform(-variety.tint, variety.tint, (len(values), 1, 1)).astype(np.float32))

@@ -15,15 +15,18 @@ from pathlib import Path
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE, load_card, write_card
-from earthloom.models.zoo import cloudmask, disaster, enhance, landwater, span, trained, water_index
+from earthloom.models.zoo import bands, cloudmask, disaster, enhance, indices, landwater, span, trained, water_index
 from earthloom.models.zoo.entry import ZooEntry, download, shipped_weights
 from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import CardError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.suggest import did_you_mean
 
-ZOO: dict[str, ZooEntry] = {module.ENTRY.name: module.ENTRY for module in (landwater, cloudmask, water_index)}
-ZOO |= {entry.name: entry for entry in (*disaster.ENTRIES, *span.ENTRIES, *enhance.ENTRIES, *trained.ENTRIES)}
+ZOO: dict[str, ZooEntry] = {module.ENTRY.name: module.ENTRY for module in (landwater, cloudmask, water_index, bands)}
+ZOO |= {
+    entry.name: entry
+    for entry in (*disaster.ENTRIES, *span.ENTRIES, *enhance.ENTRIES, *trained.ENTRIES, *indices.ENTRIES)
+}
 
 
 def folder_of(card: ModelCard) -> Path:
@@ -38,10 +41,10 @@ def catalogue() -> list[tuple[ModelCard, bool]]:
 
 
 def variants(name_or_folder: str) -> list[tuple[ModelCard, ObjectRef]]:
-    """The cards behind a zoo name, or the one of a card folder (local or s3://), each with its folder.
+    """The cards behind a zoo name, an index, or the one of a card folder (local or s3://), each with its folder.
 
     Raises:
-        CardError: if the name is unknown, the zoo model is not in the cache yet, or a card is damaged.
+        CardError: if the name is unknown, the index is none, the zoo model is not in the cache yet, or a card is damaged.
         ConfigError: if the text is no path or URL that we read.
     """
     if name_or_folder in ZOO:
@@ -58,6 +61,9 @@ def variants(name_or_folder: str) -> list[tuple[ModelCard, ObjectRef]]:
                 )
             found.append((card, ObjectRef.parse(str(folder))))
         return found
+    if name_or_folder.startswith(indices.PREFIX):
+        card = indices.card_of_word(name_or_folder, ZOO)
+        return [(card, ObjectRef.parse(str(folder_of(card))))]
     if not ("/" in name_or_folder or Path(name_or_folder).is_dir()):
         raise CardError(
             f"unknown model {name_or_folder!r}{did_you_mean(name_or_folder, ZOO)}: the zoo has {', '.join(ZOO)}; or give the "
@@ -71,7 +77,7 @@ def add(name: str) -> list[Path]:
     """Fetch a zoo model into the cache, unless it is there and whole. Returns the folders of its variants.
 
     Raises:
-        CardError: if the name is unknown, or what was downloaded is not what the zoo pins.
+        CardError: if the name is unknown, the index is none, or what was downloaded is not what the zoo pins.
         StorageError: if the cache cannot be written.
     """
     if name not in ZOO:

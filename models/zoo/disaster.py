@@ -49,7 +49,7 @@ def paired_card(
     Raises:
         CardError: if `base` makes an image, needs a survey, takes bands by `*`, or the table has not its classes.
     """
-    if not base.classes or base.needs_survey or "*" in base.bands:
+    if base.kind != "class-map" or base.needs_survey or "*" in base.bands:
         raise CardError(f"{base.label}: only a segmentation of named bands, without a survey, can look at two dates")
     if [len(row) for row in table] != [len(base.classes)] * len(base.classes):
         raise CardError(

@@ -33,6 +33,7 @@ CASES = {
     "ledger": "tests.bench.ledger:ledger",
     "efficiency": "tests.bench.efficiency:efficiency",
     "latency": "tests.bench.latency:latency",
+    "train": "tests.bench.training:train",
     "writers": "tests.bench.writers:writers",
     "gpu": "tests.bench.gpu:gpu",
     "driver": "tests.bench.driver:driver",
@@ -40,9 +41,13 @@ CASES = {
     "cluster": "tests.bench.scaling:cluster",
     "scenes": "tests.bench.scenes:scenes",
     "linear": "tests.bench.scaling:linear",
+    "composite": "tests.bench.composite:composite",
+    "monitors": "tests.bench.monitors:monitors",
+    "breaks": "tests.bench.monitors:breaks",
     "peers": "tests.bench.peers:peers",
     "overhead": "tests.bench.peers:overhead",
     "evaluate": "tests.bench.evaluation:evaluate",
+    "detection": "tests.bench.detection:detection",
 }
 """Where each case is; it is imported only when it runs, because some of them need what the others do not."""
 

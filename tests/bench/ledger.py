@@ -42,14 +42,14 @@ def no_ledger() -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(LocalObjects, "put", put))
-        stack.enter_context(mock.patch("earthloom.jobs.publish.scene.commit", commit))
+        stack.enter_context(mock.patch("earthloom.jobs.publish.files.commit", commit))
         for name in (
             "earthloom.jobs.execution.driver.link",
             "earthloom.jobs.publish.linker.link",
             "earthloom.jobs.execution.driver.tabulate",
             "earthloom.jobs.execution.driver.commit_run",
             "earthloom.jobs.execution.driver.probe_conditional_writes",
-            "earthloom.jobs.publish.scene._check_complete",
+            "earthloom.jobs.publish.files._check_complete",
         ):
             stack.enter_context(mock.patch(name))
         yield

@@ -199,7 +199,7 @@ def _nodes(nodes: int, folder: str) -> dict[str, Any]:
         {"scenes": (str(_napping_scenes(Path(folder) / "in", nodes)),), "out": str(out), "model": "water-index",
          "shard": _NAP_PX, "block": _NAP_PX, "workers": nodes, "profile": True, **_OPTIONS}
     )  # fmt: skip
-    with mock.patch("earthloom.jobs.publish.scene.commit", side_effect=StorageError("not yet")):
+    with mock.patch("earthloom.jobs.publish.files.commit", side_effect=StorageError("not yet")):
         run(config.model_copy(update={"executor": "local", "workers": None}))  # all blocks, and no scene
     for marker in out.glob("scenes/*/*/blocks/*.json"):
         kept = aside / marker.relative_to(out)

@@ -215,3 +215,23 @@ def test_a_signal_ends_a_busy_run_without_waiting_for_its_workers(by: signal.Sig
     process.stdout.close()
     assert process.returncode == 128 + by
     assert max(to_close, heard, ended) < 30, "its tasks of 60 s were waited for"
+
+
+def test_kept_workers_do_the_next_run_until_they_are_dismissed_and_dead_ones_are_replaced() -> None:
+    executor = RayExecutor(WorkerFactory(workers.pid), workers=1, lanes=1, resources=HALF, keeps_workers=True)
+
+    def pids() -> set[int]:
+        outcomes = by_key(executor.run(numbered(range(3)))).values()
+        assert all(isinstance(outcome, Done) for outcome in outcomes)
+        return {outcome.value for outcome in outcomes if isinstance(outcome, Done)}
+
+    (first,) = pids()
+    assert pids() == {first}
+    os.kill(first, signal.SIGKILL)
+    (second,) = pids()
+    assert second != first
+    executor.dismiss()
+    (third,) = pids()
+    assert third not in (first, second)
+    executor.dismiss()
+    executor.dismiss()

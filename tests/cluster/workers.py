@@ -194,3 +194,7 @@ def home_of(_: None) -> Callable[[str], str | None]:
 def variable(_: None) -> Callable[[str], str | None]:
     """Tells variables of the environment that it runs in."""
     return os.environ.get
+
+
+def pid(_: None) -> Callable[[int], int]:
+    return lambda _: os.getpid()

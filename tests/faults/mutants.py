@@ -16,6 +16,7 @@ import earthloom.jobs.execution.worker
 import earthloom.jobs.planning.plan
 import earthloom.jobs.records.documents
 from earthloom.jobs.planning.key import scene_key
+from earthloom.jobs.publish.shards import Puts
 from earthloom.jobs.records.canonical import canonical
 from earthloom.jobs.records.documents import Claim
 from earthloom.models.cards.card import ModelCard
@@ -34,6 +35,7 @@ def marker_before_data() -> Iterator[None]:
     def init(self: Any, setup: Any) -> None:
         real(self, setup)
         self._store = _MarkerFirst(self._store)
+        self._puts = Puts(self._store)
 
     with mock.patch.object(earthloom.jobs.execution.worker.BlockWorker, "__init__", init):
         yield
@@ -74,7 +76,7 @@ def key_without_model() -> Iterator[None]:
 @contextmanager
 def commit_without_check() -> Iterator[None]:
     """A scene is committed when its last block has answered, whatever storage holds by then."""
-    with mock.patch("earthloom.jobs.publish.scene._check_complete"):
+    with mock.patch("earthloom.jobs.publish.files._check_complete"):
         yield
 
 

@@ -25,7 +25,7 @@ from earthloom.tiling.storage.local import LocalObjects
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store
 
-WRITES = ("put", "create", "replace", "upload", "delete")
+WRITES = ("put", "create", "replace", "upload", "copy", "delete")
 READS = ("get", "get_range", "get_versioned", "head", "list", "zarr get")
 ON_WRITES = ("kill before", "kill after", "torn", "503", "lost", "stall")
 ON_READS = ("kill before", "503", "stall")  # the answer of a read that is lost or cut short is an error like a 503
@@ -149,9 +149,10 @@ class FaultyStore:
             return method
 
         def call(key: str = "", *arguments: Any) -> Any:
-            request, action = self._injector.before(name, key, arguments)
+            written = arguments[0] if name == "copy" else key
+            request, action = self._injector.before(name, written, arguments)
             if action == "torn":
-                _leave_debris(self._inner, key)
+                _leave_debris(self._inner, written)
                 raise Killed(str(request))
             result = method(key, *arguments)
             if name == "list":

@@ -36,7 +36,12 @@ def test_every_file_that_a_page_names_exists(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_that_a_page_shows_has_these_options(page: str) -> None:
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    shown = [line for block in blocks for line in block.splitlines() if re.search(r"(^|-m )earthloom ", line)]
+    shown = [
+        line
+        for block in blocks
+        for line in re.sub(r"\\\n *", "", block).splitlines()
+        if re.search(r"(^|-m )earthloom ", line)
+    ]
     for line in shown:
         words = shlex.split(line, comments=True)
         command: click.Command = cli

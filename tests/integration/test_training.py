@@ -16,6 +16,7 @@ import rasterio
 
 import earthloom
 from earthloom.jobs.command import main
+from earthloom.jobs.learning.config import to_toml
 from earthloom.jobs.learning.train import Trained
 from earthloom.models.cards.file import load_card
 from earthloom.models.cards.weights import read_header, sha256_of
@@ -194,7 +195,7 @@ def test_the_command_prints_what_it_made_and_json_for_machines(
 ) -> None:
     values, trained = made
     file = tmp_path / "meadows.toml"
-    file.write_text(toml(values))
+    file.write_text(to_toml(values))
     assert tomllib.loads(file.read_text())["schedule"] == values["schedule"]
     main(["train", str(file)])
     told = capsys.readouterr()
@@ -235,19 +236,6 @@ def test_ten_kills_at_random_moments_end_in_the_bytes_of_an_undisturbed_training
     assert any("step-" in place for place in told["struck"]), "kills strike in the middle of the training"
     assert told["found"] == told["wanted"]
     assert not [name for name in told["left"] if name.startswith(("step-", "best-"))]
-
-
-def toml(values: Mapping[str, Any]) -> str:
-    """The tables of a training as a file; JSON's lists and texts are TOML's too."""
-
-    def inline(value: Any) -> str:
-        if isinstance(value, Mapping):
-            return "{ " + ", ".join(f"{key} = {inline(each)}" for key, each in value.items()) + " }"
-        if isinstance(value, list | tuple):
-            return "[" + ", ".join(inline(each) for each in value) + "]"
-        return json.dumps(value)
-
-    return "\n".join(f"{key} = {inline(value)}" for key, value in values.items())
 
 
 def test_weights_keep_every_bit(made: tuple[Mapping[str, Any], Trained]) -> None:

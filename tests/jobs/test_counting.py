@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from earthloom.jobs.products.class_map import CLASSES, CONFIDENCE, ClassMapProduct
+from earthloom.jobs.products.class_map import ClassMapProduct
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.tiling.counting import Tally
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.grid import Grid
@@ -18,7 +16,7 @@ from tests.models.nets import card_of
 from tests.oracles import geodesic_area_m2
 
 GRID = Grid(crs="EPSG:4326", transform=(2e-4, 0.0, -112.5, 0.0, -2e-4, 60.0), width=900, height=1100)
-PRODUCT = ClassMapProduct(cast(Any, SimpleNamespace(grid=GRID, card=card_of("made", 2, 3, 1))))
+PRODUCT = ClassMapProduct(name="made", grid=GRID, legend=card_of("made", 2, 3, 1))
 
 
 def counted(shard: Window, classes: NDArray[np.uint8], confidence: NDArray[np.uint8]) -> Tally:

@@ -140,7 +140,7 @@ def test_a_pair_of_unlike_grids_is_read_onto_the_given_one(tmp_path: Path) -> No
     late = make(tmp_path / "late.tif", names=names, date="2026:07:11 10:00:00")
     early = make(tmp_path / "early.tif", "EPSG:32633", gsd=5, side=900, names=names, seed=3, date="2026:07:01 10:00:00")
     scenes = opened(late)
-    (made,) = open_pairs(scenes, str(early), SAYS, FLOOD, grid())
+    (made,) = open_pairs(scenes, [str(early)], SAYS, FLOOD, grid())
     assert isinstance(made, OpenedScene)
     assert made.scene.grid == grid()
     assert [(band.name, band.resampling) for band in made.scene.bands] == [

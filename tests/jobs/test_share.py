@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from earthloom.jobs.config import load
+from earthloom.jobs.config import EngineOptions, check
 from earthloom.jobs.planning.resources import Share, here, share
 from earthloom.tiling.errors import EngineError
 
 
 def shared(*nodes: Mapping[str, float], on_gpu: bool = False, **options: Any) -> Share:
-    return share(load({"scenes": ("a.tif",), "model": "m", "out": "o", **options}), on_gpu=on_gpu, nodes=nodes)
+    return share(check(EngineOptions, options), on_gpu=on_gpu, nodes=nodes)
 
 
 def cores(*counts: float) -> list[dict[str, float]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,8 +53,17 @@ def scene(card: ModelCard) -> Stack:
     return stack_of(values, valid)
 
 
+def _labels() -> Iterator[Any]:
+    """Of every model; those whose network an earlier one has too are left to `make test-zoo`."""
+    seen = set()
+    for card, _ in catalogue():
+        network = json.loads(card.arguments).get("base", card.architecture)
+        yield pytest.param(card.label, marks=[pytest.mark.zoo] if network in seen else [])
+        seen.add(network)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("label", [card.label for card, _ in catalogue()])
+@pytest.mark.parametrize("label", _labels())
 def test_a_model_of_the_zoo_gives_the_same_for_two_block_sizes_and_no_seams(label: str) -> None:
     predictor = predictor_of(label)
     card = predictor.card

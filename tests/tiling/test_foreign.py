@@ -98,3 +98,5 @@ def test_nothing_is_written_there() -> None:
     store = open_store(ObjectRef.parse("gs://bucket/maps"))
     with pytest.raises(ConfigError, match="outputs go to a folder or s3://; gs:// is only read"):
         store.put("a", b"")
+    with pytest.raises(ConfigError, match="outputs go to a folder or s3://; gs:// is only read"):
+        store.copy("a", "b")

@@ -40,6 +40,16 @@ def exercise(store: Store) -> None:
     store.delete("a/c")
     assert not store.replace("a/c", b"six", version), "what is gone was replaced"
     assert store.head("a/c") is None
+    store.copy("a/b", "deep/er/c")
+    assert store.get("deep/er/c") == store.get("a/b") == b"two"
+    store.put("a/b", b"new")
+    assert store.get("deep/er/c") == b"two", "a copy is an object of its own"
+    store.copy("a/b", "deep/er/c")
+    assert store.get("deep/er/c") == b"new"
+    with pytest.raises(MissingObjectError, match=r"a/nothing: it does not exist"):
+        store.copy("a/nothing", "deep/er/c")
+    assert store.get("deep/er/c") == b"new"
+    store.delete("deep/er/c")
     store.delete("a/b")
     assert store.head("a/b") is None
 

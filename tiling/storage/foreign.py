@@ -78,6 +78,9 @@ class ForeignObjects:
     def upload(self, key: str, pieces: Iterable[bytes], expected_bytes: int = 0) -> None:  # noqa: ARG002
         self._refuse()
 
+    def copy(self, source_key: str, target_key: str) -> None:  # noqa: ARG002
+        self._refuse()
+
     def delete(self, key: str) -> None:  # noqa: ARG002
         self._refuse()
 

@@ -103,6 +103,9 @@ class LocalObjects:
             aside.replace(path)
             sync_folder(path.parent)
 
+    def copy(self, source_key: str, target_key: str) -> None:
+        self.upload(target_key, self.parts(source_key))
+
     def delete(self, key: str) -> None:
         with os_errors(self._path(key), "delete"):
             self._path(key).unlink(missing_ok=True)

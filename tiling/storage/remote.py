@@ -148,6 +148,10 @@ class RemoteObjects:
         with remote_errors(self.ref, key, "write"):  # multipart, completed once; at most four parts are held
             self._store.put(self._key(key), chain(first, coming), chunk_size=part_bytes, max_concurrency=4)
 
+    def copy(self, source_key: str, target_key: str) -> None:
+        with remote_errors(self.ref, source_key, "copy"):
+            self._store.copy(self._key(source_key), self._key(target_key))
+
     def delete(self, key: str) -> None:
         with remote_errors(self.ref, key, "delete"):
             self._store.delete(self._key(key))

@@ -65,6 +65,14 @@ class Store(Protocol):
         """
         ...
 
+    def copy(self, source_key: str, target_key: str) -> None:
+        """Write at `target_key` what is at `source_key`, whatever was there; on S3 the server does it, up to 5 GiB.
+
+        Raises:
+            MissingObjectError: if there is no source.
+        """
+        ...
+
     def delete(self, key: str) -> None:
         """Remove an object; no error when there is none."""
         ...

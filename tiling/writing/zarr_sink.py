@@ -1,12 +1,15 @@
 """Layout of the Zarr v3 output: a group per overview level, sharded arrays, CF and Zarr-convention georeferencing.
 
 Pure: it makes the metadata documents and the bytes of shards; writing them is one PUT each, by whoever owns the shard.
-A shard is never read, merged and written again, which is how two writers lose each other's pixels.
+A shard is never read, merged and written again, which is how two writers lose each other's pixels. What a stack of dates
+has in common with a scene is public here (`tiling.writing.zarr_cube`).
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -62,8 +65,7 @@ class ZarrLayout:
     """How overview levels are made: `mode`, or `average` where no layer is a class map."""
 
     def __post_init__(self) -> None:
-        if self.shard_px <= 0 or self.shard_px % CHUNK_PX:
-            raise TilingError(f"shard {self.shard_px} px is not a multiple of the Zarr chunk, {CHUNK_PX} px")
+        check_shard(self.shard_px)
 
     @property
     def pyramid(self) -> Pyramid:
@@ -87,12 +89,12 @@ class ZarrLayout:
         for level, shape in enumerate(self.pyramid.shapes):
             grid = self.grid.reduce(2**level)
             group = root.create_group(
-                str(level), attributes={"coordinates": "spatial_ref", **_geo(grid, "proj", "spatial")}
+                str(level), attributes={"coordinates": "spatial_ref", **geo_attributes(grid, "proj", "spatial")}
             )
             for layer in self.layers:
-                self._create_array(group, layer, shape, self.pyramid.shard_px_at(level))
-            _create_coordinates(group, grid)
-        return _consolidated({key: value.to_bytes() for key, value in sorted(documents.items())})
+                create_layer(group, layer, shape, self.pyramid.shard_px_at(level))
+            create_coordinates(group, grid)
+        return consolidated({key: value.to_bytes() for key, value in sorted(documents.items())})
 
     def encode_shard(self, level: int, layer: str, pixels: NDArray[Any]) -> bytes | None:
         """One shard's bytes. `pixels` is (h, w) of the layer's dtype, smaller than the shard only at the far edges.
@@ -103,37 +105,8 @@ class ZarrLayout:
         Raises:
             TilingError: if the array is larger than a shard or not of the layer's dtype.
         """
-        import zarr
-        from zarr.storage import MemoryStore
-
         described = next(candidate for candidate in self.layers if candidate.name == layer)
-        shard_px = self.pyramid.shard_px_at(level)
-        if pixels.dtype != described.dtype or pixels.ndim != 2 or max(pixels.shape) > shard_px:
-            raise TilingError(
-                f"a shard of {layer} at level {level} is a {described.dtype} (h, w) array of at most {shard_px} px, got "
-                f"{pixels.dtype} {pixels.shape}"
-            )
-        if (np.isnan(pixels) if np.isnan(described.nodata) else pixels == described.nodata).all():
-            return None
-        objects: dict[str, Buffer] = {}
-        group = zarr.create_group(MemoryStore(objects), zarr_format=3)
-        array = self._create_array(group, described, pixels.shape, shard_px)
-        array[:] = pixels
-        return objects[f"{layer}/c/0/0"].to_bytes()
-
-    def _create_array(self, group: zarr.Group, layer: Layer, shape: tuple[int, ...], shard_px: int) -> zarr.Array[Any]:
-        from zarr.codecs import ZstdCodec
-
-        fill = np.dtype(layer.dtype).type(layer.nodata).item()
-        return group.create_array(
-            layer.name, shape=shape, dtype=layer.dtype, chunks=(CHUNK_PX, CHUNK_PX), shards=(shard_px, shard_px),
-            compressors=[ZstdCodec(level=5, checksum=True)],  # without the checksum a flipped bit would go unnoticed
-            fill_value=fill, dimension_names=("y", "x"),
-            attributes={
-                "_FillValue": "NaN" if np.isnan(layer.nodata) else fill, "grid_mapping": "spatial_ref",
-                **layer.attributes,
-            },
-        )  # fmt: skip
+        return encode_shard(described, pixels, self.pyramid.shard_px_at(level), f" at level {level}")
 
     def _root_attributes(self) -> dict[str, Any]:
         layout = [{"asset": "0"}] + [
@@ -148,7 +121,7 @@ class ZarrLayout:
             "Conventions": "CF-1.11",
             "title": self.title,
             "multiscales": {"layout": layout, "resampling_method": self.resampling},
-            **_geo(self.grid, "multiscales", "proj", "spatial"),
+            **geo_attributes(self.grid, "multiscales", "proj", "spatial"),
         }
 
 
@@ -159,7 +132,68 @@ def open_array(store: Any, level: int, layer: str) -> zarr.Array[Any]:
     return zarr.open_array(store, path=f"{level}/{layer}", mode="r", zarr_format=3)  # unsaid, it asks for v2 files too
 
 
-def _geo(grid: Grid, *conventions: str) -> dict[str, Any]:
+def encode_shard(
+    layer: Layer, pixels: NDArray[Any], shard_px: int, where: str = "", *, steps: bool = False
+) -> bytes | None:
+    """The bytes of a shard, or None when every pixel is nodata: such a shard is not stored.
+
+    Args:
+        pixels: (h, w) of the layer's dtype, smaller than the shard only at the far edges.
+        where: names the array in a message, after its layer.
+        steps: of an array (time, y, x), whose shards hold one step each.
+
+    Raises:
+        TilingError: if the array is larger than a shard or not of the layer's dtype.
+    """
+    import zarr
+    from zarr.storage import MemoryStore
+
+    if pixels.dtype != layer.dtype or pixels.ndim != 2 or max(pixels.shape) > shard_px:
+        raise TilingError(
+            f"a shard of {layer.name}{where} is a {layer.dtype} (h, w) array of at most {shard_px} px, got "
+            f"{pixels.dtype} {pixels.shape}"
+        )
+    if (np.isnan(pixels) if np.isnan(layer.nodata) else pixels == layer.nodata).all():
+        return None
+    objects: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(objects), zarr_format=3)
+    lead = (1,) if steps else ()
+    array = create_layer(group, layer, (*lead, *pixels.shape), shard_px)
+    array[:] = pixels.reshape(*lead, *pixels.shape)
+    return objects[f"{layer.name}/c/" + "/".join("0" for _ in array.shape)].to_bytes()
+
+
+def create_layer(group: zarr.Group, layer: Layer, shape: tuple[int, ...], shard_px: int) -> zarr.Array[Any]:
+    """The array of a layer, (y, x) or (time, y, x): sharded, compressed, with its attributes."""
+    from zarr.codecs import ZstdCodec
+
+    fill = np.dtype(layer.dtype).type(layer.nodata).item()
+    lead = len(shape) - 2
+    return group.create_array(
+        layer.name, shape=shape, dtype=layer.dtype, chunks=(1,) * lead + (CHUNK_PX, CHUNK_PX),
+        shards=(1,) * lead + (shard_px, shard_px),
+        compressors=[ZstdCodec(level=5, checksum=True)],  # without the checksum a flipped bit would go unnoticed
+        fill_value=fill, dimension_names=("time", "y", "x")[-len(shape) :],
+        attributes={"_FillValue": _cf_fill(fill), "grid_mapping": "spatial_ref", **layer.attributes},
+    )  # fmt: skip
+
+
+def _cf_fill(fill: float) -> float | str:
+    """CF's `_FillValue` as xarray keeps it in Zarr's JSON, which has no NaN: a float as base64 of its eight bytes."""
+    return fill if isinstance(fill, int) else base64.b64encode(struct.pack("<d", fill)).decode()
+
+
+def check_shard(shard_px: int) -> None:
+    """
+    Raises:
+        TilingError: if the shard is not a multiple of the chunk.
+    """
+    if shard_px <= 0 or shard_px % CHUNK_PX:
+        raise TilingError(f"shard {shard_px} px is not a multiple of the Zarr chunk, {CHUNK_PX} px")
+
+
+def geo_attributes(grid: Grid, *conventions: str) -> dict[str, Any]:
+    """Where a group's pixels lie, in the words of these Zarr conventions."""
     left, bottom, right, top = grid.bounds
     code = (
         {"proj:code": grid.crs}
@@ -187,7 +221,8 @@ def _geo(grid: Grid, *conventions: str) -> dict[str, Any]:
     }
 
 
-def _create_coordinates(group: zarr.Group, grid: Grid) -> None:
+def create_coordinates(group: zarr.Group, grid: Grid) -> None:
+    """`x`, `y` and the CF grid mapping `spatial_ref`, with their values."""
     crs = CRS.from_user_input(grid.crs)
     a, b, c, d, e, f = grid.transform
     cf = {key: value for key, value in crs.to_cf().items() if not (isinstance(value, float) and np.isnan(value))}
@@ -205,7 +240,7 @@ def _create_coordinates(group: zarr.Group, grid: Grid) -> None:
         array[:] = values
 
 
-def _consolidated(documents: dict[str, bytes]) -> dict[str, bytes]:
+def consolidated(documents: dict[str, bytes]) -> dict[str, bytes]:
     """Inline all metadata in the root document: one request instead of one per node.
 
     Done by hand because zarr-python's own call warns that version 3 of the format does not define it yet; readers that

@@ -89,7 +89,7 @@ def test_a_run_prints_progress_areas_files_and_figures(call: Call, scenes: Path,
     (cog,) = out.glob("scenes/lake/*/water-index.tif")
     assert str(cog) in lines
     assert line_of(lines, "lake running 6/6 blocks", "Mpx/s")
-    assert line_of(lines, "Mpx in", "km²/h", "halo overhead 1.")
+    assert line_of(lines, "Mpx in", "km²/h", "halo cost 1.")
     assert "predicted" in line_of(lines, "worker peak")
 
     code, lines = call("status", out)
@@ -105,7 +105,7 @@ def test_a_run_prints_progress_areas_files_and_figures(call: Call, scenes: Path,
     code, lines = call("verify", out)
     assert code == 1
     assert "lake" in line_of(lines, "wrong", "water-index.tif")
-    assert line_of(lines, "1 problems")
+    assert line_of(lines, "1 problem")
 
 
 def test_a_sweep_lists_what_may_go_and_says_how_to_remove_it(call: Call, tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def pair_of(folder: Path, before: str | None, after: str | None, **options: obje
         write_scene(folder / name / f"{name}.tif", landscape(64, 64, 2, n), ("green", "nir"), date=tag)
     (later,) = opened(folder / "after", **options)
     given = SceneOptions.model_validate({"scale": 1e-4, "quantity": "reflectance", **options})
-    (made,) = open_pairs([later], str(folder / "before" / "before.tif"), given, FLOOD)
+    (made,) = open_pairs([later], [str(folder / "before" / "before.tif")], given, FLOOD)
     return made
 
 
@@ -217,7 +217,7 @@ def test_the_pattern_holds_for_both_dates_of_a_pair(tmp_path: Path) -> None:
 
     def paired(later: str, earlier: str) -> OpenedScene | RefusedScene:
         (one,) = open_all(expand([f"{tmp_path}/{later}/{later}.tif"]), given)
-        (made,) = open_pairs([one], f"{tmp_path}/{earlier}/{earlier}.tif", given, FLOOD)
+        (made,) = open_pairs([one], [f"{tmp_path}/{earlier}/{earlier}.tif"], given, FLOOD)
         return made
 
     assert isinstance(paired("x_20260101", "x_20250101"), OpenedScene)

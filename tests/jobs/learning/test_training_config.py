@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from earthloom.jobs.learning.config import check_training, load_training
+from earthloom.jobs.learning.config import SceneTable, TrainConfig, check_training, load_training, to_toml
+from earthloom.jobs.learning.labels import LabelClass
 from earthloom.tiling.errors import ConfigError
 from tests.jobs.learning.meadows import tables
 
@@ -72,6 +77,13 @@ def test_what_was_checked_is_the_same_after_a_journey_as_plain_values(tmp_path: 
     assert check_training(config.model_dump(mode="json")) == config
 
 
+def test_it_is_the_same_after_a_journey_through_a_file(tmp_path: Path) -> None:
+    space = {"schedule.rate": {"low": 1e-5, "high": 0.1, "log": True}, "model.arguments": [{"base": 4}, {}]}
+    config = load_training(tables(tmp_path, "a", card={"title": 'α "b" \n'}, tune={"space": space}))
+    (tmp_path / "again.toml").write_text(to_toml(config.model_dump(mode="json", exclude_none=True)))
+    assert load_training(tmp_path / "again.toml") == config
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -106,3 +118,17 @@ def test_a_file_that_is_no_toml_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("name = ")
     with pytest.raises(ConfigError, match=r"a\.toml is not TOML"):
         load_training(tmp_path / "a.toml")
+
+
+def test_every_key_of_the_file_is_on_its_page() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "training.md").read_text()
+
+    def keys(table: type[BaseModel]) -> Iterator[str]:
+        for name, field in table.model_fields.items():
+            yield name
+            inner = [field.annotation, *typing.get_args(field.annotation)]
+            for kind in [each for each in inner if isinstance(each, type) and issubclass(each, BaseModel)]:
+                yield from keys(kind)
+
+    known = set(keys(TrainConfig)) | set(SceneTable.model_fields) | set(LabelClass.model_fields)
+    assert [name for name in sorted(known) if not re.search(rf"\b{name}\b", page)] == []

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from earthloom.jobs.products.legend import cog_tags, pam, qml
+from earthloom.jobs.products.legend import class_tags, model_tags, pam, qml
 from earthloom.jobs.products.statistics import class_areas
 from earthloom.tiling.errors import CardError
 from tests.jobs.products.samples import CLASSES, card, counted
@@ -60,7 +60,7 @@ def test_gdal_reads_names_and_table_from_the_sidecar(tmp_path: Path, classes: tu
 def test_tags_come_back_from_the_tiff(tmp_path: Path) -> None:
     path, one = tmp_path / "map.tif", card()
     write_tif(path)
-    dataset, band = cog_tags(one)
+    dataset, band = model_tags(one), class_tags(one)
     with rasterio.open(path, "r+") as file:
         file.update_tags(**dataset)
         file.update_tags(1, **band)
@@ -92,4 +92,4 @@ def test_names_that_would_break_a_file_are_refused() -> None:
         with pytest.raises(CardError, match="control characters"):
             write(card((("a\x00b", "#000000"),)))
     with pytest.raises(CardError, match="control characters"):
-        cog_tags(card((("a\nCLASS_1=b", "#000000"),)))
+        class_tags(card((("a\nCLASS_1=b", "#000000"),)))

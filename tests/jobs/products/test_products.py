@@ -12,9 +12,9 @@ import torch
 
 from earthloom.jobs.config import load
 from earthloom.jobs.planning.plan import ScenePlan, plan
-from earthloom.jobs.products.class_map import CLASSES, CONFIDENCE
-from earthloom.jobs.products.layout import layout_of, main_product, products_of, rasters
-from earthloom.jobs.products.product import Counted, add_up
+from earthloom.jobs.products.layout import products_of, publication_of
+from earthloom.jobs.products.statistics import Counted, add_up
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.class_map import BlockMap
 from earthloom.models.inference.stack import Stack
@@ -102,14 +102,16 @@ def test_an_image_is_stored_as_planned_and_counted_by_band(scene: Path) -> None:
 
 def test_the_layers_of_all_products_lie_in_one_zarr_in_the_order_of_the_files(scene: Path) -> None:
     both = planned(scene, "denoise", "water-index", keep=("denoise",))
-    layers = tuple(layer.name for layer in layout_of(both).layers)
-    assert layers == tuple(layer for raster in rasters(both) for layer in raster.layers)
+    result = publication_of(both)
+    layers = tuple(layer.name for layer in result.layout.layers)
+    assert layers == tuple(layer for raster in result.rasters for layer in raster.layers)
     assert layers[:2] == (CLASSES, CONFIDENCE)
-    assert [raster.file for raster in rasters(both)] == [
+    assert [raster.file for raster in result.rasters] == [
         "denoise-water-index.tif", "denoise-water-index-confidence.tif", "denoise.tif",
     ]  # fmt: skip
-    assert (layout_of(both).resampling, layout_of(planned(scene, "denoise")).resampling) == ("mode", "average")
-    assert main_product(both).stage == both.chain.main == 1
+    image = publication_of(planned(scene, "denoise"))
+    assert (result.layout.resampling, image.layout.resampling) == ("mode", "average")
+    assert products_of(both)[result.main].stage == both.chain.main == 1
 
 
 def test_images_of_two_stages_have_assets_of_their_own(scene: Path) -> None:
@@ -118,7 +120,7 @@ def test_images_of_two_stages_have_assets_of_their_own(scene: Path) -> None:
     kept = replace(image, name="kept", layers=tuple(f"kept_{band}" for band in image.bands))
     chain = replace(one.chain, stages=one.chain.stages * 2, main=1, images=(kept, replace(image, stage=1)))
     made = replace(one, chain=chain)
-    counted = Counted(sums={layer.name: _some_sum() for layer in layout_of(made).layers})
+    counted = Counted(sums={layer.name: _some_sum() for layer in publication_of(made).layout.layers})
     assets = [asset for product in products_of(made) for asset in product.assets(counted)]
     assert [(asset.name, asset.href) for asset in assets] == [
         ("kept", "./kept.tif"), ("image", "./denoise.tif"),
@@ -126,7 +128,7 @@ def test_images_of_two_stages_have_assets_of_their_own(scene: Path) -> None:
 
 
 def test_a_class_map_that_no_shard_has_counted_is_not_published(scene: Path) -> None:
-    product = main_product(planned(scene, "water-index"))
+    product = publication_of(planned(scene, "water-index")).main_product
     with pytest.raises(PublishError, match="must be computed again"):
         product.assets(replace(Counted(), sums={CONFIDENCE: _some_sum()}))
 

@@ -24,7 +24,7 @@ def draw(classes: NDArray[np.uint8], names: tuple[tuple[str, str], ...] = ONE, t
          pixel_m: tuple[float, float] = (10.0, 10.0)) -> bytes:  # fmt: skip
     one = card(names)
     counted = tally(classes, np.full(classes.shape, 200, np.uint8), np.full(classes.shape, 100.0), len(names))
-    return quicklook_png(classes, card=one, title=title, rows=class_areas(counted, one), pixel_m=pixel_m)
+    return quicklook_png(classes, legend=one, title=title, rows=class_areas(counted, one), pixel_m=pixel_m)
 
 
 def pixels(png: bytes) -> NDArray[np.uint8]:
@@ -132,11 +132,11 @@ def test_images_are_drawn_in_natural_colours_where_their_bands_are_there() -> No
 def test_what_cannot_be_drawn_is_refused() -> None:
     rows: list[ClassArea] = []
     with pytest.raises(PublishError, match=r"holds 7, but landwater-6b has classes 0 to 3"):
-        quicklook_png(np.full((2, 2), 7, np.uint8), card=card(), title="s", rows=rows, pixel_m=(1, 1))
+        quicklook_png(np.full((2, 2), 7, np.uint8), legend=card(), title="s", rows=rows, pixel_m=(1, 1))
     with pytest.raises(PublishError, match="shape"):
-        quicklook_png(np.zeros((0, 4), np.uint8), card=card(), title="s", rows=rows, pixel_m=(1, 1))
+        quicklook_png(np.zeros((0, 4), np.uint8), legend=card(), title="s", rows=rows, pixel_m=(1, 1))
     with pytest.raises(PublishError, match="not positive"):
-        quicklook_png(np.zeros((4, 4), np.uint8), card=card(), title="s", rows=rows, pixel_m=(0, 1))
+        quicklook_png(np.zeros((4, 4), np.uint8), legend=card(), title="s", rows=rows, pixel_m=(0, 1))
 
 
 def test_pixel_sizes_are_lengths_on_the_ellipsoid() -> None:

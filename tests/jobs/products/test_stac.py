@@ -127,7 +127,7 @@ def test_the_same_result_gives_the_same_bytes() -> None:
 
 def test_class_names_are_made_fit_for_machines_without_collisions() -> None:
     names = ("snow/ice", "snow ice", "水", "nodata", "a_b-1")
-    found = stac_item.class_objects(card(tuple((name, "#aabbcc") for name in names)))
+    found = stac_item.class_objects(card(tuple((name, "#aabbcc") for name in names)).classes)
     assert [one["name"] for one in found] == ["snow_ice", "snow_ice_1", "class_2", "nodata_3", "a_b-1", "nodata"]
     assert [one["title"] for one in found[:5]] == list(names)
 

@@ -1,22 +1,20 @@
-"""What the STAC item says of each published file, and of what made it."""
+"""What a scene's result says of itself: which scene, by which models, and where their cards are published."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.products.layout import products_of
-from earthloom.jobs.products.product import Counted
-from earthloom.jobs.products.stac_item import ZARR, AssetInfo, Provenance
-from earthloom.jobs.records.blocks import StoredObject
-from earthloom.jobs.records.names import DATA, QUICKLOOK
+from earthloom.jobs.products import stac_item
+from earthloom.jobs.products.stac_item import AssetInfo, Provenance
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE, from_item, to_item
+from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.errors import MissingObjectError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
@@ -44,42 +42,44 @@ def card_document(card: ModelCard, folder: ObjectRef) -> dict[str, Any]:
     return document
 
 
-def assets(plan: ScenePlan, files: Mapping[str, StoredObject], counted: Counted) -> list[AssetInfo]:
-    """What the STAC item says of each published file.
+@dataclass(frozen=True, slots=True)
+class SceneAbout:
+    """A scene's `jobs.products.publication.About`."""
 
-    Args:
-        files: sizes and checksums, by name.
-        counted: what the whole scene holds.
-    """
-    found = [asset for product in products_of(plan) for asset in product.assets(counted)]
-    every = tuple(band for asset in found for band in asset.bands)
-    found += [
-        AssetInfo(
-            name="data", href=f"./{DATA}", media_type=ZARR, roles=("data",), title="All layers as Zarr", bands=every,
-            grid=plan.grid,
-        ),
-        AssetInfo(
-            name="quicklook", href=f"./{QUICKLOOK}", media_type="image/png", roles=("overview", "thumbnail"),
-            title="Quicklook",
-        ),
-    ]  # fmt: skip
-    return [_stored(asset, files.get(asset.href.removeprefix("./"))) for asset in found]
+    plan: ScenePlan
 
+    def fields(self) -> Mapping[str, Any]:
+        plan = self.plan
+        return {
+            "scene_id": plan.scene.id, "key": plan.key, "model": plan.product, "datetime": plan.scene.datetime,
+            "dated_by": plan.scene.dated_by,
+        }  # fmt: skip
 
-def _stored(asset: AssetInfo, stored: StoredObject | None) -> AssetInfo:
-    """With size and checksum; a store of many objects has none of its own."""
-    return replace(asset, size=stored.size, sha256=stored.sha256) if stored else asset
+    def item(self, assets: Sequence[AssetInfo], areas: Sequence[ClassArea]) -> dict[str, Any]:
+        plan = self.plan
+        return stac_item.item(
+            scene=plan.scene, product=plan.product, card=plan.card, key=plan.key, grid=plan.grid, rows=areas,
+            assets=assets, provenance=provenance(plan),
+        )  # fmt: skip
+
+    def documents(self) -> Mapping[str, Mapping[str, Any]]:
+        """The cards of all stages."""
+        folders = dict(self.plan.chain.folders)
+        return {
+            card_key(self.plan, card): card_document(card, folders[card.digest()]) for card in self.plan.cards
+        }  # fmt: skip
 
 
 @cache
-def _software() -> Mapping[str, str]:
+def software() -> Mapping[str, str]:
+    """Versions of what a result's bytes may depend on, by name."""
     return {name: version(name) for name in ("earthloom", "rasterio", "torch", "zarr")}
 
 
 def provenance(plan: ScenePlan) -> Provenance:
     """What made the result: versions, settings and the cards."""
     return Provenance(
-        software=_software(),
+        software=software(),
         cards=tuple((card, f"../../../{card_key(plan, card)}") for card in plan.cards),
         settings={
             "shard_px": plan.shard_px, "device": plan.device_class,

@@ -1,0 +1,207 @@
+"""`earthloom tune`: many trainings with other values, of which the validation part chooses the best.
+
+A study lies below OUT as documents, one for each trial, so that it goes on where it was stopped, in this process or on Ray,
+and more trials can be added. Values are proposed by Optuna (Akiba et al. 2019, KDD) from the trials that have ended; which
+trials are ended early is `jobs.learning.halving`.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from earthloom.cluster.executor import Executor, Task, WorkerFactory
+from earthloom.cluster.local import LocalExecutor
+from earthloom.cluster.outcome import Failed
+from earthloom.jobs.execution.engine import BUDGET, sent_package
+from earthloom.jobs.learning.config import RangeTable, TrainConfig, to_toml
+from earthloom.jobs.learning.corpus import open_corpus
+from earthloom.jobs.learning.start import bands_of, first_weights
+from earthloom.jobs.learning.train import out_of, training_key
+from earthloom.jobs.learning.trials import Trial, TrialWorker, result_of, with_values
+from earthloom.jobs.planning.resources import here
+from earthloom.jobs.records.canonical import FORMAT, canonical, digest, read_document
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.storage.settings import apply
+from earthloom.tiling.storage.store import Store, open_store
+
+STUDY = "study.json"
+BEST = "best.toml"
+_RANDOM_TRIALS = 8
+"""Trials before the sampler believes what it has seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What came of the trials.
+
+    Attributes:
+        trials: by number: parameters, state (`complete`, `pruned`, `failed`), score, steps.
+        best: number of the best one that was trained to its end; None if none was.
+        file: the training's keys and values with those of the best one, which `earthloom train` takes.
+    """
+
+    trials: tuple[dict[str, Any], ...]
+    best: int | None
+    file: str | None
+
+
+def tune(
+    config: TrainConfig, trials: int, *, workers: int | None = None, address: str | None = None,
+    on_trial: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> Study:  # fmt: skip
+    """Run trials until there are so many, those of earlier runs included.
+
+    Args:
+        config: with a table of what is tried.
+        trials: in all.
+        workers: trials at once, on Ray; None: one after another in this process, without Ray.
+        address: of a Ray cluster, with `workers`; None: Ray inside this process.
+        on_trial: told of each trial that has ended.
+
+    Raises:
+        ConfigError: if nothing is to be tried, a key or value of it is wrong, or there is no validation part to choose by.
+        EarthloomError: what opening the data, or the engine, raises.
+    """
+    apply()
+    space = _space(config)
+    if address is not None and workers is None:
+        raise ConfigError(f"`address={address}` is of no use without `workers`: one process tunes without Ray")
+    store = open_store(out_of(config))
+    first = first_weights(config.model.start)
+    corpus = open_corpus(config, bands_of(config, first))
+    prefix = f"tune/{digest({'training': training_key(config, corpus, first), 'space': _plain(space)})[:16]}"
+    plain = config.model_dump(mode="json")
+    known = {number: result for number in range(trials) if (result := result_of(store, prefix, number)) is not None}
+    ended = dict(known)
+
+    def tasks() -> Iterator[Task]:
+        for number in range(trials):
+            if number in known:
+                continue
+            parameters = _parameters(store, prefix, number, space, config, ended)
+            trial = Trial(config=plain, prefix=prefix, number=number, parameters=parameters)
+            yield Task(key=f"trial {number}", payload=trial)
+
+    with ExitStack() as stack:
+        executor = _executor(stack, config, workers, address)
+        for outcome in executor.run(tasks()):
+            number = int(outcome.key.rpartition(" ")[2])
+            if isinstance(outcome, Failed):
+                kept = read_document(store.get(_key(prefix, number)), _key(prefix, number))
+                ended[number] = {
+                    "number": number, "parameters": kept["parameters"], "state": "failed", "score": None, "steps": 0,
+                    "error": outcome.error.message,
+                }  # fmt: skip
+            else:
+                ended[number] = outcome.value
+            on_trial(ended[number])
+            _write(store, ended)
+    return _write(store, ended) if not ended else _finish(store, config, plain, ended)
+
+
+def _space(config: TrainConfig) -> dict[str, Any]:
+    if find_spec("optuna") is None:
+        raise ConfigError("`earthloom tune` needs Optuna: pip install 'earthloom[learn]'")
+    if config.tune is None or not config.tune.space:
+        raise ConfigError("nothing is to be tried: the file needs a table [tune.space] (docs/training.md)")
+    if not config.split.validation:
+        raise ConfigError("trials are chosen by the validation part, and there is none: set `split.validation`")
+    plain = config.model_dump(mode="json")
+    for key, values in config.tune.space.items():
+        tried = [values.low, values.high] if isinstance(values, RangeTable) else list(values)
+        for value in tried:
+            with_values(plain, {key: value})
+    return dict(config.tune.space)
+
+
+def _plain(space: dict[str, Any]) -> dict[str, Any]:
+    return {key: each.model_dump() if isinstance(each, RangeTable) else list(each) for key, each in space.items()}
+
+
+def _executor(stack: ExitStack, config: TrainConfig, workers: int | None, address: str | None) -> Executor:
+    factory = WorkerFactory(TrialWorker)
+    if workers is None:
+        return LocalExecutor(factory, lanes=1, budget=BUDGET)
+    from earthloom.cluster.session import connect
+
+    packages = [stack.enter_context(sent_package())]
+    session = stack.enter_context(connect(address, cpus=int(here()[0]["CPU"]), packages=packages))
+    from earthloom.cluster.ray_pool import RayExecutor
+    from earthloom.cluster.resources import WorkerResources
+
+    on_gpu = config.compute.device != "cpu" and session.resources.get("GPU", 0) > 0
+    cpus = 1.0 if on_gpu else max(1.0, session.resources.get("CPU", 1.0) // workers)
+    resources = WorkerResources(cpus=cpus, gpus=float(on_gpu))
+    return RayExecutor(factory, workers=workers, lanes=1, resources=resources, budget=BUDGET)
+
+
+def _parameters(
+    store: Store, prefix: str, number: int, space: dict[str, Any], config: TrainConfig, ended: dict[int, dict[str, Any]]
+) -> dict[str, Any]:
+    """Those of a trial: proposed once, then kept, so that whoever goes on with it tries the same."""
+    key = _key(prefix, number)
+    document: dict[str, Any] = {"format": FORMAT, "parameters": _proposed(space, config.seed, number, ended)}
+    if not store.create(key, canonical(document)):
+        document = read_document(store.get(key), f"{store.ref.url}/{key}")
+    return dict(document["parameters"])
+
+
+def _key(prefix: str, number: int) -> str:
+    return f"{prefix}/trial-{number:04d}/parameters.json"
+
+
+def _proposed(space: dict[str, Any], seed: int, number: int, ended: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """A function of the trials that have ended and of this one's number."""
+    import optuna
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    made: dict[str, Any] = {}
+    for key, values in space.items():
+        if not isinstance(values, RangeTable):
+            made[key] = CategoricalDistribution([json.dumps(value) for value in values])
+        elif isinstance(values.low, int) and isinstance(values.high, int):
+            made[key] = IntDistribution(values.low, values.high, log=values.log)
+        else:
+            made[key] = FloatDistribution(float(values.low), float(values.high), log=values.log)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sampler = optuna.samplers.TPESampler(seed=(seed * 100_003 + number) % 2**32, n_startup_trials=_RANDOM_TRIALS)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        for _, result in sorted(ended.items()):
+            if result["score"] is not None:
+                told = {key: _told(made[key], result["parameters"][key]) for key in made}
+                study.add_trial(optuna.trial.create_trial(params=told, distributions=made, value=result["score"]))
+        asked = study.ask(made)
+    return {key: json.loads(value) if isinstance(value, str) else value for key, value in asked.params.items()}
+
+
+def _told(distribution: Any, value: Any) -> Any:
+    return json.dumps(value) if hasattr(distribution, "choices") else value
+
+
+def _write(store: Store, ended: dict[int, dict[str, Any]]) -> Study:
+    """Put the study as it stands beside the trials."""
+    trials = tuple(result for _, result in sorted(ended.items()))
+    complete = [result for result in trials if result["state"] == "complete" and result["score"] is not None]
+    best = max(complete, key=lambda result: (result["score"], -result["number"]))["number"] if complete else None
+    store.put(STUDY, canonical({"format": FORMAT, "trials": list(trials), "best": best}) + b"\n")
+    return Study(trials=trials, best=best, file=None)
+
+
+def _finish(store: Store, config: TrainConfig, plain: dict[str, Any], ended: dict[int, dict[str, Any]]) -> Study:
+    made = _write(store, ended)
+    if made.best is None:
+        return made
+    best = with_values(plain, ended[made.best]["parameters"]).model_dump(
+        mode="json", exclude={"tune"}, exclude_none=True
+    )
+    best["out"] = f"{config.out.rstrip('/')}/best"
+    store.put(BEST, to_toml(best).encode())
+    return Study(trials=made.trials, best=made.best, file=f"{config.out.rstrip('/')}/{BEST}")

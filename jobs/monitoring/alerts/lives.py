@@ -1,0 +1,248 @@
+"""The lives of alerts: how those of one date become those of the next. Pure; knows nothing of shards' pixels or storage.
+
+An **alert** begins when a connected area reaches the rule's least area, and lives until none of its pixels is active. It
+keeps its id while it grows, shrinks or moves. Where areas meet, the oldest id survives; where an area falls apart, its
+largest part keeps the id. So what alerts are on a date follows from the connected areas of that date and the alerts of the
+date before, and in the end from the dates of the cube alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from earthloom.jobs.monitoring.alerts.components import NONE, Components, Shard
+from earthloom.jobs.monitoring.alerts.labelling import Ints
+from earthloom.jobs.monitoring.alerts.outlines import unite
+from earthloom.jobs.records.canonical import digest
+
+State = Literal["provisional", "confirmed", "closed", "settled", "dropped", "merged"]
+"""Provisional and confirmed alerts live. Over are those whose change has gone (`closed`) or has become the rule (`settled`),
+those that were never confirmed (`dropped`), and those that became part of another (`merged`)."""
+
+_ID_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How far an alert reached on a date, and what was measured of that."""
+
+    px: int
+    area: int
+    """In units of `pieces.area_unit_m2`."""
+    observations: int
+    """Of the change, of all its pixels."""
+    confidence: int
+    """Sum over these of the stored probability."""
+    magnitude: int
+    """Sum over these of the stored magnitude."""
+    outline: bytes
+    """WKB in pixel coordinates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One alert after a date. Days are counted from 1970-01-01."""
+
+    id: str
+    state: State
+    born_day: int
+    """Date on which it reached the least area."""
+    born_row: int
+    """Of its first pixel on that date."""
+    born_col: int
+    first_day: int
+    """Earliest observation of the change among the pixels that it ever had."""
+    last_day: int
+    """Latest one."""
+    confirmed_day: int | None
+    """Date on which its confirmed pixels reached the least area."""
+    closed_day: int | None
+    """Date on which it was over."""
+    count: int
+    """Most observations of the change that one of its pixels ever had."""
+    now: Extent
+    """As it is on this date; once it is over, as it was when it was largest."""
+    largest: Extent
+    """On the latest of the dates on which its area was largest."""
+    merged_into: str | None = None
+    split_from: str | None = None
+
+    @property
+    def lives(self) -> bool:
+        return self.closed_day is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """All alerts that there have been until a date, and which pieces of that date belong to them."""
+
+    alerts: tuple[Alert, ...] = ()
+    """In the order of their births; an alert keeps its position."""
+    pieces: Mapping[Shard, Ints] = field(default_factory=dict)
+    """By shard, for each of its pieces on that date the position of its alert, or `components.NONE`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """What an alert's id is made from, beside its first date and pixel."""
+
+    identity: Mapping[str, Any]
+    """All that tells the rule, its product and the pixels of its grid from others."""
+    row: int = 0
+    """Of the grid's first pixel, counted from the origin of the CRS: areas that share pixels share ids."""
+    col: int = 0
+
+    def id(self, day: int, row: int, col: int) -> str:
+        """The id of an alert that begins on a day with this first pixel, in the row-major order of the grid."""
+        return digest({**self.identity, "day": day, "row": row + self.row, "col": col + self.col})[:_ID_DIGITS]
+
+
+def follow(
+    ledger: Ledger, components: Components, day: int, min_area: float, settling: int, naming: Naming
+) -> tuple[Ledger, tuple[int, ...]]:
+    """Take one date into account.
+
+    Args:
+        ledger: after the date before.
+        components: the connected areas of the date.
+        day: the date, in days since 1970-01-01.
+        min_area: with which an alert begins and with which it is confirmed, in units of `pieces.area_unit_m2`.
+        settling: observations after which a pixel is settled; 0: it never is.
+        naming: makes the ids.
+
+    Returns:
+        The ledger after the date, and the positions of the alerts that have changed, ascending.
+    """
+    heirs, parents = _inherit(ledger.alerts, components)
+    alerts = list(ledger.alerts)
+    owner = np.full(components.measures.n, NONE, np.int64)
+    columns = components.measures.columns()
+    large = np.flatnonzero(components.measures.area >= min_area).tolist()
+    for component in sorted({*heirs, *large}):
+        measured = {name: int(values[component]) for name, values in columns.items()}
+        area = _Area(measured, components.outlines[component], min_area)
+        if (position := heirs.get(component)) is not None:
+            alerts[position] = _continued(alerts[position], area, day)
+        else:
+            position = len(alerts)
+            origin = parents.get(component)
+            alerts.append(_born(area, day, naming, None if origin is None else ledger.alerts[origin].id))
+        owner[component] = position
+    over = _living(ledger) - set(heirs.values())
+    for position in over:
+        alerts[position] = _ended(alerts[position], _survivor(position, components, owner, alerts), day, settling)
+    changed = [position for position in {*heirs.values(), *over} if alerts[position] != ledger.alerts[position]]
+    changed += range(len(ledger.alerts), len(alerts))
+    pieces = {shard: owner[of_piece] for shard, of_piece in components.of_piece.items() if of_piece.size}
+    return Ledger(alerts=tuple(alerts), pieces=pieces), tuple(sorted(changed))
+
+
+def _inherit(alerts: Sequence[Alert], components: Components) -> tuple[dict[int, int], dict[int, int]]:
+    """Who goes on in which component.
+
+    Alerts choose one after another, the oldest first, of equally old ones the larger, then the one whose first pixel comes
+    first. Each takes the largest component with pixels of its own that none before it took.
+
+    Returns:
+        The alert of each component that goes on, and of each other component that has pixels of alerts, the first of these.
+    """
+    touched: dict[int, list[int]] = defaultdict(list)
+    for component, position in zip(components.component.tolist(), components.alert.tolist(), strict=True):
+        touched[position].append(component)
+    areas = components.measures.area.tolist()
+    heirs: dict[int, int] = {}
+    parents: dict[int, int] = {}
+    for position in sorted(touched, key=lambda position: _seniority(alerts[position])):
+        free = [component for component in touched[position] if component not in heirs]
+        if free:
+            heirs[max(free, key=lambda component: (areas[component], -component))] = position
+        for component in touched[position]:
+            parents.setdefault(component, position)
+    return heirs, {component: position for component, position in parents.items() if component not in heirs}
+
+
+def _seniority(alert: Alert) -> tuple[int, int, int, int]:
+    return alert.born_day, -alert.now.area, alert.born_row, alert.born_col
+
+
+def _living(ledger: Ledger) -> set[int]:
+    """Positions of the alerts that live: those that have pieces."""
+    return {position for owners in ledger.pieces.values() for position in np.unique(owners).tolist()} - {NONE}
+
+
+def _survivor(position: int, components: Components, owner: Ints, alerts: Sequence[Alert]) -> str | None:
+    """The id of the alert that took the largest of the components with pixels of this one; None if there are none."""
+    mine = components.component[components.alert == position]
+    if not mine.size:
+        return None
+    areas = components.measures.area[mine]
+    return alerts[int(owner[mine[np.argmax(areas)]])].id  # of equal areas the first
+
+
+@dataclass(frozen=True, slots=True)
+class _Area:
+    """One component."""
+
+    measured: Mapping[str, int]
+    outlines: tuple[bytes | None, ...]
+    min_area: float
+
+    @property
+    def is_confirmed(self) -> bool:
+        return self.measured["confirmed_area"] >= max(self.min_area, 1)
+
+    def extent(self, before: Alert | None) -> Extent:
+        """`before` is the alert that goes on here: an area that is as it was has its outline."""
+        if None in self.outlines:
+            assert before is not None  # it lies within one shard, and all of it was this alert
+            outline = before.now.outline
+        else:
+            outline = _united([part for part in self.outlines if part is not None])
+        of = self.measured
+        return Extent(
+            px=of["px"], area=of["area"], observations=of["observations"], confidence=of["confidence"],
+            magnitude=of["magnitude"], outline=outline,
+        )  # fmt: skip
+
+
+def _united(outlines: Sequence[bytes]) -> bytes:
+    import shapely
+
+    if len(outlines) == 1:
+        return outlines[0]
+    united: bytes = unite(shapely.from_wkb(list(outlines))).wkb
+    return united
+
+
+def _born(area: _Area, day: int, naming: Naming, origin: str | None) -> Alert:
+    of, extent, confirmed = area.measured, area.extent(None), area.is_confirmed
+    row, col = of["row"], of["col"]
+    return Alert(
+        id=naming.id(day, row, col), state="confirmed" if confirmed else "provisional", born_day=day, born_row=row,
+        born_col=col, first_day=of["first_day"], last_day=of["last_day"], confirmed_day=day if confirmed else None,
+        closed_day=None, count=of["count"], now=extent, largest=extent, split_from=origin,
+    )  # fmt: skip
+
+
+def _continued(alert: Alert, area: _Area, day: int) -> Alert:
+    of, extent = area.measured, area.extent(alert)
+    confirmed = alert.confirmed_day if alert.confirmed_day is not None else day if area.is_confirmed else None
+    return replace(
+        alert, state="provisional" if confirmed is None else "confirmed", confirmed_day=confirmed,
+        first_day=min(alert.first_day, of["first_day"]), last_day=max(alert.last_day, of["last_day"]),
+        count=max(alert.count, of["count"]), now=extent,
+        largest=extent if extent.area >= alert.largest.area else alert.largest,
+    )  # fmt: skip
+
+
+def _ended(alert: Alert, survivor: str | None, day: int, settling: int) -> Alert:
+    lasted = settling and alert.count >= settling  # one pixel at least
+    state: State = (
+        "merged" if survivor else "dropped" if alert.confirmed_day is None else "settled" if lasted else "closed"
+    )
+    return replace(alert, state=state, closed_day=day, merged_into=survivor, now=alert.largest)

@@ -1,0 +1,1 @@
+"""Change between two dates or periods: matrix, map and polygons."""

@@ -1,0 +1,85 @@
+"""Which map a user means by a date or a period: `1985`, `2020-07`, `2020-DJF`, `2020-07-01`.
+
+A period is its composite where there is one, else the date within it that lies nearest to its middle; what was taken is told.
+The composite of a single date is that date: the same classes, and the model's own confidence instead of how many dates agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from earthloom.jobs.monitoring.composites.composite import shelf
+from earthloom.jobs.monitoring.composites.maps import ClassMap, map_of_result, map_of_step
+from earthloom.jobs.monitoring.composites.periods import CADENCES, Period, parse_period, period_of
+from earthloom.jobs.monitoring.composites.rules import parse_rule
+from earthloom.jobs.monitoring.composites.stage import read_head
+from earthloom.jobs.monitoring.cube.cube import Cube
+from earthloom.jobs.publish.files import committed_document
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.storage.store import Store
+
+_RULES = ("mode", "best", "best:middle", "best:clear", "max:confidence", "min:confidence")
+"""Of composites of classes; the first that there is is taken."""
+_NAMED = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A map and, in words, what was taken for what was asked."""
+
+    map: ClassMap
+    note: str
+
+
+def find_map(store: Store, folder: str, cube: Cube, text: str) -> Found:
+    """The map of a date or a period of a monitored product.
+
+    Args:
+        store: on OUT.
+        folder: of the product: `monitors/<aoi>/<product>/<key>`.
+        cube: its cube.
+        text: the name of a period.
+
+    Raises:
+        ConfigError: if it is no name of a period, or nothing lies in it; the message says what is there.
+    """
+    period = parse_period(text)
+    inside = [n for n, step in enumerate(cube.steps) if step.date in period]
+    for head in _shelves(store, folder, period) if len(inside) != 1 else ():
+        entry = head["periods"].get(period.name)
+        document = committed_document(store, entry["prefix"]) if entry else None
+        if entry and document and document["class_areas"]:
+            found = map_of_result(
+                store, entry["prefix"], document, name=period.name, start=period.start, end=period.end
+            )
+            days = len(entry["dates"])
+            return Found(found, f"{period.name}: composite of {days} date{'s' * (days != 1)}, {head['rule']}")
+    if not inside:
+        raise ConfigError(f"there is no date in {period.name} ({_span(period)}); there are {_dates(cube)}")
+    nearest = min(inside, key=lambda n: (period.half_days_from_middle(cube.steps[n].date), cube.steps[n].date))
+    date = map_of_step(cube, nearest)
+    made = replace(date, name=period.name, start=period.start, end=period.end)
+    if len(inside) == 1:
+        return Found(made, f"{period.name}: {date.name}" if period.start != period.end else f"{period.name}: date")
+    return Found(made, f"{period.name}: {date.name}, the nearest of {len(inside)} dates to its middle; no composite")
+
+
+def _shelves(store: Store, folder: str, period: Period) -> Iterator[dict[str, Any]]:
+    """Heads of the composites of a period's cadence: modes first, then the best observation."""
+    every = next(one for one in CADENCES if period_of(one, period.start) == period)
+    for rule in _RULES:
+        if head := read_head(store, shelf(folder, parse_rule(rule), every)):
+            yield head
+
+
+def _span(period: Period) -> str:
+    return str(period.start) if period.start == period.end else f"{period.start} to {period.end}"
+
+
+def _dates(cube: Cube) -> str:
+    dates = [str(step.date) for step in cube.steps]
+    if len(dates) <= _NAMED:
+        return ", ".join(dates) or "none at all"
+    return f"{', '.join(dates[: _NAMED - 1])}, … {len(dates)} dates in all, the last {dates[-1]}"

@@ -1,0 +1,1 @@
+"""Composites: one picture of a period, made from all of its dates."""

@@ -1,0 +1,250 @@
+"""One composite: a period of a cube under a rule. What it depends on, what it is called, and what is published of it.
+
+Pure: reads no storage. The key is made of everything that can change a pixel of the composite and nothing else, so a period
+whose steps have not changed keeps its key whatever is appended after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from earthloom.jobs.monitoring.composites.periods import Cadence, Period, by_period, most_days
+from earthloom.jobs.monitoring.composites.rules import COUNT, Rule
+from earthloom.jobs.monitoring.cube.cube import Cube, Step
+from earthloom.jobs.monitoring.cube.stac import collection_id
+from earthloom.jobs.planning.chain import ImagePlan
+from earthloom.jobs.products import stac_item
+from earthloom.jobs.products.class_map import ClassMapProduct
+from earthloom.jobs.products.image import ImageProduct
+from earthloom.jobs.products.legend import ClassLegend
+from earthloom.jobs.products.product import Product
+from earthloom.jobs.products.publication import Publication
+from earthloom.jobs.products.scene_about import software
+from earthloom.jobs.products.stac_item import AssetInfo
+from earthloom.jobs.records.canonical import digest
+from earthloom.jobs.records.names import ITEM
+from earthloom.models.cards.card import ModelClass
+from earthloom.tiling.counting import ClassArea
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.writing.zarr_sink import Layer
+
+COMPOSITE_VERSION = 1
+"""Raised when the pixels of composites may change; part of every key."""
+
+_KEY_IN_PATH = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composite:
+    """A period of a cube under a rule; travels to workers."""
+
+    folder: str
+    """Of the monitored product below OUT: `monitors/<aoi>/<product>/<key>`."""
+    aoi: str
+    product: str
+    cube: Cube
+    """Without the scenes of its steps, which no worker reads."""
+    every: Cadence
+    period: Period
+    rule: Rule
+    steps: tuple[Step, ...]
+    """Of the period, ascending."""
+    positions: tuple[int, ...]
+    """Of these steps in the cube."""
+    order: tuple[int, ...]
+    """Positions in `steps`, those first that win where others are as good (`Rule.order`)."""
+    key: str
+
+    @property
+    def shelf(self) -> str:
+        """Below OUT; the composites of this rule and cadence lie under it, and their head."""
+        return shelf(self.folder, self.rule, self.every)
+
+    @property
+    def prefix(self) -> str:
+        """Below OUT; everything of this composite lies under it."""
+        return f"{self.shelf}/{self.period.name}/{self.key[:_KEY_IN_PATH]}"
+
+    @property
+    def count_dtype(self) -> str:
+        """Of the number of clear observations: by the cadence, so that all periods have the same."""
+        return "uint8" if most_days(self.every) <= np.iinfo(np.uint8).max else "uint16"
+
+    @property
+    def publication(self) -> Publication:
+        """What is published of it."""
+        return Publication(
+            name=f"{self.aoi} {self.period.name}", prefix=self.prefix, grid=self.cube.grid, shard_px=self.cube.shard_px,
+            title=f"{self.title}, {self.aoi} {self.period.name}", products=(self._main_product, self._count_product),
+            about=_About(self),
+        )  # fmt: skip
+
+    @property
+    def title(self) -> str:
+        """Of the product, and what the rule makes of it."""
+        return f"{self.cube.title or self.product}: {_WORDS[self.rule.kind].format(by=self.rule.by)}"
+
+    @property
+    def legend(self) -> ClassLegend:
+        """Of a class map; without classes for an image."""
+        classes = tuple(
+            ModelClass(value=entry.value, name=entry.name, color=entry.color) for entry in self.cube.classes
+        )
+        return ClassLegend(name=self.product, title=self.title, classes=classes)
+
+    @property
+    def _main_product(self) -> Product:
+        cube = self.cube
+        if cube.classes and self.rule.kind == "mode":
+            return ClassMapProduct(
+                name=self.product, grid=cube.grid, legend=self.legend, tags=self._tags,
+                meaning="commonest class of the period's clear observations",
+                confidence="share of the clear observations that are of the class",
+            )  # fmt: skip
+        if cube.classes:
+            return ClassMapProduct(
+                name=self.product, grid=cube.grid, legend=self.legend, tags=self._tags,
+                meaning="class of the observation that the rule takes",
+            )  # fmt: skip
+        first, names = cube.layers[0], tuple(layer.name for layer in cube.layers)
+        if others := [layer for layer in cube.layers if _storage(layer) != _storage(first)]:
+            raise ConfigError(
+                f"{cube.prefix}: bands of one file have one dtype and nodata, but {first.name} has {first.dtype} with "
+                f"{first.nodata} and {others[0].name} {others[0].dtype} with {others[0].nodata}; monitor them apart"
+            )
+        image = ImagePlan(
+            stage=0, name=self.product, bands=names, layers=names, dtype=first.dtype, nodata=first.nodata,
+            gain=tuple(float(layer.attributes.get("scale_factor", 1.0)) for layer in cube.layers),
+            bias=tuple(float(layer.attributes.get("add_offset", 0.0)) for layer in cube.layers),
+            quantity=str(first.attributes.get("quantity", "")),
+        )  # fmt: skip
+        return ImageProduct(image=image, grid=cube.grid, tags=self._tags, title=self.title)
+
+    @property
+    def _count_product(self) -> ImageProduct:
+        """Its nodata is 0: where nothing was observed, nothing need be stored, and a reader sees 0."""
+        image = ImagePlan(
+            stage=0, name=f"{self.product}-{COUNT}", bands=(COUNT,), layers=(COUNT,), dtype=self.count_dtype, nodata=0.0,
+            gain=(1.0,), bias=(0.0,),
+        )  # fmt: skip
+        return ImageProduct(
+            image=image, grid=self.cube.grid, tags=self._tags, asset=COUNT, meaning="number of clear observations"
+        )
+
+    @property
+    def _tags(self) -> dict[str, str]:
+        return {
+            "AREA_OR_POINT": "Area", "EARTHLOOM_AOI": self.aoi, "EARTHLOOM_PERIOD": self.period.name,
+            "EARTHLOOM_RULE": str(self.rule), "EARTHLOOM_KEY": self.key,
+        }  # fmt: skip
+
+
+_WORDS = {
+    "median": "median", "mode": "commonest class", "best": "best observation", "max": "greatest {by}", "min": "least {by}",
+}  # fmt: skip
+
+
+def composites_of(
+    cube: Cube, folder: str, *, aoi: str, product: str, every: Cadence, rule: Rule,
+    clear_px: Sequence[int] | None = None,
+) -> tuple[Composite, ...]:  # fmt: skip
+    """The composites of all periods that hold a step, in order of time.
+
+    Args:
+        folder: of the monitored product below OUT.
+        clear_px: pixels of the area that hold data on each step of the cube; only `best:clear` asks for it.
+
+    Raises:
+        ConfigError: if the rule means nothing for the cube's layers.
+    """
+    rule.check(cube.layers)
+    lean = replace(cube, steps=tuple(replace(step, scenes=(), masks=()) for step in cube.steps))
+    found = []
+    for period, positions in by_period(every, [step.date for step in cube.steps]).items():
+        steps = tuple(cube.steps[position] for position in positions)
+        clear = [clear_px[position] for position in positions] if clear_px is not None else None
+        found.append(
+            Composite(
+                folder=folder, aoi=aoi, product=product, cube=lean, every=every, period=period, rule=rule, steps=steps,
+                positions=positions, order=rule.order(period, [step.date for step in steps], clear),
+                key=_key(cube, folder, every, period, rule, steps),
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def shelf(folder: str, rule: Rule, every: Cadence) -> str:
+    """Below OUT; where the composites of a rule and a cadence lie."""
+    return f"{folder}/composites/{rule.slug}-{every}"
+
+
+def _key(cube: Cube, folder: str, every: Cadence, period: Period, rule: Rule, steps: Sequence[Step]) -> str:
+    """sha256 of all that can change a pixel. The folder's name is the digest of how the cube's steps are made."""
+    grid = cube.grid
+    return digest(
+        {
+            "version": COMPOSITE_VERSION, "cube": folder, "title": cube.title, "rule": str(rule), "every": every,
+            "period": period.name,
+            "grid": [grid.crs, list(grid.transform), grid.width, grid.height], "shard_px": cube.shard_px,
+            "layers": [[layer.name, layer.dtype, repr(float(layer.nodata))] for layer in cube.layers],
+            "classes": [entry.to_json() for entry in cube.classes], "steps": [step.to_json() for step in steps],
+        }
+    )  # fmt: skip
+
+
+def _storage(layer: Layer) -> tuple[str, str]:
+    return layer.dtype, repr(float(layer.nodata))
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What a composite says of itself (`jobs.products.publication.About`)."""
+
+    made: Composite
+
+    def fields(self) -> Mapping[str, Any]:
+        made = self.made
+        return {
+            "kind": "composite", "aoi": made.aoi, "product": made.product, "key": made.key, "rule": str(made.rule),
+            "every": made.every, "period": made.period.name, "start": str(made.period.start), "end": str(made.period.end),
+            "steps": [step.to_json() for step in made.steps],
+        }  # fmt: skip
+
+    def item(self, assets: Sequence[AssetInfo], areas: Sequence[ClassArea]) -> dict[str, Any]:
+        made = self.made
+        days = [str(step.date) for step in made.steps]
+        depth = len(made.prefix.split("/"))
+        root, area = "../" * depth, "../" * (depth - 2)  # of OUT, and of monitors/<aoi>
+        links = [
+            {"rel": "root", "href": f"{root}catalog.json", "type": "application/json"},
+            {"rel": "parent", "href": f"{area}collection.json", "type": "application/json"},
+            {"rel": "collection", "href": f"{area}collection.json", "type": "application/json"},
+        ] + [
+            {
+                "rel": "derived_from", "href": f"{root}{quote(scene)}/{ITEM}", "type": "application/geo+json",
+                "title": f"Result {scene.split('/')[1]}",
+            }
+            for scene in sorted({scene for step in made.steps for scene in (*step.scenes, *step.masks)})
+        ]  # fmt: skip
+        return stac_item.feature(
+            f"{made.aoi}-{made.product}-{made.rule.slug}-{made.period.name}-{made.key[:8]}", made.cube.grid,
+            stac_item.class_objects(made.legend.classes, areas), assets, links,
+            {
+                "title": f"{made.title}: {made.aoi}, {made.period.name}",
+                **stac_item.interval(made.period.start, made.period.end),
+                "processing:lineage": f"{made.rule} of {len(days)} dates of {made.product}: {', '.join(days)}.",
+                "processing:software": dict(sorted(software().items())),
+                "earthloom:aoi": made.aoi, "earthloom:key": made.key, "earthloom:product": made.product,
+                "earthloom:period": made.period.name, "earthloom:rule": str(made.rule), "earthloom:dates": days,
+                **({"earthloom:class_areas": [dict(row) for row in areas]} if areas else {}),
+            },
+            collection=collection_id(made.aoi),
+        )  # fmt: skip
+
+    def documents(self) -> Mapping[str, Mapping[str, Any]]:
+        return {}

@@ -1,0 +1,141 @@
+"""The composites of a monitored product as a stage of `earthloom monitor`: what is missing, and which are the current ones.
+
+Nothing is remembered beside what storage holds. A period whose steps have changed has a new key and so a new folder; its
+`head.json`, one per rule and cadence, names the folder of each period that is current, and the area's collection links to
+the items of these alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from earthloom.jobs.monitoring.composites.composite import Composite, composites_of
+from earthloom.jobs.monitoring.composites.rules import CompositeTable, parse_rule
+from earthloom.jobs.monitoring.composites.tasks import PublishCompositeTask, is_committed, missing_shards
+from earthloom.jobs.monitoring.cube.cube import Cube
+from earthloom.jobs.monitoring.cube.marks import read_sum
+from earthloom.jobs.monitoring.linking import relink
+from earthloom.jobs.monitoring.stage import Monitored, Stage
+from earthloom.jobs.monitoring.worker import MonitorTask
+from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
+from earthloom.jobs.records.documents import merge
+from earthloom.tiling.errors import MissingObjectError
+from earthloom.tiling.storage.store import Store
+
+HEAD = "head.json"
+"""Of a rule and a cadence: which composite of each period is the current one."""
+
+_GENERATION = re.compile(r"/generations/(\d+)/")
+
+
+def plan_composites(store: Store, monitored: Monitored) -> Sequence[MonitorTask]:
+    """The shards that are missing, and the publication of each composite of which none is.
+
+    Raises:
+        ConfigError: if a rule means nothing for the product.
+    """
+    tasks: list[MonitorTask] = []
+    for composite in _asked(store, monitored):
+        if not is_committed(store, composite):
+            tasks += missing_shards(store, composite) or [PublishCompositeTask(composite=composite)]
+    return tasks
+
+
+def finish_composites(store: Store, monitored: Monitored) -> Mapping[str, Any]:
+    """Say which composites are the current ones; those of a later cube stay."""
+    summary: dict[str, Any] = {}
+    for table in dict.fromkeys(monitored.product.composites):
+        asked = _of_table(store, monitored, table)
+        made = [composite for composite in asked if is_committed(store, composite)]
+        write_head(store, table, monitored.cube, asked, made)
+        if asked and (head := read_head(store, asked[0].shelf)):  # which may be a later writer's by now
+            current = [str(entry["prefix"]) for entry in head["periods"].values()]
+            relink(store, monitored.area.name, asked[0].shelf, current)
+        summary[f"{table.rule}-{table.every}"] = {
+            "periods": len(made), "latest": made[-1].prefix if made else None,
+        }  # fmt: skip
+    return summary
+
+
+COMPOSITES = Stage(name="composites", plan=plan_composites, finish=finish_composites)
+
+
+def write_head(
+    store: Store, table: CompositeTable, cube: Cube, asked: Sequence[Composite], made: Sequence[Composite]
+) -> None:
+    """Replace the head of a rule and a cadence unless it is of a later state of the cube; twice leaves the same bytes.
+
+    Args:
+        asked: the composites of all periods of this cube.
+        made: those that are committed; a period of any other keeps the one that it had.
+    """
+    if not asked:
+        return
+    state, key = cube_state(cube), f"{asked[0].shelf}/{HEAD}"
+    entries = {
+        composite.period.name: {
+            "key": composite.key, "prefix": composite.prefix, "start": str(composite.period.start),
+            "end": str(composite.period.end), "dates": [str(step.date) for step in composite.steps],
+        }
+        for composite in made
+    }  # fmt: skip
+
+    def change(existing: bytes | None) -> bytes:
+        theirs = read_document(existing, key) if existing is not None else {}
+        if existing is not None and (theirs["generation"], theirs["steps"]) > state:
+            return existing
+        kept = {
+            composite.period.name: theirs["periods"][composite.period.name]
+            for composite in asked
+            if composite.period.name in theirs.get("periods", {})
+        }
+        return canonical(
+            {
+                "format": FORMAT, "rule": table.rule, "every": table.every, "generation": state[0], "steps": state[1],
+                "periods": kept | entries,
+            }
+        )  # fmt: skip
+
+    merge(store, key, change)
+
+
+def read_head(store: Store, folder: str) -> dict[str, Any] | None:
+    """The head of a rule and a cadence (`composite.shelf`); None where nothing is published yet.
+
+    Raises:
+        PublishError: if it is no document of this version.
+    """
+    try:
+        return read_document(store.get(f"{folder}/{HEAD}"), f"{folder}/{HEAD}")
+    except MissingObjectError:
+        return None
+
+
+def _asked(store: Store, monitored: Monitored) -> Iterator[Composite]:
+    for table in dict.fromkeys(monitored.product.composites):
+        yield from _of_table(store, monitored, table)
+
+
+def _of_table(store: Store, monitored: Monitored, table: CompositeTable) -> Sequence[Composite]:
+    rule = parse_rule(table.rule)
+    return composites_of(
+        monitored.cube, monitored.prefix, aoi=monitored.area.name, product=monitored.name, every=table.every, rule=rule,
+        clear_px=_clear_px(store, monitored.cube) if rule.by_date else None,
+    )  # fmt: skip
+
+
+def _clear_px(store: Store, cube: Cube) -> list[int]:
+    """Pixels of the area that hold data on each step: of an image, those of the band that holds fewest."""
+    sums = [read_sum(store, cube.prefix, step) for step in range(len(cube.steps))]
+    return [
+        counted.tally.valid if counted.tally else min(total.valid for total in counted.sums.values())
+        for counted in sums
+    ]  # fmt: skip
+
+
+def cube_state(cube: Cube) -> tuple[int, int]:
+    """A cube's generation and number of steps: both only grow."""
+    found = _GENERATION.search(cube.prefix)
+    return int(found[1]) if found else 0, len(cube.steps)

@@ -1,0 +1,209 @@
+"""Which committed results make which step of a cube: a pure function of the catalogue, the grid and the AOI file's rules.
+
+Reads the table of a product's items; opens no raster. What is left out is said, with the reason.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from earthloom.jobs.monitoring.cube.cube import ClassInfo, Step
+from earthloom.jobs.monitoring.cube.sources import Source, check_alike, cube_layers, source_of
+from earthloom.jobs.products.stac_collection import read_items
+from earthloom.jobs.records.names import RESULT
+from earthloom.jobs.records.result import SceneResult
+from earthloom.tiling.errors import ConfigError, MissingObjectError
+from earthloom.tiling.footprint import footprint
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.resampling import PIECE_BYTES, PIECE_PX
+from earthloom.tiling.storage.store import Store
+from earthloom.tiling.writing.zarr_sink import Layer
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a cube should hold."""
+
+    steps: tuple[Step, ...]
+    layers: tuple[Layer, ...] = ()
+    classes: tuple[ClassInfo, ...] = ()
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    """By prefix, masks too."""
+    notes: tuple[str, ...] = ()
+    """What was left out, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mask:
+    """Another product whose classes take pixels away."""
+
+    product: str
+    classes: tuple[str, ...]
+
+
+def wanted(
+    store: Store, product: str, grid: Grid, *, mask: Mask | None = None, until: datetime.date | None = None,
+    preferred: Collection[str] = (), outline: str | None = None,
+) -> Wanted:  # fmt: skip
+    """The steps that the committed results of a product make on a grid.
+
+    A result is a member if it is in the product's table, dated, not later than `until` and on the grid's ground; with a
+    mask, if its scene has a result of that product too. Of several results of one scene the preferred one counts, else the
+    one that was committed last.
+
+    Args:
+        store: on OUT.
+        product: as `collections/` has it.
+        until: last day.
+        preferred: prefixes of results that the product's own run stands for.
+        outline: GeoJSON of the area, if it is less than the grid.
+
+    Raises:
+        PublishError: if the members do not have the same layers and classes, or an item is not one of ours.
+    """
+    notes: list[str] = []
+    found = _members(store, product, _meets(grid, outline), grid, until=until, preferred=preferred, notes=notes)
+    masks: dict[str, Source] = {}
+    if mask is not None:
+        masks = {
+            source.scene_id: source
+            for source in _members(
+                store, mask.product, _meets(grid, outline), grid, until=until, preferred=preferred, notes=[]
+            )
+        }
+        mask_values(masks.values(), mask)
+        if without := [source.scene_id for source in found if source.scene_id not in masks]:
+            notes.append(
+                f"{_named(without)} left out, which {mask.product} has not mapped: nothing says where clouds are"
+            )
+        found = [source for source in found if source.scene_id in masks]
+    if not found:
+        return Wanted(steps=(), notes=tuple(notes))
+    check_alike(product, found)
+    days: dict[datetime.date, list[Source]] = {}
+    for source in found:
+        days.setdefault(source.date, []).append(source)
+    steps = tuple(
+        Step(
+            date=day, scenes=tuple(sorted(source.prefix for source in members)),
+            masks=tuple(sorted(masks[source.scene_id].prefix for source in members)) if mask else (),
+        )
+        for day, members in sorted(days.items())
+    )  # fmt: skip
+    last = max(found, key=lambda source: (source.moment, source.prefix))
+    sources = {source.prefix: source for source in (*found, *masks.values())}
+    return Wanted(
+        steps=steps, layers=cube_layers(product, last), classes=last.classes, sources=sources, notes=tuple(notes)
+    )
+
+
+def mask_values(masks: Iterable[Source], mask: Mask) -> tuple[int, ...]:
+    """Class values that take pixels away.
+
+    Raises:
+        ConfigError: if the masks have no such class.
+    """
+    values: tuple[int, ...] = ()
+    for source in masks:
+        by_name = {entry.name: entry.value for entry in source.classes}
+        if unknown := [name for name in mask.classes if name not in by_name]:
+            raise ConfigError(
+                f"mask: {mask.product} has no class {unknown[0]!r}; it has {', '.join(by_name) or 'no classes'}"
+            )
+        values = tuple(sorted(by_name[name] for name in mask.classes))
+    return values
+
+
+def _members(
+    store: Store, product: str, meets: Callable[[Mapping[str, Any]], bool], grid: Grid, *, until: datetime.date | None,
+    preferred: Collection[str], notes: list[str],
+) -> list[Source]:  # fmt: skip
+    """One result of each scene, in the order of their scenes."""
+    try:
+        items = read_items(store.get(f"collections/{product}/items.parquet"))
+    except MissingObjectError:
+        return []
+    undated: list[str] = []
+    too_fine: list[str] = []
+    by_scene: dict[str, list[Source]] = {}
+    gsd_m = grid.gsd_m()
+    for item in items:
+        if not meets(item):
+            continue
+        prefix = _prefix(item)
+        source = source_of(item, prefix)
+        scene_id = str(item["properties"]["earthloom:scene"])
+        if source is None:
+            undated.append(scene_id)
+        elif until is not None and source.date > until:
+            pass
+        elif piece_bytes(source, gsd_m / float(item["properties"]["gsd"])) > PIECE_BYTES:
+            too_fine.append(scene_id)
+        else:
+            by_scene.setdefault(scene_id, []).append(source)
+    if undated:
+        notes.append(
+            f"{_named(undated)} left out: nobody knows when they were taken; run them again with `datetime` or `date_pattern`"
+        )
+    if too_fine:
+        notes.append(
+            f"{_named(too_fine)} left out: their pixels are so much finer than the grid's {gsd_m:.3g} m that a worker "
+            "could not hold those under a piece of it; give a finer gsd"
+        )
+    return [_newest(store, results, preferred) for _, results in sorted(by_scene.items())]
+
+
+def _newest(store: Store, results: Sequence[Source], preferred: Collection[str]) -> Source:
+    chosen = [source for source in results if source.prefix in preferred] or list(results)
+    return chosen[0] if len(chosen) == 1 else max(chosen, key=lambda one: (_committed_s(store, one.prefix), one.prefix))
+
+
+def _committed_s(store: Store, prefix: str) -> float:
+    """When a result was committed; a correction of its date has rewritten its `result.json` and says so."""
+    key = f"{prefix}/{RESULT}"
+    head = store.head(key)
+    if head is None:
+        return -math.inf
+    result = SceneResult.from_json(store.get(key), f"{store.ref.url}/{key}")
+    return head.modified_s if result.committed_s is None else result.committed_s
+
+
+def _meets(grid: Grid, outline: str | None) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether an item lies on the ground of an area."""
+    from shapely import prepare
+    from shapely.geometry import shape
+
+    ground = shape(json.loads(outline) if outline else footprint(grid)[0])
+    prepare(ground)
+
+    def meets(item: Mapping[str, Any]) -> bool:
+        other = shape(item["geometry"])
+        return bool(ground.intersects(other)) and not bool(ground.touches(other))
+
+    return meets
+
+
+def _prefix(item: Mapping[str, Any]) -> str:
+    properties = item["properties"]
+    return f"scenes/{properties['earthloom:scene']}/{properties['earthloom:key']}"
+
+
+def piece_bytes(source: Source, ratio: float) -> float:
+    """Of a result under one piece of a warp onto a grid whose pixels are `ratio` times as wide (`tiling.resampling`)."""
+    per_px = max(sum(np.dtype(layer.dtype).itemsize for layer in raster.layers) for raster in source.rasters)
+    return PIECE_PX * max(ratio, 1.0) ** 2 * per_px
+
+
+def _named(names: Sequence[str]) -> str:
+    given = sorted(set(names))
+    more = f" and {len(given) - _NAMED} more" if len(given) > _NAMED else ""
+    return f"{', '.join(given[:_NAMED])}{more} {'is' if len(given) == 1 else 'are'}"

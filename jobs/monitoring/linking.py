@@ -1,0 +1,104 @@
+"""Entering what is derived for an area into its collection, and the collection into the catalog.
+
+Derived documents: they may be late, never early, and never go back, whoever else writes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from earthloom.jobs.monitoring.cube.stac import add_to_area, collection_id, replace_in_area
+from earthloom.jobs.products.stac_collection import add_to_catalog, item_links
+from earthloom.jobs.records.canonical import canonical
+from earthloom.jobs.records.documents import merge
+from earthloom.jobs.records.names import ITEM
+from earthloom.tiling.errors import PublishError
+from earthloom.tiling.storage.store import Store
+
+
+def enter(
+    store: Store, aoi: str, prefix: str, item: Mapping[str, Any],
+    progress: Callable[[Mapping[str, Any]], tuple[Any, ...]] = lambda _: (),
+) -> None:  # fmt: skip
+    """Write an item that may have been written before, and link it.
+
+    Args:
+        store: on OUT.
+        aoi: the area.
+        prefix: below `monitors/<aoi>/`, where the item goes.
+        item: what it says now.
+        progress: of an item; one that is further than ours is left as it is.
+
+    Raises:
+        PublishError: if what is there is not ours.
+        StorageError: if other writers win every time.
+    """
+    base = f"monitors/{aoi}"
+    if not prefix.startswith(f"{base}/"):
+        raise PublishError(f"an item of the area {aoi} lies below {base}/, not at {prefix}")
+
+    def ours(existing: bytes | None) -> bytes:
+        found = _document(existing, f"{prefix}/{ITEM}")
+        if found is not None and existing is not None and progress(found) > progress(item):
+            return existing
+        return canonical(item)
+
+    def collection(existing: bytes | None) -> bytes:
+        href = f"./{prefix.removeprefix(f'{base}/')}/{ITEM}"
+        linked = json.loads(store.get(f"{prefix}/{ITEM}"))  # what is there by now, which may be further than ours
+        return canonical(add_to_area(_document(existing, f"{base}/collection.json"), aoi, href, linked))
+
+    def root(existing: bytes | None) -> bytes:
+        href = f"./{base}/collection.json"
+        return canonical(add_to_catalog(_document(existing, "catalog.json"), collection_id(aoi), href))
+
+    merge(store, f"{prefix}/{ITEM}", ours)
+    merge(store, f"{base}/collection.json", collection)
+    merge(store, "catalog.json", root)
+
+
+def relink(store: Store, aoi: str, folder: str, prefixes: Sequence[str]) -> None:
+    """Make the items to which an area's collection links below a folder exactly these. Those that are new are read.
+
+    Args:
+        store: on OUT.
+        aoi: the area.
+        folder: below `monitors/<aoi>/`.
+        prefixes: below the folder, of committed results with an item each.
+
+    Raises:
+        PublishError: if the collection is not ours.
+        StorageError: if other writers win every time.
+    """
+    base = f"monitors/{aoi}"
+    hrefs = {f"./{prefix.removeprefix(f'{base}/')}/{ITEM}": f"{prefix}/{ITEM}" for prefix in prefixes}
+    items: dict[str, dict[str, Any]] = {}
+
+    def collection(existing: bytes | None) -> bytes:
+        document = _document(existing, f"{base}/collection.json")
+        linked = {str(link.get("href")) for link in item_links(document)}
+        for href in hrefs.keys() - linked - items.keys():
+            items[href] = json.loads(store.get(hrefs[href]))
+        entries = {href: items.get(href, {}) for href in hrefs}
+        return canonical(replace_in_area(document, aoi, f"./{folder.removeprefix(f'{base}/')}/", entries))
+
+    def root(existing: bytes | None) -> bytes:
+        return canonical(
+            add_to_catalog(_document(existing, "catalog.json"), collection_id(aoi), f"./{base}/collection.json")
+        )
+
+    if prefixes:
+        merge(store, f"{base}/collection.json", collection)
+        merge(store, "catalog.json", root)
+
+
+def _document(existing: bytes | None, key: str) -> dict[str, Any] | None:
+    try:
+        document = json.loads(existing) if existing else None
+    except ValueError:
+        document = existing
+    if document is not None and not isinstance(document, dict):
+        raise PublishError(f"{key} is no JSON object; delete it and run again: it is made from what is committed")
+    return document

@@ -1,0 +1,173 @@
+"""What an analyst asks of monitored areas and committed maps: what changed, how much of what lies in a zone, areas of scenes.
+
+Each answer is a value; the command prints it. A change is published below OUT, the others write nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from earthloom.cluster.outcome import Failed
+from earthloom.jobs.config import EngineOptions
+from earthloom.jobs.monitoring.change.map import TRANSITIONS
+from earthloom.jobs.monitoring.change.stage import make_change
+from earthloom.jobs.monitoring.change.tasks import plan_change
+from earthloom.jobs.monitoring.composites.maps import ClassMap, map_of_result, map_of_step
+from earthloom.jobs.monitoring.cube.cube import Cube
+from earthloom.jobs.monitoring.cube.dataset import cube_base
+from earthloom.jobs.monitoring.cube.log import current_cube
+from earthloom.jobs.monitoring.pool import Pool
+from earthloom.jobs.monitoring.series.scene_areas import current_results
+from earthloom.jobs.monitoring.series.zonal import read_zones, zonal
+from earthloom.jobs.publish.files import committed_document
+from earthloom.jobs.records.canonical import read_document
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.probe import probe_conditional_writes
+from earthloom.tiling.storage.store import Store, open_store
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+    import pandas as pd
+
+
+class ChangeConfig(BaseModel):
+    """What `earthloom change` is asked for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    out: str
+    product: Annotated[str, Field(description="as collections/ has it: landwater, cloudmask-landwater")]
+    aoi: Annotated[str, Field(description="name of a monitored area")]
+    before: str
+    after: str
+    min_area_m2: Annotated[
+        float | None, Field(ge=0, allow_inf_nan=False, description="no smaller polygon; default: nine pixels")
+    ] = None
+    key: Annotated[
+        str | None, Field(description="of the cube; default: the one that the area's file asked for last")
+    ] = None
+    engine: Annotated[EngineOptions, Field(description="Where it is computed")] = EngineOptions(executor="local")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeResult:
+    """A published change."""
+
+    out: str
+    prefix: str
+    """Below OUT."""
+    note: str
+    """What was taken for the two sides, in words."""
+    document: Mapping[str, Any]
+    """`transitions.json`."""
+    files: tuple[str, ...]
+    """Below the prefix, without shards."""
+
+
+def change(config: ChangeConfig, on_task: Callable[[int, int], None] = lambda _done, _all: None) -> ChangeResult:
+    """Compare two dates or periods of a monitored product, and publish the result unless it is there already.
+
+    Args:
+        on_task: called with the tasks that are done, and all of this round.
+
+    Raises:
+        ConfigError: if there is no such area, product, date or period, or two that cannot be compared.
+        StorageError: if OUT cannot be read or written.
+    """
+    out = ObjectRef.parse(config.out)
+    store = open_store(out)
+    base, cube = _cube(store, config.product, config.aoi, config.key)
+    made, note = make_change(
+        store, base, cube, config.before, config.after, aoi=config.aoi, product=config.product,
+        least_m2=config.min_area_m2,
+    )  # fmt: skip
+    with Pool(config.engine, out) as pool:
+        probed = False
+        while tasks := plan_change(store, made):
+            if not probed:
+                probe_conditional_writes(store)
+                probed = True
+            for number, outcome in enumerate(pool.run(tasks), 1):
+                if isinstance(outcome, Failed):
+                    raise outcome.error.as_error()
+                on_task(number, len(tasks))
+    key = f"{made.prefix}/{TRANSITIONS}"
+    document = committed_document(store, made.prefix)
+    assert document is not None, "nothing was left to do"
+    files = tuple(name for name in document["files"] if "/" not in name)
+    return ChangeResult(
+        out=out.url, prefix=made.prefix, note=note, document=read_document(store.get(key), key), files=files
+    )
+
+
+def zones_of(
+    polygons: str | gpd.GeoDataFrame, out: str, product: str, *, aoi: str | None = None, name: str | None = None,
+    since: datetime.date | None = None, until: datetime.date | None = None, scene: str | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Areas of classes in polygons, on every date of a monitored area, or in every committed scene.
+
+    Args:
+        polygons: a file of polygons that GDAL or GeoPandas reads, or a table of them, in any CRS.
+        out: folder or `s3://` prefix of all outputs.
+        product: as `collections/` has it.
+        aoi: name of a monitored area; None: committed scenes, each on its own grid.
+        name: column of the polygons that names them.
+        since, until: first and last day; scenes of unknown date are left out where one is given.
+        scene: id of one scene, where `aoi` is None.
+
+    Returns:
+        `jobs.monitoring.series.zonal.zonal`: a row for each class, polygon and date.
+
+    Raises:
+        ConfigError: if polygons, area or product are not there or not usable, or no date is left.
+        StorageError: if something cannot be read.
+    """
+    store = open_store(ObjectRef.parse(out))
+    zones = read_zones(polygons) if isinstance(polygons, str) else polygons
+    if aoi is not None:
+        if scene is not None:
+            raise ConfigError("`scene` goes with scenes and not with `aoi`, whose dates may be of several scenes")
+        _, cube = _cube(store, product, aoi, None)
+        maps = [map_of_step(cube, n) for n, step in enumerate(cube.steps) if _within(step.date, since, until)]
+    else:
+        maps = [one for one in _scenes(store, product, scene) if _within(one.start, since, until)]
+    if not maps:
+        raise ConfigError(f"no {'date' if aoi else 'scene'} of {product} lies between {since} and {until}")
+    return zonal(store, maps, zones, name)
+
+
+def _scenes(store: Store, product: str, scene: str | None) -> Sequence[ClassMap]:
+    maps = []
+    for item in current_results(store, product, scene):
+        properties = item["properties"]
+        prefix = f"scenes/{properties['earthloom:scene']}/{properties['earthloom:key']}"
+        moment = properties.get("datetime")
+        day = datetime.datetime.fromisoformat(moment).date() if moment else None
+        maps.append(
+            map_of_result(
+                store, prefix, json.loads(store.get(f"{prefix}/result.json")), name=properties["earthloom:scene"], start=day,
+                end=day,
+            )
+        )  # fmt: skip
+    return maps
+
+
+def _within(day: datetime.date | None, since: datetime.date | None, until: datetime.date | None) -> bool:
+    if since is None and until is None:
+        return True
+    return day is not None and (since or day) <= day <= (until or day)
+
+
+def _cube(store: Store, product: str, aoi: str, key: str | None) -> tuple[str, Cube]:
+    base = cube_base(store, product, aoi, key)
+    cube = current_cube(store, base)
+    if cube is None:
+        raise ConfigError(f"{store.ref.url}/{base} holds no finished cube; run `earthloom monitor` again")
+    return base, cube

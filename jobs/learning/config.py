@@ -66,7 +66,7 @@ class SplitTable(_Table):
     def _of_one_kind(self) -> SplitTable:
         named = [name for name in ("validation", "test") if isinstance(getattr(self, name), tuple)]
         if (self.by == "region") != (self.regions is not None):
-            raise ValueError("'by=region' and `regions=FILE` belong together")
+            raise ValueError("'by=region' and 'regions=FILE' belong together")
         if self.by == "region" and (len(named) < 2 or not self.train):
             raise ValueError("of regions all parts are named: train, validation and test (an empty list for none)")
         if self.by == "block" and named:

@@ -62,7 +62,7 @@ class AlertTable(BaseModel):
     @model_validator(mode="after")
     def _one_source(self) -> AlertTable:
         if self.monitor is None and not (self.before and self.after):
-            raise ValueError("an alert needs classes 'from' and `to`, or the name of a 'monitor'")
+            raise ValueError("an alert needs classes 'from' and 'to', or the name of a 'monitor'")
         if self.monitor is not None and (self.before or self.after or self.ignore):
             raise ValueError("an alert is of classes ('from', `to`, 'ignore') or of a 'monitor', not of both")
         if self.monitor is None and self.direction is not None:

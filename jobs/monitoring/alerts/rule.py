@@ -64,7 +64,7 @@ class AlertTable(BaseModel):
         if self.monitor is None and not (self.before and self.after):
             raise ValueError("an alert needs classes 'from' and 'to', or the name of a 'monitor'")
         if self.monitor is not None and (self.before or self.after or self.ignore):
-            raise ValueError("an alert is of classes ('from', `to`, 'ignore') or of a 'monitor', not of both")
+            raise ValueError("an alert is of classes ('from', 'to', 'ignore') or of a 'monitor', not of both")
         if self.monitor is None and self.direction is not None:
             raise ValueError("'direction' is of the flags of a 'monitor', and this alert is of classes")
         return self

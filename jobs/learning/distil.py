@@ -120,8 +120,8 @@ def _tables(config: DistilConfig, card: ModelCard, maps: dict[str, str]) -> dict
         "labels": {"classes": [{"value": c.value, "name": c.name, "color": c.color} for c in card.classes]},
         "split": {"by": split} | ({"block_px": 2 * config.crop} if split == "block" else {}),
         "model": {
-            "architecture": config.student, "encoder": config.encoder, "arguments": _arguments(config.arguments), "bands": card.bands, "mean": card.mean,
-            "std": card.std, "crop_px": config.crop,
+            "architecture": config.student, "encoder": config.encoder, "arguments": _arguments(config.arguments),
+            "bands": card.bands, "mean": card.mean, "std": card.std, "crop_px": config.crop,
         },
         "loss": {"cross_entropy": 0.0, "dice": 0.5},
         "teacher": {"model": config.model[0], "temperature": config.temperature},

@@ -48,7 +48,7 @@ def test_a_student_maps_a_scene_as_its_teacher_does(made: Distilled, tmp_path: P
     for model in ("water-index", made.trained.out):
         result = earthloom.run(other, model=model, out=tmp_path / "maps", precision="fp32", **RUN)
         (summary,) = result.results.values()
-        with rasterio.open(tmp_path / "maps" / summary.prefix / summary.rasters[0]) as dataset:
+        with rasterio.open(tmp_path / "maps" / summary.prefix / f"{summary.model}.tif") as dataset:
             maps.append(dataset.read(1))
     assert 0.2 < maps[0].mean() < 0.8
     assert (maps[0] == maps[1]).mean() > 0.9

@@ -68,7 +68,6 @@ class DistilConfig(RunConfig):
     name: Annotated[str | None, Field(description="of the student  [default: that of the model, and -student]")] = None
     student: Annotated[str, Field(description="its architecture: lite-unet, or one of smp: unet, fpn, …")] = "lite-unet"
     encoder: Annotated[str | None, Field(description="of an architecture of smp: resnet18, efficientnet-b0, …")] = None
-    arguments: Annotated[str, Field(description="further ones of the architecture, as JSON")] = "{}"
     steps: Annotated[int, Field(gt=0, description="of training")] = 1000
     chips: Annotated[int, Field(gt=0, description="crops that each step sees")] = 8
     crop: Annotated[int, Field(gt=0, description="side of a crop in pixels")] = 256

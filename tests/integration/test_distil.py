@@ -18,7 +18,7 @@ from earthloom.tiling.errors import ConfigError, SceneError
 from tests.scenes import landscape, write_scene
 
 RUN: dict[str, Any] = {"executor": "local", "shard": 512, "block": 512, "scale": 1e-4, "quantity": "reflectance"}
-STUDENT: dict[str, Any] = {"student": "ukis-unet", "arguments": '{"base": 4}', "steps": 40, "chips": 4, "crop": 32}
+STUDENT: dict[str, Any] = {"steps": 60, "chips": 4, "crop": 64}
 
 
 @pytest.fixture(autouse=True)

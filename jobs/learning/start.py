@@ -96,7 +96,7 @@ def draft(
     elif first.card is not None:
         architecture, arguments, stride = first.card.architecture, first.card.arguments, first.card.stride_px
     else:
-        raise ConfigError("`model.architecture` is missing: unet with an `encoder`, lite-unet, … (docs/training.md)")
+        raise ConfigError("`model.architecture` is missing: unet with an 'encoder', lite-unet, … (docs/training.md)")
     if table.crop_px % stride:
         raise ConfigError(
             f"'crop_px={table.crop_px}' is not a multiple of the network's stride {stride}; use "

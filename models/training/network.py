@@ -42,7 +42,7 @@ def named(architecture: str, encoder: str | None, arguments: Mapping[str, Any]) 
 
     if architecture in _OWN:
         if encoder is not None:
-            raise CardError(f"{architecture} has an encoder of its own; leave out `encoder={encoder}`")
+            raise CardError(f"{architecture} has an encoder of its own; leave out 'encoder={encoder}'")
         return architecture, canonical(dict(arguments)), _OWN[architecture]
     known = smp.MODEL_ARCHITECTURES_MAPPING
     if architecture not in known:
@@ -51,7 +51,7 @@ def named(architecture: str, encoder: str | None, arguments: Mapping[str, Any]) 
             f"unknown architecture {architecture!r}{did_you_mean(architecture, every)}; one of {', '.join(every)}"
         )
     if encoder is None:
-        raise CardError(f"{architecture} needs an `encoder`, such as resnet18, efficientnet-b0 or tu-convnext_tiny")
+        raise CardError(f"{architecture} needs an 'encoder', such as resnet18, efficientnet-b0 or tu-convnext_tiny")
     depth = arguments.get("encoder_depth", inspect.signature(known[architecture]).parameters["encoder_depth"].default)
     stride = _WIDER.get(architecture, 2 ** int(depth))
     return "smp", canonical({"arch": architecture, "encoder_name": encoder, **arguments}), stride

@@ -68,8 +68,10 @@ def learned(
     again = registry.build(card)
     weights.load_into(again, path, card.weights or "")
     x = torch.randn(1, n_bands, side, side, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        assert torch.equal(again.eval()(x), trained(x))
+    kept, read = trained.state_dict(), again.state_dict()
+    assert all(torch.equal(kept[name], read[name]) for name in kept), "bit for bit"
+    with torch.inference_mode():  # other memory formats, other kernels
+        torch.testing.assert_close(again.eval()(x), trained(x), rtol=1e-4, atol=1e-5)
     found = measure(card, path, CPU, stack_of(values), precisions=("fp32",))
     if architecture in BLENDED or encoder == "efficientnet-b0":
         assert found.card.overlap == "blend", "it looks at the whole chip"

@@ -29,9 +29,10 @@ from earthloom.tiling.storage.store import Store, open_store
 FOLDER = "explanations"
 """Below OUT: the cards."""
 
-_MOST_HALO_PX = 512
-"""A halo that covers all that a network sees is taken up to here; beyond it, the one that was measured for its map."""
-_CHIP_BYTES = 3 * 2**29  # 1.5 GiB: the largest chip whose pass takes no more than that
+_CHIP_BYTES = 2**31
+"""What a pass over one chip may take. A halo that covers all that a network sees is taken if a chip with a core of
+`_LEAST_CORE_PX` fits; else the one that was measured for its map."""
+_LEAST_CORE_PX = 256
 _SIDES_PX = (256, 512)
 _SPARE = 1.15  # peaks vary from run to run
 _TITLES = {
@@ -121,7 +122,7 @@ def _target(card: ModelCard, name: str | None) -> int | None:
 
 
 def explained_card(card: ModelCard, what: str, *, target: int | None = None, steps: int = 16) -> ModelCard:
-    """The card of an explanation, without its memory where that must be measured.
+    """The card of an explanation, without its memory where that must be measured; `fitted` gives it its chips.
 
     Args:
         card: of a segmentation with exact overlap and a measured halo, bound to its bands.
@@ -130,9 +131,6 @@ def explained_card(card: ModelCard, what: str, *, target: int | None = None, ste
         steps: of `gradients`.
     """
     reach = 2 if what == "gradients" else 1  # a value acts on pixels whose gradients reach as far again
-    covering = None if card.support_px is None else _up(reach * card.support_px, card.stride_px)
-    bitwise = covering is not None and covering <= _MOST_HALO_PX
-    halo_px = covering if bitwise else reach * (card.halo_px or 0)
     of_bands = what in ("occlusion", "gradients")
     of = "the mapped class" if target is None else card.classes[target].name
     arguments: dict[str, Any] = {
@@ -148,8 +146,8 @@ def explained_card(card: ModelCard, what: str, *, target: int | None = None, ste
         title=f"{_TITLES[what]} of {card.label}", description=_MEANING[what].format(of=of, steps=steps),
         task="image-explanation", architecture="explained", arguments=canonical(arguments), classes=(),
         activation="softmax", masks=(), outputs=tuple(map(_of_band, card.bands)) if of_bands else (what,),
-        output_dtype="float32" if of_bands else "uint8", halo_px=halo_px,
-        support_px=covering if bitwise else None, scores=(),
+        output_dtype="float32" if of_bands else "uint8", halo_px=reach * (card.halo_px or 0),
+        support_px=None if card.support_px is None else reach * card.support_px, scores=(),
         memory=() if what == "gradients" else tuple((name, size + own_bytes) for name, size in card.memory),
         flop_per_px=None if card.flop_per_px is None else times * card.flop_per_px,
     )  # fmt: skip
@@ -171,7 +169,7 @@ def _place(store: Store, card: ModelCard, base: ObjectRef, device: Device) -> Ob
     path = fetch(base, card.weights) if card.weights else None
     if not card.memory:
         card = _measured(card, path, device)
-    card = replace(card, core_px=_core_px(card))
+    card = fitted(card)
     name = path.name if path else "weights.safetensors"
     target = open_store(folder)
     if path is not None:
@@ -191,12 +189,23 @@ def _measured(card: ModelCard, weights: Path | None, device: Device) -> ModelCar
     return replace(card, memory=(("fp32", float(round(per_px))),))
 
 
-def _core_px(card: ModelCard) -> int:
-    """The largest core whose chip stays within bounds: the card's own, a half of it, and so on."""
-    per_px, core_px = max(size for _, size in card.memory), card.core_px
-    while core_px % (2 * card.stride_px) == 0 and (core_px + 2 * (card.halo_px or 0)) ** 2 * per_px > _CHIP_BYTES:
+def fitted(card: ModelCard) -> ModelCard:
+    """The card of an explanation with the halo and the core that its memory allows.
+
+    The halo covers the support if it is known and a small chip fits, so that tiles are those of one pass over the whole
+    scene; else it is that of the map, doubled for gradients. The core is the card's own, a half of it, and so on.
+    """
+    per_px, stride_px = max(size for _, size in card.memory), card.stride_px
+
+    def fits(core_px: int, halo_px: int) -> bool:
+        return (core_px + 2 * halo_px) ** 2 * per_px <= _CHIP_BYTES
+
+    halo_px, core_px = card.halo_px or 0, card.core_px
+    if card.support_px is not None and fits(_LEAST_CORE_PX, covering := _up(card.support_px, stride_px)):
+        halo_px = covering
+    while core_px % (2 * stride_px) == 0 and core_px > _LEAST_CORE_PX and not fits(core_px, halo_px):
         core_px //= 2
-    return core_px
+    return replace(card, halo_px=halo_px, core_px=core_px)
 
 
 def _of_band(band: str) -> str:

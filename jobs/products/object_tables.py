@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from earthloom.models.inference.boxes import Found, corners, scores
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.reading.vectors import import_pyogrio
+from earthloom.tiling.vectors import pyogrio
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -77,7 +77,7 @@ def geoparquet(frame: GeoDataFrame) -> bytes:
 def flatgeobuf(frame: GeoDataFrame, name: str) -> bytes:
     """The table as one FlatGeobuf layer with its spatial index."""
     buffer = io.BytesIO()
-    import_pyogrio().write_dataframe(frame, buffer, driver="FlatGeobuf", layer=name, geometry_type="Polygon")
+    pyogrio().write_dataframe(frame, buffer, driver="FlatGeobuf", layer=name, geometry_type="Polygon")
     return buffer.getvalue()
 
 

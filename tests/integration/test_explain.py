@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import earthloom
 from earthloom.jobs.command import cli
 from earthloom.jobs.learning import explain as module
-from earthloom.jobs.learning.explain import explained_card
+from earthloom.jobs.learning.explain import explained_card, fitted
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import write_card
@@ -171,12 +171,18 @@ def test_a_network_with_global_context_is_refused(folder: Path, tmp_path: Path) 
         earthloom.explain(folder / "s.tif", model=str(blended), out=tmp_path / "out", **OPTIONS)
 
 
-def test_the_halo_covers_all_that_an_explanation_sees_where_that_is_known() -> None:
-    card = replace(card_of("lite-unet", 2, 3, 16), halo_px=32, support_px=70, memory=(("fp32", 100.0),))
-    halos = {what: explained_card(card, what).halo_px for what in ("entropy", "spread", "occlusion", "gradients")}
-    assert halos == {"entropy": 80, "spread": 80, "occlusion": 80, "gradients": 144}
-    unknown = replace(card, support_px=None)
-    assert (explained_card(unknown, "entropy").halo_px, explained_card(unknown, "gradients").halo_px) == (32, 64)
-    far = replace(card, support_px=600)
-    assert explained_card(far, "gradients").halo_px == 64
+def test_the_halo_covers_all_that_an_explanation_sees_where_memory_allows() -> None:
+    card = replace(card_of("lite-unet", 2, 3, 16), halo_px=32, support_px=70, core_px=1024, memory=(("fp32", 100.0),))
+
+    def chips(what: str, per_px: float = 900.0, **changes: Any) -> tuple[int | None, int]:
+        made = fitted(replace(explained_card(replace(card, **changes), what), memory=(("fp32", per_px),)))
+        return made.halo_px, made.core_px
+
+    assert {what: chips(what) for what in ("entropy", "spread", "occlusion")} == dict.fromkeys(
+        ("entropy", "spread", "occlusion"), (80, 1024)
+    )
+    assert chips("gradients") == (144, 1024)
+    assert chips("gradients", 3000.0) == (144, 512)
+    assert chips("gradients", 9000.0) == (64, 256), "a chip with its whole halo would not fit"
+    assert (chips("entropy", support_px=None), chips("gradients", support_px=None)) == ((32, 1024), (64, 1024))
     assert explained_card(card, "gradients", target=2).name == "made-gradients-class_2"

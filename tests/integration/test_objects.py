@@ -29,8 +29,8 @@ from earthloom.models.cards.file import write_card
 from earthloom.models.networks import registry
 from earthloom.models.zoo.water_index import WATER_INDEX
 from earthloom.tiling.errors import ConfigError, StorageError
-from earthloom.tiling.reading.vectors import import_pyogrio
 from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.vectors import pyogrio
 from tests.jobs.products.stac_validate import validate
 from tests.maps import published
 from tests.models.nets import TinyNet, card_of, seeded
@@ -106,7 +106,7 @@ def test_objects_are_published_as_tables_a_map_and_counts(undisturbed: tuple[Pat
     described = json.loads(pyarrow.parquet.read_schema(folder / "finder.parquet").metadata[b"geo"])
     assert described["version"] == "1.1.0"
     assert described["columns"]["geometry"]["covering"]["bbox"]
-    features = import_pyogrio().read_dataframe(folder / "finder.fgb")
+    features = pyogrio().read_dataframe(folder / "finder.fgb")
     assert len(features) == len(table)
     assert features.geometry.union_all().equals(table.geometry.union_all())
     assert cog_validate(folder / "finder-heat.tif", strict=True, quiet=True) == (True, [], [])
@@ -182,7 +182,7 @@ def test_a_scene_without_objects_has_empty_tables(model: Path, tmp_path: Path) -
         result = go(scene, tmp_path / "out", model)
     folder = tmp_path / "out" / result.results["void"].prefix
     assert len(geopandas.read_parquet(folder / "finder.parquet")) == 0
-    assert len(import_pyogrio().read_dataframe(folder / "finder.fgb")) == 0
+    assert len(pyogrio().read_dataframe(folder / "finder.fgb")) == 0
     assert json.loads((folder / "item.json").read_bytes())["properties"]["earthloom:objects"] == {
         "class_0": 0,
         "class_1": 0,

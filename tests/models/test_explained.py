@@ -141,7 +141,8 @@ def explained(case: Case, method: Method, halo_px: int, **options: Any) -> Case:
     of_bands = method in ("occlusion", "gradients")
     card = replace(
         case.card, architecture="explained", arguments=canonical(arguments), classes=(), halo_px=halo_px,
-        outputs=case.card.bands if of_bands else (method,), output_dtype="float32" if of_bands else "uint8",
+        outputs=tuple(f"of_{band}" for band in case.card.bands) if of_bands else (method,),
+        output_dtype="float32" if of_bands else "uint8",
     )  # fmt: skip
     return Case(card, case.path)
 

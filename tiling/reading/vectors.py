@@ -1,7 +1,7 @@
 """Features of a vector file, read whole: geometries, the values of one column, and their CRS.
 
-Read are GeoPackage, FlatGeobuf, GeoJSON, Shapefile and GeoParquet, each told from its first bytes, so that no driver is
-asked which would open another file or an address. Knows nothing of what the values mean.
+Read are GeoPackage, FlatGeobuf, GeoJSON, Shapefile and GeoParquet, each told from its first bytes.
+Knows nothing of what the values mean.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from pyproj import CRS
 from earthloom.tiling.errors import SceneError, StorageError
 from earthloom.tiling.scene import Asset
 from earthloom.tiling.storage.store import open_store
+from earthloom.tiling.vectors import pyogrio
 
 _STARTS = {
     b"SQLite format 3\x00": "GeoPackage", b"fgb": "FlatGeobuf", b"PAR1": "GeoParquet", b"\x00\x00\x27\x0a": "Shapefile",
@@ -89,9 +89,11 @@ def read_features(asset: Asset, *, column: str | None, layer: str | None = None)
 def _by_pyogrio(asset: Asset, column: str | None, layer: str | None) -> Features:
     import shapely
 
-    pyogrio = import_pyogrio()
+    module = pyogrio()
+    from pyogrio import raw
+
     source = str(asset.ref.path) if asset.ref.scheme == "file" else open_store(asset.ref).get()
-    layers = [str(name) for name, kind in pyogrio.list_layers(source) if kind is not None]
+    layers = [str(name) for name, kind in module.list_layers(source) if kind is not None]
     if layer is not None and layer not in layers:
         raise SceneError(f"{asset.ref.name} has no layer {layer!r}; it has {', '.join(layers)}")
     if layer is None and len(layers) != 1:
@@ -99,8 +101,8 @@ def _by_pyogrio(asset: Asset, column: str | None, layer: str | None) -> Features
             f"{asset.ref.name} has {len(layers)} layers ({', '.join(layers)}); name one of them: `label_layer`"
         )
     layer = layer or layers[0]
-    _check_column(asset, column, pyogrio.read_info(source, layer=layer)["fields"])
-    meta, _, wkb, fields = pyogrio.raw.read(source, layer=layer, columns=[column] if column else [], force_2d=True)
+    _check_column(asset, column, module.read_info(source, layer=layer)["fields"])
+    meta, _, wkb, fields = raw.read(source, layer=layer, columns=[column] if column else [], force_2d=True)
     values = fields[0] if column else [None] * len(wkb)
     return Features(geometries=_objects(shapely.from_wkb(wkb)), values=_objects(values), crs=_crs(asset, meta["crs"]))
 
@@ -148,22 +150,3 @@ def _objects(values: Iterable[Any]) -> NDArray[np.object_]:
     out = np.empty(len(items), object)
     out[:] = [None if isinstance(item, float) and math.isnan(item) else item for item in items]
     return out
-
-
-def import_pyogrio() -> Any:
-    """pyogrio with its drivers for vectors.
-
-    It brings a GDAL of its own, which reads GDAL_SKIP when it is imported; that list is meant for rasterio's, which has
-    no use for vectors and must have read it before.
-    """
-    import rasterio
-
-    with rasterio.Env():
-        before = os.environ.pop("GDAL_SKIP", None)
-        try:
-            import pyogrio
-            import pyogrio.raw
-        finally:
-            if before is not None:
-                os.environ["GDAL_SKIP"] = before
-    return pyogrio

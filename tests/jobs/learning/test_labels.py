@@ -20,11 +20,11 @@ from rasterio.features import rasterize
 from earthloom.jobs.learning.labels import IGNORE, LabelClass, LabelOptions, LabelSource, label_source
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.reading.vectors import import_pyogrio
+from earthloom.tiling.vectors import pyogrio
 from earthloom.tiling.window import Window
 from tests.scenes import write_scene
 
-import_pyogrio()  # before geopandas does, in whose process rasterio's list of drivers holds
+pyogrio()  # before geopandas does, in whose process rasterio's list of drivers holds
 
 GRID = Grid(crs="EPSG:32633", transform=(10, 0, 300000, 0, -10, 5600000), width=150, height=110)
 UTM32 = Transformer.from_crs("EPSG:32633", "EPSG:32632", always_xy=True).transform(299800, 5600100)

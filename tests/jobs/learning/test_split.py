@@ -27,7 +27,7 @@ from earthloom.jobs.learning.start import bands_of, first_weights
 from earthloom.jobs.learning.train import prepare
 from earthloom.models.training.augment import Variety
 from earthloom.tiling.errors import ConfigError, SceneError
-from earthloom.tiling.reading.vectors import import_pyogrio
+from earthloom.tiling.vectors import pyogrio
 from earthloom.tiling.window import Window
 from tests.jobs.learning.meadows import ORIGIN, meadow, tables, write_labels
 from tests.scenes import write_scene
@@ -132,7 +132,7 @@ def test_scenes_go_where_they_are_named_and_the_others_are_trained_on(tmp_path: 
 
 def regions(folder: Path, *names: str) -> Path:
     """Vertical strips of 60 px in another CRS, one for each name."""
-    import_pyogrio()  # with its own drivers, before geopandas imports it
+    pyogrio()  # with its own drivers, before geopandas imports it
     x, y = ORIGIN
     strips = [box(x + 600 * i, y - 1600, x + 600 * (i + 1), y) for i in range(len(names))]
     frame = geopandas.GeoDataFrame({"name": names}, geometry=strips, crs="EPSG:32617")

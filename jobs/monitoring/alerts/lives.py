@@ -226,8 +226,9 @@ def _born(area: _Area, day: int, naming: Naming, origin: str | None) -> Alert:
     row, col = of["row"], of["col"]
     return Alert(
         id=naming.id(day, row, col), state="confirmed" if confirmed else "provisional", born_day=day, born_row=row,
-        born_col=col, first_day=of["first_day"], last_day=of["last_day"], grown_day=of["newest_day"], confirmed_day=day if confirmed else None,
-        closed_day=None, count=of["count"], now=extent, largest=extent, split_from=origin,
+        born_col=col, first_day=of["first_day"], last_day=of["last_day"], grown_day=of["newest_day"],
+        confirmed_day=day if confirmed else None, closed_day=None, count=of["count"], now=extent, largest=extent,
+        split_from=origin,
     )  # fmt: skip
 
 

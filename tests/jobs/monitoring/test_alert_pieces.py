@@ -65,7 +65,8 @@ def test_pieces_are_measured_and_stored_as_they_are() -> None:
     pieces = found(states)
     told = {name: values.tolist() for name, values in pieces.measures.columns().items()}
     assert told == {
-        "px": [9, 12], "area": [9, 12], "confirmed_area": [6, 0], "first_day": [90, 100], "last_day": [120, 110], "newest_day": [100, 100],
+        "px": [9, 12], "area": [9, 12], "confirmed_area": [6, 0], "first_day": [90, 100], "last_day": [120, 110],
+        "newest_day": [100, 100],
         "count": [7, 2], "observations": [9 * 2 + 5, 24], "confidence": [3600, 4800], "magnitude": [0, 0], "row": [2, 5],
         "col": [2, 6],
     }  # fmt: skip

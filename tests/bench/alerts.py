@@ -99,6 +99,7 @@ def measure(name: str) -> dict[str, Any]:
         "shard task a date": f"{shard_s / _DATES:.2f}",
         "shard MiB (planned)": f"{peak / _MIB:.0f} ({shard.memory_bytes / _MIB:.0f})",
     }  # fmt: skip
+    row |= {"join, all dates": "-", "join MiB (planned)": "-"}
     if name != "noise":  # whose tiles GDAL would write for an hour
         (joined,) = plan_alerts(store, of)
         peak, joined_s = _watched(lambda: joined.do(store))

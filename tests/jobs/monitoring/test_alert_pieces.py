@@ -83,6 +83,6 @@ def test_pieces_are_measured_and_stored_as_they_are() -> None:
 
 def test_pieces_of_another_history_are_refused() -> None:
     pieces = found(pixels(np.s_[2:5, 2:5]))
-    pieces = replace(pieces, now=np.array([0]), before=np.array([3]))
+    pieces = replace(pieces, now=np.array([0]), before=np.array([3]), shared=np.array([1]))
     with pytest.raises(PublishError, match="4 pieces of the date before, of which 2 are recorded"):
         join_pieces({(0, 0): pieces}, {(0, 0): np.array([NONE, 5])})

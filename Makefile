@@ -32,7 +32,7 @@ demo-train: $(STAMP)  ## train, judge, explain and run a small network on the de
 quick: $(STAMP)  ## the tests of single modules, for the inner loop: two minutes, without Ray and S3
 	$(BIN)/python -m pytest -m "not (broad or ray or s3 or gpu or slow or chaos or zoo)" $(ARGS)
 
-test: weights  ## all tests that fit in 15 minutes on 2 cores
+test: weights  ## all tests that fit on 2 cores (half an hour)
 	$(BIN)/python -m pytest $(ARGS)
 
 test-zoo: weights  ## the models that `make test` leaves out, as it has tested another one of the same network

@@ -71,6 +71,10 @@ class Checkpoints:
     def finish(self, tensors: dict[str, Any], note: dict[str, Any]) -> None:
         """Write what came of this seed; its checkpoints are not needed any more."""
         self._store.put(f"{self._prefix}/{_FINAL}", to_bytes(tensors, note))
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the checkpoints of a seed that is finished; its last process may have been killed before it could."""
         for kind in ("step", "best"):
             for step in self._steps(kind):
                 self._store.delete(self._key(kind, step))

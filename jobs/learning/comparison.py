@@ -109,7 +109,7 @@ def compare(
         counts.unlabelled_px += int(((stored != NODATA) & ~labelled).sum())
         counts.unmapped_px += int((labelled & (stored == NODATA)).sum())
         counts.left_out_px += int((labelled & (stored != NODATA) & ~scored).sum())
-        pair = np.where(scored, label.astype(np.uint16) * np.uint16(K) + mapped, np.uint16(K * K))
+        pair = np.where(scored, label.astype(np.intp) * K + mapped, K * K)
         errors = codes[pair]
         keep(window, errors)
         counts.thumbnail[

@@ -34,7 +34,7 @@ class _Table(BaseModel):
 class SceneTable(SceneOptions):
     """[[scenes]]: scenes by the words of `earthloom run`, and their labels."""
 
-    scene: Annotated[str, Field(description="any reference that `run` takes; a glob or folder gives several scenes")]
+    scene: Annotated[str, Field(description="any reference that 'run' takes; a glob or folder gives several scenes")]
     labels: Annotated[str, Field(description="raster or vectors; {id} in it stands for the id of each scene")]
     before: Annotated[str | None, Field(description="an earlier scene, whose bands are called before_<name>")] = None
 
@@ -52,7 +52,7 @@ class SplitTable(_Table):
         Field(description="scene: whole scenes; block: squares of each scene's grid; region: polygons of a file"),
     ] = "scene"
     validation: Annotated[Share | Names, Field(description="share, or names of scenes or regions; 0 for none")] = 0.15
-    test: Annotated[Share | Names, Field(description="see `validation`")] = 0.15
+    test: Annotated[Share | Names, Field(description="see 'validation'")] = 0.15
     train: Annotated[Names, Field(description="names of regions; of scenes, all that are not named elsewhere")] = ()
     block_px: Annotated[Positive, Field(description="side of a square, in pixels of the scene")] = 1024
     gap_px: Annotated[
@@ -66,13 +66,13 @@ class SplitTable(_Table):
     def _of_one_kind(self) -> SplitTable:
         named = [name for name in ("validation", "test") if isinstance(getattr(self, name), tuple)]
         if (self.by == "region") != (self.regions is not None):
-            raise ValueError("`by=region` and `regions=FILE` belong together")
+            raise ValueError("'by=region' and 'regions=FILE' belong together")
         if self.by == "region" and (len(named) < 2 or not self.train):
             raise ValueError("of regions all parts are named: train, validation and test (an empty list for none)")
         if self.by == "block" and named:
             raise ValueError(f"blocks have no names; give {named[0]} as a share, or split by region")
         if self.by != "region" and self.train:
-            raise ValueError("`train` names regions; by scene or block, what is named nowhere is trained on")
+            raise ValueError("'train' names regions; by scene or block, what is named nowhere is trained on")
         if sum(share for share in (self.validation, self.test) if isinstance(share, float)) >= 1:
             raise ValueError("validation and test leave nothing to train on")
         return self
@@ -87,7 +87,7 @@ class ModelTable(_Table):
     encoder: Annotated[str | None, Field(description="of smp: resnet18, efficientnet-b0, tu-<name of timm>")] = None
     arguments: Annotated[dict[str, Any], Field(description="further arguments of the network")] = {}
     bands: Annotated[
-        Names, Field(description="common names in the order of the channels; those of `start`'s card")
+        Names, Field(description="common names in the order of the channels; those of 'start''s card")
     ] = ()
     start: Annotated[
         str, Field(description="first weights: nothing, a model's name or folder, or a file of ImageNet, timm or smp")
@@ -113,14 +113,6 @@ class LossTable(_Table):
             description="of cross-entropy and focal loss; data: the median class's share of pixels over the class's own"
         ),
     ] = "none"
-
-
-class TeacherTable(_Table):
-    """[teacher]: a model whose probabilities are learned beside the labels, as `earthloom distil` does."""
-
-    model: Annotated[str, Field(description="name or folder of a segmentation with the same classes")]
-    temperature: Annotated[float, Field(gt=0, le=100, description="above 1, unlikely classes count for more")] = 2.0
-    weight: Annotated[NotNegative, Field(description="of this term; those of [loss] are about the labels")] = 1.0
 
 
 class AugmentTable(_Table):
@@ -231,7 +223,7 @@ class TrainConfig(_Table):
 
     name: Annotated[str, Field(description="of the model")]
     out: Annotated[
-        str, Field(description="folder or s3:// prefix: the card folder that `run` takes, and what it came from")
+        str, Field(description="folder or s3:// prefix: the card folder that 'run' takes, and what it came from")
     ]
     seed: Annotated[int, Field(ge=0, lt=2**22)] = 0
     seeds: Annotated[Positive, Field(description="trainings with other seeds, whose mean and spread are reported")] = 1
@@ -240,7 +232,6 @@ class TrainConfig(_Table):
     split: SplitTable = SplitTable()
     model: ModelTable = ModelTable()
     loss: LossTable = LossTable()
-    teacher: TeacherTable | None = None
     augment: AugmentTable = AugmentTable()
     schedule: ScheduleTable
     compute: ComputeTable = ComputeTable()
@@ -292,8 +283,6 @@ def relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
         values["split"] = placed(values["split"], "regions")
     if isinstance(values.get("model"), dict) and "/" in str(values["model"].get("start", "")):
         values["model"] = placed(values["model"], "start")
-    if isinstance(values.get("teacher"), dict) and "/" in str(values["teacher"].get("model", "")):
-        values["teacher"] = placed(values["teacher"], "model")
     return values
 
 

@@ -106,6 +106,8 @@ def fit_seed(
     """
     schedule, seed = fit.schedule, fit.schedule.seed
     if (done := checkpoints.finished()) is not None:
+        if team.is_first:
+            checkpoints.tidy()
         return Fitted(seed=seed, weights=done[0], **done[1])
     journal = _Journal()
     if (found := checkpoints.latest()) is not None:

@@ -195,14 +195,13 @@ class RasterLabels:
         )  # fmt: skip
         scene = Scene(id="labels", grid=grid, assets=(self.asset,), bands=(band,), quantity="dn")
         pixels = read_pixels(scene, (band,), inside, 0)
-        values = pixels.values[0]
-        if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-            every = np.arange(np.iinfo(values.dtype).max + 1, dtype=values.dtype)
-            table, is_known = (part[values] for part in self._meaning(every))  # a look into a table for each pixel
-        else:
-            table, is_known = self._meaning(values)
-        labels[inside.slices(window)] = np.where(pixels.valid, table, IGNORE)
-        left = pixels.valid & ~is_known
+        values, left = pixels.values[0], pixels.valid.copy()
+        left &= ~np.isin(values, [each for each in self.options.ignore if not isinstance(each, str)])
+        found = labels[inside.slices(window)]
+        for each in self.options.classes:
+            is_class = left & np.isin(values, [s for s in each.stored or (each.value,) if not isinstance(s, str)])
+            found[is_class] = each.value
+            left &= ~is_class
         if left.any():
             strange = ", ".join(f"{value:g}" for value in np.unique(values[left])[:8])
             row, col = (int(axis[0]) for axis in np.nonzero(left))
@@ -212,17 +211,6 @@ class RasterLabels:
                 f"{_names(self.options.classes)} stands for; name them, or put them into `label_ignore`"
             )
         return labels
-
-    def _meaning(self, values: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """What each stored value stands for, IGNORE if for nothing, and whether that is known."""
-        found = np.full(values.shape, IGNORE, np.uint8)
-        known = np.isin(values, [each for each in self.options.ignore if not isinstance(each, str)])
-        for each in self.options.classes:
-            numbers = [stored for stored in each.stored or (each.value,) if not isinstance(stored, str)]
-            is_class = np.isin(values, numbers) & ~known
-            found[is_class] = each.value
-            known |= is_class
-        return found, known
 
 
 def _band_of(asset: Asset, header: Header, options: LabelOptions) -> dict[str, Any]:

@@ -132,8 +132,8 @@ def split(
     for part, wanted in ((Part.TRAIN, True), (Part.VALIDATION, table.validation), (Part.TEST, table.test)):
         if wanted and not (made.part == part).any():
             raise ConfigError(
-                f"the {part.name.lower()} part has no labelled pixel: split into smaller units (`by=block`, a smaller "
-                "`block_px`), name other scenes or regions, or set its share to 0"
+                f"the {part.name.lower()} part has no labelled pixel: split into smaller units ('by=block', a smaller "
+                "'block_px'), name other scenes or regions, or set its share to 0"
             )
     return made
 
@@ -174,7 +174,7 @@ def _by_scene(index: ChipIndex, scenes: Sequence[LabelledScene], table: SplitTab
 def _by_block(index: ChipIndex, scenes: Sequence[LabelledScene], table: SplitTable, seed: int, chip_px: int) -> Split:
     if table.block_px % chip_px:
         raise ConfigError(
-            f"`block_px={table.block_px}` is not a multiple of `crop_px={chip_px}`; use "
+            f"'block_px={table.block_px}' is not a multiple of 'crop_px={chip_px}'; use "
             f"{-(-table.block_px // chip_px) * chip_px}"
         )
     per_side = table.block_px // chip_px

@@ -49,13 +49,13 @@ def first_weights(start: str) -> First:
     path = Path(start)
     if path.suffix in _FILES:
         if not path.is_file():
-            raise CardError(f"`start={start}` does not exist")
+            raise CardError(f"'start={start}' does not exist")
         return First(name=path.name, path=path, sha256=weights.sha256_of(path))
     card, folder = variants(start)[0]
     if card.weights is None:
-        raise CardError(f"`start={start}`: {card.label} has no weights to start from")
+        raise CardError(f"'start={start}': {card.label} has no weights to start from")
     if card.kind != "class-map":
-        raise CardError(f"`start={start}`: {card.label} makes {card.makes}; start from a segmentation")
+        raise CardError(f"'start={start}': {card.label} makes {card.makes}; start from a segmentation")
     return First(name=card.label, path=weights.fetch(folder, card.weights), sha256=card.weights, card=card)
 
 
@@ -96,10 +96,10 @@ def draft(
     elif first.card is not None:
         architecture, arguments, stride = first.card.architecture, first.card.arguments, first.card.stride_px
     else:
-        raise ConfigError("`model.architecture` is missing: unet with an `encoder`, lite-unet, … (docs/training.md)")
+        raise ConfigError("`model.architecture` is missing: unet with an 'encoder', lite-unet, … (docs/training.md)")
     if table.crop_px % stride:
         raise ConfigError(
-            f"`crop_px={table.crop_px}` is not a multiple of the network's stride {stride}; use "
+            f"'crop_px={table.crop_px}' is not a multiple of the network's stride {stride}; use "
             f"{-(-table.crop_px // stride) * stride}"
         )
     mean, std = _normalisation(config, first, bands, quantity, mean, std)

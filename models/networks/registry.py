@@ -116,7 +116,7 @@ def _explained(
     if base == "explained" or base not in REGISTRY:
         raise CardError(f"unknown architecture {base!r} to explain; one of {', '.join(REGISTRY)} but explained itself")
     if base == "paired" and method == "gradients":
-        raise CardError("a pair of dates has no gradients; `occlusion` asks nearly the same of it")
+        raise CardError("a pair of dates has no gradients; 'occlusion' asks nearly the same of it")
     made = REGISTRY[base](**({"in_channels": in_channels, "classes": classes} | arguments))
     if isinstance(made, LoadsItself):
         raise CardError(f"a network that is a file of its own ({base}) cannot be explained; import it as weights")

@@ -42,7 +42,7 @@ def named(architecture: str, encoder: str | None, arguments: Mapping[str, Any]) 
 
     if architecture in _OWN:
         if encoder is not None:
-            raise CardError(f"{architecture} has an encoder of its own; leave out `encoder={encoder}`")
+            raise CardError(f"{architecture} has an encoder of its own; leave out 'encoder={encoder}'")
         return architecture, canonical(dict(arguments)), _OWN[architecture]
     known = smp.MODEL_ARCHITECTURES_MAPPING
     if architecture not in known:
@@ -51,7 +51,7 @@ def named(architecture: str, encoder: str | None, arguments: Mapping[str, Any]) 
             f"unknown architecture {architecture!r}{did_you_mean(architecture, every)}; one of {', '.join(every)}"
         )
     if encoder is None:
-        raise CardError(f"{architecture} needs an `encoder`, such as resnet18, efficientnet-b0 or tu-convnext_tiny")
+        raise CardError(f"{architecture} needs an 'encoder', such as resnet18, efficientnet-b0 or tu-convnext_tiny")
     depth = arguments.get("encoder_depth", inspect.signature(known[architecture]).parameters["encoder_depth"].default)
     stride = _WIDER.get(architecture, 2 ** int(depth))
     return "smp", canonical({"arch": architecture, "encoder_name": encoder, **arguments}), stride
@@ -82,7 +82,7 @@ def fill(module: nn.Module, card: ModelCard, source: Path, before: ModelCard | N
         return from_file(module, card.bands, source)
     if before.architecture != card.architecture or before.kwargs.get("arch") != card.kwargs.get("arch"):
         raise CardError(
-            f"`start` {before.label} is a {before.architecture} {before.arguments} and this network a {card.architecture} "
+            f"'start' {before.label} is a {before.architecture} {before.arguments} and this network a {card.architecture} "
             f"{card.arguments}; leave out `architecture`, and it is taken from the card"
         )
     return from_network(module, card, read_tensors(source), before)

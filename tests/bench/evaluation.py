@@ -17,9 +17,8 @@ def evaluate(folder: Path) -> list[dict[str, Any]]:
     """Comparing published maps with labels: memory must not grow with pixels."""
     rows = []
     for side_px in (4096, 16384):
-        with rasterio.Env(GDAL_CACHEMAX=64):  # MiB; a child begins with the peak of this process
-            scene = large_scene(folder / f"scene-{side_px}.tif", side_px, ("green", "swir16"))
-            labels = _labels(folder / f"labels-{side_px}.tif", scene)
+        scene = large_scene(folder / f"scene-{side_px}.tif", side_px, ("green", "swir16"))
+        labels = _labels(folder / f"labels-{side_px}.tif", scene)
         arguments = (
             "earthloom", "evaluate", "water-index", "--scenes", str(scene), "--labels", str(labels), "--label-classes",
             "0=land,1=water", "--out", str(folder / f"out-{side_px}"), "--executor", "local", "--json", *SCENE_OPTIONS,

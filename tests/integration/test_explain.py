@@ -110,7 +110,7 @@ def test_images_are_what_the_network_says_of_the_scene(folder: Path, tmp_path: P
     known = ~hole[inner]
     np.testing.assert_allclose(found[known], expected[known], atol=0.51 / 254)
     stored, about = image_of(occlusion)
-    assert (stored.dtype, about["names"]) == (np.float32, ("band0", "band1"))
+    assert (stored.dtype, about["names"]) == (np.float32, ("attribution_band0", "attribution_band1"))
     assert (np.isnan(stored) == hole).all()
     for band, expected in zip(stored, fall, strict=True):
         np.testing.assert_allclose(band[inner][known], expected.numpy()[inner][known], atol=1e-5)

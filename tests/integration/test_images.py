@@ -207,7 +207,7 @@ def test_a_mask_takes_clouds_out_of_a_map_before_and_after(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (("water-index", "dehaze"), {}, "class map in the middle"),
+        (("water-index", "dehaze"), {}, "land, water in the middle"),
         (("denoise", "stretch"), {}, "needs numbers of the whole scene"),
         (("water-index",), {"keep": ("dehaze",)}, "no such stage"),
         (("water-index+burn-nbr",), {}, "same bands"),

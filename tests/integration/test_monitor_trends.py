@@ -67,6 +67,9 @@ def test_maps_of_monitors_follow_the_cube_of_an_index(tmp_path: Path) -> None:
     assert after["steps"] == head["steps"] + 1
     assert (out / head["prefix"] / "result.json").exists(), "what was published stays until gc takes it"
     assert (out / after["prefix"] / "result.json").exists()
+    collection = json.loads((out / "monitors/lake/collection.json").read_bytes())
+    linked = [link["href"] for link in collection["links"] if "/trends/wet-mann-kendall/" in link["href"]]
+    assert linked == [f"./{after['prefix'].removeprefix('monitors/lake/')}/item.json"]
 
 
 def test_a_wrong_monitor_is_named_with_what_is_known(tmp_path: Path) -> None:

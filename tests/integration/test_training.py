@@ -210,7 +210,7 @@ def test_what_cannot_be_trained_is_refused_before_data_is_read(tmp_path: Path) -
     values = laid_out(tmp_path)
     with pytest.raises(CardError, match="did you mean 'unet'"):
         earthloom.train({**values, "model": values["model"] | {"architecture": "unett"}})
-    with pytest.raises(ConfigError, match="`crop_px=40` is not a multiple of the network's stride 16; use 48"):
+    with pytest.raises(ConfigError, match="'crop_px=40' is not a multiple of the network's stride 16; use 48"):
         earthloom.train({**values, "model": values["model"] | {"crop_px": 40}})
     with pytest.raises(ConfigError, match=r"`schedule.metric=iou_gras` is none of iou, iou_soil, iou_grass"):
         earthloom.train({**values, "schedule": values["schedule"] | {"metric": "iou_gras"}})

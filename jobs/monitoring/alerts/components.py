@@ -149,7 +149,7 @@ def _carried_over(
         if pieces.before.max(initial=NONE) >= known.size:
             raise PublishError(
                 f"shard {shard[0]}_{shard[1]} goes on from {pieces.before.max() + 1} pieces of the date before, of which "
-                f"{known.size} are recorded; remove the folder `state` of these alerts and run again"
+                f"{known.size} are recorded; remove the folder 'state' of these alerts and run again"
             )
         carried = known[pieces.before]
         kept = carried != NONE

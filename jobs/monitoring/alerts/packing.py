@@ -36,7 +36,7 @@ def unpack(data: bytes, n_tables: int, where: str) -> list[Any]:
         return [pa.ipc.open_stream(source).read_all() for _ in range(n_tables)]
     except (pa.ArrowException, OSError, ValueError) as error:
         raise PublishError(
-            f"{where} is damaged ({type(error).__name__}: {error}); remove the folder `state` beside it and run again: it is "
+            f"{where} is damaged ({type(error).__name__}: {error}); remove the folder 'state' beside it and run again: it is "
             "made from the cube"
         ) from error
 

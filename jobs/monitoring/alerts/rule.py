@@ -56,17 +56,17 @@ class AlertTable(BaseModel):
         float, Field(ge=0, allow_inf_nan=False, description="least area with which an alert begins, on the ground")
     ] = 0.0
     valid_days: Annotated[
-        int, Field(ge=1, le=36_525, description="days after the last date until the STAC item says `expires`")
+        int, Field(ge=1, le=36_525, description="days after the last date until the STAC item says 'expires'")
     ] = 32
 
     @model_validator(mode="after")
     def _one_source(self) -> AlertTable:
         if self.monitor is None and not (self.before and self.after):
-            raise ValueError("an alert needs classes `from` and `to`, or the name of a `monitor`")
+            raise ValueError("an alert needs classes 'from' and 'to', or the name of a 'monitor'")
         if self.monitor is not None and (self.before or self.after or self.ignore):
-            raise ValueError("an alert is of classes (`from`, `to`, `ignore`) or of a `monitor`, not of both")
+            raise ValueError("an alert is of classes ('from', 'to', 'ignore') or of a 'monitor', not of both")
         if self.monitor is None and self.direction is not None:
-            raise ValueError("`direction` is of the flags of a `monitor`, and this alert is of classes")
+            raise ValueError("'direction' is of the flags of a 'monitor', and this alert is of classes")
         return self
 
     def rule(self, before: str, after: str) -> Rule:

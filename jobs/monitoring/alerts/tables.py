@@ -25,8 +25,8 @@ from earthloom.tiling.vectors import pyogrio, writing_tiles
 _LAYER = "alerts"
 _BOX = ("xmin", "ymin", "xmax", "ymax")
 _COLUMNS = (
-    "id", "rule", "from", "to", "state", "first_date", "last_date", "grown_date", "confirmed_date", "closed_date", "count",
-    "confidence", "magnitude", "area_m2", "area_px", "merged_into", "split_from", "geometry", "bbox",
+    "id", "rule", "from", "to", "state", "first_date", "last_date", "grown_date", "confirmed_date", "closed_date",
+    "count", "confidence", "magnitude", "area_m2", "area_px", "merged_into", "split_from", "geometry", "bbox",
 )  # fmt: skip
 _DIGITS = 6  # of a mean
 _EARTH_M = 2 * math.pi * 6_378_137  # around the equator, as Web Mercator has it

@@ -105,7 +105,7 @@ def decode_pixels(data: bytes, shape: tuple[int, int], where: str) -> tuple[Pixe
     """
     columns = packing.arrays_of(packing.unpack(data, 1, where)[0])
     if any(values.size != shape[0] * shape[1] for values in columns.values()):
-        raise PublishError(f"{where} does not hold {shape[0]} x {shape[1]} px; remove the folder `state` and run again")
+        raise PublishError(f"{where} does not hold {shape[0]} x {shape[1]} px; remove the folder 'state' and run again")
     arrays = {name: values.reshape(shape) for name, values in columns.items()}
     tracked: NDArray[np.bool_] = arrays.pop("tracked").view(np.bool_)
     return PixelStates(**arrays), tracked

@@ -44,9 +44,9 @@ def composite(data: xr.Dataset | xr.DataArray, rule: str, every: Cadence | None 
     cube = data.to_dataset(name=data.name or "values") if isinstance(data, xr.DataArray) else data
     layers = [_layer(array) for array in cube.data_vars.values() if "time" in array.dims]
     if not layers:
-        raise ConfigError(f"composites are of layers over `time`, and the data have {', '.join(map(str, cube.dims))}")
+        raise ConfigError(f"composites are of layers over 'time', and the data have {', '.join(map(str, cube.dims))}")
     if every is not None and every not in CADENCES:
-        raise ConfigError(f"`every={every}` is no cadence; give one of {', '.join(CADENCES)}")
+        raise ConfigError(f"'every={every}' is no cadence; give one of {', '.join(CADENCES)}")
     asked = parse_rule(rule)
     asked.check(layers)
     dates = [datetime.date.fromisoformat(str(day)) for day in cube["time"].values.astype("datetime64[D]")]

@@ -72,7 +72,7 @@ def period_of(cadence: Cadence, date: datetime.date) -> Period:
         return _season(year + month // 12, month % 12 // 3)
     if cadence == "year":
         return Period(datetime.date(year, 1, 1), datetime.date(year, 12, 31), f"{year:04}")
-    raise ConfigError(f"`every={cadence}` is no cadence; give one of {', '.join(CADENCES)}")
+    raise ConfigError(f"'every={cadence}' is no cadence; give one of {', '.join(CADENCES)}")
 
 
 def parse_period(name: str) -> Period:

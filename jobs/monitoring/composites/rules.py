@@ -69,14 +69,14 @@ class Rule:
         names = [layer.name for layer in layers]
         if COUNT in names:
             raise ConfigError(
-                f"`rule={self}`: a layer is called {COUNT!r}, which composites have of their own; rename it"
+                f"'rule={self}': a layer is called {COUNT!r}, which composites have of their own; rename it"
             )
         if self.kind == "median" and CLASSES in names:
             raise ConfigError("rule = median: classes have no median; mode gives the commonest, best the surest")
         if self.kind == "mode" and names != [CLASSES, CONFIDENCE]:
-            raise ConfigError(f"`rule=mode`: it is of class maps, and the layers are {', '.join(names)}; try `median`")
+            raise ConfigError(f"'rule=mode': it is of class maps, and the layers are {', '.join(names)}; try 'median'")
         if self.kind in ("max", "min") and self.by not in names:
-            raise ConfigError(f"`rule={self}`: there is no layer {self.by!r}; there is {', '.join(names)}")
+            raise ConfigError(f"'rule={self}': there is no layer {self.by!r}; there is {', '.join(names)}")
 
     def order(
         self, period: Period, dates: Sequence[datetime.date], clear_px: Sequence[int] | None = None
@@ -91,7 +91,7 @@ class Rule:
         """
         if self.by_date and (clear_px is None or len(clear_px) != len(dates)):
             raise ConfigError(
-                f"`rule={self}`: it is not known how much of the area is clear on each of {len(dates)} dates"
+                f"'rule={self}': it is not known how much of the area is clear on each of {len(dates)} dates"
             )
         clear = clear_px if self.by_date and clear_px is not None else [0] * len(dates)
 
@@ -116,7 +116,7 @@ def parse_rule(text: str) -> Rule:
         "min": by != "",
     }
     if kind not in get_args(_Kind) or not wanted[kind] or text.endswith(":"):
-        raise ConfigError(f"`rule={text}` is no rule of composites; give {_KNOWN}")
+        raise ConfigError(f"'rule={text}' is no rule of composites; give {_KNOWN}")
     return Rule(kind, by)  # type: ignore[arg-type]
 
 

@@ -146,12 +146,12 @@ def monitor_map(cube: Cube, folder: str, rule: MonitorTable, *, aoi: str, produc
     """
     if cube.classes:
         raise ConfigError(
-            f"`method={rule.method}`: monitors over time are of numbers, and {product} is a map of classes; watch an index, "
+            f"'method={rule.method}': monitors over time are of numbers, and {product} is a map of classes; watch an index, "
             "or use alerts"
         )
     if rule.layer is None and len(cube.layers) > 1:
         names = ", ".join(layer.name for layer in cube.layers)
-        raise ConfigError(f"`method={rule.method}`: {product} has the layers {names}; say which one by `layer`")
+        raise ConfigError(f"'method={rule.method}': {product} has the layers {names}; say which one by 'layer'")
     layer = cube.layers[0] if rule.layer is None else cube.layer(rule.layer)
     return MonitorMap(
         folder=folder, aoi=aoi, product=product, rule=rule, layer=layer, steps=cube.steps,

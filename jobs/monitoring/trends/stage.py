@@ -1,7 +1,7 @@
 """The maps of all monitors of a product as a stage of `earthloom monitor`: what is missing, and which are the current ones.
 
 Nothing is remembered beside what storage holds. When a date is added a map has a new key and so a new folder; the `head.json`
-of a monitor names the folder that is current.
+of a monitor names the folder that is current, and the area's collection links to that one only.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from earthloom.jobs.monitoring.composites.stage import HEAD, cube_state
+from earthloom.jobs.monitoring.linking import relink
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.trends.map import MonitorMap, monitor_map
 from earthloom.jobs.monitoring.trends.tasks import JudgeTask, PublishMonitorTask
@@ -59,13 +60,17 @@ def finish(store: Store, monitored: Monitored) -> Mapping[str, Any]:
         if waits:
             summary[made.name] = {"waits_for": waits}
         elif document := committed_document(store, made.prefix):
-            write_head(store, made)
+            relink(store, monitored.area.name, made.shelf, [write_head(store, made)])
             summary[made.name] = {"prefix": made.prefix, "areas": document["class_areas"]}
     return summary
 
 
-def write_head(store: Store, made: MonitorMap) -> None:
-    """Replace the head of a monitor unless it is of a later state of the cube; twice leaves the same bytes."""
+def write_head(store: Store, made: MonitorMap) -> str:
+    """Replace the head of a monitor unless it is of a later state of the cube; twice leaves the same bytes.
+
+    Returns:
+        The prefix of the map that it names now.
+    """
     state, key = cube_state(made.cube), f"{made.shelf}/{HEAD}"
 
     def change(existing: bytes | None) -> bytes:
@@ -81,6 +86,7 @@ def write_head(store: Store, made: MonitorMap) -> None:
         )  # fmt: skip
 
     merge(store, key, change)
+    return str(read_document(store.get(key), key)["prefix"])
 
 
 MONITORS = Stage(name="monitors", plan=plan, finish=finish)

@@ -33,7 +33,7 @@ _LEAST_ROWS = 32
 """Of a window that is lower than a chunk, which is then decoded again for the next one."""
 _FLOAT_BYTES = 4
 _MASKS = 3
-"""Bytes of a date and pixel beside its number: where it is valid, or its flag and where that holds."""
+"""Bytes of a date and pixel beside its number: where it is valid and where not, or its flag and where that holds."""
 _BLOCK_ARRAYS = 16
 """Arrays of float64 that a monitor holds of a block of pixels and all dates; measured, rounded up."""
 _WRITTEN = 3.5
@@ -67,9 +67,10 @@ class JudgeTask:
         window_px = max(window.size_px for window in self.windows())
         size = window_px * np.dtype(made.layer.dtype).itemsize
         reading = n_dates * size + _DECODED * min(max(READS_AT_ONCE_BYTES, size), n_dates * size)
-        judging = window_px * self._px_bytes() + _BLOCK_ARRAYS * 8 * n_dates * min(BLOCK_PX, window_px)
+        converting = window_px * self._px_bytes()
+        judging = window_px * n_dates * (_FLOAT_BYTES + _MASKS) + _BLOCK_ARRAYS * 8 * n_dates * min(BLOCK_PX, window_px)
         writing = int(_WRITTEN * out) + _AREA_STRIP_BYTES * self.part.width
-        return out + max(reading, judging, writing) + _LEAST_BYTES
+        return out + max(reading, converting, judging, writing) + _LEAST_BYTES
 
     def windows(self) -> Iterator[Window]:
         """What is judged at once, row-major."""
@@ -94,9 +95,9 @@ class JudgeTask:
         return self.part.size_px
 
     def _px_bytes(self) -> int:
-        """Of a pixel of a window: all dates as stored, as numbers, and with masks; and the layers that are made."""
+        """Of a pixel of a window, of all dates: as stored, as numbers, and the masks."""
         stored = np.dtype(self.made.layer.dtype).itemsize
-        return len(self.made.steps) * (stored + _FLOAT_BYTES + _MASKS) + 2 * self.made.publication.stored_bytes
+        return len(self.made.steps) * (stored + _FLOAT_BYTES + _MASKS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +153,7 @@ def flag_series(store: Store, made: MonitorMap, window: Window) -> NDArray[np.in
     """
     if isinstance(made.rule, MannKendallRule):
         raise ConfigError(
-            "`method=mann-kendall` judges a series as a whole and flags no date; alerts take bfast-monitor, ewmacd or cusum"
+            "'method=mann-kendall' judges a series as a whole and flags no date; alerts take bfast-monitor, ewmacd or cusum"
         )
     series = read_series(store, made.cube, made.layer, window)
     return made.rule.flags(series, [step.date for step in made.steps]).reshape(-1, *window.shape)

@@ -169,7 +169,7 @@ def test_a_part_that_stays_empty_is_refused_with_the_remedy(tmp_path: Path) -> N
     meadow(tmp_path, "a")
     with pytest.raises(ConfigError, match="the validation part has no labelled pixel: split into smaller units"):
         examples_of(tables(tmp_path, "a", split={"block_px": 192}))
-    with pytest.raises(ConfigError, match="`block_px=50` is not a multiple of `crop_px=32`; use 64"):
+    with pytest.raises(ConfigError, match="'block_px=50' is not a multiple of 'crop_px=32'; use 64"):
         examples_of(tables(tmp_path, "a", split={"block_px": 50}))
 
 

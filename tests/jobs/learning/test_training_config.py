@@ -89,7 +89,7 @@ def test_it_is_the_same_after_a_journey_through_a_file(tmp_path: Path) -> None:
     [
         ({"schedule": {"stepps": 3}}, r"schedule\.stepps: there is no such key \(did you mean 'steps'\?\)"),
         ({"scenes": []}, "scenes: Tuple should have at least 1 item"),
-        ({"split": {"by": "region"}}, "split: `by=region` and `regions=FILE` belong together"),
+        ({"split": {"by": "region"}}, "split: 'by=region' and 'regions=FILE' belong together"),
         ({"split": {"by": "block", "test": ["a"]}}, "blocks have no names; give test as a share"),
         ({"split": {"validation": 0.5, "test": 0.5}}, "leave nothing to train on"),
         ({"loss": {"class_weights": "some"}}, r"loss\.class_weights"),

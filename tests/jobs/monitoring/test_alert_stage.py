@@ -204,9 +204,9 @@ def test_old_state_and_views_go_and_what_others_may_still_need_stays() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "to-water", "from": "land"}, "needs classes `from` and `to`, or the name of a `monitor`"),
-        ({"name": "x", "from": "land", "to": "water", "monitor": "ndvi"}, "or of a `monitor`, not of both"),
-        ({"name": "x", "from": "land", "to": "water", "direction": "fall"}, "of the flags of a `monitor`"),
+        ({"name": "to-water", "from": "land"}, "needs classes 'from' and 'to', or the name of a 'monitor'"),
+        ({"name": "x", "from": "land", "to": "water", "monitor": "ndvi"}, "or of a 'monitor', not of both"),
+        ({"name": "x", "from": "land", "to": "water", "direction": "fall"}, "of the flags of a 'monitor'"),
         ({"name": "To Water", "from": "land", "to": "water"}, "name"),
         ({"name": "x", "from": "land", "to": "water", "confirmation": 2}, "confirmation"),
         ({"name": "x", "from": "land", "to": "water", "confirmations": 0}, "confirmations"),

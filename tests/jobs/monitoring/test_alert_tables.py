@@ -33,8 +33,8 @@ from tests.jobs.products.stac_validate import validate
 from tests.memory_store import MemoryStore
 
 COLUMNS = [
-    "id", "rule", "from", "to", "state", "first_date", "last_date", "grown_date", "confirmed_date", "closed_date", "count",
-    "confidence", "magnitude", "area_m2", "area_px", "merged_into", "split_from", "geometry",
+    "id", "rule", "from", "to", "state", "first_date", "last_date", "grown_date", "confirmed_date", "closed_date",
+    "count", "confidence", "magnitude", "area_m2", "area_px", "merged_into", "split_from", "geometry",
 ]  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def test_critical_values_of_the_moving_sum_are_quantiles_of_its_limit(h: float) 
 
 
 def test_critical_values_that_nobody_has_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"`h` of 0\.25, 0\.5, 1"):
+    with pytest.raises(ConfigError, match=r"'h' of 0\.25, 0\.5, 1"):
         boundaries.mosum_critical_value(0.3, 10, 0.05)
     with pytest.raises(ConfigError, match="less than 1"):
         boundaries.cusum_critical_value(1.5)
@@ -444,7 +444,7 @@ def test_monitoring_that_begins_after_the_last_date_is_refused() -> None:
     for monitor in (bfast_monitor, ewmacd):
         with pytest.raises(InputError, match="after the last date"):
             monitor(values, years, 2030.0)
-        with pytest.raises(InputError, match="name a longer one, or a lower `order`"):
+        with pytest.raises(InputError, match="name a longer one, or a lower 'order'"):
             monitor(values, years, 2013.1)
 
 

@@ -87,7 +87,7 @@ def test_what_cannot_be_is_refused() -> None:
     array = xr.DataArray(np.ones((1, 2, 2), np.int16), dims=("time", "y", "x"), coords={"time": time}, name="red")
     with pytest.raises(ConfigError, match="does not say what is nodata"):
         composite(array, "median")
-    with pytest.raises(ConfigError, match="over `time`"):
+    with pytest.raises(ConfigError, match="over 'time'"):
         composite(array.isel(time=0), "median")
     with pytest.raises(ConfigError, match="is no cadence"):
         composite(array.astype(np.float32), "median", "week")  # type: ignore[arg-type]

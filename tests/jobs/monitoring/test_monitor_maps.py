@@ -234,8 +234,9 @@ def test_head_never_goes_back(made: tuple[Store, Cube, NDArray[np.int16]]) -> No
     store, cube, _ = made
     later = map_of(cube, rule(method="cusum", name="heads"))
     earlier = map_of(replace(cube, steps=cube.steps[:-1]), rule(method="cusum", name="heads"))
-    for one in (earlier, later, earlier):
-        monitor_stage.write_head(store, one)
+    assert [monitor_stage.write_head(store, one) for one in (earlier, later, earlier)] == [
+        earlier.prefix, later.prefix, later.prefix,
+    ]  # fmt: skip
     assert json.loads(store.get(f"{FOLDER}/trends/heads/head.json"))["key"] == later.key != earlier.key
 
 
@@ -263,7 +264,7 @@ def test_class_maps_and_unknown_layers_are_refused(made: tuple[Store, Cube, NDAr
     with pytest.raises(ConfigError, match="has no layer 'nbr'; it has ndvi"):
         map_of(cube, rule(method="cusum", layer="nbr"))
     two = replace(cube, layers=(NDVI, replace(NDVI, name="nbr")))
-    with pytest.raises(ConfigError, match="say which one by `layer`"):
+    with pytest.raises(ConfigError, match="say which one by 'layer'"):
         map_of(two, rule(method="cusum"))
     pixels = np.zeros((2, 512, 512), np.uint8)
     classes = make_cube(
@@ -279,7 +280,7 @@ def test_class_maps_and_unknown_layers_are_refused(made: tuple[Store, Cube, NDAr
     [
         ({"method": "bfast"}, "'bfast-monitor', 'ewmacd', 'cusum', 'mann-kendall'"),
         ({"method": "bfast-monitor"}, "start"),
-        ({"method": "bfast-monitor", "start": "2018-01-01", "h": 0.3}, "`h` of 0.25, 0.5, 1"),
+        ({"method": "bfast-monitor", "start": "2018-01-01", "h": 0.3}, "'h' of 0.25, 0.5, 1"),
         ({"method": "ewmacd", "start": "2018-01-01", "lambda": 0}, "greater than 0"),
         ({"method": "cusum", "start": "2018-01-01"}, "Extra inputs"),
     ],

@@ -161,7 +161,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 def test_unknown_networks_and_encoders_are_refused_with_what_there_is() -> None:
     with pytest.raises(CardError, match="did you mean 'unet'"):
         named("unnet", "resnet18", {})
-    with pytest.raises(CardError, match="needs an `encoder`"):
+    with pytest.raises(CardError, match="needs an 'encoder'"):
         named("fpn", None, {})
     with pytest.raises(CardError, match="an encoder of its own"):
         named("lite-unet", "resnet18", {})

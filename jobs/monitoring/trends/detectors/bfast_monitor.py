@@ -64,7 +64,7 @@ def bfast_monitor(
     n_history = int(np.searchsorted(years, start))
     if n_history == len(years):
         raise InputError(
-            f"monitoring begins in {start:.3f}, after the last date {years[-1]:.3f}; name an earlier `start`"
+            f"monitoring begins in {start:.3f}, after the last date {years[-1]:.3f}; name an earlier 'start'"
         )
     design = season_trend(years, order, trend=trend, origin=start)
     squares = LeastSquares(design[:n_history], min_observations)

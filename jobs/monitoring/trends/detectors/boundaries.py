@@ -55,7 +55,7 @@ def mosum_critical_value(h: float, end: float, level: float) -> float:
     """
     if h not in SHARES or end not in ENDS or level not in LEVELS:
         raise ConfigError(
-            f"critical values are known for `h` of {_listed(SHARES)}, `end` of {_listed(ENDS)} and `level` of "
+            f"critical values are known for 'h' of {_listed(SHARES)}, 'end' of {_listed(ENDS)} and 'level' of "
             f"{_listed(LEVELS)}; got {h:g}, {end:g} and {level:g}"
         )
     return _MOSUM[(h, int(end))][LEVELS.index(level)]
@@ -127,7 +127,7 @@ def _where(falling: Callable[[float], float], level: float) -> float:
         ConfigError: if the level is no probability below 1.
     """
     if not 0 < level < 1:
-        raise ConfigError(f"`level={level:g}` is the probability of a false alarm: more than 0 and less than 1")
+        raise ConfigError(f"'level={level:g}' is the probability of a false alarm: more than 0 and less than 1")
     low, high = 0.0, 40.0
     for _ in range(100):
         middle = (low + high) / 2

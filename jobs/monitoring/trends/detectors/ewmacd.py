@@ -57,7 +57,7 @@ def ewmacd(
     n_training = int(np.searchsorted(years, start))
     if n_training == len(years):
         raise InputError(
-            f"monitoring begins in {start:.3f}, after the last date {years[-1]:.3f}; name an earlier `start`"
+            f"monitoring begins in {start:.3f}, after the last date {years[-1]:.3f}; name an earlier 'start'"
         )
     design = season_trend(years, order, trend=False, origin=start)
     squares = LeastSquares(design[:n_training], min_observations)

@@ -81,7 +81,7 @@ class LeastSquares:
         if n_dates < self._least:
             raise InputError(
                 f"a model of {k} coefficients is fitted to at least {self._least} dates, and its period has {n_dates}; "
-                "name a longer one, or a lower `order`"
+                "name a longer one, or a lower 'order'"
             )
         rows, columns = np.tril_indices(k)
         self._tables = _tables(design[:, rows] * design[:, columns])

@@ -49,6 +49,7 @@ to = "2020"
 name = "land-to-water"
 from = "land"
 to = "water"
+settling = 3
 min_area_m2 = 100000
 
 [[product]]
@@ -83,6 +84,12 @@ from = "2010"
 to = "2019"
 """
 
+_BEND = (-74.365, -8.555, -74.265, -8.47)
+_STATES = {
+    "provisional": "#ffd92f", "confirmed": "#e31a1c", "closed": "#ffffff", "settled": "#ff7f00", "dropped": "#f781bf",
+    "merged": "#00ffff",
+}  # fmt: skip
+
 
 def make(folder: Path) -> None:
     """Monitor both areas below a folder, and put their pictures into docs/images."""
@@ -96,7 +103,10 @@ def make(folder: Path) -> None:
         (change,) = one.result.derived["change"].values()
         shutil.copy(one.out / change["prefix"] / "quicklook.png", IMAGES / f"monitoring-{name}-change.png")
         _tell(name, json.loads((one.out / change["prefix"] / "transitions.json").read_text()))
-    print("alerts", puc["water-index"].result.derived["alerts"])
+    alerts = puc["water-index"].result.derived["alerts"]["land-to-water"]
+    print("alerts", alerts)
+    partitions = puc["water-index"].out / Path(alerts["view"]).parents[1] / "updates" / "1"
+    _draw_alerts({year: years[f"{year}0701.tif"] for year in ("2005", "2010", "2015", "2020")}, partitions)
     flood = puc["flood"].result.run.results["20200701"].prefix
     shutil.copy(puc["flood"].out / flood / "quicklook.png", IMAGES / "monitoring-pucallpa-flood.png")
 
@@ -136,6 +146,32 @@ def _photograph(paths: list[Path], bands: tuple[int, int, int], size: float, nam
     for number, picture in enumerate(pictures):
         whole.paste(picture, (number * (pictures[0].width + gap), 0))
     whole.save(IMAGES / name, quality=82)
+
+
+def _draw_alerts(scenes: dict[str, Path], partitions: Path) -> None:
+    """What each update said of the alerts at one bend of the river, over the image of its year."""
+    import geopandas as gpd
+    import rasterio
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    figure = Figure(figsize=(13, 3.7), layout="constrained")
+    for axes, (year, path) in zip(figure.subplots(1, len(scenes)), scenes.items(), strict=True):
+        with rasterio.open(path) as dataset:
+            pixels, bounds = np.moveaxis(dataset.read((1, 2, 4)), 0, -1), dataset.bounds
+        axes.imshow(pixels, extent=(bounds.left, bounds.right, bounds.bottom, bounds.top), interpolation="nearest")
+        (partition,) = partitions.glob(f"{year}*.parquet")
+        rows = gpd.read_parquet(partition)
+        for state, color in _STATES.items():
+            shown = rows[rows["state"] == state]
+            if len(shown):
+                shown.boundary.plot(ax=axes, color=color, linewidth=1.2, aspect=None)
+        west, south, east, north = _BEND
+        axes.set(xlim=(west, east), ylim=(south, north), xticks=[], yticks=[], xlabel="", ylabel="", title=year)
+        axes.set_aspect(1 / np.cos(np.radians((south + north) / 2)))
+    lines = [Line2D([], [], color=color, label=state, linewidth=2) for state, color in _STATES.items()]
+    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), facecolor="#999999")
+    figure.savefig(IMAGES / "monitoring-pucallpa-alerts.png", dpi=100)
 
 
 def _tell(name: str, document: dict[str, Any]) -> None:

@@ -44,6 +44,7 @@ CASES = {
     "composite": "tests.bench.composite:composite",
     "monitors": "tests.bench.monitors:monitors",
     "breaks": "tests.bench.monitors:breaks",
+    "alerts": "tests.bench.alerts:alerts",
     "peers": "tests.bench.peers:peers",
     "overhead": "tests.bench.peers:overhead",
     "evaluate": "tests.bench.evaluation:evaluate",

@@ -39,6 +39,8 @@ class Components:
     """Components that share pixels with an alert of the date before, sorted; a pair occurs once."""
     alert: Ints
     """Positions of those alerts."""
+    shared: Ints
+    """Pixels that they share."""
 
 
 def join_pieces(shards: Mapping[Shard, Pieces], alerts: Mapping[Shard, Ints]) -> Components:
@@ -68,10 +70,10 @@ def join_pieces(shards: Mapping[Shard, Pieces], alerts: Mapping[Shard, Ints]) ->
         shard: number[start : start + size]
         for shard, start, size in zip(order, first.tolist(), sizes.tolist(), strict=True)
     }
-    component, alert = _carried_over(shards, of_piece, alerts)
+    component, alert, shared = _carried_over(shards, of_piece, alerts)
     return Components(
-        measures=_merged(columns, number, n), of_piece=of_piece, outlines=tuple(map(tuple, members)), component=component,
-        alert=alert,
+        measures=_merged(columns, number, n), of_piece=of_piece, outlines=tuple(map(tuple, members)),
+        component=component, alert=alert, shared=shared,
     )  # fmt: skip
 
 
@@ -140,8 +142,8 @@ def _merged(columns: Mapping[str, Ints], number: Ints, n: int) -> Measures:
 
 def _carried_over(
     shards: Mapping[Shard, Pieces], of_piece: Mapping[Shard, Ints], alerts: Mapping[Shard, Ints]
-) -> tuple[Ints, Ints]:
-    found: list[NDArray[np.int64]] = [np.empty((2, 0), np.int64)]
+) -> tuple[Ints, Ints, Ints]:
+    found: list[NDArray[np.int64]] = [np.empty((3, 0), np.int64)]
     for shard, pieces in shards.items():
         known = alerts.get(shard, np.empty(0, np.int64))
         if pieces.before.max(initial=NONE) >= known.size:
@@ -151,6 +153,9 @@ def _carried_over(
             )
         carried = known[pieces.before]
         kept = carried != NONE
-        found.append(np.stack([of_piece[shard][pieces.now[kept]], carried[kept]]))
-    component, alert = np.unique(np.concatenate(found, axis=1), axis=1)
-    return component, alert
+        found.append(np.stack([of_piece[shard][pieces.now[kept]], carried[kept], pieces.shared[kept]]))
+    component, alert, shared = np.concatenate(found, axis=1)
+    (component, alert), which = np.unique(np.stack([component, alert]), axis=1, return_inverse=True)
+    total = np.zeros(component.size, np.int64)
+    np.add.at(total, which.reshape(-1), shared)
+    return component, alert, total

@@ -1,9 +1,9 @@
 """The lives of alerts: how those of one date become those of the next. Pure; knows nothing of shards' pixels or storage.
 
 An **alert** begins when a connected area reaches the rule's least area, and lives until none of its pixels is active. It
-keeps its id while it grows, shrinks or moves. Where areas meet, the oldest id survives; where an area falls apart, its
-largest part keeps the id. So what alerts are on a date follows from the connected areas of that date and the alerts of the
-date before, and in the end from the dates of the cube alone.
+keeps its id while it grows, shrinks or moves. Where areas meet, the oldest id survives; where an area falls apart, the part
+with most of its pixels keeps the id. So what alerts are on a date follows from the connected areas of that date and the
+alerts of the date before, and in the end from the dates of the cube alone.
 """
 
 from __future__ import annotations
@@ -120,52 +120,66 @@ def follow(
     Returns:
         The ledger after the date, and the positions of the alerts that have changed, ascending.
     """
-    heirs, parents = _inherit(ledger.alerts, components)
+    heirs = _inherit(ledger.alerts, components)
     alerts = list(ledger.alerts)
     owner = np.full(components.measures.n, NONE, np.int64)
     columns = components.measures.columns()
     large = np.flatnonzero(components.measures.area >= min_area).tolist()
-    for component in sorted({*heirs, *large}):
+    for component in sorted({*heirs.alert, *large}):
         measured = {name: int(values[component]) for name, values in columns.items()}
         area = _Area(measured, components.outlines[component], min_area)
-        if (position := heirs.get(component)) is not None:
+        if (position := heirs.alert.get(component)) is not None:
             alerts[position] = _continued(alerts[position], area, day)
         else:
             position = len(alerts)
-            origin = parents.get(component)
-            alerts.append(_born(area, day, naming, None if origin is None else ledger.alerts[origin].id))
+            origin = heirs.parent.get(component)
+            alerts.append(_born(area, day, naming, None if origin is None else ledger.alerts[origin]))
         owner[component] = position
-    over = _living(ledger) - set(heirs.values())
+    over = _living(ledger) - set(heirs.alert.values())
     for position in over:
-        alerts[position] = _ended(alerts[position], _survivor(position, components, owner, alerts), day, settling)
-    changed = [position for position in {*heirs.values(), *over} if alerts[position] != ledger.alerts[position]]
+        place = heirs.merged.get(position)
+        survivor = None if place is None else ledger.alerts[heirs.alert[place]].id
+        alerts[position] = _ended(alerts[position], survivor, day, settling)
+    touched = {*heirs.alert.values(), *over}
+    changed = [position for position in touched if alerts[position] != ledger.alerts[position]]
     changed += range(len(ledger.alerts), len(alerts))
     pieces = {shard: owner[of_piece] for shard, of_piece in components.of_piece.items() if of_piece.size}
     return Ledger(alerts=tuple(alerts), pieces=pieces), tuple(sorted(changed))
 
 
-def _inherit(alerts: Sequence[Alert], components: Components) -> tuple[dict[int, int], dict[int, int]]:
-    """Who goes on in which component.
+@dataclass(frozen=True, slots=True)
+class _Heirs:
+    """Who goes on where. Positions of alerts, numbers of components."""
 
-    Alerts choose one after another, the oldest first, of equally old ones the larger, then the one whose first pixel comes
-    first. Each takes the largest component with pixels of its own that none before it took.
+    alert: Mapping[int, int]
+    """The alert that goes on in a component."""
+    merged: Mapping[int, int]
+    """The component in which an alert became part of another."""
+    parent: Mapping[int, int]
+    """The first of the alerts whose pixels a component has in which none goes on."""
 
-    Returns:
-        The alert of each component that goes on, and of each other component that has pixels of alerts, the first of these.
+
+def _inherit(alerts: Sequence[Alert], components: Components) -> _Heirs:
+    """Each alert goes where most of its pixels are. Of those that meet there the oldest goes on.
+
+    Where as many pixels are in several components, it goes to the largest of these, of equal ones to the first. Of equally
+    old alerts the larger goes on, then the one whose first pixel came first.
     """
-    touched: dict[int, list[int]] = defaultdict(list)
-    for component, position in zip(components.component.tolist(), components.alert.tolist(), strict=True):
-        touched[position].append(component)
+    places: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     areas = components.measures.area.tolist()
+    pairs = zip(components.component.tolist(), components.alert.tolist(), components.shared.tolist(), strict=True)
+    for component, position, shared in pairs:
+        places[position].append((shared, areas[component], -component))
     heirs: dict[int, int] = {}
+    merged: dict[int, int] = {}
     parents: dict[int, int] = {}
-    for position in sorted(touched, key=lambda position: _seniority(alerts[position])):
-        free = [component for component in touched[position] if component not in heirs]
-        if free:
-            heirs[max(free, key=lambda component: (areas[component], -component))] = position
-        for component in touched[position]:
-            parents.setdefault(component, position)
-    return heirs, {component: position for component, position in parents.items() if component not in heirs}
+    for position in sorted(places, key=lambda position: _seniority(alerts[position])):
+        target = -max(places[position])[2]
+        if heirs.setdefault(target, position) != position:
+            merged[position] = target
+        for _, _, component in places[position]:
+            parents.setdefault(-component, position)
+    return _Heirs(heirs, merged, {component: parents[component] for component in parents.keys() - heirs.keys()})
 
 
 def _seniority(alert: Alert) -> tuple[int, int, int, int]:
@@ -175,15 +189,6 @@ def _seniority(alert: Alert) -> tuple[int, int, int, int]:
 def _living(ledger: Ledger) -> set[int]:
     """Positions of the alerts that live: those that have pieces."""
     return {position for owners in ledger.pieces.values() for position in np.unique(owners).tolist()} - {NONE}
-
-
-def _survivor(position: int, components: Components, owner: Ints, alerts: Sequence[Alert]) -> str | None:
-    """The id of the alert that took the largest of the components with pixels of this one; None if there are none."""
-    mine = components.component[components.alert == position]
-    if not mine.size:
-        return None
-    areas = components.measures.area[mine]
-    return alerts[int(owner[mine[np.argmax(areas)]])].id  # of equal areas the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,14 +226,18 @@ def _united(outlines: Sequence[bytes]) -> bytes:
     return united
 
 
-def _born(area: _Area, day: int, naming: Naming, origin: str | None) -> Alert:
-    of, extent, confirmed = area.measured, area.extent(None), area.is_confirmed
+def _born(area: _Area, day: int, naming: Naming, origin: Alert | None) -> Alert:
+    """`origin` is the alert that it was part of, which may have been confirmed before."""
+    of, extent = area.measured, area.extent(None)
     row, col = of["row"], of["col"]
+    confirmed = None
+    if area.is_confirmed:
+        confirmed = day if origin is None or origin.confirmed_day is None else origin.confirmed_day
     return Alert(
-        id=naming.id(day, row, col), state="confirmed" if confirmed else "provisional", born_day=day, born_row=row,
+        id=naming.id(day, row, col), state="provisional" if confirmed is None else "confirmed", born_day=day, born_row=row,
         born_col=col, first_day=of["first_day"], last_day=of["last_day"], grown_day=of["newest_day"],
-        confirmed_day=day if confirmed else None,
-        closed_day=None, count=of["count"], now=extent, largest=extent, split_from=origin,
+        confirmed_day=confirmed, closed_day=None, count=of["count"], now=extent, largest=extent,
+        split_from=None if origin is None else origin.id,
     )  # fmt: skip
 
 

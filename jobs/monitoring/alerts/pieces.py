@@ -90,6 +90,8 @@ class Pieces:
     """Pieces that share pixels with pieces of the date before."""
     before: Ints
     """Those, by their numbers on that date."""
+    shared: Ints
+    """Pixels that they share."""
 
     def encode(self) -> bytes:
         """As one object; see `decode`."""
@@ -97,10 +99,9 @@ class Pieces:
 
         columns = packing.table_of(self.measures.columns())
         columns = columns.append_column("outline", pa.array(self.outlines, pa.binary()))
+        pairs = {"now": self.now, "before": self.before, "shared": self.shared}
         edges = {"side": self.side, "start": self.start, "end": self.end, "label": self.label}
-        return packing.pack(
-            [columns, packing.table_of(edges), packing.table_of({"now": self.now, "before": self.before})]
-        )
+        return packing.pack([columns, packing.table_of(edges), packing.table_of(pairs)])
 
     @classmethod
     def decode(cls, data: bytes, where: str) -> Pieces:
@@ -177,6 +178,7 @@ def find(
         label=piece,
         now=now,
         before=before,
+        shared=shared,
     )
     return pieces, mask
 

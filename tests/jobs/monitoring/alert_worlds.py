@@ -164,30 +164,25 @@ def slow_alerts(world: World) -> Iterator[dict[str, dict[str, Any]]]:
         size = [sum(int(areas[place]) for place in part) for part in parts]
         living = sorted((one for one in alerts.values() if not one["over"]), key=_seniority)
         taken: dict[int, str] = {}
-        homeless = []
         for alert in living:
-            mine = [number for number, part in enumerate(parts) if part & alert["pixels"]]
-            free = [number for number in mine if number not in taken]
-            if free:
-                taken[max(free, key=lambda number: (size[number], -number))] = alert["id"]
+            shared = {number: len(part & alert["pixels"]) for number, part in enumerate(parts)}
+            best = max(shared, key=lambda number: (shared[number], size[number], -number), default=None)
+            if best is None or not shared[best]:
+                alert["over"] = day
+            elif best in taken:
+                alert["over"], alert["merged_into"] = day, taken[best]
             else:
-                homeless.append((alert, mine))
-        parents = {
-            number: next((alert["id"] for alert in living if part & alert["pixels"]), None)
-            for number, part in enumerate(parts)
-        }
+                taken[best] = alert["id"]
         for number, part in enumerate(parts):
             if number not in taken and size[number] >= least:
+                parent = next((alert for alert in living if part & alert["pixels"]), None)
                 name = NAMING.id(day, *min(part))
                 alerts[name] = {
-                    "id": name, "born": day, "first_pixel": min(part), "split_from": parents[number], "confirmed": None,
-                    "over": None, "merged_into": None, "first": day, "last": day, "grown": day, "count": 0, "largest": 0,
+                    "id": name, "born": day, "first_pixel": min(part), "split_from": parent and parent["id"],
+                    "confirmed": None, "parent_confirmed": parent and parent["confirmed"], "over": None,
+                    "merged_into": None, "first": day, "last": day, "grown": day, "count": 0, "largest": 0,
                 }  # fmt: skip
                 taken[number] = name
-        for alert, mine in homeless:
-            alert["over"] = day
-            if mine:
-                alert["merged_into"] = taken[max(mine, key=lambda number: (size[number], -number))]
         for number, name in taken.items():
             _measure(alerts[name], parts[number], size[number], pixels, areas, least, day)
         yield {name: dict(alert) for name, alert in alerts.items()}
@@ -205,7 +200,8 @@ def _measure(
     confirmed = sum(int(areas[place]) for place in part if pixels[place].confirmed)
     alert["pixels"], alert["area"] = part, size
     if confirmed >= max(least, 1) and alert["confirmed"] is None:
-        alert["confirmed"] = day
+        new = alert["born"] == day
+        alert["confirmed"] = alert["parent_confirmed"] if new and alert["parent_confirmed"] is not None else day
     alert["first"] = min([alert["first"], *(days[0][0] for days in seen)])
     alert["last"] = max([alert["last"] if alert["count"] else seen[0][-1][0], *(days[-1][0] for days in seen)])
     alert["grown"] = max([alert["grown"] if alert["count"] else seen[0][0][0], *(days[0][0] for days in seen)])

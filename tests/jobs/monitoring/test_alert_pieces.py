@@ -66,8 +66,8 @@ def test_pieces_are_measured_and_stored_as_they_are() -> None:
     told = {name: values.tolist() for name, values in pieces.measures.columns().items()}
     assert told == {
         "px": [9, 12], "area": [9, 12], "confirmed_area": [6, 0], "first_day": [90, 100], "last_day": [120, 110],
-        "newest_day": [100, 100], "count": [7, 2], "observations": [9 * 2 + 5, 24],
-        "confidence": [3600, 4800], "magnitude": [0, 0], "row": [2, 5],
+        "newest_day": [100, 100],
+        "count": [7, 2], "observations": [9 * 2 + 5, 24], "confidence": [3600, 4800], "magnitude": [0, 0], "row": [2, 5],
         "col": [2, 6],
     }  # fmt: skip
     edges = sorted(
@@ -83,6 +83,6 @@ def test_pieces_are_measured_and_stored_as_they_are() -> None:
 
 def test_pieces_of_another_history_are_refused() -> None:
     pieces = found(pixels(np.s_[2:5, 2:5]))
-    pieces = replace(pieces, now=np.array([0]), before=np.array([3]))
+    pieces = replace(pieces, now=np.array([0]), before=np.array([3]), shared=np.array([1]))
     with pytest.raises(PublishError, match="4 pieces of the date before, of which 2 are recorded"):
         join_pieces({(0, 0): pieces}, {(0, 0): np.array([NONE, 5])})

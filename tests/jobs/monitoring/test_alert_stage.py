@@ -24,7 +24,8 @@ from earthloom.jobs.monitoring.cube.cube import ClassInfo, Cube, open_cube
 from earthloom.jobs.monitoring.stage import Monitored
 from earthloom.tiling.errors import ConfigError, StorageError
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.storage.store import Store
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import Store, open_store
 from earthloom.tiling.writing.zarr_sink import Layer
 from tests.jobs.monitoring import alert_cubes
 from tests.jobs.monitoring.alert_cubes import cube_of, published
@@ -330,3 +331,12 @@ def test_areas_that_share_pixels_share_ids() -> None:
 
     assert name(0, 0) == name(3, 7)
     assert name(0, 0) != name(0, 0, crs="EPSG:32719")
+
+
+@pytest.mark.s3
+def test_a_bucket_and_a_folder_hold_the_same_bytes(tmp_path: Path, s3_env: None) -> None:
+    for text in ("s3://outputs/test-alerts", str(tmp_path)):
+        store = open_store(ObjectRef.parse(text))
+        for known, generation in (([0, 2], 1), (range(5), 2)):
+            alert_cubes.update(store, alert_set(*known, generation=generation))
+        assert published(store, everything()) == at_once(a_world(), 8)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -56,6 +58,19 @@ def test_dates_in_any_order_with_updates_between_give_the_same_bytes(
             if number == len(arrivals) - 1 or data.draw(st.booleans(), label="update now"):
                 update(store, of)
     assert published(store, of) == wanted
+
+
+@settings(deadline=None, max_examples=15)
+@given(world=worlds(side_px=12), tile_px=TILES)
+def test_the_view_is_what_the_partitions_said_last_of_each_alert(world: World, tile_px: int) -> None:
+    """So whoever keeps the partitions knows what was known on any day."""
+    files = at_once(world, tile_px)
+    told: dict[str, dict[str, Any]] = {}
+    for name in sorted(files):  # by date
+        if name not in ("alerts.parquet", "alerts.fgb", "alerts.pmtiles", "item.json"):
+            told |= {row["id"]: row for row in pq.read_table(io.BytesIO(files[name])).to_pylist()}
+    view = pq.read_table(io.BytesIO(files["alerts.parquet"])).to_pylist()
+    assert {row["id"]: row for row in view} == told
 
 
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.data_too_large])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+_ROOT = Path(__file__).resolve().parents[2]  # nothing is installed where `make test-pythons` runs this
 _PROGRAM = """
 import os
 import warnings
@@ -41,7 +43,8 @@ except rasterio.errors.RasterioIOError:
 @pytest.mark.parametrize("before", ["", "import rasterio; rasterio.Env().__enter__()"])
 def test_plain_vector_files_are_read_and_written_and_rasters_stay_locked(tmp_path: Path, before: str) -> None:
     program = [sys.executable, "-c", _PROGRAM.format(before=before)]
-    answer = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+    env = os.environ | {"PYTHONPATH": str(_ROOT)}
+    answer = subprocess.run(program, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert "GDAL_SKIP" not in answer.stderr
 

@@ -14,9 +14,12 @@ from itertools import count
 
 from earthloom.cluster.executor import Task
 from earthloom.cluster.outcome import Done, Failed, Fault
-from earthloom.cluster.retry import WORKER_DIED, Budget, Retry, decide, decide_death
+from earthloom.cluster.retry import NODE_LOST, WORKER_DIED, Budget, Retry, decide, decide_death
 from earthloom.cluster.worker import Reply
 from earthloom.tiling.errors import EngineError
+
+
+_LOSSES = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +31,8 @@ class Ticket:
     """When its first attempt that counts began; None until then."""
     attempts: int = 0
     deaths: int = 0
+    losses: int = 0
+    """Nodes that were lost with it."""
     causes: list[str] = field(default_factory=list)
 
 
@@ -55,6 +60,15 @@ class Backlog:
     def finished(self) -> bool:
         """True when every task has its outcome."""
         return self._drained and self._open == 0
+
+    @property
+    def n_open(self) -> int:
+        """Tasks that were taken and have no outcome yet."""
+        return self._open
+
+    def widen(self, window: int) -> None:
+        """Let at least so many tasks run at once from now on."""
+        self._limit = max(self._limit, 2 * window)
 
     @property
     def n_suspects(self) -> int:
@@ -148,6 +162,19 @@ class Backlog:
             self._suspects.append(ticket)
             return None
         return self._failed(ticket, verdict.fault, seconds)
+
+    def lost(self, tickets: Sequence[Ticket], cause: str, now: float) -> None:
+        """Record that the node of these tasks was lost, which is no fault of theirs: they run again, uncharged.
+
+        One that is lost again and again becomes a suspect, for it may be what takes whole nodes down.
+        """
+        for ticket in tickets:
+            ticket.causes.append(_line(NODE_LOST, cause))
+            ticket.losses += 1
+            if ticket.losses >= _LOSSES:
+                self._suspects.append(ticket)
+            else:
+                heapq.heappush(self._waiting, (now, next(self._order), ticket))
 
     def refused(self, ticket: Ticket, fault: Fault) -> Failed:
         """Record that a task could not even be sent to a worker."""

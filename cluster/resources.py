@@ -71,7 +71,7 @@ def cores_each(workers: int, gpus: float, nodes: Sequence[Mapping[str, float]]) 
 
 
 def choose_workers(asked: int | None, need: WorkerResources, nodes: Iterable[Mapping[str, float]]) -> int:
-    """How many workers to start: as many as asked for and as fit, so that none waits for ever to be placed.
+    """How many workers to start where no node will come: as many as asked for and as fit, so that none waits for ever.
 
     Args:
         asked: number wanted; None for as many as fit.
@@ -87,13 +87,21 @@ def choose_workers(asked: int | None, need: WorkerResources, nodes: Iterable[Map
     nodes = list(nodes)
     fit = fitting(need, nodes)
     if fit == 0:
-        raise EngineError(_nothing_fits(need, nodes))
+        raise EngineError(nothing_fits(need, nodes))
     if asked is not None and asked > fit:
         _log.warning("%d workers were asked for and %d fit; starting %d", asked, fit, fit)
     return fit if asked is None else min(asked, fit)
 
 
-def _nothing_fits(need: WorkerResources, nodes: list[Mapping[str, float]]) -> str:
+def shown(need: WorkerResources) -> str:
+    """`{CPU: 8, GPU: 1, memory: 3.9 GiB}`."""
+    parts = [f"{name}: {amount / 2**30:.1f} GiB" if name == "memory" else f"{name}: {amount:g}"
+             for name, amount in need.demand().items()]  # fmt: skip
+    return "{" + ", ".join(parts) + "}"
+
+
+def nothing_fits(need: WorkerResources, nodes: list[Mapping[str, float]]) -> str:
+    """Why no node can hold a worker, with both amounts and the remedy."""
     remedies = {
         "GPU": "start a node with GPUs, or run on processors (`device=cpu`)",
         "CPU": "start a larger node, or give each worker fewer cores",

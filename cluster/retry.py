@@ -9,6 +9,7 @@ from earthloom.cluster.outcome import Fault
 from earthloom.tiling.errors import ConfigError
 
 WORKER_DIED = "WorkerDied"
+NODE_LOST = "NodeLost"
 POISON_TASK = "PoisonTask"
 
 

@@ -9,6 +9,7 @@
     ├── StorageError          exit 1   object storage or the file system said no; often transient
     │   └── MissingObjectError         there is no such object; also a FileNotFoundError
     ├── EngineError           exit 1   Ray, a GPU or the cluster is not as asked for
+    │   └── NodeError                  one machine of a cluster is of no use; others may be
     └── PublishError          exit 1   an output failed its own check and was not published
 
 A message is a short lesson: what, where (scene, block), both values, the remedy. It names an option as Python does, between
@@ -95,6 +96,10 @@ class MissingObjectError(StorageError, FileNotFoundError):
 
 class EngineError(EarthloomError):
     """Ray, a GPU or the cluster is not as asked for."""
+
+
+class NodeError(EngineError):
+    """This machine of a cluster is of no use to the run; others may be."""
 
 
 class PublishError(EarthloomError):

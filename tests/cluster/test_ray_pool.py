@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from earthloom.cluster import ray_pool
+from earthloom.cluster import crew
 from earthloom.cluster.executor import Task, WorkerFactory
 from earthloom.cluster.outcome import Done, Failed, Outcome
+from earthloom.cluster.places import Size
 from earthloom.cluster.ray_pool import RayExecutor
 from earthloom.cluster.resources import WorkerResources
 from earthloom.cluster.retry import Budget
@@ -86,7 +87,7 @@ def test_the_limit_of_deaths_is_the_budgets(tmp_path: Path) -> None:
 
 
 def test_workers_that_only_die_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_pool, "_DEATHS_IN_A_ROW", 5)
+    monkeypatch.setattr(crew, "_DEATHS_IN_A_ROW", 5)
     deaths = workers.Deaths(tmp_path, always=frozenset(range(100)))
     executor = RayExecutor(WorkerFactory(workers.deadly, deaths), workers=1, lanes=3, resources=HALF)
     with pytest.raises(EngineError, match="5 workers died in a row and no task came back between"):
@@ -112,7 +113,7 @@ def test_workers_that_cannot_be_placed_are_not_waited_for_for_ever() -> None:
     holder = RayExecutor(WorkerFactory(workers.sleeper), workers=1, resources=whole).run(numbered([0.0, 60.0]))
     next(holder)
     try:
-        late = RayExecutor(WorkerFactory(workers.square), workers=1, resources=whole, start_timeout_s=2)
+        late = RayExecutor(WorkerFactory(workers.square), workers=1, resources=whole, size=Size(wait_s=2))
         with pytest.raises(EngineError, match="no worker started within 2 s"):
             list(late.run(numbered(range(3))))
     finally:

@@ -18,7 +18,6 @@ from earthloom.cluster.retry import NODE_LOST, WORKER_DIED, Budget, Retry, decid
 from earthloom.cluster.worker import Reply
 from earthloom.tiling.errors import EngineError
 
-
 _LOSSES = 3
 
 

@@ -24,7 +24,9 @@ from earthloom.cluster.outcome import Fault
 from earthloom.cluster.worker import Reply, Report, Vitals, WorkerStats, attempt, build, vitals
 
 _ray: Any = ray  # its annotations are partial
-_DETAIL = re.compile(r"(?:exit detail: |actor died because |is unavailable: )(.+?)(?:\. Some common causes|\n|$)", re.DOTALL)
+_DETAIL = re.compile(
+    r"(?:exit detail: |actor died because |is unavailable: )(.+?)(?:\. Some common causes|\n|$)", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +200,11 @@ class ActorHandle:
         found = _DETAIL.search(str(error))
         detail = (found[1] if found else str(error)).replace("\n", " ").strip()
         where = self.place.node if self.place else "no node yet"
-        who = f"process {self.vitals.pid} on {where}" if self.vitals else f"a process that had not answered yet, on {where}"
+        who = (
+            f"process {self.vitals.pid} on {where}"
+            if self.vitals
+            else f"a process that had not answered yet, on {where}"
+        )
         return f"{who}: {detail[:240]}"
 
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ class ClusterError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalCluster:
-    """A running cluster of one node."""
+    """A running cluster: its head, and nodes that were added to it."""
 
     address: str
     """`host:port` of the head, for drivers."""
@@ -42,6 +42,30 @@ class LocalCluster:
     env: dict[str, str] = field(repr=False)
     """A whole environment for subprocesses that use the cluster: this one's without its RAY_* names, and the token."""
     log: Path
+    _started: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
+
+    def add_node(self, num_cpus: int, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start another node on this machine. Does not wait for it to join.
+
+        Args:
+            num_cpus: that it believes to have.
+            env: what its workers see besides this cluster's environment.
+
+        Returns:
+            Its process; `remove_node` ends it.
+        """
+        command = [
+            *_RAY, "start", f"--address={self.address}", "--block", "--node-ip-address=127.0.0.1",
+            f"--num-cpus={num_cpus}", "--num-gpus=0", f"--object-store-memory={128 * _MIB}", "--disable-usage-stats",
+            f"--dashboard-agent-listen-port={free_ports(1)[0]}", "--min-worker-port=0", "--max-worker-port=0",
+        ]  # fmt: skip
+        node = spawn(command, env=self.env | dict(env or {}), log=self.log.with_name(f"node-{len(self._started)}.log"))
+        self._started.append(node)
+        return node
+
+    def remove_node(self, node: subprocess.Popen[bytes], *, at_once: bool = True) -> None:
+        """End a node: at once, as a machine that is taken away, or with SIGTERM and time to say good-bye."""
+        end(node, grace_s=0 if at_once else 10)
 
     def submit(self, *entrypoint: str, working_dir: Path | None = None, timeout_s: float = 120) -> str:
         """Run a job to its end by `ray job submit`, as a user would.
@@ -106,7 +130,12 @@ def local_cluster(num_cpus: int = 2, *, timeout_s: float = 60.0) -> Generator[Lo
         try:
             url = f"http://127.0.0.1:{dashboard}"
             _await(process, url, token, log, timeout_s)
-            yield LocalCluster(address=f"127.0.0.1:{port}", dashboard=url, token=token, env=env, log=log)
+            cluster = LocalCluster(address=f"127.0.0.1:{port}", dashboard=url, token=token, env=env, log=log)
+            try:
+                yield cluster
+            finally:
+                for node in cluster._started:
+                    end(node, grace_s=0)
         finally:
             end(process, grace_s=10)
 

@@ -47,6 +47,11 @@ def _with_unit(value: object, units: Mapping[str, int], examples: str) -> object
         raise ValueError(f"{value[:20]}… is more than a number can hold") from None
 
 
+def parse_workers(value: object) -> object:
+    """A number, or `auto`."""
+    return None if value == "auto" else value
+
+
 def parse_names(value: object) -> object:
     """One name, or a list of them."""
     return (value,) if isinstance(value, str) else value
@@ -59,7 +64,15 @@ class EngineOptions(BaseModel):
 
     executor: Annotated[Literal["ray", "local"], Field(description="Ray actors, or threads of this process")] = "ray"
     address: Annotated[str | None, Field(description="of a Ray cluster; none: Ray inside this command")] = None
-    workers: Annotated[int | None, Field(gt=0, description="actors; default: one per GPU, or per 4 cores")] = None
+    workers: Annotated[
+        int | None, BeforeValidator(parse_workers),
+        Field(gt=0, description="how many to ask for; auto: one per GPU or 4 cores, as many as there is work for"),
+    ] = None  # fmt: skip
+    max_workers: Annotated[int, Field(gt=0, description="that auto asks for at most")] = 32
+    wait_for_workers: Annotated[
+        float, BeforeValidator(parse_seconds),
+        Field(gt=0, allow_inf_nan=False, description="give up when a cluster has had no worker ready for so long: 10m, 1h"),
+    ] = 600.0  # fmt: skip
     memory_per_worker: Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, description="plan limit")] = 4 * 2**30
 
 
@@ -102,6 +115,10 @@ class RunConfig(BaseModel):
         "auto"
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="where models run")] = "auto"
+    device_class: Annotated[
+        str | None,
+        Field(description="of a cluster whose nodes compute unlike: take those of this class, as plan names it"),
+    ] = None
     batch: Annotated[int | None, Field(gt=0, description="chips per forward pass; never changes a pixel")] = None
 
     keep: Annotated[

@@ -26,10 +26,11 @@ from earthloom.jobs.command.upkeep import doctor, gc, status, verify
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.heap import share_one_arena
 from earthloom.tiling.redact import guard_logs
+from earthloom.tiling.software import VERSION
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(package_name="earthloom")
+@click.version_option(VERSION, prog_name="earthloom")
 @click.option("-v", "--verbose", is_flag=True, help="log what happens")
 def cli(verbose: bool) -> None:
     """Turn satellite scenes into maps: tiled, stitched without seams, published as COG, Zarr and STAC."""

@@ -88,7 +88,7 @@ def run(
     """Map every scene of `config` and publish the results below `config.out`.
 
     Args:
-        on_plan: called once with the plan, before anything is written.
+        on_plan: called once with the plan, before anything is written but weights that a cluster's nodes may lack.
         on_event: called from this thread whenever a scene moves on.
 
     Raises:

@@ -7,36 +7,31 @@ without one, everything is planned before Ray is started, so that bad input is t
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from earthloom.cluster.executor import Executor, Task, WorkerFactory
-from earthloom.cluster.outcome import Done, Outcome
+from earthloom.cluster.local import LocalExecutor
+from earthloom.cluster.outcome import Outcome
+from earthloom.cluster.package import sent_package
 from earthloom.cluster.retry import Budget
 from earthloom.cluster.worker import WorkerStats
 from earthloom.jobs.config import EngineOptions, RunConfig
+from earthloom.jobs.execution.carrying import carry_all
 from earthloom.jobs.planning.plan import RunPlan, plan
 from earthloom.jobs.planning.resources import Share, here, share
-from earthloom.models.device.resolve import Device, resolve
 from earthloom.tiling.errors import EngineError
 
 if TYPE_CHECKING:
-    from earthloom.cluster.local import LocalExecutor
+    from earthloom.cluster.places import Size
     from earthloom.cluster.ray_pool import RayExecutor
     from earthloom.cluster.session import Session
 
 BUDGET = Budget(deadline_s=1800.0)
 """What one task may cost. Its requests have retries and time-outs of their own below that (`tiling.storage.remote`, GDAL)."""
-
-
-_NOT_CODE = shutil.ignore_patterns("__pycache__")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +51,12 @@ def plan_here(config: RunConfig) -> RunPlan | None:
     Raises:
         InputError, EngineError: see `jobs.planning.plan.plan`.
     """
-    remote = config.engine.executor == "ray" and (config.engine.address or os.environ.get("RAY_ADDRESS"))
-    return None if remote else plan(config)
+    return None if _remote(config.engine) else plan(config)
+
+
+def _remote(options: EngineOptions) -> bool:
+    """Whether machines compute that may be others than this one, come and go."""
+    return options.executor == "ray" and bool(options.address or os.environ.get("RAY_ADDRESS"))
 
 
 def idle_engine(made: RunPlan) -> Engine:
@@ -99,18 +98,41 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
     started = time.monotonic()
     with _session(config.engine) as session:
         start_s = time.monotonic() - started if session else 0.0
-        if session is None:
+        if made_here or session is None:
             made = made_here or plan(config)
-            given = share(config.engine, on_gpu=False, nodes=here())
+            on_gpu = session is not None and made.device.kind == "cuda"
+            given = share(config.engine, on_gpu=on_gpu, nodes=session.nodes if session else here())
+            pool = _executor(_crew(config, made, given), given, session, config.engine, name=_name(made))
         else:
-            device = made_here.device if made_here else _device_of_workers(config, session.resources.get("GPU", 0) > 0)
-            given = share(config.engine, on_gpu=device.kind == "cuda", nodes=session.nodes)
-            made = made_here or plan(config, device, given)
-        crew = Crew(
-            factory=_factory(config, made, given.threads), lanes=made.shape.lanes, memory_bytes=made.worker_bytes
-        )
-        pool = _executor(crew, given, session)
+            made, pool = _on_cluster(config, session)
         yield Engine(plan=made, executor=pool, start_s=start_s, worker_stats=pool.worker_stats)
+
+
+def _on_cluster(config: RunConfig, session: Session) -> tuple[RunPlan, RayExecutor]:
+    """Plan for the nodes of a cluster, which are asked first what they are."""
+    from earthloom.jobs.execution.nodes import fitted, take_nodes
+
+    taken = take_nodes(config, _size(config.engine))
+    device = taken.kind.device
+    nodes = [node.resources for node in taken.nodes]
+    given = share(config.engine, on_gpu=device.kind == "cuda", nodes=nodes, elastic=True)
+    made = plan(config, device, given)
+    crew = _crew(config, made, given, carried=True)
+    crew = replace(crew, factory=fitted(crew.factory, taken, config))
+    pool = _executor(crew, given, session, config.engine, excluded=taken.left_out, name=_name(made))
+    assert not isinstance(pool, LocalExecutor)
+    return made, pool
+
+
+def _crew(config: RunConfig, made: RunPlan, given: Share, *, carried: bool = False) -> Crew:
+    factory = _factory(config, made, given.threads)
+    if carried:
+        factory = WorkerFactory(factory.make, carry_all(factory.arguments))
+    return Crew(factory=factory, lanes=made.shape.lanes, memory_bytes=made.worker_bytes)
+
+
+def _name(made: RunPlan) -> str:
+    return f"{made.model} {made.run_id[:8]}"
 
 
 Workers: TypeAlias = Callable[[Callable[[Share], Crew]], Executor]
@@ -127,11 +149,12 @@ def open_workers(options: EngineOptions) -> Iterator[Workers]:
         EngineError: see `cluster.session.connect`.
     """
     with _session(options) as session:
-        given = share(options, on_gpu=False, nodes=session.nodes if session else here())
+        nodes = session.nodes if session else here()
+        given = share(options, on_gpu=False, nodes=nodes, elastic=_remote(options))
         made: list[Executor] = []
 
         def workers(crew: Callable[[Share], Crew]) -> Executor:
-            made.append(_executor(crew(given), given, session, keeps_workers=True))
+            made.append(_executor(crew(given), given, session, options, keeps_workers=True))
             return made[-1]
 
         try:
@@ -154,12 +177,18 @@ def _session(options: EngineOptions) -> Iterator[Session | None]:
         yield stack.enter_context(connect(options.address, cpus=int(here()[0]["CPU"]), packages=packages))
 
 
-def _executor(
-    crew: Crew, given: Share, session: Session | None, *, keeps_workers: bool = False
-) -> LocalExecutor | RayExecutor:
-    if session is None:
-        from earthloom.cluster.local import LocalExecutor
+def _size(options: EngineOptions) -> Size:
+    """Of a crew on a cluster."""
+    from earthloom.cluster.places import Size
 
+    return Size(elastic=True, most=options.max_workers, wait_s=options.wait_for_workers)
+
+
+def _executor(
+    crew: Crew, given: Share, session: Session | None, options: EngineOptions, *, keeps_workers: bool = False,
+    excluded: Mapping[str, str] | None = None, name: str = "earthloom",
+) -> LocalExecutor | RayExecutor:  # fmt: skip
+    if session is None:
         return LocalExecutor(crew.factory, lanes=crew.lanes, budget=BUDGET)
     from earthloom.cluster.ray_pool import RayExecutor
     from earthloom.cluster.resources import WorkerResources
@@ -167,24 +196,8 @@ def _executor(
     resources = WorkerResources(cpus=given.threads, gpus=given.gpus, memory_bytes=crew.memory_bytes)
     return RayExecutor(
         crew.factory, workers=given.workers, lanes=crew.lanes, resources=resources, budget=BUDGET,
-        keeps_workers=keeps_workers,
+        size=_size(options) if _remote(options) else None, excluded=excluded, name=name, keeps_workers=keeps_workers,
     )  # fmt: skip
-
-
-@contextmanager
-def sent_package() -> Iterator[Path]:
-    """The package `earthloom` as a wheel would hold it, to be sent to a cluster's workers."""
-    spec = find_spec("earthloom")  # not imported: the public face leads to rooms that stand on this one
-    assert spec is not None, "this module is part of it"
-    here = Path(str(spec.origin)).resolve().parent
-    if (here / "jobs").is_dir():  # installed
-        yield here
-        return
-    with tempfile.TemporaryDirectory(prefix="earthloom-") as folder:  # a checkout: the parts lie beside each other
-        whole = shutil.copytree(here, Path(folder, here.name), ignore=_NOT_CODE)
-        for name in ("jobs", "tiling", "models", "cluster"):
-            shutil.copytree(here.parent / name, whole / name, ignore=_NOT_CODE)
-        yield whole
 
 
 def _factory(config: RunConfig, made: RunPlan, threads: int) -> WorkerFactory:
@@ -192,7 +205,7 @@ def _factory(config: RunConfig, made: RunPlan, threads: int) -> WorkerFactory:
     from earthloom.jobs.execution.worker import PlannedModel, WorkerSetup
 
     models = {
-        PlannedModel(card, folders[card.digest()], stage.precision, stage.flips, stage.compiled): None
+        PlannedModel(card, folders[card.digest()], None, stage.precision, stage.flips, stage.compiled): None
         for scene in made.scenes
         for folders in [dict(scene.chain.folders)]
         for stage in scene.chain.stages
@@ -203,27 +216,3 @@ def _factory(config: RunConfig, made: RunPlan, threads: int) -> WorkerFactory:
         batch=config.batch,
     )  # fmt: skip
     return WorkerFactory(SceneWorker, setup)
-
-
-def _device_of_workers(config: RunConfig, has_gpus: bool) -> Device:
-    """What a worker of the cluster computes on; the driver's own machine may have no GPU, or another processor."""
-    from earthloom.cluster.ray_pool import RayExecutor
-    from earthloom.cluster.resources import WorkerResources
-
-    wanted = ("cpu" if config.device == "auto" and not has_gpus else config.device, config.precision)
-    resources = WorkerResources(cpus=1.0, gpus=0.0 if wanted[0] == "cpu" else 1.0)
-    probe = RayExecutor(WorkerFactory(_Probe, wanted), workers=1, lanes=1, resources=resources)
-    (outcome,) = probe.run([Task(key="device", payload=None)])
-    if not isinstance(outcome, Done):
-        raise outcome.error.as_error()
-    device = outcome.value
-    assert isinstance(device, Device), "the probe returns a Device"
-    return device
-
-
-class _Probe:
-    def __init__(self, wanted: tuple[str, str]) -> None:
-        self._wanted = wanted
-
-    def __call__(self, _: None) -> Device:
-        return resolve(*self._wanted)

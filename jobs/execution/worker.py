@@ -45,6 +45,8 @@ class PlannedModel:
     card: ModelCard
     folder: ObjectRef
     """Where its weights lie."""
+    spare: ObjectRef | None
+    """Where else, for machines that do not have that folder."""
     precision: str
     flips: bool
     compiled: bool
@@ -88,7 +90,7 @@ class BlockWorker:
         self._predictors: dict[tuple[str, str, bool], Predictor] = {}
         threads = Threads(setup.shape.passes)
         for model in setup.models:
-            path = fetch(model.folder, model.card.weights) if model.card.weights else None
+            path = fetch(model.folder, model.card.weights, spare=model.spare) if model.card.weights else None
             device = replace(setup.device, precision=model.precision)
             self._predictors[model.card.digest(), model.precision, model.flips] = Predictor(
                 model.card,

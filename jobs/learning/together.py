@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from earthloom.jobs.execution.engine import sent_package
+from earthloom.cluster.package import sent_package
 from earthloom.jobs.learning.checkpoints import Checkpoints
 from earthloom.jobs.learning.config import check_training
 from earthloom.jobs.learning.fitting import Fitted

@@ -35,6 +35,7 @@ from earthloom.models.device.resolve import resolve
 from earthloom.models.training.network import build, fill
 from earthloom.models.training.threads import use_threads
 from earthloom.tiling.errors import CardError, ConfigError, MissingObjectError, PublishError
+from earthloom.tiling.software import VERSION
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.settings import apply
 from earthloom.tiling.storage.store import Store, open_store
@@ -252,7 +253,7 @@ def _record(
         "key": key,
         "config": said,
         "made_by": {
-            "earthloom": version("earthloom"), "torch": settings["torch"], "device_class": settings["device_class"],
+            "earthloom": VERSION, "torch": settings["torch"], "device_class": settings["device_class"],
             "precision": settings["precision"], "threads": settings["threads"], "workers": settings["workers"],
         },
         "start": {"name": first.name, "sha256": first.sha256, "found": found},

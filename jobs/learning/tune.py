@@ -18,7 +18,8 @@ from typing import Any
 from earthloom.cluster.executor import Executor, Task, WorkerFactory
 from earthloom.cluster.local import LocalExecutor
 from earthloom.cluster.outcome import Failed
-from earthloom.jobs.execution.engine import BUDGET, sent_package
+from earthloom.cluster.package import sent_package
+from earthloom.jobs.execution.engine import BUDGET
 from earthloom.jobs.learning.config import RangeTable, TrainConfig, to_toml
 from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.start import bands_of, first_weights

@@ -23,7 +23,8 @@ _CORES_PER_WORKER = 4
 class Share:
     """How many workers there are, and what each of them gets."""
 
-    workers: int
+    workers: int | None
+    """None: as many as there is work for."""
     threads: int
     """CPU threads of a worker."""
     gpus: float = 0.0
@@ -31,11 +32,15 @@ class Share:
     """Memory that a worker of the node with the least can have; None if nobody knows."""
 
 
-def share(options: EngineOptions, *, on_gpu: bool, nodes: Sequence[Mapping[str, float]]) -> Share:
+def share(
+    options: EngineOptions, *, on_gpu: bool, nodes: Sequence[Mapping[str, float]], elastic: bool = False
+) -> Share:
     """As many workers as `options` ask for, else one per GPU or one per 4 cores; each lies whole on one node.
 
     Args:
         nodes: resources of each, under Ray's names.
+        elastic: whether nodes may come: workers for which there is no room then wait for some, instead of that all of
+            them are made smaller.
 
     Raises:
         EngineError: if the workers are to compute on GPUs and there are none.
@@ -46,15 +51,19 @@ def share(options: EngineOptions, *, on_gpu: bool, nodes: Sequence[Mapping[str, 
             "the model is to run on CUDA but Ray counts no GPU; start Ray's nodes with --num-gpus, or use `device=cpu`"
         )
     cores = [int(node.get("CPU", 0)) for node in nodes]
-    workers = options.workers or (n_gpus if on_gpu else sum(n // _CORES_PER_WORKER for n in cores))
+    whole = n_gpus if on_gpu else sum(n // _CORES_PER_WORKER for n in cores)
+    whole = whole or max(1, sum(n > 0 for n in cores))  # where no node has so many cores, one on each
+    workers = options.workers or whole
+    if elastic:
+        workers = min(workers, whole)
     if options.executor == "local":
         workers = 1
-    workers = workers or max(1, sum(n > 0 for n in cores))  # where no node has so many cores, one on each
     gpus = min(1.0, n_gpus / workers) if on_gpu else 0.0
     threads = cores_each(workers, gpus, nodes)
     room = [int(node["memory"] / max(1, min(workers, n // threads))) for node, n in zip(nodes, cores, strict=True)
             if n >= threads and "memory" in node]  # fmt: skip
-    return Share(workers=workers, threads=threads, gpus=gpus, memory_bytes=min(room, default=None))
+    asked = options.workers if elastic else workers
+    return Share(workers=asked, threads=threads, gpus=gpus, memory_bytes=min(room, default=None))
 
 
 def here() -> tuple[Mapping[str, float]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 from earthloom.jobs.planning.plan import ScenePlan
@@ -16,6 +14,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE, from_item, to_item
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.errors import MissingObjectError
+from earthloom.tiling.software import software
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 
@@ -68,12 +67,6 @@ class SceneAbout:
         return {
             card_key(self.plan, card): card_document(card, folders[card.digest()]) for card in self.plan.cards
         }  # fmt: skip
-
-
-@cache
-def software() -> Mapping[str, str]:
-    """Versions of what a result's bytes may depend on, by name."""
-    return {name: version(name) for name in ("earthloom", "rasterio", "torch", "zarr")}
 
 
 def provenance(plan: ScenePlan) -> Provenance:

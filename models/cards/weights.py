@@ -54,16 +54,22 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fetch(folder: ObjectRef, sha256: str, cache: Path | None = None) -> Path:
+def fetch(folder: ObjectRef, sha256: str, cache: Path | None = None, *, spare: ObjectRef | None = None) -> Path:
     """Local path of the weights of a card folder; those in object storage are downloaded once, by sha256.
+
+    Args:
+        spare: another folder with the same weights, for a machine on which the first one does not hold them.
 
     Raises:
         CardError: if the folder holds no weights, or they are not those that the card names.
         StorageError: if the storage fails.
     """
     if folder.scheme == "file":
-        if (path := find(folder.path)) is not None:
+        path = find(folder.path)
+        if path is not None and (spare is None or sha256_of(path) == sha256):
             return path
+        if spare is not None:
+            return fetch(spare, sha256, cache)
         raise _no_weights(folder, sha256)
     kept = (cache or cache_folder()) / "weights"
     for suffix in dict.fromkeys(Path(name).suffix for name in NAMES):

@@ -72,7 +72,7 @@ root = Path(sys.argv[1])
 with ExitStack() as stack:
     packages = []
     if root.is_absolute():
-        from earthloom.jobs.execution.engine import sent_package
+        from earthloom.cluster.package import sent_package
         packages = [stack.enter_context(sent_package()), root / "tests"]
     session = stack.enter_context(connect(None, packages=packages))
     from earthloom.cluster.ray_pool import RayExecutor

@@ -16,6 +16,7 @@ from earthloom.jobs.monitoring.cube.stac import collection_id
 from earthloom.jobs.products.stac_item import EXTENSIONS, AssetInfo, feature, interval
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.names import ITEM
+from earthloom.tiling.software import VERSION
 
 _ASSETS = {
     "alerts.parquet": ("alerts", "application/vnd.apache.parquet", ("data",), "Alerts, GeoParquet"),
@@ -97,4 +98,4 @@ def _counts(alerts: Sequence[Alert], unit: float) -> dict[str, dict[str, float]]
 
 @cache
 def _software() -> Mapping[str, str]:
-    return {name: version(name) for name in ("earthloom", "pyarrow", "pyogrio", "rasterio", "shapely")}
+    return {"earthloom": VERSION} | {name: version(name) for name in ("pyarrow", "pyogrio", "rasterio", "shapely")}

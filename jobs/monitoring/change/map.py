@@ -23,7 +23,6 @@ from earthloom.jobs.products import stac_item
 from earthloom.jobs.products.class_map import ClassMapProduct
 from earthloom.jobs.products.legend import ClassLegend
 from earthloom.jobs.products.publication import Publication
-from earthloom.jobs.products.scene_about import software
 from earthloom.jobs.products.stac_item import AssetInfo
 from earthloom.jobs.products.statistics import Counted
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest
@@ -32,6 +31,7 @@ from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.software import software
 
 CHANGE_VERSION = 1
 """Raised when the bytes of a result may change; part of every key."""

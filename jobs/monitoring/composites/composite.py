@@ -24,13 +24,13 @@ from earthloom.jobs.products.image import ImageProduct
 from earthloom.jobs.products.legend import ClassLegend
 from earthloom.jobs.products.product import Product
 from earthloom.jobs.products.publication import Publication
-from earthloom.jobs.products.scene_about import software
 from earthloom.jobs.products.stac_item import AssetInfo
 from earthloom.jobs.records.canonical import digest
 from earthloom.jobs.records.names import ITEM
 from earthloom.models.cards.card import ModelClass
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.software import software
 from earthloom.tiling.writing.zarr_sink import Layer
 
 COMPOSITE_VERSION = 1

@@ -19,6 +19,7 @@ from earthloom.jobs.command.models import models
 from earthloom.jobs.command.monitoring import monitor
 from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
 from earthloom.jobs.command.sensors import sensors
+from earthloom.jobs.command.submit import jobs, logs, stop, submit
 from earthloom.jobs.command.terminal import FlagFormatter, with_flags
 from earthloom.jobs.command.train import train
 from earthloom.jobs.command.tune import tune
@@ -50,6 +51,7 @@ def cli(verbose: bool) -> None:
 for command in (
     *(plan, run, monitor, change, zonal, areas),
     *(train, tune, evaluate, explain),
+    *(submit, logs, stop, jobs),
     *(status, verify, gc, doctor, models, sensors),
 ):
     cli.add_command(command)

@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from earthloom.jobs.execution.worker import PlannedModel, WorkerSetup
+from earthloom.jobs.records.names import CARRIED
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
-
-CARRIED = "models"
 
 
 def carry_all(setup: WorkerSetup) -> WorkerSetup:

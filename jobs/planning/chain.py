@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from earthloom.jobs.config import RunConfig
+from earthloom.jobs.records.names import CARRIED
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.answers import answer_of
@@ -116,7 +117,8 @@ def load_models(config: RunConfig) -> list[ChainModel]:
     for word in words:
         is_one = "+" not in word or word.startswith(INDEX_PREFIX) or Path(word).is_dir()
         parts = [word] if is_one else word.split("+")
-        members = tuple(variants(part) for part in parts)
+        carried = ObjectRef.parse(config.out) / CARRIED
+        members = tuple(variants(part, carried) for part in parts)
         models.append(ChainModel("-".join(cards[0][0].name for cards in members), members))
     if unknown := sorted(set(config.keep) - {model.name for model in models}):
         near = did_you_mean(unknown[0], (model.name for model in models))

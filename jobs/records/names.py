@@ -11,3 +11,5 @@ SURVEY = "survey.json"
 
 CLASSES, CONFIDENCE = "classes", "confidence"
 """Layers of a class map, and the assets that hold them."""
+CARRIED = "models"
+"""Folder of OUT with weights that machines of a cluster lacked, by sha256."""

@@ -20,6 +20,7 @@ from earthloom.models.zoo.entry import ZooEntry, download, shipped_weights
 from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import CardError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 from earthloom.tiling.suggest import did_you_mean
 
 ZOO: dict[str, ZooEntry] = {module.ENTRY.name: module.ENTRY for module in (landwater, cloudmask, water_index, bands)}
@@ -40,8 +41,11 @@ def catalogue() -> list[tuple[ModelCard, bool]]:
             for entry in ZOO.values() for card in entry.cards]  # fmt: skip
 
 
-def variants(name_or_folder: str) -> list[tuple[ModelCard, ObjectRef]]:
+def variants(name_or_folder: str, carried: ObjectRef | None = None) -> list[tuple[ModelCard, ObjectRef]]:
     """The cards behind a zoo name, an index, or the one of a card folder (local or s3://), each with its folder.
+
+    Args:
+        carried: folder below which weights lie by their sha256, to look in for those that are not in the cache.
 
     Raises:
         CardError: if the name is unknown, the index is none, the zoo model is not in the cache yet, or a card is damaged.
@@ -55,9 +59,11 @@ def variants(name_or_folder: str) -> list[tuple[ModelCard, ObjectRef]]:
                 card = _cached(card, folder)
             elif _at_hand(card):
                 _place(card, _copy_at_hand)
-            elif card.weights is not None:
+            elif card.weights is not None and not (carried and _bring(card, carried / card.weights)):
                 raise CardError(
-                    f"{card.label} is not in {folder.parent}; fetch it once: earthloom models add {card.name}"
+                    f"{card.label} is not in {folder.parent}; fetch it once: earthloom models add {card.name}. For a cluster, "
+                    "fetch it where you call `earthloom submit` or `earthloom run` from, which send what nodes lack, or in "
+                    "the nodes' image"
                 )
             found.append((card, ObjectRef.parse(str(folder))))
         return found
@@ -144,6 +150,20 @@ def _converted(
     convert: Callable[[ModelCard, zipfile.ZipFile, Path], None], opened: zipfile.ZipFile, card: ModelCard, target: Path
 ) -> None:
     convert(card, opened, target)
+
+
+def _bring(card: ModelCard, folder: ObjectRef) -> bool:
+    """Put a card into the cache whose weights lie in another folder; whether they do."""
+    assert card.weights, "only called for cards that have some"
+    if open_store(folder).head(weights.FILE) is None:
+        return False
+    path = weights.fetch(folder, card.weights)
+
+    def copy(_: ModelCard, target: Path) -> None:
+        shutil.copyfile(path, target)
+
+    _place(card, copy)
+    return True
 
 
 def _copy_at_hand(card: ModelCard, target: Path) -> None:

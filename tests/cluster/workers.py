@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from earthloom.tiling.errors import CardError, StorageError
+from earthloom.tiling.errors import CardError, NodeError, StorageError
 
 
 def square(_: None) -> Callable[[int], int]:
@@ -198,3 +198,33 @@ def variable(_: None) -> Callable[[str], str | None]:
 
 def pid(_: None) -> Callable[[int], int]:
     return lambda _: os.getpid()
+
+
+def noted(marks: Path) -> Callable[[int], int]:
+    """Leaves a file per run of a task, `<task>.<node>.<a number of its own>`; ends when the file `limit` says more."""
+    import ray
+
+    node = str(ray.get_runtime_context().get_node_id())
+
+    def work(number: int) -> int:
+        (marks / f"{number}.{node}.{time.time_ns()}").touch()
+        while int((marks / "limit").read_text() or 0) <= number:
+            time.sleep(0.05)
+        return number
+
+    return work
+
+
+def only_where(allowed: str) -> Callable[[int], str]:
+    """Tells its node; refuses nodes on which the variable KIND is another one."""
+    import ray
+
+    if (found := os.environ.get("KIND")) != allowed:
+        raise NodeError(f"the node is of kind {found}, not {allowed}")
+    node = str(ray.get_runtime_context().get_node_id())
+
+    def work(_: int) -> str:
+        time.sleep(0.2)
+        return node
+
+    return work

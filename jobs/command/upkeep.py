@@ -82,12 +82,21 @@ def gc(out: str, older_than: str, superseded: bool, delete: bool, as_json: bool)
 
 @click.command()
 @click.option("--out", "-o", help="also test this output prefix: writable, conditional writes work")
-def doctor(out: str | None) -> None:
+@click.option("--address", help="check every node of this Ray cluster instead: its head, head:6379")
+def doctor(out: str | None, address: str | None) -> None:
     """Check versions, cores, GPU, Ray and object storage; say how to mend what is wrong."""
     from earthloom.jobs.upkeep.doctor import diagnose
+    from earthloom.jobs.upkeep.nodes import diagnose_nodes
 
-    findings = diagnose(out)
-    show_diagnosis(findings)
+    if address is None:
+        findings = diagnose(out)
+        show_diagnosis(findings)
+    else:
+        found = diagnose_nodes(address, out)
+        for name, its in found.items():
+            click.echo(name)
+            show_diagnosis(its)
+        findings = [finding for its in found.values() for finding in its]
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 

@@ -30,6 +30,7 @@ _REINSTALL = (
     "and look whether PROJ_*, GDAL_* or LD_LIBRARY_PATH of another program are set"
 )
 _SHARED_MEMORY_BYTES = 256 * 2**20
+_WORKER_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,18 @@ def diagnose(out: str | None = None) -> list[Finding]:
     """Run every check; `out` is a folder or s3:// prefix to test writing to."""
     checks: list[Callable[[], Finding]] = [_python, *(_package(name, floor) for name, floor in _FLOORS.items())]
     checks += [_cores, _device, _ray, _shared_memory, _models, _endpoint, _scene]
+    return _run(checks, out)
+
+
+def check_machine(out: str | None = None) -> list[Finding]:
+    """The checks of a machine that others send work to: what it has, and whether it may write to `out`."""
+    packages = [_package(name, floor) for name, floor in _FLOORS.items()]
+    return _run([*packages, _cores, _memory, _device, _shared_memory, _models, _endpoint], out)
+
+
+def _run(checks: list[Callable[[], Finding]], out: str | None) -> list[Finding]:
     if out is not None:
-        checks.append(lambda: _output(out))
+        checks = [*checks, lambda: _output(out)]
     findings = []
     for check in checks:
         try:
@@ -84,6 +95,13 @@ def _cores() -> Finding:
     ok = free > 2**30
     return Finding(ok, "machine", f"{len(os.sched_getaffinity(0))} cores, {free / 2**30:.0f} GiB of scratch space",
                    "publishing spools overviews of large scenes there: free some space, or point TMPDIR elsewhere")  # fmt: skip
+
+
+def _memory() -> Finding:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free_bytes = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    return Finding(free_bytes > _WORKER_BYTES, "memory", f"{free_bytes / 2**30:.1f} GiB free",
+                   "a worker may take 4 GiB (`memory_per_worker`): end what else runs there")  # fmt: skip
 
 
 def _device() -> Finding:

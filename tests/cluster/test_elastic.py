@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from infra.ray_cluster import LocalCluster, local_cluster
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
+_ENDED = "(the driver has ended)"
 
 _SETUP = """
 import logging, sys
@@ -59,6 +60,7 @@ class Driver:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self._coming.put(line.rstrip("\n"))
+        self._coming.put(_ENDED)
 
     def until(self, text: str, times: int = 1, timeout_s: float = 240) -> str:
         """Read on to the n-th line from here that holds a text."""
@@ -68,6 +70,7 @@ class Driver:
                 line = self._coming.get(timeout=max(0.1, deadline - time.monotonic()))
             except queue.Empty:
                 raise AssertionError(f"no {text!r} after {self.lines}") from None
+            assert line != _ENDED, f"no {text!r} after {self.lines}"
             self.lines.append(line)
             times -= text in line
             if times == 0:
@@ -75,15 +78,14 @@ class Driver:
 
 
 @pytest.fixture
-def drive(cluster: LocalCluster) -> Iterator[type[Driver]]:
+def drive(cluster: LocalCluster) -> Iterator[Callable[..., Driver]]:
     made: list[Driver] = []
 
-    class Kept(Driver):
-        def __init__(self, code: str, *arguments: str) -> None:
-            super().__init__(cluster, code, *arguments)
-            made.append(self)
+    def start(*words: str) -> Driver:
+        made.append(Driver(cluster, *words))
+        return made[-1]
 
-    yield Kept  # type: ignore[misc]
+    yield start
     for driver in made:
         end(driver.process, grace_s=5)
         assert driver.process.stdout is not None
@@ -103,11 +105,11 @@ _MANY = """
 
 
 def test_nodes_that_come_are_used_and_those_that_go_cost_what_was_in_them(
-    cluster: LocalCluster, drive: type[Driver], tmp_path: Path
+    cluster: LocalCluster, drive: Callable[..., Driver], tmp_path: Path
 ) -> None:
     limit = tmp_path / "limit"
     limit.write_text("4")
-    driver = drive(_MANY, str(tmp_path))  # type: ignore[arg-type, call-arg]
+    driver = drive(_MANY, str(tmp_path))
     driver.until("0 of 3 workers placed; 3 wait for {CPU: 1}")
     first = cluster.add_node(1)
     driver.until("done", 4)
@@ -155,9 +157,11 @@ _UNLIKE = """
 """
 
 
-def test_nodes_that_a_worker_refuses_are_named_and_never_work(cluster: LocalCluster, drive: type[Driver]) -> None:
+def test_nodes_that_a_worker_refuses_are_named_and_never_work(
+    cluster: LocalCluster, drive: Callable[..., Driver]
+) -> None:
     wrong, right = cluster.add_node(2, {"KIND": "wrong"}), cluster.add_node(1, {"KIND": "right"})
-    driver = drive(_UNLIKE)  # type: ignore[arg-type, call-arg]
+    driver = drive(_UNLIKE)
     assert driver.until("nodes ").startswith("nodes 1 ")
     assert driver.process.wait(60) == 0
     (left_out,) = {line for line in driver.lines if "is left out" in line}
@@ -176,9 +180,11 @@ _SHRINKS = """
 """
 
 
-def test_workers_without_work_are_given_back_while_others_are_busy(cluster: LocalCluster, drive: type[Driver]) -> None:
+def test_workers_without_work_are_given_back_while_others_are_busy(
+    cluster: LocalCluster, drive: Callable[..., Driver]
+) -> None:
     node = cluster.add_node(2)
-    driver = drive(_SHRINKS)  # type: ignore[arg-type, call-arg]
+    driver = drive(_SHRINKS)
     driver.until("is given back", 2)
     assert driver.until("done") == "done 0 1", "the busy one was not touched"
     assert driver.process.wait(60) == 0
@@ -203,9 +209,9 @@ _IN_VAIN = """
      ("1", ["a worker needs 1 GPUs and the largest of the cluster's 1 node has 0 GPUs"])],
 )  # fmt: skip
 def test_what_does_not_come_is_not_waited_for_for_ever_and_gpus_not_at_all(
-    drive: type[Driver], gpus: str, said: list[str]
+    drive: Callable[..., Driver], gpus: str, said: list[str]
 ) -> None:
-    line = drive(_IN_VAIN, gpus).until("error")  # type: ignore[arg-type, call-arg]
+    line = drive(_IN_VAIN, gpus).until("error")
     for text in said:
         assert text in line
 

@@ -1,4 +1,4 @@
-"""The same run through `ray job submit --working-dir .` on a separately started cluster with token authentication."""
+"""The same run through `earthloom submit`, `ray job submit` and a driver beside a separately started cluster with a token."""
 
 from __future__ import annotations
 
@@ -52,22 +52,74 @@ def _files(out: Path) -> dict[str, Any]:
     return files
 
 
-def test_a_submitted_job_gives_the_same_bytes(
+def _call(cluster: LocalCluster, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """The command on a machine that is no node: it has a cache of its own."""
+    called = {name: value for name, value in cluster.env.items() if name != "RAY_AUTH_MODE"}
+    return subprocess.run(
+        [sys.executable, "-m", "earthloom", *words], cwd=ROOT, env=called | {"PYTHONPATH": str(ROOT)} | env,
+        capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+
+
+def test_a_submitted_command_gives_the_same_bytes_and_its_exit_code(
     cluster: LocalCluster, scene: Path, golden: dict[str, Any], tmp_path: Path
 ) -> None:
-    found = cluster.submit(
-        "python",
-        "-m",
-        "earthloom",
-        "run",
-        str(scene),
-        "--out",
-        str(tmp_path),
-        *OPTIONS,
-        working_dir=ROOT,
-        timeout_s=600,
+    config = tmp_path / "night.toml"
+    lines = [f'scenes = ["{scene}"]', f'out = "{tmp_path / "out"}"']
+    lines += [f'{name.strip("-")} = "{value}"' for name, value in zip(OPTIONS[::2], OPTIONS[1::2], strict=True)]
+    config.write_text("\n".join(line.replace('"512"', "512").replace('"0.0001"', "0.0001") for line in lines))
+    secret = "not-to-be-printed"
+    done = _call(
+        cluster, "submit", str(config), "--address", cluster.dashboard, "--follow", AWS_SECRET_ACCESS_KEY=secret
     )
-    assert "succeeded" in found.lower()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6/6 blocks" in done.stdout, "what the job prints is shown"
+    assert "AWS_SECRET_ACCESS_KEY" in done.stderr
+    assert secret not in done.stdout + done.stderr
+    assert _files(tmp_path / "out") == golden
+    job = done.stdout.splitlines()[0]
+    assert job.startswith("run-water-index-")
+    again = _call(cluster, "logs", job, "--address", cluster.dashboard)
+    assert "6/6 blocks" in again.stdout
+    listed = json.loads(_call(cluster, "jobs", "--json", "--address", cluster.dashboard).stdout)
+    assert [(one["status"], one["exit_code"]) for one in listed if one["id"] == job] == [("SUCCEEDED", 0)]
+
+    missing = ["run", str(tmp_path / "no-such.tif"), "--out", str(tmp_path / "out"), *OPTIONS]
+    refused = _call(cluster, "submit", *missing, "--follow", "--address", cluster.dashboard)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "no-such.tif" in refused.stdout
+
+
+def test_a_submitted_command_is_stopped_and_what_it_has_done_stays(cluster: LocalCluster, tmp_path: Path) -> None:
+    submitted = _call(cluster, "submit", "doctor", "--address", cluster.dashboard)
+    assert submitted.returncode == 0, submitted.stderr
+    job = submitted.stdout.strip()
+    stopped = _call(cluster, "stop", job, "--address", cluster.dashboard)
+    assert stopped.returncode == 0
+    assert job in stopped.stdout
+    assert _call(cluster, "logs", job, "--follow", "--address", cluster.dashboard).returncode == 143
+    unknown = _call(cluster, "stop", "nobody", "--address", cluster.dashboard)
+    assert unknown.returncode == 1
+    assert "there is no job nobody" in unknown.stderr
+
+
+def test_what_cannot_be_submitted_is_told_before_anything_is_sent(cluster: LocalCluster, tmp_path: Path) -> None:
+    wrong = _call(
+        cluster, "submit", "run", "a.tif", "--out", str(tmp_path), "--block", "wide", "--address", cluster.dashboard
+    )
+    assert (wrong.returncode, "wide" in wrong.stderr) == (2, True)
+    head = _call(cluster, "jobs", "--address", cluster.address)
+    assert "is not the URL of a dashboard" in head.stderr
+    nobody = _call(cluster, "jobs", "--address", cluster.dashboard, RAY_AUTH_TOKEN="wrong")
+    assert "refuses the token from RAY_AUTH_TOKEN" in nobody.stderr
+    assert "Traceback" not in wrong.stderr + head.stderr + nobody.stderr
+
+
+def test_what_ray_itself_submits_gives_the_same_bytes(
+    cluster: LocalCluster, scene: Path, golden: dict[str, Any], tmp_path: Path
+) -> None:
+    command = ["python", "-m", "earthloom", "run", str(scene), "--out", str(tmp_path), *OPTIONS]
+    assert "succeeded" in cluster.submit(*command, working_dir=ROOT, timeout_s=600).lower()
     assert _files(tmp_path) == golden
 
 

@@ -65,8 +65,8 @@ class EngineOptions(BaseModel):
     executor: Annotated[Literal["ray", "local"], Field(description="Ray actors, or threads of this process")] = "ray"
     address: Annotated[str | None, Field(description="of a Ray cluster; none: Ray inside this command")] = None
     workers: Annotated[
-        int | None, BeforeValidator(parse_workers),
-        Field(gt=0, description="how many to ask for; auto: one per GPU or 4 cores, as many as there is work for"),
+        Annotated[int, Field(gt=0)] | None, BeforeValidator(parse_workers),
+        Field(description="how many to ask for; auto: one per GPU or 4 cores, as many as there is work for"),
     ] = None  # fmt: skip
     max_workers: Annotated[int, Field(gt=0, description="that auto asks for at most")] = 32
     wait_for_workers: Annotated[

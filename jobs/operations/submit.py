@@ -96,7 +96,7 @@ def _carry_one(name: str, out: ObjectRef) -> str:
             raise
         return name  # not fetched here: the nodes may have it, or the job says what to do
     for card, folder in found:
-        if card.weights is None or folder.scheme != "file" or shipped_weights(card):
+        if card.weights is None or folder.scheme != "file" or (name in ZOO and shipped_weights(card)):
             continue
         target = carry(out, card, folder)
         if name not in ZOO:

@@ -156,3 +156,24 @@ def test_any_history_ends_with_one_outcome_per_task_within_the_window(
     assert backlog.finished
     assert Counter(outcome.key for outcome in outcomes) == Counter(task.key for task in tasks(count))
     assert all(outcome.attempts <= BUDGET.attempts for outcome in outcomes)
+
+
+def test_what_was_on_a_node_that_is_lost_runs_again_uncharged_and_beside_others() -> None:
+    backlog = Backlog(tasks(1), BUDGET, window=1)
+    ticket = taken(backlog)
+    for loss in (1, 2):
+        backlog.lost([ticket], "its node has died", now=loss)
+        assert taken(backlog, now=loss) is ticket
+        assert (ticket.attempts, ticket.deaths, backlog.n_suspects) == (0, 0, 0)
+    done = backlog.answered(ticket, GOOD, now=9)
+    assert isinstance(done, Done)
+    assert (done.attempts, done.causes) == (1, ("NodeLost: its node has died",) * 2)
+
+
+def test_a_task_that_is_lost_with_one_node_after_another_runs_alone() -> None:
+    backlog = Backlog(tasks(1), BUDGET, window=1)
+    ticket = taken(backlog)
+    for _ in range(3):
+        backlog.lost([ticket], "its node has died", now=0)
+        ticket = backlog.take(now=0) or ticket
+    assert backlog.take_suspect(now=1) is ticket

@@ -1,21 +1,22 @@
-"""A cluster whose nodes come and go while a driver is at work: a head without cores, and nodes that are real processes."""
+"""A cluster whose nodes come and go while a driver is at work: a head without cores, and nodes that are processes of Ray."""
 
 from __future__ import annotations
 
+import os
 import queue
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from earthloom.cluster.nodes import typed_nodes
 from infra.processes import end
-from infra.ray_cluster import LocalCluster, local_cluster
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -24,6 +25,7 @@ _ENDED = "(the driver has ended)"
 _SETUP = """
 import logging, sys
 from pathlib import Path
+from typing import Any
 from earthloom.cluster.executor import Task, WorkerFactory
 from earthloom.cluster.session import connect
 from tests.cluster import workers
@@ -38,17 +40,41 @@ with connect(None) as session:
 """
 
 
+class Nodes:
+    """A cluster of this test's own: its head and the nodes that were added to it, without a dashboard."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self._cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self.address = str(self._cluster.address)
+
+    def add(self, num_cpus: int, env: Mapping[str, str] | None = None) -> Any:
+        return self._cluster.add_node(num_cpus=num_cpus, env_vars=dict(env or {}))
+
+    def remove(self, node: Any, *, at_once: bool = True) -> None:
+        self._cluster.remove_node(node, allow_graceful=not at_once)
+
+    def end(self) -> None:
+        self._cluster.shutdown()
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
-    with local_cluster(num_cpus=0, timeout_s=600) as started:
-        yield started
+def cluster() -> Iterator[Nodes]:
+    before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("RAY_")}
+    try:
+        nodes = Nodes()
+        yield nodes
+        nodes.end()
+    finally:
+        os.environ.update(before)
 
 
 class Driver:
     """A driver in a process of its own, whose lines are read one by one."""
 
-    def __init__(self, cluster: LocalCluster, code: str, *arguments: str) -> None:
-        env = cluster.env | {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    def __init__(self, cluster: Nodes, code: str, *arguments: str) -> None:
+        env = os.environ | {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-c", _SETUP + code, *arguments], env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
@@ -78,7 +104,7 @@ class Driver:
 
 
 @pytest.fixture
-def drive(cluster: LocalCluster) -> Iterator[Callable[..., Driver]]:
+def drive(cluster: Nodes) -> Iterator[Callable[..., Driver]]:
     made: list[Driver] = []
 
     def start(*words: str) -> Driver:
@@ -100,37 +126,37 @@ _MANY = """
     for outcome in executor.run([Task(key=f"block-{n}", payload=n) for n in range(60)]):
         print("named", sorted(each["name"] for each in ray.util.list_named_actors(all_namespaces=True)))
         print("done", outcome.key, outcome.value, outcome.attempts)
-    print("end")
+    print("the run is over")
 """
 
 
 def test_nodes_that_come_are_used_and_those_that_go_cost_what_was_in_them(
-    cluster: LocalCluster, drive: Callable[..., Driver], tmp_path: Path
+    cluster: Nodes, drive: Callable[..., Driver], tmp_path: Path
 ) -> None:
     limit = tmp_path / "limit"
     limit.write_text("4")
     driver = drive(_MANY, str(tmp_path))
     driver.until("0 of 3 workers placed; 3 wait for {CPU: 1}")
-    first = cluster.add_node(1)
+    first = cluster.add(1)
     driver.until("done", 4)
     assert "1 of 3 workers placed; 2 wait for {CPU: 1}" in "".join(driver.lines)
     assert any("night" in line and "worker 0" in line for line in driver.lines if line.startswith("named"))
-    others = [cluster.add_node(1), cluster.add_node(1)]
+    others = [cluster.add(1), cluster.add(1)]
     driver.until("all of 3 workers placed")
     _await_runs(tmp_path, 4 + 3 * 2)
-    cluster.remove_node(first)  # as spot capacity is taken: with blocks in it, and without a word
+    cluster.remove(first)  # as spot capacity is taken: with blocks in it, and without a word
     driver.until("is replaced")
     limit.write_text("20")
     driver.until("done", 16)
     _await_runs(tmp_path, 20 + 2 + 2 * 2)
     for node in others:
-        cluster.remove_node(node, at_once=False)
+        cluster.remove(node, at_once=False)
     driver.until("0 of 3 workers placed; 3 wait for {CPU: 1}")
     limit.write_text("60")
-    last = cluster.add_node(2)
-    driver.until("end")
+    last = cluster.add(2)
+    driver.until("the run is over")
     assert driver.process.wait(60) == 0
-    cluster.remove_node(last)
+    cluster.remove(last)
     limit.unlink()
 
     done = [line.split() for line in driver.lines if line.startswith("done")]
@@ -157,17 +183,15 @@ _UNLIKE = """
 """
 
 
-def test_nodes_that_a_worker_refuses_are_named_and_never_work(
-    cluster: LocalCluster, drive: Callable[..., Driver]
-) -> None:
-    wrong, right = cluster.add_node(2, {"KIND": "wrong"}), cluster.add_node(1, {"KIND": "right"})
+def test_nodes_that_a_worker_refuses_are_named_and_never_work(cluster: Nodes, drive: Callable[..., Driver]) -> None:
+    wrong, right = cluster.add(2, {"KIND": "wrong"}), cluster.add(1, {"KIND": "right"})
     driver = drive(_UNLIKE)
     assert driver.until("nodes ").startswith("nodes 1 ")
     assert driver.process.wait(60) == 0
     (left_out,) = {line for line in driver.lines if "is left out" in line}
     assert "the node is of kind wrong, not right" in left_out
     for node in (wrong, right):
-        cluster.remove_node(node)
+        cluster.remove(node)
 
 
 _SHRINKS = """
@@ -181,14 +205,14 @@ _SHRINKS = """
 
 
 def test_workers_without_work_are_given_back_while_others_are_busy(
-    cluster: LocalCluster, drive: Callable[..., Driver]
+    cluster: Nodes, drive: Callable[..., Driver]
 ) -> None:
-    node = cluster.add_node(2)
+    node = cluster.add(2)
     driver = drive(_SHRINKS)
     driver.until("is given back", 2)
     assert driver.until("done") == "done 0 1", "the busy one was not touched"
     assert driver.process.wait(60) == 0
-    cluster.remove_node(node)
+    cluster.remove(node)
 
 
 _IN_VAIN = """

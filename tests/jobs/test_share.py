@@ -56,3 +56,15 @@ def test_memory_is_what_the_workers_of_the_fullest_node_have_each() -> None:
     assert shared({"CPU": 8.0, "memory": 30e9}, workers=1) == Share(workers=1, threads=8, memory_bytes=30 * 10**9)
     (node,) = here()
     assert 0 < node["memory"] < 2**50
+
+
+def test_where_nodes_may_come_workers_wait_for_them_instead_of_being_made_smaller() -> None:
+    def elastic(*nodes: Mapping[str, float], on_gpu: bool = False, **options: Any) -> Share:
+        return share(check(EngineOptions, options), on_gpu=on_gpu, nodes=nodes, elastic=True)
+
+    assert elastic(*cores(8)) == Share(workers=None, threads=4)
+    assert elastic(*cores(8), workers=6) == Share(workers=6, threads=4)
+    assert elastic(*cores(8), workers=1) == Share(workers=1, threads=8)
+    gpu = {"CPU": 8.0, "GPU": 1.0}
+    assert elastic(gpu, on_gpu=True, workers=3) == Share(workers=3, threads=8, gpus=1.0)
+    assert elastic(gpu, on_gpu=True, workers="auto") == Share(workers=None, threads=8, gpus=1.0)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from earthloom.cluster.package import sent_package
+from earthloom.jobs.operations.submit import pack
+from earthloom.models import zoo
+from earthloom.models.cards.file import load_card
+from earthloom.models.cards.weights import FILE, fetch
+from earthloom.tiling.errors import CardError, ConfigError
+from earthloom.tiling.storage.objects import ObjectRef
+
+SHIPPED = "buildings"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    made = tmp_path / "job"
+    made.mkdir()
+    return made
+
+
+def test_small_files_travel_and_other_paths_are_told_to_be_of_this_machine(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "night.toml").write_text("block = 512")
+    (tmp_path / "lake.tif").touch()
+    words = [
+        "run",
+        f"--config={tmp_path / 'night.toml'}",
+        str(tmp_path / "lake.tif"),
+        "s3://scenes/a.tif",
+        "--model",
+        "ndvi",
+    ]
+    parcel = pack(words, folder)
+    config, scene, *rest = parcel.words[4:]
+    assert parcel.words[:4] == ("python", "-m", "earthloom", "run")
+    assert (folder / config.removeprefix("--config=")).read_text() == "block = 512"
+    assert (scene, rest) == (str(tmp_path / "lake.tif"), ["s3://scenes/a.tif", "--model", "ndvi"])
+    (note,) = parcel.notes
+    assert "lake.tif is a path of this machine" in note
+
+
+def test_what_is_too_large_to_travel_is_refused(folder: Path, tmp_path: Path) -> None:
+    with (tmp_path / "large.geojson").open("wb") as file:
+        file.truncate(5 << 20)
+    with pytest.raises(ConfigError, match=r"5242880 bytes, more than the 4194304 .* give its s3:// address"):
+        pack(["zonal", str(tmp_path / "large.geojson")], folder)
+
+
+def test_credentials_go_with_it_by_name_unless_nodes_have_their_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    parcel = pack(["doctor"], folder)
+    assert parcel.env == {"AWS_SECRET_ACCESS_KEY": "very-secret"}
+    told = " ".join(parcel.notes)
+    assert "AWS_PROFILE name files of this machine and were not sent" in told
+    assert "AWS_SECRET_ACCESS_KEY; who may open the cluster's dashboard can read them" in told
+    assert "very-secret" not in told
+    shutil.rmtree(folder / "given")
+    assert pack(["doctor"], folder, credentials=False).env == {}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A card folder of a user, with weights."""
+    ((_, found), *_) = zoo.variants(SHIPPED)
+    return shutil.copytree(found.path, tmp_path / "mine")
+
+
+def test_a_folder_of_a_model_is_put_beside_the_results_and_named_there(
+    folder: Path, tmp_path: Path, model: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ["run", "s3://scenes/a.tif", "--model", str(model), "--out", str(out)]
+    parcel = pack(words, folder, models=[str(model)], out=str(out))
+    card = load_card(ObjectRef.parse(str(model)))
+    place = parcel.words[parcel.words.index("--model") + 1]
+    assert place.endswith(f"/models/{card.weights}")
+    ref = ObjectRef.parse(place)
+    assert load_card(ref) == card
+    assert (ref.path / FILE).read_bytes() == (model / FILE).read_bytes()
+    (model / FILE).write_bytes(b"something else")
+    shutil.rmtree(folder / "given")
+    with pytest.raises(CardError, match="does not hold the weights"):
+        pack(words, folder, models=[str(model)], out=str(out))
+
+
+def test_weights_that_a_node_lacks_come_from_the_place_beside_the_results(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = load_card(ObjectRef.parse(str(model)))
+    assert card.weights
+    carried = ObjectRef.parse(str(tmp_path / "out" / "models"))
+    shutil.copytree(model, carried.path / card.weights)
+    nowhere = ObjectRef.parse(str(tmp_path / "nowhere"))
+    with pytest.raises(CardError):
+        fetch(nowhere, card.weights)
+    path = fetch(nowhere, card.weights, spare=carried / card.weights)
+    assert path.read_bytes() == (model / FILE).read_bytes()
+    (model / FILE).write_bytes(b"an older one")
+    assert fetch(ObjectRef.parse(str(model)), card.weights, spare=carried / card.weights) == path
+
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))  # a node that has never seen the model
+    monkeypatch.setattr(zoo, "_at_hand", lambda _: None)
+    with pytest.raises(CardError, match="earthloom submit"):
+        zoo.variants(SHIPPED)
+    brought = {found.weights: ref for found, ref in zoo.variants(SHIPPED, carried)}
+    assert (brought[card.weights].path / FILE).read_bytes() == path.read_bytes()
+
+
+def test_the_code_that_is_sent_is_small_and_holds_nothing_but_packages(tmp_path: Path) -> None:
+    with sent_package() as package:
+        files = [path for path in package.rglob("*") if path.is_file()]
+        assert {path.relative_to(package).parts[0] for path in files if path.suffix != ".py"} <= {"models"}
+        assert sum(path.stat().st_size for path in files) < 7 << 20

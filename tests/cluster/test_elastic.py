@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import queue
-import subprocess
-import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from earthloom.cluster.nodes import typed_nodes
 from infra.processes import end
+from tests.cluster.nodes import Driver, Nodes, nodes
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-_ENDED = "(the driver has ended)"
 
 _SETUP = """
 import logging, sys
@@ -40,75 +34,18 @@ with connect(None) as session:
 """
 
 
-class Nodes:
-    """A cluster of this test's own: its head and the nodes that were added to it, without a dashboard."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        self._cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        self.address = str(self._cluster.address)
-
-    def add(self, num_cpus: int, env: Mapping[str, str] | None = None) -> Any:
-        return self._cluster.add_node(num_cpus=num_cpus, env_vars=dict(env or {}))
-
-    def remove(self, node: Any, *, at_once: bool = True) -> None:
-        self._cluster.remove_node(node, allow_graceful=not at_once)
-
-    def end(self) -> None:
-        self._cluster.shutdown()
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Nodes]:
-    before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("RAY_")}
-    try:
-        nodes = Nodes()
-        yield nodes
-        nodes.end()
-    finally:
-        os.environ.update(before)
-
-
-class Driver:
-    """A driver in a process of its own, whose lines are read one by one."""
-
-    def __init__(self, cluster: Nodes, code: str, *arguments: str) -> None:
-        env = os.environ | {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _SETUP + code, *arguments], env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        self.lines: list[str] = []
-        self._coming: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._coming.put(line.rstrip("\n"))
-        self._coming.put(_ENDED)
-
-    def until(self, text: str, times: int = 1, timeout_s: float = 240) -> str:
-        """Read on to the n-th line from here that holds a text."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                line = self._coming.get(timeout=max(0.1, deadline - time.monotonic()))
-            except queue.Empty:
-                raise AssertionError(f"no {text!r} after {self.lines}") from None
-            assert line != _ENDED, f"no {text!r} after {self.lines}"
-            self.lines.append(line)
-            times -= text in line
-            if times == 0:
-                return line
+    with nodes() as started:
+        yield started
 
 
 @pytest.fixture
 def drive(cluster: Nodes) -> Iterator[Callable[..., Driver]]:
     made: list[Driver] = []
 
-    def start(*words: str) -> Driver:
-        made.append(Driver(cluster, *words))
+    def start(code: str, *words: str) -> Driver:
+        made.append(Driver(cluster, "-c", _SETUP + code, *words))
         return made[-1]
 
     yield start
@@ -230,7 +167,7 @@ _IN_VAIN = """
 @pytest.mark.parametrize(
     ("gpus", "said"),
     [("0", ["no worker started within 3 s: 0 of 1 workers placed; 1 waits for {CPU: 1}", "`wait_for_workers`"]),
-     ("1", ["a worker needs 1 GPUs and the largest of the cluster's 1 node has 0 GPUs"])],
+     ("1", ["a worker needs 1 GPUs and the largest of the cluster's ", "has 0 GPUs; start a node with GPUs"])],
 )  # fmt: skip
 def test_what_does_not_come_is_not_waited_for_for_ever_and_gpus_not_at_all(
     drive: Callable[..., Driver], gpus: str, said: list[str]

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import psutil
 
-_KILLED_S = 10
-
 
 def free_ports(count: int) -> list[int]:
     """Ports on 127.0.0.1 that nobody listens on now; another process may still take one before its use."""
@@ -38,15 +36,12 @@ def spawn(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path) -
 
 
 def end(process: subprocess.Popen[bytes] | subprocess.Popen[str], *, grace_s: float) -> None:
-    """Ask a process and all its descendants to end, and kill what is left after `grace_s`, or all at once if that is 0.
-
-    Touches no other process.
-    """
+    """Ask a process and all its descendants to end, and kill what is left after `grace_s`. Touches no other process."""
     try:
         family = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         family = []
-    if process.poll() is None and grace_s:
+    if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(grace_s)
@@ -55,8 +50,8 @@ def end(process: subprocess.Popen[bytes] | subprocess.Popen[str], *, grace_s: fl
     for member in family:  # psutil compares start times, so a reused process id is safe
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
-    psutil.wait_procs(family, timeout=max(grace_s, _KILLED_S))
-    process.wait(max(grace_s, _KILLED_S))
+    psutil.wait_procs(family, timeout=grace_s)
+    process.wait(grace_s)
 
 
 def listens(process: subprocess.Popen[bytes], port: int) -> bool:

@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ class ClusterError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalCluster:
-    """A running cluster: its head, and nodes that were added to it."""
+    """A running cluster: its head, and the nodes that its autoscaler adds."""
 
     address: str
     """`host:port` of the head, for drivers."""
@@ -42,30 +42,6 @@ class LocalCluster:
     env: dict[str, str] = field(repr=False)
     """A whole environment for subprocesses that use the cluster: this one's without its RAY_* names, and the token."""
     log: Path
-    _started: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
-
-    def add_node(self, num_cpus: int, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start another node on this machine. Does not wait for it to join.
-
-        Args:
-            num_cpus: that it believes to have.
-            env: what its workers see besides this cluster's environment.
-
-        Returns:
-            Its process; `remove_node` ends it.
-        """
-        command = [
-            *_RAY, "start", f"--address={self.address}", "--block", "--node-ip-address=127.0.0.1",
-            f"--num-cpus={num_cpus}", "--num-gpus=0", f"--object-store-memory={128 * _MIB}", "--disable-usage-stats",
-            f"--dashboard-agent-listen-port={free_ports(1)[0]}", "--min-worker-port=0", "--max-worker-port=0",
-        ]  # fmt: skip
-        node = spawn(command, env=self.env | dict(env or {}), log=self.log.with_name(f"node-{len(self._started)}.log"))
-        self._started.append(node)
-        return node
-
-    def remove_node(self, node: subprocess.Popen[bytes], *, at_once: bool = True) -> None:
-        """End a node: at once, as a machine that is taken away, or with SIGTERM and time to say good-bye."""
-        end(node, grace_s=0 if at_once else 10)
 
     def submit(self, *entrypoint: str, working_dir: Path | None = None, timeout_s: float = 120) -> str:
         """Run a job to its end by `ray job submit`, as a user would.
@@ -92,11 +68,14 @@ class LocalCluster:
 
 
 @contextmanager
-def local_cluster(num_cpus: int = 2, *, timeout_s: float = 60.0) -> Generator[LocalCluster, None, None]:
+def local_cluster(
+    num_cpus: int = 2, *, most_nodes: int = 0, timeout_s: float = 60.0
+) -> Generator[LocalCluster, None, None]:
     """Start a cluster for the time of a `with` block.
 
     Args:
-        num_cpus: that the cluster believes to have.
+        num_cpus: that the head believes to have.
+        most_nodes: of one core each, which an autoscaler adds when work waits for them; 0 for no autoscaler.
         timeout_s: how long it may take until jobs can be submitted.
 
     Raises:
@@ -126,18 +105,31 @@ def local_cluster(num_cpus: int = 2, *, timeout_s: float = 60.0) -> Generator[Lo
             f"--num-cpus={num_cpus}", "--num-gpus=0", f"--object-store-memory={128 * _MIB}",
             f"--temp-dir={folder / 'ray'}", "--disable-usage-stats",
         ]  # fmt: skip
+        if most_nodes:
+            command.append(f"--autoscaling-config={_autoscaling(folder, port, num_cpus, most_nodes)}")
+            env |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
         process = spawn(command, env=env, log=log)
         try:
             url = f"http://127.0.0.1:{dashboard}"
             _await(process, url, token, log, timeout_s)
-            cluster = LocalCluster(address=f"127.0.0.1:{port}", dashboard=url, token=token, env=env, log=log)
-            try:
-                yield cluster
-            finally:
-                for node in cluster._started:
-                    end(node, grace_s=0)
+            yield LocalCluster(address=f"127.0.0.1:{port}", dashboard=url, token=token, env=env, log=log)
         finally:
             end(process, grace_s=10)
+
+
+def _autoscaling(folder: Path, port: int, num_cpus: int, most_nodes: int) -> Path:
+    """A configuration of Ray's own provider for tests, whose nodes are processes of this machine."""
+    kinds = {
+        "head": {"resources": {"CPU": num_cpus}, "node_config": {}, "max_workers": 0},
+        "small": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": most_nodes},
+    }
+    config = {
+        "cluster_name": "fake", "max_workers": most_nodes, "idle_timeout_minutes": 0.2, "head_node_type": "head",
+        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}"}, "available_node_types": kinds,
+    }  # fmt: skip
+    path = folder / "autoscaling.yaml"
+    path.write_text(json.dumps(config))  # JSON is YAML
+    return path
 
 
 def _get(url: str, token: str) -> urllib.request._UrlopenRet:

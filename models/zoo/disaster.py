@@ -13,8 +13,9 @@ from zipfile import ZipFile
 
 from earthloom.models.cards.card import BEFORE, ModelCard, ModelClass
 from earthloom.models.cards.file import canonical
-from earthloom.models.zoo import landwater, water_index
+from earthloom.models.zoo import landwater
 from earthloom.models.zoo.entry import REFLECTANCE, ZooEntry
+from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.errors import CardError
 
 USGS_THRESHOLDS = (-0.251, -0.101, 0.099, 0.269, 0.439, 0.659)
@@ -125,11 +126,11 @@ FLOOD = tuple(
 ) + tuple(
     paired_card(
         base, name="flood", table=_INDEX_TABLE, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
-        title=f"Flooded ground between two dates, where {base.variant.upper()} crosses 0",
+        title=f"Flooded ground between two dates: {base.title[0].lower()}{base.title[1:]}",
         description="water-index on each date, compared; it knows no clouds, so nothing ever comes out as clouded.",
-        memory=(("bf16", 132.0), ("fp32", 132.0)),
+        memory=tuple((precision, 2 * size) for precision, size in base.memory),
     )
-    for base in water_index.WATER_INDEX
+    for base in WATER_INDEX
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from earthloom.models.networks.enhance.destripe import Destripe
 from earthloom.models.networks.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
 from earthloom.models.networks.enhance.same import Same
 from earthloom.models.networks.enhance.span import Span
-from earthloom.models.networks.enhance.tone import DarkObject, EqualisedStretch, PercentileStretch
+from earthloom.models.networks.enhance.tone import DarkObject, EqualisedStretch, FixedStretch, PercentileStretch
 from earthloom.models.networks.explained import Explained, Method
 from earthloom.models.networks.onnx_net import OnnxNet
 from earthloom.models.networks.segment.burn import BurnIndex
@@ -139,6 +139,7 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "dark-object": DarkObject,
     "same": Same,
     "band-math": BandMath,
+    "fixed-stretch": FixedStretch,
     "percentile-stretch": PercentileStretch,
     "equalised-stretch": EqualisedStretch,
     "onnx": OnnxNet,

@@ -163,7 +163,7 @@ def _burn_cards(
     water = ModelClass(value=len(classes), name="water_snow", color="#1f78b4", description=_WATER_CLASS)
     cards = []
     for with_green, bytes_per_px in zip((True, False), memory, strict=True):
-        bands = ("nir", "swir22", "green") if with_green else ("nir", "swir22")
+        bands: tuple[str, ...] = ("nir", "swir22", "green") if with_green else ("nir", "swir22")
         if two_dates:
             bands += tuple(BEFORE + band for band in bands)
         seen = (

@@ -74,7 +74,7 @@ def scores() -> list[Score]:
 def by_severity(card: ModelCard, fire: str) -> NDArray[np.bool_]:
     """Where `card` sees at least low severity. (H, W)"""
     index = torch.from_numpy(_read("dnbr", fire, 1))
-    nir, swir22 = torch.from_numpy(_read("post_fire", fire, _NIR, _SWIR22)).split(1)
+    nir, swir22 = torch.from_numpy(_read("post_fire", fire, _NIR, _SWIR22)[:, None])
     network = cast(BurnIndex, build(card))
     after = (nir - swir22) / (nir + swir22).clamp(min=1)
     return np.asarray(network.classify(index, after, torch.isfinite(index)).argmax(dim=1)[0].numpy() >= _LOW)

@@ -67,7 +67,7 @@ class BurnIndex(nn.Module):
         self.radius_px, self.sharpness, self._per_date = radius_px, sharpness, per_date
 
     def forward(self, x: Tensor) -> Tensor:
-        dates = x.float().clamp(min=0).split(self._per_date, dim=1)
+        dates = x.float().clamp(min=0).chunk(x.shape[1] // self._per_date, dim=1)
         known = torch.stack([date[:, 0] + date[:, 1] != 0 for date in dates]).all(dim=0)
         after, *before = (_ratio(date[:, 0], date[:, 1], known) for date in dates)
         wet = None

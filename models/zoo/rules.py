@@ -71,7 +71,8 @@ SNOW = threshold_card(
     title="Snow and ice where NDSI is above 0.4",
     description=(
         "NDSI above 0.4, near infrared above 0.11, which leaves out water, and green above 0.1, which leaves out dark "
-        "ground. Snow below dense wood is missed; high ice clouds may look like snow."
+        "ground. Snow below dense wood is missed; ice clouds, and water full of sediment, may look like snow. No real snow was "
+        "at hand to judge it by."
     ),
     citation=(
         "Hall, D. K., Riggs, G. A., Salomonson, V. V. (1995): Development of methods for mapping global snow cover using "
@@ -92,7 +93,7 @@ HOT_SPOTS = threshold_card(
     description=(
         "The tests alpha and beta of HOTMAP without its rule that a beta pixel touches an alpha pixel: ground that glows "
         "brighter in swir22 than in swir16 and nir, or so hot that swir16 is twice nir. Made for top-of-atmosphere "
-        "reflectance at 20 to 30 m; smouldering ground below about 600 K is not seen, and a burn scar is burn-nbr's matter."
+        "reflectance at 20 to 30 m. No real fire was at hand to judge it by; a burn scar is burn-nbr's matter."
     ),
     citation=(
         "Murphy, S. W., de Souza Filho, C. R., Wright, R., Sabatino, G., Correa Pabon, R. (2016): HOTMAP: global hot target "

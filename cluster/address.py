@@ -37,8 +37,8 @@ def resolve(address: str | None, env: Mapping[str, str]) -> str | None:
         return address
     if address.startswith(("http://", "https://")):
         raise EngineError(
-            f"{source} {address} is that of a dashboard, which takes jobs: use `ray job submit --address {address} …`; "
-            "to connect as a driver give the head's host:port (6379 by default), or `address=local` for an embedded instance"
+            f"{source} {address} is that of a dashboard, which takes jobs: `earthloom submit` sends the command there; to "
+            "connect as a driver give the head's host:port (6379 by default), or `address=local` for an embedded instance"
         )
     if "://" in address:
         raise EngineError(f"{source} {address} has a scheme that is not used here; give the head's host:port")

@@ -32,7 +32,7 @@ class ClusterError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalCluster:
-    """A running cluster: its head, and the nodes that its autoscaler adds."""
+    """A running cluster of one node."""
 
     address: str
     """`host:port` of the head, for drivers."""
@@ -68,14 +68,11 @@ class LocalCluster:
 
 
 @contextmanager
-def local_cluster(
-    num_cpus: int = 2, *, most_nodes: int = 0, timeout_s: float = 60.0
-) -> Generator[LocalCluster, None, None]:
+def local_cluster(num_cpus: int = 2, *, timeout_s: float = 60.0) -> Generator[LocalCluster, None, None]:
     """Start a cluster for the time of a `with` block.
 
     Args:
-        num_cpus: that the head believes to have.
-        most_nodes: of one core each, which an autoscaler adds when work waits for them; 0 for no autoscaler.
+        num_cpus: that the cluster believes to have.
         timeout_s: how long it may take until jobs can be submitted.
 
     Raises:
@@ -105,9 +102,6 @@ def local_cluster(
             f"--num-cpus={num_cpus}", "--num-gpus=0", f"--object-store-memory={128 * _MIB}",
             f"--temp-dir={folder / 'ray'}", "--disable-usage-stats",
         ]  # fmt: skip
-        if most_nodes:
-            command.append(f"--autoscaling-config={_autoscaling(folder, port, num_cpus, most_nodes)}")
-            env |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
         process = spawn(command, env=env, log=log)
         try:
             url = f"http://127.0.0.1:{dashboard}"
@@ -115,21 +109,6 @@ def local_cluster(
             yield LocalCluster(address=f"127.0.0.1:{port}", dashboard=url, token=token, env=env, log=log)
         finally:
             end(process, grace_s=10)
-
-
-def _autoscaling(folder: Path, port: int, num_cpus: int, most_nodes: int) -> Path:
-    """A configuration of Ray's own provider for tests, whose nodes are processes of this machine."""
-    kinds = {
-        "head": {"resources": {"CPU": num_cpus}, "node_config": {}, "max_workers": 0},
-        "small": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": most_nodes},
-    }
-    config = {
-        "cluster_name": "fake", "max_workers": most_nodes, "idle_timeout_minutes": 0.2, "head_node_type": "head",
-        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}"}, "available_node_types": kinds,
-    }  # fmt: skip
-    path = folder / "autoscaling.yaml"
-    path.write_text(json.dumps(config))  # JSON is YAML
-    return path
 
 
 def _get(url: str, token: str) -> urllib.request._UrlopenRet:

@@ -32,7 +32,7 @@ def test_what_is_given_wins_over_the_environment(given: str | None, env: dict[st
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("http://head:8265", r"dashboard.*ray job submit --address http://head:8265.*host:port"),
+        ("http://head:8265", r"http://head:8265 is that of a dashboard.*earthloom submit.*host:port"),
         ("ray://head:10001", "scheme"),
         ("head", "not host:port"),
         ("head:port", "not host:port"),

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from infra.ray_cluster import local_cluster
-
-ROOT = Path(__file__).parents[2]
+from infra.processes import end
+from tests.cluster.nodes import Driver, nodes
 
 _DRIVER = """
 from earthloom.cluster.executor import Task, WorkerFactory
@@ -32,12 +29,14 @@ with connect(None):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_workers_that_wait_make_an_autoscaler_add_their_nodes() -> None:
-    with local_cluster(num_cpus=0, most_nodes=2, timeout_s=600) as cluster:
-        env = cluster.env | {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            [sys.executable, "-c", _DRIVER], env=env, cwd=ROOT, capture_output=True, text=True, timeout=600
-        )
-        assert done.returncode == 0, done.stderr
-        assert "autoscales True at first 0" in done.stdout
-        assert "done 12 by 2" in done.stdout
+def test_workers_that_wait_make_an_autoscaler_add_their_nodes(tmp_path: Path) -> None:
+    with nodes((tmp_path, 2)) as cluster:
+        driver = Driver(cluster, "-c", _DRIVER)
+        try:
+            driver.until("autoscales True at first 0")
+            driver.until("done 12 by 2", timeout_s=500)
+            assert driver.process.wait(60) == 0
+        finally:
+            end(driver.process, grace_s=5)
+            assert driver.process.stdout is not None
+            driver.process.stdout.close()

@@ -132,4 +132,4 @@ def test_importing_the_layer_imports_no_ray() -> None:
 def test_a_dashboard_address_is_explained() -> None:
     result = in_new_process("from earthloom.cluster.session import connect; connect('http://head:8265').__enter__()")
     assert "EngineError" in result.stderr
-    assert "ray job submit" in result.stderr
+    assert "earthloom submit" in result.stderr

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,6 +22,7 @@ from earthloom.cluster.outcome import Done, Outcome
 from earthloom.cluster.retry import Budget
 from earthloom.cluster.worker import WorkerStats
 from earthloom.jobs.config import EngineOptions, RunConfig
+from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.planning.plan import RunPlan, plan
 from earthloom.jobs.planning.resources import Share, here, share
 from earthloom.models.device.resolve import Device, resolve
@@ -50,14 +51,14 @@ class Engine:
     worker_stats: Callable[[], list[WorkerStats]]
 
 
-def plan_here(config: RunConfig) -> RunPlan | None:
+def plan_here(config: RunConfig, requests: Sequence[SceneRequest] | None = None) -> RunPlan | None:
     """The plan, if this machine is where blocks are computed; None when a cluster has to be asked first.
 
     Raises:
         InputError, EngineError: see `jobs.planning.plan.plan`.
     """
     remote = config.engine.executor == "ray" and (config.engine.address or os.environ.get("RAY_ADDRESS"))
-    return None if remote else plan(config)
+    return None if remote else plan(config, requests=requests)
 
 
 def idle_engine(made: RunPlan) -> Engine:
@@ -90,7 +91,9 @@ class Crew:
 
 
 @contextmanager
-def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine]:
+def open_engine(
+    config: RunConfig, made_here: RunPlan | None, requests: Sequence[SceneRequest] | None = None
+) -> Iterator[Engine]:
     """Connect and make the executor, and plan if that was not possible before; everything is given back on exit.
 
     Raises:
@@ -100,12 +103,12 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
     with _session(config.engine) as session:
         start_s = time.monotonic() - started if session else 0.0
         if session is None:
-            made = made_here or plan(config)
+            made = made_here or plan(config, requests=requests)
             given = share(config.engine, on_gpu=False, nodes=here())
         else:
             device = made_here.device if made_here else _device_of_workers(config, session.resources.get("GPU", 0) > 0)
             given = share(config.engine, on_gpu=device.kind == "cuda", nodes=session.nodes)
-            made = made_here or plan(config, device, given)
+            made = made_here or plan(config, device, given, requests)
         crew = Crew(
             factory=_factory(config, made, given.threads), lanes=made.shape.lanes, memory_bytes=made.worker_bytes
         )

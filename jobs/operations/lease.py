@@ -52,8 +52,11 @@ class Lease:
             "pid": os.getpid(),
         }  # fmt: skip
 
-    def take(self) -> None:
+    def take(self, *, again: bool = False) -> None:
         """Become the holder, or say again that the holder lives.
+
+        Args:
+            again: this is the holder; whoever else holds the lease now has taken over for good.
 
         Raises:
             HeldError: if another watcher lives.
@@ -63,7 +66,7 @@ class Lease:
 
         def changed(existing: bytes | None) -> bytes:
             held = read_document(existing, self.key) if existing else {}
-            if held.get("state") == "held" and held["holder"] != self.holder and is_fresh(held):
+            if held.get("state") == "held" and held["holder"] != self.holder and (again or is_fresh(held)):
                 raise HeldError(
                     f"another watcher is at work: process {held['pid']} on {held['host']}, heard of at {held['updated']}"
                 )
@@ -94,7 +97,7 @@ def leased(store: Store, key: str) -> Iterator[Lease]:
     def beat() -> None:
         while not ended.wait(REFRESH_S):
             try:
-                lease.take()
+                lease.take(again=True)
             except HeldError as error:
                 log.warning("%s; it has taken over", error)
                 lease.kept = False

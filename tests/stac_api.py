@@ -146,9 +146,8 @@ def _page(api: StacApi, query: dict[str, str]) -> dict[str, Any]:
 
 
 def _landing(url: str) -> dict[str, Any]:
-    links = [
-        {"rel": "root", "href": url}, {"rel": "self", "href": url}, {"rel": "search", "href": f"{url}/search", "type": "application/geo+json", "method": "GET"}
-    ]  # fmt: skip
+    search = {"rel": "search", "href": f"{url}/search", "type": "application/geo+json", "method": "GET"}
+    links = [{"rel": "root", "href": url}, {"rel": "self", "href": url}, search]
     return {"type": "Catalog", "id": "test", "stac_version": "1.1.0", "description": "of a test", "links": links}
 
 

@@ -18,6 +18,7 @@ from earthloom.jobs.command.explain import explain
 from earthloom.jobs.command.models import models
 from earthloom.jobs.command.monitoring import monitor
 from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
+from earthloom.jobs.command.schedule import schedule
 from earthloom.jobs.command.sensors import sensors
 from earthloom.jobs.command.terminal import FlagFormatter, with_flags
 from earthloom.jobs.command.train import train
@@ -48,7 +49,7 @@ def cli(verbose: bool) -> None:
 
 
 for command in (
-    *(plan, run, monitor, watch, change, zonal, areas),
+    *(plan, run, monitor, watch, schedule, change, zonal, areas),
     *(train, tune, evaluate, explain),
     *(status, verify, gc, doctor, models, sensors),
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ class Mapper:
     def mapped(self) -> list[str]:
         return [name for run in self.runs for name in run]
 
-    def __call__(self, config: RunConfig, *, requests: Sequence[SceneRequest], on_event: object = None) -> RunResult:
+    def __call__(self, config: RunConfig, *, requests: Sequence[SceneRequest], on_event: object = None) -> RunResult:  # noqa: ARG002
         self.before()
         names = [request.id for request in assign_ids(requests)]
         self.runs.append(names)
@@ -66,9 +67,10 @@ def _date(request: SceneRequest) -> str | None:
 @contextmanager
 def memory_out(store: Any, mapper: Mapper) -> Iterator[None]:
     """The watcher writes to `store`, and maps by `mapper`."""
-    with mock.patch("earthloom.jobs.operations.watch.open_store", lambda _: store), mock.patch(
-        "earthloom.jobs.operations.watch.run_scenes", mapper
-    ):  # fmt: skip
+    with (
+        mock.patch("earthloom.jobs.operations.watch.open_store", return_value=store),
+        mock.patch("earthloom.jobs.operations.watch.run_scenes", mapper),
+    ):
         yield
 
 
@@ -97,7 +99,5 @@ def arrive(folder: Path, *names: str, content: bytes = b"II*") -> None:
 
 def remembered(store: Store | MemoryStore, kind: str) -> list[str]:
     """Ids of the scenes that are `done` or `bad`."""
-    import json
-
     keys = [head.key for head in store.list("watches") if f"/{kind}/" in head.key]
     return sorted(json.loads(store.get(key))["id"] for key in keys)

@@ -42,7 +42,7 @@ class ScheduleConfig(BaseModel):
     every: Annotated[str | None, Field(description="in place of a time of day: 15m, 1h, 6h")] = None
     name: Annotated[str | None, Field(description="of the units or manifests; default: that of the file")] = None
     address: Annotated[str | None, Field(description="of a Ray cluster, for cron and systemd")] = None
-    image: Annotated[str, Field(description="container image, for Kubernetes")] = "ghcr.io/earthloom/earthloom:cuda"
+    image: Annotated[str | None, Field(description="container image, for Kubernetes")] = None
     secret: Annotated[str, Field(description="Kubernetes Secret with the AWS_* names")] = "earthloom-storage"  # noqa: S105
     gpus: Annotated[int, Field(ge=0, description="of each worker on Kubernetes; 0: workers compute on CPUs")] = 1
     max_workers: Annotated[int, Field(gt=0, description="most workers that Kubernetes may start")] = 8
@@ -177,6 +177,8 @@ def _kubernetes(config: ScheduleConfig, watched: Watched, name: str, minutes: in
         raise ConfigError(f"{local[0]}: pods do not see the folders of this machine; name scenes by s3:// or https://")
     if "://" in config.file:
         raise ConfigError(f"{config.file}: the file becomes part of the manifests, so it must lie on this machine")
+    if config.image is None:
+        raise ConfigError("give `image`: where your registry has what infra/image/Dockerfile makes")
     full = f"earthloom-{name}"
     cluster = Cluster(
         image=config.image, ray_version=version("ray"), secret=config.secret, max_workers=config.max_workers,

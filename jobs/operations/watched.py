@@ -15,7 +15,7 @@ from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 
 _NOT_WATCHED = {
-    "out", "engine", "max_runtime", "max_failures", "profile", "price_per_hour", "allow_failures", "batch",
+    "out", "engine", "report", "max_runtime", "max_failures", "profile", "price_per_hour", "allow_failures", "batch",
 }  # fmt: skip
 """Options of a run that change no pixel: other ones do not make another watch."""
 

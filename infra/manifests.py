@@ -1,6 +1,6 @@
 """Writes the Kubernetes manifests below infra/kubernetes, by the code that makes those of `earthloom schedule`.
 
-    python -m infra.manifests
+python -m infra.manifests
 """
 
 from __future__ import annotations

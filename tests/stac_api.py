@@ -118,7 +118,8 @@ def stac_api(items: list[dict[str, Any]], *, filters: bool = True) -> Iterator[S
 def item(item_id: str, moment: str, href: str, *, updated: str | None = None, collection: str = "a") -> dict[str, Any]:
     """A STAC 1.1 item with one TIFF of two bands."""
     bands = [
-        {"name": name, "eo:common_name": name, "raster:scale": 1e-4, "raster:offset": 0.0} for name in ("green", "swir16")
+        {"name": name, "eo:common_name": name, "raster:scale": 1e-4, "raster:offset": 0.0}
+        for name in ("green", "swir16")
     ]
     asset = {
         "href": href, "type": "image/tiff; application=geotiff", "roles": ["data", "reflectance"], "bands": bands,

@@ -172,12 +172,11 @@ def _heads(refs: Sequence[ObjectRef]) -> dict[str, Head]:
         if len(some) > _FEW and scheme in ("file", "s3") and (folder or scheme == "s3"):
             base = ObjectRef(scheme, bucket, folder)
             wanted = {ref.url for ref in some}
-            for head in open_store(base).list():
-                url = f"{base.url.rstrip('/')}/{head.key}"
-                if url in wanted:
-                    found[url] = head
+            listed = ((f"{base.url.rstrip('/')}/{head.key}", head) for head in open_store(base).list())
+            found |= {url: head for url, head in listed if url in wanted}
         else:
-            found |= {ref.url: head for ref in some if (head := open_store(ref).head()) is not None}
+            asked = ((ref.url, open_store(ref).head()) for ref in some)
+            found |= {url: head for url, head in asked if head is not None}
     return found
 
 

@@ -140,16 +140,24 @@ def _pages(asked: Search) -> Iterator[Mapping[str, Any]]:
         seen.add(query)
         page = _json(answer(ref, query, MAX_JSON_BYTES), ref)
         if page.get("type") != "FeatureCollection":
-            raise ConfigError(f"{ref.url} answers with something that is not an ItemCollection; is it a STAC API's search?")
+            raise ConfigError(
+                f"{ref.url} answers with something that is not an ItemCollection; is it a STAC API's search?"
+            )
         yield page
-        following = next((link for link in map(mapping, sequence(page.get("links"))) if link.get("rel") == "next"), None)
+        following = next(
+            (link for link in map(mapping, sequence(page.get("links"))) if link.get("rel") == "next"), None
+        )
         if following is None or not sequence(page.get("features")):
             return
         if str(following.get("method", "GET")).upper() != "GET":
-            raise ConfigError(f"{ref.url} gives its further pages by POST only, which is not asked; raise limit in the search")
+            raise ConfigError(
+                f"{ref.url} gives its further pages by POST only, which is not asked; raise limit in the search"
+            )
         there = urlsplit(urljoin(f"{asked.ref.url}", str(following.get("href"))))
         if (there.scheme.lower(), there.netloc.lower()) != (asked.ref.scheme, asked.ref.bucket):
-            raise ConfigError(f"{ref.url} leads to another host for its next page, {there.netloc[:80]!r}; that is refused")
+            raise ConfigError(
+                f"{ref.url} leads to another host for its next page, {there.netloc[:80]!r}; that is refused"
+            )
         ref = ObjectRef.parse(f"{there.scheme}://{there.netloc}{there.path}")
         query = there.query
 
@@ -177,7 +185,9 @@ def _json(data: bytes, ref: ObjectRef) -> Mapping[str, Any]:
 def _interval(text: str) -> tuple[datetime | None, datetime | None]:
     """`2026-01-01T00:00:00Z`, or two of these, of which one may be open (`..` or nothing)."""
     first, slash, last = text.partition("/")
-    ends = [None if end in ("", "..") else datetime.fromisoformat(utc(end)[0]) for end in (first, last if slash else first)]
+    ends = [
+        None if end in ("", "..") else datetime.fromisoformat(utc(end)[0]) for end in (first, last if slash else first)
+    ]
     if ends == [None, None]:
         raise ConfigError(f"{text[:60]!r} is no interval such as 2026-01-01T00:00:00Z/..")
     return ends[0], ends[1]

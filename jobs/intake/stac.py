@@ -227,7 +227,8 @@ def item_of(document: Mapping[str, Any], ref: ObjectRef, root: Path | None, alte
         facts=_facts(properties),
         datetime=text(properties.get("datetime")) or text(properties.get("start_datetime")),
         end=None if properties.get("datetime") else text(properties.get("end_datetime")),
-        version=text(properties.get("updated")) or _digest({name: document.get(name) for name in ("properties", "assets")}),
+        version=text(properties.get("updated"))
+        or _digest({name: document.get(name) for name in ("properties", "assets")}),
         ours="earthloom:key" in properties,
         sun_elevation_deg=number(_first_of(properties, "view:sun_elevation", "eo:sun_elevation")),
         processing_baseline=text(properties.get("s2:processing_baseline") or properties.get("processing:version")),

@@ -29,7 +29,7 @@ class Cluster:
 
     image: str
     ray_version: str
-    secret: str = "earthloom-storage"  # noqa: S105 - its name, not its content
+    secret: str = "earthloom-storage"
     """Name of the Secret whose keys become environment variables: AWS_ACCESS_KEY_ID and so on."""
     max_workers: int = 8
     gpus: int = 1
@@ -145,7 +145,7 @@ def _pod(
         *({"name": config, "configMap": {"name": config}} for config in mounts),
     ]  # fmt: skip
     places = [
-        {"name": "tmp", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+        {"name": "tmp", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"},
         *({"name": config, "mountPath": folder, "readOnly": True} for config, folder in mounts.items()),
     ]  # fmt: skip
     named = (("gcs", 6379), ("dashboard", 8265), ("client", 10001), ("metrics", 8080))

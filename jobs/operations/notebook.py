@@ -102,7 +102,9 @@ class Notebook:
                 bad[file.removesuffix(".json")] = head.modified_s
         new = [name for name, modified_s in bad.items() if self._bad.get(name, (None,))[0] != modified_s]
         with ThreadPoolExecutor(_AT_ONCE, "bad") as pool:
-            self._bad |= {name: (bad[name], one) for name, one in zip(new, pool.map(self._read_bad, new), strict=True) if one}
+            self._bad |= {
+                name: (bad[name], one) for name, one in zip(new, pool.map(self._read_bad, new), strict=True) if one
+            }
         self._bad = {name: held for name, held in self._bad.items() if name in bad and name not in done}
         seen = self._seen()
         return Remembered(

@@ -20,12 +20,14 @@ class WatchConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str
-    out: Annotated[str | None, Field(description="folder or s3:// prefix of all outputs, where the file does not say")] = (
-        None
-    )
+    out: Annotated[
+        str | None, Field(description="folder or s3:// prefix of all outputs, where the file does not say")
+    ] = None
     once: Annotated[bool, Field(description="look once, map what is new, and end: for cron")] = False
     interval: Annotated[
-        float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False, description="between two looks: 90s, 10m, 6h")
+        float,
+        BeforeValidator(parse_seconds),
+        Field(gt=0, allow_inf_nan=False, description="between two looks: 90s, 10m, 6h"),
     ] = 600.0
     first: Annotated[
         datetime.date | None, Field(description="map only scenes taken on this day or later: 2020-01-01")

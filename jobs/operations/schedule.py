@@ -35,15 +35,15 @@ class ScheduleConfig(BaseModel):
 
     file: str
     kind: Kind
-    out: Annotated[str | None, Field(description="folder or s3:// prefix of all outputs, where the file does not say")] = (
-        None
-    )
+    out: Annotated[
+        str | None, Field(description="folder or s3:// prefix of all outputs, where the file does not say")
+    ] = None
     at: Annotated[str | None, Field(description="once a day, at this time in UTC: 02:30")] = None
     every: Annotated[str | None, Field(description="in place of a time of day: 15m, 1h, 6h")] = None
     name: Annotated[str | None, Field(description="of the units or manifests; default: that of the file")] = None
     address: Annotated[str | None, Field(description="of a Ray cluster, for cron and systemd")] = None
     image: Annotated[str | None, Field(description="container image, for Kubernetes")] = None
-    secret: Annotated[str, Field(description="Kubernetes Secret with the AWS_* names")] = "earthloom-storage"  # noqa: S105
+    secret: Annotated[str, Field(description="Kubernetes Secret with the AWS_* names")] = "earthloom-storage"
     gpus: Annotated[int, Field(ge=0, description="of each worker on Kubernetes; 0: workers compute on CPUs")] = 1
     max_workers: Annotated[int, Field(gt=0, description="most workers that Kubernetes may start")] = 8
 
@@ -105,10 +105,7 @@ def _command(config: ScheduleConfig, file: str, *, out: str | None = None) -> li
 
 def _here(config: ScheduleConfig) -> list[str]:
     """The command on this machine, by absolute paths: neither cron nor systemd knows this shell's folder or PATH."""
-    if "://" in config.file:
-        file = config.file
-    else:
-        file = str(Path(config.file).absolute())
+    file = config.file if "://" in config.file else str(Path(config.file).absolute())
     out = config.out if not config.out or "://" in config.out else str(Path(config.out).absolute())
     return [sys.executable, "-m", "earthloom", *_command(config, file, out=out)]
 

@@ -208,7 +208,9 @@ def answer(ref: ObjectRef, query: str, most_bytes: int) -> bytes:
             pieces.append(bytes(piece))
             size += len(pieces[-1])
             if size > most_bytes:
-                raise StorageError(f"{ref.url} answers with more than {most_bytes} bytes; ask for fewer at once: limit=100")
+                raise StorageError(
+                    f"{ref.url} answers with more than {most_bytes} bytes; ask for fewer at once: limit=100"
+                )
         return b"".join(pieces)
 
 

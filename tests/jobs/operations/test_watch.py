@@ -255,7 +255,9 @@ def test_a_file_that_is_neither_says_what_is_wrong(tmp_path: Path) -> None:
     file.write_text('model = "water-index"\nout = "o"\n')
     with pytest.raises(ConfigError, match="name at least one scene"):
         read_watched(str(file), None, {})
-    file.write_text('name = "lake"\nbbox = [10, 50, 11, 51]\ncrs = "EPSG:32632"\ngsd = 30\n[[product]]\nmodel = "water-index"\n')
+    file.write_text(
+        'name = "lake"\nbbox = [10, 50, 11, 51]\ncrs = "EPSG:32632"\ngsd = 30\n[[product]]\nmodel = "water-index"\n'
+    )
     with pytest.raises(ConfigError, match="give `out`"):
         read_watched(str(file), None, {})
     with pytest.raises(ConfigError, match="'scenes'"):

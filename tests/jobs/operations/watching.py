@@ -84,7 +84,10 @@ def look_once(file: Path, **options: Any) -> Seen:
 def write_file(folder: Path, scenes: str | None = None) -> Path:
     """A file of `earthloom run` for the scenes below `folder`, or for another reference."""
     (folder / "in").mkdir(exist_ok=True)
-    lines = [f'scenes = "{scenes or folder / "in"}/"' if not scenes else f'scenes = "{scenes}"', 'model = "water-index"']
+    lines = [
+        f'scenes = "{scenes or folder / "in"}/"' if not scenes else f'scenes = "{scenes}"',
+        'model = "water-index"',
+    ]
     file = folder / "watch.toml"
     file.write_text("\n".join([*lines, f'out = "{folder / "out"}"']))
     return file

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,14 +15,10 @@ import pytest
 from infra.processes import end
 from tests.faults.store import Fault
 from tests.faults.watch_loop import prepare, strike
+from tests.faults.watchers import start_watcher
 from tests.scenes import landscape, write_scene
 
-ROOT = Path(__file__).resolve().parents[2]
 _N = 8
-_WATCH = (
-    "import sys; from earthloom.jobs.operations import lease; lease.STALE_S, lease.REFRESH_S = 4.0, 0.5; "
-    "from earthloom.jobs.command import main; main(sys.argv[1:])"
-)
 
 
 def test_any_request_of_a_look_may_fail_and_every_scene_is_done_or_named_in_the_end(tmp_path: Path) -> None:
@@ -45,7 +39,7 @@ def test_two_watchers_of_which_the_working_one_is_killed_publish_each_scene_once
     file = tmp_path / "w.toml"
     options = 'scale = 1e-4\nquantity = "reflectance"\nexecutor = "local"\nshard = 512\nblock = 512\ndevice = "cpu"\n'
     file.write_text(f'scenes = "{tmp_path / "in"}/"\nmodel = "water-index"\nout = "{out}"\n{options}')
-    first, second = (_start(file, tmp_path / f"log{n}") for n in range(2))
+    first, second = (start_watcher(file, tmp_path / f"log{n}", at_once=2) for n in range(2))
     try:
         _until(lambda: len(list(out.glob("watches/*/done/*.json"))) >= 3, first, second)
         held = json.loads(next(out.glob("watches/*/lease.json")).read_bytes())
@@ -68,13 +62,6 @@ def test_two_watchers_of_which_the_working_one_is_killed_publish_each_scene_once
     assert set(published.values()) == {1}, "no scene was published by two runs"
     assert len(list(out.glob("scenes/*/*/result.json"))) == _N
     assert "bad" in next(out.glob("watches/*/bad/*.json")).read_text()
-
-
-def _start(file: Path, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", _WATCH, "watch", str(file), "--interval", "1s", "--settle", "0", "--at-once", "2"]
-    with log.open("wb") as stream:
-        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=stream,
-                                start_new_session=True)  # fmt: skip
 
 
 def _until(reached: Callable[[], bool], *processes: subprocess.Popen[bytes]) -> None:

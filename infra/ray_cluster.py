@@ -112,7 +112,9 @@ def local_cluster(
         try:
             url = f"http://127.0.0.1:{dashboard}"
             _await(process, url, token, log, timeout_s)
-            yield LocalCluster(address=f"127.0.0.1:{port}", dashboard=url, token=token, env=env, log=log, pid=process.pid)
+            yield LocalCluster(
+                address=f"127.0.0.1:{port}", dashboard=url, token=token, env=env, log=log, pid=process.pid
+            )
         finally:
             end(process, grace_s=10)
 

@@ -35,6 +35,8 @@ class Arrival:
 
     request: SceneRequest
     version: str
+    of_files: bool
+    """Whether the version is that of its files, which an item's is not: they may come after it."""
     taken: datetime | None
     """When it was taken, as far as its item or its names say; None where only its header may know."""
     modified_s: float
@@ -137,13 +139,12 @@ def _by_files(request: SceneRequest) -> bool:
 def _arrival(request: SceneRequest, heads: Mapping[str, Head], options: SceneOptions) -> Arrival:
     taken = _taken(request, options)
     if not _by_files(request) and request.item:
-        return Arrival(request=request, version=request.item.version, taken=taken, modified_s=0.0)
+        return Arrival(request=request, version=request.item.version, of_files=False, taken=taken, modified_s=0.0)
     mine = [(part.ref.url, heads[part.ref.url]) for part in request.parts if part.ref.url in heads]
     said = [f"{url} {head.etag or f'{head.size} {head.modified_s}'}" for url, head in mine]
     version = "\n".join(said) or request.problem or "missing"
-    return Arrival(
-        request=request, version=version, taken=taken, modified_s=max((head.modified_s for _, head in mine), default=0.0)
-    )  # fmt: skip
+    modified_s = max((head.modified_s for _, head in mine), default=0.0)
+    return Arrival(request=request, version=version, of_files=True, taken=taken, modified_s=modified_s)
 
 
 def _taken(request: SceneRequest, options: SceneOptions) -> datetime | None:

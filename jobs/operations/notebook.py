@@ -27,10 +27,10 @@ from earthloom.tiling.storage.store import Store
 FIRST_PAUSE = timedelta(minutes=10)
 LAST_PAUSE = timedelta(days=1)
 TRIES = 8
-"""Of a scene that failed in passing: after 10 min, 20 min, 40 min … and at most a day; then not again until it changes."""
+"""Of a scene that failed in passing, or whose item may have been there before its files: after 10 min, 20 min, 40 min … and at most a day; then not again until it changes."""
 _AT_ONCE = 16
 _LASTING = ("SceneError", "ConfigError", "CardError", "TilingError", "NoSceneError")
-"""Errors of the scene itself, which only another version of it can cure."""
+"""Errors of the scene itself, which only another version of its files can cure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +134,7 @@ class Notebook:
         moment = datetime.now(UTC)
         before = self._bad[arrival.name][1].tries if arrival.name in self._bad else 0
         pause = min(FIRST_PAUSE * 2**before, LAST_PAUSE)
-        ends = kind in _LASTING or before + 1 >= TRIES
+        ends = (kind in _LASTING and arrival.of_files) or before + 1 >= TRIES
         bad = Bad(
             reference=arrival.request.reference, id=scene_id, kind=kind, reason=reason, tries=before + 1,
             last=_text(moment) or "", again=None if ends else _text(moment + pause),

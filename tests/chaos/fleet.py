@@ -42,9 +42,7 @@ _WORKERS_LOST = (0.25, 0.5, 0.75)
 _ARRIVALS = (0.0, 0.2, 0.45, 0.7)
 """Shares of the good scenes at which another part of them arrives."""
 _LIMIT_S = 6 * 3600
-_OPTIONS = (
-    'model = "water-index"\nscale = 1e-4\nquantity = "reflectance"\nshard = 512\nblock = 512\ndevice = "cpu"\nworkers = 2\n'
-)
+_OPTIONS = 'model = "water-index"\nscale = 1e-4\nquantity = "reflectance"\nshard = 512\nblock = 512\ndevice = "cpu"\nworkers = 2\n'
 
 
 @dataclass(slots=True)
@@ -73,7 +71,9 @@ def night(n_scenes: int, folder: Path, seed: int) -> Night:
     with ExitStack() as stack:
         server = stack.enter_context(s3_server(["scenes", "maps"], timeout_s=120))
         proxy = stack.enter_context(fault_proxy(server.endpoint))
-        cluster = stack.enter_context(local_cluster(2, timeout_s=300, env=server.env | {"AWS_ENDPOINT_URL": proxy.endpoint}))
+        cluster = stack.enter_context(
+            local_cluster(2, timeout_s=300, env=server.env | {"AWS_ENDPOINT_URL": proxy.endpoint})
+        )
         os.environ.update(server.env | derive(server.env))
         parts = _parts(n_scenes, n_bad, folder, seed)
         file = folder / "fleet.toml"
@@ -124,7 +124,11 @@ def _live(
             if losses and share >= losses[0] and _kill_a_worker(cluster):
                 losses.pop(0)
                 made.workers_killed += 1
-            if done == made.good and not parts and len(_named(out, "bad")) + len(_named(out, "done")) == made.good + made.bad:
+            if (
+                done == made.good
+                and not parts
+                and len(_named(out, "bad")) + len(_named(out, "done")) == made.good + made.bad
+            ):
                 break
             if time.monotonic() > deadline:
                 made.wrong.append(f"not done after {_LIMIT_S / 3600:g} h")

@@ -37,7 +37,14 @@ def planned(n_scenes: int) -> dict[str, str]:
     """What a driver of so many scenes takes."""
     with tempfile.TemporaryDirectory() as folder:
         path = write_scene(Path(folder) / "one.tif", landscape(64, 64, 2), ("green", "swir16"))
-        options = {"model": "water-index", "scale": 1e-4, "quantity": "reflectance", "device": "cpu", "shard": 512, "block": 512}
+        options = {
+            "model": "water-index",
+            "scale": 1e-4,
+            "quantity": "reflectance",
+            "device": "cpu",
+            "shard": 512,
+            "block": 512,
+        }
         config = load({"scenes": (str(path),), "out": folder, "executor": "local", **options})
         one = plan(config)
     before = _peak_mib()

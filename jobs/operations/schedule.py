@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -184,6 +185,11 @@ def _kubernetes(config: ScheduleConfig, watched: Watched, name: str, minutes: in
     command = _command(config, f"{CONFIG_FOLDER}/watch.toml", out=config.out)
     job = ray_job(full, cluster, shlex.join(["python", "-m", "earthloom", *command]), {full: CONFIG_FOLDER})
     text = Path(config.file).read_text()
+    beside = tomllib.loads(text).get("geometry")
+    if beside is not None and "://" not in beside:
+        raise ConfigError(
+            f"geometry: pods do not see {beside!r}; put it beside the scenes and name it by s3://, or give bbox, crs and gsd"
+        )
     manifests = nightly(full, cron_fields(minutes), job, to_yaml(job), text)
     return (
         f"# kubectl apply -n NAMESPACE -f this-file.  Needs KubeRay, and a Secret {config.secret!r} with the AWS_* names:\n"

@@ -42,7 +42,14 @@ _WORKERS_LOST = (0.25, 0.5, 0.75)
 _ARRIVALS = (0.0, 0.2, 0.45, 0.7)
 """Shares of the good scenes at which another part of them arrives."""
 _LIMIT_S = 6 * 3600
-_OPTIONS = 'model = "water-index"\nscale = 1e-4\nquantity = "reflectance"\nshard = 512\nblock = 512\ndevice = "cpu"\nworkers = 2\n'
+_OPTIONS = """model = "water-index"
+scale = 1e-4
+quantity = "reflectance"
+shard = 512
+block = 512
+device = "cpu"
+workers = 2
+"""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""A driver alone: as many scenes as are asked for, planned and sent to workers that do nothing, over a store that keeps nothing.
+"""A driver alone: many scenes, planned and sent to workers that do nothing, over a store that keeps nothing.
 
 What is left is what the driver itself takes: the plan, the schedule, the record of the attempt. Catalogues are made by
 their own code and measured by the benchmark `linear`; here they are left out.
@@ -78,7 +78,7 @@ class _Sieve(MemoryStore):
 
     largest = 0
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes) -> None:  # noqa: ARG002
         self.largest = max(self.largest, len(data))
 
     def create(self, key: str, data: bytes) -> bool:

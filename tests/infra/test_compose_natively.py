@@ -1,4 +1,4 @@
-"""The processes of infra/image/compose.yaml without containers: its own commands, on free ports of 127.0.0.1.
+"""The processes of infra/image/compose.yaml without containers: its own commands, on free ports of 127.0.0.1, with one worker.
 
 What containers add is not tried: the image, its users, read-only file systems, the names of hosts.
 """
@@ -44,6 +44,8 @@ def short(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.s3
 def test_the_services_work_together_by_the_commands_of_the_compose_file(
     short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,16 +84,21 @@ def test_the_services_work_together_by_the_commands_of_the_compose_file(
         here = ["--node-ip-address=127.0.0.1", "--object-store-memory=100000000"]
         client, agent, *rest = more[len(others) :]
         ray = {"--port=6379": f"--port={gcs}", "--dashboard-host=0.0.0.0": "--dashboard-host=127.0.0.1"}
-        ray |= {"--dashboard-port=8265": f"--dashboard-port={board}", "=8080": f"={scraped}", "head:6379": f"127.0.0.1:{gcs}"}
+        ray |= {
+            "--dashboard-port=8265": f"--dashboard-port={board}",
+            "=8080": f"={scraped}",
+            "head:6379": f"127.0.0.1:{gcs}",
+        }
         head = shlex.split(_replaced(services["head"]["command"], ray))
         own = [f"--temp-dir={short}/r", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"]
         start("head", [sys.executable, "-m", "ray.scripts.scripts", *head[1:], *here, *own], lambda: _nodes(board) == 1)
-        for number in range(services["worker"]["deploy"]["replicas"]):
-            ray["=8080"] = f"={rest[2 * number]}"
-            worker = shlex.split(_replaced(services["worker"]["command"], ray | {f"={scraped}": f"={rest[2 * number]}"}))
-            own = [f"--dashboard-agent-listen-port={rest[2 * number + 1]}", "--num-cpus=1"]
-            command = [sys.executable, "-m", "ray.scripts.scripts", *worker[1:], *here, *own]
-            start(f"worker-{number}", command, lambda n=number: _nodes(board) == n + 2)  # type: ignore[misc]
+        worker = shlex.split(_replaced(services["worker"]["command"], ray | {"=8080": f"={rest[0]}"}))
+        own = [f"--dashboard-agent-listen-port={rest[1]}", "--num-cpus=1"]
+        start(
+            "worker",
+            [sys.executable, "-m", "ray.scripts.scripts", *worker[1:], *here, *own],
+            lambda: _nodes(board) == 2,
+        )
         assert "ray_" in _get(f"http://127.0.0.1:{scraped}/metrics")
 
         for name, value in (env | derive(env)).items():
@@ -99,7 +106,9 @@ def test_the_services_work_together_by_the_commands_of_the_compose_file(
         scene = write_scene(short / "a.tif", landscape(64, 64, 2), ("green", "swir16"))
         _until_written("s3://scenes/in/a.tif", scene.read_bytes())
         file = short / "w.toml"
-        options = 'model = "water-index"\nscale = 1e-4\nquantity = "reflectance"\nshard = 512\nblock = 512\ndevice = "cpu"\n'
+        options = (
+            'model = "water-index"\nscale = 1e-4\nquantity = "reflectance"\nshard = 512\nblock = 512\ndevice = "cpu"\n'
+        )
         file.write_text(f'scenes = "s3://scenes/in/"\nout = "s3://maps/out"\naddress = "127.0.0.1:{gcs}"\n{options}')
         done = CliRunner().invoke(cli, ["watch", str(file), "--once", "--json", "--settle", "0"])
         assert done.exit_code == 0, done.output
@@ -129,7 +138,10 @@ def test_the_services_work_together_by_the_commands_of_the_compose_file(
 
 def _environment(said: dict[str, str], given: dict[str, str]) -> dict[str, str]:
     """With `${NAME:?why}` filled in."""
-    return {name: given.get(text[2:].partition(":")[0], text) if text.startswith("${") else text for name, text in said.items()}
+    return {
+        name: given.get(text[2:].partition(":")[0], text) if text.startswith("${") else text
+        for name, text in said.items()
+    }
 
 
 def _replaced(text: str, changes: dict[str, str]) -> str:

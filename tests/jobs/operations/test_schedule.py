@@ -122,11 +122,13 @@ def test_local_scenes_are_refused_for_pods(tmp_path: Path) -> None:
 def test_an_area_of_pods_has_its_ground_within_its_file(tmp_path: Path) -> None:
     path, ground = tmp_path / "lake.toml", tmp_path / "lake.geojson"
     ring = [[10, 50], [11, 50], [11, 51], [10, 51], [10, 50]]
-    ground.write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}))
+    ground.write_text(
+        json.dumps({"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}})
+    )
     product = '[[product]]\nmodel = "water-index"\nscenes = "s3://scenes/in/"\n'
     path.write_text(f'name = "lake"\ngeometry = "lake.geojson"\ncrs = "EPSG:32632"\ngsd = 30\n{product}')
     options = {"at": "02:30", "image": "r/e", "out": "s3://maps"}
-    with pytest.raises(ConfigError, match="pods do not see 'lake.geojson'"):
+    with pytest.raises(ConfigError, match=r"pods do not see 'lake\.geojson'"):
         text(path, "kubernetes", **options)
     path.write_text(f'name = "lake"\nbbox = [10, 50, 11, 51]\ncrs = "EPSG:32632"\ngsd = 30\n{product}')
     printed = text(path, "kubernetes", **options)

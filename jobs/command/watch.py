@@ -20,7 +20,6 @@ from earthloom.jobs.operations.options import WatchConfig
 
 if TYPE_CHECKING:
     from earthloom.jobs.intake.arrivals import Arrival
-    from earthloom.jobs.operations.lease import HeldError
     from earthloom.jobs.operations.watch import Seen
 
 _ROWS = 20  # of what is bad, or would be mapped
@@ -36,6 +35,7 @@ _ROWS = 20  # of what is bad, or would be mapped
 def watch(file: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Map scenes as they come: FILE is the TOML of a run, or an AOI file. What is done is remembered below OUT."""
     from earthloom.jobs.config import check
+    from earthloom.jobs.operations.lease import HeldError
     from earthloom.jobs.operations.watch import Listeners
     from earthloom.jobs.operations.watch import watch as do_watch
     from earthloom.jobs.operations.watched import read_watched
@@ -56,10 +56,14 @@ def watch(file: str, dry_run: bool, as_json: bool, **options: Any) -> None:
         print(json.dumps(seen_json(seen))) if as_json else show_seen(seen)
         sys.stdout.flush()
 
-    def held(error: HeldError) -> None:
+    def held(error: Exception) -> None:
         _say(f"{error}; standing by")
 
-    seen = do_watch(config, watched, Listeners(on_due=due, on_seen=tell, on_held=held), dry=dry_run)
+    try:
+        seen = do_watch(config, watched, Listeners(on_due=due, on_seen=tell, on_held=held), dry=dry_run)
+    except HeldError as error:  # the usual thing where a schedule overtakes itself
+        _say(f"{error}; nothing is done here")
+        return
     if dry_run:
         print(json.dumps(seen_json(seen))) if as_json else _say(found_text(seen))
     sys.exit(seen.exit_code)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from earthloom.jobs.execution.driver import Event, RunResult
@@ -138,6 +138,8 @@ class _Source:
     notebook: Notebook
     remembered: Remembered = field(init=False)
     due: list[Arrival] = field(init=False)
+    left: set[str] = field(init=False)
+    """Names of bad scenes that are to be tried again."""
 
 
 class _Watcher:
@@ -181,7 +183,8 @@ class _Watcher:
             self._listeners.on_due(seen, [arrival for source in self._sources for arrival in source.due])
         if leases is None:
             return seen
-        while any(source.due for source in self._sources) or self._behind:
+        behind = self._behind
+        while any(source.due for source in self._sources) or behind:
             if not all(lease.kept for lease in leases):
                 seen.unfinished += sum(len(source.due) for source in self._sources)
                 return seen
@@ -189,6 +192,7 @@ class _Watcher:
             for source in self._sources:
                 del source.due[: self._config.at_once]
             self._map(taken, seen)
+            behind = False
         for source in self._sources:
             self._remember_how_far(source, begun, seen)
         return seen
@@ -196,7 +200,7 @@ class _Watcher:
     def _find(self, source: _Source, seen: Seen) -> None:
         source.remembered = remembered = source.notebook.read()
         seen.newest = max(filter(None, (seen.newest, remembered.newest)), default=None)
-        source.due = []
+        source.due, source.left = [], {name for name, bad in remembered.bad.items() if bad.again}
         if not source.feed.references:
             return
         looked = look(
@@ -208,7 +212,9 @@ class _Watcher:
         seen.coming += looked.coming
         seen.undated += looked.undated
         moment = datetime.now(UTC)
-        for arrival in looked.arrivals:
+        # unique among all that is there, not only among what is new, so that an id does not depend on the day of the look
+        requests = assign_ids([arrival.request for arrival in looked.arrivals], source.feed.scene.scene_id)
+        for arrival in [replace(one, request=request) for one, request in zip(looked.arrivals, requests, strict=True)]:
             bad = remembered.bad.get(arrival.name)
             if arrival.name in remembered.done or (bad and not (self._config.retry or bad.is_due(moment))):
                 seen.known += 1
@@ -245,24 +251,27 @@ class _Watcher:
         for source, mine, product in zip(self._sources, taken, made.products, strict=False):
             seen.errors += [f"{product.aoi} {product.product}, {doing}: {why}" for doing, _, why in product.errors]
             self._take(source, mine, product.run, seen)
-        self._behind = False
+        self._behind = bool(seen.errors)
 
     def _take(self, source: _Source, taken: Sequence[Arrival], result: RunResult | None, seen: Seen) -> None:
-        requests = assign_ids([arrival.request for arrival in taken], source.feed.scene.scene_id) if taken else []
-        for arrival, request in zip(taken, requests, strict=True):
-            progress = result.scenes.get(request.id) if result else None
-            if result and progress and (summary := result.results.get(request.id)):
+        for arrival in taken:
+            scene_id = arrival.request.id
+            progress = result.scenes.get(scene_id) if result else None
+            if result and progress and (summary := result.results.get(scene_id)):
                 said = summary.date.datetime if summary.date else None
                 moment = datetime.fromisoformat(said) if said else arrival.taken
-                source.notebook.note_done(arrival, request.id, summary.prefix, moment)
-                seen.published.append(request.id)
+                source.notebook.note_done(arrival, scene_id, summary.prefix, moment)
+                source.left.discard(arrival.name)
+                seen.published.append(scene_id)
                 if moment:
                     seen.newest = max(seen.newest or moment, moment)
                     if progress.status == "published":
                         seen.latencies_s.append((datetime.now(UTC) - moment).total_seconds())
             elif progress and progress.status in ("refused", "failed"):
                 kind, reason = progress.kind or "EarthloomError", progress.error or "it failed"
-                seen.bad.append(source.notebook.note_bad(arrival, request.id, kind, reason))
+                bad = source.notebook.note_bad(arrival, scene_id, kind, reason)
+                (source.left.add if bad.again else source.left.discard)(arrival.name)
+                seen.bad.append(bad)
             else:
                 seen.unfinished += 1
 
@@ -270,6 +279,5 @@ class _Watcher:
         """A search may begin where this look began, once nothing of before is left to be tried."""
         if self._span or seen.unfinished or seen.errors:
             return
-        left = any(bad.again for bad in source.notebook.read().bad.values())
-        since = source.remembered.since if left else begun - INDEXING
+        since = source.remembered.since if source.left else begun - INDEXING
         source.notebook.note_seen(since, seen.newest)

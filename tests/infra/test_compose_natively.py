@@ -75,8 +75,8 @@ def test_the_services_work_together_by_the_commands_of_the_compose_file(
         places |= {"-ip=s3": "-ip=127.0.0.1", "=0.0.0.0": "=127.0.0.1", "-s3.port=8333": f"-s3.port={s3_port}"}
         (short / "data").mkdir()
         (shell,) = services["s3"]["command"]
-        others = ("master.port", "volume.port", "filer.port", "admin.port", "metricsPort")
-        others += ("master.port.grpc", "volume.port.grpc", "filer.port.grpc", "admin.port.grpc", "s3.port.grpc")
+        named = ("master.port", "volume.port", "filer.port", "admin.port")
+        others = (*named, *(f"{name}.grpc" for name in (*named, "s3.port")), "metricsPort")
         ports = " ".join(f"-{name}={port}" for name, port in zip(others, more, strict=False))
         command = [*services["s3"]["entrypoint"], _replaced(f"{shell} {ports}", places | {"exec weed": f"exec {weed}"})]
         start("s3", command, lambda: _answers(f"{s3}/healthz"))

@@ -130,6 +130,22 @@ def test_many_scenes_are_mapped_some_at_a_time_in_the_order_of_their_days(tmp_pa
     assert mapper.runs == [sorted(names)[:2], sorted(names)[2:4], sorted(names)[4:]]
 
 
+def test_files_of_one_name_get_ids_of_their_own_whether_they_come_on_one_day_or_on_two(
+    tmp_path: Path, mapper: Mapper
+) -> None:
+    file = write_file(tmp_path)
+    for folder in ("x", "y"):
+        (tmp_path / "in" / folder).mkdir()
+        (tmp_path / "in" / folder / "a.tif").write_bytes(b"II*")
+    first = look_once(file, at_once=1).published
+    assert len(set(first)) == 2
+    assert all(name.startswith("a-") for name in first)
+    (tmp_path / "in" / "z").mkdir()
+    (tmp_path / "in" / "z" / "a.tif").write_bytes(b"II*")
+    (second,) = look_once(file).published
+    assert second not in first
+
+
 def test_an_empty_folder_is_no_error(tmp_path: Path, mapper: Mapper) -> None:
     seen = look_once(write_file(tmp_path))
     assert (seen.found, seen.exit_code, mapper.runs) == (0, 0, [])

@@ -48,7 +48,7 @@ def planned(n_scenes: int) -> dict[str, str]:
         config = load({"scenes": (str(path),), "out": folder, "executor": "local", **options})
         one = plan(config)
     before = _peak_mib()
-    begun = time.monotonic()
+    begun = time.process_time()
     (first,) = one.scenes
     many = tuple(
         dataclasses.replace(first, scene=dataclasses.replace(first.scene, id=f"s{n:06}"), key=f"{n:064x}")
@@ -59,13 +59,13 @@ def planned(n_scenes: int) -> dict[str, str]:
     engine = Engine(plan=made, executor=_Nothing(), start_s=0.0, worker_stats=list)
     with mock.patch.object(driver, "Linker", _NoLinker), mock.patch.object(driver._Driver, "_catalogue", _nothing):
         result = driver._Driver(config, engine, store, StoredScenes(store, many), None).run()
-    seconds = time.monotonic() - begun
+    seconds = time.process_time() - begun
     assert result.exit_code == 0
     assert len(result.results) == n_scenes
     document = len(json.dumps(made.document()))
     return {
-        "scenes planned": f"{n_scenes:,}", "seconds": f"{seconds:.0f}",
-        "microseconds of the driver for each": f"{seconds / n_scenes * 1e6:.0f}",
+        "scenes planned": f"{n_scenes:,}", "processor seconds of the driver": f"{seconds:.0f}",
+        "microseconds for each": f"{seconds / n_scenes * 1e6:.0f}",
         "memory of the driver above that for one scene, MiB": f"{_peak_mib() - before:.0f}",
         "bytes of it for each": f"{(_peak_mib() - before) * _MIB / n_scenes:,.0f}",
         "plan.json, MB": f"{document / 1e6:.0f}",

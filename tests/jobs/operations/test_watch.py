@@ -253,6 +253,31 @@ def test_an_api_is_asked_for_what_it_wrote_since_the_last_look_and_for_the_days_
         assert look_once(file).known >= 1
 
 
+def test_items_of_a_static_catalogue_are_taken_as_they_are_linked_and_again_when_they_are_written_anew(
+    tmp_path: Path, mapper: Mapper
+) -> None:
+    folder = tmp_path / "stac"
+    folder.mkdir()
+
+    def write(*names: str) -> None:
+        for name in names:
+            (folder / f"{name}.json").write_text(json.dumps(item(name, "2026-01-01T10:00:00Z", "./s.tif")))
+        links = [{"rel": "item", "href": f"./{path.name}"} for path in sorted(folder.glob("s-*.json"))]
+        catalog = {"type": "Catalog", "id": "c", "stac_version": "1.1.0", "description": "d", "links": links}
+        (folder / "catalog.json").write_text(json.dumps(catalog))
+
+    write()
+    file = write_file(tmp_path, str(folder / "catalog.json"))
+    assert look_once(file).found == 0, "a catalogue may be empty until tomorrow"
+    write("s-1", "s-2")
+    assert look_once(file).published == ["s-1", "s-2"]
+    again = item("s-2", "2026-01-01T10:00:00Z", "./other.tif")
+    (folder / "s-2.json").write_text(json.dumps(again))
+    write("s-3")
+    seen = look_once(file)
+    assert (seen.published, seen.changed) == (["s-2", "s-3"], 1)
+
+
 def test_a_search_is_not_narrowed_while_a_scene_of_it_is_left_to_be_tried(
     tmp_path: Path, store: MemoryStore, mapper: Mapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,8 @@ _SPOT = (
 )
 """Taints under which clouds keep GPU and spot nodes; EKS has none of its own, the last one is the label's name."""
 _DEADLINE_S = 20 * 3600
+_STORE = {"object-store-memory": "1000000000"}
+"""Workers read and write storage themselves; Ray's own share would be a third of the memory, more than /dev/shm has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +58,13 @@ def cluster_spec(cluster: Cluster, mounts: Mapping[str, str] | None = None) -> d
             "securityContext": _restricted(),
         },
         "headGroupSpec": {
-            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},
+            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0", **_STORE},
             "template": _pod(cluster, "ray-head", {"cpu": "2", "memory": "8Gi"}, mounts or {}, ports=True),
         },
         "workerGroupSpecs": [
             {
                 "groupName": "gpu" if cluster.gpus else "cpu", "replicas": 0, "minReplicas": 0,
-                "maxReplicas": cluster.max_workers, "rayStartParams": {},
+                "maxReplicas": cluster.max_workers, "rayStartParams": dict(_STORE),
                 "template": _pod(cluster, "ray-worker", workers, {}, tolerations=_SPOT),
             }
         ],

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One process of tests for each core; a file's tests stay together, as they share fixtures. ARGS="-n 0" uses one process.
 TESTS := $(BIN)/python -m pytest -n logical --dist loadfile
 
-.PHONY: demo demo-monitor demo-train test test-zoo test-pythons quick chaos bench scores lint s3 weights clean help
+.PHONY: demo demo-monitor demo-train test test-zoo test-pythons quick chaos fleet bench scores lint s3 weights clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/'
@@ -45,6 +45,9 @@ test-pythons:  ## what needs no torch, on each of Python 3.11, 3.12 and 3.13 tha
 
 chaos: weights  ## break storage, workers and drivers in every way, and print what became of it (half an hour)
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+fleet: $(STAMP)  ## a night of a fleet: scenes that come, storage that fails, watchers and workers killed (ARGS="--scenes 300")
+	$(BIN)/python -m tests.chaos.fleet $(ARGS)
 
 bench: weights  ## measure memory, speed, overhead and other tilers (ARGS="NAME … --keep" for some of it; all takes hours)
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,8 @@ class LocalCluster:
     env: dict[str, str] = field(repr=False)
     """A whole environment for subprocesses that use the cluster: this one's without its RAY_* names, and the token."""
     log: Path
+    pid: int
+    """Of the head, whose descendants are all of the cluster."""
 
     def submit(self, *entrypoint: str, working_dir: Path | None = None, timeout_s: float = 120) -> str:
         """Run a job to its end by `ray job submit`, as a user would.
@@ -68,12 +70,15 @@ class LocalCluster:
 
 
 @contextmanager
-def local_cluster(num_cpus: int = 2, *, timeout_s: float = 60.0) -> Generator[LocalCluster, None, None]:
+def local_cluster(
+    num_cpus: int = 2, *, timeout_s: float = 60.0, env: Mapping[str, str] | None = None
+) -> Generator[LocalCluster, None, None]:
     """Start a cluster for the time of a `with` block.
 
     Args:
         num_cpus: that the cluster believes to have.
         timeout_s: how long it may take until jobs can be submitted.
+        env: what its workers find in their environment, beside this one's.
 
     Raises:
         ClusterError: if it does not start in time.
@@ -86,7 +91,8 @@ def local_cluster(num_cpus: int = 2, *, timeout_s: float = 60.0) -> Generator[Lo
         token_file = folder / "token"
         token_file.touch(mode=0o600)
         token_file.write_text(token)
-        env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        inherited = os.environ | (env or {})
+        env = {name: value for name, value in inherited.items() if not name.startswith("RAY_")}
         env |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}",
             "RAY_AUTH_MODE": "token",
@@ -106,7 +112,9 @@ def local_cluster(num_cpus: int = 2, *, timeout_s: float = 60.0) -> Generator[Lo
         try:
             url = f"http://127.0.0.1:{dashboard}"
             _await(process, url, token, log, timeout_s)
-            yield LocalCluster(address=f"127.0.0.1:{port}", dashboard=url, token=token, env=env, log=log)
+            yield LocalCluster(
+                address=f"127.0.0.1:{port}", dashboard=url, token=token, env=env, log=log, pid=process.pid
+            )
         finally:
             end(process, grace_s=10)
 

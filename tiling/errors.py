@@ -3,6 +3,7 @@
     EarthloomError            exit 1
     ├── InputError            exit 2   something that was given cannot be used as it is
     │   ├── ConfigError                an option, a key of the config file, a URL
+    │   │   └── NoSceneError           a reference that names no scene, or none yet
     │   ├── SceneError                 a scene: its bands, values, grid or bytes
     │   ├── CardError                  a model card or its weights
     │   └── TilingError                sizes that do not fit each other
@@ -63,6 +64,10 @@ class InputError(EarthloomError):
 
 class ConfigError(InputError):
     """An option, a key of the config file, or a URL."""
+
+
+class NoSceneError(ConfigError):
+    """A reference is well formed and names no scene; a folder that is watched may be empty until tomorrow."""
 
 
 class SceneError(InputError):

@@ -18,12 +18,14 @@ from earthloom.jobs.command.explain import explain
 from earthloom.jobs.command.models import models
 from earthloom.jobs.command.monitoring import monitor
 from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
+from earthloom.jobs.command.schedule import schedule
 from earthloom.jobs.command.sensors import sensors
 from earthloom.jobs.command.submit import jobs, logs, stop, submit
 from earthloom.jobs.command.terminal import FlagFormatter, with_flags
 from earthloom.jobs.command.train import train
 from earthloom.jobs.command.tune import tune
 from earthloom.jobs.command.upkeep import doctor, gc, status, verify
+from earthloom.jobs.command.watch import watch
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.heap import share_one_arena
 from earthloom.tiling.redact import guard_logs
@@ -49,7 +51,7 @@ def cli(verbose: bool) -> None:
 
 
 for command in (
-    *(plan, run, monitor, change, zonal, areas),
+    *(plan, run, monitor, watch, schedule, change, zonal, areas),
     *(train, tune, evaluate, explain),
     *(submit, logs, stop, jobs),
     *(status, verify, gc, doctor, models, sensors),

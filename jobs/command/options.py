@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from earthloom.jobs.command.terminal import with_flags
-from earthloom.jobs.config import RunConfig, inner_models, parse_bytes, parse_names
+from earthloom.jobs.config import RunConfig, inner_models, parse_bytes, parse_names, parse_seconds
 
 _Command = Callable[..., Any]
 
@@ -97,4 +97,9 @@ def _settings(field: FieldInfo) -> dict[str, Any]:
 def _shown(default: Any, parsers: Sequence[Any]) -> str:
     if parse_bytes in parsers:
         return f"{default / 2**30:g}GiB"
+    if parse_seconds in parsers:
+        size, unit = next(
+            (size, unit) for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")) if default % size == 0
+        )
+        return f"{default / size:g}{unit}"
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)

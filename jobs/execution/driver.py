@@ -20,6 +20,7 @@ from earthloom.jobs.execution.opening import StoredScene, StoredScenes
 from earthloom.jobs.execution.scene_worker import PublishedScene
 from earthloom.jobs.execution.schedule import Schedule
 from earthloom.jobs.execution.tasks import BlockTask, PublishTask, SceneTask, SurveyTask
+from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.planning.plan import RunPlan, ScenePlan
 from earthloom.jobs.publish.catalog import link, tabulate
 from earthloom.jobs.publish.correction import Correction, correct_all, finish, kept_date, needs_correction
@@ -82,12 +83,14 @@ class RunResult:
 def run(
     config: RunConfig,
     *,
+    requests: Sequence[SceneRequest] | None = None,
     on_plan: Callable[[RunPlan], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> RunResult:
     """Map every scene of `config` and publish the results below `config.out`.
 
     Args:
+        requests: scenes that are found already, in the place of those that `config.scenes` names.
         on_plan: called once with the plan, before anything is written but weights that a cluster's nodes may lack.
         on_event: called from this thread whenever a scene moves on.
 
@@ -96,7 +99,7 @@ def run(
         EngineError: Ray, a GPU or the cluster is not as asked for.
         StorageError: `config.out` cannot be written.
     """
-    made = plan_here(config)
+    made = plan_here(config, requests)
     if made and not made.scenes:  # nothing to compute: start no engine and write nothing
         if on_plan:
             on_plan(made)
@@ -108,7 +111,7 @@ def run(
     with ExitStack() as stack:
         # a nightly run without news must not cost the start of an engine
         idle = made and ahead and ahead.all_published()
-        engine = idle_engine(made) if made and idle else stack.enter_context(open_engine(config, made))
+        engine = idle_engine(made) if made and idle else stack.enter_context(open_engine(config, made, requests))
         if store is None or ahead is None:
             store, ahead = _ahead(engine.plan)
         if on_plan:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,6 +21,7 @@ from earthloom.cluster.retry import Budget
 from earthloom.cluster.worker import WorkerStats
 from earthloom.jobs.config import EngineOptions, RunConfig
 from earthloom.jobs.execution.carrying import carry_all
+from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.planning.plan import RunPlan, plan
 from earthloom.jobs.planning.resources import Share, here, share
 from earthloom.tiling.errors import EngineError
@@ -45,13 +46,13 @@ class Engine:
     worker_stats: Callable[[], list[WorkerStats]]
 
 
-def plan_here(config: RunConfig) -> RunPlan | None:
+def plan_here(config: RunConfig, requests: Sequence[SceneRequest] | None = None) -> RunPlan | None:
     """The plan, if this machine is where blocks are computed; None when a cluster has to be asked first.
 
     Raises:
         InputError, EngineError: see `jobs.planning.plan.plan`.
     """
-    return None if _remote(config.engine) else plan(config)
+    return None if _remote(config.engine) else plan(config, requests=requests)
 
 
 def _remote(options: EngineOptions) -> bool:
@@ -89,7 +90,9 @@ class Crew:
 
 
 @contextmanager
-def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine]:
+def open_engine(
+    config: RunConfig, made_here: RunPlan | None, requests: Sequence[SceneRequest] | None = None
+) -> Iterator[Engine]:
     """Connect and make the executor, and plan if that was not possible before; everything is given back on exit.
 
     Raises:
@@ -99,16 +102,18 @@ def open_engine(config: RunConfig, made_here: RunPlan | None) -> Iterator[Engine
     with _session(config.engine) as session:
         start_s = time.monotonic() - started if session else 0.0
         if made_here or session is None:
-            made = made_here or plan(config)
+            made = made_here or plan(config, requests=requests)
             on_gpu = session is not None and made.device.kind == "cuda"
             given = share(config.engine, on_gpu=on_gpu, nodes=session.nodes if session else here())
             pool = _executor(_crew(config, made, given), given, session, config.engine, name=_name(made))
         else:
-            made, pool = _on_cluster(config, session)
+            made, pool = _on_cluster(config, session, requests)
         yield Engine(plan=made, executor=pool, start_s=start_s, worker_stats=pool.worker_stats)
 
 
-def _on_cluster(config: RunConfig, session: Session) -> tuple[RunPlan, RayExecutor]:
+def _on_cluster(
+    config: RunConfig, session: Session, requests: Sequence[SceneRequest] | None
+) -> tuple[RunPlan, RayExecutor]:
     """Plan for the nodes of a cluster, which are asked first what they are."""
     from earthloom.jobs.execution.nodes import fitted, take_nodes
 
@@ -116,7 +121,7 @@ def _on_cluster(config: RunConfig, session: Session) -> tuple[RunPlan, RayExecut
     device = taken.kind.device
     nodes = [node.resources for node in taken.nodes]
     given = share(config.engine, on_gpu=device.kind == "cuda", nodes=nodes, elastic=True)
-    made = plan(config, device, given)
+    made = plan(config, device, given, requests)
     crew = _crew(config, made, given, carried=True)
     crew = replace(crew, factory=fitted(crew.factory, taken, config))
     pool = _executor(crew, given, session, config.engine, excluded=taken.left_out, name=_name(made))

@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 from earthloom.jobs.intake.acquisitions.find import acquisitions_in, describes, is_metadata
 from earthloom.jobs.intake.acquisitions.loose import ARCHIVE, archive_problem, loose_bands
 from earthloom.jobs.intake.recognise import recognise
+from earthloom.jobs.intake.search import is_search, search
 from earthloom.jobs.intake.stac import StacItem, read_items
 from earthloom.jobs.intake.stac_assets import StacBand
-from earthloom.tiling.errors import ConfigError, EarthloomError, StorageError
+from earthloom.tiling.errors import ConfigError, EarthloomError, NoSceneError, StorageError
 from earthloom.tiling.scene import SCENE_ID, Driver
 from earthloom.tiling.storage.objects import ObjectRef, printable
 from earthloom.tiling.storage.store import open_store
@@ -71,9 +72,11 @@ def find(text: str, alternate: str | None = None) -> list[SceneRequest]:
         alternate: name of the alternate address to take of the assets of STAC items.
 
     Raises:
-        ConfigError: if it is malformed or names nothing.
+        ConfigError: if it is malformed, or, as NoSceneError, names nothing.
         StorageError: if a prefix cannot be listed or a STAC file cannot be read.
     """
+    if is_search(text):
+        return [_of_item(item) for item in search(text, alternate)]
     if is_metadata(text.rpartition("/")[2]):
         return _from_metadata(_parse(text))
     if (_is_file(text) and not ARCHIVE.search(text)) or _is_object(text):
@@ -213,7 +216,7 @@ def _from_glob(text: str) -> list[SceneRequest]:
     if not keys:
         of_another_kind = f"{len(matches)} file{'' if len(matches) == 1 else 's'}, none of them *.tif or *.tiff"
         found = of_another_kind if matches else "no file"
-        raise ConfigError(f"{text} matches {found}; check the pattern")
+        raise NoSceneError(f"{text} matches {found}; check the pattern")
     return _noted(_scenes(base, keys, f"{folder}{slash}"), note)
 
 
@@ -231,7 +234,7 @@ def _from_folder(ref: ObjectRef, shown: str) -> list[SceneRequest]:
         return _noted([*requests, *_scenes(folder, keys, shown)], note)
     if not requests:
         what = "it is no product of Sentinel-2 as ESA delivers it, with its MTD_MSIL1C.xml or MTD_MSIL2A.xml"
-        raise ConfigError(
+        raise NoSceneError(
             f"{folder.url}/ holds no file that ends in .tif or .tiff, at any depth; "
             f"{what if folder.name.endswith('.SAFE') else 'check the spelling'}"
         )
@@ -244,14 +247,14 @@ def _meant(
     """What a listing found, without what nobody means: hidden files, and results of runs; and a note on the results.
 
     Raises:
-        ConfigError: if there were TIFFs and none is left.
+        NoSceneError: if there were TIFFs and none is left.
     """
     results = set() if results_too else {key for key in keys if _RESULT.search(key)}
     left = [key for key in keys if key not in results and (hidden_too or not _HIDDEN.search(key))]
     tiffs = [key for key in keys if _TIFF.search(key)]
     if tiffs and not any(map(_TIFF.search, left)):
         n_results = sum(key in results for key in tiffs)
-        raise ConfigError(
+        raise NoSceneError(
             f"{base.url}/ holds no scene: of its {len(tiffs)} TIFFs {n_results} are results of earlier runs and "
             f"{len(tiffs) - n_results} are hidden, such as the ._ files that macOS writes; name a file itself "
             "to read it all the same"

@@ -77,7 +77,7 @@ def expand(references: Sequence[str], alternate: str | None = None) -> list[Scen
         references: each one a file (path, s3:// or https://), several files of one scene (`blue=B02.tif,green=B03.tif`),
             a glob (`*`, `?`, `[]`, `**` for folders of any depth; local or s3://), a folder or prefix (an existing folder,
             or ending in /: every acquisition as delivered and every other *.tif and *.tiff below it), the metadata file of an
-            acquisition, or a STAC file (*.json, *.geojson).
+            acquisition, a STAC file (*.json, *.geojson), or the address of a STAC API's search.
         alternate: name of the alternate address to take of the assets of STAC items.
 
     Raises:
@@ -207,7 +207,7 @@ def _open(
         return asset, inspect_apart(inspectors, asset, limits=limits)
 
     item = request.item
-    products = recognise(_names(request), item.facts if item else None)
+    products = recognise(names_of(request), item.facts if item else None)
     preset = sensor_preset(options.sensor) if options.sensor else None
     if preset:
         refuse_contradiction(preset, products)
@@ -222,7 +222,7 @@ def _open(
     files = opened.files
     headers = [(file.stem, file.header) for file in files]
     grid, grid_notes = (common_grid(headers), ()) if onto is None else (onto, check_onto(headers, onto))
-    date = scene_date(item, [file.header for file in files], _names(request), options)
+    date = scene_date(item, [file.header for file in files], names_of(request), options)
     acquired = datetime.fromisoformat(date.datetime).date() if date.datetime else None
     meaning = give_meaning(named, options, sensor=preset, item=item, acquired=acquired, products=products)
     bands = tuple(
@@ -295,7 +295,7 @@ def _source_id(request: SceneRequest) -> str | None:
     return request.item.id.encode(errors="backslashreplace").decode() or None
 
 
-def _names(request: SceneRequest) -> list[str]:
+def names_of(request: SceneRequest) -> list[str]:
     """What may say which product a scene is: the id of its item, the names of its files and of their folders."""
     folders = (part.ref.key.rpartition("/")[0].rpartition("/")[2] for part in request.parts)
     return [*([request.item.id] if request.item else []), *(part.ref.stem for part in request.parts), *folders]

@@ -6,6 +6,7 @@ network cannot name local files, and one on disk cannot name files outside its f
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -27,7 +28,7 @@ from earthloom.jobs.intake.stac_assets import (
     sequence,
     text,
 )
-from earthloom.tiling.errors import ConfigError, EarthloomError, SceneError
+from earthloom.tiling.errors import ConfigError, EarthloomError, NoSceneError, SceneError
 from earthloom.tiling.reading.not_tiff import HEAD_BYTES, what_it_is
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
@@ -66,6 +67,8 @@ class StacItem:
     """Of Sentinel-2 products, `04.00`."""
     offset_applied: bool = False
     """True when the item says that the offset of baseline 04.00 was already taken out of the pixels."""
+    version: str = ""
+    """Changes when the item does: its own `updated`, else a digest of what it says."""
     problem: str = ""
     """Why it cannot be used, when it cannot; one bad item does not hide the others."""
     notes: tuple[str, ...] = ()
@@ -93,10 +96,10 @@ def read_items(ref: ObjectRef, alternate: str | None = None) -> list[StacItem]:
     document = _read_json(ref)
     kind = document.get("type")
     if kind == "Feature":
-        return [_item(document, ref, root, alternate)]
+        return [item_of(document, ref, root, alternate)]
     if kind == "FeatureCollection":
         features = document.get("features")
-        items = [_item(mapping(feature), ref, root, alternate) for feature in sequence(features)]
+        items = [item_of(mapping(feature), ref, root, alternate) for feature in sequence(features)]
     elif kind in ("Catalog", "Collection"):
         items = list(_linked_items(document, ref, root, alternate))
     else:
@@ -104,7 +107,7 @@ def read_items(ref: ObjectRef, alternate: str | None = None) -> list[StacItem]:
             f"{ref.url} is not STAC: its type is {str(kind)[:40]!r}, not Feature, FeatureCollection, Catalog or Collection"
         )
     if not items:
-        raise ConfigError(
+        raise NoSceneError(
             f"{ref.url} is a STAC {kind} without items, its own or of its children; name a catalogue further down, "
             "an item, or an ItemCollection"
         )
@@ -189,7 +192,7 @@ def _linked_items(
         if isinstance(found, StacItem):
             return found
         try:
-            return _item(_read_json(found), found, root, alternate)
+            return item_of(_read_json(found), found, root, alternate)
         except EarthloomError as error:
             return StacItem(id=found.stem, url=found.url, problem=str(error))
 
@@ -209,8 +212,14 @@ def _links(
                 yield StacItem(id=href.rpartition("/")[2].partition(".")[0], url=ref.url, problem=str(error))
 
 
-def _item(document: Mapping[str, Any], ref: ObjectRef, root: Path | None, alternate: str | None) -> StacItem:
-    """An item's facts; its `problem` is set instead of an error being raised."""
+def item_of(document: Mapping[str, Any], ref: ObjectRef, root: Path | None, alternate: str | None) -> StacItem:
+    """An item's facts; its `problem` is set instead of an error being raised.
+
+    Args:
+        ref: where it was read.
+        root: as `resolve_href` wants it.
+        alternate: as `read_items` takes it.
+    """
     properties = mapping(document.get("properties"))
     item = StacItem(
         id=str(document.get("id", "")),
@@ -218,6 +227,8 @@ def _item(document: Mapping[str, Any], ref: ObjectRef, root: Path | None, altern
         facts=_facts(properties),
         datetime=text(properties.get("datetime")) or text(properties.get("start_datetime")),
         end=None if properties.get("datetime") else text(properties.get("end_datetime")),
+        version=text(properties.get("updated"))
+        or _digest({name: document.get(name) for name in ("properties", "assets")}),
         ours="earthloom:key" in properties,
         sun_elevation_deg=number(_first_of(properties, "view:sun_elevation", "eo:sun_elevation")),
         processing_baseline=text(properties.get("s2:processing_baseline") or properties.get("processing:version")),
@@ -240,6 +251,10 @@ def _item(document: Mapping[str, Any], ref: ObjectRef, root: Path | None, altern
         )
     said = {band.quantity for asset in found for band in asset.bands} - {None}
     return replace(item, assets=found, lost=lost, quantity=said.pop() if len(said) == 1 else None)
+
+
+def _digest(said: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _facts(properties: Mapping[str, Any]) -> Facts:

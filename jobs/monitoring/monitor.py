@@ -10,12 +10,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from earthloom.cluster.outcome import Failed
 from earthloom.jobs.config import EngineOptions, RunConfig, check
 from earthloom.jobs.execution.driver import Event, RunResult
 from earthloom.jobs.execution.driver import run as run_scenes
+from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.monitoring.alerts.stage import ALERTS
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable, read_area
 from earthloom.jobs.monitoring.change.stage import CHANGE_STAGE
@@ -39,6 +40,8 @@ from earthloom.tiling.storage.store import Store, open_store
 
 STAGES: tuple[Stage, ...] = (COMPOSITES, CHANGE_STAGE, ALERTS, MONITORS, SERIES_STAGE)
 """What is derived from each cube, in this order. Another kind is one more line: `Stage(name="…", plan=…, finish=…)`."""
+
+Arrivals: TypeAlias = Callable[[Area, ProductTable], Sequence[SceneRequest]]
 
 _ROUNDS = 20
 
@@ -110,12 +113,14 @@ class MonitorResult:
 def monitor(
     config: MonitorConfig,
     *,
+    arrivals: Arrivals | None = None,
     on_event: Callable[[MonitorEvent], None] | None = None,
     on_scene: Callable[[Event], None] | None = None,
 ) -> MonitorResult:
     """Bring every product of every AOI file up to date.
 
     Args:
+        arrivals: gives the scenes of an area's product that are to be mapped, in the place of those that its file names.
         on_event: called from this thread whenever a task is done.
         on_scene: the same for scenes that are being mapped first.
 
@@ -130,7 +135,7 @@ def monitor(
     store = open_store(out)
     probe_conditional_writes(store)
     with Pool(config.engine, out) as pool:
-        made = _Monitor(config, store, pool, on_event, on_scene)
+        made = _Monitor(config, store, pool, arrivals, on_event, on_scene)
         products = [_Product(area, table) for area in areas for table in area.products]
         # pairs need the composites of other products; and before any cube all scenes, as one product may mask another
         for some in ([p for p in products if not p.table.before], [p for p in products if p.table.before]):
@@ -169,10 +174,10 @@ class _Monitor:
     """State of one command; every method runs in the caller's thread."""
 
     def __init__(
-        self, config: MonitorConfig, store: Store, pool: Pool, on_event: Callable[[MonitorEvent], None] | None,
-        on_scene: Callable[[Event], None] | None,
+        self, config: MonitorConfig, store: Store, pool: Pool, arrivals: Arrivals | None,
+        on_event: Callable[[MonitorEvent], None] | None, on_scene: Callable[[Event], None] | None,
     ) -> None:  # fmt: skip
-        self._config, self._store, self._pool = config, store, pool
+        self._config, self._store, self._pool, self._arrivals = config, store, pool, arrivals
         self._on_event, self._on_scene = on_event, on_scene
 
     def map_scenes(self, product: _Product, every: Sequence[_Product]) -> None:
@@ -183,7 +188,7 @@ class _Monitor:
         """
         table, result = product.table, product.result
         try:
-            config = _run_config(table, self._config)
+            config = run_config(table, self._config)
             result.product = _name_of(table, config)
             if table.before:
                 bases = {
@@ -192,9 +197,10 @@ class _Monitor:
                 config = config.model_copy(update={"before": earlier_items(self._store, table.before, bases)})
                 if not config.before:
                     result.notes.append(f"there is no composite of {table.before.product} yet to compare scenes with")
-            if table.scenes and (config.before or not table.before):
+            found = None if self._arrivals is None else self._arrivals(product.area, table)
+            if (table.scenes if found is None else found) and (config.before or not table.before):
                 self._pool.rest()  # else a run's workers would wait for what ours hold
-                result.run = run_scenes(config, on_event=self._on_scene)
+                result.run = run_scenes(config, requests=found, on_event=self._on_scene)
             if table.before and result.run and (names := without_earlier(result.run)):
                 result.notes.append(describe_without(names, table.before))
         except EarthloomError as error:  # what is committed already can be watched all the same
@@ -291,7 +297,7 @@ class _Monitor:
         result.errors.append((doing, type(error).__name__, str(error)))
 
 
-def _run_config(table: ProductTable, config: MonitorConfig) -> RunConfig:
+def run_config(table: ProductTable, config: MonitorConfig) -> RunConfig:
     """What the ordinary driver is asked for.
 
     Raises:

@@ -14,6 +14,7 @@ import numpy as np
 from earthloom.jobs.config import RunConfig
 from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.intake.pairs import open_pairs
+from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.intake.wanted import Wanted
 from earthloom.jobs.planning.chain import ChainPlan, bind, divisors, load_models, product_name
@@ -180,7 +181,10 @@ class RunPlan:
         return common(plan.memory.shape for plan in self.scenes)
 
 
-def plan(config: RunConfig, device: Device | None = None, given: Share | None = None) -> RunPlan:
+def plan(
+    config: RunConfig, device: Device | None = None, given: Share | None = None,
+    requests: Sequence[SceneRequest] | None = None,
+) -> RunPlan:  # fmt: skip
     """Find and check all scenes and decide how each is computed.
 
     A scene that cannot be used is refused and named; the others are planned all the same.
@@ -188,6 +192,7 @@ def plan(config: RunConfig, device: Device | None = None, given: Share | None = 
     Args:
         device: what the workers compute on; default: what this machine has, by `config.device`.
         given: what a worker gets; default: its share of this machine.
+        requests: scenes that are found already; default: those that `config.scenes` names.
 
     Raises:
         ConfigError: an option that concerns every scene, or no scene found.
@@ -210,7 +215,8 @@ def plan(config: RunConfig, device: Device | None = None, given: Share | None = 
     models = load_models(config)
     aoi = read_aoi(config.onto) if config.onto else None
     onto = aoi.grid(config.shard) if aoi else None
-    requests = assign_ids(expand(config.scenes, config.scene.alternate), config.scene.scene_id)
+    found = expand(config.scenes, config.scene.alternate) if requests is None else requests
+    requests = assign_ids(found, config.scene.scene_id)
     cards = [[card for card, _ in member] for model in models for member in model.members]
     wanted = Wanted.by(cards)
     opened = open_pairs(

@@ -5,6 +5,7 @@ The zoo pins the sha256 of what it downloads and of what it makes from it; nothi
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import zipfile
@@ -51,8 +52,9 @@ ZOO |= {
 
 
 def folder_of(card: ModelCard) -> Path:
-    """Where a zoo card lives in the cache."""
-    return cache_folder() / "models" / card.label
+    """Where a zoo card lives: below EARTHLOOM_MODELS, which may be read-only as in an image, else in the cache."""
+    came_along = Path(os.environ.get("EARTHLOOM_MODELS", os.devnull)) / card.label
+    return came_along if came_along.is_dir() else cache_folder() / "models" / card.label
 
 
 def catalogue() -> list[tuple[ModelCard, bool]]:

@@ -48,6 +48,8 @@ class Rule:
     nth: int = 1
     """First matching request that is broken, counted from 1."""
     times: int = 1
+    every: int = 0
+    """In place of the two: every so many matching requests."""
     seconds: float = 3.0
     """Of a delay or stall."""
     pid: int = 0
@@ -103,7 +105,8 @@ class _State:
             for rule in self.rules:
                 if re.fullmatch(rule.method, method) and re.search(rule.key, path):
                     rule.seen += 1
-                    if rule.nth <= rule.seen < rule.nth + rule.times:
+                    first = rule.nth <= rule.seen < rule.nth + rule.times
+                    if rule.seen % rule.every == 0 if rule.every else first:
                         rule.fired += 1
                         return rule
         return None

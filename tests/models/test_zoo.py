@@ -36,6 +36,17 @@ def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_models_that_came_with_an_image_are_found_where_nothing_can_be_written(
+    filled: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EARTHLOOM_MODELS", str(filled / "models"))
+    scratch = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(scratch))
+    assert [Path(ref.path).parent for _, ref in zoo.variants("landwater")] == [filled / "models"] * 2
+    monkeypatch.delenv("EARTHLOOM_MODELS")
+    assert zoo.folder_of(LANDWATER[0]).is_relative_to(scratch)
+
+
 def no_downloads(*_: object, **__: object) -> Any:
     pytest.fail("it tried to download")
 

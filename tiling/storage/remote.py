@@ -170,11 +170,12 @@ class RemoteObjects:
         return NamingStore(_bucket(self.ref.bucket, prefix=self._key(prefix)), errors, read_only=read_only)
 
 
-def web_store(ref: ObjectRef, timeouts: Mapping[str, str] | None = None) -> Any:
+def web_store(ref: ObjectRef, timeouts: Mapping[str, str] | None = None, query: str | None = None) -> Any:
     """obstore's view of the web server of a reference, through the gate to its host, with the file's signature if it has one.
 
     Args:
         timeouts: in place of those for single requests.
+        query: in place of the file's signature.
 
     Raises:
         ConfigError: if the host has a private address and is not listed.
@@ -186,9 +187,31 @@ def web_store(ref: ObjectRef, timeouts: Mapping[str, str] | None = None) -> Any:
     client: Any = (
         dict(timeouts or _TIMEOUTS) | {"allow_http": ref.scheme == "http"} | ({"proxy_url": gate} if gate else {})
     )
-    query = signatures.query_for(ref.scheme, ref.bucket, ref.key)
+    query = signatures.query_for(ref.scheme, ref.bucket, ref.key) if query is None else query
     address = f"{ref.scheme}://{ref.bucket}" + (f"/?{query}" if query else "")  # obstore keeps it at the end
     return HTTPStore(address, retry_config=_RETRY, client_options=client)
+
+
+def answer(ref: ObjectRef, query: str, most_bytes: int) -> bytes:
+    """What a web server answers to a question by GET, through the gate to its host.
+
+    Args:
+        query: of the address, percent-encoded, without its question mark.
+        most_bytes: that are read.
+
+    Raises:
+        StorageError: if it does not answer, refuses, or has more to say than that.
+    """
+    with remote_errors(ref, "", "ask"):
+        pieces, size = list[bytes](), 0
+        for piece in web_store(ref, query=query).get(ref.key).stream(min_chunk_size=PART_BYTES):
+            pieces.append(bytes(piece))
+            size += len(pieces[-1])
+            if size > most_bytes:
+                raise StorageError(
+                    f"{ref.url} answers with more than {most_bytes} bytes; ask for fewer at once: limit=100"
+                )
+        return b"".join(pieces)
 
 
 def whole(ref: ObjectRef) -> Iterator[bytes]:

@@ -1,0 +1,119 @@
+"""`earthloom watch`, beside what it prints. Decides nothing; heavy modules are imported inside the command."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from earthloom.jobs.command.monitoring import monitor_json
+from earthloom.jobs.command.options import SectionedCommand, options_of
+from earthloom.jobs.command.run import exit_on_sigterm
+from earthloom.jobs.command.terminal import counted, duration, with_flags
+from earthloom.jobs.config import EngineOptions
+from earthloom.jobs.operations.options import WatchConfig
+
+if TYPE_CHECKING:
+    from earthloom.jobs.intake.arrivals import Arrival
+    from earthloom.jobs.operations.watch import Seen
+
+_ROWS = 20  # of what is bad, or would be mapped
+
+
+@click.command(cls=SectionedCommand)
+@click.argument("file")
+@click.option("--from", "first", metavar="DATE", help="map only scenes taken on this day or later: 2020-01-01")
+@click.option("--until", "last", metavar="DATE", help="map only scenes taken on this day or earlier")
+@click.option("--dry-run", is_flag=True, help="say what would be mapped, and write nothing")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable results on stdout, one line for each look")
+@options_of(WatchConfig, but=("file", "first", "last"), short={"out": "-o"})
+def watch(file: str, dry_run: bool, as_json: bool, **options: Any) -> None:
+    """Map scenes as they come: FILE is the TOML of a run, or an AOI file. What is done is remembered below OUT."""
+    from earthloom.jobs.config import check
+    from earthloom.jobs.operations.lease import HeldError
+    from earthloom.jobs.operations.watch import Listeners
+    from earthloom.jobs.operations.watch import watch as do_watch
+    from earthloom.jobs.operations.watched import read_watched
+
+    engine = {name: options[name] for name in EngineOptions.model_fields}
+    config = check(WatchConfig, {"file": file, **options})
+    watched = read_watched(file, config.out, engine)
+    exit_on_sigterm()
+
+    def due(seen: Seen, arrivals: Sequence[Arrival]) -> None:
+        if arrivals and not as_json:
+            _say(f"{counted(len(arrivals), 'scene')} to map: {found_text(seen)}")
+        for arrival in arrivals[:_ROWS] if dry_run and not as_json else ():
+            taken = f", taken {arrival.taken:%Y-%m-%d %H:%M}" if arrival.taken else ""
+            print(f"  {arrival.request.id}{taken}: {arrival.request.reference}")
+
+    def tell(seen: Seen) -> None:
+        print(json.dumps(seen_json(seen))) if as_json else show_seen(seen)
+        sys.stdout.flush()
+
+    def held(error: Exception) -> None:
+        _say(f"{error}; standing by")
+
+    try:
+        seen = do_watch(config, watched, Listeners(on_due=due, on_seen=tell, on_held=held), dry=dry_run)
+    except HeldError as error:  # the usual thing where a schedule overtakes itself
+        _say(f"{error}; nothing is done here")
+        return
+    if dry_run:
+        print(json.dumps(seen_json(seen))) if as_json else _say(found_text(seen))
+    sys.exit(seen.exit_code)
+
+
+def found_text(seen: Seen) -> str:
+    """`120 found: 3 new (1 changed, 2 late), 1 tried again, 116 known; 1 still arriving`."""
+    of_new = [f"{n} {word}" for n, word in ((seen.changed, "changed"), (seen.late, "late")) if n]
+    text = f"{seen.found} found: {seen.new} new" + (f" ({', '.join(of_new)})" if of_new else "")
+    text += f", {seen.retried} tried again" if seen.retried else ""
+    text += f", {seen.known} known"
+    text += f"; {seen.coming} still arriving" if seen.coming else ""
+    return text + (f"; {seen.undated} left out, as nothing says when they were taken" if seen.undated else "")
+
+
+def show_seen(seen: Seen) -> None:
+    """One line, and one more for each thing that went wrong."""
+    for bad in seen.bad[:_ROWS]:
+        again = f"tried again after {bad.again}" if bad.again else "not tried again until it changes"
+        reason = with_flags(bad.reason.removeprefix(f"{bad.id}: "))
+        _say(f"bad {bad.id}: {reason} ({again})")
+    if len(seen.bad) > _ROWS:
+        _say(f"bad: {len(seen.bad) - _ROWS} more; they lie below watches/ with their reasons")
+    for error in seen.errors:
+        _say(f"failed: {with_flags(error)}")
+    text = f"{found_text(seen)}; {len(seen.published)} published, {len(seen.bad)} bad"
+    text += f", {seen.unfinished} unfinished" if seen.unfinished else ""
+    if seen.latencies_s:
+        text += f"; from acquisition to map {duration(statistics.median(seen.latencies_s))} (median)"
+    if seen.lag_s is not None:
+        text += f"; newest scene is {duration(seen.lag_s)} old"
+    _say(text)
+
+
+def seen_json(seen: Seen) -> dict[str, Any]:
+    """One look as plain data."""
+    return {
+        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "exit_code": seen.exit_code, "found": seen.found,
+        "new": seen.new, "changed": seen.changed, "late": seen.late, "retried": seen.retried, "known": seen.known,
+        "coming": seen.coming, "undated": seen.undated, "published": seen.published,
+        "bad": [
+            {"id": bad.id, "reference": bad.reference, "kind": bad.kind, "reason": with_flags(bad.reason),
+             "tries": bad.tries, "again": bad.again} for bad in seen.bad
+        ],
+        "unfinished": seen.unfinished, "errors": [with_flags(error) for error in seen.errors],
+        "newest": seen.newest.isoformat() if seen.newest else None, "lag_s": seen.lag_s,
+        "latency_to_map_s": statistics.median(seen.latencies_s) if seen.latencies_s else None,
+        "monitor": monitor_json(seen.monitor) if seen.monitor else None,
+    }  # fmt: skip
+
+
+def _say(text: str) -> None:
+    print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", file=sys.stderr, flush=True)

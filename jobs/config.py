@@ -99,14 +99,19 @@ class ReportOptions(BaseModel):
     ] = None
     max_cost: Annotated[
         float | None,
-        Field(gt=0, allow_inf_nan=False, description="refuse what would cost more, and stop when it has; needs `price_per_hour`"),
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="refuse what would cost more, and stop when it has; needs `price_per_hour`",
+        ),
     ] = None
     notify: Annotated[
         SecretStr | None, BeforeValidator(parse_notify),
         Field(description="webhook that takes Slack's JSON, or env:NAME; told of new failures, recovery and new results"),
     ] = None  # fmt: skip
     metrics_file: Annotated[
-        Path | None, Field(description="also keep metrics for Prometheus here, for the textfile collector: earthloom.prom")
+        Path | None,
+        Field(description="also keep metrics for Prometheus here, for the textfile collector: earthloom.prom"),
     ] = None
     if_running: Annotated[
         Literal["skip", "join"] | None,

@@ -140,6 +140,11 @@ def _run(
         if on_plan:
             on_plan(made)
         progress, allows = _refused(made), config.report.allow_failures == "known"
+        if on_event:
+            for scene_id, one in progress.items():
+                on_event(
+                    Event(scene_id=scene_id, status=one.status, blocks_done=0, blocks=0, computed_px=0, error=one.error)
+                )
         if allows:
             troubles = KnownTroubles(open_store(made.out), made)
             for scene_id, one in progress.items():

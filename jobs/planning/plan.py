@@ -225,9 +225,7 @@ def plan(config: RunConfig, device: Device | None = None, given: Share | None = 
 
     def refuse(scene: Scene, error: SceneError) -> None:
         identities = tuple(asset.identity for asset in scene.assets)
-        refused.append(
-            RefusedScene(id=scene.id, message=str(error), kind=type(error).__name__, identities=identities)
-        )
+        refused.append(RefusedScene(id=scene.id, message=str(error), kind=type(error).__name__, identities=identities))
 
     for result in opened:
         if isinstance(result, RefusedScene):

@@ -102,7 +102,8 @@ def _replace(store: Store, key: str, ours: Mapping[str, Any]) -> dict[str, Any]:
 def _failure(news: News, ended: str) -> str:
     fresh = {name: one for name, one in news.problems.items() if name not in news.known}
     lines = [
-        f"• {name}: {with_flags(text.removeprefix(f'{name}: '))[:_TEXT]}" for name, (_, text) in list(fresh.items())[:_LISTED]
+        f"• {name}: {with_flags(text.removeprefix(f'{name}: '))[:_TEXT]}"
+        for name, (_, text) in list(fresh.items())[:_LISTED]
     ]
     more = [f"… and {len(fresh) - _LISTED} more"] if len(fresh) > _LISTED else []
     return "\n".join([f"failed: {ended}" if lines else f"fewer failures: {ended}", *lines, *more])
@@ -111,7 +112,9 @@ def _failure(news: News, ended: str) -> str:
 def _send(url: SecretStr, text: str) -> bool:
     """Whether the message has arrived."""
     address = url.get_secret_value()
-    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")  # else a scene's id could call @channel
+    plain = (
+        text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    )  # else a scene's id could call @channel
     body = json.dumps({"text": plain}).encode()
     host = urlsplit(address).hostname
     opener = urllib.request.build_opener(_NoRedirect)

@@ -6,6 +6,7 @@ files and STAC items of others. Knows nothing of storage.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -32,6 +33,8 @@ _WORKERS = 40
 _TEXT = 1500  # characters of one message
 _ORDER = ("already published", "corrected", "published", "running", "waiting", "unfinished", "refused", "failed")
 _COLOR = {"published": "new", "already published": "done", "corrected": "done"}
+_WHERE = re.compile(r"block \S+( after \d+ attempts)?: ")
+"""What differs between scenes that fail for one reason."""
 _CALLED = {"published": "new", "already published": "published before"}
 
 
@@ -66,7 +69,15 @@ def page(view: RunView) -> str:
     """The page, at most 300 KB."""
     title = f"{view.product}, run {view.run_id[:12]}"
     again = f'<meta http-equiv="refresh" content="{REFRESH_S}">' if view.state == "running" else ""
-    body = (_head(view), _progress(view), _timeline(view), _troubles(view), _results(view), _workers(view), _notes(view))
+    body = (
+        _head(view),
+        _progress(view),
+        _timeline(view),
+        _troubles(view),
+        _results(view),
+        _workers(view),
+        _notes(view),
+    )
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">{again}<style>{STYLE}</style></head>'
@@ -146,7 +157,7 @@ def _troubles(view: RunView) -> str:
     reasons: dict[tuple[bool, str, str], list[str]] = {}
     for name, scene in view.scenes.items():
         if scene.status in ("refused", "failed"):
-            text = with_flags((scene.error or "").removeprefix(f"{name}: "))
+            text = with_flags(_WHERE.sub("", scene.error or "").removeprefix(f"{name}: "))
             reasons.setdefault((scene.known, scene.status, text), []).append(name)
     if not reasons:
         return ""

@@ -103,7 +103,9 @@ class RunReports:
                 elapsed_s=elapsed_s, blocks=blocks, pixels=telemetry.get("computed_px", 0), scenes=n_new
             )
         )  # fmt: skip
-        left = sum(scene.blocks - scene.blocks_done for scene in scenes.values() if scene.status in ("waiting", "running"))
+        left = sum(
+            scene.blocks - scene.blocks_done for scene in scenes.values() if scene.status in ("waiting", "running")
+        )
         return RunView(
             run_id=self._plan.run_id, out=self._plan.out.url, product=self._plan.model,
             device=f"{self._plan.device.device_class}, {self._plan.device.precision}", attempt=self._attempt.number,

@@ -51,7 +51,7 @@ def timeline(moments: Sequence[Moment]) -> str:
     area = f"{_LEFT},{bottom} {line} {right},{bottom}"
     unit, divisor = ("s", 1) if span_s < 300 else ("min", 60) if span_s < 3 * 3600 else ("h", 3600)
     ticks = "".join(
-        f'<text x="{_LEFT + (right - _LEFT) * share:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">'
+        f'<text x="{_LEFT + (right - _LEFT) * share:.0f}" y="{_HEIGHT - 6}" text-anchor="{"end" if share == 1 else "middle"}">'
         f"{span_s * share / divisor:.3g} {unit}</text>"
         for share in (0, 0.25, 0.5, 0.75, 1)
     )

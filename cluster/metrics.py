@@ -24,7 +24,7 @@ class RayMetrics:
         """Give a metric its value: of a counter, all that this object has counted so far.
 
         Args:
-            text: what it is, for whoever reads the endpoint.
+            text: what it is, for whoever reads the endpoint; in ASCII, as Ray wants it.
             labels: the same names at every call for one metric.
         """
         ray: Any = sys.modules.get("ray")
@@ -32,14 +32,15 @@ class RayMetrics:
             return
         from ray.util import metrics
 
+        tags = {key: one.encode("ascii", "backslashreplace").decode() for key, one in labels.items()}  # Ray takes no other
         maker: Any = metrics.Counter if kind == "counter" else metrics.Gauge
         if name not in self._made:
             self._made[name] = maker(name, description=text, tag_keys=tuple(labels))
         if kind == "gauge":
-            self._made[name].set(value, tags=dict(labels))
+            self._made[name].set(value, tags=tags)
             return
         place = (name, tuple(labels.values()))
         more = value - self._totals.get(place, 0.0)
         self._totals[place] = value
         if more > 0:  # Ray refuses to count nothing
-            self._made[name].inc(more, tags=dict(labels))
+            self._made[name].inc(more, tags=tags)

@@ -97,9 +97,8 @@ def _show_product(one: ProductResult, root: str, lines: Lines) -> None:
     where = f"{one.aoi} {one.product}"
     for doing, _, text in one.errors:
         lines.say("failed", f"[red]failed[/] {plain(where)}, {doing}: {plain(text)}", aoi=one.aoi, product=one.product)
-    for scene_id, text in dict(
-        (text, (scene_id, text)) for scene_id, text in (one.run.notes if one.run else ())
-    ).values():
+    by_text = {text: scene_id for scene_id, text in (one.run.notes if one.run else ())}
+    for text, scene_id in by_text.items():
         lines.say("note", f"[yellow]note[/] {named(scene_id, text)}", scene=scene_id)
     for note in one.notes:
         lines.say("note", f"[yellow]note[/] {plain(where)}: {plain(note)}", aoi=one.aoi, product=one.product)

@@ -31,6 +31,7 @@ from earthloom.jobs.records.blocks import BlockCost
 from earthloom.jobs.records.documents import commit
 from earthloom.jobs.records.result import SceneSummary
 from earthloom.jobs.records.run_commit import commit_run
+from earthloom.jobs.report.metrics import Metrics
 from earthloom.jobs.report.operation import Operation, operating
 from earthloom.jobs.report.run_reports import RunReports
 from earthloom.jobs.report.telemetry import Meter, memory_summary
@@ -137,23 +138,7 @@ def _run(
 ) -> RunResult:  # fmt: skip
     made = plan_here(config)
     if made and not made.scenes:  # nothing to compute: start no engine and write no record of a run
-        if on_plan:
-            on_plan(made)
-        progress, allows = _refused(made), config.report.allow_failures == "known"
-        if on_event:
-            for scene_id, one in progress.items():
-                on_event(
-                    Event(scene_id=scene_id, status=one.status, blocks_done=0, blocks=0, computed_px=0, error=one.error)
-                )
-        if allows:
-            troubles = KnownTroubles(open_store(made.out), made)
-            for scene_id, one in progress.items():
-                troubles.mark(scene_id, one)
-            troubles.remember(progress)
-        return RunResult(
-            run_id=made.run_id, out=made.out.url, scenes=progress, results={}, telemetry={},
-            notes=made.notes, allows_known=allows,
-        )  # fmt: skip
+        return _all_refused(config, made, on_plan, on_event)
     store, ahead = _ahead(made) if made else (None, None)
     with ExitStack() as stack:
         # a nightly run without news must not cost the start of an engine
@@ -166,6 +151,29 @@ def _run(
         if on_plan:
             on_plan(engine.plan)
         return _Driver(config, engine, store, ahead, operation, on_event).run()
+
+
+def _all_refused(
+    config: RunConfig, made: RunPlan, on_plan: Callable[[RunPlan], None] | None, on_event: Callable[[Event], None] | None
+) -> RunResult:  # fmt: skip
+    if on_plan:
+        on_plan(made)
+    scenes, allows = _refused(made), config.report.allow_failures == "known"
+    if allows:
+        troubles = KnownTroubles(open_store(made.out), made)
+        for scene_id, scene in scenes.items():
+            troubles.mark(scene_id, scene)
+        troubles.remember(scenes)
+    for scene_id, scene in scenes.items():
+        if on_event:
+            on_event(Event(scene_id=scene_id, status=scene.status, blocks_done=0, blocks=0, computed_px=0,
+                           error=scene.error, known=scene.known))  # fmt: skip
+    metrics = Metrics(made.out.url, config.report.metrics_file)
+    metrics.set("earthloom_scenes_failed_total", sum(not scene.known for scene in scenes.values()))
+    metrics.write()
+    return RunResult(
+        run_id=made.run_id, out=made.out.url, scenes=scenes, results={}, telemetry={}, notes=made.notes, allows_known=allows
+    )  # fmt: skip
 
 
 def _ahead(made: RunPlan) -> tuple[Store, StoredScenes]:

@@ -260,7 +260,7 @@ def _open(
 
 
 def _identities(request: SceneRequest) -> tuple[str, ...]:
-    """What pins the files of a scene that was refused; nothing where one of them cannot be asked for it, or only by a download."""
+    """What pins the files of a refused scene; nothing where that cannot be known, or only by a download."""
     if any(part.ref.scheme not in ("file", "s3") for part in request.parts):
         return ()
     try:

@@ -54,7 +54,7 @@ class Lease:
                 self.store.delete(self.key)
 
     def _ours(self, data: bytes, _etag: str) -> bool:
-        return read_document(data, self.key).get("holder") == self.document["holder"]
+        return bool(read_document(data, self.key).get("holder") == self.document["holder"])
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_S):
@@ -116,5 +116,8 @@ def _machine() -> str:
     """The name space of this process's number: of one boot of one machine, and one container on it."""
     parts = [platform.node()]
     with suppress(OSError):
-        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
+        parts += [
+            Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            str(Path("/proc/self/ns/pid").readlink()),
+        ]
     return " ".join(parts)

@@ -30,7 +30,9 @@ class Metric:
 
 METRICS: Mapping[str, Metric] = {
     "earthloom_blocks_done_total": Metric(kind="counter", text="Blocks that were computed."),
-    "earthloom_blocks_retried_total": Metric(kind="counter", text="Times that a block, a survey or a publication was tried again."),
+    "earthloom_blocks_retried_total": Metric(
+        kind="counter", text="Times that a block, a survey or a publication was tried again."
+    ),
     "earthloom_blocks_quarantined_total": Metric(kind="counter", text="Blocks that were given up; each fails its scene."),
     "earthloom_scenes_published_total": Metric(kind="counter", text="Scenes that were published."),
     "earthloom_scenes_failed_total": Metric(
@@ -50,7 +52,7 @@ METRICS: Mapping[str, Metric] = {
         kind="gauge", text="Workers of a run that lives: started have answered, working have computed a block.",
         labels=("state",),
     ),
-    "earthloom_cost_per_1000km2": Metric(kind="gauge", text="Cost of 1,000 km² of results, of the latest run with a price."),
+    "earthloom_cost_per_1000km2": Metric(kind="gauge", text="Cost of 1,000 square kilometres of results, of the latest run with a price."),
 }  # fmt: skip
 _SAMPLE = re.compile(r"(earthloom_[a-z0-9_]+)(\{.*\}) (\S+)\Z")
 

@@ -86,9 +86,14 @@ def page(view: RunView) -> str:
 
 
 def _text(text: object) -> str:
-    """Escaped, in one line of bounded length, and such that it can be written."""
+    """Escaped, in one line of bounded length, without characters that cannot be written or that turn the line around."""
     line = " ".join(str(text).split())
-    return escape((line if len(line) <= _TEXT else f"{line[:_TEXT]}…").encode(errors="replace").decode())
+    shown = line if len(line) <= _TEXT else f"{line[:_TEXT]}…"
+    return escape("".join(one if one.isprintable() else "\ufffd" for one in shown))
+
+
+def _address(key: str) -> str:
+    return quote(key, errors="replace")
 
 
 def _head(view: RunView) -> str:
@@ -113,8 +118,8 @@ def _head(view: RunView) -> str:
     return (
         f'<h1>{_text(view.product)}<span class="pill {_text(view.state)}">{_text(view.state)}</span></h1>'
         f'<p class="verdict">{_text(count(view.scenes.values()))}</p>{stopped}<p>Run <code>{_text(view.run_id[:12])}</code>, '
-        f"attempt {view.attempt}, to {_text(view.out)}; on {_text(view.device)}. Began {_moment(view.started)}, this page is of "
-        f'{_moment(view.updated)}.</p><div class="cards">{shown}</div>\n'
+        f"attempt {view.attempt}, to {_text(view.out)}; on {_text(view.device)}. Began {_moment(view.started)}, this page is "
+        f'of {_moment(view.updated)}.</p><div class="cards">{shown}</div>\n'
     )
 
 
@@ -180,11 +185,12 @@ def _results(view: RunView) -> str:
         return ""
 
     def rows() -> Iterator[str]:
-        newest = sorted(reversed(view.results.items()), key=lambda item: view.scenes[item[0]].status != "published")
+        newest = list(view.results.items())[::-1]
+        newest.sort(key=lambda item: view.scenes[item[0]].status != "published")
         for name, result in newest:
-            base = f"../../{quote(result.prefix)}"
+            base = f"../../{_address(result.prefix)}"
             files = (*((file, file) for file in result.rasters[:_FILES]), (QUICKLOOK, "picture"), (ITEM, "STAC item"))
-            links = " · ".join(f'<a href="{base}/{quote(file)}">{_text(label)}</a>' for file, label in files)
+            links = " · ".join(f'<a href="{base}/{_address(file)}">{_text(label)}</a>' for file, label in files)
             scene = view.scenes[name]
             since = _CALLED.get(scene.status, scene.status)
             yield f"<tr><td>{_text(name)}</td><td>{since}</td><td>{scene.blocks:,}</td><td>{links}</td></tr>"
@@ -192,7 +198,8 @@ def _results(view: RunView) -> str:
     shown, left = _within(rows(), _BUDGET["results"])
     rest = f"<p>… and {left:,} more</p>" if left else ""
     return (
-        '<h2>Results</h2><p>All of them, of other runs too: <a href="../../catalog.json">catalog.json</a></p><div class="wide"><table>'
+        '<h2>Results</h2><p>All of them, of other runs too: <a href="../../catalog.json">catalog.json</a></p>'
+        '<div class="wide"><table>'
         f"<tr><th>scene</th><th></th><th>blocks</th><th>files</th></tr>{shown}</table></div>{rest}\n"
     )
 

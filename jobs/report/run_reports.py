@@ -106,13 +106,13 @@ class RunReports:
         left = sum(
             scene.blocks - scene.blocks_done for scene in scenes.values() if scene.status in ("waiting", "running")
         )
+        plan, attempt = self._plan, self._attempt
         return RunView(
-            run_id=self._plan.run_id, out=self._plan.out.url, product=self._plan.model,
-            device=f"{self._plan.device.device_class}, {self._plan.device.precision}", attempt=self._attempt.number,
-            state=state, started=self._attempt.started, updated=now(), elapsed_s=elapsed_s, scenes=scenes, results=dict(self._results),
-            telemetry=telemetry, moments=self._moments.kept,
-            remaining_s=elapsed_s * left / blocks if state == "running" and blocks else None, cost=self._operation.cost,
-            notes=notes, stopped=stopped,
+            run_id=plan.run_id, out=plan.out.url, product=plan.model, attempt=attempt.number, state=state,
+            device=f"{plan.device.device_class}, {plan.device.precision}", started=attempt.started, updated=now(),
+            elapsed_s=elapsed_s, scenes=scenes, results=dict(self._results), telemetry=telemetry,
+            moments=self._moments.kept, cost=self._operation.cost, notes=notes, stopped=stopped,
+            remaining_s=elapsed_s * left / blocks if state == "running" and blocks else None,
         )  # fmt: skip
 
     def _set_metrics(self, view: RunView) -> None:

@@ -32,7 +32,9 @@ class RayMetrics:
             return
         from ray.util import metrics
 
-        tags = {key: one.encode("ascii", "backslashreplace").decode() for key, one in labels.items()}  # Ray takes no other
+        tags = {
+            key: one.encode("ascii", "backslashreplace").decode() for key, one in labels.items()
+        }  # Ray takes no other
         maker: Any = metrics.Counter if kind == "counter" else metrics.Gauge
         if name not in self._made:
             self._made[name] = maker(name, description=text, tag_keys=tuple(labels))

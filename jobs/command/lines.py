@@ -106,7 +106,8 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._bars:  # else it would print an empty line
+            self._progress.stop()
 
     def expect(self, notes: Sequence[tuple[str, str]]) -> None:
         """Take the notes of a plan: each is said once, when the first scene begins that it is of."""

@@ -364,17 +364,16 @@ class _Driver:
             self._stopped = None  # the block that came too late was the last
         self._troubles.remember(self._progress)
         missing = [scene for name, scene in self._progress.items() if name not in self._results]
-        allowed = {"any": True, "known": all(scene.known for scene in missing)}.get(
-            self._config.report.allow_failures or "", False
-        )
-        if complete or (allowed and self._results and not self._stopped):
+        allows = self._config.report.allow_failures
+        excused = allows == "known" and not self._stopped and all(scene.known for scene in missing)
+        if complete or ((excused or allows == "any") and self._results and not self._stopped):
             commit_run(
                 self._store,
                 self._plan.run_id,
                 scenes={name: result.prefix for name, result in self._results.items()},
                 missing=set(self._progress) - set(self._results),
             )
-        return "done" if complete else "stopped" if self._stopped else "failed"
+        return "done" if complete or excused else "stopped" if self._stopped else "failed"
 
 
 def _refused(plan: RunPlan) -> dict[str, SceneProgress]:

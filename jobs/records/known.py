@@ -6,6 +6,7 @@ another cause is news again. Only what follows from the bytes counts: an outage 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 from earthloom.jobs.records.attempt import now
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest, read_document
 from earthloom.jobs.records.documents import merge
-from earthloom.tiling.errors import MissingObjectError
+from earthloom.tiling.errors import EarthloomError, MissingObjectError, PublishError
 from earthloom.tiling.storage.store import Store
+
+log = logging.getLogger(__name__)
 
 KNOWN = "runs/known.json"
 _LASTING = ("SceneError", "NoEarlierSceneError", "TilingError")
@@ -44,36 +47,23 @@ class Trouble:
 
 
 def read_known(store: Store) -> frozenset[str]:
-    """Digests of the troubles that earlier runs below this OUT have ended with.
-
-    Raises:
-        StorageError: if the store cannot be read.
-        PublishError: if what is there is not of this version.
-    """
+    """Digests of the troubles that earlier runs below this OUT have ended with; none where that cannot be read."""
     try:
-        document = read_document(store.get(KNOWN), KNOWN)
+        return frozenset(_troubles(store.get(KNOWN)))
     except MissingObjectError:
         return frozenset()
-    return frozenset(document["troubles"])
+    except EarthloomError as error:
+        log.warning("every refusal counts as new: %s", error)
+        return frozenset()
 
 
 def remember(store: Store, product: str, scenes: Collection[str], troubles: Collection[Trouble]) -> None:
-    """Keep what a run has ended with: of its scenes these troubles and no others.
-
-    Raises:
-        StorageError: if it cannot be written.
-        PublishError: if what is there is not of this version.
-    """
+    """Keep what a run has ended with: of its scenes these troubles and no others. What cannot be kept is new tomorrow."""
     asked = set(scenes)
     found = {one.digest: one for one in troubles if one.lasts}
-    if not found:
-        try:
-            store.get(KNOWN)
-        except MissingObjectError:
-            return
 
     def changed(existing: bytes | None) -> bytes:
-        before: Mapping[str, Any] = read_document(existing, KNOWN)["troubles"] if existing else {}
+        before = _troubles(existing) if existing else {}
         kept = {
             name: entry for name, entry in before.items()
             if entry["product"] != product or entry["scene"] not in asked or name in found
@@ -86,4 +76,17 @@ def remember(store: Store, product: str, scenes: Collection[str], troubles: Coll
             return existing
         return canonical({"format": FORMAT, "troubles": {**kept, **new}})
 
-    merge(store, KNOWN, changed)
+    try:
+        if found or store.head(KNOWN):
+            merge(store, KNOWN, changed)
+    except EarthloomError as error:
+        log.warning("refusals of this run will count as new: %s", error)
+
+
+def _troubles(data: bytes) -> Mapping[str, Mapping[str, Any]]:
+    """By digest; none where the document is damaged, for it can be made again."""
+    try:
+        found = read_document(data, KNOWN)["troubles"]
+        return {name: entry for name, entry in found.items() if {"product", "scene"} <= entry.keys()}
+    except (PublishError, KeyError, AttributeError):
+        return {}

@@ -52,7 +52,9 @@ METRICS: Mapping[str, Metric] = {
         kind="gauge", text="Workers of a run that lives: started have answered, working have computed a block.",
         labels=("state",),
     ),
-    "earthloom_cost_per_1000km2": Metric(kind="gauge", text="Cost of 1,000 square kilometres of results, of the latest run with a price."),
+    "earthloom_cost_per_1000km2": Metric(
+        kind="gauge", text="Cost of 1,000 square kilometres of results, of the latest run that has a price."
+    ),
 }  # fmt: skip
 _SAMPLE = re.compile(r"(earthloom_[a-z0-9_]+)(\{.*\}) (\S+)\Z")
 

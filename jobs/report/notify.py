@@ -74,7 +74,7 @@ def _tell(url: SecretStr, store: Store, subject: str, news: News) -> None:
     was_failing = before.get("state") == "failing"
     ended = f"{news.what}: {news.summary}"
     if kinds and not (was_failing and before["digest"] == ours["digest"]):
-        message = _failure(news, ended)
+        message = _failure(news, ended, news.known if was_failing else frozenset())
     elif was_failing and not kinds:
         message = f"recovered: {ended}"
     else:
@@ -99,8 +99,8 @@ def _replace(store: Store, key: str, ours: Mapping[str, Any]) -> dict[str, Any]:
     return before
 
 
-def _failure(news: News, ended: str) -> str:
-    fresh = {name: one for name, one in news.problems.items() if name not in news.known}
+def _failure(news: News, ended: str, told: frozenset[str]) -> str:
+    fresh = {name: one for name, one in news.problems.items() if name not in told}
     lines = [
         f"• {name}: {with_flags(text.removeprefix(f'{name}: '))[:_TEXT]}"
         for name, (_, text) in list(fresh.items())[:_LISTED]

@@ -32,7 +32,7 @@ class Operation:
     """Why nothing was done: the same command is at work elsewhere."""
     news: News
     """What is told when it ends; whoever does the work says how it went by `end`."""
-    _started: float = field(default_factory=time.monotonic)
+    _started: float = field(default_factory=lambda: time.monotonic())
 
     @property
     def cost(self) -> float | None:
@@ -65,8 +65,8 @@ class Operation:
         if left is None or price is None or seconds is None or (cost := price * seconds / 3600) <= left:
             return
         raise ConfigError(
-            f"what is missing would take about {seconds / 3600:.2g} h and cost about {cost:.3g}, more than `max_cost` "
-            f"{self.options.max_cost:g} at `price_per_hour` {price:g}; allow more, or name fewer scenes"
+            f"what is missing would take about {seconds / 3600:.2g} h and cost about {cost:.3g} at `price_per_hour` {price:g}; "
+            f"{max(0.0, left):.3g} of `max_cost` {self.options.max_cost:g} is left: allow more, or name fewer scenes"
         )
 
     def end(

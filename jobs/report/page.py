@@ -112,7 +112,7 @@ def _head(view: RunView) -> str:
         ]  # fmt: skip
     if view.cost is not None:
         per_area = figures.get("cost_per_1000_km2")
-        cards.append((f"{view.cost:,.4g}", "cost" + (f"; {per_area:,.4g} per 1,000 km²" if per_area else "")))
+        cards.append((f"{view.cost:.4g}", "cost" + (f"; {per_area:.4g} per 1,000 km²" if per_area else "")))
     shown = "".join(f'<div class="card"><b>{_text(value)}</b><span>{_text(name)}</span></div>' for value, name in cards)
     stopped = f"<p>Stopped: {_text(with_flags(view.stopped))}</p>" if view.stopped else ""
     return (
@@ -189,7 +189,11 @@ def _results(view: RunView) -> str:
         newest.sort(key=lambda item: view.scenes[item[0]].status != "published")
         for name, result in newest:
             base = f"../../{_address(result.prefix)}"
-            files = (*((file, file) for file in result.rasters[:_FILES]), (QUICKLOOK, "picture"), (ITEM, "STAC item"))
+            files = (
+                *((file, file) for file in sorted(result.rasters, key=len)[:_FILES]),
+                (QUICKLOOK, "picture"),
+                (ITEM, "STAC item"),
+            )
             links = " · ".join(f'<a href="{base}/{_address(file)}">{_text(label)}</a>' for file, label in files)
             scene = view.scenes[name]
             since = _CALLED.get(scene.status, scene.status)

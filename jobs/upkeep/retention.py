@@ -36,25 +36,39 @@ class Policy:
 class Result(Protocol):
     """A committed result as `jobs.upkeep.gc` remembers it."""
 
-    prefix: str
-    model: str
-    acquired: str | None
-    """RFC 3339."""
-    committed_s: float
-    objects: int
-    size_bytes: int
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def acquired(self) -> str | None:
+        """RFC 3339."""
+
+    @property
+    def committed_s(self) -> float: ...
+    @property
+    def objects(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
 
 
 class Run(Protocol):
     """A run as `jobs.upkeep.gc` remembers it."""
 
-    run_id: str
-    product: str
-    objects: int
-    size_bytes: int
-    modified_s: float
-    living: bool
-    results: frozenset[str] | None
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def product(self) -> str: ...
+    @property
+    def objects(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def modified_s(self) -> float: ...
+    @property
+    def living(self) -> bool: ...
+    @property
+    def results(self) -> frozenset[str] | None: ...
 
 
 def expired(

@@ -47,11 +47,14 @@ def test_every_metric_is_scraped_from_rays_port_with_its_type_and_labels(tmp_pat
     from infra.processes import free_ports
 
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    env = clean | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
+    env = clean | {
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(tmp_path),
+        "RAY_AUTH_TOKEN": "0" * 64,
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     (port,) = free_ports(1)
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, str(port)], env=env, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", CODE, str(port)], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     values, found = json.loads(done.stdout.splitlines()[-1])
     assert {name.removeprefix("ray_"): entry[0] for name, entry in found.items()} == values

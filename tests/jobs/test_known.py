@@ -75,3 +75,9 @@ def test_damaged_pixels_are_known_and_an_outage_never_is(folder: Path) -> None:
     for _ in range(2):
         with faults({"far/0_0": [StorageError("the bucket is away")] * 9}):
             assert night(folder).exit_code == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b'{"format":1}', b'{"format":1,"troubles":{"a":[]}}', b'{"format":99}'])
+def test_a_damaged_list_costs_a_reminder_and_is_made_again(folder: Path, damage: bytes) -> None:
+    (folder / "out" / KNOWN).write_bytes(damage)
+    assert [night(folder).exit_code for _ in range(2)] == [3, 0]

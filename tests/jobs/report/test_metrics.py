@@ -6,13 +6,13 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-import earthloom
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import earthloom
 from earthloom.jobs.report.metrics import METRICS, Metrics
-from tests.integration.test_monitor import area_file, write
 from earthloom.tiling.errors import SceneError, StorageError
+from tests.integration.test_monitor import area_file, write
 from tests.maps import faults, go, lake
 from tests.scenes import landscape, write_scene
 

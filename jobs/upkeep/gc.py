@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,8 +126,8 @@ def sweep(
     if policy:
         gone = {rubbish.place for rubbish in done.found}
         left = [one for one in committed if one.prefix not in gone]
+        done.found += old_records(policy, runs, still_s, now)  # first: giving up a result is written into its run
         done.found += expired(store, policy, left, kept, before_s, now, done.notes)
-        done.found += old_records(policy, runs, still_s, now)
     done.found += _leftovers(store, still_s, now, done.notes)
     done.found += replaced_generations(store, before_s, now, done.notes)
     if not (is_ours or done.found):
@@ -286,7 +287,8 @@ def _remove_superseded(store: Store, one: _Committed, runs: list[_Run]) -> None:
     leave(store, model=one.model, scene_id=one.scene, key=one.key)
     for run in runs:
         if run.results and one.prefix in run.results:
-            note_superseded(store, run.run_id, one.prefix)
+            with suppress(MissingObjectError):  # its record is gone
+                note_superseded(store, run.run_id, one.prefix)
     store.delete(f"{one.prefix}/{RESULT}")
     store.delete_all(f"{one.prefix}/blocks")
     store.delete_all(one.prefix)

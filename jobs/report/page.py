@@ -128,11 +128,11 @@ def _progress(view: RunView) -> str:
     states = [scene.status for scene in view.scenes.values()]
     counted = {state: states.count(state) for state in _ORDER if state in states}
     bar = "".join(
-        f'<i style="width:{100 * n / len(states):.3f}%;background:var(--{_COLOR.get(state, state)})"></i>'
+        f'<i style="width:{100 * n / len(states):.3f}%;background:var(--c-{_COLOR.get(state, state)})"></i>'
         for state, n in counted.items()
     )
     key = "".join(
-        f'<span><i style="background:var(--{_COLOR.get(state, state)})"></i>{n:,} {_CALLED.get(state, state)}</span>'
+        f'<span><i style="background:var(--c-{_COLOR.get(state, state)})"></i>{n:,} {_CALLED.get(state, state)}</span>'
         for state, n in counted.items()
     )
     cells = _cells(states) if 1 < len(states) <= _CELLS else ""
@@ -147,7 +147,7 @@ def _cells(states: Sequence[str]) -> str:
         row, col = divmod(number, across)
         paths.setdefault(_COLOR.get(state, state), []).append(f"M{col * side} {row * side}h10v10h-10z")
     height = side * -(-len(states) // across)
-    drawn = "".join(f'<path fill="var(--{color})" d="{"".join(path)}"/>' for color, path in paths.items())
+    drawn = "".join(f'<path fill="var(--c-{color})" d="{"".join(path)}"/>' for color, path in paths.items())
     width = side * min(across, len(states))
     return f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="scenes by state">{drawn}</svg>'
 

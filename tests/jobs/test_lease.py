@@ -18,6 +18,8 @@ from earthloom.jobs.execution.driver import RunResult
 from earthloom.jobs.records import lease as leases
 from earthloom.jobs.records.canonical import canonical, read_document
 from earthloom.jobs.records.lease import lease
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
 from tests.maps import go, lake, published
 from tests.memory_store import MemoryStore
 
@@ -135,3 +137,16 @@ def test_another_command_is_not_kept_out(tmp_path: Path) -> None:
     go(scenes[0], out=tmp_path / "out", if_running="skip", on_event=other)
     assert not seen[0].skipped
     assert seen[0].counts.new == 1
+
+
+@pytest.mark.s3
+def test_a_bucket_gives_it_to_one_as_well(s3_env: None) -> None:
+    store = open_store(ObjectRef.parse("s3://outputs/leases-of-a-test"))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: lease(store, "nightly"), range(4)))
+    assert sum(one.held for one in found) == 1
+    for one in found:
+        one.release()
+    again = lease(store, "nightly")
+    assert again.held
+    again.release()

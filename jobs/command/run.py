@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 EXIT_SIGTERM = 128 + signal.SIGTERM
 _TABLES = 6
 """Scenes of which a table is shown; of more new ones a line."""
+_FEW = 3
+"""Scenes that a terminal shows although they were published before: somebody asks where they are."""
 _ROWS = 40  # of a plan's table; a nightly run may have thousands of scenes
 
 
@@ -199,6 +201,7 @@ def show_result(result: RunResult, lines: Lines, *, all_of_them: bool = False) -
     if result.skipped:
         lines.say("skipped", f"skipped: {plain(result.skipped)}")
         return
+    all_of_them = all_of_them or (lines.is_live and len(result.results) <= _FEW)
     new = [name for name in result.results if all_of_them or result.scenes[name].status in ("published", "corrected")]
     for name in new:
         _show_new(result, name, lines, brief=len(new) > _TABLES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 import signal
 import sys
 import threading
@@ -92,10 +93,26 @@ def connect(
     _init(options, target)
     import ray
 
+    folder = _session_folder() if target is None else None
+    failed = True
     try:
         yield _session(embedded=target is None)
+        failed = False
+    except (SystemExit, KeyboardInterrupt):
+        failed = False
+        raise
     finally:
         ray.shutdown()
+        if folder and not failed:  # else its logs may say why
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _session_folder() -> Path | None:
+    """Where an embedded Ray keeps its logs and sockets; one for each run would fill /tmp over the nights."""
+    from ray._private import worker
+
+    node: Any = getattr(worker, "_global_node", None)
+    return Path(node.get_session_dir_path()) if node else None
 
 
 def _prepare_embedded() -> None:

@@ -6,13 +6,14 @@ which `sensor` of `SceneOptions` stands beside `block`.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.tiling.errors import ConfigError
@@ -57,6 +58,19 @@ def parse_names(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def parse_notify(value: object) -> object:
+    """An address, or `env:NAME` for the one that the environment holds; a refusal does not repeat it, for it is a secret."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith("env:"):
+        name, value = value[4:], os.environ.get(value[4:], "")
+        if not value:
+            raise ValueError(f"the environment has no {name}")
+    if not re.match(r"https?://[^/\s]+\S*\Z", value):
+        raise ValueError("an address begins with https:// or http://; env:NAME takes it from the environment")
+    return value
+
+
 class EngineOptions(BaseModel):
     """Who computes: workers on Ray, or threads of this process."""
 
@@ -74,6 +88,57 @@ class EngineOptions(BaseModel):
         Field(gt=0, allow_inf_nan=False, description="give up when a cluster has had no worker ready for so long: 10m, 1h"),
     ] = 600.0  # fmt: skip
     memory_per_worker: Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, description="plan limit")] = 4 * 2**30
+
+
+class ReportOptions(BaseModel):
+    """What a command says of itself, to whom, and what it may cost. Nothing here changes a result."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    allow_failures: Annotated[
+        Literal["known", "any"] | None,
+        Field(
+            description="known: scenes that were refused before, with the same bytes and for the same reason, are no failure; "
+            "any: commit the run although scenes failed"
+        ),
+    ] = None
+    price_per_hour: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="of everything that the run occupies; its report then says what area costs",
+        ),
+    ] = None
+    max_cost: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="refuse what would cost more, and stop when it has; needs `price_per_hour`",
+        ),
+    ] = None
+    notify: Annotated[
+        SecretStr | None, BeforeValidator(parse_notify),
+        Field(description="webhook that takes Slack's JSON, or env:NAME; told of new failures, recovery and new results"),
+    ] = None  # fmt: skip
+    metrics_file: Annotated[
+        Path | None,
+        Field(description="also keep metrics for Prometheus here, for the textfile collector: earthloom.prom"),
+    ] = None
+    if_running: Annotated[
+        Literal["skip", "join"] | None,
+        Field(
+            description="while the same command is at work elsewhere: skip ends at once, join waits and maps what is left; "
+            "default: compute beside it"
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _price_is_known(self) -> Self:
+        if self.max_cost is not None and self.price_per_hour is None:
+            raise ValueError("`max_cost` needs `price_per_hour`, which says what an hour of this run costs")
+        return self
 
 
 class RunConfig(BaseModel):
@@ -142,15 +207,7 @@ class RunConfig(BaseModel):
     ] = None
     max_failures: Annotated[int | None, Field(ge=0, description="stop when more scenes than this have failed")] = None
     profile: Annotated[bool, Field(description="also write a trace of where the time went")] = False
-    price_per_hour: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            allow_inf_nan=False,
-            description="of everything that the run occupies; its report then says what area costs",
-        ),
-    ] = None
-    allow_failures: Annotated[bool, Field(description="commit the run although scenes failed")] = False
+    report: Annotated[ReportOptions, Field(description="What it says of itself")] = ReportOptions()
 
 
 def load(options: Mapping[str, Any], config_file: Path | None = None) -> RunConfig:
@@ -226,5 +283,5 @@ def _describe(problem: Mapping[str, Any], inner: Collection[str]) -> str:
     if problem["type"] == "missing":
         return "name at least one scene" if where == "scenes" else f"`{where}` is missing"
     if problem["type"] == "value_error":  # of a parser, whose sentence has the value
-        return f"{where}: {problem['ctx']['error']}"
+        return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
     return f"{where}: {problem['msg']}, got {str(problem['input'])[:80]!r}"

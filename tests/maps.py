@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -10,6 +12,8 @@ import pytest
 
 from earthloom.jobs.config import load
 from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.jobs.execution.scene_worker import SceneWorker
+from earthloom.jobs.execution.tasks import SceneTask
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.names import RESULT
 from earthloom.jobs.records.result import SceneResult
@@ -35,6 +39,21 @@ def go_until_commit(*scenes: Path | str, out: Path, **options: Any) -> list[Path
     with mock.patch("earthloom.jobs.publish.files.commit", side_effect=StorageError("the driver dies here")):
         assert go(*scenes, out=out, **options).exit_code == 1
     return sorted(path.parent for path in out.glob("scenes/*/*/blocks"))
+
+
+@contextmanager
+def faults(found: Mapping[str, Iterable[Exception]]) -> Iterator[None]:
+    """Blocks of a local run that fail: by key of the task (`lake/0_1`), what each of their first attempts raises."""
+    left = {key: list(errors) for key, errors in found.items()}
+    call = SceneWorker.__call__
+
+    def faulty(worker: SceneWorker, task: SceneTask) -> object:
+        if left.get(task.key):
+            raise left[task.key].pop(0)
+        return call(worker, task)
+
+    with mock.patch.object(SceneWorker, "__call__", faulty):
+        yield
 
 
 def fetched(name: str) -> str:

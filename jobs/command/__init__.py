@@ -31,6 +31,8 @@ from earthloom.tiling.heap import share_one_arena
 from earthloom.tiling.redact import guard_logs
 from earthloom.tiling.software import VERSION
 
+log = logging.getLogger(__name__)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(VERSION, prog_name="earthloom")
@@ -66,12 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
     except SystemExit as stop:
         if stop.code == EXIT_SIGTERM:  # everything is put away; threads inside native code would abort a normal exit
+            log.warning("stopped by SIGTERM; run the same command again: it continues")
             logging.shutdown()
             os._exit(EXIT_SIGTERM)
         raise
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.Abort:
+        log.warning("stopped; run the same command again: it continues")
         sys.exit(130)
     except click.ClickException as error:
         error.show()

@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
+from earthloom.jobs.command.lines import Lines, Progress
 from earthloom.jobs.command.options import SectionedCommand, options_of
-from earthloom.jobs.command.run import Progress, exit_on_sigterm, show_plan, show_result
+from earthloom.jobs.command.run import exit_on_sigterm, show_plan, show_result
 from earthloom.jobs.learning.options import EvaluateConfig
 
 
@@ -35,10 +36,11 @@ def evaluate(model: tuple[str, ...], config: Path | None, as_json: bool, **optio
 
     settings = load_as(EvaluateConfig, {"model": model, **options}, config)
     exit_on_sigterm()
-    with Progress() as progress:
+    lines = Lines()
+    with Progress(lines) as progress:
         done = do_evaluate(settings, on_plan=None if as_json else show_plan, on_event=progress)
     if not done.report:
-        show_result(done.run)
+        show_result(done.run, lines)
     elif as_json:
         click.echo(json.dumps(done.report | {"files": done.files}, indent=1))
     else:

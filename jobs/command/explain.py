@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from earthloom.jobs.command.lines import Lines, Progress
 from earthloom.jobs.command.options import SectionedCommand, options_of
-from earthloom.jobs.command.run import Progress, exit_on_sigterm, result_json, show_plan, show_result
+from earthloom.jobs.command.run import exit_on_sigterm, result_json, show_plan, show_result
 from earthloom.jobs.command.terminal import make_console
 from earthloom.jobs.learning.options import ExplainConfig
 
@@ -36,14 +37,15 @@ def explain(model: str, scenes: tuple[str, ...], config: Path | None, as_json: b
 
     settings = load_as(ExplainConfig, {"model": model, "scenes": scenes, **options}, config)
     exit_on_sigterm()
-    with Progress() as progress:
+    lines = Lines()
+    with Progress(lines) as progress:
         made = do_explain(settings, on_plan=None if as_json else show_plan, on_event=progress)
     if as_json:
         found = {each.what: {"bands": each.bands, **result_json(each.run)} for each in made}
         click.echo(json.dumps(found, indent=2))
     else:
         for each in made:
-            show_result(each.run)
+            show_result(each.run, lines, all_of_them=True)
         show_importance(made)
     sys.exit(max(each.run.exit_code for each in made))
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from earthloom.jobs.command.lines import Lines, Progress, named, plain
 from earthloom.jobs.command.options import SectionedCommand, options_of
-from earthloom.jobs.command.run import Progress, exit_on_sigterm, result_json, show_notes
-from earthloom.jobs.command.terminal import counted, make_console, with_flags
+from earthloom.jobs.command.run import exit_on_sigterm, result_json
+from earthloom.jobs.command.terminal import counted, with_flags
 from earthloom.jobs.monitoring.options import MonitorConfig
 
 if TYPE_CHECKING:
@@ -25,20 +26,22 @@ _EVERY_S = 10.0
 @click.command(cls=SectionedCommand)
 @click.argument("files", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout, logs on stderr")
+@click.option("--log-json", is_flag=True, help="what is said on stderr as one JSON object per line")
 @options_of(MonitorConfig, but=("files",), short={"out": "-o"})
-def monitor(files: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def monitor(files: tuple[str, ...], as_json: bool, log_json: bool, **options: Any) -> None:
     """Bring areas up to date: map new scenes, then their cubes and all that follows from them. Again: only what is new."""
     from earthloom.jobs.config import check
     from earthloom.jobs.monitoring.monitor import monitor as do_monitor
 
     settings = check(MonitorConfig, {"files": files, **options})
     exit_on_sigterm()
-    with Progress() as progress:
-        result = do_monitor(settings, on_event=_Lines(), on_scene=progress)
+    lines = Lines(as_json=log_json)
+    with Progress(lines) as progress:
+        result = do_monitor(settings, on_event=_Lines(lines), on_scene=progress)
     if as_json:
         click.echo(json.dumps(monitor_json(result), indent=2))
     else:
-        show_monitor(result)
+        show_monitor(result, lines)
     sys.exit(result.exit_code)
 
 
@@ -61,36 +64,54 @@ def monitor_json(result: MonitorResult) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def show_monitor(result: MonitorResult) -> None:
-    """What is up to date, where it lies, and what failed and why."""
-    console = make_console()
+def show_monitor(result: MonitorResult, lines: Lines) -> None:
+    """What is new and where it lies, what failed and why; and, last, how many of each. What is as it was is counted."""
+    if result.skipped:
+        lines.say("skipped", f"skipped: {plain(result.skipped)}")
+        return
     for file, why in result.refused:
-        console.print(f"[red]refused[/] {with_flags(file)}: {with_flags(why)}", soft_wrap=True)
+        lines.say("refused", f"[red]refused[/] {plain(file)}: {plain(why)}", file=file)
     table = Table(title=f"monitors below {result.out}", title_justify="left")
     for name in ("area", "product", "status", "dates", "new", "from", "to"):
         table.add_column(name, justify="right" if name in ("dates", "new") else "left")
-    for one in result.products:
+    changed = [one for one in result.products if one.status != "up to date"]
+    for one in changed:
         steps = one.update.cube.steps if one.update.cube else ()
         ends = (str(steps[0].date), str(steps[-1].date)) if steps else ("", "")
         table.add_row(one.aoi, one.product, one.status, str(len(steps)), str(_new(one)), *ends)
-    if result.products:
-        console.print(table)
-    for one in result.products:
-        where = f"{one.aoi} {one.product}"
-        for doing, _, text in one.errors:
-            console.print(f"[red]failed[/] {where}, {doing}: {with_flags(text)}", soft_wrap=True)
-        show_notes(console, one.run.notes if one.run else ())
-        for note in one.notes:
-            console.print(f"[yellow]note[/] {where}: {with_flags(note)}", soft_wrap=True)
-        root = result.out.rstrip("/")
-        if one.update.cube:
-            console.print(f"{where}: cube")
-            print(f"{root}/{one.update.cube.prefix}")
-        for stage, summary in one.derived.items():
-            for text, key in _told(stage, summary, one.prefix):
-                console.print(f"{where}: {text}", soft_wrap=True)
-                if key:
-                    print(f"{root}/{key}")
+    if changed:
+        lines.show(table)
+    for one in changed:
+        _show_product(one, result.out.rstrip("/"), lines)
+    if same := len(result.products) - len(changed):
+        lines.say("unchanged", f"{counted(same, 'product')} up to date, with nothing new", products=same)
+    states = [one.status for one in result.products]
+    ended = ", ".join(f"{states.count(state)} {state}" for state in ("updated", "up to date", "empty", "failed"))
+    lines.say(
+        "end", f"scenes: {result.counts}; products: {ended}", exit_code=result.exit_code,
+        **{state.replace(" ", "_"): states.count(state) for state in set(states)},
+    )  # fmt: skip
+
+
+def _show_product(one: ProductResult, root: str, lines: Lines) -> None:
+    where = f"{one.aoi} {one.product}"
+    for doing, _, text in one.errors:
+        lines.say("failed", f"[red]failed[/] {plain(where)}, {doing}: {plain(text)}", aoi=one.aoi, product=one.product)
+    by_text = {text: scene_id for scene_id, text in (one.run.notes if one.run else ())}
+    for text, scene_id in by_text.items():
+        lines.say("note", f"[yellow]note[/] {named(scene_id, text)}", scene=scene_id)
+    for note in one.notes:
+        lines.say("note", f"[yellow]note[/] {plain(where)}: {plain(note)}", aoi=one.aoi, product=one.product)
+    if one.update.cube:
+        lines.say("cube", f"{plain(where)}: cube", aoi=one.aoi, product=one.product, prefix=one.update.cube.prefix)
+        print(f"{root}/{one.update.cube.prefix}")
+    for stage, summary in one.derived.items():
+        for text, key in _told(stage, summary, one.prefix):
+            lines.say(
+                "derived", f"{plain(where)}: {plain(text)}", aoi=one.aoi, product=one.product, stage=stage, key=key
+            )
+            if key:
+                print(f"{root}/{key}")
 
 
 def _told(stage: str, summary: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str | None]]:
@@ -120,15 +141,16 @@ def _told(stage: str, summary: Mapping[str, Any], prefix: str) -> Iterator[tuple
 
 
 class _Lines:
-    """Shows events as plain lines now and then."""
+    """Shows events as lines now and then."""
 
-    def __init__(self) -> None:
-        self._last = 0.0
+    def __init__(self, lines: Lines) -> None:
+        self._lines, self._last = lines, 0.0
 
     def __call__(self, event: MonitorEvent) -> None:
         if event.done == event.total or time.monotonic() - self._last >= _EVERY_S:
             self._last = time.monotonic()
-            print(f"{event.aoi} {event.product} {event.doing} {event.done}/{event.total}", file=sys.stderr)
+            text = f"{event.aoi} {event.product} {event.doing} {event.done}/{event.total}"
+            self._lines.say("task", plain(text), aoi=event.aoi, product=event.product, doing=event.doing)
 
 
 def _new(one: ProductResult) -> int:

@@ -10,28 +10,28 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from earthloom.jobs.command.lines import Lines, Progress, named, plain
 from earthloom.jobs.command.options import SectionedCommand, run_options
-from earthloom.jobs.command.terminal import GIB, MIB, duration, make_console, with_flags
+from earthloom.jobs.command.terminal import GIB, MIB, counted, duration, make_console, with_flags
 from earthloom.jobs.records.names import QUICKLOOK
 
 if TYPE_CHECKING:
-    from earthloom.jobs.execution.driver import Event, RunResult
+    from earthloom.jobs.execution.driver import RunResult
     from earthloom.jobs.planning.plan import RunPlan
 
 EXIT_SIGTERM = 128 + signal.SIGTERM
-_PLAIN_EVERY_S = 10.0
+_TABLES = 6
+"""Scenes of which a table is shown; of more new ones a line."""
+_FEW = 3
+"""Scenes that a terminal shows although they were published before: somebody asks where they are."""
 _ROWS = 40  # of a plan's table; a nightly run may have thousands of scenes
 
 
@@ -52,6 +52,7 @@ def plan(scenes: tuple[str, ...], config: Path | None, as_json: bool, **options:
 
 @click.command(cls=SectionedCommand)
 @run_options
+@click.option("--log-json", is_flag=True, help="what is said on stderr as one JSON object per line")
 @click.option("--dry-run", is_flag=True, help="the same as `earthloom plan`")
 @click.pass_context
 def run(
@@ -60,6 +61,7 @@ def run(
     scenes: tuple[str, ...],
     config: Path | None,
     as_json: bool,
+    log_json: bool,
     dry_run: bool,
     **options: Any,
 ) -> None:
@@ -72,12 +74,18 @@ def run(
 
     settings = load({"scenes": scenes, **options}, config)
     exit_on_sigterm()
-    with Progress() as progress:
-        result = do_run(settings, on_plan=None if as_json else show_plan, on_event=progress)
+    lines = Lines(as_json=log_json)
+    with Progress(lines) as progress:
+
+        def begin(made: RunPlan) -> None:
+            progress.expect(made.notes)
+            show_begin(made, lines)
+
+        result = do_run(settings, on_plan=None if as_json else begin, on_event=progress)
     if as_json:
         click.echo(json.dumps(result_json(result), indent=2))
     else:
-        show_result(result)
+        show_result(result, lines)
     sys.exit(result.exit_code)
 
 
@@ -121,13 +129,27 @@ def show_plan(plan: RunPlan) -> None:
     if len(plan.scenes) > _ROWS:
         console.print(f"… and {len(plan.scenes) - _ROWS} more scenes that are ready")
     for refused in plan.refused:
-        console.print(f"[red]refused[/] {_named(refused.id, refused.message)}", soft_wrap=True)
+        console.print(f"[red]refused[/] {named(refused.id, refused.message)}", soft_wrap=True)
     show_notes(console, plan.notes)
     if plan.scenes:
         console.print(
             f"device {plan.device.device_class}, {plan.device.precision}; at most {plan.worker_bytes / GIB:.2f} GiB per "
             f"worker; run {plan.run_id[:12]}"
         )
+
+
+def show_begin(plan: RunPlan, lines: Lines) -> None:
+    """What a run is about to do, in one line; `earthloom plan` has a table."""
+    seconds = sum(plan.estimated_s.values())
+    took = f", at most about {duration(seconds)} of one worker" if seconds else ""
+    lines.say(
+        "begin",
+        f"{plain(plan.model)} to {plain(plan.out.url)}: {counted(len(plan.scenes), 'scene')} of "
+        f"{counted(sum(one.n_blocks for one in plan.scenes), 'block')}{took}, {len(plan.refused)} refused; device "
+        f"{plan.device.device_class}, {plan.device.precision}, at most {plan.worker_bytes / GIB:.2f} GiB per worker; run "
+        f"{plan.run_id[:12]}",
+        run_id=plan.run_id, scenes=len(plan.scenes), refused=len(plan.refused), product=plan.model,
+    )  # fmt: skip
 
 
 def show_notes(console: Console, notes: Sequence[tuple[str, str]]) -> None:
@@ -137,17 +159,19 @@ def show_notes(console: Console, notes: Sequence[tuple[str, str]]) -> None:
         by_text.setdefault(text, []).append(scene_id)
     for text, scene_ids in by_text.items():
         others = f" and {len(scene_ids) - 1} more" if len(scene_ids) > 1 else ""
-        console.print(f"[yellow]note[/] {_named(scene_ids[0] + others, text)}", soft_wrap=True)
+        console.print(f"[yellow]note[/] {named(scene_ids[0] + others, text)}", soft_wrap=True)
 
 
 def result_json(result: RunResult) -> dict[str, Any]:
     """How the run ended, as plain data."""
     return {
         "run_id": result.run_id, "out": result.out, "exit_code": result.exit_code, "stopped": _flagged(result.stopped),
+        "skipped": result.skipped, "page": result.page,
         "notes": _notes(result.notes), "telemetry": result.telemetry,
         "scenes": {
             name: {
                 "status": progress.status, "key": progress.key, "error": _flagged(progress.error), "kind": progress.kind,
+                "known": progress.known,
                 **({"corrected": progress.corrected} if progress.corrected else {}), **_published(result, name),
             }
             for name, progress in result.scenes.items()
@@ -168,44 +192,86 @@ def _published(result: RunResult, scene_id: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def show_result(result: RunResult) -> None:
-    """Where the maps are, what they hold, and what failed and why."""
+def show_result(result: RunResult, lines: Lines, *, all_of_them: bool = False) -> None:
+    """What is new, where it is and what it holds; what failed and why; how fast it was; and, last, how many of each.
+
+    Args:
+        all_of_them: show what was published before too.
+    """
+    if result.skipped:
+        lines.say("skipped", f"skipped: {plain(result.skipped)}")
+        return
+    all_of_them = all_of_them or (lines.is_live and len(result.results) <= _FEW)
+    new = [name for name in result.results if all_of_them or result.scenes[name].status in ("published", "corrected")]
+    for name in new:
+        _show_new(result, name, lines, brief=len(new) > _TABLES)
+    for name, progress in result.scenes.items():
+        if (
+            name not in result.results and progress.status != "refused" and not progress.known
+        ):  # refusals were said first
+            why = progress.error or "not finished"
+            lines.say("failed", f"[red]{progress.status}[/] {named(name, why)}", scene=name, error=with_flags(why))
+    show_figures(result, lines)
+    if not result.counts.has_news:
+        n_notes = len({text for _, text in result.notes})
+        notes = f", with {counted(n_notes, 'note')}" if n_notes else ""
+        lines.say(
+            "unchanged", f"nothing new: all scenes are as the last run left them{notes}: {plain(result.page or '')}"
+        )
+    elif result.page:
+        lines.say("page", f"page {plain(result.page)}", page=result.page)
+    if result.stopped:
+        lines.say("stopped", f"[yellow]stopped[/]: {plain(result.stopped)}")
+    counts = result.counts
+    lines.say(
+        "end", str(counts), exit_code=result.exit_code, **{name: getattr(counts, name) for name in counts.__slots__}
+    )
+
+
+def _show_new(result: RunResult, name: str, lines: Lines, *, brief: bool) -> None:
+    """A scene that is new or corrected; in one line where there are many."""
     from earthloom.jobs.products.areas import area_table
 
-    console = make_console()
-    for name, progress in result.scenes.items():
-        if name in result.results:
-            scene = result.results[name]
-            title = f"{name}: {progress.status}"
-            if scene.objects:
-                title += f", {', '.join(f'{n:,} {label}' for label, n in scene.objects.items())}"
-            console.print(area_table(scene.class_areas, title=title) if scene.class_areas else title)
-            for field, (was, now) in (progress.corrected or {}).items():
-                console.print(f"corrected {name}: {field} was {was}, is {now}", soft_wrap=True)
-            for key, path in _published(result, name)["files"].items():
-                if not key.endswith(".json"):
-                    print(path)
-        elif progress.status != "refused":  # those were named with the plan
-            console.print(f"[red]{progress.status}[/] {_named(name, progress.error or 'not finished')}", soft_wrap=True)
+    scene, progress = result.results[name], result.scenes[name]
+    title = f"{name}: {progress.status}"
+    if scene.objects:
+        title += f", {', '.join(f'{n:,} {label}' for label, n in scene.objects.items())}"
+    if scene.class_areas and not brief and not lines.as_json:
+        lines.show(area_table(scene.class_areas, title=title))
+    else:
+        shares = ", ".join(f"{one['name']} {one['percent']:.1f} %" for one in scene.class_areas)
+        lines.say("published", plain(f"{title}, {shares}" if shares else title), scene=name, prefix=scene.prefix)
+    for field, (was, now) in (progress.corrected or {}).items():
+        lines.say("corrected", plain(f"corrected {name}: {field} was {was}, is {now}"), scene=name)
+    for key, path in _published(result, name)["files"].items():
+        if not key.endswith(".json"):
+            print(path)
+
+
+def show_figures(result: RunResult, lines: Lines) -> None:
+    """How fast it was, where the time went, and what it cost; nothing of a run that computed nothing."""
     figures = result.telemetry
-    if figures.get("computed_px"):
-        console.print(
-            f"{figures['computed_px'] / 1e6:.1f} Mpx in {figures['elapsed_s']:.1f} s = {figures['mpx_per_s']:.2f} Mpx/s, "
-            f"{figures['km2_per_h']:.0f} km²/h; device busy {figures['device_busy_percent']:.0f} %; halo cost "
-            f"{figures['halo_overhead']:.2f} x, decoded {figures['decode_amplification']:.2f} times what was mapped"
-        )
-        console.print(
-            f"read {_size(figures['read_bytes'])}in {figures['read_s']:.1f} s, waited {figures['wait_s']:.1f} s, "
-            f"computed {figures['compute_s']:.1f} s, wrote {figures['written_bytes'] / MIB:.1f} MiB in "
-            f"{figures['write_s']:.1f} s; engine started in {figures['start_s']:.1f} s; worker peak "
-            f"{figures['peak_worker_bytes'] / GIB:.2f} GiB, predicted {figures['predicted_worker_bytes'] / GIB:.2f}"
-        )
-        if "cost_per_1000_km2" in figures:
-            console.print(f"cost {figures['cost_per_1000_km2']:.4g} per 1,000 km²")
+    if not figures.get("computed_px"):
+        return
+    lines.say(
+        "speed",
+        f"{figures['computed_px'] / 1e6:.1f} Mpx in {figures['elapsed_s']:.1f} s = {figures['mpx_per_s']:.2f} Mpx/s, "
+        f"{figures['km2_per_h']:.0f} km²/h; device busy {figures['device_busy_percent']:.0f} %; halo cost "
+        f"{figures['halo_overhead']:.2f} x, decoded {figures['decode_amplification']:.2f} times what was mapped",
+        **{name: figures[name] for name in ("computed_px", "elapsed_s", "mpx_per_s", "km2", "device_busy_percent")},
+    )  # fmt: skip
+    lines.say(
+        "time",
+        f"read {_size(figures['read_bytes'])}in {figures['read_s']:.1f} s, waited {figures['wait_s']:.1f} s, "
+        f"computed {figures['compute_s']:.1f} s, wrote {figures['written_bytes'] / MIB:.1f} MiB in "
+        f"{figures['write_s']:.1f} s; engine started in {figures['start_s']:.1f} s; worker peak "
+        f"{figures['peak_worker_bytes'] / GIB:.2f} GiB, predicted {figures['predicted_worker_bytes'] / GIB:.2f}",
+    )
+    if "cost_per_1000_km2" in figures:
+        cost, per_area = figures["cost"], figures["cost_per_1000_km2"]
+        lines.say("cost", f"cost {cost:.4g}, {per_area:.4g} per 1,000 km²", cost=cost, cost_per_1000_km2=per_area)
     for key in figures.get("profile", ()):
         print(f"{result.out.rstrip('/')}/{key}")
-    if result.stopped:
-        console.print(f"[yellow]stopped[/]: {with_flags(result.stopped)}")
 
 
 def _size(read_bytes: int) -> str:
@@ -213,58 +279,8 @@ def _size(read_bytes: int) -> str:
     return f"{read_bytes / MIB:.1f} MiB " if read_bytes else ""
 
 
-class Progress:
-    """Shows events: a live bar per scene on a terminal, else a plain line now and then. Use as a context manager."""
-
-    def __init__(self) -> None:
-        self.console = make_console()
-        self._live = self.console.is_terminal
-        self._bars: dict[str, TaskID] = {}
-        self._computed_px = 0
-        self._started = self._last = time.monotonic()
-        self._progress = RichProgress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} blocks"),
-            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=self.console, transient=False,
-        )  # fmt: skip
-
-    def __enter__(self) -> Self:
-        self._started = time.monotonic()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def __call__(self, event: Event) -> None:
-        self._computed_px += event.computed_px
-        elapsed = max(time.monotonic() - self._started, 1e-6)
-        rate = f"{self._computed_px / 1e6 / elapsed:.2f} Mpx/s"
-        if not self._live:
-            quiet = event.status == "running" and 0 < event.blocks_done < event.blocks
-            if not quiet or time.monotonic() - self._last >= _PLAIN_EVERY_S:
-                self._last = time.monotonic()
-                why = f": {with_flags(event.error)}" if event.error else ""
-                print(
-                    f"{event.scene_id} {event.status} {event.blocks_done}/{event.blocks} blocks {rate}{why}",
-                    file=sys.stderr,
-                )
-            return
-        self._progress.start()
-        if event.scene_id not in self._bars:
-            self._bars[event.scene_id] = self._progress.add_task(event.scene_id, total=event.blocks, rate="")
-        self._progress.update(
-            self._bars[event.scene_id], completed=event.blocks_done, rate=rate,
-            description=f"{event.scene_id} {event.status}",
-        )  # fmt: skip
-
-
 def _notes(notes: Sequence[tuple[str, str]]) -> list[str]:
     return [f"{scene_id}: {with_flags(text)}" for scene_id, text in notes]
-
-
-def _named(scene_id: str, text: str) -> str:
-    return with_flags(text if text.startswith(f"{scene_id}: ") else f"{scene_id}: {text}")
 
 
 def _flagged(text: str | None) -> str | None:

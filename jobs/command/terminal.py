@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 
 from rich.console import Console
 
-from earthloom.tiling.errors import respell
+from earthloom.jobs.report.flags import with_flags as with_flags  # every command prints by it
 
 GIB = 2**30
 MIB = 2**20
@@ -33,20 +32,8 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-def with_flags(text: str) -> str:
-    """The text of an error or a note as the command line spells its options: `core=512` becomes --core 512."""
-    return respell(text, _flag)
-
-
 class FlagFormatter(logging.Formatter):
     """Formats log records with the options that they name spelled as flags."""
 
     def format(self, record: logging.LogRecord) -> str:
         return with_flags(super().format(record))
-
-
-def _flag(name: str, value: str | None) -> str:
-    flag = f"--{name.replace('_', '-')}"
-    if value is None:
-        return flag
-    return f"{flag} {shlex.quote(value) if set(value) & set(' {}') else value}"

@@ -11,23 +11,48 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from earthloom.jobs.command.lines import plain
 from earthloom.jobs.command.terminal import counted, duration, make_console, with_flags
 
 if TYPE_CHECKING:
     from earthloom.jobs.upkeep.doctor import Finding
     from earthloom.jobs.upkeep.gc import Sweep
+    from earthloom.jobs.upkeep.status import Unmapped
     from earthloom.jobs.upkeep.verify import Verification
+
+_NAMED = 8
+"""Scenes that are named with a reason that they share."""
 
 
 @click.command()
 @click.argument("out")
+@click.option("--since", help="only runs that were heard of within this time: 90m, 12h, 1d")
+@click.option("--failed", is_flag=True, help="only scenes without a result; ends with 3 if one of them is not known")
+@click.option("--watch", is_flag=True, help="again every few seconds, until nothing is running")
 @click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
-def status(out: str, as_json: bool) -> None:
+def status(out: str, since: str | None, failed: bool, watch: bool, as_json: bool) -> None:
     """Tell what is running, done and failed, and why, from storage alone."""
+    from earthloom.jobs.command.watching import watch_runs
     from earthloom.jobs.upkeep.status import status as read_status
+    from earthloom.jobs.upkeep.status import unmapped
+    from earthloom.tiling.errors import ConfigError
     from earthloom.tiling.storage.objects import ObjectRef
 
-    found = read_status(ObjectRef.parse(out))
+    since_s = None if since is None else _seconds("since", since)
+    ref = ObjectRef.parse(out)
+    if watch:
+        if failed or as_json:
+            raise ConfigError("`watch` goes neither with `failed` nor with `json`, which tell once")
+        watch_runs(lambda: read_status(ref, since_s))
+        return
+    found = read_status(ref, since_s)
+    if failed:
+        bad = unmapped(found)
+        if as_json:
+            click.echo(json.dumps([asdict(one) | {"error": with_flags(one.error or "")} for one in bad], indent=2))
+        else:
+            show_unmapped(bad)
+        sys.exit(3 if any(not one.known for one in bad) else 0)
     for scene in (scene for run in found["runs"] for scene in run["scenes"].values()):
         scene |= {"error": with_flags(scene["error"])} if scene.get("error") else {}
     if as_json:
@@ -60,20 +85,29 @@ def verify(place: str, as_json: bool) -> None:
     is_flag=True,
     help="also results of which a newer one of the same files, grid, models and options is published",
 )
+@click.option(
+    "--keep-last",
+    type=click.IntRange(min=0),
+    help="also all but the last so many results of each product, by acquisition, and records of all but its last runs; "
+    "what a monitored cube is made of stays",
+)
+@click.option("--product", help="the one that --keep-last holds for; default: each")
 @click.option("--delete", is_flag=True, help="remove what was found; without it nothing is touched")
 @click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
-def gc(out: str, older_than: str, superseded: bool, delete: bool, as_json: bool) -> None:
+def gc(
+    out: str, older_than: str, superseded: bool, keep_last: int | None, product: str | None, delete: bool, as_json: bool
+) -> None:  # fmt: skip
     """List abandoned scenes, runs and leftovers below OUT, and remove them with --delete."""
-    from earthloom.jobs.config import parse_seconds
     from earthloom.jobs.upkeep.gc import sweep
+    from earthloom.jobs.upkeep.retention import Policy
     from earthloom.tiling.errors import ConfigError
     from earthloom.tiling.storage.objects import ObjectRef
 
-    try:
-        older_than_s = float(str(parse_seconds(older_than)))
-    except ValueError as error:
-        raise ConfigError(f"`older_than`: {error}") from None
-    done = sweep(ObjectRef.parse(out), older_than_s=older_than_s, superseded=superseded, delete=delete)
+    older_than_s = _seconds("older_than", older_than)
+    if product is not None and keep_last is None:
+        raise ConfigError("`product` goes with `keep_last`, which says how many of its results stay")
+    policy = None if keep_last is None else Policy(keep_last=keep_last, product=product)
+    done = sweep(ObjectRef.parse(out), older_than_s=older_than_s, superseded=superseded, policy=policy, delete=delete)
     if as_json:
         click.echo(json.dumps(asdict(done) | {"dry_run": not delete}, indent=2))
     else:
@@ -100,6 +134,16 @@ def doctor(out: str | None, address: str | None) -> None:
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 
+def _seconds(option: str, text: str) -> float:
+    from earthloom.jobs.config import parse_seconds
+    from earthloom.tiling.errors import ConfigError
+
+    try:
+        return float(str(parse_seconds(text)))
+    except ValueError as error:
+        raise ConfigError(f"`{option}`: {error}") from None
+
+
 def show_status(found: Mapping[str, Any]) -> None:
     """Runs and scenes as tables."""
     console = make_console(stderr=False)
@@ -111,6 +155,24 @@ def show_status(found: Mapping[str, Any]) -> None:
         for name, scene in run["scenes"].items():
             table.add_row(name, scene["status"], f"{scene['blocks_done']}/{scene['blocks']}", scene["error"] or "")
         console.print(table)
+
+
+def show_unmapped(bad: Sequence[Unmapped]) -> None:
+    """Each reason once with the scenes that it holds for; known ones are counted."""
+    console = make_console(stderr=False)
+    reasons: dict[tuple[str, str, str], list[Unmapped]] = {}
+    for one in bad:
+        if not one.known:
+            text = (one.error or "not finished").removeprefix(f"{one.scene}: ")
+            reasons.setdefault((one.status, one.product, text), []).append(one)
+    for (state, product, text), ones in reasons.items():
+        names = ", ".join(one.scene for one in ones[:_NAMED]) + (
+            f" and {len(ones) - _NAMED} more" * (len(ones) > _NAMED)
+        )
+        where = f"({plain(product)}, run {ones[0].run_id[:12]}, {ones[0].when})"
+        console.print(f"[red]{state}[/] {plain(names)}: {plain(text)} {where}", soft_wrap=True)
+    known = sum(one.known for one in bad)
+    console.print(f"{len(bad) - known} without a result, {known} known")
 
 
 def show_report(report: Verification) -> None:

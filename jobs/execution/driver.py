@@ -15,7 +15,9 @@ from typing import Any
 
 from earthloom.cluster.outcome import Done, Failed
 from earthloom.jobs.config import RunConfig
+from earthloom.jobs.execution.budget import seconds_left
 from earthloom.jobs.execution.engine import Engine, idle_engine, open_engine, plan_here
+from earthloom.jobs.execution.known import KnownTroubles, problems
 from earthloom.jobs.execution.opening import StoredScene, StoredScenes
 from earthloom.jobs.execution.scene_worker import PublishedScene
 from earthloom.jobs.execution.schedule import Schedule
@@ -30,9 +32,14 @@ from earthloom.jobs.records.blocks import BlockCost
 from earthloom.jobs.records.documents import commit
 from earthloom.jobs.records.result import SceneSummary
 from earthloom.jobs.records.run_commit import commit_run
+from earthloom.jobs.report.metrics import Metrics
+from earthloom.jobs.report.operation import Operation, operating
+from earthloom.jobs.report.run_reports import RunReports
 from earthloom.jobs.report.telemetry import Meter, memory_summary
+from earthloom.jobs.report.verdict import Counts, count
 from earthloom.tiling.errors import EarthloomError, StorageError
 from earthloom.tiling.redact import redact
+from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.probe import probe_conditional_writes
 from earthloom.tiling.storage.store import Store, open_store
 
@@ -52,6 +59,8 @@ class Event:
     computed_px: int
     """Output pixels of the block that was just computed."""
     error: str | None = None
+    known: bool = False
+    """Whether an earlier run ended with the same error for the same bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +68,7 @@ class RunResult:
     """How a run ended."""
 
     run_id: str
+    """Empty where the run was skipped."""
     out: str
     scenes: dict[str, SceneProgress]
     """By scene id, refused ones too."""
@@ -70,10 +80,23 @@ class RunResult:
     stopped: str | None = None
     """Why it stopped early, if it did."""
 
+    skipped: str | None = None
+    """Why nothing was looked at, if so: the same command is at work elsewhere."""
+    page: str | None = None
+    """Where the run's page is."""
+    allows_known: bool = False
+    """Whether a scene that an earlier run named, with the same bytes and reason, is no failure."""
+
+    @property
+    def counts(self) -> Counts:
+        """Scenes by what became of them."""
+        return count(self.scenes.values())
+
     @property
     def exit_code(self) -> int:
         """0 all published · 1 nothing was · 2 every scene was refused · 3 some scenes were not published."""
-        if len(self.results) == len(self.scenes) and not self.stopped:
+        missing = [scene for name, scene in self.scenes.items() if name not in self.results]
+        if not self.stopped and all(self.allows_known and scene.known for scene in missing):
             return 0
         if self.results:
             return 3
@@ -99,24 +122,61 @@ def run(
         EngineError: Ray, a GPU or the cluster is not as asked for.
         StorageError: `config.out` cannot be written.
     """
-    made = plan_here(config, requests)
-    if made and not made.scenes:  # nothing to compute: start no engine and write nothing
-        if on_plan:
-            on_plan(made)
-        return RunResult(
-            run_id=made.run_id, out=made.out.url, scenes=_refused(made), results={}, telemetry={},
-            notes=made.notes,
+    out = ObjectRef.parse(config.out)
+    asked = {"model": config.model, "scenes": sorted(config.scenes), "before": config.before, "onto": config.onto}
+    with operating(config.report, open_store(out), f"{', '.join(config.model)} to {out.url}", asked) as operation:
+        if operation.skipped:
+            return RunResult(run_id="", out=out.url, scenes={}, results={}, telemetry={}, skipped=operation.skipped)
+        result = _run(config, requests, operation, on_plan, on_event)
+        operation.end(
+            str(result.counts), problems(result.scenes, result.stopped), new=result.counts.new, link=result.page or "",
+            known=frozenset(name for name, scene in result.scenes.items() if scene.known),
         )  # fmt: skip
+        return result
+
+
+def _run(
+    config: RunConfig, requests: Sequence[SceneRequest] | None, operation: Operation,
+    on_plan: Callable[[RunPlan], None] | None,    on_event: Callable[[Event], None] | None,
+) -> RunResult:  # fmt: skip
+    made = plan_here(config, requests)
+    if made and not made.scenes:  # nothing to compute: start no engine and write no record of a run
+        return _all_refused(config, made, on_plan, on_event)
     store, ahead = _ahead(made) if made else (None, None)
     with ExitStack() as stack:
         # a nightly run without news must not cost the start of an engine
         idle = made and ahead and ahead.all_published()
+        if made and ahead and not idle and config.report.max_cost:
+            operation.check_budget(seconds_left(config, made, ahead))
         engine = idle_engine(made) if made and idle else stack.enter_context(open_engine(config, made, requests))
         if store is None or ahead is None:
             store, ahead = _ahead(engine.plan)
         if on_plan:
             on_plan(engine.plan)
-        return _Driver(config, engine, store, ahead, on_event).run()
+        return _Driver(config, engine, store, ahead, operation, on_event).run()
+
+
+def _all_refused(
+    config: RunConfig, made: RunPlan, on_plan: Callable[[RunPlan], None] | None, on_event: Callable[[Event], None] | None
+) -> RunResult:  # fmt: skip
+    if on_plan:
+        on_plan(made)
+    scenes, allows = _refused(made), config.report.allow_failures == "known"
+    if allows:
+        troubles = KnownTroubles(open_store(made.out), made)
+        for scene_id, scene in scenes.items():
+            troubles.mark(scene_id, scene)
+        troubles.remember(scenes)
+    for scene_id, scene in scenes.items():
+        if on_event:
+            on_event(Event(scene_id=scene_id, status=scene.status, blocks_done=0, blocks=0, computed_px=0,
+                           error=scene.error, known=scene.known))  # fmt: skip
+    metrics = Metrics(made.out.url, config.report.metrics_file)
+    metrics.set("earthloom_scenes_failed_total", sum(not scene.known for scene in scenes.values()))
+    metrics.write()
+    return RunResult(
+        run_id=made.run_id, out=made.out.url, scenes=scenes, results={}, telemetry={}, notes=made.notes, allows_known=allows
+    )  # fmt: skip
 
 
 def _ahead(made: RunPlan) -> tuple[Store, StoredScenes]:
@@ -128,10 +188,10 @@ class _Driver:
     """State of one run; every method runs in the caller's thread."""
 
     def __init__(
-        self, config: RunConfig, engine: Engine, store: Store, ahead: StoredScenes,
+        self, config: RunConfig, engine: Engine, store: Store, ahead: StoredScenes, operation: Operation,
         on_event: Callable[[Event], None] | None,
     ) -> None:  # fmt: skip
-        self._config, self._engine, self._on_event = config, engine, on_event
+        self._config, self._engine, self._operation, self._on_event = config, engine, operation, on_event
         self._plan, self._store = engine.plan, store
         self._plans = {plan.scene.id: plan for plan in self._plan.scenes}
         self._progress = {
@@ -143,18 +203,26 @@ class _Driver:
         self._meter = Meter(profile=config.profile, computing=self._plan.shape.computing)
         self._n_failed = 0
         self._notes = list(self._plan.notes)
+        self._troubles = KnownTroubles(store, self._plan)
+        self._reports: RunReports | None = None
         self._stopped: str | None = None
         self._started = time.monotonic()
 
     def run(self) -> RunResult:
         probe_conditional_writes(self._store)
         commit(self._store, f"runs/{self._plan.run_id}/plan.json", self._plan.document())
+        for scene in self._plan.refused:
+            self._troubles.mark(scene.id, self._progress[scene.id])
+            self._tell(scene.id)
         attempt = begin(self._store, self._plan.run_id, self._progress)
+        self._reports = reports = RunReports(
+            self._store, self._plan, attempt, self._meter, self._results, self._operation, self._engine.worker_stats
+        )
         try:
             with closing(self._engine.executor.run(self._schedule.tasks(attempt.number))) as outcomes:
                 for outcome in outcomes:
                     self._take(outcome)
-                    attempt.save()
+                    reports.refresh()
                     if self._should_stop() and self._schedule.stop():
                         break
             self._linker.close(wait=True)
@@ -168,9 +236,11 @@ class _Driver:
                 if progress.status in ("waiting", "running"):
                     progress.status = "unfinished"
             attempt.end()
+            reports.end(attempt.state, self._notes, self._stopped)
         return RunResult(
             run_id=self._plan.run_id, out=self._plan.out.url, scenes=self._progress, results=self._results,
-            telemetry=attempt.telemetry, notes=tuple(self._notes), stopped=self._stopped,
+            telemetry=attempt.telemetry, notes=tuple(self._notes), stopped=self._stopped, page=reports.url,
+            allows_known=self._config.report.allow_failures == "known",
         )  # fmt: skip
 
     def _begin(self, scene_id: str, stored: StoredScene) -> None:
@@ -191,6 +261,8 @@ class _Driver:
         scene_id, name = task.plan.scene.id, outcome.key.rpartition("/")[2]
         progress = self._progress[scene_id]
         progress.note(name, outcome.causes)
+        if self._reports:
+            self._reports.note(outcome, is_block=isinstance(task, BlockTask))
         if isinstance(outcome, Failed):
             what = f"block {name}" if isinstance(task, BlockTask) else _DOING[type(task)]
             times = f" after {outcome.attempts} attempts" if outcome.attempts > 1 else ""
@@ -212,6 +284,7 @@ class _Driver:
         progress = self._progress[scene_id]
         if progress.status != "failed":
             progress.status, progress.kind, progress.error = "failed", kind, message
+            self._troubles.mark(scene_id, progress)
             self._n_failed += 1
             log.warning("scene %s failed: %s", scene_id, message)
             self._tell(scene_id)
@@ -223,7 +296,7 @@ class _Driver:
         self._on_event(
             Event(
                 scene_id=scene_id, status=progress.status, blocks_done=progress.blocks_done, blocks=progress.blocks,
-                computed_px=computed_px, error=progress.error,
+                computed_px=computed_px, error=progress.error, known=progress.known,
             )
         )  # fmt: skip
 
@@ -233,6 +306,8 @@ class _Driver:
             self._stopped = f"`max_runtime` of {self._config.max_runtime} s is over; the same command continues"
         elif self._config.max_failures is not None and self._n_failed > self._config.max_failures:
             self._stopped = f"{self._n_failed} scenes failed, more than `max_failures={self._config.max_failures}`"
+        else:
+            self._stopped = self._operation.over_budget()
         return self._stopped is not None
 
     def _correct(self) -> dict[str, Correction]:
@@ -277,7 +352,7 @@ class _Driver:
 
     def _finish(self, attempt: Attempt) -> str:
         elapsed = time.monotonic() - self._started
-        attempt.telemetry |= self._meter.summary(elapsed, self._config.price_per_hour)
+        attempt.telemetry |= self._meter.summary(elapsed, self._config.report.price_per_hour)
         attempt.telemetry |= {"start_s": round(self._engine.start_s, 3)}
         attempt.telemetry |= memory_summary(self._plan.worker_bytes, self._engine.worker_stats())
         self._catalogue()
@@ -290,14 +365,18 @@ class _Driver:
         complete = len(self._results) == len(self._progress)
         if complete:
             self._stopped = None  # the block that came too late was the last
-        if complete or (self._config.allow_failures and self._results and not self._stopped):
+        self._troubles.remember(self._progress)
+        missing = [scene for name, scene in self._progress.items() if name not in self._results]
+        allows = self._config.report.allow_failures
+        excused = allows == "known" and not self._stopped and all(scene.known for scene in missing)
+        if complete or ((excused or allows == "any") and self._results and not self._stopped):
             commit_run(
                 self._store,
                 self._plan.run_id,
                 scenes={name: result.prefix for name, result in self._results.items()},
                 missing=set(self._progress) - set(self._results),
             )
-        return "done" if complete else "stopped" if self._stopped else "failed"
+        return "done" if complete or excused else "stopped" if self._stopped else "failed"
 
 
 def _refused(plan: RunPlan) -> dict[str, SceneProgress]:

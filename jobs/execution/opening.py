@@ -53,6 +53,17 @@ class StoredScenes:
                 return False
         return True
 
+    def shares_missing(self) -> dict[str, float]:
+        """Of each scene that is not published, the share of its blocks that is still to be computed, 0 to 1.
+
+        Raises:
+            StorageError: if storage cannot tell.
+        """
+        while self._ask():
+            self._seen.append(self._coming.popleft())
+        stored = {plan: future.result() for plan, future in self._seen}
+        return {plan.scene.id: one.missing / plan.n_blocks for plan, one in stored.items() if not one.result}
+
     def next(self) -> tuple[ScenePlan, Future[StoredScene]] | None:
         """The next scene, with what storage answers or the error with which it failed; None after the last one."""
         if self._seen:

@@ -83,7 +83,8 @@ def open_pairs(
                 raise SceneError(f"{later.scene.id}: its earlier scene cannot be used: {found.opened.message}")
             made = pair(later, found.opened)
         except SceneError as error:
-            return RefusedScene(id=later.scene.id, message=str(error), kind=type(error).__name__)
+            identities = tuple(asset.identity for asset in later.scene.assets)
+            return RefusedScene(id=later.scene.id, message=str(error), kind=type(error).__name__, identities=identities)
         if options.sun_elevation is None:
             return made
         return _noted(made, f"`sun_elevation={options.sun_elevation:g}` is taken for both dates")

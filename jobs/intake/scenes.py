@@ -68,6 +68,8 @@ class RefusedScene:
     message: str
     kind: str
     """Class of the error."""
+    identities: tuple[str, ...] = ()
+    """What pins the bytes of its files (`Asset.identity`); empty where that is not known."""
 
 
 def expand(references: Sequence[str], alternate: str | None = None) -> list[SceneRequest]:
@@ -165,7 +167,8 @@ def open_all(
         except EngineError:
             raise
         except EarthloomError as error:
-            return RefusedScene(id=request.id, message=str(error), kind=type(error).__name__)
+            identities = _identities(request)
+            return RefusedScene(id=request.id, message=str(error), kind=type(error).__name__, identities=identities)
 
     size = min(_INSPECTORS, -(-n_files // _FILES_PER_INSPECTOR))
     with ExitStack() as stack:
@@ -254,6 +257,16 @@ def _open(
         scene=scene, grids=tuple(file.header.grid for file in files), notes=notes, scale_known=meaning.scale_known,
         offers=offers, left_out=(*opened.notes, *doubts),
     )  # fmt: skip
+
+
+def _identities(request: SceneRequest) -> tuple[str, ...]:
+    """What pins the files of a refused scene; nothing where that cannot be known, or only by a download."""
+    if any(part.ref.scheme not in ("file", "s3") for part in request.parts):
+        return ()
+    try:
+        return tuple(pin(part.ref).identity for part in request.parts)
+    except EarthloomError:
+        return ()
 
 
 def _undeclared(header: Header, bands: Sequence[Band]) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from earthloom.cluster.outcome import Failed
-from earthloom.jobs.config import EngineOptions, RunConfig, check
+from earthloom.jobs.config import EngineOptions, ReportOptions, RunConfig, check
 from earthloom.jobs.execution.driver import Event, RunResult
 from earthloom.jobs.execution.driver import run as run_scenes
 from earthloom.jobs.intake.references import SceneRequest
@@ -30,8 +30,11 @@ from earthloom.jobs.monitoring.pairs import describe_without, earlier_items, has
 from earthloom.jobs.monitoring.pool import Pool
 from earthloom.jobs.monitoring.series.stage import SERIES_STAGE
 from earthloom.jobs.monitoring.stage import Monitored, Stage
+from earthloom.jobs.monitoring.tidings import note_staleness, problems
 from earthloom.jobs.monitoring.trends.stage import MONITORS
 from earthloom.jobs.planning.chain import load_models, product_name
+from earthloom.jobs.report.operation import Operation, operating
+from earthloom.jobs.report.verdict import Counts
 from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
 from earthloom.tiling.errors import ConfigError, EarthloomError, PublishError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
@@ -97,12 +100,19 @@ class MonitorResult:
     products: tuple[ProductResult, ...]
     refused: tuple[tuple[str, str], ...] = ()
     """AOI files that could not be used, with the reason."""
+    skipped: str | None = None
+    """Why nothing was looked at, if so: the same command is at work elsewhere."""
+
+    @property
+    def counts(self) -> Counts:
+        """Scenes of all products by what became of them."""
+        return sum((one.run.counts for one in self.products if one.run), Counts())
 
     @property
     def exit_code(self) -> int:
         """0 all is up to date · 1 nothing is · 2 no AOI file could be used · 3 something failed, or a scene did."""
         if not self.products:
-            return 2
+            return 0 if self.skipped else 2
         bad = [product for product in self.products if product.errors]
         if len(bad) == len(self.products) and not any(product.update.cube for product in bad):
             return 1
@@ -128,14 +138,29 @@ def monitor(
         ConfigError: if two files have areas of one name.
         StorageError: if `config.out` cannot be written.
     """
-    areas, refused = _areas(config.files)
     out = ObjectRef.parse(config.out)
+    store = open_store(out)
+    asked = {"files": sorted(config.files), "until": str(config.until)}
+    with operating(config.report, store, f"{', '.join(config.files)} to {out.url}", asked) as operation:
+        if operation.skipped:
+            return MonitorResult(out=out.url, products=(), skipped=operation.skipped)
+        result = _monitor(config, store, out, operation, arrivals, on_event, on_scene)
+        found, known = problems(result.products, result.refused)
+        operation.end(str(result.counts), found, known=known, new=result.counts.new)
+        note_staleness(out.url, config.report.metrics_file, [(one.aoi, one.update.cube) for one in result.products])
+        return result
+
+
+def _monitor(
+    config: MonitorConfig, store: Store, out: ObjectRef, operation: Operation, arrivals: Arrivals | None,
+    on_event: Callable[[MonitorEvent], None] | None, on_scene: Callable[[Event], None] | None,
+) -> MonitorResult:  # fmt: skip
+    areas, refused = _areas(config.files)
     if not areas:
         return MonitorResult(out=out.url, products=(), refused=tuple(refused))
-    store = open_store(out)
     probe_conditional_writes(store)
     with Pool(config.engine, out) as pool:
-        made = _Monitor(config, store, pool, arrivals, on_event, on_scene)
+        made = _Monitor(config, store, pool, operation, arrivals, on_event, on_scene)
         products = [_Product(area, table) for area in areas for table in area.products]
         # pairs need the composites of other products; and before any cube all scenes, as one product may mask another
         for some in ([p for p in products if not p.table.before], [p for p in products if p.table.before]):
@@ -174,10 +199,11 @@ class _Monitor:
     """State of one command; every method runs in the caller's thread."""
 
     def __init__(
-        self, config: MonitorConfig, store: Store, pool: Pool, arrivals: Arrivals | None,
+        self, config: MonitorConfig, store: Store, pool: Pool, operation: Operation, arrivals: Arrivals | None,
         on_event: Callable[[MonitorEvent], None] | None, on_scene: Callable[[Event], None] | None,
     ) -> None:  # fmt: skip
-        self._config, self._store, self._pool, self._arrivals = config, store, pool, arrivals
+        self._config, self._store, self._pool = config, store, pool
+        self._operation, self._arrivals = operation, arrivals
         self._on_event, self._on_scene = on_event, on_scene
 
     def map_scenes(self, product: _Product, every: Sequence[_Product]) -> None:
@@ -188,7 +214,9 @@ class _Monitor:
         """
         table, result = product.table, product.result
         try:
-            config = run_config(table, self._config)
+            if spent := self._operation.over_budget():
+                raise ConfigError(spent)
+            config = run_config(table, self._config, self._operation.budget_left)
             result.product = _name_of(table, config)
             if table.before:
                 bases = {
@@ -297,13 +325,19 @@ class _Monitor:
         result.errors.append((doing, type(error).__name__, str(error)))
 
 
-def run_config(table: ProductTable, config: MonitorConfig) -> RunConfig:
-    """What the ordinary driver is asked for.
+def run_config(table: ProductTable, config: MonitorConfig, budget: float | None = None) -> RunConfig:
+    """What the ordinary driver is asked for; the command around it waits for others, and tells people.
+
+    Args:
+        budget: what is left of the cost that is allowed; None for no limit.
 
     Raises:
         ConfigError: naming each wrong option.
     """
     given = {name: getattr(config.engine, name) for name in EngineOptions.model_fields}
+    report = {name: getattr(config.report, name) for name in ReportOptions.model_fields}
+    report |= {"max_cost": budget, "notify": None, "if_running": None}
+    given |= {name: value for name, value in report.items() if value is not None}
     own = {"scenes": table.scenes or ("-",), "model": table.model, "out": config.out}
     return check(RunConfig, {**table.options, **given, **own})
 

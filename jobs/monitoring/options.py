@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from earthloom.jobs.config import EngineOptions, parse_names
+from earthloom.jobs.config import EngineOptions, ReportOptions, parse_names
 
 
 class MonitorConfig(BaseModel):
@@ -28,3 +28,4 @@ class MonitorConfig(BaseModel):
         Field(description="as it would have been known then: only scenes up to this day, 2020-12-31; kept beside the rest"),
     ] = None  # fmt: skip
     engine: Annotated[EngineOptions, Field(description="Where it is computed")] = EngineOptions()
+    report: Annotated[ReportOptions, Field(description="What it says of itself")] = ReportOptions()

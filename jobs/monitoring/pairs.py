@@ -61,7 +61,8 @@ def has_failures(run: RunResult) -> bool:
     """Whether a scene that could have been mapped was not."""
     excused = without_earlier(run)
     return bool(run.stopped) or any(
-        scene.status not in _DONE for name, scene in run.scenes.items() if name not in excused
+        scene.status not in _DONE and not (scene.known and run.allows_known)
+        for name, scene in run.scenes.items() if name not in excused
     )  # fmt: skip
 
 

@@ -230,7 +230,8 @@ def plan(
     grid_notes = aoi.notes(config.shard) if aoi else ()
 
     def refuse(scene: Scene, error: SceneError) -> None:
-        refused.append(RefusedScene(id=scene.id, message=str(error), kind=type(error).__name__))
+        identities = tuple(asset.identity for asset in scene.assets)
+        refused.append(RefusedScene(id=scene.id, message=str(error), kind=type(error).__name__, identities=identities))
 
     for result in opened:
         if isinstance(result, RefusedScene):

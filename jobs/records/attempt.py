@@ -43,6 +43,8 @@ class SceneProgress:
     """Including those that earlier attempts did."""
     error: str | None = None
     kind: str | None = None
+    known: bool = False
+    """Whether an earlier run ended with the same scene, bytes and reason (`jobs.records.known`)."""
     corrected: dict[str, Any] | None = None
     """What its published result said and what it says now, by name: `[was, now]`."""
     faults: dict[str, list[str]] = field(default_factory=dict)

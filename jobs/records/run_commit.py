@@ -1,6 +1,6 @@
 """A run's `commit.json`: which results stand for the scenes that were asked for.
 
-It only gains scenes, except for results that `earthloom gc --superseded` removed, which it then names as such.
+It only gains scenes, except for results that `earthloom gc` removed, by a policy or as superseded, which it then names as such.
 """
 
 from __future__ import annotations

@@ -118,6 +118,7 @@ class Meter:
             "workers": {name: worker.summary(self.computing) for name, worker in sorted(self._workers.items())},
         }
         if price_per_hour is not None:
+            summary["cost"] = round(price_per_hour * elapsed_s / 3600, 6)
             summary["cost_per_1000_km2"] = _ratio(1000 * price_per_hour * elapsed_s / 3600, self._km2)
         return summary
 

@@ -1,7 +1,8 @@
 """Finds what nobody needs any more below an OUT, and removes it when asked to.
 
 A committed result is never touched, unless superseded ones are asked for and a newer one of the same source, grid, models
-and options is committed and in the catalogue. Everything else that it removes, the same command would compute again.
+and options is committed and in the catalogue, or a policy says how many are kept. Everything else that it removes, the same
+command would compute again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,7 @@ from earthloom.jobs.records.markers import TILES
 from earthloom.jobs.records.names import ITEM, RESULT
 from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import note_superseded
+from earthloom.jobs.upkeep.retention import EXPIRED, RECORD, Policy, expired, old_records
 from earthloom.jobs.upkeep.rubbish import Rubbish, replaced_generations
 from earthloom.jobs.upkeep.status import is_living
 from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
@@ -57,6 +60,7 @@ class _Run:
     """Prefixes that it works on, if it is living."""
     results: frozenset[str] | None
     """Prefixes that it has committed; None if it is not committed."""
+    product: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +73,23 @@ class _Committed:
     model: str
     made_of: str
     """What two results share that are old and new of one another (`made_of`)."""
+    acquired: str | None
     committed_s: float
     objects: int
     size_bytes: int
 
 
 def sweep(
-    out: ObjectRef, *, older_than_s: float, delete: bool = False, superseded: bool = False, living_s: float = LIVING_S
-) -> Sweep:
+    out: ObjectRef, *, older_than_s: float, delete: bool = False, superseded: bool = False, policy: Policy | None = None,
+    living_s: float = LIVING_S,
+) -> Sweep:  # fmt: skip
     """Find abandoned scenes, runs and leftovers, and remove them if `delete`.
 
     Args:
         older_than_s: only what has not been written to for so long.
         superseded: also results of which a newer one, made of the same files on the same grid by the same models and
             options, has been committed for so long and is in the catalogue.
+        policy: also committed results, and records of runs, that it does not keep.
         living_s: a run whose latest attempt was heard of within this time keeps all that is its own. Leftovers and runs
             that were written to within this time are kept too: a run that begins has written its plan, and not yet its
             attempt.
@@ -102,7 +109,7 @@ def sweep(
         is_ours = True
         if scene.result:
             done.found += _spent(scene, before_s, now)
-            if superseded:
+            if superseded or policy:
                 committed += _committed(store, scene, done.notes)
         elif scene.modified_s <= before_s and scene.prefix not in kept:
             done.found.append(_rubbish("scene", scene, now, "not committed, and no living run works on it"))
@@ -114,7 +121,13 @@ def sweep(
                 Rubbish(kind="run", place=f"runs/{run.run_id}", objects=run.objects, size_bytes=run.size_bytes,
                         age_s=now - run.modified_s, why="not committed, and no attempt is living")
             )  # fmt: skip
-    done.found += _superseded(store, committed, before_s, now, kept)
+    if superseded:
+        done.found += _superseded(store, committed, before_s, now, kept)
+    if policy:
+        gone = {rubbish.place for rubbish in done.found}
+        left = [one for one in committed if one.prefix not in gone]
+        done.found += old_records(policy, runs, still_s, now)  # first: giving up a result is written into its run
+        done.found += expired(store, policy, left, kept, before_s, now, done.notes)
     done.found += _leftovers(store, still_s, now, done.notes)
     done.found += replaced_generations(store, before_s, now, done.notes)
     if not (is_ours or done.found):
@@ -134,9 +147,9 @@ def _runs(store: Store, living_s: float, notes: list[str]) -> Iterator[_Run]:
         if head.key.count("/") >= 2:
             heads.setdefault(head.key.split("/")[1], []).append(head)
     for run_id, found in heads.items():
-        living, claims, results = False, frozenset[str](), None
+        living, claims, results, product = False, frozenset[str](), None, ""
         for head in found:
-            if "/profiles/" in head.key:
+            if "/profiles/" in head.key or not head.key.endswith(".json"):
                 continue
             try:
                 document = read_document(store.get(head.key), head.key)
@@ -148,6 +161,7 @@ def _runs(store: Store, living_s: float, notes: list[str]) -> Iterator[_Run]:
             try:
                 if name == "plan.json":
                     claims = frozenset(scene["prefix"] for scene in document["scenes"].values())
+                    product = str(document["model"])
                 elif name == "commit.json":
                     results = frozenset(document["scenes"].values())
                 else:
@@ -158,7 +172,7 @@ def _runs(store: Store, living_s: float, notes: list[str]) -> Iterator[_Run]:
         yield _Run(
             run_id=run_id, objects=len(found), size_bytes=sum(head.size for head in found),
             modified_s=max(head.modified_s for head in found), living=living,
-            claims=claims if living else frozenset(), results=results,
+            claims=claims if living else frozenset(), results=results, product=product,
         )  # fmt: skip
 
 
@@ -178,7 +192,8 @@ def _committed(store: Store, scene: ShelvedScene, notes: list[str]) -> list[_Com
     except (MissingObjectError, ValueError, KeyError, TypeError, AttributeError) as error:
         notes.append(f"{scene.prefix} is kept: its {ITEM} is damaged ({type(error).__name__}: {error})")
         return []
-    return [_Committed(scene.scene_id, scene.key, scene.prefix, result.model, making,
+    date = result.summary.date
+    return [_Committed(scene.scene_id, scene.key, scene.prefix, result.model, making, date.datetime if date else None,
                        result.committed_s or scene.result.modified_s,
                        len(scene.objects), scene.size_bytes)]  # fmt: skip
 
@@ -246,7 +261,7 @@ def _remove(store: Store, rubbish: Rubbish, runs: list[_Run], committed: list[_C
     """Remove it, unless it has come to life since it was found."""
     if rubbish.kind == "leftover":
         store.delete(rubbish.place)
-    elif rubbish.kind == "superseded":
+    elif rubbish.kind in ("superseded", EXPIRED):
         _remove_superseded(store, next(one for one in committed if one.prefix == rubbish.place), runs)
     elif rubbish.kind == "scene":
         again = list(shelved(store, rubbish.place))
@@ -256,7 +271,8 @@ def _remove(store: Store, rubbish: Rubbish, runs: list[_Run], committed: list[_C
         store.delete_all(rubbish.place)
     else:
         heads = list(store.list(rubbish.place))
-        if any(head.modified_s > before_s or head.key.endswith("/commit.json") for head in heads):
+        committed_since = rubbish.kind != RECORD and any(head.key.endswith("/commit.json") for head in heads)
+        if committed_since or any(head.modified_s > before_s for head in heads):
             return False
         store.delete_all(rubbish.place)
     return True
@@ -271,7 +287,8 @@ def _remove_superseded(store: Store, one: _Committed, runs: list[_Run]) -> None:
     leave(store, model=one.model, scene_id=one.scene, key=one.key)
     for run in runs:
         if run.results and one.prefix in run.results:
-            note_superseded(store, run.run_id, one.prefix)
+            with suppress(MissingObjectError):  # its record is gone
+                note_superseded(store, run.run_id, one.prefix)
     store.delete(f"{one.prefix}/{RESULT}")
     store.delete_all(f"{one.prefix}/blocks")
     store.delete_all(one.prefix)

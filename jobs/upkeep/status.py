@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from earthloom.jobs.records.attempt import REFRESH_S
@@ -13,8 +14,28 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
 
 
-def status(out: ObjectRef) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmapped:
+    """A scene that the latest run which asked for it did not publish."""
+
+    scene: str
+    product: str
+    run_id: str
+    status: str
+    """`refused`, `failed` or `unfinished`."""
+    kind: str | None
+    error: str | None
+    known: bool
+    """Whether an earlier run had named it already, with the same bytes and reason."""
+    when: str
+    """When that run was last heard of, RFC 3339 in UTC."""
+
+
+def status(out: ObjectRef, since_s: float | None = None) -> dict[str, Any]:
     """Every run with its state and scenes.
+
+    Args:
+        since_s: only runs that were heard of within this time; None for all.
 
     Returns:
         `{"out": url, "runs": [{"run_id", "state", "model", "attempts", "started", "updated", "scenes": {id: {...}}}]}`,
@@ -39,9 +60,12 @@ def status(out: ObjectRef) -> dict[str, Any]:
     if not plans:
         raise ConfigError(f"{out.url}: no run has been started there; is this the `out` of a run?")
     runs = []
+    first = datetime.now(UTC) - timedelta(seconds=since_s) if since_s is not None else None
     for run_id, plan in plans.items():
         tried = sorted(attempts.get(run_id, []), key=lambda one: int(one["attempt"]))
         last = tried[-1] if tried else {}
+        if first and not (last.get("updated") and datetime.fromisoformat(last["updated"]) >= first):
+            continue
         runs.append(
             {
                 "run_id": run_id, "model": plan["model"], "state": _state(last, run_id in committed),
@@ -51,6 +75,29 @@ def status(out: ObjectRef) -> dict[str, Any]:
             }
         )  # fmt: skip
     return {"out": out.url, "runs": sorted(runs, key=lambda run: (run["started"] or "", run["run_id"]))}
+
+
+def unmapped(found: Mapping[str, Any]) -> list[Unmapped]:
+    """Scenes without a result, by what the latest run says that asked for them; those of runs at work are not among them.
+
+    Args:
+        found: what `status` returned.
+    """
+    latest: dict[tuple[str, str], Unmapped | None] = {}
+    for run in sorted(found["runs"], key=lambda run: str(run["updated"])):
+        if run["state"] == "running":
+            continue
+        for name, scene in run["scenes"].items():
+            bad = scene["status"] not in ("published", "already published", "corrected")
+            latest[run["model"], name] = Unmapped(
+                scene=name, product=run["model"], run_id=run["run_id"], status=_ended(scene["status"]),
+                kind=scene.get("kind"), error=scene.get("error"), known=bool(scene.get("known")), when=run["updated"],
+            ) if bad else None  # fmt: skip
+    return [one for one in latest.values() if one]
+
+
+def _ended(state: str) -> str:
+    return "unfinished" if state in ("waiting", "running") else state  # of a run that was interrupted
 
 
 def is_living(attempt: Mapping[str, Any], silent_s: float = 6 * REFRESH_S) -> bool:

@@ -59,6 +59,32 @@ print("end")
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.ray
+def test_the_folder_of_an_embedded_session_is_removed_unless_an_error_may_want_its_logs(tmp_path: Path) -> None:
+    code = """
+import shutil
+from pathlib import Path
+from earthloom.cluster.session import connect
+made = []
+def end(error):
+    try:
+        with connect(cpus=1):
+            from ray._private import worker
+            made.append(Path(worker._global_node.get_session_dir_path()))
+            assert made[-1].is_dir()
+            if error:
+                raise error
+    except BaseException as caught:
+        assert caught is error
+for error in (None, SystemExit(143), ValueError()):
+    end(error)
+print([folder.exists() for folder in made])
+shutil.rmtree(made[-1])
+"""
+    result = in_new_process(code, HOME=str(tmp_path))
+    assert result.stdout == "[False, False, True]\n", result.stderr
+
+
 @pytest.mark.usefixtures("ray_session")
 def test_no_process_of_an_embedded_instance_takes_the_fixed_port_of_dashboard_agents() -> None:
     import ray.dashboard.optional_deps  # can be imported again

@@ -146,10 +146,14 @@ def test_one_bad_product_or_file_does_not_stop_the_others(made: tuple[Path, Moni
 
 def test_the_command_prints_where_the_cube_is_and_speaks_json(made: tuple[Path, MonitorResult], tmp_path: Path) -> None:
     folder, _ = made
-    file = str(area_file(folder, name="pond", scenes=None))
+    file = str(area_file(folder, name="basin", scenes=None))
     plain = CliRunner().invoke(cli, ["monitor", file, "-o", str(folder / "out"), "--executor", "local"])
     assert plain.exit_code == 0, plain.output
     assert "cube.zarr" in plain.stdout
+    again = CliRunner().invoke(cli, ["monitor", file, "-o", str(folder / "out"), "--executor", "local"])
+    assert (again.exit_code, again.stdout) == (0, ""), "what is as it was is counted, and not listed"
+    assert len(again.stderr.splitlines()) <= 3
+    assert "1 up to date" in again.stderr.splitlines()[-1]
     told = CliRunner().invoke(
         cli, ["monitor", file, "-o", str(folder / "out"), "--executor", "local", "--until", "2020-07-15", "--json"]
     )

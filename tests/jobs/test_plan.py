@@ -65,7 +65,7 @@ def test_a_refused_scene_changes_no_other_scene(scenes: list[str]) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"batch": 3}, {"workers": 2}, {"block": 1024}, {"memory_per_worker": 3 * 2**30}, {"allow_failures": True},
+        {"batch": 3}, {"workers": 2}, {"block": 1024}, {"memory_per_worker": 3 * 2**30}, {"allow_failures": "any"},
         {"max_failures": 1}, {"max_runtime": 60.0}, {"out": "/elsewhere"}, {"datetime": "2020-01-01"},
     ],
 )  # fmt: skip

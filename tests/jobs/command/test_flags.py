@@ -111,6 +111,6 @@ def test_status_shows_causes_of_failure_with_flags(monkeypatch: pytest.MonkeyPat
         "good": {"status": "done", "blocks": 1, "blocks_done": 1, "error": None},
     }
     run = {"run_id": "1", "model": "m", "state": "failed", "attempts": 1, "updated": None, "scenes": scenes}
-    monkeypatch.setattr("earthloom.jobs.upkeep.status.status", lambda out: {"out": out.url, "runs": [run]})
+    monkeypatch.setattr("earthloom.jobs.upkeep.status.status", lambda out, _: {"out": out.url, "runs": [run]})
     for form in ([], ["--json"]):
         assert "give --sensor <preset>" in CliRunner().invoke(cli, ["status", str(tmp_path), *form]).stdout

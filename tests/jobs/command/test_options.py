@@ -17,7 +17,7 @@ from earthloom.jobs.command import cli
 from earthloom.jobs.command.models import models_measure
 from earthloom.jobs.command.options import SectionedCommand, options_of
 from earthloom.jobs.command.run import plan, run
-from earthloom.jobs.config import EngineOptions, RunConfig, check, load, parse_bytes, parse_names
+from earthloom.jobs.config import EngineOptions, ReportOptions, RunConfig, check, load, parse_bytes, parse_names
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.tiling.errors import ConfigError
 
@@ -83,9 +83,9 @@ def test_plan_run_and_measure_take_the_same_options_of_scenes() -> None:
 
 def test_every_field_of_a_run_is_an_option_or_an_argument_of_it() -> None:
     names = {parameter.name for parameter in run.params}
-    assert set(RunConfig.model_fields) - {"scene", "engine"} <= names
-    assert EngineOptions.model_fields.keys() <= names
-    assert not {"scene", "engine"} & names
+    assert set(RunConfig.model_fields) - {"scene", "engine", "report"} <= names
+    assert EngineOptions.model_fields.keys() | ReportOptions.model_fields.keys() <= names
+    assert not {"scene", "engine", "report"} & names
 
 
 @pytest.mark.parametrize("bands", ["red=3,nir=2:1", {"red": "3", "nir": "2:1"}])

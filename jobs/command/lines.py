@@ -1,0 +1,157 @@
+"""What a long command says on stderr while it works: for a terminal, for a log with times, or as lines of JSON.
+
+What changes is said as it happens; what stays as it was is counted at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.markup import escape
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+from earthloom.jobs.command.terminal import make_console, with_flags
+from earthloom.jobs.records.attempt import now
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from earthloom.jobs.execution.driver import Event
+
+_PLAIN_EVERY_S = 10.0
+_MOST_BARS = 12
+"""Scenes with a bar of their own at a time."""
+
+
+class Lines:
+    """Prints lines: as they are on a terminal, with the time in front where there is none, or each as a JSON object."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.console = make_console()
+        self.as_json = as_json
+        self.is_live = self.console.is_terminal and not as_json
+        if as_json:
+            for handler in logging.getLogger().handlers:
+                handler.setFormatter(_JsonFormatter())
+
+    def say(self, event: str, text: str, **fields: Any) -> None:
+        """Print a line.
+
+        Args:
+            event: what kind of line it is, for machines.
+            text: for people, in rich's markup; text of others is escaped by `plain`.
+            fields: the facts of the line, for machines.
+        """
+        bare = Text.from_markup(text).plain
+        if self.as_json:
+            print(json.dumps({"time": now(), "event": event, **fields, "message": bare}), file=sys.stderr, flush=True)
+        elif self.console.is_terminal:
+            self.console.print(text, soft_wrap=True)
+        else:
+            print(f"{now()} {bare}", file=sys.stderr, flush=True)
+
+    def show(self, table: Table | str) -> None:
+        """Print a table, for people alone."""
+        if not self.as_json:
+            self.console.print(table)
+
+
+def plain(text: str) -> str:
+    """Text of others, as it is, with the options that it names spelled as flags."""
+    return escape(with_flags(" ".join(text.split())))
+
+
+def named(scene_id: str, text: str) -> str:
+    """`lake: why`, whether the text has the id already or not."""
+    return plain(text if text.startswith(f"{scene_id}: ") else f"{scene_id}: {text}")
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        message = with_flags(super().format(record))
+        return json.dumps({"time": now(), "event": "log", "level": record.levelname.lower(), "message": message})
+
+
+class Progress:
+    """Shows events: live bars on a terminal, else a line now and then. Use as a context manager.
+
+    Args:
+        lines: by which lines are said.
+    """
+
+    def __init__(self, lines: Lines) -> None:
+        self.lines = lines
+        self._bars: dict[str, TaskID] = {}
+        self._notes: Mapping[str, Sequence[str]] = {}
+        self._said: set[str] = set()
+        self._computed_px = 0
+        self._started = self._last = time.monotonic()
+        self._progress = RichProgress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} blocks"),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=lines.console, transient=False,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars:  # else it would print an empty line
+            self._progress.stop()
+
+    def expect(self, notes: Sequence[tuple[str, str]]) -> None:
+        """Take the notes of a plan: each is said once, when the first scene begins that it is of."""
+        by_scene: dict[str, list[str]] = {}
+        for scene_id, text in notes:
+            by_scene.setdefault(scene_id, []).append(text)
+        self._notes = by_scene
+
+    def __call__(self, event: Event) -> None:
+        if event.status == "already published" or event.known:
+            return  # it was so before; the end of the run counts it
+        self._computed_px += event.computed_px
+        elapsed = max(time.monotonic() - self._started, 1e-6)
+        rate = f"{self._computed_px / 1e6 / elapsed:.2f} Mpx/s"
+        for text in self._notes.get(event.scene_id, ()):
+            if text not in self._said:
+                self._said.add(text)
+                others = sum(text in texts for texts in self._notes.values()) - 1
+                who = event.scene_id + (f" and {others} more" if others else "")
+                self.lines.say(
+                    "note", f"[yellow]note[/] {named(who, text)}", scene=event.scene_id, note=with_flags(text)
+                )
+        if self.lines.is_live and event.blocks:
+            self._draw(event, rate)
+            if not event.error:
+                return
+        quiet = event.status == "running" and 0 < event.blocks_done < event.blocks
+        if quiet and time.monotonic() - self._last < _PLAIN_EVERY_S:
+            return
+        self._last = time.monotonic()
+        why = f": {plain(event.error.removeprefix(f'{event.scene_id}: '))}" if event.error else ""
+        blocks = f" {event.blocks_done}/{event.blocks} blocks {rate}" if event.blocks else ""
+        self.lines.say(
+            "scene", f"{plain(event.scene_id)} {event.status}{blocks}{why}", scene=event.scene_id, status=event.status,
+            blocks_done=event.blocks_done, blocks=event.blocks, error=with_flags(event.error) if event.error else None,
+        )  # fmt: skip
+
+    def _draw(self, event: Event, rate: str) -> None:
+        self._progress.start()
+        if event.scene_id not in self._bars:
+            while len(self._bars) >= _MOST_BARS:
+                self._progress.remove_task(self._bars.pop(next(iter(self._bars))))
+            self._bars[event.scene_id] = self._progress.add_task(escape(event.scene_id), total=event.blocks, rate="")
+        self._progress.update(
+            self._bars[event.scene_id], completed=event.blocks_done, rate=rate,
+            description=f"{escape(event.scene_id)} {event.status}",
+        )  # fmt: skip

@@ -1,0 +1,167 @@
+"""What a nightly run prints: what changed is listed, what did not is counted, and the last line says how many of each."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from earthloom.jobs.command import main
+from earthloom.jobs.command.watching import watch_runs
+from earthloom.jobs.execution.driver import Event
+from earthloom.jobs.report import operation
+from tests.maps import OPTIONS, go, lake
+from tests.scenes import landscape, write_scene
+
+WORDS = [part for name, value in OPTIONS.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
+
+
+def night(capfd: pytest.CaptureFixture[str], folder: Path, *more: str) -> tuple[int, list[str], list[str]]:
+    """Exit code and lines of stdout and stderr of a run of all that lies in `in`."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(folder / "in"), "--out", str(folder / "out"), *WORDS, *more])
+    printed = capfd.readouterr()
+    return int(str(ended.value.code)), printed.out.splitlines(), printed.err.splitlines()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three scenes that are published, and one that was refused."""
+    where = tmp_path_factory.mktemp("nights")
+    for number in range(3):
+        lake(where / "in", f"s{number}", width=64, height=64, seed=number)
+    write_scene(where / "in" / "poor.tif", landscape(32, 32, 1), ("green",))
+    go(where / "in", out=where / "out")
+    return where
+
+
+def test_a_night_without_news_is_three_lines(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, err = night(capfd, folder, "--allow-failures", "known")
+    assert (code, out, len(err)) == (0, [], 3), err
+    assert all(TIME.match(line) for line in err)
+    assert "3 scenes of 3 blocks, 1 refused" in err[0]
+    assert "nothing new" in err[1]
+    assert TIME.sub("", err[2]) == "3 published (0 new), 1 refused (1 known), 0 failed"
+    assert night(capfd, folder)[0] == 3, "known failures are allowed by those who say so"
+
+
+def test_only_what_is_new_is_listed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    lake(folder / "in", "fresh", width=64, height=64, seed=9)
+    write_scene(folder / "in" / "worse.tif", landscape(32, 32, 1), ("swir16",))
+    code, out, err = night(capfd, folder, "--allow-failures", "known")
+    assert code == 3, "one of the failures is new"
+    assert TIME.sub("", err[-1]) == "4 published (1 new), 2 refused (1 known), 0 failed"
+    assert out
+    assert all("/fresh/" in path for path in out), "paths of new files, and of no others"
+    said = "\n".join(err)
+    assert "worse refused: the model needs" in said
+    assert "poor" not in said
+    assert not re.search(r"\bs[012]\b", said)
+
+
+def test_every_line_is_json_if_that_is_asked_for(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    lake(folder / "in", "json", width=64, height=64, seed=10)
+    _, _, err = night(capfd, folder, "--log-json")
+    assert all(line.startswith("{") for line in err), err
+    lines = [json.loads(line) for line in err]
+    assert all({"time", "event", "message"} <= line.keys() for line in lines)
+    assert [line["event"] for line in lines][0 :: len(lines) - 1] == ["begin", "end"]
+    assert lines[-1]["new"] == 1
+    assert lines[-1]["exit_code"] == 3
+    assert {"scene": "json", "status": "published"}.items() <= [one for one in lines if one["event"] == "scene"][
+        -1
+    ].items()
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    lake(tmp_path / "in", width=64, height=64)
+    write_scene(tmp_path / "in" / "odd.tif", landscape(32, 32, 1), ("[red]x[/nonsense]",))
+    code, _, err = night(capfd, tmp_path)
+    assert code == 3
+    assert any("[red]x[/nonsense]" in line for line in err), err
+    assert TIME.sub("", err[-1]) == "1 published (1 new), 1 refused, 0 failed"
+
+
+def test_failed_scenes_of_a_day_have_an_exit_code(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_scene(tmp_path / "in" / "poor.tif", landscape(32, 32, 1), ("green",))
+    lake(tmp_path / "in", width=64, height=64)
+    for code, count in ((3, "1 without a result, 0 known"), (0, "0 without a result, 1 known")):
+        go(tmp_path / "in", out=tmp_path / "out")
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(["status", str(tmp_path / "out"), "--failed", "--since", "1d"])
+        assert (ended.value.code, count in capfd.readouterr().out) == (code, True)
+    (tmp_path / "in" / "poor.tif").unlink()
+    lake(tmp_path / "in", "poor", width=64, height=64)
+    go(tmp_path / "in", out=tmp_path / "out")
+    with pytest.raises(SystemExit):
+        main(["status", str(tmp_path / "out"), "--failed"])
+    assert "0 without a result, 0 known" in capfd.readouterr().out, "a later run has published it"
+    with pytest.raises(SystemExit) as ended:
+        main(["status", str(tmp_path / "out"), "--failed", "--since", "soon"])
+    assert ended.value.code == 2
+
+
+def test_watching_ends_when_nothing_is_at_work(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    main(["status", str(folder / "out"), "--watch"])
+    lines = capfd.readouterr().err.splitlines()
+    assert lines
+    assert all("published" in line and TIME.match(line) for line in lines)
+
+
+def test_watching_says_a_run_again_when_it_has_moved(capfd: pytest.CaptureFixture[str]) -> None:
+    def run(state: str, done: int) -> dict[str, object]:
+        scene = {"status": "published" if done == 4 else "running", "blocks": 4, "blocks_done": done}
+        return {"runs": [{"run_id": "0" * 64, "model": "landwater", "state": state, "updated": "", "scenes": {"a": scene},
+                          "telemetry": {"mpx_per_s": 1.5}}]}  # fmt: skip
+
+    answers = iter([run("running", 1), run("running", 1), run("running", 3), run("committed", 4)])
+    watch_runs(lambda: next(answers), every_s=0)
+    lines = capfd.readouterr().err.splitlines()
+    assert [re.findall(r"(\d)/4 blocks 1.50 Mpx/s", line) for line in lines] == [["1"], ["3"], ["4"]]
+
+
+def test_a_budget_refuses_before_the_run_and_stops_within_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake(tmp_path / "in", width=600, height=300)
+    code, _, err = night(capfd, tmp_path, "--max-cost", "1")
+    assert code == 2
+    assert "--max-cost needs --price-per-hour" in err[-1]
+    monkeypatch.setattr("earthloom.jobs.planning.plan._estimate", lambda *_: {"lake": 7200.0})
+    code, _, err = night(capfd, tmp_path, "--price-per-hour", "10", "--max-cost", "19")
+    assert code == 2
+    assert "would take about 2 h and cost about 20 at --price-per-hour 10; 19 of --max-cost 19 is left" in err[-1]
+    assert not (tmp_path / "out" / "scenes").exists(), "it is refused before anything is computed"
+    monkeypatch.undo()
+    go(tmp_path / "in", out=tmp_path / "out")
+    monkeypatch.setattr("earthloom.jobs.planning.plan._estimate", lambda *_: {"lake": 7200.0})
+    assert night(capfd, tmp_path, "--price-per-hour", "10", "--max-cost", "19")[0] == 0, (
+        "what is published costs nothing"
+    )
+
+
+def test_a_run_that_has_cost_what_it_may_stops_and_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(operation, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=time.sleep))
+
+    def an_hour_later(event: Event) -> None:
+        clock[0] += 3600.0 if event.computed_px else 0.0
+
+    scene = lake(tmp_path / "in", width=1100, height=300)
+    budget = {"price_per_hour": 10.0, "max_cost": 5.0}
+    stopped = go(scene, out=tmp_path / "out", on_event=an_hour_later, **budget)
+    assert (stopped.exit_code, stopped.scenes["lake"].status) == (1, "unfinished")
+    assert "`max_cost` of 5 is reached; the same command continues" in str(stopped.stopped)
+    done = go(scene, out=tmp_path / "out", **budget)
+    assert (done.exit_code, done.telemetry["computed_px"] < 1100 * 300) == (0, True)

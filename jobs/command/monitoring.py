@@ -13,7 +13,7 @@ from rich.table import Table
 
 from earthloom.jobs.command.options import SectionedCommand, options_of
 from earthloom.jobs.command.run import Progress, exit_on_sigterm, result_json, show_notes
-from earthloom.jobs.command.terminal import counted, make_console, with_flags
+from earthloom.jobs.command.terminal import counted, in_a_file, make_console, with_flags
 from earthloom.jobs.monitoring.options import MonitorConfig
 
 if TYPE_CHECKING:
@@ -28,17 +28,19 @@ _EVERY_S = 10.0
 @options_of(MonitorConfig, but=("files",), short={"out": "-o"})
 def monitor(files: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Bring areas up to date: map new scenes, then their cubes and all that follows from them. Again: only what is new."""
-    from earthloom.jobs.config import check
+    from earthloom.jobs.config import RunConfig, check
+    from earthloom.jobs.intake.options import SceneOptions
     from earthloom.jobs.monitoring.monitor import monitor as do_monitor
 
     settings = check(MonitorConfig, {"files": files, **options})
     exit_on_sigterm()
-    with Progress() as progress:
-        result = do_monitor(settings, on_event=_Lines(), on_scene=progress)
-    if as_json:
-        click.echo(json.dumps(monitor_json(result), indent=2))
-    else:
-        show_monitor(result)
+    with in_a_file({*RunConfig.model_fields, *SceneOptions.model_fields} - options.keys()):
+        with Progress() as progress:
+            result = do_monitor(settings, on_event=_Lines(), on_scene=progress)
+        if as_json:
+            click.echo(json.dumps(monitor_json(result), indent=2))
+        else:
+            show_monitor(result)
     sys.exit(result.exit_code)
 
 

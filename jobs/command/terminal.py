@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 
@@ -33,8 +36,24 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
+_IN_FILE: ContextVar[Container[str]] = ContextVar("options that a file holds", default=())
+
+
+@contextmanager
+def in_a_file(options: Iterable[str]) -> Iterator[None]:
+    """Within this block these options are no flags: the command reads them from a TOML file, as keys."""
+    token = _IN_FILE.set(frozenset(options))
+    try:
+        yield
+    finally:
+        _IN_FILE.reset(token)
+
+
 def with_flags(text: str) -> str:
-    """The text of an error or a note as the command line spells its options: `core=512` becomes --core 512."""
+    """The text of an error or a note as the command line spells its options: `core=512` becomes --core 512.
+
+    Of one that stands in a file it becomes 'core = 512'.
+    """
     return respell(text, _flag)
 
 
@@ -46,6 +65,8 @@ class FlagFormatter(logging.Formatter):
 
 
 def _flag(name: str, value: str | None) -> str:
+    if name in _IN_FILE.get():
+        return f"'{name}'" if value is None else f"'{name} = {value}'"
     flag = f"--{name.replace('_', '-')}"
     if value is None:
         return flag

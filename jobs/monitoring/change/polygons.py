@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -144,8 +145,10 @@ def _outlines(
     """The polygon of each wanted label, in the order of `kept`."""
     import shapely
     from affine import Affine
+    from rasterio.errors import NotGeoreferencedWarning
     from rasterio.features import shapes
 
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # pixels of the grid need no place on Earth
     polygons = np.empty(kept.size, object)
     if kept.size:
         place = Affine.translation(shard.col_off, shard.row_off)

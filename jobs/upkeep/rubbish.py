@@ -20,7 +20,7 @@ class Rubbish:
     """Something that may go."""
 
     kind: str
-    """`scene`, `run`, `leftover`, `generation` or `superseded`."""
+    """`scene`, `run`, `leftover`, `generation`, `derived` or `superseded`."""
     place: str
     """Prefix below OUT, or key of a leftover."""
     objects: int

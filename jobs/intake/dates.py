@@ -76,7 +76,9 @@ def scene_date(
         if found:
             claim(f"`date_pattern` in {found.evidence}", found.by_pattern, found.moment.isoformat(), zoned=True)
             if found.only and not options.datetime:
-                notes.append(f"the name gives the {found.only} only; a day of it is assumed, by `assumed_day={options.assumed_day}`")
+                notes.append(
+                    f"the name gives the {found.only} only; a day of it is assumed, by `assumed_day={options.assumed_day}`"
+                )
         else:
             says = f"several dates: {', '.join(several)}" if several else "no such date"
             notes.append(f"`date_pattern={options.date_pattern}` finds {says} in the name {names[0] if names else ''}")

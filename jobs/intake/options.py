@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from earthloom.jobs.intake.dates import utc
 from earthloom.jobs.intake.name_dates import pattern_reader
@@ -103,5 +112,7 @@ class SceneOptions(BaseModel):
         if self.date_pattern is not None:
             pattern_reader(self.date_pattern, self.assumed_day)
         elif self.assumed_day is not None:
-            raise ConfigError("`assumed_day` completes what `date_pattern` reads from names; give that too, as in `date_pattern=%Y`")
+            raise ConfigError(
+                "`assumed_day` completes what `date_pattern` reads from names; give that too, as in `date_pattern=%Y`"
+            )
         return self

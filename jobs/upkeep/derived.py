@@ -33,16 +33,27 @@ class _Result:
     objects: list[Head] = field(default_factory=list)
 
     @property
-    def commit(self) -> Head | None:
-        return next((one for one in self.objects if one.key in (f"{self.prefix}/{RESULT}", f"{self.prefix}/{ITEM}")), None)
+    def is_committed(self) -> bool:
+        """Partitions of alerts are so one by one."""
+        return self._commit is not None or "/updates/" in self.prefix
 
     @property
     def modified_s(self) -> float:
         return max(one.modified_s for one in self.objects)
 
+    @property
+    def committed_s(self) -> float:
+        return self._commit.modified_s if self._commit else self.modified_s
+
+    @property
+    def _commit(self) -> Head | None:
+        return next((one for one in self.objects if one.key == f"{self.prefix}/{_commit_name(self.prefix)}"), None)
+
     def rubbish(self, age_s: float, why: str) -> Rubbish:
         size = sum(one.size for one in self.objects)
-        return Rubbish(kind=DERIVED, place=self.prefix, objects=len(self.objects), size_bytes=size, age_s=age_s, why=why)
+        return Rubbish(
+            kind=DERIVED, place=self.prefix, objects=len(self.objects), size_bytes=size, age_s=age_s, why=why
+        )
 
 
 def spent_results(
@@ -63,7 +74,7 @@ def spent_results(
             notes.append(f"what is derived below {base} is kept: a head is damaged ({type(error).__name__}: {error})")
             continue
         for one in results.values():
-            if one.commit is None and one.modified_s <= still_s and one.prefix not in named:
+            if not one.is_committed and one.modified_s <= still_s and one.prefix not in named:
                 yield one.rubbish(now - one.modified_s, "not committed, and nobody works on it")
         if superseded:
             yield from _replaced(store, base, results, named, before_s, now, notes)
@@ -75,9 +86,8 @@ def remove_result(store: Store, place: str, before_s: float) -> bool:
     results = _results(store.list(base))
     if place not in results or results[place].modified_s > before_s or place in _named(store, base, results):
         return False
-    for name in (RESULT, ITEM):
-        if any(one.key == f"{place}/{name}" for one in results[place].objects):
-            store.delete(f"{place}/{name}")
+    if results[place].is_committed:
+        store.delete(f"{place}/{_commit_name(place)}")
     store.delete_all(f"{place}/blocks")
     store.delete_all(place)
     return True
@@ -112,32 +122,36 @@ def _named(store: Store, base: str, results: Mapping[str, _Result]) -> Iterator[
         if folder.removeprefix(f"{base}/").startswith("alerts/"):
             yield f"{folder}/{head['view']}"
             yield f"{folder}/updates/{int(head['generation'])}"
-        for entry in ([head] if "prefix" in head else (head.get("periods") or head.get("changes") or {}).values()):
+        for entry in [head] if "prefix" in head else (head.get("periods") or head.get("changes") or {}).values():
             yield str(entry["prefix"])
 
 
 def _replaced(
-    store: Store, base: str, results: Mapping[str, _Result], named: frozenset[str], before_s: float, now: float, notes: list[str]
+    store: Store,
+    base: str,
+    results: Mapping[str, _Result],
+    named: frozenset[str],
+    before_s: float,
+    now: float,
+    notes: list[str],
 ) -> Iterator[Rubbish]:
     groups: dict[str, list[_Result]] = {}
     for one in results.values():
-        if one.prefix in results and one.prefix.endswith(f"/{_HEAD}"):
-            continue
-        if "/updates/" in one.prefix or one.commit is not None:
+        if one.is_committed and not one.prefix.endswith(f"/{_HEAD}"):
             try:
                 groups.setdefault(_making(store, base, one), []).append(one)
-            except (PublishError, KeyError, TypeError, ValueError) as error:
-                notes.append(f"{one.prefix} is kept: its {RESULT} is damaged ({type(error).__name__}: {error})")
+            except (PublishError, MissingObjectError) as error:
+                notes.append(f"{one.prefix} is kept: {error}")
     for group in groups.values():
-        current = max((one for one in group if one.prefix in named), key=_committed_s, default=max(group, key=_committed_s))
+        current = max([one for one in group if one.prefix in named] or group, key=lambda one: one.committed_s)
         for one in group:
-            is_older = _committed_s(one) < _committed_s(current) <= before_s
-            if one is not current and is_older and one.modified_s <= before_s and one.prefix not in named:
-                yield one.rubbish(now - _committed_s(current), f"{current.prefix} has taken its place")
+            is_older = one.committed_s < current.committed_s <= before_s
+            if is_older and one.modified_s <= before_s and one.prefix not in named:
+                yield one.rubbish(now - current.committed_s, f"{current.prefix} has taken its place")
 
 
-def _committed_s(one: _Result) -> float:
-    return one.commit.modified_s if one.commit else one.modified_s
+def _commit_name(prefix: str) -> str:
+    return ITEM if prefix.split("/")[4] == "alerts" else RESULT
 
 
 def _making(store: Store, base: str, one: _Result) -> str:

@@ -85,7 +85,10 @@ def _replay(found: Findings, folder: str, head: Head) -> None:
         cube = replace(generation.cube, steps=generation.cube.steps[: len(head.updates)])
         of = _alert_set(found, cube, item["properties"])
     except (EarthloomError, KeyError, TypeError, ValueError) as error:
-        found.wrong(f"{folder}/{head.view}/{ITEM}", f"does not describe alerts that can be replayed ({error}). {_remedy(folder)}")
+        found.wrong(
+            f"{folder}/{head.view}/{ITEM}",
+            f"does not describe alerts that can be replayed ({error}). {_remedy(folder)}",
+        )
         return
     places = of.places()
     if places.folder != folder or set(places.names) != set(head.updates):

@@ -24,7 +24,9 @@ def check_cube(found: Findings) -> Cube | None:
         found.note(f"{base} has no finished cube yet")
         return None
     if generation is None or not generation.committed:
-        found.wrong(f"{base}/{HEAD}", f"leads to {cube_prefix(base, number)}, of which nothing is committed. {remedy(base)}")
+        found.wrong(
+            f"{base}/{HEAD}", f"leads to {cube_prefix(base, number)}, of which nothing is committed. {remedy(base)}"
+        )
         return None
     _check_documents(found, generation.cube)
     for step in range(generation.committed):

@@ -19,19 +19,21 @@ from earthloom.jobs.monitoring.alerts.head import is_reached, read_head
 from earthloom.jobs.monitoring.alerts.history import AlertSet, Places, is_kept
 from earthloom.jobs.monitoring.alerts.item import alerts_item
 from earthloom.jobs.monitoring.alerts.lives import Ledger, follow
-from earthloom.jobs.monitoring.alerts.pieces import Pieces, find, pixel_area_units
+from earthloom.jobs.monitoring.alerts.pieces import Pieces, describe, describing_bytes, find, pixel_area_units
 from earthloom.jobs.monitoring.alerts.pixels import PixelStates, advance
 from earthloom.jobs.monitoring.alerts.tables import alert_table, flatgeobuf, geoparquet, pmtiles
 from earthloom.jobs.records.blocks import StoredObject
-from earthloom.jobs.records.canonical import canonical
+from earthloom.jobs.records.canonical import FORMAT, canonical
 from earthloom.jobs.records.names import ITEM
 from earthloom.tiling.errors import MissingObjectError, PublishError, StorageError
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 
 _REQUESTS = 16
-_SHARD_BYTES_PER_PX = 240
-"""Of a map that is white noise, every speck of which is an alert; smooth ones take 80. Measured: bench `alerts`."""
+_PX_BYTES = 36
+"""Of a pixel: its state, its true area, its label, and what is read. Measured: bench `alerts`."""
+_USUAL_BYTES = 2
+"""Of a pixel: what its pieces take on a usual map. A map with more is planned anew."""
 _SHARD_BYTES = 64 * 2**20
 """Of the libraries, and small shards."""
 _PIECES_FACTOR = 12
@@ -49,18 +51,24 @@ class ShardTask:
     window: Window
     start: int
     """Dates that its stored pixels have seen; 0: it begins."""
+    pieces_bytes: int
+    """That the pieces of one date may take (`usual_bytes`, `pieces.describing_bytes`)."""
 
     @property
     def key(self) -> str:
-        return f"{self.alerts.product}/alerts/{self.alerts.rule.name}/{self.shard[0]}_{self.shard[1]}"
+        place = f"{self.alerts.product}/alerts/{self.alerts.rule.name}/{self.shard[0]}_{self.shard[1]}"
+        return f"{place} from date {self.start + 1} on, with {self.pieces_bytes / 2**20:.0f} MiB for pieces"
 
     @property
     def memory_bytes(self) -> int:
         observing = self.alerts.evidence.memory_bytes(self.window, len(self.alerts.cube.steps) - self.start)
-        return _SHARD_BYTES + self.window.size_px * _SHARD_BYTES_PER_PX + observing
+        return _SHARD_BYTES + self.window.size_px * _PX_BYTES + self.pieces_bytes + observing
 
     def do(self, store: Store) -> int:
         """Write the pieces of every new date, and then the pixels, which say that the pieces are there.
+
+        On a date whose pieces would take more memory than is planned it stops before they do, and says how much this date
+        and the later ones need; it is planned again with that.
 
         Returns:
             Number of new dates.
@@ -76,9 +84,18 @@ class ShardTask:
         areas = pixel_area_units(of.cube.grid, self.window)
         whole, min_area, total = of.cube.grid.window, of.min_area, len(of.cube.steps)
         steps = range(self.start, total)
-        for step, observation in zip(steps, of.evidence.observe(store, of.cube, self.window, steps), strict=True):
+        observed = zip(steps, of.evidence.observe(store, of.cube, self.window, steps), strict=True)
+        for step, observation in observed:
             advance(states, observation, of.day(step), of.rule)
-            pieces, tracked = find(states, tracked, areas, self.window, whole, min_area)
+            found = find(states, tracked, areas, self.window, whole, min_area)
+            if (needed := describing_bytes(found)) > self.pieces_bytes:
+                for later, seen in observed:
+                    advance(states, seen, of.day(later), of.rule)
+                    found = find(states, found.image(states.shape) > 0, areas, self.window, whole, min_area)
+                    needed = max(needed, describing_bytes(found))
+                store.put(places.need(total, self.shard), canonical({"format": FORMAT, "bytes": needed}))
+                return step - self.start
+            pieces, tracked = describe(found, states, tracked, areas, self.window, whole)
             store.put(places.pieces(step + 1, self.shard), pieces.encode())
             if is_kept(step + 1, total):
                 store.put(places.pixels(step + 1, self.shard), encode_pixels(states, tracked))
@@ -89,6 +106,11 @@ class ShardTask:
             return PixelStates.idle(self.window.shape), np.zeros(self.window.shape, np.bool_)
         key = places.pixels(self.start, self.shard)
         return decode_pixels(store.get(key), self.window.shape, f"{store.ref.url}/{key}")
+
+
+def usual_bytes(window: Window) -> int:
+    """For the pieces of a shard of which nothing is known yet."""
+    return window.size_px * _USUAL_BYTES
 
 
 def encode_pixels(states: PixelStates, tracked: NDArray[np.bool_]) -> bytes:

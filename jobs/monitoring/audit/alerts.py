@@ -28,6 +28,8 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
 from earthloom.tiling.window import Window
 
+_ALL_BYTES = 2**40
+"""For pieces: a replay, which goes on shard by shard, is planned with all the memory that there is."""
 _TABLE: TypeAdapter[MonitorTable] = TypeAdapter(MonitorTable)
 
 
@@ -97,7 +99,7 @@ def _replay(found: Findings, folder: str, head: Head) -> None:
     with tempfile.TemporaryDirectory(prefix="earthloom-replay-") as scratch:
         beside = open_store(ObjectRef.parse(scratch))
         for row, col, window in cube.shards():
-            ShardTask(alerts=of, shard=(row, col), window=window, start=0).do(beside)
+            ShardTask(alerts=of, shard=(row, col), window=window, start=0, pieces_bytes=_ALL_BYTES).do(beside)
         JoinTask(alerts=of, base=0, borrowed=(), stored_bytes=0).do(beside)
         _compare(found, beside, places)
 

@@ -43,14 +43,14 @@ def _check_result(found: Findings, prefix: str) -> None:
     for key in sorted(found.sizes):
         name = key.removeprefix(f"{prefix}/")
         if name != key and name not in files and name != RESULT and not name.startswith(_WORK):
-            found.wrong(key, f"is not listed in {RESULT}; readers may take it for part of the result. Remove it")
+            found.wrong(key, f"is not listed in {RESULT}; readers may take it for part of the result. Remove {key}")
 
 
 def _check_head(found: Findings, key: str, committed: set[str]) -> None:
     try:
         prefixes = list(named_results(read_document(found.store.get(key), key)))
     except (EarthloomError, KeyError, TypeError, ValueError, AttributeError) as error:
-        found.wrong(key, f"cannot be read ({error}). Remove it and run `earthloom monitor` again")
+        found.wrong(key, f"cannot be read ({error}). Remove {key} and run `earthloom monitor` again")
         return
     for prefix in prefixes:
         if prefix not in committed:

@@ -57,7 +57,7 @@ order = 0
 name = "wetter"
 monitor = "chart"
 """
-DAYS = ("2017-07-01", "2018-07-01", "2019-05-01", "2019-07-01", "2020-07-01")
+DAYS = ("2018-07-01", "2019-05-01", "2019-07-01", "2020-07-01")
 
 
 def go(folder: Path) -> None:
@@ -70,7 +70,7 @@ def go(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An area with five dates, of which the last came later."""
+    """An area with four dates, of which the last came later."""
     folder = tmp_path_factory.mktemp("whole")
     for number, day in enumerate(DAYS):
         if number == len(DAYS) - 1:
@@ -96,10 +96,12 @@ def one(folder: Path, pattern: str) -> Path:
     return max((folder / "out/monitors/lake").glob(pattern), key=lambda path: (path.stat().st_size, str(path)))
 
 
-def flip(path: Path) -> None:
+def flip(path: Path, at: int | None = None) -> Path:
+    """Change one bit of a file, in its middle unless told otherwise."""
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[len(data) // 2 if at is None else at] ^= 1
     path.write_bytes(data)
+    return path
 
 
 def current(folder: Path, pattern: str) -> Path:
@@ -124,8 +126,7 @@ def forge_alerts(folder: Path) -> Path:
 
 def damage(pattern: str) -> Callable[[Path], Path]:
     def done(folder: Path) -> Path:
-        flip(path := one(folder, pattern))
-        return path
+        return flip(one(folder, pattern))
 
     return done
 
@@ -144,7 +145,7 @@ PLANTED = {
     "a lost shard": lose("water-index/*/generations/1/cube.zarr/confidence/c/*/*/*"),
     "a lost mark": lose("water-index/*/generations/1/steps/*/*.json"),
     "a step's sum": damage("water-index/*/generations/1/steps/*.json"),
-    "the dates": damage("water-index/*/generations/1/cube.zarr/time/c/0"),
+    "the dates": lambda folder: flip(one(folder, "water-index/*/generations/1/cube.zarr/time/c/0"), 2),
     "a composite": damage("water-index/*/composites/mode-year/2019/*/water-index.tif"),
     "a change": damage("water-index/*/change/*/*/changes.parquet"),
     "a lost commit": lose("water-index/*/change/*/*/result.json"),
@@ -169,8 +170,12 @@ def test_what_is_sound_is_found_sound(whole: Path) -> None:
     assert report.objects > 100
 
 
+MENDED = ("a shard", "forged alerts", "a head")
+"""One of each kind: what is damaged is made again by a whole update."""
+
+
 @pytest.mark.parametrize("name", PLANTED)
-def test_planted_damage_is_named_and_its_remedy_mends_it(name: str, area: Path, whole: Path) -> None:
+def test_planted_damage_is_named_with_a_remedy(name: str, area: Path, whole: Path) -> None:
     hurt = PLANTED[name](area)
     problems = check(area).problems
     key = hurt.relative_to(area / "out").as_posix()
@@ -185,6 +190,8 @@ def test_planted_damage_is_named_and_its_remedy_mends_it(name: str, area: Path, 
         if remedy[1]:
             path = area / "out" / remedy[1]
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    if name not in MENDED:
+        return
     go(area)
     assert check(area).problems == []
     for path in (whole / "out/monitors").rglob("*.tif"):

@@ -1,4 +1,4 @@
-"""An area on a cluster of several nodes, in object storage: a node dies amid the update, and the bytes are those of one machine."""
+"""An area on a cluster of several nodes, in object storage: a node dies amid the update, and no byte differs for it."""
 
 from __future__ import annotations
 

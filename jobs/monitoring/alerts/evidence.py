@@ -108,7 +108,13 @@ class MonitorEvidence:
         judging = JudgeTask(made=self.made, part=window).memory_bytes
         return judging + min(n_steps, _steps_at_once(window)) * window.size_px
 
-    def observe(self, store: Store, cube: Cube, window: Window, steps: Sequence[int]) -> Iterator[Observation]:
+    def observe(
+        self,
+        store: Store,
+        cube: Cube,  # noqa: ARG002 - the monitor is of this cube
+        window: Window,
+        steps: Sequence[int],
+    ) -> Iterator[Observation]:
         at_once = _steps_at_once(window)
         for start in range(0, len(steps), at_once):
             some = list(steps[start : start + at_once])

@@ -20,7 +20,7 @@ from earthloom.tiling.grid import Grid, pixel_areas_m2
 from earthloom.tiling.window import Window
 
 TOP, BOTTOM, LEFT, RIGHT = range(4)
-_RUN_BYTES, _PIECE_BYTES = 350, 900
+_RUN_BYTES, _PIECE_BYTES = 720, 1200
 """Measured: corners of outlines and their joining, of each run; measures, WKB and Arrow's copies, of each piece."""
 _AREA_BITS = 26
 """Rounding a pixel's area to 2^-26 of it errs by less than 1e-8, and 2^36 pixels still add up within 63 bits."""

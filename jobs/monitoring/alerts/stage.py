@@ -1,7 +1,7 @@
 """Alerts as a stage of monitoring: what is to be done, and how it becomes what readers see.
 
-A driver lists what is stored and plans: first the shards, then the join. When the view is there, `head.json` is pointed to
-it, and what nobody needs any more is removed. Two drivers may do all of this at once.
+A driver lists what is stored and plans: first the shards, then the join, then the tiles. When the view is there, `head.json` is
+pointed to it, and what nobody needs any more is removed. Two drivers may do all of this at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from earthloom.jobs.monitoring.alerts.evidence import ClassEvidence, Evidence, M
 from earthloom.jobs.monitoring.alerts.head import Head, is_reached, point, read_head, view_name
 from earthloom.jobs.monitoring.alerts.history import CHECKPOINT_STEPS, AlertSet, Places, base_of, start_of
 from earthloom.jobs.monitoring.alerts.rule import AlertTable, change_of
-from earthloom.jobs.monitoring.alerts.tasks import JoinTask, ShardTask, stored, usual_bytes
+from earthloom.jobs.monitoring.alerts.tasks import TABLES, JoinTask, ShardTask, TilesTask, stored, usual_bytes
 from earthloom.jobs.monitoring.linking import relink
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.trends.map import MonitorMap
@@ -73,7 +73,7 @@ def _monitor(monitored: Monitored, table: AlertTable) -> tuple[MonitorMap, str |
 
 
 def plan_alerts(store: Store, of: AlertSet) -> Sequence[MonitorTask]:
-    """What can be done now: shards that have not seen all dates, else the join; nothing if the view is there."""
+    """What can be done now: shards that have not seen all dates, else the join, else tiles; nothing if the view is there."""
     if not of.cube.steps:
         return []
     places = of.places()
@@ -92,8 +92,10 @@ def plan_alerts(store: Store, of: AlertSet) -> Sequence[MonitorTask]:
             for shard in waiting
         ]  # fmt: skip
     own = [places.update(n) in sizes for n in range(1, total + 1)]
-    if base == total and all(own) and f"{places.view}/{ITEM}" in sizes:
-        return []
+    if base == total and all(own) and all(f"{places.view}/{name}" in sizes for name in TABLES):
+        if f"{places.view}/{ITEM}" in sizes:
+            return []
+        return [TilesTask(alerts=of, stored_bytes=sizes[places.ledger(total)])]
     pieces = [sum(sizes[places.pieces(n, shard)] for shard in shards) for n in range(base + 1, total + 1)]
     return [
         JoinTask(

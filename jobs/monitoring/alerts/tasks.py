@@ -1,4 +1,4 @@
-"""The two tasks of alerts: pixels of one shard through all new dates, then the alerts of the whole grid.
+"""The tasks of alerts: pixels of one shard through all new dates, the alerts of the whole grid, and their map tiles.
 
 Each may be done twice, by the same worker or another, and leaves the same bytes: what is written under a name follows from
 the name. Nothing here is visible to readers before `stage` points to it.
@@ -29,12 +29,15 @@ from earthloom.tiling.errors import MissingObjectError, PublishError, StorageErr
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 
+TABLES = ("alerts.parquet", "alerts.fgb")
+"""Of a view, which the join writes."""
+
 _REQUESTS = 16
-_PX_BYTES = 36
+_PX_BYTES = 28
 """Of a pixel: its state, its true area, its label, and what is read. Measured: bench `alerts`."""
-_USUAL_BYTES = 2
+_USUAL_BYTES = 6
 """Of a pixel: what its pieces take on a usual map. A map with more is planned anew."""
-_SHARD_BYTES = 64 * 2**20
+_SHARD_BYTES = 44 * 2**20
 """Of the libraries, and small shards."""
 _PIECES_FACTOR = 12
 """Of the stored size of pieces and ledger: what they take as Python values, with the tables that are made of them."""
@@ -57,7 +60,7 @@ class ShardTask:
     @property
     def key(self) -> str:
         place = f"{self.alerts.product}/alerts/{self.alerts.rule.name}/{self.shard[0]}_{self.shard[1]}"
-        return f"{place} from date {self.start + 1} on, with {self.pieces_bytes / 2**20:.0f} MiB for pieces"
+        return f"{place} from date {self.start + 1} on, {self.pieces_bytes} bytes for pieces"
 
     @property
     def memory_bytes(self) -> int:
@@ -154,7 +157,7 @@ class JoinTask:
         return _JOIN_BYTES + self.stored_bytes * _PIECES_FACTOR
 
     def do(self, store: Store) -> int:
-        """Write partitions, the ledger, and then the view, its item last.
+        """Write partitions, the ledger, and then the tables of the view.
 
         Returns:
             Number of alerts that there have been.
@@ -184,7 +187,9 @@ class JoinTask:
                 store.put(places.update(n), geoparquet(rows))
                 if is_kept(n, total):
                     store.put(places.ledger(n), ledger_file.encode(ledger))
-        _put_view(store, of, places, ledger)
+        table = alert_table(ledger.alerts, of)
+        for name, data in zip(TABLES, (geoparquet(table), flatgeobuf(table)), strict=True):
+            store.put(f"{places.view}/{name}", data)
         return len(ledger.alerts)
 
     def _resumed(self, store: Store, places: Places) -> Ledger:
@@ -211,16 +216,45 @@ def _unless_reached(store: Store, places: Places) -> int:
     )
 
 
-def _put_view(store: Store, of: AlertSet, places: Places, ledger: Ledger) -> None:
-    table = alert_table(ledger.alerts, of)
-    made = {"alerts.parquet": geoparquet(table), "alerts.fgb": flatgeobuf(table)}
-    tiles = pmtiles(table, of.cube.grid)
-    if tiles is not None:
-        made["alerts.pmtiles"] = tiles
-    for name, data in made.items():
-        store.put(f"{places.view}/{name}", data)
-    files = {name: stored(data) for name, data in made.items()}
-    store.put(f"{places.view}/{ITEM}", canonical(alerts_item(of, places, ledger.alerts, files)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TilesTask:
+    """Draw the view's map tiles, and finish it by its item. Apart from the join, of which it would take most of the time."""
+
+    alerts: AlertSet
+    stored_bytes: int
+    """Of the ledger."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.alerts.product}/alerts/{self.alerts.rule.name}/tiles"
+
+    @property
+    def memory_bytes(self) -> int:
+        return _JOIN_BYTES + self.stored_bytes * _PIECES_FACTOR
+
+    def do(self, store: Store) -> int:
+        """Write the tiles, if there are alerts, and then the item.
+
+        Returns:
+            Number of alerts that there have been.
+
+        Raises:
+            StorageError: if what the join has written is gone, and not because another driver has come as far.
+        """
+        of, places = self.alerts, self.alerts.places()
+        key = places.ledger(len(places.names))
+        try:
+            ledger = ledger_file.decode(store.get(key), f"{store.ref.url}/{key}")
+            made = {name: store.get(f"{places.view}/{name}") for name in TABLES}
+        except MissingObjectError:
+            return _unless_reached(store, places)
+        tiles = pmtiles(alert_table(ledger.alerts, of), of.cube.grid)
+        if tiles is not None:
+            made["alerts.pmtiles"] = tiles
+            store.put(f"{places.view}/alerts.pmtiles", tiles)
+        files = {name: stored(data) for name, data in made.items()}
+        store.put(f"{places.view}/{ITEM}", canonical(alerts_item(of, places, ledger.alerts, files)))
+        return len(ledger.alerts)
 
 
 def stored(data: bytes) -> StoredObject:

@@ -16,7 +16,7 @@ from earthloom.jobs.monitoring.alerts.history import AlertSet, Places
 from earthloom.jobs.monitoring.alerts.item import software
 from earthloom.jobs.monitoring.alerts.pixels import Observation
 from earthloom.jobs.monitoring.alerts.rule import Change, Rule
-from earthloom.jobs.monitoring.alerts.tasks import JoinTask, ShardTask, stored
+from earthloom.jobs.monitoring.alerts.tasks import JoinTask, ShardTask, TilesTask, stored
 from earthloom.jobs.monitoring.audit.findings import Findings
 from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.cube.log import cube_prefix, read_generation
@@ -101,6 +101,7 @@ def _replay(found: Findings, folder: str, head: Head) -> None:
         for row, col, window in cube.shards():
             ShardTask(alerts=of, shard=(row, col), window=window, start=0, pieces_bytes=_ALL_BYTES).do(beside)
         JoinTask(alerts=of, base=0, borrowed=(), stored_bytes=0).do(beside)
+        TilesTask(alerts=of, stored_bytes=0).do(beside)
         _compare(found, beside, places)
 
 

@@ -64,7 +64,9 @@ def _check_collection(store: Store, aoi: str, report: Verification) -> None:
         report.notes.append(f"monitors/{aoi} has no collection yet")
         return
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        report.problems.append(Problem(key, f"cannot be read ({error}). Remove {key} and run `earthloom monitor` again"))
+        report.problems.append(
+            Problem(key, f"cannot be read ({error}). Remove {key} and run `earthloom monitor` again")
+        )
         return
     for href in sorted(hrefs.values()):
         item = f"monitors/{aoi}/{unquote(href).removeprefix('./')}"

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
 _NOTES = b"earthloom"
+_LABEL_BYTES, _RUN_BYTES, _POLYGON_BYTES = 70, 270, 1050
+"""Measured: sums of each change, corners of each run of pixels that is drawn, and each polygon with its place in a table."""
 _STRIP_ROWS = 256  # true areas of a whole shard would be the largest array here
 
 
@@ -100,7 +102,66 @@ def decode_pieces(data: bytes, where: str) -> tuple[Pieces, dict[str, Any]]:
     return Pieces(**columns | {"polygons": np.asarray(shapely.from_wkb(columns["polygons"]), object)}), notes
 
 
-def find_pieces(sides: Sides, grid: Grid, shard: Window, least_m2: float) -> Pieces:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Changed:
+    """The connected changes of one shard before their outlines are drawn. Of n that are kept; all but `labels` by position."""
+
+    shard: Window
+    labels: NDArray[np.int32]
+    """(h, w): 0 where nothing changed."""
+    kept: NDArray[np.intp]
+    """(n,) labels, ascending."""
+    wanted: NDArray[np.bool_]
+    """Of each label, from 0, whether it is kept."""
+    pairs: NDArray[np.uint16]
+    """256 * before + after; so are the others (n,)."""
+    pixels: NDArray[np.int64]
+    areas_m2: NDArray[np.float64]
+    confidence_sums: NDArray[np.int64]
+    open: NDArray[np.bool_]
+
+    @property
+    def bytes(self) -> int:
+        """Most that `draw` takes, and storing what it gives, beside arrays of the shard's pixels."""
+        runs = sum(
+            _count_runs(strip, strip > 0)
+            for row in range(0, self.shard.height, _STRIP_ROWS)
+            for labels in [self.labels[row : row + _STRIP_ROWS]]
+            for strip in [np.where(self.wanted[labels], labels, 0)]
+        )
+        return runs * _RUN_BYTES + self.kept.size * _POLYGON_BYTES
+
+    def draw(self) -> Pieces:
+        """With their polygons."""
+        return Pieces(
+            polygons=_outlines(self.labels, self.wanted, self.kept, self.shard),
+            before=(self.pairs >> 8).astype(np.uint8), after=(self.pairs & 0xFF).astype(np.uint8), pixels=self.pixels,
+            areas_m2=self.areas_m2, confidence_sums=self.confidence_sums, open=self.open,
+        )  # fmt: skip
+
+
+def labelling_bytes(sides: Sides) -> int:
+    """Most that `find_changed` takes of these pixels beside arrays of their number: changes are no more than runs in rows."""
+    runs = 0
+    for row in range(0, sides.shape[0], _STRIP_ROWS):
+        strip = sides.rows(row, _STRIP_ROWS)
+        runs += _count_runs(strip.pairs(), _is_changed(strip))
+    return runs * _LABEL_BYTES
+
+
+def _is_changed(sides: Sides) -> NDArray[np.bool_]:
+    """(rows, columns)"""
+    changed: NDArray[np.bool_] = (sides.before != NODATA) & (sides.after != NODATA) & (sides.before != sides.after)
+    return changed
+
+
+def _count_runs(values: NDArray[Any], mask: NDArray[np.bool_]) -> int:
+    """Of one value each, within the rows of a mask."""
+    begun = mask[:, 1:] & ((values[:, 1:] != values[:, :-1]) | ~mask[:, :-1])
+    return int(np.count_nonzero(begun) + np.count_nonzero(mask[:, 0]))
+
+
+def find_changed(sides: Sides, grid: Grid, shard: Window, least_m2: float) -> Changed:
     """The changes of one shard; pixels are neighbours across an edge.
 
     Args:
@@ -109,8 +170,7 @@ def find_pieces(sides: Sides, grid: Grid, shard: Window, least_m2: float) -> Pie
         shard: where these pixels lie in it.
         least_m2: smaller changes are left out, unless they touch another shard.
     """
-    known = (sides.before != NODATA) & (sides.after != NODATA)
-    labels, n = label_areas(sides.pairs(), known & (sides.before != sides.after))
+    labels, n = label_areas(sides.pairs(), _is_changed(sides))
     pixels, pairs = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.uint16)
     areas, sums = np.zeros(n + 1), np.zeros(n + 1)
     for row in range(0, shard.height, _STRIP_ROWS):
@@ -132,10 +192,9 @@ def find_pieces(sides: Sides, grid: Grid, shard: Window, least_m2: float) -> Pie
     wanted = (areas >= least_m2) | goes_on
     wanted[0] = False
     kept = np.flatnonzero(wanted)
-    return Pieces(
-        polygons=_outlines(labels, wanted, kept, shard),
-        before=(pairs[kept] >> 8).astype(np.uint8), after=(pairs[kept] & 0xFF).astype(np.uint8), pixels=pixels[kept],
-        areas_m2=areas[kept], confidence_sums=sums[kept].astype(np.int64), open=goes_on[kept],
+    return Changed(
+        shard=shard, labels=labels, kept=kept, wanted=wanted, pairs=pairs[kept], pixels=pixels[kept], areas_m2=areas[kept],
+        confidence_sums=sums[kept].astype(np.int64), open=goes_on[kept],
     )  # fmt: skip
 
 

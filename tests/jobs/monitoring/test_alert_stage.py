@@ -330,7 +330,11 @@ def test_cusum_is_asked_anew_for_each_date_of_the_dates_up_to_it() -> None:
     ("alert", "monitor", "message"),
     [
         ({"monitor": "evi"}, BFAST, "there is no monitor 'evi'; landwater has ndvi-bfast-monitor"),
-        ({"monitor": "trend"}, {"method": "mann-kendall", "name": "trend"}, "alerts follow bfast-monitor, ewmacd, cusum"),
+        (
+            {"monitor": "trend"},
+            {"method": "mann-kendall", "name": "trend"},
+            "alerts follow bfast-monitor, ewmacd, cusum",
+        ),
     ],
 )
 def test_monitors_that_alerts_cannot_follow_are_refused(alert: dict[str, Any], monitor: Any, message: str) -> None:

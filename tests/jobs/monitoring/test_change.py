@@ -20,7 +20,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.change.map import Change
-from earthloom.jobs.monitoring.change.polygons import find_pieces, unite
+from earthloom.jobs.monitoring.change.polygons import find_changed, unite
 from earthloom.jobs.monitoring.change.tasks import CompareTask, PublishChangeTask, plan_change
 from earthloom.jobs.monitoring.change.transitions import Sides, count_transitions, exact_areas_m2, transition_rows
 from earthloom.jobs.monitoring.composites.maps import map_of_result, map_of_step
@@ -147,7 +147,7 @@ def test_the_map_reads_land_to_water_in_every_legend(store: Store, change: Chang
 def test_the_polygons_are_those_of_the_whole_map(store: Store, change: Change) -> None:
     table = gpd.read_parquet(published(store, change, "changes.parquet"))
     grid = change.grid
-    pieces = unite([find_pieces(whole(), grid, grid.window, change.least_m2)], change.least_m2)
+    pieces = unite([find_changed(whole(), grid, grid.window, change.least_m2).draw()], change.least_m2)
     assert len(table) == len(pieces)
     assert table["px"].tolist() == pieces.pixels.tolist()
     assert table["area_m2"].tolist() == np.round(pieces.areas_m2, 3).tolist()
@@ -294,3 +294,19 @@ def test_keys_follow_what_can_change_a_byte(change: Change) -> None:
     )
     assert len({change.key, *(other.key for other in others)}) == 4
     assert replace(change, after=replace(change.after, sources=())).key == change.key
+
+
+def test_a_shard_whose_changes_need_more_memory_than_planned_says_so_and_is_planned_with_that(tmp_path: Path) -> None:
+    store = open_store(ObjectRef.parse(str(tmp_path)))
+    change = replace(a_change(store), least_m2=0.0)
+    seen = [task.memory_bytes for task in plan_change(store, change)]
+    rounds = 0
+    while tasks := [task for task in plan_change(store, change) if isinstance(task, CompareTask)]:
+        rounds += 1
+        for task in tasks:
+            task.do(store)
+        seen.append(max(task.memory_bytes for task in tasks))
+    assert rounds == 3, "as usual, with what labels need, with what polygons need"
+    assert seen[-1] > seen[0]
+    bring_up_to_date(store, change)
+    assert committed_document(store, change.prefix) is not None

@@ -22,7 +22,6 @@ from earthloom.jobs.monitoring.aoi_file import Area, ProductTable
 from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.stage import Monitored
 from earthloom.jobs.monitoring.trends import stage as monitor_stage
-from earthloom.jobs.monitoring.trends import tasks as monitor_tasks
 from earthloom.jobs.monitoring.trends.detectors.anomalies import UNKNOWN
 from earthloom.jobs.monitoring.trends.detectors.bfast_monitor import bfast_monitor
 from earthloom.jobs.monitoring.trends.detectors.mann_kendall import mann_kendall

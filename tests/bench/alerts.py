@@ -103,13 +103,17 @@ def measure(name: str) -> dict[str, Any]:
         "shard task a date": f"{shard_s / _DATES:.2f}",
         "shard MiB (planned)": f"{peak / _MIB:.0f} ({shard.memory_bytes / _MIB:.0f})",
     }  # fmt: skip
-    row |= {"join, all dates": "-", "join MiB (planned)": "-"}
+    row |= {"join, all dates": "-", "join MiB (planned)": "-", "tiles": "-", "tiles MiB (planned)": "-"}
     if name != "noise":  # whose tiles GDAL would write for an hour
         (joined,) = plan_alerts(store, of)
         peak, joined_s = _watched(lambda: joined.do(store))
-        finish_alerts(store, of)
         row["join, all dates"] = f"{joined_s:.1f}"
         row["join MiB (planned)"] = f"{peak / _MIB:.0f} ({joined.memory_bytes / _MIB:.0f})"
+        (tiles,) = plan_alerts(store, of)
+        peak, drawn_s = _watched(lambda: tiles.do(store))
+        finish_alerts(store, of)
+        row["tiles"] = f"{drawn_s:.1f}"
+        row["tiles MiB (planned)"] = f"{peak / _MIB:.0f} ({tiles.memory_bytes / _MIB:.0f})"
     return {"rows": [row]}
 
 

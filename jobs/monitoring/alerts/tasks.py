@@ -33,11 +33,11 @@ TABLES = ("alerts.parquet", "alerts.fgb")
 """Of a view, which the join writes."""
 
 _REQUESTS = 16
-_PX_BYTES = 28
+_PX_BYTES = 53
 """Of a pixel: its state, its true area, its label, and what is read. Measured: bench `alerts`."""
-_USUAL_BYTES = 6
+_USUAL_BYTES = 8
 """Of a pixel: what its pieces take on a usual map. A map with more is planned anew."""
-_SHARD_BYTES = 44 * 2**20
+_SHARD_BYTES = 16 * 2**20
 """Of the libraries, and small shards."""
 _PIECES_FACTOR = 12
 """Of the stored size of pieces and ledger: what they take as Python values, with the tables that are made of them."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -107,7 +108,7 @@ def flip(path: Path, at: int | None = None) -> Path:
 def current(folder: Path, pattern: str) -> Path:
     """The view of alerts that a head leads to."""
     head = one(folder, pattern)
-    return head.parent / json.loads(head.read_bytes())["view"]
+    return head.parent / str(json.loads(head.read_bytes())["view"])
 
 
 def forge_alerts(folder: Path) -> Path:
@@ -116,8 +117,6 @@ def forge_alerts(folder: Path) -> Path:
     table, head_path = view / "alerts.parquet", view.parents[1] / "head.json"
     pq.write_table(pq.read_table(table).slice(1), table)
     head = json.loads(head_path.read_bytes())
-    import hashlib
-
     data = table.read_bytes()
     head["files"]["alerts.parquet"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     head_path.write_text(json.dumps(head))
@@ -139,7 +138,7 @@ def lose(pattern: str) -> Callable[[Path], Path]:
     return done
 
 
-PLANTED = {
+PLANTED: Mapping[str, Callable[[Path], Path]] = {
     "a shard": damage("water-index/*/generations/1/cube.zarr/classes/c/*/*/*"),
     "a shard of an image": damage("wet/*/generations/1/cube.zarr/wet/c/*/*/*"),
     "a lost shard": lose("water-index/*/generations/1/cube.zarr/confidence/c/*/*/*"),

@@ -87,7 +87,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def change(store: Store) -> Change:
     made = a_change(store)
-    assert bring_up_to_date(store, made) == 6 + 1
+    assert bring_up_to_date(store, made) == 2 * 6 + 1, "as planned for a usual map, then with what these polygons need"
     return made
 
 

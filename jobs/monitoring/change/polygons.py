@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
 _NOTES = b"earthloom"
-_LABEL_BYTES, _RUN_BYTES, _POLYGON_BYTES = 70, 270, 1050
+_LABEL_BYTES, _RUN_BYTES, _POLYGON_BYTES = 70, 1000, 1050
 """Measured: sums of each change, corners of each run of pixels that is drawn, and each polygon with its place in a table."""
 _STRIP_ROWS = 256  # true areas of a whole shard would be the largest array here
 

@@ -95,7 +95,7 @@ def measure(name: str) -> dict[str, Any]:
     if name == "noise":  # of which the first task finds that it needs more, and is planned anew
         shard.do(store)
         (shard,) = plan_alerts(store, of)
-    peak, shard_s = _watched(lambda: shard.do(store))
+    peak, shard_s = resident_peak(lambda: shard.do(store))
     row: dict[str, Any] = {
         "map": name, "active": f"{states.active.mean():.0%}", "pieces": pieces.measures.n, "alerts": len(outlines),
         "pixels' lives": f"{lived_s:.2f}", "labels (scipy)": f"{labelled_s:.2f} ({scipy_s:.2f})",
@@ -106,11 +106,11 @@ def measure(name: str) -> dict[str, Any]:
     row |= {"join, all dates": "-", "join MiB (planned)": "-", "tiles": "-", "tiles MiB (planned)": "-"}
     if name != "noise":  # whose tiles GDAL would write for an hour
         (joined,) = plan_alerts(store, of)
-        peak, joined_s = _watched(lambda: joined.do(store))
+        peak, joined_s = resident_peak(lambda: joined.do(store))
         row["join, all dates"] = f"{joined_s:.1f}"
         row["join MiB (planned)"] = f"{peak / _MIB:.0f} ({joined.memory_bytes / _MIB:.0f})"
         (tiles,) = plan_alerts(store, of)
-        peak, drawn_s = _watched(lambda: tiles.do(store))
+        peak, drawn_s = resident_peak(lambda: tiles.do(store))
         finish_alerts(store, of)
         row["tiles"] = f"{drawn_s:.1f}"
         row["tiles MiB (planned)"] = f"{peak / _MIB:.0f} ({tiles.memory_bytes / _MIB:.0f})"
@@ -123,7 +123,7 @@ def _timed(do: Callable[[], T]) -> tuple[T, float]:
     return result, time.process_time() - started
 
 
-def _watched(do: Callable[[], object]) -> tuple[int, float]:
+def resident_peak(do: Callable[[], object]) -> tuple[int, float]:
     """Bytes beyond what the process had, and CPU seconds."""
     before, peak, done = _resident(), [0], threading.Event()
 

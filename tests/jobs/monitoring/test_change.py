@@ -87,7 +87,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def change(store: Store) -> Change:
     made = a_change(store)
-    assert bring_up_to_date(store, made) <= 3 * 6 + 1, "as for a usual map, with what labels need, with what polygons need"
+    assert bring_up_to_date(store, made) <= 3 * 6 + 1, (
+        "as for a usual map, with what labels need, with what polygons need"
+    )
     return made
 
 

@@ -40,8 +40,14 @@ from tests.memory_store import MemoryStore
 
 _CASES = (
     *(("trend", method, 1024) for method in ("mann-kendall", "cusum", "ewmacd", "bfast-monitor")),
-    *(("change", kind, side) for kind, side in (("smooth", 1024), ("smooth", 2048), ("ragged", 1024), ("specks", 1024))),
-    *(("alerts", kind, side) for kind, side in (("smooth", 1024), ("smooth", 2048), ("ragged", 1024), ("specks", 1024))),
+    *(
+        ("change", kind, side)
+        for kind, side in (("smooth", 1024), ("smooth", 2048), ("ragged", 1024), ("specks", 1024))
+    ),
+    *(
+        ("alerts", kind, side)
+        for kind, side in (("smooth", 1024), ("smooth", 2048), ("ragged", 1024), ("specks", 1024))
+    ),
 )
 _MIB = 2**20
 _DATES = 60
@@ -68,7 +74,9 @@ def _change(store: MemoryStore, kind: str, side: int) -> MonitorTask:
     classes = np.stack([np.zeros((side, side), np.uint8), _mask(kind, side).astype(np.uint8)])
     confidence = np.random.default_rng(1).integers(100, 251, classes.shape).astype(np.uint8)
     days, folder = ["1985-07-01", "2020-08-01"], "monitors/here/map/0"
-    cube = make_cube(store, f"{folder}/generations/1/cube.zarr", make_grid(side, side), side, days, classes, confidence, ("a", "b"))
+    cube = make_cube(
+        store, f"{folder}/generations/1/cube.zarr", make_grid(side, side), side, days, classes, confidence, ("a", "b")
+    )
     made = Change(folder=folder, aoi="here", product="map", before=map_of_step(cube, 0), after=map_of_step(cube, 1),
                   least_m2=900.0)  # fmt: skip
     while True:  # as a driver does: until a task is planned with all that it needs
@@ -86,7 +94,9 @@ def _alerts(store: MemoryStore, kind: str, side: int) -> MonitorTask:
     seen[1:][:, _mask(kind, side)] = AFTER
     confidence = np.random.default_rng(1).integers(125, 251, seen.shape).astype(np.uint8)
     rule = Rule(name="bench", before="land", after="water")
-    of = alerts_of(cube_of(World(seen=seen, confidence=confidence, days=(18_000, 18_016, 18_032), rule=rule), side, range(3)), rule)
+    of = alerts_of(
+        cube_of(World(seen=seen, confidence=confidence, days=(18_000, 18_016, 18_032), rule=rule), side, range(3)), rule
+    )
     (task,) = plan_alerts(store, of)
     if task.do(store) == 3:
         store.objects.clear()
@@ -97,11 +107,16 @@ def _alerts(store: MemoryStore, kind: str, side: int) -> MonitorTask:
 
 def _trend(store: MemoryStore, method: str, side: int) -> MonitorTask:
     dates = [datetime.date(2010, 1, 1) + datetime.timedelta(days=16 * n) for n in range(_DATES)]
-    rng, layer = np.random.default_rng(0), Layer(name="v", dtype="int16", nodata=-32768, attributes={"scale_factor": 1e-4})
+    rng, layer = (
+        np.random.default_rng(0),
+        Layer(name="v", dtype="int16", nodata=-32768, attributes={"scale_factor": 1e-4}),
+    )
     values = rng.normal(6000, 300, (_DATES, side, side)).astype(np.int16)
     values[rng.random(values.shape) < 0.25] = -32768
     folder = "monitors/here/v/0"
-    cube = make_layers(store, f"{folder}/generations/1/cube.zarr", make_grid(side, side), side, dates, {"v": values}, [layer])
+    cube = make_layers(
+        store, f"{folder}/generations/1/cube.zarr", make_grid(side, side), side, dates, {"v": values}, [layer]
+    )
     start = {"start": dates[40]} if method in ("bfast-monitor", "ewmacd") else {}
     rule: MonitorTable = TypeAdapter(MonitorTable).validate_python({"method": method, **start})
     return JudgeTask(made=monitor_map(cube, folder, rule, aoi="here", product="v"), part=cube.grid.window)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
 _NOTES = b"earthloom"
-_LABEL_BYTES, _RUN_BYTES, _RUN_AT_ONCE_BYTES, _POLYGON_BYTES = 70, 230, 800, 1150
+_LABEL_BYTES, _RUN_BYTES, _RUN_AT_ONCE_BYTES, _POLYGON_BYTES = 70, 230, 720, 1150
 """Measured (bench `watching`): sums of each change; corners of each run of pixels in a row that is drawn; those of the largest
 polygon; each polygon with its place in a table."""
 _STRIP_ROWS = 256  # true areas of a whole shard would be the largest array here

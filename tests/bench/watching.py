@@ -1,4 +1,4 @@
-"""What tasks of monitoring take, held against their plans: trends, changes and alerts, of maps that are smooth and that are not.
+"""What tasks of monitoring take, held against their plans: trends, changes and alerts, of smooth maps and of others.
 
 Each in a process of its own, whose heap is given back before the task; the peak is what the process takes beyond that.
 
@@ -134,7 +134,8 @@ def measure(what: str, kind: str, side: int) -> dict[str, Any]:
     peak, seconds = resident_peak(lambda: task.do(store))
     return {
         "task": what, "map": kind, "shard": f"{side}²", "peak": f"{peak / _MIB:.0f}",
-        "planned": f"{task.memory_bytes / _MIB:.0f}", "plan / peak": f"{task.memory_bytes / peak:.2f}", "CPU s": f"{seconds:.1f}",
+        "planned": f"{task.memory_bytes / _MIB:.0f}", "plan / peak": f"{task.memory_bytes / peak:.2f}",
+        "CPU s": f"{seconds:.1f}",
     }  # fmt: skip
 
 

@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
 _NOTES = b"earthloom"
-_LABEL_BYTES, _RUN_BYTES, _RUN_AT_ONCE_BYTES, _POLYGON_BYTES = 70, 230, 720, 1150
+_LABEL_BYTES, _RUN_BYTES, _RUN_AT_ONCE_BYTES, _POLYGON_BYTES = 70, 230, 720, 500
 """Measured (bench `watching`): sums of each change; corners of each run of pixels in a row that is drawn; those of the largest
-polygon; each polygon with its place in a table."""
+polygon; each polygon."""
+_STORED_RUN_BYTES, _STORED_POLYGON_BYTES, _FREED_PX_BYTES = 280, 1200, 18
+"""The same while polygons become a table, and what is given back of each pixel by then."""
 _STRIP_ROWS = 256  # true areas of a whole shard would be the largest array here
 
 
@@ -121,16 +123,22 @@ class Changed:
     confidence_sums: NDArray[np.int64]
     open: NDArray[np.bool_]
 
-    @property
-    def bytes(self) -> int:
-        """Most that `draw` takes, and storing what it gives, beside arrays of the shard's pixels."""
+    def bytes(self, labelling: int) -> int:
+        """Most that `draw` takes, or storing what it gives, beside arrays of the shard's pixels.
+
+        Args:
+            labelling: `labelling_bytes`, which is held while polygons are drawn and no longer when they are stored.
+        """
         runs = np.zeros(self.wanted.size, np.int64)
         for row in range(0, self.shard.height, _STRIP_ROWS):
             labels = self.labels[row : row + _STRIP_ROWS]
             runs += np.bincount(labels[_begins(labels, labels > 0)], minlength=runs.size)
         drawn = runs[self.kept]
         largest = int(drawn.max(initial=0))  # of one polygon at a time GDAL gives every corner as an object
-        return int(drawn.sum()) * _RUN_BYTES + largest * _RUN_AT_ONCE_BYTES + self.kept.size * _POLYGON_BYTES
+        n_runs, n = int(drawn.sum()), self.kept.size
+        drawing = labelling + n_runs * _RUN_BYTES + largest * _RUN_AT_ONCE_BYTES + n * _POLYGON_BYTES
+        storing = n_runs * _STORED_RUN_BYTES + n * _STORED_POLYGON_BYTES - self.shard.size_px * _FREED_PX_BYTES
+        return max(drawing, storing)
 
     def draw(self) -> Pieces:
         """With their polygons."""

@@ -76,7 +76,7 @@ class CompareTask:
         if labelling > self.pieces_bytes:
             return self._ask(store, name, labelling)
         changed = find_changed(sides, change.grid, part, change.least_m2)
-        if (needed := labelling + changed.bytes) > self.pieces_bytes:
+        if (needed := changed.bytes(labelling)) > self.pieces_bytes:
             return self._ask(store, name, needed)
         counted = merge_transitions(self._count(sides))
         pieces = changed.draw()

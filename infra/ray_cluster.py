@@ -45,7 +45,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalCluster:
-    """A running cluster: its head, and the nodes that were added."""
+    """A running cluster of one node."""
 
     address: str
     """`host:port` of the head, for drivers."""

@@ -54,6 +54,15 @@ def end(process: subprocess.Popen[bytes] | subprocess.Popen[str], *, grace_s: fl
     process.wait(grace_s)
 
 
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all its descendants at once."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    for member in (psutil.Process(process.pid), *family):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
+
+
 def listens(process: subprocess.Popen[bytes], port: int) -> bool:
     """Whether this very process accepts connections on a port, and not another one that was there before."""
     try:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.processes import end, free_ports, spawn, tail
+from infra.processes import end, free_ports, kill, spawn, tail
 
 _MIB = 1024 * 1024
 _RAY = (sys.executable, "-m", "ray.scripts.scripts")
@@ -28,6 +28,19 @@ _RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
 class ClusterError(RuntimeError):
     """The cluster could not be started, or a job could not be submitted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One machine of a cluster, as far as the cluster knows."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def kill(self) -> None:
+        """As a power cut: raylet, workers and all, without a word to anybody."""
+        kill(self.process)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +57,25 @@ class LocalCluster:
     log: Path
     pid: int
     """Of the head, whose descendants are all of the cluster."""
+
+    @contextmanager
+    def node(self, name: str, *, num_cpus: int = 1) -> Generator[Node, None, None]:
+        """A further node, for the time of a `with` block or until it is killed. Tasks go there once it has joined.
+
+        Args:
+            name: a resource that it offers, so that others can see when it has joined and whether it still lives.
+        """
+        log = self.log.with_name(f"{name}.log")
+        command = [
+            *_RAY, "start", f"--address={self.address}", "--block", "--node-ip-address=127.0.0.1",
+            f"--dashboard-agent-listen-port={free_ports(1)[0]}", f"--num-cpus={num_cpus}", "--num-gpus=0",
+            f"--resources={json.dumps({name: 1})}", f"--object-store-memory={128 * _MIB}", "--disable-usage-stats",
+        ]  # fmt: skip
+        process = spawn(command, env=self.env, log=log)
+        try:
+            yield Node(name=name, process=process, log=log)
+        finally:
+            end(process, grace_s=10)
 
     def submit(self, *entrypoint: str, working_dir: Path | None = None, timeout_s: float = 120) -> str:
         """Run a job to its end by `ray job submit`, as a user would.

@@ -18,8 +18,9 @@ Driver: TypeAlias = Literal["GTiff", "JP2OpenJPEG"]
 SCENE_ID = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}\Z")
 """A scene id is a folder name in the outputs and a STAC item id: no separators, no `..`."""
 
-DatedBy = Literal["option", "item", "name", "tag"] | None
-"""How a scene's date is known: by the user, its STAC item, its name by the provider's rule, or a tag of its file."""
+DatedBy = Literal["option", "year", "month", "item", "name", "tag"] | None
+"""How a scene's date is known: by the user, who may know no more than the year or the month, its STAC item, its name by the
+provider's rule, or a tag of its file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

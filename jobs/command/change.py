@@ -120,15 +120,14 @@ def zonal(polygons: str, out: str, product: str, table: Path | None, **options: 
 @click.command()
 @click.argument("out")
 @click.option("--product", "-p", required=True, help="as collections/ has it")
+@click.option("--aoi", "-a", help="name of a monitored area: a row per class and date of its cube")
 @click.option("--scene", help="id of one scene")
 @click.option("--table", "-t", type=click.Path(path_type=Path), help=_TABLE)
-def areas(out: str, product: str, scene: str | None, table: Path | None) -> None:
+def areas(out: str, product: str, aoi: str | None, scene: str | None, table: Path | None) -> None:
     """Class areas of the committed scenes of a product; each scene once, without superseded results."""
-    from earthloom.jobs.monitoring.series.scene_areas import current_results, scene_areas
-    from earthloom.tiling.storage.objects import ObjectRef
-    from earthloom.tiling.storage.store import open_store
+    from earthloom.jobs.monitoring.questions import areas_of
 
-    _write(scene_areas(current_results(open_store(ObjectRef.parse(out)), product, scene)), table)
+    _write(areas_of(out, product, aoi=aoi, scene=scene), table)
 
 
 def _write(rows: pd.DataFrame, file: Path | None) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from earthloom.jobs.command.lines import Lines, Progress, named, plain
 from earthloom.jobs.command.options import SectionedCommand, options_of
 from earthloom.jobs.command.run import exit_on_sigterm, result_json
-from earthloom.jobs.command.terminal import counted, with_flags
+from earthloom.jobs.command.terminal import counted, in_a_file, with_flags
 from earthloom.jobs.monitoring.options import MonitorConfig
 
 if TYPE_CHECKING:
@@ -30,18 +30,20 @@ _EVERY_S = 10.0
 @options_of(MonitorConfig, but=("files",), short={"out": "-o"})
 def monitor(files: tuple[str, ...], as_json: bool, log_json: bool, **options: Any) -> None:
     """Bring areas up to date: map new scenes, then their cubes and all that follows from them. Again: only what is new."""
-    from earthloom.jobs.config import check
+    from earthloom.jobs.config import RunConfig, check
+    from earthloom.jobs.intake.options import SceneOptions
     from earthloom.jobs.monitoring.monitor import monitor as do_monitor
 
     settings = check(MonitorConfig, {"files": files, **options})
     exit_on_sigterm()
     lines = Lines(as_json=log_json)
-    with Progress(lines) as progress:
-        result = do_monitor(settings, on_event=_Lines(lines), on_scene=progress)
-    if as_json:
-        click.echo(json.dumps(monitor_json(result), indent=2))
-    else:
-        show_monitor(result, lines)
+    with in_a_file({*RunConfig.model_fields, *SceneOptions.model_fields} - options.keys()):
+        with Progress(lines) as progress:
+            result = do_monitor(settings, on_event=_Lines(lines), on_scene=progress)
+        if as_json:
+            click.echo(json.dumps(monitor_json(result), indent=2))
+        else:
+            show_monitor(result, lines)
     sys.exit(result.exit_code)
 
 
@@ -97,9 +99,12 @@ def _show_product(one: ProductResult, root: str, lines: Lines) -> None:
     where = f"{one.aoi} {one.product}"
     for doing, _, text in one.errors:
         lines.say("failed", f"[red]failed[/] {plain(where)}, {doing}: {plain(text)}", aoi=one.aoi, product=one.product)
-    by_text = {text: scene_id for scene_id, text in (one.run.notes if one.run else ())}
-    for text, scene_id in by_text.items():
-        lines.say("note", f"[yellow]note[/] {named(scene_id, text)}", scene=scene_id)
+    by_text: dict[str, list[str]] = {}
+    for scene_id, text in one.run.notes if one.run else ():
+        by_text.setdefault(text, []).append(scene_id)
+    for text, scene_ids in by_text.items():
+        others = f" and {len(scene_ids) - 1} more" if len(scene_ids) > 1 else ""
+        lines.say("note", f"[yellow]note[/] {named(scene_ids[0] + others, text)}", scenes=scene_ids)
     for note in one.notes:
         lines.say("note", f"[yellow]note[/] {plain(where)}: {plain(note)}", aoi=one.aoi, product=one.product)
     if one.update.cube:

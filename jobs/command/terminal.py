@@ -7,6 +7,7 @@ import sys
 
 from rich.console import Console
 
+from earthloom.jobs.report.flags import in_a_file as in_a_file
 from earthloom.jobs.report.flags import with_flags as with_flags  # every command prints by it
 
 GIB = 2**30

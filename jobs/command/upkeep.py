@@ -66,10 +66,10 @@ def status(out: str, since: str | None, failed: bool, watch: bool, as_json: bool
 @click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
 def verify(place: str, as_json: bool) -> None:
     """Re-check every published byte, catalogue and commit below OUT, or of one run: OUT/runs/<run id>."""
-    from earthloom.jobs.upkeep.verify import verify as check
+    from earthloom.jobs.monitoring.audit.verify import verify as check
     from earthloom.tiling.storage.objects import ObjectRef
 
-    report = check(ObjectRef.parse(place), on_scene=None if as_json else lambda prefix: click.echo(prefix, err=True))
+    report = check(ObjectRef.parse(place), on_place=None if as_json else lambda prefix: click.echo(prefix, err=True))
     if as_json:
         click.echo(json.dumps(asdict(report), indent=2))
     else:
@@ -187,7 +187,8 @@ def show_report(report: Verification) -> None:
         if report.problems
         else "[green]all is as it was published[/]"
     )
-    checked = f"{counted(report.scenes, 'scene')}, {counted(report.objects, 'object')}"
+    monitors = f", {counted(report.monitors, 'monitored product')}" if report.monitors else ""
+    checked = f"{counted(report.scenes, 'scene')}{monitors}, {counted(report.objects, 'object')}"
     console.print(f"{checked}, {report.checked_bytes / 1e6:.1f} MB read: {verdict}")
 
 

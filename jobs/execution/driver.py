@@ -137,7 +137,7 @@ def run(
 
 def _run(
     config: RunConfig, requests: Sequence[SceneRequest] | None, operation: Operation,
-    on_plan: Callable[[RunPlan], None] | None,    on_event: Callable[[Event], None] | None,
+    on_plan: Callable[[RunPlan], None] | None, on_event: Callable[[Event], None] | None,
 ) -> RunResult:  # fmt: skip
     made = plan_here(config, requests)
     if made and not made.scenes:  # nothing to compute: start no engine and write no record of a run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from earthloom.jobs.intake.name_dates import agreed, date_by_rule, pattern_reader
@@ -28,6 +28,12 @@ class SceneDate:
     """RFC 3339 in UTC."""
     by: DatedBy = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def day(self) -> date | None:
+        """On which it was taken, in UTC; None where that is unknown or assumed."""
+        known = self.datetime is not None and self.by not in ("year", "month")
+        return datetime.fromisoformat(str(self.datetime)).date() if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +72,13 @@ def scene_date(
 
     claim("`datetime`", "option", options.datetime)
     if options.date_pattern is not None:
-        found, several = agreed(names, pattern_reader(options.date_pattern))
+        found, several = agreed(names, pattern_reader(options.date_pattern, options.assumed_day))
         if found:
-            claim(f"`date_pattern` in {found.evidence}", "option", found.moment.isoformat(), zoned=True)
+            claim(f"`date_pattern` in {found.evidence}", found.by_pattern, found.moment.isoformat(), zoned=True)
+            if found.only and not options.datetime:
+                notes.append(
+                    f"the name gives the {found.only} only; a day of it is assumed, by `assumed_day={options.assumed_day}`"
+                )
         else:
             says = f"several dates: {', '.join(several)}" if several else "no such date"
             notes.append(f"`date_pattern={options.date_pattern}` finds {says} in the name {names[0] if names else ''}")

@@ -7,11 +7,15 @@ nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING, Literal
 
 from earthloom.tiling.errors import ConfigError
+
+if TYPE_CHECKING:
+    from earthloom.tiling.scene import DatedBy
 
 _START, _END = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
 _RULES = (
@@ -47,6 +51,13 @@ class NamedDate:
     """In UTC, as the rules say, without a zone of its own; midnight where the name gives the day only."""
     evidence: str
     """The part of the name that says it."""
+    only: Literal["year", "month"] | None = None
+    """What the name gives where it gives no day: the day is then the user's assumption."""
+
+    @property
+    def by_pattern(self) -> DatedBy:
+        """How a date is known that was found by the user's pattern."""
+        return self.only or "option"
 
 
 Reader = Callable[[str], NamedDate | None]
@@ -61,14 +72,18 @@ def date_by_rule(text: str) -> NamedDate | None:
     return None
 
 
-def pattern_reader(pattern: str) -> Reader:
+def pattern_reader(pattern: str, assumed_day: str | None = None) -> Reader:
     """A function that finds a date of this form in a name: `%Y%m%d`, `scene_%Y-%m-%d_%H%M`, `*_%Y%j`.
 
     The words are those of strptime: %Y, %m, %d, %j (day of the year), %H, %M, %S, %% and `*` for anything. The first place
     of a name that has the form counts; digits beside it are no part of another number.
 
+    Args:
+        assumed_day: which day stands for all that a name does not say: `07-01` where it gives the year only, `15` where it
+            gives year and month.
+
     Raises:
-        ConfigError: if the pattern does not give a day, or has another word.
+        ConfigError: if the pattern does not give a day and none is assumed, or gives one and one is, or has another word.
     """
     parts, form, words = [], "", []
     for piece in re.findall(r"%.|\*|[^%*]+|%$", pattern, re.DOTALL):
@@ -84,15 +99,48 @@ def pattern_reader(pattern: str) -> Reader:
             form += f"{piece} "
         else:
             parts.append(re.escape(piece))
-    if "%Y" not in words or not ("%j" in words or {"%m", "%d"} <= {*words}):
-        raise _bad_pattern(pattern, "it gives no day")
+    only = _known_part(pattern, words, assumed_day)
+    assumed = f" {assumed_day}" if only else ""
+    form += {"year": "%m-%d", "month": "%d", None: ""}[only]
     expression = re.compile(f"(?<![0-9]){''.join(parts)}(?![0-9])")
 
     def read(text: str) -> NamedDate | None:
-        dates = (_date(" ".join(found.groups()), form.strip(), found[0]) for found in expression.finditer(text))
-        return next((date for date in dates if date), None)
+        for found in expression.finditer(text):
+            if date := _date(" ".join(found.groups()) + assumed, form.strip(), found[0]):
+                return replace(date, only=only)
+        return None
 
     return read
+
+
+def _known_part(pattern: str, words: Sequence[str], assumed_day: str | None) -> Literal["year", "month"] | None:
+    """What names give of their dates where they give no day; None where they give it.
+
+    Raises:
+        ConfigError: if an assumed day is missing, needless, or not in every year or month.
+    """
+    if "%Y" in words and ("%j" in words or {"%m", "%d"} <= {*words}):
+        if assumed_day is not None:
+            raise ConfigError(f"`assumed_day={assumed_day}`: `date_pattern={pattern[:40]}` gives the day; leave it out")
+        return None
+    if "%Y" not in words or "%d" in words:
+        raise _bad_pattern(pattern, "it gives no day")
+    only: Literal["year", "month"] = "month" if "%m" in words else "year"
+    form, example, before = ("%d", "15", "2001-02-") if only == "month" else ("%m-%d", "07-01", "2001-")
+    if assumed_day is None:
+        raise ConfigError(
+            f"`date_pattern={pattern[:40]}` gives the {only} only; say which day stands for it, as in `assumed_day={example}`: "
+            f"items then tell that day and the whole {only}"
+        )
+    try:
+        if len(assumed_day) != len(example):
+            raise ValueError
+        datetime.strptime(before + assumed_day, "%Y-%m-%d")
+    except ValueError:
+        raise ConfigError(
+            f"`assumed_day={assumed_day[:20]}` is no day that every {only} has, of the form {form} as in {example}"
+        ) from None
+    return only
 
 
 def agreed(texts: Iterable[str], read: Reader) -> tuple[NamedDate | None, tuple[str, ...]]:

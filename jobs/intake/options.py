@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from earthloom.jobs.intake.dates import utc
 from earthloom.jobs.intake.name_dates import pattern_reader
@@ -36,12 +45,6 @@ def _a_date(text: str | None) -> str | None:
     if text is not None:
         utc(text)
     return text
-
-
-def _a_pattern(pattern: str | None) -> str | None:
-    if pattern is not None:
-        pattern_reader(pattern)
-    return pattern
 
 
 def _a_factor(scale: float | None) -> float | None:
@@ -96,7 +99,20 @@ class SceneOptions(BaseModel):
         Field(description="acquisition time, RFC 3339, whatever files and items say; of all scenes alike"),
     ] = None  # fmt: skip
     date_pattern: Annotated[
-        str | None, AfterValidator(_a_pattern),
-        Field(description="where names have the date of each scene: %Y%m%d, scene_%Y-%m-%d, *_%Y%j"),
-    ] = None  # fmt: skip
+        str | None, Field(description="where names have the date of each scene: %Y%m%d, scene_%Y-%m-%d, *_%Y%j")
+    ] = None
+    assumed_day: Annotated[
+        str | None,
+        Field(description="day that stands for what names do not say: 07-01 with `date_pattern=%Y`, 15 with %Y%m"),
+    ] = None
     scene_id: Annotated[str | None, Field(description="id of the scene, when there is one")] = None
+
+    @model_validator(mode="after")
+    def _a_pattern(self) -> Self:
+        if self.date_pattern is not None:
+            pattern_reader(self.date_pattern, self.assumed_day)
+        elif self.assumed_day is not None:
+            raise ConfigError(
+                "`assumed_day` completes what `date_pattern` reads from names; give that too, as in `date_pattern=%Y`"
+            )
+        return self

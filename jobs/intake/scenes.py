@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from earthloom.jobs.intake.bands import name_bands
 from earthloom.jobs.intake.dates import scene_date
@@ -226,8 +225,7 @@ def _open(
     headers = [(file.stem, file.header) for file in files]
     grid, grid_notes = (common_grid(headers), ()) if onto is None else (onto, check_onto(headers, onto))
     date = scene_date(item, [file.header for file in files], names_of(request), options)
-    acquired = datetime.fromisoformat(date.datetime).date() if date.datetime else None
-    meaning = give_meaning(named, options, sensor=preset, item=item, acquired=acquired, products=products)
+    meaning = give_meaning(named, options, sensor=preset, item=item, acquired=date.day, products=products)
     bands = tuple(
         replace(band, resampling=resampling(files[band.asset].header.grid, grid, categorical=band.categorical))
         for band in meaning.bands

@@ -23,7 +23,9 @@ from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.cube.dataset import cube_base
 from earthloom.jobs.monitoring.cube.log import current_cube
 from earthloom.jobs.monitoring.pool import Pool
-from earthloom.jobs.monitoring.series.scene_areas import current_results
+from earthloom.jobs.monitoring.series.scene_areas import current_results, scene_areas
+from earthloom.jobs.monitoring.series.series import series_table
+from earthloom.jobs.monitoring.series.stage import read_steps
 from earthloom.jobs.monitoring.series.zonal import read_zones, zonal
 from earthloom.jobs.publish.files import committed_document
 from earthloom.jobs.records.canonical import read_document
@@ -35,6 +37,9 @@ from earthloom.tiling.storage.store import Store, open_store
 if TYPE_CHECKING:
     import geopandas as gpd
     import pandas as pd
+
+
+_NO_SCENE = "`scene` goes with scenes and not with `aoi`, whose dates may be of several scenes"
 
 
 class ChangeConfig(BaseModel):
@@ -133,7 +138,7 @@ def zones_of(
     zones = read_zones(polygons) if isinstance(polygons, str) else polygons
     if aoi is not None:
         if scene is not None:
-            raise ConfigError("`scene` goes with scenes and not with `aoi`, whose dates may be of several scenes")
+            raise ConfigError(_NO_SCENE)
         _, cube = _cube(store, product, aoi, None)
         maps = [map_of_step(cube, n) for n, step in enumerate(cube.steps) if _within(step.date, since, until)]
     else:
@@ -141,6 +146,33 @@ def zones_of(
     if not maps:
         raise ConfigError(f"no {'date' if aoi else 'scene'} of {product} lies between {since} and {until}")
     return zonal(store, maps, zones, name)
+
+
+def areas_of(out: str, product: str, *, aoi: str | None = None, scene: str | None = None) -> pd.DataFrame:
+    """Areas of classes: on every date of a monitored area, or of every committed scene.
+
+    Args:
+        out: folder or `s3://` prefix of all outputs.
+        product: as `collections/` has it.
+        aoi: name of a monitored area; None: committed scenes, each once, without superseded results.
+        scene: id of one scene, where `aoi` is None.
+
+    Returns:
+        `jobs.monitoring.series.series.series_table` of dates, or `jobs.monitoring.series.scene_areas.scene_areas`.
+
+    Raises:
+        ConfigError: if area, product or scene are not there, or it is a product without classes.
+        StorageError: if something cannot be read.
+    """
+    store = open_store(ObjectRef.parse(out))
+    if aoi is None:
+        return scene_areas(current_results(store, product, scene))
+    if scene is not None:
+        raise ConfigError(_NO_SCENE)
+    _, cube = _cube(store, product, aoi, None)
+    if not cube.classes:
+        raise ConfigError(f"{product} of {aoi} is an image and has no classes")
+    return series_table(read_steps(store, cube))
 
 
 def _scenes(store: Store, product: str, scene: str | None) -> Sequence[ClassMap]:

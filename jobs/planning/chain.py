@@ -189,7 +189,7 @@ def _choose(scene: Scene, models: Sequence[ChainModel]) -> tuple[list[Variants],
     for model in models:
         members = [_variant(scene, cards, names, quantity, maker) for cards in model.members]
         for card, _ in members:
-            if quantity != card.quantities[0]:
+            if card.weights is not None and quantity != card.quantities[0]:  # a formula is for all that it takes
                 notes.append(f"{card.label} was made for {card.quantities[0]}; the scene has {quantity}")
             if not card.gsd_m[0] <= gsd_m * (1 + 1e-6) or not gsd_m <= card.gsd_m[1] * (1 + 1e-6):
                 notes.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from calendar import monthrange
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -21,7 +22,7 @@ from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import PublishError, SceneError
 from earthloom.tiling.footprint import footprint
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.scene import Scene
+from earthloom.tiling.scene import DatedBy, Scene
 from earthloom.tiling.storage.objects import ObjectRef
 
 STAC_VERSION = "1.1.0"
@@ -155,7 +156,7 @@ def item(
         item_id(scene.id, product, key), grid, class_objects(card.classes, rows), assets, _links(scene, product, provenance),
         {
             "title": f"{card.title or card.label}: {scene.id}",
-            **_when(scene.id, scene.datetime),
+            **_when(scene.id, scene.datetime, scene.dated_by),
             "processing:lineage": _lineage(scene, [one for one, _ in provenance.cards]),
             "processing:software": dict(sorted(provenance.software.items())),
             "earthloom:scene": scene.id,
@@ -247,22 +248,29 @@ def utc(text: str) -> str:
     return f"{whole}.{fraction.rstrip('0')}Z" if fraction else f"{whole}Z"
 
 
-def dated(item: Mapping[str, Any], scene_id: str, moment: str | None) -> dict[str, Any]:
-    """An item with another date, as it would have been made with that date.
+def dated(item: Mapping[str, Any], scene_id: str, moment: str | None, by: DatedBy) -> dict[str, Any]:
+    """An item with another date, as it would have been made with that date, known in this way.
 
     Raises:
         SceneError: if the date cannot be read.
     """
     others = {name: value for name, value in item["properties"].items() if name not in _DATES}
-    return {**item, "properties": others | _when(scene_id, moment)}
+    return {**item, "properties": others | _when(scene_id, moment, by)}
 
 
-def _when(scene_id: str, moment: str | None) -> dict[str, str | None]:
+def _when(scene_id: str, moment: str | None, by: DatedBy) -> dict[str, str | None]:
+    """Of a moment that stands for a year or a month, that as well: STAC's `datetime` is then the nominal one."""
     if moment is not None:
         try:
-            return {"datetime": utc(moment)}
+            said: dict[str, str | None] = {"datetime": utc(moment)}
         except ValueError as error:
             raise SceneError(f"{scene_id}: bad date {moment!r} ({error}); give `datetime`") from error
+        day = date.fromisoformat(moment[:10])
+        if by == "year":
+            return interval(day.replace(month=1, day=1), day.replace(month=12, day=31)) | said
+        if by == "month":
+            return interval(day.replace(day=1), day.replace(day=monthrange(day.year, day.month)[1])) | said
+        return said
     return {"datetime": None, "start_datetime": OPEN_INTERVAL[0], "end_datetime": OPEN_INTERVAL[1]}
 
 

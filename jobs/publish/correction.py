@@ -25,7 +25,7 @@ from earthloom.tiling.errors import EarthloomError, MissingObjectError, PublishE
 from earthloom.tiling.storage.store import Store
 
 _AT_ONCE = 8
-_STRENGTH = {"option": 3, "item": 2, "name": 2, "tag": 1, None: 0}
+_STRENGTH = {"option": 3, "year": 3, "month": 3, "item": 2, "name": 2, "tag": 1, None: 0}
 """A weaker source never takes the place of a stronger one: a nightly run without `datetime` leaves the user's word alone."""
 
 
@@ -99,7 +99,7 @@ def correct(store: Store, plan: ScenePlan) -> Correction | None:
                 return canonical(document)
         before = PublishedDate.from_dict(unfinished["was"]) if unfinished else was
         items = [*(unfinished["items"] if unfinished else []), stored]
-        corrected = canonical(dated(item, plan.scene.id, now.datetime))
+        corrected = canonical(_dated(item, plan, now))
         made.append(Correction(was=before, now=now))
         return canonical(
             document
@@ -120,7 +120,7 @@ def correct(store: Store, plan: ScenePlan) -> Correction | None:
         if existing is None:
             raise _removed(plan)
         item = _vouched(existing, document, plan)
-        return canonical(dated(item, plan.scene.id, _date(document, item).datetime))
+        return canonical(_dated(item, plan, _date(document, item)))
 
     merge(store, f"{plan.prefix}/{ITEM}", rewrite)
     return made[-1]
@@ -177,7 +177,7 @@ def _vouched(data: bytes, document: dict[str, Any], plan: ScenePlan) -> dict[str
     item: dict[str, Any] = {}
     with suppress(ValueError, KeyError, TypeError, AttributeError):  # no item at all
         item = json.loads(data)
-        found = _stored(canonical(dated(item, plan.scene.id, _date(document, item).datetime)))
+        found = _stored(canonical(_dated(item, plan, _date(document, item))))
     if found != meant:
         raise PublishError(
             f"{plan.scene.id}: its date cannot be corrected, as {plan.prefix}/{ITEM} was changed by another tool in more than "
@@ -185,6 +185,10 @@ def _vouched(data: bytes, document: dict[str, Any], plan: ScenePlan) -> dict[str
             f"{plan.prefix}/{RESULT} and run again"
         )
     return item
+
+
+def _dated(item: dict[str, Any], plan: ScenePlan, date: PublishedDate) -> dict[str, Any]:
+    return dated(item, plan.scene.id, date.datetime, date.dated_by)
 
 
 def _date(document: dict[str, Any], item: dict[str, Any]) -> PublishedDate:

@@ -13,7 +13,10 @@ from earthloom.tiling.errors import PublishError
 from earthloom.tiling.scene import DatedBy
 
 _TABLES = (".parquet", ".fgb")
-_BY = {"option": "the user", "item": "its metadata", "name": "its name", "tag": "TIFFTAG_DATETIME", None: "nobody"}
+_BY = {
+    "option": "the user", "year": "the user, who knows the year", "month": "the user, who knows the month",
+    "item": "its metadata", "name": "its name", "tag": "TIFFTAG_DATETIME", None: "nobody",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

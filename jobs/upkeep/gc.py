@@ -22,6 +22,7 @@ from earthloom.jobs.records.markers import TILES
 from earthloom.jobs.records.names import ITEM, RESULT
 from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import note_superseded
+from earthloom.jobs.upkeep.derived import DERIVED, remove_result, spent_results
 from earthloom.jobs.upkeep.retention import EXPIRED, RECORD, Policy, expired, old_records
 from earthloom.jobs.upkeep.rubbish import Rubbish, replaced_generations
 from earthloom.jobs.upkeep.status import is_living
@@ -130,6 +131,7 @@ def sweep(
         done.found += expired(store, policy, left, kept, before_s, now, done.notes)
     done.found += _leftovers(store, still_s, now, done.notes)
     done.found += replaced_generations(store, before_s, now, done.notes)
+    done.found += spent_results(store, before_s, still_s, now, done.notes, superseded=superseded)
     if not (is_ours or done.found):
         raise ConfigError(f"{out.url}: no run has been started there; is this the `out` of a run?")
     if delete:
@@ -261,6 +263,8 @@ def _remove(store: Store, rubbish: Rubbish, runs: list[_Run], committed: list[_C
     """Remove it, unless it has come to life since it was found."""
     if rubbish.kind == "leftover":
         store.delete(rubbish.place)
+    elif rubbish.kind == DERIVED:
+        return remove_result(store, rubbish.place, before_s)
     elif rubbish.kind in ("superseded", EXPIRED):
         _remove_superseded(store, next(one for one in committed if one.prefix == rubbish.place), runs)
     elif rubbish.kind == "scene":

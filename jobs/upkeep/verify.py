@@ -48,6 +48,8 @@ class Verification:
     run_id: str | None = None
     """The one run that was asked for; None for all of OUT."""
     scenes: int = 0
+    monitors: int = 0
+    """Products that are watched over areas."""
     objects: int = 0
     checked_bytes: int = 0
     problems: list[Problem] = field(default_factory=list)

@@ -45,6 +45,7 @@ CASES = {
     "monitors": "tests.bench.monitors:monitors",
     "breaks": "tests.bench.monitors:breaks",
     "alerts": "tests.bench.alerts:alerts",
+    "watching": "tests.bench.watching:watching",
     "peers": "tests.bench.peers:peers",
     "overhead": "tests.bench.peers:overhead",
     "evaluate": "tests.bench.evaluation:evaluate",

@@ -11,7 +11,6 @@ import numpy as np
 from earthloom.jobs.monitoring.alerts.pixels import Observation, observe_classes, observe_flags
 from earthloom.jobs.monitoring.alerts.rule import Change, Direction
 from earthloom.jobs.monitoring.cube.cube import Cube
-from earthloom.jobs.monitoring.trends.detectors.anomalies import UNKNOWN
 from earthloom.jobs.monitoring.trends.map import MonitorMap
 from earthloom.jobs.monitoring.trends.tasks import JudgeTask, flag_series
 from earthloom.jobs.records.names import CLASSES, CONFIDENCE
@@ -83,7 +82,7 @@ class MonitorEvidence:
     """The flags of a monitor over time: a date is an anomaly, or is as the pixel's history makes expect.
 
     Args:
-        made: the monitor over the cube; of a method whose flags are known when their dates are.
+        made: the monitor over the cube. A method that looks back is asked anew for each date, of the dates up to it.
         direction: which anomalies count.
     """
 
@@ -109,17 +108,21 @@ class MonitorEvidence:
         judging = JudgeTask(made=self.made, part=window).memory_bytes
         return judging + min(n_steps, _steps_at_once(window)) * window.size_px
 
-    def observe(self, store: Store, cube: Cube, window: Window, steps: Sequence[int]) -> Iterator[Observation]:
-        dates, at_once = [step.date for step in cube.steps], _steps_at_once(window)
+    def observe(
+        self,
+        store: Store,
+        cube: Cube,  # noqa: ARG002 - the monitor is of this cube
+        window: Window,
+        steps: Sequence[int],
+    ) -> Iterator[Observation]:
+        at_once = _steps_at_once(window)
         for start in range(0, len(steps), at_once):
             some = list(steps[start : start + at_once])
-            n = some[-1] + 1
-            flags = np.full((len(some), *window.shape), UNKNOWN, np.int8)
-            if self.made.rule.waits_for(dates[:n]) is None:
-                made = _until(self.made, n)
-                for part in JudgeTask(made=made, part=window).windows():
-                    rows, cols = part.slices(window)
-                    flags[:, rows, cols] = flag_series(store, made, part)[some]
+            made = _until(self.made, some[-1] + 1)
+            flags = np.empty((len(some), *window.shape), np.int8)
+            for part in JudgeTask(made=made, part=window).windows():
+                rows, cols = part.slices(window)
+                flags[:, rows, cols] = flag_series(store, made, part, some)
             for seen in flags:
                 yield observe_flags(seen, self.direction)
 

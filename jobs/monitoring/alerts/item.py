@@ -61,7 +61,7 @@ def alerts_item(
             **interval(steps[0].date, steps[-1].date),
             "expires": expires,
             "processing:lineage": _lineage(of),
-            "processing:software": dict(_software()),
+            "processing:software": dict(software()),
             "earthloom:aoi": aoi, "earthloom:product": of.product, "earthloom:key": of.key,
             "earthloom:rule": dict(rule.identity()), "earthloom:evidence": dict(of.evidence.identity()),
             "earthloom:dates": len(steps), "earthloom:alerts": _counts(alerts, area_unit_m2(of.cube.grid)),
@@ -97,5 +97,6 @@ def _counts(alerts: Sequence[Alert], unit: float) -> dict[str, dict[str, float]]
 
 
 @cache
-def _software() -> Mapping[str, str]:
+def software() -> Mapping[str, str]:
+    """Versions of all that alerts' bytes depend on."""
     return {"earthloom": VERSION} | {name: version(name) for name in ("pyarrow", "pyogrio", "rasterio", "shapely")}

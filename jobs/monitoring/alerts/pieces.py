@@ -20,6 +20,8 @@ from earthloom.tiling.grid import Grid, pixel_areas_m2
 from earthloom.tiling.window import Window
 
 TOP, BOTTOM, LEFT, RIGHT = range(4)
+_RUN_BYTES, _PIECE_BYTES = 720, 1200
+"""Measured: corners of outlines and their joining, of each run; measures, WKB and Arrow's copies, of each piece."""
 _AREA_BITS = 26
 """Rounding a pixel's area to 2^-26 of it errs by less than 1e-8, and 2^36 pixels still add up within 63 bits."""
 
@@ -119,8 +121,8 @@ class Pieces:
 def find(
     states: PixelStates, tracked: NDArray[np.bool_], areas: NDArray[np.int64], window: Window, whole: Window,
     min_area: float,
-) -> tuple[Pieces, NDArray[np.bool_]]:  # fmt: skip
-    """The pieces of a shard after a date, and which pixels they consist of.
+) -> Runs:  # fmt: skip
+    """The pieces of a shard after a date, as runs of their pixels.
 
     A piece is left out if it cannot belong to an alert: it is smaller than the least area, does not reach a shard's edge
     beyond which it could go on, and is not what became of a piece that was not left out. In a noisy map most are.
@@ -133,13 +135,28 @@ def find(
         whole: the grid.
         min_area: with which an alert begins, in units of `area_unit_m2`.
     """
-    runs = label(states.active)
     active = states.active
+    runs = label(active)
     edge = _edges(runs, window, whole)
     area = runs.sum_pixels(areas[active])
     keep = (area >= min_area) | (runs.sum_pixels(tracked[active]) > 0)
     keep[edge[3]] = True
-    runs = runs.select(keep)
+    return runs.select(keep)
+
+
+def describing_bytes(runs: Runs) -> int:
+    """Most that `describe` and encoding its pieces take of pieces that are these runs, beside arrays of the shard's pixels."""
+    return runs.row.size * _RUN_BYTES + runs.n_components * _PIECE_BYTES
+
+
+def describe(
+    runs: Runs, states: PixelStates, tracked: NDArray[np.bool_], areas: NDArray[np.int64], window: Window, whole: Window
+) -> tuple[Pieces, NDArray[np.bool_]]:
+    """The pieces of a shard after a date with measures and outlines, and which pixels they consist of.
+
+    Args:
+        runs: of `find`, of the same states; so are the others.
+    """
     side, start, end, piece = _edges(runs, window, whole)
     earlier = label(tracked)
     now, before, shared = overlaps(runs, earlier)

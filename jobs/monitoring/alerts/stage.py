@@ -1,32 +1,35 @@
 """Alerts as a stage of monitoring: what is to be done, and how it becomes what readers see.
 
-A driver lists what is stored and plans: first the shards, then the join. When the view is there, `head.json` is pointed to
-it, and what nobody needs any more is removed. Two drivers may do all of this at once.
+A driver lists what is stored and plans: first the shards, then the join, then the tiles. When the view is there, `head.json` is
+pointed to it, and what nobody needs any more is removed. Two drivers may do all of this at once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from earthloom.jobs.monitoring.alerts.components import Shard
 from earthloom.jobs.monitoring.alerts.evidence import ClassEvidence, Evidence, MonitorEvidence
 from earthloom.jobs.monitoring.alerts.head import Head, is_reached, point, read_head, view_name
 from earthloom.jobs.monitoring.alerts.history import CHECKPOINT_STEPS, AlertSet, Places, base_of, start_of
 from earthloom.jobs.monitoring.alerts.rule import AlertTable, change_of
-from earthloom.jobs.monitoring.alerts.tasks import JoinTask, ShardTask, stored
+from earthloom.jobs.monitoring.alerts.tasks import TABLES, JoinTask, ShardTask, TilesTask, stored, usual_bytes
 from earthloom.jobs.monitoring.linking import relink
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.trends.map import MonitorMap
 from earthloom.jobs.monitoring.trends.stage import maps_of
 from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.jobs.records.blocks import StoredObject
+from earthloom.jobs.records.canonical import read_document
 from earthloom.jobs.records.names import ITEM
-from earthloom.tiling.errors import ConfigError, PublishError
+from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
 from earthloom.tiling.storage.store import Store
 
-_FOLLOWED = ("bfast-monitor", "ewmacd")
-"""Monitors whose flags are known when their dates are."""
+_FOLLOWED = ("bfast-monitor", "ewmacd", "cusum")
+"""Monitors that flag dates."""
 
 
 def alerts_of(monitored: Monitored) -> list[tuple[AlertSet, str | None]]:
@@ -64,14 +67,13 @@ def _monitor(monitored: Monitored, table: AlertTable) -> tuple[MonitorMap, str |
     made, waits = monitors[table.monitor]
     if made.rule.method not in _FOLLOWED:
         raise ConfigError(
-            f"alert {table.name}: {made.rule.method} judges a series as a whole, so what it says of the past would change with "
-            f"each new date; alerts follow {' and '.join(_FOLLOWED)}"
+            f"alert {table.name}: {made.rule.method} finds trends and flags no date; alerts follow {', '.join(_FOLLOWED)}"
         )
     return made, waits
 
 
 def plan_alerts(store: Store, of: AlertSet) -> Sequence[MonitorTask]:
-    """What can be done now: shards that have not seen all dates, else the join; nothing if the view is there."""
+    """What can be done now: shards that have not seen all dates, else the join, else tiles; nothing if the view is there."""
     if not of.cube.steps:
         return []
     places = of.places()
@@ -82,10 +84,18 @@ def plan_alerts(store: Store, of: AlertSet) -> Sequence[MonitorTask]:
     base = base_of(places, shards, sizes)
     starts = {shard: start_of(places, shard, base, sizes) for shard in shards}
     if waiting := [shard for shard, start in starts.items() if start < total]:
-        return [ShardTask(alerts=of, shard=shard, window=shards[shard], start=starts[shard]) for shard in waiting]
+        return [
+            ShardTask(
+                alerts=of, shard=shard, window=shards[shard], start=starts[shard],
+                pieces_bytes=_need(store, places, shard, starts[shard], sizes, usual_bytes(shards[shard])),
+            )
+            for shard in waiting
+        ]  # fmt: skip
     own = [places.update(n) in sizes for n in range(1, total + 1)]
-    if base == total and all(own) and f"{places.view}/{ITEM}" in sizes:
-        return []
+    if base == total and all(own) and all(f"{places.view}/{name}" in sizes for name in TABLES):
+        if f"{places.view}/{ITEM}" in sizes:
+            return []
+        return [TilesTask(alerts=of, stored_bytes=sizes[places.ledger(total)])]
     pieces = [sum(sizes[places.pieces(n, shard)] for shard in shards) for n in range(base + 1, total + 1)]
     return [
         JoinTask(
@@ -93,6 +103,18 @@ def plan_alerts(store: Store, of: AlertSet) -> Sequence[MonitorTask]:
             stored_bytes=(sizes[places.ledger(base)] if base else 0) + max(pieces, default=0),
         )
     ]  # fmt: skip
+
+
+def _need(
+    store: Store, places: Places, shard: Shard, start: int, present: Collection[str], usual: int
+) -> int:  # fmt: skip
+    """Bytes for a shard's pieces: what a task that stopped has found, up to the last date or to where it goes on."""
+    most = usual
+    for n in {len(places.names), start} - {0}:
+        if (key := places.need(n, shard)) in present:
+            with suppress(MissingObjectError):  # another driver has come further, and has cleaned up
+                most = max(most, int(read_document(store.get(key), key)["bytes"]))
+    return most
 
 
 def _borrowed(places: Places, base: int, present: Iterable[str]) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,4 @@
-"""The two tasks of alerts: pixels of one shard through all new dates, then the alerts of the whole grid.
+"""The tasks of alerts: pixels of one shard through all new dates, the alerts of the whole grid, and their map tiles.
 
 Each may be done twice, by the same worker or another, and leaves the same bytes: what is written under a name follows from
 the name. Nothing here is visible to readers before `stage` points to it.
@@ -19,20 +19,25 @@ from earthloom.jobs.monitoring.alerts.head import is_reached, read_head
 from earthloom.jobs.monitoring.alerts.history import AlertSet, Places, is_kept
 from earthloom.jobs.monitoring.alerts.item import alerts_item
 from earthloom.jobs.monitoring.alerts.lives import Ledger, follow
-from earthloom.jobs.monitoring.alerts.pieces import Pieces, find, pixel_area_units
+from earthloom.jobs.monitoring.alerts.pieces import Pieces, describe, describing_bytes, find, pixel_area_units
 from earthloom.jobs.monitoring.alerts.pixels import PixelStates, advance
 from earthloom.jobs.monitoring.alerts.tables import alert_table, flatgeobuf, geoparquet, pmtiles
 from earthloom.jobs.records.blocks import StoredObject
-from earthloom.jobs.records.canonical import canonical
+from earthloom.jobs.records.canonical import FORMAT, canonical
 from earthloom.jobs.records.names import ITEM
 from earthloom.tiling.errors import MissingObjectError, PublishError, StorageError
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 
+TABLES = ("alerts.parquet", "alerts.fgb")
+"""Of a view, which the join writes."""
+
 _REQUESTS = 16
-_SHARD_BYTES_PER_PX = 240
-"""Of a map that is white noise, every speck of which is an alert; smooth ones take 80. Measured: bench `alerts`."""
-_SHARD_BYTES = 64 * 2**20
+_PX_BYTES = 53
+"""Of a pixel: its state, its true area, its label, and what is read. Measured: bench `alerts`."""
+_USUAL_BYTES = 8
+"""Of a pixel: what its pieces take on a usual map. A map with more is planned anew."""
+_SHARD_BYTES = 16 * 2**20
 """Of the libraries, and small shards."""
 _PIECES_FACTOR = 12
 """Of the stored size of pieces and ledger: what they take as Python values, with the tables that are made of them."""
@@ -49,18 +54,24 @@ class ShardTask:
     window: Window
     start: int
     """Dates that its stored pixels have seen; 0: it begins."""
+    pieces_bytes: int
+    """That the pieces of one date may take (`usual_bytes`, `pieces.describing_bytes`)."""
 
     @property
     def key(self) -> str:
-        return f"{self.alerts.product}/alerts/{self.alerts.rule.name}/{self.shard[0]}_{self.shard[1]}"
+        place = f"{self.alerts.product}/alerts/{self.alerts.rule.name}/{self.shard[0]}_{self.shard[1]}"
+        return f"{place} from date {self.start + 1} on, {self.pieces_bytes} bytes for pieces"
 
     @property
     def memory_bytes(self) -> int:
         observing = self.alerts.evidence.memory_bytes(self.window, len(self.alerts.cube.steps) - self.start)
-        return _SHARD_BYTES + self.window.size_px * _SHARD_BYTES_PER_PX + observing
+        return _SHARD_BYTES + self.window.size_px * _PX_BYTES + self.pieces_bytes + observing
 
     def do(self, store: Store) -> int:
         """Write the pieces of every new date, and then the pixels, which say that the pieces are there.
+
+        On a date whose pieces would take more memory than is planned it stops before they do, and says how much this date
+        and the later ones need; it is planned again with that.
 
         Returns:
             Number of new dates.
@@ -76,9 +87,18 @@ class ShardTask:
         areas = pixel_area_units(of.cube.grid, self.window)
         whole, min_area, total = of.cube.grid.window, of.min_area, len(of.cube.steps)
         steps = range(self.start, total)
-        for step, observation in zip(steps, of.evidence.observe(store, of.cube, self.window, steps), strict=True):
+        observed = zip(steps, of.evidence.observe(store, of.cube, self.window, steps), strict=True)
+        for step, observation in observed:
             advance(states, observation, of.day(step), of.rule)
-            pieces, tracked = find(states, tracked, areas, self.window, whole, min_area)
+            found = find(states, tracked, areas, self.window, whole, min_area)
+            if (needed := describing_bytes(found)) > self.pieces_bytes:
+                for later, seen in observed:
+                    advance(states, seen, of.day(later), of.rule)
+                    found = find(states, found.image(states.shape) > 0, areas, self.window, whole, min_area)
+                    needed = max(needed, describing_bytes(found))
+                store.put(places.need(total, self.shard), canonical({"format": FORMAT, "bytes": needed}))
+                return step - self.start
+            pieces, tracked = describe(found, states, tracked, areas, self.window, whole)
             store.put(places.pieces(step + 1, self.shard), pieces.encode())
             if is_kept(step + 1, total):
                 store.put(places.pixels(step + 1, self.shard), encode_pixels(states, tracked))
@@ -89,6 +109,11 @@ class ShardTask:
             return PixelStates.idle(self.window.shape), np.zeros(self.window.shape, np.bool_)
         key = places.pixels(self.start, self.shard)
         return decode_pixels(store.get(key), self.window.shape, f"{store.ref.url}/{key}")
+
+
+def usual_bytes(window: Window) -> int:
+    """For the pieces of a shard of which nothing is known yet."""
+    return window.size_px * _USUAL_BYTES
 
 
 def encode_pixels(states: PixelStates, tracked: NDArray[np.bool_]) -> bytes:
@@ -132,7 +157,7 @@ class JoinTask:
         return _JOIN_BYTES + self.stored_bytes * _PIECES_FACTOR
 
     def do(self, store: Store) -> int:
-        """Write partitions, the ledger, and then the view, its item last.
+        """Write partitions, the ledger, and then the tables of the view.
 
         Returns:
             Number of alerts that there have been.
@@ -162,7 +187,9 @@ class JoinTask:
                 store.put(places.update(n), geoparquet(rows))
                 if is_kept(n, total):
                     store.put(places.ledger(n), ledger_file.encode(ledger))
-        _put_view(store, of, places, ledger)
+        table = alert_table(ledger.alerts, of)
+        for name, data in zip(TABLES, (geoparquet(table), flatgeobuf(table)), strict=True):
+            store.put(f"{places.view}/{name}", data)
         return len(ledger.alerts)
 
     def _resumed(self, store: Store, places: Places) -> Ledger:
@@ -189,16 +216,45 @@ def _unless_reached(store: Store, places: Places) -> int:
     )
 
 
-def _put_view(store: Store, of: AlertSet, places: Places, ledger: Ledger) -> None:
-    table = alert_table(ledger.alerts, of)
-    made = {"alerts.parquet": geoparquet(table), "alerts.fgb": flatgeobuf(table)}
-    tiles = pmtiles(table, of.cube.grid)
-    if tiles is not None:
-        made["alerts.pmtiles"] = tiles
-    for name, data in made.items():
-        store.put(f"{places.view}/{name}", data)
-    files = {name: stored(data) for name, data in made.items()}
-    store.put(f"{places.view}/{ITEM}", canonical(alerts_item(of, places, ledger.alerts, files)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TilesTask:
+    """Draw the view's map tiles, and finish it by its item. Apart from the join, of which it would take most of the time."""
+
+    alerts: AlertSet
+    stored_bytes: int
+    """Of the ledger."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.alerts.product}/alerts/{self.alerts.rule.name}/tiles"
+
+    @property
+    def memory_bytes(self) -> int:
+        return _JOIN_BYTES + self.stored_bytes * _PIECES_FACTOR
+
+    def do(self, store: Store) -> int:
+        """Write the tiles, if there are alerts, and then the item.
+
+        Returns:
+            Number of alerts that there have been.
+
+        Raises:
+            StorageError: if what the join has written is gone, and not because another driver has come as far.
+        """
+        of, places = self.alerts, self.alerts.places()
+        key = places.ledger(len(places.names))
+        try:
+            ledger = ledger_file.decode(store.get(key), f"{store.ref.url}/{key}")
+            made = {name: store.get(f"{places.view}/{name}") for name in TABLES}
+        except MissingObjectError:
+            return _unless_reached(store, places)
+        tiles = pmtiles(alert_table(ledger.alerts, of), of.cube.grid)
+        if tiles is not None:
+            made["alerts.pmtiles"] = tiles
+            store.put(f"{places.view}/alerts.pmtiles", tiles)
+        files = {name: stored(data) for name, data in made.items()}
+        store.put(f"{places.view}/{ITEM}", canonical(alerts_item(of, places, ledger.alerts, files)))
+        return len(ledger.alerts)
 
 
 def stored(data: bytes) -> StoredObject:

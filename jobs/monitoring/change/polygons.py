@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
 _NOTES = b"earthloom"
+_LABEL_BYTES, _RUN_BYTES, _RUN_AT_ONCE_BYTES, _POLYGON_BYTES = 70, 230, 720, 500
+"""Measured (bench `watching`): sums of each change; corners of each run of pixels in a row that is drawn; those of the largest
+polygon; each polygon."""
+_STORED_RUN_BYTES, _STORED_POLYGON_BYTES, _FREED_PX_BYTES = 280, 1200, 18
+"""The same while polygons become a table, and what is given back of each pixel by then."""
 _STRIP_ROWS = 256  # true areas of a whole shard would be the largest array here
 
 
@@ -99,7 +105,73 @@ def decode_pieces(data: bytes, where: str) -> tuple[Pieces, dict[str, Any]]:
     return Pieces(**columns | {"polygons": np.asarray(shapely.from_wkb(columns["polygons"]), object)}), notes
 
 
-def find_pieces(sides: Sides, grid: Grid, shard: Window, least_m2: float) -> Pieces:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Changed:
+    """The connected changes of one shard before their outlines are drawn. Of n that are kept; all but `labels` by position."""
+
+    shard: Window
+    labels: NDArray[np.int32]
+    """(h, w): 0 where nothing changed."""
+    kept: NDArray[np.intp]
+    """(n,) labels, ascending."""
+    wanted: NDArray[np.bool_]
+    """Of each label, from 0, whether it is kept."""
+    pairs: NDArray[np.uint16]
+    """256 * before + after; so are the others (n,)."""
+    pixels: NDArray[np.int64]
+    areas_m2: NDArray[np.float64]
+    confidence_sums: NDArray[np.int64]
+    open: NDArray[np.bool_]
+
+    def bytes(self, labelling: int) -> int:
+        """Most that `draw` takes, or storing what it gives, beside arrays of the shard's pixels.
+
+        Args:
+            labelling: `labelling_bytes`, which is held while polygons are drawn and no longer when they are stored.
+        """
+        runs = np.zeros(self.wanted.size, np.int64)
+        for row in range(0, self.shard.height, _STRIP_ROWS):
+            labels = self.labels[row : row + _STRIP_ROWS]
+            runs += np.bincount(labels[_begins(labels, labels > 0)], minlength=runs.size)
+        drawn = runs[self.kept]
+        largest = int(drawn.max(initial=0))  # of one polygon at a time GDAL gives every corner as an object
+        n_runs, n = int(drawn.sum()), self.kept.size
+        drawing = labelling + n_runs * _RUN_BYTES + largest * _RUN_AT_ONCE_BYTES + n * _POLYGON_BYTES
+        storing = n_runs * _STORED_RUN_BYTES + n * _STORED_POLYGON_BYTES - self.shard.size_px * _FREED_PX_BYTES
+        return max(drawing, storing)
+
+    def draw(self) -> Pieces:
+        """With their polygons."""
+        return Pieces(
+            polygons=_outlines(self.labels, self.wanted, self.kept, self.shard),
+            before=(self.pairs >> 8).astype(np.uint8), after=(self.pairs & 0xFF).astype(np.uint8), pixels=self.pixels,
+            areas_m2=self.areas_m2, confidence_sums=self.confidence_sums, open=self.open,
+        )  # fmt: skip
+
+
+def labelling_bytes(sides: Sides) -> int:
+    """Most that `find_changed` takes of these pixels beside arrays of their number: changes are no more than runs in rows."""
+    runs = 0
+    for row in range(0, sides.shape[0], _STRIP_ROWS):
+        strip = sides.rows(row, _STRIP_ROWS)
+        runs += int(np.count_nonzero(_begins(strip.pairs(), _is_changed(strip))))
+    return runs * _LABEL_BYTES
+
+
+def _is_changed(sides: Sides) -> NDArray[np.bool_]:
+    """(rows, columns)"""
+    changed: NDArray[np.bool_] = (sides.before != NODATA) & (sides.after != NODATA) & (sides.before != sides.after)
+    return changed
+
+
+def _begins(values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where runs of one value begin within the rows of a mask. (rows, columns)"""
+    begun = mask.copy()
+    begun[:, 1:] &= (values[:, 1:] != values[:, :-1]) | ~mask[:, :-1]
+    return begun
+
+
+def find_changed(sides: Sides, grid: Grid, shard: Window, least_m2: float) -> Changed:
     """The changes of one shard; pixels are neighbours across an edge.
 
     Args:
@@ -108,8 +180,7 @@ def find_pieces(sides: Sides, grid: Grid, shard: Window, least_m2: float) -> Pie
         shard: where these pixels lie in it.
         least_m2: smaller changes are left out, unless they touch another shard.
     """
-    known = (sides.before != NODATA) & (sides.after != NODATA)
-    labels, n = label_areas(sides.pairs(), known & (sides.before != sides.after))
+    labels, n = label_areas(sides.pairs(), _is_changed(sides))
     pixels, pairs = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.uint16)
     areas, sums = np.zeros(n + 1), np.zeros(n + 1)
     for row in range(0, shard.height, _STRIP_ROWS):
@@ -131,10 +202,9 @@ def find_pieces(sides: Sides, grid: Grid, shard: Window, least_m2: float) -> Pie
     wanted = (areas >= least_m2) | goes_on
     wanted[0] = False
     kept = np.flatnonzero(wanted)
-    return Pieces(
-        polygons=_outlines(labels, wanted, kept, shard),
-        before=(pairs[kept] >> 8).astype(np.uint8), after=(pairs[kept] & 0xFF).astype(np.uint8), pixels=pixels[kept],
-        areas_m2=areas[kept], confidence_sums=sums[kept].astype(np.int64), open=goes_on[kept],
+    return Changed(
+        shard=shard, labels=labels, kept=kept, wanted=wanted, pairs=pairs[kept], pixels=pixels[kept], areas_m2=areas[kept],
+        confidence_sums=sums[kept].astype(np.int64), open=goes_on[kept],
     )  # fmt: skip
 
 
@@ -144,8 +214,10 @@ def _outlines(
     """The polygon of each wanted label, in the order of `kept`."""
     import shapely
     from affine import Affine
+    from rasterio.errors import NotGeoreferencedWarning
     from rasterio.features import shapes
 
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # pixels of the grid need no place on Earth
     polygons = np.empty(kept.size, object)
     if kept.size:
         place = Affine.translation(shard.col_off, shard.row_off)

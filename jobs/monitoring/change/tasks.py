@@ -7,12 +7,12 @@ the map comes last and so vouches for both.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from earthloom.jobs.monitoring.change.map import Change
-from earthloom.jobs.monitoring.change.polygons import Pieces, decode_pieces, find_pieces, unite
+from earthloom.jobs.monitoring.change.polygons import Pieces, decode_pieces, find_changed, labelling_bytes, unite
 from earthloom.jobs.monitoring.change.transitions import (
     Sides,
     Transition,
@@ -20,7 +20,6 @@ from earthloom.jobs.monitoring.change.transitions import (
     count_transitions,
     exact_areas_m2,
     merge_transitions,
-    pixel_m2,
     transitions_from_json,
     transitions_to_json,
 )
@@ -28,15 +27,16 @@ from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.jobs.planning.memory import publishing_bytes
 from earthloom.jobs.publish.files import committed_document, publish_files
 from earthloom.jobs.publish.shards import finish_shard
+from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
 from earthloom.jobs.records.markers import finished_shards
-from earthloom.tiling.errors import StorageError
+from earthloom.tiling.errors import MissingObjectError, StorageError
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 
-_BYTES_PER_PX, _BYTES_PER_PX_OF_SPECKS = 100, 370
-"""Measured: 26 on a map of few changes, 46 where every other pixel changes at random and 97 where all that change hang
-together in one ragged polygon, from a minimum mapping unit of four pixels on; 365 where each single pixel is a polygon."""
-_LEAST_PX = 4
+_PX_BYTES = 28
+"""Of a pixel: both maps, labels, and the map of changes as it is written. Measured on maps of few changes: 22 to 27."""
+_USUAL_BYTES = 3
+"""Of a pixel: what the changes of a usual map take. A map with more is planned anew."""
 _PIECE_BYTES = 6
 """What pieces take in memory while they are united, for each byte that they have in storage; measured: 3 to 5.5."""
 _STRIP_ROWS = 256
@@ -49,34 +49,45 @@ class CompareTask:
     change: Change
     part: Window
     """Of the shard on the grid."""
+    pieces_bytes: int
+    """That the changes may take beside arrays of the pixels."""
 
     @property
     def key(self) -> str:
-        return f"{self.change.prefix}/{self.name}"
-
-    @property
-    def name(self) -> str:
-        """Row and column of the shard."""
-        shard_px = self.change.before.shard_px
-        return f"{self.part.row_off // shard_px}_{self.part.col_off // shard_px}"
+        name = part_name(self.part, self.change.before.shard_px)
+        return f"{self.change.prefix}/{name}, {self.pieces_bytes} bytes for polygons"
 
     @property
     def memory_bytes(self) -> int:
-        specks = self.change.least_m2 < _LEAST_PX * pixel_m2(self.change.grid)
-        return self.part.size_px * (_BYTES_PER_PX_OF_SPECKS if specks else _BYTES_PER_PX)
+        return self.part.size_px * _PX_BYTES + self.pieces_bytes
 
     def do(self, store: Store) -> int:
-        """Read both maps, compare, write, then mark as done. Returns how many pixels changed."""
+        """Read both maps, compare, write, then mark as done. Returns how many pixels changed.
+
+        Where the changes would take more memory than is planned it stops before they do, and says how much they need; it is
+        planned again with that. Then it returns 0.
+        """
         change, part = self.change, self.part
         (before, trust), (after, trust_after) = (
             side.read(store, part) for side in (change.before, change.after)
         )  # fmt: skip
         sides = Sides(before=before, after=after, before_confidence=trust, after_confidence=trust_after)
+        name, labelling = part_name(part, change.before.shard_px), labelling_bytes(sides)
+        if labelling > self.pieces_bytes:
+            return self._ask(store, name, labelling)
+        changed = find_changed(sides, change.grid, part, change.least_m2)
+        if (needed := changed.bytes(labelling)) > self.pieces_bytes:
+            return self._ask(store, name, needed)
         counted = merge_transitions(self._count(sides))
-        pieces = find_pieces(sides, change.grid, part, change.least_m2)
-        store.put(part_key(change, self.name), pieces.encode({"transitions": transitions_to_json(counted)}))
+        pieces = changed.draw()
+        del changed
+        store.put(part_key(change, name), pieces.encode({"transitions": transitions_to_json(counted)}))
         finish_shard(store, change.publication(), part, change_layers(sides, len(change.before.classes)))
         return sum(one.pixels for one in counted if one.changed)
+
+    def _ask(self, store: Store, name: str, needed: int) -> int:
+        store.put(_need_key(self.change, name), canonical({"format": FORMAT, "bytes": needed}))
+        return 0
 
     def _count(self, sides: Sides) -> Iterator[Sequence[Transition]]:
         """Strip by strip: true areas of a whole shard would be the largest array here."""
@@ -114,7 +125,7 @@ class PublishChangeTask:
         counted: list[Sequence[Transition]] = []
         pieces: list[Pieces] = []
         for part in change.grid.window.split(change.before.shard_px):
-            key = part_key(change, CompareTask(change=change, part=part).name)
+            key = part_key(change, part_name(part, change.before.shard_px))
             found, notes = decode_pieces(store.get(key), f"{store.ref.url}/{key}")
             counted.append(transitions_from_json(notes["transitions"]))
             pieces.append(found)
@@ -133,17 +144,37 @@ def plan_change(store: Store, change: Change) -> Sequence[MonitorTask]:
     done = finished_shards(store, change.prefix, change.publication().layout)
     shard_px = change.before.shard_px
     missing = [
-        task
+        CompareTask(change=change, part=part, pieces_bytes=_need(store, change, part, sizes))
         for part in change.grid.window.split(shard_px)
-        for task in [CompareTask(change=change, part=part)]
-        if (part.row_off // shard_px, part.col_off // shard_px) not in done or part_key(change, task.name) not in sizes
+        for name in [part_name(part, shard_px)]
+        if (part.row_off // shard_px, part.col_off // shard_px) not in done or part_key(change, name) not in sizes
     ]
     return missing or [PublishChangeTask(change=change, parts_bytes=sum(sizes.values()))]
+
+
+def _need(store: Store, change: Change, part: Window, present: Collection[str]) -> int:
+    """Bytes for the changes of a shard: what a task that stopped has found, or what is usual."""
+    key, usual = _need_key(change, part_name(part, change.before.shard_px)), part.size_px * _USUAL_BYTES
+    if key not in present:
+        return usual
+    try:
+        return max(usual, int(read_document(store.get(key), key)["bytes"]))
+    except MissingObjectError:  # another driver has published the change meanwhile, and has cleaned up
+        return usual
+
+
+def part_name(part: Window, shard_px: int) -> str:
+    """Row and column of a shard."""
+    return f"{part.row_off // shard_px}_{part.col_off // shard_px}"
 
 
 def part_key(change: Change, name: str) -> str:
     """Key below OUT of what a shard leaves for the join."""
     return f"{_parts(change)}/{name}.parquet"
+
+
+def _need_key(change: Change, name: str) -> str:
+    return f"{_parts(change)}/{name}.need"
 
 
 def _parts(change: Change) -> str:

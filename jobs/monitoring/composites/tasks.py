@@ -14,27 +14,13 @@ import numpy as np
 
 from earthloom.jobs.monitoring.composites.composite import Composite
 from earthloom.jobs.monitoring.composites.rules import reduce_dates, reducing_bytes_per_px
-from earthloom.jobs.monitoring.cube.cube import READS_AT_ONCE_BYTES
+from earthloom.jobs.monitoring.cutting import LEAST_BYTES, reading_bytes, windows, writing_bytes
 from earthloom.jobs.planning.memory import publishing_bytes
 from earthloom.jobs.publish.files import committed_document, publish_files
 from earthloom.jobs.publish.shards import finish_shard
 from earthloom.jobs.records.markers import finished_shards
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
-from earthloom.tiling.writing.zarr_sink import CHUNK_PX
-
-_STACK_BYTES = 192 * 2**20
-"""Of all dates of a window, as far as a strip of a chunk allows; more is not faster, as the reducers work in small strips."""
-_LEAST_ROWS = 32
-"""Of a window that is lower than a chunk, which is then decoded again for the next one."""
-_WRITTEN = 3.5
-"""Times a shard's layers: a copy with its overviews (4 / 3), and as tiles and in the Zarr, where nothing can be compressed."""
-_AREA_STRIP_BYTES = 256 * 8 * 4
-"""Per column: a strip of areas with temporaries, when classes are counted."""
-_DECODED = 3
-"""Times what is read of a layer at once: what zarr holds beside what it returns."""
-_LEAST_BYTES = 12 * 2**20
-"""Buffers of strips, metadata, threads that write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,22 +43,13 @@ class ReduceTask:
         out = self.part.size_px * self.composite.publication.stored_bytes
         window_px = max(window.size_px for window in self.windows())
         sizes = [np.dtype(layer.dtype).itemsize * window_px for layer in layers]
-        reading = n_dates * sum(sizes) + _DECODED * max(
-            min(max(READS_AT_ONCE_BYTES, size), n_dates * size) for size in sizes
-        )
         reducing = window_px * reducing_bytes_per_px(layers, n_dates)
-        writing = int(_WRITTEN * out) + _AREA_STRIP_BYTES * self.part.width
-        return out + max(reading, reducing, writing) + _LEAST_BYTES
+        return out + max(reading_bytes(n_dates, sizes), reducing, writing_bytes(out, self.part.width)) + LEAST_BYTES
 
     def windows(self) -> Iterator[Window]:
         """What is reduced at once, row-major."""
-        part, px_bytes = self.part, reducing_bytes_per_px(self.composite.cube.layers, len(self.composite.steps))
-        most_px = max(1, _STACK_BYTES // px_bytes)
-        across = part.width if most_px >= CHUNK_PX * part.width else min(part.width, CHUNK_PX)
-        down = most_px // across // CHUNK_PX * CHUNK_PX or max(_LEAST_ROWS, most_px // across)
-        for row in range(part.row_off, part.row_end, down):
-            for col in range(part.col_off, part.col_end, across):
-                yield Window(col, row, across, down) & part
+        px_bytes = reducing_bytes_per_px(self.composite.cube.layers, len(self.composite.steps))
+        return windows(self.part, px_bytes)
 
     def do(self, store: Store) -> int:
         """Read, reduce, write, then mark as done. Returns how many pixels it made."""

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from earthloom.jobs.monitoring.cube.cube import Step
 from earthloom.jobs.products.statistics import Counted, add_up
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.canonical import FORMAT, canonical, of_this_format, read_document
@@ -91,7 +92,7 @@ def vouched(store: Store, generation: str, layout: CubeLayout, step: int) -> dic
     done: dict[tuple[int, int], ShardMark] = {}
     with ThreadPoolExecutor(_AT_ONCE, "marks") as pool:
         for key, data in zip(keys, pool.map(store.get, keys), strict=True):
-            if (mark := _parse(data, key)) is None:
+            if (mark := parse_mark(data, key)) is None:
                 continue
             place = f"{mark.row}/{mark.col}"
             held = {layer.name: sizes.get((layer.name, place)) for layer in layout.layers}
@@ -103,8 +104,9 @@ def vouched(store: Store, generation: str, layout: CubeLayout, step: int) -> dic
     return done
 
 
-def _parse(data: bytes, key: str) -> ShardMark | None:
-    """
+def parse_mark(data: bytes, key: str) -> ShardMark | None:
+    """What a mark says; None if it is damaged.
+
     Raises:
         PublishError: if it is of another format.
     """
@@ -124,6 +126,11 @@ def _parse(data: bytes, key: str) -> ShardMark | None:
     except (KeyError, TypeError, ValueError, AttributeError, PublishError) as error:
         log.warning("%s is damaged (%s: %s); its shard is made again", key, type(error).__name__, error)
         return None
+
+
+def sum_document(step: Step, total: Counted) -> bytes:
+    """`steps/<t>.json`: a step, and what all of its shards hold together."""
+    return canonical({"format": FORMAT, **step.to_json(), **counted_json(total)})
 
 
 def sum_up(

@@ -26,13 +26,13 @@ from earthloom.jobs.monitoring.cube.log import (
     read_generation,
     read_head,
 )
-from earthloom.jobs.monitoring.cube.marks import ShardMark, counted_json, step_prefix, sum_up, vouched
+from earthloom.jobs.monitoring.cube.marks import ShardMark, step_prefix, sum_document, sum_up, vouched
 from earthloom.jobs.monitoring.cube.members import Mask, Wanted, mask_values, piece_bytes
 from earthloom.jobs.monitoring.cube.overlap import in_order
 from earthloom.jobs.monitoring.cube.sources import Source, source_at
 from earthloom.jobs.monitoring.pool import Pool
 from earthloom.jobs.monitoring.worker import MonitorTask
-from earthloom.jobs.records.canonical import FORMAT, canonical, digest
+from earthloom.jobs.records.canonical import digest
 from earthloom.tiling.errors import EarthloomError, StorageError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.resampling import pixel_ratio, reached
@@ -302,10 +302,8 @@ class _Finishing:
         rows, cols = self._layout.shard_grid
         empty = [(row, col) for row in range(rows) for col in range(cols) if (row, col) not in wanted]
         total = sum_up(self._layout, [done[shard] for shard in sorted(wanted)], self._n_classes, empty)
-        document = {
-            "format": FORMAT, **self._generation.steps[place].to_json(), **counted_json(total),
-        }  # fmt: skip
-        self._store.put(f"{step_prefix(self._generation.prefix, place)}.json", canonical(document))
+        document = sum_document(self._generation.steps[place], total)
+        self._store.put(f"{step_prefix(self._generation.prefix, place)}.json", document)
 
 
 def _stored_alike(cube: Cube, other: Cube) -> bool:

@@ -84,6 +84,10 @@ class MonitorRule(Protocol):
     def breaks(self) -> bool:
         """Whether it finds dates of breaks, and flags each date."""
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether it judges a series as a whole, so that its flags of a date may change when later dates come."""
+
     def waits_for(self, dates: Sequence[datetime.date]) -> str | None:
         """What is missing before anything can be said; None if nothing is."""
 
@@ -114,6 +118,7 @@ class _Watching(_Table):
     numbers: ClassVar[tuple[str, ...]] = ("magnitude",)
     confidence: ClassVar[str] = "share of the monitored observations, of a break since then, that agree"
     breaks: ClassVar[bool] = True
+    looks_back: ClassVar[bool] = False
 
     def waits_for(self, dates: Sequence[datetime.date]) -> str | None:
         before = sum(date < self.start for date in dates)
@@ -219,6 +224,7 @@ class CusumRule(_Table):
     numbers: ClassVar[tuple[str, ...]] = ("magnitude", "p_value")
     confidence: ClassVar[str] = "1 less the p-value of a change; of none, the p-value"
     breaks: ClassVar[bool] = True
+    looks_back: ClassVar[bool] = True
 
     def waits_for(self, dates: Sequence[datetime.date]) -> str | None:
         return _too_few(dates, max(self.min_observations, 2 * self.order + 2))
@@ -254,6 +260,7 @@ class MannKendallRule(_Table):
     numbers: ClassVar[tuple[str, ...]] = ("slope", "p_value", "tau")
     confidence: ClassVar[str] = "1 less the p-value of a trend; of none, the p-value"
     breaks: ClassVar[bool] = False
+    looks_back: ClassVar[bool] = True
 
     def waits_for(self, dates: Sequence[datetime.date]) -> str | None:
         return _too_few(dates, self.min_observations)

@@ -7,17 +7,19 @@ said of a pixel follows from its series alone, so which windows these are change
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.cube.cube import READS_AT_ONCE_BYTES, Cube
+from earthloom.jobs.monitoring.cube.cube import Cube
+from earthloom.jobs.monitoring.cutting import LEAST_BYTES, reading_bytes, windows, writing_bytes
+from earthloom.jobs.monitoring.trends.detectors.anomalies import UNKNOWN
 from earthloom.jobs.monitoring.trends.detectors.series import BLOCK_PX
 from earthloom.jobs.monitoring.trends.map import COUNT, DAY, MonitorMap
-from earthloom.jobs.monitoring.trends.rules import MannKendallRule, Verdict
+from earthloom.jobs.monitoring.trends.rules import BfastMonitorRule, CusumRule, EwmacdRule, MannKendallRule, Verdict
 from earthloom.jobs.planning.memory import publishing_bytes
 from earthloom.jobs.publish.files import publish_files
 from earthloom.jobs.publish.shards import finish_shard
@@ -25,25 +27,13 @@ from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
-from earthloom.tiling.writing.zarr_sink import CHUNK_PX, Layer
+from earthloom.tiling.writing.zarr_sink import Layer
 
-_STACK_BYTES = 192 * 2**20
-"""Of all dates of a window, as far as a strip of a chunk allows."""
-_LEAST_ROWS = 32
-"""Of a window that is lower than a chunk, which is then decoded again for the next one."""
 _FLOAT_BYTES = 4
-_MASKS = 3
+_MASKS = 2
 """Bytes of a date and pixel beside its number: where it is valid and where not, or its flag and where that holds."""
 _BLOCK_ARRAYS = 16
 """Arrays of float64 that a monitor holds of a block of pixels and all dates; measured, rounded up."""
-_WRITTEN = 3.5
-"""Times a shard's layers: a copy with its overviews (4 / 3), and as tiles and in the Zarr, where nothing can be compressed."""
-_AREA_STRIP_BYTES = 256 * 8 * 4
-"""Per column: a strip of areas with temporaries."""
-_DECODED = 3
-"""Times what is read at once: what zarr holds beside what it returns."""
-_LEAST_BYTES = 12 * 2**20
-"""Buffers, metadata, threads that write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,20 +56,15 @@ class JudgeTask:
         out = self.part.size_px * made.publication.stored_bytes
         window_px = max(window.size_px for window in self.windows())
         size = window_px * np.dtype(made.layer.dtype).itemsize
-        reading = n_dates * size + _DECODED * min(max(READS_AT_ONCE_BYTES, size), n_dates * size)
+        reading = reading_bytes(n_dates, [size])
         converting = window_px * self._px_bytes()
         judging = window_px * n_dates * (_FLOAT_BYTES + _MASKS) + _BLOCK_ARRAYS * 8 * n_dates * min(BLOCK_PX, window_px)
-        writing = int(_WRITTEN * out) + _AREA_STRIP_BYTES * self.part.width
-        return out + max(reading, converting, judging, writing) + _LEAST_BYTES
+        writing = writing_bytes(out, self.part.width)
+        return out + max(reading, converting, judging, writing) + LEAST_BYTES
 
     def windows(self) -> Iterator[Window]:
         """What is judged at once, row-major."""
-        part, most_px = self.part, max(1, _STACK_BYTES // self._px_bytes())
-        across = part.width if most_px >= CHUNK_PX * part.width else min(part.width, CHUNK_PX)
-        down = most_px // across // CHUNK_PX * CHUNK_PX or max(_LEAST_ROWS, most_px // across)
-        for row in range(part.row_off, part.row_end, down):
-            for col in range(part.col_off, part.col_end, across):
-                yield Window(col, row, across, down) & part
+        return windows(self.part, self._px_bytes())
 
     def do(self, store: Store) -> int:
         """Read, judge, write, then mark as done. Returns how many pixels it judged."""
@@ -140,23 +125,38 @@ def read_series(store: Store, cube: Cube, layer: Layer, window: Window) -> NDArr
     return found
 
 
-def flag_series(store: Store, made: MonitorMap, window: Window) -> NDArray[np.int8]:
-    """(T, h, w) flags of a window for each date of the cube, for whoever follows them as observations.
+def flag_series(store: Store, made: MonitorMap, window: Window, steps: Sequence[int]) -> NDArray[np.int8]:
+    """(n, h, w) flags of a window for some dates, for whoever follows them as observations: what was known on that day.
 
     0 is as expected, negative below, positive above, and `detectors.anomalies.UNKNOWN` where nothing was observed, where the
-    pixel cannot be monitored, and before the monitor begins. Takes `JudgeTask`'s bytes for each pixel; a window is best of
-    whole chunks.
+    pixel cannot be monitored, before the monitor begins and while there are too few dates. A method that looks back is asked
+    anew for each date, of the dates up to it. Takes `JudgeTask`'s bytes for each pixel; a window is best of whole chunks.
+
+    Args:
+        steps: positions of the dates in `made.steps`, ascending.
 
     Raises:
         ConfigError: if the method flags no dates.
-        InputError: if there are too few dates (`MonitorRule.waits_for`).
     """
+    rule, dates = _flagging(made), [step.date for step in made.steps]
+    found = np.full((len(steps), *window.shape), UNKNOWN, np.int8)
+    series = read_series(store, made.cube, made.layer, window)
+    if not rule.looks_back:
+        if rule.waits_for(dates) is None:
+            found[:] = rule.flags(series, dates).reshape(-1, *window.shape)[list(steps)]
+        return found
+    for position, step in enumerate(steps):
+        if rule.waits_for(dates[: step + 1]) is None:
+            found[position] = rule.flags(series[: step + 1], dates[: step + 1])[-1].reshape(window.shape)
+    return found
+
+
+def _flagging(made: MonitorMap) -> BfastMonitorRule | EwmacdRule | CusumRule:
     if isinstance(made.rule, MannKendallRule):
         raise ConfigError(
             "'method=mann-kendall' judges a series as a whole and flags no date; alerts take bfast-monitor, ewmacd or cusum"
         )
-    series = read_series(store, made.cube, made.layer, window)
-    return made.rule.flags(series, [step.date for step in made.steps]).reshape(-1, *window.shape)
+    return made.rule
 
 
 def _layers(found: Verdict) -> dict[str, NDArray[Any]]:

@@ -99,7 +99,7 @@ def test_the_first_date_of_the_pattern_counts(pattern: str, name: str, expected:
     ("pattern", "why"),
     [
         ("%y%m%d", "%y is no word"),
-        ("%Y%m", "gives no day"),
+        ("%Y%m", "gives the month only"),
         ("", "gives no day"),
         ("%Y%Y%j", "said twice"),
         ("%Y%j%", "% is"),

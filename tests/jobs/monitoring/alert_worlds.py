@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.alerts.components import join_pieces
 from earthloom.jobs.monitoring.alerts.lives import Ledger, Naming, follow
-from earthloom.jobs.monitoring.alerts.pieces import Pieces, area_unit_m2, find, pixel_area_units
+from earthloom.jobs.monitoring.alerts.pieces import Pieces, area_unit_m2, describe, find, pixel_area_units
 from earthloom.jobs.monitoring.alerts.pixels import AFTER, BEFORE, NOTHING, OTHER, Observation, PixelStates, advance
 from earthloom.jobs.monitoring.alerts.rule import Rule
 from earthloom.tiling.grid import Grid
@@ -92,7 +92,8 @@ def run(world: World, tile_px: int, *, stored: bool = False) -> Iterator[tuple[L
             part = tile.slices(whole)
             seen = Observation(seen=world.seen[step][part], confidence=world.confidence[step][part])
             advance(states[shard], seen, day, world.rule)
-            found, tracked[shard] = find(states[shard], tracked[shard], areas[part], tile, whole, min_area)
+            runs = find(states[shard], tracked[shard], areas[part], tile, whole, min_area)
+            found, tracked[shard] = describe(runs, states[shard], tracked[shard], areas[part], tile, whole)
             pieces[shard] = Pieces.decode(found.encode(), "a test") if stored else found
         ledger, changed = follow(ledger, join_pieces(pieces, ledger.pieces), day, min_area, world.rule.settling, NAMING)
         yield ledger, changed

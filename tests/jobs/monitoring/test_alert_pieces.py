@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.alerts.components import NONE, join_pieces
-from earthloom.jobs.monitoring.alerts.pieces import BOTTOM, RIGHT, Pieces, find
+from earthloom.jobs.monitoring.alerts.pieces import BOTTOM, RIGHT, Pieces, describe, find
 from earthloom.jobs.monitoring.alerts.pixels import CONFIRMED, PROVISIONAL, PixelStates
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.window import Window
@@ -29,8 +29,14 @@ def pixels(*parts: tuple[slice, slice]) -> PixelStates:
     return states
 
 
+def described(
+    states: PixelStates, tracked: NDArray[np.bool_] = NOBODY, least: float = 4
+) -> tuple[Pieces, NDArray[np.bool_]]:
+    return describe(find(states, tracked, ONES, SHARD, WHOLE, least), states, tracked, ONES, SHARD, WHOLE)
+
+
 def found(states: PixelStates, tracked: NDArray[np.bool_] = NOBODY, least: float = 4) -> Pieces:
-    return find(states, tracked, ONES, SHARD, WHOLE, least)[0]
+    return described(states, tracked, least)[0]
 
 
 def test_a_speck_is_left_out_unless_it_could_be_part_of_an_alert() -> None:
@@ -45,7 +51,7 @@ def test_a_speck_is_left_out_unless_it_could_be_part_of_an_alert() -> None:
 
 def test_a_piece_that_stays_as_it_is_is_not_drawn_again_unless_it_touches_another_shard() -> None:
     inside, border = np.s_[2:5, 2:5], np.s_[5:8, 6:9]
-    first, tracked = find(pixels(inside, border), NOBODY, ONES, SHARD, WHOLE, 4)
+    first, tracked = described(pixels(inside, border))
     assert all(outline is not None for outline in first.outlines)
     same = found(pixels(inside, border), tracked)
     assert [outline is None for outline in same.outlines] == [True, False]
@@ -54,7 +60,7 @@ def test_a_piece_that_stays_as_it_is_is_not_drawn_again_unless_it_touches_anothe
     assert [outline is None for outline in grown.outlines] == [False, False]
     shrunk = found(pixels(np.s_[2:5, 2:4], border), tracked)
     assert [outline is None for outline in shrunk.outlines] == [False, False]
-    moved, _ = find(pixels(np.s_[2:5, 3:6]), tracked, ONES, SHARD, WHOLE, 4)
+    moved, _ = described(pixels(np.s_[2:5, 3:6]), tracked)
     assert moved.outlines[0] is not None
 
 

@@ -16,12 +16,14 @@ from pydantic import ValidationError
 
 from earthloom.jobs.monitoring.alerts.head import read_head
 from earthloom.jobs.monitoring.alerts.history import AlertSet
-from earthloom.jobs.monitoring.alerts.pixels import AFTER, BEFORE, NOTHING
+from earthloom.jobs.monitoring.alerts.pixels import AFTER, BEFORE, NOTHING, observe_flags
 from earthloom.jobs.monitoring.alerts.rule import AlertTable, change_of
 from earthloom.jobs.monitoring.alerts.stage import ALERTS, alerts_of, plan_alerts
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable
 from earthloom.jobs.monitoring.cube.cube import ClassInfo, Cube, open_cube
 from earthloom.jobs.monitoring.stage import Monitored
+from earthloom.jobs.monitoring.trends.detectors.cusum import cusum
+from earthloom.jobs.monitoring.trends.detectors.series import decimal_years
 from earthloom.tiling.errors import ConfigError, StorageError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.storage.objects import ObjectRef
@@ -256,6 +258,8 @@ NDVI = Layer(name="ndvi", dtype="int16", nodata=-32768, attributes={"long_name":
 FOLDER = "monitors/here/ndvi/0123456789abcdef"
 BFAST = {"method": "bfast-monitor", "layer": "ndvi", "start": START, "order": 1, "trend": False, "history": "all"}
 EWMACD = {"method": "ewmacd", "layer": "ndvi", "start": START, "order": 1, "control_limit": 5.0, "name": "chart"}
+CUSUM = {"method": "cusum", "layer": "ndvi", "order": 1, "level": 0.01, "name": "shift"}
+SHIFTS: dict[str, Any] = {"name": "shifts", "monitor": "shift", "direction": "fall", "min_area_m2": 20_000}
 FALLS: dict[str, Any] = {"name": "falls", "monitor": "ndvi-bfast-monitor", "direction": "fall", "min_area_m2": 20_000}
 MOVES: dict[str, Any] = {"name": "moves", "monitor": "chart", "confirmations": 3, "min_area_m2": 20_000}
 
@@ -276,7 +280,7 @@ def ndvi_cube(store: Store, n_dates: int) -> Cube:
 
 
 def watched_index(store: Store, n_dates: int) -> Monitored:
-    return monitored(ndvi_cube(store, n_dates), FOLDER, FALLS, MOVES, monitor=(BFAST, EWMACD))
+    return monitored(ndvi_cube(store, n_dates), FOLDER, FALLS, MOVES, SHIFTS, monitor=(BFAST, EWMACD, CUSUM))
 
 
 def test_flags_of_monitors_become_alerts_and_later_dates_change_none_of_the_past() -> None:
@@ -296,7 +300,7 @@ def test_flags_of_monitors_become_alerts_and_later_dates_change_none_of_the_past
 def test_flags_say_before_after_and_nothing_on_each_date() -> None:
     store = MemoryStore()
     of = watched_index(store, len(DATES))
-    (falls, _), _ = alerts_of(of)
+    (falls, _), *_ = alerts_of(of)
     window = of.cube.grid.window
     seen = [entry.seen for entry in falls.evidence.observe(store, of.cube, window, range(len(DATES)))]
     assert (np.stack(seen[:23]) == NOTHING).all(), "before the monitor begins"
@@ -307,11 +311,30 @@ def test_flags_say_before_after_and_nothing_on_each_date() -> None:
     assert falls.evidence.memory_bytes(window, 5) > window.size_px * 5
 
 
+def test_cusum_is_asked_anew_for_each_date_of_the_dates_up_to_it() -> None:
+    store = MemoryStore()
+    of = watched_index(store, len(DATES))
+    shifts, window = alerts_of(of)[2][0], of.cube.grid.window
+    seen = [entry.seen for entry in shifts.evidence.observe(store, of.cube, window, range(len(DATES)))]
+    stored = seasons()
+    values = np.where(stored == NDVI.nodata, np.nan, stored.astype(np.float32) * np.float32(1e-4))
+    for step in (20, 29, 31, 35):
+        known = cusum(values[: step + 1].reshape(step + 1, -1), decimal_years(DATES[: step + 1]), order=1, level=0.01)
+        wanted = observe_flags(known.flags[-1].reshape(window.shape), "fall").seen
+        np.testing.assert_array_equal(seen[step], wanted)
+    again = list(shifts.evidence.observe(store, of.cube, window, [29]))
+    np.testing.assert_array_equal(again[0].seen, seen[29], "the date alone says the same as among the others")
+
+
 @pytest.mark.parametrize(
     ("alert", "monitor", "message"),
     [
         ({"monitor": "evi"}, BFAST, "there is no monitor 'evi'; landwater has ndvi-bfast-monitor"),
-        ({"monitor": "ndvi-cusum"}, {"method": "cusum", "layer": "ndvi"}, "alerts follow bfast-monitor and ewmacd"),
+        (
+            {"monitor": "trend"},
+            {"method": "mann-kendall", "name": "trend"},
+            "alerts follow bfast-monitor, ewmacd, cusum",
+        ),
     ],
 )
 def test_monitors_that_alerts_cannot_follow_are_refused(alert: dict[str, Any], monitor: Any, message: str) -> None:

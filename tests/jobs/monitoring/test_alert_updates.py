@@ -158,3 +158,16 @@ def strike(fault: Fault) -> str:
     if published(store, of) != wanted():
         return f"{fault}: other bytes after {tries} updates"
     return "" if read_head(store, of.places()) != before else f"{fault}: nothing was published"
+
+
+def test_a_shard_whose_pieces_need_more_memory_than_planned_says_so_and_is_planned_with_that() -> None:
+    world = a_world()
+    store, of = MemoryStore(), alerts_of(cube_of(world, 16, range(5)), world.rule)
+    (usual,) = plan_alerts(store, of)
+    assert usual.do(store) < len(world.days), "it stops before it would take more"
+    (enough,) = plan_alerts(store, of)
+    assert enough.memory_bytes > usual.memory_bytes
+    assert enough.key != usual.key
+    assert enough.do(store) == len(world.days)
+    update(store, of)
+    assert published(store, of) == at_once(world, 16)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.features import shapes
 
-from earthloom.jobs.monitoring.change.polygons import Pieces, default_least_m2, find_pieces, polygon_table, unite
+from earthloom.jobs.monitoring.change.polygons import Pieces, default_least_m2, find_changed, polygon_table, unite
 from earthloom.jobs.monitoring.change.transitions import Sides, count_transitions, exact_areas_m2
 from earthloom.jobs.monitoring.cube.cube import ClassInfo
 from earthloom.tiling.grid import Grid
@@ -51,7 +51,7 @@ def pieces_of(whole: Sides, step: int, least_m2: float) -> Pieces:
     for shard in where.window.split(step):
         at = shard.slices(where.window)
         part = Sides(**{name: getattr(whole, name)[at] for name in Sides.__slots__})
-        parts.append(find_pieces(part, where, shard, least_m2))
+        parts.append(find_changed(part, where, shard, least_m2).draw())
     return unite(list(reversed(parts)), least_m2)
 
 

@@ -351,7 +351,7 @@ def test_a_shard_that_is_lost_before_publishing_is_made_again(store: Store, tmp_
 def test_windows_and_repetition_change_no_byte(monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
     found = []
     for stack_bytes, n_windows in ((2**30, 1), (1, 16)):
-        monkeypatch.setattr("earthloom.jobs.monitoring.composites.tasks._STACK_BYTES", stack_bytes)
+        monkeypatch.setattr("earthloom.jobs.monitoring.cutting._STACK_BYTES", stack_bytes)
         store = in_memory()
         composite = one(class_cube(store), "year", rule, "2020")
         tasks = [ReduceTask(composite=composite, part=part) for _, _, part in composite.cube.shards()]

@@ -17,11 +17,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from earthloom.jobs.monitoring import cutting
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable
 from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.stage import Monitored
 from earthloom.jobs.monitoring.trends import stage as monitor_stage
-from earthloom.jobs.monitoring.trends import tasks as monitor_tasks
 from earthloom.jobs.monitoring.trends.detectors.anomalies import UNKNOWN
 from earthloom.jobs.monitoring.trends.detectors.bfast_monitor import bfast_monitor
 from earthloom.jobs.monitoring.trends.detectors.mann_kendall import mann_kendall
@@ -144,8 +144,8 @@ def test_bytes_do_not_depend_on_windows_order_or_repetition(
     first = map_of(cube, what)
     one = {path.name: path.read_bytes() for path in publish(store, first).rglob("*") if path.is_file()}
     other = replace(first, folder="monitors/here/ndvi/fedcba9876543210")
-    monkeypatch.setattr(monitor_tasks, "_STACK_BYTES", 1 << 19)
-    monkeypatch.setattr(monitor_tasks, "_LEAST_ROWS", 1)
+    monkeypatch.setattr(cutting, "_STACK_BYTES", 1 << 19)
+    monkeypatch.setattr(cutting, "_LEAST_ROWS", 1)
     parts = [part for _, _, part in cube.shards()]
     assert len(list(JudgeTask(made=other, part=parts[0]).windows())) > 8
     for part in [*reversed(parts), parts[0]]:
@@ -176,7 +176,7 @@ def test_memory_stays_below_the_plan(made: tuple[Store, Cube, NDArray[np.int16]]
 def test_flags_are_a_series_for_each_date(made: tuple[Store, Cube, NDArray[np.int16]]) -> None:
     store, cube, values = made
     window = Window(150, 20, 100, 30)
-    flags = flag_series(store, map_of(cube, BFAST), window)
+    flags = flag_series(store, map_of(cube, BFAST), window, range(N_DATES))
     assert flags.shape == (N_DATES, 30, 100)
     seen = values[(slice(None), *window.slices(cube.grid.window))] != -32768
     before = sum(date < START for date in DATES)
@@ -185,7 +185,7 @@ def test_flags_are_a_series_for_each_date(made: tuple[Store, Cube, NDArray[np.in
     assert (flags[32:, :, :50][seen[32:, :, :50]] == -1).mean() > 0.9
     assert (flags[before:, :, 50:][seen[before:, :, 50:]] == 0).mean() > 0.97
     with pytest.raises(ConfigError, match="flags no date"):
-        flag_series(store, map_of(cube, EVERY[3]), window)
+        flag_series(store, map_of(cube, EVERY[3]), window, range(N_DATES))
 
 
 def test_series_are_physical_values(made: tuple[Store, Cube, NDArray[np.int16]]) -> None:

@@ -1,0 +1,1 @@
+"""Whether what is stored of monitored areas is what follows from their committed scenes."""

@@ -23,6 +23,7 @@ from earthloom.jobs.command.terminal import FlagFormatter, with_flags
 from earthloom.jobs.command.train import train
 from earthloom.jobs.command.tune import tune
 from earthloom.jobs.command.upkeep import doctor, gc, status, verify
+from earthloom.jobs.command.view import view
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.heap import share_one_arena
 from earthloom.tiling.redact import guard_logs
@@ -49,7 +50,7 @@ def cli(verbose: bool) -> None:
 for command in (
     *(plan, run, monitor, change, zonal, areas),
     *(train, tune, evaluate, explain),
-    *(status, verify, gc, doctor, models, sensors),
+    *(status, view, verify, gc, doctor, models, sensors),
 ):
     cli.add_command(command)
 

@@ -30,6 +30,8 @@ from earthloom.jobs.monitoring.pool import Pool
 from earthloom.jobs.monitoring.series.stage import SERIES_STAGE
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.trends.stage import MONITORS
+from earthloom.jobs.page.index import refresh
+from earthloom.jobs.page.site import write_page
 from earthloom.jobs.planning.chain import load_models, product_name
 from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
 from earthloom.tiling.errors import ConfigError, EarthloomError, PublishError, StorageError
@@ -138,6 +140,9 @@ def monitor(
                 made.map_scenes(product, products)
             for product in some:
                 made.bring_up_to_date(product)
+    for area in {one.result.aoi for one in products if one.result.update.cube}:
+        refresh(store, f"monitors/{area}")
+        write_page(store)
     return MonitorResult(out=out.url, products=tuple(one.result for one in products), refused=tuple(refused))
 
 

@@ -17,7 +17,7 @@ from earthloom.jobs.products.stac_collection import item_links
 from earthloom.jobs.records.canonical import canonical
 from earthloom.jobs.records.documents import merge
 from earthloom.jobs.records.names import ITEM
-from earthloom.tiling.errors import EarthloomError, MissingObjectError
+from earthloom.tiling.errors import EarthloomError, MissingObjectError, PublishError
 from earthloom.tiling.storage.store import Store
 
 FILE = "page.json"
@@ -27,16 +27,21 @@ _REQUESTS = 16
 log = logging.getLogger(__name__)
 
 
-def refresh(store: Store, folder: str, changed: Collection[str] = ()) -> None:
+def refresh(store: Store, folder: str, changed: Collection[str] = (), items: Mapping[str, Any] | None = None) -> None:
     """Bring the index beside a collection up to date with it.
 
     Args:
         store: on OUT.
         folder: of the collection: `collections/landwater`, `monitors/pucallpa`.
         changed: ids of items that may say something else than when they were indexed.
+        items: by id, those that are known already and need not be read.
     """
+
+    def renewed(existing: bytes | None) -> bytes:
+        return canonical(index_of(store, folder, existing, changed, items))
+
     try:
-        merge(store, f"{folder}/{FILE}", lambda existing: canonical(index_of(store, folder, existing, changed)))
+        merge(store, f"{folder}/{FILE}", renewed)
     except EarthloomError as error:  # a page that is behind is no reason to fail: the next run makes it anew
         log.warning("%s/%s is not up to date: %s", folder, FILE, error)
 
@@ -55,33 +60,40 @@ def refresh_all(store: Store) -> None:
 
 
 def index_of(
-    store: Store, folder: str, existing: bytes | None = None, changed: Collection[str] = ()
-) -> dict[str, Any]:
+    store: Store, folder: str, existing: bytes | None = None, changed: Collection[str] = (),
+    items: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """What the index beside a collection should say.
 
     Args:
-        existing: an earlier index, of which rows are taken over.
-        changed: ids of items whose rows are not.
+        existing: an earlier index, of which rows are taken over, but for those of cubes: these grow under one name.
+        changed: ids of items whose rows are not taken over.
+        items: by id, those that need not be read.
 
     Raises:
         MissingObjectError: if there is no collection.
+        PublishError: if the collection is no JSON object.
         StorageError: if an item cannot be read.
     """
-    known = {name: row for name, row in _rows(existing).items() if name not in changed}
-    collection = _document(store.get(f"{folder}/collection.json"))
+    known = {name: row for name, row in _rows(existing).items() if name not in changed and "dates" not in row}
+    try:
+        collection = _document(store.get(f"{folder}/collection.json"))
+    except ValueError as error:
+        raise PublishError(f"{folder}/collection.json is no JSON object; delete it and run again") from error
     links = {str(link.get("title")): str(link.get("href")) for link in item_links(collection)}
-    unread = {name: href for name, href in links.items() if name not in known}
+    unread = [name for name in links if name not in known]
     with ThreadPoolExecutor(_REQUESTS, "index") as pool:
-        read = dict(zip(unread, pool.map(lambda href: _read(store, folder, href), unread.values()), strict=True))
+        rows_read = pool.map(lambda name: _read(store, folder, links[name], (items or {}).get(name)), unread)
+        read = dict(zip(unread, rows_read, strict=True))
     rows = [row for name in sorted(links) if (row := known.get(name) or read.get(name))]
     title = str(collection.get("title") or collection.get("id") or folder)
     return {"format": FORMAT, "title": title, "description": str(collection.get("description", "")), "rows": rows}
 
 
-def _read(store: Store, folder: str, href: str) -> Mapping[str, Any] | None:
+def _read(store: Store, folder: str, href: str, item: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """The row of an item; None for one that is no longer there, or that another program wrote."""
     try:
-        return row_of(_document(store.get(f"{place(folder, href)}/{ITEM}")), folder, href)
+        return row_of(item or _document(store.get(f"{place(folder, href)}/{ITEM}")), folder, href)
     except MissingObjectError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -16,6 +16,8 @@ from earthloom.jobs.products.stac_item import COG, OPEN_INTERVAL
 
 _FLATGEOBUF = "application/vnd.flatgeobuf"
 _COLOR = re.compile(r"^[0-9A-Fa-f]{6}$")
+_KEY = re.compile(r"-[0-9a-f]{16}$")
+"""At the end of a folder's name, for people without meaning."""
 _KNOWN_TO_OL = re.compile(r"^EPSG:(4326|3857|32[67](0[1-9]|[1-5]\d|60))$")
 """OpenLayers knows longitude and latitude, Web Mercator and UTM by itself."""
 _SIGMAS = 2.0
@@ -80,7 +82,7 @@ def group_of(folder: str, path: str) -> str:
     if not folder.startswith("monitors/"):
         return folder.removeprefix("collections/")
     parts = path.removeprefix(f"{folder}/").split("/")  # <product>/<key>/<kind>/<name>/…
-    return " · ".join([folder.removeprefix("monitors/"), parts[0], *parts[2:4]])
+    return " · ".join([folder.removeprefix("monitors/"), parts[0], *(_KEY.sub("", part) for part in parts[2:4])])
 
 
 def proj4_of(code: str | None, wkt: str | None) -> tuple[str, str | None]:

@@ -1,17 +1,18 @@
 // What lies at one place: class, confidence, values of images of that day, and the series of dates.
 
-import {meet, daysOf, rowsOf} from './catalogue.js';
+import {area, meet, daysOf, rowsOf} from './catalogue.js';
 import {readPixel} from './map.js';
 import {classStrip, element, lineChart, swatch} from './elements.js';
 
 const MOST_DATES = 60;
+const MOST_VECTORS = 5;
 const COLORS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000']; // Okabe and Ito
 const here = (row, [lon, lat]) => meet(row.bbox, [lon - 1e-9, lat - 1e-9, lon + 1e-9, lat + 1e-9]);
 const meaning = (band, value) => value * (band.scale ?? 1) + (band.offset ?? 0);
 const number = (value) => value.toLocaleString('en', {maximumSignificantDigits: 4});
 
 /** Tell of a place, first what is quick. `stale` says that another place was asked for meanwhile. */
-export async function answer(target, lonLat, {drawn, group, raster, all, stale}) {
+export async function answer(target, lonLat, {drawn, group, raster, all, vectors, stale}) {
   target.hidden = false;
   const place = `${lonLat[1].toFixed(5)}°, ${lonLat[0].toFixed(5)}°`;
   const close = element('button', {type: 'button', textContent: '×', title: 'Close (Esc)', onclick: () => { target.hidden = true; }});
@@ -27,6 +28,7 @@ export async function answer(target, lonLat, {drawn, group, raster, all, stale})
     parts.push(valuesOf(row, read));
     break;
   }
+  parts.push(...vectors.slice(0, MOST_VECTORS).map(vectorOf));
   if (!found) parts.push(element('p', {textContent: 'No data here on this date.'}));
   body.replaceChildren(...parts);
   const others = all.filter((row) => row.rasters && row.group !== group && found && row.day === found.day &&
@@ -38,6 +40,14 @@ export async function answer(target, lonLat, {drawn, group, raster, all, stale})
   }
   const series = await seriesOf(all.filter((row) => row.group === group && here(row, lonLat)), raster, lonLat, stale);
   if (!stale() && series) body.append(element('h3', {textContent: 'Over time'}), series);
+}
+
+/** What an alert or an object says of itself. */
+function vectorOf(said) {
+  const known = Object.entries(said).filter(([name, value]) => value !== null && value !== undefined && typeof value !== 'object' && name !== 'area_px');
+  return element('div', {}, element('h3', {textContent: said.state ? 'Alert' : 'Object'}), element('dl', {}, ...known.flatMap(([name, value]) => [
+    element('dt', {textContent: name.replaceAll('_', ' ').replace(/ m2$/, '')}),
+    element('dd', {textContent: name === 'area_m2' ? area(value) : typeof value === 'number' ? number(value) : String(value).replace(/T00:00:00(\.0+)?Z?$/, '')})])));
 }
 
 /** What the rasters of a row say, a line for each. */

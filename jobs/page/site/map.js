@@ -5,7 +5,8 @@ import {address} from './catalogue.js';
 const LONLAT = 'EPSG:4326';
 const RAMP = ['#00224e', '#35456c', '#666970', '#948e77', '#c8b866', '#fee838']; // cividis, safe for colour-blind eyes
 const RGB = [['red', 'green', 'blue'], ['nir', 'red', 'green'], ['swir16', 'nir', 'red'], ['swir16', 'nir', 'green']];
-const STATES = {
+/** Of alerts, by their state. */
+export const STATES = {
   provisional: '#f0e442', confirmed: '#d55e00', settled: '#cc79a7', closed: '#999999', dropped: '#dddddd', merged: '#56b4e9',
 };
 const MOST_FEATURES = 20000;
@@ -162,7 +163,7 @@ function once(target, done) {
   });
 }
 
-/** A layer of the vectors of a row, and how many there are. */
+/** A layer of the vectors of a row, how many there are, and which states they have. */
 export async function featureLayer(row, file) {
   await library('flatgeobuf');
   const reader = new ol.format.GeoJSON();
@@ -178,7 +179,19 @@ export async function featureLayer(row, file) {
     const color = STATES[feature.get('state')] || '#d55e00';
     return new ol.style.Style({stroke: new ol.style.Stroke({color, width: 2}), fill: new ol.style.Fill({color: `${color}22`})});
   };
-  return {layer: new ol.layer.Vector({source: new ol.source.Vector({features}), style, zIndex: 6}), count: features.length};
+  const layer = new ol.layer.Vector({source: new ol.source.Vector({features}), style, zIndex: 6, properties: {asked: true}});
+  const states = [...new Set(features.map((feature) => feature.get('state')))].filter((state) => state in STATES);
+  return {layer, count: features.length, states};
+}
+
+/** What the vectors at a place say, without their shapes. */
+export function featuresAt(map, lonLat) {
+  const found = [];
+  map.forEachFeatureAtPixel(map.getPixelFromCoordinate(ol.proj.fromLonLat(lonLat)), (feature) => {
+    const {geometry, ...said} = feature.getProperties();
+    found.push(said);
+  }, {layerFilter: (layer) => layer.get('asked') === true, hitTolerance: 3});
+  return found;
 }
 
 /** Draw a layer only on one side of the part of the map at which the compared one begins, from 0 to 1. */

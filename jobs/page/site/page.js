@@ -1,8 +1,9 @@
 // The page: what is chosen, kept in the address so that it can be shared, and what follows from it.
 
-import {answer, keys} from './answer.js';
-import {area, dayLabel, daysOf, groupsOf, meet, readCatalogue, rowsOf} from './catalogue.js';
-import {element, fill, lineChart, swatch} from './elements.js';
+import {answer} from './answer.js';
+import {dayLabel, daysOf, groupsOf, meet, readCatalogue, rowsOf} from './catalogue.js';
+import {element, fill, swatch} from './elements.js';
+import {areasOverTime, legend} from './legend.js';
 import * as maps from './map.js';
 
 const MOST_DRAWN = 12;
@@ -61,9 +62,10 @@ function refresh() {
   fill(by('raster'), rasters.map((one) => [one.name, one.name]), chosen.raster);
   showTime();
   showOther(box);
-  draw(now.slice(0, MOST_DRAWN), otherRows(box).slice(0, MOST_DRAWN));
-  maps.outline(map, rows().filter((row) => row.day === chosen.day || !chosen.day), new Set(now.slice(0, MOST_DRAWN).map((row) => row.id)));
-  showLegend(now.slice(0, MOST_DRAWN), now.length, inView);
+  const [left, right] = [now.slice(0, MOST_DRAWN), otherRows(box).slice(0, MOST_DRAWN)];
+  draw(left, right);
+  maps.outline(map, rows().filter((row) => row.day === chosen.day || !chosen.day), new Set(left.map((row) => row.id)));
+  showLegend(left, now.length, inView, right);
   listScenes();
   write();
 }
@@ -88,8 +90,13 @@ function showOther(box) {
   }
   fill(by('other-day'), known.map((day) => [day, dayLabel(all, day)]), chosen.otherDay);
   by('other-day').disabled = !chosen.otherGroup;
-  by('split').hidden = !chosen.otherGroup;
+  by('split').hidden = by('edge').hidden = !chosen.otherGroup;
+  by('edge').style.left = `${chosen.split / 10}%`;
 }
+
+/** What is drawn of a row: the layer that is chosen, and on the right the map itself. */
+const rasterOf = (row, side) => row.rasters.find((one) => one.name === chosen.raster && side === 'left') ||
+  row.rasters.find((one) => one.classes) || row.rasters[0];
 
 /** Draw rows on either side; what is drawn already stays. */
 async function draw(left, right) {
@@ -98,8 +105,7 @@ async function draw(left, right) {
   const made = {left: [], right: []};
   try {
     for (const [side, row] of wanted) {
-      const raster = row.rasters.find((one) => one.name === chosen.raster && side === 'left') ||
-        row.rasters.find((one) => one.classes) || row.rasters[0];
+      const raster = rasterOf(row, side);
       const old = drawn[side].find((one) => one.row.id === row.id && one.raster.name === raster.name);
       const layer = old?.layer || await maps.rasterLayer(row, raster, hidden);
       if (turn !== drawing) return;
@@ -123,41 +129,18 @@ async function draw(left, right) {
   map.render();
 }
 
-function showLegend(shown, count, inView) {
+function showLegend(shown, count, inView, others) {
   const raster = shown[0]?.rasters.find((one) => one.name === chosen.raster);
-  const lines = [];
-  if (raster?.classes) {
-    const sum = (value) => shown.reduce((total, row) => total + (row.areas?.[value] || 0), 0);
-    const whole = raster.classes.reduce((total, one) => total + sum(one.value), 0);
-    for (const one of raster.classes) {
-      const box = element('input', {type: 'checkbox', checked: !hidden.has(one.value), onchange: () => {
-        if (box.checked) hidden.delete(one.value); else hidden.add(one.value);
-        for (const {layer, raster: its} of [...drawn.left, ...drawn.right]) if (its.classes) maps.restyle(layer, its, hidden);
-      }});
-      const sure = shown.length === 1 && shown[0].confidence?.[one.value];
-      const size = whole ? `${area(sum(one.value))} · ${(100 * sum(one.value) / whole).toFixed(1)} %` : '';
-      lines.push(element('li', {}, element('label', {}, box, swatch(one.color), element('span', {textContent: one.name})),
-        element('span', {className: 'size', textContent: size, title: sure ? `mean confidence ${(100 * sure).toFixed(1)} %` : ''})));
-    }
-    const several = daysOf(inView).filter((day) => day && inView.some((row) => row.day === day && row.areas));
-    if (several.length > 1) lines.push(areasOverTime(raster, inView, several));
-  } else if (raster) {
-    const bands = maps.bandsShown(raster);
-    const value = (band, stored) => (stored * (band.scale ?? 1) + (band.offset ?? 0)).toLocaleString('en', {maximumSignificantDigits: 3});
-    const ends = (band) => band.range ? `${value(band, band.range[0])} to ${value(band, band.range[1])}` : '';
-    if (bands.length === 1) lines.push(element('li', {className: 'ramp'}, ...maps.ramp().map(swatch), element('span', {textContent: `${bands[0].name}: ${ends(bands[0])}`})));
-    else bands.forEach((band, at) => lines.push(element('li', {}, swatch(['#d00', '#0a0', '#00d'][at]), element('span', {textContent: `${band.name}: ${ends(band)}`}))));
-  }
-  by('legend').replaceChildren(...lines);
+  const toggled = () => [...drawn.left, ...drawn.right].filter((one) => one.raster.classes).forEach(({layer, raster: its}) =>
+    maps.restyle(layer, its, hidden));
+  const chart = areasOverTime(inView, raster);
+  by('legend').replaceChildren(...legend(shown, raster, hidden, toggled));
+  by('chart').replaceChildren(...(chart ? [chart] : []));
+  by('other-legend').replaceChildren(...legend(others, others[0] && rasterOf(others[0], 'right'), hidden, null));
   by('legend-note').textContent = !count ? 'No scene of this date is in view.' :
     count > shown.length ? `${shown.length} of ${count} scenes in view are drawn: zoom in for the others.` :
-      shown.length > 1 ? `${shown.length} scenes together; ground that several show counts each time.` : `${shown[0].scene || shown[0].id}: the whole scene, true areas.`;
-}
-
-function areasOverTime(raster, inView, several) {
-  const lines = raster.classes.map((one) => ({name: one.name, color: one.color, values: several.map((day) =>
-    rowsOf(inView, day).reduce((total, row) => total + (row.areas?.[one.value] || 0), 0) / 1e6)}));
-  return element('li', {className: 'chart'}, element('p', {className: 'note', textContent: 'km² over the dates in view'}), lineChart(several, lines, 'km²'), keys([]));
+      shown.length > 1 ? `${shown.length} scenes together; ground that several show counts each time.` :
+        shown[0].areas ? `${shown[0].scene || shown[0].id}: areas of the whole map, true ones.` : shown[0].scene || shown[0].id;
 }
 
 function listScenes() {
@@ -190,6 +173,8 @@ async function showFeatures(row, file, name, box, count) {
       featureLayers.set(name, made.layer);
       count.textContent = String(made.count);
       map.addLayer(made.layer);
+      if (box.checked && made.states.length) box.closest('li').after(element('li', {className: 'keys'},
+        ...made.states.map((state) => element('span', {}, swatch(maps.STATES[state]), state))));
     }
     featureLayers.get(name)?.setVisible(box.checked);
   } catch (error) {
@@ -208,7 +193,7 @@ function clicked(lonLat) {
   const rowsDrawn = drawn.left.map((one) => one.row);
   const others = rows().filter((row) => row.day === chosen.day && meet(row.bbox, [lonLat[0] - 1e-9, lonLat[1] - 1e-9, lonLat[0] + 1e-9, lonLat[1] + 1e-9]));
   answer(by('answer'), lonLat, {
-    drawn: rowsDrawn.length ? rowsDrawn : others, group: chosen.group, all: catalogue.rows, stale: () => turn !== asked || by('answer').hidden,
+    drawn: rowsDrawn.length ? rowsDrawn : others, group: chosen.group, all: catalogue.rows, vectors: maps.featuresAt(map, lonLat), stale: () => turn !== asked || by('answer').hidden,
     raster: drawn.left[0]?.raster || rows()[0].rasters[0],
   }).catch((error) => say(String(error.message)));
 }
@@ -237,7 +222,7 @@ function wire() {
   on('opacity', 'input', (value) => { chosen.opacity = Number(value); drawn.left.forEach((one) => one.layer.setOpacity(value / 100)); write(); });
   on('other-group', 'change', (value) => { Object.assign(chosen, {otherGroup: value, otherDay: ''}); refresh(); });
   on('other-day', 'change', (value) => { chosen.otherDay = value; refresh(); });
-  on('split', 'input', (value) => { chosen.split = Number(value); map.render(); write(); });
+  on('split', 'input', (value) => { chosen.split = Number(value); by('edge').style.left = `${value / 10}%`; map.render(); write(); });
   on('day', 'input', (value) => { Object.assign(chosen, {day: days[value], scene: ''}); refresh(); });
   on('before', 'click', () => step(-1));
   on('after', 'click', () => step(1));

@@ -25,7 +25,9 @@ def view(out: str, address: str, opens: bool, write: bool) -> None:
 
     store = open_store(ObjectRef.parse(out))
     if store.head("catalog.json") is None:
-        raise ConfigError(f"there is no catalog.json below {store.ref.url}; give the OUT of a run that has published something")
+        raise ConfigError(
+            f"there is no catalog.json below {store.ref.url}; give the OUT of a run that has published something"
+        )
     try:
         add()
     except ConfigError as error:

@@ -57,7 +57,8 @@ class PageServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """Of the page."""
-        return f"http://{self.server_address[0]}:{self.server_port}/"
+        host, port = self.socket.getsockname()[:2]
+        return f"http://{host}:{port}/"
 
 
 def host_and_port(address: str) -> tuple[str, int]:

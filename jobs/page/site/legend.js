@@ -41,11 +41,12 @@ function imageLines(raster) {
   return bands.map((band, at) => element('li', {className: 'ramp'}, swatch(['#e00000', '#00a000', '#0000e0'][at]), ends(band)));
 }
 
-/** How the areas of classes went over the dates of rows; null for fewer than two dates. */
-export function areasOverTime(rows, raster) {
+/** How the areas of classes that are not hidden went over the dates of rows; null for fewer than two dates. */
+export function areasOverTime(rows, raster, hidden) {
   const days = daysOf(rows.filter((row) => row.day && row.areas));
   if (days.length < 2 || !raster?.classes) return null;
-  const lines = raster.classes.map((one) => ({name: one.name, color: one.color, values: days.map((day) =>
+  const shown = raster.classes.filter((one) => !hidden.has(one.value));
+  const lines = shown.map((one) => ({name: one.name, color: one.color, values: days.map((day) =>
     rowsOf(rows, day).reduce((total, row) => total + (row.areas?.[one.value] || 0), 0) / 1e6)}));
-  return element('div', {}, element('p', {className: 'note', textContent: 'km² over the dates in view'}), lineChart(days, lines, 'km²'));
+  return element('div', {}, element('p', {className: 'note', textContent: 'km² over the dates in view, of classes that are shown'}), lineChart(days, lines, 'km²'));
 }

@@ -126,16 +126,19 @@ async function draw(left, right) {
   drawn = made;
   const remove = () => gone.forEach((layer) => map.removeLayer(layer)); // only when the new date is there: no blinking
   if (kept.size && gone.length) map.once('rendercomplete', remove); else remove();
+  map.once('rendercomplete', () => { if (turn === drawing) document.body.dataset.drawn = turn; }); // for tests
   map.render();
 }
 
 function showLegend(shown, count, inView, others) {
   const raster = shown[0]?.rasters.find((one) => one.name === chosen.raster);
-  const toggled = () => [...drawn.left, ...drawn.right].filter((one) => one.raster.classes).forEach(({layer, raster: its}) =>
-    maps.restyle(layer, its, hidden));
-  const chart = areasOverTime(inView, raster);
+  const chart = () => by('chart').replaceChildren(areasOverTime(inView, raster, hidden) || '');
+  const toggled = () => {
+    for (const one of [...drawn.left, ...drawn.right]) if (one.raster.classes) maps.restyle(one.layer, one.raster, hidden);
+    chart();
+  };
   by('legend').replaceChildren(...legend(shown, raster, hidden, toggled));
-  by('chart').replaceChildren(...(chart ? [chart] : []));
+  chart();
   by('other-legend').replaceChildren(...legend(others, others[0] && rasterOf(others[0], 'right'), hidden, null));
   by('legend-note').textContent = !count ? 'No scene of this date is in view.' :
     count > shown.length ? `${shown.length} of ${count} scenes in view are drawn: zoom in for the others.` :

@@ -112,3 +112,20 @@ def test_view_of_what_is_no_out_names_what_is_missing(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["view", str(tmp_path), "--no-open"])
     assert isinstance(done.exception, ConfigError)
     assert "catalog.json" in str(done.exception)
+
+
+def test_view_writes_page_and_indices_into_an_out_that_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert go(lake(tmp_path, "one", width=96, height=64), out=out).exit_code == 0
+    index, page = out / "collections" / "water-index" / "page.json", out / "index.html"
+    wanted = index.read_bytes()
+    index.unlink()
+    page.unlink()
+    monkeypatch.setattr("earthloom.jobs.page.libraries.add", lambda: None)  # what is in the cache does not matter here
+    done = CliRunner().invoke(cli, ["view", str(out), "--write"])
+    assert done.exit_code == 0
+    assert done.output.strip() == str(page)
+    assert index.read_bytes() == wanted
+    assert page.read_bytes() == file_of_page("index.html")

@@ -215,7 +215,6 @@ function play() {
 
 function theme(name) {
   document.documentElement.dataset.theme = name;
-  localStorage.setItem('theme', name);
 }
 
 function wire() {
@@ -230,7 +229,10 @@ function wire() {
   on('before', 'click', () => step(-1));
   on('after', 'click', () => step(1));
   on('play', 'click', play);
-  on('theme', 'click', () => theme(document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark'));
+  on('theme', 'click', () => {
+    theme(document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark');
+    localStorage.setItem('theme', document.documentElement.dataset.theme);
+  });
   on('search', 'input', listScenes);
   addEventListener('hashchange', () => location.reload());
   const keyed = {'[': () => step(-1), ']': () => step(1), ' ': play, d: () => by('theme').click(), '/': () => by('search').focus()};

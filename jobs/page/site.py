@@ -17,7 +17,9 @@ from earthloom.tiling.storage.store import Store
 
 PAGE = "index.html"
 FOLDER = "page"
-OWN = ("answer.js", "catalogue.js", "elements.js", "legend.js", "map.js", "page.css", "page.js")
+OWN = (
+    "answer.js", "catalogue.js", "elements.js", "legend.js", "map.js", "page.css", "page.js", "sharing.js", "vectors.js",
+)  # fmt: skip
 """Our own files below `page/`."""
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,11 @@ export async function readCatalogue() {
   const children = catalog.links.filter((link) => link.rel === 'child' && ours(link.href)).map((link) => link.href);
   const read = await Promise.allSettled(children.map((href) => json(href.replace(/collection\.json$/, 'page.json'))));
   const missing = children.filter((_, at) => read[at].status === 'rejected');
-  const rows = read.flatMap((one) => one.status === 'rejected' ? [] :
-    one.value.rows.map((row) => ({...row, title: one.value.title, day: row.start ? row.start.slice(0, 10) : ''})));
+  const rows = read.flatMap((one) =>
+    one.status === 'rejected'
+      ? []
+      : one.value.rows.map((row) => ({...row, title: one.value.title, day: row.start ? row.start.slice(0, 10) : ''})),
+  );
   return {title: catalog.title, rows, missing};
 }
 
@@ -20,8 +23,8 @@ async function json(address) {
 }
 
 /** Where a file of a row lies. Scene ids are whatever users call their files. */
-export const address = (row, file) => new URL(
-  [...row.path.split('/'), file].map(encodeURIComponent).join('/'), document.baseURI).href;
+export const address = (row, file) =>
+  new URL([...row.path.split('/'), file].map(encodeURIComponent).join('/'), document.baseURI).href;
 
 /** Rows by what they are listed under, those that can be drawn, in order of their names. */
 export function groupsOf(rows) {
@@ -29,7 +32,7 @@ export function groupsOf(rows) {
   for (const row of rows.filter((one) => one.rasters)) {
     groups.set(row.group, [...(groups.get(row.group) || []), row]);
   }
-  return new Map([...groups].sort(([a], [b]) => a < b ? -1 : 1));
+  return new Map([...groups].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** Whether two boxes (west, south, east, north, in degrees) meet; a box may cross the date line, west > east. */
@@ -37,7 +40,13 @@ export function meet(a, b) {
   return a[1] < b[3] && b[1] < a[3] && spans(a).some(([w, e]) => spans(b).some(([v, f]) => w < f && v < e));
 }
 
-const spans = ([west, , east]) => west <= east ? [[west, east]] : [[west, 180], [-180, east]];
+const spans = ([west, , east]) =>
+  west <= east
+    ? [[west, east]]
+    : [
+        [west, 180],
+        [-180, east],
+      ];
 
 /** The days of rows, each once, in order; undated ones come first, as ''. */
 export const daysOf = (rows) => [...new Set(rows.map((row) => row.day))].sort();

@@ -4,10 +4,20 @@ import {address} from './catalogue.js';
 
 const LONLAT = 'EPSG:4326';
 const RAMP = ['#00224e', '#35456c', '#666970', '#948e77', '#c8b866', '#fee838']; // cividis, safe for colour-blind eyes
-const RGB = [['red', 'green', 'blue'], ['nir', 'red', 'green'], ['swir16', 'nir', 'red'], ['swir16', 'nir', 'green']];
+const RGB = [
+  ['red', 'green', 'blue'],
+  ['nir', 'red', 'green'],
+  ['swir16', 'nir', 'red'],
+  ['swir16', 'nir', 'green'],
+];
 /** Of alerts, by their state. */
 export const STATES = {
-  provisional: '#f0e442', confirmed: '#d55e00', settled: '#cc79a7', closed: '#999999', dropped: '#dddddd', merged: '#56b4e9',
+  provisional: '#f0e442',
+  confirmed: '#d55e00',
+  settled: '#cc79a7',
+  closed: '#999999',
+  dropped: '#dddddd',
+  merged: '#56b4e9',
 };
 const MOST_FEATURES = 20000;
 const sources = new Map(); // by what they are of, so that a date that was shown is not fetched again
@@ -25,7 +35,10 @@ export function useLibraries(known) {
 export function library(name) {
   if (!loading.has(name)) {
     const {file, url, integrity} = libraries.find((one) => one.file.startsWith(`${name}-`));
-    loading.set(name, script(`page/${file}`, integrity).catch(() => script(url, integrity)));
+    loading.set(
+      name,
+      script(`page/${file}`, integrity).catch(() => script(url, integrity)),
+    );
   }
   return loading.get(name);
 }
@@ -34,7 +47,10 @@ function script(src, integrity) {
   return new Promise((resolve, reject) => {
     const element = Object.assign(document.createElement('script'), {src, integrity, crossOrigin: 'anonymous'});
     element.onload = resolve;
-    element.onerror = () => { element.remove(); reject(new Error(`${src} cannot be loaded`)); };
+    element.onerror = () => {
+      element.remove();
+      reject(new Error(`${src} cannot be loaded`));
+    };
     document.head.append(element);
   });
 }
@@ -44,11 +60,19 @@ export async function createMap(target, {moved, clicked}) {
   await Promise.all([library('ol'), library('geotiff')]);
   const outlines = new ol.layer.Vector({source: new ol.source.Vector(), zIndex: 5});
   const map = new ol.Map({
-    target, layers: [outlines], controls: [new ol.control.Zoom(), new ol.control.ScaleLine()],
+    target,
+    layers: [outlines],
+    controls: [new ol.control.Zoom(), new ol.control.ScaleLine()],
     view: new ol.View({center: [0, 0], zoom: 2, maxZoom: 24}),
   });
-  map.addLayer(new ol.layer.Graticule({zIndex: 4, showLabels: false, wrapX: false,
-    strokeStyle: new ol.style.Stroke({color: '#8888', width: 0.6})}));
+  map.addLayer(
+    new ol.layer.Graticule({
+      zIndex: 4,
+      showLabels: false,
+      wrapX: false,
+      strokeStyle: new ol.style.Stroke({color: '#8888', width: 0.6}),
+    }),
+  );
   map.on('moveend', moved);
   map.on('click', (event) => clicked(ol.proj.toLonLat(event.coordinate)));
   map.set('outlines', outlines);
@@ -72,13 +96,18 @@ export function outline(map, rows, strong) {
   const style = (color, width) => new ol.style.Style({stroke: new ol.style.Stroke({color, width})});
   const [faint, plain] = [style('#8a8a8a', 1), style('#0072b2', 1.6)];
   map.get('outlines').getSource().clear();
-  map.get('outlines').getSource().addFeatures(rows.map((row) => {
-    const [west, south, east, north] = row.bbox;
-    const box = [west, Math.max(south, -85), east < west ? east + 360 : east, Math.min(north, 85)];
-    const feature = new ol.Feature(ol.geom.Polygon.fromExtent(ol.proj.transformExtent(box, LONLAT, 'EPSG:3857')));
-    feature.setStyle(strong.has(row.id) ? plain : faint);
-    return feature;
-  }));
+  map
+    .get('outlines')
+    .getSource()
+    .addFeatures(
+      rows.map((row) => {
+        const [west, south, east, north] = row.bbox;
+        const box = [west, Math.max(south, -85), east < west ? east + 360 : east, Math.min(north, 85)];
+        const feature = new ol.Feature(ol.geom.Polygon.fromExtent(ol.proj.transformExtent(box, LONLAT, 'EPSG:3857')));
+        feature.setStyle(strong.has(row.id) ? plain : faint);
+        return feature;
+      }),
+    );
 }
 
 /** A layer of one raster of a row. `hidden` holds class values that are not drawn. */
@@ -101,10 +130,17 @@ async function rasterSource(row, raster, bands) {
       ol.proj.proj4.register(proj4);
     }
     if (sources.size >= MOST_SOURCES) sources.delete(sources.keys().next().value);
-    sources.set(name, new ol.source.GeoTIFF({
-      sources: [{url, bands: bands.map((band) => raster.bands.indexOf(band) + 1)}], normalize: false, interpolate: false,
-      projection: raster.crs, transition: 0, sourceOptions: {allowFullFile: true},
-    }));
+    sources.set(
+      name,
+      new ol.source.GeoTIFF({
+        sources: [{url, bands: bands.map((band) => raster.bands.indexOf(band) + 1)}],
+        normalize: false,
+        interpolate: false,
+        projection: raster.crs,
+        transition: 0,
+        sourceOptions: {allowFullFile: true},
+      }),
+    );
   }
   return sources.get(name);
 }
@@ -121,8 +157,12 @@ function styleOf(raster, bands, hidden) {
     const shown = raster.classes.filter((one) => !hidden.has(one.value)).flatMap((one) => [one.value, one.color]);
     return {color: shown.length ? ['match', ['band', 1], ...shown, [0, 0, 0, 0]] : [0, 0, 0, 0]};
   }
-  const part = ({range: [low, high] = [0, 255]}, at) =>
-    ['clamp', ['/', ['-', ['band', at + 1], low], Math.max(high - low, 1e-9)], 0, 1];
+  const part = ({range: [low, high] = [0, 255]}, at) => [
+    'clamp',
+    ['/', ['-', ['band', at + 1], low], Math.max(high - low, 1e-9)],
+    0,
+    1,
+  ];
   const alpha = bands.some((band) => band.nodata !== undefined) ? ['band', bands.length + 1] : 1;
   if (bands.length === 3) return {color: ['array', ...bands.map(part), ['case', ['==', alpha, 0], 0, 1]]};
   const ramp = RAMP.flatMap((color, at) => [at / (RAMP.length - 1), color]);
@@ -147,8 +187,8 @@ export async function readPixel(row, raster, lonLat) {
   const [data, [width, height]] = [tile.getData(), tile.getSize()];
   if (!data) return null;
   const [west, south, east, north] = grid.getTileCoordExtent(at);
-  const col = Math.min(width - 1, Math.floor((place[0] - west) / (east - west) * width));
-  const line = Math.min(height - 1, Math.floor((north - place[1]) / (north - south) * height));
+  const col = Math.min(width - 1, Math.floor(((place[0] - west) / (east - west)) * width));
+  const line = Math.min(height - 1, Math.floor(((north - place[1]) / (north - south)) * height));
   const first = (line * width + col) * source.bandCount;
   const values = Array.from(data.slice(first, first + raster.bands.length));
   const empty = values.every((value, band) => value === raster.bands[band].nodata || Number.isNaN(value));
@@ -157,7 +197,12 @@ export async function readPixel(row, raster, lonLat) {
 
 function once(target, done) {
   return new Promise((resolve) => {
-    const look = () => { if (done()) { target.removeEventListener('change', look); resolve(); } };
+    const look = () => {
+      if (done()) {
+        target.removeEventListener('change', look);
+        resolve();
+      }
+    };
     target.addEventListener('change', look);
     look();
   });
@@ -177,9 +222,17 @@ export async function featureLayer(row, file) {
   }
   const style = (feature) => {
     const color = STATES[feature.get('state')] || '#d55e00';
-    return new ol.style.Style({stroke: new ol.style.Stroke({color, width: 2}), fill: new ol.style.Fill({color: `${color}22`})});
+    return new ol.style.Style({
+      stroke: new ol.style.Stroke({color, width: 2}),
+      fill: new ol.style.Fill({color: `${color}22`}),
+    });
   };
-  const layer = new ol.layer.Vector({source: new ol.source.Vector({features}), style, zIndex: 6, properties: {asked: true}});
+  const layer = new ol.layer.Vector({
+    source: new ol.source.Vector({features}),
+    style,
+    zIndex: 6,
+    properties: {asked: true},
+  });
   const states = [...new Set(features.map((feature) => feature.get('state')))].filter((state) => state in STATES);
   return {layer, count: features.length, states};
 }
@@ -187,10 +240,14 @@ export async function featureLayer(row, file) {
 /** What the vectors at a place say, without their shapes. */
 export function featuresAt(map, lonLat) {
   const found = [];
-  map.forEachFeatureAtPixel(map.getPixelFromCoordinate(ol.proj.fromLonLat(lonLat)), (feature) => {
-    const {geometry, ...said} = feature.getProperties();
-    found.push(said);
-  }, {layerFilter: (layer) => layer.get('asked') === true, hitTolerance: 3});
+  map.forEachFeatureAtPixel(
+    map.getPixelFromCoordinate(ol.proj.fromLonLat(lonLat)),
+    (feature) => {
+      const {geometry, ...said} = feature.getProperties();
+      found.push(said);
+    },
+    {layerFilter: (layer) => layer.get('asked') === true, hitTolerance: 3},
+  );
   return found;
 }
 
@@ -204,7 +261,12 @@ export function clip(map, layer, side, split) {
     const [left, bottom] = ol.render.getRenderPixel(event, [from, height]);
     const [right, top] = ol.render.getRenderPixel(event, [to, 0]);
     gl.enable(gl.SCISSOR_TEST);
-    gl.scissor(Math.round(left), Math.round(bottom), Math.round(right) - Math.round(left), Math.round(top) - Math.round(bottom));
+    gl.scissor(
+      Math.round(left),
+      Math.round(bottom),
+      Math.round(right) - Math.round(left),
+      Math.round(top) - Math.round(bottom),
+    );
   });
   layer.on('postrender', (event) => event.context.disable(event.context.SCISSOR_TEST));
 }

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One process of tests for each core; a file's tests stay together, as they share fixtures. ARGS="-n 0" uses one process.
 TESTS := $(BIN)/python -m pytest -n logical --dist loadfile
 
-.PHONY: demo demo-monitor demo-train test test-zoo test-pythons quick chaos fleet bench scores lint s3 weights clean help
+.PHONY: demo demo-monitor demo-train test test-apps test-zoo test-pythons quick chaos fleet bench scores lint s3 weights clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/'
@@ -36,6 +36,11 @@ quick: $(STAMP)  ## the tests of single modules, for the inner loop: two minutes
 
 test: weights  ## all tests that fit on 2 cores (half an hour)
 	$(TESTS) $(ARGS)
+
+test-apps: weights  ## what others' programs make of our files: the page in a browser (needs Debian's chromium)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,apps]'
+	$(BIN)/python -c "from earthloom.jobs.page.libraries import add; add()"
+	$(BIN)/python -m pytest -m apps $(ARGS)
 
 test-zoo: weights  ## the models that `make test` leaves out, as it has tested another one of the same network
 	$(TESTS) -m zoo $(ARGS)

@@ -25,6 +25,7 @@ from earthloom.jobs.command.terminal import FlagFormatter, with_flags
 from earthloom.jobs.command.train import train
 from earthloom.jobs.command.tune import tune
 from earthloom.jobs.command.upkeep import doctor, gc, status, verify
+from earthloom.jobs.command.view import view
 from earthloom.jobs.command.watch import watch
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.heap import share_one_arena
@@ -56,7 +57,7 @@ for command in (
     *(plan, run, monitor, watch, schedule, change, zonal, areas),
     *(train, tune, evaluate, explain),
     *(submit, logs, stop, jobs),
-    *(status, verify, gc, doctor, models, sensors),
+    *(status, view, verify, gc, doctor, models, sensors),
 ):
     cli.add_command(command)
 

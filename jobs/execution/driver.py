@@ -23,6 +23,7 @@ from earthloom.jobs.execution.scene_worker import PublishedScene
 from earthloom.jobs.execution.schedule import Schedule
 from earthloom.jobs.execution.tasks import BlockTask, PublishTask, SceneTask, SurveyTask
 from earthloom.jobs.intake.references import SceneRequest
+from earthloom.jobs.page.site import write_page
 from earthloom.jobs.planning.plan import RunPlan, ScenePlan
 from earthloom.jobs.publish.catalog import link, tabulate
 from earthloom.jobs.publish.correction import Correction, correct_all, finish, kept_date, needs_correction
@@ -342,6 +343,8 @@ class _Driver:
                 except EarthloomError as error:
                     del self._results[scene_id]
                     self._fail(scene_id, type(error).__name__, f"entering the catalogue: {error}")
+        if self._results:
+            write_page(self._store)
 
     def _enter(self, plans: Sequence[ScenePlan], corrected: Mapping[str, Correction]) -> None:
         link(self._store, plans, corrected)

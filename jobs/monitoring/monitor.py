@@ -32,6 +32,8 @@ from earthloom.jobs.monitoring.series.stage import SERIES_STAGE
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.tidings import note_staleness, problems
 from earthloom.jobs.monitoring.trends.stage import MONITORS
+from earthloom.jobs.page.index import refresh
+from earthloom.jobs.page.site import write_page
 from earthloom.jobs.planning.chain import load_models, product_name
 from earthloom.jobs.report.operation import Operation, operating
 from earthloom.jobs.report.verdict import Counts
@@ -168,6 +170,9 @@ def _monitor(
                 made.map_scenes(product, products)
             for product in some:
                 made.bring_up_to_date(product)
+    for area in {one.result.aoi for one in products if one.result.update.cube}:
+        refresh(store, f"monitors/{area}")
+        write_page(store)
     return MonitorResult(out=out.url, products=tuple(one.result for one in products), refused=tuple(refused))
 
 

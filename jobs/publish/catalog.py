@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from earthloom.jobs.page import index as page
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products import stac_collection, stac_item
 from earthloom.jobs.records.canonical import canonical
@@ -53,6 +54,7 @@ def link(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = ()) 
 
         merge(store, key, collection)
         merge(store, "catalog.json", root)
+        page.refresh(store, f"collections/{name}", new.again, new.items)
         new.check_present()
 
 
@@ -90,17 +92,17 @@ class _NewScenes:
     def __init__(self, store: Store, plans: Sequence[ScenePlan], again: Collection[str]) -> None:
         self._store = store
         self._plans = {stac_item.item_id(plan.scene.id, plan.product, plan.key): plan for plan in plans}
-        self._again = {name for name, plan in self._plans.items() if plan.scene.id in again}
-        self._items: dict[str, dict[str, Any]] = {}
+        self.again = {name for name, plan in self._plans.items() if plan.scene.id in again}
+        self.items: dict[str, dict[str, Any]] = {}
         self.product, self.card = plans[0].product, plans[0].card
 
     def entries(self, known: Collection[str]) -> list[tuple[str, dict[str, Any]]]:
         """(href from the collection, item) of every scene whose id is not known, or whose item was corrected."""
-        new = {name: plan for name, plan in self._plans.items() if name not in known or name in self._again}
-        unread = {name: plan for name, plan in new.items() if name not in self._items or name in self._again}
+        new = {name: plan for name, plan in self._plans.items() if name not in known or name in self.again}
+        unread = {name: plan for name, plan in new.items() if name not in self.items or name in self.again}
         read = _at_once(lambda plan: _item(self._store, plan), list(unread.values()))
-        self._items |= dict(zip(unread, read, strict=True))
-        return [(str(self.href(name)), self._items[name]) for name in new]
+        self.items |= dict(zip(unread, read, strict=True))
+        return [(str(self.href(name)), self.items[name]) for name in new]
 
     def href(self, name: str) -> str | None:
         """From the collection to an item of these; None for others."""
@@ -113,7 +115,7 @@ class _NewScenes:
         Raises:
             StorageError: naming the first of these scenes.
         """
-        entered = [self._plans[name] for name in self._items]
+        entered = [self._plans[name] for name in self.items]
         heads = _at_once(lambda plan: self._store.head(f"{plan.prefix}/{RESULT}"), entered)
         gone = [plan for plan, head in zip(entered, heads, strict=True) if head is None]
         for plan in gone:
@@ -149,6 +151,7 @@ def leave(store: Store, *, model: str, scene_id: str, key: str) -> None:
 
     merge(store, f"{folder}/collection.json", collection)
     merge(store, f"{folder}/items.parquet", table)
+    page.refresh(store, folder)
 
 
 def linked_items(store: Store, model: str) -> dict[str, str]:

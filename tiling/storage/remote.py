@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import chain
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from earthloom.tiling.errors import ConfigError, MissingObjectError, StorageError
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 _RETRY: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=300)}  # more than two stalls
 _TIMEOUTS: Any = {"timeout": "120s", "connect_timeout": "10s"}
 _FETCH = {"connect_timeout": "10s", "timeout": "3600s"}
+_KINDS = {
+    ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
+    ".json": "application/json", ".png": "image/png",
+}  # fmt: skip
+"""What browsers do with an object follows from its type, not from its name; a script of no type is not run."""
 _MOST_PARTS = 9_000  # S3 takes 10,000; the rest is for an estimate that was too small
 
 
@@ -114,14 +120,14 @@ class RemoteObjects:
 
     def put(self, key: str, data: bytes) -> None:
         with remote_errors(self.ref, key, "write"):
-            self._store.put(self._key(key), data, use_multipart=False)
+            self._store.put(self._key(key), data, use_multipart=False, attributes=_kind(key))
 
     def create(self, key: str, data: bytes) -> bool:
         from obstore.exceptions import AlreadyExistsError
 
         with remote_errors(self.ref, key, "write"):
             try:
-                self._store.put(self._key(key), data, mode="create", use_multipart=False)
+                self._store.put(self._key(key), data, mode="create", use_multipart=False, attributes=_kind(key))
             except AlreadyExistsError:
                 return False
             return True
@@ -131,7 +137,8 @@ class RemoteObjects:
 
         with remote_errors(self.ref, key, "write"):
             try:
-                self._store.put(self._key(key), data, mode={"e_tag": etag}, use_multipart=False)
+                mode = {"e_tag": etag}
+                self._store.put(self._key(key), data, mode=mode, use_multipart=False, attributes=_kind(key))
             except (PreconditionError, NotFoundError):  # it is another one, or gone
                 return False
             return True
@@ -240,6 +247,11 @@ def _bucket(name: str, prefix: str | None = None) -> Any:
     return S3Store(
         name, prefix=prefix, retry_config=_RETRY, client_options=client, virtual_hosted_style_request=by_host, **given
     )  # fmt: skip
+
+
+def _kind(key: str) -> dict[str, str] | None:
+    kind = _KINDS.get(PurePosixPath(key).suffix)
+    return {"Content-Type": kind} if kind else None
 
 
 def _head_from(key: str, meta: Any) -> Head:

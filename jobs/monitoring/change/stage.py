@@ -14,6 +14,7 @@ from earthloom.jobs.monitoring.change.tasks import plan_change
 from earthloom.jobs.monitoring.composites.periods import parse_period, period_of
 from earthloom.jobs.monitoring.composites.stage import HEAD, cube_state
 from earthloom.jobs.monitoring.cube.cube import Cube
+from earthloom.jobs.monitoring.linking import relink
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
@@ -93,6 +94,7 @@ def finish_changes(store: Store, monitored: Monitored) -> Mapping[str, Any]:
         return canonical({"format": FORMAT, "generation": state[0], "steps": state[1], "changes": made})
 
     merge(store, key, changed)
+    relink(store, monitored.area.name, f"{monitored.prefix}/change", [str(one["prefix"]) for one in made.values()])
     waiting = [f"{one.before}--{one.after}" for one in monitored.product.change if one.before is not None]
     return {name: made.get(name) for name in sorted({*made, *waiting})}
 

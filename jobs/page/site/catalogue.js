@@ -1,0 +1,75 @@
+// What there is to show: the rows of all indices, read once, and questions about them. Knows nothing of the map.
+
+/** The rows of every collection that the catalog links, each with its collection's title. */
+export async function readCatalogue() {
+  const catalog = await json('catalog.json');
+  const children = catalog.links.filter((link) => link.rel === 'child' && ours(link.href)).map((link) => link.href);
+  const read = await Promise.allSettled(children.map((href) => json(href.replace(/collection\.json$/, 'page.json'))));
+  const missing = children.filter((_, at) => read[at].status === 'rejected');
+  const rows = read.flatMap((one) =>
+    one.status === 'rejected'
+      ? []
+      : one.value.rows.map((row) => ({...row, title: one.value.title, day: row.start ? row.start.slice(0, 10) : ''})),
+  );
+  return {title: catalog.title, rows, missing};
+}
+
+const ours = (href) => /^\.\/(collections|monitors)\/[^?#]+\/collection\.json$/.test(href) && !href.includes('..');
+
+async function json(address) {
+  const answer = await fetch(address, {cache: 'no-cache'});
+  if (!answer.ok) throw new Error(`${address}: ${answer.status}`);
+  return answer.json();
+}
+
+/** Where a file of a row lies. Scene ids are whatever users call their files. */
+export const address = (row, file) =>
+  new URL([...row.path.split('/'), file].map(encodeURIComponent).join('/'), document.baseURI).href;
+
+/** Rows by what they are listed under, those that can be drawn, in order of their names. */
+export function groupsOf(rows) {
+  const groups = new Map();
+  for (const row of rows.filter((one) => one.rasters)) {
+    groups.set(row.group, [...(groups.get(row.group) || []), row]);
+  }
+  return new Map([...groups].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** Whether two boxes (west, south, east, north, in degrees) meet; a box may cross the date line, west > east. */
+export function meet(a, b) {
+  return a[1] < b[3] && b[1] < a[3] && spans(a).some(([w, e]) => spans(b).some(([v, f]) => w < f && v < e));
+}
+
+const spans = ([west, , east]) =>
+  west <= east
+    ? [[west, east]]
+    : [
+        [west, 180],
+        [-180, east],
+      ];
+
+/** The days of rows, each once, in order; undated ones come first, as ''. */
+export const daysOf = (rows) => [...new Set(rows.map((row) => row.day))].sort();
+
+/** A day, or the period of a composite, for people. */
+export function dayLabel(rows, day) {
+  if (!day) return 'no date known';
+  const end = rows.find((row) => row.day === day)?.end?.slice(0, 10);
+  return end && end !== day ? `${day} – ${end}` : day;
+}
+
+/** Rows of a day, one for each scene: of several results of a scene the one that was asked for, else the first. */
+export function rowsOf(rows, day, wanted) {
+  const found = new Map();
+  for (const row of rows.filter((one) => one.day === day)) {
+    const name = row.scene || row.id;
+    if (!found.has(name) || row.id === wanted) found.set(name, row);
+  }
+  return [...found.values()];
+}
+
+/** km², ha or m², as many as are easy to read. */
+export function area(m2) {
+  const [value, unit] = m2 >= 1e6 ? [m2 / 1e6, 'km²'] : m2 >= 1e4 ? [m2 / 1e4, 'ha'] : [m2, 'm²'];
+  return `${value.toLocaleString('en', {maximumSignificantDigits: 4})} ${unit}`;
+}

@@ -1,0 +1,270 @@
+"""The page in a browser: colours where they belong, dates, the line between two maps, what a click tells, and no error."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pyproj import Transformer
+
+from earthloom.jobs.page.libraries import LIBRARIES, kept
+from tests.apps.chromium import Shown, chromium, opened
+from tests.apps.published import ELSEWHERE, Map, publish, read, served
+from tests.integration.test_alerts import DATES
+
+pytestmark = pytest.mark.apps
+
+TILE_M = 2 * np.pi * 6_378_137 / 256
+"""Metres per pixel of Web Mercator at zoom 0."""
+_mercator = Transformer.from_crs("OGC:CRS84", "EPSG:3857", always_xy=True)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if any(kept(library) is None for library in LIBRARIES):
+        pytest.skip("the page's libraries are not in the cache: earthloom view OUT fetches them")
+    return publish(tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def url(out: Path) -> Iterator[str]:
+    with served(str(out)) as made:
+        yield made
+
+
+@contextmanager
+def page(browser: Any, address: str, **options: Any) -> Iterator[Shown]:
+    """An opened page whose map is drawn; at the end nothing may have gone wrong in it."""
+    with opened(browser, address, **options) as shown:
+        drawn(shown)
+        yield shown
+        assert shown.complaints == []
+
+
+def drawn(shown: Shown) -> None:
+    shown.wait_until("Number(document.body.dataset.drawn) > 0")
+
+
+def address(url: str, made: Map, zoom: float, day: str, **more: str) -> str:
+    lon, lat = made.lonlat.reshape(-1, 2).mean(axis=0)
+    said = {"g": "water-index", "d": day, "at": f"{lon:.5f},{lat:.5f},{zoom}", **more}
+    return f"{url}#{'&'.join(f'{name}={quote(value)}' for name, value in said.items())}"
+
+
+def on_screen(shown: Shown, lonlat: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Columns and rows of the window at which places lie, by what the page's address says of its view."""
+    at = re.search(r"at=([-\d.]+)%2C([-\d.]+)%2C([-\d.]+)", shown.page.url)
+    assert at
+    lon, lat, zoom = map(float, at.groups())
+    box = shown.page.locator("#map").bounding_box()
+    middle = np.array(_mercator.transform(lon, lat))
+    away = np.stack(_mercator.transform(lonlat[..., 0], lonlat[..., 1]), axis=-1) - middle
+    pixels = away / (TILE_M / 2**zoom) * (1, -1) + (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    found: NDArray[np.int64] = np.floor(pixels).astype(np.int64)
+    return found
+
+
+def agreement(shown: Shown, made: Map, side: tuple[int, int] = (350, 1190), *, by: int = 0) -> float:
+    """Part of the map's pixels, of those in the window, whose middle has the colour that the file gives it.
+
+    A line of the graticule, two pixels wide, may run through a middle; the colour beside it counts as well.
+
+    Args:
+        side: columns of the window that are looked at.
+        by: colours are held against those of the pixel so many columns further on.
+    """
+    places, window = on_screen(shown, made.lonlat), shown.pixels()
+    cols, rows = places[..., 0], places[..., 1]
+    seen = (cols > side[0]) & (cols < side[1]) & (rows > 110) & (rows < window.shape[0] - 120)
+    assert seen.sum() > 500
+    wanted = np.roll(made.colors, -by, axis=1)[seen]
+    same = [(window[rows[seen] + off, cols[seen] + off] == wanted).all(axis=-1) for off in (0, 2)]
+    return float((same[0] | same[1]).mean())
+
+
+@pytest.mark.parametrize("scene", ELSEWHERE)
+def test_every_pixel_has_its_colour_at_its_place(browser: Any, url: str, out: Path, scene: str) -> None:
+    made = read(out, scene)
+    with page(browser, address(url, made, 14.3, "2026-07-01")) as shown:
+        at_its_place = agreement(shown, made)
+        assert at_its_place > 0.97  # of a map in degrees, OpenLayers draws a pixel up to half a pixel away
+        assert at_its_place - max(agreement(shown, made, by=by) for by in (-1, 1)) > 0.03
+
+
+def test_each_date_shows_its_own_map_and_the_keys_go_through_them(browser: Any, url: str, out: Path) -> None:
+    first = read(out, "d1")
+    with page(browser, address(url, first, 13.5, DATES[1])) as shown:
+        assert agreement(shown, first) > 0.97
+        for key, number in (("]", 2), ("]", 3), ("[", 2)):
+            before = shown.page.evaluate("document.body.dataset.drawn")
+            shown.page.locator("#map").press(key)
+            shown.wait_until(f"Number(document.body.dataset.drawn) > {before}")
+            assert agreement(shown, read(out, f"d{number}")) > 0.97
+            assert shown.page.locator("#day-label").inner_text() == f"{DATES[number]} ({number + 1} of 4 in view)"
+        assert f"d={DATES[2]}" in shown.page.url
+        assert shown.page.locator("#day").input_value() == "2"
+
+
+def test_the_line_divides_two_dates_and_can_be_moved(browser: Any, url: str, out: Path) -> None:
+    first, last = read(out, "d0"), read(out, "d2")
+    with page(browser, address(url, first, 13.5, DATES[0], og="water-index", od=DATES[2], w="500")) as shown:
+        box = shown.page.locator("#map").bounding_box()
+        for split in (500, 300):
+            shown.page.locator("#split").fill(str(split))
+            edge = int(box["x"] + box["width"] * split / 1000)
+            assert agreement(shown, first, (350, edge - 4)) > 0.97
+            assert agreement(shown, last, (edge + 4, 1190)) > 0.97
+
+
+def test_a_click_tells_what_the_files_say_of_that_place(browser: Any, url: str, out: Path) -> None:
+    maps = [read(out, f"d{number}") for number in range(4)]
+    names, (row, col) = ("land", "water"), (100, 80)
+    with page(browser, address(url, maps[3], 13.5, DATES[3])) as shown:
+        x, y = on_screen(shown, maps[3].lonlat[row, col])
+        shown.page.mouse.click(int(x), int(y))
+        strip = shown.page.locator("#answer svg[aria-label]")
+        strip.wait_for()
+        said = shown.page.locator("#answer").inner_text()
+        assert re.search(rf"class\s+{names[maps[3].values[row, col]]}\s", said)
+        sure = maps[3].confidence[row, col] * 0.004
+        assert float(re.search(r"confidence\s+([\d.]+) %", said)[1]) == pytest.approx(100 * sure, abs=0.06)  # type: ignore[index]
+        series = "; ".join(f"{day}: {names[made.values[row, col]]}" for day, made in zip(DATES, maps, strict=True))
+        assert strip.get_attribute("aria-label") == series
+        assert len({made.values[row, col] for made in maps}) == 2
+        shown.page.keyboard.press("Escape")
+        assert shown.page.locator("#answer").is_hidden()
+
+
+def test_the_legend_has_the_areas_of_the_result_and_hides_classes(browser: Any, url: str, out: Path) -> None:
+    made = read(out, "d2")
+    with page(browser, address(url, made, 13.5, DATES[2])) as shown:
+        lines = [line.replace("\n", " ") for line in shown.page.locator("#legend li").all_inner_texts()]
+        (path,) = out.glob("scenes/d2/*/result.json")
+        areas = {one["name"]: one for one in json.loads(path.read_text())["class_areas"] if one["pixels"]}
+        assert [line.split()[0] for line in lines] == ["land", "water"]
+        for line in lines:
+            km2, percent = map(float, re.findall(r"([\d.]+) (?:km²|%)", line))
+            assert km2 == pytest.approx(areas[line.split()[0]]["area_m2"] / 1e6, rel=1e-3)
+            assert percent == pytest.approx(areas[line.split()[0]]["percent"], abs=0.06)
+        (water,) = np.unique(made.colors[made.values == 1], axis=0)
+        assert (shown.pixels()[120:680, 400:] == water).all(axis=-1).sum() > 1000
+        shown.page.locator("#legend li", has_text="water").locator("input").uncheck()
+        assert (shown.pixels()[120:680, 400:] == water).all(axis=-1).sum() == 0
+
+
+def test_alerts_are_drawn_and_asked(browser: Any, url: str, out: Path) -> None:
+    made = read(out, "d3")
+    with page(browser, address(url, made, 13.5, DATES[3])) as shown:
+        shown.page.locator("#features li", has_text="flooded").locator("input").check()
+        count = shown.page.locator("#features .size").first
+        shown.wait_until("document.querySelector('#features .size').textContent")
+        assert count.inner_text() == "2"
+        x, y = on_screen(shown, made.lonlat[55, 80])  # in the lake's part north of the strip that fell dry
+        shown.page.wait_for_timeout(500)
+        shown.page.mouse.click(int(x), int(y))
+        shown.page.locator("#answer h3", has_text="Alert").wait_for()
+        said = shown.page.locator("#answer").inner_text()
+        assert re.search(r"state\s+confirmed", said)
+        assert re.search(rf"first date\s+{DATES[1]}\s", said)
+
+
+def test_an_address_that_was_shared_opens_the_same_view(browser: Any, url: str, out: Path) -> None:
+    made = read(out, "d2")
+    with page(browser, address(url, made, 13.5, DATES[2], og="water-index", od=DATES[0], w="400", o="70")) as shown:
+        seen, shared = shown.pixels(), shown.page.url
+        chosen = {
+            name: shown.page.locator(f"#{name}").input_value()
+            for name in ("group", "day", "opacity", "split", "other-day")
+        }
+    with page(browser, shared) as shown:
+        assert {name: shown.page.locator(f"#{name}").input_value() for name in chosen} == chosen
+        assert (shown.pixels() == seen).all(axis=-1).mean() > 0.999
+
+
+def test_dark_is_dark_and_light_is_light(browser: Any, url: str) -> None:
+    for scheme, low, high in (("dark", 0, 80), ("light", 170, 256)):
+        with page(browser, url, color_scheme=scheme) as shown:
+            assert low <= np.median(shown.pixels()[:, :330]) < high
+            shown.page.locator("#map").press("d")
+            assert not low <= np.median(shown.pixels()[:, :330]) < high
+
+
+def at_the_cdn(route: Any, change: bytes = b"") -> None:
+    """Answers as the CDN would, whose files may have been changed."""
+    library = next(one for one in LIBRARIES if one.url == route.request.url)
+    headers = {"Access-Control-Allow-Origin": "*", "Content-Type": "text/javascript"}
+    route.fulfill(body=(kept(library) or b"") + change, headers=headers)
+
+
+def test_libraries_that_are_not_beside_the_page_come_from_the_cdn(browser: Any, url: str) -> None:
+    routes = {"**/page/*-*.js": lambda route: route.fulfill(status=404), "https://**": at_the_cdn}
+    with opened(browser, url, routes=routes) as shown:
+        drawn(shown)
+        assert {one for one in shown.requests if one.startswith("https:")} == {one.url for one in LIBRARIES[:2]}
+
+
+def test_a_library_that_was_changed_is_not_run(browser: Any, url: str) -> None:
+    routes = {"**/page/*-*.js": lambda route: route.fulfill(status=404),
+              "https://**": lambda route: at_the_cdn(route, b"\nwindow.hacked = 1;")}  # fmt: skip
+    with opened(browser, url, routes=routes) as shown:
+        shown.page.locator("#message", has_text="cannot be loaded").wait_for()
+        assert shown.page.evaluate("window.hacked") is None
+
+
+def changed_index(out: Path, folder: Path, rows: list[dict[str, Any]]) -> Path:
+    """A copy of OUT whose index of `water-index` says something else."""
+    shutil.copytree(out, folder, ignore=shutil.ignore_patterns("*.zarr", "blocks", "runs"))
+    path = folder / "collections" / "water-index" / "page.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rows": rows}))
+    return folder
+
+
+def test_names_are_text_whatever_they_hold(browser: Any, out: Path, tmp_path: Path) -> None:
+    evil = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>\'"&amp;'
+    (row, *_) = json.loads((out / "collections" / "water-index" / "page.json").read_text())["rows"]
+    row |= {"id": evil, "scene": evil, "group": evil, "title": evil}
+    row["rasters"][0]["classes"][1]["name"] = evil
+    with (
+        served(str(changed_index(out, tmp_path / "out", [row]))) as url,
+        page(browser, f"{url}#g={quote(evil)}") as shown,
+    ):
+        shown.page.mouse.click(770, 400)
+        shown.page.locator("#answer dl").first.wait_for()
+        assert evil in shown.page.locator("#legend").inner_text()
+        assert evil in shown.page.locator("#scenes").inner_text()
+        assert evil in shown.page.locator("#answer").inner_text()
+        assert shown.page.evaluate("window.hacked") is None
+        assert shown.page.locator("img").count() == 0
+
+
+def test_a_thousand_scenes_come_with_a_handful_of_requests(browser: Any, out: Path, tmp_path: Path) -> None:
+    (row, *_) = json.loads((out / "collections" / "water-index" / "page.json").read_text())["rows"]
+    west, south, east, north = row["bbox"]
+    rows = [
+        row | {"id": f"scene-{number:04}", "scene": f"scene-{number:04}", "start": f"2020-01-{1 + number % 28:02}T00:00:00Z",
+               "bbox": [west + number // 28 * 2 - 70, south, east + number // 28 * 2 - 70, north]}
+        for number in range(1000)
+    ]  # fmt: skip
+    with served(str(changed_index(out, tmp_path / "out", rows))) as url, page(browser, f"{url}#g=water-index") as shown:
+        assert "200 of 1000" in shown.page.locator("#scenes-note").inner_text()
+        assert len(shown.requests) < 60
+        shown.page.locator("#search").fill("scene-0777")
+        assert shown.page.locator("#scenes li").count() == 1
+        shown.page.locator("#scenes button").click()
+        shown.page.wait_for_timeout(1000)
+        assert f"d={rows[777]['start'][:10]}" in shown.page.url

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from earthloom.jobs.products.stac_collection import read_items
+from earthloom.jobs.products.item_table import read_items
 from earthloom.jobs.products.stac_item import item_id
 from earthloom.jobs.publish.catalog import linked_items
 from earthloom.jobs.records.canonical import read_document

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stac_geoparquet.arrow import stac_table_to_items
 
 from earthloom.jobs.products import stac_item
-from earthloom.jobs.products.stac_collection import items_parquet, read_items
+from earthloom.jobs.products.item_table import items_parquet, read_items
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.grid import Grid
 from tests.jobs.products.samples import KEY, UTM, WKT, card, item, scene

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from earthloom.jobs.products import quicklook, statistics
-from earthloom.jobs.products.legend import Legend, class_tags, colors, pam, qml, word
+from earthloom.jobs.products.legend import Legend, attribute_table, class_tags, colors, pam, qml, word
 from earthloom.jobs.products.product import Raster, cog_asset
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
 from earthloom.jobs.products.statistics import Counted
@@ -53,9 +53,12 @@ class ClassMapProduct:
             grid=self.grid, descriptions=(self.confidence,), scales=(CONFIDENCE_SCALE,), dataset_tags=self.tags
         )
         return (
-            Raster(file=f"{self.name}.tif", layers=(CLASSES,), profile=classes, by_mode=True),
+            Raster(
+                file=f"{self.name}.tif", layers=(CLASSES,), profile=classes, by_mode=True,
+                attribute_table=lambda counted: attribute_table(self.legend, self.areas(counted)),
+            ),
             Raster(file=f"{self.name}-{CONFIDENCE}.tif", layers=(CONFIDENCE,), profile=confidence),
-        )
+        )  # fmt: skip
 
     @property
     def layers(self) -> tuple[Layer, ...]:

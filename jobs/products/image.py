@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.planning.chain import ImagePlan
+from earthloom.jobs.planning.image_plan import ImagePlan
 from earthloom.jobs.products import quicklook
 from earthloom.jobs.products.product import Raster, cog_asset
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo

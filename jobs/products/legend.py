@@ -170,28 +170,43 @@ def pam(legend: Legend, rows: Sequence[ClassArea] = ()) -> bytes:
         legend: gives names and colours.
         rows: `jobs.products.statistics.class_areas`; when given, the table also has pixel counts and areas in m².
     """
+    root = ET.Element("PAMDataset")
+    band = ET.SubElement(root, "PAMRasterBand", band="1")
+    categories = ET.SubElement(band, "CategoryNames")
+    for name in labels(legend).values():  # categories are positional: classes are numbered 0, 1, 2, …
+        ET.SubElement(categories, "Category").text = name
+    band.append(_attribute_table(legend, rows))
+    return _document(root, declaration=False)  # GDAL 3.10 ignores the whole sidecar when it begins with <?xml …?>
+
+
+def attribute_table(legend: Legend, rows: Sequence[ClassArea]) -> str:
+    """The raster attribute table as XML, which GDAL from 3.12 on reads from the TIFF itself, without a sidecar.
+
+    Args:
+        rows: `jobs.products.statistics.class_areas`.
+    """
+    return ET.tostring(_attribute_table(legend, rows), encoding="unicode")
+
+
+def _attribute_table(legend: Legend, rows: Sequence[ClassArea]) -> ET.Element:
     fields = [("Value", _INTEGER, _MIN_MAX), ("Class", _STRING, _NAME), ("Red", _INTEGER, _RED),
               ("Green", _INTEGER, _GREEN), ("Blue", _INTEGER, _BLUE), ("Alpha", _INTEGER, _ALPHA)]  # fmt: skip
     if rows:
         fields += [("Count", _REAL, _COUNT), ("Area_m2", _REAL, _GENERIC)]  # counts can pass GDAL's 32-bit integers
-    root = ET.Element("PAMDataset")
-    band = ET.SubElement(root, "PAMRasterBand", band="1")
-    categories = ET.SubElement(band, "CategoryNames")
-    table = ET.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
+    table = ET.Element("GDALRasterAttributeTable", tableType="thematic")
     for index, (name, kind, usage) in enumerate(fields):
         field = ET.SubElement(table, "FieldDefn", index=str(index))
         for tag, text in (("Name", name), ("Type", kind), ("Usage", usage)):
             ET.SubElement(field, tag).text = text
     rgb, by_value = colors(legend), {row["value"]: row for row in rows}
-    for value, name in labels(legend).items():  # categories are positional: classes are numbered 0, 1, 2, …
-        ET.SubElement(categories, "Category").text = name
+    for value, name in labels(legend).items():
         cells = [str(value), name, *(str(channel) for channel in rgb[value]), "255"]
         if rows:
             cells += [str(by_value[value]["pixels"]), repr(by_value[value]["area_m2"])]
         line = ET.SubElement(table, "Row", index=str(value))
         for cell in cells:
             ET.SubElement(line, "F").text = cell
-    return _document(root, declaration=False)  # GDAL 3.10 ignores the whole sidecar when it begins with <?xml …?>
+    return table
 
 
 def _document(root: ET.Element, *, declaration: bool) -> bytes:

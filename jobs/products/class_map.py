@@ -126,14 +126,14 @@ def classes_band(counted: Tally, description: str = "Class with the highest prob
     """The band of the class map, with the statistics that its tally gives."""
     present = [value for value, n in enumerate(counted.pixels) if n]
     statistics = _counts(counted) | ({"minimum": present[0], "maximum": present[-1]} if present else {})
-    return BandInfo(name="class", description=description, data_type="uint8", nodata=NODATA,
+    return BandInfo(name=CLASSES, description=description, data_type="uint8", nodata=NODATA,
                     statistics=statistics, classes=True)  # fmt: skip
 
 
 def confidence_band(counted: Tally, description: str = "Probability of the class") -> BandInfo:
     """The band of the confidence map, from 0 to 1, stored in steps of 1/250."""
     mean = {"mean": round(sum(counted.confidence_sums) / counted.valid, 6)} if counted.valid else {}
-    return BandInfo(name="confidence", description=description, data_type="uint8", nodata=NODATA,
+    return BandInfo(name=CONFIDENCE, description=description, data_type="uint8", nodata=NODATA,
                     unit="1", scale=CONFIDENCE_SCALE, statistics=_counts(counted) | mean)  # fmt: skip
 
 

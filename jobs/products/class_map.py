@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from earthloom.jobs.products import quicklook, statistics
-from earthloom.jobs.products.legend import Legend, attribute_table, class_tags, colors, pam, qml, word
+from earthloom.jobs.products.legend import Legend, attribute_table, class_tags, colors, flags, pam, qml
 from earthloom.jobs.products.product import Raster, cog_asset
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
 from earthloom.jobs.products.statistics import Counted
@@ -62,11 +62,7 @@ class ClassMapProduct:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        classes = {
-            "long_name": f"{self.legend.name} class",
-            "flag_values": [entry.value for entry in self.legend.classes],
-            "flag_meanings": " ".join(word(entry.name) or f"class_{entry.value}" for entry in self.legend.classes),
-        }
+        classes = {"long_name": f"{self.legend.name} class", **flags(self.legend.classes)}
         confidence = {"long_name": self.confidence, "scale_factor": CONFIDENCE_SCALE, "units": "1"}
         return Layer(name=CLASSES, attributes=classes), Layer(name=CONFIDENCE, attributes=confidence)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree as ET
 
 from earthloom.jobs.products.areas import area_text, area_unit, percent_text
@@ -26,6 +26,19 @@ Line = tuple[Color | None, str, str, str]
 
 _MAX_LINES = 16
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+class Flag(Protocol):
+    """A class: its value, its name, and its colour as `#rrggbb`."""
+
+    @property
+    def value(self) -> int: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def color(self) -> str: ...
 
 
 class Legend(Protocol):
@@ -77,6 +90,16 @@ def labels(legend: Legend) -> dict[int, str]:
 def word(name: str) -> str:
     """A class's name as one word, for formats that want words: CF's `flag_meanings`, STAC's names of classes."""
     return re.sub(r"[^0-9A-Za-z_-]+", "_", name.replace("→", " to ")).strip("_")
+
+
+def flags(classes: Sequence[Flag]) -> dict[str, Any]:
+    """Attributes of an array of classes: CF's `flag_values` and `flag_meanings` (CF 1.11, section 3.5), and `flag_colors`,
+    as CCI, SNAP and xcube know it: `#rrggbb` of each."""
+    return {
+        "flag_values": [one.value for one in classes],
+        "flag_meanings": " ".join(word(one.name) or f"class_{one.value}" for one in classes),
+        "flag_colors": " ".join(one.color for one in classes),
+    }
 
 
 def colors(legend: Legend) -> dict[int, Color]:

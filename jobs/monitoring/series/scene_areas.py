@@ -37,7 +37,9 @@ def current_results(store: Store, product: str, scene: str | None = None) -> lis
     found = [item for item in items if scene in (None, item["properties"]["earthloom:scene"])]
     if not found:
         raise ConfigError(f"{store.ref.url} has no scene {scene!r} of {product}")
-    return sorted(found, key=lambda item: (item["properties"].get("datetime") or "", item["properties"]["earthloom:scene"]))
+    return sorted(
+        found, key=lambda item: (item["properties"].get("datetime") or "", item["properties"]["earthloom:scene"])
+    )
 
 
 def scene_areas(items: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

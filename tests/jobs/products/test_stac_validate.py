@@ -184,7 +184,9 @@ def model_card() -> dict[str, Any]:
     )
     AssetGeneralMLMExtension.ext(asset, add_if_missing=True).artifact_type = "safetensors"
     made = found.to_dict(include_self_link=False, transform_hrefs=False)
-    made["stac_extensions"] = [uri.replace("mlm/v1.4.0", "mlm/v1.5.2") for uri in made["stac_extensions"]]  # pystac's is older
+    made["stac_extensions"] = [
+        uri.replace("mlm/v1.4.0", "mlm/v1.5.2") for uri in made["stac_extensions"]
+    ]  # pystac's is older
     made["properties"]["mlm:input"][0]["value_scaling"] = [
         ValueScaling.create("z-score", mean=0.2, stddev=0.1).to_dict(),  # type: ignore[arg-type]  # its enum takes the word
         {"type": None},

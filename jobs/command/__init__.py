@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import click
 
+from earthloom.jobs.command.analysis import accuracy, export, sample
 from earthloom.jobs.command.change import areas, change, zonal
 from earthloom.jobs.command.evaluate import evaluate
 from earthloom.jobs.command.explain import explain
@@ -48,6 +49,7 @@ def cli(verbose: bool) -> None:
 
 for command in (
     *(plan, run, monitor, change, zonal, areas),
+    *(sample, accuracy, export),
     *(train, tune, evaluate, explain),
     *(status, verify, gc, doctor, models, sensors),
 ):

@@ -90,7 +90,8 @@ class ZarrLayout:
         for level, shape in enumerate(self.pyramid.shapes):
             grid = self.grid.reduce(2**level)
             group = root.create_group(
-                str(level), attributes={**cf_attributes(self.title), "coordinates": "spatial_ref", **geo_attributes(grid)}
+                str(level),
+                attributes={**cf_attributes(self.title), "coordinates": "spatial_ref", **geo_attributes(grid)},
             )
             for layer in self.layers:
                 create_layer(group, layer, shape, self.pyramid.shard_px_at(level), geo_attributes(grid))
@@ -117,9 +118,7 @@ class ZarrLayout:
                 "derived_from": str(level - 1),
                 "transform": {"scale": [2.0, 2.0], "translation": [0.0, 0.0]},
             }
-            layout.append(
-                {"asset": str(level)} | (finer if level else {}) | {name: said[name] for name in _OF_A_LEVEL}
-            )
+            layout.append({"asset": str(level)} | (finer if level else {}) | {name: said[name] for name in _OF_A_LEVEL})
         return {
             **cf_attributes(self.title),
             "multiscales": {"layout": layout, "resampling_method": self.resampling},

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.composites.maps import ClassMap
-from earthloom.jobs.products.legend import ClassLegend, class_tags, colors, pam, qml
+from earthloom.jobs.products.legend import ClassLegend, class_tags, colors, pam
+from earthloom.jobs.products.qgis import class_style
 from earthloom.jobs.products.quicklook import quicklook_png
 from earthloom.jobs.products.statistics import class_areas, count_classes
 from earthloom.models.cards.card import ModelClass
@@ -182,7 +183,7 @@ def _write_tiff(found: Extract, file: Path) -> list[Path]:
                 memory.name, file, driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=512, OVERVIEW_RESAMPLING="MODE",
                 BIGTIFF="IF_SAFER",
             )  # fmt: skip
-    style.write_bytes(qml(found.legend))
+    style.write_bytes(class_style(found.legend))
     names.write_bytes(pam(found.legend, found.areas))
     return [file, style, names]
 

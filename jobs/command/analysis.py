@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from earthloom.jobs.command.terminal import make_console
+from earthloom.jobs.command.terminal import make_console, show_path
 
 if TYPE_CHECKING:
     from earthloom.jobs.monitoring.composites.maps import ClassMap
@@ -54,7 +54,7 @@ def sample(out: str, points: int, least: int, seed: int, file: Path, **which: An
     write_sample(drawn, file)
     for row in drawn.strata.itertuples():
         make_console().print(f"{row[2]}: {row.points} points")
-    print(file)
+    show_path(str(file))
 
 
 @click.command()
@@ -120,7 +120,7 @@ def export(
     store, maps = _maps(out, **which)
     found = extract(store, _one(maps), clip=read_zones(clip) if clip else None, crs=crs)
     for path in write_extract(found, file, title=title, min_area_m2=min_area_m2):
-        print(path)
+        show_path(str(path))
 
 
 def _maps(

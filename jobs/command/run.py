@@ -22,8 +22,8 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from earthloom.jobs.command.options import SectionedCommand, run_options
-from earthloom.jobs.command.terminal import GIB, MIB, duration, make_console, with_flags
+from earthloom.jobs.command.options import RunCommand, run_options
+from earthloom.jobs.command.terminal import GIB, MIB, duration, make_console, show_path, with_flags
 from earthloom.jobs.records.names import QUICKLOOK
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _PLAIN_EVERY_S = 10.0
 _ROWS = 40  # of a plan's table; a nightly run may have thousands of scenes
 
 
-@click.command(cls=SectionedCommand)
+@click.command(cls=RunCommand)
 @run_options
 def plan(scenes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any) -> None:
     """Check scenes and show what a run would do: verdicts, blocks, memory, time. Touches nothing."""
@@ -50,7 +50,7 @@ def plan(scenes: tuple[str, ...], config: Path | None, as_json: bool, **options:
     sys.exit(0 if not made.refused else 3 if made.scenes else 2)
 
 
-@click.command(cls=SectionedCommand)
+@click.command(cls=RunCommand)
 @run_options
 @click.option("--dry-run", is_flag=True, help="the same as `earthloom plan`")
 @click.pass_context
@@ -184,7 +184,7 @@ def show_result(result: RunResult) -> None:
                 console.print(f"corrected {name}: {field} was {was}, is {now}", soft_wrap=True)
             for key, path in _published(result, name)["files"].items():
                 if not key.endswith(".json"):
-                    print(path)
+                    show_path(path)
         elif progress.status != "refused":  # those were named with the plan
             console.print(f"[red]{progress.status}[/] {_named(name, progress.error or 'not finished')}", soft_wrap=True)
     figures = result.telemetry
@@ -203,7 +203,7 @@ def show_result(result: RunResult) -> None:
         if "cost_per_1000_km2" in figures:
             console.print(f"cost {figures['cost_per_1000_km2']:.4g} per 1,000 km²")
     for key in figures.get("profile", ()):
-        print(f"{result.out.rstrip('/')}/{key}")
+        show_path(f"{result.out.rstrip('/')}/{key}")
     if result.stopped:
         console.print(f"[yellow]stopped[/]: {with_flags(result.stopped)}")
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from earthloom.jobs.products import quicklook, statistics
-from earthloom.jobs.products.legend import Legend, attribute_table, class_tags, colors, flags, pam, qml
+from earthloom.jobs.products.legend import Legend, attribute_table, class_tags, colors, flags, pam
 from earthloom.jobs.products.product import Raster, cog_asset
+from earthloom.jobs.products.qgis import class_style, confidence_style
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
 from earthloom.jobs.products.statistics import Counted
 from earthloom.jobs.records.names import CLASSES, CONFIDENCE
@@ -91,22 +92,27 @@ class ClassMapProduct:
         return {}
 
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
-        style, metadata = self._sidecar_names
-        return {style: qml(self.legend), metadata: pam(self.legend, self.areas(counted))}
+        style, trust, metadata = self._sidecar_names
+        return {
+            style: class_style(self.legend), trust: confidence_style(), metadata: pam(self.legend, self.areas(counted)),
+        }  # fmt: skip
 
     @property
-    def _sidecar_names(self) -> tuple[str, str]:
-        """The QGIS style and GDAL's metadata file beside the class map."""
-        return f"{self.name}.qml", f"{self.name}.tif.aux.xml"
+    def _sidecar_names(self) -> tuple[str, str, str]:
+        """The QGIS styles of the map and of its confidence, and GDAL's metadata file beside the map."""
+        return f"{self.name}.qml", f"{self.name}-{CONFIDENCE}.qml", f"{self.name}.tif.aux.xml"
 
     def assets(self, counted: Counted) -> list[AssetInfo]:
         total, (classes, confidence) = _tally_of(counted), self.rasters
-        style, metadata = (f"./{name}" for name in self._sidecar_names)
+        style, trust, metadata = (f"./{name}" for name in self._sidecar_names)
         kind, roles = "application/xml", ("metadata",)
         return [
             cog_asset(classes, CLASSES, "Class map", [classes_band(total, _sentence(self.meaning))]),
             cog_asset(confidence, CONFIDENCE, "Confidence", [confidence_band(total, _sentence(self.confidence))]),
             AssetInfo(name="style", href=style, media_type=kind, roles=roles, title="QGIS style"),
+            AssetInfo(
+                name="confidence-style", href=trust, media_type=kind, roles=roles, title="QGIS style of the confidence"
+            ),
             AssetInfo(name="metadata", href=metadata, media_type=kind, roles=roles, title="Class names for GDAL"),
         ]
 

@@ -1,4 +1,4 @@
-"""What class values mean and how they look, in the forms that GDAL, QGIS, TIFF readers and our own picture take.
+"""What class values mean and how they look, in the forms that GDAL, TIFF readers, CF and our own picture take.
 
 Knows nothing of pixels or files: the writers of the COG put these beside and into it.
 """
@@ -15,7 +15,6 @@ from earthloom.jobs.products.areas import area_text, area_unit, percent_text
 from earthloom.jobs.products.lettering import Color, drawable
 from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.tiling.counting import ClassArea
-from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
 
 if TYPE_CHECKING:
@@ -161,26 +160,6 @@ def class_tags(legend: Legend) -> dict[str, str]:
     return {f"CLASS_{value}": name for value, name in labels(legend).items()}
 
 
-def qml(legend: Legend) -> bytes:
-    """A QGIS style (`.qml` beside the COG): paletted renderer with class labels and colours, nodata transparent."""
-    root = ET.Element("qgis", version="3.28.0", styleCategories="Symbology")
-    pipe = ET.SubElement(root, "pipe")
-    renderer = ET.SubElement(
-        pipe, "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1", nodataColor=""
-    )
-    transparency = ET.SubElement(ET.SubElement(renderer, "rasterTransparency"), "singleValuePixelList")
-    ET.SubElement(transparency, "pixelListEntry", min=str(NODATA), max=str(NODATA), percentTransparent="100")
-    palette = ET.SubElement(renderer, "colorPalette")
-    rgb = colors(legend)
-    for value, name in labels(legend).items():
-        color = "#{:02x}{:02x}{:02x}".format(*rgb[value])
-        ET.SubElement(palette, "paletteEntry", value=str(value), label=name, color=color, alpha="255")
-    ET.SubElement(pipe, "brightnesscontrast", brightness="0", contrast="0", gamma="1")
-    ET.SubElement(pipe, "rasterresampler", maxOversampling="1")  # classes must not be averaged on screen
-    ET.SubElement(root, "blendMode").text = "0"
-    return _document(root, declaration=True)
-
-
 _INTEGER, _REAL, _STRING = "0", "1", "2"  # GDALRATFieldType
 _GENERIC, _COUNT, _NAME, _MIN_MAX = "0", "1", "2", "5"  # GDALRATFieldUsage
 _RED, _GREEN, _BLUE, _ALPHA = "6", "7", "8", "9"
@@ -199,7 +178,10 @@ def pam(legend: Legend, rows: Sequence[ClassArea] = ()) -> bytes:
     for name in labels(legend).values():  # categories are positional: classes are numbered 0, 1, 2, …
         ET.SubElement(categories, "Category").text = name
     band.append(_attribute_table(legend, rows))
-    return _document(root, declaration=False)  # GDAL 3.10 ignores the whole sidecar when it begins with <?xml …?>
+    ET.indent(root)
+    return (
+        ET.tostring(root, encoding="utf-8") + b"\n"
+    )  # GDAL 3.10 ignores the whole sidecar when it begins with <?xml …?>
 
 
 def attribute_table(legend: Legend, rows: Sequence[ClassArea]) -> str:
@@ -230,8 +212,3 @@ def _attribute_table(legend: Legend, rows: Sequence[ClassArea]) -> ET.Element:
         for cell in cells:
             ET.SubElement(line, "F").text = cell
     return table
-
-
-def _document(root: ET.Element, *, declaration: bool) -> bytes:
-    ET.indent(root)
-    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=declaration)) + b"\n"

@@ -132,7 +132,19 @@ def _collection(
                 "type": "application/vnd.apache.parquet",
                 "title": "All items as one table",
                 "roles": ["collection-mirror"],
-            }
+            },
+            "latest": {
+                "href": "./latest.parquet",
+                "type": "application/vnd.apache.parquet",
+                "title": "The latest result of each scene, with areas of classes as columns",
+                "roles": ["data"],
+            },
+            "layers": {
+                "href": f"./{name}.qlr",
+                "type": "application/xml",
+                "title": "All of them as layers of QGIS",
+                "roles": ["metadata"],
+            },
         },
         "links": [
             {"rel": "root", "href": "../../catalog.json", "type": "application/json"},

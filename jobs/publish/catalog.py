@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products import item_table, stac_collection, stac_item
+from earthloom.jobs.products.qgis import catalogue
 from earthloom.jobs.records.canonical import canonical
 from earthloom.jobs.records.documents import merge
 from earthloom.jobs.records.names import ITEM, RESULT
@@ -88,8 +89,9 @@ def tabulate(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = 
 
 def _refresh_latest(store: Store, folder: str) -> None:
     """Make what follows from a table. It is read inside of each try, so that a slow writer cannot put an older state back."""
-    items = f"{folder}/items.parquet"
+    items, name = f"{folder}/items.parquet", folder.rpartition("/")[2]
     merge(store, f"{folder}/latest.parquet", lambda _: item_table.latest_parquet(store.get(items)))
+    merge(store, f"{folder}/{name}.qlr", lambda _: catalogue(name, item_table.latest_items(store.get(items)), "../.."))
 
 
 class _NewScenes:

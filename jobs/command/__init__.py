@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from earthloom.jobs.command.analysis import accuracy, export, sample
+from earthloom.jobs.command.analysis import accuracy, export, report, sample
 from earthloom.jobs.command.change import areas, change, zonal
 from earthloom.jobs.command.demo import demo
 from earthloom.jobs.command.evaluate import evaluate
@@ -73,7 +73,7 @@ def cli(verbose: bool) -> None:
 
 for command in (
     *(demo, plan, run, monitor, change, zonal, areas),
-    *(sample, accuracy, export),
+    *(sample, accuracy, export, report),
     *(train, tune, evaluate, explain),
     *(status, verify, gc, doctor, models, sensors),
 ):

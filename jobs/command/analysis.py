@@ -142,3 +142,23 @@ def _one(maps: list[ClassMap]) -> ClassMap:
         named = ", ".join(one.name for one in maps[:10])
         raise ConfigError(f"{len(maps)} maps are meant, and an export is of one; give `scene`, one of {named}")
     return maps[0]
+
+
+@click.command()
+@click.argument("out")
+@click.option("--product", "-p", required=True, help="as collections/ has it: landwater")
+@click.option("--aoi", "-a", required=True, help="name of a monitored area")
+@click.option("--output", "-o", "file", type=click.Path(path_type=Path), required=True, help="FILE.html")
+def report(out: str, product: str, aoi: str, file: Path) -> None:
+    """One page about a monitored area: areas, maps, what became of what; a file to send or print."""
+    from earthloom.jobs.analysis.report import area_report
+    from earthloom.tiling.errors import ConfigError
+    from earthloom.tiling.storage.objects import ObjectRef
+    from earthloom.tiling.storage.store import open_store
+
+    page = area_report(open_store(ObjectRef.parse(out)), product, aoi)
+    try:
+        file.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"`output={file}` cannot be written: {error.strerror}") from error
+    show_path(str(file))

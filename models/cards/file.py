@@ -124,7 +124,9 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
                 "name": "objects" if card.objects else "classes" if card.classes else "image",
                 "tasks": [card.task],
                 "result": _structure(
-                    card.sizes.get("classes", len(card.outputs)), chip * card.scale, "class" if card.classes else "channel"
+                    card.sizes.get("classes", len(card.outputs)),
+                    chip * card.scale,
+                    "class" if card.classes else "channel",
                 ),
             }
             | (

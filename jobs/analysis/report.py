@@ -46,8 +46,8 @@ def area_report(store: Store, product: str, aoi: str) -> str:
     title = f"{aoi}: {product}"
     body = [
         f"<h1>{escape(title)}</h1><p>{len(moments)} date{'s' * (len(moments) != 1)}, {moments[0].period} to "
-        f"{moments[-1].period}; {last.grid.width} × {last.grid.height} px of {last.grid.gsd_m():.3g} m, {escape(last.grid.crs)}. "
-        "Areas are true areas on the ellipsoid.</p>",
+        f"{moments[-1].period}; {last.grid.width} × {last.grid.height} px of {last.grid.gsd_m():.3g} m, "
+        f"{escape(last.grid.crs)}. Areas are true areas on the ellipsoid.</p>",
         _cards(moments),
         "<h2>Maps</h2>", _figure(picture(last, f"{aoi}, {last.name}"), f"{last.name}, the latest date"),
     ]  # fmt: skip
@@ -100,7 +100,8 @@ def _cards(moments: Sequence[Moment]) -> str:
 
 def _figure(png: bytes, caption: str) -> str:
     data = base64.b64encode(png).decode()
-    return f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}"><figcaption>{escape(caption)}</figcaption></figure>'
+    image = f'<img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _matrix(first: Extract, last: Extract) -> str:

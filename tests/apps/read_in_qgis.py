@@ -12,7 +12,7 @@ from typing import Any
 
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 
-from qgis.core import (  # type: ignore[import-not-found]
+from qgis.core import (
     QgsApplication,
     QgsLayerDefinition,
     QgsMapRendererSequentialJob,
@@ -20,7 +20,7 @@ from qgis.core import (  # type: ignore[import-not-found]
     QgsProject,
     QgsRasterLayer,
 )
-from qgis.PyQt.QtCore import QSize  # type: ignore[import-not-found]
+from qgis.PyQt.QtCore import QSize
 
 
 def _layer(layer: Any, side_px: int) -> dict[str, Any]:

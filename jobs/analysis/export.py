@@ -112,7 +112,9 @@ def write_extract(found: Extract, file: Path, *, title: str | None = None, min_a
             return _write_tiff(found, file)
         if ending in VECTORS:
             pyogrio()
-            polygons(found, min_area_m2).to_file(file, driver=VECTORS[ending], engine="pyogrio")
+            frame = polygons(found, min_area_m2)
+            frame = frame.to_crs("EPSG:4326") if ending == ".geojson" else frame  # RFC 7946 knows no other
+            frame.to_file(file, driver=VECTORS[ending], engine="pyogrio")
             return [file]
         if ending in PICTURES:
             file.write_bytes(picture(found, title or found.name))
@@ -152,14 +154,24 @@ def polygons(found: Extract, min_area_m2: float = 0.0) -> gpd.GeoDataFrame:
 
 def picture(found: Extract, title: str) -> bytes:
     """A map to print: title, legend with true areas, scale bar and north arrow, as a PNG file."""
-    step = max(1, math.ceil(max(found.classes.shape) / _PICTURE_PX))
-    east, south = found.grid.transform[0], found.grid.transform[4]
-    thin = found.classes[::step, ::step][:: -1 if south > 0 else 1, :: -1 if east < 0 else 1]
-    across, along = pixel_size_m(found.grid)
+    window = _known(found)
+    grid, classes = found.grid.crop(window), found.classes[window.slices(found.grid.window)]
+    step = max(1, math.ceil(max(classes.shape) / _PICTURE_PX))
+    east, south = grid.transform[0], grid.transform[4]
+    thin = classes[::step, ::step][:: -1 if south > 0 else 1, :: -1 if east < 0 else 1]
+    across, along = pixel_size_m(grid)
     return quicklook_png(
         thin, legend=found.legend, title=title, rows=found.areas, pixel_m=(across * step, along * step),
-        north_deg=_convergence_deg(found.grid),
+        north_deg=_convergence_deg(grid),
     )  # fmt: skip
+
+
+def _known(found: Extract) -> Window:
+    """The part that holds data: a grid of whole shards may reach far beyond it."""
+    rows, cols = (np.flatnonzero((found.classes != NODATA).any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return found.grid.window
+    return Window(int(cols[0]), int(rows[0]), int(cols[-1] - cols[0]) + 1, int(rows[-1] - rows[0]) + 1)
 
 
 def _write_tiff(found: Extract, file: Path) -> list[Path]:

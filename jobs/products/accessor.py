@@ -128,7 +128,7 @@ def _counted(data: xr.DataArray, grid: Grid) -> tuple[NDArray[np.int64], NDArray
         left = 0
         for width in cols:
             window = Window(left, top, width, height)
-            values = np.asarray(data[top : top + height, left : left + width].values).ravel()
+            values = _stored(np.asarray(data[top : top + height, left : left + width].values)).ravel()
             px += np.bincount(values, minlength=256)
             area_m2 += np.bincount(values, weights=pixel_areas_m2(grid, window).ravel(), minlength=256)
             left += width
@@ -162,7 +162,14 @@ def _painted(pixels: NDArray[Any], flags: list[_Flag]) -> NDArray[np.uint8]:
     for flag in flags:
         palette[flag.value] = (*flag.color, 255)
     palette[NODATA] = 0
-    return palette[pixels.astype(np.uint8)]
+    return palette[_stored(pixels)]
+
+
+def _stored(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Class values as they are stored; xarray has made floats of them, and NaN of nodata, where it was not told not to."""
+    if pixels.dtype.kind == "f":
+        pixels = np.where(np.isfinite(pixels), pixels, NODATA)
+    return pixels.astype(np.uint8)
 
 
 def _name_classes(axes: Axes, flags: list[_Flag]) -> None:

@@ -98,7 +98,11 @@ class ImageProduct:
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
         bands = self._bands(counted)
         numbers = [self.image.bands.index(name) for name in dict.fromkeys(quicklook.true_color(self.image.bands))]
-        ranges = [limits for number in numbers if (limits := stretch(bands[number]))]
+        ranges = [
+            [limit * self.image.gain[number] + self.image.bias[number] for limit in limits]
+            for number in numbers
+            if (limits := stretch(bands[number]))
+        ]
         shown = len(ranges) == len(numbers)  # an image without a valid pixel has no range
         return {self._style_name: image_style([number + 1 for number in numbers], ranges)} if shown else {}
 

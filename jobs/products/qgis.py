@@ -12,12 +12,12 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from earthloom.jobs.products.legend import Legend, labels
-from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
+from earthloom.tiling.encoding import NODATA
 
 Entry = tuple[int, str, str]
 """Value, name and colour (`#rrggbb`) of a class."""
 Ranges = Sequence[Sequence[float]]
-"""Stored values that are drawn darkest and brightest, of each band that is shown."""
+"""What is drawn darkest and brightest, of each band that is shown: stored value * scale + offset, which QGIS applies."""
 
 
 def class_style(legend: Legend) -> bytes:
@@ -28,7 +28,7 @@ def class_style(legend: Legend) -> bytes:
 
 def confidence_style() -> bytes:
     """From no confidence, dark, to all, bright."""
-    return _qml(_grey(1, (0, CONFIDENCE_STEPS)))
+    return _qml(_grey(1, (0, 1)))
 
 
 def image_style(bands: Sequence[int], ranges: Ranges) -> bytes:
@@ -87,7 +87,11 @@ def _of_render(render: Mapping[str, Any], asset: Mapping[str, Any]) -> ET.Elemen
             ]
         )
     bands = [int(number) for number in render["bidx"]]
-    ranges = render.get("rescale", [[0, 1]] * len(bands))
+    of = [asset["bands"][number - 1] for number in bands]
+    ranges = [
+        [limit * band.get("raster:scale", 1) + band.get("raster:offset", 0) for limit in limits]
+        for band, limits in zip(of, render.get("rescale", [[0, 1]] * len(bands)), strict=True)
+    ]
     return _grey(bands[0], ranges[0]) if len(bands) < 3 else _colored(bands, ranges)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -68,7 +68,7 @@ class EarthloomAccessor:
         axes = ax if ax is not None else plt.subplots(figsize=(9, 7), layout="constrained")[1]
         left, bottom, right, top = data.rio.bounds()
         extent = (left, right, bottom, top)
-        origin = "upper" if data.y.size < 2 or data.y[0] > data.y[-1] else "lower"
+        origin: Literal["upper", "lower"] = "upper" if data.y.size < 2 or data.y[0] > data.y[-1] else "lower"
         flags = _flags(data)
         if flags:
             axes.imshow(_painted(pixels, flags), extent=extent, origin=origin, interpolation="nearest")

@@ -45,6 +45,13 @@ def test_all_names_what_is_defined_here_and_public() -> None:
     assert {name for name in defined if not name.startswith("_")} == set(earthloom.__all__)
 
 
+def test_its_types_are_there_for_those_who_check_theirs() -> None:
+    assert (Path(earthloom.__file__).parent / "py.typed").is_file()
+    for name in earthloom.__all__:
+        hints = getattr(earthloom, name).__annotations__
+        assert "return" in hints, name
+
+
 def test_importing_it_imports_nothing_heavy() -> None:
     code = f"import sys, earthloom; print([name for name in {_HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

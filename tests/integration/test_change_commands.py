@@ -171,7 +171,6 @@ def test_change_of_two_dates_for_machines(folder: Path) -> None:
     ],
 )
 def test_what_cannot_be_answered_is_told(folder: Path, arguments: tuple[str, ...], message: str) -> None:
-
     with pytest.raises(ConfigError, match=message):
         earthloom("change", folder / "out", *arguments)
 

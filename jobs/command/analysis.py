@@ -39,8 +39,8 @@ def _of_maps(command: _Command) -> _Command:
 @click.option("--points", "-n", type=int, default=500, show_default=True, help="how many in all")
 @click.option("--least", type=int, default=50, show_default=True, help="of each class, however small")
 @click.option("--seed", type=int, default=0, show_default=True, help="another one draws other points")
-@click.option("--output", "-o", "file", type=click.Path(path_type=Path), required=True, help="FILE.gpkg")
-def sample(out: str, points: int, least: int, seed: int, file: Path, **which: Any) -> None:
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="FILE.gpkg")
+def sample(out: str, points: int, least: int, seed: int, output: Path, **which: Any) -> None:
     """Draw random points within each class, for people to say what is there.
 
     Writes a GeoPackage. Open it in QGIS over imagery, fill in the column `reference` of the layer `points` with names of
@@ -51,10 +51,10 @@ def sample(out: str, points: int, least: int, seed: int, file: Path, **which: An
 
     store, maps = _maps(out, **which)
     drawn = draw_sample(store, maps, points=points, least=least, seed=seed)
-    write_sample(drawn, file)
+    write_sample(drawn, output)
     for row in drawn.strata.itertuples():
         make_console().print(f"{row[2]}: {row.points} points")
-    show_path(str(file))
+    show_path(str(output))
 
 
 @click.command()
@@ -104,14 +104,14 @@ def show_accuracy(found: dict[str, Any]) -> None:
 @click.command()
 @click.argument("out")
 @_of_maps
-@click.option("--output", "-o", "file", type=click.Path(path_type=Path), required=True,
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True,
               help="FILE.tif, .gpkg, .shp, .fgb, .geojson (polygons) or .png (a map to print)")  # fmt: skip
 @click.option("--clip", help="file of polygons; outside of them is nodata")
 @click.option("--crs", help="EPSG:32612  [default: the map's own]")
 @click.option("--min-area", "min_area_m2", type=float, default=0.0, help="no smaller polygon, in m²")
 @click.option("--title", help="of a picture")
 def export(
-    out: str, file: Path, clip: str | None, crs: str | None, min_area_m2: float, title: str | None, **which: Any
+    out: str, output: Path, clip: str | None, crs: str | None, min_area_m2: float, title: str | None, **which: Any
 ) -> None:
     """A class map for another program: clipped, in another CRS, as GeoTIFF, polygons or a picture."""
     from earthloom.jobs.analysis.export import extract, write_extract
@@ -119,7 +119,7 @@ def export(
 
     store, maps = _maps(out, **which)
     found = extract(store, _one(maps), clip=read_zones(clip) if clip else None, crs=crs)
-    for path in write_extract(found, file, title=title, min_area_m2=min_area_m2):
+    for path in write_extract(found, output, title=title, min_area_m2=min_area_m2):
         show_path(str(path))
 
 
@@ -148,8 +148,8 @@ def _one(maps: list[ClassMap]) -> ClassMap:
 @click.argument("out")
 @click.option("--product", "-p", required=True, help="as collections/ has it: landwater")
 @click.option("--aoi", "-a", required=True, help="name of a monitored area")
-@click.option("--output", "-o", "file", type=click.Path(path_type=Path), required=True, help="FILE.html")
-def report(out: str, product: str, aoi: str, file: Path) -> None:
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="FILE.html")
+def report(out: str, product: str, aoi: str, output: Path) -> None:
     """One page about a monitored area: areas, maps, what became of what; a file to send or print."""
     from earthloom.jobs.analysis.report import area_report
     from earthloom.tiling.errors import ConfigError
@@ -158,7 +158,7 @@ def report(out: str, product: str, aoi: str, file: Path) -> None:
 
     page = area_report(open_store(ObjectRef.parse(out)), product, aoi)
     try:
-        file.write_text(page, encoding="utf-8")
+        output.write_text(page, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"`output={file}` cannot be written: {error.strerror}") from error
-    show_path(str(file))
+    show_path(str(output))

@@ -101,7 +101,9 @@ class EarthloomAccessor:
 
         data, flags = self._data, _flags(self._data)
         if not flags:
-            raise ConfigError(f"{data.name} has no classes (`flag_values`); areas are those of `classes`")
+            raise ConfigError(
+                f"{data.name} has no classes, for lack of the attribute flag_values; areas are those of `classes`"
+            )
         grid = _grid(data)
         rows = []
         for date in data if "time" in data.dims else [data]:

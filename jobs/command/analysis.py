@@ -160,5 +160,5 @@ def report(out: str, product: str, aoi: str, output: Path) -> None:
     try:
         output.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"`output={file}` cannot be written: {error.strerror}") from error
+        raise ConfigError(f"`output={output}` cannot be written: {error.strerror}") from error
     show_path(str(output))

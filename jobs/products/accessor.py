@@ -36,7 +36,7 @@ class _Flag:
     color: Color
 
 
-@xr.register_dataarray_accessor("earthloom")
+@xr.register_dataarray_accessor("earthloom")  # type: ignore[no-untyped-call]  # xarray has no types for it
 class EarthloomAccessor:
     """What Earthloom can do with one layer. Reach it as `ds.classes.earthloom`."""
 
@@ -142,8 +142,8 @@ def _grid(data: xr.DataArray) -> Grid:
     crs = data.rio.crs
     if crs is None:
         raise ConfigError(f"{data.name} has no CRS; set it with .rio.write_crs(…)")
-    transform = tuple(float(value) for value in data.rio.transform())[:6]
-    return Grid(crs=crs.to_string(), transform=transform, width=data.sizes["x"], height=data.sizes["y"])
+    a, b, c, d, e, f = (float(value) for value in tuple(data.rio.transform())[:6])
+    return Grid(crs=crs.to_string(), transform=(a, b, c, d, e, f), width=data.sizes["x"], height=data.sizes["y"])
 
 
 def _flags(data: xr.DataArray) -> list[_Flag]:
@@ -177,7 +177,10 @@ def _stored(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 def _name_classes(axes: Axes, flags: list[_Flag]) -> None:
     from matplotlib.patches import Patch
 
-    patches = [Patch(facecolor=[c / 255 for c in flag.color], edgecolor="#606060", label=flag.name) for flag in flags]
+    patches = [
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*flag.color), edgecolor="#606060", label=flag.name)
+        for flag in flags
+    ]
     axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
 
 

@@ -180,7 +180,7 @@ def pam(legend: Legend, rows: Sequence[ClassArea] = ()) -> bytes:
     band.append(_attribute_table(legend, rows))
     ET.indent(root)
     return (
-        ET.tostring(root, encoding="utf-8") + b"\n"
+        bytes(ET.tostring(root, encoding="utf-8")) + b"\n"
     )  # GDAL 3.10 ignores the whole sidecar when it begins with <?xml …?>
 
 

@@ -120,7 +120,7 @@ def _colored(bands: Sequence[int], ranges: Ranges) -> ET.Element:
 
 
 def _renderer(kind: str, **fields: str) -> ET.Element:
-    return ET.Element("rasterrenderer", type=kind, opacity="1", alphaBand="-1", nodataColor="", **fields)
+    return ET.Element("rasterrenderer", {"type": kind, "opacity": "1", "alphaBand": "-1", "nodataColor": "", **fields})
 
 
 def _stretch(renderer: ET.Element, tag: str, limits: Sequence[float]) -> None:

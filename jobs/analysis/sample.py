@@ -101,7 +101,7 @@ def allocate(mapped_m2: NDArray[np.float64], points: int, least: int) -> NDArray
     found = np.floor(share).astype(np.int64)
     rest = np.argsort(-(share - found), kind="stable")[: left - int(found.sum())]
     found[rest] += 1
-    return found + least * there
+    return np.asarray(found + least * there, np.int64)
 
 
 def _strips(one: ClassMap) -> list[Window]:

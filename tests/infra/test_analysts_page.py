@@ -26,6 +26,12 @@ def blocks(language: str) -> list[str]:
     return [block.replace("landwater", "water-index") for block in found]
 
 
+def rows(query: str) -> list[Any]:
+    found = duckdb.sql(query)
+    assert found is not None
+    return list(found.fetchall())
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`maps/` with two scenes, of one of which there are two results."""
@@ -48,12 +54,12 @@ def committed(folder: Path) -> dict[str, float]:
 
 def test_tables_sum_to_the_true_area_of_each_scene_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    by_scene, total, on_ground = (duckdb.sql(query).fetchall() for query in blocks("sql"))
+    by_scene, total, on_ground = (rows(query) for query in blocks("sql"))
     truth = committed(folder)
     assert {row[0]: row[2] for row in by_scene} == pytest.approx({name: m2 / 1e6 for name, m2 in truth.items()})
     assert total[0][0] == pytest.approx(sum(truth.values()) / 1e6)
-    everything = duckdb.sql("SELECT count(*), count(DISTINCT scene) FROM 'maps/collections/water-index/items.parquet'")
-    assert everything.fetchall() == [(3, 2)]
+    everything = "SELECT count(*), count(DISTINCT scene) FROM 'maps/collections/water-index/items.parquet'"
+    assert rows(everything) == [(3, 2)]
     assert {row[0] for row in on_ground} == {"lake", "pond"}
     keys = dict(on_ground)
     assert keys["lake"] in {path.name for path in folder.glob("maps/scenes/lake/*")}

@@ -42,10 +42,11 @@ def test_every_node_of_the_zarr_fits_the_conventions(result: Path) -> None:
         assert "zarr_conventions" not in group, "a level must save to NetCDF"
         assert entry["spatial:transform"] == group["spatial:transform"]
         for name in (str(level), f"{level}/classes", f"{level}/confidence"):
-            node: dict[str, Any] = nodes[name]
+            node: Any = nodes[name]
             attributes = {**node["attributes"], "zarr_conventions": declared}
             zarr_cm.validate_all(attributes)
-            zarr_cm.spatial.validate_node_metadata({**node, "attributes": attributes})
+            as_declared: Any = {**node, "attributes": attributes}
+            zarr_cm.spatial.validate_node_metadata(as_declared)
             assert attributes["proj:code"] == "EPSG:32617"
             assert attributes["spatial:shape"] == (node["shape"] if "shape" in node else entry["spatial:shape"])
         assert group["Conventions"] == "CF-1.11"

@@ -68,7 +68,8 @@ def test_the_item_is_valid_and_its_bands_are_arrays_that_renders_can_draw(result
 
 
 def test_a_model_s_card_is_valid_in_the_extension_s_current_version() -> None:
-    found = to_item(card(description="Water and land."), weights_name="model.safetensors", n_parameters=1)
+    classes = (("water", "#1f6feb"), ("land", "#8fb569"))
+    found = to_item(card(classes, description="Water and land."), weights_name="model.safetensors", n_parameters=1)
     assert any("mlm/v1.5.2" in uri for uri in found["stac_extensions"])
     own = ("scientific", "version")  # of which there is no schema here
     validate({**found, "stac_extensions": [uri for uri in found["stac_extensions"] if not any(w in uri for w in own)]})

@@ -207,9 +207,13 @@ def _read(table: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     return found
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _unreadable(error: Exception) -> PublishError:
     return PublishError(
-        f"items.parquet cannot be read ({error}); delete it: it is made again from the committed scenes"
+        f"items.parquet cannot be read ({_one_line(error)}); delete it: it is made again from the committed scenes"
     )
 
 

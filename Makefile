@@ -22,8 +22,7 @@ weights: $(STAMP)  ## fetch and convert the zoo's weights, checked by sha256
 	$(BIN)/earthloom models add landwater flood cloudmask sr-x2 sr-x4
 
 demo: $(STAMP)  ## map the Great Salt Lake from a Landsat scene
-	$(BIN)/earthloom models add landwater
-	$(BIN)/python -m infra.demo
+	$(BIN)/earthloom demo
 
 demo-monitor: $(STAMP)  ## watch a lake's shore over three dates: cube, change, alerts, plot (two of the dates are made up)
 	$(BIN)/python -m infra.demo_monitor

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from earthloom.jobs.analysis.sample import Sample
     from earthloom.jobs.execution.driver import RunResult
     from earthloom.jobs.learning.evaluate import Evaluation
     from earthloom.jobs.learning.explain import Explanation
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from earthloom.jobs.monitoring.questions import ChangeResult
     from earthloom.jobs.planning.plan import RunPlan
 
-__all__ = ["change", "evaluate", "explain", "monitor", "open", "plan", "run", "train", "zonal"]
+__all__ = [
+    "accuracy", "change", "evaluate", "explain", "export", "monitor", "open", "plan", "run", "sample", "train", "zonal",
+]  # fmt: skip
 
 _BESIDE = Path(__file__).resolve().parent.parent
 if all((_BESIDE / name / "__init__.py").is_file() for name in ("jobs", "models", "tiling", "cluster")):
@@ -153,6 +156,88 @@ def zonal(polygons: str | Path | gpd.GeoDataFrame, out: str | Path, product: str
     from earthloom.jobs.monitoring.questions import zones_of
 
     return zones_of(str(polygons) if isinstance(polygons, Path) else polygons, str(out), product, **options)
+
+
+def sample(
+    out: str | Path, product: str, *, points: int = 500, least: int = 50, seed: int = 0, file: str | Path | None = None,
+    **which: Any,
+) -> Sample:  # fmt: skip
+    """Random points within each class of published maps, for people to say what is there, as `earthloom sample` does.
+
+    Args:
+        out: folder or `s3://` prefix of all outputs.
+        product: as `collections/` has it.
+        points: how many in all; `least` of each class, the rest by area.
+        seed: of the drawing; the same maps and seed give the same points.
+        file: `.gpkg` to write them to.
+        which: `aoi`, name of a monitored area; `scene`, id of one; `since` and `until`, dates. Without, all latest results.
+
+    Returns:
+        `points`, a GeoDataFrame with an empty column `reference`, and `strata`, what they stand for.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: there are no such maps, too few points are asked for, or the file is there.
+    """
+    from earthloom.jobs.analysis.files import write_sample
+    from earthloom.jobs.analysis.sample import draw_sample
+    from earthloom.jobs.monitoring.questions import chosen_maps
+    from earthloom.tiling.storage.objects import ObjectRef
+    from earthloom.tiling.storage.store import open_store
+
+    store = open_store(ObjectRef.parse(str(out)))
+    drawn = draw_sample(store, chosen_maps(store, product, **which), points=points, least=least, seed=seed)
+    if file is not None:
+        write_sample(drawn, Path(file))
+    return drawn
+
+
+def accuracy(points: str | Path, *, reference: str = "reference") -> dict[str, Any]:
+    """How right a map is and how large its classes are, with 95 % intervals, as `earthloom accuracy` says it.
+
+    Args:
+        points: the GeoPackage of a sample, with names or values of classes in the column `reference`.
+
+    Returns:
+        `overall` and, by class, `users`, `producers` and `area_m2`, each a value and half of its interval; `confusion`.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: it is no sample, an answer is no class, or a class has too few answers.
+    """
+    from earthloom.jobs.analysis.accuracy import accuracy as judge
+    from earthloom.jobs.analysis.files import read_sample
+
+    return judge(*read_sample(Path(points)), reference=reference)
+
+
+def export(
+    out: str | Path, product: str, file: str | Path, *, clip: gpd.GeoDataFrame | None = None, crs: str | None = None,
+    min_area_m2: float = 0.0, title: str | None = None, **which: Any,
+) -> list[Path]:  # fmt: skip
+    """The latest of these maps for other programs, as `earthloom export` writes it.
+
+    Args:
+        file: `.tif`, `.gpkg`, `.shp`, `.fgb`, `.geojson` (polygons) or `.png` (a map to print).
+        clip: polygons in any CRS, outside of which is no data.
+        crs: `EPSG:32612`; None keeps the map's own.
+        min_area_m2: no smaller polygon.
+        title: of a picture.
+        which: `aoi` or `scene`, `since` and `until`, as of `sample`.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: there is no such map, nothing of it lies inside `clip`, it is too large to hold
+            in memory, or the file cannot be written.
+    """
+    from earthloom.jobs.analysis.export import extract, write_extract
+    from earthloom.jobs.monitoring.questions import chosen_maps
+    from earthloom.tiling.storage.objects import ObjectRef
+    from earthloom.tiling.storage.store import open_store
+
+    store = open_store(ObjectRef.parse(str(out)))
+    found = extract(store, chosen_maps(store, product, **which)[-1], clip=clip, crs=crs)
+    return write_extract(found, Path(file), title=title, min_area_m2=min_area_m2)
 
 
 def train(

@@ -111,8 +111,8 @@ def main() -> None:
 
     import earthloom
     from earthloom.jobs.command.change import show_change
+    from earthloom.jobs.command.demo_scene import demo_scene
     from earthloom.jobs.monitoring.questions import ChangeConfig, change
-    from infra.demo import demo_scene
 
     started = time.monotonic()
     west, south, east, north = make_scenes(demo_scene(), OUT / "scenes")

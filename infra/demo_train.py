@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from earthloom.jobs.command import main
-from infra.demo import demo_scene
+from earthloom.jobs.command.demo_scene import demo_scene
 
 OUT = Path("demo-output") / "training"
 SENSOR = ("--sensor", "landsat7-etm-dn", "--sun-elevation", "60")

@@ -13,7 +13,7 @@ from pathlib import Path
 import rasterio
 from rasterio.windows import Window
 
-from infra.demo import MEMBER, SHA256, scene_of_wheel
+from earthloom.jobs.command.demo_scene import MEMBER, SHA256, scene_of_wheel
 
 DATA = Path(__file__).parent / "data"
 

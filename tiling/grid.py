@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from affine import Affine
@@ -76,6 +76,13 @@ class Grid:
         a, b, c, d, e, f = self.transform
         return Grid(crs=self.crs, transform=(a * factor, b, c, d, e * factor, f),
                     width=-(-self.width // factor), height=-(-self.height // factor))  # fmt: skip
+
+    def crop(self, window: Window) -> Grid:
+        """The part of it that a window covers."""
+        a, b, c, d, e, f = self.transform
+        col, row = window.col_off, window.row_off
+        corner = (a, b, c + a * col + b * row, d, e, f + d * col + e * row)
+        return replace(self, transform=corner, width=window.width, height=window.height)
 
     def refine(self, factor: int) -> Grid:
         """The same ground in pixels `factor` times smaller."""

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 import click
 
+from earthloom.jobs.command.analysis import accuracy, export, report, sample
 from earthloom.jobs.command.change import areas, change, zonal
+from earthloom.jobs.command.demo import demo
 from earthloom.jobs.command.evaluate import evaluate
 from earthloom.jobs.command.explain import explain
 from earthloom.jobs.command.models import models
@@ -34,8 +36,32 @@ from earthloom.tiling.software import VERSION
 
 log = logging.getLogger(__name__)
 
+_SECTIONS = {
+    "Make maps": ("demo", "plan", "run", "sensors", "models"),
+    "Watch areas": ("monitor", "change"),
+    "Ask the maps": ("view", "areas", "zonal", "sample", "accuracy", "export", "report"),
+    "Make models": ("train", "tune", "evaluate", "explain"),
+    "Work on a cluster and by itself": ("submit", "logs", "stop", "jobs", "watch", "schedule"),
+    "Look after what is stored": ("status", "verify", "gc", "doctor"),
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+
+class _Commands(click.Group):
+    """Commands under headings, in the order in which people come to need them."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        known = [name for names in _SECTIONS.values() for name in names]
+        others = {"More": tuple(name for name in self.list_commands(ctx) if name not in known)}
+        width = max(map(len, self.commands))
+        for section, names in (_SECTIONS | others).items():
+            there = [(name, self.commands[name]) for name in names if name in self.commands]
+            if there:
+                limit = formatter.width - width - 6
+                with formatter.section(section):
+                    formatter.write_dl([(name.ljust(width), each.get_short_help_str(limit)) for name, each in there])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(VERSION, prog_name="earthloom")
 @click.option("-v", "--verbose", is_flag=True, help="log what happens")
 def cli(verbose: bool) -> None:
@@ -54,7 +80,8 @@ def cli(verbose: bool) -> None:
 
 
 for command in (
-    *(plan, run, monitor, watch, schedule, change, zonal, areas),
+    *(demo, plan, run, monitor, watch, schedule, change, zonal, areas),
+    *(sample, accuracy, export, report),
     *(train, tune, evaluate, explain),
     *(submit, logs, stop, jobs),
     *(status, view, verify, gc, doctor, models, sensors),

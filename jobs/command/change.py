@@ -11,7 +11,7 @@ import click
 from rich.table import Table
 
 from earthloom.jobs.command.options import SectionedCommand, options_of
-from earthloom.jobs.command.terminal import make_console
+from earthloom.jobs.command.terminal import make_console, show_path
 from earthloom.jobs.config import EngineOptions
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def show_change(made: ChangeResult) -> None:
     )
     for name in made.files:
         if name.endswith((".tif", ".parquet", ".json", ".png")):
-            print(f"{made.out.rstrip('/')}/{made.prefix}/{name}")
+            show_path(f"{made.out.rstrip('/')}/{made.prefix}/{name}")
 
 
 @click.command()

@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from pydantic import BaseModel, BeforeValidator
@@ -19,16 +19,40 @@ _Command = Callable[..., Any]
 
 
 class SectionedCommand(click.Command):
-    """A command whose help lists the options of each inner model under a heading of their own."""
+    """A command whose help lists options under headings: those that it names itself, and of each inner model."""
+
+    headings: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Options by heading, as they are typed; the first heading stands on top, the others below all that they leave."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {}
+        heading_of = {option: heading for heading, options in self.headings.items() for option in options}
+        first, *last = self.headings or [""]
+        sections: dict[str, dict[str, tuple[str, str]]] = {first: {}}
         for parameter in self.get_params(ctx):
             if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
-                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
-        for section, records in sections.items():
-            with formatter.section(section):
-                formatter.write_dl(records)
+                name = max(parameter.opts, key=len)
+                heading = heading_of.get(name, getattr(parameter, "section", "Options"))
+                sections.setdefault(heading, {})[name] = record
+        sections |= {heading: sections.pop(heading) for heading in last if heading in sections}  # to the end
+        for heading, records in sections.items():
+            if records:
+                order = list(self.headings.get(heading, records))
+                with formatter.section(heading):
+                    formatter.write_dl([records[name] for name in order if name in records])
+
+
+class RunCommand(SectionedCommand):
+    """`plan` and `run`: the five options that most runs need stand first."""
+
+    headings: ClassVar[Mapping[str, Sequence[str]]] = {
+        "What most runs need": ("--model", "--out", "--sensor", "--executor", "--address"),
+        "How blocks and chips are cut": ("--block", "--shard", "--core", "--overlap"),
+        "How models compute": ("--precision", "--device", "--batch", "--flips", "--compile"),
+        "When to stop, and what to tell": (
+            "--dry-run", "--max-runtime", "--max-failures", "--allow-failures", "--profile", "--price-per-hour", "--config",
+            "--json",
+        ),
+    }  # fmt: skip
 
 
 class _SectionOption(click.Option):

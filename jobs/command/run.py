@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from earthloom.jobs.command.lines import Lines, Progress, named, plain
-from earthloom.jobs.command.options import SectionedCommand, run_options
-from earthloom.jobs.command.terminal import GIB, MIB, counted, duration, make_console, with_flags
+from earthloom.jobs.command.options import RunCommand, run_options
+from earthloom.jobs.command.terminal import GIB, MIB, counted, duration, make_console, show_path, with_flags
 from earthloom.jobs.records.names import QUICKLOOK
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _FEW = 3
 _ROWS = 40  # of a plan's table; a nightly run may have thousands of scenes
 
 
-@click.command(cls=SectionedCommand)
+@click.command(cls=RunCommand)
 @run_options
 def plan(scenes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any) -> None:
     """Check scenes and show what a run would do: verdicts, blocks, memory, time. Touches nothing."""
@@ -50,7 +50,7 @@ def plan(scenes: tuple[str, ...], config: Path | None, as_json: bool, **options:
     sys.exit(0 if not made.refused else 3 if made.scenes else 2)
 
 
-@click.command(cls=SectionedCommand)
+@click.command(cls=RunCommand)
 @run_options
 @click.option("--log-json", is_flag=True, help="what is said on stderr as one JSON object per line")
 @click.option("--dry-run", is_flag=True, help="the same as `earthloom plan`")
@@ -245,7 +245,7 @@ def _show_new(result: RunResult, name: str, lines: Lines, *, brief: bool) -> Non
         lines.say("corrected", plain(f"corrected {name}: {field} was {was}, is {now}"), scene=name)
     for key, path in _published(result, name)["files"].items():
         if not key.endswith(".json"):
-            print(path)
+            show_path(path)
 
 
 def show_figures(result: RunResult, lines: Lines) -> None:
@@ -271,7 +271,7 @@ def show_figures(result: RunResult, lines: Lines) -> None:
         cost, per_area = figures["cost"], figures["cost_per_1000_km2"]
         lines.say("cost", f"cost {cost:.4g}, {per_area:.4g} per 1,000 km²", cost=cost, cost_per_1000_km2=per_area)
     for key in figures.get("profile", ()):
-        print(f"{result.out.rstrip('/')}/{key}")
+        show_path(f"{result.out.rstrip('/')}/{key}")
 
 
 def _size(read_bytes: int) -> str:

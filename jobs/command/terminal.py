@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from earthloom.jobs.report.flags import in_a_file as in_a_file
 from earthloom.jobs.report.flags import with_flags as with_flags  # every command prints by it
@@ -18,6 +20,16 @@ def make_console(*, stderr: bool = True) -> Console:
     """Wide enough for tables where there is no terminal that says its width (logs, cron)."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 140)
+
+
+def show_path(path: str) -> None:
+    """A path or address on stdout, whole and by itself; on a terminal one that can be clicked, however it is wrapped."""
+    local = "://" not in path
+    if sys.stdout.isatty() and local:
+        link = Path(path).resolve().as_uri()
+        Console(highlight=False, soft_wrap=True).print(Text(path, style=f"link {link}"))
+    else:
+        print(path)
 
 
 def duration(seconds: float) -> str:

@@ -136,6 +136,26 @@ def zones_of(
     """
     store = open_store(ObjectRef.parse(out))
     zones = read_zones(polygons) if isinstance(polygons, str) else polygons
+    return zonal(store, chosen_maps(store, product, aoi=aoi, scene=scene, since=since, until=until), zones, name)
+
+
+def chosen_maps(
+    store: Store, product: str, *, aoi: str | None = None, scene: str | None = None, since: datetime.date | None = None,
+    until: datetime.date | None = None,
+) -> list[ClassMap]:  # fmt: skip
+    """The class maps that an analyst means: the dates of an area's cube, or the latest result of each scene.
+
+    Args:
+        store: on OUT.
+        product: as `collections/` has it.
+        aoi: name of a monitored area; None: committed scenes, each on its own grid.
+        scene: id of one scene, where `aoi` is None.
+        since, until: first and last day; scenes of unknown date are left out where one is given.
+
+    Raises:
+        ConfigError: if there is no such area, product or scene, it holds images, or no date is left.
+        StorageError: if something cannot be read.
+    """
     if aoi is not None:
         if scene is not None:
             raise ConfigError(_NO_SCENE)
@@ -145,7 +165,7 @@ def zones_of(
         maps = [one for one in _scenes(store, product, scene) if _within(one.start, since, until)]
     if not maps:
         raise ConfigError(f"no {'date' if aoi else 'scene'} of {product} lies between {since} and {until}")
-    return zonal(store, maps, zones, name)
+    return maps
 
 
 def areas_of(out: str, product: str, *, aoi: str | None = None, scene: str | None = None) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from earthloom.jobs.config import RunConfig
+from earthloom.jobs.planning.image_plan import ImagePlan, colors_first, image_plan
 from earthloom.jobs.records.names import CARRIED
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.device.resolve import Device
@@ -21,7 +22,6 @@ from earthloom.models.inference.chain import Stage
 from earthloom.models.zoo import variants
 from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
 from earthloom.tiling.chips import ChipGrid
-from earthloom.tiling.encoding import INDEX_NODATA, INDEX_SCALE
 from earthloom.tiling.errors import CardError, ConfigError, SceneError
 from earthloom.tiling.scene import Band, Scene
 from earthloom.tiling.storage.objects import ObjectRef
@@ -33,38 +33,7 @@ _SMALLEST_CORE_PX = 256
 _CHIP_COST_PX = 128**2  # what starting a chip costs, in pixels
 _THERMAL = "lwir"
 
-_STORED = {
-    "uint8": (0.0, 1 / 254, -1 / 254),
-    "int16": (float(INDEX_NODATA), INDEX_SCALE, 0.0),
-    "float32": (float("nan"), 1.0, 0.0),
-}
-"""Nodata, gain and bias of images whose dtype is the model's own."""
-
 Variants = list[tuple[ModelCard, ObjectRef]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImagePlan:
-    """An image that a run publishes: how the stage's physical values are stored."""
-
-    stage: int
-    name: str
-    """Stem of its file."""
-    bands: tuple[str, ...]
-    layers: tuple[str, ...]
-    """Name of each band in the Zarr."""
-    dtype: str
-    nodata: float
-    gain: tuple[float, ...]
-    """Per band, physical value = stored * gain + bias."""
-    bias: tuple[float, ...]
-    quantity: str = ""
-    """What physical values are (`tiling.quantity`); empty where they are no longer what the scene's were."""
-
-    @property
-    def stored_bytes(self) -> int:
-        """Of one pixel."""
-        return len(self.bands) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,29 +283,11 @@ def _images(
             raise ConfigError(
                 f"`keep={model.name}`: a later stage makes finer pixels, and one result has one grid; run it by itself"
             )
-        alone = number == main
+        alone, bands = number == main, colors_first(bands)
         name = product_name(models) if alone else model.name
         layers = bands if alone else tuple(f"{model.name}_{band}" for band in bands)
-        images.append(_image(scene, card, number, name, layers))
+        images.append(image_plan(scene, card, number, name, bands, layers))
     return tuple(images)
-
-
-def _image(scene: Scene, card: ModelCard, number: int, name: str, layers: tuple[str, ...]) -> ImagePlan:
-    if card.output_dtype:
-        n, (nodata, gain, bias) = len(card.gives), _STORED[card.output_dtype]
-        return ImagePlan(
-            stage=number, name=name, bands=card.gives, layers=layers, dtype=card.output_dtype, nodata=nodata,
-            gain=(gain,) * n, bias=(bias,) * n,
-        )  # fmt: skip
-    bands = scene.select(card.gives)
-    dtype = np.result_type(*(band.dtype for band in bands))
-    declared = {band.nodata for band in bands}
-    only = declared.pop() if len(declared) == 1 else None
-    nodata = only if only is not None else float("nan") if dtype.kind == "f" else float(np.iinfo(dtype).min)
-    return ImagePlan(
-        stage=number, name=name, bands=card.gives, layers=layers, dtype=dtype.name, nodata=nodata,
-        gain=tuple(band.scale for band in bands), bias=tuple(band.offset for band in bands), quantity=scene.quantity,
-    )  # fmt: skip
 
 
 def _chips(

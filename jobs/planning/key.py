@@ -11,7 +11,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from earthloom.jobs.planning.chain import ImagePlan
+from earthloom.jobs.planning.image_plan import ImagePlan
 from earthloom.jobs.records.canonical import digest
 from earthloom.models.inference.chain import Stage
 from earthloom.tiling.scene import Band, Clear, Scene

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from earthloom.jobs.products import quicklook, statistics
-from earthloom.jobs.products.legend import Legend, class_tags, colors, pam, qml, word
+from earthloom.jobs.products.legend import Legend, attribute_table, class_tags, colors, flags, pam
 from earthloom.jobs.products.product import Raster, cog_asset
+from earthloom.jobs.products.qgis import class_style, confidence_style
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
 from earthloom.jobs.products.statistics import Counted
 from earthloom.jobs.records.names import CLASSES, CONFIDENCE
@@ -53,17 +54,16 @@ class ClassMapProduct:
             grid=self.grid, descriptions=(self.confidence,), scales=(CONFIDENCE_SCALE,), dataset_tags=self.tags
         )
         return (
-            Raster(file=f"{self.name}.tif", layers=(CLASSES,), profile=classes, by_mode=True),
+            Raster(
+                file=f"{self.name}.tif", layers=(CLASSES,), profile=classes, by_mode=True,
+                attribute_table=lambda counted: attribute_table(self.legend, self.areas(counted)),
+            ),
             Raster(file=f"{self.name}-{CONFIDENCE}.tif", layers=(CONFIDENCE,), profile=confidence),
-        )
+        )  # fmt: skip
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        classes = {
-            "long_name": f"{self.legend.name} class",
-            "flag_values": [entry.value for entry in self.legend.classes],
-            "flag_meanings": " ".join(word(entry.name) or f"class_{entry.value}" for entry in self.legend.classes),
-        }
+        classes = {"long_name": f"{self.legend.name} class", **flags(self.legend.classes)}
         confidence = {"long_name": self.confidence, "scale_factor": CONFIDENCE_SCALE, "units": "1"}
         return Layer(name=CLASSES, attributes=classes), Layer(name=CONFIDENCE, attributes=confidence)
 
@@ -92,22 +92,27 @@ class ClassMapProduct:
         return {}
 
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
-        style, metadata = self._sidecar_names
-        return {style: qml(self.legend), metadata: pam(self.legend, self.areas(counted))}
+        style, trust, metadata = self._sidecar_names
+        return {
+            style: class_style(self.legend), trust: confidence_style(), metadata: pam(self.legend, self.areas(counted)),
+        }  # fmt: skip
 
     @property
-    def _sidecar_names(self) -> tuple[str, str]:
-        """The QGIS style and GDAL's metadata file beside the class map."""
-        return f"{self.name}.qml", f"{self.name}.tif.aux.xml"
+    def _sidecar_names(self) -> tuple[str, str, str]:
+        """The QGIS styles of the map and of its confidence, and GDAL's metadata file beside the map."""
+        return f"{self.name}.qml", f"{self.name}-{CONFIDENCE}.qml", f"{self.name}.tif.aux.xml"
 
     def assets(self, counted: Counted) -> list[AssetInfo]:
         total, (classes, confidence) = _tally_of(counted), self.rasters
-        style, metadata = (f"./{name}" for name in self._sidecar_names)
+        style, trust, metadata = (f"./{name}" for name in self._sidecar_names)
         kind, roles = "application/xml", ("metadata",)
         return [
             cog_asset(classes, CLASSES, "Class map", [classes_band(total, _sentence(self.meaning))]),
             cog_asset(confidence, CONFIDENCE, "Confidence", [confidence_band(total, _sentence(self.confidence))]),
             AssetInfo(name="style", href=style, media_type=kind, roles=roles, title="QGIS style"),
+            AssetInfo(
+                name="confidence-style", href=trust, media_type=kind, roles=roles, title="QGIS style of the confidence"
+            ),
             AssetInfo(name="metadata", href=metadata, media_type=kind, roles=roles, title="Class names for GDAL"),
         ]
 
@@ -123,14 +128,14 @@ def classes_band(counted: Tally, description: str = "Class with the highest prob
     """The band of the class map, with the statistics that its tally gives."""
     present = [value for value, n in enumerate(counted.pixels) if n]
     statistics = _counts(counted) | ({"minimum": present[0], "maximum": present[-1]} if present else {})
-    return BandInfo(name="class", description=description, data_type="uint8", nodata=NODATA,
+    return BandInfo(name=CLASSES, description=description, data_type="uint8", nodata=NODATA,
                     statistics=statistics, classes=True)  # fmt: skip
 
 
 def confidence_band(counted: Tally, description: str = "Probability of the class") -> BandInfo:
     """The band of the confidence map, from 0 to 1, stored in steps of 1/250."""
     mean = {"mean": round(sum(counted.confidence_sums) / counted.valid, 6)} if counted.valid else {}
-    return BandInfo(name="confidence", description=description, data_type="uint8", nodata=NODATA,
+    return BandInfo(name=CONFIDENCE, description=description, data_type="uint8", nodata=NODATA,
                     unit="1", scale=CONFIDENCE_SCALE, statistics=_counts(counted) | mean)  # fmt: skip
 
 

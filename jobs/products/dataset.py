@@ -20,6 +20,8 @@ from earthloom.tiling.storage.store import Store, open_store
 if TYPE_CHECKING:
     import xarray as xr
 
+_OBJECTS = frozenset(("zarr_conventions", "multiscales", "earthloom"))
+"""Attributes that hold objects, which NetCDF cannot."""
 _NAMED = 10  # scenes in an error; of thousands, the others are not even looked at
 
 
@@ -39,7 +41,6 @@ def open_dataset(
     out: str | Path, product: str, *, scene: str | None = None, key: str | None = None, level: int = 0
 ) -> xr.Dataset:
     """The `data.zarr` of one committed scene. See `earthloom.open`, which is this function."""
-    import rioxarray  # noqa: F401 - registers the accessor .rio
     import xarray as xr
 
     store = open_store(ObjectRef.parse(str(out)))
@@ -53,8 +54,27 @@ def open_dataset(
         data, group=str(level), chunks=None, mask_and_scale=False, decode_coords="all", consolidated=True, zarr_format=3
     )
     rows, cols = next(iter(dataset.data_vars.values())).encoding["shards"]  # all layers of a level are cut alike
-    named = dataset.assign_attrs(EARTHLOOM_SCENE=found.scene_id, EARTHLOOM_KEY=found.key)  # as the COG's tags have it
+    named = as_cf(dataset).assign_attrs(
+        EARTHLOOM_SCENE=found.scene_id, EARTHLOOM_KEY=found.key
+    )  # as the COG's tags have it
     return named.chunk(y=rows, x=cols)
+
+
+def as_cf(dataset: xr.Dataset) -> xr.Dataset:
+    """As CF and NetCDF want it: flags of their layer's dtype, for which JSON has no words, and no attribute of objects.
+
+    Its accessors `.rio` and `.earthloom` are registered, too.
+    """
+    import numpy as np
+    import rioxarray  # noqa: F401 - registers the accessor .rio
+
+    import earthloom.jobs.products.accessor  # noqa: F401 - registers the accessor .earthloom
+
+    for layer in dataset.data_vars.values():
+        if "flag_values" in layer.attrs:
+            layer.attrs["flag_values"] = np.asarray(layer.attrs["flag_values"], layer.dtype)
+    dataset.attrs = {name: value for name, value in dataset.attrs.items() if name not in _OBJECTS}
+    return dataset
 
 
 def _candidates(store: Store, scene: str | None, key: str | None) -> Iterator[_Found]:

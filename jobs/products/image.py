@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.planning.chain import ImagePlan
+from earthloom.jobs.planning.image_plan import ImagePlan
 from earthloom.jobs.products import quicklook
 from earthloom.jobs.products.product import Raster, cog_asset
+from earthloom.jobs.products.qgis import image_style
+from earthloom.jobs.products.renders import stretch
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
 from earthloom.jobs.products.statistics import Counted
 from earthloom.models.inference.stack import Stack, to_stored
@@ -94,11 +96,30 @@ class ImageProduct:
         return {}
 
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
-        return {}
+        bands = self._bands(counted)
+        numbers = [self.image.bands.index(name) for name in dict.fromkeys(quicklook.true_color(self.image.bands))]
+        ranges = [
+            [limit * self.image.gain[number] + self.image.bias[number] for limit in limits]
+            for number in numbers
+            if (limits := stretch(bands[number]))
+        ]
+        shown = len(ranges) == len(numbers)  # an image without a valid pixel has no range
+        return {self._style_name: image_style([number + 1 for number in numbers], ranges)} if shown else {}
+
+    @property
+    def _style_name(self) -> str:
+        return f"{self.image.name}.qml"
 
     def assets(self, counted: Counted) -> list[AssetInfo]:
         (raster,) = self.rasters
-        return [cog_asset(raster, self.asset, f"Image: {', '.join(self.image.bands)}", self._bands(counted))]
+        styles = [
+            AssetInfo(
+                name="style" if self.asset == "image" else f"{self.asset}-style", href=f"./{name}",
+                media_type="application/xml", roles=("metadata",), title="QGIS style",
+            )
+            for name in self.sidecars(counted)
+        ]  # fmt: skip
+        return [cog_asset(raster, self.asset, f"Image: {', '.join(self.image.bands)}", self._bands(counted)), *styles]
 
     def picture(
         self, layer: Callable[[str], NDArray[Any]], counted: Counted, title: str, pixel_m: tuple[float, float]

@@ -1,4 +1,4 @@
-"""What class values mean and how they look, in the forms that GDAL, QGIS, TIFF readers and our own picture take.
+"""What class values mean and how they look, in the forms that GDAL, TIFF readers, CF and our own picture take.
 
 Knows nothing of pixels or files: the writers of the COG put these beside and into it.
 """
@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree as ET
 
 from earthloom.jobs.products.areas import area_text, area_unit, percent_text
 from earthloom.jobs.products.lettering import Color, drawable
 from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.tiling.counting import ClassArea
-from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
 
 if TYPE_CHECKING:
@@ -26,6 +25,19 @@ Line = tuple[Color | None, str, str, str]
 
 _MAX_LINES = 16
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+class Flag(Protocol):
+    """A class: its value, its name, and its colour as `#rrggbb`."""
+
+    @property
+    def value(self) -> int: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def color(self) -> str: ...
 
 
 class Legend(Protocol):
@@ -77,6 +89,16 @@ def labels(legend: Legend) -> dict[int, str]:
 def word(name: str) -> str:
     """A class's name as one word, for formats that want words: CF's `flag_meanings`, STAC's names of classes."""
     return re.sub(r"[^0-9A-Za-z_-]+", "_", name.replace("→", " to ")).strip("_")
+
+
+def flags(classes: Sequence[Flag]) -> dict[str, Any]:
+    """Attributes of an array of classes: CF's `flag_values` and `flag_meanings` (CF 1.11, section 3.5), and `flag_colors`,
+    as CCI, SNAP and xcube know it: `#rrggbb` of each."""
+    return {
+        "flag_values": [one.value for one in classes],
+        "flag_meanings": " ".join(word(one.name) or f"class_{one.value}" for one in classes),
+        "flag_colors": " ".join(one.color for one in classes),
+    }
 
 
 def colors(legend: Legend) -> dict[int, Color]:
@@ -138,26 +160,6 @@ def class_tags(legend: Legend) -> dict[str, str]:
     return {f"CLASS_{value}": name for value, name in labels(legend).items()}
 
 
-def qml(legend: Legend) -> bytes:
-    """A QGIS style (`.qml` beside the COG): paletted renderer with class labels and colours, nodata transparent."""
-    root = ET.Element("qgis", version="3.28.0", styleCategories="Symbology")
-    pipe = ET.SubElement(root, "pipe")
-    renderer = ET.SubElement(
-        pipe, "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1", nodataColor=""
-    )
-    transparency = ET.SubElement(ET.SubElement(renderer, "rasterTransparency"), "singleValuePixelList")
-    ET.SubElement(transparency, "pixelListEntry", min=str(NODATA), max=str(NODATA), percentTransparent="100")
-    palette = ET.SubElement(renderer, "colorPalette")
-    rgb = colors(legend)
-    for value, name in labels(legend).items():
-        color = "#{:02x}{:02x}{:02x}".format(*rgb[value])
-        ET.SubElement(palette, "paletteEntry", value=str(value), label=name, color=color, alpha="255")
-    ET.SubElement(pipe, "brightnesscontrast", brightness="0", contrast="0", gamma="1")
-    ET.SubElement(pipe, "rasterresampler", maxOversampling="1")  # classes must not be averaged on screen
-    ET.SubElement(root, "blendMode").text = "0"
-    return _document(root, declaration=True)
-
-
 _INTEGER, _REAL, _STRING = "0", "1", "2"  # GDALRATFieldType
 _GENERIC, _COUNT, _NAME, _MIN_MAX = "0", "1", "2", "5"  # GDALRATFieldUsage
 _RED, _GREEN, _BLUE, _ALPHA = "6", "7", "8", "9"
@@ -170,30 +172,43 @@ def pam(legend: Legend, rows: Sequence[ClassArea] = ()) -> bytes:
         legend: gives names and colours.
         rows: `jobs.products.statistics.class_areas`; when given, the table also has pixel counts and areas in m².
     """
+    root = ET.Element("PAMDataset")
+    band = ET.SubElement(root, "PAMRasterBand", band="1")
+    categories = ET.SubElement(band, "CategoryNames")
+    for name in labels(legend).values():  # categories are positional: classes are numbered 0, 1, 2, …
+        ET.SubElement(categories, "Category").text = name
+    band.append(_attribute_table(legend, rows))
+    ET.indent(root)
+    return (
+        bytes(ET.tostring(root, encoding="utf-8")) + b"\n"
+    )  # GDAL 3.10 ignores the whole sidecar when it begins with <?xml …?>
+
+
+def attribute_table(legend: Legend, rows: Sequence[ClassArea]) -> str:
+    """The raster attribute table as XML, which GDAL from 3.12 on reads from the TIFF itself, without a sidecar.
+
+    Args:
+        rows: `jobs.products.statistics.class_areas`.
+    """
+    return ET.tostring(_attribute_table(legend, rows), encoding="unicode")
+
+
+def _attribute_table(legend: Legend, rows: Sequence[ClassArea]) -> ET.Element:
     fields = [("Value", _INTEGER, _MIN_MAX), ("Class", _STRING, _NAME), ("Red", _INTEGER, _RED),
               ("Green", _INTEGER, _GREEN), ("Blue", _INTEGER, _BLUE), ("Alpha", _INTEGER, _ALPHA)]  # fmt: skip
     if rows:
         fields += [("Count", _REAL, _COUNT), ("Area_m2", _REAL, _GENERIC)]  # counts can pass GDAL's 32-bit integers
-    root = ET.Element("PAMDataset")
-    band = ET.SubElement(root, "PAMRasterBand", band="1")
-    categories = ET.SubElement(band, "CategoryNames")
-    table = ET.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
+    table = ET.Element("GDALRasterAttributeTable", tableType="thematic")
     for index, (name, kind, usage) in enumerate(fields):
         field = ET.SubElement(table, "FieldDefn", index=str(index))
         for tag, text in (("Name", name), ("Type", kind), ("Usage", usage)):
             ET.SubElement(field, tag).text = text
     rgb, by_value = colors(legend), {row["value"]: row for row in rows}
-    for value, name in labels(legend).items():  # categories are positional: classes are numbered 0, 1, 2, …
-        ET.SubElement(categories, "Category").text = name
+    for value, name in labels(legend).items():
         cells = [str(value), name, *(str(channel) for channel in rgb[value]), "255"]
         if rows:
             cells += [str(by_value[value]["pixels"]), repr(by_value[value]["area_m2"])]
         line = ET.SubElement(table, "Row", index=str(value))
         for cell in cells:
             ET.SubElement(line, "F").text = cell
-    return _document(root, declaration=False)  # GDAL 3.10 ignores the whole sidecar when it begins with <?xml …?>
-
-
-def _document(root: ET.Element, *, declaration: bool) -> bytes:
-    ET.indent(root)
-    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=declaration)) + b"\n"
+    return table

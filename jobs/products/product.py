@@ -31,6 +31,8 @@ class Raster:
     """Without statistics."""
     by_mode: bool = False
     """Whether an overview's pixel is the most frequent of its four, and not their mean."""
+    attribute_table: Callable[[Counted], str] | None = None
+    """From what all shards together hold to the XML of its raster attribute table, of a class map."""
 
     def reduce(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """The next overview level, (C, h, w) to (C, ceil(h / 2), ceil(w / 2))."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from earthloom.jobs.products.product import Product, Raster
-from earthloom.jobs.products.stac_item import ZARR, AssetInfo
+from earthloom.jobs.products.stac_item import ZARR_LEVELS, AssetInfo
 from earthloom.jobs.products.statistics import Counted
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.names import DATA, QUICKLOOK
@@ -88,10 +88,11 @@ class Publication:
             counted: what all shards together hold.
         """
         found = [asset for product in self.products for asset in product.assets(counted)]
-        every = tuple(band for asset in found for band in asset.bands)
+        bands = [band for asset in found for band in asset.bands]
+        every = tuple(replace(band, name=layer.name) for band, layer in zip(bands, self.layout.layers, strict=True))
         found += [
             AssetInfo(
-                name="data", href=f"./{DATA}", media_type=ZARR, roles=("data",), title="All layers as Zarr", bands=every,
+                name="data", href=f"./{DATA}", media_type=ZARR_LEVELS, roles=("data",), title="All layers as Zarr", bands=every,
                 grid=self.grid,
             ),
             AssetInfo(

@@ -29,8 +29,9 @@ _LEAST_WIDTH, _LEAST_COLUMN, _BAR_PX = 560, 280, 200
 
 
 def quicklook_png(
-    classes: NDArray[np.uint8], *, legend: Legend, title: str, rows: Sequence[ClassArea], pixel_m: tuple[float, float]
-) -> bytes:
+    classes: NDArray[np.uint8], *, legend: Legend, title: str, rows: Sequence[ClassArea], pixel_m: tuple[float, float],
+    north_deg: float | None = None,
+) -> bytes:  # fmt: skip
     """Draw a class map beside its legend, as a PNG file.
 
     Args:
@@ -40,6 +41,7 @@ def quicklook_png(
         title: first line, usually the scene's id.
         rows: `jobs.products.statistics.class_areas` of the whole scene, not of this overview.
         pixel_m: width and height of one of these pixels on the ground, in metres.
+        north_deg: where true north is, degrees clockwise from up; None draws no arrow.
 
     Raises:
         PublishError: if the map is empty, holds a value that is neither a class nor nodata, or a size is not positive.
@@ -54,7 +56,7 @@ def quicklook_png(
         raise PublishError(f"{title}: the map holds {stray[0]}, but {known}")
     subtitle = f"{legend.title or legend.label}  ·  {area_text(sum(row['area_m2'] for row in rows))} mapped"
     drawn = [*lines(legend, rows), *[(None, "no data", "", "")] * bool((classes == NODATA).any())]
-    return _page(np.take(palette, classes, axis=0), title, subtitle, pixel_m, drawn)
+    return _page(np.take(palette, classes, axis=0), title, subtitle, pixel_m, drawn, north_deg)
 
 
 def true_color(bands: Sequence[str]) -> tuple[str, str, str]:
@@ -115,8 +117,9 @@ def objects_png(
 
 
 def _page(
-    rgba: NDArray[np.uint8], title: str, subtitle: str, pixel_m: tuple[float, float], legend: Sequence[Line]
-) -> bytes:
+    rgba: NDArray[np.uint8], title: str, subtitle: str, pixel_m: tuple[float, float], legend: Sequence[Line],
+    north_deg: float | None = None,
+) -> bytes:  # fmt: skip
     """Title, picture (rows, columns, 4) with its scale bar below and its legend beside it, on white paper."""
     if not all(math.isfinite(side) and side > 0 for side in pixel_m):
         raise PublishError(f"{title}: the pixel size {pixel_m} m is not positive; the grid is damaged")
@@ -131,6 +134,8 @@ def _page(
     canvas.paste(picture, (_MARGIN, _TOP))
     draw.rectangle((_MARGIN - 1, _TOP - 1, _MARGIN + picture.width, _TOP + picture.height), outline=_LINE)
     _scale_bar(draw, _TOP + picture.height + 22, pixel_m[0] * rgba.shape[1] / picture.width)
+    if north_deg is not None:
+        _north_arrow(draw, (_MARGIN + picture.width - 14, _TOP + picture.height + 22), north_deg)
     x = _MARGIN + column + _GAP
     for number, (color, name, share, area) in enumerate(legend):
         y = _TOP + number * _ROW_PX
@@ -163,6 +168,18 @@ def _hatching(size: tuple[int, int]) -> Image.Image:
     for start in range(0, sum(size), _HATCH_STEP):
         draw.line((start, 0, start - size[1], size[1]), fill=_HATCH_LINE)
     return paper
+
+
+def _north_arrow(draw: ImageDraw.ImageDraw, middle: tuple[int, int], north_deg: float) -> None:
+    turn = math.radians(north_deg)
+
+    def at(right: float, up: float) -> tuple[float, float]:
+        return (
+            middle[0] + right * math.cos(turn) + up * math.sin(turn), middle[1] + right * math.sin(turn) - up * math.cos(turn)
+        )  # fmt: skip
+
+    draw.polygon([at(0, 14), at(7, -10), at(0, -5), at(-7, -10)], fill=_INK)
+    draw.text((middle[0] - 16, middle[1]), "N", font=font(15), fill=_INK, anchor="rm")
 
 
 def _scale_bar(draw: ImageDraw.ImageDraw, y: int, metres_per_px: float) -> None:

@@ -11,7 +11,7 @@ from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products import stac_item
 from earthloom.jobs.products.stac_item import AssetInfo, Provenance
 from earthloom.models.cards.card import ModelCard
-from earthloom.models.cards.file import FILE, from_item, to_item
+from earthloom.models.cards.file import FILE, to_item
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.errors import MissingObjectError
 from earthloom.tiling.software import software
@@ -31,9 +31,10 @@ def card_document(card: ModelCard, folder: ObjectRef) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(store.get(FILE))
     except MissingObjectError:  # a model without weights needs no folder
         return to_item(card, weights_name="", n_parameters=0)
-    if from_item(document) != card:  # bound to a scene's bands: those are what was computed
-        item = to_item(card, weights_name="", n_parameters=document["properties"]["mlm:total_parameters"])
-        document = item | {"assets": document["assets"]}
+    said = document["properties"]  # all else is written anew: it may be bound to a scene's bands, and a version ahead
+    item = to_item(card, weights_name="", n_parameters=said["mlm:total_parameters"])
+    item["properties"]["mlm:framework"] = said["mlm:framework"]
+    document = item | {"assets": document["assets"]}
     if folder.scheme == "file":
         document["assets"] = {}
     for asset in document["assets"].values():

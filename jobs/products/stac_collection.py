@@ -1,4 +1,4 @@
-"""Collections, the catalog and the table of items, derived from committed scenes.
+"""Collections and the catalog, derived from committed scenes.
 
 Each function takes what is there and gives what should be there: the caller reads, writes conditionally and tries
 again. The result depends on the set of items only, not on the order in which they arrived.
@@ -8,24 +8,16 @@ from __future__ import annotations
 
 import copy
 import json
-import math
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from earthloom.jobs.products.stac_item import EXTENSIONS, STAC_VERSION, class_objects, utc
+from earthloom.jobs.products.stac_item import EXTENSIONS, STAC_VERSION, class_objects
 from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.footprint import union_bbox
 
 CATALOG_ID = "earthloom"
-_COUNTS = frozenset(("count", "pixels", "value", "file:size", "proj:shape", "mlm:total_parameters"))
-"""Fields of items whose numbers are whole, beside those in pixels. All others are real numbers in the table, so that the
-type of a column does not depend on which items are in it."""
-_WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-"""How STAC writes a nodata that JSON has no number for."""
 _OWN_RELS = frozenset(("root", "parent", "item"))
 _BBOX, _INTERVAL = "earthloom:bbox", "earthloom:interval"  # on each link, so that an extent needs no item read again
 
@@ -113,88 +105,6 @@ def add_to_catalog(existing: dict[str, Any] | None, collection_id: str, href: st
     }
 
 
-def items_parquet(items: Sequence[dict[str, Any]]) -> bytes:
-    """The items as one stac-geoparquet table, sorted by id; the same items give the same bytes in any order of entry.
-
-    Raises:
-        PublishError: if there are none, or two of them hold values of different kinds in one field.
-    """
-    import pyarrow as pa
-    from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
-
-    if not items:
-        raise PublishError("a table of items needs at least one item")
-    ordered = sorted((_spelled(item) for item in items), key=lambda item: str(item["id"]))
-    with tempfile.TemporaryDirectory(prefix="earthloom-items-") as folder:
-        path = Path(folder) / "items.parquet"
-        try:
-            to_parquet(parse_stac_items_to_arrow(ordered), path, compression="zstd")
-        except (pa.ArrowException, NotImplementedError) as error:
-            raise PublishError(
-                f"the items of collection {ordered[0].get('collection')} do not fit in one table ({error}); the scenes are "
-                "published, only items.parquet is behind. One of their item.json was changed by another tool: "
-                "`earthloom verify` names it"
-            ) from error
-        return path.read_bytes()
-
-
-def _spelled(item: dict[str, Any]) -> dict[str, Any]:
-    """A copy with its keys in one order and each field's values of one type: columns are laid out as keys come, and an
-    Arrow column holds either numbers or words."""
-    spelled: dict[str, Any] = _of_one_type(json.loads(json.dumps(item, sort_keys=True)), "")
-    return spelled
-
-
-def tabled_ids(table: bytes) -> frozenset[str]:
-    """Ids of the items in a table; reads that column only.
-
-    Raises:
-        PublishError: if the bytes are not such a table.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        column = pq.read_table(pa.BufferReader(table), columns=["id"]).column("id")
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise _unreadable(error) from error
-    return frozenset(str(name) for name in column.to_pylist())
-
-
-def _of_one_type(value: Any, field: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _of_one_type(part, key) for key, part in value.items() if part != {}}
-    if isinstance(value, list):
-        return [_of_one_type(part, field) for part in value]
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return value
-    if isinstance(value, str):
-        return _WORDS.get(value, value) if field == "nodata" else value
-    return value if field in _COUNTS or field.endswith("_px") else float(value)
-
-
-def read_items(table: bytes) -> list[dict[str, Any]]:
-    """Inverse of `items_parquet`.
-
-    Raises:
-        PublishError: if the bytes are not such a table.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from stac_geoparquet.arrow import stac_table_to_items
-
-    try:
-        return [_restored(item) for item in stac_table_to_items(pq.read_table(pa.BufferReader(table)))]
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: Exception) -> PublishError:
-    return PublishError(
-        f"items.parquet cannot be read ({error}); delete it: it is made again from the committed scenes"
-    )
-
-
 def _collection(
     existing: dict[str, Any] | None, name: str, card: ModelCard, links: list[dict[str, Any]]
 ) -> dict[str, Any]:
@@ -222,7 +132,19 @@ def _collection(
                 "type": "application/vnd.apache.parquet",
                 "title": "All items as one table",
                 "roles": ["collection-mirror"],
-            }
+            },
+            "latest": {
+                "href": "./latest.parquet",
+                "type": "application/vnd.apache.parquet",
+                "title": "The latest result of each scene, with areas of classes as columns",
+                "roles": ["data"],
+            },
+            "layers": {
+                "href": f"./{name}.qlr",
+                "type": "application/xml",
+                "title": "All of them as layers of QGIS",
+                "roles": ["metadata"],
+            },
         },
         "links": [
             {"rel": "root", "href": "../../catalog.json", "type": "application/json"},
@@ -269,26 +191,3 @@ def refuse_foreign(existing: dict[str, Any] | None, kind: str, name: str) -> Non
             f"expected the STAC {kind} {name!r} but found {existing.get('type')} {existing.get('id')!r}; "
             "give an output folder of its own"
         )
-
-
-def _restored(item: dict[str, Any]) -> dict[str, Any]:
-    """A table has one schema for all rows: drop the nulls that it adds, keep the two that mean something."""
-    restored: dict[str, Any] = _without_none(item)
-    properties = restored["properties"]
-    for name in ("datetime", "start_datetime", "end_datetime"):
-        if name in properties:
-            properties[name] = utc(properties[name])  # the table's timestamps come back with microseconds
-    properties.setdefault("datetime", None)
-    for asset in restored["assets"].values():
-        if "proj:wkt2" in asset:
-            asset.setdefault("proj:code", None)
-        for band in asset.get("bands", []):
-            if isinstance(nodata := band.get("nodata"), float) and not math.isfinite(nodata):
-                band["nodata"] = "nan" if math.isnan(nodata) else f"{nodata:g}"
-    return restored
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_none(part) for key, part in value.items() if part is not None}
-    return [_without_none(part) for part in value] if isinstance(value, list) else value

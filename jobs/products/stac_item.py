@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from earthloom.jobs.products.legend import word
+from earthloom.jobs.products.renders import renders
 from earthloom.models.cards.card import BEFORE, ModelCard, ModelClass
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
@@ -28,6 +29,8 @@ from earthloom.tiling.storage.objects import ObjectRef
 STAC_VERSION = "1.1.0"
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 ZARR = "application/vnd.zarr; version=3"
+ZARR_LEVELS = f"{ZARR}; profile=multiscales"
+"""Of a Zarr with overview levels, by which viewers know that they may draw it."""
 OPEN_INTERVAL = ("1957-10-04T00:00:00Z", "9999-12-31T23:59:59Z")
 """Stands for a date that nobody knows: from the first satellite on, without end."""
 
@@ -37,7 +40,9 @@ EXTENSION_VERSIONS = {
     "raster": "2.0.0",
     "processing": "1.2.0",
     "file": "2.1.0",
-    "mlm": "1.4.0",
+    "mlm": "1.5.2",
+    "render": "2.0.0",
+    "web-map-links": "1.2.0",
     "datacube": "2.2.0",
     "timestamps": "1.1.0",
 }
@@ -46,7 +51,7 @@ EXTENSIONS = {
     for name, version in EXTENSION_VERSIONS.items()
 }
 
-_BY_PREFIX = {"proj": "projection", "cube": "datacube"}
+_BY_PREFIX = {"proj": "projection", "cube": "datacube", "renders": "render"}
 _DATES = frozenset(("datetime", "start_datetime", "end_datetime"))
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
@@ -203,10 +208,13 @@ def feature(
         **({"collection": collection} if collection else {}),
         "geometry": geometry,
         "bbox": list(bbox),
-        "properties": {"gsd": float(f"{grid.gsd_m():.6g}"), "processing:level": "L4", **properties},
+        "properties": {
+            "gsd": float(f"{grid.gsd_m():.6g}"), "processing:level": "L4", **properties,
+            **({"renders": drawn} if (drawn := renders(assets, classes)) else {}),
+        },
         "assets": {asset.name: asset_document(asset, classes) for asset in sorted(assets, key=lambda one: one.name)},
         "links": [dict(link) for link in links],
-    }
+    }  # fmt: skip
     document["stac_extensions"] = extensions_of(document)
     return document
 
@@ -370,6 +378,7 @@ def extensions_of(document: dict[str, Any]) -> list[str]:
     fields = set(document["properties"])
     for asset in document["assets"].values():
         fields |= set(asset).union(*(set(band) for band in asset.get("bands", [])))
-    prefixes = {field.partition(":")[0] for field in fields if ":" in field}
+    prefixes = {field.partition(":")[0] for field in fields if ":" in field or field == "renders"}
+    prefixes |= {"web-map-links" for link in document["links"] if link["rel"] == "pmtiles"}
     used = {_BY_PREFIX.get(prefix, prefix) for prefix in prefixes}
     return sorted(uri for name, uri in EXTENSIONS.items() if name in used)

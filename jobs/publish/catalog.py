@@ -8,15 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from earthloom.jobs.page import index as page
 from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.products import stac_collection, stac_item
+from earthloom.jobs.products import item_table, stac_collection, stac_item
+from earthloom.jobs.products.qgis import catalogue
 from earthloom.jobs.records.canonical import canonical
 from earthloom.jobs.records.documents import merge
 from earthloom.jobs.records.names import ITEM, RESULT
+from earthloom.jobs.records.result import committed_s
 from earthloom.tiling.errors import MissingObjectError, PublishError, StorageError
 from earthloom.tiling.storage.store import Store
 
@@ -71,16 +74,26 @@ def tabulate(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = 
         new = _NewScenes(store, group, again)
 
         def table(existing: bytes | None, new: _NewScenes = new) -> bytes:
-            entries = new.entries(stac_collection.tabled_ids(existing) if existing else frozenset())
+            entries = new.entries(item_table.tabled_ids(existing) if existing else frozenset())
             if existing and not entries:
                 return existing
             entered = {item["id"]: item for _, item in entries}
-            known = stac_collection.read_items(existing) if existing else []
+            known = item_table.read_items(existing) if existing else []
             others = [item for item in known if item["id"] not in entered]
-            return stac_collection.items_parquet([*others, *entered.values()])
+            published = (item_table.published_of(existing) if existing else {}) | new.published(entered)
+            return item_table.items_parquet([*others, *entered.values()], published)
 
-        merge(store, f"collections/{name}/items.parquet", table)
+        folder = f"collections/{name}"
+        merge(store, f"{folder}/items.parquet", table)
+        _refresh_latest(store, folder)
         new.check_present()
+
+
+def _refresh_latest(store: Store, folder: str) -> None:
+    """Make what follows from a table. It is read inside of each try, so that a slow writer cannot put an older state back."""
+    items, name = f"{folder}/items.parquet", folder.rpartition("/")[2]
+    merge(store, f"{folder}/latest.parquet", lambda _: item_table.latest_parquet(store.get(items)))
+    merge(store, f"{folder}/{name}.qlr", lambda _: catalogue(name, item_table.latest_items(store.get(items)), "../.."))
 
 
 class _NewScenes:
@@ -103,6 +116,15 @@ class _NewScenes:
         read = _at_once(lambda plan: _item(self._store, plan), list(unread.values()))
         self.items |= dict(zip(unread, read, strict=True))
         return [(str(self.href(name)), self.items[name]) for name in new]
+
+    def published(self, names: Collection[str]) -> dict[str, str | None]:
+        """When each of these results was committed, RFC 3339; None of one that is gone."""
+        plans = [self._plans[name] for name in names]
+        moments = _at_once(lambda plan: committed_s(self._store, plan.prefix), plans)
+        return {
+            name: None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat()
+            for name, moment in zip(names, moments, strict=True)
+        }
 
     def href(self, name: str) -> str | None:
         """From the collection to an item of these; None for others."""
@@ -145,13 +167,15 @@ def leave(store: Store, *, model: str, scene_id: str, key: str) -> None:
         return canonical(stac_collection.remove_from_collection(_present(existing, folder), item_id))
 
     def table(existing: bytes | None) -> bytes:
-        items = stac_collection.read_items(_present(existing, folder))
+        there = _present(existing, folder)
+        items = item_table.read_items(there)
         others = [other for other in items if other["id"] != item_id]
-        return stac_collection.items_parquet(others) if len(others) < len(items) else _present(existing, folder)
+        return item_table.items_parquet(others, item_table.published_of(there)) if len(others) < len(items) else there
 
     merge(store, f"{folder}/collection.json", collection)
     merge(store, f"{folder}/items.parquet", table)
     page.refresh(store, folder)
+    _refresh_latest(store, folder)
 
 
 def linked_items(store: Store, model: str) -> dict[str, str]:
@@ -182,7 +206,7 @@ def tabled_items(store: Store, model: str) -> frozenset[str]:
         PublishError: if it cannot be read.
     """
     try:
-        return stac_collection.tabled_ids(store.get(f"collections/{model}/items.parquet"))
+        return item_table.tabled_ids(store.get(f"collections/{model}/items.parquet"))
     except MissingObjectError:
         return frozenset()
 

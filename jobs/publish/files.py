@@ -113,7 +113,8 @@ def _publish(
         for name, data in layout.metadata().items():
             writer.put(f"{DATA}/{name}", data)
         for raster in publication.rasters:
-            files[raster.file] = _write_cog(store, publication, layout, raster, shards, sums, writer)
+            table = raster.attribute_table(counted) if raster.attribute_table else ""
+            files[raster.file] = _write_cog(store, publication, layout, raster, shards, sums, table, writer)
         for name, data in [pair for product in products for pair in product.sidecars(counted).items()]:
             writer.put(name, data)
         writer.finish()  # the picture is made from the Zarr, and the item tells sizes of everything
@@ -198,10 +199,10 @@ class _Writer:
 
 def _write_cog(
     store: Store, publication: Publication, layout: ZarrLayout, raster: Raster, shards: Mapping[tuple[int, int], ShardRecord],
-    sums: Mapping[str, BandSum], writer: _Writer,
+    sums: Mapping[str, BandSum], attribute_table: str, writer: _Writer,
 ) -> StoredObject:  # fmt: skip
     """One file of the result, and the levels of its layers in the Zarr that no owner of a shard has written."""
-    profile = replace(raster.profile, band_tags=_band_tags(raster, sums))
+    profile = replace(raster.profile, band_tags=_band_tags(raster, sums), attribute_table=attribute_table)
     parts = {place: _part_of(publication, raster, shard) for place, shard in shards.items()}
     digest, size = hashlib.sha256(), 0
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.canonical import read_document
+from earthloom.jobs.records.names import RESULT
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.scene import DatedBy
+from earthloom.tiling.storage.store import Store
 
 _TABLES = (".parquet", ".fgb")
 _BY = {
@@ -109,3 +111,18 @@ class SceneResult:
         return cls(
             summary=summary, files=files, write_id=write_id, former_items=former, committed_s=document.get("committed_s")
         )  # fmt: skip
+
+
+def committed_s(store: Store, prefix: str) -> float | None:
+    """When a result was committed, POSIX time; None where there is none. A correction of its date has rewritten its
+    `result.json`, which then says when it was first there.
+
+    Raises:
+        PublishError: if it is no result of this version.
+    """
+    key = f"{prefix}/{RESULT}"
+    head = store.head(key)
+    if head is None:
+        return None
+    result = SceneResult.from_json(store.get(key), f"{store.ref.url}/{key}")
+    return head.modified_s if result.committed_s is None else result.committed_s

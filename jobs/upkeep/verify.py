@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from earthloom.jobs.products.stac_collection import read_items
+from earthloom.jobs.products.item_table import latest_parquet, read_items, tabled_ids
 from earthloom.jobs.products.stac_item import item_id
 from earthloom.jobs.publish.catalog import linked_items
 from earthloom.jobs.records.canonical import read_document
@@ -220,6 +220,8 @@ def _check_catalogue(
         if items.keys() - entering or not isinstance(error, MissingObjectError):
             wrong("items.parquet", f"{error}; run again with one of its scenes")
             return
+    if not entering:  # a run at work may be between the table and what follows from it
+        _check_latest(store, folder, wrong)
     compare("items.parquet", {name: items.get(name) or linked.get(name, "") for name in rows})
     for name in sorted(rows.keys() & items.keys()):
         try:
@@ -230,6 +232,20 @@ def _check_catalogue(
             report.notes.append(f"{folder}/items.parquet tells of {name} as it was; a run at work may be correcting it")
         elif not same:
             wrong("items.parquet", f"tells of {name} otherwise than {items[name]}")
+
+
+def _check_latest(store: Store, folder: str, wrong: Callable[[str, str], None]) -> None:
+    """The view of latest results is that of the table as it is."""
+    try:
+        table = store.get(f"{folder}/items.parquet")
+        held = tabled_ids(store.get(f"{folder}/latest.parquet"))
+        meant = tabled_ids(latest_parquet(table))
+    except (MissingObjectError, PublishError) as error:
+        wrong("latest.parquet", f"{error}; run again with one of its scenes")
+        return
+    if held != meant:
+        named = ", ".join(sorted(held ^ meant)[:3])
+        wrong("latest.parquet", f"does not follow from items.parquet: {named}; run again with one of its scenes")
 
 
 def _at_work(store: Store) -> set[str]:

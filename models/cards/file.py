@@ -30,7 +30,7 @@ _MAX_BYTES = 1 << 20
 _MULTIHASH = "1220"
 """Prefix of a sha256 multihash: code 0x12, 0x20 bytes."""
 _EXTENSIONS = (
-    "https://stac-extensions.github.io/mlm/v1.4.0/schema.json",
+    "https://stac-extensions.github.io/mlm/v1.5.2/schema.json",
     "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "https://stac-extensions.github.io/version/v1.2.0/schema.json",
@@ -112,7 +112,7 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
                 "name": "bands",
                 "description": f"(value - mean) / std of {card.quantities[0]}; 0 where there is no data",
                 "bands": [{"name": band} for band in card.bands],
-                "input": _structure(len(card.bands), chip),
+                "input": _structure(len(card.bands), chip, "bands"),
                 "value_scaling": [
                     {"type": "z-score", "mean": mean, "stddev": std}
                     for mean, std in zip(card.mean, card.std, strict=True)
@@ -123,7 +123,11 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
             {
                 "name": "objects" if card.objects else "classes" if card.classes else "image",
                 "tasks": [card.task],
-                "result": _structure(card.sizes.get("classes", len(card.outputs)), chip * card.scale),
+                "result": _structure(
+                    card.sizes.get("classes", len(card.outputs)),
+                    chip * card.scale,
+                    "class" if card.classes else "channel",
+                ),
             }
             | (
                 {
@@ -254,8 +258,9 @@ def _adapter() -> TypeAdapter[ModelCard]:
     return TypeAdapter(ModelCard)
 
 
-def _structure(channels: int, chip_px: int) -> dict[str, Any]:
-    order = ["batch", "bands", "height", "width"]
+def _structure(channels: int, chip_px: int, channel: str) -> dict[str, Any]:
+    """An array (N, C, H, W) in the words of MLM, which keeps the dimension `bands` for those that are listed beside it."""
+    order = ["batch", channel, "height", "width"]
     return {"shape": [-1, channels, chip_px, chip_px], "dim_order": order, "data_type": "float32"}
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot
 import numpy as np
 import pytest
 import rasterio
@@ -18,6 +22,8 @@ from earthloom.jobs.planning.plan import plan as plan_of_config
 from earthloom.tiling.errors import ConfigError
 from infra.s3_server import Server
 from tests.maps import OPTIONS, go, go_until_commit, lake
+
+matplotlib.use("agg")
 
 ROOT = Path(__file__).resolve().parents[2]
 _HEAVY = ("torch", "ray", "rasterio", "xarray", "dask", "zarr", "pydantic", "numpy")
@@ -37,6 +43,13 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_all_names_what_is_defined_here_and_public() -> None:
     defined = {name for name, value in vars(earthloom).items() if getattr(value, "__module__", "") == "earthloom"}
     assert {name for name in defined if not name.startswith("_")} == set(earthloom.__all__)
+
+
+def test_its_types_are_there_for_those_who_check_theirs() -> None:
+    assert (Path(earthloom.__file__).parent / "py.typed").is_file()
+    for name in earthloom.__all__:
+        hints = getattr(earthloom, name).__annotations__
+        assert "return" in hints, name
 
 
 def test_importing_it_imports_nothing_heavy() -> None:
@@ -71,7 +84,7 @@ def test_an_opened_result_is_the_published_map_with_its_integers_grid_and_names(
         decoded = xr.decode_cf(data)
         expected = np.ma.filled(confidence.read(1, masked=True) / np.float32(250), np.nan)
         np.testing.assert_allclose(decoded.confidence, expected, atol=1e-6)
-    assert data.classes.attrs["flag_values"] == [0, 1]
+    assert data.classes.attrs["flag_values"].tolist() == [0, 1]
     assert data.classes.attrs["flag_meanings"] == "land water"
     assert (data.attrs["EARTHLOOM_SCENE"], data.attrs["EARTHLOOM_KEY"]) == ("lake", tif.parent.name)
 
@@ -141,3 +154,64 @@ def test_a_bucket_is_opened_with_the_standard_names_alone(
             bucket.put(path.relative_to(out).as_posix(), path.read_bytes())
     there = earthloom.open("s3://outputs/face", "water-index", scene="lake")
     np.testing.assert_array_equal(there.classes, earthloom.open(out, "water-index", scene="lake").classes)
+
+
+def test_what_is_opened_saves_to_netcdf_and_comes_back_with_flags_of_bytes(out: Path, tmp_path: Path) -> None:
+    data = earthloom.open(out, "water-index", scene="lake")
+    data.to_netcdf(tmp_path / "lake.nc")
+    with xr.open_dataset(tmp_path / "lake.nc", mask_and_scale=False, decode_coords="all") as back:
+        np.testing.assert_array_equal(back.classes, data.classes)
+        assert (back.classes.dtype, back.classes.attrs["flag_values"].dtype) == (np.uint8, np.uint8)
+        assert back.rio.crs == data.rio.crs
+        assert back.attrs["Conventions"] == "CF-1.11"
+
+
+def test_a_level_of_the_plain_zarr_saves_to_netcdf_without_earthloom(out: Path, tmp_path: Path) -> None:
+    (path,) = out.glob("scenes/lake/*/data.zarr")
+    with xr.open_zarr(path, group="1", mask_and_scale=False) as data:
+        data.to_netcdf(tmp_path / "level.nc")
+        with xr.open_dataset(tmp_path / "level.nc", mask_and_scale=False) as back:
+            np.testing.assert_array_equal(back.confidence, data.confidence)
+
+
+def test_areas_of_opened_classes_are_those_of_the_workers(out: Path) -> None:
+    data = earthloom.open(out, "water-index", scene="lake")
+    (path,) = out.glob("scenes/lake/*/result.json")
+    published = json.loads(path.read_text())["class_areas"]
+    found = data.classes.earthloom.areas()
+    assert found["px"].tolist() == [row["pixels"] for row in published]
+    np.testing.assert_allclose(found["area_m2"], [row["area_m2"] for row in published], rtol=1e-9)
+    decoded = xr.decode_cf(data).classes.earthloom.areas()  # floats with NaN, as xarray makes them unless told not to
+    assert decoded.equals(found)
+    part = data.classes.isel(x=slice(100, 400), y=slice(50, 300)).earthloom.areas()
+    assert part["px"].sum() == int((data.classes[50:300, 100:400] != 255).sum())
+
+
+def test_a_plot_has_the_legend_s_own_colours_and_names(out: Path) -> None:
+    from PIL import Image
+
+    data = earthloom.open(out, "water-index", scene="lake", level=1)
+    axes = data.classes.earthloom.plot()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["land", "water"]
+    (image,) = axes.get_images()
+    with rasterio.open(next(out.glob("scenes/lake/*/water-index.tif"))) as cog:
+        palette = cog.colormap(1)
+    drawn, classes = image.get_array(), data.classes.values
+    for value in (0, 1):
+        assert (drawn[classes == value] == palette[value]).all()
+    assert (drawn[classes == 255][:, 3] == 0).all()
+    buffer = io.BytesIO()
+    axes.figure.savefig(buffer)
+    assert Image.open(buffer).size[0] > 100
+    matplotlib.pyplot.close(axes.figure)
+    grey = data.confidence.earthloom.plot()
+    assert float(np.nanmax(grey.get_images()[0].get_array())) <= 1
+    matplotlib.pyplot.close(grey.figure)
+
+
+def test_a_plot_of_many_dates_asks_for_one() -> None:
+    import earthloom.jobs.products.accessor  # noqa: F401 - registers it
+
+    cube = xr.DataArray(np.zeros((2, 3, 3), np.uint8), dims=("time", "y", "x"), name="classes")
+    with pytest.raises(ConfigError, match=r"choose one date with \.isel"):
+        cube.earthloom.plot()

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra import demo, demo_monitor
+from earthloom.jobs.command import demo_scene as demo
+from infra import demo_monitor
 from infra.demo_monitor import GREEN, STEP_PX, SWIR, recede
 from tests.scenes import real
 

@@ -18,6 +18,9 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from earthloom.jobs.command import cli
+from earthloom.jobs.products.areas import area_text
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.grid import Grid, pixel_areas_m2
 from tests.scenes import write_scene
 
 SIDE, GSD = 600, 10
@@ -168,8 +171,6 @@ def test_change_of_two_dates_for_machines(folder: Path) -> None:
     ],
 )
 def test_what_cannot_be_answered_is_told(folder: Path, arguments: tuple[str, ...], message: str) -> None:
-    from earthloom.tiling.errors import ConfigError
-
     with pytest.raises(ConfigError, match=message):
         earthloom("change", folder / "out", *arguments)
 
@@ -230,3 +231,32 @@ def test_areas_count_each_scene_once(folder: Path) -> None:
     assert len(after) == len(rows)
     changed = next(row for row in after if row["scene"] == f"lake_{DATES[0]}" and row["class"] == "water")
     assert int(changed["px"]) == 500 * 100
+
+
+def test_one_page_tells_of_an_area_with_its_true_numbers(folder: Path) -> None:
+    file = folder / "shore.html"
+    answer = earthloom("report", folder / "out", "--product", "water-index", "--aoi", "shore", "--output", file)
+    assert (answer.exit_code, answer.stdout.strip()) == (0, str(file)), answer.stderr
+    text = file.read_text()
+    assert text.count("data:image/png;base64,") == 3
+    assert "http://" not in text
+    assert "https://" not in text
+    for date in DATES:
+        assert f"<td>{date}</td>" in text
+    grown_m2 = (SHORES[-1] - SHORES[0]) * 500 * PIXEL_M2
+    grid = Grid(crs="EPSG:32617", transform=(10, 0, LEFT, 0, -10, TOP), width=600, height=600)
+    scale = pixel_areas_m2(grid, grid.window).mean() / PIXEL_M2
+    assert f"<td>{area_text(grown_m2 * scale, ('km²', 1e6))}</td>" in text, "land that has become water"
+
+
+def test_a_sample_and_an_export_are_of_the_date_that_is_meant(folder: Path) -> None:
+    answer = earthloom("sample", folder / "out", "-p", "water-index", "-a", "shore", "-n", "60", "--least", "20",
+                       "--date", DATES[0], "-o", folder / "points.gpkg")  # fmt: skip
+    assert answer.exit_code == 0, answer.stderr
+    with pytest.raises(ConfigError, match="fewer than two points are interpreted"):
+        earthloom("accuracy", folder / "points.gpkg", "--json")
+    answer = earthloom("export", folder / "out", "-p", "water-index", "-a", "shore", "-o", folder / "last.tif")
+    assert answer.exit_code == 0, answer.stderr
+    with rasterio.open(folder / "last.tif") as found:
+        names = {found.tags(1)[f"CLASS_{value}"]: value for value in (0, 1)}
+        assert int((found.read(1) == names["water"]).sum()) == SHORES[-1] * 500

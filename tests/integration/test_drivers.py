@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from earthloom.jobs.execution.driver import Event, RunResult
-from earthloom.jobs.products.stac_collection import read_items
+from earthloom.jobs.products.item_table import read_items
 from earthloom.jobs.upkeep.verify import verify
 from earthloom.tiling.errors import StorageError
 from earthloom.tiling.storage.local import LocalObjects

@@ -11,7 +11,7 @@ import rasterio
 
 from earthloom.jobs.config import load
 from earthloom.jobs.execution.driver import RunResult
-from earthloom.jobs.products.stac_collection import read_items
+from earthloom.jobs.products.item_table import read_items
 from earthloom.jobs.upkeep.gc import sweep
 from earthloom.jobs.upkeep.verify import Verification, verify
 from earthloom.tiling.storage.local import LocalObjects

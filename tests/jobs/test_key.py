@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earthloom.jobs.planning.chain import ImagePlan
+from earthloom.jobs.planning.image_plan import ImagePlan
 from earthloom.jobs.planning.key import scene_key
 from earthloom.jobs.records.canonical import canonical, digest
 from earthloom.models.inference.chain import Stage

@@ -149,7 +149,7 @@ def test_the_same_run_again_mends_the_catalogues(out: Path, original: Path) -> N
 
 
 def test_an_item_that_the_table_tells_otherwise_is_named(out: Path) -> None:
-    from earthloom.jobs.products.stac_collection import items_parquet, read_items
+    from earthloom.jobs.products.item_table import items_parquet, read_items
 
     table = out / "collections/water-index/items.parquet"
     items = read_items(table.read_bytes())

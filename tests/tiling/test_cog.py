@@ -22,6 +22,7 @@ from earthloom.tiling.writing.cog import CogProfile, encode_tile
 from earthloom.tiling.writing.cog_parts import CogAssembly, ShardPart, TileIndex, pack
 from earthloom.tiling.writing.overview import reduce_mean, reduce_mode
 from earthloom.tiling.writing.pyramid import Place, Pyramid, Reduce
+from tests import newer_gdal
 from tests.oracles import votes_of_cells
 
 WKT = (
@@ -265,3 +266,27 @@ def test_an_image_of_any_dtype_comes_back_as_it_was(dtype: str, nodata: float, n
         np.testing.assert_equal(dataset.nodata, nodata)
     with rasterio.open(target, overview_level=0) as overview:
         np.testing.assert_array_equal(overview.read(), mean(pixels))
+
+
+TABLE = (
+    '<GDALRasterAttributeTable tableType="thematic"><FieldDefn index="0"><Name>Value</Name><Type>0</Type><Usage>5</Usage>'
+    '</FieldDefn><FieldDefn index="1"><Name>Class</Name><Type>2</Type><Usage>2</Usage></FieldDefn>'
+    '<Row index="0"><F>0</F><F>forêt &amp; bois</F></Row><Row index="1"><F>1</F><F>water</F></Row></GDALRasterAttributeTable>'
+)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_class_names_travel_inside_the_file(big: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if big:
+        monkeypatch.setattr(cog, "_CLASSIC_BYTES", 0)
+    target = tmp_path / "map.tif"
+    pixels = class_map(GRIDS["utm"])
+    profile = CogProfile(grid=GRIDS["utm"], descriptions=("class",), colormap={0: (1, 2, 3)}, attribute_table=TABLE)
+    target.write_bytes(put_together(profile, pixels[None], 512)[0])
+    assert newer_gdal.attribute_table(target) == [
+        {"Value": "0", "Class": "forêt & bois"}, {"Value": "1", "Class": "water"},
+    ]  # fmt: skip
+    assert cog_validate(target, strict=True, quiet=True) == (True, [], [])
+    with rasterio.open(target) as dataset:  # GDAL 3.10 reads it as it reads any other
+        assert (dataset.read(1) == pixels).all()
+        assert dataset.descriptions == ("class",)

@@ -37,8 +37,9 @@ _GHOST = b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n" % len(_GHOST_BODY) + _GHO
 
 # TIFF 6.0 tags, and those of GeoTIFF (33550, 33922, 34735-34737) and GDAL (42112 metadata, 42113 nodata)
 _GREY, _RGB, _PALETTE = 1, 2, 3  # TIFF 6.0, PhotometricInterpretation
+_METADATA = 42112
 _LIFTED_EVERYWHERE = (320, 42113)
-_LIFTED_FULL_RESOLUTION = (306, 33550, 33922, 34264, 34735, 34736, 34737, 42112)
+_LIFTED_FULL_RESOLUTION = (306, 33550, 33922, 34264, 34735, 34736, 34737, _METADATA)
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
 
 
@@ -60,6 +61,8 @@ class CogProfile:
     offsets: tuple[float, ...] = ()
     dataset_tags: Mapping[str, str] = field(default_factory=dict)
     band_tags: tuple[Mapping[str, str], ...] = ()
+    attribute_table: str = ""
+    """XML of the first band's `GDALRasterAttributeTable`; GDAL reads it from the TIFF since 3.12, older ones pass it over."""
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -222,4 +225,16 @@ def _lift(profile: CogProfile) -> dict[int, _Tag]:
         length = n * _TYPE_BYTES[kind]
         start = at + 8 if length <= 4 else struct.unpack_from("<I", data, at + 8)[0]
         tags[code] = _Tag(code, kind, data[start : start + length])
+    if profile.attribute_table:
+        tags[_METADATA] = _with_attribute_table(tags[_METADATA], profile.attribute_table)
     return tags
+
+
+def _with_attribute_table(metadata: _Tag, table: str) -> _Tag:
+    """GDAL's metadata with a raster attribute table, in the place where GDAL 3.12 writes it."""
+    end = b"</GDALMetadata>"
+    before, found, after = metadata.data.partition(end)
+    item = f'<Item name="DEFAULT_RASTER_ATTRIBUTE_TABLE" sample="0" role="rat">{table}</Item>'
+    if not found:
+        raise PublishError("GDAL wrote the metadata of its template TIFF in a form that is not known")
+    return _Tag(metadata.code, metadata.kind, before + b"  " + item.encode() + b"\n" + end + after)

@@ -18,10 +18,12 @@ from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.zarr_sink import (
     Layer,
+    cf_attributes,
     check_shard,
     consolidated,
     create_coordinates,
     create_layer,
+    declared,
     encode_shard,
     geo_attributes,
 )
@@ -106,12 +108,12 @@ class CubeLayout:
         root = zarr.create_group(
             MemoryStore(documents), zarr_format=3,
             attributes={
-                "Conventions": "CF-1.11", "title": self.title, "coordinates": "spatial_ref",
-                **geo_attributes(self.grid, "proj", "spatial"), **attributes,
+                **cf_attributes(self.title), "coordinates": "spatial_ref", **declared("proj", "spatial"),
+                **geo_attributes(self.grid), **attributes,
             },
         )  # fmt: skip
         for layer in self.layers:
-            create_layer(root, layer, (n_steps, *self.grid.shape), self.shard_px)
+            create_layer(root, layer, (n_steps, *self.grid.shape), self.shard_px, geo_attributes(self.grid))
         _create_time(root, n_steps)
         create_coordinates(root, self.grid)
         return consolidated({key: value.to_bytes() for key, value in sorted(documents.items())})

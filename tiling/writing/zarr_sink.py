@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CHUNK_PX = TILE_PX
 
+_OF_A_LEVEL = ("spatial:shape", "spatial:transform")
 
 _CONVENTIONS = {
     "multiscales": ("d35379db-88df-4056-af3a-620245f8e347", "Multiscale layout of zarr datasets"),
@@ -89,10 +90,11 @@ class ZarrLayout:
         for level, shape in enumerate(self.pyramid.shapes):
             grid = self.grid.reduce(2**level)
             group = root.create_group(
-                str(level), attributes={"coordinates": "spatial_ref", **geo_attributes(grid, "proj", "spatial")}
+                str(level),
+                attributes={**cf_attributes(self.title), "coordinates": "spatial_ref", **geo_attributes(grid)},
             )
             for layer in self.layers:
-                create_layer(group, layer, shape, self.pyramid.shard_px_at(level))
+                create_layer(group, layer, shape, self.pyramid.shard_px_at(level), geo_attributes(grid))
             create_coordinates(group, grid)
         return consolidated({key: value.to_bytes() for key, value in sorted(documents.items())})
 
@@ -109,19 +111,19 @@ class ZarrLayout:
         return encode_shard(described, pixels, self.pyramid.shard_px_at(level), f" at level {level}")
 
     def _root_attributes(self) -> dict[str, Any]:
-        layout = [{"asset": "0"}] + [
-            {
-                "asset": str(level),
+        layout = []
+        for level in range(len(self.pyramid.shapes)):
+            said = geo_attributes(self.grid.reduce(2**level))
+            finer = {
                 "derived_from": str(level - 1),
                 "transform": {"scale": [2.0, 2.0], "translation": [0.0, 0.0]},
             }
-            for level in range(1, len(self.pyramid.shapes))
-        ]
+            layout.append({"asset": str(level)} | (finer if level else {}) | {name: said[name] for name in _OF_A_LEVEL})
         return {
-            "Conventions": "CF-1.11",
-            "title": self.title,
+            **cf_attributes(self.title),
             "multiscales": {"layout": layout, "resampling_method": self.resampling},
-            **geo_attributes(self.grid, "multiscales", "proj", "spatial"),
+            **declared("multiscales", "proj", "spatial"),
+            **geo_attributes(self.grid),
         }
 
 
@@ -163,8 +165,10 @@ def encode_shard(
     return objects[f"{layer.name}/c/" + "/".join("0" for _ in array.shape)].to_bytes()
 
 
-def create_layer(group: zarr.Group, layer: Layer, shape: tuple[int, ...], shard_px: int) -> zarr.Array[Any]:
-    """The array of a layer, (y, x) or (time, y, x): sharded, compressed, with its attributes."""
+def create_layer(
+    group: zarr.Group, layer: Layer, shape: tuple[int, ...], shard_px: int, attributes: Mapping[str, Any] | None = None
+) -> zarr.Array[Any]:
+    """The array of a layer, (y, x) or (time, y, x): sharded, compressed, with its attributes and these ones."""
     from zarr.codecs import ZstdCodec
 
     fill = np.dtype(layer.dtype).type(layer.nodata).item()
@@ -174,7 +178,7 @@ def create_layer(group: zarr.Group, layer: Layer, shape: tuple[int, ...], shard_
         shards=(1,) * lead + (shard_px, shard_px),
         compressors=[ZstdCodec(level=5, checksum=True)],  # without the checksum a flipped bit would go unnoticed
         fill_value=fill, dimension_names=("time", "y", "x")[-len(shape) :],
-        attributes={"_FillValue": _cf_fill(fill), "grid_mapping": "spatial_ref", **layer.attributes},
+        attributes={"_FillValue": _cf_fill(fill), "grid_mapping": "spatial_ref", **layer.attributes, **(attributes or {})},
     )  # fmt: skip
 
 
@@ -192,14 +196,17 @@ def check_shard(shard_px: int) -> None:
         raise TilingError(f"shard {shard_px} px is not a multiple of the Zarr chunk, {CHUNK_PX} px")
 
 
-def geo_attributes(grid: Grid, *conventions: str) -> dict[str, Any]:
-    """Where a group's pixels lie, in the words of these Zarr conventions."""
-    left, bottom, right, top = grid.bounds
-    code = (
-        {"proj:code": grid.crs}
-        if grid.crs.startswith("EPSG:")
-        else {"proj:wkt2": CRS.from_user_input(grid.crs).to_wkt()}
-    )
+def cf_attributes(title: str) -> dict[str, str]:
+    """What CF wants to know of every file, and so of every group that may be saved as one (CF 1.11, section 2.6)."""
+    return {"Conventions": "CF-1.11", "title": title, "source": "Earthloom"}
+
+
+def declared(*conventions: str) -> dict[str, Any]:
+    """The declaration of Zarr conventions.
+
+    It stands at the root alone, as in the conventions' own example of levels: it is a list of objects, which NetCDF has no
+    attribute for, and a level is what analysts save to a file.
+    """
     return {
         "zarr_conventions": [
             {
@@ -210,7 +217,19 @@ def geo_attributes(grid: Grid, *conventions: str) -> dict[str, Any]:
                 "schema_url": f"https://raw.githubusercontent.com/zarr-conventions/{name}/refs/tags/v0.1/schema.json",
             }
             for name in conventions
-        ],
+        ]
+    }
+
+
+def geo_attributes(grid: Grid) -> dict[str, Any]:
+    """Where the pixels of a group or an array lie, in the words of the Zarr conventions `proj` and `spatial`."""
+    left, bottom, right, top = grid.bounds
+    code = (
+        {"proj:code": grid.crs}
+        if grid.crs.startswith("EPSG:")
+        else {"proj:wkt2": CRS.from_user_input(grid.crs).to_wkt()}
+    )
+    return {
         **code,
         "spatial:dimensions": ["y", "x"],
         "spatial:shape": list(grid.shape),

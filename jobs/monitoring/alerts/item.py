@@ -53,6 +53,8 @@ def alerts_item(
         {"rel": "collection", "href": collection, "type": "application/json"},
         {"rel": "derived_from", "href": f"{up}{of.prefix}/{ITEM}", "type": "application/geo+json",
          "title": f"Cube of {of.product} over {aoi}"},
+        *({"rel": "pmtiles", "href": asset.href, "type": asset.media_type, "title": "Alerts as vector tiles"}
+          for asset in assets if asset.href.endswith(".pmtiles")),
     ]  # fmt: skip
     document = feature(
         f"{aoi}-{of.product}-{rule.name}-{places.names[-1]}", of.cube.grid, [], assets, links,

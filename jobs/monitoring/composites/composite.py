@@ -17,7 +17,7 @@ from earthloom.jobs.monitoring.composites.periods import Cadence, Period, by_per
 from earthloom.jobs.monitoring.composites.rules import COUNT, Rule
 from earthloom.jobs.monitoring.cube.cube import Cube, Step
 from earthloom.jobs.monitoring.cube.stac import collection_id
-from earthloom.jobs.planning.chain import ImagePlan
+from earthloom.jobs.planning.image_plan import ImagePlan
 from earthloom.jobs.products import stac_item
 from earthloom.jobs.products.class_map import ClassMapProduct
 from earthloom.jobs.products.image import ImageProduct

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from earthloom.jobs.monitoring.cube.log import current_cube, read_head
 from earthloom.jobs.monitoring.cube.stac import cube_item_id
+from earthloom.jobs.products.dataset import as_cf
 from earthloom.jobs.products.stac_collection import linked_hrefs
 from earthloom.tiling.errors import ConfigError, MissingObjectError
 from earthloom.tiling.storage.objects import ObjectRef
@@ -18,14 +19,11 @@ from earthloom.tiling.storage.store import Store, open_store
 if TYPE_CHECKING:
     import xarray as xr
 
-_OBJECTS = frozenset(("zarr_conventions", "earthloom"))
-"""Attributes that hold objects, which NetCDF cannot."""
 _KEY = re.compile(r"^[0-9a-f]{16,64}$")
 
 
 def open_cube_dataset(out: str | Path, product: str, aoi: str, *, key: str | None = None) -> xr.Dataset:
     """The cube of a product over an area. See `earthloom.open`, which is this function where `aoi` is given."""
-    import rioxarray  # noqa: F401 - registers the accessor .rio
     import xarray as xr
 
     store = open_store(ObjectRef.parse(str(out)))
@@ -37,7 +35,7 @@ def open_cube_dataset(out: str | Path, product: str, aoi: str, *, key: str | Non
         store.zarr(cube.prefix, read_only=True), chunks=None, mask_and_scale=False, decode_coords="all",
         consolidated=True, zarr_format=3,
     )  # fmt: skip
-    named = _as_cf(dataset).assign_attrs(
+    named = as_cf(dataset).assign_attrs(
         EARTHLOOM_AOI=aoi, EARTHLOOM_PRODUCT=product, EARTHLOOM_CUBE=cube.prefix,
         EARTHLOOM_GENERATION=read_head(store, base),
     )  # fmt: skip
@@ -62,14 +60,3 @@ def cube_base(store: Store, product: str, aoi: str, key: str | None) -> str:
         known = sorted({unquote(link).removeprefix("./").partition("/")[0] for link in hrefs.values()})
         raise ConfigError(f"{store.ref.url} has no cube of {product!r} over {aoi}; there is {', '.join(known)}")
     return f"monitors/{aoi}/{unquote(href).removeprefix('./').rpartition('/')[0]}"
-
-
-def _as_cf(dataset: xr.Dataset) -> xr.Dataset:
-    """As CF and NetCDF want it: flags of their layer's dtype, for which JSON has no words, and no attribute of objects."""
-    import numpy as np
-
-    for layer in dataset.data_vars.values():
-        if "flag_values" in layer.attrs:
-            layer.attrs["flag_values"] = np.asarray(layer.attrs["flag_values"], layer.dtype)
-    dataset.attrs = {name: value for name, value in dataset.attrs.items() if name not in _OBJECTS}
-    return dataset

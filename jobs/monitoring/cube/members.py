@@ -16,9 +16,8 @@ import numpy as np
 
 from earthloom.jobs.monitoring.cube.cube import ClassInfo, Step
 from earthloom.jobs.monitoring.cube.sources import Source, check_alike, cube_layers, source_of
-from earthloom.jobs.products.stac_collection import read_items
-from earthloom.jobs.records.names import RESULT
-from earthloom.jobs.records.result import SceneResult
+from earthloom.jobs.products.item_table import read_items
+from earthloom.jobs.records.result import committed_s
 from earthloom.tiling.errors import ConfigError, MissingObjectError
 from earthloom.tiling.footprint import footprint
 from earthloom.tiling.grid import Grid
@@ -164,17 +163,9 @@ def _members(
 
 def _newest(store: Store, results: Sequence[Source], preferred: Collection[str]) -> Source:
     chosen = [source for source in results if source.prefix in preferred] or list(results)
-    return chosen[0] if len(chosen) == 1 else max(chosen, key=lambda one: (_committed_s(store, one.prefix), one.prefix))
-
-
-def _committed_s(store: Store, prefix: str) -> float:
-    """When a result was committed; a correction of its date has rewritten its `result.json` and says so."""
-    key = f"{prefix}/{RESULT}"
-    head = store.head(key)
-    if head is None:
-        return -math.inf
-    result = SceneResult.from_json(store.get(key), f"{store.ref.url}/{key}")
-    return head.modified_s if result.committed_s is None else result.committed_s
+    if len(chosen) == 1:
+        return chosen[0]
+    return max(chosen, key=lambda one: (committed_s(store, one.prefix) or -math.inf, one.prefix))
 
 
 def _meets(grid: Grid, outline: str | None) -> Callable[[Mapping[str, Any]], bool]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import datetime
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from earthloom.jobs.monitoring.cube.cube import ClassInfo
+from earthloom.jobs.products.legend import flags
 from earthloom.jobs.records.names import CLASSES, CONFIDENCE, ITEM
 from earthloom.tiling.encoding import CONFIDENCE_SCALE, NODATA
 from earthloom.tiling.errors import PublishError
@@ -140,12 +140,9 @@ def cube_layers(product: str, source: Source) -> tuple[Layer, ...]:
     """The layers of a cube, of a class map with its classes as CF wants them."""
     if not source.classes:
         return source.layers
-    flags = {
-        "long_name": f"{product} class", "flag_values": [entry.value for entry in source.classes],
-        "flag_meanings": " ".join(re.sub(r"\s+", "_", entry.name) for entry in source.classes),
-    }  # fmt: skip
+    described = {"long_name": f"{product} class", **flags(source.classes)}
     probability = {"long_name": "probability of the class", "scale_factor": CONFIDENCE_SCALE, "units": "1"}
-    return Layer(name=CLASSES, attributes=flags), Layer(name=CONFIDENCE, attributes=probability)
+    return Layer(name=CLASSES, attributes=described), Layer(name=CONFIDENCE, attributes=probability)
 
 
 def check_alike(product: str, found: Sequence[Source]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from pyproj import CRS
 
 from earthloom.jobs.monitoring.cube.cube import ClassInfo, Cube
+from earthloom.jobs.products.renders import renders
 from earthloom.jobs.products.stac_collection import extent_of, item_link, item_links, refuse_foreign
 from earthloom.jobs.products.stac_item import (
     STAC_VERSION,
@@ -56,6 +57,7 @@ def cube_item(
         SceneError: if the grid has no footprint.
     """
     geometry, bbox = footprint(cube.grid)
+    classes = _class_objects(cube.classes)
     dates = [step.date.isoformat() for step in cube.steps]
     start, end = f"{dates[0]}T00:00:00Z", f"{dates[-1]}T23:59:59Z"
     data = AssetInfo(
@@ -74,10 +76,11 @@ def cube_item(
                 "y": _axis(cube.grid, "y"), "x": _axis(cube.grid, "x"),
             },
             "cube:variables": {layer.name: _variable(layer.name, layer.attributes) for layer in cube.layers},
+            "renders": renders([data], classes),
             "earthloom:aoi": aoi, "earthloom:product": product, "earthloom:key": key, "earthloom:rules": dict(rules),
             "earthloom:generation": generation,
         },
-        "assets": {data.name: asset_document(data, _class_objects(cube.classes))},
+        "assets": {data.name: asset_document(data, classes)},
         "links": [
             {"rel": "root", "href": "../../../../catalog.json", "type": "application/json"},
             {"rel": "parent", "href": "../../collection.json", "type": "application/json"},

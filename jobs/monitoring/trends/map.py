@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from earthloom.jobs.monitoring.cube.cube import Cube, Step
 from earthloom.jobs.monitoring.trends.rules import FALL, NO_DAY, RISE, STABLE, MonitorRule, MonitorTable
-from earthloom.jobs.planning.chain import ImagePlan
+from earthloom.jobs.planning.image_plan import ImagePlan
 from earthloom.jobs.products import stac_item
 from earthloom.jobs.products.class_map import ClassMapProduct
 from earthloom.jobs.products.image import ImageProduct

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from earthloom.jobs.command import cli
 from earthloom.jobs.command.models import models_measure
-from earthloom.jobs.command.options import SectionedCommand, options_of
+from earthloom.jobs.command.options import RunCommand, SectionedCommand, options_of
 from earthloom.jobs.command.run import plan, run
 from earthloom.jobs.config import EngineOptions, ReportOptions, RunConfig, check, load, parse_bytes, parse_names
 from earthloom.jobs.intake.options import SceneOptions
@@ -139,3 +140,30 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_every_command_has_a_help() -> None:
     for name in cli.commands:
         assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
+
+
+def test_help_of_run_begins_with_the_five_options_that_most_runs_need() -> None:
+    text = CliRunner().invoke(run, ["--help"]).output
+    headings = [line[:-1] for line in text.splitlines() if line and line[0] != " " and line.endswith(":")]
+    assert headings[0] == "What most runs need"
+    first = text.split("What most runs need:")[1].split("\n\n")[0]
+    assert re.findall(r"^  (?:-\w, )?(--[\w-]+)", first, re.MULTILINE) == [
+        "--model", "--out", "--sensor", "--executor", "--address",
+    ]  # fmt: skip
+    shown = re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE)
+    assert sorted(shown) == sorted(
+        {max(p.opts, key=len) for p in run.params if isinstance(p, click.Option)} | {"--help"}
+    )
+    assert all(name in shown for names in RunCommand.headings.values() for name in names)
+
+
+def test_every_command_stands_under_a_heading_once() -> None:
+    text = CliRunner().invoke(cli, ["--help"]).output
+    assert "More:" not in text
+    assert [len(re.findall(rf"^  {name} ", text, re.MULTILINE)) for name in cli.commands] == [1] * len(cli.commands)
+
+
+def test_shells_complete_commands_and_options() -> None:
+    env = {"_EARTHLOOM_COMPLETE": "bash_complete", "COMP_WORDS": "earthloom run --mas", "COMP_CWORD": "2"}
+    found = CliRunner().invoke(cli, prog_name="earthloom", env=env, standalone_mode=True).output
+    assert {"plain,--mask", "plain,--mask-clouds"} <= set(found.split())

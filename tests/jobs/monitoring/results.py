@@ -19,7 +19,7 @@ from earthloom.jobs.monitoring.pool import Pool
 from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.jobs.products import stac_item
 from earthloom.jobs.products.class_map import classes_band, confidence_band
-from earthloom.jobs.products.stac_collection import items_parquet, read_items
+from earthloom.jobs.products.item_table import items_parquet, read_items
 from earthloom.jobs.products.statistics import count_classes
 from earthloom.jobs.records.canonical import canonical
 from earthloom.models.cards.card import ModelCard, ModelClass

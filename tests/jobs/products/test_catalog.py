@@ -11,13 +11,8 @@ import pystac
 import pytest
 from shapely.geometry import shape
 
-from earthloom.jobs.products.stac_collection import (
-    add_to_catalog,
-    add_to_collection,
-    collection,
-    items_parquet,
-    read_items,
-)
+from earthloom.jobs.products.item_table import items_parquet, read_items
+from earthloom.jobs.products.stac_collection import add_to_catalog, add_to_collection, collection
 from earthloom.jobs.products.stac_item import item_href
 from earthloom.tiling.errors import PublishError
 from tests.jobs.products.samples import KEY, LONLAT, UTM, WKT, card, item

@@ -11,7 +11,8 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from earthloom.jobs.products.legend import class_tags, model_tags, pam, qml
+from earthloom.jobs.products.legend import class_tags, model_tags, pam
+from earthloom.jobs.products.qgis import class_style
 from earthloom.jobs.products.statistics import class_areas
 from earthloom.tiling.errors import CardError
 from tests.jobs.products.samples import CLASSES, card, counted
@@ -75,7 +76,7 @@ def test_tags_come_back_from_the_tiff(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("classes", [CLASSES, AWKWARD])
 def test_the_qgis_style_names_and_colours_every_class(classes: tuple[tuple[str, str], ...]) -> None:
-    root = ET.fromstring(qml(card(classes)))
+    root = ET.fromstring(class_style(card(classes)))
     assert root.tag == "qgis"
     renderer = root.find("pipe/rasterrenderer")
     assert renderer is not None
@@ -88,7 +89,7 @@ def test_the_qgis_style_names_and_colours_every_class(classes: tuple[tuple[str, 
 
 
 def test_names_that_would_break_a_file_are_refused() -> None:
-    for write in (qml, pam):
+    for write in (class_style, pam):
         with pytest.raises(CardError, match="control characters"):
             write(card((("a\x00b", "#000000"),)))
     with pytest.raises(CardError, match="control characters"):

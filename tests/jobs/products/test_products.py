@@ -91,7 +91,7 @@ def test_an_image_is_stored_as_planned_and_counted_by_band(scene: Path) -> None:
     counted = product.count(layers, made.grid.window)
     assert counted.tally is None
     assert product.areas(counted) == []
-    assert product.sidecars(counted) == {}
+    assert list(product.sidecars(counted)) == ["denoise.qml"]
     assert product.nodata_px(counted) == 100 * shape[1]
     for layer, band in zip(image.layers, values, strict=True):
         stored = layers[layer]
@@ -123,7 +123,7 @@ def test_images_of_two_stages_have_assets_of_their_own(scene: Path) -> None:
     counted = Counted(sums={layer.name: _some_sum() for layer in publication_of(made).layout.layers})
     assets = [asset for product in products_of(made) for asset in product.assets(counted)]
     assert [(asset.name, asset.href) for asset in assets] == [
-        ("kept", "./kept.tif"), ("image", "./denoise.tif"),
+        ("kept", "./kept.tif"), ("kept-style", "./kept.qml"), ("image", "./denoise.tif"), ("style", "./denoise.qml"),
     ]  # fmt: skip
 
 

@@ -184,6 +184,9 @@ def model_card() -> dict[str, Any]:
     )
     AssetGeneralMLMExtension.ext(asset, add_if_missing=True).artifact_type = "safetensors"
     made = found.to_dict(include_self_link=False, transform_hrefs=False)
+    made["stac_extensions"] = [
+        uri.replace("mlm/v1.4.0", "mlm/v1.5.2") for uri in made["stac_extensions"]
+    ]  # pystac's is older
     made["properties"]["mlm:input"][0]["value_scaling"] = [
         ValueScaling.create("z-score", mean=0.2, stddev=0.1).to_dict(),  # type: ignore[arg-type]  # its enum takes the word
         {"type": None},
@@ -201,7 +204,7 @@ BROKEN_MODELS: dict[str, tuple[str, Break]] = {
     "no name": ("'mlm:name' is a required property", lambda t: t["properties"].pop("mlm:name")),
     "no input": ("'mlm:input' is a required property", lambda t: t["properties"].pop("mlm:input")),
     "empty output": ("mlm:output", lambda t: t["properties"].update({"mlm:output": []})),
-    "no model asset": ("mlm-1.4.0", lambda t: t["assets"]["weights"].update(roles=["data"])),
+    "no model asset": ("mlm-1.5.2", lambda t: t["assets"]["weights"].update(roles=["data"])),
     "no artifact type": ("mlm:artifact_type", lambda t: t["assets"]["weights"].pop("mlm:artifact_type")),
     "accelerator": ("mlm:accelerator", lambda t: t["properties"].update({"mlm:accelerator": "gpu"})),
     "shape of zero": (
@@ -209,6 +212,10 @@ BROKEN_MODELS: dict[str, tuple[str, Break]] = {
     ),
     "z-score without mean": (
         "mlm:input[0].value_scaling[0]", lambda t: t["properties"]["mlm:input"][0]["value_scaling"][0].pop("mean"),
+    ),
+    "bands that nobody lists": (
+        "'bands' is a required property",
+        lambda t: t["properties"]["mlm:output"][0]["result"].update(dim_order=["batch", "bands", "height", "width"]),
     ),
     "class without value": (
         "classification:classes[0]",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stac_geoparquet.arrow import stac_table_to_items
 
 from earthloom.jobs.products import stac_item
-from earthloom.jobs.products.stac_collection import items_parquet, read_items
+from earthloom.jobs.products.item_table import items_parquet, latest_parquet, published_of, read_items
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.grid import Grid
 from tests.jobs.products.samples import KEY, UTM, WKT, card, item, scene
@@ -122,3 +122,54 @@ def test_an_item_keeps_the_id_of_its_source_where_its_scene_has_another() -> Non
         "Source scene urn:scene:a/1"
     ]
     validate(made)
+
+
+OTHER_KEY = KEY[::-1]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    results=st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from([KEY, OTHER_KEY, "5" * 64]), st.none() | st.integers(0, 3)),
+        min_size=1, max_size=7, unique_by=lambda one: one[:2],
+    ),
+    data=st.data(),
+)  # fmt: skip
+def test_exactly_one_result_of_each_scene_counts_and_it_is_the_last_committed(results: list[Any], data: Any) -> None:
+    items = [item(name=name, key=key) for name, key, _ in results]
+    published = {
+        one["id"]: None if day is None else f"2026-07-0{day + 1}T00:00:00.25Z"
+        for one, (_, _, day) in zip(items, results, strict=True)
+    }
+    table = items_parquet(items, published)
+    assert items_parquet(data.draw(st.permutations(items)), published) == table
+    assert published_of(table) == published
+    rows = pq.read_table(io.BytesIO(table), columns=["scene", "key", "superseded"]).to_pylist()
+    for of in {name for name, _, _ in results}:
+        counting = [row["key"] for row in rows if row["scene"] == of and not row["superseded"]]
+        ranked = sorted((-1 if day is None else day, key) for name, key, day in results if name == of)
+        assert counting == [ranked[-1][1]]
+    latest = pq.read_table(io.BytesIO(latest_parquet(table)))
+    assert latest.column("scene").to_pylist() == sorted({name for name, _, _ in results})
+    assert latest.schema.names == pq.read_schema(io.BytesIO(table)).names
+
+
+def test_columns_of_classes_hold_true_areas_shares_and_confidence() -> None:
+    image = image_item("x", (("red", "uint8", 0, {}),))
+    both = pq.read_table(io.BytesIO(items_parquet([item(name="map"), image]))).to_pylist()
+    row, none = (next(one for one in both if one["scene"] == of) for of in ("map", "x"))
+    said = item(name="map")["properties"]["earthloom:class_areas"]
+    for name, area in zip(("shadow", "water", "snow_ice", "land"), said, strict=True):
+        assert row[f"{name}_m2"] == area["area_m2"]
+        assert row[f"{name}_percent"] == area["percent"]
+        assert row[f"{name}_confidence"] == area.get("mean_confidence")
+        assert none[f"{name}_m2"] is None
+
+
+def test_a_table_of_another_make_is_refused_with_the_remedy() -> None:
+    plain = pa.table({"id": ["a"]})
+    buffer = io.BytesIO()
+    pq.write_table(plain, buffer)
+    for read in (read_items, latest_parquet, published_of):
+        with pytest.raises(PublishError, match=r"cannot be read .*delete it: it is made again"):
+            read(buffer.getvalue())

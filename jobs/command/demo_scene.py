@@ -1,4 +1,4 @@
-"""`make demo`: map water and land around the Great Salt Lake from a Landsat 7 scene, and say where the map is.
+"""The scene of `earthloom demo`: the Great Salt Lake, seen by Landsat 7.
 
 The scene travels inside a wheel of the localtileserver project (USGS imagery, public domain); it is fetched once, checked
 by sha256 and kept in the cache. Its date and sun elevation are not recorded in the file: 60 degrees is an assumption
@@ -15,7 +15,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from earthloom.jobs.command import main
 from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import StorageError
 
@@ -58,8 +57,3 @@ def scene_of_wheel(member: str, sha256: str, name: str) -> Path:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-if __name__ == "__main__":
-    sensor = ["--sensor", "landsat7-etm-dn", "--sun-elevation", "60"]
-    main(["run", str(demo_scene()), "--model", "landwater", "--out", "demo-output", *sensor, *sys.argv[1:]])

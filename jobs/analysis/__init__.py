@@ -1,0 +1,1 @@
+"""What analysts make of published maps: samples for interpretation, accuracy, exports, pages."""

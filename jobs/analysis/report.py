@@ -1,0 +1,133 @@
+"""One page about a monitored area: how much of what there is, how it became so, and pictures; it needs nothing beside it.
+
+Knows nothing of how areas are monitored: it reads the cube.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.jobs.analysis.export import Extract, extract, picture
+from earthloom.jobs.learning.report_page import STYLE
+from earthloom.jobs.monitoring.questions import chosen_maps
+from earthloom.jobs.monitoring.series.plot import series_png
+from earthloom.jobs.monitoring.series.series import Moment, series_table
+from earthloom.jobs.monitoring.series.stage import read_steps
+from earthloom.jobs.products.areas import area_text, area_unit, percent_text
+from earthloom.tiling.grid import pixel_areas_m2
+from earthloom.tiling.storage.store import Store
+from earthloom.tiling.window import Window
+
+_STRIP_ROWS = 256
+
+
+def area_report(store: Store, product: str, aoi: str) -> str:
+    """The page, as HTML.
+
+    Args:
+        store: on OUT.
+        product: as `collections/` has it.
+        aoi: name of a monitored area.
+
+    Raises:
+        ConfigError: if there is no such area or product, or its grid is too large to draw.
+        StorageError: if something cannot be read.
+    """
+    maps = chosen_maps(store, product, aoi=aoi)
+    first, last = (extract(store, one) for one in (maps[0], maps[-1]))
+    cube = maps[0].cube
+    assert cube is not None, "the maps of an area are dates of its cube"
+    moments = read_steps(store, cube)
+    title = f"{aoi}: {product}"
+    body = [
+        f"<h1>{escape(title)}</h1><p>{len(moments)} date{'s' * (len(moments) != 1)}, {moments[0].period} to "
+        f"{moments[-1].period}; {last.grid.width} × {last.grid.height} px of {last.grid.gsd_m():.3g} m, "
+        f"{escape(last.grid.crs)}. Areas are true areas on the ellipsoid.</p>",
+        _cards(moments),
+        "<h2>Maps</h2>", _figure(picture(last, f"{aoi}, {last.name}"), f"{last.name}, the latest date"),
+    ]  # fmt: skip
+    if len(moments) > 1:
+        plot = series_png(series_table(moments), cube.classes, title)
+        body += [
+            _figure(picture(first, f"{aoi}, {first.name}"), f"{first.name}, the first date"),
+            "<h2>Over time</h2>", _figure(plot, "Area of each class on each date; hollow where part of the area is not known"),
+            f"<h2>From {first.name} to {last.name}</h2>", _matrix(first, last),
+        ]  # fmt: skip
+    body += ["<h2>Numbers</h2>", _table(moments)]
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
+        f"<body><main>\n{''.join(body)}\n</main></body></html>\n"
+    )
+
+
+def transitions_m2(first: Extract, last: Extract) -> NDArray[np.float64]:
+    """True area by class before and after, (256, 256); 255 is no data.
+
+    Args:
+        first, last: of one grid.
+    """
+    found = np.zeros(256 * 256)
+    for row in range(0, first.grid.height, _STRIP_ROWS):
+        window = Window(0, row, first.grid.width, min(_STRIP_ROWS, first.grid.height - row))
+        at = window.slices(first.grid.window)
+        pairs = first.classes[at].astype(np.intp) << 8 | last.classes[at]
+        found += np.bincount(
+            pairs.ravel(), weights=pixel_areas_m2(first.grid, window).ravel(), minlength=found.size
+        )  # fmt: skip
+    return found.reshape(256, 256)
+
+
+def _cards(moments: Sequence[Moment]) -> str:
+    unit = area_unit(max(row["area_m2"] for row in moments[-1].areas))
+    cards = []
+    for before, now in zip(moments[0].areas, moments[-1].areas, strict=True):
+        change = now["area_m2"] - before["area_m2"]
+        since = f"<br>{'+' if change >= 0 else '−'}{area_text(abs(change), unit)} since {moments[0].period}"
+        swatch = (
+            f'<i class="s" style="background:{now["color"]}"></i>{escape(now["name"])}, {percent_text(now["percent"])}'
+        )
+        cards.append(
+            f'<div class="card"><b>{area_text(now["area_m2"], unit)}</b><span>{swatch}{since * (len(moments) > 1)}</span></div>'
+        )
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _figure(png: bytes, caption: str) -> str:
+    data = base64.b64encode(png).decode()
+    image = f'<img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _matrix(first: Extract, last: Extract) -> str:
+    found, classes = transitions_m2(first, last), first.legend.classes
+    unit = area_unit(max(found[a.value, b.value] for a in classes for b in classes))
+    head = "".join(f"<th>{escape(one.name)}</th>" for one in classes)
+    rows = "".join(
+        f"<tr><td>{escape(one.name)}</td>"
+        + "".join(f"<td>{area_text(found[one.value, other.value], unit)}</td>" for other in classes)
+        + "</tr>"
+        for one in classes
+    )
+    return (
+        f"<p>What was the class of the row on {first.name} is the class of the column on {last.name}, where both dates are "
+        f'known.</p><div class="wide"><table><tr><th></th>{head}</tr>{rows}</table></div>'
+    )
+
+
+def _table(moments: Sequence[Moment]) -> str:
+    names = [row["name"] for row in moments[-1].areas]
+    unit = area_unit(max(row["area_m2"] for one in moments for row in one.areas))
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    rows = "".join(
+        f"<tr><td>{one.period}</td>"
+        + "".join(f"<td>{area_text(row['area_m2'], unit)}</td>" for row in one.areas)
+        + f"<td>{area_text(sum(row['area_m2'] for row in one.areas), unit)}</td></tr>"
+        for one in moments
+    )
+    return f'<div class="wide"><table><tr><th>date</th>{head}<th>known</th></tr>{rows}</table></div>'

@@ -1,0 +1,164 @@
+"""`earthloom sample`, `accuracy`, `export` and `report`, beside what they print. Decides nothing."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from earthloom.jobs.command.terminal import make_console, show_path
+
+if TYPE_CHECKING:
+    from earthloom.jobs.monitoring.composites.maps import ClassMap
+    from earthloom.tiling.storage.store import Store
+
+_Command = Callable[..., Any]
+_DAY = click.DateTime(["%Y-%m-%d"])
+
+
+def _of_maps(command: _Command) -> _Command:
+    """The options that say which maps are meant."""
+    for option in (
+        click.option("--date", type=_DAY, help="one day of the area  [default: the last one]"),
+        click.option("--aoi", "-a", help="name of a monitored area; without it the committed scenes are taken"),
+        click.option("--scene", help="id of one scene"),
+        click.option("--product", "-p", required=True, help="as collections/ has it: landwater"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("out")
+@_of_maps
+@click.option("--points", "-n", type=int, default=500, show_default=True, help="how many in all")
+@click.option("--least", type=int, default=50, show_default=True, help="of each class, however small")
+@click.option("--seed", type=int, default=0, show_default=True, help="another one draws other points")
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="FILE.gpkg")
+def sample(out: str, points: int, least: int, seed: int, output: Path, **which: Any) -> None:
+    """Draw random points within each class, for people to say what is there.
+
+    Writes a GeoPackage. Open it in QGIS over imagery, fill in the column `reference` of the layer `points` with names of
+    classes, save, and give it to `earthloom accuracy`.
+    """
+    from earthloom.jobs.analysis.files import write_sample
+    from earthloom.jobs.analysis.sample import draw_sample
+
+    store, maps = _maps(out, **which)
+    drawn = draw_sample(store, maps, points=points, least=least, seed=seed)
+    write_sample(drawn, output)
+    for row in drawn.strata.itertuples():
+        make_console().print(f"{row[2]}: {row.points} points")
+    show_path(str(output))
+
+
+@click.command()
+@click.argument("points", type=click.Path(path_type=Path))
+@click.option("--reference", default="reference", show_default=True, help="column that says what is there")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
+def accuracy(points: Path, reference: str, as_json: bool) -> None:
+    """How right a map is and how large its classes are, with 95 % intervals, from interpreted points.
+
+    POINTS is the GeoPackage of `earthloom sample`. The estimators are those of Olofsson et al. (2014).
+    """
+    from earthloom.jobs.analysis.accuracy import accuracy as judge
+    from earthloom.jobs.analysis.files import read_sample
+
+    found = judge(*read_sample(points), reference=reference)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        show_accuracy(found)
+
+
+def show_accuracy(found: dict[str, Any]) -> None:
+    """Each class with its accuracies and its area, mapped and estimated."""
+    from earthloom.jobs.products.areas import area_text, area_unit
+
+    def percent(pair: list[float]) -> str:
+        return f"{100 * pair[0]:.1f} ± {100 * pair[1]:.1f} %"
+
+    table = Table()
+    table.add_column("class")
+    for heading in ("points", "user's accuracy", "producer's accuracy", "mapped", "estimated area"):
+        table.add_column(heading, justify="right")
+    unit = area_unit(max(max(row["mapped_m2"], row["area_m2"][0]) for row in found["classes"].values()))
+    for name, row in found["classes"].items():
+        area = f"{area_text(row['area_m2'][0], unit)} ± {area_text(row['area_m2'][1], unit)}"
+        table.add_row(
+            name, str(row["points"]), percent(row["users"]), percent(row["producers"]), area_text(row["mapped_m2"], unit), area
+        )  # fmt: skip
+    console = make_console(stderr=False)
+    console.print(table)
+    console.print(
+        f"overall accuracy {percent(found['overall'])}; {found['interpreted']} of {found['points']} points are interpreted; "
+        "± is half of a 95 % interval"
+    )
+
+
+@click.command()
+@click.argument("out")
+@_of_maps
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True,
+              help="FILE.tif, .gpkg, .shp, .fgb, .geojson (polygons) or .png (a map to print)")  # fmt: skip
+@click.option("--clip", help="file of polygons; outside of them is nodata")
+@click.option("--crs", help="EPSG:32612  [default: the map's own]")
+@click.option("--min-area", "min_area_m2", type=float, default=0.0, help="no smaller polygon, in m²")
+@click.option("--title", help="of a picture")
+def export(
+    out: str, output: Path, clip: str | None, crs: str | None, min_area_m2: float, title: str | None, **which: Any
+) -> None:
+    """A class map for another program: clipped, in another CRS, as GeoTIFF, polygons or a picture."""
+    from earthloom.jobs.analysis.export import extract, write_extract
+    from earthloom.jobs.monitoring.series.zonal import read_zones
+
+    store, maps = _maps(out, **which)
+    found = extract(store, _one(maps), clip=read_zones(clip) if clip else None, crs=crs)
+    for path in write_extract(found, output, title=title, min_area_m2=min_area_m2):
+        show_path(str(path))
+
+
+def _maps(
+    out: str, *, product: str, scene: str | None, aoi: str | None, date: datetime.datetime | None
+) -> tuple[Store, list[ClassMap]]:
+    from earthloom.jobs.monitoring.questions import chosen_maps
+    from earthloom.tiling.storage.objects import ObjectRef
+    from earthloom.tiling.storage.store import open_store
+
+    store, day = open_store(ObjectRef.parse(out)), date.date() if date else None
+    maps = chosen_maps(store, product, aoi=aoi, scene=scene, since=day, until=day)
+    return store, maps[-1:] if aoi and not day else maps
+
+
+def _one(maps: list[ClassMap]) -> ClassMap:
+    from earthloom.tiling.errors import ConfigError
+
+    if len(maps) > 1:
+        named = ", ".join(one.name for one in maps[:10])
+        raise ConfigError(f"{len(maps)} maps are meant, and an export is of one; give `scene`, one of {named}")
+    return maps[0]
+
+
+@click.command()
+@click.argument("out")
+@click.option("--product", "-p", required=True, help="as collections/ has it: landwater")
+@click.option("--aoi", "-a", required=True, help="name of a monitored area")
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="FILE.html")
+def report(out: str, product: str, aoi: str, output: Path) -> None:
+    """One page about a monitored area: areas, maps, what became of what; a file to send or print."""
+    from earthloom.jobs.analysis.report import area_report
+    from earthloom.tiling.errors import ConfigError
+    from earthloom.tiling.storage.objects import ObjectRef
+    from earthloom.tiling.storage.store import open_store
+
+    page = area_report(open_store(ObjectRef.parse(out)), product, aoi)
+    try:
+        output.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"`output={output}` cannot be written: {error.strerror}") from error
+    show_path(str(output))

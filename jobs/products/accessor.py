@@ -1,0 +1,200 @@
+"""`.earthloom` on xarray data: a map drawn with its own legend, and the true areas of its classes.
+
+Reads only what the data say of themselves (`flag_values`, `flag_meanings`, `flag_colors`, `scale_factor`, `_FillValue`, the
+CRS), so it works on what `earthloom.open` returns, on parts of it, and on files that were saved from it. Importing this
+module registers it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from earthloom.jobs.products.lettering import Color
+from earthloom.tiling.encoding import NODATA
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.grid import Grid, pixel_areas_m2
+from earthloom.tiling.window import Window
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_MOST_PX = 2048  # of a side on screen; more is thinned out, as no screen shows it
+_STRETCH = (2, 98)  # percentiles
+
+
+@dataclass(frozen=True, slots=True)
+class _Flag:
+    value: int
+    name: str
+    color: Color
+
+
+@xr.register_dataarray_accessor("earthloom")  # type: ignore[no-untyped-call]  # xarray has no types for it
+class EarthloomAccessor:
+    """What Earthloom can do with one layer. Reach it as `ds.classes.earthloom`."""
+
+    def __init__(self, data: xr.DataArray) -> None:
+        self._data = data
+
+    def plot(self, ax: Axes | None = None, *, legend: bool = True) -> Axes:
+        """Draw a map: classes in their colours with their names, anything else in grey by its decoded values.
+
+        Args:
+            ax: where to draw; None makes a figure.
+            legend: whether to name the classes that are there, or to draw a scale.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ConfigError: if the data have more dimensions than two, so that one date must be chosen first.
+        """
+        import matplotlib.pyplot as plt
+
+        data = self._data
+        if data.ndim != 2:
+            raise ConfigError(
+                f"{data.name} has the dimensions {', '.join(map(str, data.dims))}; choose one date with .isel(time=…)"
+            )
+        steps = [max(1, math.ceil(size / _MOST_PX)) for size in data.shape]
+        pixels = np.asarray(data[:: steps[0], :: steps[1]].values)
+        axes = ax if ax is not None else plt.subplots(figsize=(9, 7), layout="constrained")[1]
+        left, bottom, right, top = data.rio.bounds()
+        extent = (left, right, bottom, top)
+        origin: Literal["upper", "lower"] = "upper" if data.y.size < 2 or data.y[0] > data.y[-1] else "lower"
+        flags = _flags(data)
+        if flags:
+            axes.imshow(_painted(pixels, flags), extent=extent, origin=origin, interpolation="nearest")
+            if legend:
+                _name_classes(axes, [flag for flag in flags if (pixels == flag.value).any()])
+        else:
+            values = _decoded(data, pixels)
+            known = values[np.isfinite(values)]
+            low, high = np.percentile(known, _STRETCH) if known.size else (0.0, 1.0)
+            drawn = axes.imshow(values, extent=extent, origin=origin, cmap="gray", vmin=low, vmax=high)
+            if legend:
+                axes.figure.colorbar(drawn, ax=axes, label=str(data.attrs.get("long_name", data.name)), shrink=0.8)
+        axes.set_title(_title(data))
+        axes.set_xlabel("longitude" if data.rio.crs and data.rio.crs.is_geographic else "easting")
+        axes.set_ylabel("latitude" if data.rio.crs and data.rio.crs.is_geographic else "northing")
+        axes.ticklabel_format(useOffset=False, style="plain")
+        return axes
+
+    def areas(self) -> pd.DataFrame:
+        """True area of each class on the ellipsoid, block by block; what `result.class_areas` says of a whole result.
+
+        Returns:
+            A row for each class, and date where there are several: `time` · `value` · `class` · `px` · `area_m2` ·
+            `percent` of what has data.
+
+        Raises:
+            ConfigError: if the data hold no classes, or no CRS.
+        """
+        import pandas as pd
+
+        data, flags = self._data, _flags(self._data)
+        if not flags:
+            raise ConfigError(
+                f"{data.name} has no classes, for lack of the attribute flag_values; areas are those of `classes`"
+            )
+        grid = _grid(data)
+        rows = []
+        for date in data if "time" in data.dims else [data]:
+            px, area_m2 = _counted(date, grid)
+            total_m2 = sum(area_m2[flag.value] for flag in flags)
+            when = {"time": date.time.values} if "time" in date.coords else {}
+            rows += [
+                {
+                    **when, "value": flag.value, "class": flag.name, "px": int(px[flag.value]),
+                    "area_m2": round(float(area_m2[flag.value]), 3),
+                    "percent": round(100 * area_m2[flag.value] / total_m2, 6) if total_m2 else 0.0,
+                }
+                for flag in flags
+            ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+
+def _counted(data: xr.DataArray, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Pixels and square metres by value. One block of dask is in memory at a time, a whole array without dask."""
+    px, area_m2 = np.zeros(256, np.int64), np.zeros(256)
+    rows, cols = ((size,) for size in data.shape) if data.chunks is None else data.chunks
+    top = 0
+    for height in rows:
+        left = 0
+        for width in cols:
+            window = Window(left, top, width, height)
+            values = _stored(np.asarray(data[top : top + height, left : left + width].values)).ravel()
+            px += np.bincount(values, minlength=256)
+            area_m2 += np.bincount(values, weights=pixel_areas_m2(grid, window).ravel(), minlength=256)
+            left += width
+        top += height
+    return px, area_m2
+
+
+def _grid(data: xr.DataArray) -> Grid:
+    crs = data.rio.crs
+    if crs is None:
+        raise ConfigError(f"{data.name} has no CRS; set it with .rio.write_crs(…)")
+    a, b, c, d, e, f = (float(value) for value in tuple(data.rio.transform())[:6])
+    return Grid(crs=crs.to_string(), transform=(a, b, c, d, e, f), width=data.sizes["x"], height=data.sizes["y"])
+
+
+def _flags(data: xr.DataArray) -> list[_Flag]:
+    said = data.attrs
+    if not {"flag_values", "flag_meanings"} <= set(said):
+        return []
+    values = np.atleast_1d(said["flag_values"]).tolist()
+    colors = str(said.get("flag_colors", "")).split() or ["#808080"] * len(values)
+    return [
+        _Flag(int(value), name, (int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)))
+        for value, name, color in zip(values, str(said["flag_meanings"]).split(), colors, strict=True)
+    ]
+
+
+def _painted(pixels: NDArray[Any], flags: list[_Flag]) -> NDArray[np.uint8]:
+    """(h, w, 4); what is no class is transparent."""
+    palette = np.zeros((256, 4), np.uint8)
+    for flag in flags:
+        palette[flag.value] = (*flag.color, 255)
+    palette[NODATA] = 0
+    return palette[_stored(pixels)]
+
+
+def _stored(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Class values as they are stored; xarray has made floats of them, and NaN of nodata, where it was not told not to."""
+    if pixels.dtype.kind == "f":
+        pixels = np.where(np.isfinite(pixels), pixels, NODATA)
+    return pixels.astype(np.uint8)
+
+
+def _name_classes(axes: Axes, flags: list[_Flag]) -> None:
+    from matplotlib.patches import Patch
+
+    patches = [
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*flag.color), edgecolor="#606060", label=flag.name)
+        for flag in flags
+    ]
+    axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
+
+
+def _decoded(data: xr.DataArray, pixels: NDArray[Any]) -> NDArray[np.float64]:
+    """Physical values, NaN where there are none; of data that xarray has decoded already, as they are."""
+    values = pixels.astype(np.float64)
+    fill = data.attrs.get("_FillValue")
+    if fill is not None:
+        values[pixels == fill] = np.nan
+    return values * float(data.attrs.get("scale_factor", 1.0)) + float(data.attrs.get("add_offset", 0.0))
+
+
+def _title(data: xr.DataArray) -> str:
+    name = str(data.attrs.get("long_name", data.name))
+    if "time" in data.coords and data.coords["time"].ndim == 0:
+        return f"{name}, {np.datetime_as_string(data.time.values, unit='D')}"
+    return name

@@ -1,0 +1,92 @@
+"""Exports read back by rasterio, pyogrio and Pillow, against the map's own pixels."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from PIL import Image
+from pyproj import Transformer
+from rio_cogeo.cogeo import cog_validate
+
+from earthloom.jobs.analysis.export import extract, picture, polygons, write_extract
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.grid import Grid, pixel_areas_m2
+from earthloom.tiling.vectors import pyogrio
+from earthloom.tiling.window import Window
+from tests.jobs.monitoring.test_zonal import CLASSES, STORE, UTM, a_map
+
+MERCATOR = Grid(crs="EPSG:3857", transform=(30.0, 0.0, -1.25e7, 0.0, -30.0, 5.0e6), width=50, height=40)
+MAP = a_map(UTM, 3)
+
+
+def box(grid: Grid, window: Window) -> gpd.GeoDataFrame:
+    part = grid.crop(window)
+    return gpd.GeoDataFrame(geometry=[shapely.box(*part.bounds)], crs=grid.crs)
+
+
+def test_a_clipped_tiff_holds_the_map_s_pixels_where_they_lie_and_nodata_outside(tmp_path: Path) -> None:
+    part = Window(10, 5, 20, 15)
+    files = write_extract(extract(STORE, MAP, clip=box(UTM, part)), tmp_path / "part.tif")
+    assert [file.name for file in files] == ["part.tif", "part.qml", "part.tif.aux.xml"]
+    assert cog_validate(files[0], strict=True, quiet=True)[0]
+    with rasterio.open(files[0]) as found:
+        assert (found.crs, found.nodata) == (UTM.crs, 255)
+        assert found.tags(1)["CLASS_1"] == "water"
+        window = found.window(*UTM.crop(part).bounds)
+        np.testing.assert_array_equal(found.read(1, window=window), MAP.values[part.slices(UTM.window)])
+        inside = np.zeros(found.shape, bool)
+        inside[window.toslices()] = True
+        assert (found.read(1)[~inside] == 255).all()
+
+
+def test_another_crs_takes_each_pixel_from_the_nearest(tmp_path: Path) -> None:
+    found = extract(STORE, MAP, crs="EPSG:4326")
+    x, y = np.meshgrid(found.grid.xs(), found.grid.ys())
+    col, row = ~UTM.affine @ Transformer.from_crs(4326, UTM.crs, always_xy=True).transform(x, y)
+    known = (col > 0) & (col < UTM.width) & (row > 0) & (row < UTM.height)
+    expected = MAP.values[row[known].astype(int), col[known].astype(int)]
+    np.testing.assert_array_equal(found.classes[known], expected)
+    assert (found.classes[~known] == 255).all()
+    assert found.grid.gsd_m() == pytest.approx(30, rel=0.05)
+    with pytest.raises(ConfigError, match="`crs=EPSG:1` is no CRS"):
+        extract(STORE, MAP, crs="EPSG:1")
+
+
+@pytest.mark.parametrize("grid", [UTM, MERCATOR])
+@pytest.mark.parametrize("name", ["a.gpkg", "a.shp", "a.geojson", "a.fgb"])
+def test_polygons_cover_each_class_with_its_true_area(grid: Grid, name: str, tmp_path: Path) -> None:
+    one = a_map(grid, 1)
+    write_extract(extract(STORE, one), tmp_path / name)
+    pyogrio()
+    back = gpd.read_file(tmp_path / name)
+    areas = pixel_areas_m2(grid, grid.window)
+    for entry in CLASSES:
+        of_class = back[back["class"] == entry.name]
+        assert of_class["area_m2"].sum() == pytest.approx(areas[one.values == entry.value].sum(), rel=1e-3)
+    assert len(polygons(extract(STORE, one), min_area_m2=5 * areas.max())) < len(back)
+
+
+def test_a_picture_has_its_legend_s_colours_a_scale_and_north() -> None:
+    found = extract(STORE, MAP)
+    image = np.asarray(Image.open(io.BytesIO(picture(found, "Ponds in July"))).convert("RGB"))
+    assert min(image.shape[:2]) > 300
+    arrow = image[-60:, :]
+    assert ((arrow == (27, 34, 44)).all(axis=2)).sum() > 150, "scale bar and arrow are drawn in ink"
+
+
+def test_what_cannot_be_exported_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    found = extract(STORE, MAP)
+    with pytest.raises(ConfigError, match=r"an export is one of \.tif, \.gpkg"):
+        write_extract(found, tmp_path / "a.jpg")
+    with pytest.raises(ConfigError, match="covers nothing of the polygons"):
+        extract(STORE, MAP, clip=gpd.GeoDataFrame(geometry=[shapely.box(10, 10, 11, 11)], crs="EPSG:4326"))
+    huge = a_map(UTM, 0)
+    object.__setattr__(huge, "grid", Grid(crs=UTM.crs, transform=UTM.transform, width=40_000, height=20_000))
+    with pytest.raises(ConfigError, match="give `clip`, a smaller area"):
+        extract(STORE, huge)

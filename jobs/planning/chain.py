@@ -1,4 +1,4 @@
-"""From names of models to the stages of one scene: which variant, which bands, which grid, which halo. Pure arithmetic.
+"""From models to the stages of one scene: which variant, which bands, which grid, which halo. Pure arithmetic.
 
 A chain is computed backwards: what a stage must make beyond the scene is what the next one reads there. Opens nothing
 but cards; knows nothing of blocks or memory.
@@ -8,26 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from earthloom.jobs.config import RunConfig
 from earthloom.jobs.planning.chips import chips_of
 from earthloom.jobs.planning.shape import result_sides
+from earthloom.jobs.planning.words import ChainModel, Variants, product_name
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage
-from earthloom.models.zoo import variants
-from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
 from earthloom.tiling.encoding import INDEX_NODATA, INDEX_SCALE
 from earthloom.tiling.errors import CardError, ConfigError, SceneError
 from earthloom.tiling.scene import Band, Scene
 from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.suggest import did_you_mean
 
-_MASK = "cloudmask"
 _THERMAL = "lwir"
 
 _STORED = {
@@ -36,8 +32,6 @@ _STORED = {
     "float32": (float("nan"), 1.0, 0.0),
 }
 """Nodata, gain and bias of images whose dtype is the model's own."""
-
-Variants = list[tuple[ModelCard, ObjectRef]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,43 +94,6 @@ class ChainPlan:
         """Of one pixel of the result, all layers together."""
         own = answer_of(self.stages[self.main].card).stored_bytes
         return own + sum(image.stored_bytes for image in self.images)
-
-
-@dataclass(frozen=True, slots=True)
-class ChainModel:
-    """One word of `model`: a model, or several whose probabilities are averaged."""
-
-    name: str
-    members: tuple[Variants, ...]
-
-
-def load_models(config: RunConfig) -> list[ChainModel]:
-    """The cards behind `model`, in order; `a+b` is an ensemble, `index:a+b` is none, `mask_clouds` comes first.
-
-    Raises:
-        CardError: if a model does not exist or is not complete.
-        ConfigError: if `keep` names none of them.
-    """
-    words = list(config.model)
-    if config.mask_clouds and _MASK not in words:
-        words.insert(0, _MASK)
-    models = []
-    for word in words:
-        is_one = "+" not in word or word.startswith(INDEX_PREFIX) or Path(word).is_dir()
-        parts = [word] if is_one else word.split("+")
-        members = tuple(variants(part) for part in parts)
-        models.append(ChainModel("-".join(cards[0][0].name for cards in members), members))
-    if unknown := sorted(set(config.keep) - {model.name for model in models}):
-        near = did_you_mean(unknown[0], (model.name for model in models))
-        raise ConfigError(
-            f"`keep` {', '.join(unknown)}: no such stage{near}; this chain has {', '.join(model.name for model in models)}"
-        )
-    return models
-
-
-def product_name(models: Sequence[ChainModel]) -> str:
-    """`landwater`, `cloudmask-sr-x2-landwater`."""
-    return "-".join(model.name for model in models)
 
 
 def bind(scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: Device) -> ChainPlan:

@@ -16,13 +16,14 @@ from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.intake.pairs import open_pairs
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.intake.wanted import Wanted
-from earthloom.jobs.planning.chain import ChainPlan, bind, load_models, product_name
+from earthloom.jobs.planning.chain import ChainPlan, bind
 from earthloom.jobs.planning.chips import divisors
 from earthloom.jobs.planning.key import scene_key
 from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
 from earthloom.jobs.planning.pan import check_pan
 from earthloom.jobs.planning.resources import Share, here, share
 from earthloom.jobs.planning.shape import WorkerShape, common, result_sides
+from earthloom.jobs.planning.words import load_models, product_name
 from earthloom.jobs.records.canonical import FORMAT, digest
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.device.resolve import Device, keep_pages

@@ -133,12 +133,11 @@ class Labels:
             )
 
     def canvas(self, chips: ChipGrid, core: Window, device: str, others: Sequence[Labels] = ()) -> _Decided:
-        if chips.blend or chips.core_px != self.pixel_px:
+        if chips.blend:
             raise CardError(
-                f"{self.label}: decides squares of {self.pixel_px} px by themselves, got cores of {chips.core_px} px"
-                f"{' that are cross-faded' * chips.blend}; leave the card's tiling as it is"
+                f"{self.label}: labels each chip by itself, so none are cross-faded; leave its overlap exact"
             )
-        return _Decided((self, *others), core, device)
+        return _Decided((self, *others), chips.core_px, core, device)
 
     def settle(self, stack: Stack, made: BlockLabels, carried: Collection[str]) -> tuple[Stack, BlockLabels]:
         return stack, made
@@ -159,8 +158,8 @@ class Labels:
 class _Decided:
     """Each chip writes the pixel of its own core."""
 
-    def __init__(self, members: Sequence[Labels], core: Window, device: str) -> None:
-        self._members, self._core, self._side = members, core, members[0].pixel_px
+    def __init__(self, members: Sequence[Labels], side_px: int, core: Window, device: str) -> None:
+        self._members, self._core, self._side = members, core, side_px
         if core.row_off % self._side or core.col_off % self._side:
             raise CardError(
                 f"{members[0].label}: labels begin with a chip's core of {self._side} px, got a window at column "

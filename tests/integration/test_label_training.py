@@ -78,6 +78,7 @@ def training(folder: Path, *names: str, **changes: Any) -> dict[str, Any]:
     made["model"] = {"architecture": "classifier", "encoder": "test_resnet", "bands": ["red", "green", "nir"]}
     made["schedule"] |= {"steps": 40, "batch": 8, "rate": 5e-3, "validate_steps": 60}
     made["chips"] = {"core_px": SIDE_PX, "cover": 0.75}
+    made["compute"] |= {"checkpoint_s": 60}
     made["loss"] = {"dice": 0.0}
     made["split"] = {"by": "scene", "validation": 0, "test": [names[-1]] if names else ["test"]}
     return made | changes
@@ -147,9 +148,9 @@ def test_polygons_teach_what_the_raster_teaches(
                 {"kind": [("along", "across")[value] for _, value in found]}, geometry=[each for each, _ in found],
                 crs=dataset.crs,
             )  # fmt: skip
-        frame.to_file(tmp_path / f"{name}_labels.gpkg")
+        frame.to_parquet(tmp_path / f"{name}_labels.parquet")
     again = {**values, "out": str(tmp_path / "model"), "labels": {**values["labels"], "class_column": "kind"}}
-    again["scenes"] = [{**each, "labels": str(tmp_path / "{id}_labels.gpkg")} for each in values["scenes"]]
+    again["scenes"] = [{**each, "labels": str(tmp_path / "{id}_labels.parquet")} for each in values["scenes"]]
     assert earthloom.train(again).card.weights == made.card.weights
 
 

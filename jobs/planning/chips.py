@@ -80,3 +80,18 @@ def _halvings(core_px: int, stride_px: int) -> list[int]:
     while sizes[-1] % (2 * stride_px) == 0 and sizes[-1] > _SMALLEST_CORE_PX:
         sizes.append(sizes[-1] // 2)
     return sizes
+
+
+def undecided(card: ModelCard, width: int, height: int) -> str | None:
+    """In words, how many chips are left undecided because of how little of them lies in a scene; None where none is."""
+    if card.labels is None:
+        return None
+    side, least_px = card.core_px, card.labels.least_px(card.core_px)
+    within = [[(side, size // side), (size % side, int(size % side > 0))] for size in (width, height)]
+    n_cut = sum(n * m for w, n in within[0] for h, m in within[1] if w * h < least_px)
+    if not n_cut:
+        return None
+    return (
+        f"{card.label} leaves {n_cut} of {-(-width // side) * -(-height // side)} chips undecided at the right and lower edge, "
+        f"where less than {card.labels.least_valid:.0%} of their {side} x {side} px lies in the scene"
+    )

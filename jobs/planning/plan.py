@@ -17,7 +17,7 @@ from earthloom.jobs.intake.pairs import open_pairs
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.intake.wanted import Wanted
 from earthloom.jobs.planning.chain import ChainPlan, bind
-from earthloom.jobs.planning.chips import divisors
+from earthloom.jobs.planning.chips import divisors, undecided
 from earthloom.jobs.planning.key import scene_key
 from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
 from earthloom.jobs.planning.pan import check_pan
@@ -337,6 +337,9 @@ def _plan_scene(
     )  # fmt: skip
     next(planned.blocks())  # refuses sizes that do not fit
     notes = list(chain.notes)
+    main = chain.stages[chain.main]
+    if (cut := undecided(main.card, main.chips.scene.width, main.chips.scene.height)) is not None:
+        notes.append(cut)
     if memory.shape.passes < most:
         wanted_bytes = sizes[0].total_bytes
         remedy = f"; `memory_per_worker={-(-wanted_bytes // _GIB)}GiB` would do" if wanted_bytes <= room_bytes else ""

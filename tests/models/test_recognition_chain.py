@@ -49,7 +49,7 @@ def card(architecture: str, **changes: Any) -> ModelCard:
 
 
 SHARPER = card("sharper", classes=(), outputs=("red", "nir"), scale=2, halo_px=2)
-CLOUDS = card("wide", masks=(2,), stride_px=4, halo_px=8)
+CLOUDS = card("wide", masks=(0,), stride_px=4, halo_px=8)
 WATER = card("wide", masks=(0, 2), stride_px=4, halo_px=8)
 FINDER = card(
     "tiny", objects=ObjectRule(radius_px=3, threshold=0.5, size_px=4.0), activation="sigmoid", stride_px=2, halo_px=8

@@ -89,7 +89,7 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
     refused: list[RefusedScene] = []
     wanted = Wanted(models=((frozenset(band.removeprefix(BEFORE) for band in bands),),))
     tables = config.scenes or _laid_out(config)
-    labels = config.labels if config.scenes else _by_value(config.labels)
+    options = config.labels if config.scenes else _by_value(config.labels)
     for table in tables:
         requests = assign_ids(expand([table.scene], table.alternate), table.scene_id)
         for result in open_all(requests, table.options, models=wanted):
@@ -104,7 +104,7 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
     _check_values([each for _, each in opened])
     threads = Background(_OPENERS, "labels")
     coming = [
-        threads.submit(label_source, reference, labels)
+        threads.submit(label_source, reference, options)
         for table, each in opened
         for reference in (table.labels.replace("{id}", each.scene.id),)
     ]

@@ -19,7 +19,14 @@ from shapely.geometry import shape
 from sklearn.metrics import classification_report, confusion_matrix
 
 import earthloom
-from earthloom.jobs.learning.train import Trained
+from earthloom.jobs.learning.batches import Crops, Sampling
+from earthloom.jobs.learning.config import check_training
+from earthloom.jobs.learning.corpus import open_corpus
+from earthloom.jobs.learning.examples import Examples
+from earthloom.jobs.learning.split import Part
+from earthloom.jobs.learning.start import bands_of, first_weights
+from earthloom.jobs.learning.train import Trained, prepare
+from earthloom.models.training.augment import Variety
 from earthloom.tiling.errors import ConfigError, SceneError
 from tests.jobs.learning.meadows import tables, write_labels
 from tests.scenes import write_scene
@@ -134,24 +141,39 @@ def test_scores_of_chips_are_those_of_scikit_learn(
         assert ((dataset.read(1) == 255) == ~scored).all()
 
 
-def test_polygons_teach_what_the_raster_teaches(
-    trained: tuple[Path, Mapping[str, Any], Trained], tmp_path: Path
-) -> None:
-    folder, values, made = trained
-    for name in ("north", "south"):
-        with rasterio.open(folder / f"{name}_labels.tif") as dataset:
-            found = [
-                (shape(geometry), int(value))
-                for geometry, value in shapes(dataset.read(1), transform=dataset.transform)
-            ]
-            frame = geopandas.GeoDataFrame(
-                {"kind": [("along", "across")[value] for _, value in found]}, geometry=[each for each, _ in found],
-                crs=dataset.crs,
-            )  # fmt: skip
+def examples_of(values: Mapping[str, Any]) -> Examples:
+    config = check_training(values)
+    first = first_weights(config.model.start)
+    bands = bands_of(config, first)
+    return prepare(config, open_corpus(config, bands), first, bands)[0]
+
+
+def test_polygons_teach_what_the_raster_teaches(tmp_path: Path) -> None:
+    for seed, name in enumerate(("north", "south")):
+        _, labels = place(tmp_path, name, seed, 3000 * seed)
+        with rasterio.open(tmp_path / f"{name}_labels.tif") as dataset:
+            found = [(shape(each), int(value)) for each, value in shapes(labels, transform=dataset.transform)]
+            kinds = {"kind": [("along", "across")[value] for _, value in found]}
+            frame = geopandas.GeoDataFrame(kinds, geometry=[each for each, _ in found], crs=dataset.crs)
         frame.to_parquet(tmp_path / f"{name}_labels.parquet")
-    again = {**values, "out": str(tmp_path / "model"), "labels": {**values["labels"], "class_column": "kind"}}
+    values = training(tmp_path, "north", "south")
+    again = {**values, "labels": {**values["labels"], "class_column": "kind"}}
     again["scenes"] = [{**each, "labels": str(tmp_path / "{id}_labels.parquet")} for each in values["scenes"]]
-    assert earthloom.train(again).card.weights == made.card.weights
+    both = [examples_of(each) for each in (values, again)]
+    crops = [Crops(each, Sampling(variety=Variety(zoom=1.3), balance=1, seed=3)) for each in both]
+    labels_seen = set()
+    for step in range(40):
+        (own, label), (other, same) = (each.crop(step, 0) for each in crops)
+        assert own.shape == (3, SIDE_PX, SIDE_PX)
+        assert label.shape == (1, 1)
+        assert (own == other).all()
+        assert (label == same).all()
+        labels_seen.add(int(label))
+    assert labels_seen == {0, 1, 255}, "and some chips are of neither class"
+    wanted = wanted_of(tmp_path, "south")
+    for number, core in both[1].windows(Part.TEST):
+        _, label = both[1].judged(number, core, 0, Part.TEST, 0)
+        assert int(label) == wanted[core.row_off // SIDE_PX, core.col_off // SIDE_PX]
 
 
 # ---- folders

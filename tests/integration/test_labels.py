@@ -143,8 +143,8 @@ def test_a_map_restricts_labels_to_one_of_its_classes(
     assert (maps.exit_code, chain.exit_code) == (0, 0), chain.scenes
     with rasterio.open(tmp_path / "maps" / maps.results["bay"].prefix / "water-index.tif") as cog:
         is_water = np.zeros((22 * SIDE_PX, 35 * SIDE_PX))
-        is_water[:700, :1100] = (
-            cog.read(1) == next(each["value"] for each in maps.results["bay"].class_areas if each["name"] == "water")
+        is_water[:700, :1100] = cog.read(1) == next(
+            each["value"] for each in maps.results["bay"].class_areas if each["name"] == "water"
         )
     found = []
     for out, result, name in (

@@ -20,14 +20,15 @@ from earthloom.models.networks.enhance.destripe import Destripe
 from earthloom.models.networks.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
 from earthloom.models.networks.enhance.same import Same
 from earthloom.models.networks.enhance.span import Span
-from earthloom.models.networks.enhance.tone import DarkObject, EqualisedStretch, PercentileStretch
+from earthloom.models.networks.enhance.tone import DarkObject, EqualisedStretch, FixedStretch, PercentileStretch
 from earthloom.models.networks.explained import Explained, Method
 from earthloom.models.networks.onnx_net import OnnxNet
 from earthloom.models.networks.recognise.chip_classifier import ChipClassifier
 from earthloom.models.networks.segment.burn import BurnIndex
 from earthloom.models.networks.segment.lite_unet import LiteUnet
 from earthloom.models.networks.segment.paired import PairedClasses
-from earthloom.models.networks.segment.spectral_index import SpectralIndex
+from earthloom.models.networks.segment.sar_water import SarWater
+from earthloom.models.networks.segment.threshold import Threshold
 from earthloom.models.networks.segment.ukis_unet import UkisUnet
 from earthloom.models.networks.torchscript_net import TorchscriptNet
 from earthloom.models.networks.torchvision_ops import define_missing_ops
@@ -130,8 +131,9 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "lite-unet": LiteUnet,
     "smp": _smp,
     "chip-classifier": ChipClassifier,
-    "spectral-index": SpectralIndex,
+    "threshold": Threshold,
     "burn-index": BurnIndex,
+    "sar-water": SarWater,
     "paired": _paired,
     "explained": _explained,
     "span": Span,
@@ -142,6 +144,7 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "dark-object": DarkObject,
     "same": Same,
     "band-math": BandMath,
+    "fixed-stretch": FixedStretch,
     "percentile-stretch": PercentileStretch,
     "equalised-stretch": EqualisedStretch,
     "onnx": OnnxNet,

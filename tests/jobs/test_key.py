@@ -11,7 +11,7 @@ from earthloom.jobs.planning.chain import ImagePlan
 from earthloom.jobs.planning.key import scene_key
 from earthloom.jobs.records.canonical import canonical, digest
 from earthloom.models.inference.chain import Stage
-from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.scene import Asset, Band, Clear, Scene
@@ -167,4 +167,4 @@ def test_keys_are_stable_between_releases(monkeypatch: pytest.MonkeyPatch) -> No
     assert key() == GOLDEN
 
 
-GOLDEN = "c61b28860885df4f1c6bda10e4d016d784a7f3e8186070a1b849cb29067632ef"
+GOLDEN = "84fea84b2394e16b6c8926bc18e94573bb2cd1a0b066e39ff4823f89a62e60b5"

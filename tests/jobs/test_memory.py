@@ -11,7 +11,7 @@ from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.chain import Stage
 from earthloom.models.zoo.enhance import ENTRIES
-from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.scene import Band
 from earthloom.tiling.window import Window

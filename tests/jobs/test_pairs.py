@@ -15,7 +15,7 @@ from earthloom.jobs.intake.pairs import open_pairs, pair
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all, open_scene
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.zoo.disaster import BURN_NBR, BURN_SEVERITY, FLOOD
-from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.reading.sandbox import Disposables
@@ -313,7 +313,7 @@ def test_an_earlier_item_of_ours_of_another_quantity_is_refused(tmp_path: Path, 
 
 @pytest.mark.parametrize(
     "model",
-    [FLOOD, (BURN_SEVERITY,), (*FLOOD, *WATER_INDEX)],
+    [FLOOD, BURN_SEVERITY, (*FLOOD, *WATER_INDEX)],
     ids=["flood", "burn-severity", "flood after water-index"],
 )
 def test_a_model_of_two_dates_asks_for_the_earlier_one(after: OpenedScene, model: tuple[ModelCard, ...]) -> None:
@@ -321,7 +321,7 @@ def test_a_model_of_two_dates_asks_for_the_earlier_one(after: OpenedScene, model
         open_pairs([after], (), OPTIONS, model)
 
 
-@pytest.mark.parametrize("model", [WATER_INDEX, (BURN_NBR,)], ids=["water-index", "burn-nbr"])
+@pytest.mark.parametrize("model", [WATER_INDEX, BURN_NBR], ids=["water-index", "burn-nbr"])
 def test_a_model_of_one_date_leaves_the_earlier_one_alone_and_says_so(
     after: OpenedScene, model: tuple[ModelCard, ...]
 ) -> None:

@@ -17,7 +17,7 @@ from earthloom.models.cards.file import FILE, canonical, from_item, load_card, t
 from earthloom.models.cards.weights import sha256_of
 from earthloom.models.importing.smp_folder import card_from_smp
 from earthloom.models.zoo.landwater import LANDWATER
-from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.storage.objects import ObjectRef
 from tests.models.nets import card_of

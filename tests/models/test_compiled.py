@@ -9,7 +9,7 @@ import torch
 
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.predictor import Predictor
-from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.errors import EngineError
 from tests.models.nets import BF16, CPU, Case, card_of, seeded
 from tests.models.test_sliding import grid, in_blocks, in_one_pass, same

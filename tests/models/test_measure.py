@@ -10,7 +10,7 @@ from earthloom.models.inference.class_map import BlockMap, ClassMap
 from earthloom.models.measuring import measure as module
 from earthloom.models.measuring import peak_memory
 from earthloom.models.measuring.measure import agreement_at, measure
-from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window

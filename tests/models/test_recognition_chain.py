@@ -35,7 +35,7 @@ CORE_PX = 16
 
 @pytest.fixture(autouse=True, scope="module")
 def _registry() -> Iterator[None]:
-    known = {"sharper": Sharper, "wide": Wide, "tiny": TinyNet, "tiny-classifier": TinyClassifier}
+    known: dict[str, Any] = {"sharper": Sharper, "wide": Wide, "tiny": TinyNet, "tiny-classifier": TinyClassifier}
     with mock.patch.dict(registry.REGISTRY, known):
         yield
 

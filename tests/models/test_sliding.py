@@ -18,7 +18,7 @@ from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_block, predict_whole
 from earthloom.models.inference.stack import Stack
 from earthloom.models.measuring.measure import framed
-from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import TilingError

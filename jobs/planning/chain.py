@@ -249,6 +249,7 @@ def _refuse_nonsense(chosen: Sequence[Variants], main: int, config: RunConfig) -
             raise ConfigError(
                 f"{card.label} makes {card.makes} in the middle of the chain; after a map, labels or objects only "
                 "masks may follow"
+                + (f": `model={card.name}@{card.gives[0]}` makes one of it" if card.kind == "class-map" else "")
             )
         own = next((earlier[0][0] for earlier in chosen[:number] if earlier[0][0].makes_own_bands), None)
         if own and "*" in card.bands:

@@ -72,22 +72,26 @@ def _together(parts: Sequence[str]) -> ChainModel:
 
 def _masking(model: ChainModel, only: Sequence[str]) -> ChainModel:
     """The model as a mask that leaves nothing but some of its classes."""
-    ((first, _), *_), *_ = model.members
-    known = [each.name for each in first.classes]
-    if first.kind != "class-map":
-        raise ConfigError(f"{first.label} makes {first.makes}; only a map of classes says where other stages count")
-    if strange := [name for name in only if name not in known]:
-        raise ConfigError(
-            f"`model={first.name}{_ONLY}{'+'.join(only)}`: {strange[0]!r} is none of the classes of {first.label}"
-            f"{did_you_mean(strange[0], known)}; it has {', '.join(known)}"
-        )
-    if set(known) == set(only):
-        raise ConfigError(
-            f"`model={first.name}{_ONLY}{'+'.join(only)}` names all classes of {first.label}: it masks nothing"
-        )
-    masked = [
-        (replace(card, masks=tuple(each.value for each in card.classes if each.name not in only)), folder)
-        for card, folder in model.members[0]
-    ]
+    (cards,) = model.members
+    masked = [(_masked(card, only), folder) for card, folder in cards]
     named = "-".join(re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") for name in only)
     return ChainModel(f"{model.name}-{named}", (masked,))
+
+
+def _masked(card: ModelCard, only: Sequence[str]) -> ModelCard:
+    """One variant of it.
+
+    Raises:
+        ConfigError: if it makes no map, or `only` are not some of its classes.
+    """
+    if card.kind != "class-map":
+        raise ConfigError(f"{card.label} makes {card.makes}; only a map of classes says where other stages count")
+    word = f"`model={card.name}{_ONLY}{'+'.join(only)}`"
+    if strange := [name for name in only if name not in card.gives]:
+        raise ConfigError(
+            f"{word}: {strange[0]!r} is none of the classes of {card.label}{did_you_mean(strange[0], card.gives)}; it has "
+            f"{', '.join(card.gives)}"
+        )
+    if set(card.gives) == set(only):
+        raise ConfigError(f"{word} names all classes of {card.label}: it masks nothing")
+    return replace(card, masks=tuple(each.value for each in card.classes if each.name not in only))

@@ -16,6 +16,6 @@ def seconds_left(config: RunConfig, made: RunPlan, ahead: StoredScenes) -> float
     Raises:
         StorageError: if storage cannot tell what it holds.
     """
-    workers = share(config.engine, on_gpu=made.device.kind == "cuda", nodes=here()).workers
+    workers = share(config.engine, on_gpu=made.device.kind == "cuda", nodes=here()).workers or 1
     missing = ahead.shares_missing()
     return sum(share_ * made.estimated_s.get(name, 0.0) for name, share_ in missing.items()) / workers

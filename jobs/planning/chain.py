@@ -27,7 +27,6 @@ from earthloom.tiling.storage.objects import ObjectRef
 _THERMAL = "lwir"
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainPlan:
     """A chain bound to one scene."""
@@ -273,5 +272,3 @@ def _images(
         layers = bands if alone else tuple(f"{model.name}_{band}" for band in bands)
         images.append(image_plan(scene, card, number, name, bands, layers))
     return tuple(images)
-
-

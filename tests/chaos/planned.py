@@ -27,6 +27,7 @@ from earthloom.jobs.execution.tasks import BlockTask, PublishTask
 from earthloom.jobs.planning.plan import RunPlan, plan
 from earthloom.jobs.records.blocks import BlockCost
 from earthloom.jobs.records.result import SceneSummary
+from earthloom.jobs.report.operation import operating
 from tests.memory_store import MemoryStore
 from tests.scenes import landscape, write_scene
 
@@ -57,8 +58,12 @@ def planned(n_scenes: int) -> dict[str, str]:
     made = dataclasses.replace(one, scenes=many)
     store = _Sieve()
     engine = Engine(plan=made, executor=_Nothing(), start_s=0.0, worker_stats=list)
-    with mock.patch.object(driver, "Linker", _NoLinker), mock.patch.object(driver._Driver, "_catalogue", _nothing):
-        result = driver._Driver(config, engine, store, StoredScenes(store, many), None).run()
+    with (
+        operating(config.report, store, "planned", {}) as operation,
+        mock.patch.object(driver, "Linker", _NoLinker),
+        mock.patch.object(driver._Driver, "_catalogue", _nothing),
+    ):
+        result = driver._Driver(config, engine, store, StoredScenes(store, many), operation, None).run()
     seconds = time.process_time() - begun
     assert result.exit_code == 0
     assert len(result.results) == n_scenes

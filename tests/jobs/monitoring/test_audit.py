@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -198,7 +199,7 @@ def test_planted_damage_is_named_with_a_remedy(name: str, area: Path, whole: Pat
         assert not mended.exists() or mended.read_bytes() == path.read_bytes()
 
 
-def clean(folder: Path, *, days: float = 7, **options: bool) -> Sweep:
+def clean(folder: Path, *, days: float = 7, **options: Any) -> Sweep:
     return sweep(ObjectRef.parse(str(folder / "out")), older_than_s=days * DAY_S, **options)
 
 

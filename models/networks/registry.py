@@ -26,6 +26,7 @@ from earthloom.models.networks.onnx_net import OnnxNet
 from earthloom.models.networks.segment.burn import BurnIndex
 from earthloom.models.networks.segment.lite_unet import LiteUnet
 from earthloom.models.networks.segment.paired import PairedClasses
+from earthloom.models.networks.segment.sar_water import SarWater
 from earthloom.models.networks.segment.threshold import Threshold
 from earthloom.models.networks.segment.ukis_unet import UkisUnet
 from earthloom.models.networks.torchscript_net import TorchscriptNet
@@ -129,6 +130,7 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "smp": _smp,
     "threshold": Threshold,
     "burn-index": BurnIndex,
+    "sar-water": SarWater,
     "paired": _paired,
     "explained": _explained,
     "span": Span,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
 from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.upkeep.verify import Problem, Verification
@@ -24,9 +25,12 @@ class Findings:
 
     def __init__(self, store: Store, base: str, report: Verification) -> None:
         self.store, self.base, self._report = store, base, report
-        self.sizes: Mapping[str, int] = {head.key: head.size for head in store.list(base)}
-        """Of everything below the base, by key."""
         self.n_problems = 0
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Of everything below the base, by key; listed when it is first asked for, after the commit that it is held against."""
+        return {head.key: head.size for head in self.store.list(self.base)}
 
     def wrong(self, place: str, message: str) -> None:
         """Something is not as it should be."""
@@ -46,6 +50,8 @@ class Findings:
         sound = {}
         for key, stored in objects.items():
             size = self.sizes.get(key)
+            if size != stored.size and (head := self.store.head(key)):  # written since it was listed
+                size = head.size
             if size is None:
                 self.wrong(key, f"is missing; it should have {stored.size} bytes. {remedy}")
             elif size != stored.size:

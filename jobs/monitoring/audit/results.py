@@ -53,7 +53,7 @@ def _check_head(found: Findings, key: str, committed: set[str]) -> None:
         found.wrong(key, f"cannot be read ({error}). Remove {key} and run `earthloom monitor` again")
         return
     for prefix in prefixes:
-        if prefix not in committed:
+        if prefix not in committed and found.store.head(f"{prefix}/{RESULT}") is None:
             found.wrong(key, f"leads to {prefix}, which is not committed. Run `earthloom monitor` again")
 
 

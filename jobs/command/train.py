@@ -73,14 +73,19 @@ def show_trained(trained: Trained) -> None:
     if table := score_table(trained):
         console.print(table)
     tiling, proof = record["tiling"], record["tiling"]["tiled_is_whole"]
-    if proof is None:
+    if card.labels:
+        told = (
+            f"chips of {card.core_px} px are labelled one by one, with {card.halo_px} px around each: blocks of one chip say "
+            f"what all say at once: {'identical' if proof['identical'] else 'they differ'}"
+        )
+    elif proof is None:
         told = f"it looks at the whole chip, so chips are cross-faded over {2 * tiling['halo_px']} px"
     else:
         same = "identical" if proof["identical"] else f"{proof['flips']:.4%} of pixels differ"
         told = f"with a halo of {tiling['halo_px']} px tiles give what the whole scene gives: {same}"
     console.print(told, soft_wrap=True)
     for seed in record["seeds"]:
-        console.print(_judged(seed), soft_wrap=True)
+        console.print(_judged(seed, "chips" if card.labels else "pixels"), soft_wrap=True)
     click.echo(trained.out)
 
 
@@ -103,7 +108,7 @@ def _spread(score: dict[str, float]) -> str:
     return f"{score['mean']:.4f}" + (f" ± {score['ci95']:.4f}" if "ci95" in score else "")
 
 
-def _judged(seed: dict[str, Any]) -> str:
+def _judged(seed: dict[str, Any], unit: str) -> str:
     test, validation = seed["test"], seed["validation"]["score"]
     chosen = f"kept step {seed['kept_step']} of {seed['steps']}" + (
         f", {validation:.4f} on the validation part" if validation is not None else ""
@@ -116,9 +121,7 @@ def _judged(seed: dict[str, Any]) -> str:
             "the halo of what was trained on. Split by scene, or into larger squares"
         )
     near = f"{'more than ' * test['is_farther']}{test['least_distance_px']} px"
-    return (
-        f"seed {seed['seed']}: {chosen}; judged on {test['pixels']} pixels, {near} from the nearest that was trained on"
-    )
+    return f"seed {seed['seed']}: {chosen}; judged on {test['pixels']} {unit}, {near} from the nearest pixel trained on"
 
 
 class TrainingProgress:

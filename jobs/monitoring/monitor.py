@@ -32,7 +32,7 @@ from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.trends.stage import MONITORS
 from earthloom.jobs.page.index import refresh
 from earthloom.jobs.page.site import write_page
-from earthloom.jobs.planning.chain import load_models, product_name
+from earthloom.jobs.planning.words import load_models, product_name
 from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
 from earthloom.tiling.errors import ConfigError, EarthloomError, PublishError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef

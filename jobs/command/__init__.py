@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from earthloom.jobs.command.change import areas, change, zonal
+from earthloom.jobs.command.distil import distil
 from earthloom.jobs.command.evaluate import evaluate
 from earthloom.jobs.command.explain import explain
 from earthloom.jobs.command.models import models
@@ -48,7 +49,7 @@ def cli(verbose: bool) -> None:
 
 for command in (
     *(plan, run, monitor, change, zonal, areas),
-    *(train, tune, evaluate, explain),
+    *(train, tune, evaluate, explain, distil),
     *(status, verify, gc, doctor, models, sensors),
 ):
     cli.add_command(command)

@@ -115,6 +115,14 @@ class LossTable(_Table):
     ] = "none"
 
 
+class TeacherTable(_Table):
+    """[teacher]: a model whose probabilities are learned beside the labels, as `earthloom distil` does."""
+
+    model: Annotated[str, Field(description="name or folder of a segmentation with the same classes")]
+    temperature: Annotated[float, Field(gt=0, le=100, description="above 1, unlikely classes count for more")] = 2.0
+    weight: Annotated[NotNegative, Field(description="of this term; those of [loss] are about the labels")] = 1.0
+
+
 class AugmentTable(_Table):
     """[augment]: how far a crop may be changed (`models.training.augment.Variety`)."""
 
@@ -232,6 +240,7 @@ class TrainConfig(_Table):
     split: SplitTable = SplitTable()
     model: ModelTable = ModelTable()
     loss: LossTable = LossTable()
+    teacher: TeacherTable | None = None
     augment: AugmentTable = AugmentTable()
     schedule: ScheduleTable
     compute: ComputeTable = ComputeTable()
@@ -283,6 +292,8 @@ def relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
         values["split"] = placed(values["split"], "regions")
     if isinstance(values.get("model"), dict) and "/" in str(values["model"].get("start", "")):
         values["model"] = placed(values["model"], "start")
+    if isinstance(values.get("teacher"), dict) and "/" in str(values["teacher"].get("model", "")):
+        values["teacher"] = placed(values["teacher"], "model")
     return values
 
 

@@ -60,3 +60,19 @@ class ExplainConfig(RunConfig):
         str | None, Field(description="class whose probability is explained; default: the one that is mapped")
     ] = None
     steps: Annotated[int, Field(ge=1, le=1000, description="passes of gradients; more are more precise")] = 16
+
+
+class DistilConfig(RunConfig):
+    """What is distilled: a model, on scenes that need no labels."""
+
+    name: Annotated[str | None, Field(description="of the student  [default: that of the model, and -student]")] = None
+    student: Annotated[str, Field(description="its architecture: lite-unet, or one of smp: unet, fpn, …")] = "lite-unet"
+    encoder: Annotated[str | None, Field(description="of an architecture of smp: resnet18, efficientnet-b0, …")] = None
+    arguments: Annotated[str, Field(description="further ones of the architecture, as JSON")] = "{}"
+    steps: Annotated[int, Field(gt=0, description="of training")] = 1000
+    chips: Annotated[int, Field(gt=0, description="crops that each step sees")] = 8
+    crop: Annotated[int, Field(gt=0, description="side of a crop in pixels")] = 256
+    rate: Annotated[float, Field(gt=0, allow_inf_nan=False, description="highest learning rate")] = 2e-3
+    temperature: Annotated[float, Field(gt=0, le=100, description="above 1, unlikely classes count for more")] = 2.0
+    seed: Annotated[int, Field(ge=0, lt=2**22, description="of weights and crops")] = 0
+    replace: Annotated[bool, Field(description="overwrite the model of another training that OUT holds")] = False

@@ -14,16 +14,21 @@ from earthloom.jobs.learning.fitting import Fitted, Looking, Progress, fit_seed
 from earthloom.jobs.learning.split import Part
 from earthloom.jobs.learning.start import First
 from earthloom.jobs.learning.tracking import Tracker
+from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
+from earthloom.models.networks import registry
 from earthloom.models.training.augment import Variety
 from earthloom.models.training.fit import Fit
 from earthloom.models.training.loss import Loss, balanced_weights
 from earthloom.models.training.network import build, fill
 from earthloom.models.training.schedule import Schedule
 from earthloom.models.training.start import to_hold
+from earthloom.models.training.teacher import Teacher
 from earthloom.models.training.team import Team
 from earthloom.models.training.threads import use_threads
-from earthloom.tiling.errors import ConfigError
+from earthloom.models.zoo import variants
+from earthloom.tiling.errors import CardError, ConfigError
+from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store
 
 
@@ -50,6 +55,7 @@ def train_seed(
     fit = Fit(
         module.to(settings["device"]), loss_of(config, examples), schedule_of(config, seed, settings["precision"]),
         pretrained=filled, held=to_hold(module, filled, len(card.classes)), team=team,
+        teacher=teacher_of(config, card, settings["device"]),
     )  # fmt: skip
     variety = Variety(**config.augment.model_dump())
     crops = Crops(examples, Sampling(variety=variety, balance=config.schedule.balance, seed=seed))
@@ -87,6 +93,41 @@ def loss_of(config: TrainConfig, examples: Examples) -> Loss:
         cross_entropy=table.cross_entropy, dice=table.dice, focal=table.focal, lovasz=table.lovasz, gamma=table.gamma,
         smoothing=table.smoothing, class_weights=given if isinstance(given, tuple) else None,
     )  # fmt: skip
+
+
+def teacher_card(config: TrainConfig, bands: tuple[str, ...]) -> tuple[ModelCard, ObjectRef] | None:
+    """The card that `teacher` names, in the variant that sees only these bands, and its folder; None without a teacher.
+
+    Raises:
+        CardError: if there is no such model, or none of its variants sees these bands alone.
+    """
+    if config.teacher is None:
+        return None
+    known = variants(config.teacher.model)
+    able = [(card, folder) for card, folder in known if set(card.bands) <= set(bands)]
+    if not able:
+        raise CardError(
+            f"'teacher.model={config.teacher.model}' sees {' or '.join(', '.join(card.bands) for card, _ in known)}, and the "
+            f"student {', '.join(bands)}"
+        )
+    return able[0]
+
+
+def teacher_of(config: TrainConfig, student: ModelCard, device: str) -> Teacher | None:
+    """The teacher, ready to be asked; None without one.
+
+    Raises:
+        CardError, ConfigError: if it cannot be loaded, or teaches something else.
+    """
+    found = teacher_card(config, student.bands)
+    if found is None or config.teacher is None:
+        return None
+    card, folder = found
+    module = registry.build(card)
+    if card.weights:
+        weights.load_network(module, weights.fetch(folder, card.weights), card.weights)
+    table = config.teacher
+    return Teacher(module.to(device), card, student, temperature=table.temperature, weight=table.weight)
 
 
 def looking_of(config: TrainConfig, examples: Examples, stride_px: int) -> Looking:

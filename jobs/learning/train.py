@@ -22,7 +22,7 @@ from earthloom.jobs.learning.fitting import Progress
 from earthloom.jobs.learning.index import ChipIndex, make_index
 from earthloom.jobs.learning.making import make_card
 from earthloom.jobs.learning.record import data_record
-from earthloom.jobs.learning.seeds import looking_of, loss_of, train_seed
+from earthloom.jobs.learning.seeds import looking_of, loss_of, teacher_card, teacher_of, train_seed
 from earthloom.jobs.learning.split import Part, open_regions, split
 from earthloom.jobs.learning.start import First, bands_of, draft, first_weights
 from earthloom.jobs.learning.together import train_together
@@ -128,6 +128,9 @@ def training_key(config: TrainConfig, corpus: Corpus, first: First) -> str:
     said = config.model_dump(
         mode="json", include={"name", "seed", "seeds", "labels", "model", "loss", "augment", "schedule", "split"}
     )
+    if config.teacher is not None:  # a training without one keeps its key
+        taught = teacher_card(config, bands_of(config, first))
+        said["teacher"] = config.teacher.model_dump() | {"model": taught and taught[0].digest()}
     said["model"] |= {"start": first.sha256}
     said["split"].pop("regions", None)
     regions = open_regions(config.split)
@@ -174,6 +177,7 @@ def prepare(
     )  # fmt: skip
     loss_of(config, examples)  # what contradicts itself is said before hours are spent
     looking_of(config, examples, card.stride_px)
+    teacher_of(config, card, "cpu")
     return examples, card
 
 

@@ -98,6 +98,17 @@ class ModelTable(_Table):
     stored: Annotated[Literal["fp32", "fp16"], Field(description="precision of the weights file")] = "fp32"
 
 
+class ObjectsTable(_Table):
+    """[objects]: boxes are learned, not classes of pixels (`models.cards.card.ObjectRule`)."""
+
+    radius_px: Annotated[int, Field(gt=0, description="a centre is likelier than all pixels within so many")] = 3
+    threshold: Annotated[float, Field(gt=0, lt=1, description="least score of an object")] = 0.3
+    merge_iou: Annotated[float, Field(gt=0, le=1, description="of two boxes that overlap more the likelier stays")] = 0.3
+    size_px: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="usual side of a box, in pixels of the scene")
+    ] = 16.0
+
+
 class LossTable(_Table):
     """[loss]: a sum; each term is multiplied by its number."""
 
@@ -155,7 +166,9 @@ class ScheduleTable(_Table):
     ] = 0.5
     validate_steps: Annotated[Positive | None, Field(description="steps between two looks; a twentieth of all")] = None
     patience: Annotated[Positive | None, Field(description="looks without a better one, after which it ends")] = None
-    metric: Annotated[str, Field(description="iou: mean over classes; or iou of one: iou_water")] = "iou"
+    metric: Annotated[
+        str, Field(description="iou: mean over classes; or iou of one: iou_water. Of objects always AP50")
+    ] = "iou"
 
 
 class ComputeTable(_Table):
@@ -239,6 +252,7 @@ class TrainConfig(_Table):
     labels: LabelOptions
     split: SplitTable = SplitTable()
     model: ModelTable = ModelTable()
+    objects: Annotated[ObjectsTable | None, Field(description="for a detector")] = None
     loss: LossTable = LossTable()
     teacher: TeacherTable | None = None
     augment: AugmentTable = AugmentTable()
@@ -247,6 +261,20 @@ class TrainConfig(_Table):
     tracking: TrackingTable = TrackingTable()
     card: CardTable = CardTable()
     tune: Annotated[TuneTable | None, Field(description="for `earthloom tune` alone")] = None
+
+    @model_validator(mode="after")
+    def _of_objects(self) -> TrainConfig:
+        if self.objects is not None:
+            if self.loss != LossTable() or self.teacher is not None:
+                raise ValueError("objects have a loss of their own; leave out [loss] and [teacher]")
+            if self.augment.mixed:
+                raise ValueError("'augment.mixed' would cut objects in two; leave it out")
+        return self
+
+    @property
+    def n_labels(self) -> int:
+        """Values that a pixel's label may have: a class; of objects also none."""
+        return len(self.labels.classes) + (self.objects is not None)
 
 
 def load_training(source: str | Path | Mapping[str, Any], **changes: Any) -> TrainConfig:

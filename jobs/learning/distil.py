@@ -121,7 +121,7 @@ def _tables(config: DistilConfig, card: ModelCard, maps: dict[str, str]) -> dict
         "split": {"by": split} | ({"block_px": 2 * config.crop} if split == "block" else {}),
         "model": {
             "architecture": config.student, "encoder": config.encoder, "arguments": _arguments(config.arguments),
-            "bands": card.bands, "crop_px": config.crop,
+            "bands": card.bands, "crop_px": config.crop, "start": config.start,
         },
         "loss": {"cross_entropy": 0.0, "dice": 0.5},
         "teacher": {"model": config.model[0], "temperature": config.temperature},

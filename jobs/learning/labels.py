@@ -268,6 +268,25 @@ class VectorLabels:
         """
         _classified(self.asset, self.options)
 
+    def bounds(self, grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The smallest boxes along rows and columns around all features near a grid: (n, 4) left, top, width and height
+        in pixels, and the class of each (n,).
+
+        Raises:
+            SceneError: if a feature has no extent: a point is no box.
+        """
+        import shapely
+
+        layer = _on_grid(self.asset, self.options, grid)
+        edges = shapely.bounds(layer.geometries).reshape(-1, 4)
+        boxes = np.concatenate([edges[:, :2], edges[:, 2:] - edges[:, :2]], axis=1)
+        if len(flat := np.flatnonzero((boxes[:, 2:] <= 0).any(axis=1))):
+            raise SceneError(
+                f"{self.asset.ref.name}: feature {int(flat[0])} of those near the scene has no width or height; objects "
+                "are boxes or polygons: buffer points by their size"
+            )
+        return boxes, layer.values.astype(np.int64)
+
     def read(self, grid: Grid, window: Window) -> NDArray[np.uint8]:
         from rasterio.features import rasterize
         from rasterio.transform import Affine

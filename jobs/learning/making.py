@@ -12,9 +12,10 @@ import numpy as np
 from earthloom.jobs.learning.config import TrainConfig
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.fitting import Fitted
-from earthloom.jobs.learning.judging import Judgement, judge
+from earthloom.jobs.learning.judging import judge
 from earthloom.jobs.learning.measure import measure_on
-from earthloom.jobs.learning.record import over_seeds, seed_record
+from earthloom.jobs.learning.object_judging import judge_objects, lenient
+from earthloom.jobs.learning.record import judgement_record, over_seeds, seed_record
 from earthloom.jobs.learning.split import Part
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
@@ -47,12 +48,12 @@ def make_card(
     on_stage("measuring the halo, and that tiles give what the whole scene gives")
     measurement = _measured(config, card, path, examples)
     card = measurement.card
-    tests: list[Judgement | None] = [None] * len(fitted)
+    tests: list[dict[str, Any] | None] = [None] * len(fitted)
     if (examples.split.part == Part.TEST).any():
         for place, each in enumerate(fitted):
             on_stage(f"judging seed {each.seed} on the test part" if len(fitted) > 1 else "judging on the test part")
             tests[place] = _judged(config, card, each, examples, folder)
-    records = [seed_record(each, test, examples.classes) for each, test in zip(fitted, tests, strict=True)]
+    records = [seed_record(each, test) for each, test in zip(fitted, tests, strict=True)]
     own = records[[each.seed for each in fitted].index(best.seed)]["test"]
     card = replace(card, scores=tuple(sorted(own["scores"].items())) if own else ())
     tiling = {
@@ -97,8 +98,15 @@ def _agreement(found: Measurement) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _judged(config: TrainConfig, card: ModelCard, fitted: Fitted, examples: Examples, folder: Path) -> Judgement:
+def _judged(
+    config: TrainConfig, card: ModelCard, fitted: Fitted, examples: Examples, folder: Path
+) -> dict[str, Any]:
+    """What was found on the test part, as it goes into the record."""
     path = folder / f"seed-{fitted.seed}.safetensors"
     own = replace(card, weights=save_weights(fitted.weights, path, config.model.stored))
-    predictor = Predictor(own, path, resolve(config.compute.device))
-    return judge(predictor, own, examples, Part.TEST, config.split.gap_px)
+    device = resolve(config.compute.device)
+    if own.objects is not None:
+        predictor = Predictor(lenient(own), path, device)
+        return judge_objects(predictor, own, examples, Part.TEST, config.split.gap_px).record(own)
+    judged = judge(Predictor(own, path, device), own, examples, Part.TEST, config.split.gap_px)
+    return judgement_record(judged, examples.classes)

@@ -69,6 +69,9 @@ class DistilConfig(RunConfig):
     student: Annotated[str, Field(description="its architecture: lite-unet, or one of smp: unet, fpn, …")] = "lite-unet"
     encoder: Annotated[str | None, Field(description="of an architecture of smp: resnet18, efficientnet-b0, …")] = None
     arguments: Annotated[str, Field(description="further ones of the architecture, as JSON")] = "{}"
+    start: Annotated[
+        str, Field(description="first weights: nothing, a model's name or folder, or a file of ImageNet, timm or smp")
+    ] = "nothing"
     steps: Annotated[int, Field(gt=0, description="of training")] = 1000
     chips: Annotated[int, Field(gt=0, description="crops that each step sees")] = 8
     crop: Annotated[int, Field(gt=0, description="side of a crop in pixels")] = 256

@@ -10,7 +10,10 @@ from earthloom.jobs.learning.batches import Crops, Sampling
 from earthloom.jobs.learning.checkpoints import Checkpoints
 from earthloom.jobs.learning.config import TrainConfig
 from earthloom.jobs.learning.examples import Examples
-from earthloom.jobs.learning.fitting import Fitted, Looking, Progress, fit_seed
+from earthloom.jobs.learning.fitting import Fitted, Look, Looking, Progress, fit_seed
+from earthloom.jobs.learning.looks import ClassLook
+from earthloom.jobs.learning.object_crops import ObjectCrops
+from earthloom.jobs.learning.object_judging import ObjectLook
 from earthloom.jobs.learning.split import Part
 from earthloom.jobs.learning.start import First
 from earthloom.jobs.learning.tracking import Tracker
@@ -18,6 +21,7 @@ from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.networks import registry
 from earthloom.models.training.augment import Variety
+from earthloom.models.training.detection import ObjectLoss, set_prior
 from earthloom.models.training.fit import Fit
 from earthloom.models.training.loss import Loss, balanced_weights
 from earthloom.models.training.network import build, fill
@@ -51,6 +55,8 @@ def train_seed(
     use_threads(settings["threads"])
     team = Team()
     module = build(card, seed)
+    if card.objects is not None:
+        set_prior(module, len(card.classes))
     filled = fill(module, card, first.path, first.card).filled if first.path is not None else frozenset()
     fit = Fit(
         module.to(settings["device"]), loss_of(config, examples), schedule_of(config, seed, settings["precision"]),
@@ -58,17 +64,18 @@ def train_seed(
         teacher=teacher_of(config, card, settings["device"]),
     )  # fmt: skip
     variety = Variety(**config.augment.model_dump())
-    crops = Crops(examples, Sampling(variety=variety, balance=config.schedule.balance, seed=seed))
-    looking = looking_of(config, examples, card.stride_px)
+    kind = Crops if card.objects is None else ObjectCrops
+    crops = kind(examples, Sampling(variety=variety, balance=config.schedule.balance, seed=seed))
+    looking = looking_of(config, examples, card)
     checkpoints = Checkpoints(store, f"{prefix}/seed-{seed}")
-    with Tracker(config, store, prefix, seed, examples.classes) if team.is_first else nullcontext() as tracker:
+    with Tracker(config, store, prefix, seed) if team.is_first else nullcontext() as tracker:
 
         def tell(progress: Progress) -> None:
             if tracker is not None:
                 tracker(progress)
             on_progress(progress)
 
-        return fit_seed(fit, crops, examples, looking, checkpoints, config.compute, team=team, on_progress=tell)
+        return fit_seed(fit, crops, looking, checkpoints, config.compute, team=team, on_progress=tell)
 
 
 def schedule_of(config: TrainConfig, seed: int, precision: str) -> Schedule:
@@ -81,8 +88,10 @@ def schedule_of(config: TrainConfig, seed: int, precision: str) -> Schedule:
     )  # fmt: skip
 
 
-def loss_of(config: TrainConfig, examples: Examples) -> Loss:
+def loss_of(config: TrainConfig, examples: Examples) -> Loss | ObjectLoss:
     """The loss, its class weights made from the training part where they are to be."""
+    if config.objects is not None:
+        return ObjectLoss(size_px=config.objects.size_px)
     table = config.loss
     given = table.class_weights
     if isinstance(given, tuple) and len(given) != len(examples.classes):
@@ -130,19 +139,25 @@ def teacher_of(config: TrainConfig, student: ModelCard, device: str) -> Teacher 
     return Teacher(module.to(device), card, student, temperature=table.temperature, weight=table.weight)
 
 
-def looking_of(config: TrainConfig, examples: Examples, stride_px: int) -> Looking:
+def looking_of(config: TrainConfig, examples: Examples, card: ModelCard) -> Looking:
     """When and how the validation part is looked at.
 
     Raises:
         ConfigError: if the metric is none, or something waits for looks that are never taken.
     """
     table, windows = config.schedule, examples.windows(Part.VALIDATION)
-    known = ("iou", *(f"iou_{name}" for name in examples.classes))
+    known = ("iou", *(f"iou_{name}" for name in examples.classes if card.objects is None))
     if table.metric not in known:
         raise ConfigError(f"`schedule.metric={table.metric}` is none of {', '.join(known)}")
     if table.patience and not windows:
         raise ConfigError("'patience' counts looks at the validation part, and there is none: set `split.validation`")
-    return Looking(
-        steps=table.validate_steps or max(1, table.steps // 20), patience=table.patience, metric=table.metric,
-        windows=windows, margin_px=-(-examples.chip_px // 4 // stride_px) * stride_px, gap_px=config.split.gap_px,
-    )  # fmt: skip
+    margin_px = -(-examples.chip_px // 4 // card.stride_px) * card.stride_px
+    look: Callable[[Fit, Team], Look] | None = None
+    if windows and card.objects is not None:
+        look = ObjectLook(examples=examples, card=card, windows=windows, margin_px=margin_px, threads=config.compute.readers)
+    elif windows:
+        look = ClassLook(
+            examples=examples, metric=table.metric, windows=windows, margin_px=margin_px, gap_px=config.split.gap_px,
+            threads=config.compute.readers,
+        )  # fmt: skip
+    return Looking(steps=table.validate_steps or max(1, table.steps // 20), patience=table.patience, look=look)

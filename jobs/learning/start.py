@@ -9,7 +9,7 @@ from pathlib import Path
 
 from earthloom.jobs.learning.config import TrainConfig
 from earthloom.models.cards import weights
-from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.card import ModelCard, ModelClass, ObjectRule
 from earthloom.models.training.network import named
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
@@ -54,8 +54,8 @@ def first_weights(start: str) -> First:
     card, folder = variants(start)[0]
     if card.weights is None:
         raise CardError(f"'start={start}': {card.label} has no weights to start from")
-    if card.kind != "class-map":
-        raise CardError(f"'start={start}': {card.label} makes {card.makes}; start from a segmentation")
+    if card.kind == "image":
+        raise CardError(f"'start={start}': {card.label} makes {card.makes}; start from a segmentation or a detector")
     return First(name=card.label, path=weights.fetch(folder, card.weights), sha256=card.weights, card=card)
 
 
@@ -106,11 +106,14 @@ def draft(
     sizes = [grid.gsd_m() for grid in grids] or [1.0]
     reach = config.augment.zoom * _MARGIN
     said = config.card
+    rule = None if config.objects is None else ObjectRule(**config.objects.model_dump())
+    kind = {} if rule is None else {"objects": rule, "task": "object-detection", "activation": "sigmoid"}
     return ModelCard(
         name=config.name, version=said.version, title=said.title or f"{config.name}, trained by earthloom train",
         description=said.description, license=said.license, citation=said.citation, architecture=architecture,
         arguments=arguments, bands=bands, quantities=(quantity,), mean=mean, std=std,
         gsd_m=(_short(min(sizes) / reach), _short(max(sizes) * reach)), classes=classes_of(config), stride_px=stride,
+        **kind,
     )  # fmt: skip
 
 

@@ -128,6 +128,8 @@ def training_key(config: TrainConfig, corpus: Corpus, first: First) -> str:
     said = config.model_dump(
         mode="json", include={"name", "seed", "seeds", "labels", "model", "loss", "augment", "schedule", "split"}
     )
+    if config.objects is not None:
+        said["objects"] = config.objects.model_dump()
     if config.teacher is not None:  # a training without one keeps its key
         taught = teacher_card(config, bands_of(config, first))
         said["teacher"] = config.teacher.model_dump() | {"model": taught and taught[0].digest()}
@@ -163,8 +165,7 @@ def prepare(
     regions = open_regions(config.split)
     index = _stored_index(store, prefix)
     if index is None:
-        n_classes = len(config.labels.classes)
-        index = make_index(corpus.scenes, n_classes=n_classes, chip_px=chip_px, regions=regions)
+        index = make_index(corpus.scenes, n_classes=config.n_labels, chip_px=chip_px, regions=regions)
         if store is not None:
             store.put(f"{prefix}/index.npz", index.to_bytes())
     parts = split(index, corpus.scenes, config.split, regions, seed=config.seed, chip_px=chip_px)
@@ -176,7 +177,7 @@ def prepare(
         cache_bytes=config.compute.cache,
     )  # fmt: skip
     loss_of(config, examples)  # what contradicts itself is said before hours are spent
-    looking_of(config, examples, card.stride_px)
+    looking_of(config, examples, card)
     teacher_of(config, card, "cpu")
     return examples, card
 

@@ -120,7 +120,9 @@ def box_source(reference: str, options: LabelOptions, scene_id: str) -> BoxLabel
         _boxes_of(made)
         return made
     if not vector_format(asset):
-        raise ConfigError(f"{asset.ref.name} is a raster; objects are boxes of a COCO file or features of a vector file")
+        raise ConfigError(
+            f"{asset.ref.name} is a raster; objects are boxes of a COCO file or features of a vector file"
+        )
     VectorLabels(asset=asset, options=options).check()
     return made
 

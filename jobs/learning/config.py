@@ -103,7 +103,9 @@ class ObjectsTable(_Table):
 
     radius_px: Annotated[int, Field(gt=0, description="a centre is likelier than all pixels within so many")] = 3
     threshold: Annotated[float, Field(gt=0, lt=1, description="least score of an object")] = 0.3
-    merge_iou: Annotated[float, Field(gt=0, le=1, description="of two boxes that overlap more the likelier stays")] = 0.3
+    merge_iou: Annotated[float, Field(gt=0, le=1, description="of two boxes that overlap more the likelier stays")] = (
+        0.3
+    )
     size_px: Annotated[
         float, Field(gt=0, allow_inf_nan=False, description="usual side of a box, in pixels of the scene")
     ] = 16.0

@@ -98,9 +98,7 @@ def _agreement(found: Measurement) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _judged(
-    config: TrainConfig, card: ModelCard, fitted: Fitted, examples: Examples, folder: Path
-) -> dict[str, Any]:
+def _judged(config: TrainConfig, card: ModelCard, fitted: Fitted, examples: Examples, folder: Path) -> dict[str, Any]:
     """What was found on the test part, as it goes into the record."""
     path = folder / f"seed-{fitted.seed}.safetensors"
     own = replace(card, weights=save_weights(fitted.weights, path, config.model.stored))

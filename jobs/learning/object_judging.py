@@ -61,7 +61,7 @@ class ObjectLook:
     margin_px: int
     threads: int
 
-    def __call__(self, fit: Fit, team: Team) -> Look:
+    def __call__(self, fit: Fit, _: Team) -> Look:
         found: dict[int, list[Found]] = {}
         true: dict[int, list[Marked]] = {}
         device = next(fit.average.parameters()).device
@@ -69,8 +69,9 @@ class ObjectLook:
             self.windows, ordered(self._window, self.windows, threads=self.threads, ahead=2 * self.threads), strict=True
         ):
             crops, _ = stacked([(values, labels)])
-            with torch.inference_mode(), torch.autocast(
-                device.type, torch.bfloat16, enabled=fit.schedule.precision == "bf16"
+            with (
+                torch.inference_mode(),
+                torch.autocast(device.type, torch.bfloat16, enabled=fit.schedule.precision == "bf16"),
             ):
                 answer = fit.average(crops.to(device).contiguous(memory_format=torch.channels_last))[0].float().cpu()
             seen, judged = self._peaks(number, core, answer, labels.numpy() != IGNORE)

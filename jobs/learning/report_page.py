@@ -18,7 +18,7 @@ from earthloom.tiling.encoding import NODATA
 
 _SHOWN_SCENES = 12  # pictures of scenes
 
-_STYLE = """
+STYLE = """
 :root{--ink:#1b222c;--quiet:#60707f;--line:#dde2e7;--paper:#fff;--tint:#f4f6f8;--accent:#1f6fb4}
 *{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
 main{max-width:1080px;margin:0 auto;padding:28px 24px 60px}h1{font-size:26px;margin:0 0 2px}
@@ -55,7 +55,7 @@ def page(report: Mapping[str, Any], thumbnails: Mapping[str, NDArray[np.uint8]],
     )  # fmt: skip
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
         f"<body><main>\n{''.join(body)}</main></body></html>\n"
     )
 

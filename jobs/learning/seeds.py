@@ -154,7 +154,9 @@ def looking_of(config: TrainConfig, examples: Examples, card: ModelCard) -> Look
     margin_px = -(-examples.chip_px // 4 // card.stride_px) * card.stride_px
     look: Callable[[Fit, Team], Look] | None = None
     if windows and card.objects is not None:
-        look = ObjectLook(examples=examples, card=card, windows=windows, margin_px=margin_px, threads=config.compute.readers)
+        look = ObjectLook(
+            examples=examples, card=card, windows=windows, margin_px=margin_px, threads=config.compute.readers
+        )
     elif windows:
         look = ClassLook(
             examples=examples, metric=table.metric, windows=windows, margin_px=margin_px, gap_px=config.split.gap_px,

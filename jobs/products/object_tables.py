@@ -45,7 +45,7 @@ def object_frame(
     edges = corners(found)
     left, top, right, bottom = edges.T
     rings = _lonlat(grid, np.stack([left, left, right, right, left], 1), np.stack([top, bottom, bottom, top, top], 1))
-    across, along = (_length_m(grid, edges, axis) for axis in (0, 1))
+    across, along = sides_m(grid, edges)
     columns = {
         "class": [classes[int(value)] for value in found["class"]],
         "score": np.round(scores(found), 4),
@@ -65,6 +65,11 @@ def object_frame(
     return GeoDataFrame(columns, geometry=list(polygons(np.round(rings, _DECIMALS))), crs="OGC:CRS84").astype(
         dict.fromkeys(("class", "shard", "scene", "key"), "str")
     )
+
+
+def sides_m(grid: Grid, edges: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lengths of boxes across columns and along rows, in metres along the ellipsoid: (n,) each, of edges (n, 4) in pixels."""
+    return _length_m(grid, edges, 0), _length_m(grid, edges, 1)
 
 
 def geoparquet(frame: GeoDataFrame) -> bytes:

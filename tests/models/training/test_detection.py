@@ -22,7 +22,6 @@ from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.window import Window
 
-
 VARIETY = Variety(zoom=1.3, gain=0.1, noise=0.005)
 
 
@@ -116,7 +115,8 @@ def test_what_is_hidden_from_a_crop_is_neither_seen_nor_learned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "wanted"), [((10.0, 4, 0, 0), 1.0), ((10.0, 4, 5, 0), 1 / 3), ((5.0, 4, 0, 0), 0.5), ((10.0, 4, 20, 0), -1 / 3)]
+    ("other", "wanted"),
+    [((10.0, 4, 0, 0), 1.0), ((10.0, 4, 5, 0), 1 / 3), ((5.0, 4, 0, 0), 0.5), ((10.0, 4, 20, 0), -1 / 3)],
 )
 def test_the_overlap_of_boxes_is_the_published_generalised_one(other: tuple[float, ...], wanted: float) -> None:
     """10 x 4 px beside another box: intersection over union, less the share of the hull that neither covers."""

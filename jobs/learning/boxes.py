@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.learning.coco import LabelledBoxes, parse_coco
-from earthloom.jobs.learning.labels import IGNORE, LabelOptions, LabelSource, VectorLabels
+from earthloom.jobs.learning.labels import IGNORE, LabelOptions, LabelSource, VectorLabels, features_on_grid
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.identity import pin
@@ -163,13 +163,28 @@ def _marked(source: BoxLabels, grid: Grid) -> Marked:
     if listed is not None:
         boxes, classes = listed.boxes, listed.classes
     else:
-        boxes, classes = VectorLabels(asset=source.asset, options=source.options).bounds(grid)
+        boxes, classes = _bounds(source.asset, source.options, grid)
     right, bottom = (boxes[:, :2] + boxes[:, 2:]).T
     touches = (boxes[:, 0] < grid.width) & (boxes[:, 1] < grid.height) & (right > 0) & (bottom > 0)
     found = Marked(boxes, classes).chosen(touches & (classes != IGNORE))
     for array in (found.boxes, found.classes):
         array.setflags(write=False)
     return found
+
+
+def _bounds(asset: Asset, options: LabelOptions, grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The smallest boxes along rows and columns around all features near a grid, (n, 4), and the class of each (n,)."""
+    import shapely
+
+    layer = features_on_grid(asset, options, grid)
+    edges = shapely.bounds(layer.geometries).reshape(-1, 4)
+    boxes = np.concatenate([edges[:, :2], edges[:, 2:] - edges[:, :2]], axis=1)
+    if len(flat := np.flatnonzero((boxes[:, 2:] <= 0).any(axis=1))):
+        raise SceneError(
+            f"{asset.ref.name}: feature {int(flat[0])} of those near the scene has no width or height; objects are boxes or "
+            "polygons: buffer points by their size"
+        )
+    return boxes, layer.values.astype(np.int64)
 
 
 def boxes_of(labels: LabelSource, grid: Grid) -> Marked:

@@ -8,7 +8,7 @@ it agrees with its teacher on a part of the scenes that it has not seen.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,14 @@ from earthloom.jobs.learning.train import Trained, train
 from earthloom.jobs.planning.plan import RunPlan
 from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.grid import Grid
 from earthloom.tiling.redact import redact
 
 MAPS = "teacher"
 """Below OUT: what the teacher says."""
+_LEAST_BLOCKS = 16
+_MOST_CROPS = 16
+"""Sides of a crop in that of a square, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +88,10 @@ def distil(
         for name, summary in result.results.items()
     }
     trained = train(
-        check_training(_tables(config, card, maps)), replaces=config.replace, on_progress=on_progress, on_stage=on_stage
+        check_training(_tables(config, plans[0], card, maps)),
+        replaces=config.replace,
+        on_progress=on_progress,
+        on_stage=on_stage,
     )
     return Distilled(trained=trained, teacher=card)
 
@@ -109,16 +116,33 @@ def _teacher(made: RunPlan) -> ModelCard:
     return card
 
 
-def _tables(config: DistilConfig, card: ModelCard, maps: dict[str, str]) -> dict[str, Any]:
+def block_px(grids: Sequence[Grid], crop_px: int) -> int:
+    """Side of the squares that one or two scenes are split into: as large as still gives `_LEAST_BLOCKS` of them.
+
+    What judges lies farther than the halo from what was trained on, and of small squares nothing does.
+    """
+    sides = [times * crop_px for times in range(_MOST_CROPS, 1, -1)]
+    enough = [
+        side
+        for side in sides
+        if sum(-(-grid.width // side) * -(-grid.height // side) for grid in grids) >= _LEAST_BLOCKS
+    ]
+    return (enough or sides[-1:])[0]
+
+
+def _tables(config: DistilConfig, made: RunPlan, card: ModelCard, maps: dict[str, str]) -> dict[str, Any]:
     """The training as its file would say it."""
     requests = assign_ids(expand(config.scenes, config.scene.alternate), config.scene.scene_id)
     said = config.scene.model_dump(exclude_none=True, exclude_defaults=True)
-    split = "scene" if len(requests) > 2 else "block"
+    if len(requests) > 2:
+        split: dict[str, Any] = {"by": "scene"}
+    else:
+        split = {"by": "block", "block_px": block_px([plan.grid for plan in made.scenes], config.crop)}
     return {
         "name": config.name or f"{card.name}-student", "out": config.out, "seed": config.seed,
         "scenes": [{"scene": request.reference, "labels": maps[request.id], **said} for request in requests],
         "labels": {"classes": [{"value": c.value, "name": c.name, "color": c.color} for c in card.classes]},
-        "split": {"by": split} | ({"block_px": 2 * config.crop} if split == "block" else {}),
+        "split": split,
         "model": {
             "architecture": config.student, "encoder": config.encoder, "arguments": _arguments(config.arguments),
             "bands": card.bands, "crop_px": config.crop, "start": config.start,

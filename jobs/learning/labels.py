@@ -268,25 +268,6 @@ class VectorLabels:
         """
         _classified(self.asset, self.options)
 
-    def bounds(self, grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The smallest boxes along rows and columns around all features near a grid: (n, 4) left, top, width and height
-        in pixels, and the class of each (n,).
-
-        Raises:
-            SceneError: if a feature has no extent: a point is no box.
-        """
-        import shapely
-
-        layer = _on_grid(self.asset, self.options, grid)
-        edges = shapely.bounds(layer.geometries).reshape(-1, 4)
-        boxes = np.concatenate([edges[:, :2], edges[:, 2:] - edges[:, :2]], axis=1)
-        if len(flat := np.flatnonzero((boxes[:, 2:] <= 0).any(axis=1))):
-            raise SceneError(
-                f"{self.asset.ref.name}: feature {int(flat[0])} of those near the scene has no width or height; objects "
-                "are boxes or polygons: buffer points by their size"
-            )
-        return boxes, layer.values.astype(np.int64)
-
     def read(self, grid: Grid, window: Window) -> NDArray[np.uint8]:
         from rasterio.features import rasterize
         from rasterio.transform import Affine
@@ -296,7 +277,7 @@ class VectorLabels:
         if not inside:
             return labels
         fill = next((c.value for c in self.options.classes if c.name == self.options.background), IGNORE)
-        layer = _on_grid(self.asset, self.options, grid)
+        layer = features_on_grid(self.asset, self.options, grid)
         shapes = layer.within(inside)
         labels[inside.slices(window)] = (
             rasterize(
@@ -354,7 +335,12 @@ def _classified(asset: Asset, options: LabelOptions) -> tuple[NDArray[np.object_
 
 
 @lru_cache(maxsize=_KEPT)
-def _on_grid(asset: Asset, options: LabelOptions, grid: Grid) -> _Layer:
+def features_on_grid(asset: Asset, options: LabelOptions, grid: Grid) -> _Layer:
+    """The features of a vector file that may lie on a grid, in its pixels.
+
+    Raises:
+        SceneError: if the file cannot be read, or a feature reaches to where the grid's CRS has no coordinates.
+    """
     import shapely
 
     geometries, values, crs = _classified(asset, options)

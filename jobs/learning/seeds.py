@@ -151,7 +151,7 @@ def looking_of(config: TrainConfig, examples: Examples, card: ModelCard) -> Look
         raise ConfigError(f"`schedule.metric={table.metric}` is none of {', '.join(known)}")
     if table.patience and not windows:
         raise ConfigError("'patience' counts looks at the validation part, and there is none: set `split.validation`")
-    margin_px = -(-examples.chip_px // 4 // card.stride_px) * card.stride_px
+    margin_px = margin_of(examples, card)
     look: Callable[[Fit, Team], Look] | None = None
     if windows and card.objects is not None:
         look = ObjectLook(
@@ -163,3 +163,8 @@ def looking_of(config: TrainConfig, examples: Examples, card: ModelCard) -> Look
             threads=config.compute.readers,
         )  # fmt: skip
     return Looking(steps=table.validate_steps or max(1, table.steps // 20), patience=table.patience, look=look)
+
+
+def margin_of(examples: Examples, card: ModelCard) -> int:
+    """Context around a chip of the validation part."""
+    return -(-examples.chip_px // 4 // card.stride_px) * card.stride_px

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 import earthloom
 from earthloom.jobs.command import cli
-from earthloom.jobs.learning.distil import Distilled
+from earthloom.jobs.learning.distil import Distilled, block_px
 from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.grid import Grid
 from tests.scenes import write_scene
 
 RUN: dict[str, Any] = {"executor": "local", "shard": 512, "block": 512, "scale": 1e-4, "quantity": "reflectance"}
@@ -44,7 +45,7 @@ def lakes(path: Path, seed: int) -> Path:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("distil")
-    return [lakes(folder / f"{name}.tif", seed) for seed, name in enumerate(("north", "south"))]
+    return [lakes(folder / f"{name}.tif", seed) for seed, name in enumerate(("north", "mid", "south"))]
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,16 @@ def test_a_student_maps_a_scene_as_its_teacher_does(made: Distilled, tmp_path: P
             maps.append(dataset.read(1))
     assert 0.2 < maps[0].mean() < 0.8
     assert (maps[0] == maps[1]).mean() > 0.9
+
+
+def test_squares_of_one_scene_are_as_large_as_still_leaves_enough_of_them() -> None:
+    def grid(side: int) -> Grid:
+        return Grid(crs="EPSG:32617", transform=(10, 0, 0, 0, -10, 0), width=side, height=side)
+
+    assert block_px([grid(10_000)], 128) == 16 * 128
+    assert block_px([grid(1024)], 64) == 5 * 64
+    assert block_px([grid(1024), grid(1024)], 64) == 7 * 64
+    assert block_px([grid(100)], 64) == 2 * 64
 
 
 def test_it_says_how_both_compare(made: Distilled) -> None:

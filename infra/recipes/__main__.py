@@ -36,9 +36,7 @@ def lay_out(name: str, data: Path, folder: Path) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m infra.recipes", description="Train a model by its recipe."
-    )
+    parser = argparse.ArgumentParser(prog="python -m infra.recipes", description="Train a model by its recipe.")
     parser.add_argument("name", choices=sorted(LAY_OUTS))
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the recipe's folder of data")
     parser.add_argument("--out", type=Path, required=True, help="folder for the file, its data and the model")

@@ -107,7 +107,7 @@ def test_what_judged_it_is_what_a_run_publishes(
     none = np.zeros(len(table), np.int64)
     wanted = np.array(true, np.float64)
     wanted[:, 2:] += wanted[:, :2]
-    found = Boxes(edges=edges, classes=none, areas=none, scores=table["score"].to_numpy())
+    found = Boxes(edges=edges, classes=none, areas=np.zeros(len(table)), scores=table["score"].to_numpy())
     truth = Boxes(edges=wanted, classes=np.zeros(len(true), np.int64), areas=np.zeros(len(true)))
     at = counted([(found, truth)], 0, least_score=0.0)
     assert (round(at.precision, 4), round(at.recall, 4)) == (scores["precision_boat"], scores["recall_boat"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from earthloom.jobs.learning.config import TrainConfig
@@ -106,15 +106,16 @@ def draft(
     sizes = [grid.gsd_m() for grid in grids] or [1.0]
     reach = config.augment.zoom * _MARGIN
     said = config.card
-    rule = None if config.objects is None else ObjectRule(**config.objects.model_dump())
-    kind = {} if rule is None else {"objects": rule, "task": "object-detection", "activation": "sigmoid"}
-    return ModelCard(
+    card = ModelCard(
         name=config.name, version=said.version, title=said.title or f"{config.name}, trained by earthloom train",
         description=said.description, license=said.license, citation=said.citation, architecture=architecture,
         arguments=arguments, bands=bands, quantities=(quantity,), mean=mean, std=std,
         gsd_m=(_short(min(sizes) / reach), _short(max(sizes) * reach)), classes=classes_of(config), stride_px=stride,
-        **kind,
     )  # fmt: skip
+    if config.objects is None:
+        return card
+    rule = ObjectRule(**config.objects.model_dump())
+    return replace(card, objects=rule, task="object-detection", activation="sigmoid")
 
 
 def classes_of(config: TrainConfig) -> tuple[ModelClass, ...]:

@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# One process of tests for each core; a file's tests stay together, as they share fixtures. ARGS="-n 0" uses one process.
+TESTS := $(BIN)/python -m pytest -n logical --dist loadfile
 
 .PHONY: demo demo-monitor demo-train test test-zoo test-pythons quick chaos bench scores lint s3 weights clean help
 
@@ -30,13 +32,13 @@ demo-train: $(STAMP)  ## train, judge, explain and run a small network on the de
 	$(BIN)/python -m infra.demo_train
 
 quick: $(STAMP)  ## the tests of single modules, for the inner loop: two minutes, without Ray and S3
-	$(BIN)/python -m pytest -m "not (broad or ray or s3 or gpu or slow or chaos or zoo)" $(ARGS)
+	$(TESTS) -m "not (broad or ray or s3 or gpu or slow or chaos or zoo)" $(ARGS)
 
 test: weights  ## all tests that fit on 2 cores (half an hour)
-	$(BIN)/python -m pytest $(ARGS)
+	$(TESTS) $(ARGS)
 
 test-zoo: weights  ## the models that `make test` leaves out, as it has tested another one of the same network
-	$(BIN)/python -m pytest -m zoo $(ARGS)
+	$(TESTS) -m zoo $(ARGS)
 
 test-pythons:  ## what needs no torch, on each of Python 3.11, 3.12 and 3.13 that this machine has
 	$(PYTHON) -m infra.pythons $(ARGS)

@@ -80,6 +80,7 @@ CASES: dict[str, Case] = {
     "burn-nbr": Case(
         "burnscar_california/post_fire/*", ("red", "green", "blue", "nir", "swir22"), (0, 0, 700), _S2_OPTIONS
     ),
+    "true-colour": Case(_PORT, _S2, (300, 300, 440), _S2_OPTIONS),
     "deforestation": Case("deforestation_amazon/images/*", ("red", "green", "blue"), (0, 0, 512), {"quantity": "unit"}),
     "buildings": Case("buildings_kitsap/rgb.tif", ("red", "green", "blue"), (800, 3900, 700), {"quantity": "unit"}),
 }
@@ -106,7 +107,7 @@ def picture(name: str, case: Case, folder: Path) -> Image.Image:
     with rasterio.open(made) as dataset:
         if dataset.nodata != _NO_CLASS:
             own = _limits(made) if case.restretch else limits
-            right = _rgb(made, None if name.startswith("stretch") else own)
+            right = _rgb(made, None if name.startswith(("stretch", "true-colour")) else own)
             return _beside(left, right, f"before and after {name}", {})
         palette = {value: color[:3] for value, color in dataset.colormap(1).items()}
         classes = {text: palette[int(tag[6:])] for tag, text in dataset.tags(1).items() if tag.startswith("CLASS_")}

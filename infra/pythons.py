@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,22 +24,34 @@ _RUN = ("tests/integration/test_run.py", "-m", "not ray and not s3")
 
 
 def main(versions: list[str]) -> int:
-    """Test each version; the number of those that failed."""
-    failed = 0
-    for version in versions or VERSIONS:
-        if (python := interpreter(version)) is None:
-            print(f"python{version}: not on this machine, skipped", flush=True)
-            continue
-        env = environment(version, python)
-        has_torch = not subprocess.run([env, "-c", "import torch"], capture_output=True).returncode
-        suites = [_TESTS, *([_RUN] if has_torch else [])]
-        if not has_torch:
-            print(f"python{version}: it has no torch, so a whole run is skipped", flush=True)
-        command = [str(env), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        codes = [subprocess.run([*command, *suite], cwd=ROOT).returncode for suite in suites]
-        print(f"python{version}: {'failed' if any(codes) else 'passed'}", flush=True)
-        failed += any(codes)
+    """Test each version, all side by side; the number of those that failed."""
+    with ThreadPoolExecutor() as pool:
+        told = [pool.submit(_tested, version) for version in versions or VERSIONS]
+        failed = 0
+        for one in told:
+            passed, text = one.result()
+            print(text, flush=True)
+            failed += not passed
     return failed
+
+
+def _tested(version: str) -> tuple[bool, str]:
+    """Whether a version passed, or is not here, and what there is to read about it."""
+    if (python := interpreter(version)) is None:
+        return True, f"python{version}: not on this machine, skipped"
+    env, text = environment(version, python)
+    if env is None:
+        return False, text
+    has_torch = not subprocess.run([env, "-c", "import torch"], capture_output=True).returncode
+    suites = [_TESTS, *([_RUN] if has_torch else [])]
+    said = [] if has_torch else [f"python{version}: it has no torch, so a whole run is skipped"]
+    passed = True
+    for suite in suites:
+        command = [str(env), "-m", "pytest", "-q", "-p", "no:cacheprovider", *suite]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        said.append(done.stdout.rstrip())
+        passed &= done.returncode == 0
+    return passed, "\n".join([*said, f"python{version}: {'passed' if passed else 'failed'}"])
 
 
 def interpreter(version: str) -> Path | None:
@@ -51,8 +64,8 @@ def interpreter(version: str) -> Path | None:
     return max(homes, key=lambda path: [int(n) for n in re.findall(r"\d+", path.parts[-3])], default=None)
 
 
-def environment(version: str, python: Path) -> Path:
-    """The interpreter of an environment that has what the tests need, and no torch."""
+def environment(version: str, python: Path) -> tuple[Path | None, str]:
+    """The interpreter of an environment that has what the tests need, and no torch; None, and why, if it cannot be made."""
     folder = ROOT / "build" / f"python{version}"
     inside = folder / "bin" / "python"
     if not inside.exists():
@@ -60,8 +73,11 @@ def environment(version: str, python: Path) -> Path:
     install = ["-m", "pip", "install", "--quiet", *requirements()]
     done = subprocess.run([inside, *install], stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        sys.exit(f"python{version}: pip could not install what the tests need: {' '.join(done.stderr.split()[-60:])}")
-    return inside
+        return (
+            None,
+            f"python{version}: pip could not install what the tests need: {' '.join(done.stderr.split()[-60:])}",
+        )
+    return inside, ""
 
 
 def requirements() -> list[str]:

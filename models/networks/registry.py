@@ -20,13 +20,13 @@ from earthloom.models.networks.enhance.destripe import Destripe
 from earthloom.models.networks.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
 from earthloom.models.networks.enhance.same import Same
 from earthloom.models.networks.enhance.span import Span
-from earthloom.models.networks.enhance.tone import DarkObject, EqualisedStretch, PercentileStretch
+from earthloom.models.networks.enhance.tone import DarkObject, EqualisedStretch, FixedStretch, PercentileStretch
 from earthloom.models.networks.explained import Explained, Method
 from earthloom.models.networks.onnx_net import OnnxNet
 from earthloom.models.networks.segment.burn import BurnIndex
 from earthloom.models.networks.segment.lite_unet import LiteUnet
 from earthloom.models.networks.segment.paired import PairedClasses
-from earthloom.models.networks.segment.spectral_index import SpectralIndex
+from earthloom.models.networks.segment.threshold import Threshold
 from earthloom.models.networks.segment.ukis_unet import UkisUnet
 from earthloom.models.networks.torchscript_net import TorchscriptNet
 from earthloom.models.networks.torchvision_ops import define_missing_ops
@@ -127,7 +127,7 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "ukis-unet": UkisUnet,
     "lite-unet": LiteUnet,
     "smp": _smp,
-    "spectral-index": SpectralIndex,
+    "threshold": Threshold,
     "burn-index": BurnIndex,
     "paired": _paired,
     "explained": _explained,
@@ -139,6 +139,7 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "dark-object": DarkObject,
     "same": Same,
     "band-math": BandMath,
+    "fixed-stretch": FixedStretch,
     "percentile-stretch": PercentileStretch,
     "equalised-stretch": EqualisedStretch,
     "onnx": OnnxNet,

@@ -15,17 +15,35 @@ from pathlib import Path
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE, load_card, write_card
-from earthloom.models.zoo import bands, cloudmask, disaster, enhance, indices, landwater, span, trained, water_index
+from earthloom.models.zoo import (
+    bands,
+    cloudmask,
+    disaster,
+    enhance,
+    indices,
+    landwater,
+    rules,
+    span,
+    trained,
+    true_colour,
+)
 from earthloom.models.zoo.entry import ZooEntry, download, shipped_weights
 from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import CardError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.suggest import did_you_mean
 
-ZOO: dict[str, ZooEntry] = {module.ENTRY.name: module.ENTRY for module in (landwater, cloudmask, water_index, bands)}
+ZOO: dict[str, ZooEntry] = {module.ENTRY.name: module.ENTRY for module in (landwater, cloudmask, bands, true_colour)}
 ZOO |= {
     entry.name: entry
-    for entry in (*disaster.ENTRIES, *span.ENTRIES, *enhance.ENTRIES, *trained.ENTRIES, *indices.ENTRIES)
+    for entry in (
+        *rules.ENTRIES,
+        *disaster.ENTRIES,
+        *span.ENTRIES,
+        *enhance.ENTRIES,
+        *trained.ENTRIES,
+        *indices.ENTRIES,
+    )
 }
 
 

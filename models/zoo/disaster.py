@@ -13,8 +13,9 @@ from zipfile import ZipFile
 
 from earthloom.models.cards.card import BEFORE, ModelCard, ModelClass
 from earthloom.models.cards.file import canonical
-from earthloom.models.zoo import landwater, water_index
+from earthloom.models.zoo import landwater
 from earthloom.models.zoo.entry import REFLECTANCE, ZooEntry
+from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.errors import CardError
 
 USGS_THRESHOLDS = (-0.251, -0.101, 0.099, 0.269, 0.439, 0.659)
@@ -125,11 +126,11 @@ FLOOD = tuple(
 ) + tuple(
     paired_card(
         base, name="flood", table=_INDEX_TABLE, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
-        title=f"Flooded ground between two dates, where {base.variant.upper()} crosses 0",
+        title=f"Flooded ground between two dates: {base.title[0].lower()}{base.title[1:]}",
         description="water-index on each date, compared; it knows no clouds, so nothing ever comes out as clouded.",
-        memory=(("bf16", 132.0), ("fp32", 132.0)),
+        memory=tuple((precision, 2 * size) for precision, size in base.memory),
     )
-    for base in water_index.WATER_INDEX
+    for base in WATER_INDEX
 )  # fmt: skip
 
 
@@ -144,77 +145,82 @@ _NBR_CITATION = (
     "remote sensing of severity, the Normalized Burn Ratio. In: FIREMON: Fire Effects Monitoring and Inventory System. "
     "USDA Forest Service, General Technical Report RMRS-GTR-164-CD."
 )
-_SMOOTH_PX = 3
+_RADIUS_PX = 2
+_REACH_PX = 4 * _RADIUS_PX  # closing and opening take two steps each
+_WATER_CLASS = "Open water, snow or ice on any date: (green - nir) / (green + nir) above 0"
 
 
-def _burn_card(
-    *, name: str, title: str, description: str, bands: tuple[str, ...], thresholds: tuple[float, ...],
-    classes: tuple[ModelClass, ...], bytes_per_px: float,
-) -> ModelCard:  # fmt: skip
-    return ModelCard(
-        name=name,
-        title=title,
-        description=description,
-        license="Apache-2.0",
-        citation=_NBR_CITATION,
-        architecture="burn-index",
-        arguments=canonical({"thresholds": thresholds, "smooth_px": _SMOOTH_PX}),
-        bands=bands,
-        quantities=REFLECTANCE,
-        mean=(0.0,) * len(bands),
-        std=(1.0,) * len(bands),
-        gsd_m=(8.0, 60.0),
-        classes=classes,
-        stride_px=1,
-        support_px=_SMOOTH_PX // 2,
-        halo_px=_SMOOTH_PX // 2,
-        core_px=1024,
-        memory=(("bf16", bytes_per_px), ("fp32", bytes_per_px)),
-        flop_per_px=0.0,
-    )
+def _burn_cards(
+    *, name: str, title: str, description: str, two_dates: bool, classes: tuple[ModelClass, ...],
+    memory: tuple[float, float], **rules: Any,
+) -> tuple[ModelCard, ...]:  # fmt: skip
+    """With green, which tells water apart, and without.
+
+    Args:
+        rules: arguments of BurnIndex.
+        memory: peak bytes per chip pixel of both.
+    """
+    water = ModelClass(value=len(classes), name="water_snow", color="#1f78b4", description=_WATER_CLASS)
+    cards = []
+    for with_green, bytes_per_px in zip((True, False), memory, strict=True):
+        bands: tuple[str, ...] = ("nir", "swir22", "green") if with_green else ("nir", "swir22")
+        if two_dates:
+            bands += tuple(BEFORE + band for band in bands)
+        seen = (
+            "water and snow are a class of their own" if with_green else "without a green band water is not told apart"
+        )
+        cards.append(
+            ModelCard(
+                name=name, variant="water" if with_green else "two-bands", title=title, description=f"{description}; {seen}.",
+                license="Apache-2.0", citation=_NBR_CITATION, architecture="burn-index",
+                arguments=canonical(rules | {"radius_px": _RADIUS_PX, "water": with_green}),
+                bands=bands, quantities=REFLECTANCE, mean=(0.0,) * len(bands), std=(1.0,) * len(bands), gsd_m=(8.0, 60.0),
+                classes=(*classes, water) if with_green else classes,
+                stride_px=1, support_px=_REACH_PX, halo_px=_REACH_PX, core_px=1024,
+                memory=(("bf16", bytes_per_px), ("fp32", bytes_per_px)), flop_per_px=0.0,
+            )
+        )  # fmt: skip
+    return tuple(cards)
 
 
-BURN_SEVERITY = _burn_card(
+BURN_SEVERITY = _burn_cards(
     name="burn-severity",
     title="Burn severity from the fall of the normalised burn ratio between two dates",
     description=(
-        f"dNBR averaged over {_SMOOTH_PX} x {_SMOOTH_PX} px, in the seven USGS classes. Mowing, harvest and changes of "
-        "water level lower NBR too; take both scenes in the same season."
+        "dNBR in the seven USGS classes. Ground is burnt where dNBR is above 0.15 and NBR of the later date below 0, closed "
+        f"and opened by a disc of {_RADIUS_PX} px; the classes low to high are found there only. Harvest and drained water "
+        "lower NBR too; take both scenes in the same season"
     ),
-    bands=("nir", "swir22", "before_nir", "before_swir22"),
-    thresholds=USGS_THRESHOLDS,
-    bytes_per_px=209.0,
+    two_dates=True, thresholds=USGS_THRESHOLDS, first_burned=3, burned_above=0.15, most_nbr=0.0, memory=(194.0, 129.0),
     classes=(
         ModelClass(
             value=0, name="regrowth_high", color="#1a6b2f", description="Enhanced regrowth, high; dNBR to -0.251"
         ),
         ModelClass(value=1, name="regrowth_low", color="#8bc97a", description="Enhanced regrowth, low; to -0.101"),
-        ModelClass(value=2, name="unburned", color="#f0eee0", description="dNBR to 0.099"),
-        ModelClass(value=3, name="low", color="#ffe36b", description="Low severity; dNBR to 0.269"),
+        ModelClass(value=2, name="unburned", color="#f0eee0", description="dNBR to 0.099, or not burnt ground"),
+        ModelClass(value=3, name="low", color="#ffe36b", description="Burnt ground of low severity; dNBR to 0.269"),
         ModelClass(value=4, name="moderate_low", color="#ffa93a", description="Moderate-low severity; dNBR to 0.439"),
         ModelClass(value=5, name="moderate_high", color="#e2531d", description="Moderate-high severity; dNBR to 0.659"),
         ModelClass(value=6, name="high", color="#8b1a5b", description="High severity; dNBR above 0.659"),
     ),
-)
+)  # fmt: skip
 
-BURN_NBR = _burn_card(
+BURN_NBR = _burn_cards(
     name="burn-nbr",
-    title="Burnt ground on one date, where the normalised burn ratio lies below -0.1",
+    title="Burnt ground on one date, where the normalised burn ratio lies below -0.15",
     description=(
-        f"NBR averaged over {_SMOOTH_PX} x {_SMOOTH_PX} px, for when no earlier scene is at hand. Bare and rocky ground "
-        "looks burnt to it; burn-severity, which compares two dates, does not mind that."
+        f"Closed and opened by a disc of {_RADIUS_PX} px, for when no earlier scene is at hand. Bare and rocky ground looks "
+        "burnt to it; burn-severity, which compares two dates, does not mind that"
     ),
-    bands=("nir", "swir22"),
-    thresholds=(0.1,),
-    bytes_per_px=79.0,
+    two_dates=False, thresholds=(0.15,), first_burned=1, burned_above=0.15, memory=(94.0, 64.0),
     classes=(
         ModelClass(value=0, name="unburned", color="#f0eee0"),
         ModelClass(value=1, name="burned", color="#b3261e"),
     ),
-)
+)  # fmt: skip
 
 ENTRIES = (
     ZooEntry(cards=FLOOD, wheel=landwater.ENTRY.wheel, convert=_convert),
-    ZooEntry(cards=(BURN_SEVERITY,)),
-    ZooEntry(cards=(BURN_NBR,)),
+    ZooEntry(cards=BURN_SEVERITY),
+    ZooEntry(cards=BURN_NBR),
 )

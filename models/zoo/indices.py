@@ -11,19 +11,20 @@ import json
 import re
 from collections.abc import Collection
 
-from earthloom.models.cards.card import BEFORE, ModelCard
+from earthloom.models.cards.card import BEFORE, ModelCard, ModelClass
 from earthloom.models.cards.expression import bands_of, parse, values_held
-from earthloom.models.zoo.entry import ZooEntry
+from earthloom.models.zoo.entry import REFLECTANCE, ZooEntry
+from earthloom.models.zoo.rules import threshold_card
 from earthloom.tiling.errors import CardError
 
 PREFIX = "index:"
-"""Of a model that is an expression: `index:(nir-red)/(nir+red)`, or with a name, `index:mine=(nir-red)/(nir+red)`."""
-
-REFLECTANCE = ("boa_reflectance", "reflectance", "toa_reflectance")
-"""An index compares dates and places best without the air between."""
+"""Of a model that is an expression: `index:(nir-red)/(nir+red)`, or with a name, `index:mine=(nir-red)/(nir+red)`; with a
+threshold it is a map of two classes: `index:wet=(green-nir)/(green+nir) > 0.1`."""
 
 _NAMED = re.compile(r"\s*([a-z][a-z0-9-]{0,31})\s*=(.*)\Z", re.DOTALL)
+_COMPARED = re.compile(r"([^<>]*)([<>])\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*\Z", re.DOTALL)
 _FLOAT_BYTES = 4
+_ANY_GSD_M = (0.1, 1000.0)
 
 
 def index_card(
@@ -47,14 +48,15 @@ def index_card(
         name=name, title=title or f"The index {tree}", description=description or f"{name} = {tree}.",
         license="Apache-2.0", citation=citation, task="regression", architecture="band-math",
         arguments=json.dumps({"expression": str(tree), "names": list(bands)}, sort_keys=True, separators=(",", ":")),
-        bands=bands, quantities=quantities, mean=(0.0,) * len(bands), std=(1.0,) * len(bands), gsd_m=(0.1, 1000.0),
+        bands=bands, quantities=quantities, mean=(0.0,) * len(bands), std=(1.0,) * len(bands), gsd_m=_ANY_GSD_M,
         outputs=(name,), output_dtype=output_dtype, stride_px=1, support_px=0, halo_px=0, core_px=1024,
         memory=tuple((precision, float(_FLOAT_BYTES * n_held)) for precision in ("bf16", "fp32")), flop_per_px=0.0,
     )  # fmt: skip
 
 
 def card_of_word(word: str, taken: Collection[str] = ()) -> ModelCard:
-    """The card of `index:<expression>` or `index:<name>=<expression>`.
+    """The card of `index:<expression>` or `index:<name>=<expression>`, an image; or of `… > <number>` and `… < <number>`,
+    a map of two classes.
 
     Args:
         taken: names of other models.
@@ -66,9 +68,33 @@ def card_of_word(word: str, taken: Collection[str] = ()) -> ModelCard:
     named = _NAMED.match(text)
     if named and named[1] in taken:
         raise CardError(f"{word[:60]!r}: {named[1]} is a model of its own; call the index something else")
-    expression = str(parse(named[2] if named else text))
-    name = named[1] if named else f"index-{hashlib.sha256(expression.encode()).hexdigest()[:8]}"
-    return index_card(name, expression, quantities=(*REFLECTANCE, "unit"))
+    text = named[2] if named else text
+    quantities = (*REFLECTANCE, "unit")
+    compared = _COMPARED.match(text)
+    if compared is None:
+        if "<" in text or ">" in text:
+            raise CardError(
+                f"{word[:60]!r}: a threshold stands once, at the end, as a number: (green-nir)/(green+nir) > 0.1"
+            )
+        expression = str(parse(text))
+        return index_card(named[1] if named else _hashed(expression), expression, quantities=quantities)
+    sign = -1 if compared[2] == "<" else 1
+    expression, number = str(parse(compared[1])), float(compared[3])
+    rule = f"{expression} {compared[2]} {number:g}"
+    name = named[1] if named else _hashed(rule)
+    return threshold_card(
+        name, expression if sign > 0 else f"-{expression}", threshold=sign * number, title=f"Ground where {rule}",
+        description=f"{name} = {rule}.", quantities=quantities, gsd_m=_ANY_GSD_M,
+        classes=(
+            ModelClass(value=0, name=f"not_{name}".replace("-", "_"), color="#d9d2c3"),
+            ModelClass(value=1, name=name.replace("-", "_"), color="#7b3294"),
+        ),
+    )  # fmt: skip
+
+
+def _hashed(text: str) -> str:
+    """A name for what has none."""
+    return f"index-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _entry(

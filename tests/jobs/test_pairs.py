@@ -15,7 +15,7 @@ from earthloom.jobs.intake.pairs import open_pairs, pair
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all, open_scene
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.zoo.disaster import BURN_NBR, BURN_SEVERITY, FLOOD
-from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.reading.sandbox import Disposables
@@ -144,7 +144,7 @@ def test_the_objects_that_make_the_key_are_those_of_both_dates(
     other = opened(make(tmp_path / "other.tif", seed=2, date="2026:07:01 10:00:00"))
 
     def pinned(made: OpenedScene) -> set[str]:
-        return {made.scene.assets[band.asset].identity for band in made.scene.select(FLOOD[3].bands)}
+        return {made.scene.assets[band.asset].identity for band in made.scene.select(FLOOD[4].bands)}
 
     assert len(pinned(pair(after, before))) == 2
     assert pinned(pair(after, before)) != pinned(pair(after, other))
@@ -232,7 +232,7 @@ def test_a_run_pairs_every_scene_and_one_bad_pair_stops_no_other(tmp_path: Path)
 def test_options_about_one_scene_are_not_said_of_the_earlier_one(tmp_path: Path) -> None:
     late, early = (make(tmp_path / f"{name}.tif", date=None, seed=at) for at, name in enumerate(("late", "early")))
     options = OPTIONS.model_copy(update={"datetime": "2026-07-11", "scene_id": "mine", "sun_elevation": 50.0})
-    (made,) = open_pairs(open_all(expand([str(late)]), options), [str(early)], options, FLOOD[3:])
+    (made,) = open_pairs(open_all(expand([str(late)]), options), [str(early)], options, FLOOD[4:])
     assert isinstance(made, OpenedScene)
     assert made.scene.datetime == "2026-07-11T00:00:00Z"
     assert any("the date of early is unknown" in note for note in made.notes)
@@ -313,7 +313,7 @@ def test_an_earlier_item_of_ours_of_another_quantity_is_refused(tmp_path: Path, 
 
 @pytest.mark.parametrize(
     "model",
-    [FLOOD, (BURN_SEVERITY,), (*FLOOD, *WATER_INDEX)],
+    [FLOOD, BURN_SEVERITY, (*FLOOD, *WATER_INDEX)],
     ids=["flood", "burn-severity", "flood after water-index"],
 )
 def test_a_model_of_two_dates_asks_for_the_earlier_one(after: OpenedScene, model: tuple[ModelCard, ...]) -> None:
@@ -321,7 +321,7 @@ def test_a_model_of_two_dates_asks_for_the_earlier_one(after: OpenedScene, model
         open_pairs([after], (), OPTIONS, model)
 
 
-@pytest.mark.parametrize("model", [WATER_INDEX, (BURN_NBR,)], ids=["water-index", "burn-nbr"])
+@pytest.mark.parametrize("model", [WATER_INDEX, BURN_NBR], ids=["water-index", "burn-nbr"])
 def test_a_model_of_one_date_leaves_the_earlier_one_alone_and_says_so(
     after: OpenedScene, model: tuple[ModelCard, ...]
 ) -> None:

@@ -9,7 +9,7 @@ import torch
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.networks.registry import build
 from earthloom.models.zoo.landwater import LANDWATER
-from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.errors import CardError
 from tests.models.nets import card_of
 
@@ -49,15 +49,15 @@ def test_arguments_that_a_card_must_not_give_are_refused(architecture: str, argu
         build(card_of(architecture, 4, 3, 8, arguments))
 
 
-def test_the_spectral_index_is_the_published_formula_and_safe_where_it_is_undefined() -> None:
+def test_a_threshold_is_the_published_formula_and_safe_where_it_is_undefined() -> None:
     a, b = np.array([[0.3, 0.1, 0.0, -0.02]]), np.array([[0.1, 0.3, 0.0, 0.05]])
-    module = build(WATER_INDEX[0])
+    module = build(WATER_INDEX[1])
     pixels = torch.from_numpy(np.stack([a, b])[None].astype(np.float32))
     probability = module(pixels).softmax(1)[0, 1, 0].numpy()
     expected = 1 / (1 + np.exp(-20 * np.array([0.5, -0.5, 0.0, -1.0])))
     np.testing.assert_allclose(probability, expected, rtol=1e-5)
 
 
-def test_the_spectral_index_refuses_other_than_two_bands() -> None:
-    with pytest.raises(CardError, match="takes 2 bands"):
-        build(replace(WATER_INDEX[0], bands=("green",), mean=(0.0,), std=(1.0,)))
+def test_a_threshold_refuses_other_bands_than_its_expression_has() -> None:
+    with pytest.raises(CardError, match="but the network gets 1 channels"):
+        build(replace(WATER_INDEX[1], bands=("green",), mean=(0.0,), std=(1.0,)))

@@ -17,7 +17,7 @@ from earthloom.models.cards.file import FILE, canonical, from_item, load_card, t
 from earthloom.models.cards.weights import sha256_of
 from earthloom.models.importing.smp_folder import card_from_smp
 from earthloom.models.zoo.landwater import LANDWATER
-from earthloom.models.zoo.water_index import WATER_INDEX
+from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.storage.objects import ObjectRef
 from tests.models.nets import card_of
@@ -112,7 +112,7 @@ def test_a_card_is_not_written_beside_other_weights(tmp_path: Path) -> None:
 
 def test_a_card_that_would_change_on_the_way_is_not_written() -> None:
     with pytest.raises(CardError, match="without loss"):
-        to_item(replace(WATER_INDEX[0], arguments='{"threshold": 0.0}'), weights_name="", n_parameters=0)
+        to_item(replace(WATER_INDEX[1], arguments='{"threshold": 0.0}'), weights_name="", n_parameters=0)
 
 
 def break_item(path: tuple[str | int, ...], value: object) -> dict[str, Any]:

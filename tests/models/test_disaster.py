@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 import torch
 from torch import Tensor, nn
 
@@ -23,15 +22,14 @@ from earthloom.models.inference.sliding import predict_block
 from earthloom.models.measuring import receptive_field
 from earthloom.models.measuring.measure import agreement_at, framed
 from earthloom.models.networks.registry import build
-from earthloom.models.networks.segment.burn import BurnIndex
 from earthloom.models.networks.segment.paired import PairedClasses
-from earthloom.models.zoo.disaster import BURN_NBR, BURN_SEVERITY, ENTRIES, FLOOD, USGS_THRESHOLDS, paired_card
+from earthloom.models.zoo.disaster import BURN_SEVERITY, ENTRIES, FLOOD, paired_card
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
 from tests.models.nets import BF16, CPU, Case, card_of, landwater, seeded, stack_of
-from tests.scenes import landscape, real
+from tests.scenes import landscape
 
 CARDS = [card for entry in ENTRIES for card in entry.cards]
 DRY, FLOODED, PERMANENT, RECEDED, CLOUDED = range(5)
@@ -78,12 +76,12 @@ def test_every_card_builds_its_network_and_comes_back_from_disk(card: ModelCard)
 
 def test_the_variants_of_flood_tell_the_same_classes() -> None:
     assert {card.classes for card in FLOOD} == {FLOOD[0].classes}
-    assert [card.variant for card in FLOOD] == ["6b", "4b", "mndwi", "ndwi"]
+    assert [card.variant for card in FLOOD] == ["6b", "4b", "sum", "mndwi", "ndwi"]
 
 
 def test_a_pair_asks_for_the_bands_of_both_dates() -> None:
-    assert FLOOD[3].bands == ("green", "nir", "before_green", "before_nir")
-    assert BURN_SEVERITY.bands == ("nir", "swir22", "before_nir", "before_swir22")
+    assert FLOOD[4].bands == ("green", "nir", "before_green", "before_nir")
+    assert BURN_SEVERITY[1].bands == ("nir", "swir22", "before_nir", "before_swir22")
     assert FLOOD[0].mean[:6] == FLOOD[0].mean[6:]
 
 
@@ -143,7 +141,7 @@ def test_two_certain_answers_of_landwater_make_one_certain_change(before: int, a
     ("before", "after", "change"), [(0, 1, FLOODED), (1, 1, PERMANENT), (1, 0, RECEDED), (0, 0, DRY)]
 )
 def test_two_certain_answers_of_an_index_make_one_certain_change(before: int, after: int, change: int) -> None:
-    assert changes(FLOOD[2], before, after) == [float(value == change) for value in range(5)]
+    assert changes(FLOOD[3], before, after) == [float(value == change) for value in range(5)]
 
 
 def test_a_doubtful_answer_makes_a_doubtful_change() -> None:
@@ -246,109 +244,6 @@ def test_an_index_tells_what_was_flooded_and_never_clouds() -> None:
     valid = np.ones(scene.shape, bool)
     valid[:, 0] = False
     pixels = framed(stack_of(values, valid), chips.extent, 0)
-    found = predict_block(Predictor(FLOOD[3], None, CPU), chips, scene, pixels).made.classes
+    found = predict_block(Predictor(FLOOD[4], None, CPU), chips, scene, pixels).made.classes
     assert (found[:, 0] == NODATA).all()
     assert [set(row[1:].tolist()) for row in found] == [{DRY}, {FLOODED}, {PERMANENT}, {RECEDED}]
-
-
-# ---- fires
-
-
-def burn_pixels(index: list[float], *, light: float = 0.4) -> Tensor:
-    """Reflectance (1, 4, 1, n) whose dNBR is `index`; NBR before is 0.2."""
-    after, before = 0.2 - torch.tensor(index, dtype=torch.float64), torch.full((len(index),), 0.2, dtype=torch.float64)
-    bands = [light * (1 + sign * nbr) for nbr in (after, before) for sign in (1, -1)]
-    return torch.stack(bands)[None, :, None].float()
-
-
-def classes_of(network: nn.Module, x: Tensor) -> list[int]:
-    found: list[int] = network(x).argmax(dim=1).flatten().tolist()
-    return found
-
-
-def test_severity_changes_class_exactly_at_the_thresholds_of_the_usgs() -> None:
-    network = BurnIndex(in_channels=4, classes=7, thresholds=USGS_THRESHOLDS)
-    steps = [t + side for t in USGS_THRESHOLDS for side in (-1e-4, 1e-4)]
-    assert classes_of(network, burn_pixels(steps)) == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
-    assert classes_of(network, burn_pixels([-0.7, 0.0, 1.1])) == [0, 2, 6]
-    index = torch.tensor(USGS_THRESHOLDS).reshape(1, 1, -1)
-    logits = network.classify(index, torch.ones_like(index, dtype=torch.bool))
-    assert logits.argmax(dim=1).flatten().tolist() == [0, 1, 2, 3, 4, 5]  # a value on a threshold is the lower class's
-
-
-def test_confidence_grows_with_the_distance_to_the_thresholds() -> None:
-    network = BurnIndex(in_channels=4, classes=7, thresholds=USGS_THRESHOLDS)
-    best = network(burn_pixels([0.1, 0.12, 0.18, 0.7, 1.0])).softmax(dim=1).amax(dim=1).flatten()
-    assert best[0] < best[1] < best[2]
-    assert best[3] < best[4]
-    assert best[0] == pytest.approx(0.5, abs=0.02)
-    assert best[4] > 0.99
-
-
-def test_only_the_ratio_counts_so_any_scale_will_do() -> None:
-    network = build(BURN_SEVERITY)
-    steps = [-0.5, -0.2, 0.0, 0.2, 0.35, 0.5, 0.9]
-    wanted = [0, 1, 2, 3, 4, 5, 6]
-    spread = burn_pixels(steps).repeat_interleave(5, dim=-1)
-    for factor in (1.0, 1e4, 255.0):
-        assert classes_of(network, spread * factor)[2::5] == wanted
-
-
-def test_one_date_is_burnt_where_its_ratio_is_low() -> None:
-    network = build(BURN_NBR)
-    nbr = torch.tensor([-0.5, -0.5, -0.5, 0.3, 0.3, 0.3])
-    x = torch.stack([0.2 * (1 + nbr), 0.2 * (1 - nbr)])[None, :, None]
-    assert classes_of(network, x) == [1, 1, 1, 0, 0, 0]
-
-
-@pytest.mark.parametrize("hole", [0.0, -0.01])
-def test_a_pixel_without_light_moves_no_neighbour(hole: float) -> None:
-    network = BurnIndex(in_channels=2, classes=2, thresholds=(0.1,), smooth_px=3)
-    x = torch.stack([torch.full((1, 5, 5), 0.1), torch.full((1, 5, 5), 0.3)], dim=1)
-    whole = network(x)
-    x[..., 2, 2] = hole
-    holed = network(x)
-    assert torch.isfinite(holed).all()
-    beside = torch.ones(5, 5, dtype=torch.bool)
-    beside[2, 2] = False
-    assert torch.allclose(holed[..., beside], whole[..., beside], atol=1e-5)
-    assert holed[0, :, 2, 2].argmax() == 0
-
-
-def test_a_lone_noisy_pixel_is_smoothed_away_and_an_edge_stays() -> None:
-    network = BurnIndex(in_channels=2, classes=2, thresholds=(0.1,), smooth_px=3)
-    nbr = torch.full((9, 12), 0.2)
-    nbr[:, 6:] = -0.5
-    nbr[4, 2] = -0.3
-    found = network(torch.stack([1 + nbr, 1 - nbr])[None]).argmax(dim=1)[0]
-    assert torch.equal(found, (torch.arange(12) >= 6).long().expand(9, 12))
-
-
-@pytest.mark.parametrize("card", [BURN_SEVERITY, BURN_NBR], ids=lambda card: card.name)
-def test_burn_tiles_equal_the_whole_and_the_card_tells_how_far_it_sees(card: ModelCard) -> None:
-    predictor = Predictor(card, None, CPU)
-    assert receptive_field.support(predictor.module, len(card.bands), 1) == card.support_px
-    values, valid = landscape(75, 41, len(card.bands)), np.random.default_rng(1).random((41, 75)) > 0.2
-    assert card.halo_px is not None
-    assert agreement_at(predictor, card.halo_px, 13, stack_of(values, valid)).identical
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"thresholds": [0.1, 0.1]}, {"thresholds": [0.3, 0.1]}, {"thresholds": []}, {"smooth_px": 2}, {"smooth_px": 0},
-     {"sharpness": 0}, {"in_channels": 3}, {"classes": 3}],
-    ids=str,
-)  # fmt: skip
-def test_arguments_that_contradict_each_other_are_refused(change: dict[str, Any]) -> None:
-    arguments: dict[str, Any] = {"in_channels": 2, "classes": 2, "thresholds": (0.1,)} | change
-    with pytest.raises(CardError):
-        BurnIndex(**arguments)
-
-
-def test_the_scar_of_a_real_fire_is_found() -> None:
-    with rasterio.open(real("burnscar_california/post_fire/CODY_20240608.tif")) as dataset:
-        x = torch.from_numpy(dataset.read([4, 5]))[None]
-    with rasterio.open(real("burnscar_california/masks/CODY_20240608.tif")) as dataset:
-        truth = dataset.read(1) == 1
-    found = build(BURN_NBR)(x).argmax(dim=1)[0].numpy() == 1
-    assert (found & truth).sum() / (found | truth).sum() > 0.8

@@ -1,4 +1,4 @@
-"""Brightness and contrast by rules for each pixel, set by the quantiles of the whole scene, as networks without weights.
+"""Brightness and contrast by rules for each pixel, fixed or set by the whole scene's quantiles, as networks without weights.
 
 No chip decides how bright is bright: neighbouring chips get the same rule. Knows nothing of bands by name.
 """
@@ -83,6 +83,32 @@ class PercentileStretch(nn.Module):
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         start, scale = context.reshape(2, self.in_channels, 1, 1)
         shown: Tensor = (x.float() - start).mul_(scale).clamp_(0, 1)
+        return shown
+
+
+class FixedStretch(nn.Module):
+    """Linear from one physical value, which becomes 0, to another, which becomes 1; clipped beyond. The same in every scene.
+
+    Args:
+        in_channels: bands, all treated alike.
+        low, high: physical values.
+        zero: where the physical 0 lies among the normalised values, -mean / std.
+
+    `forward` takes (N, C, H, W) and gives the same in fp32, 0 to 1.
+
+    Raises:
+        CardError: unless low < high.
+    """
+
+    def __init__(self, *, in_channels: int, low: float = 0.0, high: float = 1.0, zero: float = 1.0) -> None:
+        super().__init__()
+        if not low < high:
+            raise CardError(f"a stretch needs low < high, got {low=}, {high=}")
+        self.in_channels, self.start, self.scale = in_channels, low + zero, 1 / (high - low)
+        self.support_px = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        shown: Tensor = (x.float() - self.start).mul_(self.scale).clamp_(0, 1)
         return shown
 
 

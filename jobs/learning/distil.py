@@ -17,6 +17,7 @@ from earthloom.jobs.execution.driver import Event, run
 from earthloom.jobs.intake.scenes import assign_ids, expand
 from earthloom.jobs.learning.config import check_training
 from earthloom.jobs.learning.fitting import Progress
+from earthloom.jobs.learning.ground import Ground
 from earthloom.jobs.learning.options import DistilConfig
 from earthloom.jobs.learning.train import Trained, train
 from earthloom.jobs.planning.plan import RunPlan
@@ -119,7 +120,7 @@ def _teacher(made: RunPlan) -> ModelCard:
 
 
 def block_px(grids: Sequence[Grid], crop_px: int) -> int:
-    """Side of the squares that one or two scenes are split into: as large as still gives `_LEAST_BLOCKS` of them.
+    """Side of the squares that one or two places are split into: as large as still gives `_LEAST_BLOCKS` of them.
 
     What judges lies farther than the halo from what was trained on, and of small squares nothing does.
     """
@@ -136,10 +137,10 @@ def _tables(config: DistilConfig, made: RunPlan, card: ModelCard, maps: dict[str
     """The training as its file would say it."""
     requests = assign_ids(expand(config.scenes, config.scene.alternate), config.scene.scene_id)
     said = config.scene.model_dump(exclude_none=True, exclude_defaults=True)
-    if len(requests) > 2:
-        split: dict[str, Any] = {"by": "scene"}
-    else:
-        split = {"by": "block", "block_px": block_px([plan.grid for plan in made.scenes], config.crop)}
+    grids = [plan.grid for plan in made.scenes]
+    split: dict[str, Any] = {"by": "scene"}
+    if len(Ground(grids).groups()) < 3:  # scenes of the same ground are not apart
+        split = {"by": "block", "block_px": block_px(grids, config.crop)}
     return {
         "name": config.name or f"{card.name}-student", "out": config.out, "seed": config.seed,
         "scenes": [{"scene": request.reference, "labels": maps[request.id], **said} for request in requests],

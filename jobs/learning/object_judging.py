@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from earthloom.jobs.learning.batches import ordered
@@ -28,6 +27,7 @@ from earthloom.models.inference.objects import Objects
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.training.augment import stacked
 from earthloom.models.training.fit import Fit
+from earthloom.models.training.score import answered
 from earthloom.models.training.team import Team
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.window import Window
@@ -61,19 +61,14 @@ class ObjectLook:
     margin_px: int
     threads: int
 
-    def __call__(self, fit: Fit, _: Team) -> Look:
+    def __call__(self, fit: Fit, _team: Team) -> Look:
         found: dict[int, list[Found]] = {}
         true: dict[int, list[Marked]] = {}
-        device = next(fit.average.parameters()).device
-        for (number, core), (values, labels) in zip(
-            self.windows, ordered(self._window, self.windows, threads=self.threads, ahead=2 * self.threads), strict=True
-        ):
+        is_bf16 = fit.schedule.precision == "bf16"
+        coming = ordered(self._window, self.windows, threads=self.threads, ahead=2 * self.threads)
+        for (number, core), (values, labels) in zip(self.windows, coming, strict=True):
             crops, _ = stacked([(values, labels)])
-            with (
-                torch.inference_mode(),
-                torch.autocast(device.type, torch.bfloat16, enabled=fit.schedule.precision == "bf16"),
-            ):
-                answer = fit.average(crops.to(device).contiguous(memory_format=torch.channels_last))[0].float().cpu()
+            answer = answered(fit.average, crops, is_bf16=is_bf16)[0]
             seen, judged = self._peaks(number, core, answer, labels.numpy() != IGNORE)
             found.setdefault(number, []).append(seen)
             true.setdefault(number, []).append(judged)
@@ -84,9 +79,7 @@ class ObjectLook:
     def _window(self, item: tuple[int, Window]) -> tuple[Any, Any]:
         return self.examples.judged(*item, self.margin_px, Part.VALIDATION, 0)
 
-    def _peaks(
-        self, number: int, core: Window, answer: torch.Tensor, judged: NDArray[np.bool_]
-    ) -> tuple[Found, Marked]:
+    def _peaks(self, number: int, core: Window, answer: Any, judged: NDArray[np.bool_]) -> tuple[Found, Marked]:
         each = self.examples.scenes[number]
         whole, read = each.scene.grid.window, core.grow(self.margin_px)
         chips = ChipGrid(

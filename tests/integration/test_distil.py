@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from click.testing import CliRunner
 
 import earthloom
@@ -39,7 +40,9 @@ def lakes(path: Path, seed: int) -> Path:
         pixels[1, row : row + 40, col : col + 40] = rng.integers(
             100, 400, pixels[1, row : row + 40, col : col + 40].shape
         )
-    return write_scene(path, pixels, ("green", "swir16"))
+    return write_scene(
+        path, pixels, ("green", "swir16"), transform=Affine(10, 0, 300000, 0, -10, 4500000 - 30000 * seed)
+    )
 
 
 @pytest.fixture(scope="module")

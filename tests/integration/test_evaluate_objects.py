@@ -90,8 +90,8 @@ def test_average_precision_is_that_of_hotcoco(laid_out: Path, made: Evaluation, 
             judge.params.max_dets = [1, 10, 10_000]
             judge.evaluate()
             judge.accumulate()
-            precision = judge.eval["precision"]
-        wanted = np.asarray(precision)[:, :, 0, 0, -1].mean(axis=1)
+        assert judge.eval is not None
+        wanted = np.asarray(judge.eval["precision"])[:, :, 0, 0, -1].mean(axis=1)
         scores = made.report["scores"][name]
         assert scores["ap50"] == pytest.approx(wanted[0], abs=1e-9)
         assert scores["ap50_95"] == pytest.approx(wanted.mean(), abs=1e-9)

@@ -87,7 +87,7 @@ def trained_and_read(
     kept, read = trained.state_dict(), again.state_dict()
     assert all(torch.equal(kept[name], read[name]) for name in kept), "bit for bit"
     with torch.inference_mode():  # other memory formats, other kernels
-        torch.testing.assert_close(again.eval()(x), trained(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(again.eval()(x), trained(x), rtol=1e-3, atol=1e-4)
     return card, values
 
 

@@ -6,8 +6,6 @@ but that file.
 
 from __future__ import annotations
 
-import json
-import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from earthloom.jobs.config import parse_bytes, parse_names, read_toml
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.learning.labels import LabelOptions
+from earthloom.jobs.learning.training_file import relative_to
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.suggest import did_you_mean
 
@@ -42,6 +41,32 @@ class SceneTable(SceneOptions):
     def options(self) -> SceneOptions:
         """What it says of scenes, without the rest."""
         return SceneOptions.model_validate({name: getattr(self, name) for name in SceneOptions.model_fields})
+
+
+class FolderTable(SceneOptions):
+    """[[folders]]: chips in folders named after their class, with no place on Earth; they are one scene of its own name."""
+
+    folder: Annotated[str, Field(description="local; holds a folder for each class, with JPEG, PNG or TIFF files")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", description="by which a split names them: train, test, …")]
+    gsd_m: Annotated[float, Field(gt=0, allow_inf_nan=False, description="size of their pixels, in metres")]
+
+    @property
+    def options(self) -> SceneOptions:
+        """What it says of values and bands, without the rest."""
+        return SceneOptions.model_validate({name: getattr(self, name) for name in SceneOptions.model_fields})
+
+
+class ChipTable(_Table):
+    """[chips]: one label for each chip, and not for each pixel."""
+
+    core_px: Annotated[Positive, Field(description="side of the ground that a label is about, in pixels")]
+    context_px: Annotated[int, Field(ge=0, description="what the network sees around it, per side")] = 0
+    cover: Annotated[
+        float, Field(gt=0, le=1, description="least share of the core that the class of its label covers")
+    ] = 0.5
+    least_valid: Annotated[
+        float, Field(gt=0, le=1, description="share of the core with data, below which it stays undecided")
+    ] = 0.5
 
 
 class SplitTable(_Table):
@@ -82,9 +107,15 @@ class ModelTable(_Table):
     """[model]: the network, its bands and its first weights."""
 
     architecture: Annotated[
-        str | None, Field(description="lite-unet, ukis-unet, or one of segmentation-models-pytorch: unet, fpn, dpt, …")
+        str | None,
+        Field(
+            description="lite-unet, ukis-unet, one of segmentation-models-pytorch: unet, fpn, dpt, …; classifier for [chips]"
+        ),
     ] = None
-    encoder: Annotated[str | None, Field(description="of smp: resnet18, efficientnet-b0, tu-<name of timm>")] = None
+    encoder: Annotated[
+        str | None,
+        Field(description="of smp: resnet18, efficientnet-b0, tu-<name of timm>; of a classifier: <name of timm>"),
+    ] = None
     arguments: Annotated[dict[str, Any], Field(description="further arguments of the network")] = {}
     bands: Annotated[
         Names, Field(description="common names in the order of the channels; those of 'start''s card")
@@ -250,8 +281,10 @@ class TrainConfig(_Table):
     ]
     seed: Annotated[int, Field(ge=0, lt=2**22)] = 0
     seeds: Annotated[Positive, Field(description="trainings with other seeds, whose mean and spread are reported")] = 1
-    scenes: Annotated[tuple[SceneTable, ...], Field(min_length=1)]
+    scenes: tuple[SceneTable, ...] = ()
+    folders: Annotated[tuple[FolderTable, ...], Field(description="chips without a place, in the place of scenes")] = ()
     labels: LabelOptions
+    chips: Annotated[ChipTable | None, Field(description="for labels of whole chips")] = None
     split: SplitTable = SplitTable()
     model: ModelTable = ModelTable()
     objects: Annotated[ObjectsTable | None, Field(description="for a detector")] = None
@@ -265,8 +298,20 @@ class TrainConfig(_Table):
     tune: Annotated[TuneTable | None, Field(description="for `earthloom tune` alone")] = None
 
     @model_validator(mode="after")
-    def _of_objects(self) -> TrainConfig:
+    def _agreeing(self) -> TrainConfig:
+        if bool(self.scenes) == bool(self.folders):
+            raise ValueError("give [[scenes]], or [[folders]] of chips, and not both")
+        if self.folders and self.chips is None:
+            raise ValueError("[[folders]] of chips want the table [chips]: each has one label")
+        if self.folders and self.chips and self.chips.context_px:
+            raise ValueError("nothing is known of what lies around a chip in a folder: leave out 'context_px'")
+        if twice := sorted({each.name for each in self.folders if [f.name for f in self.folders].count(each.name) > 1}):
+            raise ValueError(f"several [[folders]] are called {twice[0]}")
+        if self.chips and "crop_px" in self.model.model_fields_set:
+            raise ValueError("the side of a crop follows from [chips], 'core_px' and 'context_px': leave out 'crop_px'")
         if self.objects is not None:
+            if self.folders or self.chips is not None:
+                raise ValueError("a detector learns boxes on scenes; leave out [chips] and [[folders]]")
             if self.loss != LossTable() or self.teacher is not None:
                 raise ValueError("objects have a loss of their own; leave out [loss] and [teacher]")
             if self.augment.mixed:
@@ -305,57 +350,6 @@ def check_training(values: Mapping[str, Any]) -> TrainConfig:
         return TrainConfig.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigError("; ".join(_describe(problem) for problem in error.errors())) from None
-
-
-def relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a file with its local paths made absolute."""
-
-    def placed(table: object, *keys: str) -> object:
-        if not isinstance(table, dict):
-            return table
-        return table | {key: _placed(folder, table[key]) for key in keys if isinstance(table.get(key), str)}
-
-    values = dict(placed(values, "out"))  # type: ignore[call-overload]  # a dict, as it was
-    if isinstance(values.get("scenes"), list):
-        values["scenes"] = [placed(table, "scene", "labels", "before") for table in values["scenes"]]
-    if "split" in values:
-        values["split"] = placed(values["split"], "regions")
-    if isinstance(values.get("model"), dict) and "/" in str(values["model"].get("start", "")):
-        values["model"] = placed(values["model"], "start")
-    if isinstance(values.get("teacher"), dict) and "/" in str(values["teacher"].get("model", "")):
-        values["teacher"] = placed(values["teacher"], "model")
-    return values
-
-
-def to_toml(values: Mapping[str, Any]) -> str:
-    """Plain values as a file that `load_training` reads back: single values first, then tables, none with None in it."""
-
-    def inline(value: Any) -> str:
-        if isinstance(value, Mapping):
-            return "{ " + ", ".join(f"{_key(name)} = {inline(each)}" for name, each in value.items()) + " }"
-        if isinstance(value, list | tuple):
-            return "[" + ", ".join(inline(each) for each in value) + "]"
-        return json.dumps(value, ensure_ascii=False)  # JSON's texts, numbers and truths are TOML's too
-
-    given = {name: value for name, value in values.items() if value is not None}
-    tables = {name: value for name, value in given.items() if isinstance(value, Mapping)}
-    lines = [f"{_key(name)} = {inline(value)}" for name, value in given.items() if name not in tables]
-    for name, table in tables.items():
-        lines += ["", f"[{_key(name)}]"]
-        lines += [f"{_key(inner)} = {inline(value)}" for inner, value in table.items() if value is not None]
-    return "\n".join(lines) + "\n"
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
-
-
-def _placed(folder: Path, text: str) -> str:
-    """A local path below a folder, or several as bands of one scene; a reference of another kind stays as it is."""
-    if "://" not in text and "=" in text:
-        parts = (part.partition("=") for part in text.split(","))
-        return ",".join(f"{name}={_placed(folder, path.strip())}" for name, _, path in parts)
-    return text if "://" in text or text.startswith(("/", "~")) else str(folder / text)
 
 
 def _describe(problem: Mapping[str, Any]) -> str:

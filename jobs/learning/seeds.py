@@ -167,4 +167,6 @@ def looking_of(config: TrainConfig, examples: Examples, card: ModelCard) -> Look
 
 def margin_of(examples: Examples, card: ModelCard) -> int:
     """Context around a chip of the validation part."""
+    if examples.rule is not None:
+        return examples.rule.context_px
     return -(-examples.chip_px // 4 // card.stride_px) * card.stride_px

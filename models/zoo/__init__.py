@@ -22,6 +22,7 @@ from earthloom.models.zoo import (
     enhance,
     indices,
     landwater,
+    radar,
     rules,
     span,
     trained,
@@ -39,6 +40,7 @@ ZOO |= {
     for entry in (
         *rules.ENTRIES,
         *disaster.ENTRIES,
+        *radar.ENTRIES,
         *span.ENTRIES,
         *enhance.ENTRIES,
         *trained.ENTRIES,

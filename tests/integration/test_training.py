@@ -16,8 +16,8 @@ import rasterio
 
 import earthloom
 from earthloom.jobs.command import main
-from earthloom.jobs.learning.config import to_toml
 from earthloom.jobs.learning.train import Trained
+from earthloom.jobs.learning.training_file import to_toml
 from earthloom.models.cards.file import load_card
 from earthloom.models.cards.weights import read_header, sha256_of
 from earthloom.tiling.errors import CardError, ConfigError, SceneError

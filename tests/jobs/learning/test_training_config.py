@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from earthloom.jobs.learning.config import SceneTable, TrainConfig, check_training, load_training, to_toml
+from earthloom.jobs.learning.config import SceneTable, TrainConfig, check_training, load_training
 from earthloom.jobs.learning.labels import LabelClass
+from earthloom.jobs.learning.training_file import to_toml
 from earthloom.tiling.errors import ConfigError
 from tests.jobs.learning.meadows import tables
 
@@ -88,7 +89,7 @@ def test_it_is_the_same_after_a_journey_through_a_file(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"schedule": {"stepps": 3}}, r"schedule\.stepps: there is no such key \(did you mean 'steps'\?\)"),
-        ({"scenes": []}, "scenes: Tuple should have at least 1 item"),
+        ({"scenes": []}, r"give \[\[scenes\]\], or \[\[folders\]\] of chips, and not both"),
         ({"split": {"by": "region"}}, "split: 'by=region' and 'regions=FILE' belong together"),
         ({"split": {"by": "block", "test": ["a"]}}, "blocks have no names; give test as a share"),
         ({"split": {"validation": 0.5, "test": 0.5}}, "leave nothing to train on"),

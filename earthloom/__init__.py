@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from earthloom.jobs.analysis.sample import Sample
     from earthloom.jobs.execution.driver import RunResult
+    from earthloom.jobs.learning.distil import Distilled
     from earthloom.jobs.learning.evaluate import Evaluation
     from earthloom.jobs.learning.explain import Explanation
     from earthloom.jobs.learning.train import Trained
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from earthloom.jobs.planning.plan import RunPlan
 
 __all__ = [
-    "accuracy", "change", "evaluate", "explain", "export", "monitor", "open", "plan", "run", "sample", "train", "zonal",
+    "accuracy", "change", "distil", "evaluate", "explain", "export", "monitor", "open", "plan", "run", "sample", "train", "zonal",
 ]  # fmt: skip
 
 _BESIDE = Path(__file__).resolve().parent.parent
@@ -267,6 +268,28 @@ def train(
 
     config = load_training(source, out=None if out is None else str(out))
     return do_train(config, replaces=replace, workers=workers, address=address)
+
+
+def distil(scenes: str | Path | Sequence[str | Path], *, model: str, out: str | Path, **options: Any) -> Distilled:
+    """Train a small network on what a large one says of scenes that need no labels, as `earthloom distil` does.
+
+    Args:
+        scenes: a path, URL, glob, prefix or STAC item, or several.
+        model: name or folder of the teacher, a segmentation.
+        out: folder or `s3://` prefix: the student's card folder, and what it came from.
+        options: those of `earthloom distil --help`, with underscores: `student="unet"`, `encoder="resnet18"`.
+
+    Returns:
+        The student, and how it compares with its teacher (`to_dict`).
+
+    Raises:
+        earthloom.tiling.errors.EarthloomError: a scene cannot be mapped, or the student not be trained.
+    """
+    from earthloom.jobs.config import check
+    from earthloom.jobs.learning.distil import distil as do_distil
+    from earthloom.jobs.learning.options import DistilConfig
+
+    return do_distil(check(DistilConfig, options | {"scenes": _texts(scenes), "model": model, "out": str(out)}))
 
 
 def evaluate(

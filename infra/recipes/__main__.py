@@ -14,7 +14,7 @@ from pathlib import Path
 from earthloom.jobs.command import main as earthloom
 from earthloom.tiling.errors import EarthloomError
 from infra.recipes.pretrained import write_lite0
-from infra.recipes.shipped import RECIPES
+from infra.recipes.shipped import LAY_OUTS
 
 _FIRST = "lite0.safetensors"
 
@@ -27,7 +27,7 @@ def lay_out(name: str, data: Path, folder: Path) -> Path:
         CardError: if the first weights cannot be fetched.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    RECIPES[name].lay_out(data, folder)
+    LAY_OUTS[name](data, folder)
     if not (folder / _FIRST).is_file():
         write_lite0(folder / _FIRST)
     file = folder / f"{name}.toml"
@@ -36,8 +36,8 @@ def lay_out(name: str, data: Path, folder: Path) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m infra.recipes", description="Train one of the shipped models.")
-    parser.add_argument("name", choices=sorted(RECIPES))
+    parser = argparse.ArgumentParser(prog="python -m infra.recipes", description="Train a model by its recipe.")
+    parser.add_argument("name", choices=sorted(LAY_OUTS))
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the recipe's folder of data")
     parser.add_argument("--out", type=Path, required=True, help="folder for the file, its data and the model")
     parser.add_argument("--lay-out", action="store_true", help="only write the file and its data")

@@ -1,4 +1,4 @@
-"""What the shipped models were trained on, and which part of it is held back; the files beside this say how.
+"""What the recipes are trained on, and which part of it is held back; the files beside this say how.
 
 A recipe reads one folder of labelled pictures, and lays it out as its file wants it. Knows nothing of training.
 """
@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -41,8 +42,6 @@ class Recipe:
     """The shipped one, whose weights and scores a new training replaces."""
     read: Callable[[Path], Split]
     """From the folder of data."""
-    lay_out: Callable[[Path, Path], None]
-    """(data, folder): puts what the recipe's file names beside it."""
     gain: float
     """Physical value = stored * gain."""
     judged: int
@@ -146,6 +145,25 @@ def _lay_out_buildings(data: Path, folder: Path) -> None:
     (folder / "rows.geojson").write_text(json.dumps(document))
 
 
+def _lay_out_ships(data: Path, folder: Path) -> None:
+    """Six ports, and the boxes of their ships in one COCO file."""
+    source = data / "ships_s2"
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, path in enumerate(sorted(_opened(source).glob("*_ships.json")), 1):
+        document = json.loads(path.read_bytes())
+        name = f"{path.stem.removesuffix('_ships')}.tif"
+        _link(source / name, folder / "ports" / name)
+        images.append({"id": number, "file_name": name, "width": document["width"], "height": document["height"]})
+        annotations += [
+            {"id": len(annotations) + place, "image_id": number, "category_id": 1, "bbox": ship["bbox_xywh_px"]}
+            for place, ship in enumerate(document["ships"], 1)
+        ]
+    categories = [{"id": 1, "name": "ship"}]
+    listed = {"images": images, "categories": categories, "annotations": annotations}
+    (folder / "ports.json").write_text(json.dumps(listed))
+
+
 def _link(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
@@ -165,10 +183,15 @@ def _write_labels(labels: NDArray[np.uint8], like: Path, target: Path) -> None:
         out.write(labels, 1)
 
 
+LAY_OUTS: dict[str, Callable[[Path, Path], None]] = {
+    "deforestation": _lay_out_deforestation, "buildings": _lay_out_buildings, "ships": _lay_out_ships,
+}  # fmt: skip
+"""By the name of a recipe's file: puts what it names beside it, from the folder of data."""
+
 RECIPES = {
     recipe.card.name: recipe
     for recipe in (
-        Recipe(card=DEFORESTATION, read=deforestation, lay_out=_lay_out_deforestation, gain=DN_8BIT, judged=0),
-        Recipe(card=BUILDINGS, read=buildings, lay_out=_lay_out_buildings, gain=DN_8BIT, judged=1),
+        Recipe(card=DEFORESTATION, read=deforestation, gain=DN_8BIT, judged=0),
+        Recipe(card=BUILDINGS, read=buildings, gain=DN_8BIT, judged=1),
     )
 }

@@ -15,6 +15,7 @@ import click
 from earthloom.jobs.command.analysis import accuracy, export, report, sample
 from earthloom.jobs.command.change import areas, change, zonal
 from earthloom.jobs.command.demo import demo
+from earthloom.jobs.command.distil import distil
 from earthloom.jobs.command.evaluate import evaluate
 from earthloom.jobs.command.explain import explain
 from earthloom.jobs.command.models import models
@@ -40,7 +41,7 @@ _SECTIONS = {
     "Make maps": ("demo", "plan", "run", "sensors", "models"),
     "Watch areas": ("monitor", "change"),
     "Ask the maps": ("view", "areas", "zonal", "sample", "accuracy", "export", "report"),
-    "Make models": ("train", "tune", "evaluate", "explain"),
+    "Make models": ("train", "tune", "evaluate", "explain", "distil"),
     "Work on a cluster and by itself": ("submit", "logs", "stop", "jobs", "watch", "schedule"),
     "Look after what is stored": ("status", "verify", "gc", "doctor"),
 }
@@ -82,7 +83,7 @@ def cli(verbose: bool) -> None:
 for command in (
     *(demo, plan, run, monitor, watch, schedule, change, zonal, areas),
     *(sample, accuracy, export, report),
-    *(train, tune, evaluate, explain),
+    *(train, tune, evaluate, explain, distil),
     *(submit, logs, stop, jobs),
     *(status, view, verify, gc, doctor, models, sensors),
 ):

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from earthloom.jobs.learning.train import Trained
 
 _PLAIN_EVERY_S = 10.0
-_SHOWN = ("iou", "precision", "recall", "f1")
+_SHOWN = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1"}
+_SHOWN_OF_OBJECTS = {"ap50": "AP50", "ap50_95": "AP50-95", "precision": "precision", "recall": "recall", "f1": "F1"}
 
 
 @click.command()
@@ -95,12 +96,13 @@ def score_table(trained: Trained) -> Table | None:
     if not scores:
         return None
     table = Table(title="on the test part", title_justify="left")
-    table.add_column("class")
-    for name in _SHOWN:
-        table.add_column("F1" if name == "f1" else "IoU" if name == "iou" else name, justify="right")
+    shown = _SHOWN if trained.card.objects is None else _SHOWN_OF_OBJECTS
+    for name in ("class", *shown.values()):
+        table.add_column(name, justify="left" if name == "class" else "right")
     for each in trained.card.classes:
-        table.add_row(each.name, *(_spread(scores[f"{name}_{each.name}"]) for name in _SHOWN))
-    table.add_row("mean", _spread(scores["iou"]), *[""] * (len(_SHOWN) - 1))
+        values = [scores.get(f"{name}_{each.name}") for name in shown]
+        table.add_row(each.name, *("" if value is None else _spread(value) for value in values))
+    table.add_row("mean", *(_spread(scores[name]) if name in scores else "" for name in shown))
     return table
 
 
@@ -154,8 +156,8 @@ class TrainingProgress:
 
     def __call__(self, progress: Progress) -> None:
         told = f"loss {progress.loss:.4f}"
-        if progress.score is not None:
-            told += f", validation {progress.score:.4f}{' (best)' * progress.is_best}"
+        if progress.look is not None:
+            told += f", validation {progress.look.score:.4f}{' (best)' * progress.is_best}"
         told += f", waited {progress.waited_s / max(progress.elapsed_s, 1e-9):.0%}"
         if self._live:
             self._progress.start()
@@ -165,6 +167,6 @@ class TrainingProgress:
                 )
             self._progress.update(self._bars[progress.seed], completed=progress.step, told=told)
             return
-        if progress.score is not None or time.monotonic() - self._last >= _PLAIN_EVERY_S:
+        if progress.look is not None or time.monotonic() - self._last >= _PLAIN_EVERY_S:
             self._last = time.monotonic()
             print(f"seed {progress.seed}: step {progress.step} of {progress.steps}, {told}", file=sys.stderr)

@@ -40,16 +40,30 @@ class LabelledBoxes:
 
 
 def read_coco(path: Path, classes: Sequence[str]) -> list[LabelledBoxes]:
-    """The boxes of every picture of a COCO file, in its order; pictures without one are there too. Crowds are left out.
-
-    Args:
-        classes: names of the categories, in the order of the network's classes.
+    """The boxes of every picture of a COCO file (`parse_coco`).
 
     Raises:
         ConfigError: if it is no COCO file, a category is missing, or one is there that was not asked for.
     """
     try:
         document = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{path} is not a COCO file of boxes: it is no JSON ({error})") from error
+    return parse_coco(document, str(path), classes)
+
+
+def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[LabelledBoxes]:
+    """The boxes of every picture, in the order of the document; pictures without one are there too. Crowds are left out.
+
+    Args:
+        document: what its JSON says.
+        path: of its file, for messages.
+        classes: names of the categories, in the order of the network's classes.
+
+    Raises:
+        ConfigError: if it is no COCO file, a category is missing, or one is there that was not asked for.
+    """
+    try:
         names = {int(each["id"]): str(each["name"]) for each in document["categories"]}
         files = {int(each["id"]): str(each["file_name"]) for each in document["images"]}
         rows = [

@@ -6,8 +6,6 @@ but that file.
 
 from __future__ import annotations
 
-import json
-import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from earthloom.jobs.config import parse_bytes, parse_names, read_toml
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.learning.labels import LabelOptions
+from earthloom.jobs.learning.training_file import relative_to
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.suggest import did_you_mean
 
@@ -130,6 +129,19 @@ class ModelTable(_Table):
     stored: Annotated[Literal["fp32", "fp16"], Field(description="precision of the weights file")] = "fp32"
 
 
+class ObjectsTable(_Table):
+    """[objects]: boxes are learned, not classes of pixels (`models.cards.card.ObjectRule`)."""
+
+    radius_px: Annotated[int, Field(gt=0, description="a centre is likelier than all pixels within so many")] = 3
+    threshold: Annotated[float, Field(gt=0, lt=1, description="least score of an object")] = 0.3
+    merge_iou: Annotated[float, Field(gt=0, le=1, description="of two boxes that overlap more the likelier stays")] = (
+        0.3
+    )
+    size_px: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="usual side of a box, in pixels of the scene")
+    ] = 16.0
+
+
 class LossTable(_Table):
     """[loss]: a sum; each term is multiplied by its number."""
 
@@ -145,6 +157,14 @@ class LossTable(_Table):
             description="of cross-entropy and focal loss; data: the median class's share of pixels over the class's own"
         ),
     ] = "none"
+
+
+class TeacherTable(_Table):
+    """[teacher]: a model whose probabilities are learned beside the labels, as `earthloom distil` does."""
+
+    model: Annotated[str, Field(description="name or folder of a segmentation with the same classes")]
+    temperature: Annotated[float, Field(gt=0, le=100, description="above 1, unlikely classes count for more")] = 2.0
+    weight: Annotated[NotNegative, Field(description="of this term; those of [loss] are about the labels")] = 1.0
 
 
 class AugmentTable(_Table):
@@ -179,7 +199,9 @@ class ScheduleTable(_Table):
     ] = 0.5
     validate_steps: Annotated[Positive | None, Field(description="steps between two looks; a twentieth of all")] = None
     patience: Annotated[Positive | None, Field(description="looks without a better one, after which it ends")] = None
-    metric: Annotated[str, Field(description="iou: mean over classes; or iou of one: iou_water")] = "iou"
+    metric: Annotated[
+        str, Field(description="iou: mean over classes; or iou of one: iou_water. Of objects always AP50")
+    ] = "iou"
 
 
 class ComputeTable(_Table):
@@ -265,7 +287,9 @@ class TrainConfig(_Table):
     chips: Annotated[ChipTable | None, Field(description="for labels of whole chips")] = None
     split: SplitTable = SplitTable()
     model: ModelTable = ModelTable()
+    objects: Annotated[ObjectsTable | None, Field(description="for a detector")] = None
     loss: LossTable = LossTable()
+    teacher: TeacherTable | None = None
     augment: AugmentTable = AugmentTable()
     schedule: ScheduleTable
     compute: ComputeTable = ComputeTable()
@@ -285,7 +309,19 @@ class TrainConfig(_Table):
             raise ValueError(f"several [[folders]] are called {twice[0]}")
         if self.chips and "crop_px" in self.model.model_fields_set:
             raise ValueError("the side of a crop follows from [chips], 'core_px' and 'context_px': leave out 'crop_px'")
+        if self.objects is not None:
+            if self.folders or self.chips is not None:
+                raise ValueError("a detector learns boxes on scenes; leave out [chips] and [[folders]]")
+            if self.loss != LossTable() or self.teacher is not None:
+                raise ValueError("objects have a loss of their own; leave out [loss] and [teacher]")
+            if self.augment.mixed:
+                raise ValueError("'augment.mixed' would cut objects in two; leave it out")
         return self
+
+    @property
+    def n_labels(self) -> int:
+        """Values that a pixel's label may have: a class; of objects also none."""
+        return len(self.labels.classes) + (self.objects is not None)
 
 
 def load_training(source: str | Path | Mapping[str, Any], **changes: Any) -> TrainConfig:
@@ -314,57 +350,6 @@ def check_training(values: Mapping[str, Any]) -> TrainConfig:
         return TrainConfig.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigError("; ".join(_describe(problem) for problem in error.errors())) from None
-
-
-def relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a file with its local paths made absolute."""
-
-    def placed(table: object, *keys: str) -> object:
-        if not isinstance(table, dict):
-            return table
-        return table | {key: _placed(folder, table[key]) for key in keys if isinstance(table.get(key), str)}
-
-    values = dict(placed(values, "out"))  # type: ignore[call-overload]  # a dict, as it was
-    if isinstance(values.get("scenes"), list):
-        values["scenes"] = [placed(table, "scene", "labels", "before") for table in values["scenes"]]
-    if isinstance(values.get("folders"), list):
-        values["folders"] = [placed(table, "folder") for table in values["folders"]]
-    if "split" in values:
-        values["split"] = placed(values["split"], "regions")
-    if isinstance(values.get("model"), dict) and "/" in str(values["model"].get("start", "")):
-        values["model"] = placed(values["model"], "start")
-    return values
-
-
-def to_toml(values: Mapping[str, Any]) -> str:
-    """Plain values as a file that `load_training` reads back: single values first, then tables, none with None in it."""
-
-    def inline(value: Any) -> str:
-        if isinstance(value, Mapping):
-            return "{ " + ", ".join(f"{_key(name)} = {inline(each)}" for name, each in value.items()) + " }"
-        if isinstance(value, list | tuple):
-            return "[" + ", ".join(inline(each) for each in value) + "]"
-        return json.dumps(value, ensure_ascii=False)  # JSON's texts, numbers and truths are TOML's too
-
-    given = {name: value for name, value in values.items() if value is not None}
-    tables = {name: value for name, value in given.items() if isinstance(value, Mapping)}
-    lines = [f"{_key(name)} = {inline(value)}" for name, value in given.items() if name not in tables]
-    for name, table in tables.items():
-        lines += ["", f"[{_key(name)}]"]
-        lines += [f"{_key(inner)} = {inline(value)}" for inner, value in table.items() if value is not None]
-    return "\n".join(lines) + "\n"
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
-
-
-def _placed(folder: Path, text: str) -> str:
-    """A local path below a folder, or several as bands of one scene; a reference of another kind stays as it is."""
-    if "://" not in text and "=" in text:
-        parts = (part.partition("=") for part in text.split(","))
-        return ",".join(f"{name}={_placed(folder, path.strip())}" for name, _, path in parts)
-    return text if "://" in text or text.startswith(("/", "~")) else str(folder / text)
 
 
 def _describe(problem: Mapping[str, Any]) -> str:

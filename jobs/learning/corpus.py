@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from earthloom.jobs.intake.pairs import pair
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.intake.wanted import Wanted
+from earthloom.jobs.learning.boxes import box_source
 from earthloom.jobs.learning.config import SceneTable, TrainConfig
 from earthloom.jobs.learning.folders import check_apart, make_mosaic
 from earthloom.jobs.learning.labels import LabelOptions, LabelSource, label_source
@@ -104,7 +105,7 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
     _check_values([each for _, each in opened])
     threads = Background(_OPENERS, "labels")
     coming = [
-        threads.submit(label_source, reference, options)
+        threads.submit(_source, reference, config, options, each.scene.id)
         for table, each in opened
         for reference in (table.labels.replace("{id}", each.scene.id),)
     ]
@@ -122,6 +123,12 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
         )
     notes = tuple(dict.fromkeys((each.scene.id, note) for _, each in opened for note in each.notes))
     return Corpus(scenes=tuple(scenes), notes=notes)
+
+
+def _source(reference: str, config: TrainConfig, options: LabelOptions, scene_id: str) -> LabelSource:
+    if config.objects is not None:
+        return box_source(reference, options, scene_id)
+    return label_source(reference, options)
 
 
 def _laid_out(config: TrainConfig) -> tuple[SceneTable, ...]:

@@ -32,7 +32,8 @@ from earthloom.jobs.learning.labels import (
     label_source,
 )
 from earthloom.jobs.learning.matching import Matching, match
-from earthloom.jobs.learning.options import EvaluateConfig
+from earthloom.jobs.learning.object_evaluation import ObjectSetup, evaluate_objects, prepare_objects
+from earthloom.jobs.learning.options import EvaluateConfig, label_references
 from earthloom.jobs.learning.report_page import page
 from earthloom.jobs.learning.worst import Place, picture, worst_places
 from earthloom.jobs.planning.plan import RunPlan, ScenePlan
@@ -51,7 +52,7 @@ _MOST_REGIONS = IGNORE  # their numbers are read like labels
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How well a model maps some scenes."""
+    """How well a model maps some scenes, or finds what is on them."""
 
     report: dict[str, Any]
     """What report.json holds; empty where no scene was mapped."""
@@ -81,20 +82,28 @@ def evaluate(
         SceneError: if labels cannot be read or hold what is no class.
         EngineError, StorageError: as `run` does.
     """
-    prepared: list[tuple[RunPlan, _Setup]] = []
+    prepared: list[tuple[RunPlan, _Setup | ObjectSetup]] = []
 
     def planned(made: RunPlan) -> None:
         if on_plan:
             on_plan(made)
         if made.scenes:
-            prepared.append((made, _prepare(config, made.scenes[0].card)))
+            card = made.scenes[0].card
+            requests = assign_ids(expand(config.scenes, config.scene.alternate), config.scene.scene_id)
+            references = label_references(config.labels, [request.id for request in requests])
+            ready = prepare_objects if card.kind == "objects" else _prepare
+            prepared.append((made, ready(config, card, references)))
 
     result = run(config, on_plan=planned, on_event=on_event)
     if not result.results:
         return Evaluation(report={}, text="", files=(), run=result)
     made, setup = prepared[0]
     done = [plan for plan in made.scenes if plan.scene.id in result.results]
-    return _evaluate(config, open_store(made.out), done, setup, result)
+    store = open_store(made.out)
+    if isinstance(setup, ObjectSetup):
+        report, text, files = evaluate_objects(config, store, done, setup)
+        return Evaluation(report=report, text=text, files=files, run=result)
+    return _evaluate(config, store, done, setup, result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +125,13 @@ class _Setup:
         return ChipLabels(pixels, ChipRule(core_px=side, cover=self.cover), plan.fine)
 
 
-def _prepare(config: EvaluateConfig, card: ModelCard) -> _Setup:
+def _prepare(config: EvaluateConfig, card: ModelCard, references: Mapping[str, str]) -> _Setup:
     if card.kind not in ("class-map", "labels"):
-        raise ConfigError(f"{card.label} makes {card.makes}; what is evaluated is a map of classes, or labels of chips")
-    requests = assign_ids(expand(config.scenes, config.scene.alternate), config.scene.scene_id)
-    references = _references(config.labels, [request.id for request in requests])
+        raise ConfigError(
+            f"{card.label} makes {card.makes}; what is evaluated is a map of classes, labels of chips, or objects"
+        )
+    if config.sizes:
+        raise ConfigError(f"`sizes` tells objects apart, and {card.label} makes {card.makes}")
     options = _label_options(config, card, list(dict.fromkeys(references.values())))
     sources = {reference: label_source(reference, options) for reference in dict.fromkeys(references.values())}
     matching = match(
@@ -130,18 +141,6 @@ def _prepare(config: EvaluateConfig, card: ModelCard) -> _Setup:
         matching=matching, labels={scene_id: sources[reference] for scene_id, reference in references.items()},
         references=references, regions=_regions(config), cover=config.cover,
     )  # fmt: skip
-
-
-def _references(labels: Sequence[str], scene_ids: Sequence[str]) -> dict[str, str]:
-    """Which file holds the labels of each scene."""
-    if len(labels) == 1:
-        return {scene_id: labels[0].replace("{id}", scene_id) for scene_id in scene_ids}
-    if len(labels) != len(scene_ids):
-        raise ConfigError(
-            f"{len(labels)} files of labels for {len(scene_ids)} scenes ({', '.join(scene_ids[:8])}): give one for all, one "
-            "for each in the same order, or a name with {id}"
-        )
-    return dict(zip(scene_ids, labels, strict=True))
 
 
 def _label_options(config: EvaluateConfig, card: ModelCard, references: Sequence[str]) -> LabelOptions:

@@ -17,7 +17,7 @@ from earthloom.jobs.execution.driver import Event, RunResult, run
 from earthloom.jobs.learning.options import ExplainConfig
 from earthloom.jobs.planning.plan import RunPlan, ScenePlan, plan
 from earthloom.jobs.records.names import ITEM
-from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.card import PROGRAMS, ModelCard
 from earthloom.models.cards.file import FILE, canonical, load_card, to_item
 from earthloom.models.cards.weights import fetch
 from earthloom.models.device.resolve import Device
@@ -104,12 +104,26 @@ def _explained(plans: tuple[ScenePlan, ...]) -> tuple[ModelCard, ObjectRef]:
     stage = plans[0].chain.stages[plans[0].chain.main]
     if card.kind != "class-map":
         raise ConfigError(f"{card.label} makes {card.makes}; what is explained is a map of classes")
-    if len(stage.cards) > 1 or plans[0].chain.main != len(plans[0].chain.stages) - 1:
-        raise ConfigError("one model is explained at a time, the last of a chain; name it alone")
-    if card.overlap != "exact" or card.halo_px is None:
+    if len(stage.cards) > 1:
+        raise ConfigError(
+            f"{'+'.join(member.label for member in stage.cards)} is an ensemble, whose probabilities are a mean of several "
+            f"networks': explain its members one by one, {stage.cards[0].name} first"
+        )
+    if plans[0].chain.main != len(plans[0].chain.stages) - 1:
+        raise ConfigError(f"{card.label} is followed by another stage; what is explained is the last of a chain")
+    if card.architecture in PROGRAMS:
         raise CardError(
-            f"{card.label}: its {'halo is not measured' if card.halo_px is None else 'chips are cross-faded'}; an image that "
-            "explains it has no tiling without seams"
+            f"{card.label} is a program ({card.architecture}), into which no other question can be built; bring its weights as "
+            "safetensors with the name of its network, for `earthloom models import`, and explain that"
+        )
+    if card.halo_px is None:
+        raise CardError(
+            f"{card.label} has no measured halo; `earthloom models measure {card.name} SCENE` finds it and writes the card"
+        )
+    if card.overlap != "exact":
+        raise CardError(
+            f"{card.label}: its chips are cross-faded, for it sees all of a chip, so what explains a pixel depends on the "
+            f"chip; explain a student without such layers, which `earthloom distil {card.name}` makes"
         )
     return card, folder
 

@@ -1,28 +1,34 @@
 """One training with one seed: steps, looks at the validation part, checkpoints, and going on where a process was killed.
 
-What comes out is a function of the job alone, not of when it was interrupted. Knows nothing of cards or of the test part.
+What comes out is a function of the job alone, not of when it was interrupted. Knows nothing of cards, of what is learned
+or of the test part.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from earthloom.jobs.learning.batches import Ahead, Crops, ordered
+from earthloom.jobs.learning.batches import Ahead, Crops
 from earthloom.jobs.learning.checkpoints import Checkpoints
 from earthloom.jobs.learning.config import ComputeTable
-from earthloom.jobs.learning.examples import Examples
-from earthloom.jobs.learning.split import Part
-from earthloom.models.training.augment import stacked
 from earthloom.models.training.fit import Fit
-from earthloom.models.training.score import confusion_of, iou, mean_iou, summed
 from earthloom.models.training.team import Team
-from earthloom.tiling.window import Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What was seen of the validation part.
+
+    Attributes:
+        score: what is made large.
+        values: what else is told of it, by name.
+    """
+
+    score: float
+    values: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,18 +38,12 @@ class Looking:
     Attributes:
         steps: between two looks.
         patience: looks without a better one, after which the training ends; None: never.
-        metric: `iou`, the mean over classes, or `iou_<class>`.
-        windows: (scene, core) of the validation part's chips; none: no look is taken.
-        margin_px: context around a core.
-        gap_px: pixels as near as this to one that is trained on are not counted.
+        look: judges the averaged weights of a fit, together with the other processes of a team; None: there is no such part.
     """
 
     steps: int
     patience: int | None
-    metric: str
-    windows: tuple[tuple[int, Window], ...]
-    margin_px: int
-    gap_px: int
+    look: Callable[[Fit, Team], Look] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +60,8 @@ class Progress:
     waited_s: float
     """Of `elapsed_s`, what was spent waiting for crops."""
     elapsed_s: float
-    counts: NDArray[np.int64] | None = None
-    """Of a look: the confusion over the validation part."""
-    score: float | None = None
+    look: Look | None = None
+    """At the validation part, where one was taken."""
     is_best: bool = False
 
 
@@ -75,7 +74,7 @@ class Fitted:
         step: of which they are.
         steps: that were taken.
         score: on the validation part; None without one.
-        looks: every look: step, mean loss since the last one, score, confusion.
+        looks: every look: step, mean loss since the last one, score.
     """
 
     seed: int
@@ -87,14 +86,14 @@ class Fitted:
 
 
 def fit_seed(
-    fit: Fit, crops: Crops, examples: Examples, looking: Looking, checkpoints: Checkpoints, compute: ComputeTable, *,
+    fit: Fit, crops: Crops, looking: Looking, checkpoints: Checkpoints, compute: ComputeTable, *,
     team: Team, on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Fitted:  # fmt: skip
     """Train, or go on training, to the end.
 
     Args:
         fit: at its beginning.
-        crops, examples: the data.
+        crops: the data.
         looking: at the validation part.
         checkpoints: of this training and seed.
         compute: threads, and how often a checkpoint is written.
@@ -124,21 +123,19 @@ def fit_seed(
         loss = fit.advance(batches.batch)
         journal.add(loss)
         is_last = fit.step == schedule.steps
-        looks = bool(looking.windows) and (fit.step % looking.steps == 0 or is_last)
-        counts, score, is_best = None, None, False
-        if looks:
-            counts = _look(fit, examples, looking, compute.readers, team)
-            score = score_of(counts, looking.metric, examples.classes)
-            is_best = journal.look(fit.step, score, counts)
+        seen, is_best = None, False
+        if looking.look is not None and (fit.step % looking.steps == 0 or is_last):
+            seen = looking.look(fit, team)
+            is_best = journal.look(fit.step, seen.score)
             if is_best and team.is_first:
                 checkpoints.save_best(fit.step, _own(fit))
         on_progress(
             Progress(
                 seed=seed, step=fit.step, steps=schedule.steps, loss=loss, rate=schedule.rate_at(fit.step - 1),
-                waited_s=batches.waited_s, elapsed_s=time.monotonic() - begun, counts=counts, score=score, is_best=is_best,
+                waited_s=batches.waited_s, elapsed_s=time.monotonic() - begun, look=seen, is_best=is_best,
             )
         )  # fmt: skip
-        if team.is_first and (looks or is_last or time.monotonic() - saved >= compute.checkpoint_s):
+        if team.is_first and (seen is not None or is_last or time.monotonic() - saved >= compute.checkpoint_s):
             note = {"step": fit.step, "journal": journal.to_dict()}
             checkpoints.save(fit.step, fit.state(), note, journal.best_step)
             saved = time.monotonic()
@@ -158,11 +155,6 @@ def _own(fit: Fit) -> dict[str, Any]:
     return {name: value.cpu().contiguous() for name, value in fit.average.state_dict().items()}
 
 
-def score_of(counts: NDArray[np.int64], metric: str, classes: Sequence[str]) -> float:
-    """What is made large: the mean IoU, or that of one class."""
-    return mean_iou(counts) if metric == "iou" else iou(counts, list(classes).index(metric.removeprefix("iou_")))
-
-
 class _Journal:
     """What was seen so far, as it goes into a checkpoint."""
 
@@ -178,10 +170,10 @@ class _Journal:
         self._total += loss
         self._steps += 1
 
-    def look(self, step: int, score: float, counts: NDArray[np.int64]) -> bool:
+    def look(self, step: int, score: float) -> bool:
         """Note a look and say whether it is the best so far."""
         mean = round(self._total / max(self._steps, 1), 6)
-        self.looks.append({"step": step, "loss": mean, "score": round(score, 6), "counts": counts.tolist()})
+        self.looks.append({"step": step, "loss": mean, "score": round(score, 6)})
         self._total, self._steps = 0.0, 0
         if self.best_score is None or score > self.best_score:
             self.best_step, self.best_score, self._worse = step, score, 0
@@ -197,21 +189,3 @@ class _Journal:
             "looks": self.looks, "total": self._total, "steps": self._steps, "best_step": self.best_step,
             "best_score": self.best_score, "worse": self._worse,
         }  # fmt: skip
-
-
-def _look(fit: Fit, examples: Examples, looking: Looking, threads: int, team: Team) -> NDArray[np.int64]:
-    """The confusion of the averaged weights over the validation part."""
-
-    def window_of(item: tuple[int, Window]) -> tuple[Any, Any]:
-        return examples.judged(*item, looking.margin_px, Part.VALIDATION, looking.gap_px)
-
-    mine, n_classes = looking.windows[team.number :: team.size], len(examples.classes)
-    is_bf16 = fit.schedule.precision == "bf16"
-    total = np.zeros((n_classes, n_classes), np.int64)
-    waiting: list[tuple[Any, Any]] = []
-    for number, made in enumerate(ordered(window_of, mine, threads=threads, ahead=2 * threads), 1):
-        waiting.append(made)
-        if len(waiting) == fit.schedule.batch or number == len(mine):
-            total += confusion_of(fit.average, *stacked(waiting), n_classes, is_bf16=is_bf16).numpy()
-            waiting = []
-    return summed(total, team)

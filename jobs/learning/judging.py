@@ -28,7 +28,7 @@ from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.window import Window
 
-_LOOK_PX = 4096
+LOOK_PX = 4096
 """How far a distance is measured; beyond, it is said to be more."""
 
 
@@ -62,9 +62,9 @@ def judge(predictor: Predictor, card: ModelCard, examples: Examples, part: Part,
     """
     n_classes = len(examples.classes)
     gap_px = max(gap_px, card.halo_px or 0)
-    total, nearest, left_out = np.zeros((n_classes, n_classes), np.int64), _LOOK_PX + 1, 0
+    total, nearest, left_out = np.zeros((n_classes, n_classes), np.int64), LOOK_PX + 1, 0
     by_scene: dict[str, NDArray[np.int64]] = {}
-    for number, core, labels, near, made in _mapped(predictor, card, examples, part, gap_px):
+    for number, core, labels, near, made in mapped(predictor, card, examples, part, gap_px):
         left_out += near
         judged = labels != IGNORE
         if not judged.any():
@@ -76,19 +76,19 @@ def judge(predictor: Predictor, card: ModelCard, examples: Examples, part: Part,
         total += counts
         scene = examples.scenes[number].scene.id
         by_scene[scene] = by_scene.get(scene, np.zeros_like(counts)) + counts
-        distances = examples.trained_around(number, _LOOK_PX).distances(core)
+        distances = examples.trained_around(number, LOOK_PX).distances(core)
         nearest = min(nearest, int(distances[judged].min()))
-    is_farther = nearest > _LOOK_PX
+    is_farther = nearest > LOOK_PX
     return Judgement(
-        counts=total, least_distance_px=min(nearest, _LOOK_PX) if total.sum() else None, is_farther=is_farther,
+        counts=total, least_distance_px=min(nearest, LOOK_PX) if total.sum() else None, is_farther=is_farther,
         left_out_px=left_out, by_scene=by_scene,
     )  # fmt: skip
 
 
-def _mapped(
+def mapped(
     predictor: Predictor, card: ModelCard, examples: Examples, part: Part, gap_px: int
 ) -> Iterator[tuple[int, Window, NDArray[np.uint8], int, Any]]:
-    """Scene, core, its labels that count, how many lie too near, and the map, of every chip of the card that has any."""
+    """Scene, core, its labels that count, how many lie too near, and the answer, of every chip of the card that has any."""
     assert card.halo_px is not None, "a card is measured before it is judged"
     grids = {
         number: ChipGrid(

@@ -277,7 +277,7 @@ class VectorLabels:
         if not inside:
             return labels
         fill = next((c.value for c in self.options.classes if c.name == self.options.background), IGNORE)
-        layer = _on_grid(self.asset, self.options, grid)
+        layer = features_on_grid(self.asset, self.options, grid)
         shapes = layer.within(inside)
         labels[inside.slices(window)] = (
             rasterize(
@@ -335,7 +335,12 @@ def _classified(asset: Asset, options: LabelOptions) -> tuple[NDArray[np.object_
 
 
 @lru_cache(maxsize=_KEPT)
-def _on_grid(asset: Asset, options: LabelOptions, grid: Grid) -> _Layer:
+def features_on_grid(asset: Asset, options: LabelOptions, grid: Grid) -> _Layer:
+    """The features of a vector file that may lie on a grid, in its pixels.
+
+    Raises:
+        SceneError: if the file cannot be read, or a feature reaches to where the grid's CRS has no coordinates.
+    """
     import shapely
 
     geometries, values, crs = _classified(asset, options)

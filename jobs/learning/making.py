@@ -9,19 +9,25 @@ from typing import Any
 
 import numpy as np
 
+from earthloom.jobs.learning.batches import ordered
 from earthloom.jobs.learning.config import TrainConfig
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.fitting import Fitted
-from earthloom.jobs.learning.judging import Judgement, judge
+from earthloom.jobs.learning.judging import judge
 from earthloom.jobs.learning.measure import measure_on
-from earthloom.jobs.learning.record import over_seeds, seed_record
+from earthloom.jobs.learning.object_judging import judge_objects, lenient
+from earthloom.jobs.learning.record import judgement_record, over_seeds, seed_record
+from earthloom.jobs.learning.seeds import margin_of
 from earthloom.jobs.learning.split import Part
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.device.resolve import resolve
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.measuring.measure import Measurement
+from earthloom.models.training.augment import stacked
 from earthloom.models.training.export import save_weights
+from earthloom.models.training.network import build, load
+from earthloom.models.training.temperature import Calibration
 from earthloom.tiling.window import Window
 
 _CORES_PX = (1024, 512, 256)
@@ -47,19 +53,36 @@ def make_card(
     on_stage("measuring the halo, and that tiles give what the whole scene gives")
     measurement = _measured(config, card, path, examples)
     card = measurement.card
-    tests: list[Judgement | None] = [None] * len(fitted)
+    tests: list[dict[str, Any] | None] = [None] * len(fitted)
     if (examples.split.part == Part.TEST).any():
         for place, each in enumerate(fitted):
             on_stage(f"judging seed {each.seed} on the test part" if len(fitted) > 1 else "judging on the test part")
             tests[place] = _judged(config, card, each, examples, folder)
-    records = [seed_record(each, test, examples.classes) for each, test in zip(fitted, tests, strict=True)]
+    records = [seed_record(each, test) for each, test in zip(fitted, tests, strict=True)]
     own = records[[each.seed for each in fitted].index(best.seed)]["test"]
     card = replace(card, scores=tuple(sorted(own["scores"].items())) if own else ())
+    calibration = _calibrated(config, card, best, examples)
     tiling = {
         "halo_px": card.halo_px, "support_px": card.support_px, "stride_px": card.stride_px, "core_px": card.core_px,
         "overlap": card.overlap, "tiled_is_whole": _agreement(measurement),
     }  # fmt: skip
-    return card, {"seeds": records, "kept_seed": best.seed, "test": over_seeds(records), "tiling": tiling}
+    return card, {
+        "seeds": records, "kept_seed": best.seed, "test": over_seeds(records), "calibration": calibration, "tiling": tiling,
+    }  # fmt: skip
+
+
+def _calibrated(config: TrainConfig, card: ModelCard, kept: Fitted, examples: Examples) -> dict[str, Any] | None:
+    """How sure the kept network is of the classes on the validation part; None of objects, or where there is no such part."""
+    if card.objects is not None or not (windows := examples.windows(Part.VALIDATION)):
+        return None
+    found, network, margin_px = Calibration(), load(build(card, kept.seed), kept.weights), margin_of(examples, card)
+
+    def window_of(item: tuple[int, Window]) -> Any:
+        return examples.judged(*item, margin_px, Part.VALIDATION, config.split.gap_px)
+
+    for made in ordered(window_of, windows, threads=2, ahead=2):
+        found.add(network, *stacked([made]))
+    return found.to_dict()
 
 
 def _measured(config: TrainConfig, card: ModelCard, path: Path, examples: Examples) -> Measurement:
@@ -104,8 +127,13 @@ def _agreement(found: Measurement) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _judged(config: TrainConfig, card: ModelCard, fitted: Fitted, examples: Examples, folder: Path) -> Judgement:
+def _judged(config: TrainConfig, card: ModelCard, fitted: Fitted, examples: Examples, folder: Path) -> dict[str, Any]:
+    """What was found on the test part, as it goes into the record."""
     path = folder / f"seed-{fitted.seed}.safetensors"
     own = replace(card, weights=save_weights(fitted.weights, path, config.model.stored))
-    predictor = Predictor(own, path, resolve(config.compute.device))
-    return judge(predictor, own, examples, Part.TEST, config.split.gap_px)
+    device = resolve(config.compute.device)
+    if own.objects is not None:
+        predictor = Predictor(lenient(own), path, device)
+        return judge_objects(predictor, own, examples, Part.TEST, config.split.gap_px).record(own)
+    judged = judge(Predictor(own, path, device), own, examples, Part.TEST, config.split.gap_px)
+    return judgement_record(judged, examples.classes)

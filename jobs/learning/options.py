@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from earthloom.jobs.config import RunConfig, parse_names
+from earthloom.tiling.errors import ConfigError
 
 
 def parse_pairs(value: object) -> object:
@@ -20,6 +21,16 @@ def parse_pairs(value: object) -> object:
     if not all(left.strip() and right.strip() for left, _, right in pairs):
         raise ValueError(f"{value!r} is not of the form 0=land,1=water")
     return tuple((left.strip(), right.strip()) for left, _, right in pairs)
+
+
+def parse_numbers(value: object) -> object:
+    """`2500,10000` as rising positive numbers."""
+    if not isinstance(value, str):
+        return value
+    numbers = [float(part) for part in value.split(",") if part.strip()]
+    if sorted(set(numbers)) != numbers or min(numbers, default=1) <= 0:
+        raise ValueError(f"{value!r} is no list of rising positive numbers")
+    return tuple(numbers)
 
 
 Pairs = Annotated[tuple[tuple[str, str], ...], BeforeValidator(parse_pairs)]
@@ -49,7 +60,27 @@ class EvaluateConfig(RunConfig):
     regions: Annotated[str | None, Field(description="polygons whose scores are also told one by one")] = None
     region_column: Annotated[str | None, Field(description="column with their names")] = None
     worst: Annotated[int, Field(ge=0, le=100, description="places with most errors to show")] = 6
+    sizes: Annotated[
+        tuple[float, ...], BeforeValidator(parse_numbers),
+        Field(description="of objects: areas in m2 at which they are told apart; default: the thirds of the marked ones")
+    ] = ()  # fmt: skip
     bootstrap: Annotated[int, Field(ge=0, le=100_000, description="resamples for intervals; 0 for none")] = 1000
+
+
+def label_references(labels: Sequence[str], scene_ids: Sequence[str]) -> dict[str, str]:
+    """Which file holds the labels of each scene.
+
+    Raises:
+        ConfigError: if there are neither one, nor as many as scenes.
+    """
+    if len(labels) == 1:
+        return {scene_id: labels[0].replace("{id}", scene_id) for scene_id in scene_ids}
+    if len(labels) != len(scene_ids):
+        raise ConfigError(
+            f"{len(labels)} files of labels for {len(scene_ids)} scenes ({', '.join(scene_ids[:8])}): give one for all, one "
+            "for each in the same order, or a name with {id}"
+        )
+    return dict(zip(scene_ids, labels, strict=True))
 
 
 class ExplainConfig(RunConfig):
@@ -63,3 +94,22 @@ class ExplainConfig(RunConfig):
         str | None, Field(description="class whose probability is explained; default: the one that is mapped")
     ] = None
     steps: Annotated[int, Field(ge=1, le=1000, description="passes of gradients; more are more precise")] = 16
+
+
+class DistilConfig(RunConfig):
+    """What is distilled: a model, on scenes that need no labels."""
+
+    name: Annotated[str | None, Field(description="of the student  [default: that of the model, and -student]")] = None
+    student: Annotated[str, Field(description="its architecture: lite-unet, or one of smp: unet, fpn, …")] = "lite-unet"
+    encoder: Annotated[str | None, Field(description="of an architecture of smp: resnet18, efficientnet-b0, …")] = None
+    arguments: Annotated[str, Field(description="further ones of the architecture, as JSON")] = "{}"
+    start: Annotated[
+        str, Field(description="first weights: nothing, a model's name or folder, or a file of ImageNet, timm or smp")
+    ] = "nothing"
+    steps: Annotated[int, Field(gt=0, description="of training")] = 1000
+    chips: Annotated[int, Field(gt=0, description="crops that each step sees")] = 8
+    crop: Annotated[int, Field(gt=0, description="side of a crop in pixels")] = 256
+    rate: Annotated[float, Field(gt=0, allow_inf_nan=False, description="highest learning rate")] = 2e-3
+    temperature: Annotated[float, Field(gt=0, le=100, description="above 1, unlikely classes count for more")] = 2.0
+    seed: Annotated[int, Field(ge=0, lt=2**22, description="of weights and crops")] = 0
+    replace: Annotated[bool, Field(description="overwrite the model of another training that OUT holds")] = False

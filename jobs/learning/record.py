@@ -44,8 +44,8 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def seed_record(fitted: Fitted, test: Judgement | None, classes: Sequence[str]) -> dict[str, Any]:
-    """What came of one seed."""
+def seed_record(fitted: Fitted, test: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What came of one seed, and of judging it on the test part."""
     return {
         "seed": fitted.seed,
         "steps": fitted.steps,
@@ -54,7 +54,7 @@ def seed_record(fitted: Fitted, test: Judgement | None, classes: Sequence[str]) 
             "score": None if fitted.score is None else round(fitted.score, 6),
             "looks": [{name: look[name] for name in ("step", "loss", "score")} for look in fitted.looks],
         },
-        "test": None if test is None else judgement_record(test, classes),
+        "test": test,
     }
 
 

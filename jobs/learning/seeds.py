@@ -10,20 +10,29 @@ from earthloom.jobs.learning.batches import Crops, Sampling
 from earthloom.jobs.learning.checkpoints import Checkpoints
 from earthloom.jobs.learning.config import TrainConfig
 from earthloom.jobs.learning.examples import Examples
-from earthloom.jobs.learning.fitting import Fitted, Looking, Progress, fit_seed
+from earthloom.jobs.learning.fitting import Fitted, Look, Looking, Progress, fit_seed
+from earthloom.jobs.learning.looks import ClassLook
+from earthloom.jobs.learning.object_crops import ObjectCrops
+from earthloom.jobs.learning.object_judging import ObjectLook
 from earthloom.jobs.learning.split import Part
 from earthloom.jobs.learning.start import First
 from earthloom.jobs.learning.tracking import Tracker
+from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
+from earthloom.models.networks import registry
 from earthloom.models.training.augment import Variety
+from earthloom.models.training.detection import ObjectLoss, set_prior
 from earthloom.models.training.fit import Fit
 from earthloom.models.training.loss import Loss, balanced_weights
 from earthloom.models.training.network import build, fill
 from earthloom.models.training.schedule import Schedule
 from earthloom.models.training.start import to_hold
+from earthloom.models.training.teacher import Teacher
 from earthloom.models.training.team import Team
 from earthloom.models.training.threads import use_threads
-from earthloom.tiling.errors import ConfigError
+from earthloom.models.zoo import variants
+from earthloom.tiling.errors import CardError, ConfigError
+from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store
 
 
@@ -46,23 +55,27 @@ def train_seed(
     use_threads(settings["threads"])
     team = Team()
     module = build(card, seed)
+    if card.objects is not None:
+        set_prior(module, len(card.classes))
     filled = fill(module, card, first.path, first.card).filled if first.path is not None else frozenset()
     fit = Fit(
         module.to(settings["device"]), loss_of(config, examples), schedule_of(config, seed, settings["precision"]),
         pretrained=filled, held=to_hold(module, filled, len(card.classes)), team=team,
+        teacher=teacher_of(config, card, settings["device"]),
     )  # fmt: skip
     variety = Variety(**config.augment.model_dump())
-    crops = Crops(examples, Sampling(variety=variety, balance=config.schedule.balance, seed=seed))
-    looking = looking_of(config, examples, card.stride_px)
+    kind = Crops if card.objects is None else ObjectCrops
+    crops = kind(examples, Sampling(variety=variety, balance=config.schedule.balance, seed=seed))
+    looking = looking_of(config, examples, card)
     checkpoints = Checkpoints(store, f"{prefix}/seed-{seed}")
-    with Tracker(config, store, prefix, seed, examples.classes) if team.is_first else nullcontext() as tracker:
+    with Tracker(config, store, prefix, seed) if team.is_first else nullcontext() as tracker:
 
         def tell(progress: Progress) -> None:
             if tracker is not None:
                 tracker(progress)
             on_progress(progress)
 
-        return fit_seed(fit, crops, examples, looking, checkpoints, config.compute, team=team, on_progress=tell)
+        return fit_seed(fit, crops, looking, checkpoints, config.compute, team=team, on_progress=tell)
 
 
 def schedule_of(config: TrainConfig, seed: int, precision: str) -> Schedule:
@@ -75,8 +88,10 @@ def schedule_of(config: TrainConfig, seed: int, precision: str) -> Schedule:
     )  # fmt: skip
 
 
-def loss_of(config: TrainConfig, examples: Examples) -> Loss:
+def loss_of(config: TrainConfig, examples: Examples) -> Loss | ObjectLoss:
     """The loss, its class weights made from the training part where they are to be."""
+    if config.objects is not None:
+        return ObjectLoss(size_px=config.objects.size_px)
     table = config.loss
     given = table.class_weights
     if isinstance(given, tuple) and len(given) != len(examples.classes):
@@ -89,21 +104,69 @@ def loss_of(config: TrainConfig, examples: Examples) -> Loss:
     )  # fmt: skip
 
 
-def looking_of(config: TrainConfig, examples: Examples, stride_px: int) -> Looking:
+def teacher_card(config: TrainConfig, bands: tuple[str, ...]) -> tuple[ModelCard, ObjectRef] | None:
+    """The card that `teacher` names, in the variant that sees only these bands, and its folder; None without a teacher.
+
+    Raises:
+        CardError: if there is no such model, or none of its variants sees these bands alone.
+    """
+    if config.teacher is None:
+        return None
+    known = variants(config.teacher.model)
+    able = [(card, folder) for card, folder in known if set(card.bands) <= set(bands)]
+    if not able:
+        raise CardError(
+            f"'teacher.model={config.teacher.model}' sees {' or '.join(', '.join(card.bands) for card, _ in known)}, and the "
+            f"student {', '.join(bands)}"
+        )
+    return able[0]
+
+
+def teacher_of(config: TrainConfig, student: ModelCard, device: str) -> Teacher | None:
+    """The teacher, ready to be asked; None without one.
+
+    Raises:
+        CardError, ConfigError: if it cannot be loaded, or teaches something else.
+    """
+    found = teacher_card(config, student.bands)
+    if found is None or config.teacher is None:
+        return None
+    card, folder = found
+    module = registry.build(card)
+    if card.weights:
+        weights.load_network(module, weights.fetch(folder, card.weights), card.weights)
+    table = config.teacher
+    return Teacher(module.to(device), card, student, temperature=table.temperature, weight=table.weight)
+
+
+def looking_of(config: TrainConfig, examples: Examples, card: ModelCard) -> Looking:
     """When and how the validation part is looked at.
 
     Raises:
         ConfigError: if the metric is none, or something waits for looks that are never taken.
     """
     table, windows = config.schedule, examples.windows(Part.VALIDATION)
-    known = ("iou", *(f"iou_{name}" for name in examples.classes))
+    known = ("iou", *(f"iou_{name}" for name in examples.classes if card.objects is None))
     if table.metric not in known:
         raise ConfigError(f"`schedule.metric={table.metric}` is none of {', '.join(known)}")
     if table.patience and not windows:
         raise ConfigError("'patience' counts looks at the validation part, and there is none: set `split.validation`")
-    rule = examples.rule
-    margin_px = rule.context_px if rule else -(-examples.chip_px // 4 // stride_px) * stride_px
-    return Looking(
-        steps=table.validate_steps or max(1, table.steps // 20), patience=table.patience, metric=table.metric,
-        windows=windows, margin_px=margin_px, gap_px=config.split.gap_px,
-    )  # fmt: skip
+    margin_px = margin_of(examples, card)
+    look: Callable[[Fit, Team], Look] | None = None
+    if windows and card.objects is not None:
+        look = ObjectLook(
+            examples=examples, card=card, windows=windows, margin_px=margin_px, threads=config.compute.readers
+        )
+    elif windows:
+        look = ClassLook(
+            examples=examples, metric=table.metric, windows=windows, margin_px=margin_px, gap_px=config.split.gap_px,
+            threads=config.compute.readers,
+        )  # fmt: skip
+    return Looking(steps=table.validate_steps or max(1, table.steps // 20), patience=table.patience, look=look)
+
+
+def margin_of(examples: Examples, card: ModelCard) -> int:
+    """Context around a chip of the validation part."""
+    if examples.rule is not None:
+        return examples.rule.context_px
+    return -(-examples.chip_px // 4 // card.stride_px) * card.stride_px

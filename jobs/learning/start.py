@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from earthloom.jobs.learning.config import ChipTable, TrainConfig
 from earthloom.models.cards import weights
-from earthloom.models.cards.card import LabelRule, ModelCard, ModelClass
+from earthloom.models.cards.card import LabelRule, ModelCard, ModelClass, ObjectRule
 from earthloom.models.training.network import named
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
@@ -55,8 +55,10 @@ def first_weights(start: str) -> First:
     card, folder = variants(start)[0]
     if card.weights is None:
         raise CardError(f"'start={start}': {card.label} has no weights to start from")
-    if card.kind not in ("class-map", "labels"):
-        raise CardError(f"'start={start}': {card.label} makes {card.makes}; start from a segmentation or a classifier")
+    if card.kind == "image":
+        raise CardError(
+            f"'start={start}': {card.label} makes {card.makes}; start from a segmentation, a classifier or a detector"
+        )
     return First(name=card.label, path=weights.fetch(folder, card.weights), sha256=card.weights, card=card)
 
 
@@ -112,13 +114,17 @@ def draft(
     sizes = [grid.gsd_m() for grid in grids] or [1.0]
     reach = config.augment.zoom * _MARGIN
     said = config.card
-    return ModelCard(
+    card = ModelCard(
         name=config.name, version=said.version, title=said.title or f"{config.name}, trained by earthloom train",
         description=said.description, license=said.license, citation=said.citation, architecture=architecture,
         arguments=arguments, bands=bands, quantities=(quantity,), mean=mean, std=std,
         gsd_m=(_short(min(sizes) / reach), _short(max(sizes) * reach)), classes=classes_of(config), stride_px=stride,
         **_of_chips(config.chips),
     )  # fmt: skip
+    if config.objects is None:
+        return card
+    rule = ObjectRule(**config.objects.model_dump())
+    return replace(card, objects=rule, task="object-detection", activation="sigmoid")
 
 
 def _of_chips(table: ChipTable | None) -> dict[str, Any]:

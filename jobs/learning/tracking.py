@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -11,7 +10,6 @@ from typing import Self
 from earthloom.jobs.learning.config import TrainConfig
 from earthloom.jobs.learning.fitting import Progress
 from earthloom.models.training.log import Log
-from earthloom.models.training.score import iou
 from earthloom.tiling.storage.store import Store
 
 _EVERY = 10
@@ -26,12 +24,10 @@ class Tracker:
         store: of OUT; event files that cannot be written there directly are copied at every look.
         prefix: below which they lie.
         seed: of the training.
-        classes: names.
     """
 
-    def __init__(self, config: TrainConfig, store: Store, prefix: str, seed: int, classes: Sequence[str]) -> None:
+    def __init__(self, config: TrainConfig, store: Store, prefix: str, seed: int) -> None:
         self._config, self._store, self._prefix, self._seed = config, store, f"{prefix}/log/seed-{seed}", seed
-        self._classes = classes
         self._log: Log | None = None
         self._aside: TemporaryDirectory[str] | None = None
         self._folder = Path()
@@ -46,19 +42,18 @@ class Tracker:
 
     def __call__(self, progress: Progress) -> None:
         """Note a step."""
-        is_look = progress.counts is not None
-        if not is_look and progress.step % _EVERY and progress.step != progress.steps:
+        if progress.look is None and progress.step % _EVERY and progress.step != progress.steps:
             return
         values = {
             "train/loss": progress.loss, "train/rate": progress.rate,
             "train/waiting": progress.waited_s / max(progress.elapsed_s, 1e-9),
         }  # fmt: skip
-        if progress.counts is not None and progress.score is not None:
-            values["validation/score"] = progress.score
-            values |= {f"validation/iou_{n}": iou(progress.counts, value) for value, n in enumerate(self._classes)}
+        if progress.look is not None:
+            values["validation/score"] = progress.look.score
+            values |= {f"validation/{name}": value for name, value in progress.look.values.items()}
         log = self._open(progress.step)
         log.add(progress.step, values)
-        if is_look or progress.step == progress.steps:
+        if progress.look is not None or progress.step == progress.steps:
             log.flush()
             self._copy()
 

@@ -23,7 +23,7 @@ from earthloom.jobs.learning.fitting import Progress
 from earthloom.jobs.learning.index import ChipIndex, make_index
 from earthloom.jobs.learning.making import make_card
 from earthloom.jobs.learning.record import data_record
-from earthloom.jobs.learning.seeds import looking_of, loss_of, train_seed
+from earthloom.jobs.learning.seeds import looking_of, loss_of, teacher_card, teacher_of, train_seed
 from earthloom.jobs.learning.split import Part, open_regions, split
 from earthloom.jobs.learning.start import First, bands_of, draft, first_weights
 from earthloom.jobs.learning.together import train_together
@@ -130,6 +130,11 @@ def training_key(config: TrainConfig, corpus: Corpus, first: First) -> str:
     said = config.model_dump(
         mode="json", include={"name", "seed", "seeds", "labels", "model", "loss", "augment", "schedule", "split"}
     )
+    if config.objects is not None:
+        said["objects"] = config.objects.model_dump()
+    if config.teacher is not None:  # a training without one keeps its key
+        taught = teacher_card(config, bands_of(config, first))
+        said["teacher"] = config.teacher.model_dump() | {"model": taught and taught[0].digest()}
     said |= {"chips": config.chips.model_dump(mode="json")} if config.chips else {}
     said["model"] |= {"start": first.sha256}
     said["split"].pop("regions", None)
@@ -164,8 +169,7 @@ def prepare(
     regions = open_regions(config.split)
     index = _stored_index(store, prefix)
     if index is None:
-        n_classes = len(config.labels.classes)
-        index = make_index(corpus.scenes, n_classes=n_classes, chip_px=chip_px, regions=regions)
+        index = make_index(corpus.scenes, n_classes=config.n_labels, chip_px=chip_px, regions=regions)
         if store is not None:
             store.put(f"{prefix}/index.npz", index.to_bytes())
     parts = split(index, corpus.scenes, config.split, regions, seed=config.seed, chip_px=chip_px)
@@ -177,7 +181,8 @@ def prepare(
         cache_bytes=config.compute.cache, rule=rule,
     )  # fmt: skip
     loss_of(config, examples)  # what contradicts itself is said before hours are spent
-    looking_of(config, examples, card.stride_px)
+    looking_of(config, examples, card)
+    teacher_of(config, card, "cpu")
     return examples, card
 
 

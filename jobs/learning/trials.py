@@ -97,9 +97,9 @@ def _run(study: TrainConfig, store: Store, trial: Trial) -> dict[str, Any]:
     waiting = [rung for rung in waiting if not looks or rung > looks[-1][0]]
 
     def follow(progress: Progress) -> None:
-        if progress.score is None:
+        if progress.look is None:
             return
-        looks[:] = [look for look in looks if look[0] < progress.step] + [(progress.step, progress.score)]
+        looks[:] = [look for look in looks if look[0] < progress.step] + [(progress.step, progress.look.score)]
         store.put(f"{place}/{_LOOKS}", canonical({"format": FORMAT, "looks": looks}))
         while waiting and progress.step >= waiting[0]:
             others = [

@@ -20,10 +20,11 @@ from earthloom.cluster.local import LocalExecutor
 from earthloom.cluster.outcome import Failed
 from earthloom.cluster.package import sent_package
 from earthloom.jobs.execution.engine import BUDGET
-from earthloom.jobs.learning.config import RangeTable, TrainConfig, to_toml
+from earthloom.jobs.learning.config import RangeTable, TrainConfig
 from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.start import bands_of, first_weights
 from earthloom.jobs.learning.train import out_of, training_key
+from earthloom.jobs.learning.training_file import to_toml
 from earthloom.jobs.learning.trials import Trial, TrialWorker, result_of, with_values
 from earthloom.jobs.planning.resources import here
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest, read_document

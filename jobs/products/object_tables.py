@@ -46,7 +46,7 @@ def object_frame(
 
     edges = corners(found)
     left, top, right, bottom = edges.T
-    across, along = (_length_m(grid, edges, axis) for axis in (0, 1))
+    across, along = sides_m(grid, edges)
     columns = {
         "class": [classes[int(value)] for value in found["class"]],
         "score": np.round(scores(found), 4),
@@ -66,6 +66,11 @@ def object_frame(
     return GeoDataFrame(columns, geometry=footprints(grid, edges), crs="OGC:CRS84").astype(
         dict.fromkeys(("class", "shard", "scene", "key"), "str")
     )
+
+
+def sides_m(grid: Grid, edges: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lengths of boxes across columns and along rows, in metres along the ellipsoid: (n,) each, of edges (n, 4) in pixels."""
+    return _length_m(grid, edges, 0), _length_m(grid, edges, 1)
 
 
 def footprints(grid: Grid, edges: NDArray[np.float64]) -> list[Any]:

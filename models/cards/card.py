@@ -18,6 +18,8 @@ from earthloom.tiling.errors import CardError
 BEFORE = "before_"
 """Bands of the earlier scene of a pair carry this prefix."""
 
+PROGRAMS = ("onnx", "torchscript")
+"""Architectures whose file says what is computed, beside the weights."""
 BOX_CHANNELS = 4
 """Of a network that finds objects, behind one of each class: width, height, and the centre's offset in columns and rows."""
 

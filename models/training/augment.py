@@ -77,7 +77,7 @@ def side_at(side_px: int, zoom: float) -> int:
 
 def seen(
     values: NDArray[np.float32], valid: NDArray[np.bool_] | None, labels: NDArray[np.uint8], side_px: int,
-    variety: Variety, fill: tuple[float, ...], dice: np.random.Generator,
+    variety: Variety, fill: tuple[float, ...], dice: np.random.Generator, *, turn: int | None = None,
 ) -> Crop:  # fmt: skip
     """One place on another day.
 
@@ -89,6 +89,7 @@ def seen(
         variety: how far it may be changed.
         fill: (C,) what takes the place of values that are not valid until they are set to 0: the mean.
         dice: what is drawn depends on its state alone.
+        turn: which of the eight ways it is laid down; None: drawn.
     """
     image, named = torch.from_numpy(values), torch.from_numpy(labels)
     known = torch.ones(named.shape, dtype=torch.bool) if valid is None else torch.from_numpy(valid)
@@ -99,7 +100,7 @@ def seen(
         image = interpolate(image[None], size, mode="bilinear", antialias=True)[0]
         named = interpolate(named[None, None], size, mode="nearest-exact")[0, 0]
         known = interpolate(known[None, None].to(torch.uint8), size, mode="nearest-exact")[0, 0].bool()
-    turn = int(dice.integers(8))
+    turn = int(dice.integers(8)) if turn is None else turn
     return Crop(recoloured(turned(image, turn), variety, dice), turned(known, turn), turned(named, turn))
 
 

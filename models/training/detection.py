@@ -11,16 +11,15 @@ al. 2020, TTFNet, arXiv:1909.00700), and every pixel is asked for that heat itse
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from earthloom.models.training.augment import Variety, recoloured, side_at, turned, zoom_of
+from earthloom.models.training.augment import IGNORE, Crop, Variety, seen
 from earthloom.tiling.errors import ConfigError
 
 _BETA = 2
@@ -29,6 +28,9 @@ _SIZE_WEIGHT = 0.1
 """Of the error of width and height in pixels."""
 _OFFSET_WEIGHT = 0.2
 """Of the offset's, which here is of several pixels, and not of a part of one."""
+_OVERLAP_WEIGHT = 1.0
+"""Of 1 - the generalised intersection over union of the box (Rezatofighi et al. 2019, CVPR), as in TTFNet: small boxes
+weigh as much as large ones."""
 _NEAR = 0.3
 """Pixels with a heat above this also learn size and offset: a peak may lie a pixel or two beside the centre."""
 _SIGMAS = 5.0
@@ -36,106 +38,39 @@ _SIGMAS = 5.0
 _LEAST_SIGMA_PX = 0.7
 _SEEN = 0.5
 """Share of a box that a crop must show for the object to count; of the others nothing is learned."""
+_LEAST_SIZE = 0.05
+"""Of width and height, in `size_px`, so that a box has an area while sizes are learned."""
 _PRIOR = 0.05
 """What an untrained network says everywhere (Lin et al. 2017, Focal loss for dense object detection)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pictured:
-    """A picture and the objects on it.
+def seen_objects(
+    values: NDArray[np.float32], known: NDArray[np.bool_], boxes: NDArray[np.float64], classes: NDArray[np.int64],
+    side_px: int, n_classes: int, variety: Variety, fill: tuple[float, ...], dice: np.random.Generator,
+) -> tuple[Crop, Tensor]:  # fmt: skip
+    """One place on another day, and the objects that are on it.
 
-    Attributes:
-        values: (C, H, W) stored values, any real dtype.
-        boxes: (n, 4) column and row of the upper left corner, width and height, in pixels.
+    Args:
+        values: (C, s, s) physical values; s is what `models.training.augment.side_at` gave.
+        known: (s, s), false where nothing may be seen or learned.
+        boxes: (n, 4) column and row of the upper left corner, width and height, in pixels of `values`.
         classes: (n,) class of each.
+        side_px: of the crop.
+        n_classes: K.
+        variety: how far it may be changed; `mixed` is not used, for it would cut objects.
+        fill: (C,) what takes the place of values that are not known until they are set to 0: the mean.
+        dice: what is drawn depends on its state alone.
 
-    Raises:
-        ConfigError: if the lengths do not agree.
+    Returns:
+        The crop, its labels 0 where something is known and IGNORE elsewhere, and (K + 6, side, side), from `targets`.
     """
-
-    values: NDArray[np.generic]
-    boxes: NDArray[np.float64]
-    classes: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        if self.values.ndim != 3 or self.boxes.shape != (len(self.classes), 4):
-            raise ConfigError(
-                f"a picture is values (C, H, W), boxes (n, 4) and classes (n,); got {self.values.shape}, "
-                f"{self.boxes.shape} and {self.classes.shape}"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoxCrops:
-    """Draws batches from pictures; batch number k depends on the seed and on k alone.
-
-    Attributes:
-        pictures: every pixel of every picture is equally likely to be a crop's corner.
-        gain: physical value = stored * gain.
-        mean, std: per channel; crops are (physical - mean) / std.
-        n_classes: of the network.
-        side_px: of a crop.
-        variety: how far a crop may be changed; `mixed` is not used, for it would cut objects.
-        seed: of everything that is drawn.
-        centred: share of crops that show an object that was drawn first.
-
-    Raises:
-        ConfigError: if a picture is too small for a crop at the widest zoom.
-    """
-
-    pictures: Sequence[Pictured]
-    gain: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    n_classes: int
-    side_px: int
-    variety: Variety
-    seed: int
-    centred: float = 0.7
-
-    def __post_init__(self) -> None:
-        most = side_at(self.side_px, self.variety.zoom)
-        for picture in self.pictures:
-            if min(picture.values.shape[1:]) < most:
-                raise ConfigError(
-                    f"a picture of {picture.values.shape[2]} x {picture.values.shape[1]} px is smaller than a crop of "
-                    f"{most} px ({self.side_px} px at zoom {self.variety.zoom}); use smaller crops"
-                )
-
-    def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
-        """Crops (size, C, side, side) fp32, normalised, and targets (size, n_classes + 6, side, side) (`targets`)."""
-        made = [self._crop(np.random.default_rng((self.seed, step, place))) for place in range(size)]
-        return torch.stack([crop for crop, _ in made]), torch.stack([wanted for _, wanted in made])
-
-    def _crop(self, dice: np.random.Generator) -> tuple[Tensor, Tensor]:
-        side = side_at(self.side_px, zoom_of(self.variety, dice))
-        picture, row, col = self._placed(side, dice)
-        values = picture.values[:, row : row + side, col : col + side].astype(np.float32) * np.float32(self.gain)
-        image = torch.from_numpy(values)
-        if side != self.side_px:
-            image = interpolate(image[None], (self.side_px, self.side_px), mode="bilinear", antialias=True)[0]
-        boxes = (picture.boxes - [col, row, 0, 0]) * (self.side_px / side)
-        turn = int(dice.integers(8))
-        image = recoloured(turned(image, turn), self.variety, dice)
-        mean, std = (torch.tensor(numbers).reshape(-1, 1, 1) for numbers in (self.mean, self.std))
-        found = targets(turned_boxes(boxes, turn, self.side_px), picture.classes, self.n_classes, self.side_px)
-        return (image - mean) / std, torch.from_numpy(found)
-
-    def _placed(self, side: int, dice: np.random.Generator) -> tuple[Pictured, int, int]:
-        """A picture, and the row and column of the crop's corner in it."""
-        n_objects = np.array([len(picture.boxes) for picture in self.pictures])
-        rooms = [tuple(length - side + 1 for length in picture.values.shape[1:]) for picture in self.pictures]
-        if n_objects.sum() and dice.uniform() < self.centred:
-            place = int(dice.choice(len(rooms), p=n_objects / n_objects.sum()))
-            x, y, width, height = self.pictures[place].boxes[int(dice.integers(n_objects[place]))]
-            shift = dice.uniform(0.15, 0.85, 2) * side
-            corner = (y + height / 2 - shift[0], x + width / 2 - shift[1])
-            row, col = (int(np.clip(start, 0, room - 1)) for start, room in zip(corner, rooms[place], strict=True))
-        else:
-            sizes = np.array([rows * cols for rows, cols in rooms])
-            place = int(dice.choice(len(rooms), p=sizes / sizes.sum()))
-            row, col = (int(dice.integers(room)) for room in rooms[place])
-        return self.pictures[place], row, col
+    turn = int(dice.integers(8))
+    labels = np.where(known, 0, IGNORE).astype(np.uint8)
+    crop = seen(values, known, labels, side_px, variety, fill, dice, turn=turn)
+    scaled = turned_boxes(boxes * (side_px / values.shape[-1]), turn, side_px)
+    wanted = targets(scaled, classes, n_classes, side_px)
+    wanted[-1] *= (crop.labels != IGNORE).numpy()
+    return crop, torch.from_numpy(wanted)
 
 
 def turned_boxes(boxes: NDArray[np.float64], turn: int, side_px: int) -> NDArray[np.float64]:
@@ -190,7 +125,7 @@ def targets(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectLoss:
-    """Quality focal loss of the heat, and the absolute errors of size and offset where there is an object.
+    """Quality focal loss of the heat; errors of size and offset, and of how the box overlaps, where there is an object.
 
     Attributes:
         size_px: by which the network's sizes are multiplied.
@@ -215,20 +150,39 @@ class ObjectLoss:
         total = weight.sum().clamp(min=1)
         sizes = (weight * (size * self.size_px - true_size).abs()).sum() / total
         offsets = (weight * (offset - true_offset).abs()).sum() / total
-        loss: Tensor = heats + _SIZE_WEIGHT * sizes + _OFFSET_WEIGHT * offsets
+        apart = 1 - overlap_of(size.clamp(min=_LEAST_SIZE) * self.size_px, offset, true_size, true_offset)
+        overlaps = (weight[:, 0] * apart).sum() / total
+        loss: Tensor = heats + _SIZE_WEIGHT * sizes + _OFFSET_WEIGHT * offsets + _OVERLAP_WEIGHT * overlaps
         return loss
 
 
-def set_prior(head: nn.Conv2d, n_classes: int) -> None:
+def overlap_of(size: Tensor, offset: Tensor, true_size: Tensor, true_offset: Tensor) -> Tensor:
+    """Generalised intersection over union of two boxes around each pixel, (N, h, w): 1 where they agree, down to -1.
+
+    Args:
+        size, offset: (N, 2, h, w) width and height, and column and row of the centre from the pixel, in pixels.
+        true_size, true_offset: of the other one.
+    """
+    low, high = offset - size / 2, offset + size / 2
+    true_low, true_high = true_offset - true_size / 2, true_offset + true_size / 2
+    shared = (torch.minimum(high, true_high) - torch.maximum(low, true_low)).clamp(min=0).prod(dim=1)
+    union = size.prod(dim=1) + true_size.prod(dim=1) - shared
+    hull = (torch.maximum(high, true_high) - torch.minimum(low, true_low)).prod(dim=1)
+    least = torch.finfo(size.dtype).eps
+    return shared / union.clamp(min=least) - (hull - union) / hull.clamp(min=least)
+
+
+def set_prior(module: nn.Module, n_classes: int) -> None:
     """Make an untrained network say that a centre is unlikely anywhere, and that objects have the usual size.
 
     Args:
-        head: the last convolution of a network, with a bias.
+        module: a network, whose last convolution has a bias.
         n_classes: K; the channels are those of `ObjectLoss`.
 
     Raises:
         ConfigError: if it has no bias, or other channels.
     """
+    head = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)][-1]
     if head.bias is None or head.bias.shape != (n_classes + 4,):
         raise ConfigError(
             f"the head has {head.out_channels} channels and {n_classes} classes need {n_classes + 4}, with a bias"

@@ -36,6 +36,7 @@ class Fit:
         pretrained: names of the parameters that were learned before, which move more slowly.
         held: names of the parameters and batch statistics that stay as they are for the schedule's frozen steps.
         team: the processes that train it together.
+        teacher: another term of the loss, of crops, logits and labels (`models.training.teacher`).
 
     Raises:
         ConfigError: if something is to be frozen and nothing was learned before, or the batch has no equal shares for the
@@ -45,6 +46,7 @@ class Fit:
     def __init__(
         self, module: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, *,
         pretrained: Collection[str] = (), held: Collection[str] = (), team: Team | None = None,
+        teacher: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
     ) -> None:  # fmt: skip
         if schedule.freeze_steps and not held:
             raise ConfigError(
@@ -55,7 +57,7 @@ class Fit:
         self.average: nn.Module = copy.deepcopy(self.network).eval()
         self.step = 0
         self.schedule = schedule
-        self._loss, self._team = loss, team or Team()
+        self._loss, self._team, self._teacher = loss, team or Team(), teacher
         if schedule.batch % self._team.size:
             raise ConfigError(
                 f"`batch={schedule.batch}` cannot be shared evenly by {self._team.size} workers; use a multiple"
@@ -137,6 +139,7 @@ class Fit:
         try:
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self.schedule.precision == "bf16"):
                 logits = self.network(crops)
+                told = self._teacher(crops, logits.float(), labels.to(self._device)) if self._teacher else 0.0
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -144,7 +147,7 @@ class Fit:
                 f"a batch of {len(crops)} crops of {crops.shape[-1]} px leaves one value for each channel of the network's "
                 "smallest layer, whose batch statistics need several: use a `batch` of 2 or more"
             ) from error
-        return self._loss(logits.float(), labels.to(self._device))
+        return self._loss(logits.float(), labels.to(self._device)) + told
 
     def _freeze(self, is_frozen: bool) -> None:
         """Hold what is to be held, or let it go; norms that are held do not gather statistics either."""

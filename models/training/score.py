@@ -79,6 +79,16 @@ def confusion_of(network: nn.Module, crops: Tensor, labels: Tensor, n_classes: i
     return counts.reshape(n_classes, n_classes).cpu()
 
 
+@torch.inference_mode()
+def answered(network: nn.Module, crops: Tensor, *, is_bf16: bool) -> Tensor:
+    """What a network in eval mode says of crops (n, C, h, w) that are on the CPU: fp32 on the CPU."""
+    device = next(network.parameters()).device
+    crops = crops.to(device).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
+        answer: Tensor = network(crops)
+    return answer.float().cpu()
+
+
 def summed(counts: NDArray[np.int64], team: Team) -> NDArray[np.int64]:
     """Counts of all processes of a team together."""
     total: NDArray[np.int64] = team.total(torch.from_numpy(counts)).numpy()

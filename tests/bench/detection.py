@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.card import ModelCard, ModelClass, ObjectRule
+from earthloom.models.cards.file import canonical
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_block
@@ -17,17 +18,23 @@ from earthloom.models.measuring.measure import framed
 from earthloom.models.networks import registry
 from earthloom.models.training.export import save_half
 from earthloom.tiling.chips import ChipGrid
-from infra.recipes.ships import SHIPS
-from tests.models.nets import stack_of
+from tests.models.nets import card_of, stack_of
 from tests.scenes import landscape
 
 _SIDE_PX, _CORE_PX, _RUNS = 1024, 512, 5
+_FINDER = replace(
+    card_of(
+        "smp", 5, 1, 8,
+        canonical({"arch": "unet", "encoder_name": "tu-resnet18", "encoder_depth": 3, "decoder_channels": [64, 32, 16]}),
+    ),
+    task="object-detection", objects=ObjectRule(), activation="sigmoid", support_px=71, halo_px=80,
+)  # fmt: skip
 
 
 def detection(folder: Path) -> list[dict[str, Any]]:
     """Objects and classes by the same network, on the CPU, in turn"""
     torch.manual_seed(0)
-    card = replace(SHIPS, weights=save_half(registry.build(SHIPS), folder / "weights.safetensors"))
+    card = replace(_FINDER, weights=save_half(registry.build(_FINDER), folder / "weights.safetensors"))
     cpu = Device(kind="cpu", precision="fp32", device_class="cpu-default")
     predictors = {
         kind: Predictor(each, folder / "weights.safetensors", cpu, 1)

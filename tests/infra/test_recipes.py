@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from earthloom.jobs.learning.boxes import boxes_of
 from earthloom.jobs.learning.config import load_training
 from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.split import Part
@@ -59,6 +60,20 @@ def test_a_recipe_is_a_file_that_train_reads(name: str, needs: str, tmp_path: Pa
     assert not (examples.split.part == Part.VALIDATION).any()
     build: Callable[..., object] = registry.build
     assert build(card)
+
+
+@pytest.mark.usefixtures("shipped_first")
+def test_the_ships_of_two_ports_are_held_back(tmp_path: Path) -> None:
+    real("ships_s2")
+    config = load_training(command.lay_out("ships", DATA, tmp_path))
+    first = first_weights(config.model.start)
+    corpus = open_corpus(config, bands_of(config, first))
+    ships = {each.scene.id: len(boxes_of(each.labels, each.scene.grid).classes) for each in corpus.scenes}
+    assert ships == {"busan": 54, "casablanca": 15, "durban": 36, "gdynia": 20, "hedland": 18, "klang": 17}
+    examples, card = prepare(config, corpus, first, bands_of(config, first))
+    held_back = {each.scene.id for each, part in zip(corpus.scenes, examples.split.of_scene, strict=True) if part}
+    assert held_back == {"durban", "hedland"}
+    assert (card.kind, card.gives) == ("objects", ("ship",))
 
 
 def test_the_command_names_the_data_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

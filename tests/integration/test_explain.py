@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from click.testing import CliRunner
 import earthloom
 from earthloom.jobs.command import cli
 from earthloom.jobs.learning import explain as module
-from earthloom.jobs.learning.explain import explained_card, fitted
+from earthloom.jobs.learning.explain import _explained, explained_card, fitted
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import write_card
 from earthloom.models.networks import registry
 from earthloom.tiling.errors import CardError, ConfigError
+from earthloom.tiling.storage.objects import ObjectRef
 from tests.maps import published
 from tests.models.nets import TinyNet, card_of, seeded
 from tests.scenes import landscape, write_scene
@@ -150,12 +152,14 @@ def test_the_command_prints_what_matters(folder: Path, tmp_path: Path) -> None:
         ({"model": "denoise"}, ConfigError, r"what is explained is a map of classes"),
         ({"of_class": "water"}, ConfigError, r"`of_class=water`: sample knows class_0, class_1, class_2"),
         ({"what": "magic"}, ConfigError, r"what"),
+        ({"model": "{card}+{card}"}, ConfigError, r"sample\+sample is an ensemble.*explain its members one by one"),
     ],
 )
 def test_what_cannot_be_explained_is_refused(
     folder: Path, tmp_path: Path, words: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     options = OPTIONS | {"model": str(folder / "card")} | words
+    options["model"] = options["model"].replace("{card}", str(folder / "card"))
     with pytest.raises(error, match=message):
         earthloom.explain(folder / "s.tif", out=tmp_path, **options)
     assert not list(tmp_path.iterdir())
@@ -167,8 +171,16 @@ def test_a_network_with_global_context_is_refused(folder: Path, tmp_path: Path) 
     blended.mkdir()
     (blended / weights.FILE).write_bytes((folder / "card" / weights.FILE).read_bytes())
     write_card(blended, replace(card, overlap="blend"))
-    with pytest.raises(CardError, match=r"sample: its chips are cross-faded"):
+    with pytest.raises(CardError, match=r"sample: its chips are cross-faded.*`earthloom distil sample` makes"):
         earthloom.explain(folder / "s.tif", model=str(blended), out=tmp_path / "out", **OPTIONS)
+
+
+def test_a_network_that_is_a_program_is_refused() -> None:
+    chain = SimpleNamespace(stages=[SimpleNamespace(cards=("one",))], main=0, folders=())
+    card = replace(card_of("onnx", 2, 3, 16), halo_px=32)
+    chain.folders = ((card.digest(), ObjectRef.parse("/nowhere")),)
+    with pytest.raises(CardError, match=r"is a program \(onnx\).*bring its weights as safetensors"):
+        _explained((SimpleNamespace(card=card, chain=chain),))  # type: ignore[arg-type]
 
 
 def test_the_halo_covers_all_that_an_explanation_sees_where_memory_allows() -> None:

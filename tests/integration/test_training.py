@@ -16,8 +16,8 @@ import rasterio
 
 import earthloom
 from earthloom.jobs.command import main
-from earthloom.jobs.learning.config import to_toml
 from earthloom.jobs.learning.train import Trained
+from earthloom.jobs.learning.training_file import to_toml
 from earthloom.models.cards.file import load_card
 from earthloom.models.cards.weights import read_header, sha256_of
 from earthloom.tiling.errors import CardError, ConfigError, SceneError
@@ -89,6 +89,7 @@ def test_the_card_has_its_halo_its_scores_and_its_record(made: tuple[Mapping[str
     record = json.loads((folder / "record.json").read_bytes())
     proof = record["tiling"]["tiled_is_whole"]
     assert proof["identical"] or proof["flips"] < 0.0005
+    assert record["calibration"] is None, "there is no validation part"
     (seed,) = record["seeds"]
     assert dict(card.scores) == seed["test"]["scores"]
     assert seed["test"]["least_distance_px"] == 3000 - 159, "from the last row of one place to the first of the other"

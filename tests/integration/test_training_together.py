@@ -57,6 +57,8 @@ def test_a_training_goes_on_when_a_worker_is_killed(tmp_path: Path, ray_session:
     looks = [look["step"] for look in seed["validation"]["looks"]]
     assert looks == list(range(4, 41, 4)), "no look is missed and none taken twice"
     assert earthloom.train(values, workers=2).was_there
+    undisturbed = earthloom.train(values | {"out": str(tmp_path / "undisturbed")}, workers=2)
+    assert undisturbed.card.weights == trained.card.weights, "the bytes of one in which nobody was killed"
 
 
 def test_a_training_goes_on_with_the_workers_that_it_was_begun_with(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from earthloom.jobs.learning.config import SceneTable, TrainConfig, check_training, load_training, to_toml
+from earthloom.jobs.learning.config import SceneTable, TrainConfig, check_training, load_training
 from earthloom.jobs.learning.labels import LabelClass
+from earthloom.jobs.learning.training_file import to_toml
 from earthloom.tiling.errors import ConfigError
 from tests.jobs.learning.meadows import tables
 

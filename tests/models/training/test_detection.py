@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from earthloom.models.cards.card import ObjectRule
 from earthloom.models.inference.boxes import corners, merge, overlap
 from earthloom.models.inference.objects import Objects
-from earthloom.models.training.augment import Variety, turned
-from earthloom.models.training.detection import BoxCrops, ObjectLoss, Pictured, set_prior, targets, turned_boxes
+from earthloom.models.training.augment import Variety, side_at, turned, zoom_of
+from earthloom.models.training.detection import ObjectLoss, overlap_of, seen_objects, set_prior, targets, turned_boxes
 from earthloom.models.training.fit import fit
 from earthloom.models.training.schedule import Schedule
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.window import Window
 
+VARIETY = Variety(zoom=1.3, gain=0.1, noise=0.005)
 
-def squares(seed: int, n: int = 8, side_px: int = 96) -> Pictured:
+
+def squares(seed: int, n: int = 8, side_px: int = 96) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
     """Bright rectangles on a noisy ground, which do not touch."""
     dice = np.random.default_rng(seed)
     values = dice.normal(1000, 100, (2, side_px, side_px))
@@ -33,13 +36,24 @@ def squares(seed: int, n: int = 8, side_px: int = 96) -> Pictured:
         if all(abs(col - x) > 14 or abs(row - y) > 14 for x, y, _, _ in boxes):
             boxes.append([col, row, width, height])
             values[:, row : row + height, col : col + width] += 3000
-    return Pictured(values.astype(np.uint16), np.array(boxes, np.float64), np.zeros(n, np.int64))
+    return values.astype(np.uint16), np.array(boxes, np.float64)
 
 
-CROPS = BoxCrops(
-    pictures=(squares(0), squares(1)), gain=1e-4, mean=(0.1, 0.1), std=(0.1, 0.1), n_classes=1, side_px=48,
-    variety=Variety(zoom=1.3, gain=0.1, noise=0.005), seed=3,
-)  # fmt: skip
+def batch(step: int, size: int, side_px: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
+    """Crops of two pictures at places that depend on the step alone, and what is to be said of them."""
+    made = []
+    for place in range(size):
+        dice = np.random.default_rng((3, step, place))
+        values, boxes = squares(int(dice.integers(2)))
+        side = side_at(side_px, zoom_of(VARIETY, dice))
+        row, col = dice.integers(0, 96 - side + 1, 2)
+        part = values[:, row : row + side, col : col + side].astype(np.float32) * np.float32(1e-4)
+        crop, wanted = seen_objects(
+            part, np.ones((side, side), np.bool_), boxes - [col, row, 0, 0], np.zeros(len(boxes), np.int64), side_px, 1,
+            VARIETY, (0.1, 0.1), dice,
+        )  # fmt: skip
+        made.append((crop.normalised((0.1, 0.1), (0.1, 0.1))[0], wanted))
+    return torch.stack([crop for crop, _ in made]), torch.stack([wanted for _, wanted in made])
 
 
 @pytest.mark.parametrize("turn", range(8))
@@ -86,13 +100,28 @@ def test_a_perfect_answer_costs_nothing_and_a_wrong_one_does() -> None:
     assert loss(answer + 1, unknown).item() == 0
 
 
-def test_a_batch_depends_on_seed_and_step_alone() -> None:
-    crops, wanted = CROPS.batch(5, 3)
-    again, wanted_again = replace(CROPS).batch(5, 3)
-    assert torch.equal(crops, again)
-    assert torch.equal(wanted, wanted_again)
-    assert (crops.shape, wanted.shape) == ((3, 2, 48, 48), (3, 7, 48, 48))
-    assert not torch.equal(crops, CROPS.batch(6, 3)[0])
+def test_what_is_hidden_from_a_crop_is_neither_seen_nor_learned() -> None:
+    values, boxes = squares(0)
+    known = np.ones((96, 96), np.bool_)
+    known[:, :40] = False
+    crop, wanted = seen_objects(
+        values.astype(np.float32), known, boxes, np.zeros(len(boxes), np.int64), 96, 1, Variety(), (0.0, 0.0),
+        np.random.default_rng(0),
+    )  # fmt: skip
+    hidden = (crop.labels != 0).numpy()
+    assert hidden.mean() == 40 / 96
+    assert not wanted[-1].numpy()[hidden].any()
+    assert wanted[-1].numpy()[~hidden].all()
+
+
+@pytest.mark.parametrize(
+    ("other", "wanted"),
+    [((10.0, 4, 0, 0), 1.0), ((10.0, 4, 5, 0), 1 / 3), ((5.0, 4, 0, 0), 0.5), ((10.0, 4, 20, 0), -1 / 3)],
+)
+def test_the_overlap_of_boxes_is_the_published_generalised_one(other: tuple[float, ...], wanted: float) -> None:
+    """10 x 4 px beside another box: intersection over union, less the share of the hull that neither covers."""
+    planes = [torch.tensor(pair).reshape(1, 2, 1, 1) for pair in ((10.0, 4.0), (0.0, 0.0), other[:2], other[2:])]
+    assert overlap_of(*planes).item() == pytest.approx(wanted)
 
 
 @pytest.fixture
@@ -107,13 +136,12 @@ def one_thread() -> Iterator[None]:
 def test_a_small_network_learns_to_find_bright_rectangles(one_thread: None) -> None:
     torch.manual_seed(0)
     layers = [nn.Conv2d(2, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 8, 5, padding=2), nn.ReLU()]
-    head = nn.Conv2d(8, 5, 5, padding=2)
-    set_prior(head, 1)
+    network = nn.Sequential(*layers, nn.Conv2d(8, 5, 5, padding=2))
+    set_prior(network, 1)
     schedule = Schedule(steps=100, batch=4, rate=2e-2, memory_steps=20, precision="fp32")
-    crops = replace(CROPS, side_px=32)
-    trained = fit(nn.Sequential(*layers, head), crops.batch, schedule, loss=ObjectLoss(size_px=8.0))
-    unseen = squares(9)
-    x = torch.from_numpy((unseen.values.astype(np.float32) * 1e-4 - 0.1) / 0.1)
+    trained = fit(network, partial(batch, side_px=32), schedule, loss=ObjectLoss(size_px=8.0))
+    unseen, boxes = squares(9)
+    x = torch.from_numpy((unseen.astype(np.float32) * 1e-4 - 0.1) / 0.1)
     with torch.inference_mode():
         answer = trained(x[None])[0]
     whole = Window(0, 0, 96, 96)
@@ -121,16 +149,12 @@ def test_a_small_network_learns_to_find_bright_rectangles(one_thread: None) -> N
     canvas = Objects(label="made", n_classes=1, rule=ObjectRule(threshold=0.3, size_px=8.0)).canvas(chips, whole, "cpu")
     canvas.add(whole, whole, [answer])
     found = corners(merge(canvas.finish(np.ones((96, 96), np.bool_)).found, 0.3))
-    true = np.concatenate([unseen.boxes[:, :2], unseen.boxes[:, :2] + unseen.boxes[:, 2:]], axis=1)
+    true = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     right = sum(overlap(box, found).max(initial=0) > 0.5 for box in true)
     assert right >= 7
     assert len(found) <= 10
 
 
-def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ConfigError, match="smaller than a crop of 104 px"):
-        replace(CROPS, side_px=80)
-    with pytest.raises(ConfigError, match=r"boxes \(n, 4\)"):
-        Pictured(np.zeros((2, 9, 9), np.uint16), np.zeros((1, 3)), np.zeros(1, np.int64))
+def test_a_head_of_other_channels_is_refused() -> None:
     with pytest.raises(ConfigError, match="need 6"):
         set_prior(nn.Conv2d(1, 5, 1), 2)

@@ -125,6 +125,26 @@ def test_timms_weights_fill_an_encoder_that_names_its_stages_otherwise(tmp_path:
     assert all(not name.startswith("encoder.") for name in start.missing)
 
 
+@pytest.mark.slow
+def test_timms_weights_of_a_plain_transformer_fill_it_key_by_key(tmp_path: Path) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    published = timm.create_model("vit_small_patch16_dinov3", pretrained=False).state_dict()
+    save_file(published, tmp_path / "dinov3.safetensors")
+    bands = ("red", "green", "blue", "nir")
+    module = build(smp_card("tu-vit_small_patch16_dinov3", bands, "dpt"), 1)
+    start = from_file(module, bands, tmp_path / "dinov3.safetensors")
+    own = module.state_dict()
+    encoder = {name.removeprefix("encoder.model.") for name in own if name.startswith("encoder.")}
+    assert encoder == set(published)
+    assert start.unused == ()
+    patches = "patch_embed.proj.weight"
+    assert start.adapted == (f"encoder.model.{patches}",)
+    assert all(torch.equal(own[f"encoder.model.{name}"], published[name]) for name in encoder - {patches})
+    torch.testing.assert_close(own[f"encoder.model.{patches}"][:, :3], published[patches] * 0.75)
+
+
 def test_filters_for_colours_go_by_the_names_of_the_bands(tmp_path: Path) -> None:
     encoder = build(BEFORE, 1).state_dict()
     old = encoder["encoder.stem.conv.weight"]

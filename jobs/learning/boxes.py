@@ -1,0 +1,193 @@
+"""Objects that somebody has marked on a scene: boxes from a COCO file, or around the features of a vector file.
+
+As labels of pixels they say where an object is and where none is, by which crops are drawn; as boxes they are what a
+detector learns and is judged by. Knows nothing of models and of scores.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.jobs.learning.coco import LabelledBoxes, parse_coco
+from earthloom.jobs.learning.labels import IGNORE, LabelOptions, LabelSource, VectorLabels, features_on_grid
+from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading.identity import pin
+from earthloom.tiling.reading.vectors import vector_format
+from earthloom.tiling.scene import Asset
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
+from earthloom.tiling.window import Window
+
+_KEPT = 64  # scenes whose boxes are remembered, per process
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """The objects of a scene.
+
+    Attributes:
+        boxes: (n, 4) left, top, width and height, in pixels of the scene.
+        classes: (n,) value of each one's class.
+    """
+
+    boxes: NDArray[np.float64]
+    classes: NDArray[np.int64]
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """(n, 4) left, top, right and bottom."""
+        return np.concatenate([self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:]], axis=1)
+
+    @property
+    def centres(self) -> NDArray[np.int64]:
+        """(n, 2) column and row of the pixel at the middle of each."""
+        return np.asarray(np.floor(self.boxes[:, :2] + self.boxes[:, 2:] / 2), np.int64)
+
+    def chosen(self, which: NDArray[np.bool_]) -> Marked:
+        """Those that are chosen (n,)."""
+        return Marked(self.boxes[which], self.classes[which])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxLabels:
+    """Marked objects of one scene on its grid; every pixel of the scene is known to show one or none.
+
+    `read` gives the class of the object in whose box a pixel lies, and `n_classes` where there is none.
+    """
+
+    asset: Asset
+    options: LabelOptions
+    scene_id: str
+
+    @property
+    def identity(self) -> str:
+        return self.asset.identity
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.options.classes)
+
+    def marked(self, grid: Grid) -> Marked:
+        """All objects whose box touches the grid, in the order of the file.
+
+        Raises:
+            SceneError: if the file cannot be read.
+        """
+        return _marked(self, grid)
+
+    def read(self, grid: Grid, window: Window) -> NDArray[np.uint8]:
+        labels = np.full(window.shape, IGNORE, np.uint8)
+        inside = window & grid.window
+        if not inside:
+            return labels
+        part = labels[inside.slices(window)]
+        part[...] = self.n_classes
+        marked = self.marked(grid)
+        for (left, top, right, bottom), value in zip(marked.edges, marked.classes, strict=True):
+            col, row = int(np.floor(left)), int(np.floor(top))
+            box = Window(col, row, int(np.ceil(right)) - col, int(np.ceil(bottom)) - row) & inside
+            if box:
+                part[box.slices(inside)] = value
+        return labels
+
+
+def box_source(reference: str, options: LabelOptions, scene_id: str) -> BoxLabels:
+    """Open a file of objects: COCO, whose picture is that with the scene's name; or vectors, whose features' bounds are
+    boxes along the rows and columns of the scene.
+
+    Args:
+        reference: path, s3:// or https://.
+        options: the classes, and which column of vectors holds them.
+        scene_id: of the scene that they lie on.
+
+    Raises:
+        ConfigError: if the options contradict each other, or the file is a raster.
+        SceneError: if the file cannot be read, does not know the scene, or holds classes that `options` does not name.
+        StorageError: if the storage failed.
+    """
+    if options.background is not None:
+        raise ConfigError("`background` names a class of pixels; where no object is marked there is none")
+    asset = pin(ObjectRef.parse(reference))
+    made = BoxLabels(asset=asset, options=options, scene_id=scene_id)
+    if _pictures(asset, tuple(each.name for each in options.classes)) is not None:
+        _boxes_of(made)
+        return made
+    if not vector_format(asset):
+        raise ConfigError(
+            f"{asset.ref.name} is a raster; objects are boxes of a COCO file or features of a vector file"
+        )
+    VectorLabels(asset=asset, options=options).check()
+    return made
+
+
+@lru_cache(maxsize=_KEPT)
+def _pictures(asset: Asset, classes: tuple[str, ...]) -> tuple[LabelledBoxes, ...] | None:
+    """What a COCO file holds; None of a file of another kind."""
+    if not asset.ref.name.endswith(".json"):
+        return None
+    data = open_store(asset.ref).get("")
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return None
+    if not isinstance(document, dict) or "annotations" not in document:
+        return None
+    return tuple(parse_coco(document, asset.ref.name, classes))
+
+
+def _boxes_of(source: BoxLabels) -> LabelledBoxes | None:
+    """The boxes of a scene in a COCO file; None where the file is of another kind."""
+    pictures = _pictures(source.asset, tuple(each.name for each in source.options.classes))
+    if pictures is None:
+        return None
+    named = [each for each in pictures if PurePath(each.file).stem == source.scene_id or each.file == source.scene_id]
+    if len(named) != 1:
+        shown = ", ".join(each.file for each in pictures[:8])
+        raise SceneError(
+            f"{source.asset.ref.name} has {len(named)} pictures called {source.scene_id}; it has {shown}. The picture of a "
+            "scene has its id for a name"
+        )
+    return named[0]
+
+
+@lru_cache(maxsize=_KEPT)
+def _marked(source: BoxLabels, grid: Grid) -> Marked:
+    listed = _boxes_of(source)
+    if listed is not None:
+        boxes, classes = listed.boxes, listed.classes
+    else:
+        boxes, classes = _bounds(source.asset, source.options, grid)
+    right, bottom = (boxes[:, :2] + boxes[:, 2:]).T
+    touches = (boxes[:, 0] < grid.width) & (boxes[:, 1] < grid.height) & (right > 0) & (bottom > 0)
+    found = Marked(boxes, classes).chosen(touches & (classes != IGNORE))
+    for array in (found.boxes, found.classes):
+        array.setflags(write=False)
+    return found
+
+
+def _bounds(asset: Asset, options: LabelOptions, grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The smallest boxes along rows and columns around all features near a grid, (n, 4), and the class of each (n,)."""
+    import shapely
+
+    layer = features_on_grid(asset, options, grid)
+    edges = shapely.bounds(layer.geometries).reshape(-1, 4)
+    boxes = np.concatenate([edges[:, :2], edges[:, 2:] - edges[:, :2]], axis=1)
+    if len(flat := np.flatnonzero((boxes[:, 2:] <= 0).any(axis=1))):
+        raise SceneError(
+            f"{asset.ref.name}: feature {int(flat[0])} of those near the scene has no width or height; objects are boxes or "
+            "polygons: buffer points by their size"
+        )
+    return boxes, layer.values.astype(np.int64)
+
+
+def boxes_of(labels: LabelSource, grid: Grid) -> Marked:
+    """The objects of a scene whose labels are objects."""
+    assert isinstance(labels, BoxLabels), "a detector learns boxes"
+    return labels.marked(grid)

@@ -1,0 +1,62 @@
+"""Plain values of a training and the TOML file that holds them: local paths made absolute, and the way back to text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a file with its local paths made absolute."""
+
+    def placed(table: object, *keys: str) -> object:
+        if not isinstance(table, dict):
+            return table
+        return table | {key: _placed(folder, table[key]) for key in keys if isinstance(table.get(key), str)}
+
+    values = dict(placed(values, "out"))  # type: ignore[call-overload]  # a dict, as it was
+    if isinstance(values.get("scenes"), list):
+        values["scenes"] = [placed(table, "scene", "labels", "before") for table in values["scenes"]]
+    if isinstance(values.get("folders"), list):
+        values["folders"] = [placed(table, "folder") for table in values["folders"]]
+    if "split" in values:
+        values["split"] = placed(values["split"], "regions")
+    if isinstance(values.get("model"), dict) and "/" in str(values["model"].get("start", "")):
+        values["model"] = placed(values["model"], "start")
+    if isinstance(values.get("teacher"), dict) and "/" in str(values["teacher"].get("model", "")):
+        values["teacher"] = placed(values["teacher"], "model")
+    return values
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Plain values as a file that `load_training` reads back: single values first, then tables, none with None in it."""
+
+    def inline(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return "{ " + ", ".join(f"{_key(name)} = {inline(each)}" for name, each in value.items()) + " }"
+        if isinstance(value, list | tuple):
+            return "[" + ", ".join(inline(each) for each in value) + "]"
+        return json.dumps(value, ensure_ascii=False)  # JSON's texts, numbers and truths are TOML's too
+
+    given = {name: value for name, value in values.items() if value is not None}
+    tables = {name: value for name, value in given.items() if isinstance(value, Mapping)}
+    lines = [f"{_key(name)} = {inline(value)}" for name, value in given.items() if name not in tables]
+    for name, table in tables.items():
+        lines += ["", f"[{_key(name)}]"]
+        lines += [f"{_key(inner)} = {inline(value)}" for inner, value in table.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+
+
+def _placed(folder: Path, text: str) -> str:
+    """A local path below a folder, or several as bands of one scene; a reference of another kind stays as it is."""
+    if "://" not in text and "=" in text:
+        parts = (part.partition("=") for part in text.split(","))
+        return ",".join(f"{name}={_placed(folder, path.strip())}" for name, _, path in parts)
+    return text if "://" in text or text.startswith(("/", "~")) else str(folder / text)

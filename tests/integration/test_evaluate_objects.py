@@ -1,0 +1,149 @@
+"""`earthloom evaluate` of a detector: published objects against marked ones, with hotcoco as the oracle."""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+
+import earthloom
+from earthloom.jobs.learning.coco import export_coco
+from earthloom.jobs.learning.evaluate import Evaluation
+from earthloom.jobs.learning.object_report import size_ranges
+from earthloom.models.cards.file import write_card
+from earthloom.models.networks import registry
+from earthloom.tiling.errors import ConfigError, SceneError
+from tests.integration.test_objects import OPTIONS, finder
+from tests.models.nets import TinyNet, seeded
+from tests.scenes import landscape, write_scene
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A card that finds many things, a scene, and marked boxes: most of what it finds, moved a little, and some more."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    pixels = landscape(400, 300, 2)
+    pixels[:, :40, :60] = 0
+    scene = write_scene(folder / "bay.tif", pixels, ("green", "swir16"), nodata=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.REGISTRY, "tiny", TinyNet)
+        card = finder()
+        write_card(folder / "finder", seeded(card, folder / "finder").card)
+        result = earthloom.run(scene, model=str(folder / "finder"), out=folder / "out", **OPTIONS)
+        table = geopandas.read_parquet(folder / "out" / result.results["bay"].prefix / "finder.parquet")
+        rng = np.random.default_rng(0)
+        boxes = table[["left_px", "top_px", "width_px", "height_px"]].to_numpy()[::2]
+        boxes = boxes + rng.normal(0, 0.06, boxes.shape) * boxes[:, [2, 3, 2, 3]]
+        marked = [
+            (["class_0", "class_1"].index(kind), box)
+            for kind, box in zip(table["class"][::2], boxes.tolist(), strict=True)
+        ]
+        marked += [(0, [20.0 * place + 70, 100.0, 5.0, 4.0]) for place in range(10)] + [(0, [5.0, 5.0, 9.0, 9.0])]
+        document = {
+            "images": [{"id": 1, "file_name": "bay.tif", "width": 400, "height": 300}],
+            "categories": [{"id": 1, "name": "class_0"}, {"id": 2, "name": "class_1"}],
+            "annotations": [
+                {"id": place, "image_id": 1, "category_id": kind + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+                for place, (kind, box) in enumerate(marked, 1)
+            ],
+        }  # fmt: skip
+        (folder / "marked.json").write_text(json.dumps(document))
+        yield folder
+
+
+def is_undecided(box: list[float]) -> bool:
+    """Whether its middle lies on the corner without data, or beyond the scene."""
+    x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
+    return (x < 60 and y < 40) or not (0 <= x < 400 and 0 <= y < 300)
+
+
+@pytest.fixture(scope="module")
+def made(laid_out: Path) -> Evaluation:
+    return earthloom.evaluate(
+        laid_out / "bay.tif",
+        model=str(laid_out / "finder"),
+        out=laid_out / "out",
+        labels=laid_out / "marked.json",
+        **OPTIONS,
+    )
+
+
+def test_average_precision_is_that_of_hotcoco(laid_out: Path, made: Evaluation, tmp_path: Path) -> None:
+    from hotcoco import COCO, COCOeval
+
+    document = json.loads((laid_out / "marked.json").read_bytes())
+    document["annotations"] = [each for each in document["annotations"] if not is_undecided(each["bbox"])]
+    found = export_coco(laid_out / "out", "finder")["annotations"]
+    for path, content in (("true.json", document), ("found.json", found)):
+        (tmp_path / path).write_text(json.dumps(content))
+    for number, name in enumerate(("class_0", "class_1"), 1):
+        with redirect_stdout(io.StringIO()):
+            true = COCO(str(tmp_path / "true.json"))
+            judge = COCOeval(true, true.load_res(str(tmp_path / "found.json")), "bbox")
+            judge.params.cat_ids = [number]
+            judge.params.max_dets = [1, 10, 10_000]
+            judge.evaluate()
+            judge.accumulate()
+        assert judge.eval is not None
+        wanted = np.asarray(judge.eval["precision"])[:, :, 0, 0, -1].mean(axis=1)
+        scores = made.report["scores"][name]
+        assert scores["ap50"] == pytest.approx(wanted[0], abs=1e-9)
+        assert scores["ap50_95"] == pytest.approx(wanted.mean(), abs=1e-9)
+        assert 0.1 < scores["ap50"] < 0.95
+
+
+def test_reports_say_what_was_found_by_size_and_what_is_left_out(laid_out: Path, made: Evaluation) -> None:
+    report = made.report
+    marked = json.loads((laid_out / "marked.json").read_bytes())["annotations"]
+    assert report["hidden"] == sum(is_undecided(each["bbox"]) for each in marked) >= 2
+    first = report["scores"]["class_0"]
+    assert sum(each["true"] for each in first["by_size"]) == first["true"]
+    assert first["best"]["0.5"]["f1"] >= first["published"]["0.5"]["f1"]
+    assert first["published"]["0.3"]["recall"] >= first["published"]["0.5"]["recall"]
+    html, text, plain = (Path(name) for name in made.files)
+    assert json.loads(plain.read_bytes()) == report
+    assert text.read_text() == made.text
+    assert f"{report['hidden']} marked objects lie where nothing is decided" in made.text
+    assert "<pre>" in html.read_text()
+    again = earthloom.evaluate(
+        laid_out / "bay.tif",
+        model=str(laid_out / "finder"),
+        out=laid_out / "out",
+        labels=laid_out / "marked.json",
+        **OPTIONS,
+    )
+    assert (again.report, again.files) == (report, made.files)
+
+
+def test_sizes_are_those_that_are_asked_for_or_thirds() -> None:
+    assert size_ranges(np.arange(1.0, 100), ()) == [(0, 34), (34, 66), (66, float("inf"))]
+    assert size_ranges(np.zeros(0), (2500.0,)) == [(0, 2500), (2500, float("inf"))]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"match": "class_0=land"}, ConfigError, "`match` speaks of pixels"),
+        ({"label_classes": "1=boat"}, ConfigError, "`label_classes` names boat; finder.* finds class_0, class_1"),
+        ({"sizes": "100,10"}, ConfigError, "rising positive numbers"),
+        ({"labels": "{folder}/bay.tif"}, ConfigError, "is a raster"),
+        ({"labels": "{folder}/other.json"}, SceneError, "has 0 pictures called bay"),
+    ],
+)
+def test_what_does_not_suit_objects_is_refused(
+    options: dict[str, str], error: type[Exception], message: str, laid_out: Path, tmp_path: Path
+) -> None:
+    document = json.loads((laid_out / "marked.json").read_bytes())
+    document["images"][0]["file_name"] = "lake.tif"
+    (laid_out / "other.json").write_text(json.dumps(document))
+    given = {"labels": str(laid_out / "marked.json")} | {k: v.format(folder=laid_out) for k, v in options.items()}
+    with pytest.raises(error, match=message):
+        earthloom.evaluate(
+            laid_out / "bay.tif", model=str(laid_out / "finder"), out=laid_out / "out", **given, **OPTIONS
+        )

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from earthloom.jobs.planning.plan import RunPlan
 
 __all__ = [
-    "accuracy", "change", "distil", "evaluate", "explain", "export", "monitor", "open", "plan", "run", "sample", "train", "zonal",
+    "accuracy", "change", "distil", "evaluate", "explain", "export", "monitor", "open", "plan", "run", "sample", "train",
+    "zonal",
 ]  # fmt: skip
 
 _BESIDE = Path(__file__).resolve().parent.parent

@@ -31,7 +31,7 @@ from earthloom.jobs.monitoring.series.stage import SERIES_STAGE
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.tidings import note_staleness, problems
 from earthloom.jobs.monitoring.trends.stage import MONITORS
-from earthloom.jobs.planning.chain import load_models, product_name
+from earthloom.jobs.planning.words import load_models, product_name
 from earthloom.jobs.report.operation import Operation, operating
 from earthloom.jobs.report.verdict import Counts
 from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX

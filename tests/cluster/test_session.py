@@ -3,11 +3,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import psutil
 import pytest
 
+from earthloom.cluster import session as sessions
 from earthloom.cluster.session import Session, connect
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +42,7 @@ def test_a_connected_process_keeps_its_connection(ray_session: Session) -> None:
 def test_an_embedded_instance_is_quiet_leaves_no_token_at_home_and_the_signal_handler_alone(tmp_path: Path) -> None:
     code = """
 import signal, sys
+from pathlib import Path
 from earthloom.cluster.session import connect
 assert "ray" not in sys.modules
 handler = signal.signal(signal.SIGTERM, lambda *_: None)
@@ -49,6 +54,9 @@ with connect(cpus=1) as session:
     assert session.resources["CPU"] == 1
     assert session.resources["object_store_memory"] <= 128 * 2**20
     assert signal.getsignal(signal.SIGTERM) is handler
+    folder = Path(ray._private.worker._global_node.get_session_dir_path())
+    assert folder.is_dir()
+assert not folder.exists()
 assert not ray.is_initialized()
 with connect(cpus=1):
     assert ray.is_initialized()
@@ -59,30 +67,23 @@ print("end")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.ray
-def test_the_folder_of_an_embedded_session_is_removed_unless_an_error_may_want_its_logs(tmp_path: Path) -> None:
-    code = """
-import shutil
-from pathlib import Path
-from earthloom.cluster.session import connect
-made = []
-def end(error):
-    try:
-        with connect(cpus=1):
-            from ray._private import worker
-            made.append(Path(worker._global_node.get_session_dir_path()))
-            assert made[-1].is_dir()
+@pytest.mark.parametrize(
+    ("error", "stays"), [(None, False), (SystemExit(143), False), (KeyboardInterrupt(), False), (ValueError(), True)]
+)
+def test_the_folder_of_an_embedded_session_goes_unless_an_error_may_want_its_logs(
+    error: BaseException | None, stays: bool, tmp_path: Path
+) -> None:
+    folder = tmp_path / "session"
+    (folder / "logs").mkdir(parents=True)
+    ray = SimpleNamespace(is_initialized=lambda: False, shutdown=lambda: None)
+    with ExitStack() as stack:
+        for name in ("_init", "_session", "_session_folder"):
+            stack.enter_context(mock.patch.object(sessions, name, return_value=folder))
+        stack.enter_context(mock.patch.dict(sys.modules, {"ray": ray}))
+        with pytest.raises(type(error)) if error else nullcontext(), connect("local"):
             if error:
                 raise error
-    except BaseException as caught:
-        assert caught is error
-for error in (None, SystemExit(143), ValueError()):
-    end(error)
-print([folder.exists() for folder in made])
-shutil.rmtree(made[-1])
-"""
-    result = in_new_process(code, HOME=str(tmp_path))
-    assert result.stdout == "[False, False, True]\n", result.stderr
+    assert folder.exists() == stays
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -114,7 +114,7 @@ class ImageProduct:
         (raster,) = self.rasters
         styles = [
             AssetInfo(
-                name="style" if self.asset == "image" else f"{self.asset}-style", href=f"./{name}",
+                name=f"{self.asset}-style", href=f"./{name}",
                 media_type="application/xml", roles=("metadata",), title="QGIS style",
             )
             for name in self.sidecars(counted)

@@ -157,8 +157,9 @@ def test_a_run_over_many_scenes_rewrites_its_catalogues_once_a_batch(
     out = tmp_path / "out"
     scenes = [lake(tmp_path / "in", f"s{number}", width=40, height=30) for number in range(12)]
     assert go(*scenes, out=out).exit_code == 0
-    names = ["catalog.json", "collections/water-index/collection.json", "collections/water-index/items.parquet"]
-    assert sorted(writes) == names, "one batch, however many scenes"
+    folder = "collections/water-index"
+    names = [f"{folder}/{name}" for name in ("collection.json", "items.parquet", "latest.parquet", "water-index.qlr")]
+    assert sorted(writes) == ["catalog.json", *names], "one batch, however many scenes"
     writes.clear()
     assert go(*scenes, out=out).exit_code == 0
     assert writes == [], "and none where there is no news"

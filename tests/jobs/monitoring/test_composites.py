@@ -193,7 +193,8 @@ def test_pystac_finds_the_item_from_the_catalog(store: Store, tmp_path: Path) ->
     (item,) = pystac.Catalog.from_file(str(tmp_path / "catalog.json")).get_items(recursive=True)
     assert Path(item.self_href) == path
     assert item.common_metadata.start_datetime == datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-    assert {"classes", "confidence", "count", "data", "quicklook", "style", "metadata"} == set(item.assets)
+    styles = {"style", "confidence-style", "count-style"}
+    assert {"classes", "confidence", "count", "data", "quicklook", "metadata"} | styles == set(item.assets)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])

@@ -123,7 +123,7 @@ def test_images_of_two_stages_have_assets_of_their_own(scene: Path) -> None:
     counted = Counted(sums={layer.name: _some_sum() for layer in publication_of(made).layout.layers})
     assets = [asset for product in products_of(made) for asset in product.assets(counted)]
     assert [(asset.name, asset.href) for asset in assets] == [
-        ("kept", "./kept.tif"), ("kept-style", "./kept.qml"), ("image", "./denoise.tif"), ("style", "./denoise.qml"),
+        ("kept", "./kept.tif"), ("kept-style", "./kept.qml"), ("image", "./denoise.tif"), ("image-style", "./denoise.qml"),
     ]  # fmt: skip
 
 

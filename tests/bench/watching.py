@@ -72,7 +72,7 @@ def _mask(kind: str, side: int) -> NDArray[np.bool_]:
 
 def _change(store: MemoryStore, kind: str, side: int) -> MonitorTask:
     classes = np.stack([np.zeros((side, side), np.uint8), _mask(kind, side).astype(np.uint8)])
-    confidence = np.asarray(np.random.default_rng(1).integers(100, 251, classes.shape), np.uint8)
+    confidence: NDArray[np.uint8] = np.asarray(np.random.default_rng(1).integers(100, 251, classes.shape), np.uint8)
     days, folder = ["1985-07-01", "2020-08-01"], "monitors/here/map/0"
     cube = make_cube(
         store, f"{folder}/generations/1/cube.zarr", make_grid(side, side), side, days, classes, confidence, ("a", "b")

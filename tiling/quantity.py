@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Quantity = Literal["toa_reflectance", "boa_reflectance", "reflectance", "unit", "dn"]
-"""Reflectance at the top or bottom of the atmosphere (or unsaid which), a share of the dtype's range (0-1), or raw
-digital numbers."""
+Quantity = Literal[
+    "toa_reflectance", "boa_reflectance", "reflectance", "unit", "dn", "backscatter", "backscatter_db"
+]  # fmt: skip
+"""Reflectance at the top or bottom of the atmosphere (or unsaid which), a share of the dtype's range (0-1), raw
+digital numbers, or the radar's backscatter as power or in decibels."""
 
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 

@@ -196,6 +196,25 @@ def _planet(n_bands: int, names: tuple[tuple[str, str], ...]) -> Sensor:
     )  # fmt: skip
 
 
+def _radar(
+    name: str, title: str, quantity: str, valid: tuple[float, float], fill: float | None, assumed: str
+) -> Sensor:
+    return Sensor(
+        name=name, title=title, quantity=quantity, dtypes=("float32",),
+        bands=(
+            *(SensorBand(source=(text,), name=text.lower()) for text in ("VV", "VH", "HH", "HV")),
+            SensorBand(source=("ANGLE",), name="angle", image=False),
+        ),
+        orders=(("VV",), ("VV", "VH"), ("VV", "VH", "ANGLE")), fill=fill, valid=valid, platforms=("Sentinel-1",), level=None,
+        assumes=(
+            assumed,
+            "files as ESA delivers them hold digital numbers in the radar's own geometry: calibrate and terrain correct them "
+            "first (SNAP, pyroSAR), or take them so from a catalogue (Sentinel-1 RTC)",
+        ),
+        source="Sentinel-1 Product Specification, S1-RS-MDA-52-7441",
+    )  # fmt: skip
+
+
 _MODIS = ((1, "red"), (2, "nir"), (3, "blue"), (4, "green"), (5, "swir12"), (6, "swir16"), (7, "swir22"))
 _PLANET4 = (("BLUE", "blue"), ("GREEN", "green"), ("RED", "red"), ("NIR", "nir"))
 _PLANET8 = (
@@ -277,6 +296,14 @@ _PRESETS = (
         (("I1", "I2", "I3"),),
         ("SURFREFLECT_QC_500M", "SURFREFLECT_STATE_500M"), ("VIIRS",), fill=-28672, valid=(-100, 16_000),
         source="VIIRS Surface Reflectance User's Guide V2: fill -28672, valid -100 to 16000, scale 0.0001",
+    ),
+    _radar(
+        "sentinel1-grd", "Sentinel-1 GRD, calibrated and terrain corrected, as power", "backscatter", (0.0, 1000.0), 0,
+        "backscatter (sigma or gamma nought) as power, not in decibels, and 0 is no data",
+    ),
+    _radar(
+        "sentinel1-grd-db", "Sentinel-1 GRD, calibrated and terrain corrected, in decibels", "backscatter_db",
+        (-80.0, 40.0), None, "backscatter (sigma or gamma nought) in decibels",
     ),
 )  # fmt: skip
 

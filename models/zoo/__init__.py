@@ -23,6 +23,7 @@ from earthloom.models.zoo import (
     enhance,
     indices,
     landwater,
+    radar,
     rules,
     span,
     trained,
@@ -40,6 +41,7 @@ ZOO |= {
     for entry in (
         *rules.ENTRIES,
         *disaster.ENTRIES,
+        *radar.ENTRIES,
         *span.ENTRIES,
         *enhance.ENTRIES,
         *trained.ENTRIES,

@@ -26,7 +26,7 @@ def threshold_card(
     """
     tree = parse(expression)
     bands = bands_of(tree)
-    n_held = 2 * len(bands) + values_held(tree) + 12  # as read and as normalised, the logits, and what comes of them
+    n_held = 2 * len(bands) + values_held(tree) + 4  # as read and as normalised, the logits, and what comes of them
     return ModelCard(
         name=name, variant=variant, title=title, description=description, license="Apache-2.0", citation=citation,
         architecture="threshold",
@@ -52,18 +52,20 @@ _LAND_AND_WATER = (
 _CLOUDS = "Shadows, snow and clouds may look like water to it: mask them first."
 
 
-def _water(variant: str, expression: str, title: str, citation: str) -> ModelCard:
+def _water(name: str, variant: str, expression: str, title: str, citation: str) -> ModelCard:
     return threshold_card(
-        "water-index", expression, variant=variant, classes=_LAND_AND_WATER, title=title, citation=citation,
+        name, expression, variant=variant, classes=_LAND_AND_WATER, title=title, citation=citation,
         description=f"{parse(expression)}, a threshold that needs no training. {_CLOUDS}",
     )  # fmt: skip
 
 
 _NDWI, _MNDWI = "(green - nir) / (green + nir)", "(green - swir16) / (green + swir16)"
 WATER_INDEX = (
-    _water("sum", f"{_NDWI} + {_MNDWI}", "Open water where NDWI + MNDWI > 0", f"{_MCFEETERS} {_XU}"),
-    _water("mndwi", _MNDWI, "Open water where MNDWI > 0", _XU),
-    _water("ndwi", _NDWI, "Open water where NDWI > 0", _MCFEETERS),
+    _water("water-index", "mndwi", _MNDWI, "Open water where MNDWI > 0", _XU),
+    _water("water-index", "ndwi", _NDWI, "Open water where NDWI > 0", _MCFEETERS),
+)
+WATER_INDICES = _water(
+    "water-indices", "", f"{_NDWI} + {_MNDWI}", "Open water where NDWI + MNDWI > 0", f"{_MCFEETERS} {_XU}"
 )
 
 SNOW = threshold_card(
@@ -106,4 +108,9 @@ HOT_SPOTS = threshold_card(
     ),
 )  # fmt: skip
 
-ENTRIES = (ZooEntry(cards=WATER_INDEX), ZooEntry(cards=(SNOW,)), ZooEntry(cards=(HOT_SPOTS,)))
+ENTRIES = (
+    ZooEntry(cards=WATER_INDEX),
+    ZooEntry(cards=(WATER_INDICES,)),
+    ZooEntry(cards=(SNOW,)),
+    ZooEntry(cards=(HOT_SPOTS,)),
+)

@@ -198,7 +198,7 @@ def _none() -> Any:
 def test_a_mask_after_it_leaves_only_objects_on_water(
     undisturbed: tuple[Path, RunResult], model: Path, scene: Path, tmp_path: Path
 ) -> None:
-    water = replace(WATER_INDEX[1], name="onwater", masks=(0,))
+    water = replace(WATER_INDEX[0], name="onwater", masks=(0,))
     write_card(tmp_path / "onwater", water)
     maps, chain = (
         go(scene, tmp_path / name, *each)

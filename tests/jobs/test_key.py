@@ -35,7 +35,7 @@ IMAGE = ImagePlan(
 
 
 def stage(**changes: Any) -> Stage:
-    found: dict[str, Any] = {"cards": (WATER_INDEX[1],), "chips": CHIPS, "precision": "fp32"}
+    found: dict[str, Any] = {"cards": (WATER_INDEX[0],), "chips": CHIPS, "precision": "fp32"}
     return Stage(**(found | changes))
 
 
@@ -65,9 +65,9 @@ def test_whatever_can_change_a_pixel_changes_the_key() -> None:
         key(dataclasses.replace(SCENE, id="pond")),
         key(bands=nodata),
         key(bands=BANDS[::-1]),
-        key(card=WATER_INDEX[2]),
-        key(card=dataclasses.replace(WATER_INDEX[1], arguments='{"sharpness":20.0,"threshold":0.1}')),
-        key(card=dataclasses.replace(WATER_INDEX[1], weights="0" * 64)),
+        key(card=WATER_INDEX[1]),
+        key(card=dataclasses.replace(WATER_INDEX[0], arguments='{"sharpness":20.0,"threshold":0.1}')),
+        key(card=dataclasses.replace(WATER_INDEX[0], weights="0" * 64)),
         key(chips=dataclasses.replace(CHIPS, core_px=256)),
         key(chips=dataclasses.replace(CHIPS, halo_px=16)),
         key(chips=dataclasses.replace(CHIPS, halo_px=16, blend=True)),
@@ -78,7 +78,7 @@ def test_whatever_can_change_a_pixel_changes_the_key() -> None:
         key(is_mask=True),
         key(chips=dataclasses.replace(CHIPS, margin_px=8)),
         key(stages=(stage(), stage())),
-        key(stages=(stage(cards=(WATER_INDEX[1], WATER_INDEX[1])),)),
+        key(stages=(stage(cards=(WATER_INDEX[0], WATER_INDEX[0])),)),
         key(images=(IMAGE,)),
         key(images=(dataclasses.replace(IMAGE, nodata=1.0),)),
         key(device_class="cuda-sm90"),
@@ -93,7 +93,7 @@ def test_whatever_can_change_a_pixel_changes_the_key() -> None:
 def test_what_cannot_change_a_pixel_does_not_change_the_key() -> None:
     elsewhere = (Asset(ref=ObjectRef.parse("s3://other/place.tif"), identity="sha256:aa"),)
     spare = (*BANDS, Band(name="nir", asset=0, index=3, dtype="uint16"))
-    prose = dataclasses.replace(WATER_INDEX[1], title="x", description="y", citation="z", memory=(("fp32", 9.0),))
+    prose = dataclasses.replace(WATER_INDEX[0], title="x", description="y", citation="z", memory=(("fp32", 9.0),))
     assert {
         key(),
         key(dataclasses.replace(SCENE, assets=elsewhere)),
@@ -148,7 +148,7 @@ def test_the_order_of_keys_does_not_matter(found: dict[str, Any]) -> None:
 
 
 def test_the_release_of_what_computes_a_foreign_graph_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, own = dataclasses.replace(WATER_INDEX[1], architecture="onnx"), WATER_INDEX[1]
+    graph, own = dataclasses.replace(WATER_INDEX[0], architecture="onnx"), WATER_INDEX[0]
 
     def keys(release: str) -> tuple[str, str]:
         monkeypatch.setattr(

@@ -56,14 +56,14 @@ def test_publishing_takes_a_blocks_lane_and_grows_with_a_row_of_tiles_and_a_reco
     assert small < 2 * MIB
     assert 100 * MIB < large < 200 * MIB, "not the 763 MiB of its layers"
     assert large < wide < 600 * MIB
-    made = planned(stage(WATER_INDEX[1]))
-    each = planned(stage(WATER_INDEX[1]), ahead=AHEAD + 1).blocks_bytes - made.blocks_bytes
+    made = planned(stage(WATER_INDEX[0]))
+    each = planned(stage(WATER_INDEX[0]), ahead=AHEAD + 1).blocks_bytes - made.blocks_bytes
     assert made.publishing_bytes == pytest.approx(large - each, rel=0.01)
-    assert planned(stage(WATER_INDEX[1], side_px=256)).publishing_bytes < 48 * MIB
+    assert planned(stage(WATER_INDEX[0], side_px=256)).publishing_bytes < 48 * MIB
 
 
 def test_the_total_is_the_sum_of_the_parts_and_never_below_what_an_idle_worker_takes() -> None:
-    made = planned(stage(WATER_INDEX[1]))
+    made = planned(stage(WATER_INDEX[0]))
     assert (
         made.total_bytes
         == made.base_bytes + made.chips_bytes + made.blocks_bytes + made.cache_bytes + made.publishing_bytes
@@ -90,7 +90,7 @@ def test_on_a_gpu_chips_are_not_in_the_workers_memory() -> None:
 
 
 def test_blocks_cost_their_values_mask_and_outputs_for_each_lane() -> None:
-    near, far = (planned(stage(WATER_INDEX[1]), ahead=ahead) for ahead in (AHEAD, FAR_AHEAD))
+    near, far = (planned(stage(WATER_INDEX[0]), ahead=ahead) for ahead in (AHEAD, FAR_AHEAD))
     assert (near.shape.lanes, far.shape.lanes) == (AHEAD + 2, FAR_AHEAD + 2)
     held = 2048**2 * (2 * 2 + 1)
     layers = 2048**2 * 2
@@ -99,10 +99,10 @@ def test_blocks_cost_their_values_mask_and_outputs_for_each_lane() -> None:
 
 
 def test_the_widest_dtype_and_every_band_count() -> None:
-    narrow = planned(stage(WATER_INDEX[1]), dtype="uint8").blocks_bytes
-    wide = planned(stage(WATER_INDEX[1]), dtype="float64").blocks_bytes
+    narrow = planned(stage(WATER_INDEX[0]), dtype="uint8").blocks_bytes
+    wide = planned(stage(WATER_INDEX[0]), dtype="float64").blocks_bytes
     assert wide - narrow == pytest.approx((AHEAD + 3) * 2048**2 * 2 * 7)
-    assert planned(stage(WATER_INDEX[1]), bands=4).blocks_bytes > planned(stage(WATER_INDEX[1])).blocks_bytes
+    assert planned(stage(WATER_INDEX[0]), bands=4).blocks_bytes > planned(stage(WATER_INDEX[0])).blocks_bytes
 
 
 def test_passes_that_a_block_has_no_chips_for_compute_several_blocks_at_once() -> None:

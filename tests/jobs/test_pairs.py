@@ -144,7 +144,7 @@ def test_the_objects_that_make_the_key_are_those_of_both_dates(
     other = opened(make(tmp_path / "other.tif", seed=2, date="2026:07:01 10:00:00"))
 
     def pinned(made: OpenedScene) -> set[str]:
-        return {made.scene.assets[band.asset].identity for band in made.scene.select(FLOOD[4].bands)}
+        return {made.scene.assets[band.asset].identity for band in made.scene.select(FLOOD[3].bands)}
 
     assert len(pinned(pair(after, before))) == 2
     assert pinned(pair(after, before)) != pinned(pair(after, other))
@@ -232,7 +232,7 @@ def test_a_run_pairs_every_scene_and_one_bad_pair_stops_no_other(tmp_path: Path)
 def test_options_about_one_scene_are_not_said_of_the_earlier_one(tmp_path: Path) -> None:
     late, early = (make(tmp_path / f"{name}.tif", date=None, seed=at) for at, name in enumerate(("late", "early")))
     options = OPTIONS.model_copy(update={"datetime": "2026-07-11", "scene_id": "mine", "sun_elevation": 50.0})
-    (made,) = open_pairs(open_all(expand([str(late)]), options), [str(early)], options, FLOOD[4:])
+    (made,) = open_pairs(open_all(expand([str(late)]), options), [str(early)], options, FLOOD[3:])
     assert isinstance(made, OpenedScene)
     assert made.scene.datetime == "2026-07-11T00:00:00Z"
     assert any("the date of early is unknown" in note for note in made.notes)

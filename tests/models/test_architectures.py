@@ -51,7 +51,7 @@ def test_arguments_that_a_card_must_not_give_are_refused(architecture: str, argu
 
 def test_a_threshold_is_the_published_formula_and_safe_where_it_is_undefined() -> None:
     a, b = np.array([[0.3, 0.1, 0.0, -0.02]]), np.array([[0.1, 0.3, 0.0, 0.05]])
-    module = build(WATER_INDEX[1])
+    module = build(WATER_INDEX[0])
     pixels = torch.from_numpy(np.stack([a, b])[None].astype(np.float32))
     probability = module(pixels).softmax(1)[0, 1, 0].numpy()
     expected = 1 / (1 + np.exp(-20 * np.array([0.5, -0.5, 0.0, -1.0])))
@@ -60,4 +60,4 @@ def test_a_threshold_is_the_published_formula_and_safe_where_it_is_undefined() -
 
 def test_a_threshold_refuses_other_bands_than_its_expression_has() -> None:
     with pytest.raises(CardError, match="but the network gets 1 channels"):
-        build(replace(WATER_INDEX[1], bands=("green",), mean=(0.0,), std=(1.0,)))
+        build(replace(WATER_INDEX[0], bands=("green",), mean=(0.0,), std=(1.0,)))

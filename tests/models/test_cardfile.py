@@ -112,7 +112,7 @@ def test_a_card_is_not_written_beside_other_weights(tmp_path: Path) -> None:
 
 def test_a_card_that_would_change_on_the_way_is_not_written() -> None:
     with pytest.raises(CardError, match="without loss"):
-        to_item(replace(WATER_INDEX[1], arguments='{"threshold": 0.0}'), weights_name="", n_parameters=0)
+        to_item(replace(WATER_INDEX[0], arguments='{"threshold": 0.0}'), weights_name="", n_parameters=0)
 
 
 def break_item(path: tuple[str | int, ...], value: object) -> dict[str, Any]:

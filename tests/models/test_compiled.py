@@ -74,5 +74,5 @@ def test_without_a_compiler_the_error_names_the_remedy(case: Case, monkeypatch: 
 def test_a_model_without_weights_has_nothing_to_compile() -> None:
     scene = landscape(50, 40, 2), np.ones((40, 50), np.bool_)
     chips = grid(scene[0], 16, 0, 1)
-    plain, made = (Predictor(WATER_INDEX[1], None, CPU, compiled=flag) for flag in (False, True))
+    plain, made = (Predictor(WATER_INDEX[0], None, CPU, compiled=flag) for flag in (False, True))
     assert same(in_blocks(made, chips, *scene, 16), in_blocks(plain, chips, *scene, 16))

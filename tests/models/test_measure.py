@@ -56,20 +56,20 @@ def test_a_stride_that_is_too_small_is_refused(tmp_path: Path) -> None:
 def test_too_few_pixels_to_measure_on_are_refused(side: int) -> None:
     values, valid = np.zeros((2, side, side), np.uint16), np.ones((side, side), np.bool_)
     with pytest.raises(CardError, match="at least 4 px a side"):
-        measure(WATER_INDEX[1], None, CPU, stack_of(values, valid), precisions=())
+        measure(WATER_INDEX[0], None, CPU, stack_of(values, valid), precisions=())
 
 
 def test_bytes_per_pixel_are_those_of_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RUNS", 1)
     values, valid = landscape(64, 64, 2), np.ones((64, 64), np.bool_)
-    found = measure(WATER_INDEX[1], None, CPU, stack_of(values, valid), precisions=("fp32",))
+    found = measure(WATER_INDEX[0], None, CPU, stack_of(values, valid), precisions=("fp32",))
     assert (found.card.halo_px, found.card.support_px) == (0, 0)
     # two bands in: 4 stored and 8 as fp32 twice over; two logits and two probabilities out: 16; the rest is passing
     assert 28 < dict(found.card.memory)["fp32"] < 120
 
 
 def test_a_peak_that_cannot_be_measured_gives_the_last_words_of_the_process() -> None:
-    broken = replace(WATER_INDEX[1], architecture="nothing")
+    broken = replace(WATER_INDEX[0], architecture="nothing")
     with pytest.raises(Exception, match="unknown architecture 'nothing'"):
         peak_memory.peak_bytes(broken, None, CPU, 64)
 

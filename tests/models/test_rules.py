@@ -10,7 +10,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import from_item, to_item
 from earthloom.models.networks.registry import build
 from earthloom.models.zoo.indices import PREFIX, card_of_word
-from earthloom.models.zoo.rules import ENTRIES, HOT_SPOTS, SNOW, WATER_INDEX
+from earthloom.models.zoo.rules import ENTRIES, HOT_SPOTS, SNOW, WATER_INDEX, WATER_INDICES
 from earthloom.tiling.errors import CardError
 
 
@@ -23,9 +23,9 @@ def classes(card: ModelCard, **bands: list[float]) -> list[int]:
 
 def test_the_sum_of_both_indices_settles_what_they_disagree_on() -> None:
     green, nir, swir16 = [0.1, 0.1, 0.1], [0.12, 0.12, 0.05], [0.02, 0.09, 0.3]
-    assert classes(WATER_INDEX[1], green=green, swir16=swir16) == [1, 1, 0]
-    assert classes(WATER_INDEX[2], green=green, nir=nir) == [0, 0, 1]
-    assert classes(WATER_INDEX[0], green=green, nir=nir, swir16=swir16) == [1, 0, 0]
+    assert classes(WATER_INDEX[0], green=green, swir16=swir16) == [1, 1, 0]
+    assert classes(WATER_INDEX[1], green=green, nir=nir) == [0, 0, 1]
+    assert classes(WATER_INDICES, green=green, nir=nir, swir16=swir16) == [1, 0, 0]
 
 
 def test_snow_is_bright_in_green_and_dark_in_the_infrared() -> None:

@@ -123,7 +123,7 @@ def test_the_zoo_is_listed_and_a_card_is_shown(call: Call) -> None:
     assert line_of(lines, "water-index", "mndwi", "green swir16", "land, water", "yes")
     code, lines = call("models", "show", "water-index")
     assert code == 0
-    assert len([line for line in lines if "threshold" in line and "architecture" in line]) == 3
+    assert len([line for line in lines if "threshold" in line and "architecture" in line]) == 2
     assert "exact: core 1024 px, halo 0 px, stride 1 px" in " ".join(line_of(lines[:20], "tiling").split())
     code, lines = call("models", "show", "no-such-model")
     assert code == 2

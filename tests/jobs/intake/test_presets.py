@@ -60,7 +60,7 @@ def test_a_preset_names_and_scales_as_the_specification_does(
     assert band.scale == pytest.approx(scale)
 
 
-FILL = {"naip": None, "modis-sr": -28672, "modis-nbar": 32767, "viirs-sr": -28672}
+FILL = {"naip": None, "sentinel1-grd-db": None, "modis-sr": -28672, "modis-nbar": 32767, "viirs-sr": -28672}
 
 
 @pytest.mark.parametrize("preset", SENSORS)

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -217,6 +218,7 @@ def main() -> int:
     parser.add_argument("--planned", type=int, default=100_000, help="scenes that a driver plans for; 0: none")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers and watchers are ended by what started them
     wrong: list[str] = []
     with tempfile.TemporaryDirectory(prefix="fleet-") as scratch:
         if asked.scenes:

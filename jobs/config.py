@@ -91,7 +91,7 @@ class RunConfig(BaseModel):
     ]  # fmt: skip
     model: Annotated[
         tuple[str, ...], BeforeValidator(parse_names), Field(min_length=1, description="name of a model, or its folder "
-        "(local or s3://); given several times: stages of a chain; a+b: the mean of two")]  # fmt: skip
+        "(local or s3://); several: stages of a chain; a+b: the mean of two; a@class: only where a has it")]  # fmt: skip
     out: Annotated[str, Field(description="folder or s3:// prefix for all outputs")]
 
     before: Annotated[

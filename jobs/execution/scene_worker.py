@@ -55,7 +55,8 @@ class SceneWorker:
 
     def _publish(self, task: PublishTask) -> PublishedScene:
         plan = task.plan
-        with self._publishing.taken(publishing_bytes(plan.grid.window, plan.shard_px, plan.chain.stored_bytes)):
+        needed = publishing_bytes(plan.grid.window, plan.shard_px, plan.chain.stored_bytes, plan.chain.table_bytes)
+        with self._publishing.taken(needed):
             started_s, started = time.time(), time.perf_counter()
             summary, won = publish(self._store, plan, task.write_id)
             return PublishedScene(

@@ -105,7 +105,8 @@ class BlockWorker:
     def __call__(self, task: BlockTask) -> BlockCost:
         plan, block = task.plan, task.block
         stages, bands = plan.chain.stages, plan.chain.bands
-        own, read = windows(stages, block.core)[0]
+        owned = plan.owned(block.core)
+        own, read = windows(stages, owned)[0]
         started_s, started = time.time(), time.perf_counter()
         known = self._known(plan)
         pixels = read_pixels(plan.scene, bands, read, stages[0].reach_px, decide=own, cache=self._cache)
@@ -117,7 +118,7 @@ class BlockWorker:
             products = known.products
             wanted = frozenset(product.stage for product in products)
             members = [self._members(stage) for stage in stages]
-            made = run_chain(stages, members, known.contexts, block.core, source, wanted)
+            made = run_chain(stages, members, known.contexts, owned, source, wanted)
             layers = {
                 name: pixels
                 for product in products
@@ -135,7 +136,7 @@ class BlockWorker:
         )  # fmt: skip
         cost = BlockCost(
             block=block.name, chips=made.n_computed, skipped=made.n_skipped, chip_px=made.chip_px,
-            computed_px=sum(shard.size_px for shard in shards), worker=self._name, lane=self._lane(),
+            computed_px=owned.size_px, worker=self._name, lane=self._lane(),
             started_s=started_s, read_s=loaded - started, wait_s=waited - loaded, compute_s=computed - waited,
             write_s=time.perf_counter() - computed, read_bytes=read_cost.file_bytes,
             written_bytes=sum(shard.size_bytes for shard in shards), decoded_px=read_cost.decoded_px,

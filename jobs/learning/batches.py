@@ -19,7 +19,17 @@ import numpy as np
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.labels import IGNORE
 from earthloom.jobs.learning.split import Part
-from earthloom.models.training.augment import Crop, Variety, mix, one_thread, seen, side_at, stacked, zoom_of
+from earthloom.models.training.augment import (
+    Crop,
+    Variety,
+    mix,
+    one_thread,
+    relabelled,
+    seen,
+    side_at,
+    stacked,
+    zoom_of,
+)
 from earthloom.tiling.background import Background
 from earthloom.tiling.window import Window
 
@@ -71,17 +81,21 @@ class Crops:
         crop = self._seen(dice)
         if dice.uniform() < variety.mixed:
             crop = mix(crop, self._seen(dice), dice)
+        if (rule := self._examples.rule) is not None:
+            crop = relabelled(crop, rule.of_chip)
         return crop.normalised(self._examples.mean, self._examples.std)
 
     def _seen(self, dice: np.random.Generator) -> Crop:
         examples, variety = self._examples, self._sampling.variety
-        side = side_at(examples.chip_px, zoom_of(variety, dice))
+        side = side_at(examples.crop_px, zoom_of(variety, dice))
+        if examples.rule is not None and examples.rule.alone:
+            side = min(side, examples.crop_px)  # what lies beyond is another picture
         number, window = self._placed(side, dice)
         pixels = examples.cells.read(number, window)
         is_ours = pixels.part == Part.TRAIN
         labels = np.where(is_ours, pixels.labels, IGNORE).astype(np.uint8)
         values = pixels.physical(examples.scenes[number])
-        return seen(values, pixels.valid & is_ours, labels, examples.chip_px, variety, examples.mean, dice)
+        return seen(values, pixels.valid & is_ours, labels, examples.crop_px, variety, examples.mean, dice)
 
     def _placed(self, side: int, dice: np.random.Generator) -> tuple[int, Window]:
         """Which scene, and which window of it."""
@@ -90,7 +104,7 @@ class Crops:
         row = int(np.searchsorted(cumulated, dice.integers(cumulated[-1]), side="right"))
         number, (left, top, right, bottom) = int(self._scene[row]), self._box[row].tolist()
         box = Window(left, top, right - left, bottom - top)
-        room = self._examples.split.room(self._examples.scenes[number], box)
+        room = self._room(number, box)
         offsets = []
         for first, last, low, high in (
             (left, right, room.col_off, room.col_end), (top, bottom, room.row_off, room.row_end)
@@ -100,6 +114,13 @@ class Crops:
                 min(max(offset, low), high - side) if high - low >= side else low - (side - (high - low)) // 2
             )
         return number, Window(offsets[0], offsets[1], side, side)
+
+    def _room(self, number: int, box: Window) -> Window:
+        """Within what a crop around a labelled window is to lie, if it fits."""
+        rule = self._examples.rule
+        if rule is not None and rule.alone:
+            return Window(box.col_off, box.row_off, 1, 1).align(rule.core_px)
+        return self._examples.split.room(self._examples.scenes[number], box)
 
 
 class Ahead:

@@ -44,6 +44,32 @@ class SceneTable(SceneOptions):
         return SceneOptions.model_validate({name: getattr(self, name) for name in SceneOptions.model_fields})
 
 
+class FolderTable(SceneOptions):
+    """[[folders]]: chips in folders named after their class, with no place on Earth; they are one scene of its own name."""
+
+    folder: Annotated[str, Field(description="local; holds a folder for each class, with JPEG, PNG or TIFF files")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", description="by which a split names them: train, test, …")]
+    gsd_m: Annotated[float, Field(gt=0, allow_inf_nan=False, description="size of their pixels, in metres")]
+
+    @property
+    def options(self) -> SceneOptions:
+        """What it says of values and bands, without the rest."""
+        return SceneOptions.model_validate({name: getattr(self, name) for name in SceneOptions.model_fields})
+
+
+class ChipTable(_Table):
+    """[chips]: one label for each chip, and not for each pixel."""
+
+    core_px: Annotated[Positive, Field(description="side of the ground that a label is about, in pixels")]
+    context_px: Annotated[int, Field(ge=0, description="what the network sees around it, per side")] = 0
+    cover: Annotated[
+        float, Field(gt=0, le=1, description="least share of the core that the class of its label covers")
+    ] = 0.5
+    least_valid: Annotated[
+        float, Field(gt=0, le=1, description="share of the core with data, below which it stays undecided")
+    ] = 0.5
+
+
 class SplitTable(_Table):
     """[split]: which pixels are trained on, which choose the weights, and which judge them."""
 
@@ -82,9 +108,15 @@ class ModelTable(_Table):
     """[model]: the network, its bands and its first weights."""
 
     architecture: Annotated[
-        str | None, Field(description="lite-unet, ukis-unet, or one of segmentation-models-pytorch: unet, fpn, dpt, …")
+        str | None,
+        Field(
+            description="lite-unet, ukis-unet, one of segmentation-models-pytorch: unet, fpn, dpt, …; classifier for [chips]"
+        ),
     ] = None
-    encoder: Annotated[str | None, Field(description="of smp: resnet18, efficientnet-b0, tu-<name of timm>")] = None
+    encoder: Annotated[
+        str | None,
+        Field(description="of smp: resnet18, efficientnet-b0, tu-<name of timm>; of a classifier: <name of timm>"),
+    ] = None
     arguments: Annotated[dict[str, Any], Field(description="further arguments of the network")] = {}
     bands: Annotated[
         Names, Field(description="common names in the order of the channels; those of 'start''s card")
@@ -227,8 +259,10 @@ class TrainConfig(_Table):
     ]
     seed: Annotated[int, Field(ge=0, lt=2**22)] = 0
     seeds: Annotated[Positive, Field(description="trainings with other seeds, whose mean and spread are reported")] = 1
-    scenes: Annotated[tuple[SceneTable, ...], Field(min_length=1)]
+    scenes: tuple[SceneTable, ...] = ()
+    folders: Annotated[tuple[FolderTable, ...], Field(description="chips without a place, in the place of scenes")] = ()
     labels: LabelOptions
+    chips: Annotated[ChipTable | None, Field(description="for labels of whole chips")] = None
     split: SplitTable = SplitTable()
     model: ModelTable = ModelTable()
     loss: LossTable = LossTable()
@@ -238,6 +272,20 @@ class TrainConfig(_Table):
     tracking: TrackingTable = TrackingTable()
     card: CardTable = CardTable()
     tune: Annotated[TuneTable | None, Field(description="for `earthloom tune` alone")] = None
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> TrainConfig:
+        if bool(self.scenes) == bool(self.folders):
+            raise ValueError("give [[scenes]], or [[folders]] of chips, and not both")
+        if self.folders and self.chips is None:
+            raise ValueError("[[folders]] of chips want the table [chips]: each has one label")
+        if self.folders and self.chips and self.chips.context_px:
+            raise ValueError("nothing is known of what lies around a chip in a folder: leave out 'context_px'")
+        if twice := sorted({each.name for each in self.folders if [f.name for f in self.folders].count(each.name) > 1}):
+            raise ValueError(f"several [[folders]] are called {twice[0]}")
+        if self.chips and "crop_px" in self.model.model_fields_set:
+            raise ValueError("the side of a crop follows from [chips], 'core_px' and 'context_px': leave out 'crop_px'")
+        return self
 
 
 def load_training(source: str | Path | Mapping[str, Any], **changes: Any) -> TrainConfig:
@@ -279,6 +327,8 @@ def relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     values = dict(placed(values, "out"))  # type: ignore[call-overload]  # a dict, as it was
     if isinstance(values.get("scenes"), list):
         values["scenes"] = [placed(table, "scene", "labels", "before") for table in values["scenes"]]
+    if isinstance(values.get("folders"), list):
+        values["folders"] = [placed(table, "folder") for table in values["folders"]]
     if "split" in values:
         values["split"] = placed(values["split"], "regions")
     if isinstance(values.get("model"), dict) and "/" in str(values["model"].get("start", "")):

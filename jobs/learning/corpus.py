@@ -9,7 +9,8 @@ from earthloom.jobs.intake.pairs import pair
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.intake.wanted import Wanted
 from earthloom.jobs.learning.config import SceneTable, TrainConfig
-from earthloom.jobs.learning.labels import LabelSource, label_source
+from earthloom.jobs.learning.folders import check_apart, make_mosaic
+from earthloom.jobs.learning.labels import LabelOptions, LabelSource, label_source
 from earthloom.models.cards.card import BEFORE
 from earthloom.tiling.background import Background
 from earthloom.tiling.errors import ConfigError, SceneError
@@ -87,7 +88,9 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
     opened: list[tuple[SceneTable, OpenedScene]] = []
     refused: list[RefusedScene] = []
     wanted = Wanted(models=((frozenset(band.removeprefix(BEFORE) for band in bands),),))
-    for table in config.scenes:
+    tables = config.scenes or _laid_out(config)
+    options = config.labels if config.scenes else _by_value(config.labels)
+    for table in tables:
         requests = assign_ids(expand([table.scene], table.alternate), table.scene_id)
         for result in open_all(requests, table.options, models=wanted):
             if isinstance(result, RefusedScene):
@@ -101,7 +104,7 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
     _check_values([each for _, each in opened])
     threads = Background(_OPENERS, "labels")
     coming = [
-        threads.submit(label_source, reference, config.labels)
+        threads.submit(label_source, reference, options)
         for table, each in opened
         for reference in (table.labels.replace("{id}", each.scene.id),)
     ]
@@ -119,6 +122,29 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
         )
     notes = tuple(dict.fromkeys((each.scene.id, note) for _, each in opened for note in each.notes))
     return Corpus(scenes=tuple(scenes), notes=notes)
+
+
+def _laid_out(config: TrainConfig) -> tuple[SceneTable, ...]:
+    """Folders of chips as scenes with labels."""
+    assert config.chips is not None, "checked with the file"
+    mosaics = [
+        make_mosaic(
+            table.folder, config.labels, name=table.name, core_px=config.chips.core_px, gsd_m=table.gsd_m, number=number
+        )
+        for number, table in enumerate(config.folders)
+    ]  # fmt: skip
+    check_apart(mosaics)
+    return tuple(
+        SceneTable(
+            **table.options.model_dump() | {"scene": str(made.scene), "labels": str(made.labels), "scene_id": made.name}
+        )
+        for table, made in zip(config.folders, mosaics, strict=True)
+    )
+
+
+def _by_value(options: LabelOptions) -> LabelOptions:
+    """The classes as the labels of laid-out chips hold them."""
+    return LabelOptions(classes=tuple(each.model_copy(update={"stored": ()}) for each in options.classes))
 
 
 def _with_earlier(table: SceneTable, later: OpenedScene, wanted: Wanted) -> OpenedScene:

@@ -53,7 +53,7 @@ class ErrorMap:
         entries = legend(names)
         self._pyramid = Pyramid(height=grid.height, width=grid.width, shard_px=shard_px)
         self._profile = CogProfile(
-            grid=grid, descriptions=("error",), dataset_tags=tags,
+            grid=grid, descriptions=("error",), dataset_tags=tags, tile_px=self._pyramid.tile_px,
             colormap={value: color for value, (_, color) in entries.items()},
             band_tags=({f"CLASS_{value}": text for value, (text, _) in entries.items()},),
         )  # fmt: skip

@@ -18,6 +18,7 @@ from earthloom.jobs.execution.driver import Event, RunResult, run
 from earthloom.jobs.intake.scenes import assign_ids, expand
 from earthloom.jobs.learning import report
 from earthloom.jobs.learning.acquaintance import training_notes
+from earthloom.jobs.learning.chip_labels import ChipLabels, ChipRule
 from earthloom.jobs.learning.comparison import SceneCounts, block_side_px, compare
 from earthloom.jobs.learning.error_map import ErrorMap
 from earthloom.jobs.learning.labels import (
@@ -105,11 +106,19 @@ class _Setup:
     """By scene id."""
     references: Mapping[str, str]
     regions: tuple[LabelSource, tuple[str, ...]] | None
+    cover: float
+
+    def labels_of(self, plan: ScenePlan) -> LabelSource:
+        """On the grid of a scene's result: of its pixels, or of chips where they are labelled."""
+        pixels, side = self.labels[plan.scene.id], plan.chain.pixel_px
+        if side == 1:
+            return pixels
+        return ChipLabels(pixels, ChipRule(core_px=side, cover=self.cover), plan.fine)
 
 
 def _prepare(config: EvaluateConfig, card: ModelCard) -> _Setup:
-    if card.kind != "class-map":
-        raise ConfigError(f"{card.label} makes {card.makes}; what is evaluated is a map of classes")
+    if card.kind not in ("class-map", "labels"):
+        raise ConfigError(f"{card.label} makes {card.makes}; what is evaluated is a map of classes, or labels of chips")
     requests = assign_ids(expand(config.scenes, config.scene.alternate), config.scene.scene_id)
     references = _references(config.labels, [request.id for request in requests])
     options = _label_options(config, card, list(dict.fromkeys(references.values())))
@@ -119,7 +128,7 @@ def _prepare(config: EvaluateConfig, card: ModelCard) -> _Setup:
     )  # fmt: skip
     return _Setup(
         matching=matching, labels={scene_id: sources[reference] for scene_id, reference in references.items()},
-        references=references, regions=_regions(config),
+        references=references, regions=_regions(config), cover=config.cover,
     )  # fmt: skip
 
 
@@ -206,6 +215,7 @@ def _evaluate(
     key = digest({
         **facts, "match": matching.to_dict(), "classes": matching.names, "regions": setup.regions and setup.regions[0].identity,
         "worst": config.worst, "bootstrap": config.bootstrap,
+        **({"cover": config.cover} if plans[0].chain.pixel_px > 1 else {}),
     })  # fmt: skip
     folder = f"evaluations/{product}/{key[:16]}"
     block_px = block_side_px(sum(plan.grid.window.size_px for plan in plans))
@@ -249,7 +259,7 @@ def _count(store: Store, plan: ScenePlan, setup: _Setup, block_px: int, name: st
         counts = compare(
             plan.grid.window, setup.matching, classes=partial(_layer, store, plan, CLASSES),
             confidence=partial(_layer, store, plan, CONFIDENCE),
-            labels=partial(setup.labels[plan.scene.id].read, plan.grid), regions=regions, window_px=plan.shard_px,
+            labels=partial(setup.labels_of(plan).read, plan.grid), regions=regions, window_px=plan.shard_px,
             block_px=block_px, keep=errors.add,
         )  # fmt: skip
         errors.publish(store, name)
@@ -267,5 +277,5 @@ def _mapped_m2(results: Sequence[SceneSummary], matching: Matching) -> NDArray[n
 
 
 def _picture(store: Store, plan: ScenePlan, setup: _Setup, place: Place) -> bytes:
-    labels = setup.labels[place.scene_id].read(plan.grid, place.shown)
+    labels = setup.labels_of(plan).read(plan.grid, place.shown)
     return picture(plan, place, setup.matching, labels, _layer(store, plan, CLASSES, place.shown))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from earthloom.jobs.learning.cells import Cells
+from earthloom.jobs.learning.chip_labels import ChipRule
 from earthloom.jobs.learning.corpus import LabelledScene
 from earthloom.jobs.learning.ground import Ground, TrainedGround
 from earthloom.jobs.learning.index import ChipIndex, boxes
@@ -27,18 +28,22 @@ class Examples:
         scenes: the corpus.
         index: of it.
         split: of the index.
-        chip_px: side of a chip of the index, and of a crop.
+        chip_px: side of a chip of the index.
         classes: names, by value.
         mean, std: per channel, in the scenes' quantity; the network sees (value - mean) / std.
         cache_bytes: of decoded pixels that are kept.
+        rule: how the labels of pixels become those of chips; None where each pixel has its own. Chips of the index are cores.
     """
 
     def __init__(
         self, scenes: Sequence[LabelledScene], index: ChipIndex, split: Split, *, chip_px: int, classes: Sequence[str],
-        mean: tuple[float, ...], std: tuple[float, ...], cache_bytes: int,
+        mean: tuple[float, ...], std: tuple[float, ...], cache_bytes: int, rule: ChipRule | None = None,
     ) -> None:  # fmt: skip
         self.scenes, self.index, self.split = tuple(scenes), index, split
         self.chip_px, self.classes, self.mean, self.std = chip_px, tuple(classes), mean, std
+        self.rule = rule
+        self.crop_px = rule.chip_px if rule else chip_px
+        """Side of what the network sees while it learns."""
         self.cells = Cells(scenes, split, cache_bytes)
         self._around = lru_cache(maxsize=_KEPT)(self._ground_around)
 
@@ -68,7 +73,8 @@ class Examples:
             margin_px: context around it.
 
         Returns:
-            (C, h, w) normalised fp32, and (h, w) int64, IGNORE where nothing counts; of core and margin.
+            (C, h, w) normalised fp32, and (h, w) int64, IGNORE where nothing counts; of core and margin. Of a chip that has
+            one label, that: (1, 1).
         """
         one_thread()
         read = core.grow(margin_px)
@@ -79,6 +85,7 @@ class Examples:
         if gap_px:
             is_judged[inside] &= self.trained_around(number, gap_px).distances(core) > gap_px
         labels = np.where(is_judged, pixels.labels, IGNORE).astype(np.uint8)
+        labels = self.rule.of_chip(labels) if self.rule else labels
         return plain(pixels.physical(self.scenes[number]), pixels.valid, labels).normalised(self.mean, self.std)
 
     @cached_property

@@ -24,6 +24,7 @@ from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_block
 from earthloom.models.training.score import confusion
 from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.window import Window
 
@@ -36,7 +37,7 @@ class Judgement:
     """What was found on one part.
 
     Attributes:
-        counts: (K, K); row k, column j counts the pixels of class k that were found to be j.
+        counts: (K, K); row k, column j counts the pixels of class k that were found to be j, or chips where these have labels.
         least_distance_px: from a pixel that was judged to one that was trained on, in rows or in columns, whichever is more;
             None where nothing was judged, and `farther` says that it is more.
         left_out_px: labelled pixels of the part that lie too near.
@@ -65,14 +66,18 @@ def judge(predictor: Predictor, card: ModelCard, examples: Examples, part: Part,
     by_scene: dict[str, NDArray[np.int64]] = {}
     for number, core, labels, near, made in _mapped(predictor, card, examples, part, gap_px):
         left_out += near
-        if not (labels != IGNORE).any():
+        judged = labels != IGNORE
+        if not judged.any():
             continue
+        if examples.rule is not None:
+            labels = examples.rule.labels(labels)
+            labels[made.classes == NODATA] = IGNORE
         counts = confusion(made.classes, labels, n_classes)
         total += counts
         scene = examples.scenes[number].scene.id
         by_scene[scene] = by_scene.get(scene, np.zeros_like(counts)) + counts
         distances = examples.trained_around(number, _LOOK_PX).distances(core)
-        nearest = min(nearest, int(distances[labels != IGNORE].min()))
+        nearest = min(nearest, int(distances[judged].min()))
     is_farther = nearest > _LOOK_PX
     return Judgement(
         counts=total, least_distance_px=min(nearest, _LOOK_PX) if total.sum() else None, is_farther=is_farther,

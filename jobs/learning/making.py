@@ -77,7 +77,14 @@ def _measured(config: TrainConfig, card: ModelCard, path: Path, examples: Exampl
         int(min(max((box[:, axis].min() + box[:, axis + 2].max()) // 2 - length // 2, 0), most - length))
         for axis, length, most in ((0, width, grid.width), (1, height, grid.height))
     )
-    found = measure_on(card, path, each.scene, Window(col, row, width, height))
+    if card.labels:
+        side = card.core_px
+        col, row, width, height = (
+            *(offset // side * side for offset in (col, row)), max(width, 2 * side), max(height, 2 * side)
+        )  # fmt: skip
+    found = measure_on(card, path, each.scene, Window(col, row, width, height) & grid.window)
+    if card.labels:
+        return found
     known = [size for _, size in found.card.memory] or [0.0]
     halo = found.card.halo_px or 0
     fits = [core for core in _CORES_PX if max(known) * (core + 2 * halo) ** 2 <= _ROOM_BYTES] or list(_CORES_PX[-1:])

@@ -43,6 +43,9 @@ class EvaluateConfig(RunConfig):
     background: Annotated[str | None, Field(description="class where vector labels have no feature")] = None
     label_band: Annotated[int | None, Field(ge=1, description="band of the label raster")] = None
     label_layer: Annotated[str | None, Field(description="layer of the vector labels")] = None
+    cover: Annotated[
+        float, Field(gt=0, le=1, description="where chips are labelled: least share of a chip that its label covers")
+    ] = 0.5
     regions: Annotated[str | None, Field(description="polygons whose scores are also told one by one")] = None
     region_column: Annotated[str | None, Field(description="column with their names")] = None
     worst: Annotated[int, Field(ge=0, le=100, description="places with most errors to show")] = 6

@@ -101,7 +101,9 @@ def looking_of(config: TrainConfig, examples: Examples, stride_px: int) -> Looki
         raise ConfigError(f"`schedule.metric={table.metric}` is none of {', '.join(known)}")
     if table.patience and not windows:
         raise ConfigError("'patience' counts looks at the validation part, and there is none: set `split.validation`")
+    rule = examples.rule
+    margin_px = rule.context_px if rule else -(-examples.chip_px // 4 // stride_px) * stride_px
     return Looking(
         steps=table.validate_steps or max(1, table.steps // 20), patience=table.patience, metric=table.metric,
-        windows=windows, margin_px=-(-examples.chip_px // 4 // stride_px) * stride_px, gap_px=config.split.gap_px,
+        windows=windows, margin_px=margin_px, gap_px=config.split.gap_px,
     )  # fmt: skip

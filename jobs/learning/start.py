@@ -6,10 +6,11 @@ import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from earthloom.jobs.learning.config import TrainConfig
+from earthloom.jobs.learning.config import ChipTable, TrainConfig
 from earthloom.models.cards import weights
-from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.card import LabelRule, ModelCard, ModelClass
 from earthloom.models.training.network import named
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
@@ -54,8 +55,8 @@ def first_weights(start: str) -> First:
     card, folder = variants(start)[0]
     if card.weights is None:
         raise CardError(f"'start={start}': {card.label} has no weights to start from")
-    if card.kind != "class-map":
-        raise CardError(f"'start={start}': {card.label} makes {card.makes}; start from a segmentation")
+    if card.kind not in ("class-map", "labels"):
+        raise CardError(f"'start={start}': {card.label} makes {card.makes}; start from a segmentation or a classifier")
     return First(name=card.label, path=weights.fetch(folder, card.weights), sha256=card.weights, card=card)
 
 
@@ -97,6 +98,11 @@ def draft(
         architecture, arguments, stride = first.card.architecture, first.card.arguments, first.card.stride_px
     else:
         raise ConfigError("`model.architecture` is missing: unet with an 'encoder', lite-unet, … (docs/training.md)")
+    if (architecture == "chip-classifier") != (config.chips is not None):
+        raise ConfigError(
+            "a 'classifier' labels chips, and [chips] says which: "
+            + ("add the table" if config.chips is None else f"choose it in the place of {architecture}")
+        )
     if table.crop_px % stride:
         raise ConfigError(
             f"'crop_px={table.crop_px}' is not a multiple of the network's stride {stride}; use "
@@ -111,7 +117,18 @@ def draft(
         description=said.description, license=said.license, citation=said.citation, architecture=architecture,
         arguments=arguments, bands=bands, quantities=(quantity,), mean=mean, std=std,
         gsd_m=(_short(min(sizes) / reach), _short(max(sizes) * reach)), classes=classes_of(config), stride_px=stride,
+        **_of_chips(config.chips),
     )  # fmt: skip
+
+
+def _of_chips(table: ChipTable | None) -> dict[str, Any]:
+    """What a card says besides, where it labels chips: their size is no matter of measurement."""
+    if table is None:
+        return {}
+    return {
+        "labels": LabelRule(least_valid=table.least_valid), "core_px": table.core_px, "halo_px": table.context_px,
+        "task": "scene-classification",
+    }  # fmt: skip
 
 
 def classes_of(config: TrainConfig) -> tuple[ModelClass, ...]:

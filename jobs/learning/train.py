@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from earthloom.jobs.learning.chip_labels import ChipRule
 from earthloom.jobs.learning.config import TrainConfig
 from earthloom.jobs.learning.corpus import Corpus, open_corpus
 from earthloom.jobs.learning.examples import Examples
@@ -129,6 +130,7 @@ def training_key(config: TrainConfig, corpus: Corpus, first: First) -> str:
     said = config.model_dump(
         mode="json", include={"name", "seed", "seeds", "labels", "model", "loss", "augment", "schedule", "split"}
     )
+    said |= {"chips": config.chips.model_dump(mode="json")} if config.chips else {}
     said["model"] |= {"start": first.sha256}
     said["split"].pop("regions", None)
     regions = open_regions(config.split)
@@ -157,7 +159,8 @@ def prepare(
         CardError: if there is no such network.
         SceneError, StorageError: if the data cannot be read.
     """
-    chip_px = config.model.crop_px
+    rule = _rule_of(config)
+    chip_px = rule.core_px if rule else config.model.crop_px
     regions = open_regions(config.split)
     index = _stored_index(store, prefix)
     if index is None:
@@ -171,11 +174,22 @@ def prepare(
     card = draft(config, first, bands, quantity=corpus.quantity, grids=grids, mean=mean, std=std)
     examples = Examples(
         corpus.scenes, index, parts, chip_px=chip_px, classes=card.gives, mean=card.mean, std=card.std,
-        cache_bytes=config.compute.cache,
+        cache_bytes=config.compute.cache, rule=rule,
     )  # fmt: skip
     loss_of(config, examples)  # what contradicts itself is said before hours are spent
     looking_of(config, examples, card.stride_px)
     return examples, card
+
+
+def _rule_of(config: TrainConfig) -> ChipRule | None:
+    """How chips get their labels; None where pixels have them."""
+    table = config.chips
+    if table is None:
+        return None
+    return ChipRule(
+        core_px=table.core_px, context_px=table.context_px, cover=max(table.cover, table.least_valid),
+        alone=bool(config.folders),
+    )  # fmt: skip
 
 
 def _try_network(config: TrainConfig, first: First, bands: tuple[str, ...]) -> str | None:
@@ -247,7 +261,7 @@ def _record(
     key: str,
 ) -> dict[str, Any]:  # fmt: skip
     """What does not depend on how well it went."""
-    said = config.model_dump(mode="json", exclude={"out", "scenes", "compute", "tracking", "card", "tune"})
+    said = config.model_dump(mode="json", exclude={"out", "scenes", "folders", "compute", "tracking", "card", "tune"})
     return {
         "format": FORMAT,
         "key": key,

@@ -114,7 +114,7 @@ def _scene(plan: ScenePlan, window: Window) -> NDArray[np.uint8]:
     """(rows, columns, 3) of a window of the map as the scene shows it, each band stretched by its percentiles 2 and 98."""
     names = [band.name for band in plan.chain.bands]
     bands = plan.scene.select(true_color(names))
-    pixels = read_pixels(plan.scene, bands, window.unzoom(plan.chain.scale), 0)
+    pixels = read_pixels(plan.scene, bands, plan.owned(window).unzoom(plan.chain.scale), 0)
     rgb = np.empty((*pixels.values.shape[1:], 3), np.uint8)
     for channel, band in enumerate(pixels.values.astype(np.float64)):
         low, high = np.percentile(band[pixels.valid], (2, 98)) if pixels.valid.any() else (0.0, 1.0)

@@ -30,7 +30,7 @@ from earthloom.jobs.monitoring.pool import Pool
 from earthloom.jobs.monitoring.series.stage import SERIES_STAGE
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.trends.stage import MONITORS
-from earthloom.jobs.planning.chain import load_models, product_name
+from earthloom.jobs.planning.words import load_models, product_name
 from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
 from earthloom.tiling.errors import ConfigError, EarthloomError, PublishError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef

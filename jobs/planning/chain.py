@@ -1,4 +1,4 @@
-"""From names of models to the stages of one scene: which variant, which bands, which grid, which halo. Pure arithmetic.
+"""From models to the stages of one scene: which variant, which bands, which grid, which halo. Pure arithmetic.
 
 A chain is computed backwards: what a stage must make beyond the scene is what the next one reads there. Opens nothing
 but cards; knows nothing of blocks or memory.
@@ -8,29 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from earthloom.jobs.config import RunConfig
-from earthloom.jobs.records.names import CARRIED
+from earthloom.jobs.planning.chips import chips_of
+from earthloom.jobs.planning.shape import result_sides
+from earthloom.jobs.planning.words import ChainModel, Variants, product_name
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage
-from earthloom.models.zoo import variants
-from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
-from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import INDEX_NODATA, INDEX_SCALE
 from earthloom.tiling.errors import CardError, ConfigError, SceneError
 from earthloom.tiling.scene import Band, Scene
 from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.suggest import did_you_mean
-from earthloom.tiling.window import Window
 
-_MASK = "cloudmask"
-_SMALLEST_CORE_PX = 256
-_CHIP_COST_PX = 128**2  # what starting a chip costs, in pixels
 _THERMAL = "lwir"
 
 _STORED = {
@@ -39,8 +32,6 @@ _STORED = {
     "float32": (float("nan"), 1.0, 0.0),
 }
 """Nodata, gain and bias of images whose dtype is the model's own."""
-
-Variants = list[tuple[ModelCard, ObjectRef]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,48 +80,20 @@ class ChainPlan:
         return int(np.prod([stage.card.scale for stage in self.stages]))
 
     @property
+    def pixel_px(self) -> int:
+        """Pixels of the last stage's output per pixel of the result and side: more than 1 where chips are labelled."""
+        return answer_of(self.stages[self.main].card).pixel_px
+
+    @property
+    def table_bytes(self) -> int:
+        """What publishing a table of every pixel of the result takes for each of them; 0 where there is none."""
+        return answer_of(self.stages[self.main].card).table_bytes
+
+    @property
     def stored_bytes(self) -> int:
         """Of one pixel of the result, all layers together."""
         own = answer_of(self.stages[self.main].card).stored_bytes
         return own + sum(image.stored_bytes for image in self.images)
-
-
-@dataclass(frozen=True, slots=True)
-class ChainModel:
-    """One word of `model`: a model, or several whose probabilities are averaged."""
-
-    name: str
-    members: tuple[Variants, ...]
-
-
-def load_models(config: RunConfig) -> list[ChainModel]:
-    """The cards behind `model`, in order; `a+b` is an ensemble, `index:a+b` is none, `mask_clouds` comes first.
-
-    Raises:
-        CardError: if a model does not exist or is not complete.
-        ConfigError: if `keep` names none of them.
-    """
-    words = list(config.model)
-    if config.mask_clouds and _MASK not in words:
-        words.insert(0, _MASK)
-    models = []
-    for word in words:
-        is_one = "+" not in word or word.startswith(INDEX_PREFIX) or Path(word).is_dir()
-        parts = [word] if is_one else word.split("+")
-        carried = ObjectRef.parse(config.out) / CARRIED
-        members = tuple(variants(part, carried) for part in parts)
-        models.append(ChainModel("-".join(cards[0][0].name for cards in members), members))
-    if unknown := sorted(set(config.keep) - {model.name for model in models}):
-        near = did_you_mean(unknown[0], (model.name for model in models))
-        raise ConfigError(
-            f"`keep` {', '.join(unknown)}: no such stage{near}; this chain has {', '.join(model.name for model in models)}"
-        )
-    return models
-
-
-def product_name(models: Sequence[ChainModel]) -> str:
-    """`landwater`, `cloudmask-sr-x2-landwater`."""
-    return "-".join(model.name for model in models)
 
 
 def bind(scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: Device) -> ChainPlan:
@@ -146,14 +109,16 @@ def bind(scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: 
     cards = _bind_bands(scene, chosen, main, {models.index(m) for m in models if m.name in config.keep})
     scales = [members[0][0].scale for members in cards]
     images = _images(scene, cards, models, main, config)
+    pixel_px = answer_of(cards[main][0][0]).pixel_px
+    shard_px = pixel_px * result_sides(config.block, config.shard, pixel_px)[1]
     stages: list[Stage] = []
     need_px = 0  # beyond the scene, in pixels of the stage's output
     for number in reversed(range(len(cards))):
         members = [card for card, _ in cards[number]]
         card, factor = members[0], int(np.prod(scales[:number], initial=1))
         grid = scene.grid.refine(factor)
-        chips = _chips(
-            grid.width, grid.height, members, config, shard_px=config.shard // int(np.prod(scales[number:])),
+        chips = chips_of(
+            grid.width, grid.height, members, config, shard_px=shard_px // int(np.prod(scales[number:])),
             margin_px=-(-need_px // card.scale), is_last=number == len(cards) - 1,
         )  # fmt: skip
         need_px = chips.margin_px + chips.halo_px
@@ -200,6 +165,13 @@ def _choose(scene: Scene, models: Sequence[ChainModel]) -> tuple[list[Variants],
             if (other.bands, other.gives) != (card.bands, card.gives):
                 raise CardError(
                     f"{card.label}+{other.label}: an ensemble's members take the same bands and tell the same classes apart"
+                )
+            if (other.labels, other.labels and (other.core_px, other.halo_px)) != (
+                card.labels,
+                card.labels and (card.core_px, card.halo_px),
+            ):
+                raise CardError(
+                    f"{card.label}+{other.label}: an ensemble that labels chips looks at the same chips and decides by one rule"
                 )
         if card.makes_own_bands:
             names = (*names, *card.gives)
@@ -263,9 +235,21 @@ def _refuse_nonsense(chosen: Sequence[Variants], main: int, config: RunConfig) -
             )
         if len(members) > 1 and not answer.averages:
             raise ConfigError(f"{card.label}: only segmentations make an ensemble")
+        if card.labels and config.core:
+            raise ConfigError(
+                f"{card.label} labels squares of {card.core_px} px; `core={config.core}` would ask it of other ground than it "
+                "has learned: leave it out"
+            )
+        if card.labels and config.keep:
+            raise ConfigError(
+                f"`keep={config.keep[0]}`: {card.label} gives one pixel for each chip, and one result has one grid; run the "
+                "image by itself"
+            )
         if not answer.bands and not card.masks and number != main:
             raise ConfigError(
-                f"{card.label} makes {card.makes} in the middle of the chain; after a map or objects only masks may follow"
+                f"{card.label} makes {card.makes} in the middle of the chain; after a map, labels or objects only "
+                "masks may follow"
+                + (f": `model={card.name}@{card.gives[0]}` makes one of it" if card.kind == "class-map" else "")
             )
         own = next((earlier[0][0] for earlier in chosen[:number] if earlier[0][0].makes_own_bands), None)
         if own and "*" in card.bands:
@@ -337,63 +321,3 @@ def _image(scene: Scene, card: ModelCard, number: int, name: str, layers: tuple[
         stage=number, name=name, bands=card.gives, layers=layers, dtype=dtype.name, nodata=nodata,
         gain=tuple(band.scale for band in bands), bias=tuple(band.offset for band in bands), quantity=scene.quantity,
     )  # fmt: skip
-
-
-def _chips(
-    width: int, height: int, members: Sequence[ModelCard], config: RunConfig, *, shard_px: int, margin_px: int,
-    is_last: bool,
-) -> ChipGrid:  # fmt: skip
-    """The stage's chip grid. Any core gives the same exact map; the one that computes the fewest pixels is taken.
-
-    Args:
-        shard_px: side of a shard of the result, in pixels of this stage's input.
-    """
-    card = members[0]
-    for member in members:
-        if member.halo_px is None:
-            raise CardError(
-                f"{member.label} has no measured halo; `earthloom models measure {member.name} SCENE` finds it and "
-                "writes the card"
-            )
-    blend = any(member.overlap == "blend" for member in members)
-    if config.overlap == "exact" and blend:
-        raise CardError(f"{card.label} has global context, so no halo makes tiles exact; leave `overlap` at blend")
-    blend = blend or (config.overlap == "blend" and not answer_of(card).exact_only and bool(card.halo_px))
-    stride_px = int(np.lcm.reduce([member.stride_px for member in members]))
-    halo_px = -(-max(member.halo_px or 0 for member in members) // stride_px) * stride_px
-    most_px = min(member.core_px for member in members)
-    asked = config.core if is_last else None
-    core_px = asked or min(most_px, shard_px)
-    if not blend and not asked and is_last:
-        sizes = [size for size in divisors(shard_px, stride_px) if size <= core_px]
-        core_px = _cheapest_core(width, height, halo_px, sizes) if sizes else core_px
-    elif not blend and not asked:  # what a shard's block makes of this stage, its margins included
-        own_width, own_height = (min(side, shard_px) + 2 * margin_px for side in (width, height))
-        core_px = _cheapest_core(own_width, own_height, halo_px, _halvings(most_px, stride_px))
-    return ChipGrid(
-        scene=Window(0, 0, width, height), core_px=core_px, halo_px=halo_px, stride_px=stride_px, blend=blend,
-        margin_px=margin_px,
-    )  # fmt: skip
-
-
-def _cheapest_core(width: int, height: int, halo_px: int, sizes: list[int]) -> int:
-    """`sizes` falls, and is not empty."""
-
-    def cost(size: int) -> int:
-        n_chips = -(-width // size) * -(-height // size)
-        return n_chips * ((size + 2 * halo_px) ** 2 + _CHIP_COST_PX)
-
-    return min([size for size in sizes if size >= _SMALLEST_CORE_PX] or sizes[:1], key=cost)
-
-
-def divisors(shard_px: int, stride_px: int) -> list[int]:
-    """Cores that divide the shard, largest first."""
-    return [core for core in range(shard_px, 0, -stride_px) if shard_px % core == 0 and core % stride_px == 0]
-
-
-def _halvings(core_px: int, stride_px: int) -> list[int]:
-    """The card's core, its half, … as far as the stride divides them."""
-    sizes = [core_px]
-    while sizes[-1] % (2 * stride_px) == 0 and sizes[-1] > _SMALLEST_CORE_PX:
-        sizes.append(sizes[-1] // 2)
-    return sizes

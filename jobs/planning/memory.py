@@ -86,6 +86,8 @@ def predict(
     passes: int = 1,
     ahead: int = AHEAD,
     keeps_pages: bool = False,
+    pixel_px: int = 1,
+    table_bytes: int = 0,
 ) -> MemoryPlan:
     """Peak memory of a worker, whatever the size of the scene.
 
@@ -97,10 +99,15 @@ def predict(
         passes: forward passes at once.
         ahead: blocks that are read at once.
         keeps_pages: with room for free pages among those in use.
+        pixel_px: pixels of the last stage's output per pixel of the result and side; blocks and shards are of the result's.
+        table_bytes: of a row for each pixel of the result, while it is published.
         on_gpu: chips and images between stages then live in GPU memory and do not count here.
     """
     last = stages[-1]
-    core = Window(0, 0, block_px, block_px) & last.chips.scene.zoom(last.card.scale)
+    fine = last.chips.scene.zoom(last.card.scale)
+    result = Window(0, 0, -(-fine.width // pixel_px), -(-fine.height // pixel_px))
+    owned = Window(0, 0, block_px, block_px) & result
+    core = owned.zoom(pixel_px) & fine
     made_and_read = windows(stages, core)
     n_parts = max(
         -(-len(stage.chips.cores(own)) // batch) for stage, (own, _) in zip(stages, made_and_read, strict=True)
@@ -121,13 +128,11 @@ def predict(
         for number, (px, answer) in enumerate(zip(own_px, answers, strict=True))
     )
     # the block's layers, and of one shard at a time a copy with its overviews (4 / 3) and its encoded tiles
-    written = int((core.size_px + 2.5 * min(core.size_px, shard_px**2)) * stored_bytes)
+    written = int((owned.size_px + 2.5 * min(owned.size_px, shard_px**2)) * stored_bytes)
     if answers[-1].stored_bytes or len(stages) > 1:
-        written += 256 * min(core.width, shard_px) * 8 * 4  # a strip of areas with temporaries
+        written += 256 * min(owned.width, shard_px) * 8 * 4  # a strip of areas with temporaries
     chips = _of_all_stages([_chips_bytes(stage, batch, passes, computing) for stage in stages])
-    publishing = max(
-        _LEAST_PUBLISHING_BYTES, publishing_bytes(last.chips.scene.zoom(last.card.scale), shard_px, stored_bytes)
-    )
+    publishing = max(_LEAST_PUBLISHING_BYTES, publishing_bytes(result, shard_px, stored_bytes, table_bytes))
     made = MemoryPlan(
         base_bytes=_BASE_BYTES,
         chips_bytes=0 if on_gpu else int(chips * (_SCATTERED if keeps_pages else 1.0)),
@@ -146,12 +151,13 @@ def predict(
     return replace(made, shape=replace(made.shape, kept_bytes=made.total_bytes * _KEPT_SIXTHS // 6))
 
 
-def publishing_bytes(scene: Window, shard_px: int, stored_bytes: int) -> int:
+def publishing_bytes(scene: Window, shard_px: int, stored_bytes: int, table_bytes: int = 0) -> int:
     """Most that publishing one scene takes (`jobs.publish.files`), whatever its size.
 
     Args:
         scene: of the result, in pixels.
         stored_bytes: of one pixel of the result, all layers together.
+        table_bytes: of a row for each of them; 0 where there is no such table.
     """
     whole = scene.size_px * stored_bytes
     tile_rows = _TILE_ROWS * scene.width * TILE_PX * stored_bytes
@@ -159,6 +165,7 @@ def publishing_bytes(scene: Window, shard_px: int, stored_bytes: int) -> int:
     return (
         min(whole, _STREAM_BYTES + tile_rows)
         + n_shards * _RECORD_BYTES
+        + scene.size_px * table_bytes
         + _PICTURE_BYTES_PER_PX * min(scene.size_px, _PICTURE_PX)
     )
 

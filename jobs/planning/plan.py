@@ -16,12 +16,14 @@ from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.intake.pairs import open_pairs
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.intake.wanted import Wanted
-from earthloom.jobs.planning.chain import ChainPlan, bind, divisors, load_models, product_name
+from earthloom.jobs.planning.chain import ChainPlan, bind
+from earthloom.jobs.planning.chips import divisors, undecided
 from earthloom.jobs.planning.key import scene_key
 from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
 from earthloom.jobs.planning.pan import check_pan
 from earthloom.jobs.planning.resources import Share, here, share
-from earthloom.jobs.planning.shape import WorkerShape, common
+from earthloom.jobs.planning.shape import WorkerShape, common, result_sides
+from earthloom.jobs.planning.words import load_models, product_name
 from earthloom.jobs.records.canonical import FORMAT, digest
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.device.resolve import Device, keep_pages
@@ -36,7 +38,7 @@ from earthloom.tiling.reading.tile_cache import CACHE_BYTES
 from earthloom.tiling.scene import Scene
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.settings import apply
-from earthloom.tiling.window import Block
+from earthloom.tiling.window import Block, Window
 
 _GIB = 2**30
 _PLENTY = 2**62
@@ -82,21 +84,32 @@ class ScenePlan:
         return self.chain.stages[self.chain.main].chips
 
     @property
-    def grid(self) -> Grid:
-        """Of the result."""
+    def fine(self) -> Grid:
+        """Of the last stage's output."""
         return self.scene.grid.refine(self.chain.scale)
+
+    @property
+    def grid(self) -> Grid:
+        """Of the result: that of the last stage, or where chips are labelled one pixel for each of their cores."""
+        side = self.chain.pixel_px
+        return self.fine.reduce(side) if side > 1 else self.fine
+
+    def owned(self, core: Window) -> Window:
+        """What a block that owns `core` of the result owns of the last stage's output."""
+        return core.zoom(self.chain.pixel_px) & self.fine.window
 
     def blocks(self) -> Iterator[Block]:
         last = self.chain.stages[-1]
+        core_px = last.chips.core_px * last.card.scale if self.chain.pixel_px == 1 else 1
         return split_blocks(
-            self.grid.window, core_px=last.chips.core_px * last.card.scale, block_px=self.block_px,
+            self.grid.window, core_px=core_px, block_px=self.block_px,
             shard_px=self.shard_px, strip=self.strip,
         )  # fmt: skip
 
     @property
     def strip(self) -> int | None:
         """Blocks side by side in a strip whose shared tiles a worker can keep (`tiling.reading.tile_cache`)."""
-        first, side_px = self.chain.stages[0], self.block_px // self.chain.scale
+        first, side_px = self.chain.stages[0], self.block_px * self.chain.pixel_px // self.chain.scale
         if not first.reach_px:
             return None
         shared_px = 4 * CELL_PX * (side_px + CELL_PX)  # two cells along the right and the bottom edge
@@ -141,7 +154,7 @@ class ScenePlan:
             return [-(-grid.width // core_px) * -(-grid.height // core_px)]
         counts = [0] * len(stages)
         for block in self.blocks():
-            for number, (own, _) in enumerate(windows(stages, block.core)):
+            for number, (own, _) in enumerate(windows(stages, self.owned(block.core))):
                 counts[number] += len(stages[number].chips.cores(own))
         return counts
 
@@ -279,15 +292,16 @@ def _plan_scene(
 ) -> tuple[ScenePlan, list[str]]:
     """A scene's plan and notes, with as many of `most` passes at once as the limit and the machine's room allow."""
     on_gpu = device.kind == "cuda"
-    last = chain.stages[-1]
+    last, pixel_px = chain.stages[-1], chain.pixel_px
+    block_px, side_px = result_sides(config.block, config.shard, pixel_px)
     read = (*chain.bands, *(clear.band for clear in scene.clear))
 
     def memory_of(core_px: int, passes: int = 1, ahead: int = AHEAD, *, keeps_pages: bool = False) -> MemoryPlan:
         changed = replace(last, chips=replace(last.chips, core_px=core_px))
         return predict(
-            (*chain.stages[:-1], changed), read, chain.stored_bytes, block_px=config.block,
-            shard_px=config.shard, batch=config.batch or 1, on_gpu=on_gpu, passes=passes, ahead=ahead,
-            keeps_pages=keeps_pages,
+            (*chain.stages[:-1], changed), read, chain.stored_bytes, block_px=block_px, shard_px=side_px,
+            pixel_px=pixel_px, table_bytes=chain.table_bytes, batch=config.batch or 1, on_gpu=on_gpu, passes=passes,
+            ahead=ahead, keeps_pages=keeps_pages,
         )  # fmt: skip
 
     def fits(memory: MemoryPlan, limit_bytes: int = min(config.engine.memory_per_worker, room_bytes)) -> bool:
@@ -309,21 +323,23 @@ def _plan_scene(
         shard_px = config.shard // last.card.scale
         smaller = [core for core in divisors(shard_px, last.chips.stride_px) if core < last.chips.core_px]
         found = next((core for core in smaller if fits(memory_of(core), config.engine.memory_per_worker)), None)
+        found = None if chain.pixel_px > 1 else found  # what a label is about is no matter of memory
         remedy = f"`core={found}` would fit" if found else "a smaller `block` or `batch` may fit"
         raise TilingError(
             f"{scene.id}: a worker would need {memory.total_bytes / _GIB:.2f} GiB, more than "
             f"`memory_per_worker` {config.engine.memory_per_worker / _GIB:.2f} GiB, with chips of {last.chips.core_px} + 2 x "
             f"{last.chips.halo_px} px; {remedy}"
         )
-    key = scene_key(
-        scene, chain.bands, chain.stages, chain.images, shard_px=config.shard, device_class=device.device_class
-    )
+    key = scene_key(scene, chain.bands, chain.stages, chain.images, shard_px=side_px, device_class=device.device_class)
     planned = ScenePlan(
-        scene=scene, chain=chain, block_px=config.block, shard_px=config.shard, device_class=device.device_class,
+        scene=scene, chain=chain, block_px=block_px, shard_px=side_px, device_class=device.device_class,
         key=key, memory=memory,
     )  # fmt: skip
     next(planned.blocks())  # refuses sizes that do not fit
     notes = list(chain.notes)
+    main = chain.stages[chain.main]
+    if (cut := undecided(main.card, main.chips.scene.width, main.chips.scene.height)) is not None:
+        notes.append(cut)
     if memory.shape.passes < most:
         wanted_bytes = sizes[0].total_bytes
         remedy = f"; `memory_per_worker={-(-wanted_bytes // _GIB)}GiB` would do" if wanted_bytes <= room_bytes else ""

@@ -1,9 +1,11 @@
-"""How much one worker does at once: decided by the memory plan, obeyed by the worker."""
+"""How much one worker does at once, decided by the memory plan and obeyed by the worker; and how large its blocks are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+
+from earthloom.tiling.writing.zarr_sink import CHUNK_PX, SMALLEST_PX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,3 +47,19 @@ def common(shapes: Iterable[WorkerShape]) -> WorkerShape:
         kept_bytes=max(one.kept_bytes for one in every) if all(one.kept_bytes for one in every) else 0,
         publishing_bytes=max(one.publishing_bytes for one in every),
     )
+
+
+def result_sides(block_px: int, shard_px: int, pixel_px: int) -> tuple[int, int]:
+    """Sides of a block and of a shard in pixels of the result, where each stands for `pixel_px` of a finer grid.
+
+    A shard covers about the ground that it would cover there, and is made of whole tiles; it never has less than the
+    smallest tile that a TIFF may have.
+
+    Args:
+        block_px, shard_px: in pixels of the finer grid.
+    """
+    if pixel_px == 1:
+        return block_px, shard_px
+    side = shard_px // pixel_px
+    shard = max(SMALLEST_PX, side // SMALLEST_PX * SMALLEST_PX if side < CHUNK_PX else side // CHUNK_PX * CHUNK_PX)
+    return max(1, block_px // (shard * pixel_px)) * shard, shard

@@ -5,6 +5,7 @@ from __future__ import annotations
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products.class_map import ClassMapProduct
 from earthloom.jobs.products.image import ImageProduct
+from earthloom.jobs.products.labels import LabelsProduct
 from earthloom.jobs.products.legend import model_tags
 from earthloom.jobs.products.objects import ObjectsProduct
 from earthloom.jobs.products.product import StageProduct
@@ -16,6 +17,7 @@ def products_of(plan: ScenePlan) -> tuple[StageProduct, ...]:
     """Everything that is published of a scene. A new kind of product is one more line here."""
     return (
         *_class_maps(plan),
+        *_labels(plan),
         *_objects(plan),
         *_images(plan),
     )
@@ -38,6 +40,18 @@ def _class_maps(plan: ScenePlan) -> tuple[ClassMapProduct, ...]:
     return (
         ClassMapProduct(
             name=plan.product, grid=plan.grid, legend=plan.card, tags=_tags(plan), stage=plan.chain.main
+        ),
+    )  # fmt: skip
+
+
+def _labels(plan: ScenePlan) -> tuple[LabelsProduct, ...]:
+    """The labels of a plan whose main stage gives some; none of any other plan."""
+    if plan.card.labels is None:
+        return ()
+    return (
+        LabelsProduct(
+            name=plan.product, grid=plan.grid, legend=plan.card, core_px=plan.chain.pixel_px, scene_id=plan.scene.id,
+            key=plan.key, tags=_tags(plan), stage=plan.chain.main, meaning="class of the chip with the highest probability",
         ),
     )  # fmt: skip
 

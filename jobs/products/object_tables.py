@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from earthloom.tiling.vectors import pyogrio
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
+
+PARQUET = "application/vnd.apache.parquet"
+"""Media type of a table."""
 
 _DECIMALS = 7  # of degrees: 1 cm
 
@@ -40,11 +43,9 @@ def object_frame(
         row and col of the pixel at its centre; the shard that has it; scene and key.
     """
     from geopandas import GeoDataFrame
-    from shapely import polygons
 
     edges = corners(found)
     left, top, right, bottom = edges.T
-    rings = _lonlat(grid, np.stack([left, left, right, right, left], 1), np.stack([top, bottom, bottom, top, top], 1))
     across, along = (_length_m(grid, edges, axis) for axis in (0, 1))
     columns = {
         "class": [classes[int(value)] for value in found["class"]],
@@ -62,9 +63,18 @@ def object_frame(
         "scene": [scene_id] * len(found),
         "key": [key] * len(found),
     }
-    return GeoDataFrame(columns, geometry=list(polygons(np.round(rings, _DECIMALS))), crs="OGC:CRS84").astype(
+    return GeoDataFrame(columns, geometry=footprints(grid, edges), crs="OGC:CRS84").astype(
         dict.fromkeys(("class", "shard", "scene", "key"), "str")
     )
+
+
+def footprints(grid: Grid, edges: NDArray[np.float64]) -> list[Any]:
+    """Polygons in longitude and latitude of rectangles (n, 4) left, top, right, bottom in pixels from the grid's corner."""
+    from shapely import polygons
+
+    left, top, right, bottom = edges.T
+    rings = _lonlat(grid, np.stack([left, left, right, right, left], 1), np.stack([top, bottom, bottom, top, top], 1))
+    return list(polygons(np.round(rings, _DECIMALS)))
 
 
 def geoparquet(frame: GeoDataFrame) -> bytes:

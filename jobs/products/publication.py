@@ -64,7 +64,12 @@ class Publication:
     @property
     def rasters(self) -> tuple[Raster, ...]:
         """Its COGs, in the order of the layers of its Zarr."""
-        return tuple(raster for product in self.products for raster in product.rasters)
+        side = self.layout.pyramid.tile_px
+        return tuple(
+            replace(raster, profile=replace(raster.profile, tile_px=side))
+            for product in self.products
+            for raster in product.rasters
+        )
 
     @property
     def layout(self) -> ZarrLayout:

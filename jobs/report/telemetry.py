@@ -71,7 +71,7 @@ class Meter:
         """Count a block; its pixels."""
         pixels = record.computed_px
         if plan.key not in self._km2_per_px:
-            across, along = pixel_size_m(plan.grid)
+            across, along = pixel_size_m(plan.fine)
             self._km2_per_px[plan.key] = across * along / 1e6
         self._km2 += pixels * self._km2_per_px[plan.key]
         for name, n in zip(

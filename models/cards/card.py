@@ -69,6 +69,27 @@ class ObjectRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelRule:
+    """When a chip gets a label (`models.inference.labels`).
+
+    Raises:
+        CardError: if the share is none.
+    """
+
+    least_valid: float = 0.5
+    """Share of the pixels of a chip's core that have data, below which it is left undecided. Of a core that reaches past
+    the scene, what lies beyond has none."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least_valid <= 1:
+            raise CardError(f"labels: least_valid is above 0 and at most 1, got {self.least_valid}")
+
+    def least_px(self, core_px: int) -> int:
+        """The same in pixels, of a core."""
+        return math.ceil(self.least_valid * core_px**2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """A model: what it takes, what it gives, and the tiling that makes its map seamless.
 
@@ -101,9 +122,11 @@ class ModelCard:
     gsd_m: tuple[float, float]
     """Smallest and largest ground sampling distance at which it is known to work."""
     classes: tuple[ModelClass, ...] = ()
-    """Of a segmentation or of objects; a model that makes an image has `outputs` instead."""
+    """Of a segmentation, of labels or of objects; a model that makes an image has `outputs` instead."""
     objects: ObjectRule | None = None
     """Of a model that finds objects of its classes."""
+    labels: LabelRule | None = None
+    """Of a model that gives each chip one of its classes; `core_px` is then the ground that a label is about."""
     activation: str = "softmax"
     """Turns the output channels into per-class probabilities: `softmax`, or `none` when they already are; of objects, which
     do not exclude each other, `sigmoid`."""
@@ -184,6 +207,7 @@ class ModelCard:
         if self.outputs and self.overlap != "exact":
             raise CardError(f"{where}: images are made by exact tiles only, got overlap {self.overlap!r}")
         self._check_objects(where)
+        self._check_labels(where)
         if self.overlap not in ("exact", "blend"):
             raise CardError(f"{where}: overlap is 'exact' or 'blend', got {self.overlap!r}")
         if not all(math.isfinite(value) for value in self.mean) or not all(0 < value < math.inf for value in self.std):
@@ -212,6 +236,15 @@ class ModelCard:
                 "centre would depend on the chip"
             )
 
+    def _check_labels(self, where: str) -> None:
+        if self.labels is None:
+            return
+        if not self.classes or self.objects or self.masks or self.overlap != "exact":
+            raise CardError(
+                f"{where}: labels have classes, are no objects, mask nothing and are given to each chip by itself; got "
+                f"{len(self.classes)} classes, objects {self.objects}, masks {list(self.masks)} and overlap {self.overlap!r}"
+            )
+
     @property
     def label(self) -> str:
         """Name with variant, for humans: `landwater-6b`."""
@@ -219,8 +252,10 @@ class ModelCard:
 
     @property
     def kind(self) -> str:
-        """What the network says: `class-map`, `objects` or `image` (`models.inference.answers`)."""
-        return "objects" if self.objects else "class-map" if self.classes else "image"
+        """What the network says: `class-map`, `labels`, `objects` or `image` (`models.inference.answers`)."""
+        if not self.classes:
+            return "image"
+        return "objects" if self.objects else "labels" if self.labels else "class-map"
 
     @property
     def makes_own_bands(self) -> bool:
@@ -234,10 +269,10 @@ class ModelCard:
 
     @property
     def makes(self) -> str:
-        """What comes out, for people: `land, water`, `objects: ship`, or `image of red, green, scale 2`."""
+        """What comes out, for people: `land, water`, `objects: ship`, `labels: port, sea`, `image of red, green, scale 2`."""
         names = ", ".join(self.gives)
-        if self.objects:
-            return f"objects: {names}"
+        if self.objects or self.labels:
+            return f"{self.kind}: {names}"
         return names if self.classes else f"image of {names}, scale {self.scale}"
 
     @property
@@ -279,10 +314,10 @@ class ModelCard:
         """sha256 of everything that can change a pixel or its meaning; measurements and prose are left out."""
         facts = {f.name: value for f in fields(self) if f.name not in _PROSE for value in [getattr(self, f.name)]}
         facts["classes"] = [asdict(c) | {"description": ""} for c in self.classes]
-        if self.objects is None:
-            del facts["objects"]  # digests of other cards are older than it
-        else:
-            facts["objects"] = asdict(self.objects)
+        for name in ("objects", "labels"):
+            rule = facts.pop(name)  # digests of other cards are older than these
+            if rule is not None:
+                facts[name] = asdict(rule)
         return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -50,6 +50,8 @@ _FORMATS = {
     weights.TORCHSCRIPT_FILE: ("PyTorch", "application/octet-stream", "torch.jit.save"),
 }
 """By the weights' file, in the words of MLM: framework, media type, artifact type."""
+_OUTPUTS = {"class-map": "classes", "labels": "labels", "objects": "objects", "image": "image"}
+"""Name of the output in the words of people, by kind."""
 _WORLD = [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]]
 
 
@@ -121,9 +123,11 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
         ],
         "mlm:output": [
             {
-                "name": "objects" if card.objects else "classes" if card.classes else "image",
+                "name": _OUTPUTS[card.kind],
                 "tasks": [card.task],
-                "result": _structure(card.sizes.get("classes", len(card.outputs)), chip * card.scale),
+                "result": _structure(
+                    card.sizes.get("classes", len(card.outputs)), 1 if card.labels else chip * card.scale
+                ),
             }
             | (
                 {
@@ -144,8 +148,9 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
         properties["sci:citation"] = card.citation
     properties |= {f"earthloom:{name}": getattr(card, name) for name in _OWN}
     properties |= {f"earthloom:{name}": dict(getattr(card, name)) for name in ("memory", "scores")}
-    if card.objects:
-        properties["earthloom:objects"] = asdict(card.objects)
+    for name, rule in (("objects", card.objects), ("labels", card.labels)):
+        if rule:
+            properties[f"earthloom:{name}"] = asdict(rule)
     assets: dict[str, Any] = {}
     if card.weights is not None:
         assets["weights"] = {
@@ -222,6 +227,7 @@ def from_item(item: Any) -> ModelCard:
                 for c in given.get("classification:classes", [])
             ],
             "objects": properties.get("earthloom:objects"),
+            "labels": properties.get("earthloom:labels"),
             "memory": sorted(properties["earthloom:memory"].items()),
             "scores": sorted(properties["earthloom:scores"].items()),
             "weights": _digest(asset["file:checksum"]) if asset is not None else None,

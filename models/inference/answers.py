@@ -1,8 +1,8 @@
 """What a network says is a value of a kind, and each kind knows all that depends on it; nobody else asks which it is.
 
-A kind is a class that fits `AnswerKind`; the kinds are `models.inference.class_map`, `.image` and `.objects`. Another one is
-a module beside these and a line in `_KINDS`. Answers take tensors: they know nothing of predictors, files or what
-a scene is.
+A kind is a class that fits `AnswerKind`; the kinds are `models.inference.class_map`, `.image`, `.labels` and `.objects`.
+Another one is a module beside these and a line in `_KINDS`. Answers take tensors: they know nothing of predictors, files or
+what a scene is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.agreement import Agreement
 from earthloom.models.inference.class_map import ClassMap
 from earthloom.models.inference.image import Image
+from earthloom.models.inference.labels import Labels
 from earthloom.models.inference.objects import Objects
 from earthloom.models.inference.stack import Stack
 from earthloom.tiling.chips import ChipGrid
@@ -38,7 +39,8 @@ class Canvas(Protocol[Made_co]):
         Args:
             read: pixels of the input that the chip covers.
             owned: of these, the chip's core.
-            answers: of each member of an ensemble, (K, scale * h, scale * w) for `read`; may be written to.
+            answers: of each member of an ensemble, (K, scale * h, scale * w) for `read`, or (K, 1, 1) where a chip
+                gets one label; may be written to.
         """
 
     def finish(self, valid: NDArray[np.bool_]) -> Made_co:
@@ -65,6 +67,14 @@ class AnswerKind(Protocol[Made]):
     @property
     def scale(self) -> int:
         """Pixels of the answer per pixel of the input and side."""
+
+    @property
+    def pixel_px(self) -> int:
+        """Side, in pixels of the input, of what one pixel of the result stands for: 1, or the core of a chip."""
+
+    @property
+    def table_bytes(self) -> int:
+        """What publishing a table of every pixel of the result takes for each of them; 0 where there is no such table."""
 
     @property
     def exact_only(self) -> bool:
@@ -141,6 +151,7 @@ class AnswerKind(Protocol[Made]):
 _KINDS: dict[str, Callable[[ModelCard], AnswerKind[Any]]] = {
     "class-map": ClassMap.of,
     "image": Image.of,
+    "labels": Labels.of,
     "objects": Objects.of,
 }
 

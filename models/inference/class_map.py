@@ -76,6 +76,8 @@ class ClassMap:
     averages: ClassVar[bool] = True
     mirrors: ClassVar[bool] = True
     reach_px: ClassVar[int] = 0
+    pixel_px: ClassVar[int] = 1
+    table_bytes: ClassVar[int] = 0
     wants_fp32: ClassVar[bool] = False
     stored_bytes: ClassVar[int] = 2
 

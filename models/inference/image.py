@@ -44,6 +44,8 @@ class Image:
     averages: ClassVar[bool] = False
     mirrors: ClassVar[bool] = True
     reach_px: ClassVar[int] = 0
+    pixel_px: ClassVar[int] = 1
+    table_bytes: ClassVar[int] = 0
     wants_fp32: ClassVar[bool] = True  # bf16 has 8 significant bits, stored values have up to 16
     stored_bytes: ClassVar[int] = 0
 

@@ -80,6 +80,8 @@ class Objects:
 
     bands: ClassVar[tuple[str, ...]] = ()
     scale: ClassVar[int] = 1
+    pixel_px: ClassVar[int] = 1
+    table_bytes: ClassVar[int] = 0  # as many as there are objects, which nobody knows before
     exact_only: ClassVar[bool] = True
     averages: ClassVar[bool] = False
     mirrors: ClassVar[bool] = False  # an offset to the left is one to the right in the mirror

@@ -6,6 +6,7 @@ Everything is found on the real weights and real pixels that are given. Knows no
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,6 +71,8 @@ def measure(
     structure = Predictor(card, weights_path, on_cpu)
     if isinstance(structure.module, LoadsItself):
         return _measure_from_outside(card, weights_path, exact, scene)
+    if card.labels:
+        return _measure_labels(card, weights_path, exact, scene, precisions)
     module = _alone(structure, scene)
     stride = receptive_field.total_stride(module, len(card.bands), card.stride_px)
     if card.stride_px % stride:
@@ -126,6 +129,32 @@ def _measure_from_outside(card: ModelCard, weights_path: Path | None, device: De
     memory = (("fp32", _bytes_per_px(card, weights_path, device)),)
     return Measurement(
         card=replace(card, memory=memory), stride_px=card.stride_px, support_px=None, agreement=agreement, tried=()
+    )
+
+
+def _measure_labels(
+    card: ModelCard, weights_path: Path | None, device: Device, scene: Stack, precisions: Sequence[str]
+) -> Measurement:
+    """A classifier sees each chip by itself, so core and halo are the card's own; that blocks of one chip each say what one
+    block of all says is measured, and memory."""
+    card = replace(card, halo_px=card.halo_px or 0)
+    predictor = Predictor(card, weights_path, device, 1)
+    halo = card.halo_px or 0
+    chips = ChipGrid(scene=scene.window, core_px=card.core_px, halo_px=halo, stride_px=card.stride_px)
+    stack = framed(scene, chips.extent, halo)
+    whole = predict_block(predictor, chips, scene.window, stack).made
+    found = [
+        predictor.answer.agreement(predict_block(predictor, chips, core, stack).made, whole.over(core), scene.valid)
+        for core in (chip & scene.window for chip in chips.cores(scene.window))
+    ]
+    agreement = Agreement(
+        identical=all(each.identical for each in found), flips=float(np.mean([each.flips for each in found])),
+        class_flips=max(each.class_flips for each in found),
+    )  # fmt: skip
+    memory = {p: _bytes_per_px(card, weights_path, replace(device, precision=p)) for p in precisions}
+    measured = replace(card, memory=tuple(sorted(memory.items())), flop_per_px=_flop_per_px(predictor.module, card))
+    return Measurement(
+        card=measured, stride_px=card.stride_px, support_px=None, agreement=agreement, tried=((halo, agreement),)
     )
 
 
@@ -220,7 +249,7 @@ def _bytes_per_px(card: ModelCard, weights_path: Path | None, device: Device) ->
 
 
 def _flop_per_px(module: nn.Module, card: ModelCard) -> float:
-    side = -(-256 // card.stride_px) * card.stride_px
+    side = card.core_px + 2 * (card.halo_px or 0) if card.labels else -(-256 // card.stride_px) * card.stride_px
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(torch.zeros(1, len(card.bands), side, side))
     return round(int(counter.get_total_flops()) / side**2, 1)

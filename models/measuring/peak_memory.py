@@ -56,7 +56,8 @@ def _predict_one(card: ModelCard, weights_path: Path | None, device: Device, sid
     from earthloom.models.inference.predictor import Predictor
 
     predictor = Predictor(card, weights_path, device, 1)
-    _predict(predictor, 4 * card.stride_px)  # kernels, thread pools and the like are loaded by the first chip
+    least_px = card.core_px + 2 * (card.halo_px or 0) if card.labels else 4 * card.stride_px
+    _predict(predictor, least_px)  # kernels, thread pools and the like are loaded by the first chip
     if device.kind == "cuda":
         torch.cuda.reset_peak_memory_stats()
         _predict(predictor, side_px)

@@ -23,6 +23,7 @@ from earthloom.models.networks.enhance.span import Span
 from earthloom.models.networks.enhance.tone import DarkObject, EqualisedStretch, FixedStretch, PercentileStretch
 from earthloom.models.networks.explained import Explained, Method
 from earthloom.models.networks.onnx_net import OnnxNet
+from earthloom.models.networks.recognise.chip_classifier import ChipClassifier
 from earthloom.models.networks.segment.burn import BurnIndex
 from earthloom.models.networks.segment.lite_unet import LiteUnet
 from earthloom.models.networks.segment.paired import PairedClasses
@@ -41,7 +42,8 @@ def build(card: ModelCard) -> nn.Module:
     """The card's network with random weights, in training mode.
 
     It takes (N, C, H, W) with H and W multiples of the stride. A segmentation returns logits (N, K, H, W), or
-    probabilities when `card.activation` is `none`; one logit for two classes is the second one's. Its builder is given
+    probabilities when `card.activation` is `none`; one logit for two classes is the second one's. A model that labels
+    chips returns one of either for each chip, (N, K, 1, 1), and takes chips of one size. The builder of both is given
     `in_channels` and `classes`. A model that makes an image returns (N, outputs, scale * H, scale * W), normalised as
     the bands that it makes were; its builder is given `in_channels`, and `scale` where that is not 1.
 
@@ -128,6 +130,7 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "ukis-unet": UkisUnet,
     "lite-unet": LiteUnet,
     "smp": _smp,
+    "chip-classifier": ChipClassifier,
     "threshold": Threshold,
     "burn-index": BurnIndex,
     "sar-water": SarWater,

@@ -6,8 +6,8 @@ Knows nothing of files or of what the classes mean.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -112,6 +112,11 @@ def mix(crop: Crop, other: Crop, dice: np.random.Generator) -> Crop:
     for own, foreign in ((crop.values, other.values), (crop.valid, other.valid), (crop.labels, other.labels)):
         own[..., rows, cols] = foreign[..., rows, cols]
     return crop
+
+
+def relabelled(crop: Crop, rule: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> Crop:
+    """The crop with what a rule makes of its labels (side, side)."""
+    return replace(crop, labels=torch.from_numpy(rule(crop.labels.numpy())))
 
 
 def turned(image: Tensor, turn: int) -> Tensor:

@@ -22,6 +22,8 @@ from earthloom.tiling.suggest import did_you_mean
 
 _OWN = {"lite-unet": 16, "ukis-unet": 16}
 """Networks of our own that can be trained, with their strides."""
+CLASSIFIER = "classifier"
+"""A classifier of timm, which labels chips; each chip is seen by itself, so that no pooling grid has to meet another."""
 _WIDER = {"pan": 128, "dpt": 32}
 """Of smp, those whose decoder reduces the image further than its encoder: strides."""
 
@@ -30,8 +32,8 @@ def named(architecture: str, encoder: str | None, arguments: Mapping[str, Any]) 
     """Name in the registry, arguments as canonical JSON, and stride of a network.
 
     Args:
-        architecture: `lite-unet`, `ukis-unet`, or one of segmentation-models-pytorch by its name there.
-        encoder: of the latter.
+        architecture: `lite-unet`, `ukis-unet`, one of segmentation-models-pytorch by its name there, or `classifier`.
+        encoder: of the last two.
         arguments: further ones of the network.
 
     Raises:
@@ -44,9 +46,15 @@ def named(architecture: str, encoder: str | None, arguments: Mapping[str, Any]) 
         if encoder is not None:
             raise CardError(f"{architecture} has an encoder of its own; leave out 'encoder={encoder}'")
         return architecture, canonical(dict(arguments)), _OWN[architecture]
+    if architecture == CLASSIFIER:
+        if encoder is None:
+            raise CardError(
+                f"{architecture} needs an 'encoder', such as resnet18, tf_efficientnet_lite0 or convnext_tiny"
+            )
+        return "chip-classifier", canonical({"encoder_name": encoder, **arguments}), 1
     known = smp.MODEL_ARCHITECTURES_MAPPING
     if architecture not in known:
-        every = (*_OWN, *known)
+        every = (*_OWN, *known, CLASSIFIER)
         raise CardError(
             f"unknown architecture {architecture!r}{did_you_mean(architecture, every)}; one of {', '.join(every)}"
         )

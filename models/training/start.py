@@ -19,8 +19,8 @@ from earthloom.tiling.errors import CardError
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "model.", "net.", "backbone.")
-_ENCODERS = ("encoder.", "encoder.model.")
-"""Where smp keeps its encoders, and those of timm."""
+_ENCODERS = ("encoder.", "encoder.model.", "network.")
+"""Where smp keeps its encoders and those of timm, and where a classifier keeps its network."""
 _COLOURS = ("red", "green", "blue")
 """Order of the channels of photographs, on which published encoders were trained."""
 
@@ -180,7 +180,8 @@ def _first(module: nn.Module, n_bands: int) -> str | None:
 def _last(module: nn.Module, n_classes: int) -> tuple[str, ...]:
     """Names of weight and bias of the layer that names the classes."""
     found = [name for name, layer in module.named_modules()
-             if isinstance(layer, nn.Conv2d) and layer.out_channels == n_classes]  # fmt: skip
+             if (isinstance(layer, nn.Conv2d) and layer.out_channels == n_classes)
+             or (isinstance(layer, nn.Linear) and layer.out_features == n_classes)]  # fmt: skip
     return (f"{found[-1]}.weight", f"{found[-1]}.bias") if found else ()
 
 

@@ -52,7 +52,7 @@ def a_new_model_is_a_new_result(golden: Golden, out: Path) -> list[str]:
             (dataclasses.replace(card, mean=tuple(m + 0.01 for m in card.mean)), place) for card, place in real(name)
         ]
 
-    with mock.patch("earthloom.jobs.planning.chain.variants", changed):
+    with mock.patch("earthloom.jobs.planning.words.variants", changed):
         second = attempt(config(golden.scenes, out), out, Injector())
     output = {name: _status(second, name) for name in ("east", "west")}
     wrong = [

@@ -97,3 +97,22 @@ def test_models_come_from_a_config_file_as_a_list(scene: Path, tmp_path: Path) -
     config = load({"scenes": (str(scene),), "out": "x"}, tmp_path / "run.toml")
     assert (config.model, config.keep) == (("denoise", "water-index"), ("denoise",))
     assert load({"scenes": (str(scene),), "out": "x", "model": "landwater"}).model == ("landwater",)
+
+
+def test_a_map_becomes_a_mask_by_the_classes_that_are_named(scene: Path) -> None:
+    made = planned(scene, "ndvi", "water-index@water")
+    first, last = made.chain.stages
+    assert (first.is_mask, last.is_mask, made.chain.main) == (False, True, 0)
+    kept = {each.name for each in last.card.classes if each.value not in last.card.masks}
+    assert kept == {"water"}
+    assert made.product == "ndvi-water-index-water"
+    assert made.key != planned(scene, "ndvi", "water-index@land").key
+    for word, message in (
+        ("water-index@sea", "'sea' is none of the classes of water-index-mndwi; it has land, water"),
+        ("water-index@water+land", "names all classes of water-index-mndwi: it masks nothing"),
+        ("denoise@water", "only a map of classes says where other stages count"),
+    ):
+        with pytest.raises(ConfigError, match=message.replace("+", r"\+")):
+            planned(scene, "ndvi", word)
+    with pytest.raises(ConfigError, match="`model=water-index@land` makes one of it"):
+        planned(scene, "water-index", "ndvi")

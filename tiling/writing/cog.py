@@ -60,11 +60,13 @@ class CogProfile:
     offsets: tuple[float, ...] = ()
     dataset_tags: Mapping[str, str] = field(default_factory=dict)
     band_tags: tuple[Mapping[str, str], ...] = ()
+    tile_px: int = TILE_PX
+    """Side of an internal tile, a multiple of 16 (TIFF 6.0, section 15); that of the pyramid it is written by."""
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
         """(rows, columns) per level."""
-        return level_shapes(*self.grid.shape, smallest_px=TILE_PX)
+        return level_shapes(*self.grid.shape, smallest_px=self.tile_px)
 
     @property
     def photometric(self) -> int:
@@ -79,13 +81,13 @@ class CogProfile:
         return 2 if self.colormap is None and self.dtype[0] in "iu" and self.dtype != "uint8" else 1
 
 
-def encode_tile(pixels: NDArray[Any], nodata: float = NODATA, predictor: int = 1) -> bytes:
-    """One 512 px tile, DEFLATE; padded with nodata at the scene's far edges. (C, h, w), h and w at most 512."""
-    if pixels.ndim != 3 or max(pixels.shape[1:]) > TILE_PX:
-        raise TilingError(f"a tile is a (C, h, w) array of at most {TILE_PX} px, got {pixels.shape}")
+def encode_tile(pixels: NDArray[Any], nodata: float = NODATA, predictor: int = 1, tile_px: int = TILE_PX) -> bytes:
+    """One tile, DEFLATE; padded with nodata at the scene's far edges. (C, h, w), h and w at most `tile_px`."""
+    if pixels.ndim != 3 or max(pixels.shape[1:]) > tile_px:
+        raise TilingError(f"a tile is a (C, h, w) array of at most {tile_px} px, got {pixels.shape}")
     rows, cols = pixels.shape[1:]
-    if (rows, cols) != (TILE_PX, TILE_PX):
-        pixels = np.pad(pixels, ((0, 0), (0, TILE_PX - rows), (0, TILE_PX - cols)), constant_values=nodata)
+    if (rows, cols) != (tile_px, tile_px):
+        pixels = np.pad(pixels, ((0, 0), (0, tile_px - rows), (0, tile_px - cols)), constant_values=nodata)
     woven = pixels.transpose(1, 2, 0)
     if predictor == 2:
         woven = np.diff(woven, axis=1, prepend=woven.dtype.type(0))  # wraps around, as the format wants
@@ -172,7 +174,7 @@ def _tags(
         long(256, cols), long(257, rows), short(259, 8),  # width, height, Adobe DEFLATE
         shorts(258, *[8 * np.dtype(profile.dtype).itemsize] * n_bands),
         short(262, profile.photometric),
-        short(277, n_bands), short(284, 1), short(322, TILE_PX), short(323, TILE_PX),
+        short(277, n_bands), short(284, 1), short(322, profile.tile_px), short(323, profile.tile_px),
         _Tag(324, wide[0], offsets.ravel().astype(wide[1]).tobytes()),
         _Tag(325, 4, sizes.ravel().astype("<u4").tobytes()),
         shorts(339, *[{"u": 1, "i": 2, "f": 3}[np.dtype(profile.dtype).kind]] * n_bands),  # sample format

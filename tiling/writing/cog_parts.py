@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from earthloom.tiling.errors import DamagedPartError, PublishError, TilingError
 from earthloom.tiling.writing.cog import CogProfile, encode_tile, header
-from earthloom.tiling.writing.pyramid import TILE_PX, Place, Pyramid, Reduce
+from earthloom.tiling.writing.pyramid import Place, Pyramid, Reduce
 
 _FRAME_BYTES = 8
 """Around each tile: its size before it, its last four bytes again behind it, as the file's ghost area promises."""
@@ -78,11 +78,12 @@ def pack(profile: CogProfile, pyramid: Pyramid, levels: Sequence[NDArray[Any]]) 
             raise TilingError(
                 f"pixels are {pixels.dtype} {pixels.shape}, but the file has {wanted[1]} bands of {wanted[0]}"
             )
+    side = pyramid.tile_px
     pieces = [
-        _framed(encode_tile(pixels[:, row : row + TILE_PX, col : col + TILE_PX], profile.nodata, profile.predictor))
+        _framed(_encoded(pixels[:, row : row + side, col : col + side], profile))
         for pixels in levels[: pyramid.own + 1]
-        for row in range(0, pixels.shape[1], TILE_PX)
-        for col in range(0, pixels.shape[2], TILE_PX)
+        for row in range(0, pixels.shape[1], side)
+        for col in range(0, pixels.shape[2], side)
     ]
     if pyramid.seeded:
         seed = np.ascontiguousarray(levels[-1], levels[-1].dtype.newbyteorder("<"))
@@ -112,9 +113,7 @@ class CogAssembly:
         self, profile: CogProfile, pyramid: Pyramid, shards: Mapping[tuple[int, int], ShardPart | None], fetch: Fetch
     ) -> None:
         self._profile, self._pyramid, self._shards, self._fetch = profile, pyramid, shards, fetch
-        self._void = _framed(
-            encode_tile(np.empty((len(profile.descriptions), 0, 0), profile.dtype), profile.nodata, profile.predictor)
-        )
+        self._void = _framed(_encoded(np.empty((len(profile.descriptions), 0, 0), profile.dtype), profile))
         self._sizes = [np.full(pyramid.tile_grid(level), -1, np.int64) for level in range(len(pyramid.shapes))]
         self._rows: dict[tuple[int, int, int], _Rows] = {}
         for place, part in shards.items():
@@ -145,7 +144,7 @@ class CogAssembly:
         )
         seeds = _Ahead(self._pool, wanted, self._seed)
         for place, pixels in pyramid.make_further(seeds, reduce):
-            tile = _framed(encode_tile(pixels, profile.nodata, profile.predictor))
+            tile = _framed(_encoded(pixels, profile))
             self._further[place] = self._spool.seek(0, 2), len(tile)
             self._spool.write(tile)
             self._sizes[place[0]][place[1:]] = len(tile) - _FRAME_BYTES
@@ -178,8 +177,9 @@ class CogAssembly:
         at, position = 0, part.start if part else 0
         for level in range(self._pyramid.own + 1):
             window = self._pyramid.part(level, *place)
-            first_row, first_col = window.row_off // TILE_PX, window.col_off // TILE_PX
-            rows, cols = -(-window.height // TILE_PX), -(-window.width // TILE_PX)
+            side = self._pyramid.tile_px
+            first_row, first_col = window.row_off // side, window.col_off // side
+            rows, cols = -(-window.height // side), -(-window.width // side)
             where = np.s_[first_row : first_row + rows, first_col : first_col + cols]
             if entries is None:
                 self._sizes[level][where] = len(self._void) - _FRAME_BYTES
@@ -235,7 +235,7 @@ class CogAssembly:
         for level in range(self._pyramid.own, -1, -1):
             for shard_row in range(n_rows):
                 known = [self._rows.get((level, shard_row, col)) for col in range(n_cols)]
-                height = -(-self._pyramid.part(level, shard_row, 0).height // TILE_PX)
+                height = -(-self._pyramid.part(level, shard_row, 0).height // self._pyramid.tile_px)
                 total = sum(rows.length(0, height) for rows in known if rows)
                 step = min(height, max(1, height * _AHEAD_BYTES // max(total, 1)))
                 for first in range(0, height, step):
@@ -245,7 +245,7 @@ class CogAssembly:
     def _span(self, level: int, row: int, col: int, first: int, last: int) -> _Span:
         part, rows = self._shards[row, col], self._rows.get((level, row, col))
         if part is None or rows is None:
-            across = -(-self._pyramid.part(level, row, col).width // TILE_PX)
+            across = -(-self._pyramid.part(level, row, col).width // self._pyramid.tile_px)
             return _Span([self._void * across] * (last - first), 0, None)
         start, length, key = int(rows.starts[first]), rows.length(first, last), part.key
 
@@ -326,6 +326,10 @@ class _Ahead:
             self._coming[place] = self._pool.submit(self._function, place)
         coming = self._coming.pop((row, col), None)
         return coming.result() if coming else self._function((row, col))  # a seed that two tiles share comes again
+
+
+def _encoded(pixels: NDArray[Any], profile: CogProfile) -> bytes:
+    return encode_tile(pixels, profile.nodata, profile.predictor, profile.tile_px)
 
 
 def _framed(tile: bytes) -> bytes:

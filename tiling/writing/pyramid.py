@@ -19,7 +19,7 @@ from earthloom.tiling.window import Window
 from earthloom.tiling.writing.overview import level_shapes
 
 TILE_PX = 512
-"""Side of a TIFF's internal tile and of a Zarr chunk."""
+"""Side of a TIFF's internal tile and of a Zarr chunk, where a shard is no smaller."""
 
 Place: TypeAlias = tuple[int, int, int]
 """Level, row and column of a tile."""
@@ -37,15 +37,20 @@ class Pyramid:
     shard_px: int
 
     @property
+    def tile_px(self) -> int:
+        """Side of a tile: a result of few large pixels has shards that are smaller than the usual one."""
+        return min(TILE_PX, self.shard_px)
+
+    @property
     def shapes(self) -> list[tuple[int, int]]:
         """(rows, columns) of level 0, 1, … down to the first that fits one tile."""
-        return level_shapes(self.height, self.width, smallest_px=TILE_PX)
+        return level_shapes(self.height, self.width, smallest_px=self.tile_px)
 
     @property
     def own(self) -> int:
         """The highest level that the owners of shards make whole."""
         level, last = 0, len(self.shapes) - 1
-        while level < last and self.shard_px % (TILE_PX << (level + 1)) == 0:
+        while level < last and self.shard_px % (self.tile_px << (level + 1)) == 0:
             level += 1
         return level
 
@@ -56,7 +61,7 @@ class Pyramid:
 
     def shard_px_at(self, level: int) -> int:
         """Side of what one writer owns at a level: its part of a shard, or one tile."""
-        return self.shard_px >> level if level <= self.own else TILE_PX
+        return self.shard_px >> level if level <= self.own else self.tile_px
 
     @property
     def shard_grid(self) -> tuple[int, int]:
@@ -66,7 +71,7 @@ class Pyramid:
     def tile_grid(self, level: int) -> tuple[int, int]:
         """(rows, columns) of tiles."""
         rows, cols = self.shapes[level]
-        return -(-rows // TILE_PX), -(-cols // TILE_PX)
+        return -(-rows // self.tile_px), -(-cols // self.tile_px)
 
     def part(self, level: int, row: int, col: int, side_px: int | None = None) -> Window:
         """What a shard, or a square of `side_px`, covers of a level; up to `own + 1`, where seeds are pieces of it."""
@@ -98,7 +103,7 @@ class Pyramid:
     def seeds_of(self, row: int, col: int) -> list[tuple[int, int]]:
         """(row, column) of the shards whose seeds a tile of level `own + 1` is made from."""
         level = self.own + 1
-        tile, side = self.part(level, row, col, TILE_PX), self.shard_px >> level
+        tile, side = self.part(level, row, col, self.tile_px), self.shard_px >> level
         return [
             (i, j)
             for i in range(tile.row_off // side, -(-tile.row_end // side))
@@ -115,15 +120,15 @@ class Pyramid:
         """
         unfinished: dict[int, NDArray[Any]] = {}  # of each level the one tile that is being put together
         for level, row, col in self.further():
-            window = self.part(level, row, col, TILE_PX)
+            window = self.part(level, row, col, self.tile_px)
             pixels = self._from_seeds(window, row, col, seed) if level == self.own + 1 else unfinished.pop(level)
             yield (level, row, col), pixels
             if level + 1 < len(self.shapes):
                 half = reduce(pixels)
-                above = self.part(level + 1, row // 2, col // 2, TILE_PX)
+                above = self.part(level + 1, row // 2, col // 2, self.tile_px)
                 if level + 1 not in unfinished:
                     unfinished[level + 1] = np.empty((len(half), *above.shape), half.dtype)
-                top, left = row % 2 * TILE_PX // 2, col % 2 * TILE_PX // 2
+                top, left = row % 2 * self.tile_px // 2, col % 2 * self.tile_px // 2
                 unfinished[level + 1][:, top : top + half.shape[1], left : left + half.shape[2]] = half
 
     def _from_seeds(self, window: Window, row: int, col: int, seed: Callable[[int, int], NDArray[Any]]) -> NDArray[Any]:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
 
 CHUNK_PX = TILE_PX
+SMALLEST_PX = 16
+"""Side of the smallest tile of a TIFF (TIFF 6.0, section 15), and so of the smallest shard."""
+"""Side of the smallest tile of a TIFF, and so of a shard."""
 
 
 _CONVENTIONS = {
@@ -54,7 +57,7 @@ class ZarrLayout:
     """What lies where in one scene's `data.zarr`.
 
     Raises:
-        TilingError: if the shard is not a multiple of the 512 px chunk.
+        TilingError: if the shard is not a multiple of the chunk (`check_shard`).
     """
 
     grid: Grid
@@ -168,9 +171,9 @@ def create_layer(group: zarr.Group, layer: Layer, shape: tuple[int, ...], shard_
     from zarr.codecs import ZstdCodec
 
     fill = np.dtype(layer.dtype).type(layer.nodata).item()
-    lead = len(shape) - 2
+    lead, chunk_px = len(shape) - 2, min(CHUNK_PX, shard_px)
     return group.create_array(
-        layer.name, shape=shape, dtype=layer.dtype, chunks=(1,) * lead + (CHUNK_PX, CHUNK_PX),
+        layer.name, shape=shape, dtype=layer.dtype, chunks=(1,) * lead + (chunk_px, chunk_px),
         shards=(1,) * lead + (shard_px, shard_px),
         compressors=[ZstdCodec(level=5, checksum=True)],  # without the checksum a flipped bit would go unnoticed
         fill_value=fill, dimension_names=("time", "y", "x")[-len(shape) :],
@@ -186,10 +189,12 @@ def _cf_fill(fill: float) -> float | str:
 def check_shard(shard_px: int) -> None:
     """
     Raises:
-        TilingError: if the shard is not a multiple of the chunk.
+        TilingError: if the shard is neither a multiple of the usual chunk nor, smaller, one of 16 px, as a TIFF's tiles are.
     """
-    if shard_px <= 0 or shard_px % CHUNK_PX:
-        raise TilingError(f"shard {shard_px} px is not a multiple of the Zarr chunk, {CHUNK_PX} px")
+    if shard_px <= 0 or shard_px % min(CHUNK_PX, shard_px) or shard_px % SMALLEST_PX:
+        raise TilingError(
+            f"shard {shard_px} px is not a multiple of the Zarr chunk, {CHUNK_PX} px, nor a smaller one of {SMALLEST_PX} px"
+        )
 
 
 def geo_attributes(grid: Grid, *conventions: str) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def test_it_is_the_same_after_a_journey_through_a_file(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"schedule": {"stepps": 3}}, r"schedule\.stepps: there is no such key \(did you mean 'steps'\?\)"),
-        ({"scenes": []}, "scenes: Tuple should have at least 1 item"),
+        ({"scenes": []}, r"give \[\[scenes\]\], or \[\[folders\]\] of chips, and not both"),
         ({"split": {"by": "region"}}, "split: 'by=region' and 'regions=FILE' belong together"),
         ({"split": {"by": "block", "test": ["a"]}}, "blocks have no names; give test as a share"),
         ({"split": {"validation": 0.5, "test": 0.5}}, "leave nothing to train on"),

@@ -1,0 +1,194 @@
+"""Chips in folders named after their class become one scene that trains and judges like any other.
+
+The pictures are laid side by side in one GeoTIFF, each in a square of its own, with their classes in a second one. Where on
+Earth they lie is not known: the grid says how large a pixel is and nothing else. Both files lie in the cache under the digest
+of all that was read, and are made again when they are gone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.jobs.learning.labels import IGNORE, LabelOptions
+from earthloom.tiling.cache import cache_folder
+from earthloom.tiling.errors import ConfigError, SceneError
+
+_PICTURES, _TIFFS = (".jpg", ".jpeg", ".png"), (".tif", ".tiff")
+_LARGEST_BYTES = 64 << 20
+_ZONES = 60
+_CORNER_M = (300_000.0, 5_000_000.0)  # amid a UTM zone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mosaic:
+    """Chips side by side.
+
+    Attributes:
+        name: of the scene.
+        scene, labels: the two files.
+        digests: sha256 of each chip's file, in order.
+    """
+
+    name: str
+    scene: Path
+    labels: Path
+    digests: tuple[str, ...]
+
+
+def make_mosaic(
+    folder: str, options: LabelOptions, *, name: str, core_px: int, gsd_m: float, number: int
+) -> Mosaic:  # fmt: skip
+    """Lay out the chips of a folder.
+
+    Args:
+        folder: holds one folder per class, called by its name or by what is `stored` for it, with JPEG, PNG or TIFF files.
+        options: the classes; folders to be ignored are passed over.
+        name: of the scene that they become.
+        core_px: side of a square; larger chips are cut to their middle.
+        gsd_m: of a pixel.
+        number: of the table, which keeps different folders on different ground.
+
+    Raises:
+        ConfigError: if there is no such folder, or a folder in it is of no class.
+        SceneError: if a file cannot be decoded, is smaller than a square, or has other bands than the first.
+    """
+    files = list(_files(Path(folder), options))
+    if number >= _ZONES:
+        raise ConfigError(f"{number + 1} tables of folders; at most {_ZONES} can be laid out: join some")
+    digests = tuple(_digest(path) for path, _ in files)
+    told = hashlib.sha256(repr((core_px, gsd_m, number, [c for _, c in files], digests)).encode()).hexdigest()
+    home = cache_folder() / "chips" / told[:32]
+    made = Mosaic(name=name, scene=home / f"{name}.tif", labels=home / f"{name}-labels.tif", digests=digests)
+    if not (made.scene.is_file() and made.labels.is_file()):
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home.parent) as temporary:  # whole or not at all, whoever else makes it
+            _write(files, Path(temporary), made, core_px=core_px, gsd_m=gsd_m, number=number)
+            home.mkdir(exist_ok=True)
+            for path in (made.scene, made.labels):
+                (Path(temporary) / path.name).replace(path)
+    return made
+
+
+def check_apart(mosaics: Sequence[Mosaic]) -> None:
+    """
+    Raises:
+        ConfigError: if one chip lies in two tables: the test part would judge what was trained on.
+    """
+    for number, one in enumerate(mosaics):
+        for other in mosaics[number + 1 :]:
+            if shared := set(one.digests) & set(other.digests):
+                raise ConfigError(
+                    f"{len(shared)} chips of {one.name} are in {other.name} too, byte for byte; leave them in one of both"
+                )
+
+
+def _files(folder: Path, options: LabelOptions) -> Iterator[tuple[Path, int]]:
+    """Every chip with the value of its class, in the order of names."""
+    if not folder.is_dir():
+        raise ConfigError(f"'folder={folder}' is no folder of this machine; chips are read from local folders")
+    classes = {str(text): each.value for each in options.classes for text in (each.name, *each.stored)}
+    ignored = {str(value) for value in options.ignore}
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in ignored)
+    if strange := [path.name for path in inside if path.name not in classes]:
+        names = ", ".join(each.name for each in options.classes)
+        raise ConfigError(
+            f"{folder} holds {', '.join(map(repr, strange[:8]))}, which none of the classes {names} stands for; name them by "
+            "'stored', or put them into 'ignore'"
+        )
+    n_chips = 0
+    for part in inside:
+        for path in sorted(part.iterdir()):
+            if path.suffix.lower() in (*_PICTURES, *_TIFFS) and path.is_file():
+                n_chips += 1
+                yield path, classes[part.name]
+    if not n_chips:
+        raise ConfigError(
+            f"{folder} holds no chips: it wants a folder for each class, with JPEG, PNG or TIFF files in it"
+        )
+
+
+def _digest(path: Path) -> str:
+    if path.stat().st_size > _LARGEST_BYTES:
+        raise SceneError(
+            f"{path} has {path.stat().st_size} bytes, which is no chip; cut it, or train from it as a scene"
+        )
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write(
+    files: Sequence[tuple[Path, int]], folder: Path, made: Mosaic, *, core_px: int, gsd_m: float, number: int
+) -> None:
+    import rasterio
+    from rasterio.transform import from_origin
+
+    first = _decoded(files[0][0])
+    across = math.ceil(math.sqrt(len(files)))
+    down = -(-len(files) // across)
+    free = shutil.disk_usage(folder).free
+    if (needed := across * down * core_px**2 * (len(first) * first.itemsize + 1)) > free:
+        raise SceneError(
+            f"{len(files)} chips need {needed >> 20} MiB in {folder.parent}, where {free >> 20} MiB are free"
+        )
+    shared = {
+        "driver": "GTiff", "width": across * core_px, "height": down * core_px, "crs": f"EPSG:{32601 + number}",
+        "transform": from_origin(*_CORNER_M, gsd_m, gsd_m), "compress": "deflate", "tiled": True, "BIGTIFF": "IF_SAFER",
+    }  # fmt: skip
+    with (
+        rasterio.open(folder / made.scene.name, "w", count=len(first), dtype=first.dtype, **shared) as scene,
+        rasterio.open(folder / made.labels.name, "w", count=1, dtype="uint8", nodata=IGNORE, **shared) as labels,
+    ):
+        for row in range(down):
+            pixels = np.zeros((len(first), core_px, across * core_px), first.dtype)
+            classes = np.full((1, core_px, across * core_px), IGNORE, np.uint8)
+            for col, (path, value) in enumerate(files[row * across : (row + 1) * across]):
+                place = slice(col * core_px, (col + 1) * core_px)
+                pixels[:, :, place] = _middle(path, first, core_px)
+                classes[:, :, place] = value
+            where = rasterio.windows.Window(0, row * core_px, across * core_px, core_px)
+            scene.write(pixels, window=where)
+            labels.write(classes, window=where)
+
+
+def _middle(path: Path, first: NDArray[np.generic], side_px: int) -> NDArray[np.generic]:
+    chip = _decoded(path)
+    if (len(chip), chip.dtype) != (len(first), first.dtype):
+        raise SceneError(f"{path} has {len(chip)} bands of {chip.dtype}, the first chip {len(first)} of {first.dtype}")
+    if min(chip.shape[1:]) < side_px:
+        raise SceneError(
+            f"{path} has {chip.shape[2]} x {chip.shape[1]} px, less than the {side_px} x {side_px} px that a label is about; "
+            f"set 'core_px' to {min(chip.shape[1:])}, or take the file away"
+        )
+    top, left = ((side - side_px) // 2 for side in chip.shape[1:])
+    return chip[:, top : top + side_px, left : left + side_px]
+
+
+def _decoded(path: Path) -> NDArray[np.generic]:
+    """(C, h, w) of a file; a palette or transparency becomes red, green and blue."""
+    import rasterio
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        if path.suffix.lower() in _TIFFS:
+            with rasterio.open(path, driver="GTiff") as dataset:
+                return np.asarray(dataset.read())
+        with Image.open(path, formats=("JPEG", "PNG")) as picture:
+            mode = picture.mode if picture.mode in ("L", "RGB") else "RGB"
+            values = np.asarray(picture.convert(mode))
+            return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+    except (
+        OSError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        rasterio.errors.RasterioError,
+        ValueError,
+    ) as error:
+        raise SceneError(f"{path} cannot be decoded: {error}") from error

@@ -83,7 +83,14 @@ def _carry_model(word: str, out: ObjectRef) -> str | None:
     """Put the weights of what one `model` names into OUT; the word to use instead, where it is no name but a folder."""
     if word.startswith(INDEX_PREFIX):
         return None
-    parts = [word] if "+" not in word or Path(word).is_dir() else word.split("+")
+    if Path(word).is_dir():
+        found = _carry_one(word, out)
+        return found if found != word else None
+    head, only, classes = word.rpartition("@")
+    if only and "/" not in classes:  # a mask `name@class`
+        found = _carry_one(head, out)
+        return f"{found}@{classes}" if found != head else None
+    parts = word.split("+")
     there = [_carry_one(part, out) for part in parts]
     return "+".join(there) if there != parts else None
 

@@ -18,7 +18,9 @@ from earthloom.jobs.command.terminal import FlagFormatter, with_flags
 
 ROOT = Path(__file__).parents[3]
 _NAMED = re.compile(r"`([a-z][a-z0-9_]*)(?:=[^`]*)?`")
-_OTHER_PROGRAM = re.compile(r"`ray [^`]*`|python -m infra[^`]*|\bgdal\w+ [^`;]*|\baws configure [^`;)]*|^--[a-z-]+\Z|^--for=jsonpath=\S+")
+_OTHER_PROGRAM = re.compile(
+    r"`ray [^`]*`|python -m infra[^`]*|\bgdal\w+ [^`;]*|\baws configure [^`;)]*|^--[a-z-]+\Z|^--for=jsonpath=\S+"
+)
 """A flag alone is no message: it is handed to a process of its own."""
 
 

@@ -79,13 +79,13 @@ def golden(folder: Path, side_px: int = SIDE_PX) -> Golden:
 def published(out: Path | str) -> dict[str, bytes]:
     """Everything below OUT, a folder or an s3:// prefix, that must be the same whatever happened on the way.
 
-    Left out: attempts, markers (they hold times), files and probes of dead writers, and write ids.
+    Left out: pages of runs, attempts, markers (they hold times), files and probes of dead writers, and write ids.
     """
     store = open_store(ObjectRef.parse(str(out)))
     found = {}
     for head in store.list():
         name = head.key
-        if name.startswith((".", PROBE)) or "/attempts/" in name or "/blocks/" in name:
+        if name.startswith((".", PROBE)) or name.endswith("/index.html") or "/attempts/" in name or "/blocks/" in name:
             continue
         data = store.get(name)
         if name.endswith(("/result.json", "/commit.json", "/plan.json")):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,24 +69,14 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def opened(
-    browser: Any, url: str, *, width: int = 1200, height: int = 800, routes: Mapping[str, Callable[[Any], None]] | None = None,
-    **options: Any,
-) -> Iterator[Shown]:  # fmt: skip
-    """A page in a window of its own, closed at the end.
-
-    Args:
-        routes: what answers instead of the network, by pattern of addresses.
-        options: of Playwright's context.
-    """
+def opened(browser: Any, url: str, *, width: int = 1200, height: int = 800, **options: Any) -> Iterator[Shown]:
+    """A page in a window of its own, closed at the end."""
     page = browser.new_page(viewport={"width": width, "height": height}, **options)
     shown = Shown(page)
     page.set_default_timeout(PATIENCE_MS)
     page.on("pageerror", lambda error: shown.complaints.append(str(error)))
     page.on("console", lambda said: shown.complaints.append(said.text) if said.type == "error" else None)
     page.on("request", lambda request: shown.requests.append(request.url))
-    for pattern, answer in (routes or {}).items():
-        page.route(pattern, answer)
     try:
         page.goto(url)
         yield shown

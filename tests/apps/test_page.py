@@ -204,28 +204,6 @@ def test_dark_is_dark_and_light_is_light(browser: Any, url: str) -> None:
             assert not low <= np.median(shown.pixels()[:, :330]) < high
 
 
-def at_the_cdn(route: Any, change: bytes = b"") -> None:
-    """Answers as the CDN would, whose files may have been changed."""
-    library = next(one for one in LIBRARIES if one.url == route.request.url)
-    headers = {"Access-Control-Allow-Origin": "*", "Content-Type": "text/javascript"}
-    route.fulfill(body=(kept(library) or b"") + change, headers=headers)
-
-
-def test_libraries_that_are_not_beside_the_page_come_from_the_cdn(browser: Any, url: str) -> None:
-    routes = {"**/page/*-*.js": lambda route: route.fulfill(status=404), "https://**": at_the_cdn}
-    with opened(browser, url, routes=routes) as shown:
-        drawn(shown)
-        assert {one for one in shown.requests if one.startswith("https:")} == {one.url for one in LIBRARIES[:2]}
-
-
-def test_a_library_that_was_changed_is_not_run(browser: Any, url: str) -> None:
-    routes = {"**/page/*-*.js": lambda route: route.fulfill(status=404),
-              "https://**": lambda route: at_the_cdn(route, b"\nwindow.hacked = 1;")}  # fmt: skip
-    with opened(browser, url, routes=routes) as shown:
-        shown.page.locator("#message", has_text="cannot be loaded").wait_for()
-        assert shown.page.evaluate("window.hacked") is None
-
-
 def changed_index(out: Path, folder: Path, rows: list[dict[str, Any]]) -> Path:
     """A copy of OUT whose index of `water-index` says something else."""
     shutil.copytree(out, folder, ignore=shutil.ignore_patterns("*.zarr", "blocks", "runs"))

@@ -47,9 +47,10 @@ def a_new_model_is_a_new_result(golden: Golden, out: Path) -> list[str]:
         return ["the first run failed"]
     real = variants
 
-    def changed(name: str) -> Any:
+    def changed(name: str, *places: Any) -> Any:
         return [
-            (dataclasses.replace(card, mean=tuple(m + 0.01 for m in card.mean)), place) for card, place in real(name)
+            (dataclasses.replace(card, mean=tuple(m + 0.01 for m in card.mean)), place)
+            for card, place in real(name, *places)
         ]
 
     with mock.patch("earthloom.jobs.planning.words.variants", changed):

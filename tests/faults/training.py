@@ -1,6 +1,6 @@
 """Trainings that are killed: `python -m tests.faults.training FOLDER SEED KILLS` prints what is left of them.
 
-A fork starts in no time, where a fresh interpreter takes seconds to import torch; so ten kills fit into a test.
+A fork starts in no time, where a fresh interpreter takes seconds to import torch; so many kills fit into a test.
 """
 
 from __future__ import annotations

@@ -229,8 +229,8 @@ def test_what_cannot_be_trained_is_refused_before_data_is_read(tmp_path: Path) -
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.chaos)])
 def test_kills_at_random_moments_end_in_the_bytes_of_an_undisturbed_training(tmp_path: Path, kills: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.training", str(tmp_path), "7", str(kills)], cwd=ROOT, capture_output=True, text=True,
-        check=False,
+        [sys.executable, "-m", "tests.faults.training", str(tmp_path), "7", str(kills)], cwd=ROOT,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout.splitlines()[-1])

@@ -126,11 +126,10 @@ def _checked(context: click.Context, words: tuple[str, ...]) -> tuple[tuple[str,
         given = parsed.params
     if command.name != "run":
         return (), given.get("out")
-    from earthloom.jobs.config import load
+    from earthloom.jobs.config import RunConfig, inner_models, load
 
-    file = given.get("config")
-    options = {name: value for name, value in given.items() if name not in ("config", "as_json", "dry_run")}
-    settings = load(options, file)
+    of_a_run = {name for model in (RunConfig, *inner_models(RunConfig).values()) for name in model.model_fields}
+    settings = load({name: value for name, value in given.items() if name in of_a_run}, given.get("config"))
     return settings.model, settings.out
 
 

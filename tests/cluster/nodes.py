@@ -32,6 +32,10 @@ class Nodes:
     def remove(self, node: Any, *, at_once: bool = True) -> None:
         self._cluster.remove_node(node, allow_graceful=not at_once)
 
+    def settle(self, timeout_s: float = 120) -> None:
+        """Wait until the head knows of those that were removed: one that was killed is alive to it for some seconds."""
+        self._cluster.wait_for_nodes(timeout=timeout_s)
+
     def end(self) -> None:
         self._cluster.shutdown()
 

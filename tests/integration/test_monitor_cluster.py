@@ -98,10 +98,12 @@ def _await(driver: subprocess.Popen[bytes], reached: Any, log: Path) -> None:
 
 
 def _derived(store: Store) -> dict[str, bytes]:
-    """All of the area, by key; of commits all but who wrote them."""
+    """All of the area, by key; of documents all but who wrote them (`write_id`: docs/format.md)."""
     found = {head.key: store.get(head.key) for head in store.list("monitors")}
     commits = [key for key in found if key.endswith("/result.json")]
     assert {key.split("/")[4] for key in commits} == {"composites", "change", "trends"}
-    for key in commits:
-        found[key] = canonical({name: value for name, value in json.loads(found[key]).items() if name != "write_id"})
+    for key, data in found.items():
+        document = json.loads(data) if key.endswith(".json") else None
+        if isinstance(document, dict) and "write_id" in document:
+            found[key] = canonical({name: value for name, value in document.items() if name != "write_id"})
     return found

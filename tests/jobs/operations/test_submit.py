@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from earthloom.cluster.package import sent_package
 from earthloom.jobs.operations.submit import pack
+from earthloom.jobs.page.site import OWN, PAGE
 from earthloom.models import zoo
 from earthloom.models.cards.file import load_card
 from earthloom.models.cards.weights import FILE, fetch
@@ -119,5 +120,8 @@ def test_weights_that_a_node_lacks_come_from_the_place_beside_the_results(
 def test_the_code_that_is_sent_is_small_and_holds_nothing_but_packages(tmp_path: Path) -> None:
     with sent_package() as package:
         files = [path for path in package.rglob("*") if path.is_file()]
-        assert {path.relative_to(package).parts[0] for path in files if path.suffix != ".py"} <= {"models"}
+        data = {path.relative_to(package).as_posix() for path in files if path.suffix != ".py"}
+        own = {"py.typed", *(f"jobs/page/site/{name}" for name in (PAGE, *OWN))}
+        assert own <= data, "what drivers there need beside code: runs write the page"
+        assert {str(PurePosixPath(name).parent) for name in data - own} == {"models/zoo/weights"}
         assert sum(path.stat().st_size for path in files) < 7 << 20

@@ -239,9 +239,7 @@ def test_flags_are_those_of_brooks_script_by_zeit() -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(
-    seed=st.integers(0, 2**32 - 1), lambda_=st.floats(0.05, 1), limit=st.floats(0.3, 3), far=st.floats(1.5, 99)
-)
+@given(seed=st.integers(0, 2**32 - 1), lambda_=st.floats(0.05, 1), limit=st.floats(0.3, 3), far=st.floats(1.5, 99))
 @example(seed=34952, lambda_=1.0, limit=1.0, far=20.0)  # an observation at 38 deviations, which the chart leaves out
 @example(seed=34952, lambda_=1.0, limit=1.0, far=99.0)  # and here takes
 def test_chart_follows_its_paper(seed: int, lambda_: float, limit: float, far: float) -> None:

@@ -71,13 +71,17 @@ def cli(verbose: bool) -> None:
     handler.setFormatter(FlagFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.WARNING)
     if not verbose:
-        logging.getLogger("rasterio").setLevel(
-            logging.ERROR
-        )  # GDAL's remarks on tags, again at every opening of a file
+        handler.addFilter(_is_of_interest)
     guard_logs()
     from earthloom.tiling.storage.settings import apply
 
     apply()
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    """Not GDAL's remarks on tags, again at every opening of a file. They are made all the same: one of them may say why
+    a read failed (`tiling.reading.gdal_faults`)."""
+    return record.levelno >= logging.ERROR or record.name.partition(".")[0] != "rasterio"
 
 
 for command in (

@@ -47,8 +47,19 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
+KEEPS_LOGS = """
+from earthloom.cluster import session
+from earthloom.jobs.command import main
+
+assert session._session_folder
+session._session_folder = lambda: None
+main()
+"""
+"""The command, leaving the folder of the Ray that it started, as it does where an error or SIGKILL ends it."""
+
+
 def jobs(*arguments: str, env: dict[str, str]) -> tuple[int, bytes]:
-    command = [sys.executable, "-m", "earthloom", "-v", *arguments]
+    command = [sys.executable, "-c", KEEPS_LOGS, "-v", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=180)
     return done.returncode, done.stdout
 

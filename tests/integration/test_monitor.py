@@ -138,7 +138,7 @@ def test_one_bad_product_or_file_does_not_stop_the_others(made: tuple[Path, Moni
     assert "bbx: there is no such key (did you mean 'bbox'?)" in result.refused[0][1]
     failed, fine = result.products
     assert (failed.status, fine.status) == ("failed", "updated")
-    assert failed.errors[0][:2] == ("mapping scenes", "ConfigError")
+    assert failed.errors[0][:2] == ("mapping scenes", "NoSceneError")
     assert failed.update.cube is not None, "what is committed is watched all the same"
     with pytest.raises(ConfigError, match="both describe an area called 'pond'"):
         go(good, good, out=folder / "out")

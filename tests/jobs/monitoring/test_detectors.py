@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -239,21 +239,31 @@ def test_flags_are_those_of_brooks_script_by_zeit() -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 2**32 - 1), lambda_=st.floats(0.05, 1), limit=st.floats(0.3, 3))
-def test_chart_follows_its_paper(seed: int, lambda_: float, limit: float) -> None:
+@given(seed=st.integers(0, 2**32 - 1), lambda_=st.floats(0.05, 1), limit=st.floats(0.3, 3), far=st.floats(1.5, 99))
+@example(seed=34952, lambda_=1.0, limit=1.0, far=20.0)  # an observation at 38 deviations, which the chart leaves out
+@example(seed=34952, lambda_=1.0, limit=1.0, far=99.0)  # and here takes
+def test_chart_follows_its_paper(seed: int, lambda_: float, limit: float, far: float) -> None:
     draw = np.random.default_rng(seed)
     years = 2015 + np.arange(20) / 4
     values = draw.standard_normal((20, 3))
     values[draw.random((20, 3)) < 0.2] = np.nan
-    found = ewmacd(values, years, 2017.0, order=0, lambda_=lambda_, control_limit=limit, xbar_limit_1=99, persistence=1)
+    found = ewmacd(
+        values, years, 2017.0, order=0, lambda_=lambda_, control_limit=limit, xbar_limit_1=99, xbar_limit_2=far,
+        persistence=1,
+    )  # fmt: skip
     for px in range(3):
         known = np.flatnonzero(np.isfinite(values[:, px]))
         training = values[known[known < 8], px]
         if len(training) < 2:
             assert (found.flags[:, px] == UNKNOWN).all()
             continue
+        sigma = training.std(ddof=1)
+        left_out = np.abs(values[:, px] - training.mean()) > far * sigma
+        left_out[:8] = False
+        assert (found.flags[left_out[8:], px] == UNKNOWN).all()
+        known = known[~left_out[known]]
         residuals = values[known, px] - training.mean()
-        z, sigma = residuals[0], training.std(ddof=1)
+        z = residuals[0]
         for number, (date, residual) in enumerate(zip(known, residuals, strict=True), 1):
             z = residual if number == 1 else lambda_ * residual + (1 - lambda_) * z
             reach = limit * sigma * np.sqrt(lambda_ / (2 - lambda_) * (1 - (1 - lambda_) ** (2 * number)))

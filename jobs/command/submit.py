@@ -128,7 +128,7 @@ def _checked(context: click.Context, words: tuple[str, ...]) -> tuple[tuple[str,
         return (), given.get("out")
     from earthloom.jobs.config import RunConfig, inner_models, load
 
-    of_a_run = {name for model in (RunConfig, *inner_models(RunConfig).values()) for name in model.model_fields}
+    of_a_run = set(RunConfig.model_fields).union(*(model.model_fields for model in inner_models(RunConfig).values()))
     settings = load({name: value for name, value in given.items() if name in of_a_run}, given.get("config"))
     return settings.model, settings.out
 

@@ -95,16 +95,36 @@ def connect(
 
     folder = _session_folder() if target is None else None
     failed = True
+    with _said_on_stderr():
+        try:
+            yield _session(embedded=target is None)
+            failed = False
+        except (SystemExit, KeyboardInterrupt):
+            failed = False
+            raise
+        finally:
+            ray.shutdown()
+            if folder and not failed:  # else its logs may say why
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _said_on_stderr() -> Generator[None, None, None]:
+    """Let what Ray tells, of nodes that died and of what workers print, go to stderr: stdout may be a command's JSON."""
+    untyped: Any = sys.modules.get("ray._private.worker")
+    shown = getattr(untyped, "print_worker_logs", None)
+    if shown is None:  # another release
+        yield
+        return
+
+    def show(data: Any, _stream: Any, *more: Any, **options: Any) -> Any:
+        return shown(data, sys.stderr, *more, **options)
+
+    untyped.print_worker_logs = show
     try:
-        yield _session(embedded=target is None)
-        failed = False
-    except (SystemExit, KeyboardInterrupt):
-        failed = False
-        raise
+        yield
     finally:
-        ray.shutdown()
-        if folder and not failed:  # else its logs may say why
-            shutil.rmtree(folder, ignore_errors=True)
+        untyped.print_worker_logs = shown
 
 
 def _session_folder() -> Path | None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from infra.processes import end, free_ports, kill, spawn, tail
 
 _MIB = 1024 * 1024
+_NODE_STARTS_S = 120.0
 _RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
 
@@ -60,10 +61,16 @@ class LocalCluster:
 
     @contextmanager
     def node(self, name: str, *, num_cpus: int = 1) -> Generator[Node, None, None]:
-        """A further node, for the time of a `with` block or until it is killed. Tasks go there once it has joined.
+        """A further node, for the time of a `with` block or until it is killed.
+
+        It has started before the block begins: of two that start at once, one may take a port that the other has chosen,
+        and never join.
 
         Args:
             name: a resource that it offers, so that others can see when it has joined and whether it still lives.
+
+        Raises:
+            ClusterError: if it does not start.
         """
         log = self.log.with_name(f"{name}.log")
         command = [
@@ -73,6 +80,11 @@ class LocalCluster:
         ]  # fmt: skip
         process = spawn(command, env=self.env, log=log)
         try:
+            deadline = time.monotonic() + _NODE_STARTS_S
+            while b"Ray runtime started" not in log.read_bytes():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise ClusterError(f"the node {name} did not start:\n{tail(log)}")
+                time.sleep(0.1)
             yield Node(name=name, process=process, log=log)
         finally:
             end(process, grace_s=10)

@@ -160,3 +160,13 @@ def test_a_dashboard_address_is_explained() -> None:
     result = in_new_process("from earthloom.cluster.session import connect; connect('http://head:8265').__enter__()")
     assert "EngineError" in result.stderr
     assert "earthloom submit" in result.stderr
+
+
+def test_what_ray_tells_of_nodes_leaves_stdout_to_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    from ray._private import worker
+
+    died = {"lines": ["a node has died"], "pid": "raylet", "is_err": False}
+    with sessions._said_on_stderr():
+        worker.print_to_stdstream(died, ignore_prefix=False)  # as Ray does it
+    captured = capsys.readouterr()
+    assert (captured.out, "a node has died" in captured.err) == ("", True)

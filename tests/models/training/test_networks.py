@@ -1,7 +1,7 @@
 """Every network of segmentation-models-pytorch on four kinds of encoder learns, is saved, comes back bit for bit and is tiled.
 
-A sample of them here, with its halo measured. All of them, at 3 or 13 bands by turns, by `python -m pytest -m zoo` of this
-file, a few steps each; and with 20 steps and their halo measured by `-m chaos`, which takes an hour.
+A sample of them here, with its halo measured. All of them, at 3 or 13 bands by turns, by `python -m pytest -m chaos` of
+this file: a few steps each, and with 20 steps and their halo measured, which takes an hour.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def test_a_network_learns_is_saved_and_comes_back_bit_for_bit(
     learned(architecture, encoder, n_bands, 2, tmp_path, monkeypatch)
 
 
-@pytest.mark.zoo
+@pytest.mark.chaos
 @pytest.mark.parametrize(("architecture", "encoder"), EVERY)
 def test_every_network_is_trained_read_again_and_tiled(architecture: str, encoder: str, tmp_path: Path) -> None:
     n_bands = (3, 13)[EVERY.index((architecture, encoder)) % 2]

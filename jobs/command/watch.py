@@ -35,8 +35,7 @@ _ROWS = 20  # of what is bad, or would be mapped
 def watch(file: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Map scenes as they come: FILE is the TOML of a run, or an AOI file. What is done is remembered below OUT."""
     from earthloom.jobs.config import check
-    from earthloom.jobs.operations.lease import HeldError
-    from earthloom.jobs.operations.watch import Listeners
+    from earthloom.jobs.operations.watch import HeldError, Listeners
     from earthloom.jobs.operations.watch import watch as do_watch
     from earthloom.jobs.operations.watched import read_watched
 

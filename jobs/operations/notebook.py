@@ -4,7 +4,7 @@
     watches/<key>/done/<scene>.json       one document for each version of a scene that is published
     watches/<key>/bad/<scene>.json        one for each that is not, with the reason and when it is tried again
     watches/<key>/seen.json               since when a search has to be asked again
-    watches/<key>/lease.json              who watches (`jobs.operations.lease`)
+    watches/<key>/lease.json              who watches (`jobs.records.lease`)
 
 One document for each scene, so that a look costs one listing, whatever the number of scenes, and two writers never meet.
 The processed set decides what is mapped; how far was looked only saves questions. Knows nothing of how scenes are mapped.

@@ -20,10 +20,10 @@ from earthloom.jobs.intake.scenes import assign_ids
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable
 from earthloom.jobs.monitoring.monitor import MonitorEvent, MonitorResult
 from earthloom.jobs.monitoring.monitor import monitor as run_monitor
-from earthloom.jobs.operations.lease import HeldError, Lease, leased
 from earthloom.jobs.operations.notebook import Bad, Notebook, Remembered
 from earthloom.jobs.operations.options import WatchConfig
 from earthloom.jobs.operations.watched import Feed, Watched
+from earthloom.jobs.records.lease import Lease, lease
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.probe import probe_conditional_writes
@@ -77,6 +77,10 @@ class Seen:
         return 3 if self.published or self.bad else 1
 
 
+class HeldError(EarthloomError):
+    """Another watcher is at work."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
     """Who hears of what, in the thread of the watcher; None: nobody."""
@@ -117,7 +121,7 @@ def watch(config: WatchConfig, watched: Watched, listeners: Listeners | None = N
     while True:
         try:
             with watcher.leases() as leases:
-                while all(lease.kept for lease in leases):
+                while all(one.held for one in leases):
                     seen = watcher.turn(leases)
                     if config.once:
                         return seen
@@ -140,6 +144,23 @@ class _Source:
     due: list[Arrival] = field(init=False)
     left: set[str] = field(init=False)
     """Names of bad scenes that are to be tried again."""
+
+
+@contextmanager
+def leased(store: Store, key: str) -> Iterator[Lease]:
+    """Be the one watcher for the time of a `with` block.
+
+    Raises:
+        HeldError: if another watcher lives.
+        StorageError: if the lease cannot be written.
+    """
+    taken = lease(store, key)
+    if not taken.held:
+        raise HeldError(f"another watcher is at work: {taken.holder}")
+    try:
+        yield taken
+    finally:
+        taken.release()
 
 
 class _Watcher:
@@ -185,7 +206,7 @@ class _Watcher:
             return seen
         behind = self._behind
         while any(source.due for source in self._sources) or behind:
-            if not all(lease.kept for lease in leases):
+            if not all(one.held for one in leases):
                 seen.unfinished += sum(len(source.due) for source in self._sources)
                 return seen
             taken = [source.due[: self._config.at_once] for source in self._sources]

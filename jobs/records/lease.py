@@ -1,4 +1,4 @@
-"""A lease on a command: `leases/<subject>.json`, held by one process at a time and refreshed while it lives.
+"""A lease on a command, or on what is watched: a document held by one process at a time and refreshed while it lives.
 
 It spares work and guards nothing: results are right whoever computes them at once, so a clock that is wrong, or a holder
 that was thought dead, costs time and no pixel.
@@ -38,6 +38,7 @@ class Lease:
     key: str
     document: dict[str, Any]
     held: bool
+    """False also from when another process has taken it over."""
     _ended: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -62,20 +63,20 @@ class Lease:
                 data, etag = self.store.get_versioned(self.key)
                 if not self._ours(data, etag):
                     log.warning("%s was taken over: this process was thought dead", self.key)
+                    self.held = False
                     return
                 self.store.replace(self.key, canonical(self.document | {"updated": now()}), etag)
             except EarthloomError as error:
                 log.warning("the lease %s could not be refreshed: %s", self.key, error)
 
 
-def lease(store: Store, subject: str) -> Lease:
+def lease(store: Store, key: str) -> Lease:
     """Take a lease if it is free, given back, or of a holder that is dead; else say who has it.
 
     Raises:
         StorageError: if the store cannot be read or written.
         PublishError: if what is there is not of this version.
     """
-    key = f"leases/{subject}.json"
     ours = {
         "format": FORMAT, "holder": secrets.token_hex(16), "host": platform.node(), "machine": _machine(),
         "pid": os.getpid(), "since": now(), "updated": now(),

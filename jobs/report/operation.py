@@ -106,7 +106,7 @@ def _take(options: ReportOptions, store: Store, subject: str) -> Lease | None:
     if options.if_running is None:
         return None
     waits = False
-    while not (found := lease(store, subject)).held and options.if_running == "join":
+    while not (found := lease(store, f"leases/{subject}.json")).held and options.if_running == "join":
         if not waits:
             log.warning("waiting for the same command, which is at work: %s", found.holder)
             waits = True

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from earthloom.jobs.operations import lease
+from earthloom.jobs.records import lease
 from earthloom.tiling.errors import EarthloomError
 from tests.faults.store import Fault, FaultyStore, Injector, Killed, Request
 from tests.jobs.operations.watching import Mapper, arrive, look_once, memory_out, remembered, write_file
@@ -53,7 +53,7 @@ def strike(fault: Fault, file: Path) -> WatchVerdict:
     for number in range(1, _LOOKS + 1):
         injector = Injector(fault if number == 1 else None, hook=check)
         try:
-            with mock.patch.object(lease, "STALE_S", 0.0), memory_out(FaultyStore(store, injector), mapper):
+            with mock.patch.object(lease, "EXPIRES_S", 0.0), memory_out(FaultyStore(store, injector), mapper):
                 look_once(file, at_once=2)
         except (Killed, EarthloomError):
             pass

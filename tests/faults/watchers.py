@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _WATCH = (
-    "import sys; from earthloom.jobs.operations import lease; lease.STALE_S, lease.REFRESH_S = 6.0, 0.5; "
+    "import sys; from earthloom.jobs.records import lease; lease.EXPIRES_S, lease.BEAT_S = 6.0, 0.5; "
     "from earthloom.jobs.command import main; main(sys.argv[1:])"
 )
 

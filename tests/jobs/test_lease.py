@@ -44,54 +44,54 @@ def test_of_many_that_ask_at_once_one_holds_it(store: MemoryStore) -> None:
 
     def ask(_: int) -> bool:
         barrier.wait()
-        return lease(store, "nightly").held
+        return lease(store, KEY).held
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(ask, range(8))) == 1
 
 
 def test_who_does_not_get_it_learns_who_has_it_and_gets_it_when_it_is_given_back(store: MemoryStore) -> None:
-    first = lease(store, "nightly")
-    other = lease(store, "nightly")
+    first = lease(store, KEY)
+    other = lease(store, KEY)
     assert (first.held, other.held) == (True, False)
     assert f"process {os.getpid()} on " in other.holder
     other.release()
-    assert not lease(store, "nightly").held, "only its holder gives it back"
+    assert not lease(store, KEY).held, "only its holder gives it back"
     first.release()
-    assert lease(store, "nightly").held
+    assert lease(store, KEY).held
 
 
 def test_a_silent_holder_is_taken_over_and_does_not_take_it_back(store: MemoryStore) -> None:
-    first = lease(store, "nightly")
+    first = lease(store, KEY)
     edit(store, machine="elsewhere", updated=ago(leases.EXPIRES_S - 20))
-    assert not lease(store, "nightly").held
+    assert not lease(store, KEY).held
     edit(store, machine="elsewhere", updated=ago(leases.EXPIRES_S + 20))
-    second = lease(store, "nightly")
+    second = lease(store, KEY)
     assert second.held
     first.release()
     assert read_document(store.get(KEY), KEY)["holder"] == second.document["holder"]
 
 
 def test_a_dead_process_of_this_machine_is_taken_over_at_once(store: MemoryStore) -> None:
-    lease(store, "nightly")
+    lease(store, KEY)
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     edit(store, pid=int(gone.stdout))
-    assert lease(store, "nightly").held
+    assert lease(store, KEY).held
 
 
 def test_a_damaged_lease_keeps_nobody_out(store: MemoryStore) -> None:
     store.put(KEY, canonical({"format": 1, "holder": "x"}))
-    assert lease(store, "nightly").held
+    assert lease(store, KEY).held
 
 
 def test_a_holder_says_that_it_lives(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "BEAT_S", 0.05)
-    held = lease(store, "nightly")
+    held = lease(store, KEY)
     edit(store, updated=ago(3600))
     deadline = time.monotonic() + 20
     while read_document(store.get(KEY), KEY)["updated"] < ago(600) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not lease(store, "nightly").held
+    assert not lease(store, KEY).held
     held.release()
 
 
@@ -143,10 +143,10 @@ def test_another_command_is_not_kept_out(tmp_path: Path) -> None:
 def test_a_bucket_gives_it_to_one_as_well(s3_env: None) -> None:
     store = open_store(ObjectRef.parse("s3://outputs/leases-of-a-test"))
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: lease(store, "nightly"), range(4)))
+        found = list(pool.map(lambda _: lease(store, KEY), range(4)))
     assert sum(one.held for one in found) == 1
     for one in found:
         one.release()
-    again = lease(store, "nightly")
+    again = lease(store, KEY)
     assert again.held
     again.release()

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from earthloom.jobs.operations import lease as lease_module
 from earthloom.jobs.operations import notebook
-from earthloom.jobs.operations.lease import HeldError, leased
+from earthloom.jobs.operations.watch import HeldError, leased
 from earthloom.jobs.operations.watched import read_watched
+from earthloom.jobs.records import lease as lease_module
 from earthloom.tiling.errors import ConfigError, StorageError
 from tests.jobs.operations.watching import Mapper, arrive, look_once, memory_out, remembered, write_file
 from tests.memory_store import MemoryStore
@@ -203,7 +203,7 @@ def test_of_two_watchers_one_works_and_the_other_stands_by(
 def test_a_dead_watchers_lease_is_taken_over_and_a_living_one_says_so(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease_module, "REFRESH_S", 0.01)
+    monkeypatch.setattr(lease_module, "BEAT_S", 0.01)
     with leased(store, "lease.json") as first:
         before = store.objects["lease.json"]
         monkeypatch.setattr(lease_module, "now", lambda: "2027-01-01T00:00:00Z")
@@ -213,13 +213,13 @@ def test_a_dead_watchers_lease_is_taken_over_and_a_living_one_says_so(
         assert store.objects["lease.json"] != before, "it says that it lives"
         with pytest.raises(HeldError), leased(store, "lease.json"):
             pass
-        monkeypatch.setattr(lease_module, "STALE_S", -1e12)
+        monkeypatch.setattr(lease_module, "EXPIRES_S", -1e12)
         with leased(store, "lease.json"):
-            monkeypatch.setattr(lease_module, "STALE_S", 1e12)
-            while first.kept and time.monotonic() < deadline:
+            monkeypatch.setattr(lease_module, "EXPIRES_S", 1e12)
+            while first.held and time.monotonic() < deadline:
                 time.sleep(0.01)
-            assert not first.kept, "the first one hears that it was taken for dead"
-    assert json.loads(store.objects["lease.json"])["state"] == "free"
+            assert not first.held, "the first one hears that it was taken for dead"
+    assert "lease.json" not in store.objects, "the one who holds it gives it back"
     assert not [thread for thread in threading.enumerate() if thread.name == "lease" and not thread.daemon]
 
 

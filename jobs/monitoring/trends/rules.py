@@ -11,6 +11,7 @@ Parameters have the names of the papers (`jobs.monitoring.trends.detectors`). Ar
 from __future__ import annotations
 
 import datetime
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol
@@ -151,11 +152,13 @@ class _Watching(_Table):
         flags[-len(later) :] = later
         return flags
 
+    @abstractmethod
     def _run(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Anomalies:
-        raise NotImplementedError
+        """The method on (T, P) values with NaN where nothing was observed."""
 
+    @abstractmethod
     def _n_coefficients(self) -> int:
-        raise NotImplementedError
+        """Of the model that is fitted to the history."""
 
     def _start(self) -> float:
         return float(decimal_years([self.start])[0])

@@ -111,9 +111,10 @@ def strike(fault: Fault, one: DerivedCase) -> DerivedVerdict:
     looks = dict[int, list[str]]()
 
     def check(_: Request, __: tuple[Any, ...]) -> None:
-        state = hash(tuple((key, id(data)) for key, data in store.objects.items()))
+        objects = dict(store.objects)  # at once, as other threads of the stage go on writing
+        state = hash(tuple((key, id(data)) for key, data in objects.items()))
         if state not in looks:  # only where something was written since
-            looks[state] = look(store)
+            looks[state] = look(objects)
         wrong.extend(looks[state])
 
     ended: Exception | None = None
@@ -139,13 +140,13 @@ def strike(fault: Fault, one: DerivedCase) -> DerivedVerdict:
     return DerivedVerdict(fault=fault, tries=number, wrong=tuple(dict.fromkeys(wrong)))
 
 
-def look(store: MemoryStore) -> list[str]:
+def look(objects: Mapping[str, bytes]) -> list[str]:
     """What is wrong for a reader who follows heads and commits: files that are not there, or are not what was said."""
     wrong = []
-    for key in sorted(store.objects):
+    for key in sorted(objects):
         folder, _, name = key.rpartition("/")
         if name == "head.json" and folder != FOLDER:
-            document = json.loads(store.objects[key])
+            document = json.loads(objects[key])
             entries = (
                 [document]
                 if "prefix" in document
@@ -154,22 +155,22 @@ def look(store: MemoryStore) -> list[str]:
             wrong += [
                 f"{key} leads to {entry['prefix']}, which is not committed"
                 for entry in entries
-                if f"{entry['prefix']}/result.json" not in store.objects
+                if f"{entry['prefix']}/result.json" not in objects
             ]
             if "view" in document:
-                wrong += _broken(store, f"{folder}/{document['view']}", document["files"])
+                wrong += _broken(objects, f"{folder}/{document['view']}", document["files"])
                 updates = {f"{name}.parquet": one for name, one in document["updates"].items()}
-                wrong += _broken(store, f"{folder}/updates/{document['generation']}", updates)
+                wrong += _broken(objects, f"{folder}/updates/{document['generation']}", updates)
         elif name == "result.json":
-            wrong += _broken(store, folder, json.loads(store.objects[key])["files"])
+            wrong += _broken(objects, folder, json.loads(objects[key])["files"])
     return wrong
 
 
-def _broken(store: MemoryStore, folder: str, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _broken(objects: Mapping[str, bytes], folder: str, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [
         f"{folder}/{name} is not what was said"
         for name, stored in files.items()
-        if hashlib.sha256(store.objects.get(f"{folder}/{name}", b"")).hexdigest() != stored["sha256"]
+        if hashlib.sha256(objects.get(f"{folder}/{name}", b"")).hexdigest() != stored["sha256"]
     ]
 
 

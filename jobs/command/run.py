@@ -42,12 +42,20 @@ _ROWS = 40  # of a plan's table; a nightly run may have thousands of scenes
 
 @click.command(cls=RunCommand)
 @run_options
-def plan(scenes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def plan(
+    context: click.Context, /, scenes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any
+) -> None:  # fmt: skip
     """Check scenes and show what a run would do: verdicts, blocks, memory, time. Touches nothing."""
     from earthloom.jobs.config import load
+    from earthloom.jobs.intake.inspectors import start_early
+
+    settings = load({"scenes": scenes, **options}, config)
+    if context.obj is STARTED_ALONE:
+        start_early()
     from earthloom.jobs.planning.plan import plan as make_plan
 
-    made = make_plan(load({"scenes": scenes, **options}, config))
+    made = make_plan(settings)
     if as_json:
         click.echo(json.dumps(plan_json(made), indent=2))
     else:
@@ -75,11 +83,14 @@ def run(
         context.invoke(plan, scenes=scenes, config=config, as_json=as_json, **options)
         return
     from earthloom.jobs.config import load
+    from earthloom.jobs.intake.inspectors import start_early
 
     settings = load({"scenes": scenes, **options}, config)
-    if context.obj is STARTED_ALONE and settings.engine.executor == "auto":
-        engine = settings.engine.model_copy(update={"executor": outlive("auto")})
-        settings = settings.model_copy(update={"engine": engine})
+    if context.obj is STARTED_ALONE:
+        if settings.engine.executor == "auto":
+            engine = settings.engine.model_copy(update={"executor": outlive("auto")})
+            settings = settings.model_copy(update={"engine": engine})
+        start_early()
     from earthloom.jobs.execution.driver import run as do_run
 
     exit_on_sigterm()

@@ -32,16 +32,19 @@ from tests.bench.command import LANDWATER_BANDS, SCENE_OPTIONS, command, large_s
 _STAGES = {
     "decode": ("earthloom.tiling.reading.read._load",),
     "read": ("earthloom.jobs.execution.worker.read_pixels",),
+    "block": ("earthloom.jobs.execution.worker.BlockWorker.__call__",),
     "cut and scale": ("earthloom.models.inference.predictor.Predictor.write_normalised",),
     "network": ("earthloom.models.inference.predictor.Predictor._forward",),
     "classes": ("earthloom.jobs.execution.worker.run_chain",),
     "count": ("earthloom.jobs.products.class_map.ClassMapProduct.count",),
     "overviews": ("earthloom.tiling.writing.pyramid.Pyramid.levels_of",),
     "COG tiles": ("earthloom.jobs.publish.shards.pack",),
-    "Zarr": ("earthloom.tiling.writing.zarr_sink.ZarrLayout.encode_shard", "zarr.codecs.zstd.ZstdCodec._encode_sync"),
+    "Zarr": ("earthloom.tiling.writing.zarr_sink.ZarrLayout.encode_shard",),
     "write": ("earthloom.tiling.storage.local.LocalObjects.put",),
     "publish": ("earthloom.jobs.execution.scene_worker.publish",),
+    "load": ("earthloom.jobs.execution.scene_worker.BlockWorker.__init__",),
     "plan": ("earthloom.jobs.execution.driver.plan_here",),
+    "driver": ("earthloom.jobs.execution.driver._run",),
     "catalogue": ("earthloom.jobs.execution.driver.tabulate", "earthloom.jobs.publish.linker.link"),
 }
 """Stages by the functions that do them."""

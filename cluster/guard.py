@@ -26,8 +26,8 @@ def stand_guard() -> str | None:
     passed on. Killing this process kills the child.
 
     Returns:
-        None in the child, or where nothing was forked because this is one already or there are threads. In this process, if the child
-        was killed after `rely_on_guard`, the name of the signal: the caller is to go on without it.
+        None in the child, or where nothing was forked because this is one already or there are threads. In this process, if
+        the child was killed after `rely_on_guard`, the name of the signal: the caller is to go on without it.
     """
     global _to_guard
     if is_guarded() or len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 (a fork would copy locks that nobody opens)

@@ -25,4 +25,6 @@ def demo(context: click.Context, out: str, executor: str) -> None:
         executor = outlive(executor)  # before what follows starts threads
     models.main(["add", "landwater"], standalone_mode=False)
     sensor = ["--sensor", "landsat7-etm-dn", "--sun-elevation", "60"]
-    run.main([str(demo_scene()), "--model", "landwater", "--out", out, "--executor", executor, *sensor], obj=context.obj)
+    run.main(
+        [str(demo_scene()), "--model", "landwater", "--out", out, "--executor", executor, *sensor], obj=context.obj
+    )

@@ -104,7 +104,9 @@ def run(
         def choose(sentence: str) -> None:
             lines.say("engine", plain(sentence))
 
-        result = do_run(settings, on_plan=None if as_json else begin, on_event=progress, on_choice=None if as_json else choose)
+        result = do_run(
+            settings, on_plan=None if as_json else begin, on_event=progress, on_choice=None if as_json else choose
+        )
     if as_json:
         click.echo(json.dumps(result_json(result), indent=2))
     else:
@@ -118,7 +120,9 @@ def outlive(executor: str) -> str:
 
     if (killed_by := stand_guard()) is None:
         return executor
-    log.warning("the process that computed was killed by %s; going on with Ray, which finds the block that did it", killed_by)
+    log.warning(
+        "the process that computed was killed by %s; going on with Ray, which finds the block that did it", killed_by
+    )
     return "ray"
 
 

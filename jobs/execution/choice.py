@@ -48,7 +48,7 @@ def settle(config: RunConfig, made: RunPlan, ahead: StoredScenes) -> tuple[RunCo
     n_workers = share(config.engine, on_gpu=on_gpu, nodes=here()).workers or 1
     each = 1 if on_gpu else n_workers  # an estimate is of all cores, of which a worker has its share
     seconds: float | None = 0.0
-    mpx, wants_ray = 0.0, not is_guarded() or n_workers > 1 and config.engine.workers is not None
+    mpx, wants_ray = 0.0, not is_guarded() or (n_workers > 1 and config.engine.workers is not None)
     for plan, part in () if wants_ray else ahead.missing():
         mpx += part * plan.scene.grid.window.size_px / 1e6
         known_s = made.estimated_s.get(plan.scene.id)
@@ -60,7 +60,7 @@ def settle(config: RunConfig, made: RunPlan, ahead: StoredScenes) -> tuple[RunCo
     rely_on_guard()
     took = f"{mpx:.1f} Mpx" + ("" if seconds is None else f", about {max(1.0, seconds):.0f} s")
     return _with(config, "local"), (
-        f"computed in this process: {took}, for which Ray's start of {RAY_START_S:.0f} s would not pay; `executor=ray` starts it"
+        f"computed in this process: {took}, for which Ray's {RAY_START_S:.0f} s of start would not pay; `executor=ray` has it"
     )
 
 

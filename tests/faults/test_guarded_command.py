@@ -42,8 +42,8 @@ def test_a_block_that_kills_the_command_is_tried_again_by_workers(
 ) -> None:
     out = tmp_path / "out"
     arguments = [
-        "run", str(small_run.scenes), "--out", str(out), "--model", "water-index", "--scale", "1e-4", "--quantity", "reflectance",
-        "--shard", "512", "--block", "512", "--precision", "fp32", "--device", "cpu", "--log-json",
+        "run", str(small_run.scenes), "--out", str(out), "--model", "water-index", "--scale", "1e-4", "--quantity",
+        "reflectance", "--shard", "512", "--block", "512", "--precision", "fp32", "--device", "cpu", "--log-json",
         str(tmp_path), "east/0_1", kind,
     ]  # fmt: skip
     env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"PYTHONPATH": str(ROOT)}

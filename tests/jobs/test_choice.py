@@ -45,7 +45,7 @@ def _settled(tmp_path: Path, *, guarded: bool = True, **options: object) -> tupl
     made: RunPlan = plan(config)
     ahead = StoredScenes(open_store(made.out), made.scenes)
     with (
-        mock.patch("earthloom.jobs.execution.choice.is_guarded", lambda: guarded),
+        mock.patch("earthloom.jobs.execution.choice.is_guarded", return_value=guarded),
         mock.patch("earthloom.jobs.execution.choice.rely_on_guard") as relied,
     ):
         settled, sentence = settle(config, made, ahead)

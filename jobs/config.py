@@ -76,7 +76,10 @@ class EngineOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    executor: Annotated[Literal["ray", "local"], Field(description="Ray actors, or threads of this process")] = "ray"
+    executor: Annotated[
+        Literal["auto", "ray", "local"],
+        Field(description="Ray actors, or threads of this process; auto: threads where the start of Ray would not pay"),
+    ] = "auto"
     address: Annotated[str | None, Field(description="of a Ray cluster; none: Ray inside this command")] = None
     workers: Annotated[
         Annotated[int, Field(gt=0)] | None, BeforeValidator(parse_workers),

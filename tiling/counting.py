@@ -59,6 +59,8 @@ class BandSum:
 
 def count(pixels: NDArray[Any], nodata: float) -> BandSum:
     """Of one band's pixels, of any shape."""
+    if pixels.dtype == np.uint8:
+        return _count_bytes(pixels, nodata)
     valid = ~np.isnan(pixels) if np.isnan(nodata) else pixels != nodata
     known = pixels[valid].astype(np.float64)
     return BandSum(
@@ -69,6 +71,21 @@ def count(pixels: NDArray[Any], nodata: float) -> BandSum:
         total=float(known.sum()),
         squares=float(np.square(known).sum()),
     )
+
+
+def _count_bytes(pixels: NDArray[np.uint8], nodata: float) -> BandSum:
+    """By how often each of the 256 values stands there; sums of them are whole numbers, so this changes no bit."""
+    flat = pixels.reshape(-1)
+    pieces = (flat[start : start + _STRIP_PX] for start in range(0, flat.size, _STRIP_PX))
+    times = sum((np.bincount(piece, minlength=256) for piece in pieces), start=np.zeros(256, np.int64))
+    values = np.flatnonzero(times)
+    values = values[values != nodata]
+    n_valid = int(times[values].sum())
+    return BandSum(
+        valid=n_valid, nodata=pixels.size - n_valid,
+        minimum=float(values.min(initial=255)) if n_valid else 0.0, maximum=float(values.max(initial=0)),
+        total=float(values @ times[values]), squares=float(np.square(values) @ times[values]),
+    )  # fmt: skip
 
 
 def merge_sums(parts: Iterable[BandSum]) -> BandSum:
@@ -86,6 +103,7 @@ def merge_sums(parts: Iterable[BandSum]) -> BandSum:
 
 
 _AREA_BITS = 28
+_STRIP_PX = 1 << 18  # casts to int64 and float64 stay near 4 MB however large the shard is
 
 
 def summable(areas_m2: NDArray[np.float64], typical_m2: float) -> NDArray[np.float64]:
@@ -100,9 +118,6 @@ def summable(areas_m2: NDArray[np.float64], typical_m2: float) -> NDArray[np.flo
     """
     step = 2.0 ** (math.frexp(typical_m2)[1] - _AREA_BITS)
     return np.asarray(np.rint(areas_m2 / step) * step)
-
-
-_STRIP_PX = 1 << 18  # casts to int64 and float64 stay near 4 MB however large the shard is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

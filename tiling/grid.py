@@ -139,15 +139,14 @@ def pixel_areas_m2(grid: Grid, window: Window) -> NDArray[np.float64]:
     col, row = np.meshgrid(cols, rows)
     at_nodes = ground.density(col, row, step=lattice / 16)  # px; far above rounding, far below the lattice
 
-    def weights(start: int, count: int, origin: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        position = (np.arange(start, start + count) + 0.5 - origin) / lattice
-        low = np.floor(position).astype(np.intp)
-        return low, position - low
-
-    low_row, frac_row = weights(window.row_off, window.height, rows[0])
-    low_col, frac_col = weights(window.col_off, window.width, cols[0])
-    by_row = at_nodes[low_row] * (1 - frac_row)[:, None] + at_nodes[low_row + 1] * frac_row[:, None]
-    areas = np.asarray(by_row[:, low_col] * (1 - frac_col) + by_row[:, low_col + 1] * frac_col)
+    # of the pixels of any cell of the lattice; it is a power of two, so these fractions are exact
+    fractions = (np.arange(lattice) + 0.5) / lattice
+    low_row, in_cell = np.divmod(np.arange(window.row_off, window.row_end) - nodes.row_off, lattice)
+    frac_row = fractions[in_cell][:, None]
+    by_row = at_nodes[low_row] * (1 - frac_row) + at_nodes[low_row + 1] * frac_row
+    areas = by_row[:, :-1, None] * (1 - fractions)  # (rows, cells, columns of a cell): far faster than picking columns
+    areas += by_row[:, 1:, None] * fractions
+    areas = areas.reshape(window.height, -1)[:, window.col_off - nodes.col_off :][:, : window.width]
     off = np.isnan(at_nodes)
     for at_row, at_col in np.argwhere(off[:-1, :-1] | off[1:, :-1] | off[:-1, 1:] | off[1:, 1:]):
         cell = Window(int(cols[at_col]), int(rows[at_row]), lattice, lattice) & window

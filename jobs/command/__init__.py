@@ -20,7 +20,7 @@ from earthloom.jobs.command.evaluate import evaluate
 from earthloom.jobs.command.explain import explain
 from earthloom.jobs.command.models import models
 from earthloom.jobs.command.monitoring import monitor
-from earthloom.jobs.command.run import EXIT_SIGTERM, plan, run
+from earthloom.jobs.command.run import EXIT_SIGTERM, STARTED_ALONE, plan, run
 from earthloom.jobs.command.schedule import schedule
 from earthloom.jobs.command.sensors import sensors
 from earthloom.jobs.command.submit import jobs, logs, stop, submit
@@ -98,7 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: errors become one sentence and an exit code, never a traceback."""
     share_one_arena()  # before there are threads
     try:
-        cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+        if arguments is None:
+            cli.main(standalone_mode=False, obj=STARTED_ALONE)
+        else:
+            cli.main(args=list(arguments), standalone_mode=False)
     except SystemExit as stop:
         if stop.code == EXIT_SIGTERM:  # everything is put away; threads inside native code would abort a normal exit
             log.warning("stopped by SIGTERM; run the same command again: it continues")

@@ -6,6 +6,7 @@ Decides nothing. Heavy modules are imported inside the commands, so that `earthl
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
     from earthloom.jobs.execution.driver import RunResult
     from earthloom.jobs.planning.plan import RunPlan
 
+log = logging.getLogger(__name__)
+
 EXIT_SIGTERM = 128 + signal.SIGTERM
+STARTED_ALONE = "the process is the command's own"
+"""What click's context holds where it may be forked: not where a program calls the command."""
 _TABLES = 6
 """Scenes of which a table is shown; of more new ones a line."""
 _FEW = 3
@@ -37,12 +42,20 @@ _ROWS = 40  # of a plan's table; a nightly run may have thousands of scenes
 
 @click.command(cls=RunCommand)
 @run_options
-def plan(scenes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def plan(
+    context: click.Context, /, scenes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any
+) -> None:  # fmt: skip
     """Check scenes and show what a run would do: verdicts, blocks, memory, time. Touches nothing."""
     from earthloom.jobs.config import load
+    from earthloom.jobs.intake.inspectors import start_early
+
+    settings = load({"scenes": scenes, **options}, config)
+    if context.obj is STARTED_ALONE:
+        start_early()
     from earthloom.jobs.planning.plan import plan as make_plan
 
-    made = make_plan(load({"scenes": scenes, **options}, config))
+    made = make_plan(settings)
     if as_json:
         click.echo(json.dumps(plan_json(made), indent=2))
     else:
@@ -70,9 +83,16 @@ def run(
         context.invoke(plan, scenes=scenes, config=config, as_json=as_json, **options)
         return
     from earthloom.jobs.config import load
-    from earthloom.jobs.execution.driver import run as do_run
+    from earthloom.jobs.intake.inspectors import start_early
 
     settings = load({"scenes": scenes, **options}, config)
+    if context.obj is STARTED_ALONE:
+        if settings.engine.executor == "auto":
+            engine = settings.engine.model_copy(update={"executor": outlive("auto")})
+            settings = settings.model_copy(update={"engine": engine})
+        start_early()
+    from earthloom.jobs.execution.driver import run as do_run
+
     exit_on_sigterm()
     lines = Lines(as_json=log_json)
     with Progress(lines) as progress:
@@ -81,12 +101,29 @@ def run(
             progress.expect(made.notes)
             show_begin(made, lines)
 
-        result = do_run(settings, on_plan=None if as_json else begin, on_event=progress)
+        def choose(sentence: str) -> None:
+            lines.say("engine", plain(sentence))
+
+        result = do_run(
+            settings, on_plan=None if as_json else begin, on_event=progress, on_choice=None if as_json else choose
+        )
     if as_json:
         click.echo(json.dumps(result_json(result), indent=2))
     else:
         show_result(result, lines)
     sys.exit(result.exit_code)
+
+
+def outlive(executor: str) -> str:
+    """The executor to go on with: in a guarded fork the one that was given, and where that was killed at its work Ray."""
+    from earthloom.cluster.guard import stand_guard
+
+    if (killed_by := stand_guard()) is None:
+        return executor
+    log.warning(
+        "the process that computed was killed by %s; going on with Ray, which finds the block that did it", killed_by
+    )
+    return "ray"
 
 
 def plan_json(plan: RunPlan) -> dict[str, Any]:

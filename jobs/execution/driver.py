@@ -16,6 +16,7 @@ from typing import Any
 from earthloom.cluster.outcome import Done, Failed
 from earthloom.jobs.config import RunConfig
 from earthloom.jobs.execution.budget import seconds_left
+from earthloom.jobs.execution.choice import settle
 from earthloom.jobs.execution.engine import Engine, idle_engine, open_engine, plan_here
 from earthloom.jobs.execution.known import KnownTroubles, problems
 from earthloom.jobs.execution.opening import StoredScene, StoredScenes
@@ -110,6 +111,7 @@ def run(
     requests: Sequence[SceneRequest] | None = None,
     on_plan: Callable[[RunPlan], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
+    on_choice: Callable[[str], None] | None = None,
 ) -> RunResult:
     """Map every scene of `config` and publish the results below `config.out`.
 
@@ -117,6 +119,7 @@ def run(
         requests: scenes that are found already, in the place of those that `config.scenes` names.
         on_plan: called once with the plan, before anything is written but weights that a cluster's nodes may lack.
         on_event: called from this thread whenever a scene moves on.
+        on_choice: called with a sentence on where blocks are computed, if `config` leaves that open.
 
     Raises:
         InputError: nothing could be planned at all.
@@ -128,7 +131,7 @@ def run(
     with operating(config.report, open_store(out), f"{', '.join(config.model)} to {out.url}", asked) as operation:
         if operation.skipped:
             return RunResult(run_id="", out=out.url, scenes={}, results={}, telemetry={}, skipped=operation.skipped)
-        result = _run(config, requests, operation, on_plan, on_event)
+        result = _run(config, requests, operation, on_plan, on_event, on_choice)
         operation.end(
             str(result.counts), problems(result.scenes, result.stopped), new=result.counts.new, link=result.page or "",
             known=frozenset(name for name, scene in result.scenes.items() if scene.known),
@@ -139,6 +142,7 @@ def run(
 def _run(
     config: RunConfig, requests: Sequence[SceneRequest] | None, operation: Operation,
     on_plan: Callable[[RunPlan], None] | None, on_event: Callable[[Event], None] | None,
+    on_choice: Callable[[str], None] | None,
 ) -> RunResult:  # fmt: skip
     made = plan_here(config, requests)
     if made and not made.scenes:  # nothing to compute: start no engine and write no record of a run
@@ -149,11 +153,16 @@ def _run(
         idle = made and ahead and ahead.all_published()
         if made and ahead and not idle and config.report.max_cost:
             operation.check_budget(seconds_left(config, made, ahead))
+        choice = None
+        if made and ahead and not idle:
+            config, choice = settle(config, made, ahead)
         engine = idle_engine(made) if made and idle else stack.enter_context(open_engine(config, made, requests))
         if store is None or ahead is None:
             store, ahead = _ahead(engine.plan)
         if on_plan:
             on_plan(engine.plan)
+        if choice and on_choice:
+            on_choice(choice)
         return _Driver(config, engine, store, ahead, operation, on_event).run()
 
 

@@ -57,7 +57,7 @@ def plan_here(config: RunConfig, requests: Sequence[SceneRequest] | None = None)
 
 def _remote(options: EngineOptions) -> bool:
     """Whether machines compute that may be others than this one, come and go."""
-    return options.executor == "ray" and bool(options.address or os.environ.get("RAY_ADDRESS"))
+    return options.executor != "local" and bool(options.address or os.environ.get("RAY_ADDRESS"))
 
 
 def idle_engine(made: RunPlan) -> Engine:

@@ -6,7 +6,7 @@ A distant store answers after tens of milliseconds, so several scenes are asked 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -59,10 +59,22 @@ class StoredScenes:
         Raises:
             StorageError: if storage cannot tell.
         """
-        while self._ask():
-            self._seen.append(self._coming.popleft())
-        stored = {plan: future.result() for plan, future in self._seen}
-        return {plan.scene.id: one.missing / plan.n_blocks for plan, one in stored.items() if not one.result}
+        return {plan.scene.id: share for plan, share in self.missing()}
+
+    def missing(self) -> Iterator[tuple[ScenePlan, float]]:
+        """The same one by one, asking no further than is iterated; to be done before the first `next`.
+
+        Raises:
+            StorageError: if storage cannot tell.
+        """
+        seen = 0
+        while seen < len(self._seen) or self._ask():
+            if seen == len(self._seen):
+                self._seen.append(self._coming.popleft())
+            plan, future = self._seen[seen]
+            seen += 1
+            if not (stored := future.result()).result:
+                yield plan, stored.missing / plan.n_blocks
 
     def next(self) -> tuple[ScenePlan, Future[StoredScene]] | None:
         """The next scene, with what storage answers or the error with which it failed; None after the last one."""

@@ -26,7 +26,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.weights import fetch
 from earthloom.models.device.resolve import Device, keep_pages
 from earthloom.models.inference.chain import Context, Stage, run_chain, windows
-from earthloom.models.inference.passes import Threads
+from earthloom.models.inference.passes import Threads, one_thread
 from earthloom.models.inference.predictor import Predictor
 from earthloom.tiling.heap import give_back
 from earthloom.tiling.reading.read import read_pixels
@@ -88,15 +88,18 @@ class BlockWorker:
         self._scenes: dict[str, _KnownScene] = {}
         self._knowing = threading.Lock()
         self._predictors: dict[tuple[str, str, bool], Predictor] = {}
-        threads = Threads(setup.shape.passes)
-        for model in setup.models:
+        with one_thread():
+            self._load(Threads(setup.shape.passes))
+
+    def _load(self, threads: Threads) -> None:
+        for model in self._setup.models:
             path = fetch(model.folder, model.card.weights, spare=model.spare) if model.card.weights else None
-            device = replace(setup.device, precision=model.precision)
+            device = replace(self._setup.device, precision=model.precision)
             self._predictors[model.card.digest(), model.precision, model.flips] = Predictor(
                 model.card,
                 path,
                 device,
-                batch=setup.batch,
+                batch=self._setup.batch,
                 threads=threads,
                 flips=model.flips,
                 compiled=model.compiled,

@@ -16,6 +16,7 @@ from earthloom.jobs.intake.bands import name_bands
 from earthloom.jobs.intake.dates import scene_date
 from earthloom.jobs.intake.files import SceneFiles, keep_wanted, open_files
 from earthloom.jobs.intake.grids import check_onto, common_grid
+from earthloom.jobs.intake.inspectors import PRELOAD
 from earthloom.jobs.intake.masks import take_masks, take_palettes
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.plausible import implausible, reflecting
@@ -39,7 +40,6 @@ _OPENERS = 8  # threads; pinning waits on the network
 _INSPECTORS = 4  # processes
 _FILES_PER_INSPECTOR = 16  # another process costs half a second of a core, a file a few hundredths
 _LOOKED_AT = 4  # files, and bands of each, whose values are sampled; of a distant scene one file
-_PRELOAD = ("earthloom.tiling.reading.preflight", "rasterio", "rasterio.session")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +171,7 @@ def open_all(
 
     size = min(_INSPECTORS, -(-n_files // _FILES_PER_INSPECTOR))
     with ExitStack() as stack:
-        inspectors = Disposables(size, cap, _PRELOAD)
+        inspectors = Disposables(size, cap, PRELOAD)
         if size:
             stack.enter_context(inspectors)
         with ThreadPoolExecutor(min(_OPENERS, max(1, len(requests)))) as pool:

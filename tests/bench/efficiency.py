@@ -86,14 +86,14 @@ def compared(
     }  # fmt: skip
 
 
-def unet(encoder: str, bands: tuple[str, ...], folder: Path) -> Network:
+def unet(encoder: str, bands: tuple[str, ...], folder: Path, halo_px: int = _HALO_PX) -> Network:
     """A card folder with a U-Net of segmentation-models-pytorch: 4 classes, weights from a fixed seed."""
     from tests.models.nets import card_of, seeded
 
     arguments = {"arch": "unet", "encoder_name": encoder, "in_channels": len(bands), "classes": 4}
     card = replace(
         card_of("smp", len(bands), 4, 32, canonical(arguments)), name=f"unet-{encoder}", bands=bands,
-        quantities=("toa_reflectance",), halo_px=_HALO_PX, core_px=1024,
+        quantities=("toa_reflectance",), halo_px=halo_px, core_px=1024,
     )  # fmt: skip
     made = seeded(card, folder)
     write_card(folder, made.card)

@@ -76,7 +76,7 @@ def test_no_byte_that_a_run_leaves_behind_holds_a_secret(s3: Server, tmp_path: P
     secrets = {"access key": s3.access_key, "secret": s3.secret_key, "token": TOKEN, "signature": "5171a7u3e"}
     out = ("--out", "s3://outputs/leak")
     runs = {
-        "run": (3, ("run", "s3://scenes/leak/", *out, *OPTIONS, "--json"), env),
+        "run": (3, ("run", "s3://scenes/leak/", *out, *OPTIONS, "--json", "--executor", "ray"), env),
         "status": (0, ("status", "s3://outputs/leak", "--json"), env),
         "doctor": (None, ("doctor", *out), env),
         "signed": (2, ("plan", f"https://scenes.example/a.tif?{SIGNED}", *out, *OPTIONS), env),

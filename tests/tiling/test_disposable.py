@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from earthloom.tiling.errors import EngineError, SceneError, StorageError
-from earthloom.tiling.reading.sandbox import Cap, Disposables
+from earthloom.tiling.reading.sandbox import Cap, Disposables, start_early
 
 # ---- what children are asked to do
 
@@ -132,3 +132,32 @@ def test_threads_share_the_children_and_one_death_touches_one_call() -> None:
     assert "3.tif cannot be trusted" in str(results.pop(3))
     assert all(isinstance(result, int) for result in results)
     assert len(set(results)) <= 3, "two children and the one that replaced the dead one"
+
+
+def test_a_child_that_was_started_early_is_the_first_of_the_next_pool_with_its_modules() -> None:
+    start_early(("json",))
+    with Disposables(1, preload=("json",)) as pool, Disposables(1, preload=("json",)) as other:
+        first = psutil.Process(pool.call("a file", pid))
+        assert first.create_time() <= psutil.Process(other.call("a file", pid)).create_time()
+        assert first.pid != other.call("a file", pid)
+
+
+@pytest.mark.parametrize(
+    ("preload", "cap", "home"),
+    [
+        (("json", "csv"), None, None),
+        (("json",), Cap(memory_bytes=1 << 30), None),
+        (("json",), None, "elsewhere"),
+    ],
+)
+def test_a_child_that_was_started_early_for_something_else_is_ended_and_not_used(
+    preload: tuple[str, ...], cap: Cap | None, home: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(psutil.Process().children())
+    start_early(("json",))
+    (early,) = set(psutil.Process().children()) - before
+    if home:
+        monkeypatch.setenv("AWS_PROFILE", home)
+    with Disposables(1, cap, preload) as pool:
+        assert pool.call("a file", pid) != early.pid
+        assert not early.is_running()

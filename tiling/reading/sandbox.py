@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
 from earthloom.tiling.errors import EarthloomError, EngineError, SceneError
@@ -66,7 +67,7 @@ class Disposables:
 
     def __enter__(self) -> Self:
         self._free.get()
-        self._free.put(_Child(self._cap, self._preload))
+        self._free.put(_started_early(self._cap, self._preload) or _Child(self._cap, self._preload))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,6 +130,29 @@ class Disposables:
             return self._sound
 
 
+_early: list[_Child] = []
+
+
+def start_early(preload: tuple[str, ...]) -> None:
+    """Start a child, with the usual caps, that the next pool with these modules begins with.
+
+    It lasts as long as this process; one whose environment is no longer this process's is not taken.
+
+    Raises:
+        EngineError: if no child could be started.
+    """
+    _early.append(_Child(Cap(), preload))
+
+
+def _started_early(cap: Cap, preload: tuple[str, ...]) -> _Child | None:
+    while _early:
+        child = _early.pop()
+        if child.made_for == (cap, preload, _environment(), Path.cwd()):
+            return child
+        child.end()
+    return None
+
+
 class CrashError(SceneError):
     """Reading a file killed the process that read it."""
 
@@ -151,7 +175,8 @@ class _Child:
         self._cap, self._ready = cap, False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the child)
         self._pipe, theirs = Pipe()
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}  # noqa: PTH109
+        env = _environment()
+        self.made_for = cap, preload, env, Path.cwd()
         command = [sys.executable, "-P", "-m", "earthloom.tiling.reading.sandbox", str(theirs.fileno()), repr(cap.deadline_s),
                    str(cap.memory_bytes), *preload]  # fmt: skip
         try:
@@ -229,6 +254,10 @@ class _Child:
         self._process.kill()
         self._process.wait()
         self._errors.close()
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}  # noqa: PTH109
 
 
 def _serve(descriptor: int, deadline_s: float, memory_bytes: int, preload: list[str]) -> None:

@@ -92,7 +92,7 @@ class CubeLayout:
         Raises:
             TilingError: if the array is larger than a shard or not of the layer's dtype.
         """
-        return encode_shard(self.layer(layer), pixels, self.shard_px, steps=True)
+        return encode_shard(self.layer(layer), pixels, self.shard_px)
 
     def metadata(self, n_steps: int, attributes: Mapping[str, Any]) -> dict[str, bytes]:
         """Every document except shards and dates, by key: a pure function of its arguments.

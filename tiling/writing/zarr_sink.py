@@ -22,6 +22,7 @@ from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import TilingError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.writing.pyramid import TILE_PX, Pyramid
+from earthloom.tiling.writing.zarr_shard import ZSTD_LEVEL, shard_bytes
 
 if TYPE_CHECKING:
     import zarr
@@ -137,22 +138,18 @@ def open_array(store: Any, level: int, layer: str) -> zarr.Array[Any]:
     return zarr.open_array(store, path=f"{level}/{layer}", mode="r", zarr_format=3)  # unsaid, it asks for v2 files too
 
 
-def encode_shard(
-    layer: Layer, pixels: NDArray[Any], shard_px: int, where: str = "", *, steps: bool = False
-) -> bytes | None:
+def encode_shard(layer: Layer, pixels: NDArray[Any], shard_px: int, where: str = "") -> bytes | None:
     """The bytes of a shard, or None when every pixel is nodata: such a shard is not stored.
+
+    A stack of dates has the same: its shards hold one step each.
 
     Args:
         pixels: (h, w) of the layer's dtype, smaller than the shard only at the far edges.
         where: names the array in a message, after its layer.
-        steps: of an array (time, y, x), whose shards hold one step each.
 
     Raises:
         TilingError: if the array is larger than a shard or not of the layer's dtype.
     """
-    import zarr
-    from zarr.storage import MemoryStore
-
     if pixels.dtype != layer.dtype or pixels.ndim != 2 or max(pixels.shape) > shard_px:
         raise TilingError(
             f"a shard of {layer.name}{where} is a {layer.dtype} (h, w) array of at most {shard_px} px, got "
@@ -160,12 +157,7 @@ def encode_shard(
         )
     if (np.isnan(pixels) if np.isnan(layer.nodata) else pixels == layer.nodata).all():
         return None
-    objects: dict[str, Buffer] = {}
-    group = zarr.create_group(MemoryStore(objects), zarr_format=3)
-    lead = (1,) if steps else ()
-    array = create_layer(group, layer, (*lead, *pixels.shape), shard_px)
-    array[:] = pixels.reshape(*lead, *pixels.shape)
-    return objects[f"{layer.name}/c/" + "/".join("0" for _ in array.shape)].to_bytes()
+    return shard_bytes(pixels, shard_px, min(CHUNK_PX, shard_px), layer.nodata)
 
 
 def create_layer(
@@ -179,7 +171,7 @@ def create_layer(
     return group.create_array(
         layer.name, shape=shape, dtype=layer.dtype, chunks=(1,) * lead + (chunk_px, chunk_px),
         shards=(1,) * lead + (shard_px, shard_px),
-        compressors=[ZstdCodec(level=5, checksum=True)],  # without the checksum a flipped bit would go unnoticed
+        compressors=[ZstdCodec(level=ZSTD_LEVEL, checksum=True)],
         fill_value=fill, dimension_names=("time", "y", "x")[-len(shape) :],
         attributes={"_FillValue": _cf_fill(fill), "grid_mapping": "spatial_ref", **layer.attributes, **(attributes or {})},
     )  # fmt: skip

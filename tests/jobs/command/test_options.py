@@ -21,6 +21,7 @@ from earthloom.jobs.command.run import plan, run
 from earthloom.jobs.config import EngineOptions, ReportOptions, RunConfig, check, load, parse_bytes, parse_names
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.tiling.errors import ConfigError
+from tests.scenes import landscape, write_scene
 
 GIVEN = {"scenes": ["a.tif"], "model": "water-index", "out": "out"}
 
@@ -135,6 +136,29 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
     assert "Usage:" in done.stdout
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_a_run_imports_only_what_it_uses(tmp_path: Path) -> None:
+    """Half of the time in which a small scene is mapped is imports: a library that comes back here costs every run."""
+    program = (
+        "import sys\nfrom earthloom.jobs.config import load\nfrom earthloom.jobs.execution.driver import run\n"
+        "def there(_=None): print([name for name in sys.argv[1].split(',') if name in sys.modules])\n"
+        "there()\n"
+        "result = run(load({'scenes': sys.argv[2], 'model': 'water-index', 'out': sys.argv[3], 'scale': 1e-4,"
+        "'quantity': 'toa_reflectance', 'executor': 'local'}), on_plan=there)\n"
+        "there()\nsys.exit(result.exit_code)"
+    )
+    scene = write_scene(tmp_path / "lake.tif", landscape(300, 300, 2), ("green", "swir16"))
+    never = "ray,scipy,sklearn,matplotlib,geopandas,xarray,rioxarray,dask,pystac_client,onnx,onnxruntime,timm," \
+        "segmentation_models_pytorch,torchvision,torch._dynamo,torch._inductor,sympy,aiohttp,fsspec,s3fs"  # fmt: skip
+    not_for_planning = "rasterio,zarr,pandas,pyarrow,stac_geoparquet,PIL,shapely"
+    done = subprocess.run(
+        [sys.executable, "-c", program, f"{never},{not_for_planning}", str(scene), str(tmp_path / "out")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    imported, planned, ended = done.stdout.splitlines()
+    assert (imported, planned) == ("[]", "[]")
+    assert not set(never.split(",")) & set(re.findall(r"[\w.]+", ended))
 
 
 def test_every_command_has_a_help() -> None:

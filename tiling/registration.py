@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from earthloom.tiling.errors import TilingError
 
-RELIABLE = 10.0
-"""Least `Shift.strength` of an answer to be believed: images that have nothing in common reach 7."""
+RELIABLE = 12.0
+"""Least `Shift.strength` of an answer to be believed: images that have nothing in common reach 11."""
 
 _PASS = 0.25  # cycles per pixel: beyond lie noise, resampling and compression rather than ground
 _STEPS = 20  # per pixel, at which the peak is looked for: the error of the method itself is not below

@@ -17,9 +17,11 @@ from earthloom.tiling.errors import TilingError
 RELIABLE = 12.0
 """Least `Shift.strength` of an answer to be believed: images that have nothing in common reach 11."""
 
+LEAST_PX = 32
+"""Side of the smallest images that are compared."""
+
 _PASS = 0.25  # cycles per pixel: beyond lie noise, resampling and compression rather than ground
 _STEPS = 20  # per pixel, at which the peak is looked for: the error of the method itself is not below
-_LEAST_PX = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +65,9 @@ def measure_shift(
     Raises:
         TilingError: if the shapes differ, or a side has fewer than 32 px.
     """
-    if reference.shape != other.shape or reference.ndim not in (2, 3) or min(reference.shape[-2:]) < _LEAST_PX:
+    if reference.shape != other.shape or reference.ndim not in (2, 3) or min(reference.shape[-2:]) < LEAST_PX:
         raise TilingError(
-            f"phase correlation compares two images of one shape, of at least {_LEAST_PX} px a side; got "
+            f"phase correlation compares two images of one shape, of at least {LEAST_PX} px a side; got "
             f"{reference.shape} and {other.shape}: read both over one window of one grid"
         )
     height, width = reference.shape[-2:]

@@ -39,7 +39,8 @@ _OPENERS = 8  # threads; pinning waits on the network
 _INSPECTORS = 4  # processes
 _FILES_PER_INSPECTOR = 16  # another process costs half a second of a core, a file a few hundredths
 _LOOKED_AT = 4  # files, and bands of each, whose values are sampled; of a distant scene one file
-_PRELOAD = ("earthloom.tiling.reading.preflight", "rasterio", "rasterio.session")
+PRELOAD = ("earthloom.tiling.reading.preflight", "rasterio", "rasterio.session")
+"""Of processes that read files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,8 @@ class OpenedScene:
     scene: Scene
     grids: tuple[Grid, ...]
     """Where each file lies, in the order of the scene's assets."""
+    pixel_bytes: tuple[int, ...] = ()
+    """Of one pixel of each file, in all its bands."""
     notes: tuple[str, ...] = ()
     """Assumptions and warnings, to be shown to the user."""
     scale_known: bool = True
@@ -171,7 +174,7 @@ def open_all(
 
     size = min(_INSPECTORS, -(-n_files // _FILES_PER_INSPECTOR))
     with ExitStack() as stack:
-        inspectors = Disposables(size, cap, _PRELOAD)
+        inspectors = Disposables(size, cap, PRELOAD)
         if size:
             stack.enter_context(inspectors)
         with ThreadPoolExecutor(min(_OPENERS, max(1, len(requests)))) as pool:
@@ -252,7 +255,8 @@ def _open(
     )  # fmt: skip
     offers = () if meaning.scale_known else _offers(opened, products, inspectors)
     return OpenedScene(
-        scene=scene, grids=tuple(file.header.grid for file in files), notes=notes, scale_known=meaning.scale_known,
+        scene=scene, grids=tuple(file.header.grid for file in files),
+        pixel_bytes=tuple(file.header.pixel_bytes for file in files), notes=notes, scale_known=meaning.scale_known,
         offers=offers, left_out=(*opened.notes, *doubts),
     )  # fmt: skip
 

@@ -73,8 +73,8 @@ def test_a_scene_outside_the_range_of_a_card_gets_the_nearest_gsd_of_it(gsd_m: f
     assert found is not None
     assert found.gsd_m() == pytest.approx(wanted_m, rel=1e-3)
     assert (found.transform[2], found.transform[5]) == (500000.0, 4500000.0)
-    ends = [(own[2], own[1]) for own in (found.bounds, grid(gsd_m).bounds)]
-    assert np.abs(np.subtract(*ends)).max() <= wanted_m / 2 * 1.001
+    ends, own = (np.array([one.bounds[2], one.bounds[1]]) for one in (found, grid(gsd_m)))
+    assert np.abs(ends - own).max() <= wanted_m / 2 * 1.001
     assert fitting_grid(found, BUILDINGS) is None
 
 

@@ -19,7 +19,8 @@ def ground(seed: int = 0) -> NDArray[np.float64]:
     rng = np.random.default_rng(seed)
     side = SIDE + 2 * MARGIN
     fields = ndimage.gaussian_filter(rng.normal(size=(side, side)), 4)
-    return 100 + 40 * np.sign(fields) + 5 * ndimage.gaussian_filter(rng.normal(size=(side, side)), 1)
+    grain = ndimage.gaussian_filter(rng.normal(size=(side, side)), 1)
+    return np.asarray(100 + 40 * np.sign(fields) + 5 * grain)
 
 
 def inside(image: NDArray[np.float64]) -> NDArray[np.float64]:

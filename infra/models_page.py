@@ -73,7 +73,8 @@ def _scores(scores: dict[str, list[dict[str, Any]]]) -> str:
     lines = [
         "On real scenes, beside a baseline measured in the same run (`python -m tests.bench.scores TASK` measures one task",
         "again; all figures, scene by scene: [scores.json](scores.json)). Trained models are scored on parts that were held",
-        "back; constants of `sr`, `pansharpen` and `denoise` were chosen on crops of some of these scenes.", "",
+        "back; constants of `sr`, `pansharpen` and `denoise` were chosen on crops of some of these scenes. The baseline of",
+        "`robustness` is the same model on the same pixels, unchanged.", "",
         "| task | data | method | metric | value | baseline | goal |", "| --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for task, rows in scores.items():

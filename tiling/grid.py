@@ -90,6 +90,12 @@ class Grid:
         return Grid(crs=self.crs, transform=(a / factor, b, c, d, e / factor, f),
                     width=self.width * factor, height=self.height * factor)  # fmt: skip
 
+    def rescale(self, factor: float) -> Grid:
+        """The same ground in pixels `factor` times as wide and high, from the same corner: those whose middle lies on it."""
+        a, b, c, d, e, f = self.transform
+        width, height = (max(1, math.floor(side / factor + 0.5)) for side in (self.width, self.height))
+        return Grid(crs=self.crs, transform=(a * factor, b, c, d, e * factor, f), width=width, height=height)
+
     def xs(self) -> NDArray[np.float64]:
         """Pixel-centre x of every column, in CRS units. (width,)"""
         return self.transform[2] + (np.arange(self.width, dtype=np.float64) + 0.5) * self.transform[0]

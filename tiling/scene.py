@@ -58,6 +58,9 @@ class Band:
     where GDAL takes a band for alpha that is data."""
     nodata_in: NodataIn = "any"
     """`any`: a pixel is invalid where this band is nodata; `all`: only where all bands of its file are, alpha apart."""
+    shift_px: tuple[int, int] = (0, 0)
+    """Rows down and columns to the right, in pixels of the scene's grid, by which its file shows the ground beside where it
+    lies; it is read from there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,9 @@ class Scene:
     """URL of the STAC item it was found in."""
     source_id: str | None = None
     """Id of that item, where it is another one than the scene's: it could not be a folder name, or the user chose."""
+    before_shift_px: tuple[float, float] | None = None
+    """Rows down and columns to the right by which the earlier date's ground was found beside the later one's, where that
+    could be measured; whole pixels of it are in its bands' `shift_px`."""
 
     def __post_init__(self) -> None:
         if not SCENE_ID.match(self.id):

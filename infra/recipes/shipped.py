@@ -21,6 +21,7 @@ from earthloom.models.training.augment import IGNORE
 from earthloom.models.training.data import Pair
 from earthloom.models.zoo.trained import BUILDINGS, DEFORESTATION
 from earthloom.tiling.errors import MissingObjectError
+from infra.recipes.disasters import lay_out_burns, lay_out_floods
 
 DN_8BIT = 1 / 255
 """8-bit values are taken as 0 to 1 (`unit`)."""
@@ -185,6 +186,7 @@ def _write_labels(labels: NDArray[np.uint8], like: Path, target: Path) -> None:
 
 LAY_OUTS: dict[str, Callable[[Path, Path], None]] = {
     "deforestation": _lay_out_deforestation, "buildings": _lay_out_buildings, "ships": _lay_out_ships,
+    "burn": lay_out_burns, "flood": lay_out_floods, "flood-radar": lay_out_floods,
 }  # fmt: skip
 """By the name of a recipe's file: puts what it names beside it, from the folder of data."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from earthloom.tiling.aoi import Aoi, aoi_of_geojson, parse_aoi, suggest_aoi
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.footprint import describe_extent, share_covered
@@ -93,18 +91,33 @@ def check_onto(files: Sequence[Named], onto: Grid) -> tuple[str, ...]:
         if share < _WHOLE:
             notes.append(f"{name} covers {100 * share:.3g} % of the grid; the rest is nodata")
         ratio = pixel_ratio(grid, onto)
-        piece_bytes = PIECE_PX * ratio**2 * sum(np.dtype(dtype).itemsize for dtype in header.dtypes)
-        if piece_bytes > PIECE_BYTES:
-            raise SceneError(
-                f"{name} has pixels of {grid.gsd_m():.3g} m in {header.count} bands and the grid of `onto` of "
-                f"{onto.gsd_m():.3g} m: a read would hold {piece_bytes / _MIB:.0f} MiB of it at once, more than "
-                f"{PIECE_BYTES / _MIB:.0f}; make it coarser first (gdalwarp -r average -tr "
-                f"{abs(grid.transform[0]) * ratio:.4g} {abs(grid.transform[4]) * ratio:.4g}), or give a finer grid"
-            )
+        refuse_too_fine(name, grid, header.pixel_bytes, onto, "the grid of `onto`")
         if not 1 / _ALIKE < ratio < _ALIKE:
             how = "averaged" if ratio > 1 else "interpolated"
             notes.append(f"pixels of {name} are {grid.gsd_m():.3g} m and are {how} to the grid's {onto.gsd_m():.3g} m")
     return tuple(dict.fromkeys(notes))
+
+
+def refuse_too_fine(name: str, grid: Grid, pixel_bytes: int, onto: Grid, called: str) -> None:
+    """Refuse a file of which a read could not hold the pixels under a piece of a much coarser grid.
+
+    Args:
+        name, grid, pixel_bytes: of the file; bytes of one pixel in all its bands.
+        onto: the grid that it is read onto.
+        called: what a message calls that.
+
+    Raises:
+        SceneError: if it is.
+    """
+    ratio = pixel_ratio(grid, onto)
+    piece_bytes = PIECE_PX * ratio**2 * pixel_bytes
+    if piece_bytes > PIECE_BYTES:
+        raise SceneError(
+            f"{name} has pixels of {grid.gsd_m():.3g} m, {pixel_bytes} bytes each in all bands, and {called} of "
+            f"{onto.gsd_m():.3g} m: a read would hold {piece_bytes / _MIB:.0f} MiB of it at once, more than "
+            f"{PIECE_BYTES / _MIB:.0f}; make it coarser first (gdalwarp -r average -tr "
+            f"{abs(grid.transform[0]) * ratio:.4g} {abs(grid.transform[4]) * ratio:.4g}), or give a finer grid"
+        )
 
 
 def _shown(grid: Grid) -> str:

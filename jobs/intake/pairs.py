@@ -163,7 +163,8 @@ def pair(after: OpenedScene, before: OpenedScene) -> OpenedScene:
     )  # fmt: skip
     inherited = tuple(f"before ({earlier.id}): {note}" for note in before.notes if note not in after.notes)
     return OpenedScene(
-        scene=scene, grids=after.grids + before.grids, notes=(*after.notes, *inherited, *notes),
+        scene=scene, grids=after.grids + before.grids, pixel_bytes=after.pixel_bytes + before.pixel_bytes,
+        notes=(*after.notes, *inherited, *notes),
         scale_known=after.scale_known and before.scale_known, offers=after.offers,
         left_out=(*after.left_out, *before.left_out),
     )  # fmt: skip

@@ -49,6 +49,8 @@ class OpenedScene:
     scene: Scene
     grids: tuple[Grid, ...]
     """Where each file lies, in the order of the scene's assets."""
+    pixel_bytes: tuple[int, ...] = ()
+    """Of one pixel of each file, in all its bands."""
     notes: tuple[str, ...] = ()
     """Assumptions and warnings, to be shown to the user."""
     scale_known: bool = True
@@ -252,7 +254,8 @@ def _open(
     )  # fmt: skip
     offers = () if meaning.scale_known else _offers(opened, products, inspectors)
     return OpenedScene(
-        scene=scene, grids=tuple(file.header.grid for file in files), notes=notes, scale_known=meaning.scale_known,
+        scene=scene, grids=tuple(file.header.grid for file in files),
+        pixel_bytes=tuple(file.header.pixel_bytes for file in files), notes=notes, scale_known=meaning.scale_known,
         offers=offers, left_out=(*opened.notes, *doubts),
     )  # fmt: skip
 

@@ -26,6 +26,9 @@ from earthloom.tiling.storage.objects import ObjectRef
 
 _THERMAL = "lwir"
 
+GSD_SLACK = 1.01
+"""Of true pixel sizes against a card's range: a metre on a map is a little more or less than one on the ground."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainPlan:
@@ -125,7 +128,7 @@ def _choose(scene: Scene, models: Sequence[ChainModel]) -> tuple[list[Variants],
         for card, _ in members:
             if card.weights is not None and quantity != card.quantities[0]:  # a formula is for all that it takes
                 notes.append(f"{card.label} was made for {card.quantities[0]}; the scene has {quantity}")
-            if not card.gsd_m[0] <= gsd_m * (1 + 1e-6) or not gsd_m <= card.gsd_m[1] * (1 + 1e-6):
+            if not card.gsd_m[0] / GSD_SLACK <= gsd_m <= card.gsd_m[1] * GSD_SLACK:
                 notes.append(
                     f"pixels of {gsd_m:.3g} m lie outside the {card.gsd_m[0]:g}-{card.gsd_m[1]:g} m that {card.label} is for"
                 )

@@ -23,8 +23,9 @@ PIXEL_VERSION = 3
 _RUNTIMES = {"onnx": "onnxruntime"}
 """Package that computes an architecture in the place of torch; its arithmetic may change with any release."""
 
-_USUAL = {"resampling": None, "alpha": None, "nodata_in": "any"}
-"""Of bands that lie on the scene's grid, and whose file says by itself where they are valid: keys are older than these."""
+_USUAL = {"resampling": None, "alpha": None, "nodata_in": "any", "shift_px": (0, 0)}
+"""Of bands that lie where they say on the scene's grid, and whose file says by itself where they are valid: keys are older
+than these."""
 
 CODECS = {"zarr": "zstd5-crc", "tiff": "libdeflate6"}
 

@@ -15,9 +15,10 @@ from earthloom.jobs.config import RunConfig
 from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.intake.pairs import open_pairs
 from earthloom.jobs.intake.references import SceneRequest
-from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
+from earthloom.jobs.intake.scenes import RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.intake.wanted import Wanted
-from earthloom.jobs.planning.chain import ChainPlan, bind
+from earthloom.jobs.planning.binding import bind_all, refused_scene
+from earthloom.jobs.planning.chain import ChainPlan
 from earthloom.jobs.planning.chips import divisors, undecided
 from earthloom.jobs.planning.key import scene_key
 from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
@@ -43,8 +44,6 @@ from earthloom.tiling.window import Block, Window
 
 _GIB = 2**30
 _PLENTY = 2**62
-_OFFERS = 4
-"""Presets named in a refusal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,24 +235,13 @@ def plan(
         open_all(requests, config.scene, onto=onto, models=wanted), config.before, config.scene,
         [card for variants in cards for card in variants], onto, wanted,
     )  # fmt: skip
-    bound: list[tuple[OpenedScene, ChainPlan]] = []
     plans: list[ScenePlan] = []
-    refused: list[RefusedScene] = []
     notes: list[tuple[str, str]] = []
     grid_notes = aoi.notes(config.shard) if aoi else ()
 
-    def refuse(scene: Scene, error: SceneError) -> None:
-        identities = tuple(asset.identity for asset in scene.assets)
-        refused.append(RefusedScene(id=scene.id, message=str(error), kind=type(error).__name__, identities=identities))
-
-    for result in opened:
-        if isinstance(result, RefusedScene):
-            refused.append(result)
-            continue
-        try:
-            bound.append((result, bind(result.scene, models, config, device)))
-        except SceneError as error:
-            refuse(result.scene, _explained(error, result))
+    results = bind_all(opened, models, config, device)
+    bound = [one for one in results if not isinstance(one, RefusedScene)]
+    refused = [one for one in results if isinstance(one, RefusedScene)]
     most = 1 if on_gpu else min(given.threads, max(1, sum(_n_parts(chain, config) for _, chain in bound)))
     room_bytes = _PLENTY if on_gpu or given.memory_bytes is None else given.memory_bytes
     for result, chain in bound:
@@ -261,7 +249,7 @@ def plan(
             pan_notes = check_pan(result.scene, result.grids, [card for stage in chain.stages for card in stage.cards])
             scene_plan, scene_notes = _plan_scene(result.scene, chain, config, device, most, room_bytes)
         except SceneError as error:
-            refuse(result.scene, error)
+            refused.append(refused_scene(result.scene, error))
             continue
         plans.append(scene_plan)
         notes += [(result.scene.id, note) for note in (*result.notes, *grid_notes, *pan_notes, *scene_notes)]
@@ -271,16 +259,6 @@ def plan(
         scenes=tuple(plans), refused=tuple(refused),
         notes=tuple(dict.fromkeys(notes)), estimated_s=_estimate(plans, device),
     )  # fmt: skip
-
-
-def _explained(error: SceneError, opened: OpenedScene) -> SceneError:
-    """Why a model cannot use a scene, with what was left out of it, and with presets for values of unknown scale."""
-    text = str(error)
-    if opened.offers:
-        text += f". Presets that fit its bands and values, the best first: {', '.join(opened.offers[:_OFFERS])}"
-    if opened.left_out:
-        text += f". Of its files, {'; '.join(opened.left_out)}"
-    return SceneError(text) if text != str(error) else error
 
 
 def _identity(

@@ -166,6 +166,7 @@ def item(
             "processing:software": dict(sorted(provenance.software.items())),
             "earthloom:scene": scene.id,
             **({"earthloom:source_id": scene.source_id} if scene.source_id else {}),
+            **({"earthloom:before_shift_px": list(scene.before_shift_px)} if scene.before_shift_px else {}),
             "earthloom:key": key,
             "earthloom:model": card.label,
             "earthloom:model_version": card.version,

@@ -95,7 +95,7 @@ def _smp(*, arch: str, encoder_name: str, in_channels: int, classes: int, **opti
 
 def _paired(
     *, base: str, arguments: dict[str, Any], table: list[list[int]], in_channels: int, classes: int,
-    gives_probabilities: bool = False,
+    gives_probabilities: bool = False, radius_px: int = 0,
 ) -> nn.Module:  # fmt: skip
     """One network of the registry on two dates; `arguments` are the base's own."""
     if base == "paired" or base not in REGISTRY:
@@ -109,6 +109,7 @@ def _paired(
         classes=classes,
         table=table,
         gives_probabilities=gives_probabilities,
+        radius_px=radius_px,
     )
 
 

@@ -34,6 +34,7 @@ def paired_card(
     citation: str | None = None,
     masks: tuple[int, ...] = (),
     memory: tuple[tuple[str, float], ...] = (),
+    radius_px: int = 0,
 ) -> ModelCard:
     """The card of `base` on two dates, with the same weights.
 
@@ -46,6 +47,7 @@ def paired_card(
         citation: the base's when None.
         masks: changes whose pixels become nodata where the model is one stage of several.
         memory: peak bytes per chip pixel by precision, where it was measured.
+        radius_px: of the disc; a change on narrower ground is none.
 
     Raises:
         CardError: if `base` makes an image, needs a survey, takes bands by `*`, or the table has not its classes.
@@ -62,6 +64,8 @@ def paired_card(
         "arguments": base.kwargs,
         "table": [list(row) for row in table],
     }
+    if radius_px:
+        arguments["radius_px"] = radius_px
     if base.activation == "none":
         arguments["gives_probabilities"] = True
     return replace(
@@ -80,6 +84,7 @@ def paired_card(
         activation="none",
         masks=masks,
         memory=memory,
+        support_px=None if base.support_px is None else base.support_px + 2 * radius_px,
         flop_per_px=None if base.flop_per_px is None else 2 * base.flop_per_px,
         scores=(),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.bench.command import table
 
-TASKS = ("sr", "pansharpen", "denoise", "landwater", "flood", "burn", "deforestation", "buildings")
+TASKS = ("sr", "pansharpen", "denoise", "landwater", "flood", "burn", "deforestation", "buildings", "robustness")
 KEPT = Path(__file__).resolve().parents[2] / "docs" / "scores.json"
 
 

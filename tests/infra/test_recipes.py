@@ -77,6 +77,31 @@ def test_the_ships_of_two_ports_are_held_back(tmp_path: Path) -> None:
     assert (card.kind, card.gives) == ("objects", ("ship",))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("shipped_first")
+@pytest.mark.parametrize(
+    ("name", "needs", "n_bands", "n_held_back", "share"),
+    [("flood", "flood_ombria", 8, 42, 0.19), ("flood-radar", "flood_ombria", 2, 42, 0.19),
+     ("burn", "burnscar_california", 3, 4, None)],
+)  # fmt: skip
+def test_whole_floods_and_fires_are_held_back(
+    name: str, needs: str, n_bands: int, n_held_back: int, share: float | None, tmp_path: Path
+) -> None:
+    real(needs)
+    config = load_training(command.lay_out(name, DATA, tmp_path))
+    first = first_weights(config.model.start)
+    bands = bands_of(config, first)
+    examples, card = prepare(config, open_corpus(config, bands), first, bands)
+    assert (len(card.bands), config.seeds) == (n_bands, 3)
+    assert sum(part == Part.TEST for part in examples.split.of_scene) == n_held_back
+    pixels = examples.split.pixels(examples.index)["test"]
+    truth = sorted((DATA / needs).glob("**/MASK/*.png" if "flood" in name else "masks/*.tif"))
+    assert sum(pixels) > 0.9 * n_held_back * 225**2
+    assert truth
+    if share is not None:
+        assert pixels[1] / sum(pixels) == pytest.approx(share, abs=0.02)
+
+
 def test_the_command_names_the_data_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["deforestation", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert f"{tmp_path / 'deforestation_amazon' / 'images'} is not there" in capsys.readouterr().err

@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor, nn
 
 from earthloom.models import zoo
@@ -56,6 +60,65 @@ def changes(card: ModelCard, before: int, after: int) -> list[float]:
     x = torch.tensor([after, before], dtype=torch.float32).reshape(1, 2, 1, 1)
     answer: list[float] = network(x).flatten().tolist()
     return answer
+
+
+# ---- thin changes
+
+
+STAYS = [[0, 2], [3, 1]]
+"""No building, unchanged, new, demolished."""
+
+
+def opened(after: NDArray[np.int_], before: NDArray[np.int_], radius_px: int = 1) -> NDArray[np.int_]:
+    """Changes (H, W) of maps of 0 and 1, of which the base is sure; -1 is nodata on both dates."""
+    network = PairedClasses(
+        Certain(), in_channels=4, classes=4, table=STAYS, gives_probabilities=True, radius_px=radius_px
+    )
+    channels = [(date == value).astype(np.float32) for date in (after, before) for value in (0, 1)]
+    found: NDArray[np.int_] = network(torch.from_numpy(np.stack(channels)[None]))[0].argmax(dim=0).numpy()
+    return found
+
+
+class Certain(nn.Module):
+    """Gives its two channels as the probabilities of two classes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10**6), share=st.floats(0.3, 0.9), radius_px=st.integers(1, 3))
+def test_changes_too_thin_for_a_disc_are_what_was_before_as_scipy_opens_them(
+    seed: int, share: float, radius_px: int
+) -> None:
+    dice = np.random.default_rng(seed)
+    smooth = [ndimage.gaussian_filter(dice.normal(size=(40, 50)), 2) for _ in range(2)]
+    after, before = (np.where(one > np.quantile(one, share), 1, 0) for one in smooth)
+    rows, cols = np.mgrid[-radius_px : radius_px + 1, -radius_px : radius_px + 1]
+    disc = np.hypot(rows, cols) <= radius_px + 1 / 3
+    wanted = np.array(STAYS)[before, after]
+    for change in (2, 3):
+        there = wanted == change
+        inside = ndimage.binary_erosion(there, disc, border_value=1)
+        kept = ndimage.binary_dilation(inside, disc)
+        wanted[there & ~kept] = np.array([0, 1])[before[there & ~kept]]
+    assert np.array_equal(opened(after, before, radius_px), wanted)
+
+
+def test_a_wall_of_two_pixels_is_no_change_and_a_shed_of_three_is_one() -> None:
+    before, after = np.zeros((20, 20), int), np.zeros((20, 20), int)
+    after[2:12, 4:6], after[2:12, 10:13] = 1, 1
+    found = opened(after, before)
+    assert not found[:, 4:6].any()
+    assert (found[3:11, 10:13] == 2).all()
+    assert np.array_equal(opened(after, before, radius_px=0), np.where(after, 2, 0))
+
+
+def test_ground_beside_nodata_is_not_thin_because_of_it() -> None:
+    before, after = np.zeros((12, 12), int), np.zeros((12, 12), int)
+    after[4:8, :4] = 1
+    before[:, 2:], after[:, 2:] = -1, -1
+    assert (opened(after, before)[4:8, :2] == 2).all()
 
 
 # ---- cards

@@ -85,6 +85,11 @@ class Header:
         """Number of bands."""
         return len(self.dtypes)
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Of one pixel, in all bands."""
+        return sum(np.dtype(_numpy_name(dtype)).itemsize for dtype in self.dtypes)
+
 
 def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
     """Read and check a header, the index of its tiles, what lies beside the file, and a bounded sample of its pixels.

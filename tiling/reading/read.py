@@ -287,7 +287,8 @@ def _cell(dataset: DatasetReader) -> tuple[int, int]:
 
 def _source(band: Band) -> tuple[Any, ...]:
     """What bands must share to be read together; repr, as NaN equals itself there, and None sorts."""
-    return band.asset, band.categorical, band.resampling or "", repr(band.nodata), repr(band.alpha), band.nodata_in
+    how = band.categorical, band.resampling or "", band.shift_px
+    return band.asset, *how, repr(band.nodata), repr(band.alpha), band.nodata_in
 
 
 def _has_mask(dataset: DatasetReader, band: Band) -> bool:
@@ -316,6 +317,8 @@ def _on_grid(
     from rasterio.vrt import WarpedVRT
 
     crs = CRS.from_string(grid.crs)
+    rows, cols = band.shift_px
+    grid = grid.crop(Window(cols, rows, grid.width, grid.height))
     same = dataset.shape == grid.shape and dataset.transform == grid.affine and dataset.crs == crs
     if same:
         yield dataset, None

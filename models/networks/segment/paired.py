@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from earthloom.models.device.deterministic import softmax
+from earthloom.models.networks.segment.morphology import open_by_disc
 from earthloom.tiling.errors import CardError
+
+_MOST_RADIUS_PX = 31
 
 
 class PairedClasses(nn.Module):
@@ -29,6 +32,8 @@ class PairedClasses(nn.Module):
         classes: changes to tell apart.
         table: K rows of K numbers; `table[b][a]` is the change of a pixel that was b and is a.
         gives_probabilities: what the base gives.
+        radius_px: a change on ground narrower than a disc of this radius is none: the pixel is what it was before. Two
+            images of one ground never lie on each other exactly, and all edges would change. 0 keeps every change.
 
     `forward` takes (N, 2 C, H, W) and returns probabilities (N, classes, H, W) in fp32.
 
@@ -40,7 +45,7 @@ class PairedClasses(nn.Module):
 
     def __init__(
         self, base: nn.Module, *, in_channels: int, classes: int, table: Sequence[Sequence[int]],
-        gives_probabilities: bool = False,
+        gives_probabilities: bool = False, radius_px: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         if in_channels < 2 or in_channels % 2:
@@ -51,7 +56,9 @@ class PairedClasses(nn.Module):
             )
         if strange := [change for row in table for change in row if change not in range(classes)]:
             raise CardError(f"the table of changes names {strange}, but the changes are 0 to {classes - 1}")
-        self.base, self.table, self.classes = base, tuple(map(tuple, table)), classes
+        if not 0 <= radius_px <= _MOST_RADIUS_PX:
+            raise CardError(f"radius_px is 0 to {_MOST_RADIUS_PX}, got {radius_px}")
+        self.base, self.table, self.classes, self.radius_px = base, tuple(map(tuple, table)), classes, radius_px
         self._gives_probabilities = gives_probabilities
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,7 +67,24 @@ class PairedClasses(nn.Module):
         for was, row in enumerate(self.table):
             for now, change in enumerate(row):
                 changes[:, change] += before[:, was] * after[:, now]
-        return changes
+        return self._without_thin(changes, before, (x != 0).any(dim=1)) if self.radius_px else changes
+
+    def _without_thin(self, changes: Tensor, before: Tensor, known: Tensor) -> Tensor:
+        """Probabilities (N, classes, H, W) with what was before, (N, K, H, W), where a change is too thin.
+
+        Args:
+            known: (N, H, W); what is nodata is 0 in all channels and has no part in the ground's shape.
+        """
+        stays = {row[was] for was, row in enumerate(self.table)}
+        found = changes.argmax(dim=1)
+        thin = torch.zeros_like(known)
+        for change in set(range(self.classes)) - stays:
+            marked = (found == change) & known
+            thin |= marked & (open_by_disc(marked.float(), known, self.radius_px) == 0)
+        unchanged = torch.zeros_like(changes)
+        for was, row in enumerate(self.table):
+            unchanged[:, row[was]] += before[:, was]
+        return torch.where(thin[:, None], unchanged, changes)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """The base's own."""

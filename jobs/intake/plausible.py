@@ -1,7 +1,8 @@
 """Whether scaled values can be what they are said to be, by a look at a sample of them. Opens nothing.
 
-A share of 1 (`quantity=unit`) has bounds by its definition, so values beyond are refused. Reflectance has none: a scale that is wrong by a power of ten, an offset in stored numbers, or fill that nothing declares makes reflectance that
-cannot be. No single pixel proves it: glint and saturation do that too.
+A share of 1 (`quantity=unit`) has bounds by its definition, so values beyond are refused. Reflectance has none: a scale that
+is wrong by a power of ten, an offset in stored numbers, or fill that nothing declares makes reflectance that cannot be. No
+single pixel proves it: glint and saturation do that too.
 """
 
 from __future__ import annotations

@@ -64,7 +64,10 @@ def shift_between(
 
 
 def _peak(
-    spectrum: NDArray[np.complex128], frequency: NDArray[np.float64], rows: NDArray[np.floating], cols: NDArray[np.floating]
+    spectrum: NDArray[np.complex128],
+    frequency: NDArray[np.float64],
+    rows: NDArray[np.floating],
+    cols: NDArray[np.floating],
 ) -> tuple[float, float, float]:
     """Row and column, among these shifts, where the spectrum's transform is largest, and how large."""
     by_row = np.exp(2j * np.pi * rows[:, None] * frequency[None])

@@ -75,7 +75,7 @@ class Surveying:
         """Where to look; a function of the scene's extent alone, as everybody who surveys it must see the same."""
         return lattice(scene)
 
-    def look(self, scene: Window, parts: Iterable[Part]) -> Look:
+    def look(self, scene: Window, parts: Iterable[Part]) -> Look:  # noqa: ARG002 - placed networks need it
         """What the network keeps of the scene.
 
         Args:

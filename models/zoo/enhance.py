@@ -21,7 +21,8 @@ def _card(
     gsd_m: tuple[float, float] = _ANY_GSD_M, output_dtype: str = "", bytes_per_px: tuple[float, float], **arguments: Any,
 ) -> ModelCard:  # fmt: skip
     return ModelCard(
-        name=name, variant=variant, version="1.1.0", title=title, description=description, license="Apache-2.0", citation=citation,
+        name=name, variant=variant, version="1.1.0", title=title, description=description, license="Apache-2.0",
+        citation=citation,
         task=task, architecture=architecture, arguments=json.dumps(arguments, sort_keys=True, separators=(",", ":")),
         bands=bands, quantities=quantities, mean=(-1.0,) * len(bands), std=(1.0,) * len(bands), gsd_m=gsd_m,
         outputs=("*",), output_dtype=output_dtype, needs_survey=True, stride_px=1, support_px=support_px,
@@ -36,7 +37,9 @@ def _pansharpen(name: str, architecture: str, ratio: int, support_px: int, how: 
         title=f"Bands sharpened {ratio} times by a panchromatic one, {how}",
         description=(
             f"For bands whose pixels are {ratio} times as wide as those of the panchromatic band, resampled bilinearly "
-            "onto its grid. Intensity and weights by regression over the scene; interpolated bands are made crisp first."
+            "onto its grid. Intensity and weights by regression over the scene; interpolated bands are made crisp first. "
+            "Bands that the panchromatic one does not see, as short-wave infrared, get detail that is likely and not measured; "
+            "what moved between the two exposures gets a fringe. How pan lies on the bands is checked."
         ),
         citation=citation,
         architecture=architecture,
@@ -110,7 +113,10 @@ def _dehaze(variant: str, quantities: tuple[str, ...], keep: float) -> ModelCard
 _DENOISE = _card(
     "denoise",
     title="Noise averaged away over pixels whose surroundings look alike",
-    description="Non-local means over all bands together; how strong it is follows from the noise found in the scene.",
+    description=(
+        "Non-local means over all bands together; how strong it is follows from the noise found in the scene. Texture as faint "
+        "as the noise goes with it, so an image with next to none is better left alone."
+    ),
     citation=(
         "Buades, A., Coll, B., Morel, J.-M. (2005): A non-local algorithm for image denoising. IEEE Conference on Computer "
         "Vision and Pattern Recognition, 60-65."
@@ -135,7 +141,10 @@ _STRETCH = _card(
 _EQUALISED = _card(
     "stretch-clahe",
     title="Histogram equalised with limited contrast, for the whole scene",
-    description="8 bits per band for display; one curve for the whole scene and not one per tile, so that no border shows.",
+    description=(
+        "8 bits per band for display; one curve for the whole scene and not one per tile, so that no border shows. Each band "
+        "has its own curve, so colours shift."
+    ),
     citation=(
         "Zuiderveld, K. (1994): Contrast limited adaptive histogram equalization. In: Graphics Gems IV, Academic Press, "
         "474-485."

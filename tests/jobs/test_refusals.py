@@ -124,7 +124,9 @@ def test_values_of_unknown_scale_are_refused(tmp_path: Path, capsys: pytest.Capt
 def test_all_that_is_missing_is_said_at_once_with_a_line_that_works(
     dtype: str, model: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scene = write_scene(tmp_path / "raw.tif", (landscape(60, 50, 4) % 250 / (1 if dtype[0] == "u" else 250)).astype(dtype))
+    scene = write_scene(
+        tmp_path / "raw.tif", (landscape(60, 50, 4) % 250 / (1 if dtype[0] == "u" else 250)).astype(dtype)
+    )
     command = ("plan", str(scene), "--model", model, "--out", str(tmp_path / "out"), "--device", "cpu")
     assert invoke(*command) == 2
     printed = " ".join(capsys.readouterr().out.split())

@@ -55,7 +55,9 @@ def test_landsat7_without_sun_elevation_says_what_is_missing_and_where_it_stands
             etm.scaling(etm.bands[0], sun_elevation_deg=wrong, acquired=None)
 
 
-@pytest.mark.parametrize("name", [name for name, preset in SENSORS.items() if "landsat" in name and preset.level == "L1"])
+@pytest.mark.parametrize(
+    "name", [name for name, preset in SENSORS.items() if "landsat" in name and preset.level == "L1"]
+)
 def test_landsat_level_1_is_refused_without_the_sun_even_if_the_file_has_a_scale_of_its_own(
     name: str, tmp_path: Path
 ) -> None:

@@ -446,5 +446,5 @@ def test_stripes_in_a_real_scene_are_taken_away_and_a_scene_without_is_hardly_to
     stripes = 1.5 * torch.randn(1, 6, 1, 256, generator=torch.Generator().manual_seed(0))
     striped = truth + (stripes if label == "destripe" else stripes.mT)
     module = build(CARDS[label].bind("abcdef"))
-    assert error(run(module, striped), truth) < 0.35 * error(striped, truth)
-    assert error(run(module, truth), truth) < 0.2
+    assert error(run(module, striped), truth) < 0.45 * error(striped, truth)
+    assert error(run(module, truth), truth) < 0.15

@@ -156,7 +156,9 @@ def test_details_stay_within_the_range_of_the_pixels_around_even_where_the_netwo
 
 
 @pytest.mark.parametrize("card", SHARP, ids=lambda card: card.label)
-def test_a_sharp_model_is_the_network_as_it_was_published_within_the_range_of_the_pixels_around(card: ModelCard) -> None:
+def test_a_sharp_model_is_the_network_as_it_was_published_within_the_range_of_the_pixels_around(
+    card: ModelCard,
+) -> None:
     x, module = scene(3).clamp(0, 1), trained(card, 3)
     made = run(module, x)
     with torch.inference_mode():

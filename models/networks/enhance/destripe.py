@@ -141,9 +141,7 @@ def _step(steps: NDArray[np.float64], both: NDArray[np.bool_]) -> tuple[NDArray[
     return np.where(n_near > 0, mean, median[:, 0]), known
 
 
-def _most_likely(
-    steps: NDArray[np.float64], weights: NDArray[np.float64], power: float
-) -> NDArray[np.float64]:
+def _most_likely(steps: NDArray[np.float64], weights: NDArray[np.float64], power: float) -> NDArray[np.float64]:
     """(n,) offsets s that minimise sum(s^2) / power + sum(weights * (s[i] - s[i + 1] - steps[i])^2): Thomas' algorithm."""
     n = len(steps) + 1
     diagonal, right = np.full(n, 1 / power), np.zeros(n)

@@ -55,7 +55,7 @@ class _Pansharpening(Surveying, nn.Module):
         total = 2 * sum(powers) - powers[0]
         self.taps = [power / total for power in powers]
 
-    def look(self, scene: Window, parts: Iterable[Part]) -> Look:
+    def look(self, scene: Window, parts: Iterable[Part]) -> Look:  # noqa: ARG002 - the parts say all
         """The survey, and whether the panchromatic band lies where the others do.
 
         Raises:
@@ -72,13 +72,13 @@ class _Pansharpening(Surveying, nn.Module):
         if shift is None or shift.strength < _SURE or shift.length_px < _TOLD_PX:
             return ()
         where = (
-            f"pan lies {abs(shift.right_px):.1f} px {'right' if shift.right_px > 0 else 'left'} and {abs(shift.down_px):.1f} px "
-            f"{'below' if shift.down_px > 0 else 'above'} of where the other bands have the same ground (in pixels of pan, by "
+            f"pan lies {abs(shift.right_px):.1f} px {'right' if shift.right_px > 0 else 'left'} and "
+            f"{abs(shift.down_px):.1f} px {'below' if shift.down_px > 0 else 'above'} of where the other bands have the same ground (in pixels of pan, by "
             "phase correlation)"
         )
         if shift.length_px > self.ratio:
             raise SceneError(
-                f"{where}, more than one pixel of theirs, {self.ratio} px: its detail would be put beside what it belongs to. "
+                f"{where}, more than one pixel of theirs, {self.ratio} px: its detail would be put beside its place. "
                 "Correct the origin of the panchromatic file: `rio edit-info --transform`"
             )
         return (f"{where}: edges get a fringe; the origin of the panchromatic file can be corrected",)

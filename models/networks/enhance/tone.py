@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from earthloom.models.networks.enhance.denoise import valid_pixels
 from earthloom.models.networks.survey import N_QUANTILES, Survey, Surveying
 from earthloom.tiling.errors import CardError
 

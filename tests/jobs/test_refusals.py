@@ -129,7 +129,8 @@ def test_all_that_is_missing_is_said_at_once_with_a_line_that_works(
     )
     command = ("plan", str(scene), "--model", model, "--out", str(tmp_path / "out"), "--device", "cpu")
     assert invoke(*command) == 2
-    printed = " ".join(capsys.readouterr().out.split())
+    captured = capsys.readouterr()
+    printed = " ".join((captured.out + captured.err).split())
     assert line in printed
     assert "missing" in printed
     assert invoke(*command, *line.replace("<factor>", "0.0001").split()) == 0

@@ -20,6 +20,9 @@ from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
 
 _MOST_CELLS = 400
+_MOST_IN_CLEAR = 0.6
+"""Of the rise in the haziest band that haze makes in the clearest: red has at most this of blue, by any law from 1 /
+wavelength on. What raises both alike is ground: sand, roofs, cloud."""
 _LEAST_SHARE = 1 / 16  # of a cell's pixels that are valid, below which its darkest say nothing
 _HEAD = 3  # numbers before the field: cell_px, height and width of the scene
 
@@ -32,10 +35,11 @@ class DarkObject(Surveying, nn.Module):
     5895-5905).
 
     The scene is divided into cells. What the darkest pixels of a cell have above those of the scene, in the band whose
-    dark objects are the brightest as the air scatters most there, is how much more haze there is; the median of 3 x 3 cells
-    counts, as a cell of sand or snow alone has no dark object. Other bands get the share of it with which their own dark
-    objects rise, at most all of it and never more than they rise in that cell. Between the centres of cells the haze is a
-    cubic B-spline: it has no edges, and no pixel depends on where a chip begins.
+    dark objects are the brightest as the air scatters most there, less the same in the band where they are the darkest, is
+    how much more haze there is; a cell where both rise alike shows ground without a dark object and is passed over. The
+    median of 3 x 3 cells counts. Other bands get the share of it with which their own dark objects rise, at most all of it
+    and never more than they rise in that cell. So too little is taken rather than too much. Between the centres of cells the
+    haze is a cubic B-spline: it has no edges, and no pixel depends on where a chip begins.
 
     Args:
         in_channels: bands.
@@ -112,15 +116,18 @@ def _cell_px(scene: Window) -> int:
 def _uneven(dark: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of dark objects (C, rows, cols), NaN where nobody knows, and those of the whole scene (C,): the haze beyond it."""
     excess = np.maximum(dark - least[:, None, None], 0)
-    known = np.isfinite(excess[0])
-    excess = np.where(known, excess, np.nan)
-    reference = int(least.argmax())
-    haze = _median(excess[reference])
-    taken = np.empty_like(excess)
+    reference, clear = int(least.argmax()), int(least.argmin())
+    highest, ground = excess[reference], excess[clear]
+    with np.errstate(invalid="ignore"):  # NaN is not known, and not believed
+        believed = ground <= _MOST_IN_CLEAR * highest
+    taken = np.zeros_like(excess)
+    if not believed.any():
+        return taken
+    haze = np.fmin(_median(np.where(believed, highest - ground, np.nan)), np.where(believed, np.nan, highest))
+    rises = believed & (highest > 0)
     for k, band in enumerate(excess):
-        rises = haze[known] > 0
-        share = _weighted_median(band[known][rises] / haze[known][rises], haze[known][rises]) if rises.any() else 0.0
-        taken[k] = np.minimum(min(share, 1.0) * haze, _median(band))
+        share = _weighted_median(band[rises] / highest[rises], highest[rises]) if rises.any() else 0.0
+        taken[k] = np.fmin(min(share, 1.0) * haze, np.where(np.isfinite(band), band, np.inf))
     return taken
 
 

@@ -71,10 +71,10 @@ class _Pansharpening(Surveying, nn.Module):
     def _told(self, shift: Shift | None) -> tuple[str, ...]:
         if shift is None or shift.strength < _SURE or shift.length_px < _TOLD_PX:
             return ()
+        across, along = "right" if shift.right_px > 0 else "left", "below" if shift.down_px > 0 else "above"
         where = (
-            f"pan lies {abs(shift.right_px):.1f} px {'right' if shift.right_px > 0 else 'left'} and "
-            f"{abs(shift.down_px):.1f} px {'below' if shift.down_px > 0 else 'above'} of where the other bands have the same ground (in pixels of pan, by "
-            "phase correlation)"
+            f"pan lies {abs(shift.right_px):.1f} px {across} and {abs(shift.down_px):.1f} px {along} of where the other bands "
+            "have the same ground (in pixels of pan, by phase correlation)"
         )
         if shift.length_px > self.ratio:
             raise SceneError(

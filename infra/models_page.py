@@ -18,14 +18,14 @@ PAGE, SCORES, IMAGES = ROOT / "docs" / "models.md", ROOT / "docs" / "scores.json
 
 _DETAILED = ("sr", "denoise")
 FAILS = {
-    "landwater": "",
-    "water-index": "",
-    "buildings": "",
-    "deforestation": "",
-    "dehaze": "",
+    "water-index": "some roofs, and the rims of white ones, are water to it (port of Durban; sen2ships, MIT licence, contains "
+    "modified Copernicus Sentinel data).",
+    "buildings": "a sports field of sand is a roof to it, in part (Kitsap County; splitraster, MIT licence, photograph by the "
+    "U.S. Geological Survey).",
+    "deforestation": "a river in untouched forest is deforested to it (Amazon Rainforest dataset, Bragagnolo et al. 2019, "
+    "CC BY 4.0, contains modified Copernicus Sentinel data).",
 }
-"""What a picture of a failure shows, `fails-<name>.jpg`, with whose pixels they are."""
-_PORTS = "sen2ships (MIT licence); contains modified Copernicus Sentinel data"
+"""What the picture of a failure shows, `fails-<name>.jpg`, and whose pixels they are."""
 _HEAD = """# Models
 
 Made by `python -m infra.models_page` from the cards of the zoo: what `earthloom models show NAME` prints, and the scores

@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import from_item, to_item
 from earthloom.models.device.deterministic import steady
+from earthloom.models.inference.predictor import Predictor
+from earthloom.models.inference.sliding import predict_block
+from earthloom.models.measuring.measure import agreement_at, framed
 from earthloom.models.networks.enhance.denoise import NonLocalMeans, box_sum, shifted
 from earthloom.models.networks.enhance.destripe import Destripe, _most_likely, _step
 from earthloom.models.networks.enhance.haze import DarkObject, _between
@@ -22,8 +25,10 @@ from earthloom.models.networks.enhance.tone import EqualisedStretch, PercentileS
 from earthloom.models.networks.registry import build
 from earthloom.models.networks.survey import Look, Part, Survey, survey
 from earthloom.models.zoo.enhance import ENTRIES
+from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
+from tests.models.nets import CPU, stack_of
 from tests.scenes import landscape, shipped
 
 CARDS = {card.label: card for entry in ENTRIES for card in entry.cards}
@@ -361,6 +366,23 @@ def test_haze_between_cells_is_a_cubic_b_spline() -> None:
     spline = interpolate.BSpline(np.arange(-2.0, 14.0) - 3, framed, 3, axis=2)
     places = (np.arange(64 * 6) + 0.5) / 64 - 0.5
     np.testing.assert_allclose(made.numpy(), spline(places), atol=1e-6)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("label", ["destripe", "destripe-rows", "dehaze-reflectance"])
+def test_a_network_that_knows_where_chips_lie_gives_in_chips_what_it_gives_in_one_pass(label: str, flips: bool) -> None:
+    predictor = Predictor(bound(CARDS[label]), None, CPU, flips=flips)
+    values = landscape(600, 280, 3)
+    values[0] += np.linspace(0, 3000, 600).astype(np.uint16)
+    scene = stack_of(values)
+    agreement = agreement_at(predictor, 0, 64, scene)
+    assert agreement.identical
+    part = Part(scene.window, predictor.normalise(scene).numpy(), scene.valid)
+    context = predictor.context_of(predictor.surveying.look(scene.window, [part]))
+    chips = ChipGrid(scene=scene.window, core_px=64, halo_px=0, stride_px=1)
+    made = predict_block(predictor, chips, scene.window, framed(scene, chips.extent, 0), context).made
+    expected = predictor.module(torch.from_numpy(part.values)[None], context)[0] - 1
+    np.testing.assert_allclose(made.numpy(), expected.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("label", ["destripe", "destripe-rows", "dehaze-reflectance"])

@@ -6,6 +6,7 @@ The pictures are made by `python -m infra.models_pictures`, which needs the real
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE, SCORES, IMAGES = ROOT / "docs" / "models.md", ROOT / "docs" / "scores.json", ROOT / "docs" / "images"
 
 _DETAILED = ("sr", "denoise")
+FAILS = {
+    "water-index": "some roofs, and the rims of white ones, are water to it (port of Durban; sen2ships, MIT licence, contains "
+    "modified Copernicus Sentinel data).",
+    "buildings": "a sports field of sand is a roof to it, in part (Kitsap County; splitraster, MIT licence, photograph by the "
+    "U.S. Geological Survey).",
+    "deforestation": "a river in untouched forest is deforested to it (Amazon Rainforest dataset, Bragagnolo et al. 2019, "
+    "CC BY 4.0, contains modified Copernicus Sentinel data).",
+}
+"""What the picture of a failure shows, `fails-<name>.jpg`, and whose pixels they are."""
 _HEAD = """# Models
 
 Made by `python -m infra.models_page` from the cards of the zoo: what `earthloom models show NAME` prints, and the scores
@@ -57,7 +67,7 @@ def page() -> str:
     if scores:
         parts.append("## Measured\n\n" + _scores(scores))
     named = {entry.name for entry in indices.ENTRIES}
-    parts += [_entry(name, entry.cards) for name, entry in ZOO.items() if name not in named]
+    parts += [_entry(name, entry.cards, scores) for name, entry in ZOO.items() if name not in named]
     parts.append(_INDICES + "\n".join(_index(entry.cards[0]) for entry in indices.ENTRIES) + "\n")
     return "\n".join(parts)
 
@@ -89,7 +99,30 @@ def _scores(scores: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _entry(name: str, cards: tuple[ModelCard, ...]) -> str:
+def _judged(name: str, cards: tuple[ModelCard, ...], scores: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """By what and on what a model was judged: of each figure the median, how far it spreads over the data, and the baseline."""
+    labels = {name, *(card.label for card in cards)}
+    lines = []
+    for task, rows in scores.items():
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            if row["method"].split(",")[0].split(" ")[0] in labels and "mean of" not in row["data"]:
+                found.setdefault(row["metric"], []).append(row)
+        if found:
+            lines += ["", f"Judged by `python -m tests.bench.scores {task}`:", ""]
+        for metric, of_metric in found.items():
+            values = [row["value"] for row in of_metric]
+            baselines = [row["baseline"] for row in of_metric if row["baseline"] is not None]
+            figure = f"{statistics.median(values):.3g}"
+            if len(values) > 1:
+                figure = f"median {figure}, from {min(values):.3g} to {max(values):.3g} over {len(values)} rows of scores.json"
+            beside = f"; baseline {statistics.median(baselines):.3g}" if any(baselines) else ""
+            where = f" ({of_metric[0]['data']})" if len(values) == 1 else ""
+            lines.append(f"- {metric}{where}: {figure}{beside}")
+    return lines or ["", "Not judged against a reference: none was at hand, or there is none."]
+
+
+def _entry(name: str, cards: tuple[ModelCard, ...], scores: dict[str, list[dict[str, Any]]]) -> str:
     first = cards[0]
     lines = [f"## {name}", "", f"{first.title}. {first.description}", ""]
     for picture in sorted(IMAGES.glob(f"model-{name}.*")):
@@ -111,10 +144,13 @@ def _entry(name: str, cards: tuple[ModelCard, ...]) -> str:
     if first.citation:
         lines += ["", f"Source: {first.citation}"]
     if any(card.scores for card in cards):
-        scores = "; ".join(
+        held_back = "; ".join(
             f"{card.label}: " + ", ".join(f"{k} {v:g}" for k, v in card.scores) for card in cards if card.scores
         )
-        lines += ["", f"Held-back scores: {scores}."]
+        lines += ["", f"Held-back scores: {held_back}."]
+    lines += _judged(name, cards, scores)
+    if (IMAGES / f"fails-{name}.jpg").exists():
+        lines += ["", f"Where it fails: {FAILS[name]}", "", f"![{name} fails](images/fails-{name}.jpg)"]
     return "\n".join(lines) + "\n"
 
 

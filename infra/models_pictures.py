@@ -1,6 +1,7 @@
-"""`python -m infra.models_pictures [NAME …]`: a picture of every model at work, image and result side by side.
+"""`python -m infra.models_pictures [model-NAME fails-NAME …]`: models at work, and where they fail: image and result.
 
-Runs each model by `jobs.execution.driver` on a part of a real scene of EARTHLOOM_DATA and writes docs/images/model-<name>.jpg.
+Runs each model by `jobs.execution.driver` on a part of a real scene of EARTHLOOM_DATA and writes docs/images/model-<name>.jpg
+or docs/images/fails-<name>.jpg.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ class Case:
     """Stretch the result by itself: its values lie elsewhere."""
     noise: float = 0.0
     """Standard deviation of noise that is added first, in stored values."""
+    stripes: float = 0.0
+    """The same of stripes along columns."""
+    haze: float = 0.0
+    """Added to blue at the thickest place, less to longer waves and to the rest of the scene."""
     pan: bool = False
     """Make a panchromatic band and coarse others of it first."""
 
@@ -65,8 +70,8 @@ CASES: dict[str, Case] = {
     "pansharpen": Case(_PORT, _S2, (500, 500, 240), _S2_OPTIONS, pan=True),
     "pansharpen-brovey": Case(_PORT, _S2, (500, 500, 240), _S2_OPTIONS, pan=True),
     "denoise": Case(_PORT, _S2, (500, 500, 220), _S2_OPTIONS, noise=150.0),
-    "destripe": Case(_SALT, _ETM, (700, 0, 260), _ETM_OPTIONS),
-    "dehaze": Case(_SALT, _ETM, (300, 200, 500), _ETM_OPTIONS, restretch=True),
+    "destripe": Case(_SALT, _ETM, (300, 200, 260), _ETM_OPTIONS, stripes=4.0),
+    "dehaze": Case(_PORT, _S2, (0, 0, 1038), _S2_OPTIONS, haze=800.0, restretch=True),
     "stretch": Case(_PORT, _S2, (300, 300, 440), _S2_OPTIONS),
     "stretch-clahe": Case(_PORT, _S2, (300, 300, 440), _S2_OPTIONS),
     "cloudmask": Case("clouds_s2/s2_l1c_13band.tif", _L1C, (0, 0, 512), {"scale": 1e-4, "quantity": "toa_reflectance"}),
@@ -84,6 +89,14 @@ CASES: dict[str, Case] = {
     "deforestation": Case("deforestation_amazon/images/*", ("red", "green", "blue"), (0, 0, 512), {"quantity": "unit"}),
     "buildings": Case("buildings_kitsap/rgb.tif", ("red", "green", "blue"), (800, 3900, 700), {"quantity": "unit"}),
 }
+FAILS: dict[str, Case] = {
+    "water-index": Case(_PORT, _S2, (385, 495, 220), _S2_OPTIONS),
+    "buildings": Case("buildings_kitsap/rgb.tif", ("red", "green", "blue"), (500, 4480, 400), {"quantity": "unit"}),
+    "deforestation": Case(
+        "deforestation_amazon/images/Amazon_832_43.tif", ("red", "green", "blue"), (0, 0, 512), {"quantity": "unit"}
+    ),
+}
+"""Where a model is wrong, with pixels that may be shown; `infra.models_page` says what is to be seen."""
 
 
 def picture(name: str, case: Case, folder: Path) -> Image.Image:
@@ -123,9 +136,14 @@ def _part(source: Path, case: Case, target: Path, date: str) -> Path:
         pixels, profile = dataset.read(window=window)[: len(case.names)], dataset.profile
         crs = dataset.crs or "EPSG:32633"
         transform = dataset.window_transform(window) if dataset.crs else rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)
-    if case.noise:
-        noise = np.random.default_rng(0).normal(0, case.noise, pixels.shape)
-        pixels = np.clip(pixels + noise, 1, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
+    if case.noise or case.stripes or case.haze:
+        rng, (n_bands, height, width) = np.random.default_rng(0), pixels.shape
+        added = rng.normal(0, case.noise, pixels.shape) + rng.normal(0, case.stripes, (n_bands, 1, width))
+        rows, cols = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
+        added += (
+            case.haze * np.exp(-3 * ((rows + 0.4) ** 2 + (cols - 0.3) ** 2)) * 0.7 ** np.arange(n_bands)[:, None, None]
+        )
+        pixels = np.clip(pixels + added, 1, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
     options = {
         "driver": "GTiff", "crs": crs, "dtype": profile["dtype"], "nodata": profile.get("nodata"), "tiled": True,
         "blockxsize": 256, "blockysize": 256,
@@ -195,10 +213,13 @@ def _beside(left: Image.Image, right: Image.Image, title: str, classes: dict[str
 
 def main(names: list[str]) -> None:
     apply()
-    for name in names or CASES:
+    cases = {f"model-{name}": case for name, case in CASES.items()} | {
+        f"fails-{name}": case for name, case in FAILS.items()
+    }
+    for stem in names or cases:
         with tempfile.TemporaryDirectory(prefix="earthloom-picture-") as folder:
-            target = IMAGES / f"model-{name}.jpg"
-            picture(name, CASES[name], Path(folder)).save(target, quality=84)
+            target = IMAGES / f"{stem}.jpg"
+            picture(stem.partition("-")[2], cases[stem], Path(folder)).save(target, quality=84)
             print(target)
 
 

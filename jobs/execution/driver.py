@@ -277,6 +277,9 @@ class _Driver:
             what = f"block {name}" if isinstance(task, BlockTask) else _DOING[type(task)]
             times = f" after {outcome.attempts} attempts" if outcome.attempts > 1 else ""
             self._fail(scene_id, outcome.error.kind, redact(f"{what}{times}: {outcome.error.message}"))
+        elif isinstance(task, SurveyTask):
+            assert isinstance(outcome.value, tuple), "surveys come back as what they say"
+            self._notes += [(scene_id, note) for note in outcome.value]
         elif isinstance(task, BlockTask):
             assert isinstance(outcome.value, BlockCost), "blocks come back as what they cost"
             progress.blocks_done += 1

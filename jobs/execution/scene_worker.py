@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 
 from earthloom.cluster.allowance import Allowance
-from earthloom.jobs.execution.survey import survey_scene
 from earthloom.jobs.execution.tasks import BlockTask, PublishTask, SceneTask, SurveyTask
 from earthloom.jobs.execution.worker import BlockWorker, WorkerSetup
 from earthloom.jobs.planning.memory import publishing_bytes
@@ -43,13 +42,12 @@ class SceneWorker:
         self._blocks = BlockWorker(setup)
         self._publishing = Allowance(setup.shape.publishing_bytes)
 
-    def __call__(self, task: SceneTask) -> BlockCost | PublishedScene | None:
+    def __call__(self, task: SceneTask) -> BlockCost | PublishedScene | tuple[str, ...]:
         match task:
             case BlockTask():
                 return self._blocks(task)
             case SurveyTask():
-                survey_scene(self._store, task.plan)
-                return None
+                return self._blocks.survey(task.plan)
             case PublishTask():
                 return self._publish(task)
 

@@ -1,32 +1,29 @@
-"""Takes the surveys that a scene's networks want, once, and keeps them in storage for all of its blocks.
+"""Takes what a scene's networks want to know of the whole of it, once, and keeps it in storage for all of its blocks.
 
-`models.networks.survey` looks at all of a small scene and at a regular lattice of windows of a large one. The lattice is
-anchored on the scene and read at full resolution, so whoever takes a survey again writes the same bytes.
+A network says at which windows it wants to look (`models.networks.survey`); it sees there what its stage will see, so
+after a mask without what that hides, and after an image the image. The windows depend on the scene alone and are read at
+full resolution, so whoever takes a survey again writes the same bytes.
 """
 
 from __future__ import annotations
 
-import math
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 
 import numpy as np
 
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
 from earthloom.jobs.records.names import SURVEY
-from earthloom.models.cards.card import ModelCard
+from earthloom.models.inference.chain import Context, Stage, run_chain, windows
+from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.stack import Stack
-from earthloom.models.networks.survey import Survey, survey
-from earthloom.tiling.errors import MissingObjectError, PublishError
+from earthloom.models.networks.survey import Look, Part
+from earthloom.tiling.errors import MissingObjectError, PublishError, SceneError
 from earthloom.tiling.reading.read import Pixels, read_pixels
-from earthloom.tiling.scene import Band, Scene
+from earthloom.tiling.scene import Band
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
-
-MOST_PX = 1 << 21
-"""Pixels that are looked at; with quantiles over two million a scene's tails are known to 0.01 %."""
-
-_WINDOW_PX = 256
 
 
 def stack_of(bands: tuple[Band, ...], window: Window, pixels: Pixels) -> Stack:
@@ -43,25 +40,36 @@ def needs_survey(plan: ScenePlan) -> bool:
     return any(stage.card.needs_survey for stage in plan.chain.stages)
 
 
-def survey_scene(store: Store, plan: ScenePlan) -> None:
-    """Take the surveys of all stages that want one and write them, unless they are there.
+def survey_scene(
+    store: Store, plan: ScenePlan, members: Callable[[Stage], Sequence[Predictor]],
+    computing: AbstractContextManager[object],
+) -> tuple[str, ...]:  # fmt: skip
+    """Take the surveys of all stages that want one and write them, unless they are there; what they say to the user.
+
+    Args:
+        members: the networks of a stage.
+        computing: entered while a stage computes, so that no more is done at once than was planned.
 
     Raises:
-        SceneError: if a file cannot be decoded.
+        SceneError: if a file cannot be decoded, or a network cannot use the scene.
         StorageError: if they cannot be written.
     """
     with suppress(MissingObjectError, PublishError):  # a damaged document is written again
-        read_surveys(store, plan)
-        return
-    stages = {
-        str(number): take_survey(plan.scene, stage.card).to_json()
-        for number, stage in enumerate(plan.chain.stages)
-        if stage.card.needs_survey
-    }
-    store.put(f"{plan.prefix}/{SURVEY}", canonical({"format": FORMAT, "stages": stages}))
+        return _notes(read_surveys(store, plan))
+    stages = plan.chain.stages
+    predictors = [members(stage) for stage in stages]
+    looks: dict[int, Look] = {}
+    contexts: list[Context] = [None] * len(stages)
+    for number, stage in enumerate(stages):
+        if stage.card.needs_survey:
+            looks[number] = take_survey(plan, number, predictors, contexts, computing)
+            contexts[number] = predictors[number][0].context_of(looks[number])
+    taken = {str(number): look.to_json() for number, look in looks.items()}
+    store.put(f"{plan.prefix}/{SURVEY}", canonical({"format": FORMAT, "stages": taken}))
+    return _notes(looks)
 
 
-def read_surveys(store: Store, plan: ScenePlan) -> dict[int, Survey]:
+def read_surveys(store: Store, plan: ScenePlan) -> dict[int, Look]:
     """The surveys of a scene, by number of the stage.
 
     Raises:
@@ -71,37 +79,49 @@ def read_surveys(store: Store, plan: ScenePlan) -> dict[int, Survey]:
     key = f"{plan.prefix}/{SURVEY}"
     document = read_document(store.get(key), key)
     try:
-        return {int(number): Survey.from_json(taken) for number, taken in document["stages"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return {int(number): Look.from_json(taken) for number, taken in document["stages"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise PublishError(f"{key} is damaged ({type(error).__name__}: {error}); remove it and run again") from error
 
 
-def take_survey(scene: Scene, card: ModelCard) -> Survey:
-    """The survey that a card's network wants of a scene, in the values that the network sees.
+def take_survey(
+    plan: ScenePlan, number: int, predictors: Sequence[Sequence[Predictor]], contexts: Sequence[Context],
+    computing: AbstractContextManager[object],
+) -> Look:  # fmt: skip
+    """The survey that a stage's network wants of a scene, in the values that it sees.
+
+    Args:
+        number: of the stage.
+        predictors: of all stages.
+        contexts: of those before it.
 
     Raises:
-        SceneError: if a file cannot be decoded.
+        SceneError: if a file cannot be decoded, or the network cannot use the scene.
     """
-    bands = scene.select(card.bands)
-    mean, std = (np.array(values, np.float32)[:, None, None] for values in (card.mean, card.std))
-    parts = []
-    for window in lattice(scene.grid.window):
-        pixels = read_pixels(scene, bands, window, halo_px=0)
-        physical = stack_of(bands, window, pixels).physical().numpy()
-        parts.append(((physical - mean) / std, pixels.valid))
-    return survey(parts)
+    stage, earlier = plan.chain.stages[number], plan.chain.stages[:number]
+    predictor, card = predictors[number][0], stage.card
+    bands = plan.chain.bands if earlier else plan.scene.select(card.bands)
+
+    def seen(window: Window) -> Stack:
+        own, read = windows(earlier, window)[0] if earlier else (window, window)
+        pixels = read_pixels(plan.scene, bands, read, earlier[0].reach_px if earlier else 0, decide=own)
+        source = stack_of(bands, read, pixels)
+        if not earlier:
+            return source
+        wanted = frozenset(card.bands)
+        with computing:
+            return run_chain(earlier, predictors, contexts, window, source, frozenset(), onward=wanted).goes_on
+
+    def parts() -> Iterator[Part]:
+        for window in predictor.surveying.windows(stage.chips.scene):
+            stack = seen(window)
+            yield Part(window, predictor.normalise(stack.select(card.bands)).cpu().numpy(), stack.valid)
+
+    try:
+        return predictor.surveying.look(stage.chips.scene, parts())
+    except SceneError as error:
+        raise SceneError(f"{plan.scene.id}: {str(error).removeprefix(f'{plan.scene.id}: ')}") from error
 
 
-def lattice(scene: Window) -> list[Window]:
-    """Windows of 256 px that hold at most about MOST_PX pixels, spread evenly."""
-    every = math.ceil(math.sqrt(max(1.0, scene.size_px / MOST_PX)))
-    if every == 1:
-        return list(scene.split(4 * _WINDOW_PX))
-    rows, cols = (_spread(side, every) for side in scene.shape)
-    return [Window(col, row, _WINDOW_PX, _WINDOW_PX) & scene for row in rows for col in cols]
-
-
-def _spread(side_px: int, every: int) -> list[int]:
-    """Offsets of every n-th window along a side, at least one."""
-    offsets = list(range(0, side_px, _WINDOW_PX))
-    return offsets[min(every, len(offsets)) // 2 :: every]
+def _notes(looks: dict[int, Look]) -> tuple[str, ...]:
+    return tuple(note for look in looks.values() for note in look.notes)

@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from earthloom.jobs.execution.survey import needs_survey, read_surveys, stack_of
+from earthloom.jobs.execution.survey import needs_survey, read_surveys, stack_of, survey_scene
 from earthloom.jobs.execution.tasks import BlockTask
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.planning.shape import WorkerShape
@@ -70,7 +70,7 @@ class _KnownScene:
     publication: Publication
     products: tuple[StageProduct, ...]
     contexts: list[Context]
-    """Of each stage, what its network keeps of the scene's survey."""
+    """Of each stage, what its network keeps of the scene."""
 
 
 class BlockWorker:
@@ -150,6 +150,15 @@ class BlockWorker:
         if not self._keeps_pages:
             give_back()
         return cost
+
+    def survey(self, plan: ScenePlan) -> tuple[str, ...]:
+        """Take what the chain's networks want to know of a whole scene; what they say to the user.
+
+        Raises:
+            SceneError: if a file cannot be decoded, or a network cannot use the scene.
+            StorageError: if it cannot be written.
+        """
+        return survey_scene(self._store, plan, self._members, self._compute)
 
     def _lane(self) -> int:
         """Number of the calling thread among those that have called."""

@@ -1,7 +1,8 @@
 """Whether scaled values can be what they are said to be, by a look at a sample of them. Opens nothing.
 
-A scale that is wrong by a power of ten, an offset in stored numbers, or fill that nothing declares makes reflectance that
-cannot be. No single pixel proves it: glint and saturation do that too.
+A share of 1 (`quantity=unit`) has bounds by its definition, so values beyond are refused. Reflectance has none: a scale that
+is wrong by a power of ten, an offset in stored numbers, or fill that nothing declares makes reflectance that cannot be. No
+single pixel proves it: glint and saturation do that too.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from itertools import pairwise
 import numpy as np
 
 from earthloom.jobs.intake.common_names import COMMON_NAMES
+from earthloom.tiling.errors import SceneError
 from earthloom.tiling.reading.sample import Sample
 from earthloom.tiling.scene import Band
 
 LOWEST, HIGHEST = -1.0, 3.0
 """No reflectance of more than a few pixels is beyond: atmospheric correction overshoots by tenths, glint reaches about 2."""
 
+_UNIT = (-0.1, 1.1)
+"""What a share of 1 stays within; resampling by cubic convolution overshoots by less."""
 _EDGES = (LOWEST, 0.0, 0.5, 1.0, HIGHEST)
 _FEW_PERCENT = 1.0
 
@@ -51,6 +55,30 @@ def implausible(samples: Mapping[Band, Sample], quantity: str) -> list[str]:
         f"offset {worst.offset:g}: {_histogram(values)}. If it is fill, give `nodata`; else say what stored values are by "
         "`sensor`, or by `scale` and `offset`"
     ]
+
+
+def refuse_beyond_unit(samples: Mapping[Band, Sample], quantity: str) -> None:
+    """Models of brightness from 0 to 1 answer to 0 to 255 without a word, and wrongly.
+
+    Raises:
+        SceneError: if values are said to be `unit`, and more than a few pixels are not from 0 to 1.
+    """
+    if quantity != "unit":
+        return
+    low, high = _UNIT
+    for band, sample in samples.items():
+        values = _scaled(band, sample)
+        share = 100 * float(np.mean((values < low) | (values > high)))
+        if share <= _FEW_PERCENT:
+            continue
+        most = float(values[-1]) / band.scale
+        fits = next((peak for peak in (255, 1023, 4095, 10000, 65535) if 1.1 < most <= peak), None)
+        remedy = f": `scale={1 / fits:.6g}`, if {fits} stands for 1" if fits and not band.offset else ""
+        raise SceneError(
+            f"`quantity=unit` says that values are from 0 to 1, but in {band.name} {share:.0f} % of a sample of {sample.count} "
+            f"pixels are not, with scale {band.scale:g} and offset {band.offset:g}: they reach from {values[0]:.4g} to "
+            f"{values[-1]:.4g}. Say how they are scaled{remedy}; or by `nodata` which value is fill"
+        )
 
 
 def _scaled(band: Band, sample: Sample) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

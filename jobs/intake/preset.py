@@ -125,7 +125,8 @@ class Sensor:
         if sun_elevation_deg is None:
             raise SceneError(
                 f"{self.name} needs the sun's elevation at the time of the scene to turn digital numbers into "
-                "reflectance, and it is unknown; give `sun_elevation=<degrees>` (SUN_ELEVATION in the scene's MTL file)"
+                "reflectance, and it is unknown; give `sun_elevation=<degrees>` (SUN_ELEVATION in the scene's MTL file), or "
+                "the MTL file itself as the scene"
             )
         if not 0 < sun_elevation_deg <= 90:
             raise ConfigError(f"`sun_elevation={sun_elevation_deg:g}` is outside 0 to 90 degrees above the horizon")

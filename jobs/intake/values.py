@@ -80,7 +80,7 @@ def give_meaning(
     """
     notes: list[str] = []
     if sensor:
-        notes += _preset_notes(named, sensor)
+        notes += _preset_notes(named, sensor, options)
         if sensor.offset_baseline and options.offset is None:
             notes += _offset_doubts(sensor, item, acquired, products)
     _refuse_stored_offset(options, sensor)
@@ -126,11 +126,12 @@ def _refuse_stored_offset(options: SceneOptions, sensor: Sensor | None) -> None:
     )
 
 
-def _preset_notes(named: Sequence[NamedBand], sensor: Sensor) -> list[str]:
+def _preset_notes(named: Sequence[NamedBand], sensor: Sensor, options: SceneOptions) -> list[str]:
     if not any(band.preset for band in named):
+        sun = " and `sun_elevation=<degrees>`" if sensor.wants_sun and options.sun_elevation is None else ""
         raise SceneError(
             f"`sensor={sensor.name}` knows {', '.join(band.source[0] for band in sensor.bands)}, but the scene has "
-            f"{', '.join(band.name for band in named)}; take another preset, or name the bands: `bands=red=<number>,…`"
+            f"{', '.join(band.name for band in named)}; take another preset, or name the bands: `bands=red=<number>,…`{sun}"
         )
     notes = [f"`sensor={sensor.name}`: {sentence}" for sentence in sensor.assumes]
     if any(band.by_place for band in named):

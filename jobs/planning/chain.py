@@ -174,7 +174,7 @@ def _variant(
             raise SceneError(
                 f"{scene.id}: {cards[0][0].name} compares two dates; name the earlier scene by `before=<scene>`"
             )
-        scene.select(tuple(name for name in cards[0][0].bands if name != "*"))  # says what is missing
+        _refuse_all(scene, _nearest(scene, cards), quantity)
         raise SceneError(
             f"{scene.id}: {cards[0][0].label} needs {', '.join(missing)}, which the stages before it do not pass on"
         )
@@ -189,6 +189,35 @@ def _variant(
         f"{'of unknown scale' if quantity == 'dn' else quantity}; say what they are: `sensor=<preset>`, "
         "or `scale` with `quantity`"
     )
+
+
+def _nearest(scene: Scene, cards: Variants) -> ModelCard:
+    """The first variant for which the scene has bands enough, whatever they are called; else the first."""
+    enough = [card for card, _ in cards if len(card.bands) <= len(optical(scene))]
+    return (enough or [cards[0][0]])[0]
+
+
+def _refuse_all(scene: Scene, card: ModelCard, quantity: str) -> None:
+    """Say everything that keeps a scene from a model at once, with one line to copy.
+
+    Raises:
+        SceneError: if bands are missing.
+    """
+    names = tuple(name for name in card.bands if name != "*")
+    try:
+        scene.select(names)
+    except SceneError as error:
+        if quantity in card.quantities or quantity != "dn":
+            raise
+        kinds = [np.dtype(band.dtype) for band in scene.bands]
+        as_stored = "unit" in card.quantities and all(kind == np.uint8 for kind in kinds)
+        known = as_stored or all(kind.kind == "f" for kind in kinds)
+        said = ",".join(f"{name}={number}" for number, name in enumerate(names, 1))
+        line = f"`bands={said}` {'' if known else '`scale=<factor>` '}`quantity={'unit' if as_stored else card.quantities[0]}`"
+        raise SceneError(
+            f"{error}. And {card.label} wants {' or '.join(card.quantities)}, while nothing says what the scene's values are. "
+            f"Both in one line, with the numbers that the bands have in the file: {line}"
+        ) from None
 
 
 def _main_stage(chosen: Sequence[Variants]) -> int:
@@ -227,17 +256,6 @@ def _refuse_nonsense(chosen: Sequence[Variants], main: int, config: RunConfig) -
         if own and "*" in card.bands:
             raise ConfigError(
                 f"{card.label} takes all bands of a scene, and {own.label} before it adds its own; put it first"
-            )
-        if card.needs_survey and any(not earlier[0][0].masks for earlier in chosen[:number]):
-            first = next(earlier[0][0] for earlier in chosen[:number] if not earlier[0][0].masks)
-            ways = f"run {first.label} by itself, then this one on the item.json that it publishes"
-            raise ConfigError(
-                f"{card.label} needs numbers of the whole scene as it is stored, so only masks may come before it; "
-                + (
-                    f"{first.label} makes a picture, so leave one of them out"
-                    if first.output_dtype == "uint8"
-                    else ways
-                )
             )
     if config.keep and not any(answer_of(members[0][0]).bands for members in chosen):
         raise ConfigError("`keep` keeps images, and no stage of this chain makes one")

@@ -23,7 +23,7 @@ from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.window import Window
 
 Context = Tensor | None
-"""What a stage's network keeps of the scene's survey; None where it needs none."""
+"""What a stage's network keeps of the scene (`models.networks.survey`); None where it needs none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,13 @@ class ChainResult:
     n_computed: int = 0
     n_skipped: int = 0
     chip_px: int = 0
+    onward: Stack | None = None
+    """Over the core, what a stage that came next would see; only if it was asked for."""
+
+    @property
+    def goes_on(self) -> Stack:
+        assert self.onward is not None, "the chain was run with `onward`"
+        return self.onward
 
     def count(self, stage: Stage, n_computed: int, n_skipped: int) -> None:
         self.n_computed += n_computed
@@ -97,15 +104,17 @@ def run_chain(
     core: Window,
     source: Stack,
     wanted: frozenset[int],
+    onward: frozenset[str] = frozenset(),
 ) -> ChainResult:
     """Send a block's pixels through all stages.
 
     Args:
         predictors: of each stage, one per card.
-        contexts: of each stage, what its network keeps of the scene's survey.
+        contexts: of each stage, what its network keeps of the scene.
         core: what the block owns, in pixels of the last stage's output.
         source: covers the first stage's read window (`windows`), reflected at the borders by its reach.
         wanted: numbers of the stages of which what they made is a result.
+        onward: bands that somebody wants of what goes on behind the last stage, which is then an image or a mask.
 
     Raises:
         TilingError: if the windows do not fit each other.
@@ -123,13 +132,15 @@ def run_chain(
         if stage.is_mask:
             stack = stack.hide(answer.masked(found.made))
         else:
-            carried = {name for later in stages[number + 1 :] for name in later.card.bands}
+            carried = onward | {name for later in stages[number + 1 :] for name in later.card.bands}
             stack, kept = answer.settle(stack, found.made, carried)
             if number in wanted:
                 result.made[number] = kept
             del kept  # not to be held while the next stage is computed
         result.count(stage, found.n_computed, found.n_skipped)
         del found
+    if onward:
+        result.onward = stack.over(core)
     hidden = ~stack.over(core).valid  # masks that came later hide it from what was made before
     for number, part in result.made.items():
         result.made[number] = part.over(core).hide(hidden) if number < len(stages) - 1 else part.over(core)

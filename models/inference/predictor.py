@@ -31,7 +31,7 @@ from earthloom.models.inference.passes import Threads
 from earthloom.models.inference.stack import Stack
 from earthloom.models.inference.transfer import tensor_of
 from earthloom.models.networks import registry
-from earthloom.models.networks.survey import Survey
+from earthloom.models.networks.survey import Look, Surveying
 from earthloom.tiling.errors import CardError, EngineError
 from earthloom.tiling.heap import settle
 
@@ -98,6 +98,7 @@ class Predictor:
         self._program = compile_network(module, card.label) if compiled and is_ours else None
         self._recorder = Recorder(self._forward) if device.kind == "cuda" and is_ours else None
         self._is_calibrated = self._recorder is None or card.needs_survey
+        self._is_placed = isinstance(module, Surveying) and module.is_placed
         self._wanted_batch = batch
         self._flips = flips
         self._mean, self._std = self._per_channel(np.asarray(card.mean)), self._per_channel(np.asarray(card.std))
@@ -108,6 +109,7 @@ class Predictor:
         fill: Callable[[T, Tensor], None],
         shape: tuple[int, int],
         context: Tensor | None = None,
+        corner: Callable[[T], tuple[int, int]] | None = None,
     ) -> Generator[tuple[T, Tensor], None, None]:
         """Yield each item with what the network says of it, (K, scale * h, scale * w), in order.
 
@@ -116,6 +118,7 @@ class Predictor:
             fill: writes one item's normalised chip into a (C, h, w) tensor on the device.
             shape: (h, w) of every chip.
             context: what `context_of` gave for the scene, where the card needs a survey.
+            corner: (row, col) of an item's chip in the scene, for networks that want to know; default: (0, 0).
 
         Raises:
             EngineError: if memory does not suffice for a single chip.
@@ -128,7 +131,8 @@ class Predictor:
             parts, allowed = self._parts(items[done:]), self._threads.allowed if self._threads else 1
 
             def forward(part: Sequence[T]) -> Tensor | None:
-                return self._try_forward(part, fill, shape, context)
+                corners = [corner(item) for item in part] if corner and self._is_placed else None
+                return self._try_forward(part, fill, shape, context, corners)
 
             with closing(self._each(forward, parts)) as answers:
                 for logits in answers:  # without zip, which would keep an answer until the next one is made
@@ -162,11 +166,15 @@ class Predictor:
         """From chips (N, C, h, w) in the module's dtype to its answer, bare: for use within `steady`."""
         return self._program or self.module
 
-    def context_of(self, survey: Survey) -> Tensor:
-        """What the network keeps of a scene's survey, on the device."""
-        module: Any = self.module
-        context: Tensor = module.context(survey)
-        return context.to(self.device.kind, torch.float32)
+    @property
+    def surveying(self) -> Surveying:
+        """The network, as one that wants to know of a whole scene."""
+        assert isinstance(self.module, Surveying), "the card needs a survey"
+        return self.module
+
+    def context_of(self, look: Look) -> Tensor:
+        """What the network keeps of a scene, on the device."""
+        return look.context.to(self.device.kind, torch.float32)
 
     def normalise(self, stack: Stack) -> Tensor:
         """(C, h, w) fp32 on the device; see `write_normalised`."""
@@ -210,8 +218,9 @@ class Predictor:
 
     @torch.inference_mode()
     def _try_forward(
-        self, part: Sequence[T], fill: Callable[[T, Tensor], None], shape: tuple[int, int], context: Tensor | None
-    ) -> Tensor | None:
+        self, part: Sequence[T], fill: Callable[[T, Tensor], None], shape: tuple[int, int], context: Tensor | None,
+        corners: list[tuple[int, int]] | None = None,
+    ) -> Tensor | None:  # fmt: skip
         """(N, K, h, w), or None when memory ran out; what was allocated is gone by then."""
         size = (len(part), len(self.card.bands), *shape)
         try:
@@ -222,7 +231,7 @@ class Predictor:
                 if self._recorder is not None and context is None:
                     logits = self._recorder(chips)
                 else:
-                    logits = self._forward(chips, context)
+                    logits = self._forward(chips, context, corners)
         except (torch.OutOfMemoryError, MemoryError):
             return None
         except RuntimeError as error:
@@ -234,8 +243,13 @@ class Predictor:
         assert isinstance(logits, Tensor)
         return logits
 
-    def _forward(self, chips: Tensor, context: Tensor | None = None) -> Tensor:
-        arguments = () if context is None else (context,)
+    def _forward(
+        self, chips: Tensor, context: Tensor | None = None, corners: list[tuple[int, int]] | None = None
+    ) -> Tensor:
+        arguments: tuple[Any, ...] = () if context is None else (context,)
+        if self._is_placed:  # a mirror image at its own place would give the same
+            placed: Tensor = self.network(chips, *arguments, corners)
+            return placed
         answer: Tensor = self.network(chips, *arguments)
         if self._flips and isinstance(answer, Tensor):
             for axes in ((3,), (2,), (2, 3)):

@@ -91,7 +91,11 @@ def predict_whole(predictor: Predictor, chips: ChipGrid, stack: Stack, context: 
     def fill(whole: Window, out: Tensor) -> None:
         predictor.write_normalised(*pixels.cut(*whole.slices(stack.window)), gains, biases, out)
 
-    with closing(predictor.run([chips.extent], fill, chips.extent.shape, context)) as answers, torch.inference_mode():
+    def corner(whole: Window) -> tuple[int, int]:
+        return whole.row_off, whole.col_off
+
+    answers_of_one = predictor.run([chips.extent], fill, chips.extent.shape, context, corner)
+    with closing(answers_of_one) as answers, torch.inference_mode():
         for read, answer in answers:
             canvas.add(read, chips.domain, [answer])
         return canvas.finish(stack.valid[chips.domain.slices(stack.window)])
@@ -116,7 +120,10 @@ def _answers(
         rows, cols = chip_core.grow(chips.halo_px).slices(window)
         predictor.write_normalised(*pixels.cut(rows, cols), gains, biases, out)
 
-    return predictor.run(todo, fill, (chips.chip_px, chips.chip_px), context)
+    def corner(chip_core: Window) -> tuple[int, int]:
+        return chip_core.row_off - chips.halo_px, chip_core.col_off - chips.halo_px
+
+    return predictor.run(todo, fill, (chips.chip_px, chips.chip_px), context, corner)
 
 
 def _check(chips: ChipGrid, core: Window, stack: Stack) -> None:

@@ -23,7 +23,7 @@ from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_block, predict_whole
 from earthloom.models.inference.stack import Stack
 from earthloom.models.measuring import peak_memory, receptive_field
-from earthloom.models.networks.survey import survey
+from earthloom.models.networks.survey import Part
 from earthloom.tiling.chips import ChipGrid, reflect_indices
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
@@ -195,7 +195,8 @@ def _context(predictor: Predictor, scene: Stack) -> torch.Tensor | None:
     if not predictor.card.needs_survey:
         return None
     seen = predictor.normalise(scene)
-    return predictor.context_of(survey([(seen.cpu().numpy(), scene.valid)]))
+    whole = Part(scene.window, seen.cpu().numpy(), scene.valid)
+    return predictor.context_of(predictor.surveying.look(scene.window, [whole]))
 
 
 def agreement_at(predictor: Predictor, halo_px: int, core_px: int, scene: Stack) -> Agreement:

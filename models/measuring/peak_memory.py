@@ -74,7 +74,7 @@ def _predict(predictor: Predictor, side_px: int) -> None:
 
     from earthloom.models.inference.sliding import predict_block
     from earthloom.models.inference.stack import Stack
-    from earthloom.models.networks.survey import survey
+    from earthloom.models.networks.survey import Part
     from earthloom.tiling.chips import ChipGrid
     from earthloom.tiling.window import Window
 
@@ -89,7 +89,9 @@ def _predict(predictor: Predictor, side_px: int) -> None:
         bias=np.zeros(len(bands), np.float32),
     )
     few = np.asarray(stack.values)[:, :64, :64].astype(np.float32)
-    context = predictor.context_of(survey([(few, stack.valid[:64, :64])])) if predictor.card.needs_survey else None
+    part = Part(Window(0, 0, 64, 64), few, stack.valid[:64, :64])
+    needs = predictor.card.needs_survey
+    context = predictor.context_of(predictor.surveying.look(part.window, [part])) if needs else None
     predict_block(predictor, chips, scene, stack, context)
 
 

@@ -17,10 +17,11 @@ from earthloom.models.cards.weights import LoadsItself
 from earthloom.models.networks.enhance.band_math import BandMath
 from earthloom.models.networks.enhance.denoise import NonLocalMeans
 from earthloom.models.networks.enhance.destripe import Destripe
+from earthloom.models.networks.enhance.haze import DarkObject
 from earthloom.models.networks.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
 from earthloom.models.networks.enhance.same import Same
 from earthloom.models.networks.enhance.span import Span
-from earthloom.models.networks.enhance.tone import DarkObject, EqualisedStretch, FixedStretch, PercentileStretch
+from earthloom.models.networks.enhance.tone import EqualisedStretch, FixedStretch, PercentileStretch
 from earthloom.models.networks.explained import Explained, Method
 from earthloom.models.networks.onnx_net import OnnxNet
 from earthloom.models.networks.recognise.chip_classifier import ChipClassifier

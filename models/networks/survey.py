@@ -1,21 +1,92 @@
-"""Numbers of a whole scene that some networks need beside the chip: quantiles, covariance, noise. Arrays in, values out.
+"""What some networks know of a whole scene beside the chip: quantiles, covariance, noise, or what they look for themselves.
 
-They are taken once per scene and travel to every block, so that no block decides for itself how bright is bright.
+It is taken once per scene and travels to every block, so that no block decides for itself how bright is bright.
 Knows nothing of files or of where the pixels come from.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from earthloom.tiling.window import Window
 
 N_QUANTILES = 257
 """Quantiles at k / 256, from the smallest value to the largest."""
 
+MOST_PX = 1 << 21
+"""Pixels that are looked at; with quantiles over two million a scene's tails are known to 0.01 %."""
+
+WINDOW_PX = 256
+EVER_PX = 1 << 30
+"""Beyond the scene lies its reflection, however far a placed network is asked."""
 _BLOCK_PX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Pixels of one window of a scene."""
+
+    window: Window
+    """In pixels of the grid that the network sees, whose corner is (0, 0)."""
+    values: NDArray[np.float32]
+    """(C, h, w), normalised."""
+    valid: NDArray[np.bool_]
+    """(h, w)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a network keeps of a scene."""
+
+    context: Tensor
+    """fp32; its `forward` takes it after the chips."""
+    notes: tuple[str, ...] = ()
+    """For the user."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a document that gives back the same bits: nine digits tell any two numbers of fp32 apart."""
+        values = [float(f"{value:.9g}") for value in self.context.flatten().tolist()]
+        return {"shape": list(self.context.shape), "values": values, "notes": list(self.notes)}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Look:
+        context = torch.tensor(document["values"], dtype=torch.float32).reshape(document["shape"])
+        return cls(context, tuple(document["notes"]))
+
+
+class Surveying:
+    """A network that wants to know of a whole scene before it sees chips of it; a base beside `nn.Module`.
+
+    It says at which windows it wants to look, and makes a context of what it sees there. One that `is_placed` is also
+    told where chips lie: its `forward` takes (row, col) of the corner of each, by default (0, 0).
+    """
+
+    is_placed = False
+
+    def windows(self, scene: Window) -> list[Window]:
+        """Where to look; a function of the scene's extent alone, as everybody who surveys it must see the same."""
+        return lattice(scene)
+
+    def look(self, scene: Window, parts: Iterable[Part]) -> Look:  # noqa: ARG002 - placed networks need it
+        """What the network keeps of the scene.
+
+        Args:
+            scene: its extent.
+            parts: pixels of `windows(scene)`, in that order.
+        """
+        return Look(self.context(survey([(part.values, part.valid) for part in parts])))
+
+    def context(self, survey: Survey) -> Tensor:
+        """What it keeps of a survey of all parts."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,17 +102,6 @@ class Survey:
     """(C, N_QUANTILES)"""
     noise: tuple[float, ...]
     """Standard deviation of white noise, by Immerkaer's operator on the calmest quarter of the scene."""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Survey:
-        return cls(
-            n=int(document["n"]), mean=tuple(document["mean"]), noise=tuple(document["noise"]),
-            covariance=tuple(tuple(row) for row in document["covariance"]),
-            quantiles=tuple(tuple(row) for row in document["quantiles"]),
-        )  # fmt: skip
 
 
 def survey(parts: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> Survey:
@@ -102,3 +162,18 @@ def _per_block(values: NDArray[Any]) -> NDArray[Any]:
     by_row = np.add.reduceat(values.astype(dtype), starts[0], axis=-2)
     summed: NDArray[Any] = np.add.reduceat(by_row, starts[1], axis=-1)
     return summed
+
+
+def lattice(scene: Window) -> list[Window]:
+    """Windows of 256 px that hold at most about MOST_PX pixels, spread evenly; all of a small scene."""
+    every = math.ceil(math.sqrt(max(1.0, scene.size_px / MOST_PX)))
+    if every == 1:
+        return list(scene.split(4 * WINDOW_PX))
+    rows, cols = (_spread(side, every) for side in scene.shape)
+    return [Window(col, row, WINDOW_PX, WINDOW_PX) & scene for row in rows for col in cols]
+
+
+def _spread(side_px: int, every: int) -> list[int]:
+    """Offsets of every n-th window along a side, at least one."""
+    offsets = list(range(0, side_px, WINDOW_PX))
+    return offsets[min(every, len(offsets)) // 2 :: every]

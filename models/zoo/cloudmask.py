@@ -28,7 +28,11 @@ _SENTINEL2 = ModelCard(
     variant="s2-12b",
     version="2026.10.2",
     title="Thick cloud, thin cloud and shadow from twelve Sentinel-2 bands",
-    description="Four-class U-Net for Sentinel-2 surface reflectance at 10 m, all bands but B10 (cirrus).",
+    description=(
+        "Four-class U-Net for Sentinel-2 surface reflectance at 10 m, all bands but B10 (cirrus). White roofs, sand and snow "
+        "may look like cloud, and the thinnest clouds like none. No reference was at hand to judge it by but the answer of its "
+        "own package, which it gives."
+    ),
     license="MIT",
     citation=(
         "sentle, Clemens Mosig, Leipzig University. Its classes are those of Aybar, C. et al. (2022): CloudSEN12, a "

@@ -124,7 +124,10 @@ FLOOD = tuple(
     paired_card(
         base, name="flood", table=_LANDWATER_TABLE, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
         title=f"Flooded ground between two dates, from {len(base.bands)} bands",
-        description="landwater on each date, compared; a flood under cloud comes out as clouded, not as dry.",
+        description=(
+            "landwater on each date, compared; a flood under cloud comes out as clouded, not as dry. Water below trees and "
+            "between houses is missed, and new shadow may look like a flood."
+        ),
         memory=_MEMORY[base.variant],
     )
     for base in landwater.LANDWATER

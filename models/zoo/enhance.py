@@ -21,7 +21,8 @@ def _card(
     gsd_m: tuple[float, float] = _ANY_GSD_M, output_dtype: str = "", bytes_per_px: tuple[float, float], **arguments: Any,
 ) -> ModelCard:  # fmt: skip
     return ModelCard(
-        name=name, variant=variant, title=title, description=description, license="Apache-2.0", citation=citation,
+        name=name, variant=variant, version="1.1.0", title=title, description=description, license="Apache-2.0",
+        citation=citation,
         task=task, architecture=architecture, arguments=json.dumps(arguments, sort_keys=True, separators=(",", ":")),
         bands=bands, quantities=quantities, mean=(-1.0,) * len(bands), std=(1.0,) * len(bands), gsd_m=gsd_m,
         outputs=("*",), output_dtype=output_dtype, needs_survey=True, stride_px=1, support_px=support_px,
@@ -36,7 +37,9 @@ def _pansharpen(name: str, architecture: str, ratio: int, support_px: int, how: 
         title=f"Bands sharpened {ratio} times by a panchromatic one, {how}",
         description=(
             f"For bands whose pixels are {ratio} times as wide as those of the panchromatic band, resampled bilinearly "
-            "onto its grid. Intensity and weights by regression over the scene; interpolated bands are made crisp first."
+            "onto its grid. Intensity and weights by regression over the scene; interpolated bands are made crisp first. "
+            "Bands that the panchromatic one does not see, as short-wave infrared, get detail that is likely and not measured; "
+            "what moved between the two exposures gets a fringe. How pan lies on the bands is checked."
         ),
         citation=citation,
         architecture=architecture,
@@ -69,17 +72,17 @@ def _destripe(name: str, direction: str) -> ModelCard:
         name,
         title=f"Stripes along {direction} taken away",
         description=(
-            "Differences across the stripes, of pixels alike, averaged 64 px either way along them. Stripes are narrower "
-            "than 9 px and fainter than a fifth of the band's contrast; missing lines are not filled."
+            f"What each of the {direction} has more or less than its neighbours all along, found by a look at up to 2048 px of "
+            "each. For stripes that run along the grid and are narrower than 33 px; missing lines are not filled, and "
+            "stripes of a detector in a scene that was turned onto a map run askew and stay."
         ),
         citation=(
-            "After Cao, Y., Yang, M. Y., Tisse, C.-L. (2016): Effective strip noise removal for low-textured infrared "
-            "images based on 1-D guided filtering. IEEE Transactions on Circuits and Systems for Video Technology 26, "
-            "2176-2188."
+            "Carfantan, H., Idier, J. (2010): Statistical linear destriping of satellite-based pushbroom-type images. IEEE "
+            "Transactions on Geoscience and Remote Sensing 48, 1860-1871."
         ),
         architecture="destripe",
-        support_px=64,
-        bytes_per_px=(87.0, 8.0),
+        support_px=0,
+        bytes_per_px=(9.0, 15.0),
         direction=direction,
     )
 
@@ -88,12 +91,17 @@ def _dehaze(variant: str, quantities: tuple[str, ...], keep: float) -> ModelCard
     return _card(
         "dehaze",
         variant=variant,
-        title="Haze taken away by dark-object subtraction",
+        title="Haze taken away by dark-object subtraction, more where there is more of it",
         description=(
-            f"What the darkest 1/256 of each band has above {keep} is taken from the whole band. Meant for values that are "
-            "not corrected for the atmosphere; a scene without dark objects in a band loses too much there."
+            f"What the darkest 1/256 of each band has above {keep} is taken from the whole band, and where the dark objects of "
+            "a part of the scene (256 px, more in scenes beyond 5000 px a side) are brighter, more, without edges. Meant for "
+            "values that are not corrected for the atmosphere. Of thick haze a part stays. Snow over a whole part of "
+            "the scene looks like haze: mask clouds and snow first. It may come before `stretch`."
         ),
-        citation=_CHAVEZ,
+        citation=(
+            f"{_CHAVEZ} Makarau, A., Richter, R., Müller, R., Reinartz, P. (2014): Haze detection and removal in remotely "
+            "sensed multispectral imagery. IEEE Transactions on Geoscience and Remote Sensing 52, 5895-5905."
+        ),
         architecture="dark-object",
         quantities=quantities,
         support_px=0,
@@ -105,7 +113,10 @@ def _dehaze(variant: str, quantities: tuple[str, ...], keep: float) -> ModelCard
 _DENOISE = _card(
     "denoise",
     title="Noise averaged away over pixels whose surroundings look alike",
-    description="Non-local means over all bands together; how strong it is follows from the noise found in the scene.",
+    description=(
+        "Non-local means over all bands together; how strong it is follows from the noise found in the scene. Texture as faint "
+        "as the noise goes with it, so an image with next to none is better left alone."
+    ),
     citation=(
         "Buades, A., Coll, B., Morel, J.-M. (2005): A non-local algorithm for image denoising. IEEE Conference on Computer "
         "Vision and Pattern Recognition, 60-65."
@@ -117,7 +128,10 @@ _DENOISE = _card(
 _STRETCH = _card(
     "stretch",
     title="Contrast stretched between the 2 % and 98 % quantiles of the scene",
-    description="8 bits per band for display; one linear rule for the whole scene.",
+    description=(
+        "8 bits per band for display; one linear rule for the whole scene. Clouds count as ground unless a mask comes before "
+        "it: `--mask-clouds`."
+    ),
     citation="Earthloom",
     architecture="percentile-stretch",
     output_dtype="uint8",
@@ -127,7 +141,10 @@ _STRETCH = _card(
 _EQUALISED = _card(
     "stretch-clahe",
     title="Histogram equalised with limited contrast, for the whole scene",
-    description="8 bits per band for display; one curve for the whole scene and not one per tile, so that no border shows.",
+    description=(
+        "8 bits per band for display; one curve for the whole scene and not one per tile, so that no border shows. Each band "
+        "has its own curve, so colours shift."
+    ),
     citation=(
         "Zuiderveld, K. (1994): Contrast limited adaptive histogram equalization. In: Graphics Gems IV, Academic Press, "
         "474-485."

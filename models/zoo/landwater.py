@@ -21,7 +21,13 @@ def _landwater(variant: str, sha256: str, *, memory: tuple[tuple[str, float], ..
         variant=variant,
         version="0.2.1",
         title=f"Land, water, snow, cloud and shadow from {n_bands} bands",
-        description="Five-class U-Net trained on Landsat and Sentinel-2 top-of-atmosphere reflectance.",
+        description=(
+            "Five-class U-Net trained on Landsat and Sentinel-2 top-of-atmosphere reflectance. It misses narrow water: against "
+            "a land-cover map of North Carolina at 28.5 m it finds a quarter of the water, and three quarters of what it finds "
+            "is water there; of ships in six ports it takes 28 to 54 % of the pixels for water. Where the Sun glints sea may "
+            "come out as land. To call water what NDWI and MNDWI both do was tried against it: better on 60 chips of lakes and "
+            "rivers (mean IoU 0.486 to 0.498, masks of another date), worse on the map (0.228 to 0.191) and on the ships."
+        ),
         license="Apache-2.0",
         citation=(
             "ukis-csmask, German Aerospace Center (DLR). Wieland, M., Li, Y., Martinis, S. (2019): Multi-sensor cloud and "

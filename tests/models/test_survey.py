@@ -4,9 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from earthloom.models.networks.survey import N_QUANTILES, Survey, survey
+from earthloom.models.networks.survey import N_QUANTILES, Look, survey
 from tests.scenes import landscape
 
 Part = tuple[NDArray[np.float32], NDArray[np.bool_]]
@@ -60,9 +63,14 @@ def test_a_scene_without_a_valid_pixel_gives_zeros(n_parts: int) -> None:
     assert not np.any(found.quantiles)
 
 
-def test_a_survey_comes_back_from_json_equal() -> None:
-    found = survey([part(landscape(40, 40, 2) * 1e-4)])
-    assert Survey.from_json(json.loads(json.dumps(found.to_json()))) == found
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=9))
+@settings(deadline=None)
+def test_what_a_network_keeps_comes_back_from_json_bit_by_bit(values: list[float]) -> None:
+    look = Look(torch.tensor(values, dtype=torch.float32)[None], ("a note",))
+    found = Look.from_json(json.loads(json.dumps(look.to_json())))
+    assert found.context.shape == look.context.shape
+    assert found.context.numpy().tobytes() == look.context.numpy().tobytes()
+    assert found.notes == look.notes
 
 
 @pytest.mark.parametrize("sigma", [0.5, 3.0, 40.0])

@@ -21,7 +21,7 @@ from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_block
 from earthloom.models.inference.stack import Stack
 from earthloom.models.measuring.measure import agreement_at, framed
-from earthloom.models.networks.survey import survey
+from earthloom.models.networks.survey import Part
 from earthloom.models.zoo import catalogue, variants
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.errors import CardError
@@ -77,8 +77,8 @@ def test_a_model_of_the_zoo_gives_the_same_for_two_block_sizes_and_no_seams(labe
     )
     context = None
     if card.needs_survey:
-        seen = predictor.normalise(whole_scene)
-        context = predictor.context_of(survey([(seen.numpy(), valid)]))
+        part = Part(chips.scene, predictor.normalise(whole_scene).numpy(), valid)
+        context = predictor.context_of(predictor.surveying.look(chips.scene, [part]))
 
     def made(core: Window) -> list[NDArray[np.generic]]:
         read = chips.read(core)

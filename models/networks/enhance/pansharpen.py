@@ -8,6 +8,7 @@ bilinearly.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from earthloom.models.networks.enhance.denoise import box_sum, shifted, valid_pixels
-from earthloom.models.networks.survey import Survey
-from earthloom.tiling.errors import CardError
+from earthloom.models.networks.registration import Shift, shift_between
+from earthloom.models.networks.survey import Look, Part, Survey, Surveying, survey
+from earthloom.tiling.errors import CardError, SceneError
+from earthloom.tiling.window import Window
 
 _SHARPNESS = 1.2
 """Share of the blur that is given back to interpolated bands; by measurement (tests/bench/score_pansharpen.py)."""
@@ -24,11 +27,15 @@ _FLOOR = 0.02
 """Of the intensity's variance in the scene: what varies less than this locally is taken for noise."""
 _LIMIT = 4.0
 """Largest factor by which a ratio of intensities may change a pixel."""
+_TOLD_PX = 0.5
+"""Pixels of the panchromatic band; sensors keep their own bands together to a third of one."""
+_SURE = 0.15
+"""Strength of the peak from which a shift is believed."""
 _NEVER = 1e30
 _TINY = 1e-6
 
 
-class _Pansharpening(nn.Module):
+class _Pansharpening(Surveying, nn.Module):
     """What both methods share: bands that were interpolated bilinearly are made crisp before detail is added.
 
     Bilinear interpolation weakens what a band still resolves, by sinc^2, to 0.4 at its Nyquist frequency. An unsharp mask
@@ -47,6 +54,34 @@ class _Pansharpening(nn.Module):
         powers = [math.exp(-2 * (step / ratio) ** 2) for step in range(self.blur_px + 1)]
         total = 2 * sum(powers) - powers[0]
         self.taps = [power / total for power in powers]
+
+    def look(self, scene: Window, parts: Iterable[Part]) -> Look:  # noqa: ARG002 - the parts say all
+        """The survey, and whether the panchromatic band lies where the others do.
+
+        Raises:
+            SceneError: if it lies beside them by more than one of their pixels.
+        """
+        seen = list(parts)
+        found = survey([(part.values, part.valid) for part in seen])
+        weights = _regress(np.asarray(found.covariance, np.float64))
+        pairs = ((part.values[0], np.tensordot(weights, part.values[1:], 1), part.valid) for part in seen)
+        shift = shift_between(pairs, 0.5 / self.ratio)
+        return Look(self.context(found), self._told(shift))
+
+    def _told(self, shift: Shift | None) -> tuple[str, ...]:
+        if shift is None or shift.strength < _SURE or shift.length_px < _TOLD_PX:
+            return ()
+        across, along = "right" if shift.right_px > 0 else "left", "below" if shift.down_px > 0 else "above"
+        where = (
+            f"pan lies {abs(shift.right_px):.1f} px {across} and {abs(shift.down_px):.1f} px {along} of where the other bands "
+            "have the same ground (in pixels of pan, by phase correlation)"
+        )
+        if shift.length_px > self.ratio:
+            raise SceneError(
+                f"{where}, more than one pixel of theirs, {self.ratio} px: its detail would be put beside its place. "
+                "Correct the origin of the panchromatic file: `rio edit-info --transform`"
+            )
+        return (f"{where}: edges get a fringe; the origin of the panchromatic file can be corrected",)
 
     def _crisp(self, band: Tensor, valid: Tensor, share: Tensor) -> Tensor:
         """A band (N, 1, H, W), 0 where not valid, made crisp; `share` is the blurred `valid`."""

@@ -38,15 +38,17 @@ class Span(nn.Module):
         in_channels: bands, one or more.
         scale: output pixels per input pixel and side.
         channels: width of the network, 48 or 52 in what was published.
+        sharp: for pixels that were made by cubic convolution, as the network's own: neither softened before, nor is the
+            mean of what is made held to the pixel that it is made from.
 
     `forward` takes (N, C, H, W) in which 0 to 1 is the range of a photograph. Values beyond it are kept, but the details
     that they get are those of 0 or 1. It returns (N, C, scale * H, scale * W) in the input's dtype, and sees 22 px to
     each side of a pixel.
     """
 
-    def __init__(self, *, in_channels: int, scale: int = 2, channels: int = 48) -> None:
+    def __init__(self, *, in_channels: int, scale: int = 2, channels: int = 48, sharp: bool = False) -> None:
         super().__init__()
-        self.in_channels, self.scale = in_channels, scale
+        self.in_channels, self.scale, self.sharp = in_channels, scale, sharp
         self.first = _convolution(3, channels)
         self.blocks = nn.ModuleList(_AttentionBlock(channels) for _ in range(_N_BLOCKS))
         self.last = _convolution(channels, channels)
@@ -75,8 +77,12 @@ class Span(nn.Module):
         """(N, 3, scale * scale, H, W) fp32: pixels that the network makes, less the mean of those of one input pixel.
 
         The mean is taken out of the last convolution's weights, so that no small number is the difference of large
-        ones, which bf16 would not survive.
+        ones, which bf16 would not survive. If `sharp`, less the input pixel.
         """
+        if self.sharp:
+            seen = three.clamp(0, 1)
+            whole: Tensor = self.lift(self._features(seen)).float()
+            return whole.reshape(len(three), 3, self.scale**2, *three.shape[2:]) - seen.unsqueeze(2)
         weight, bias = (_centred(tensor, self.scale**2) for tensor in (self.lift.weight, self.lift.bias))
         made = F.conv2d(self._features(_softened(three.clamp(0, 1))), weight, bias, padding=1)
         return made.float().reshape(len(three), 3, self.scale**2, *three.shape[2:])

@@ -10,52 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from earthloom.models.networks.enhance.denoise import valid_pixels
-from earthloom.models.networks.survey import N_QUANTILES, Survey
+from earthloom.models.networks.survey import N_QUANTILES, Survey, Surveying
 from earthloom.tiling.errors import CardError
 
 _N_BINS = 256
 _SHARES = np.linspace(0, 1, N_QUANTILES)
 
 
-class DarkObject(nn.Module):
-    """Haze is the value of the band's darkest objects and is taken from all pixels (Chavez 1988, An improved dark-object
-    subtraction technique for atmospheric scattering correction of multispectral data, Remote Sensing of Environment 24).
-
-    Each band's own histogram decides; the relation between bands by a scattering model, which that paper adds, needs
-    wavelengths, and these are not known here. A scene whose darkest objects are bright in some band loses too much there.
-
-    Args:
-        in_channels: bands, each treated by itself.
-        share: of the pixels that are darker than the dark object.
-        keep: physical value that dark objects do have: 0.01 of reflectance (Chavez 1996, Image-based atmospheric
-            corrections, Photogrammetric Engineering & Remote Sensing 62, 1025-1036).
-        zero: where the physical 0 lies among the normalised values, -mean / std; nothing falls below it.
-
-    `forward` takes (N, C, H, W), where a pixel that is 0 in all bands is not valid, and gives the same, in fp32.
-
-    Raises:
-        CardError: if the share is not between 0 and 1, or `keep` is negative.
-    """
-
-    def __init__(self, *, in_channels: int, share: float = 1 / 256, keep: float = 0.01, zero: float = 1.0) -> None:
-        super().__init__()
-        if not 0 <= share <= 1 or keep < 0:
-            raise CardError(f"share is between 0 and 1 and keep at least 0, got {share=}, {keep=}")
-        self.in_channels, self.share, self.keep, self.zero = in_channels, share, keep, zero
-        self.support_px = 0
-
-    def context(self, survey: Survey) -> Tensor:
-        """(C,), what is taken away; never negative."""
-        dark = [np.interp(self.share, _SHARES, quantiles) for quantiles in survey.quantiles]
-        return torch.tensor([max(float(value) - self.zero - self.keep, 0.0) for value in dark], dtype=torch.float32)
-
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        clear = (x.float() - context.reshape(-1, 1, 1)).clamp_(min=self.zero)
-        return clear.mul_(valid_pixels(x))
-
-
-class PercentileStretch(nn.Module):
+class PercentileStretch(Surveying, nn.Module):
     """Linear from one quantile of the band, which becomes 0, to another, which becomes 1; clipped beyond.
 
     Args:
@@ -112,7 +74,7 @@ class FixedStretch(nn.Module):
         return shown
 
 
-class EqualisedStretch(nn.Module):
+class EqualisedStretch(Surveying, nn.Module):
     """Histogram equalisation with limited contrast, by one curve for the whole scene.
 
     The histogram is cut at `limit` times its mean and what was cut is spread evenly before it is summed, as in contrast-

@@ -59,6 +59,30 @@ def test_values_that_no_reflectance_has_are_said_with_a_histogram(tmp_path: Path
         assert not doubt(opened(path, **remedy))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "high", "remedy"), [("float32", 256, "`scale=0.00392157`, if 255 stands"), ("float64", 9000, "if 10000")]
+)
+def test_values_that_pass_as_shares_and_are_none_are_refused_with_the_scale(
+    dtype: str, high: int, remedy: str, tmp_path: Path
+) -> None:
+    path = write_scene(tmp_path / "x.tif", pixels(1, high, dtype=dtype), ("red", "green"))
+    refused = opened(path, quantity="unit")
+    assert isinstance(refused, RefusedScene)
+    assert "`quantity=unit` says that values are from 0 to 1, but in red 100 % of a sample of 4096" in refused.message
+    assert remedy in refused.message
+    scale = float(refused.message.partition("`scale=")[2].partition("`")[0])
+    assert isinstance(opened(path, quantity="unit", scale=scale), OpenedScene), "the remedy works"
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("uint8", 1 / 255), ("uint16", 1 / 65535)])
+def test_whole_numbers_are_shares_of_their_range_without_a_scale(dtype: str, scale: float, tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "x.tif", pixels(0, 256, dtype=dtype), ("red", "green"))
+    found = opened(path, quantity="unit")
+    assert isinstance(found, OpenedScene)
+    assert {band.scale for band in found.scene.bands} == {scale}
+    assert found.scene.quantity == "unit"
+
+
 def test_an_offset_that_is_ten_times_too_large_is_said(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "x.tif", pixels(300, 4000), ("green", "nir"))
     text = doubt(opened(path, scale=1e-4, offset=-9, quantity="reflectance"))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from earthloom.jobs.execution.survey import needs_survey, read_surveys, stack_of
 from earthloom.jobs.execution.tasks import BlockTask
+from earthloom.jobs.planning.footprints import places_of
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.planning.shape import WorkerShape
 from earthloom.jobs.products.layout import products_of, publication_of
@@ -26,6 +27,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.weights import fetch
 from earthloom.models.device.resolve import Device, keep_pages
 from earthloom.models.inference.chain import Context, Stage, run_chain, windows
+from earthloom.models.inference.footprints import Places
 from earthloom.models.inference.passes import Threads
 from earthloom.models.inference.predictor import Predictor
 from earthloom.tiling.heap import give_back
@@ -71,6 +73,8 @@ class _KnownScene:
     products: tuple[StageProduct, ...]
     contexts: list[Context]
     """Of each stage, what its network keeps of the scene's survey."""
+    places: Places | None
+    """Of the last stage, where it gives footprints their classes."""
 
 
 class BlockWorker:
@@ -118,7 +122,7 @@ class BlockWorker:
             products = known.products
             wanted = frozenset(product.stage for product in products)
             members = [self._members(stage) for stage in stages]
-            made = run_chain(stages, members, known.contexts, owned, source, wanted)
+            made = run_chain(stages, members, known.contexts, owned, source, wanted, known.places)
             layers = {
                 name: pixels
                 for product in products
@@ -165,7 +169,9 @@ class BlockWorker:
                     self._members(stage)[0].context_of(surveys[number]) if stage.card.needs_survey else None
                     for number, stage in enumerate(stages)
                 ]
-                known = _KnownScene(publication_of(plan), products_of(plan), contexts)
+                footprints = plan.chain.footprints
+                places = places_of(footprints, plan.fine) if footprints else None
+                known = _KnownScene(publication_of(plan), products_of(plan), contexts, places)
             self._scenes[plan.key] = known  # the latest one last
             while len(self._scenes) > _SCENES:
                 del self._scenes[next(iter(self._scenes))]

@@ -23,6 +23,7 @@ from earthloom.models.training.augment import IGNORE
 from earthloom.models.training.data import Pair
 from earthloom.models.zoo.trained import BUILDINGS, DEFORESTATION
 from earthloom.tiling.errors import MissingObjectError
+from earthloom.tiling.vectors import pyogrio
 from earthloom.tiling.window import Window
 
 DN_8BIT = 1 / 255
@@ -188,7 +189,8 @@ def _write_parts(raster: Path, parts: Mapping[str, Window], target: Path) -> Non
     corners = [((w.col_off, w.row_off), (w.col_end, w.row_off), (w.col_end, w.row_end), (w.col_off, w.row_end))
                for w in parts.values()]  # fmt: skip
     rings = [Polygon([transform * corner for corner in ring]) for ring in corners]
-    GeoDataFrame({"name": list(parts)}, geometry=rings, crs=crs).to_file(target, driver="GPKG")
+    frame = GeoDataFrame({"name": list(parts)}, geometry=rings, crs=crs)
+    pyogrio().write_dataframe(frame, target, driver="GPKG")
 
 
 def _link(source: Path, target: Path) -> None:

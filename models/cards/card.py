@@ -82,7 +82,7 @@ class LabelRule:
     """Share of the pixels of a chip's core that have data, below which it is left undecided. Of a core that reaches past
     the scene, what lies beyond has none."""
     footprints: bool = False
-    """Whether chips lie around given polygons, and not on the scene's grid; a run says so, and no card on disk."""
+    """Whether chips lie around given polygons, and not on the scene's grid: a run says so of a card that labels chips."""
 
     def __post_init__(self) -> None:
         if not 0 < self.least_valid <= 1:
@@ -323,8 +323,13 @@ class ModelCard:
         for name in ("objects", "labels"):
             rule = facts.pop(name)  # digests of other cards are older than these
             if rule is not None:
-                facts[name] = {key: value for key, value in asdict(rule).items() if (key, value) != ("footprints", False)}
+                facts[name] = rule_fields(rule)
         return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def rule_fields(rule: ObjectRule | LabelRule) -> dict[str, Any]:
+    """A rule as plain data; cards are older than `footprints`, which stands there only where it is so."""
+    return {name: value for name, value in asdict(rule).items() if (name, value) != ("footprints", False)}
 
 
 _PROSE = frozenset(

@@ -30,6 +30,7 @@ from earthloom.jobs.upkeep.verify import verify
 from earthloom.models.networks import registry
 from earthloom.tiling.errors import ConfigError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.vectors import pyogrio
 from tests.jobs.products.stac_validate import validate
 from tests.maps import published
 from tests.models.nets import TinyClassifier
@@ -145,6 +146,7 @@ class Town:
         frame = geopandas.GeoDataFrame(geometry=self.outlines, crs="EPSG:32617")
         a = BEFORE
         frame = frame.set_geometry(frame.affine_transform([a.a, a.b, a.d, a.e, a.c, a.f]))
+        pyogrio()  # geopandas writes by it, with the drivers that it names
         self.file = folder / "buildings.gpkg"
         frame.to_file(self.file)
         self.degrees = folder / "buildings.geojson"

@@ -169,6 +169,13 @@ class RunConfig(BaseModel):
     onto: Annotated[
         str | None, Field(description="read every scene onto this grid: EPSG:32633,10m,x0,y0,x1,y1 or an AOI.geojson")
     ] = None
+    footprints: Annotated[
+        str | None,
+        Field(
+            description="polygons (GeoPackage, FlatGeobuf, GeoJSON, GeoParquet) that a model of labels gives a class each"
+        ),
+    ] = None
+    footprints_layer: Annotated[str | None, Field(description="of `footprints`, where the file has several")] = None
     scene: Annotated[SceneOptions, Field(description="What files do not say of their scenes")] = SceneOptions()
 
     block: Annotated[int, Field(gt=0, description="side of a block in pixels, a multiple of the shard")] = 2048

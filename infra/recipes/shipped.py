@@ -6,21 +6,25 @@ A recipe reads one folder of labelled pictures, and lays it out as its file want
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from PIL import Image
+from shapely import Polygon
 
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.training.augment import IGNORE
 from earthloom.models.training.data import Pair
 from earthloom.models.zoo.trained import BUILDINGS, DEFORESTATION
 from earthloom.tiling.errors import MissingObjectError
+from earthloom.tiling.vectors import pyogrio
+from earthloom.tiling.window import Window
 from infra.recipes.disasters import lay_out_burns, lay_out_floods
 
 DN_8BIT = 1 / 255
@@ -134,16 +138,11 @@ def _lay_out_buildings(data: Path, folder: Path) -> None:
     labels[:3250], labels[3500:] = split.train[0].labels, split.held_back[0].labels
     _link(photograph, folder / "kitsap.tif")
     _write_labels(labels, photograph, folder / "outlines.tif")
-    with rasterio.open(photograph) as dataset:
-        transform, crs = dataset.transform, dataset.crs
-    features = []
-    for name, first, last in (("trained", 0, 3250), ("held_back", 3500, 5000)):
-        corners = [transform * corner for corner in ((0, first), (0, last), (5000, last), (5000, first), (0, first))]
-        ring = {"type": "Polygon", "coordinates": [[list(corner) for corner in corners]]}
-        features.append({"type": "Feature", "properties": {"name": name}, "geometry": ring})
-    named = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{crs.to_epsg()}"}}
-    document = {"type": "FeatureCollection", "crs": named, "features": features}
-    (folder / "rows.geojson").write_text(json.dumps(document))
+    _write_parts(
+        photograph,
+        {"trained": Window(0, 0, 5000, 3250), "held_back": Window(0, 3500, 5000, 1500)},
+        folder / "rows.gpkg",
+    )
 
 
 def _lay_out_ships(data: Path, folder: Path) -> None:
@@ -163,6 +162,38 @@ def _lay_out_ships(data: Path, folder: Path) -> None:
     categories = [{"id": 1, "name": "ship"}]
     listed = {"images": images, "categories": categories, "annotations": annotations}
     (folder / "ports.json").write_text(json.dumps(listed))
+
+
+def _lay_out_damage(data: Path, folder: Path) -> None:
+    """Chips in a folder per class, those south of 29.82 degrees apart: at 84 m no chip shows what one beyond shows."""
+    for source, name in (("damage", "flooded"), ("no_damage", "unharmed")):
+        for path in sorted(_opened(data / "damage_harvey" / source).glob("*.jpeg")):
+            latitude = float(path.stem.rpartition("_")[2])
+            _link(path, folder / ("south" if latitude < _DAMAGE_NORTH else "north") / name / path.name)
+
+
+_DAMAGE_NORTH = 29.82
+"""Degrees; chips are 64 m wide, and the nearest two on both sides of it lie 84 m apart."""
+
+
+def _lay_out_land_cover(data: Path, folder: Path) -> None:
+    """Scene and map, and the columns that are trained on and held back, with 25 between them (700 m)."""
+    source = data / "landcover_nc"
+    for name, own in (("lsat7_2000.tif", "landsat7.tif"), ("landcover7.tif", "land-cover.tif")):
+        _link(_opened(source / name), folder / own)
+    parts = {"west": Window(0, 0, 300, 443), "east": Window(325, 0, 489 - 325, 443)}
+    _write_parts(source / "lsat7_2000.tif", parts, folder / "parts.gpkg")
+
+
+def _write_parts(raster: Path, parts: Mapping[str, Window], target: Path) -> None:
+    """Windows of a raster as named polygons in its CRS."""
+    with rasterio.open(raster) as dataset:
+        transform, crs = dataset.transform, dataset.crs
+    corners = [((w.col_off, w.row_off), (w.col_end, w.row_off), (w.col_end, w.row_end), (w.col_off, w.row_end))
+               for w in parts.values()]  # fmt: skip
+    rings = [Polygon([transform * corner for corner in ring]) for ring in corners]
+    frame = GeoDataFrame({"name": list(parts)}, geometry=rings, crs=crs)
+    pyogrio().write_dataframe(frame, target, driver="GPKG")
 
 
 def _link(source: Path, target: Path) -> None:
@@ -187,6 +218,7 @@ def _write_labels(labels: NDArray[np.uint8], like: Path, target: Path) -> None:
 LAY_OUTS: dict[str, Callable[[Path, Path], None]] = {
     "deforestation": _lay_out_deforestation, "buildings": _lay_out_buildings, "ships": _lay_out_ships,
     "burn": lay_out_burns, "flood": lay_out_floods, "flood-radar": lay_out_floods,
+    "damage": _lay_out_damage, "land-cover": _lay_out_land_cover,
 }  # fmt: skip
 """By the name of a recipe's file: puts what it names beside it, from the folder of data."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from earthloom.jobs.execution.survey import needs_survey, read_surveys, stack_of, survey_scene
 from earthloom.jobs.execution.tasks import BlockTask
+from earthloom.jobs.planning.footprints import places_of
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.planning.shape import WorkerShape
 from earthloom.jobs.products.layout import products_of, publication_of
@@ -26,6 +27,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.weights import fetch
 from earthloom.models.device.resolve import Device, keep_pages
 from earthloom.models.inference.chain import Context, Stage, run_chain, windows
+from earthloom.models.inference.footprints import Places
 from earthloom.models.inference.passes import Threads, one_thread
 from earthloom.models.inference.predictor import Predictor
 from earthloom.tiling.heap import give_back
@@ -71,6 +73,8 @@ class _KnownScene:
     products: tuple[StageProduct, ...]
     contexts: list[Context]
     """Of each stage, what its network keeps of the scene."""
+    places: Places | None
+    """Of the last stage, where it gives footprints their classes."""
 
 
 class BlockWorker:
@@ -121,7 +125,7 @@ class BlockWorker:
             products = known.products
             wanted = frozenset(product.stage for product in products)
             members = [self._members(stage) for stage in stages]
-            made = run_chain(stages, members, known.contexts, owned, source, wanted)
+            made = run_chain(stages, members, known.contexts, owned, source, wanted, known.places)
             layers = {
                 name: pixels
                 for product in products
@@ -146,7 +150,9 @@ class BlockWorker:
             source_px=read_cost.n_bands * (own & plan.scene.grid.window).size_px,
         )  # fmt: skip
         record = BlockRecord(attempt=task.attempt, shards=shards, cost=cost)
-        self._store.put(marker_key(plan.prefix, block, plan.shard_px), record.to_json())  # after the pixels: a marker is proof
+        self._store.put(
+            marker_key(plan.prefix, block, plan.shard_px), record.to_json()
+        )  # after the pixels: a marker is proof
         if not self._keeps_pages:
             give_back()
         return cost
@@ -177,7 +183,9 @@ class BlockWorker:
                     self._members(stage)[0].context_of(surveys[number]) if stage.card.needs_survey else None
                     for number, stage in enumerate(stages)
                 ]
-                known = _KnownScene(publication_of(plan), products_of(plan), contexts)
+                footprints = plan.chain.footprints
+                places = places_of(footprints, plan.fine) if footprints else None
+                known = _KnownScene(publication_of(plan), products_of(plan), contexts, places)
             self._scenes[plan.key] = known  # the latest one last
             while len(self._scenes) > _SCENES:
                 del self._scenes[next(iter(self._scenes))]

@@ -14,13 +14,14 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
 from earthloom.jobs.config import parse_names
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.identity import pin
+from earthloom.tiling.reading.onto_grid import onto_grid
 from earthloom.tiling.reading.preflight import Header, inspect_apart
 from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.reading.sandbox import Disposables
@@ -33,11 +34,6 @@ from earthloom.tiling.window import Window
 IGNORE = NODATA
 """Label of a pixel that nobody labelled: it is neither trained on nor scored."""
 
-_SNAP = 256
-"""Vertices are rounded to 1/256 px of the grid. Offsets of windows are whole pixels, so all sums with them are exact and
-a pixel's centre lies on the same side of an edge from whatever window it is looked at."""
-_EDGE_PX = 64
-"""Edges of another CRS are curves on the grid; they are followed in steps of about this length."""
 _KEPT = 4  # layers of polygons on grids, per process
 
 Stored = int | float | str
@@ -344,48 +340,5 @@ def features_on_grid(asset: Asset, options: LabelOptions, grid: Grid) -> _Layer:
     import shapely
 
     geometries, values, crs = _classified(asset, options)
-    target = CRS.from_user_input(grid.crs)
-    to_grid = Transformer.from_crs(crs, target, always_xy=True)
-    near = _near(geometries, crs, target, grid)
-    geometries, values = geometries[near], values[near]
-    if crs != target and len(geometries):
-        left, bottom, right, top = _bounds(Transformer.from_crs(target, crs, always_xy=True), grid)
-        step = min(abs(right - left) / grid.width, abs(top - bottom) / grid.height) * _EDGE_PX
-        geometries = shapely.segmentize(geometries, step) if np.isfinite(step) and step > 0 else geometries
-    a, _, c, _, e, f = grid.transform
-
-    def to_px(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        x, y = (xy[:, 0], xy[:, 1]) if crs == target else to_grid.transform(xy[:, 0], xy[:, 1])
-        px = np.column_stack([(np.asarray(x) - c) / a, (np.asarray(y) - f) / e])
-        return np.asarray(np.round(px * _SNAP) / _SNAP)
-
-    moved = shapely.transform(geometries, to_px)
-    if len(moved) and not (finite := np.isfinite(shapely.bounds(moved)).all(axis=1)).all():
-        number = int(near[np.argmin(finite)])
-        raise SceneError(
-            f"{asset.ref.name}: feature {number} reaches to where {grid.crs} has no coordinates, so its pixels are unknown; "
-            "cut it to the surroundings of the scene"
-        )
-    return _Layer(moved, values, shapely.STRtree(moved))
-
-
-def _bounds(transformer: Transformer, grid: Grid) -> tuple[float, float, float, float]:
-    """(left, bottom, right, top) of a grid in another CRS; left > right across the antimeridian."""
-    return transformer.transform_bounds(*grid.bounds, densify_pts=21)
-
-
-def _near(geometries: NDArray[np.object_], crs: CRS, target: CRS, grid: Grid) -> NDArray[np.intp]:
-    """Positions of the features that may lie on a grid: elsewhere on Earth its CRS may have no coordinates for them."""
-    import shapely
-
-    left, bottom, right, top = (
-        grid.bounds if crs == target else _bounds(Transformer.from_crs(target, crs, always_xy=True), grid)
-    )
-    if not np.isfinite([left, bottom, right, top]).all():
-        return np.arange(len(geometries))
-    west, south, east, north = shapely.bounds(geometries).reshape(-1, 4).T
-    margin = 0.01 * max(top - bottom, abs(right - left))
-    beside = (west <= right + margin) & (east >= left - margin)
-    if left > right:  # across the antimeridian
-        beside = (west <= right + margin) | (east >= left - margin)
-    return np.flatnonzero(beside & (south <= top + margin) & (north >= bottom - margin))
+    near, moved = onto_grid(geometries, crs, grid, asset.ref.name)
+    return _Layer(moved, values[near], shapely.STRtree(moved))

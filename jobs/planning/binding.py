@@ -6,7 +6,7 @@ read from where its ground lies. Both are decided here, once for a whole scene, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
@@ -14,11 +14,12 @@ from fractions import Fraction
 import numpy as np
 
 from earthloom.jobs.config import RunConfig
+from earthloom.jobs.intake.inspectors import PRELOAD
 from earthloom.jobs.intake.registered import register
 from earthloom.jobs.intake.regrid import onto_grid
-from earthloom.jobs.intake.inspectors import PRELOAD
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene
 from earthloom.jobs.planning.chain import GSD_SLACK, ChainPlan, bind
+from earthloom.jobs.planning.footprints import FootprintFile
 from earthloom.jobs.planning.words import ChainModel
 from earthloom.models.cards.card import BEFORE, ModelCard
 from earthloom.models.device.resolve import Device
@@ -30,6 +31,7 @@ from earthloom.tiling.resampling import COARSER
 from earthloom.tiling.scene import Scene
 
 Bound = tuple[OpenedScene, ChainPlan]
+Binds = Callable[[Scene], ChainPlan]
 
 _NARROW = 3.0
 """Ratio of a card's largest GSD to its smallest, up to which its network knows things by their size: one that has seen more
@@ -45,15 +47,24 @@ _AT_ONCE = 4  # pairs that are measured, each in a process
 
 
 def bind_all(
-    opened: Sequence[OpenedScene | RefusedScene], models: Sequence[ChainModel], config: RunConfig, device: Device
+    opened: Sequence[OpenedScene | RefusedScene], models: Sequence[ChainModel], config: RunConfig, device: Device,
+    footprints: FootprintFile | None = None,
 ) -> list[Bound | RefusedScene]:  # fmt: skip
     """Choose variants, bands, grid and chips for every scene, in order; what is wrong with one is told in its place.
+
+    Args:
+        footprints: what `config.footprints` names.
 
     Raises:
         CardError, ConfigError: if the stages do not make a chain, whatever the scene.
         EngineError: if no process to read pixels in could be started.
     """
-    found = [one if isinstance(one, RefusedScene) else _bound(one, models, config, device) for one in opened]
+
+    def binds(scene: Scene) -> ChainPlan:
+        return bind(scene, models, config, device, footprints)
+
+    grid_is_given = config.onto is not None
+    found = [one if isinstance(one, RefusedScene) else _bound(one, binds, grid_is_given) for one in opened]
     pairs = [place for place, one in enumerate(found) if isinstance(one, tuple) and _compares(one[1])]
     if not pairs:
         return found
@@ -67,7 +78,7 @@ def bind_all(
                 there = register(one[0], inspectors)
             except (SceneError, StorageError) as error:
                 return refused_scene(one[0].scene, error)
-            return there, bind(there.scene, models, config, device)
+            return there, binds(there.scene)
 
         for place, one in zip(pairs, pool.map(registered, pairs), strict=True):
             found[place] = one
@@ -111,15 +122,13 @@ def fitting_grid(grid: Grid, card: ModelCard, scale: int = 1) -> Grid | None:
     return grid.rescale(float(factor))
 
 
-def _bound(
-    opened: OpenedScene, models: Sequence[ChainModel], config: RunConfig, device: Device
-) -> Bound | RefusedScene:  # fmt: skip
+def _bound(opened: OpenedScene, binds: Binds, grid_is_given: bool) -> Bound | RefusedScene:
     try:
-        chain = bind(opened.scene, models, config, device)
-        if config.onto is not None or any("pan" in card.bands for stage in chain.stages for card in stage.cards):
+        chain = binds(opened.scene)
+        if grid_is_given or any("pan" in card.bands for stage in chain.stages for card in stage.cards):
             return opened, chain  # the user has chosen; and a sharpened image is as fine as its panchromatic band
         there = _on_fitting_grid(opened, chain)
-        return there, chain if there is opened else bind(there.scene, models, config, device)
+        return there, chain if there is opened else binds(there.scene)
     except SceneError as error:
         return refused_scene(opened.scene, _explained(error, opened))
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from earthloom.jobs.config import RunConfig
 from earthloom.jobs.planning.chips import chips_of
+from earthloom.jobs.planning.footprints import FootprintFile, at_footprints, chips_around, places_of
 from earthloom.jobs.planning.image_plan import ImagePlan, colors_first, image_plan
 from earthloom.jobs.planning.shape import result_sides
 from earthloom.jobs.planning.words import ChainModel, Variants, product_name
@@ -45,6 +46,10 @@ class ChainPlan:
     """What is read of the scene."""
     images: tuple[ImagePlan, ...]
     notes: tuple[str, ...]
+    footprints: FootprintFile | None = None
+    """Polygons of which each gets a class, and not each pixel."""
+    n_footprints: int = 0
+    """Those whose middle lies in the scene."""
 
     @property
     def scale(self) -> int:
@@ -68,8 +73,13 @@ class ChainPlan:
         return own + sum(image.stored_bytes for image in self.images)
 
 
-def bind(scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: Device) -> ChainPlan:
+def bind(
+    scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: Device, footprints: FootprintFile | None = None
+) -> ChainPlan:  # fmt: skip
     """Choose variants, bands and chips for a scene.
+
+    Args:
+        footprints: what `config.footprints` names.
 
     Raises:
         SceneError: if the scene lacks what a stage needs.
@@ -77,6 +87,8 @@ def bind(scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: 
     """
     chosen, notes = _choose(scene, models)
     main = _main_stage(chosen)
+    if footprints:
+        chosen[main] = at_footprints(chosen[main], is_last=main == len(chosen) - 1)
     _refuse_nonsense(chosen, main, config)
     cards = _bind_bands(scene, chosen, main, {models.index(m) for m in models if m.name in config.keep})
     scales = [members[0][0].scale for members in cards]
@@ -84,15 +96,21 @@ def bind(scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: 
     pixel_px = answer_of(cards[main][0][0]).pixel_px
     shard_px = pixel_px * result_sides(config.block, config.shard, pixel_px)[1]
     stages: list[Stage] = []
+    n_footprints = 0
     need_px = 0  # beyond the scene, in pixels of the stage's output
     for number in reversed(range(len(cards))):
         members = [card for card, _ in cards[number]]
         card, factor = members[0], int(np.prod(scales[:number], initial=1))
         grid = scene.grid.refine(factor)
-        chips = chips_of(
-            grid.width, grid.height, members, config, shard_px=shard_px // int(np.prod(scales[number:])),
-            margin_px=-(-need_px // card.scale), is_last=number == len(cards) - 1,
-        )  # fmt: skip
+        if footprints and number == main:
+            places = places_of(footprints, grid)
+            n_footprints, chips = len(places), chips_around(places, card, grid)
+            notes.append(f"{n_footprints} footprints of {footprints.asset.ref.name} lie in the scene")
+        else:
+            chips = chips_of(
+                grid.width, grid.height, members, config, shard_px=shard_px // int(np.prod(scales[number:])),
+                margin_px=-(-need_px // card.scale), is_last=number == len(cards) - 1,
+            )  # fmt: skip
         need_px = chips.margin_px + chips.halo_px
         precision = "fp32" if answer_of(card).wants_fp32 and config.precision == "auto" else device.precision
         stages.append(
@@ -109,7 +127,7 @@ def bind(scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: 
     return ChainPlan(
         product=product_name(models), stages=tuple(stages[::-1]), main=main, bands=scene.select(tuple(wanted)),
         folders=tuple({card.digest(): folder for members in cards for card, folder in members}.items()),
-        images=images, notes=tuple(notes),
+        images=images, notes=tuple(notes), footprints=footprints, n_footprints=n_footprints,
     )  # fmt: skip
 
 
@@ -241,7 +259,7 @@ def _refuse_nonsense(chosen: Sequence[Variants], main: int, config: RunConfig) -
                 f"{card.label} labels squares of {card.core_px} px; `core={config.core}` would ask it of other ground than it "
                 "has learned: leave it out"
             )
-        if card.labels and config.keep:
+        if card.kind == "labels" and config.keep:
             raise ConfigError(
                 f"`keep={config.keep[0]}`: {card.label} gives one pixel for each chip, and one result has one grid; run the "
                 "image by itself"

@@ -84,7 +84,7 @@ def _halvings(core_px: int, stride_px: int) -> list[int]:
 
 def undecided(card: ModelCard, width: int, height: int) -> str | None:
     """In words, how many chips are left undecided because of how little of them lies in a scene; None where none is."""
-    if card.labels is None:
+    if card.labels is None or card.labels.footprints:
         return None
     side, least_px = card.core_px, card.labels.least_px(card.core_px)
     within = [[(side, size // side), (size % side, int(size % side > 0))] for size in (width, height)]

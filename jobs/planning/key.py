@@ -11,6 +11,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from earthloom.jobs.planning.footprints import FootprintFile
 from earthloom.jobs.planning.image_plan import ImagePlan
 from earthloom.jobs.records.canonical import digest
 from earthloom.models.inference.chain import Stage
@@ -35,6 +36,7 @@ def scene_key(
     bands: Sequence[Band],
     stages: Sequence[Stage],
     images: Sequence[ImagePlan] = (),
+    footprints: FootprintFile | None = None,
     *,
     shard_px: int,
     device_class: str,
@@ -45,6 +47,7 @@ def scene_key(
         bands: those that the stages read, in the order of the source's channels.
         stages: with their precision as it was resolved (`fp32`, `bf16`, `fp16`).
         images: how images are stored, if the result has any.
+        footprints: the polygons that get a class each, if the run names some.
         device_class: within which bytes are identical (`models.device.resolve.Device`).
     """
     quality = [clear.band for clear in scene.clear]
@@ -63,6 +66,7 @@ def scene_key(
             **({"clear": [_clear(one, used) for one in scene.clear]} if scene.clear else {}),
             "stages": [_stage(stage) for stage in stages],
             "images": [asdict(image) for image in images],
+            **({"footprints": [footprints.asset.identity, footprints.layer]} if footprints else {}),
             "shard": shard_px,
             "device": device_class,
             "codecs": CODECS,

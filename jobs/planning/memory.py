@@ -183,4 +183,4 @@ def _chips_bytes(stage: Stage, batch: int, passes: int, computing: int) -> int:
     n_values = answer_of(stage.card).values_per_px
     n_waiting = computing * len(stage.cards) * (passes + 2) - passes if passes > 1 else 0
     answers = n_waiting * n_values * (_FLOAT_BYTES if stage.precision == "fp32" else 2)
-    return int(batch * stage.chips.chip_px**2 * (passes * per_px + answers))
+    return int(batch * stage.chip_px**2 * (passes * per_px + answers))

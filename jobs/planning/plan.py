@@ -20,6 +20,7 @@ from earthloom.jobs.intake.wanted import Wanted
 from earthloom.jobs.planning.binding import bind_all, refused_scene
 from earthloom.jobs.planning.chain import ChainPlan
 from earthloom.jobs.planning.chips import divisors, undecided
+from earthloom.jobs.planning.footprints import find_footprints
 from earthloom.jobs.planning.key import scene_key
 from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
 from earthloom.jobs.planning.pan import check_pan
@@ -129,7 +130,7 @@ class ScenePlan:
     def chip_px(self) -> int:
         """Chip pixels of all stages."""
         stages = self.chain.stages
-        return sum(n * stage.chips.chip_px**2 for n, stage in zip(self._chips_by_stage(), stages, strict=True))
+        return sum(n * stage.chip_px**2 for n, stage in zip(self._chips_by_stage(), stages, strict=True))
 
     @property
     def flop(self) -> float | None:
@@ -139,7 +140,7 @@ class ScenePlan:
             for card in stage.cards:
                 if card.flop_per_px is None:
                     return None
-                total += n * stage.chips.chip_px**2 * card.flop_per_px * (4 if stage.flips else 1)
+                total += n * stage.chip_px**2 * card.flop_per_px * (4 if stage.flips else 1)
         return total
 
     @property
@@ -149,6 +150,8 @@ class ScenePlan:
 
     def _chips_by_stage(self) -> list[int]:
         stages = self.chain.stages
+        if len(stages) == 1 and self.chain.footprints:
+            return [self.chain.n_footprints]
         if len(stages) == 1 and not stages[0].chips.blend:
             core_px, grid = stages[0].chips.core_px, self.scene.grid
             return [-(-grid.width // core_px) * -(-grid.height // core_px)]
@@ -156,6 +159,8 @@ class ScenePlan:
         for block in self.blocks():
             for number, (own, _) in enumerate(windows(stages, self.owned(block.core))):
                 counts[number] += len(stages[number].chips.cores(own))
+        if self.chain.footprints:
+            counts[-1] = self.chain.n_footprints
         return counts
 
 
@@ -227,6 +232,7 @@ def plan(
     models = load_models(config)
     aoi = read_aoi(config.onto) if config.onto else None
     onto = aoi.grid(config.shard) if aoi else None
+    footprints = find_footprints(config)
     found = expand(config.scenes, config.scene.alternate) if requests is None else requests
     requests = assign_ids(found, config.scene.scene_id)
     cards = [[card for card, _ in member] for model in models for member in model.members]
@@ -239,7 +245,7 @@ def plan(
     notes: list[tuple[str, str]] = []
     grid_notes = aoi.notes(config.shard) if aoi else ()
 
-    results = bind_all(opened, models, config, device)
+    results = bind_all(opened, models, config, device, footprints)
     bound = [one for one in results if not isinstance(one, RefusedScene)]
     refused = [one for one in results if isinstance(one, RefusedScene)]
     most = 1 if on_gpu else min(given.threads, max(1, sum(_n_parts(chain, config) for _, chain in bound)))
@@ -315,7 +321,9 @@ def _plan_scene(
             f"`memory_per_worker` {config.engine.memory_per_worker / _GIB:.2f} GiB, with chips of {last.chips.core_px} + 2 x "
             f"{last.chips.halo_px} px; {remedy}"
         )
-    key = scene_key(scene, chain.bands, chain.stages, chain.images, shard_px=side_px, device_class=device.device_class)
+    key = scene_key(
+        scene, chain.bands, chain.stages, chain.images, chain.footprints, shard_px=side_px, device_class=device.device_class,
+    )  # fmt: skip
     planned = ScenePlan(
         scene=scene, chain=chain, block_px=block_px, shard_px=side_px, device_class=device.device_class,
         key=key, memory=memory,

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.products.legend import word
-from earthloom.jobs.products.object_tables import footprints
+from earthloom.jobs.products.object_tables import footprints, probability_columns
 from earthloom.tiling.grid import Grid, pixel_areas_m2
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
-
-_DECIMALS = 4  # of probabilities
 
 
 def row_type(n_classes: int) -> np.dtype[np.void]:
@@ -42,14 +39,10 @@ def label_frame(
     from geopandas import GeoDataFrame
 
     rows, cols = chips["row"].astype(np.float64), chips["col"].astype(np.float64)
-    probabilities = np.round(chips["probabilities"].astype(np.float64), _DECIMALS).reshape(len(chips), len(classes))
     columns: dict[str, object] = {
         "class": [classes[int(value)] for value in chips["class"]],
-        "probability": probabilities[np.arange(len(chips)), chips["class"]],
+        **probability_columns(chips["probabilities"], chips["class"], classes),
     }
-    names = [word(name) for name in classes.values()]
-    ends = names if len(set(names)) == len(names) else list(classes)
-    columns |= {f"probability_{end}": probabilities[:, value] for value, end in zip(classes, ends, strict=True)}
     columns |= {
         "area_m2": np.round(pixel_areas_m2(grid, grid.window)[chips["row"], chips["col"]], 1),
         "row": chips["row"].astype(np.int32),

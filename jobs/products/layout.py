@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products.class_map import ClassMapProduct
+from earthloom.jobs.products.footprints import FootprintsProduct
 from earthloom.jobs.products.image import ImageProduct
 from earthloom.jobs.products.labels import LabelsProduct
 from earthloom.jobs.products.legend import model_tags
@@ -18,6 +19,7 @@ def products_of(plan: ScenePlan) -> tuple[StageProduct, ...]:
     return (
         *_class_maps(plan),
         *_labels(plan),
+        *_footprints(plan),
         *_objects(plan),
         *_images(plan),
     )
@@ -46,12 +48,24 @@ def _class_maps(plan: ScenePlan) -> tuple[ClassMapProduct, ...]:
 
 def _labels(plan: ScenePlan) -> tuple[LabelsProduct, ...]:
     """The labels of a plan whose main stage gives some; none of any other plan."""
-    if plan.card.labels is None:
+    if plan.card.kind != "labels":
         return ()
     return (
         LabelsProduct(
             name=plan.product, grid=plan.grid, legend=plan.card, core_px=plan.chain.pixel_px, scene_id=plan.scene.id,
             key=plan.key, tags=_tags(plan), stage=plan.chain.main, meaning="class of the chip with the highest probability",
+        ),
+    )  # fmt: skip
+
+
+def _footprints(plan: ScenePlan) -> tuple[FootprintsProduct, ...]:
+    """The footprints of a plan whose main stage gives them classes; none of any other plan."""
+    if plan.card.kind != "footprints":
+        return ()
+    return (
+        FootprintsProduct(
+            name=plan.product, grid=plan.grid, legend=plan.card, scene_id=plan.scene.id, key=plan.key, tags=_tags(plan),
+            stage=plan.chain.main, meaning="class of the footprint that covers the pixel",
         ),
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from earthloom.jobs.products.legend import word
 from earthloom.models.inference.boxes import Found, corners, scores
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.vectors import pyogrio
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
 PARQUET = "application/vnd.apache.parquet"
 """Media type of a table."""
+FLATGEOBUF = "application/vnd.flatgeobuf"
+"""Media type of features for maps."""
 
 _DECIMALS = 7  # of degrees: 1 cm
+_PROBABILITY_DECIMALS = 4
 
 
 def object_frame(
@@ -68,6 +72,77 @@ def object_frame(
     )
 
 
+def footprint_frame(
+    found: NDArray[np.void], outlines: NDArray[np.object_], grid: Grid, *, classes: Mapping[int, str], scene_id: str,
+    key: str,
+) -> GeoDataFrame:  # fmt: skip
+    """One row per footprint that got a class.
+
+    Args:
+        found: (n,) of `jobs.products.footprints.row_type`.
+        outlines: (n,) polygons in pixels of the grid.
+        classes: name by value.
+        scene_id, key: of the result.
+
+    Returns:
+        geometry (the polygon in longitude and latitude; across the antimeridian longitudes go on beyond 180); class;
+        probability of that class; `probability_<name>` of every class; area_m2 on the ellipsoid; feature, its number in the
+        file of polygons from 0; row and col of the pixel in its middle; scene and key.
+    """
+    import shapely
+    from geopandas import GeoDataFrame
+
+    def to_lonlat(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.round(_lonlat(grid, xy[:, 0][None], xy[:, 1][None])[0], _DECIMALS)
+
+    geometry = [
+        shapely.transform(outline, to_lonlat) for outline in outlines
+    ]  # each by itself on one side of 180 degrees
+    columns: dict[str, object] = {
+        "class": [classes[int(value)] for value in found["class"]],
+        **probability_columns(found["probabilities"], found["class"], classes),
+        "area_m2": [round(_area_m2(each), 1) for each in geometry],
+        "feature": found["number"],
+        "row": found["row"],
+        "col": found["col"],
+        "scene": [scene_id] * len(found),
+        "key": [key] * len(found),
+    }
+    return GeoDataFrame(columns, geometry=geometry, crs="OGC:CRS84").astype(
+        dict.fromkeys(("class", "scene", "key"), "str")
+    )
+
+
+def _area_m2(geometry: Any) -> float:
+    """Of a polygon, or of several, in longitude and latitude, on the ellipsoid, without its holes."""
+    from pyproj import Geod
+
+    geod = Geod(ellps="WGS84")
+
+    def of_ring(ring: Any) -> float:
+        return abs(float(geod.polygon_area_perimeter(*ring.xy)[0]))
+
+    parts = getattr(geometry, "geoms", [geometry])
+    return sum(of_ring(part.exterior) - sum(of_ring(hole) for hole in part.interiors) for part in parts)
+
+
+def probability_columns(
+    values: NDArray[np.float32], likeliest: NDArray[np.int32], classes: Mapping[int, str]
+) -> dict[str, NDArray[np.float64]]:
+    """`probability` of the likeliest class, and `probability_<name>` of every class, with its value for a name that two have.
+
+    Args:
+        values: (n, K).
+        likeliest: (n,) of 0 to K - 1.
+        classes: name by value.
+    """
+    rounded = np.round(values.astype(np.float64), _PROBABILITY_DECIMALS).reshape(len(values), len(classes))
+    names = [word(name) for name in classes.values()]
+    ends = names if len(set(names)) == len(names) else list(classes)
+    every = {f"probability_{end}": rounded[:, value] for value, end in zip(classes, ends, strict=True)}
+    return {"probability": rounded[np.arange(len(values)), likeliest], **every}
+
+
 def sides_m(grid: Grid, edges: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lengths of boxes across columns and along rows, in metres along the ellipsoid: (n,) each, of edges (n, 4) in pixels."""
     return _length_m(grid, edges, 0), _length_m(grid, edges, 1)
@@ -90,9 +165,12 @@ def geoparquet(frame: GeoDataFrame) -> bytes:
 
 
 def flatgeobuf(frame: GeoDataFrame, name: str) -> bytes:
-    """The table as one FlatGeobuf layer with its spatial index."""
-    buffer = io.BytesIO()
-    pyogrio().write_dataframe(frame, buffer, driver="FlatGeobuf", layer=name, geometry_type="Polygon")
+    """The table as one FlatGeobuf layer of polygons with its spatial index."""
+    buffer, several = io.BytesIO(), bool((frame.geometry.geom_type == "MultiPolygon").any())
+    pyogrio().write_dataframe(
+        frame, buffer, driver="FlatGeobuf", layer=name, geometry_type="MultiPolygon" if several else "Polygon",
+        promote_to_multi=several,
+    )  # fmt: skip
     return buffer.getvalue()
 
 

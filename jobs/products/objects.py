@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.products import quicklook
 from earthloom.jobs.products.legend import Legend, colors, labels
-from earthloom.jobs.products.object_tables import PARQUET, flatgeobuf, geoparquet, object_frame
+from earthloom.jobs.products.object_tables import FLATGEOBUF, PARQUET, flatgeobuf, geoparquet, object_frame
 from earthloom.jobs.products.product import Raster, cog_asset
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
 from earthloom.jobs.products.statistics import Counted
@@ -35,7 +35,6 @@ HEAT = "heat"
 OBJECTS = "objects"
 """Name of the rows in a shard, and of the asset."""
 
-_FLATGEOBUF = "application/vnd.flatgeobuf"
 _MEANING = "Probability that the centre of an object is here, of the likeliest class"
 
 
@@ -120,7 +119,7 @@ class ObjectsProduct:
         return [
             cog_asset(heat, HEAT, "Probability of a centre", [band]),
             AssetInfo(name=OBJECTS, href=table, media_type=PARQUET, roles=("data",), title="Objects as GeoParquet"),
-            AssetInfo(name="flatgeobuf", href=features, media_type=_FLATGEOBUF, roles=("data",), title="Objects as FlatGeobuf"),
+            AssetInfo(name="flatgeobuf", href=features, media_type=FLATGEOBUF, roles=("data",), title="Objects as FlatGeobuf"),
         ]  # fmt: skip
 
     def picture(

@@ -81,6 +81,8 @@ class LabelRule:
     least_valid: float = 0.5
     """Share of the pixels of a chip's core that have data, below which it is left undecided. Of a core that reaches past
     the scene, what lies beyond has none."""
+    footprints: bool = False
+    """Whether chips lie around given polygons, and not on the scene's grid: a run says so of a card that labels chips."""
 
     def __post_init__(self) -> None:
         if not 0 < self.least_valid <= 1:
@@ -254,10 +256,12 @@ class ModelCard:
 
     @property
     def kind(self) -> str:
-        """What the network says: `class-map`, `labels`, `objects` or `image` (`models.inference.answers`)."""
+        """What the network says: `class-map`, `labels`, `footprints`, `objects` or `image` (`models.inference.answers`)."""
         if not self.classes:
             return "image"
-        return "objects" if self.objects else "labels" if self.labels else "class-map"
+        if self.labels:
+            return "footprints" if self.labels.footprints else "labels"
+        return "objects" if self.objects else "class-map"
 
     @property
     def makes_own_bands(self) -> bool:
@@ -319,8 +323,13 @@ class ModelCard:
         for name in ("objects", "labels"):
             rule = facts.pop(name)  # digests of other cards are older than these
             if rule is not None:
-                facts[name] = asdict(rule)
+                facts[name] = rule_fields(rule)
         return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def rule_fields(rule: ObjectRule | LabelRule) -> dict[str, Any]:
+    """A rule as plain data; cards are older than `footprints`, which stands there only where it is so."""
+    return {name: value for name, value in asdict(rule).items() if (name, value) != ("footprints", False)}
 
 
 _PROSE = frozenset(

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from earthloom.models.cards import weights
-from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.card import ModelCard, rule_fields
 from earthloom.tiling.errors import CardError, ConfigError, MissingObjectError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
@@ -50,7 +49,7 @@ _FORMATS = {
     weights.TORCHSCRIPT_FILE: ("PyTorch", "application/octet-stream", "torch.jit.save"),
 }
 """By the weights' file, in the words of MLM: framework, media type, artifact type."""
-_OUTPUTS = {"class-map": "classes", "labels": "labels", "objects": "objects", "image": "image"}
+_OUTPUTS = {"class-map": "classes", "labels": "labels", "footprints": "labels", "objects": "objects", "image": "image"}
 """Name of the output in the words of people, by kind."""
 _WORLD = [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]]
 
@@ -152,7 +151,7 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
     properties |= {f"earthloom:{name}": dict(getattr(card, name)) for name in ("memory", "scores")}
     for name, rule in (("objects", card.objects), ("labels", card.labels)):
         if rule:
-            properties[f"earthloom:{name}"] = asdict(rule)
+            properties[f"earthloom:{name}"] = rule_fields(rule)
     assets: dict[str, Any] = {}
     if card.weights is not None:
         assets["weights"] = {

@@ -18,6 +18,7 @@ from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.models.cards.file import canonical
 from earthloom.models.importing.options import ImportOptions
 from earthloom.models.importing.smp_folder import _color, card_from_smp
+from earthloom.models.importing.tensorflow_graph import to_standard
 from earthloom.tiling.errors import CardError
 
 _STATE_SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -84,12 +85,7 @@ def _from_state(folder: Path, source: Path, options: ImportOptions, architecture
 
     from earthloom.models.networks.registry import build
 
-    try:
-        arguments = json.loads(options.arguments)
-        if not isinstance(arguments, dict):
-            raise TypeError("not an object")
-    except (ValueError, TypeError) as error:
-        raise CardError(f"`arguments` must be a JSON object, got {options.arguments[:80]!r}: {error}") from error
+    arguments = _arguments(options)
     stride_px = options.stride
     if stride_px is None and architecture == "smp":
         stride_px = 2 ** int(arguments.get("encoder_depth", 5))
@@ -102,13 +98,23 @@ def _from_state(folder: Path, source: Path, options: ImportOptions, architecture
     return replace(card, weights=weights.sha256_of(folder / weights.FILE), **_exact(options))
 
 
+def _arguments(options: ImportOptions) -> dict[str, Any]:
+    try:
+        arguments = json.loads(options.arguments)
+        if not isinstance(arguments, dict):
+            raise TypeError("not an object")
+    except (ValueError, TypeError) as error:
+        raise CardError(f"`arguments` must be a JSON object, got {options.arguments[:80]!r}: {error}") from error
+    return arguments
+
+
 def _from_onnx(folder: Path, source: Path, options: ImportOptions) -> ModelCard:
     from earthloom.models.cards.onnx_graph import MAX_BYTES, inspect
 
     if (size := source.stat().st_size) > MAX_BYTES:
         raise CardError(f"{source} has {size} bytes; an ONNX graph has at most {MAX_BYTES}")
-    data = source.read_bytes()
     try:
+        data = to_standard(source.read_bytes())
         graph = inspect(data, options.layout)
     except CardError as error:
         raise CardError(f"{source}: {error}") from error
@@ -117,7 +123,7 @@ def _from_onnx(folder: Path, source: Path, options: ImportOptions) -> ModelCard:
         raise CardError(
             f"{source}: the axis of its {len(options.bands)} bands is not where {options.layout} has it: give `layout={other}`"
         )
-    card = _card(options, source, "onnx", canonical({"layout": options.layout}), options.stride)
+    card = _card(options, source, "onnx", canonical({"layout": options.layout, **_arguments(options)}), options.stride)
     if card.stride_px % graph.stride_px:
         raise CardError(
             f"{source}: the graph's convolutions and poolings reduce the image {graph.stride_px} times, which must divide "

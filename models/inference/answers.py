@@ -1,6 +1,7 @@
 """What a network says is a value of a kind, and each kind knows all that depends on it; nobody else asks which it is.
 
-A kind is a class that fits `AnswerKind`; the kinds are `models.inference.class_map`, `.image`, `.labels` and `.objects`.
+A kind is a class that fits `AnswerKind`; the kinds are `models.inference.class_map`, `.image`, `.labels`,
+`.footprints` and `.objects`.
 Another one is a module beside these and a line in `_KINDS`. Answers take tensors: they know nothing of predictors, files or
 what a scene is.
 """
@@ -17,6 +18,7 @@ from torch import Tensor
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.agreement import Agreement
 from earthloom.models.inference.class_map import ClassMap
+from earthloom.models.inference.footprints import Footprints
 from earthloom.models.inference.image import Image
 from earthloom.models.inference.labels import Labels
 from earthloom.models.inference.objects import Objects
@@ -152,6 +154,7 @@ _KINDS: dict[str, Callable[[ModelCard], AnswerKind[Any]]] = {
     "class-map": ClassMap.of,
     "image": Image.of,
     "labels": Labels.of,
+    "footprints": Footprints.of,
     "objects": Objects.of,
 }
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.answers import answer_of
+from earthloom.models.inference.around import predict_footprints
+from earthloom.models.inference.footprints import Footprints, Places
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_block
 from earthloom.models.inference.stack import Stack
@@ -45,6 +47,12 @@ class Stage:
     def card(self) -> ModelCard:
         """The one that names bands and classes."""
         return self.cards[0]
+
+    @property
+    def chip_px(self) -> int:
+        """Side of what its networks see at once."""
+        answer = answer_of(self.card)
+        return answer.chip_px if isinstance(answer, Footprints) else self.chips.chip_px
 
     @property
     def reach_px(self) -> int:
@@ -78,7 +86,7 @@ class ChainResult:
     def count(self, stage: Stage, n_computed: int, n_skipped: int) -> None:
         self.n_computed += n_computed
         self.n_skipped += n_skipped
-        self.chip_px += n_computed * stage.chips.chip_px**2
+        self.chip_px += n_computed * stage.chip_px**2
 
 
 def windows(stages: Sequence[Stage], core: Window) -> list[tuple[Window, Window]]:
@@ -105,6 +113,7 @@ def run_chain(
     source: Stack,
     wanted: frozenset[int],
     onward: frozenset[str] = frozenset(),
+    places: Places | None = None,
 ) -> ChainResult:
     """Send a block's pixels through all stages.
 
@@ -115,6 +124,7 @@ def run_chain(
         source: covers the first stage's read window (`windows`), reflected at the borders by its reach.
         wanted: numbers of the stages of which what they made is a result.
         onward: bands that somebody wants of what goes on behind the last stage, which is then an image or a mask.
+        places: of the stage that gives classes to footprints, the last one, if there is one.
 
     Raises:
         TilingError: if the windows do not fit each other.
@@ -125,9 +135,12 @@ def run_chain(
         stack = stack.over(read)
         answer = answer_of(stage.card)
         goes_on = stage.is_mask or bool(answer.bands)  # else nobody reads it beyond the core
-        found = predict_block(
-            predictors[number], stage.chips, own if goes_on else core, stack.select(stage.card.bands), contexts[number]
-        )
+        bands = stack.select(stage.card.bands)
+        if isinstance(answer, Footprints):
+            assert places is not None, "a plan for footprints names them"
+            found = predict_footprints(predictors[number], stage.chips.scene, core, bands, places)
+        else:
+            found = predict_block(predictors[number], stage.chips, own if goes_on else core, bands, contexts[number])
         stack = stack.over(own)
         if stage.is_mask:
             stack = stack.hide(answer.masked(found.made))

@@ -7,6 +7,7 @@ sizes, and a map must not depend on those.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,16 @@ class OnnxNet(nn.Module):
     Args:
         in_channels, classes: C and K, which the graph must have.
         layout: order of the axes of its input and output; TensorFlow's graphs are `nhwc`.
+        squash: `{"gain": g, "low": […], "high": […]}`, low and high for each channel: the graph then takes
+            sigmoid(5 (log(g x + 1) - low) / high - 1) of the channel's normalised value x, negative ones as 0. Dynamic World
+            (Brown et al. 2022) was trained on Sentinel-2 so, with the 30th and 70th percentile of the logarithm.
     """
 
-    def __init__(self, *, in_channels: int, classes: int, layout: str = "nchw") -> None:
+    def __init__(
+        self, *, in_channels: int, classes: int, layout: str = "nchw", squash: Mapping[str, Any] | None = None
+    ) -> None:  # fmt: skip
         super().__init__()
+        self._squash = None if squash is None else _squash_of(squash, in_channels)
         if layout not in LAYOUTS:
             raise CardError(f"layout is {' or '.join(LAYOUTS)}, got {layout!r}")
         self.in_channels, self.classes, self.layout = in_channels, classes, layout
@@ -79,6 +86,10 @@ class OnnxNet(nn.Module):
                     f"the ONNX graph takes chips of {self._graph.size_px[1]} x {self._graph.size_px[0]} px only, got "
                     f"{x.shape[3]} x {x.shape[2]}; leave `core` as the card has it, or export the graph with open sizes"
                 )
+        if self._squash is not None:
+            gain, low, high = self._squash
+            logs = torch.log1p(x.float().clamp_min(0) * gain)
+            x = torch.sigmoid((logs - low.to(x.device)) / high.to(x.device) * 5 - 1)
         axes = (0, 2, 3, 1) if self.layout == "nhwc" else (0, 1, 2, 3)
         images = np.ascontiguousarray(x.detach().float().cpu().permute(axes).numpy())
         session = self._session(x.device.type)
@@ -105,6 +116,18 @@ class OnnxNet(nn.Module):
             if kind not in self._sessions:
                 self._sessions[kind] = _open(self._data, kind)
             return self._sessions[kind]
+
+
+def _squash_of(given: Mapping[str, Any], n_channels: int) -> tuple[float, Tensor, Tensor]:
+    """Gain, and low and high as (C, 1, 1) fp32."""
+    if set(given) != {"gain", "low", "high"}:
+        raise CardError(f"squash has gain, low and high, got {', '.join(sorted(map(str, given))) or 'nothing'}")
+    low, high = (np.asarray(given[name], np.float32) for name in ("low", "high"))
+    if not (low.shape == high.shape == (n_channels,) and np.isfinite(low).all() and (high > 0).all()):
+        raise CardError(
+            f"squash needs a low and a positive high for each of {n_channels} channels, got {low.shape} and {high.shape}"
+        )
+    return float(given["gain"]), torch.from_numpy(low)[:, None, None], torch.from_numpy(high)[:, None, None]
 
 
 def _open(data: bytes, kind: str) -> Any:

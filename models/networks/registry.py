@@ -26,6 +26,7 @@ from earthloom.models.networks.explained import Explained, Method
 from earthloom.models.networks.onnx_net import OnnxNet
 from earthloom.models.networks.recognise.chip_classifier import ChipClassifier
 from earthloom.models.networks.segment.burn import BurnIndex
+from earthloom.models.networks.segment.galileo import Galileo
 from earthloom.models.networks.segment.lite_unet import LiteUnet
 from earthloom.models.networks.segment.paired import PairedClasses
 from earthloom.models.networks.segment.sar_water import SarWater
@@ -59,6 +60,11 @@ def build(card: ModelCard) -> nn.Module:
         raise CardError(
             f"{card.label}: the network takes {arguments['in_channels']} channels but the card names {len(card.bands)} "
             f"bands ({', '.join(card.bands)}); make them agree"
+        )
+    if tuple(arguments.get("bands", card.bands)) != card.bands:
+        raise CardError(
+            f"{card.label}: the network is built for {', '.join(arguments['bands'])} but the card names the bands "
+            f"{', '.join(card.bands)}; make them agree"
         )
     _check_sizes(card, arguments)
     try:
@@ -131,6 +137,7 @@ def _explained(
 REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "ukis-unet": UkisUnet,
     "lite-unet": LiteUnet,
+    "galileo": Galileo,
     "smp": _smp,
     "chip-classifier": ChipClassifier,
     "threshold": Threshold,

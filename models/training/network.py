@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,25 @@ from earthloom.tiling.suggest import did_you_mean
 
 _OWN = {"lite-unet": 16, "ukis-unet": 16}
 """Networks of our own that can be trained, with their strides."""
+GALILEO = "galileo"
+"""An encoder of band groups with a light head; its stride is the side of its patches."""
 CLASSIFIER = "classifier"
 """A classifier of timm, which labels chips; each chip is seen by itself, so that no pooling grid has to meet another."""
 _WIDER = {"pan": 128, "dpt": 32}
 """Of smp, those whose decoder reduces the image further than its encoder: strides."""
 
 
-def named(architecture: str, encoder: str | None, arguments: Mapping[str, Any]) -> tuple[str, str, int]:
+def named(
+    architecture: str, encoder: str | None, arguments: Mapping[str, Any], bands: Sequence[str] = ()
+) -> tuple[str, str, int]:  # fmt: skip
     """Name in the registry, arguments as canonical JSON, and stride of a network.
 
     Args:
-        architecture: `lite-unet`, `ukis-unet`, one of segmentation-models-pytorch by its name there, or `classifier`.
+        architecture: `lite-unet`, `ukis-unet`, `galileo`, one of segmentation-models-pytorch by its name there, or
+            `classifier`.
         encoder: of the last two.
         arguments: further ones of the network.
+        bands: that it is to see, for `galileo`, whose layers go by their names.
 
     Raises:
         CardError: for an unknown architecture, or an encoder where there is none to choose.
@@ -42,9 +48,11 @@ def named(architecture: str, encoder: str | None, arguments: Mapping[str, Any]) 
     define_missing_ops()
     import segmentation_models_pytorch as smp
 
-    if architecture in _OWN:
+    if architecture in (*_OWN, GALILEO):
         if encoder is not None:
             raise CardError(f"{architecture} has an encoder of its own; leave out 'encoder={encoder}'")
+        if architecture == GALILEO:
+            return architecture, canonical({**arguments, "bands": list(bands)}), int(arguments.get("patch_px", 8))
         return architecture, canonical(dict(arguments)), _OWN[architecture]
     if architecture == CLASSIFIER:
         if encoder is None:
@@ -54,7 +62,7 @@ def named(architecture: str, encoder: str | None, arguments: Mapping[str, Any]) 
         return "chip-classifier", canonical({"encoder_name": encoder, **arguments}), 1
     known = smp.MODEL_ARCHITECTURES_MAPPING
     if architecture not in known:
-        every = (*_OWN, *known, CLASSIFIER)
+        every = (*_OWN, GALILEO, *known, CLASSIFIER)
         raise CardError(
             f"unknown architecture {architecture!r}{did_you_mean(architecture, every)}; one of {', '.join(every)}"
         )

@@ -67,7 +67,12 @@ def trained_and_read(
     """Train a network for some steps, write it and read it again; returns its card and the scene that it learned on."""
     name, arguments, stride = named(architecture, encoder, {})
     card = replace(card_of(name, n_bands, 3, stride, arguments), core_px=2 * max(stride, 32))
-    side = max(stride, 64)
+    return again_from_file(card, steps, folder)
+
+
+def again_from_file(card: ModelCard, steps: int, folder: Path) -> tuple[ModelCard, NDArray[np.uint16]]:
+    """The same for the network of a card of three classes."""
+    n_bands, side = len(card.bands), max(card.stride_px, 64)
     values = landscape(4 * side, 4 * side, n_bands)
     labels = np.digitize(values[0], [2200, 2800]).astype(np.uint8)
     crops = Crops(

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
-from pyproj import CRS, Geod, Transformer
+from pyproj import Geod
 
 from earthloom.tiling.errors import SceneError
-from earthloom.tiling.ground import Ground, middle
+from earthloom.tiling.ground import Ground, middle, to_wgs84
 from earthloom.tiling.window import Window
 
 MAX_SIZE_PX = 2**36
@@ -183,12 +183,10 @@ def _measured(ground: Ground, window: Window) -> NDArray[np.float64]:
 
 def pixel_size_m(grid: Grid) -> tuple[float, float]:
     """Width and height on the ground of the pixel at the grid's centre, along the ellipsoid, in metres."""
-    crs = CRS.from_user_input(grid.crs)
-    to_lonlat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     a, _, c, _, e, f = grid.transform
     col, row = middle(grid)
     x, y = c + a * col, f + e * row
-    lon, lat = to_lonlat.transform([x - a / 2, x + a / 2, x, x], [y, y, y - e / 2, y + e / 2])
+    lon, lat = to_wgs84(grid.crs).transform([x - a / 2, x + a / 2, x, x], [y, y, y - e / 2, y + e / 2])
     geod = Geod(ellps="WGS84")
     across, along = (geod.inv(lon[i], lat[i], lon[i + 1], lat[i + 1])[2] for i in (0, 2))
     return float(across), float(along)

@@ -6,6 +6,8 @@ Knows nothing of files or of what a grid is used for.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +21,7 @@ Floats = NDArray[np.float64]
 
 _POLE_DEG = 90 + 1e-9  # rounding of the corner of a grid that ends at a pole
 _BACK_M = 0.5  # by how much a point and its way back may differ (6 cm in Madagascar); it is far more off the map
+_KEPT = 128  # CRSs, of which there are 120 in UTM; a transformer takes a millisecond to make
 _SAMPLES = 65  # per side; with their pixels' edges, for the smallest tile of a map's edge still has ground in them
 
 
@@ -32,37 +35,29 @@ class Ground:
     """
 
     def __init__(self, grid: Grid) -> None:
-        crs = CRS.from_user_input(grid.crs)
-        geodetic, ellipsoid = crs.geodetic_crs, crs.ellipsoid
-        assert geodetic is not None, "a CRS of Earth has a geodetic base"
-        assert ellipsoid is not None, "a CRS with a geodetic base has an ellipsoid"
         self._transform = grid.transform
-        self._to_lonlat = None if crs.is_geographic else Transformer.from_crs(crs, geodetic, always_xy=True)
-        self.is_geographic = crs.is_geographic
-        self._goes_on = crs.is_geographic or _is_cylindrical(crs)
-        self._radians = geodetic.axis_info[0].unit_conversion_factor  # degrees mostly; France has grads
-        self._semi_major = ellipsoid.semi_major_metre
-        self._e2 = 1 - (ellipsoid.semi_minor_metre / ellipsoid.semi_major_metre) ** 2
-        self._unit_m = crs.axis_info[0].unit_conversion_factor  # radians for a geographic CRS
+        self._map = _map_of(grid.crs)
+        self.is_geographic = self._map.is_geographic
         side = math.sqrt(abs(grid.transform[0] * grid.transform[4]))
-        self.pixel_m = side * self._unit_m * (self._semi_major if crs.is_geographic else 1)
+        self.pixel_m = side * self._map.unit_m * (self._map.semi_major_m if self.is_geographic else 1)
         """Side of a pixel in metres, as the map has it and not the ground."""
 
     def lonlat(self, col: Floats, row: Floats) -> tuple[Floats, Floats]:
         """Radians at positions in pixels, 0 at the outer edge of the first; NaN where there is no ground. Any shape."""
         a, _, c, _, e, f = self._transform
         x, y = np.asarray(a * col + c, np.float64), np.asarray(e * row + f, np.float64)
-        if self._to_lonlat is None:
-            lon, lat = x * self._radians, y * self._radians
+        to_lonlat, radians = self._map.to_lonlat, self._map.radians
+        if to_lonlat is None:
+            lon, lat = x * radians, y * radians
             there = np.abs(lat) <= np.deg2rad(_POLE_DEG)
         else:
-            lon, lat = (np.asarray(axis, np.float64) for axis in self._to_lonlat.transform(x, y))
+            lon, lat = (np.asarray(axis, np.float64) for axis in to_lonlat.transform(x, y))
             there = np.isfinite(lon) & np.isfinite(lat)
-            if not self._goes_on:
-                back_x, back_y = self._to_lonlat.transform(lon, lat, direction="INVERSE")
+            if not self._map.goes_on:
+                back_x, back_y = to_lonlat.transform(lon, lat, direction="INVERSE")
                 with np.errstate(invalid="ignore"):  # infinite where PROJ finds no place
-                    there &= np.hypot(back_x - x, back_y - y) * self._unit_m <= _BACK_M
-            lon, lat = lon * self._radians, lat * self._radians
+                    there &= np.hypot(back_x - x, back_y - y) * self._map.unit_m <= _BACK_M
+            lon, lat = lon * radians, lat * radians
             with np.errstate(invalid="ignore"):
                 there &= np.abs(lat) <= np.deg2rad(_POLE_DEG)
         return np.where(there, lon, np.nan), np.where(there, lat, np.nan)
@@ -84,9 +79,9 @@ class Ground:
     def _in_space(self, col: Floats, row: Floats) -> Floats:
         """Geocentric x, y, z in metres. (3, ...)"""
         lon, lat = self.lonlat(col, row)
-        normal = self._semi_major / np.sqrt(1 - self._e2 * np.sin(lat) ** 2)
+        normal = self._map.semi_major_m / np.sqrt(1 - self._map.e2 * np.sin(lat) ** 2)
         flat = normal * np.cos(lat)
-        return np.stack([flat * np.cos(lon), flat * np.sin(lon), normal * (1 - self._e2) * np.sin(lat)])
+        return np.stack([flat * np.cos(lon), flat * np.sin(lon), normal * (1 - self._map.e2) * np.sin(lat)])
 
 
 def sample_positions(grid: Grid) -> tuple[Floats, Floats]:
@@ -107,6 +102,43 @@ def middle(grid: Grid) -> tuple[float, float]:
     cols, rows = cols[there], rows[there]
     nearest = int(np.argmin(np.hypot(cols - cols.mean(), rows - rows.mean())))
     return float(cols[nearest]), float(rows[nearest])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Map:
+    """What `Ground` knows of a CRS, the same for every grid in it."""
+
+    to_lonlat: Transformer | None
+    """To longitude and latitude on its own datum, in units of `radians`; None for a CRS that is in those itself."""
+    is_geographic: bool
+    goes_on: bool
+    radians: float
+    """Of one unit of longitude: of a degree mostly; France has grads."""
+    semi_major_m: float
+    e2: float
+    unit_m: float
+    """Metres of one unit of the CRS; of a geographic one radians."""
+
+
+@lru_cache(maxsize=_KEPT)
+def _map_of(crs: str) -> _Map:
+    found = CRS.from_user_input(crs)
+    geodetic, ellipsoid = found.geodetic_crs, found.ellipsoid
+    assert geodetic is not None, "a CRS of Earth has a geodetic base"
+    assert ellipsoid is not None, "a CRS with a geodetic base has an ellipsoid"
+    return _Map(
+        to_lonlat=None if found.is_geographic else Transformer.from_crs(found, geodetic, always_xy=True),
+        is_geographic=found.is_geographic, goes_on=found.is_geographic or _is_cylindrical(found),
+        radians=geodetic.axis_info[0].unit_conversion_factor, semi_major_m=ellipsoid.semi_major_metre,
+        e2=1 - (ellipsoid.semi_minor_metre / ellipsoid.semi_major_metre) ** 2,
+        unit_m=found.axis_info[0].unit_conversion_factor,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=_KEPT)
+def to_wgs84(crs: str) -> Transformer:
+    """From a CRS to longitude and latitude in degrees on WGS84; may be used by several threads."""
+    return Transformer.from_crs(CRS.from_user_input(crs), "EPSG:4326", always_xy=True)
 
 
 def horizontal(crs: CRS) -> CRS:

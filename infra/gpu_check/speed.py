@@ -58,8 +58,8 @@ def run(task: Task, name: str, scene: Path, out: str) -> Row:
     mpx, cpu_s = told["computed_px"] / 1e6, sum(after[:4]) - sum(before[:4])
     span_s = span(str(folder))
     return {
-        "mpx": round(mpx, 1), "run_s": round(wall_s, 2), "span_s": round(span_s, 2), "mpx_per_s": round(mpx / span_s, 1),
-        "chip_mpx_per_s": round(told["chip_px"] / 1e6 / span_s, 1), "halo_overhead": told["halo_overhead"],
+        "mpx": round(mpx, 2), "run_s": round(wall_s, 2), "span_s": round(span_s, 2), "mpx_per_s": round(mpx / span_s, 3),
+        "chip_mpx_per_s": round(told["chip_px"] / 1e6 / span_s, 3), "halo_overhead": told["halo_overhead"],
         "busy_percent_by_nvml": round(sum(samples) / len(samples), 1) if samples else None,
         "computing_percent": told["device_busy_percent"],
         "cpu_s_per_mpx": round(cpu_s / mpx, 4), "cores_used": round(cpu_s / wall_s, 2),
@@ -94,7 +94,7 @@ def against_limits(task: Task, name: str, found: Row) -> Row:
     }
     return {
         "batch": predictor.batch, "chip_px": chips.shape[-1], "precision": precision, "flop_per_px": round(flop),
-        "compiled_chip_mpx_per_s": round(compiled / 1e6, 1),
+        "compiled_chip_mpx_per_s": round(compiled / 1e6, 3),
         "ratio_to_compiled": round(1e6 * found["chip_mpx_per_s"] / compiled, 3),
         "at_most_mpx_per_s": {floor: round(rate, 1) for floor, rate in floors.items()},
         "ratio_to_floor": round(found["mpx_per_s"] / min(floors.values()), 3),

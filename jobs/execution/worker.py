@@ -179,10 +179,11 @@ class BlockWorker:
         with self._knowing:
             if (known := self._scenes.pop(plan.key, None)) is None:
                 surveys = read_surveys(self._store, plan) if needs_survey(plan) else {}
-                contexts = [
-                    self._members(stage)[0].context_of(surveys[number]) if stage.card.needs_survey else None
-                    for number, stage in enumerate(stages)
-                ]
+                with self._compute:  # no thread may make a GPU wait while another one records a pass
+                    contexts = [
+                        self._members(stage)[0].context_of(surveys[number]) if stage.card.needs_survey else None
+                        for number, stage in enumerate(stages)
+                    ]
                 footprints = plan.chain.footprints
                 places = places_of(footprints, plan.fine) if footprints else None
                 known = _KnownScene(publication_of(plan), products_of(plan), contexts, places)

@@ -25,6 +25,11 @@ FAR_AHEAD = 4
 _BASE_BYTES = 650 * 2**20
 """A worker before its first block: interpreter, torch, GDAL, Ray's client; measured, rounded up."""
 
+_SMALL_NETWORK_BYTES = 128 * 2**20
+"""Of a weights file whose network is part of the above: landwater's, with which it was measured, has 118 MiB."""
+_LOADING = 2
+"""Times its weights file that a network takes while it is loaded: as it was built, and what is copied into it."""
+
 _FLOAT_BYTES = 4
 
 _KEPT = 0.4
@@ -58,6 +63,10 @@ class MemoryPlan:
     """Peak resident bytes of one worker, by part."""
 
     base_bytes: int
+    network_bytes: int
+    """Weights that are held, beyond those of a small network."""
+    loading_bytes: int
+    """The same while they are loaded, which is before the first block."""
     chips_bytes: int
     """Activations of all passes at once, from the card's measured bytes per chip pixel."""
     blocks_bytes: int
@@ -70,8 +79,14 @@ class MemoryPlan:
     """What the worker does at once, for which this is enough."""
 
     @property
+    def idle_bytes(self) -> int:
+        """Before the first block."""
+        return self.base_bytes + max(self.loading_bytes, self.network_bytes)
+
+    @property
     def total_bytes(self) -> int:
-        return self.base_bytes + self.chips_bytes + self.blocks_bytes + self.cache_bytes + self.publishing_bytes
+        working = self.chips_bytes + self.blocks_bytes + self.cache_bytes + self.publishing_bytes
+        return self.base_bytes + max(self.loading_bytes, self.network_bytes + working)
 
 
 def predict(
@@ -88,6 +103,7 @@ def predict(
     keeps_pages: bool = False,
     pixel_px: int = 1,
     table_bytes: int = 0,
+    network_bytes: int = 0,
 ) -> MemoryPlan:
     """Peak memory of a worker, whatever the size of the scene.
 
@@ -101,7 +117,9 @@ def predict(
         keeps_pages: with room for free pages among those in use.
         pixel_px: pixels of the last stage's output per pixel of the result and side; blocks and shards are of the result's.
         table_bytes: of a row for each pixel of the result, while it is published.
-        on_gpu: chips and images between stages then live in GPU memory and do not count here.
+        network_bytes: of all weights files, in fp32.
+        on_gpu: networks, chips and images between stages then live in GPU memory and do not count here, except while they are
+            loaded.
     """
     last = stages[-1]
     fine = last.chips.scene.zoom(last.card.scale)
@@ -133,8 +151,12 @@ def predict(
         written += 256 * min(owned.width, shard_px) * 8 * 4  # a strip of areas with temporaries
     chips = _of_all_stages([_chips_bytes(stage, batch, passes, computing) for stage in stages])
     publishing = max(_LEAST_PUBLISHING_BYTES, publishing_bytes(result, shard_px, stored_bytes, table_bytes))
+    large = max(0, network_bytes - _SMALL_NETWORK_BYTES)
+    width = max(_FLOAT_BYTES if stage.precision == "fp32" else 2 for stage in stages)
     made = MemoryPlan(
         base_bytes=_BASE_BYTES,
+        network_bytes=0 if on_gpu else large * width // _FLOAT_BYTES,
+        loading_bytes=_LOADING * large,
         chips_bytes=0 if on_gpu else int(chips * (_SCATTERED if keeps_pages else 1.0)),
         # one more `held` while the border is reflected
         blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else computing * (woven + between)),

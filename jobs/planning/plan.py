@@ -29,6 +29,7 @@ from earthloom.jobs.planning.shape import WorkerShape, common, result_sides
 from earthloom.jobs.planning.words import load_models, product_name
 from earthloom.jobs.records.canonical import FORMAT, digest
 from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.weights import size_bytes
 from earthloom.models.device.resolve import Device, keep_pages
 from earthloom.models.device.resolve import resolve as resolve_device
 from earthloom.models.device.speed import flop_per_s
@@ -248,12 +249,14 @@ def plan(
     results = bind_all(opened, models, config, device, footprints)
     bound = [one for one in results if not isinstance(one, RefusedScene)]
     refused = [one for one in results if isinstance(one, RefusedScene)]
+    sizes = {folder: size_bytes(folder) for model in models for member in model.members for card, folder in member
+             if card.weights}  # fmt: skip
     most = 1 if on_gpu else min(given.threads, max(1, sum(_n_parts(chain, config) for _, chain in bound)))
     room_bytes = _PLENTY if on_gpu or given.memory_bytes is None else given.memory_bytes
     for result, chain in bound:
         try:
             pan_notes = check_pan(result.scene, result.grids, [card for stage in chain.stages for card in stage.cards])
-            scene_plan, scene_notes = _plan_scene(result.scene, chain, config, device, most, room_bytes)
+            scene_plan, scene_notes = _plan_scene(result.scene, chain, config, device, most, room_bytes, sizes)
         except SceneError as error:
             refused.append(refused_scene(result.scene, error))
             continue
@@ -279,20 +282,22 @@ def _identity(
 
 
 def _plan_scene(
-    scene: Scene, chain: ChainPlan, config: RunConfig, device: Device, most: int, room_bytes: int
-) -> tuple[ScenePlan, list[str]]:
+    scene: Scene, chain: ChainPlan, config: RunConfig, device: Device, most: int, room_bytes: int,
+    weights_bytes: Mapping[ObjectRef, int],
+) -> tuple[ScenePlan, list[str]]:  # fmt: skip
     """A scene's plan and notes, with as many of `most` passes at once as the limit and the machine's room allow."""
     on_gpu = device.kind == "cuda"
     last, pixel_px = chain.stages[-1], chain.pixel_px
     block_px, side_px = result_sides(config.block, config.shard, pixel_px)
     read = (*chain.bands, *(clear.band for clear in scene.clear))
+    network_bytes = sum(weights_bytes.get(folder, 0) for folder in {folder for _, folder in chain.folders})
 
     def memory_of(core_px: int, passes: int = 1, ahead: int = AHEAD, *, keeps_pages: bool = False) -> MemoryPlan:
         changed = replace(last, chips=replace(last.chips, core_px=core_px))
         return predict(
             (*chain.stages[:-1], changed), read, chain.stored_bytes, block_px=block_px, shard_px=side_px,
             pixel_px=pixel_px, table_bytes=chain.table_bytes, batch=config.batch or 1, on_gpu=on_gpu, passes=passes,
-            ahead=ahead, keeps_pages=keeps_pages,
+            ahead=ahead, keeps_pages=keeps_pages, network_bytes=network_bytes,
         )  # fmt: skip
 
     def fits(memory: MemoryPlan, limit_bytes: int = min(config.engine.memory_per_worker, room_bytes)) -> bool:
@@ -316,6 +321,11 @@ def _plan_scene(
         found = next((core for core in smaller if fits(memory_of(core), config.engine.memory_per_worker)), None)
         found = None if chain.pixel_px > 1 else found  # what a label is about is no matter of memory
         remedy = f"`core={found}` would fit" if found else "a smaller `block` or `batch` may fit"
+        if memory.idle_bytes > config.engine.memory_per_worker:
+            remedy = (
+                f"{memory.idle_bytes / _GIB:.2f} GiB of it before the first block, weights included; "
+                f"`memory_per_worker={-(-memory.total_bytes // _GIB)}GiB` would do"
+            )
         raise TilingError(
             f"{scene.id}: a worker would need {memory.total_bytes / _GIB:.2f} GiB, more than "
             f"`memory_per_worker` {config.engine.memory_per_worker / _GIB:.2f} GiB, with chips of {last.chips.core_px} + 2 x "

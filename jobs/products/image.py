@@ -16,7 +16,8 @@ from earthloom.jobs.products.qgis import image_style
 from earthloom.jobs.products.renders import stretch
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
 from earthloom.jobs.products.statistics import Counted
-from earthloom.models.inference.stack import Stack, to_stored
+from earthloom.models.inference.stack import Stack
+from earthloom.models.inference.transfer import to_stored
 from earthloom.tiling.counting import BandSum, ClassArea, count
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window

@@ -88,6 +88,16 @@ def find(folder: Path) -> Path | None:
     return next((folder / name for name in NAMES if (folder / name).is_file()), None)
 
 
+def size_bytes(folder: ObjectRef) -> int:
+    """Of a card folder's weights file, local or not; 0 where it holds none.
+
+    Raises:
+        StorageError: if the storage fails.
+    """
+    store = open_store(folder)
+    return next((head.size for head in map(store.head, NAMES) if head is not None), 0)
+
+
 def read_header(path: Path) -> dict[str, dict[str, Any]]:
     """Tensors that a safetensors file declares: name -> {"dtype", "shape", "data_offsets"}. Reads no tensor.
 

@@ -6,6 +6,7 @@ Knows nothing of models: only a function from a tensor of one shape to another.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -44,15 +45,15 @@ class Recorder:
         if shape not in self._seen or not self._can_record or len(self._graphs) == _MOST:
             self._seen.add(shape)
             return self._forward(chips)
-        try:
-            graph = self._graphs[shape] = self._record(chips)
-        except RuntimeError as error:  # lack of memory too: a recording needs more than the pass itself
-            self._can_record = False
-            self.forget()
-            if isinstance(error, torch.OutOfMemoryError):
-                torch.cuda.empty_cache()
-            return self._forward(chips)
-        return graph.replay(chips)
+        with suppress(RuntimeError):  # lack of memory too: a recording needs more than the pass itself
+            self._graphs[shape] = self._record(chips)
+        if graph := self._graphs.get(shape):
+            return graph.replay(chips)
+        # not where the error is handled: as long as it lives, so do all tensors of the functions that it passed through
+        self._can_record = False
+        self.forget()
+        torch.cuda.empty_cache()
+        return self._forward(chips)
 
     def forget(self) -> None:
         """Give back the memory of all recordings."""

@@ -41,18 +41,41 @@ def steady(kind: str, *, is_compiled: bool = False) -> Iterator[None]:
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     filling: Any = torch.utils.deterministic
-    products = torch.backends.cuda.matmul
-    before = torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory, products.allow_tf32
+    cudnn: Any = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
+    chosen = cudnn.enabled, cudnn.benchmark, cudnn.deterministic
     torch.use_deterministic_algorithms(True)
-    products.allow_tf32 = False
     filling.fill_uninitialized_memory = False
+    cudnn.enabled, cudnn.benchmark, cudnn.deterministic = True, False, True
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        with _no_tf32():
             yield
     finally:
+        cudnn.enabled, cudnn.benchmark, cudnn.deterministic = chosen
         torch.use_deterministic_algorithms(before[0])
         filling.fill_uninitialized_memory = before[1]
-        products.allow_tf32 = before[2]
+
+
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    """Products and convolutions in IEEE fp32 on CUDA.
+
+    PyTorch has two switches for each, `allow_tf32` and since 2.9 `fp32_precision`, and refuses to read the former where a
+    program has set only the latter. So the latter are read, and both are set.
+    """
+    products: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    parts = products, cudnn.conv, cudnn.rnn
+    before = [part.fp32_precision for part in parts]
+    products.allow_tf32 = cudnn.allow_tf32 = False
+    for part in parts:
+        part.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        products.allow_tf32, cudnn.allow_tf32 = before[0] == "tf32", before[1:] == ["tf32", "tf32"]
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision
 
 
 def softmax(logits: Tensor) -> Tensor:

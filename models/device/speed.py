@@ -17,12 +17,14 @@ def flop_per_s(device: Device) -> float:
     use_large_pages()  # this may be the first tensor of a process that computes blocks later
     import torch
 
+    from earthloom.models.device.deterministic import steady
+
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[device.precision]
     layer = torch.nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1).to(device.kind, dtype)
     pixels = torch.zeros(1, _CHANNELS, _SIDE_PX, _SIDE_PX, device=device.kind, dtype=dtype)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     best_s = float("inf")
-    with torch.inference_mode():
+    with torch.inference_mode(), steady(device.kind):  # as a network runs: on a GPU not in TF32
         for _ in range(_RUNS):
             started = time.perf_counter()
             layer(pixels)

@@ -39,6 +39,11 @@ T = TypeVar("T")
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _WARM_UPS = 3  # passes before one is timed: kernels are chosen and recorded there
+_LACK_OF_MEMORY = (
+    "can't allocate memory", "not enough memory", "bad_alloc",  # of torch's allocator on a CPU, of oneDNN, of C++
+    "CUDA error: out of memory", "STATUS_ALLOC_FAILED",  # of CUDA itself, as for pinned memory; of cuBLAS and cuDNN
+    "unable to find an engine to execute",  # of cuDNN, when no kernel gets its workspace (ATen/native/cudnn/Conv_v8.cpp)
+)  # fmt: skip
 _MOST_PX = 256  # side of the chip that shows which norms can be folded; some networks take none that is smaller
 
 
@@ -235,7 +240,7 @@ class Predictor:
         except (torch.OutOfMemoryError, MemoryError):
             return None
         except RuntimeError as error:
-            if not any(sign in str(error) for sign in ("can't allocate memory", "not enough memory", "bad_alloc")):
+            if not any(sign in str(error) for sign in _LACK_OF_MEMORY):
                 raise
             return None
         settle()
@@ -294,11 +299,11 @@ class Predictor:
 
         False also where memory does not suffice.
         """
-        size = (len(self.card.bands), *shape)
-        noise = [torch.randn(size, generator=torch.Generator().manual_seed(number)) for number in range(n_chips)]
+        size, kind = (len(self.card.bands), *shape), self.device.kind
 
         def fill(number: int, out: Tensor) -> None:
-            out.copy_(noise[number])
+            drawn = torch.Generator(kind).manual_seed(number)
+            out.copy_(torch.randn(size, generator=drawn, device=kind))
 
         together = self._try_forward(range(n_chips), fill, shape, None)
         if together is None:

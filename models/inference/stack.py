@@ -103,33 +103,3 @@ class Stack:
         stored = self.values if isinstance(self.values, Tensor) else torch.from_numpy(np.array(self.values, order="C"))
         gain, bias = (torch.from_numpy(part).reshape(-1, 1, 1).to(device) for part in (self.gain, self.bias))
         return stored.to(device).to(torch.float32, copy=True).mul_(gain).add_(bias)
-
-
-def to_stored(
-    stack: Stack, *, gain: Sequence[float], bias: Sequence[float], dtype: str, nodata: float
-) -> NDArray[np.generic]:
-    """Physical values as they are stored: (value - bias) / gain, rounded to even and clipped to the dtype's range.
-
-    A valid value that would be stored as nodata moves by one step, so that nodata stays what it says.
-
-    Args:
-        stack: (C, h, w) that a stage has made; `nodata` is stored where it is not valid.
-        gain, bias: (C,), physical value = stored * gain + bias.
-        dtype: of the file.
-        nodata: may be NaN for a float dtype.
-    """
-    where = stack.values.device if isinstance(stack.values, Tensor) else "cpu"
-    image, kind = stack.physical(where), np.dtype(dtype)
-    out = np.empty(tuple(image.shape), kind)
-    for channel in range(image.shape[0]):
-        wide = image[channel].to(torch.float64) if kind.itemsize > 2 else image[channel]
-        stored = (wide - bias[channel]) / gain[channel]
-        if kind.kind in "iu":
-            info = np.iinfo(kind)
-            stored = stored.round().clamp(float(info.min), float(info.max))
-        values = stored.cpu().numpy().astype(kind)
-        if kind.kind in "iu":
-            values[values == nodata] = int(nodata) + (1 if nodata < np.iinfo(kind).max else -1)
-        values[~stack.valid] = nodata
-        out[channel] = values
-    return out

@@ -1,10 +1,13 @@
-"""A block's stored pixels where its chips are cut: the arrays themselves on a CPU, sent once to a GPU.
+"""A block's stored pixels where its chips are cut: the arrays themselves on a CPU, sent once to a GPU; and what comes back.
 
 Rows are sent as chips ask for them, from pinned memory on a stream of their own: while the first chips are computed,
 the next rows are on their way. Knows nothing of chips or of what the values mean.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,8 +54,7 @@ class _Sent:
 
     def __init__(self, values: NDArray[np.generic], kind: str) -> None:
         self._values, self._is_gpu = values, kind == "cuda"
-        dtype = torch.from_numpy(np.empty(0, values.dtype)).dtype
-        self._sent = torch.empty(values.shape, dtype=dtype, device=kind)
+        self._sent = torch.empty(values.shape, dtype=_dtype_of(values.dtype), device=kind)
         self._stop = 0
         self._stream = torch.cuda.Stream() if self._is_gpu else None  # type: ignore[no-untyped-call]  # torch's own
         if self._stream is not None:  # what used the tensor's memory before may still be under way
@@ -70,9 +72,16 @@ class _Sent:
         # pinned memory comes from torch's cache, which gives it to nobody else before the copy has ended
         staged = torch.empty(part.shape, dtype=part.dtype, pin_memory=self._is_gpu).copy_(part)
         with torch.cuda.stream(self._stream):  # None: no stream, as on a CPU
-            self._sent[..., rows, :].copy_(staged, non_blocking=True)
+            # band by band: only a copy between contiguous parts needs no further memory on the device
+            for there, here in zip(_bands(self._sent), _bands(staged), strict=True):
+                there[rows].copy_(here, non_blocking=True)
         if self._stream is not None:
             torch.cuda.current_stream().wait_stream(self._stream)
+
+
+def _bands(values: Tensor) -> Tensor:
+    """(C, h, w), also of a mask (h, w)."""
+    return values.view(-1, *values.shape[-2:])
 
 
 def download(tensor: Tensor) -> NDArray[np.generic]:
@@ -88,3 +97,37 @@ def tensor_of(array: NDArray[np.generic]) -> Tensor:
     """The array as a tensor on its own memory, or on a copy where torch cannot share it: a reader's may be read-only."""
     shareable = array.flags.writeable and all(stride >= 0 for stride in array.strides)
     return torch.from_numpy(array if shareable else np.array(array, order="C"))
+
+
+def to_stored(
+    stack: Stack, *, gain: Sequence[float], bias: Sequence[float], dtype: str, nodata: float
+) -> NDArray[np.generic]:
+    """Physical values as they are stored: (value - bias) / gain, rounded to even and clipped to the dtype's range.
+
+    A valid value that would be stored as nodata moves by one step, so that nodata stays what it says.
+
+    Args:
+        stack: (C, h, w) that a stage has made; `nodata` is stored where it is not valid.
+        gain, bias: (C,), physical value = stored * gain + bias.
+        dtype: of the file.
+        nodata: may be NaN for a float dtype.
+    """
+    where = stack.values.device if isinstance(stack.values, Tensor) else "cpu"
+    image, kind = stack.physical(where), np.dtype(dtype)
+    out = np.empty(tuple(image.shape), kind)
+    for channel in range(image.shape[0]):
+        wide = image[channel].to(torch.float64) if kind.itemsize > 2 else image[channel]
+        stored = (wide - bias[channel]) / gain[channel]
+        if kind.kind in "iu":
+            info = np.iinfo(kind)
+            stored = stored.round().clamp(float(info.min), float(info.max))
+        values = download(stored.to(_dtype_of(kind)))  # on the device: fewer bytes come back
+        if kind.kind in "iu":
+            values[values == nodata] = int(nodata) + (1 if nodata < np.iinfo(kind).max else -1)
+        values[~stack.valid] = nodata
+        out[channel] = values
+    return out
+
+
+def _dtype_of(kind: np.dtype[Any]) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, kind)).dtype

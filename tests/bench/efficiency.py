@@ -109,14 +109,15 @@ def span_s(out: str, env: Mapping[str, str] | None = None) -> float:
     return float(command("tests.bench.efficiency", out, env=env).printed["span_s"])
 
 
-def main(out: str) -> None:
+def span(out: str) -> float:
+    """`span_s`, asked of storage by this process."""
     store = open_store(ObjectRef.parse(out))
     heads = list(store.list("scenes"))
     markers = [head.key for head in heads if "/blocks/" in head.key and head.key.endswith(".json")]
     begun_s = min(json.loads(store.get(key))["started_s"] for key in markers)
     published_s = max(head.modified_s for head in heads if head.key.endswith(f"/{RESULT}"))
-    print(json.dumps({"span_s": published_s - begun_s}))
+    return published_s - begun_s
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    print(json.dumps({"span_s": span(sys.argv[1])}))

@@ -228,3 +228,17 @@ def only_where(allowed: str) -> Callable[[int], str]:
         return node
 
     return work
+
+
+class SeesGpus:
+    """Says which GPUs the worker may use, once as many workers as `n_workers` are at work."""
+
+    def __init__(self, where: tuple[str, int]) -> None:
+        self._folder, self._n_workers = Path(where[0]), where[1]
+
+    def __call__(self, number: int) -> tuple[int, str]:
+        (self._folder / str(os.getpid())).touch()
+        until = time.monotonic() + 120
+        while len(list(self._folder.iterdir())) < self._n_workers and time.monotonic() < until:
+            time.sleep(0.05)
+        return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES", "")

@@ -18,7 +18,8 @@ from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.models.inference.chain import Stage, run_chain, windows
 from earthloom.models.inference.class_map import BlockMap
 from earthloom.models.inference.predictor import Predictor
-from earthloom.models.inference.stack import Stack, to_stored
+from earthloom.models.inference.stack import Stack
+from earthloom.models.inference.transfer import to_stored
 from earthloom.models.measuring.measure import framed
 from earthloom.models.networks import registry
 from earthloom.tiling.chips import ChipGrid

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -68,3 +69,27 @@ def test_convolutions_give_the_same_bits_in_any_batch_on_any_number_of_threads(s
     assert all(torch.equal(answer, answers[0]) for answer in answers)
     with torch.inference_mode():
         torch.testing.assert_close(answers[0], net(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("switch", ["allow_tf32", "fp32_precision", "fp32_precision of all"])
+def test_on_a_gpu_fp32_is_not_cut_whichever_switch_a_program_has_set_and_the_switch_stays(switch: str) -> None:
+    products: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    every: Any = torch.backends
+    try:
+        if switch == "allow_tf32":
+            products.allow_tf32 = cudnn.allow_tf32 = True
+        elif switch == "fp32_precision":
+            products.fp32_precision = cudnn.conv.fp32_precision = "tf32"
+        else:
+            every.fp32_precision = "tf32"
+        with steady("cuda"):
+            assert [part.fp32_precision for part in (products, cudnn.conv, cudnn.rnn)] == ["ieee"] * 3
+            assert not products.allow_tf32, "cuBLAS asks for this one"
+            assert torch.are_deterministic_algorithms_enabled()
+        assert [part.fp32_precision for part in (products, cudnn.conv)] == ["tf32"] * 2
+        assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        every.fp32_precision = "none"
+        products.allow_tf32, cudnn.allow_tf32 = False, True
+        products.fp32_precision = "none"

@@ -45,28 +45,30 @@ _PRIOR = 0.05
 
 
 def seen_objects(
-    values: NDArray[np.float32], known: NDArray[np.bool_], boxes: NDArray[np.float64], classes: NDArray[np.int64],
-    side_px: int, n_classes: int, variety: Variety, fill: tuple[float, ...], dice: np.random.Generator,
+    values: NDArray[np.float32], valid: NDArray[np.bool_], known: NDArray[np.bool_], boxes: NDArray[np.float64],
+    classes: NDArray[np.int64], side_px: int, n_classes: int, variety: Variety, fill: tuple[float, ...],
+    dice: np.random.Generator,
 ) -> tuple[Crop, Tensor]:  # fmt: skip
     """One place on another day, and the objects that are on it.
 
     Args:
         values: (C, s, s) physical values; s is what `models.training.augment.side_at` gave.
-        known: (s, s), false where nothing may be seen or learned.
+        valid: (s, s), false where nothing may be seen.
+        known: (s, s), false where nothing is learned; nor is it where nothing is seen.
         boxes: (n, 4) column and row of the upper left corner, width and height, in pixels of `values`.
         classes: (n,) class of each.
         side_px: of the crop.
         n_classes: K.
         variety: how far it may be changed; `mixed` is not used, for it would cut objects.
-        fill: (C,) what takes the place of values that are not known until they are set to 0: the mean.
+        fill: (C,) what takes the place of values that are not valid until they are set to 0: the mean.
         dice: what is drawn depends on its state alone.
 
     Returns:
         The crop, its labels 0 where something is known and IGNORE elsewhere, and (K + 6, side, side), from `targets`.
     """
     turn = int(dice.integers(8))
-    labels = np.where(known, 0, IGNORE).astype(np.uint8)
-    crop = seen(values, known, labels, side_px, variety, fill, dice, turn=turn)
+    labels = np.where(valid & known, 0, IGNORE).astype(np.uint8)
+    crop = seen(values, valid, labels, side_px, variety, fill, dice, turn=turn)
     scaled = turned_boxes(boxes * (side_px / values.shape[-1]), turn, side_px)
     wanted = targets(scaled, classes, n_classes, side_px)
     wanted[-1] *= (crop.labels != IGNORE).numpy()

@@ -37,6 +37,7 @@ def test_boxes_are_read_by_picture_with_classes_in_the_order_asked_for(tmp_path:
         [0, 1],
     )
     assert (sea.file, sea.boxes.shape, sea.classes.shape) == ("sea.tif", (0, 4), (0,))
+    assert (port.crowds.tolist(), sea.crowds.shape) == ([[0, 0, 50, 50]], (0, 4))
 
 
 @pytest.mark.parametrize(

@@ -70,12 +70,15 @@ def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[Labelle
         files = {int(each["id"]): str(each["file_name"]) for each in document["images"]}
         rows = [
             (
-                int(each["image_id"]), int(each["category_id"]), [float(number) for number in each["bbox"]],
+                int(each["image_id"]), names[int(each["category_id"])], [float(number) for number in each["bbox"]],
                 bool(each.get("iscrowd")),
             )
             for each in document["annotations"]
         ]  # fmt: skip
-        strange = {files[image] for image, _, box, _ in rows if len(box) != 4 or min(box[2:]) <= 0}
+        pictures = [files[image] for image, *_ in rows]
+        strange = {
+            file for file, (_, _, box, _) in zip(pictures, rows, strict=True) if len(box) != 4 or min(box[2:]) <= 0
+        }
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} is not a COCO file of boxes ({type(error).__name__}: {error}); it has images, categories and annotations"
@@ -89,12 +92,11 @@ def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[Labelle
         )
     found: dict[int, list[tuple[int, list[float]]]] = {image: [] for image in files}
     crowds: dict[int, list[list[float]]] = {image: [] for image in files}
-    for image, category, box, is_crowd in rows:
-        value = list(classes).index(names[category])
+    for image, name, box, is_crowd in rows:
         if is_crowd:
             crowds[image].append(box)
         else:
-            found[image].append((value, box))
+            found[image].append((list(classes).index(name), box))
     return [
         LabelledBoxes(
             file=files[image],

@@ -97,7 +97,7 @@ def targets(
         side_px: of the square.
 
     Returns:
-        (K + 6, side, side): the heat of each class, 1 at a centre; width, height, and the centre's column and
+        (K + 6, side, side): the heat of each class, 1 at the pixel that holds a centre and there alone; width, height, and the centre's column and
         row less those of the pixel's centre, in pixels; the weight of these four; and 1 where something is learned.
     """
     made = np.zeros((n_classes + 6, side_px, side_px), np.float32)
@@ -122,12 +122,16 @@ def targets(
             plane[closer] = np.broadcast_to(numbers, heat.shape)[closer]
         near[closer] = heat[closer]
         np.maximum(heats[value], heat, out=heats[value])
+        heats[value, int(centre_y), int(centre_x)] = 1  # of even sides four pixels would be as near
     return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectLoss:
     """Quality focal loss of the heat; errors of size and offset, and of how the box overlaps, where there is an object.
+
+    The heat is summed over pixels and divided by the number of objects, as published; the others are means over pixels. A mean
+    of the heat would be a tenth of it and less, and what the network sees would be shaped by sizes before it knows places.
 
     Attributes:
         size_px: by which the network's sizes are multiplied.
@@ -147,7 +151,8 @@ class ObjectLoss:
         heat, true_size, true_offset, near, known = torch.split(wanted, [n_classes, 2, 2, 1, 1], dim=1)
         error = (heat - logits.sigmoid()).abs() ** _BETA
         entropy = binary_cross_entropy_with_logits(logits, heat, reduction="none")
-        heats = (error * entropy * known).sum() / (heat * known).sum().clamp(min=1)
+        n_objects = ((heat == 1) * known).sum().clamp(min=1)
+        heats = (error * entropy * known).sum() / n_objects
         weight = near * known
         total = weight.sum().clamp(min=1)
         sizes = (weight * (size * self.size_px - true_size).abs()).sum() / total

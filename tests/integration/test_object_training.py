@@ -149,7 +149,7 @@ def test_boxes_of_vectors_and_of_coco_are_the_same(tmp_path: Path) -> None:
 
 def test_in_a_crowd_only_what_is_marked_is_known(tmp_path: Path) -> None:
     document = coco({"port": [[20.0, 10, 8, 6], [80, 90, 9, 9]]})
-    document["annotations"].append({"id": 99, "image_id": 1, "category_id": 1, "bbox": [10, 5, 40, 30], "iscrowd": 1})
+    document["annotations"].append(document["annotations"][0] | {"bbox": [10, 5, 40, 30], "iscrowd": 1})
     (tmp_path / "port.json").write_text(json.dumps(document))
     options = LabelOptions(classes=(LabelClass(value=0, name="boat"),))
     grid = Grid(crs="EPSG:32617", transform=(10, 0, ORIGIN[0], 0, -10, ORIGIN[1]), width=192, height=160)

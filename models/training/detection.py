@@ -97,8 +97,9 @@ def targets(
         side_px: of the square.
 
     Returns:
-        (K + 6, side, side): the heat of each class, 1 at the pixel that holds a centre and there alone; width, height, and the centre's column and
-        row less those of the pixel's centre, in pixels; the weight of these four; and 1 where something is learned.
+        (K + 6, side, side): the heat of each class, 1 at the pixel that holds a centre and there alone; width, height, and
+        the centre's column and row less those of the pixel's centre, in pixels; the weight of these four; and 1 where
+        something is learned.
     """
     made = np.zeros((n_classes + 6, side_px, side_px), np.float32)
     heats, geometry, near, known = made[:n_classes], made[n_classes:-2], made[-2], made[-1]

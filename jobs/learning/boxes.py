@@ -57,9 +57,10 @@ class Marked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxLabels:
-    """Marked objects of one scene on its grid; every pixel of the scene is known to show one or none.
+    """Marked objects of one scene on its grid.
 
-    `read` gives the class of the object in whose box a pixel lies, and `n_classes` where there is none.
+    `read` gives the class of the object in whose box a pixel lies, IGNORE where a crowd of COCO says that not all are marked,
+    and `n_classes` elsewhere: there is none.
     """
 
     asset: Asset
@@ -82,6 +83,11 @@ class BoxLabels:
         """
         return _marked(self, grid)
 
+    def in_crowd(self, grid: Grid, places: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(n,) whether places (n, 2), columns and rows in pixels, lie where not all objects are marked."""
+        crowds, marked = (_inside(each.edges, places) for each in (_crowds(self), self.marked(grid)))
+        return crowds & ~marked
+
     def read(self, grid: Grid, window: Window) -> NDArray[np.uint8]:
         labels = np.full(window.shape, IGNORE, np.uint8)
         inside = window & grid.window
@@ -89,8 +95,10 @@ class BoxLabels:
             return labels
         part = labels[inside.slices(window)]
         part[...] = self.n_classes
-        marked = self.marked(grid)
-        for (left, top, right, bottom), value in zip(marked.edges, marked.classes, strict=True):
+        marked, crowds = self.marked(grid), _crowds(self)
+        edges = np.concatenate([crowds.edges, marked.edges])  # an object that is marked in a crowd is known
+        values = np.concatenate([crowds.classes, marked.classes])
+        for (left, top, right, bottom), value in zip(edges, values, strict=True):
             col, row = int(np.floor(left)), int(np.floor(top))
             box = Window(col, row, int(np.ceil(right)) - col, int(np.ceil(bottom)) - row) & inside
             if box:
@@ -155,6 +163,23 @@ def _boxes_of(source: BoxLabels) -> LabelledBoxes | None:
             "scene has its id for a name"
         )
     return named[0]
+
+
+def _inside(edges: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(n,) whether places (n, 2) lie in one of the boxes (m, 4)."""
+    found = np.zeros(len(places), np.bool_)
+    for left, top, right, bottom in edges:
+        x, y = places.T
+        found |= (x >= left) & (x < right) & (y >= top) & (y < bottom)
+    return found
+
+
+@lru_cache(maxsize=_KEPT)
+def _crowds(source: BoxLabels) -> Marked:
+    """Boxes in which not all objects are marked; their class is IGNORE. Only COCO's files have them."""
+    listed = _boxes_of(source)
+    boxes = np.zeros((0, 4)) if listed is None else listed.crowds
+    return Marked(boxes, np.full(len(boxes), IGNORE, np.int64))
 
 
 @lru_cache(maxsize=_KEPT)

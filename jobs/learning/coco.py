@@ -32,11 +32,13 @@ class LabelledBoxes:
         file: name of the picture's file.
         boxes: (n, 4) left, top, width, height, in pixels.
         classes: (n,) number of each one's class, in the order that was asked for.
+        crowds: (m, 4) boxes in which nobody has marked each object (`iscrowd`).
     """
 
     file: str
     boxes: NDArray[np.float64]
     classes: NDArray[np.int64]
+    crowds: NDArray[np.float64]
 
 
 def read_coco(path: Path, classes: Sequence[str]) -> list[LabelledBoxes]:
@@ -53,7 +55,7 @@ def read_coco(path: Path, classes: Sequence[str]) -> list[LabelledBoxes]:
 
 
 def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[LabelledBoxes]:
-    """The boxes of every picture, in the order of the document; pictures without one are there too. Crowds are left out.
+    """The boxes of every picture, in the order of the document; pictures without one are there too.
 
     Args:
         document: what its JSON says.
@@ -67,11 +69,16 @@ def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[Labelle
         names = {int(each["id"]): str(each["name"]) for each in document["categories"]}
         files = {int(each["id"]): str(each["file_name"]) for each in document["images"]}
         rows = [
-            (int(each["image_id"]), int(each["category_id"]), [float(number) for number in each["bbox"]])
+            (
+                int(each["image_id"]), names[int(each["category_id"])], [float(number) for number in each["bbox"]],
+                bool(each.get("iscrowd")),
+            )
             for each in document["annotations"]
-            if not each.get("iscrowd")
-        ]
-        strange = {files[image] for image, _, box in rows if len(box) != 4 or min(box[2:]) <= 0}
+        ]  # fmt: skip
+        pictures = [files[image] for image, *_ in rows]
+        strange = {
+            file for file, (_, _, box, _) in zip(pictures, rows, strict=True) if len(box) != 4 or min(box[2:]) <= 0
+        }
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} is not a COCO file of boxes ({type(error).__name__}: {error}); it has images, categories and annotations"
@@ -84,13 +91,18 @@ def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[Labelle
             "agree"
         )
     found: dict[int, list[tuple[int, list[float]]]] = {image: [] for image in files}
-    for image, category, box in rows:
-        found[image].append((list(classes).index(names[category]), box))
+    crowds: dict[int, list[list[float]]] = {image: [] for image in files}
+    for image, name, box, is_crowd in rows:
+        if is_crowd:
+            crowds[image].append(box)
+        else:
+            found[image].append((list(classes).index(name), box))
     return [
         LabelledBoxes(
             file=files[image],
             boxes=np.array([box for _, box in pairs], np.float64).reshape(-1, 4),
             classes=np.array([value for value, _ in pairs], np.int64),
+            crowds=np.array(crowds[image], np.float64).reshape(-1, 4),
         )
         for image, pairs in found.items()
     ]

@@ -49,6 +49,13 @@ class Boxes:
                 f"{n} objects have edges ({n}, 4), areas and scores ({n},); got {self.edges.shape} and {lengths}"
             )
 
+    def chosen(self, which: NDArray[np.bool_]) -> Boxes:
+        """Those that are chosen (n,)."""
+        scores = None if self.scores is None else self.scores[which]
+        return Boxes(
+            edges=self.edges[which], classes=self.classes[which], areas=self.areas[which], scores=scores
+        )  # fmt: skip
+
 
 Compared = tuple[Boxes, Boxes]
 """What was found on one picture, with scores, and what is true."""
@@ -120,12 +127,29 @@ def counted(pictures: Sequence[Compared], value: int, *, least_score: float, iou
     return Counted(right=right, wrong=wrong, missed=n_true - right)
 
 
+def mistakes(found: Boxes, true: Boxes, *, iou: float = 0.5) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which objects of one picture are wrong (n_found,), for there is none or it is found a second time, and which of the
+    truth are missed (n_true,); each class by itself, by the rule of `counted` at a score of 0."""
+    wrong, missed = np.ones(len(found.classes), np.bool_), np.ones(len(true.classes), np.bool_)
+    for value in np.unique(np.concatenate([found.classes, true.classes])).tolist():
+        judged = _judge(found, true, value, (iou,), _ALL, len(found.classes))
+        wrong[judged.found] = ~judged.is_right[0]
+        missed[judged.true] = ~judged.is_taken[0]
+    return wrong, missed
+
+
 @dataclass(frozen=True, slots=True)
 class _Judged:
+    found: NDArray[np.intp]
+    """Places of the class's detections in what was found, by falling score."""
+    true: NDArray[np.intp]
+    """Places of the class's objects in the truth; those that are wanted first."""
     scores: NDArray[np.float64]
     is_right: NDArray[np.bool_]
     """(intersections over union, detections)"""
     is_ignored: NDArray[np.bool_]
+    is_taken: NDArray[np.bool_]
+    """(intersections over union, objects of the truth) whether one was found there"""
     n_true: int
 
 
@@ -145,9 +169,9 @@ def _judge(
         len(mine), len(theirs)
     )
     is_right = np.zeros((len(ious), len(mine)), np.bool_)
-    is_ignored = np.zeros_like(is_right)
+    is_ignored, is_taken = np.zeros_like(is_right), np.zeros((len(ious), len(theirs)), np.bool_)
     for place, iou in enumerate(ious):
-        taken = np.zeros(len(theirs), np.bool_)
+        taken = is_taken[place]
         for number, shared in enumerate(overlaps):
             best = _best(shared, taken, outside, min(iou, 1 - 1e-10))
             if best is None:
@@ -155,7 +179,10 @@ def _judge(
                 continue
             taken[best], is_right[place, number] = True, True
             is_ignored[place, number] = outside[best]
-    return _Judged(found.scores[mine], is_right, is_ignored, int((~outside).sum()))
+    return _Judged(
+        found=mine, true=theirs, scores=found.scores[mine], is_right=is_right, is_ignored=is_ignored, is_taken=is_taken,
+        n_true=int((~outside).sum()),
+    )  # fmt: skip
 
 
 def _best(

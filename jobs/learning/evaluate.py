@@ -35,17 +35,15 @@ from earthloom.jobs.learning.matching import Matching, match
 from earthloom.jobs.learning.object_evaluation import ObjectSetup, evaluate_objects, prepare_objects
 from earthloom.jobs.learning.options import EvaluateConfig, label_references
 from earthloom.jobs.learning.report_page import page
-from earthloom.jobs.learning.worst import Place, picture, worst_places
+from earthloom.jobs.learning.worst import Place, picture, published_layer, worst_places
 from earthloom.jobs.planning.plan import RunPlan, ScenePlan
 from earthloom.jobs.records.canonical import digest
-from earthloom.jobs.records.names import CLASSES, CONFIDENCE, DATA
+from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.jobs.records.result import SceneSummary
 from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.redact import redact
 from earthloom.tiling.storage.store import Store, open_store
-from earthloom.tiling.window import Window
-from earthloom.tiling.writing.zarr_sink import open_array
 
 _MOST_REGIONS = IGNORE  # their numbers are read like labels
 
@@ -243,21 +241,14 @@ def _evaluate(
     return Evaluation(report=made, text=text, files=tuple(f"{base}/{name}" for name in reversed(files)), run=result)
 
 
-def _layer(store: Store, plan: ScenePlan, name: str, window: Window) -> NDArray[np.uint8]:
-    """Part of what is published of a scene."""
-    array = open_array(store.zarr(f"{plan.prefix}/{DATA}", read_only=True), 0, name)
-    found = np.asarray(array[window.row_off : window.row_end, window.col_off : window.col_end])
-    return found.astype(np.uint8, copy=False)
-
-
 def _count(store: Store, plan: ScenePlan, setup: _Setup, block_px: int, name: str, key: str) -> SceneCounts:
     """Compare one scene, and publish its error map."""
     tags = {"MODEL": plan.card.label, "EARTHLOOM_KEY": plan.key, "EARTHLOOM_SCENE": plan.scene.id, "EVALUATION": key}
     regions = setup.regions and (partial(setup.regions[0].read, plan.grid), setup.regions[1])
     with ErrorMap(plan.grid, plan.shard_px, setup.matching.names, tags) as errors:
         counts = compare(
-            plan.grid.window, setup.matching, classes=partial(_layer, store, plan, CLASSES),
-            confidence=partial(_layer, store, plan, CONFIDENCE),
+            plan.grid.window, setup.matching, classes=partial(published_layer, store, plan, CLASSES),
+            confidence=partial(published_layer, store, plan, CONFIDENCE),
             labels=partial(setup.labels_of(plan).read, plan.grid), regions=regions, window_px=plan.shard_px,
             block_px=block_px, keep=errors.add,
         )  # fmt: skip
@@ -277,4 +268,4 @@ def _mapped_m2(results: Sequence[SceneSummary], matching: Matching) -> NDArray[n
 
 def _picture(store: Store, plan: ScenePlan, setup: _Setup, place: Place) -> bytes:
     labels = setup.labels_of(plan).read(plan.grid, place.shown)
-    return picture(plan, place, setup.matching, labels, _layer(store, plan, CLASSES, place.shown))
+    return picture(plan, place, setup.matching, labels, published_layer(store, plan, CLASSES, place.shown))

@@ -31,10 +31,11 @@ class ObjectCrops(Crops):
         number, window = self._placed(side, dice)
         each = examples.scenes[number]
         pixels = examples.cells.read(number, window)
-        known = pixels.valid & (pixels.part == Part.TRAIN) & (pixels.labels != IGNORE)
+        shown = pixels.valid & (pixels.part == Part.TRAIN)
+        known = shown & (pixels.labels != IGNORE)
         marked = _seen(boxes_of(each.labels, each.scene.grid), window, known)
         crop, wanted = seen_objects(
-            pixels.physical(each), known, marked.boxes - (window.col_off, window.row_off, 0, 0), marked.classes,
+            pixels.physical(each), shown, known, marked.boxes - (window.col_off, window.row_off, 0, 0), marked.classes,
             examples.chip_px, len(examples.classes), variety, examples.mean, dice,
         )  # fmt: skip
         values, _ = crop.normalised(examples.mean, examples.std)

@@ -21,6 +21,8 @@ from earthloom.jobs.learning.boxes import BoxLabels, Marked, box_source
 from earthloom.jobs.learning.detection_scores import Boxes, Compared
 from earthloom.jobs.learning.labels import LabelClass, LabelOptions
 from earthloom.jobs.learning.options import EvaluateConfig
+from earthloom.jobs.learning.worst import published_layer
+from earthloom.jobs.learning.worst_objects import picture, worst_objects
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products.object_tables import sides_m
 from earthloom.jobs.products.objects import HEAT
@@ -87,17 +89,25 @@ def evaluate_objects(
         "objects": {plan.scene.id: plan.prefix for plan in plans},
         "notes": training_notes(plans),
     }  # fmt: skip
-    key = digest({**facts, "sizes": config.sizes})
+    key = digest({**facts, "sizes": config.sizes, "worst": config.worst})
     pictures, hidden = {}, 0
     for plan in plans:
         pictures[plan.scene.id], left_out = _compared(store, plan, setup)
         hidden += left_out
     made = object_report.document(pictures, setup.card, sizes=config.sizes, hidden=hidden, facts=facts)
+    by_id = {plan.scene.id: plan for plan in plans}
+    worst = worst_objects(pictures, {name: plan.grid.window for name, plan in by_id.items()}, config.worst)
+    made["worst"] = [place.to_dict() for place in worst]
+    drawn = [
+        picture(plan, place, pictures[place.scene_id], published_layer(store, plan, HEAT, place.shown))
+        for place in worst
+        for plan in [by_id[place.scene_id]]
+    ]
     text = object_report.text(made)
     folder = f"evaluations/{product}/{key[:16]}"
     outputs = {
         "report.json": json.dumps(made, indent=1).encode(), "report.txt": text.encode(),
-        "report.html": object_report.page(made, text).encode(),
+        "report.html": object_report.page(made, text, drawn).encode(),
     }  # fmt: skip
     for name, data in outputs.items():
         store.put(f"{folder}/{name}", data)
@@ -118,7 +128,10 @@ def _compared(store: Store, plan: ScenePlan, setup: ObjectSetup) -> tuple[Compar
         edges=np.concatenate([corner, corner + size], axis=1), scores=table["score"].to_numpy(np.float64),
         classes=np.array([values[name] for name in table["class"]], np.int64), areas=table["area_m2"].to_numpy(np.float64),
     )  # fmt: skip
-    marked = setup.labels[plan.scene.id].marked(plan.grid)
+    labels = setup.labels[plan.scene.id]
+    middles = (found.edges[:, :2] + found.edges[:, 2:]) / 2
+    found = found.chosen(~labels.in_crowd(plan.grid, middles))
+    marked = labels.marked(plan.grid)
     known = _is_known(store, plan, marked)
     true = marked.chosen(known)
     across, along = sides_m(plan.grid, true.edges)

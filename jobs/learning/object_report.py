@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.learning.detection_scores import Compared, average_precision, counted
-from earthloom.jobs.learning.report_page import STYLE
+from earthloom.jobs.learning.report_page import STYLE, data_url, swatch
+from earthloom.jobs.learning.worst_objects import MISSED, RIGHT, WRONG
 from earthloom.models.cards.card import ModelCard
 
 FORMAT = 1
@@ -150,8 +151,14 @@ def _class_text(name: str, scores: Mapping[str, Any], ranges: Sequence[Sequence[
     return out
 
 
-def page(report: Mapping[str, Any], told: str) -> str:
-    """One HTML page that needs nothing beside it: the figures, and the text with all of them."""
+def page(report: Mapping[str, Any], text: str, pictures: Sequence[bytes]) -> str:
+    """One HTML page that needs nothing beside it: the figures, the places with most mistakes, and the text.
+
+    Args:
+        report: of `document`, with `worst`.
+        text: what report.txt holds.
+        pictures: PNG files, one for each entry of `report["worst"]`.
+    """
     title = f"{report['model']}: evaluation"
     cards = "".join(
         f'<div class="card"><b>{"-" if scores["ap50"] is None else format(scores["ap50"], ".3f")}</b>'
@@ -161,6 +168,24 @@ def page(report: Mapping[str, Any], told: str) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>'
-        f'<h1>{escape(title)}</h1><div class="cards">{cards}</div><div class="wide"><pre>{escape(told)}</pre></div>'
-        "</main></body></html>\n"
+        f'<h1>{escape(title)}</h1><div class="cards">{cards}</div><div class="wide"><pre>{escape(text)}</pre></div>'
+        f"{_worst(report['worst'], pictures)}</main></body></html>\n"
     )
+
+
+def _worst(places: Sequence[Mapping[str, Any]], pictures: Sequence[bytes]) -> str:
+    if not pictures:
+        return ""
+    figures = "".join(
+        f'<figure><img alt="" src="{data_url(png)}"><figcaption>{escape(place["scene"])}, column {place["col_off"]}, row '
+        f"{place['row_off']}: {place['missed']} missed, {place['wrong']} found where there is none, {place['right']} right"
+        "</figcaption></figure>"
+        for place, png in zip(places, pictures, strict=True)
+    )
+    key = "".join(
+        f"<div>{swatch(color, words)}</div>"
+        for color, words in (
+            (RIGHT, "found"), (MISSED, "marked and not found"), (WRONG, "found where none is marked, or a second time")
+        )
+    )  # fmt: skip
+    return f'<h2>Worst places</h2>{figures}<div class="legend">{key}</div>\n'

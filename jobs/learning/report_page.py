@@ -86,7 +86,8 @@ def _head(report: Mapping[str, Any]) -> str:
     )
 
 
-def _swatch(color: str, name: str) -> str:
+def swatch(color: str, name: str) -> str:
+    """A line of a legend."""
     return f'<i class="s" style="background:{escape(color)}"></i>{escape(name)}'
 
 
@@ -96,7 +97,7 @@ def _classes(report: Mapping[str, Any]) -> str:
         scores = report["scores"][name]
         ends = f"{intervals['iou'][name][0]:.3f} to {intervals['iou'][name][1]:.3f}" if intervals else ""
         rows.append(
-            f"<tr><td>{_swatch(color, name)}</td>"
+            f"<tr><td>{swatch(color, name)}</td>"
             + "".join(f"<td>{scores[score]:.3f}</td>" for score in ("precision", "recall", "f1"))
             + f'<td class="n">{scores["iou"]:.3f}</td><td>{ends}</td><td>{scores["support"]:,}</td></tr>'
         )
@@ -118,7 +119,7 @@ def _confusion(report: Mapping[str, Any]) -> str:
             f'title="{100 * n / total:.1f} % of {escape(name)}">{n:,}</td>'
             for j, n in enumerate(counts)
         )
-        rows.append(f"<tr><td>{_swatch(color, name)}</td>{cells}</tr>")
+        rows.append(f"<tr><td>{swatch(color, name)}</td>{cells}</tr>")
     return (
         f'<h2>What is taken for what</h2><div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
         "<p>Pixels, by class of the label (row) and of the map (column); the colour is the share of the row.</p>\n"
@@ -211,13 +212,13 @@ def _places(title: str, places: Mapping[str, Mapping[str, Any]]) -> str:
 def _maps(report: Mapping[str, Any], thumbnails: Mapping[str, NDArray[np.uint8]]) -> str:
     entries = legend(tuple(report["classes"]))
     figures = "".join(
-        f'<figure><img alt="errors of {escape(name)}" src="{_data_url(_png(errors, entries))}">'
+        f'<figure><img alt="errors of {escape(name)}" src="{data_url(_png(errors, entries))}">'
         f"<figcaption>{escape(name)}</figcaption></figure>"
         for name, errors in list(thumbnails.items())[:_SHOWN_SCENES]
     )
     there = {int(value) for errors in thumbnails.values() for value in np.unique(errors)}
     key = "".join(
-        f"<div>{_swatch('#{:02x}{:02x}{:02x}'.format(*color), text)}</div>"
+        f"<div>{swatch('#{:02x}{:02x}{:02x}'.format(*color), text)}</div>"
         for value, (text, color) in entries.items()
         if value in there
     )
@@ -238,7 +239,8 @@ def _png(errors: NDArray[np.uint8], entries: Mapping[int, tuple[str, tuple[int, 
     return buffer.getvalue()
 
 
-def _data_url(png: bytes) -> str:
+def data_url(png: bytes) -> str:
+    """A picture as an address that holds all of it."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
@@ -246,12 +248,12 @@ def _worst(report: Mapping[str, Any], pictures: Sequence[bytes]) -> str:
     if not pictures:
         return ""
     figures = "".join(
-        f'<figure><img alt="" src="{_data_url(png)}"><figcaption>{escape(place["scene"])}, column {place["col_off"]}, row '
+        f'<figure><img alt="" src="{data_url(png)}"><figcaption>{escape(place["scene"])}, column {place["col_off"]}, row '
         f"{place['row_off']}: {place['wrong_px']:,} of {place['scored_px']:,} px wrong</figcaption></figure>"
         for place, png in zip(report["worst"], pictures, strict=True)
     )
     key = "".join(
-        f"<div>{_swatch(color, name)}</div>" for name, color in zip(report["classes"], report["colors"], strict=True)
+        f"<div>{swatch(color, name)}</div>" for name, color in zip(report["classes"], report["colors"], strict=True)
     )
     return f'<h2>Worst places</h2>{figures}<div class="legend">{key}</div>\n'
 

@@ -1,11 +1,14 @@
-"""The places where a map errs most, and a picture of each: the scene, the labels, the map, and where they differ."""
+"""The places where a map errs most, and a picture of each: the scene, the labels, the map, and where they differ.
+
+Of objects, `jobs.learning.worst_objects` finds the places, and draws its panels with what is here.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +19,15 @@ from earthloom.jobs.learning.labels import IGNORE
 from earthloom.jobs.learning.matching import Matching
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products.quicklook import true_color
+from earthloom.jobs.records.names import DATA
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.reading.read import read_pixels
+from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
+from earthloom.tiling.writing.zarr_sink import open_array
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _SIDE_PX, _GAP_PX, _CAPTION_PX = 240, 8, 20
 _PAPER, _VOID, _INK = (255, 255, 255), (244, 245, 247), (96, 106, 120)
@@ -78,10 +87,6 @@ def picture(
     Raises:
         SceneError, StorageError: if the scene cannot be read.
     """
-    from PIL import Image, ImageDraw
-
-    from earthloom.jobs.products.lettering import write
-
     K, mapped = len(matching.names), matching.table()[classes]
     palette = np.array([_rgb(color) for color in matching.colors] + [_VOID] * (256 - K), np.uint8)
     pair = np.where((labels != IGNORE) & (mapped != IGNORE), labels.astype(np.intp) * K + mapped, K * K)
@@ -89,28 +94,53 @@ def picture(
     for value, (_, color) in legend(matching.names).items():
         of_errors[value] = color
     panels = (
-        ("scene", _scene(plan, place.shown)), ("labels", palette[labels]), ("map", palette[mapped]),
+        ("scene", scene_rgb(plan, place.shown)), ("labels", palette[labels]), ("map", palette[mapped]),
         ("differences", of_errors[error_codes(K)[pair]]),
     )  # fmt: skip
-    canvas = Image.new("RGB", (4 * _SIDE_PX + 3 * _GAP_PX, _SIDE_PX + _CAPTION_PX), _PAPER)
+    return side_by_side([(caption, enlarged(rgb, smooth=caption == "scene")) for caption, rgb in panels])
+
+
+def enlarged(rgb: NDArray[np.uint8], *, smooth: bool, side_px: int = _SIDE_PX) -> Image.Image:
+    """(rows, columns, 3) as a panel of at most `side_px`; a picture that becomes smaller is averaged in any case."""
+    from PIL import Image
+
+    image = Image.fromarray(rgb)
+    factor = side_px / max(image.size)
+    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+    way = Image.Resampling.BOX if smooth or factor < 1 else Image.Resampling.NEAREST
+    return image.resize(size, way)
+
+
+def side_by_side(panels: Sequence[tuple[str, Image.Image]], *, side_px: int = _SIDE_PX) -> bytes:
+    """Panels with their captions, as a PNG file."""
+    from PIL import Image, ImageDraw
+
+    from earthloom.jobs.products.lettering import write
+
+    width = len(panels) * (side_px + _GAP_PX) - _GAP_PX
+    canvas = Image.new("RGB", (width, side_px + _CAPTION_PX), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    for number, (caption, rgb) in enumerate(panels):
-        x, image = number * (_SIDE_PX + _GAP_PX), Image.fromarray(rgb)
-        factor = _SIDE_PX / max(image.size)
-        size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-        smooth = caption == "scene" or factor < 1
-        canvas.paste(image.resize(size, Image.Resampling.BOX if smooth else Image.Resampling.NEAREST), (x, _CAPTION_PX))
-        write(draw, (x, 2), caption, 13, _INK, _SIDE_PX)
+    for number, (caption, image) in enumerate(panels):
+        x = number * (side_px + _GAP_PX)
+        canvas.paste(image, (x, _CAPTION_PX))
+        write(draw, (x, 2), caption, 13, _INK, side_px)
     buffer = io.BytesIO()
     canvas.save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()
+
+
+def published_layer(store: Store, plan: ScenePlan, name: str, window: Window) -> NDArray[np.uint8]:
+    """(rows, columns) of a window of what is published of a scene, as it is stored."""
+    array = open_array(store.zarr(f"{plan.prefix}/{DATA}", read_only=True), 0, name)
+    found = np.asarray(array[window.row_off : window.row_end, window.col_off : window.col_end])
+    return found.astype(np.uint8, copy=False)
 
 
 def _rgb(color: str) -> tuple[int, int, int]:
     return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
 
 
-def _scene(plan: ScenePlan, window: Window) -> NDArray[np.uint8]:
+def scene_rgb(plan: ScenePlan, window: Window) -> NDArray[np.uint8]:
     """(rows, columns, 3) of a window of the map as the scene shows it, each band stretched by its percentiles 2 and 98."""
     names = [band.name for band in plan.chain.bands]
     bands = plan.scene.select(true_color(names))

@@ -45,28 +45,30 @@ _PRIOR = 0.05
 
 
 def seen_objects(
-    values: NDArray[np.float32], known: NDArray[np.bool_], boxes: NDArray[np.float64], classes: NDArray[np.int64],
-    side_px: int, n_classes: int, variety: Variety, fill: tuple[float, ...], dice: np.random.Generator,
+    values: NDArray[np.float32], valid: NDArray[np.bool_], known: NDArray[np.bool_], boxes: NDArray[np.float64],
+    classes: NDArray[np.int64], side_px: int, n_classes: int, variety: Variety, fill: tuple[float, ...],
+    dice: np.random.Generator,
 ) -> tuple[Crop, Tensor]:  # fmt: skip
     """One place on another day, and the objects that are on it.
 
     Args:
         values: (C, s, s) physical values; s is what `models.training.augment.side_at` gave.
-        known: (s, s), false where nothing may be seen or learned.
+        valid: (s, s), false where nothing may be seen.
+        known: (s, s), false where nothing is learned; nor is it where nothing is seen.
         boxes: (n, 4) column and row of the upper left corner, width and height, in pixels of `values`.
         classes: (n,) class of each.
         side_px: of the crop.
         n_classes: K.
         variety: how far it may be changed; `mixed` is not used, for it would cut objects.
-        fill: (C,) what takes the place of values that are not known until they are set to 0: the mean.
+        fill: (C,) what takes the place of values that are not valid until they are set to 0: the mean.
         dice: what is drawn depends on its state alone.
 
     Returns:
         The crop, its labels 0 where something is known and IGNORE elsewhere, and (K + 6, side, side), from `targets`.
     """
     turn = int(dice.integers(8))
-    labels = np.where(known, 0, IGNORE).astype(np.uint8)
-    crop = seen(values, known, labels, side_px, variety, fill, dice, turn=turn)
+    labels = np.where(valid & known, 0, IGNORE).astype(np.uint8)
+    crop = seen(values, valid, labels, side_px, variety, fill, dice, turn=turn)
     scaled = turned_boxes(boxes * (side_px / values.shape[-1]), turn, side_px)
     wanted = targets(scaled, classes, n_classes, side_px)
     wanted[-1] *= (crop.labels != IGNORE).numpy()
@@ -95,8 +97,9 @@ def targets(
         side_px: of the square.
 
     Returns:
-        (K + 6, side, side): the heat of each class, 1 at a centre; width, height, and the centre's column and
-        row less those of the pixel's centre, in pixels; the weight of these four; and 1 where something is learned.
+        (K + 6, side, side): the heat of each class, 1 at the pixel that holds a centre and there alone; width, height, and
+        the centre's column and row less those of the pixel's centre, in pixels; the weight of these four; and 1 where
+        something is learned.
     """
     made = np.zeros((n_classes + 6, side_px, side_px), np.float32)
     heats, geometry, near, known = made[:n_classes], made[n_classes:-2], made[-2], made[-1]
@@ -120,12 +123,16 @@ def targets(
             plane[closer] = np.broadcast_to(numbers, heat.shape)[closer]
         near[closer] = heat[closer]
         np.maximum(heats[value], heat, out=heats[value])
+        heats[value, int(centre_y), int(centre_x)] = 1  # of even sides four pixels would be as near
     return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectLoss:
     """Quality focal loss of the heat; errors of size and offset, and of how the box overlaps, where there is an object.
+
+    The heat is summed over pixels and divided by the number of objects, as published; the others are means over pixels. A mean
+    of the heat would be a tenth of it and less, and what the network sees would be shaped by sizes before it knows places.
 
     Attributes:
         size_px: by which the network's sizes are multiplied.
@@ -145,7 +152,8 @@ class ObjectLoss:
         heat, true_size, true_offset, near, known = torch.split(wanted, [n_classes, 2, 2, 1, 1], dim=1)
         error = (heat - logits.sigmoid()).abs() ** _BETA
         entropy = binary_cross_entropy_with_logits(logits, heat, reduction="none")
-        heats = (error * entropy * known).sum() / (heat * known).sum().clamp(min=1)
+        n_objects = ((heat == 1) * known).sum().clamp(min=1)
+        heats = (error * entropy * known).sum() / n_objects
         weight = near * known
         total = weight.sum().clamp(min=1)
         sizes = (weight * (size * self.size_px - true_size).abs()).sum() / total

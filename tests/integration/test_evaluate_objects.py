@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import re
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import earthloom
 from earthloom.jobs.learning.coco import export_coco
 from earthloom.jobs.learning.evaluate import Evaluation
 from earthloom.jobs.learning.object_report import size_ranges
+from earthloom.jobs.learning.worst_objects import MISSED, RIGHT, WRONG
 from earthloom.models.cards.file import write_card
 from earthloom.models.networks import registry
 from earthloom.tiling.errors import ConfigError, SceneError
@@ -119,6 +122,70 @@ def test_reports_say_what_was_found_by_size_and_what_is_left_out(laid_out: Path,
         **OPTIONS,
     )
     assert (again.report, again.files) == (report, made.files)
+
+
+def test_the_worst_places_are_drawn_and_hold_the_mistakes_that_lie_there(laid_out: Path, made: Evaluation) -> None:
+    from PIL import Image
+
+    places = made.report["worst"]
+    errors = [place["missed"] + place["wrong"] for place in places]
+    assert errors == sorted(errors, reverse=True)
+    assert 0 < len(errors) <= 6
+    marked = [each["bbox"] for each in json.loads((laid_out / "marked.json").read_bytes())["annotations"]]
+    marked = [box for box in marked if not is_undecided(box)]
+    found = [each["bbox"] for each in export_coco(laid_out / "out", "finder")["annotations"]]
+    for place in places:
+        left, top = place["col_off"], place["row_off"]
+
+        def lie_here(boxes: list[list[float]], place: dict[str, int] = place, left: int = left, top: int = top) -> int:
+            middles = [(x + width / 2, y + height / 2) for x, y, width, height in boxes]
+            return sum(left <= x < left + place["width"] and top <= y < top + place["height"] for x, y in middles)
+
+        assert place["wrong"] + place["right"] == lie_here(found)
+        assert place["missed"] <= lie_here(marked)
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', Path(made.files[0]).read_text())
+    assert len(pictures) == len(places)
+    first = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0]))).convert("RGB"))
+    colors = {tuple(color) for color in first.reshape(-1, 3).tolist()}
+    kinds = ((MISSED, places[0]["missed"]), (WRONG, places[0]["wrong"]), (RIGHT, places[0]["right"]))
+    for color, number in kinds:
+        assert not number or tuple(bytes.fromhex(color[1:])) in colors
+
+
+def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong(laid_out: Path, made: Evaluation) -> None:
+    document = json.loads((laid_out / "marked.json").read_bytes())
+    left, top, width, height = crowd = [150.0, 80.0, 120.0, 90.0]
+    document["annotations"].append({"id": 9999, "image_id": 1, "category_id": 1, "bbox": crowd, "iscrowd": 1})
+    (laid_out / "crowd.json").write_text(json.dumps(document))
+    judged = earthloom.evaluate(
+        laid_out / "bay.tif", model=str(laid_out / "finder"), out=laid_out / "out", labels=laid_out / "crowd.json",
+        **OPTIONS,
+    )  # fmt: skip
+
+    def middle(box: list[float]) -> tuple[float, float]:
+        return box[0] + box[2] / 2, box[1] + box[3] / 2
+
+    marked = [each["bbox"] for each in document["annotations"][:-1]]
+    left_out = 0
+    for each in export_coco(laid_out / "out", "finder")["annotations"]:
+        x, y = middle(each["bbox"])
+        is_inside = left <= x < left + width and top <= y < top + height
+        on_marked = any(m[0] <= x < m[0] + m[2] and m[1] <= y < m[1] + m[3] for m in marked)
+        left_out += is_inside and not on_marked
+    names = ("class_0", "class_1")
+    before, after = (sum(report["scores"][name]["found"] for name in names) for report in (made.report, judged.report))
+    assert before - after == left_out > 0
+    assert all(judged.report["scores"][name]["true"] == made.report["scores"][name]["true"] for name in names)
+
+
+def test_pages_of_places_are_as_many_as_are_asked_for(laid_out: Path, made: Evaluation) -> None:
+    none = earthloom.evaluate(
+        laid_out / "bay.tif", model=str(laid_out / "finder"), out=laid_out / "out", labels=laid_out / "marked.json",
+        worst=0, **OPTIONS,
+    )  # fmt: skip
+    assert none.report["worst"] == []
+    assert none.files != made.files, "another question has another report"
+    assert "<img" not in Path(none.files[0]).read_text()
 
 
 def test_sizes_are_those_that_are_asked_for_or_thirds() -> None:

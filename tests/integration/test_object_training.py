@@ -16,7 +16,7 @@ import earthloom
 from earthloom.jobs.learning.boxes import box_source
 from earthloom.jobs.learning.config import check_training
 from earthloom.jobs.learning.detection_scores import Boxes, average_precision, counted
-from earthloom.jobs.learning.labels import LabelClass, LabelOptions
+from earthloom.jobs.learning.labels import IGNORE, LabelClass, LabelOptions
 from earthloom.jobs.learning.train import Trained
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.grid import Grid
@@ -145,6 +145,22 @@ def test_boxes_of_vectors_and_of_coco_are_the_same(tmp_path: Path) -> None:
         box_source(str(tmp_path / "port.json"), options, "lake")
     with pytest.raises(ConfigError, match="is a raster; objects are boxes"):
         box_source(str(tmp_path / "port.tif"), options, "port")
+
+
+def test_in_a_crowd_only_what_is_marked_is_known(tmp_path: Path) -> None:
+    document = coco({"port": [[20.0, 10, 8, 6], [80, 90, 9, 9]]})
+    document["annotations"].append(document["annotations"][0] | {"bbox": [10, 5, 40, 30], "iscrowd": 1})
+    (tmp_path / "port.json").write_text(json.dumps(document))
+    options = LabelOptions(classes=(LabelClass(value=0, name="boat"),))
+    grid = Grid(crs="EPSG:32617", transform=(10, 0, ORIGIN[0], 0, -10, ORIGIN[1]), width=192, height=160)
+    source = box_source(str(tmp_path / "port.json"), options, "port")
+    assert len(source.marked(grid).classes) == 2
+    labels = source.read(grid, grid.window)
+    assert (labels == 0).sum() == 8 * 6 + 9 * 9
+    assert (labels[5:35, 10:50] == IGNORE).sum() == 40 * 30 - 8 * 6 == (labels == IGNORE).sum()
+    cols, rows = np.meshgrid(np.arange(192), np.arange(160))
+    places = np.stack([cols.ravel(), rows.ravel()], axis=1) + 0.5
+    np.testing.assert_array_equal(source.in_crowd(grid, places), labels.ravel() == IGNORE)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def test_boxes_are_read_by_picture_with_classes_in_the_order_asked_for(tmp_path:
         [0, 1],
     )
     assert (sea.file, sea.boxes.shape, sea.classes.shape) == ("sea.tif", (0, 4), (0,))
+    assert (port.crowds.tolist(), sea.crowds.shape) == ([[0, 0, 50, 50]], (0, 4))
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,8 @@ def test_boxes_are_read_by_picture_with_classes_in_the_order_asked_for(tmp_path:
         ({"images": None}, "not a COCO file"),
         ({"categories": [{"id": 3, "name": "ship"}]}, "not a COCO file|categories"),
         ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 2, 0, 4]}]}, "port.tif"),
+        ({"annotations": [{"image_id": 7, "category_id": 2, "bbox": [1, 2, 3, 4]}]}, "not a COCO file.*KeyError: 2"),
+        ({"annotations": [{"image_id": 8, "category_id": 3, "bbox": [1, 2, 3, 4]}]}, "not a COCO file.*KeyError: 8"),
     ],
 )
 def test_a_file_that_is_not_what_was_asked_for_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:

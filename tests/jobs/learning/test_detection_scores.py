@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from earthloom.jobs.learning.detection_scores import IOUS, Boxes, average_precision, counted
+from earthloom.jobs.learning.detection_scores import IOUS, Boxes, average_precision, counted, mistakes
 from earthloom.tiling.errors import ConfigError
 from tests.scenes import real
 
@@ -128,3 +128,24 @@ def test_what_does_not_fit_is_refused() -> None:
     true = boxes_of(np.zeros((1, 4)), np.zeros(1, np.int64))
     with pytest.raises(ConfigError, match="scores"):
         counted([(true, true)], 0, least_score=0.5)
+
+
+@given(seed=st.integers(0, 10**6), n_pictures=st.integers(1, 5))
+@settings(deadline=None, max_examples=25)
+def test_mistakes_are_those_that_are_counted(seed: int, n_pictures: int) -> None:
+    pictures = drawn(seed, n_pictures)
+    each = [mistakes(found, true, iou=0.5) for found, true in pictures]
+    for value in range(2):
+        at = counted(pictures, value, least_score=0.0)
+        wrong = sum(int((of[found.classes == value]).sum()) for (found, _), (of, _) in zip(pictures, each, strict=True))
+        missed = sum(int((of[true.classes == value]).sum()) for (_, true), (_, of) in zip(pictures, each, strict=True))
+        assert (wrong, missed) == (at.wrong, at.missed)
+
+
+def test_of_two_boxes_on_one_object_the_less_likely_is_the_mistake() -> None:
+    xywh = np.array([[0, 0, 10, 10], [1, 0, 10, 10], [50, 50, 8, 8]], float)
+    found = boxes_of(xywh, np.zeros(3, np.int64), np.array([0.4, 0.9, 0.8]))
+    true = boxes_of(np.array([[0, 0, 10, 10], [200, 0, 5, 5]], float), np.zeros(2, np.int64))
+    wrong, missed = mistakes(found, true)
+    assert wrong.tolist() == [True, False, True]
+    assert missed.tolist() == [False, True]

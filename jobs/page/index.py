@@ -87,7 +87,7 @@ def index_of(
     with ThreadPoolExecutor(_REQUESTS, "index") as pool:
         rows_read = pool.map(lambda name: _read(store, folder, links[name], (items or {}).get(name)), unread)
         read = dict(zip(unread, rows_read, strict=True))
-    rows = _ranked(row for name in sorted(links) if (row := known.get(name) or read.get(name)))
+    rows = _ranked(store, (row for name in sorted(links) if (row := known.get(name) or read.get(name))))
     title = str(collection.get("title") or collection.get("id") or folder)
     return {"format": FORMAT, "title": title, "description": str(collection.get("description", "")), "rows": rows}
 
@@ -98,9 +98,6 @@ def _read(store: Store, folder: str, href: str, item: Mapping[str, Any] | None) 
         row = row_of(item or _document(store.get(f"{place(folder, href)}/{ITEM}")), folder, href)
         if "cube" in row:
             row["steps"] = _steps(store, f"{row['path']}/{row.pop('cube')}")
-        if "scene" in row:
-            moment = committed_s(store, row["path"])
-            row["published"] = None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat()
         return row
     except MissingObjectError:
         return None
@@ -115,16 +112,20 @@ def _steps(store: Store, cube: str) -> list[tuple[str, list[str]]]:
     return [(str(step["date"]), [str(prefix) for prefix in step["scenes"]]) for step in said]
 
 
-def _ranked(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that say `superseded` where a result of the same scene was committed later, as the table of items has it."""
-    every = [dict(row) for row in rows]
-    ranks = [(row.get("published") or "", row["path"]) for row in every]
-    last: dict[Any, tuple[str, str]] = {}
-    for row, rank in zip(every, ranks, strict=True):
-        last[row.get("scene")] = max(rank, last.get(row.get("scene"), rank))
-    for row, rank in zip(every, ranks, strict=True):
-        row.pop("superseded", None)
-        if "scene" in row and rank != last[row["scene"]]:
+def _ranked(store: Store, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of which all but one of each scene say `superseded`: the result that was committed last, of equals the greatest
+    key, does not. When they were committed is asked, and noted as `published`, only where a scene has several."""
+    every = [{name: value for name, value in row.items() if name != "superseded"} for row in rows]
+    by_scene: dict[str, list[dict[str, Any]]] = {}
+    for row in every:
+        by_scene.setdefault(str(row.get("scene", row["path"])), []).append(row)
+    several = [row for group in by_scene.values() if len(group) > 1 for row in group]
+    unknown = [row for row in several if "published" not in row]
+    with ThreadPoolExecutor(_REQUESTS, "index") as pool:
+        for row, moment in zip(unknown, pool.map(lambda row: committed_s(store, row["path"]), unknown), strict=True):
+            row["published"] = None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat()
+    for group in by_scene.values():
+        for row in sorted(group, key=lambda row: (row.get("published") or "", row["path"]))[:-1]:
             row["superseded"] = True
     return every
 

@@ -39,6 +39,7 @@ test: weights  ## all tests that fit on 2 cores (half an hour)
 test-apps: weights  ## what others' programs make of our files: the page in a browser (needs Debian's chromium)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,apps,docs]'
 	$(BIN)/python -c "from earthloom.jobs.page.libraries import add; add()"
+	npm ci --prefix tests/apps/ol_stac --ignore-scripts --no-audit --no-fund --silent
 	$(BIN)/python -m pytest -m apps $(ARGS)
 
 test-zoo: weights  ## the models that `make test` leaves out, as it has tested another one of the same network

@@ -1,4 +1,4 @@
-"""`earthloom sample`, `accuracy`, `export` and `report`, beside what they print. Decides nothing."""
+"""`earthloom sample`, `accuracy`, `export`, `report` and `items`, beside what they print. Decides nothing."""
 
 from __future__ import annotations
 
@@ -163,3 +163,18 @@ def report(out: str, product: str, aoi: str, output: Path) -> None:
     except OSError as error:
         raise ConfigError(f"`output={output}` cannot be written: {error.strerror}") from error
     show_path(str(output))
+
+
+@click.command()
+@click.argument("out")
+@click.option("--product", "-p", required=True, help="as collections/ has it: landwater")
+@click.option("--public-url", help="https:// address at which a web server shows OUT")
+def items(out: str, product: str, public_url: str | None) -> None:
+    """STAC items with absolute addresses, as one ItemCollection: to load into a STAC API, or to open from anywhere.
+
+    Each scene once, without superseded results. With --public-url each asset has that address, and that in the bucket as its
+    alternate.
+    """
+    from earthloom.jobs.analysis.items import items_of
+
+    print(json.dumps(items_of(out, product, public_url=public_url), indent=1))

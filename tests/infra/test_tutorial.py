@@ -47,7 +47,7 @@ def test_every_block_of_the_tutorial_runs_in_its_order(folder: Path, monkeypatch
     first, second, third = (int(px) for px in names["water"].values)
     assert first > second > third
     assert (names["confirmed"]["count"] >= 2).all()
-    assert 900e4 < names["confirmed"]["area_m2"].sum() < 1000e4  # a strip of 600 m along some 17 km of shore
+    assert 900e4 < names["confirmed"]["area_m2"].sum() < 1000e4  # strips of 570 m along some 17 km of shore
     assert Path("shore.png").stat().st_size > 5000
     assert Path("shore.html").read_text().count("data:image/png") == 3
 

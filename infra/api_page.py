@@ -20,8 +20,9 @@ _SECTIONS = ("Args", "Returns", "Raises")
 
 _HEAD = """# Python
 
-Made by `python -m infra.api_page` from the docstrings. `import earthloom` imports nothing heavy; each function brings in what it
-needs when it is called. Names and defaults are those of the commands. Other modules are not part of the public face and may change.
+Made by `python -m infra.api_page` from the docstrings. `import earthloom` imports nothing heavy; each function brings in what
+it needs when it is called. Names and defaults are those of the commands. Other modules are no part of the public face and may
+change.
 
 """
 
@@ -37,7 +38,9 @@ def page() -> str:
         "`ds.classes.earthloom.plot()`."
     )
     code = Path(accessor.__file__).read_text()
-    (kind,) = (node for node in ast.parse(code).body if getattr(node, "name", "") == accessor.EarthloomAccessor.__name__)
+    (kind,) = (
+        node for node in ast.parse(code).body if getattr(node, "name", "") == accessor.EarthloomAccessor.__name__
+    )
     assert isinstance(kind, ast.ClassDef)
     methods = [node for node in kind.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     parts += [_entry(node, code) for node in methods]

@@ -92,9 +92,7 @@ class Extract:
             classes, confidence = (np.where(outside, np.uint8(NODATA), layer) for layer in (classes, confidence))
         return classes, confidence
 
-    def survey(
-        self, each: Callable[[Window, NDArray[np.uint8]], None] | None = None
-    ) -> tuple[list[ClassArea], Window]:
+    def survey(self, each: Callable[[Window, NDArray[np.uint8]], None] | None = None) -> tuple[list[ClassArea], Window]:
         """One row per class with true areas, and the part of the grid that holds data, which may be far smaller: a grid
         consists of whole shards.
 

@@ -44,7 +44,9 @@ def items_of(out: str, product: str, *, public_url: str | None = None) -> dict[s
     try:
         table = open_store(ref).get(f"collections/{product}/items.parquet")
     except MissingObjectError as error:
-        raise ConfigError(f"{out} has no collection of scenes {product!r}; its folder `collections` lists them") from error
+        raise ConfigError(
+            f"{out} has no collection of scenes {product!r}; its folder `collections` lists them"
+        ) from error
     return item_collection(latest_items(table), places)
 
 
@@ -69,9 +71,7 @@ def _absolute(item: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, A
         elsewhere = {name: {"href": _at(place, folder, href)} for name, place in others}
         return {**document, "href": _at(first, folder, href), **({"alternate": elsewhere} if elsewhere else {})}
 
-    links = [
-        {**link, "href": _at(first, folder, str(link["href"]))} for link in item["links"] if link["rel"] != "self"
-    ]
+    links = [{**link, "href": _at(first, folder, str(link["href"]))} for link in item["links"] if link["rel"] != "self"]
     found = {
         **item,
         "assets": {name: asset(document) for name, document in item["assets"].items()},

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 LIVING = ("confirmed", "provisional")
 """States of alerts that are told."""
 _MOST_ALERTS = 50
+_ALERT_COLUMNS = (
+    "rule", "change", "state", "first seen", "last seen", "dates", "area", "confidence", "latitude, longitude",
+)  # fmt: skip
 
 
 def area_report(store: Store, product: str, aoi: str) -> str:
@@ -123,15 +126,15 @@ def alerts_of(store: Store, folder: str) -> gpd.GeoDataFrame | None:
 def _alert_table(alerts: gpd.GeoDataFrame) -> str:
     unit = area_unit(float(alerts["area_m2"].max()))
     shown = alerts.head(_MOST_ALERTS)
-    head = "".join(f"<th>{name}</th>" for name in (
-        "rule", "from → to", "state", "first seen", "last seen", "dates", "area", "confidence", "latitude, longitude",
-    ))  # fmt: skip
-    rows = "".join(
-        f"<tr><td>{escape(row['rule'])}</td><td>{escape(row['from'])} → {escape(row['to'])}</td><td>{escape(row['state'])}</td>"
-        f"<td>{row['first_date']}</td><td>{row['last_date']}</td><td>{row['count']}</td>"
-        f"<td>{area_text(row['area_m2'], unit)}</td><td>{_share(row['confidence'])}</td><td>{place.y:.4f}, {place.x:.4f}</td></tr>"
+    lines: list[Sequence[object]] = [
+        (
+            row["rule"], f"{row['from']} → {row['to']}", row["state"], row["first_date"], row["last_date"], row["count"],
+            area_text(row["area_m2"], unit), _share(row["confidence"]), f"{place.y:.4f}, {place.x:.4f}",
+        )
         for (_, row), place in zip(shown.iterrows(), shown.representative_point(), strict=True)
-    )
+    ]  # fmt: skip
+    head = "".join(f"<th>{name}</th>" for name in _ALERT_COLUMNS)
+    rows = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in line)}</tr>" for line in lines)
     more = f" The {_MOST_ALERTS} largest of them:" if len(alerts) > _MOST_ALERTS else ""
     counts = ", ".join(f"{n} {state}" for state in LIVING if (n := int((alerts["state"] == state).sum())))
     return f'<p>{counts}.{more}</p><div class="wide"><table><tr>{head}</tr>{rows}</table></div>'

@@ -13,7 +13,9 @@ from earthloom.jobs.command.run import run
 @click.option("--out", "-o", default="demo-output", show_default=True, help="folder or s3:// prefix")
 @click.option("--executor", type=click.Choice(["ray", "local"]), default="ray", show_default=True, help="as of `run`")
 @click.option(
-    "--scenes", type=click.Path(path_type=Path), help="only write three dates of the lake's shore to this folder, to try things with"
+    "--scenes",
+    type=click.Path(path_type=Path),
+    help="only write three dates of the lake's shore to this folder, to try things with",
 )
 def demo(out: str, executor: str, scenes: Path | None) -> None:
     """Map water and land around the Great Salt Lake, and say where the map is.

@@ -50,7 +50,11 @@ def row_of(item: Mapping[str, Any], folder: str, href: str) -> dict[str, Any]:
     areas = properties.get("earthloom:class_areas", [])
     rasters = [_raster(name, asset) for name, asset in sorted(item["assets"].items()) if asset.get("type") == COG]
     features = [_beside(asset["href"]) for asset in item["assets"].values() if asset.get("type") == _FLATGEOBUF]
-    cube = next((_below(asset["href"]) for asset in item["assets"].values()), "") if "cube:dimensions" in properties else ""
+    cube = (
+        next((_below(asset["href"]) for asset in item["assets"].values()), "")
+        if "cube:dimensions" in properties
+        else ""
+    )
     row: dict[str, Any] = {
         "id": str(item["id"]), "path": path, "group": group_of(folder, path), "start": start, "end": end,
         "bbox": [round(float(edge), 7) for edge in item["bbox"]],
@@ -62,7 +66,9 @@ def row_of(item: Mapping[str, Any], folder: str, href: str) -> dict[str, Any]:
         },
         "rasters": rasters, "features": features, "cube": cube,
     }  # fmt: skip
-    return {name: value for name, value in row.items() if value not in ("", [], {}) and not (name == "scene" and not value)}
+    return {
+        name: value for name, value in row.items() if value not in ("", [], {}) and not (name == "scene" and not value)
+    }
 
 
 def place(folder: str, href: str) -> str:

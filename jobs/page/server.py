@@ -104,7 +104,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _object(self, key: str, *, body: bool) -> None:
         store = self.server.store
-        if body and key.endswith(".json") and "Range" not in self.headers:  # small, and read whole: one request of storage
+        if (
+            body and key.endswith(".json") and "Range" not in self.headers
+        ):  # small, and read whole: one request of storage
             return self._send(HTTPStatus.OK, self._document(key), key, body=body)
         if (head := self.server.head(key)) is None:
             raise MissingObjectError(key)
@@ -128,7 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
         except MissingObjectError:
             if key.rpartition("/")[2] != FILE:
                 raise
-            return json.dumps(index_of(self.server.store, key.removesuffix(f"/{FILE}"))).encode()  # no run has made it yet
+            return json.dumps(
+                index_of(self.server.store, key.removesuffix(f"/{FILE}"))
+            ).encode()  # no run has made it yet
 
     def _send(
         self, status: HTTPStatus, data: bytes, key: str = "", headers: list[tuple[str, str]] | None = None, *, body: bool,

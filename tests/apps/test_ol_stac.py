@@ -15,9 +15,8 @@ import pytest
 
 from tests import maps
 from tests.apps.chromium import chromium, opened
-from tests.apps.published import ELSEWHERE, read
+from tests.apps.published import ELSEWHERE, read, served
 from tests.apps.test_page import agreement
-from tests.http_range_server import serve
 from tests.scenes import landscape, write_scene
 
 pytestmark = pytest.mark.apps
@@ -34,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(f"ol-stac is not installed here: npm ci --prefix {HERE}")
     built = f"--outfile={base / 'main.built.js'}"
     subprocess.run([bundler, HERE / "main.js", "--bundle", "--format=iife", "--log-level=error", built], check=True)
-    shutil.copy(HERE / "index.html", base)
+    shutil.copy(HERE / "draw.html", base)
     for number, name in enumerate(SCENES):
         crs, transform = ELSEWHERE[name]
         pixels = landscape(160, 120, 2, seed=number)
@@ -56,7 +55,7 @@ def test_every_pixel_has_its_colour_at_its_place(browser: Any, folder: Path, sce
     (item,) = (folder / "out").glob(f"scenes/{scene}/*/item.json")
     lon, lat = made.lonlat.reshape(-1, 2).mean(axis=0)
     place = f"#item={item.relative_to(folder)}&asset={asset}&at={lon:.5f}%2C{lat:.5f}%2C14.3"
-    with serve(folder) as server, opened(browser, f"http://{server.host}/index.html{place}") as shown:
+    with served(str(folder)) as url, opened(browser, f"{url}draw.html{place}") as shown:
         shown.wait_until("Number(document.body.dataset.drawn) > 0")
         shown.page.screenshot(path=f"/tmp/ols-{scene}-{asset}.png")
         print(shown.complaints, [r for r in shown.requests if "zarr" in r][:20])

@@ -47,7 +47,12 @@ def run_commands(code: str) -> None:
     for line in re.sub(r"\\\n *", "", code).splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["earthloom"]:
-            try:
-                main(words[1:])
-            except SystemExit as stop:
-                assert not stop.code, f"{line} ends with {stop.code}"
+            assert _exit_code(words[1:]) == 0, line
+
+
+def _exit_code(words: list[str]) -> int:
+    try:
+        main(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def test_every_block_of_the_tutorial_runs_in_its_order(folder: Path, monkeypatch
     names: dict[str, Any] = {}
     for language, code in blocks("tutorial.md"):
         if language == "bash" and code.startswith("mkdir tutorial\ncd tutorial"):
-            os.mkdir("tutorial")
+            Path("tutorial").mkdir()
             monkeypatch.chdir(folder / "tutorial")
         elif language == "bash":
             run_commands(code)

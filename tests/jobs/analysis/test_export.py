@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from numpy.typing import NDArray
 from PIL import Image
 from pyproj import Transformer
-from numpy.typing import NDArray
 from rio_cogeo.cogeo import cog_validate
 
 from earthloom.jobs.analysis import extract as extracting

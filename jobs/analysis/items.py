@@ -40,7 +40,7 @@ def items_of(out: str, product: str, *, public_url: str | None = None) -> dict[s
     if ref.scheme != "file":
         places[ref.scheme] = ref.url
     elif not public_url:
-        places["file"] = ref.path.resolve().as_uri()
+        places["folder"] = str(ref.path.resolve())
     try:
         table = open_store(ref).get(f"collections/{product}/items.parquet")
     except MissingObjectError as error:
@@ -81,8 +81,8 @@ def _absolute(item: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, A
 
 
 def _at(place: str, folder: str, href: str) -> str:
-    """An address below a place; keys of a bucket are spelled as they are, addresses of the web with percent signs."""
+    """An address below a place: of the web with percent signs, of a bucket or folder as it is spelled there."""
     if "://" in href:
         return href
     path = posixpath.normpath(posixpath.join(folder, href))
-    return f"{place.rstrip('/')}/{path if place.startswith(('http', 'file')) else unquote(path)}"
+    return f"{place.rstrip('/')}/{path if place.startswith('http') else unquote(path)}"

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One process of tests for each core; a file's tests stay together, as they share fixtures. ARGS="-n 0" uses one process.
 TESTS := $(BIN)/python -m pytest -n logical --dist loadfile
 
-.PHONY: demo demo-monitor demo-train test test-apps test-rest test-pythons quick chaos fleet bench scores lint s3 weights clean help
+.PHONY: demo demo-monitor demo-train test test-apps test-rest test-pythons quick chaos fleet bench scores docs lint s3 weights clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/'
@@ -37,8 +37,9 @@ test: weights  ## all tests that fit on 2 cores (half an hour)
 	$(TESTS) $(ARGS)
 
 test-apps: weights  ## what others' programs make of our files: the page in a browser (needs Debian's chromium)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,apps]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,apps,docs]'
 	$(BIN)/python -c "from earthloom.jobs.page.libraries import add; add()"
+	npm ci --prefix tests/apps/ol_stac --ignore-scripts --no-audit --no-fund --silent
 	$(BIN)/python -m pytest -m apps $(ARGS)
 
 test-rest: weights  ## what `make test` leaves out for its time: clusters of several nodes, more models of its networks
@@ -70,6 +71,10 @@ lint: $(STAMP)  ## format, lint, types and import contracts
 	@ln -s $(CURDIR)/infra $(CURDIR)/tests $(LINT_ROOT)/
 	cd $(LINT_ROOT) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
 	cd $(LINT_ROOT) && $(abspath $(BIN))/lint-imports --config $(CURDIR)/pyproject.toml
+
+docs: $(STAMP)  ## the docs as a site in build/site; a link that leads nowhere fails it
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	$(BIN)/zensical build --strict
 
 s3: $(STAMP)  ## a real S3 server on this machine, for trying s3:// by hand
 	$(BIN)/python -m infra.s3_server

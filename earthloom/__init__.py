@@ -229,10 +229,11 @@ def export(
         The files that were written.
 
     Raises:
-        earthloom.tiling.errors.EarthloomError: there is no such map, nothing of it lies inside `clip`, it is too large to hold
-            in memory, or the file cannot be written.
+        earthloom.tiling.errors.EarthloomError: there is no such map, nothing of it lies inside `clip`, or the file
+            cannot be written.
     """
-    from earthloom.jobs.analysis.export import extract, write_extract
+    from earthloom.jobs.analysis.export import write_extract
+    from earthloom.jobs.analysis.extract import extract
     from earthloom.jobs.monitoring.questions import chosen_maps
     from earthloom.tiling.storage.objects import ObjectRef
     from earthloom.tiling.storage.store import open_store

@@ -8,12 +8,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from html import escape
+from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.analysis.export import Extract, extract, picture
+from earthloom.jobs.analysis.export import picture
+from earthloom.jobs.analysis.extract import Extract, extract
 from earthloom.jobs.learning.report_page import STYLE
+from earthloom.jobs.monitoring.alerts.head import Head
 from earthloom.jobs.monitoring.questions import chosen_maps
 from earthloom.jobs.monitoring.series.plot import series_png
 from earthloom.jobs.monitoring.series.series import Moment, series_table
@@ -21,9 +25,16 @@ from earthloom.jobs.monitoring.series.stage import read_steps
 from earthloom.jobs.products.areas import area_text, area_unit, percent_text
 from earthloom.tiling.grid import pixel_areas_m2
 from earthloom.tiling.storage.store import Store
-from earthloom.tiling.window import Window
 
-_STRIP_ROWS = 256
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+LIVING = ("confirmed", "provisional")
+"""States of alerts that are told."""
+_MOST_ALERTS = 50
+_ALERT_COLUMNS = (
+    "rule", "change", "state", "first seen", "last seen", "dates", "area", "confidence", "latitude, longitude",
+)  # fmt: skip
 
 
 def area_report(store: Store, product: str, aoi: str) -> str:
@@ -35,7 +46,7 @@ def area_report(store: Store, product: str, aoi: str) -> str:
         aoi: name of a monitored area.
 
     Raises:
-        ConfigError: if there is no such area or product, or its grid is too large to draw.
+        ConfigError: if there is no such area or product.
         StorageError: if something cannot be read.
     """
     maps = chosen_maps(store, product, aoi=aoi)
@@ -43,14 +54,20 @@ def area_report(store: Store, product: str, aoi: str) -> str:
     cube = maps[0].cube
     assert cube is not None, "the maps of an area are dates of its cube"
     moments = read_steps(store, cube)
-    title = f"{aoi}: {product}"
+    title, alerts = f"{aoi}: {product}", alerts_of(store, cube.prefix.partition("/generations/")[0])
     body = [
         f"<h1>{escape(title)}</h1><p>{len(moments)} date{'s' * (len(moments) != 1)}, {moments[0].period} to "
         f"{moments[-1].period}; {last.grid.width} × {last.grid.height} px of {last.grid.gsd_m():.3g} m, "
         f"{escape(last.grid.crs)}. Areas are true areas on the ellipsoid.</p>",
         _cards(moments),
-        "<h2>Maps</h2>", _figure(picture(last, f"{aoi}, {last.name}"), f"{last.name}, the latest date"),
+        "<h2>Maps</h2>",
+        _figure(
+            picture(last, f"{aoi}, {last.name}", None if alerts is None else alerts.geometry),
+            f"{last.name}, the latest date" + (", with the alerts" if alerts is not None else ""),
+        ),
     ]  # fmt: skip
+    if alerts is not None:
+        body += ["<h2>Alerts</h2>", _alert_table(alerts)]
     if len(moments) > 1:
         plot = series_png(series_table(moments), cube.classes, title)
         body += [
@@ -73,14 +90,58 @@ def transitions_m2(first: Extract, last: Extract) -> NDArray[np.float64]:
         first, last: of one grid.
     """
     found = np.zeros(256 * 256)
-    for row in range(0, first.grid.height, _STRIP_ROWS):
-        window = Window(0, row, first.grid.width, min(_STRIP_ROWS, first.grid.height - row))
-        at = window.slices(first.grid.window)
-        pairs = first.classes[at].astype(np.intp) << 8 | last.classes[at]
+    for window in first.windows():
+        (before, _), (after, _) = first.read(window), last.read(window)
         found += np.bincount(
-            pairs.ravel(), weights=pixel_areas_m2(first.grid, window).ravel(), minlength=found.size
+            (before.astype(np.intp) << 8 | after).ravel(), weights=pixel_areas_m2(first.grid, window).ravel(),
+            minlength=found.size,
         )  # fmt: skip
     return found.reshape(256, 256)
+
+
+def alerts_of(store: Store, folder: str) -> gpd.GeoDataFrame | None:
+    """The living alerts of all rules of an area's product, largest first, in longitude and latitude; None if there are none.
+
+    Args:
+        folder: of the product: `monitors/<aoi>/<product>/<key>`.
+
+    Raises:
+        PublishError: if a `head.json` of alerts is damaged.
+        StorageError: if something cannot be read.
+    """
+    import geopandas as gpd
+    import pandas as pd
+
+    tables = []
+    for key in sorted(head.key for head in store.list(f"{folder}/alerts") if head.key.endswith("/head.json")):
+        head = Head.parse(store.get(key), f"{store.ref.url}/{key}")
+        view = f"{key.removesuffix('/head.json')}/{head.view}/alerts.parquet"
+        tables.append(gpd.read_parquet(BytesIO(store.get(view))))
+    every = pd.concat(tables, ignore_index=True) if tables else None
+    if every is None or not (living := every["state"].isin(LIVING)).any():
+        return None
+    return every[living].sort_values(["area_m2", "id"], ascending=[False, True]).reset_index(drop=True)
+
+
+def _alert_table(alerts: gpd.GeoDataFrame) -> str:
+    unit = area_unit(float(alerts["area_m2"].max()))
+    shown = alerts.head(_MOST_ALERTS)
+    lines: list[Sequence[object]] = [
+        (
+            row["rule"], f"{row['from']} → {row['to']}", row["state"], row["first_date"], row["last_date"], row["count"],
+            area_text(row["area_m2"], unit), _share(row["confidence"]), f"{place.y:.4f}, {place.x:.4f}",
+        )
+        for (_, row), place in zip(shown.iterrows(), shown.representative_point(), strict=True)
+    ]  # fmt: skip
+    head = "".join(f"<th>{name}</th>" for name in _ALERT_COLUMNS)
+    rows = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in line)}</tr>" for line in lines)
+    more = f" The {_MOST_ALERTS} largest of them:" if len(alerts) > _MOST_ALERTS else ""
+    counts = ", ".join(f"{n} {state}" for state in LIVING if (n := int((alerts["state"] == state).sum())))
+    return f'<p>{counts}.{more}</p><div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
+
+
+def _share(confidence: float | None) -> str:
+    return "" if confidence is None or confidence != confidence else f"{100 * confidence:.0f} %"
 
 
 def _cards(moments: Sequence[Moment]) -> str:

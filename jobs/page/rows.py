@@ -50,7 +50,11 @@ def row_of(item: Mapping[str, Any], folder: str, href: str) -> dict[str, Any]:
     areas = properties.get("earthloom:class_areas", [])
     rasters = [_raster(name, asset) for name, asset in sorted(item["assets"].items()) if asset.get("type") == COG]
     features = [_beside(asset["href"]) for asset in item["assets"].values() if asset.get("type") == _FLATGEOBUF]
-    dates = properties.get("cube:dimensions", {}).get("time", {}).get("values", [])
+    cube = (
+        next((_below(asset["href"]) for asset in item["assets"].values()), "")
+        if "cube:dimensions" in properties
+        else ""
+    )
     row: dict[str, Any] = {
         "id": str(item["id"]), "path": path, "group": group_of(folder, path), "start": start, "end": end,
         "bbox": [round(float(edge), 7) for edge in item["bbox"]],
@@ -60,9 +64,11 @@ def row_of(item: Mapping[str, Any], folder: str, href: str) -> dict[str, Any]:
             str(int(one["value"])): round(float(one["mean_confidence"]), 4)
             for one in areas if one.get("mean_confidence") is not None
         },
-        "rasters": rasters, "features": features, "dates": [str(date)[:10] for date in dates],
+        "rasters": rasters, "features": features, "cube": cube,
     }  # fmt: skip
-    return {name: value for name, value in row.items() if value not in ([], {}) and not (name == "scene" and not value)}
+    return {
+        name: value for name, value in row.items() if value not in ("", [], {}) and not (name == "scene" and not value)
+    }
 
 
 def place(folder: str, href: str) -> str:
@@ -142,6 +148,13 @@ def _band(band: Mapping[str, Any]) -> dict[str, Any]:
     if band["name"] == "confidence":
         found["range"] = [0.0, 1.0 / scale]
     return found
+
+
+def _below(href: str) -> str:
+    path = posixpath.normpath(unquote(href))
+    if path.startswith(("/", "..")) or "://" in path:
+        raise ValueError(f"{href} does not lie below its item")
+    return path
 
 
 def _beside(href: str) -> str:

@@ -104,10 +104,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _object(self, key: str, *, body: bool) -> None:
         store = self.server.store
+        if (
+            body and key.endswith(".json") and "Range" not in self.headers
+        ):  # small, and read whole: one request of storage
+            return self._send(HTTPStatus.OK, self._document(key), key, body=body)
         if (head := self.server.head(key)) is None:
-            if key.rpartition("/")[2] == FILE:  # an OUT whose runs made no index yet
-                made = json.dumps(index_of(store, key.removesuffix(f"/{FILE}"))).encode()
-                return self._send(HTTPStatus.OK, made, key, body=body)
             raise MissingObjectError(key)
         part = _part(self.headers.get("Range", ""), head.size)
         if part is None and "Range" in self.headers:
@@ -122,6 +123,16 @@ class _Handler(BaseHTTPRequestHandler):
         if part:
             status, headers = HTTPStatus.PARTIAL_CONTENT, [("Content-Range", f"bytes {first}-{last}/{head.size}")]
         return self._send(status, data, key, headers, body=body, length=length)
+
+    def _document(self, key: str) -> bytes:
+        try:
+            return self.server.store.get(key)
+        except MissingObjectError:
+            if key.rpartition("/")[2] != FILE:
+                raise
+            return json.dumps(
+                index_of(self.server.store, key.removesuffix(f"/{FILE}"))
+            ).encode()  # no run has made it yet
 
     def _send(
         self, status: HTTPStatus, data: bytes, key: str = "", headers: list[tuple[str, str]] | None = None, *, body: bool,

@@ -23,6 +23,7 @@ from earthloom.tiling.errors import PublishError
 
 _INK, _QUIET, _LINE, _PAPER = (27, 34, 44), (96, 106, 120), (205, 210, 217), (255, 255, 255)
 _HATCH_PAPER, _HATCH_LINE, _HATCH_STEP = (244, 245, 247), (218, 222, 228), 8
+_ALERT = (213, 94, 0)  # vermilion of Okabe and Ito, as the page draws confirmed alerts
 _SIDE_PX, _ENLARGED_PX = 1024, 512  # at most, of a picture that is drawn smaller than it is, or larger
 _MARGIN, _GAP, _TOP, _FOOT, _LEGEND_PX, _ROW_PX, _SWATCH_PX = 28, 28, 88, 42, 260, 40, 20
 _LEAST_WIDTH, _LEAST_COLUMN, _BAR_PX = 560, 280, 200
@@ -30,7 +31,7 @@ _LEAST_WIDTH, _LEAST_COLUMN, _BAR_PX = 560, 280, 200
 
 def quicklook_png(
     classes: NDArray[np.uint8], *, legend: Legend, title: str, rows: Sequence[ClassArea], pixel_m: tuple[float, float],
-    north_deg: float | None = None,
+    north_deg: float | None = None, outlines: Sequence[NDArray[np.float64]] = (),
 ) -> bytes:  # fmt: skip
     """Draw a class map beside its legend, as a PNG file.
 
@@ -42,6 +43,7 @@ def quicklook_png(
         rows: `jobs.products.statistics.class_areas` of the whole scene, not of this overview.
         pixel_m: width and height of one of these pixels on the ground, in metres.
         north_deg: where true north is, degrees clockwise from up; None draws no arrow.
+        outlines: of alerts, (n, 2) columns and rows of corners in pixels of `classes`, closed.
 
     Raises:
         PublishError: if the map is empty, holds a value that is neither a class nor nodata, or a size is not positive.
@@ -56,7 +58,13 @@ def quicklook_png(
         raise PublishError(f"{title}: the map holds {stray[0]}, but {known}")
     subtitle = f"{legend.title or legend.label}  ·  {area_text(sum(row['area_m2'] for row in rows))} mapped"
     drawn = [*lines(legend, rows), *[(None, "no data", "", "")] * bool((classes == NODATA).any())]
-    return _page(np.take(palette, classes, axis=0), title, subtitle, pixel_m, drawn, north_deg)
+    canvas = Image.fromarray(np.take(palette, classes, axis=0))
+    if outlines:
+        draw = ImageDraw.Draw(canvas)
+        for ring in outlines:
+            draw.line([tuple(corner) for corner in ring.tolist()], fill=(*_ALERT, 255), width=2)
+        drawn.append((_ALERT, "alert", "", ""))
+    return _page(np.asarray(canvas), title, subtitle, pixel_m, drawn, north_deg)
 
 
 def true_color(bands: Sequence[str]) -> tuple[str, str, str]:

@@ -45,13 +45,14 @@ EXTENSION_VERSIONS = {
     "web-map-links": "1.2.0",
     "datacube": "2.2.0",
     "timestamps": "1.1.0",
+    "alternate-assets": "1.2.0",
 }
 EXTENSIONS = {
     name: f"https://stac-extensions.github.io/{name}/v{version}/schema.json"
     for name, version in EXTENSION_VERSIONS.items()
 }
 
-_BY_PREFIX = {"proj": "projection", "cube": "datacube", "renders": "render"}
+_BY_PREFIX = {"proj": "projection", "cube": "datacube", "renders": "render", "alternate": "alternate-assets"}
 _DATES = frozenset(("datetime", "start_datetime", "end_datetime"))
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
@@ -379,7 +380,7 @@ def extensions_of(document: dict[str, Any]) -> list[str]:
     fields = set(document["properties"])
     for asset in document["assets"].values():
         fields |= set(asset).union(*(set(band) for band in asset.get("bands", [])))
-    prefixes = {field.partition(":")[0] for field in fields if ":" in field or field == "renders"}
+    prefixes = {field.partition(":")[0] for field in fields if ":" in field or field in _BY_PREFIX}
     prefixes |= {"web-map-links" for link in document["links"] if link["rel"] == "pmtiles"}
     used = {_BY_PREFIX.get(prefix, prefix) for prefix in prefixes}
     return sorted(uri for name, uri in EXTENSIONS.items() if name in used)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,14 @@ import pandas as pd
 import pytest
 
 from infra.s3_server import Server
+from tests.infra.recipes import blocks_of, run_python
 from tests.maps import go, lake
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "analysts.md").read_text()
 matplotlib.use("agg")
 
 
 def blocks(language: str) -> list[str]:
-    found = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    assert found, f"the page has no {language}"
-    return [block.replace("landwater", "water-index") for block in found]
+    return [block.replace("landwater", "water-index") for block in blocks_of("analysts.md", language)]
 
 
 def rows(query: str) -> list[Any]:
@@ -69,7 +66,7 @@ def test_every_block_of_python_runs_in_order(folder: Path, monkeypatch: pytest.M
     monkeypatch.chdir(folder)
     names: dict[str, Any] = {}
     for block in blocks("python"):
-        exec(compile(block, "docs/analysts.md", "exec"), names)
+        run_python(block, names, "docs/analysts.md")
     truth = committed(folder)
     assert dict(zip(names["table"]["scene"], names["table"]["water_m2"], strict=True)) == pytest.approx(truth)
     assert names["footprints"].geometry.is_valid.all()

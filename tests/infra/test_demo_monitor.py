@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from earthloom.jobs.command import demo_scene as demo
+from earthloom.jobs.command import demo_dates
+from earthloom.jobs.command.demo_dates import GREEN, STEP_PX, SWIR, recede
 from infra import demo_monitor
-from infra.demo_monitor import GREEN, STEP_PX, SWIR, recede
 from tests.scenes import real
 
 
@@ -29,7 +29,7 @@ def test_the_demo_finds_what_it_planted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene = real("scenes/landsat7_great_salt_lake_7band.tif")
-    monkeypatch.setattr(demo, "demo_scene", lambda: scene)
+    monkeypatch.setattr(demo_dates, "demo_scene", lambda: scene)
     monkeypatch.chdir(tmp_path)
     demo_monitor.main()
     told = capsys.readouterr().out

@@ -11,7 +11,17 @@ export async function readCatalogue() {
       ? []
       : one.value.rows.map((row) => ({...row, title: one.value.title, day: row.start ? row.start.slice(0, 10) : ''})),
   );
-  return {title: catalog.title, rows, missing};
+  return {title: catalog.title, rows: [...rows, ...datesOfCubes(rows)], missing};
+}
+
+/** A cube's dates as rows: the maps that each date was made of, under the name of the cube. */
+function datesOfCubes(rows) {
+  const places = new Map(rows.map((row) => [row.path, row]));
+  return rows.flatMap(({group, steps = []}) =>
+    steps.flatMap(([day, paths]) =>
+      paths.flatMap((path) => (places.has(path) ? [{...places.get(path), group, day, superseded: false}] : [])),
+    ),
+  );
 }
 
 const ours = (href) => /^\.\/(collections|monitors)\/[^?#]+\/collection\.json$/.test(href) && !href.includes('..');
@@ -58,15 +68,14 @@ export function dayLabel(rows, day) {
   return end && end !== day ? `${day} – ${end}` : day;
 }
 
-/** Rows of a day, one for each scene: of several results of a scene the one that was asked for, else the first. */
-export function rowsOf(rows, day, wanted) {
-  const found = new Map();
-  for (const row of rows.filter((one) => one.day === day)) {
-    const name = row.scene || row.id;
-    if (!found.has(name) || row.id === wanted) found.set(name, row);
-  }
-  return [...found.values()];
+/** Rows without those that a later result of their scene supersedes; `wanted`, if it is one of these, in its place. */
+export function current(rows, wanted) {
+  const asked = rows.find((row) => row.id === wanted);
+  return rows.filter((row) => row === asked || !(row.superseded || (asked?.superseded && row.scene === asked.scene)));
 }
+
+/** Rows of a day. */
+export const rowsOf = (rows, day) => rows.filter((row) => row.day === day);
 
 /** km², ha or m², as many as are easy to read. */
 export function area(m2) {

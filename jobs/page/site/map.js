@@ -33,14 +33,20 @@ export function useLibraries(known) {
 
 /** Load a library once: from beside the page, or the same bytes from the CDN. */
 export function library(name) {
-  if (!loading.has(name)) {
-    const {file, url, integrity} = libraries.find((one) => one.file.startsWith(`${name}-`));
-    loading.set(
-      name,
-      script(`page/${file}`, integrity).catch(() => script(url, integrity)),
+  if (!loading.has(name)) loading.set(name, load(libraries.find((one) => one.file.startsWith(`${name}-`))));
+  return loading.get(name);
+}
+
+async function load({file, url, integrity}) {
+  const beside = `page/${file}`;
+  try {
+    await script(beside, integrity).catch(() => script(url, integrity));
+  } catch {
+    throw new Error(
+      `${file} is needed, and neither ${beside} nor ${url} gives the bytes that this page was made for. Whoever publishes ` +
+        'these maps can put it beside the page: earthloom view OUT --write',
     );
   }
-  return loading.get(name);
 }
 
 function script(src, integrity) {
@@ -49,7 +55,7 @@ function script(src, integrity) {
     element.onload = resolve;
     element.onerror = () => {
       element.remove();
-      reject(new Error(`${src} cannot be loaded`));
+      reject(new Error(src));
     };
     document.head.append(element);
   });

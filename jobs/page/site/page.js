@@ -1,7 +1,7 @@
 // The page: what is chosen, kept in the address so that it can be shared, and what follows from it.
 
 import {answer} from './answer.js';
-import {dayLabel, daysOf, groupsOf, meet, readCatalogue, rowsOf} from './catalogue.js';
+import {current, dayLabel, daysOf, groupsOf, meet, readCatalogue, rowsOf} from './catalogue.js';
 import {element, fill} from './elements.js';
 import {areasOverTime, legend} from './legend.js';
 import * as maps from './map.js';
@@ -58,7 +58,8 @@ async function begin() {
   refresh();
 }
 
-const rows = () => groups.get(chosen.group) || [];
+const every = () => groups.get(chosen.group) || [];
+const rows = () => current(every(), chosen.scene);
 const split = () => (chosen.otherGroup ? chosen.split / 1000 : -1);
 const share = () => write(chosen, map.getView());
 const failed = (error) => say(String(error.message));
@@ -85,7 +86,7 @@ function refresh() {
   const inView = rows().filter((row) => meet(row.bbox, box));
   days = daysOf(inView.length ? inView : rows());
   if (!days.includes(chosen.day)) days = [...days, chosen.day].sort();
-  const now = rowsOf(inView, chosen.day, chosen.scene);
+  const now = rowsOf(inView, chosen.day);
   const rasters = (rowsOf(rows(), chosen.day)[0] || rows()[0]).rasters;
   if (!rasters.some((one) => one.name === chosen.raster))
     chosen.raster = (rasters.find((one) => one.classes) || rasters[0]).name;
@@ -119,12 +120,12 @@ function showTime() {
 
 const otherRows = (box) =>
   rowsOf(
-    (groups.get(chosen.otherGroup) || []).filter((row) => meet(row.bbox, box)),
+    current(groups.get(chosen.otherGroup) || []).filter((row) => meet(row.bbox, box)),
     chosen.otherDay,
   );
 
 function showOther(box) {
-  const all = groups.get(chosen.otherGroup) || [];
+  const all = current(groups.get(chosen.otherGroup) || []);
   const near = all.filter((row) => meet(row.bbox, box));
   const known = daysOf(near.length ? near : all);
   if (chosen.otherGroup && !known.includes(chosen.otherDay)) {
@@ -207,7 +208,8 @@ function showLegend(shown, count, inView, others) {
 
 function listScenes() {
   const words = by('search').value.toLowerCase().split(/\s+/).filter(Boolean);
-  const found = rows().filter((row) => words.every((word) => `${row.id} ${row.day}`.toLowerCase().includes(word)));
+  const found = every().filter((row) => words.every((word) => `${row.id} ${row.day}`.toLowerCase().includes(word)));
+  const shown = new Set(rows());
   const twice = new Set(found.map((row) => row.scene).filter((name, at, all) => all.indexOf(name) !== at));
   by('scenes').replaceChildren(
     ...found.slice(0, MOST_LISTED).map((row) =>
@@ -219,7 +221,7 @@ function listScenes() {
           {
             type: 'button',
             title: row.id,
-            ariaCurrent: String(row.day === chosen.day && (!chosen.scene || row.id === chosen.scene)),
+            ariaCurrent: String(row.day === chosen.day && shown.has(row) && (!chosen.scene || row.id === chosen.scene)),
             onclick: () => {
               Object.assign(chosen, {day: row.day, scene: row.id});
               maps.fit(map, row.bbox);
@@ -227,7 +229,10 @@ function listScenes() {
             },
           },
           element('span', {textContent: twice.has(row.scene) || !row.scene ? row.id : row.scene}),
-          element('span', {className: 'size', textContent: dayLabel([row], row.day)}),
+          element('span', {
+            className: 'size',
+            textContent: `${row.superseded ? 'older result, ' : ''}${dayLabel([row], row.day)}`,
+          }),
         ),
       ),
     ),
@@ -235,7 +240,7 @@ function listScenes() {
   by('scenes-note').textContent =
     found.length > MOST_LISTED
       ? `${MOST_LISTED} of ${found.length}; find narrows them down.`
-      : `${found.length} of ${rows().length}`;
+      : `${found.length} of ${every().length}`;
 }
 
 function moved() {
@@ -256,7 +261,7 @@ function clicked(lonLat) {
   answer(by('answer'), lonLat, {
     drawn: rowsDrawn.length ? rowsDrawn : others,
     group: chosen.group,
-    all: catalogue.rows,
+    all: [...current(catalogue.rows.filter((row) => row.group !== chosen.group)), ...rows()],
     vectors: maps.featuresAt(map, lonLat),
     stale: () => turn !== asked || by('answer').hidden,
     raster: drawn.left[0]?.raster || rows()[0].rasters[0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import geopandas as gpd
@@ -10,13 +11,18 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from numpy.typing import NDArray
 from PIL import Image
 from pyproj import Transformer
 from rio_cogeo.cogeo import cog_validate
 
-from earthloom.jobs.analysis.export import extract, picture, polygons, write_extract
+from earthloom.jobs.analysis import extract as extracting
+from earthloom.jobs.analysis.export import picture, polygons, write_extract
+from earthloom.jobs.analysis.extract import extract
+from earthloom.jobs.monitoring.composites.maps import ClassMap
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid, pixel_areas_m2
+from earthloom.tiling.storage.store import Store
 from earthloom.tiling.vectors import pyogrio
 from earthloom.tiling.window import Window
 from tests.jobs.monitoring.test_zonal import CLASSES, STORE, UTM, a_map
@@ -51,8 +57,9 @@ def test_another_crs_takes_each_pixel_from_the_nearest(tmp_path: Path) -> None:
     col, row = ~UTM.affine @ Transformer.from_crs(4326, UTM.crs, always_xy=True).transform(x, y)
     known = (col > 0) & (col < UTM.width) & (row > 0) & (row < UTM.height)
     expected = MAP.values[row[known].astype(int), col[known].astype(int)]
-    np.testing.assert_array_equal(found.classes[known], expected)
-    assert (found.classes[~known] == 255).all()
+    classes, _ = found.read(found.grid.window)
+    np.testing.assert_array_equal(classes[known], expected)
+    assert (classes[~known] == 255).all()
     assert found.grid.gsd_m() == pytest.approx(30, rel=0.05)
     with pytest.raises(ConfigError, match="`crs=EPSG:1` is no CRS"):
         extract(STORE, MAP, crs="EPSG:1")
@@ -86,7 +93,50 @@ def test_what_cannot_be_exported_is_refused_with_the_remedy(tmp_path: Path) -> N
         write_extract(found, tmp_path / "a.jpg")
     with pytest.raises(ConfigError, match="covers nothing of the polygons"):
         extract(STORE, MAP, clip=gpd.GeoDataFrame(geometry=[shapely.box(10, 10, 11, 11)], crs="EPSG:4326"))
-    huge = a_map(UTM, 0)
-    object.__setattr__(huge, "grid", Grid(crs=UTM.crs, transform=UTM.transform, width=40_000, height=20_000))
-    with pytest.raises(ConfigError, match="give `clip`, a smaller area"):
-        extract(STORE, huge)
+
+
+@pytest.mark.parametrize("crs", [None, "EPSG:4326"])
+def test_windows_change_nothing_of_what_is_written(
+    crs: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(name: str) -> tuple[NDArray[np.uint8], bytes, gpd.GeoDataFrame, bytes]:
+        found = extract(STORE, MAP, clip=box(UTM, Window(4, 6, 50, 30)), crs=crs)
+        tif, _, names = write_extract(found, tmp_path / f"{name}.tif")
+        with rasterio.open(tif) as raster:
+            return raster.read(1), names.read_bytes(), polygons(found), picture(found, "Ponds")
+
+    whole = written("whole")
+    monkeypatch.setattr(extracting, "WINDOW_PX", 16)
+    cut = written("cut")
+    np.testing.assert_array_equal(cut[0], whole[0])
+    assert cut[2].equals(whole[2])
+    assert (cut[1], cut[3]) == (whole[1], whole[3])
+
+
+class Sparse(ClassMap):
+    """A large map with a pond here and there, made as it is read."""
+
+    def read(self, _: Store, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        classes = np.full(window.shape, 255, np.uint8)
+        classes[100:140, 200:260] = 1
+        return classes, np.where(classes == 255, 255, 200).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.gpkg", "a.png"])
+def test_memory_does_not_grow_with_the_map(name: str, tmp_path: Path) -> None:
+    side, window_px = 8192, extracting.WINDOW_PX
+    grid = Grid(crs=UTM.crs, transform=UTM.transform, width=side, height=side)
+    large = Sparse(name="large", start=None, end=None, made_of="", grid=grid, shard_px=2048, classes=CLASSES)
+    tracemalloc.start()
+    try:
+        write_extract(extract(STORE, large), tmp_path / name)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < side * side / 2  # one layer of it would be twice that
+    n_ponds = (side // window_px) ** 2
+    if name == "a.tif":
+        with rasterio.open(tmp_path / name) as found:
+            assert int((found.read(1) == 1).sum()) == n_ponds * 40 * 60
+    if name == "a.gpkg":
+        assert len(gpd.read_file(tmp_path / name)) == n_ponds

@@ -71,6 +71,21 @@ def test_a_result_that_is_taken_out_of_the_catalogue_leaves_the_index(tmp_path: 
     assert [row["scene"] for row in json.loads(index_bytes(tmp_path / "out"))["rows"]] == ["stays"]
 
 
+def test_of_several_results_of_a_scene_the_one_that_was_committed_last_is_current(tmp_path: Path) -> None:
+    (scene,), out = scenes(tmp_path, "twice"), tmp_path / "out"
+    paths = [go(scene, out=out, flips=flips).results["twice"].prefix for flips in (True, False)]
+    assert go(scene, out=out, flips=True).exit_code == 0  # finds its result and changes nothing
+    rows = {row["path"]: row for row in json.loads(index_bytes(out))["rows"]}
+    assert {path: row.get("superseded", False) for path, row in rows.items()} == {paths[0]: True, paths[1]: False}
+    whole = index_bytes(out)
+    (out / FOLDER / index.FILE).unlink()
+    refresh_all(store_of(out))
+    assert index_bytes(out) == whole
+    leave(store_of(out), model="water-index", scene_id="twice", key=paths[1].rpartition("/")[2])
+    (row,) = json.loads(index_bytes(out))["rows"]
+    assert "superseded" not in row
+
+
 def test_a_date_that_is_corrected_is_corrected_in_the_index(tmp_path: Path) -> None:
     (scene,) = scenes(tmp_path, "dated")
     for date in (None, "2020-02-03"):

@@ -1,0 +1,207 @@
+"""Part of a published class map, on its own grid or in another CRS, which is read window by window.
+
+Nothing here holds more of a map than a window. Knows nothing of scenes, models or files: it is given maps
+(`jobs.monitoring.composites.maps.ClassMap`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.jobs.monitoring.composites.maps import ClassMap
+from earthloom.jobs.products.legend import ClassLegend
+from earthloom.jobs.products.statistics import class_areas, count_classes
+from earthloom.models.cards.card import ModelClass
+from earthloom.tiling.counting import ClassArea, merge_tallies
+from earthloom.tiling.encoding import NODATA
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.outline import inside
+from earthloom.tiling.storage.store import Store
+from earthloom.tiling.window import Window
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+WINDOW_PX = 1024  # of a side: some 70 MB of coordinates where a map is reprojected
+_EDGE_DEG = 0.05  # edges of polygons are straight in degrees and curves on the map
+_EDGE_POINTS = 41  # of each side of the map, whose edges are curves in another CRS
+
+Layers = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""Classes and confidence, (h, w) each; 255 is no data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Extract:
+    """Part of a class map."""
+
+    name: str
+    grid: Grid
+    """Of what is read."""
+    legend: ClassLegend
+    source: str
+    """What it was made of."""
+    store: Store
+    stored: ClassMap
+    part: Window
+    """Of the grid of `stored`."""
+    outline: str | None
+    """Outside of it is no data: a GeoJSON geometry in longitude and latitude."""
+
+    def windows(self) -> Iterator[Window]:
+        """The grid in pieces, row-major."""
+        for row in range(0, self.grid.height, WINDOW_PX):
+            for col in range(0, self.grid.width, WINDOW_PX):
+                yield Window(col, row, WINDOW_PX, WINDOW_PX) & self.grid.window
+
+    def read(self, window: Window) -> Layers:
+        """A window of `grid`. In another CRS, of each pixel the stored one that its middle lies in.
+
+        Raises:
+            StorageError: if it cannot be read.
+        """
+        part = self.stored.grid.crop(self.part)
+        if part == self.grid:
+            return self._read_stored(part, window)
+        from pyproj import Transformer
+
+        back = Transformer.from_crs(self.grid.crs, part.crs, always_xy=True)
+        here = self.grid.crop(window)
+        col, row = (np.floor(axis) for axis in ~part.affine @ back.transform(*np.meshgrid(here.xs(), here.ys())))
+        known = (col >= 0) & (col < part.width) & (row >= 0) & (row < part.height)  # also false where it is not finite
+        classes, confidence = (np.full(window.shape, NODATA, np.uint8) for _ in range(2))
+        if known.any():
+            cols, rows = col[known].astype(np.intp), row[known].astype(np.intp)
+            left, top = int(cols.min()), int(rows.min())
+            around = Window(left, top, int(cols.max()) - left + 1, int(rows.max()) - top + 1)
+            for layer, made in zip(self._read_stored(part, around), (classes, confidence), strict=True):
+                made[known] = layer[rows - top, cols - left]
+        return classes, confidence
+
+    def _read_stored(self, part: Grid, window: Window) -> Layers:
+        there = Window(window.col_off + self.part.col_off, window.row_off + self.part.row_off, *window.shape[::-1])
+        classes, confidence = self.stored.read(self.store, there)
+        if self.outline is not None:
+            outside = ~inside(self.outline, part, window)
+            classes, confidence = (np.where(outside, np.uint8(NODATA), layer) for layer in (classes, confidence))
+        return classes, confidence
+
+    def survey(self, each: Callable[[Window, NDArray[np.uint8]], None] | None = None) -> tuple[list[ClassArea], Window]:
+        """One row per class with true areas, and the part of the grid that holds data, which may be far smaller: a grid
+        consists of whole shards.
+
+        Args:
+            each: is given every window and its classes on the way.
+
+        Raises:
+            StorageError: if it cannot be read.
+        """
+        tallies, rows, cols = [], np.zeros(self.grid.height, bool), np.zeros(self.grid.width, bool)
+        for window in self.windows():
+            classes, confidence = self.read(window)
+            if each:
+                each(window, classes)
+            known = classes != NODATA
+            rows[window.row_off : window.row_end] |= known.any(axis=1)
+            cols[window.col_off : window.col_end] |= known.any(axis=0)
+            tallies.append(count_classes(self.grid, window, classes, confidence, len(self.legend.classes)))
+        down, across = np.flatnonzero(rows), np.flatnonzero(cols)
+        held = self.grid.window
+        if down.size:
+            held = Window(
+                int(across[0]), int(down[0]), int(across[-1] - across[0]) + 1, int(down[-1] - down[0]) + 1
+            )  # fmt: skip
+        return class_areas(merge_tallies(tallies), self.legend), held
+
+    def thinned(self, part: Window, step: int) -> NDArray[np.uint8]:
+        """Classes of every `step`-th row and column of a part of the grid."""
+        rows, cols = (np.arange(start, end, step) for start, end in (
+            (part.row_off, part.row_end), (part.col_off, part.col_end),
+        ))  # fmt: skip
+        thin = np.full((rows.size, cols.size), NODATA, np.uint8)
+        for window in self.windows():
+            here_rows = np.flatnonzero((rows >= window.row_off) & (rows < window.row_end))
+            here_cols = np.flatnonzero((cols >= window.col_off) & (cols < window.col_end))
+            if here_rows.size and here_cols.size:
+                classes, _ = self.read(window)
+                picked = np.ix_(rows[here_rows] - window.row_off, cols[here_cols] - window.col_off)
+                thin[np.ix_(here_rows, here_cols)] = classes[picked]
+        return thin
+
+
+def extract(store: Store, one: ClassMap, *, clip: gpd.GeoDataFrame | None = None, crs: str | None = None) -> Extract:
+    """A class map, or the part of it inside polygons, on its own grid or in another CRS. Reads nothing yet.
+
+    Args:
+        store: on OUT.
+        clip: polygons in any CRS; outside of them is nodata.
+        crs: `EPSG:32612`; pixels keep their size and are taken from the nearest one.
+
+    Raises:
+        ConfigError: if nothing of the map lies inside the polygons, or there is no such CRS.
+    """
+    outline = _outline(clip) if clip is not None else None
+    part = _window(one.grid, outline) if outline else one.grid.window
+    if not part.size_px:
+        raise ConfigError(f"{one.name} covers nothing of the polygons; check that they lie on its ground")
+    grid = one.grid.crop(part)
+    legend = ClassLegend(
+        name=one.name, title=one.name,
+        classes=tuple(ModelClass(value=c.value, name=c.name, color=c.color) for c in one.classes),
+    )  # fmt: skip
+    return Extract(
+        name=one.name, grid=grid if crs in (None, grid.crs) else _grid_in(one.name, grid, str(crs)), legend=legend,
+        source=", ".join(one.sources), store=store, stored=one, part=part, outline=outline,
+    )  # fmt: skip
+
+
+def _outline(clip: gpd.GeoDataFrame) -> str:
+    """All polygons as one GeoJSON geometry in longitude and latitude."""
+    import shapely
+
+    if clip.crs is None:
+        raise ConfigError(
+            "the polygons to clip by do not say their CRS; write it into the file: ogr2ogr -a_srs EPSG:<code>"
+        )
+    whole = shapely.union_all(clip.geometry.to_crs("EPSG:4326").to_numpy())
+    if whole.geom_type not in ("Polygon", "MultiPolygon") or whole.is_empty:
+        raise ConfigError(f"what to clip by is a {whole.geom_type} and no area; give polygons")
+    return str(shapely.to_geojson(whole))
+
+
+def _window(grid: Grid, outline: str) -> Window:
+    """The pixels around the polygons."""
+    import shapely
+    from pyproj import Transformer
+
+    to_grid = Transformer.from_crs("EPSG:4326", grid.crs, always_xy=True)
+    dense = shapely.segmentize(shapely.from_geojson(outline), _EDGE_DEG)
+    points = shapely.get_coordinates(dense)
+    col, row = ~grid.affine @ to_grid.transform(points[:, 0], points[:, 1])
+    left, right, top, bottom = math.floor(col.min()), math.ceil(col.max()), math.floor(row.min()), math.ceil(row.max())
+    return Window(left, top, right - left, bottom - top).grow(1) & grid.window
+
+
+def _grid_in(name: str, grid: Grid, crs: str) -> Grid:
+    """Around the same ground in another CRS. Its square pixels are such that a diagonal has as many of them as before."""
+    from pyproj import CRS, Transformer
+    from pyproj.exceptions import CRSError
+
+    try:
+        there = Transformer.from_crs(CRS(grid.crs), CRS(crs), always_xy=True)
+    except CRSError as error:
+        raise ConfigError(f"`crs={crs}` is no CRS: {error}") from error
+    left, bottom, right, top = there.transform_bounds(*grid.bounds, densify_pts=_EDGE_POINTS)
+    if not all(map(math.isfinite, (left, bottom, right, top))):
+        raise ConfigError(f"{name} does not lie in the area of `crs={crs}`; give one of its own ground")
+    side = math.hypot(right - left, top - bottom) / math.hypot(grid.width, grid.height)
+    return Grid(
+        crs=crs, transform=(side, 0.0, left, 0.0, -side, top), width=math.ceil((right - left) / side),
+        height=math.ceil((top - bottom) / side),
+    )  # fmt: skip

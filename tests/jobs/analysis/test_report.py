@@ -1,0 +1,51 @@
+"""The page about an area tells its alerts, in a table and on its map."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+from PIL import Image
+
+from earthloom.jobs.analysis.report import area_report
+from earthloom.jobs.products.areas import area_text, area_unit
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.store import open_store
+from tests.integration import test_alerts as lake
+
+
+def shown(page: str) -> np.ndarray:
+    """The page's first picture, (rows, columns, 3)."""
+    data = re.findall(r"data:image/png;base64,([^\"]+)", page)[0]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("report")
+    lake.write(base / "in", 0)
+    assert lake.go(base).exit_code == 0
+    return base
+
+
+def test_alerts_are_listed_with_their_areas_and_outlined(folder: Path) -> None:
+    store, vermilion = open_store(ObjectRef.parse(str(folder / "out"))), (213, 94, 0)
+    before = area_report(store, "water-index", "lake")
+    assert "<h2>Alerts</h2>" not in before
+    assert not (shown(before) == vermilion).all(axis=2).any()
+    for number in range(1, len(lake.DATES)):
+        lake.write(folder / "in", number)
+    lake.go(folder)
+    after = area_report(store, "water-index", "lake")
+    (file,) = [path for path in folder.rglob("alerts.parquet") if lake.DATES[-1] in path.parent.name]
+    alerts = gpd.read_parquet(file)
+    assert "<p>2 confirmed.</p>" in after
+    for area_m2 in alerts.loc[alerts["state"] == "confirmed", "area_m2"]:
+        assert f"<td>{area_text(area_m2, area_unit(alerts['area_m2'].max()))}</td>" in after
+    assert after.count(f"<td>flooded</td><td>land → water</td><td>confirmed</td><td>{lake.DATES[1]}</td>") == 2
+    assert (shown(after) == vermilion).all(axis=2).sum() > 300

@@ -32,7 +32,9 @@ def stand_guard() -> str | None:
     global _to_guard
     if is_guarded() or len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 (a fork would copy locks that nobody opens)
         return None
-    waited = {*_STOPS, signal.SIGCHLD}
+    stops = {stop for stop in _STOPS if signal.getsignal(stop) != signal.SIG_IGN}  # nohup has SIGHUP ignored
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an ignored one would take the child's exit code away
+    waited = {*stops, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)  # or one could come before somebody listens
     ours, theirs = os.pipe()
     sys.stdout.flush()

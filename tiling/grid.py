@@ -150,9 +150,10 @@ def pixel_areas_m2(grid: Grid, window: Window) -> NDArray[np.float64]:
     low_row, in_cell = np.divmod(np.arange(window.row_off, window.row_end) - nodes.row_off, lattice)
     frac_row = fractions[in_cell][:, None]
     by_row = at_nodes[low_row] * (1 - frac_row) + at_nodes[low_row + 1] * frac_row
-    areas = by_row[:, :-1, None] * (1 - fractions)  # (rows, cells, columns of a cell): far faster than picking columns
-    areas += by_row[:, 1:, None] * fractions
-    areas = areas.reshape(window.height, -1)[:, window.col_off - nodes.col_off :][:, : window.width]
+    in_cells = by_row[:, :-1, None] * (1 - fractions)  # (rows, cells, columns of a cell): faster than picking columns
+    in_cells += by_row[:, 1:, None] * fractions
+    off_px = window.col_off - nodes.col_off
+    areas: NDArray[np.float64] = in_cells.reshape(window.height, -1)[:, off_px : off_px + window.width]
     off = np.isnan(at_nodes)
     for at_row, at_col in np.argwhere(off[:-1, :-1] | off[1:, :-1] | off[:-1, 1:] | off[1:, 1:]):
         cell = Window(int(cols[at_col]), int(rows[at_row]), lattice, lattice) & window

@@ -26,6 +26,7 @@ from earthloom.jobs.execution.tasks import BlockTask, PublishTask, SceneTask, Su
 from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.page.site import write_page
 from earthloom.jobs.planning.plan import RunPlan, ScenePlan
+from earthloom.jobs.products.item_table import load_libraries
 from earthloom.jobs.publish.catalog import link, tabulate
 from earthloom.jobs.publish.correction import Correction, correct_all, finish, kept_date, needs_correction
 from earthloom.jobs.publish.linker import Linker
@@ -39,6 +40,7 @@ from earthloom.jobs.report.operation import Operation, operating
 from earthloom.jobs.report.run_reports import RunReports
 from earthloom.jobs.report.telemetry import Meter, memory_summary
 from earthloom.jobs.report.verdict import Counts, count
+from earthloom.tiling.background import Background
 from earthloom.tiling.errors import EarthloomError, StorageError
 from earthloom.tiling.redact import redact
 from earthloom.tiling.storage.objects import ObjectRef
@@ -228,6 +230,7 @@ class _Driver:
         self._reports = reports = RunReports(
             self._store, self._plan, attempt, self._meter, self._results, self._operation, self._engine.worker_stats
         )
+        Background(1, "libraries").submit(load_libraries)  # of the end, while workers read and compute
         try:
             with closing(self._engine.executor.run(self._schedule.tasks(attempt.number))) as outcomes:
                 for outcome in outcomes:

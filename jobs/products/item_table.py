@@ -34,6 +34,11 @@ _MEASURES = (("m2", "area_m2"), ("percent", "percent"), ("confidence", "mean_con
 """(ending of the column, field of a row of `earthloom:class_areas`)"""
 
 
+def load_libraries() -> None:
+    """Import what makes a table: most of a second, which nobody has to wait for while there is other work."""
+    import stac_geoparquet.arrow  # noqa: F401
+
+
 def items_parquet(items: Sequence[dict[str, Any]], published: Mapping[str, str | None] | None = None) -> bytes:
     """The items as one table, sorted by id; the same items give the same bytes in any order of entry.
 

@@ -69,6 +69,19 @@ def test_work_that_a_signal_kills_outright_is_not_outlived_where_somebody_wanted
     assert process.wait(timeout=60) == -signal.SIGTERM
 
 
+def test_what_was_ignored_stays_so() -> None:
+    ignored = "import signal\nfor one in (signal.SIGHUP, signal.SIGCHLD): signal.signal(one, signal.SIG_IGN)\n"
+    work = "rely_on_guard(); print('ready', flush=True); time.sleep(1); os.kill(os.getpid(), signal.SIGKILL)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", ignored + _GUARDED + work], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 5
+    assert process.communicate()[0] == "outlived SIGKILL, guarded False\n"
+
+
 def test_work_does_not_outlive_its_guard() -> None:
     process = _start("print(os.getpid(), flush=True); time.sleep(100)")
     assert process.stdout is not None

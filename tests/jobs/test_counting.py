@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from earthloom.jobs.products.class_map import ClassMapProduct
 from earthloom.jobs.records.names import CLASSES, CONFIDENCE
-from earthloom.tiling.counting import Tally
+from earthloom.tiling.counting import Tally, count
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window
@@ -49,3 +51,22 @@ def test_a_class_that_the_card_does_not_have_is_refused() -> None:
     wrong = np.full((20, 30), 3, np.uint8)
     with pytest.raises(PublishError, match="600 pixels have the value 3, but the model has 3 classes"):
         counted(Window(0, 0, 30, 20), wrong, wrong)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    seed=st.integers(0, 99),
+    side=st.integers(0, 700),
+    low=st.integers(0, 255),
+    nodata=st.sampled_from([255, 0, float("nan")]),
+)
+def test_bytes_are_counted_as_numpy_counts_them(seed: int, side: int, low: int, nodata: float) -> None:
+    pixels = np.random.default_rng(seed).integers(low, 256, (side, 613)).astype(np.uint8)
+    known = pixels[pixels != nodata].astype(np.float64)
+    found = count(pixels[:, ::-1], nodata)
+    assert (found.valid, found.nodata) == (known.size, pixels.size - known.size)
+    assert (found.total, found.squares) == (known.sum(), np.square(known).sum())
+    if known.size:
+        assert (found.minimum, found.maximum) == (known.min(), known.max())
+    else:
+        assert (found.minimum, found.maximum) == (0.0, 0.0)

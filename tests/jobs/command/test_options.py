@@ -149,9 +149,9 @@ def test_a_run_imports_only_what_it_uses(tmp_path: Path) -> None:
         "there()\nsys.exit(result.exit_code)"
     )
     scene = write_scene(tmp_path / "lake.tif", landscape(300, 300, 2), ("green", "swir16"))
-    never = "ray,scipy,sklearn,matplotlib,geopandas,xarray,rioxarray,dask,pystac_client,onnx,onnxruntime,timm," \
-        "segmentation_models_pytorch,torchvision,torch._dynamo,torch._inductor,sympy,aiohttp,fsspec,s3fs"  # fmt: skip
-    not_for_planning = "rasterio,zarr,pandas,pyarrow,stac_geoparquet,PIL,shapely"
+    never = "ray,scipy,sklearn,matplotlib,xarray,rioxarray,dask,pystac_client,onnx,onnxruntime,timm," \
+        "segmentation_models_pytorch,torchvision,torch._dynamo,torch._inductor,sympy,aiohttp,s3fs"  # fmt: skip
+    not_for_planning = "rasterio,zarr,pandas,geopandas,pyarrow,stac_geoparquet,shapely,fsspec"
     done = subprocess.run(
         [sys.executable, "-c", program, f"{never},{not_for_planning}", str(scene), str(tmp_path / "out")],
         capture_output=True, text=True, check=True,

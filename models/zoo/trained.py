@@ -5,6 +5,8 @@ Each knows one region through one sensor; scores are of pixels it has not seen, 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.models.zoo.disaster import paired_card
 from earthloom.models.zoo.entry import ZooEntry
@@ -90,7 +92,7 @@ BUILDINGS = _card(
 )
 
 BUILDING_CHANGE = paired_card(
-    BUILDINGS,
+    replace(BUILDINGS, version="1.1.0"),
     name="building-change",
     table=((0, 2), (3, 1)),
     classes=(

@@ -5,6 +5,8 @@ Each knows one region through one sensor; scores are of pixels it has not seen, 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.models.zoo.disaster import paired_card
 from earthloom.models.zoo.entry import ZooEntry
@@ -49,7 +51,9 @@ DEFORESTATION = _card(
     description=(
         "U-Net trained on 22 true-colour Sentinel-2 chips of the Amazon basin (8-bit values of the true-colour image). All "
         "that is not forest counts as deforested there: rivers, wet meadows and towns too. Scores are pooled over 8 other "
-        "chips, more than 100 km away."
+        "chips, more than 100 km away. Changed by hand, these chips say what it is not for: IoU of forest falls from 0.89 to "
+        "0.82 and 0.58 under haze of 10 and 20 %, to 0.85 and 0.71 at a gamma of 0.7 and 1.4, and to 0.68 in the reddish light "
+        "of a dry season; in pixels 1.4 times smaller and larger it is 0.89 and 0.87."
     ),
     license="CC-BY-4.0",
     citation=(
@@ -75,7 +79,9 @@ BUILDINGS = _card(
         "U-Net trained on one aerial photograph of Kitsap County, Washington; it marks roofs where they are seen, not where "
         "walls meet the ground. Scores are of the photograph's rows from 3500 on, 75 m from those it was trained on, against "
         "outlines moved onto the roofs; against the published ones, which lie up to 9 px beside them, it is 0.57. Bright bare "
-        "ground, such as a sports field of sand, is taken for a roof."
+        "ground, such as a sports field of sand, is taken for a roof, and the brighter the picture, the more of it: on half of "
+        "these rows IoU falls from 0.62 to 0.55 where all is 1.3 times as bright or under haze of 20 %, and rises to 0.68 at a "
+        "gamma of 1.4; in pixels of 0.42 m it is 0.64."
     ),
     license="Apache-2.0",
     citation="Sample scene of splitraster 0.4.1 (MIT licence); photograph: U.S. Geological Survey, public domain.",
@@ -90,7 +96,7 @@ BUILDINGS = _card(
 )
 
 BUILDING_CHANGE = paired_card(
-    BUILDINGS,
+    replace(BUILDINGS, version="1.1.0"),
     name="building-change",
     table=((0, 2), (3, 1)),
     classes=(
@@ -104,7 +110,9 @@ BUILDING_CHANGE = paired_card(
     title="New and demolished buildings between two aerial photographs of 0.3 m",
     description=(
         "buildings on each date, compared. A change narrower than 3 px is none: photographs never lie on each other exactly, "
-        "and walls would change all around. Where they lean differently, tall buildings still do."
+        "and walls would change all around. Where they lean differently, tall buildings still do. A photograph against itself, "
+        "moved by 4.1 px and a little darker, changes on 2.0 % of the ground without that and without registration, and on "
+        "0.7 % with both; buildings are 6 % of it."
     ),
     radius_px=1,
     memory=(("bf16", 294.0), ("fp32", 515.0)),

@@ -25,6 +25,18 @@ GRIDS = {
 }
 
 
+@settings(deadline=None)
+@given(name=st.sampled_from(sorted(GRIDS)), factor=st.floats(0.2, 50))
+def test_a_rescaled_grid_has_the_pixels_whose_middle_lies_on_the_same_ground(name: str, factor: float) -> None:
+    grid = GRIDS[name]
+    made = grid.rescale(factor)
+    assert made.transform[2::3] == grid.transform[2::3]
+    assert made.gsd_m() == pytest.approx(grid.gsd_m() * factor, rel=2e-2)
+    for side, own in ((made.width, grid.width), (made.height, grid.height)):
+        assert (side - 0.5) * factor <= own * (1 + 1e-12) or side == 1
+        assert (side + 0.5) * factor > own * (1 - 1e-12)
+
+
 @pytest.mark.parametrize("name", GRIDS)
 def test_pixel_areas_add_up_to_the_geodesic_area_of_the_outline(name: str) -> None:
     grid = GRIDS[name]

@@ -93,7 +93,6 @@ def test_an_image_keeps_grid_dtype_scale_and_nodata(scene: Path, pixels: NDArray
         haze = (stored - clear)[clear > 1]  # the darkest are cut at 0, and 0 is stored as 1
         assert haze.min() >= 0
         assert haze.max() > 0
-        assert haze.max() > 0
     item = pystac.Item.from_file(str(folder / "item.json"))
     validate(item.to_dict(include_self_link=False, transform_hrefs=False))
     assert item.collection_id == "dehaze"

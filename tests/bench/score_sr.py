@@ -127,7 +127,7 @@ def _read(path: Path, gain: float, scale: int) -> Tensor:
     return torch.from_numpy(values[None, :, :height, :width].copy())
 
 
-def _network(name: str, of: Callable[[Any], Method] = lambda module: module) -> Method:  # type: ignore[no-any-return]
+def _network(name: str, of: Callable[[Any], Method] = lambda module: module) -> Method:
     """One pass in fp32 over the whole scene, reflected at its borders as a run does."""
     ((card, folder),) = variants(name)
     assert card.weights, "it was trained"

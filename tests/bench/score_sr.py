@@ -92,7 +92,7 @@ def _sharp(scale: int, data: str, folder: str, gain: float) -> Iterator[Score]:
         goals = {("cubic convolution", f"{name}-sharp"): bare - _AS_GOOD_DB, ("means", name): bare}
         for method in methods:
             yield Score(
-                task="sr", data=f"{data}, mean of {len(found[name])}, red green blue, coarser by {way}", method=method,
+                task="sr", data=f"{len(found[name])} scenes of {data}, red green blue, coarser by {way}", method=method,
                 metric="PSNR, dB", value=value[method], goal=goals.get((way, method)), baseline=bare,
             )  # fmt: skip
 

@@ -90,6 +90,7 @@ CASES: dict[str, Case] = {
     "buildings": Case("buildings_kitsap/rgb.tif", ("red", "green", "blue"), (800, 3900, 700), {"quantity": "unit"}),
 }
 FAILS: dict[str, Case] = {
+    "landwater": Case("ships_s2/gdynia.tif", _S2, (380, 340, 200), _S2_OPTIONS),
     "water-index": Case(_PORT, _S2, (385, 495, 220), _S2_OPTIONS),
     "buildings": Case("buildings_kitsap/rgb.tif", ("red", "green", "blue"), (500, 4480, 400), {"quantity": "unit"}),
     "deforestation": Case(

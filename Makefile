@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One process of tests for each core; a file's tests stay together, as they share fixtures. ARGS="-n 0" uses one process.
 TESTS := $(BIN)/python -m pytest -n logical --dist loadfile
 
-.PHONY: demo demo-monitor demo-train test test-apps test-zoo test-pythons quick chaos fleet bench scores lint s3 weights clean help
+.PHONY: demo demo-monitor demo-train test test-apps test-rest test-pythons quick chaos fleet bench scores lint s3 weights clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/'
@@ -41,8 +41,8 @@ test-apps: weights  ## what others' programs make of our files: the page in a br
 	$(BIN)/python -c "from earthloom.jobs.page.libraries import add; add()"
 	$(BIN)/python -m pytest -m apps $(ARGS)
 
-test-zoo: weights  ## the models that `make test` leaves out, as it has tested another one of the same network
-	$(TESTS) -m zoo $(ARGS)
+test-rest: weights  ## what `make test` leaves out for its time: clusters of several nodes, more models of its networks
+	$(TESTS) -m "long or zoo" $(ARGS)
 
 test-pythons:  ## what needs no torch, on each of Python 3.11, 3.12 and 3.13 that this machine has
 	$(PYTHON) -m infra.pythons $(ARGS)

@@ -57,7 +57,8 @@ def finish_shard(
     Args and errors are those of `write_shard`.
     """
     shard = write_shard(publication, part, layers, Puts(store), tables)
-    store.put(marker_key(publication.prefix, Block(shard.row, shard.col, part)), shard_marker(shard))
+    block = Block(shard.row, shard.col, part)
+    store.put(marker_key(publication.prefix, block, publication.shard_px), shard_marker(shard))
     return shard
 
 

@@ -28,9 +28,15 @@ _AT_ONCE = 16
 log = logging.getLogger(__name__)
 
 
-def marker_key(prefix: str, block: Block) -> str:
-    """Key below OUT of a block's marker."""
-    return f"{prefix}/blocks/{block.name}.json"
+def marker_key(prefix: str, block: Block, shard_px: int) -> str:
+    """Key below OUT of a block's marker: its first shard and, if it has more, its last.
+
+    Blocks of other sizes have markers of their own. Two runs at once, one of which cuts smaller blocks, would else replace
+    a marker that vouches for several shards by one that vouches for the first of them.
+    """
+    shards = shards_of(block.core, shard_px)
+    ends = dict.fromkeys(f"{row}_{col}" for row, col in (shards[0], shards[-1]))
+    return f"{prefix}/blocks/{'-'.join(ends)}.json"
 
 
 def tiles_key(prefix: str, row: int, col: int) -> str:

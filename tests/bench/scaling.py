@@ -179,7 +179,7 @@ class NappingWorker(SceneWorker):
             return super().__call__(task)
         started_s = time.time()
         time.sleep(_TASK_S)
-        key = marker_key(task.plan.prefix, task.block)
+        key = marker_key(task.plan.prefix, task.block, task.plan.shard_px)
         open_store(self._nap.setup.out).put(key, (self._nap.markers / key).read_bytes())
         return BlockCost(
             block=task.block.name, chips=0, skipped=0, chip_px=0, computed_px=task.block.core.size_px,

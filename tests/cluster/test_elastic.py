@@ -141,6 +141,7 @@ _SHRINKS = """
 """
 
 
+@pytest.mark.long
 def test_workers_without_work_are_given_back_while_others_are_busy(
     cluster: Nodes, drive: Callable[..., Driver]
 ) -> None:

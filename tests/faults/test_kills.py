@@ -20,5 +20,6 @@ def test_killing_drivers_and_workers_on_ray_loses_nothing(golden_run: Golden, tm
     assert verdict.kills, "nothing was killed"
 
 
+@pytest.mark.long
 def test_a_driver_that_was_paused_while_another_finished_changes_nothing(golden_run: Golden, tmp_path: Path) -> None:
     assert paused_driver(golden_run, tmp_path / "out") == []

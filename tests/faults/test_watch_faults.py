@@ -30,6 +30,7 @@ def test_any_request_of_a_look_may_fail_and_every_scene_is_done_or_named_in_the_
     assert any(verdict.looks > 1 for verdict in verdicts), "no fault was hard enough to need another look"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_watchers_of_which_the_working_one_is_killed_publish_each_scene_once(tmp_path: Path) -> None:
     out = tmp_path / "out"

@@ -104,6 +104,7 @@ def test_no_byte_that_a_run_leaves_behind_holds_a_secret(s3: Server, tmp_path: P
     assert leaks == []
 
 
+@pytest.mark.long
 def test_no_byte_that_a_run_of_signed_files_leaves_behind_holds_the_signature(tmp_path: Path) -> None:
     for name in ("in_place", "fetched"):
         write_scene(tmp_path / "in" / f"{name}.tif", landscape(600, 300, 2), ("green", "swir16"))

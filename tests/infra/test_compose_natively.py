@@ -42,6 +42,7 @@ def short(request: pytest.FixtureRequest) -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.s3

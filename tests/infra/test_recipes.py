@@ -38,6 +38,7 @@ def shipped_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "write_lite0", write)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("shipped_first")
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ def test_what_cannot_be_submitted_is_told_before_anything_is_sent(cluster: Local
     assert "Traceback" not in wrong.stderr + head.stderr + nobody.stderr
 
 
+@pytest.mark.long
 def test_what_ray_itself_submits_gives_the_same_bytes(
     cluster: LocalCluster, scene: Path, golden: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def _earthloom(cluster: Nodes, scene: Path, out: Path, *options: str) -> Driver:
     return Driver(cluster, *words)
 
 
+@pytest.mark.long
 def test_nodes_that_are_taken_away_cost_their_blocks_and_change_no_byte(
     cluster: Nodes, scene: Path, tmp_path: Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_nodes_that_are_taken_away_cost_their_blocks_and_change_no_byte(
     assert record["telemetry"]["computed_px"] == 2048 * 1536
 
 
+@pytest.mark.long
 def test_a_run_takes_nodes_that_compute_alike_and_names_the_others(cluster: Nodes, scene: Path, tmp_path: Path) -> None:
     added = [cluster.add(2), cluster.add(1, OTHER)]
     cluster.settle()  # else a node that an earlier test has killed is left out too

@@ -7,18 +7,20 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from earthloom.jobs.execution.driver import Event, RunResult
 from earthloom.jobs.products.item_table import read_items
+from earthloom.jobs.records.blocks import ShardRecord
 from earthloom.jobs.upkeep.verify import verify
 from earthloom.tiling.errors import StorageError
 from earthloom.tiling.storage.local import LocalObjects
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from tests.http_range_server import serve_apart
-from tests.maps import go, go_until_commit, lake, published
+from tests.maps import faults, go, go_until_commit, lake, published
 
 
 def together(*calls: Callable[[], RunResult]) -> list[RunResult]:
@@ -53,6 +55,18 @@ def test_of_two_drivers_one_commits_and_the_other_agrees(tmp_path: Path, monkeyp
     assert sorted(result.scenes["lake"].status for result in both) == ["already published", "published"]
     assert both[0].results == both[1].results
     assert sorted(path.name for path in out.glob("runs/*/attempts/*")) == ["1.json", "2.json"]
+    assert sound(out)
+
+
+def test_a_driver_of_smaller_blocks_takes_no_shard_from_one_of_larger(tmp_path: Path) -> None:
+    """Both began on nothing; the one of smaller blocks is on its way when the other one publishes."""
+    scene, out = lake(tmp_path), tmp_path / "out"
+    go_until_commit(scene, out=out, block=1024)
+    nothing, dead = dict[tuple[int, int], ShardRecord](), [StorageError("it has come no further")] * 9
+    with mock.patch("earthloom.jobs.execution.opening.finished_shards", return_value=nothing), faults({"lake/1_2": dead}):
+        assert go(scene, out=out, block=512).exit_code == 1
+    again = go(scene, out=out, block=1024)
+    assert (again.exit_code, again.telemetry["computed_px"]) == (0, 0)
     assert sound(out)
 
 

@@ -200,6 +200,7 @@ def trained(tmp_path: Path) -> tuple[Path, Path]:
     return copied, scene
 
 
+@pytest.mark.long
 def test_it_is_said_of_which_scenes_a_model_was_trained_on(trained: tuple[Path, Path], tmp_path: Path) -> None:
     folder, scene = trained
     options: dict[str, Any] = {
@@ -224,6 +225,7 @@ def test_it_is_said_of_which_scenes_a_model_was_trained_on(trained: tuple[Path, 
     assert earthloom.evaluate(scene, model=str(folder), out=tmp_path / "out", **options).report["notes"] == []
 
 
+@pytest.mark.long
 @pytest.mark.s3
 @pytest.mark.usefixtures("s3_env")
 def test_scenes_labels_and_reports_may_lie_in_object_storage(

@@ -49,7 +49,7 @@ def files(scene: Path, out: Path, **options: Any) -> dict[str, StoredObject]:
     return result_files(result, next(iter(result.results)))
 
 
-@pytest.fixture(scope="module", params=["exact", "blend"])
+@pytest.fixture(scope="module", params=["exact", pytest.param("blend", marks=pytest.mark.long)])
 def golden(
     request: pytest.FixtureRequest, crop: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, dict[str, StoredObject]]:

@@ -141,6 +141,7 @@ def test_fine_tuning_starts_where_the_card_stands(made: tuple[Mapping[str, Any],
     assert "tensors were taken over" in tuned.record["start"]["found"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_seeds_are_repeated_and_their_mean_and_spread_reported(tmp_path: Path) -> None:
     values = laid_out(tmp_path)
@@ -153,6 +154,7 @@ def test_seeds_are_repeated_and_their_mean_and_spread_reported(tmp_path: Path) -
     assert found["ci95"] == pytest.approx(4.303 * np.std(ious, ddof=1) / np.sqrt(3), abs=2e-4)
 
 
+@pytest.mark.long
 def test_it_ends_early_and_keeps_the_best_weights_when_validation_gets_no_better(tmp_path: Path) -> None:
     values = laid_out(tmp_path)
     values["scenes"] = values["scenes"][:1]

@@ -42,6 +42,7 @@ def kill_a_worker(out: Path, killed: list[int], patience_s: float = 300) -> None
         time.sleep(0.02)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_training_goes_on_when_a_worker_is_killed(tmp_path: Path, ray_session: Session) -> None:
     values = laid_out(tmp_path, steps=40)

@@ -54,7 +54,7 @@ def scene(card: ModelCard) -> Stack:
 
 
 def _labels() -> Iterator[Any]:
-    """Of every model; those whose network an earlier one has too are left to `make test-zoo`."""
+    """Of every model; those whose network an earlier one has too are left to `make test-rest`."""
     seen = set()
     for card, _ in catalogue():
         network = json.loads(card.arguments).get("base", card.architecture)

@@ -143,7 +143,9 @@ class BlockWorker:
             source_px=read_cost.n_bands * (own & plan.scene.grid.window).size_px,
         )  # fmt: skip
         record = BlockRecord(attempt=task.attempt, shards=shards, cost=cost)
-        self._store.put(marker_key(plan.prefix, block, plan.shard_px), record.to_json())  # after the pixels: a marker is proof
+        self._store.put(
+            marker_key(plan.prefix, block, plan.shard_px), record.to_json()
+        )  # after the pixels: a marker is proof
         if not self._keeps_pages:
             give_back()
         return cost

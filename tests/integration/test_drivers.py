@@ -63,7 +63,10 @@ def test_a_driver_of_smaller_blocks_takes_no_shard_from_one_of_larger(tmp_path: 
     scene, out = lake(tmp_path), tmp_path / "out"
     go_until_commit(scene, out=out, block=1024)
     nothing, dead = dict[tuple[int, int], ShardRecord](), [StorageError("it has come no further")] * 9
-    with mock.patch("earthloom.jobs.execution.opening.finished_shards", return_value=nothing), faults({"lake/1_2": dead}):
+    with (
+        mock.patch("earthloom.jobs.execution.opening.finished_shards", return_value=nothing),
+        faults({"lake/1_2": dead}),
+    ):
         assert go(scene, out=out, block=512).exit_code == 1
     again = go(scene, out=out, block=1024)
     assert (again.exit_code, again.telemetry["computed_px"]) == (0, 0)

@@ -231,6 +231,12 @@ def _of_preset(
     preset = band.preset
     assert preset, "only called for bands that the preset knows"
     if said and sensor.wants_sun:
+        if sensor.needs_sun and preset.reflects and options.scale and math.isclose(options.scale, preset.scale):
+            raise SceneError(
+                f"`scale={options.scale:g}` is the factor of {sensor.name} before it is divided by the sine of the sun's "
+                "elevation, without which a low sun makes dark ground look like water; leave it out and give "
+                "`sun_elevation=<degrees>`"
+            )
         return _Claim(f"`sensor={sensor.name}`", None, None)
     scale, offset = preset.scale, preset.offset
     if not said:

@@ -80,7 +80,7 @@ class ChainResult:
 
     @property
     def goes_on(self) -> Stack:
-        assert self.onward is not None, "the chain was run with `onward`"
+        assert self.onward is not None, "the chain was asked what goes on behind it"
         return self.onward
 
     def count(self, stage: Stage, n_computed: int, n_skipped: int) -> None:

@@ -43,7 +43,7 @@ def shift_between(
         pairs: of the same ground both images (h, w), and where they are valid.
         cycles_per_px: highest frequency that both images resolve, at most 0.5.
     """
-    frequency = np.fft.fftfreq(TILE_PX)
+    frequency = np.asarray(np.fft.fftfreq(TILE_PX), np.float64)
     seen = np.hypot(frequency[:, None], frequency[None]) <= cycles_per_px
     seen[0, 0] = False
     total, n_tiles = np.zeros(seen.shape, np.complex128), 0
@@ -56,9 +56,9 @@ def shift_between(
     if not n_tiles:
         return None
     total /= n_tiles * seen.sum()
-    coarse = np.arange(-_MOST_PX, _MOST_PX + 1)
+    coarse = np.arange(-_MOST_PX, _MOST_PX + 1, dtype=np.float64)
     down, right, _ = _peak(total, frequency, coarse, coarse)
-    fine = np.arange(-_STEPS, _STEPS + 1) / _STEPS
+    fine = np.arange(-_STEPS, _STEPS + 1, dtype=np.float64) / _STEPS
     down, right, strength = _peak(total, frequency, down + fine, right + fine)
     return Shift(float(right), float(down), strength)
 
@@ -66,8 +66,8 @@ def shift_between(
 def _peak(
     spectrum: NDArray[np.complex128],
     frequency: NDArray[np.float64],
-    rows: NDArray[np.floating],
-    cols: NDArray[np.floating],
+    rows: NDArray[np.float64],
+    cols: NDArray[np.float64],
 ) -> tuple[float, float, float]:
     """Row and column, among these shifts, where the spectrum's transform is largest, and how large."""
     by_row = np.exp(2j * np.pi * rows[:, None] * frequency[None])

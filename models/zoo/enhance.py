@@ -96,7 +96,7 @@ def _dehaze(variant: str, quantities: tuple[str, ...], keep: float) -> ModelCard
             f"What the darkest 1/256 of each band has above {keep} is taken from the whole band, and where the dark objects of "
             "a part of the scene (256 px, more in scenes beyond 5000 px a side) are brighter, more, without edges. Meant for "
             "values that are not corrected for the atmosphere. Of thick haze a part stays. Snow over a whole part of "
-            "the scene looks like haze: mask clouds and snow first. It may come before `stretch`."
+            "the scene looks like haze: mask clouds and snow first. It may come before a stretch."
         ),
         citation=(
             f"{_CHAVEZ} Makarau, A., Richter, R., Müller, R., Reinartz, P. (2014): Haze detection and removal in remotely "
@@ -129,8 +129,8 @@ _STRETCH = _card(
     "stretch",
     title="Contrast stretched between the 2 % and 98 % quantiles of the scene",
     description=(
-        "8 bits per band for display; one linear rule for the whole scene. Clouds count as ground unless a mask comes before "
-        "it: `--mask-clouds`."
+        "8 bits per band for display; one linear rule for the whole scene. Clouds count as ground unless a mask of them "
+        "comes before it."
     ),
     citation="Earthloom",
     architecture="percentile-stretch",

@@ -156,8 +156,9 @@ def _blur(x: Tensor, width: float) -> Tensor:
 
 
 def _psnr(made: Tensor, truth: Tensor, peak: float) -> float:
-    """dB, the mean over bands."""
-    return float((20 * np.log10(peak) - 10 * torch.log10((made - truth).double().square().mean(dim=(1, 2)))).mean())
+    """dB, the mean over bands; 120 of what is the same."""
+    error = (made - truth).double().square().mean(dim=(1, 2)).clamp(min=1e-12 * peak**2)
+    return float((20 * np.log10(peak) - 10 * torch.log10(error)).mean())
 
 
 def _read(path: str, bands: tuple[int, ...], corner: tuple[int, int], side_px: int = _SIDE_PX) -> Tensor:

@@ -28,6 +28,8 @@ def scores() -> list[Score]:
     if not scenes:
         raise FileNotFoundError(f"{DATA / 'ships_s2'} is not here; point EARTHLOOM_DATA at the folder of real scenes")
     right = total = inter = union = 0
+    found: list[Score] = []
+    ports, one = "ships_s2: 6 ports", "pixels on which NDWI and MNDWI agree"
     with tempfile.TemporaryDirectory(prefix="earthloom-score-") as out:
         settings = {
             "scenes": tuple(map(str, scenes)), "model": "landwater", "out": out, "scale": 1e-4, "quantity": "boa_reflectance",
@@ -42,8 +44,14 @@ def scores() -> list[Score]:
             total += int(sure.sum())
             inter += int((water & wet & sure).sum())
             union += int(((water | wet) & sure).sum())
-    data = "ships_s2: 6 ports, pixels on which NDWI and MNDWI agree"
+            share = float((water == wet)[sure].mean())
+            data = f"ships_s2: {path.stem}, {one}"
+            found.append(
+                Score(task="landwater", data=data, method="landwater-4b", metric="agreement, port by port", value=share)
+            )
+    data = f"{ports}, {one}"
     return [
+        *found,
         Score(task="landwater", data=data, method="landwater-4b", metric="agreement", value=right / total, goal=0.97),
         Score(task="landwater", data=data, method="landwater-4b", metric="IoU of water", value=inter / union),
     ]

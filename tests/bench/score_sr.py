@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -91,7 +92,7 @@ def _sharp(scale: int, data: str, folder: str, gain: float) -> Iterator[Score]:
         goals = {("cubic convolution", f"{name}-sharp"): bare - _AS_GOOD_DB, ("means", name): bare}
         for method in methods:
             yield Score(
-                task="sr", data=f"{data}, mean of {len(found[name])}, red green blue, coarser by {way}", method=method,
+                task="sr", data=f"{len(found[name])} scenes of {data}, red green blue, coarser by {way}", method=method,
                 metric="PSNR, dB", value=value[method], goal=goals.get((way, method)), baseline=bare,
             )  # fmt: skip
 
@@ -126,7 +127,7 @@ def _read(path: Path, gain: float, scale: int) -> Tensor:
     return torch.from_numpy(values[None, :, :height, :width].copy())
 
 
-def _network(name: str) -> Method:
+def _network(name: str, of: Callable[[Any], Method] = lambda module: module) -> Method:
     """One pass in fp32 over the whole scene, reflected at its borders as a run does."""
     ((card, folder),) = variants(name)
     assert card.weights, "it was trained"
@@ -138,25 +139,15 @@ def _network(name: str) -> Method:
         module = build(card.bind([f"band{i}" for i in range(coarse.shape[1])])).eval()
         weights.load_into(module, path, str(card.weights))
         with torch.inference_mode(), steady("cpu"):
-            made: Tensor = module(F.pad(coarse, (halo,) * 4, mode="reflect"))
+            made = of(module)(F.pad(coarse, (halo,) * 4, mode="reflect"))
         return made[:, :, crop:-crop, crop:-crop]
 
     return restore
 
 
 def _bare(name: str) -> Method:
-    """The network alone, on three bands."""
-    ((card, folder),) = variants(name)
-    assert card.weights, "it was trained"
-    module = build(card.bind(["band0", "band1", "band2"])).eval()
-    weights.load_into(module, weights.fetch(folder, card.weights), card.weights)
-
-    def restore(coarse: Tensor) -> Tensor:
-        with torch.inference_mode(), steady("cpu"):
-            made: Tensor = module.photograph(coarse)  # type: ignore[operator]  # as Span has it
-        return made
-
-    return restore
+    """The network alone on three bands, reflected at the borders like the others."""
+    return _network(name, lambda module: module.photograph)
 
 
 def _psnr(made: Tensor, truth: Tensor) -> float:

@@ -81,6 +81,20 @@ def test_landsat_level_1_is_refused_without_the_sun_even_if_the_file_has_a_scale
     assert ratio == pytest.approx(math.sin(math.radians(60)) / math.sin(math.radians(20)))
 
 
+def test_the_factor_of_landsat_level_1_without_the_sun_is_refused(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "x.tif", np.full((1, 20, 20), 9000, np.uint16), ("red",))
+
+    def opened(**options: float) -> OpenedScene | RefusedScene:
+        given = {"sensor": "landsat8-c2l1", "bands": "red=1", **options}
+        return open_all(expand([str(path)]), SceneOptions.model_validate(given))[0]
+
+    refused = opened(scale=2e-5, offset=-0.1)
+    assert isinstance(refused, RefusedScene)
+    assert "`scale=2e-05` is the factor of landsat8-c2l1 before it is divided by the sine" in refused.message
+    assert isinstance(opened(sun_elevation=20.0), OpenedScene), "the remedy works"
+    assert isinstance(opened(scale=5e-5, offset=-0.3), OpenedScene), "a factor of the user's own counts"
+
+
 def test_a_preset_that_fits_no_band_says_that_the_sun_is_missing_too(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "x.tif", np.ones((5, 20, 20), np.uint16))
     options = SceneOptions.model_validate({"sensor": "landsat8-c2l1"})

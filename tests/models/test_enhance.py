@@ -325,6 +325,13 @@ def test_stripes_of_a_scene_larger_than_the_windows_are_those_of_its_columns() -
     ]
 
 
+def test_stripes_of_flat_ground_are_taken_away_but_for_their_mean_over_33_columns() -> None:
+    stripes = 0.1 * torch.randn(1, 1, 1, 200, generator=torch.Generator().manual_seed(2))
+    made = run(Destripe(in_channels=1), (2 + stripes).expand(1, 1, 100, 200).contiguous())
+    left = F.avg_pool1d(F.pad(stripes[0], (16, 16), mode="reflect"), 33, 1)
+    np.testing.assert_allclose(made[0, 0, 50].numpy() - 2, left[0, 0].numpy(), atol=0.005)
+
+
 def test_rows_are_destriped_as_columns_of_the_turned_scene() -> None:
     x = scene_for(CARDS["destripe"])
     turned = run(network(CARDS["destripe"]), x.mT.contiguous()).mT

@@ -77,8 +77,8 @@ def test_a_model_of_the_zoo_gives_the_same_for_two_block_sizes_and_no_seams(labe
     )
     context = None
     if card.needs_survey:
-        part = Part(chips.scene, predictor.normalise(whole_scene).numpy(), valid)
-        context = predictor.context_of(predictor.surveying.look(chips.scene, [part]))
+        seen = Part(chips.scene, predictor.normalise(whole_scene).numpy(), valid)
+        context = predictor.context_of(predictor.surveying.look(chips.scene, [seen]))
 
     def made(core: Window) -> list[NDArray[np.generic]]:
         read = chips.read(core)

@@ -24,7 +24,8 @@ _PIECE_PX = 1024
 _BLOCK_PX = 64
 _LEAST_BLOCK_PX = 8
 _SPREAD = 1.4826  # of the median deviation, to a standard deviation
-_TINY = 1e-20
+_LEAST_DOUBT = 1e-6
+"""Of the stripes' variance: what the variance of a difference is taken for at least, so that the system can be solved."""
 
 
 class Destripe(Surveying, nn.Module):
@@ -116,10 +117,10 @@ class Destripe(Surveying, nn.Module):
             if not known.any():  # one block tells a stripe from an edge no better than a pixel does
                 continue
             pooled = own[band, known].mean()
-            variance = (own[band] + pooled) / 2 / np.maximum(counts[band], 1) + _TINY
+            variance = (own[band] + pooled) / 2 / np.maximum(counts[band], 1)
             power = (np.mean(steps[band, known] ** 2) - np.mean(variance[known])) / 2
             if power > 0:
-                weights = np.where(known, 1 / variance, 0)
+                weights = np.where(known, 1 / np.maximum(variance, _LEAST_DOUBT * power), 0)
                 found = _most_likely(np.where(known, steps[band], 0), weights, float(power))
                 offsets[band] = found - _smooth(found, min(self.across_px, n - 1))
         return offsets
@@ -164,4 +165,5 @@ def _smooth(values: NDArray[np.float64], radius: int) -> NDArray[np.float64]:
     """The mean over 2 * radius + 1, reflected at the ends."""
     width = 2 * radius + 1
     summed = np.concatenate([[0.0], np.cumsum(np.pad(values, radius, mode="reflect"))])
-    return (summed[width:] - summed[:-width]) / width
+    smooth: NDArray[np.float64] = (summed[width:] - summed[:-width]) / width
+    return smooth

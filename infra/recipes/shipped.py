@@ -138,7 +138,9 @@ def _lay_out_buildings(data: Path, folder: Path) -> None:
     _link(photograph, folder / "kitsap.tif")
     _write_labels(labels, photograph, folder / "outlines.tif")
     _write_parts(
-        photograph, {"trained": Window(0, 0, 5000, 3250), "held_back": Window(0, 3500, 5000, 1500)}, folder / "rows.gpkg"
+        photograph,
+        {"trained": Window(0, 0, 5000, 3250), "held_back": Window(0, 3500, 5000, 1500)},
+        folder / "rows.gpkg",
     )
 
 

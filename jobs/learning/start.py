@@ -95,9 +95,7 @@ def draft(
     """
     table = config.model
     if table.architecture is not None:
-        architecture, arguments, stride = named(
-            table.architecture, table.encoder, table.arguments, bands
-        )
+        architecture, arguments, stride = named(table.architecture, table.encoder, table.arguments, bands)
     elif first.card is not None:
         architecture, arguments, stride = first.card.architecture, first.card.arguments, first.card.stride_px
     else:

@@ -91,7 +91,9 @@ def at_footprints(members: Variants, *, is_last: bool) -> Variants:
             "docs/recognition.md"
         )
     if not is_last:
-        raise ConfigError(f"`footprints`: {card.label} gives polygons their classes, so it comes last; put masks before it")
+        raise ConfigError(
+            f"`footprints`: {card.label} gives polygons their classes, so it comes last; put masks before it"
+        )
     return [
         (replace(one, labels=replace(one.labels, footprints=True)), folder) for one, folder in members if one.labels
     ]
@@ -100,6 +102,4 @@ def at_footprints(members: Variants, *, is_last: bool) -> Variants:
 def chips_around(places: Places, card: ModelCard, grid: Grid) -> ChipGrid:
     """Windows that hold, for any block, the chips of all footprints that reach into it."""
     chip_px = card.core_px + 2 * (card.halo_px or 0)
-    return ChipGrid(
-        scene=grid.window, core_px=_CELL_PX, halo_px=places.radius_px + -(-chip_px // 2) + 1, stride_px=1
-    )
+    return ChipGrid(scene=grid.window, core_px=_CELL_PX, halo_px=places.radius_px + -(-chip_px // 2) + 1, stride_px=1)

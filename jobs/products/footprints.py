@@ -1,7 +1,7 @@
 """Footprints as a product: a class map of the pixels that they cover, and tables of the polygons with class and probability.
 
-Shards keep the footprints whose middle they hold as rows, and their outlines behind one another; the tables are made here, in the
-order of the file of polygons, so that they have the same bytes however the scene was cut.
+Shards keep the footprints whose middle they hold as rows, and their outlines behind one another; the tables are made here, in
+the order of the file of polygons, so that they have the same bytes however the scene was cut.
 """
 
 from __future__ import annotations
@@ -60,9 +60,15 @@ class FootprintsProduct(ClassMapProduct):
         return [
             replace(classes, title="Class of each footprint"),
             *others,
-            AssetInfo(name=FOOTPRINTS, href=table, media_type=PARQUET, roles=("data",), title="Footprints as GeoParquet"),
             AssetInfo(
-                name="flatgeobuf", href=features, media_type=FLATGEOBUF, roles=("data",), title="Footprints as FlatGeobuf"
+                name=FOOTPRINTS, href=table, media_type=PARQUET, roles=("data",), title="Footprints as GeoParquet"
+            ),
+            AssetInfo(
+                name="flatgeobuf",
+                href=features,
+                media_type=FLATGEOBUF,
+                roles=("data",),
+                title="Footprints as FlatGeobuf",
             ),
         ]
 

@@ -95,7 +95,9 @@ def footprint_frame(
     def to_lonlat(xy: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.round(_lonlat(grid, xy[:, 0][None], xy[:, 1][None])[0], _DECIMALS)
 
-    geometry = [shapely.transform(outline, to_lonlat) for outline in outlines]  # each by itself on one side of 180 degrees
+    geometry = [
+        shapely.transform(outline, to_lonlat) for outline in outlines
+    ]  # each by itself on one side of 180 degrees
     columns: dict[str, object] = {
         "class": [classes[int(value)] for value in found["class"]],
         **probability_columns(found["probabilities"], found["class"], classes),

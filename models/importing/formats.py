@@ -17,8 +17,8 @@ from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.models.cards.file import canonical
 from earthloom.models.importing.options import ImportOptions
-from earthloom.models.importing.tensorflow_graph import to_standard
 from earthloom.models.importing.smp_folder import _color, card_from_smp
+from earthloom.models.importing.tensorflow_graph import to_standard
 from earthloom.tiling.errors import CardError
 
 _STATE_SUFFIXES = (".safetensors", ".pt", ".pth")

@@ -87,7 +87,9 @@ class ImportOptions(BaseModel):
     ] = "softmax"  # fmt: skip
     layout: Annotated[Literal["nchw", "nhwc"], Field(description="order of the axes of an ONNX graph")] = "nchw"
     architecture: Annotated[str | None, Field(description="network that a state dict belongs to: smp")] = None
-    arguments: Annotated[str, Field(description="its arguments as JSON; of an ONNX graph: squash (docs/import.md)")] = "{}"
+    arguments: Annotated[str, Field(description="its arguments as JSON; of an ONNX graph: squash (docs/import.md)")] = (
+        "{}"
+    )
     trust_code: Annotated[
         str | None,
         Field(

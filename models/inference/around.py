@@ -59,7 +59,9 @@ def predict_footprints(
             streams.append(member.run(order, fill, (answer.chip_px, answer.chip_px)))
             closing.callback(streams[-1].close)
         for answers in zip(*streams, strict=True):
-            parts = [_probabilities(member.answer, logits) for member, (_, logits) in zip(members, answers, strict=True)]
+            parts = [
+                _probabilities(member.answer, logits) for member, (_, logits) in zip(members, answers, strict=True)
+            ]
             probabilities[answers[0][0]] = (torch.stack(parts).sum(dim=0) / len(parts)).cpu().numpy()
     made = burnt(here, decided, probabilities, core, stack.valid[core.slices(stack.window)])
     return BlockAnswer(made, len(decided), len(here) - len(decided))

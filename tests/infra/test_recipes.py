@@ -76,14 +76,14 @@ def test_the_ships_of_two_ports_are_held_back(tmp_path: Path) -> None:
     assert (card.kind, card.gives) == ("objects", ("ship",))
 
 
-def test_no_building_of_the_south_teaches_the_recipe_of_damage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_building_of_the_south_teaches_the_recipe_of_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real("damage_harvey")
     monkeypatch.setattr(command, "write_lite0_classifier", Path.touch)
     config = load_training(command.lay_out("damage", DATA, tmp_path))
     places = {
-        part: np.array([[float(number) for number in chip.stem.rsplit("_", 1)] for chip in (tmp_path / part).rglob("*.jpeg")])
+        part: np.array(
+            [[float(number) for number in chip.stem.rsplit("_", 1)] for chip in (tmp_path / part).rglob("*.jpeg")]
+        )
         for part in ("north", "south")
     }
     assert {part: len(found) for part, found in places.items()} == {"north": 890, "south": 710}

@@ -47,14 +47,17 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def small(*, encoder_name: str, in_channels: int, classes: int) -> TinyClassifier:
+    """In the place of a network of timm."""
+    assert encoder_name
+    return TinyClassifier(in_channels=in_channels, classes=classes)
+
+
 @pytest.fixture(autouse=True)
 def _a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the place of a network of timm; tests/models measures memory, which takes a minute."""
+    """And tests/models measures memory, which takes a minute."""
     monkeypatch.setattr("earthloom.models.measuring.measure._bytes_per_px", lambda *_: 300.0)
-    monkeypatch.setitem(
-        registry.REGISTRY, "chip-classifier",
-        lambda *, encoder_name, in_channels, classes: TinyClassifier(in_channels=in_channels, classes=classes),
-    )  # fmt: skip
+    monkeypatch.setitem(registry.REGISTRY, "chip-classifier", small)
 
 
 def paint(pixels: NDArray[np.uint8], kind: str, row: int, col: int, dice: np.random.Generator) -> None:
@@ -111,10 +114,7 @@ def learned(folder: Path) -> Path:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("earthloom.models.measuring.measure._bytes_per_px", lambda *_: 300.0)
-        patch.setitem(
-            registry.REGISTRY, "chip-classifier",
-            lambda *, encoder_name, in_channels, classes: TinyClassifier(in_channels=in_channels, classes=classes),
-        )  # fmt: skip
+        patch.setitem(registry.REGISTRY, "chip-classifier", small)
         return learned(tmp_path_factory.mktemp("learned"))
 
 
@@ -136,8 +136,12 @@ class Town:
             outlines.append(box(col - 4, row - 4, col + 4, row + 4))
         outlines[3] = Polygon(outlines[3].exterior.coords, [box(*(outlines[3].buffer(-2).bounds)).exterior.coords])
         outlines[5] = MultiPolygon([shapely.affinity.translate(outlines[5], dx) for dx in (-5, 5)])
-        outlines[7] = box(*(np.array(outlines[7].centroid.coords[0] * 2) + [0.1, 0.1, 0.3, 0.3]))  # covers no centre
-        outlines[0] = box(MIDDLES[0][1] - 4, -30, MIDDLES[0][1] + 4, 38)  # begins above the scene; its middle is in row 4
+        outlines[7] = box(
+            MIDDLES[7][1] + 0.1, MIDDLES[7][0] + 0.1, MIDDLES[7][1] + 0.3, MIDDLES[7][0] + 0.3
+        )  # no centre
+        outlines[0] = box(
+            MIDDLES[0][1] - 4, -30, MIDDLES[0][1] + 4, 38
+        )  # begins above the scene; its middle is in row 4
         self.after[:, 400:430, 200:260] = 0  # no data: nothing is said of what lies there
         self.outlines = [*outlines, box(5000, 5000, 5008, 5008)]
         self.scenes = [
@@ -170,10 +174,7 @@ def go(town: Town, out: Path, *models: str | Path, **options: Any) -> RunResult:
 def undisturbed(town: Town, model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
     out = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(
-            registry.REGISTRY, "chip-classifier",
-            lambda *, encoder_name, in_channels, classes: TinyClassifier(in_channels=in_channels, classes=classes),
-        )  # fmt: skip
+        patch.setitem(registry.REGISTRY, "chip-classifier", small)
         result = go(town, out, model)
     assert result.exit_code == 0, result.scenes
     return out, result
@@ -185,7 +186,9 @@ def wanted(town: Town, model: Path) -> dict[int, tuple[int, float]]:
     network = TinyClassifier(in_channels=6, classes=3)
     network.load_state_dict(load_file(model / "weights.safetensors"))
     statistics = card["mlm:input"][0]["value_scaling"]
-    mean, std = (np.array([band[name] for band in statistics], np.float32)[:, None, None] for name in ("mean", "stddev"))
+    mean, std = (
+        np.array([band[name] for band in statistics], np.float32)[:, None, None] for name in ("mean", "stddev")
+    )
     valid = (town.after != 0).all(axis=0)
     stack = (np.concatenate([town.before, town.after]).astype(np.float32) * np.float32(1 / 255) - mean) / std
     stack[:, ~valid] = 0
@@ -223,7 +226,9 @@ def test_each_polygon_gets_the_class_of_the_chip_around_it(
     own = geopandas.read_file(town.file).geometry.iloc[table["feature"]].reset_index(drop=True)
     apart = table.to_crs("EPSG:32617").geometry.symmetric_difference(own).area
     assert apart.max() < 0.2, "what comes out lies on what went in"
-    expected_m2 = [abs(Geod(ellps="WGS84").geometry_area_perimeter(shapely.orient_polygons(g))[0]) for g in table.geometry]
+    expected_m2 = [
+        abs(Geod(ellps="WGS84").geometry_area_perimeter(shapely.orient_polygons(g))[0]) for g in table.geometry
+    ]
     assert table["area_m2"].to_numpy() == pytest.approx(expected_m2, abs=0.06)
 
 
@@ -285,7 +290,9 @@ def test_polygons_of_another_crs_get_the_same_classes_under_another_key(
 
 def test_without_polygons_the_model_labels_chips_and_has_its_old_key(town: Town, model: Path, tmp_path: Path) -> None:
     after, before = map(str, town.scenes)
-    made = plan(load({"scenes": (after,), "before": (before,), "model": (str(model),), "out": str(tmp_path), **OPTIONS}))
+    made = plan(
+        load({"scenes": (after,), "before": (before,), "model": (str(model),), "out": str(tmp_path), **OPTIONS})
+    )
     assert made.scenes[0].card.kind == "labels"
     assert made.scenes[0].grid.width == -(-SIZE[1] // SIDE_PX)
 
@@ -315,4 +322,6 @@ def test_a_footprint_as_large_as_a_district_is_refused(town: Town, model: Path, 
     after, before = map(str, town.scenes)
     given = {"scenes": (after,), "before": (before,), "model": (str(model),), "out": str(tmp_path), **OPTIONS}
     (refused,) = plan(load({**given, "footprints": str(large)})).refused
-    assert re.search(r"large.gpkg: feature 2 reaches 120\d px from its middle, and a footprint at most 1024", refused.message)
+    assert re.search(
+        r"large.gpkg: feature 2 reaches 120\d px from its middle, and a footprint at most 1024", refused.message
+    )

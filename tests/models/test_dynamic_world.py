@@ -1,4 +1,4 @@
-"""Dynamic World's published network by way of a stand-in with its layers: what a user's copy becomes, and that it is the same."""
+"""Dynamic World's published network by way of a stand-in with its layers: what a user's copy becomes, and that it is that."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ def published(stored: NDArray[np.uint16]) -> torch.Tensor:
     image = np.exp(image * 5 - 1)
     image = image / (image + 1)
     net = {name: torch.from_numpy(value) for name, value in drawn().items()}
-    fine = F.mish(F.conv2d(torch.from_numpy(np.moveaxis(image, -1, 0).astype(np.float32))[None], net["first"], padding=1))
+    fine = F.mish(
+        F.conv2d(torch.from_numpy(np.moveaxis(image, -1, 0).astype(np.float32))[None], net["first"], padding=1)
+    )
     small = F.interpolate(fine, scale_factor=0.5, mode="bilinear", antialias=True)
     deep = F.mish(F.conv2d(small, net["deep"], padding=1, groups=WIDE))
     both = torch.cat([F.interpolate(deep, scale_factor=2.0, mode="bilinear"), fine], dim=1)

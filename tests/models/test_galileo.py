@@ -63,8 +63,8 @@ def by_the_book(
         return np.concatenate([np.sin(out), np.cos(out)], axis=1)
 
     smaller = np.stack([  # Pillow's bicubic filter widens as the image shrinks
-        np.asarray(Image.fromarray(np.eye(64, dtype=np.float32)[n].reshape(8, 8)).resize((patch, patch), Image.Resampling.BICUBIC))
-        for n in range(64)
+        np.asarray(Image.fromarray(one.reshape(8, 8)).resize((patch, patch), Image.Resampling.BICUBIC))
+        for one in np.eye(64, dtype=np.float32)
     ]).reshape(64, -1).astype(np.float64)  # fmt: skip
     pinv = np.linalg.pinv(smaller)
     across, down = np.meshgrid(np.arange(side), np.arange(side), indexing="xy")
@@ -81,12 +81,17 @@ def by_the_book(
         made = np.einsum("crixa,dcia->rxd", cut, kernel.reshape(width, -1, patch, patch))
         made = made + state[f"space_time_embed.{group}.proj.bias"]
         first = [state["s_t_channel_embed"][number], along(np.zeros(1), quarter)[0], of_month]
-        tokens.append(made + np.concatenate([np.broadcast_to(np.concatenate(first), (side, side, 3 * quarter)), place], axis=2))
+        tokens.append(
+            made + np.concatenate([np.broadcast_to(np.concatenate(first), (side, side, 3 * quarter)), place], axis=2)
+        )
     x = np.stack(tokens, axis=2).reshape(-1, width)
 
     def norm(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
         centred = values - values.mean(axis=1, keepdims=True)
-        return centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5) * state[f"{name}.weight"] + state[f"{name}.bias"]
+        return (
+            centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5) * state[f"{name}.weight"]
+            + state[f"{name}.bias"]
+        )
 
     def dense(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
         return values @ state[f"{name}.weight"].T + state[f"{name}.bias"]
@@ -118,7 +123,11 @@ def test_a_published_file_fills_the_encoder_key_by_key(tmp_path: Path) -> None:
     bands = ("blue", "green", "red")
     source = drawn(galileo_card(BANDS))
     file = {name: value.contiguous() for name, value in source.encoder.state_dict().items()}
-    others = {"space_time_embed.S1.proj.weight": (128, 2, 8, 8), "static_embed.LS.weight": (128, 1), "sp_channel_embed": (3, 32)}
+    others = {
+        "space_time_embed.S1.proj.weight": (128, 2, 8, 8),
+        "static_embed.LS.weight": (128, 1),
+        "sp_channel_embed": (3, 32),
+    }
     file |= {name: torch.ones(shape) for name, shape in others.items()}
     save_file(file, tmp_path / "encoder.safetensors")
     for names in (BANDS, bands):

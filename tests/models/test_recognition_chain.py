@@ -87,7 +87,8 @@ def stages_of(cards: Sequence[ModelCard], cores: Sequence[int]) -> tuple[Stage, 
     for one, core, factor in reversed(list(zip(cards, cores, factors, strict=True))):
         chips = ChipGrid(
             scene=Window(0, 0, SIZE[0] * factor, SIZE[1] * factor), core_px=one.core_px if one.kind == "labels" else core,
-            halo_px=PLACES.radius_px + CORE_PX // 2 + 5 if one.kind == "footprints" else one.halo_px or 0, stride_px=one.stride_px, margin_px=-(-need // one.scale),
+            halo_px=PLACES.radius_px + CORE_PX // 2 + 5 if one is ASKED else one.halo_px or 0, stride_px=one.stride_px,
+            margin_px=-(-need // one.scale),
         )  # fmt: skip
         need = chips.margin_px + chips.halo_px
         stages.append(Stage(cards=(one,), chips=chips, precision="fp32", is_mask=bool(one.masks)))

@@ -1,7 +1,7 @@
 """Galileo's encoder over one date of Sentinel-2, with a light head: tokens of band groups become classes of pixels.
 
-Galileo (Tseng et al. 2025, arXiv:2502.09356) cuts an image into patches and makes one token of each patch and group of bands; all
-tokens of a chip attend to each other. Tensors have the names and shapes of the published encoder
+Galileo (Tseng et al. 2025, arXiv:2502.09356) cuts an image into patches and makes one token of each patch and group of bands;
+all tokens of a chip attend to each other. Tensors have the names and shapes of the published encoder
 (github.com/nasaharvest/galileo, MIT), so that its file fills them key by key; of its other inputs (radar, climate, elevation,
 place) nothing is used, as where they are masked there. Knows nothing of scenes: month and pixel size are said once.
 """
@@ -71,7 +71,9 @@ class Galileo(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training and x.device.type == "cpu" and len(x) > 1:
-            return torch.cat([self(chip[None]) for chip in x])  # a product of matrices rounds by how many rows it is given
+            return torch.cat(
+                [self(chip[None]) for chip in x]
+            )  # a product of matrices rounds by how many rows it is given
         return F.pixel_shuffle(self.head(self.tokens(x)), self.patch_px)
 
     def tokens(self, x: Tensor) -> Tensor:
@@ -98,7 +100,9 @@ class Galileo(nn.Module):
         step = self.gsd_m * self.patch_px / _BASE_GSD_M
         where = torch.arange(float(max(rows, cols)), device=encoder.pos_embed.device) * step
         waves = _waves(where, quarter // 2)
-        place = torch.cat([waves[None, :cols].expand(rows, cols, -1), waves[:rows, None].expand(rows, cols, -1)], dim=-1)
+        place = torch.cat(
+            [waves[None, :cols].expand(rows, cols, -1), waves[:rows, None].expand(rows, cols, -1)], dim=-1
+        )
         parts = (
             encoder.s_t_channel_embed[chosen], encoder.pos_embed[0], encoder.month_embed.weight[self.month - 1],
             place[:, :, None],

@@ -104,10 +104,9 @@ def test_the_east_judges_the_recipe_of_land_cover(tmp_path: Path) -> None:
     pixels = examples.split.pixels(examples.index)
     assert 60_000 < sum(pixels["train"]) <= 300 * 443, "of whole crops"
     assert 20_000 < sum(pixels["test"]) <= 164 * 443
-    edges = examples.index.box[:, [0, 2]].sum(axis=1)
-    train, test = (examples.split.part == part for part in (Part.TRAIN, Part.TEST))
-    assert edges[train].max() <= 300 + 64
-    assert (examples.index.box[test][:, 0] + examples.index.box[test][:, 2]).min() > 325
+    train, test = (examples.index.box[examples.split.part == part] for part in (Part.TRAIN, Part.TEST))
+    assert train[:, 2].max() <= 300, "columns"
+    assert test[:, 0].min() >= 325
 
 
 def test_the_command_names_the_data_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

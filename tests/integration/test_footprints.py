@@ -288,6 +288,16 @@ def test_polygons_of_another_crs_get_the_same_classes_under_another_key(
     assert tables[0]["class"].tolist() == tables[1]["class"].tolist()
 
 
+def test_polygons_elsewhere_leave_an_empty_table(town: Town, model: Path, tmp_path: Path) -> None:
+    far = tmp_path / "far.gpkg"
+    geopandas.GeoDataFrame(geometry=[box(9, 9, 9.01, 9.01)], crs="EPSG:4326").to_file(far)
+    result = go(town, tmp_path, model, footprints=str(far))
+    assert result.exit_code == 0, result.scenes
+    folder = tmp_path / result.results["after"].prefix
+    assert len(geopandas.read_parquet(folder / "damage.parquet")) == 0
+    assert len(geopandas.read_file(folder / "damage.fgb")) == 0
+
+
 def test_without_polygons_the_model_labels_chips_and_has_its_old_key(town: Town, model: Path, tmp_path: Path) -> None:
     after, before = map(str, town.scenes)
     made = plan(

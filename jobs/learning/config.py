@@ -109,7 +109,7 @@ class ModelTable(_Table):
     architecture: Annotated[
         str | None,
         Field(
-            description="lite-unet, ukis-unet, galileo, one of segmentation-models-pytorch: unet, fpn, dpt, …; classifier for [chips]"
+            description="lite-unet, ukis-unet, galileo, one of segmentation-models-pytorch: unet, dpt; classifier for [chips]"
         ),
     ] = None
     encoder: Annotated[

@@ -352,10 +352,11 @@ def _plan_scene(
 
 def _n_parts(chain: ChainPlan, config: RunConfig) -> int:
     """Forward passes over all of a scene, of the stage that has most."""
-    return max(
-        -(-(-(-scene.width // core_px) * -(-scene.height // core_px)) // (config.batch or 1))
-        for scene, core_px in ((stage.chips.scene, stage.chips.core_px) for stage in chain.stages)
-    )
+    sizes = [(stage.chips.scene, stage.chips.core_px) for stage in chain.stages]
+    counts = [-(-scene.width // core_px) * -(-scene.height // core_px) for scene, core_px in sizes]
+    if chain.footprints:
+        counts[-1] = max(1, chain.n_footprints)
+    return max(-(-count // (config.batch or 1)) for count in counts)
 
 
 def _estimate(plans: Sequence[ScenePlan], device: Device) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Footprints as a product: a class map of the pixels that they cover, and tables of the polygons with class and probability.
 
-Shards keep the footprints whose middle they hold as rows, and their outlines behind one another; the tables are made here, in the
-order of the file of polygons, so that they have the same bytes however the scene was cut.
+Shards keep the footprints whose middle they hold as rows, and their outlines behind one another; the tables are made here, in
+the order of the file of polygons, so that they have the same bytes however the scene was cut.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def footprint_frame(
     from geopandas import GeoDataFrame
 
     def to_lonlat(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.round(_lonlat(grid, xy[:, 0][None], xy[:, 1][None])[0], _DECIMALS)
+        return np.asarray(np.round(_lonlat(grid, xy[:, 0][None], xy[:, 1][None])[0], _DECIMALS))
 
     geometry = [
         shapely.transform(outline, to_lonlat) for outline in outlines
@@ -128,7 +128,7 @@ def _area_m2(geometry: Any) -> float:
 
 def probability_columns(
     values: NDArray[np.float32], likeliest: NDArray[np.int32], classes: Mapping[int, str]
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, NDArray[np.floating[Any]]]:
     """`probability` of the likeliest class, and `probability_<name>` of every class, with its value for a name that two have.
 
     Args:

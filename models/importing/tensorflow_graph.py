@@ -62,8 +62,8 @@ def to_standard(data: bytes) -> bytes:
             helper.make_node("Transpose", [image], [f"{own}/taken"], perm=[0, 3, 1, 2]),
             helper.make_node("Concat", [f"{own}/ones", scale], [f"{own}/scales"], axis=0),
             helper.make_node(
-                "Resize", [f"{own}/taken", "", f"{own}/scales"], [f"{own}/made"], name=node.name, antialias=1, mode="linear", exclude_outside=1,
-                coordinate_transformation_mode="half_pixel",
+                "Resize", [f"{own}/taken", "", f"{own}/scales"], [f"{own}/made"], name=node.name, antialias=1,
+                mode="linear", exclude_outside=1, coordinate_transformation_mode="half_pixel",
             ),
             helper.make_node("Transpose", [f"{own}/made"], list(node.output), perm=[0, 2, 3, 1]),
         ]  # fmt: skip

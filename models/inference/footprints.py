@@ -114,7 +114,7 @@ class Footprints(Labels):
     """Side of the ground that a class is about."""
     halo_px: int
 
-    table_bytes: ClassVar[int] = 0  # type: ignore[assignment]  # as many as there are footprints
+    table_bytes: ClassVar[int] = 0  # as many as there are footprints
 
     @classmethod
     def of(cls, card: ModelCard) -> Footprints:

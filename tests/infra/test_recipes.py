@@ -109,6 +109,39 @@ def test_whole_floods_and_fires_are_held_back(
         assert pixels[1] / sum(pixels) == pytest.approx(share, abs=0.02)
 
 
+def test_no_building_of_the_south_teaches_the_recipe_of_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real("damage_harvey")
+    monkeypatch.setattr(command, "write_lite0_classifier", Path.touch)
+    config = load_training(command.lay_out("damage", DATA, tmp_path))
+    places = {
+        part: np.array(
+            [[float(number) for number in chip.stem.rsplit("_", 1)] for chip in (tmp_path / part).rglob("*.jpeg")]
+        )
+        for part in ("north", "south")
+    }
+    assert {part: len(found) for part, found in places.items()} == {"north": 890, "south": 710}
+    east_m, north_m = 96_600.0, 110_900.0  # of a degree, at 29.8 degrees
+    apart = (places["north"][:, None] - places["south"][None]) * [east_m, north_m]
+    assert np.abs(apart).max(axis=2).min() > 64, "no two chips of 64 m overlap"
+    assert [each.name for each in sorted(config.labels.classes, key=lambda c: c.value)] == ["unharmed", "flooded"]
+    assert config.split.test == ("south",)
+
+
+def test_the_east_judges_the_recipe_of_land_cover(tmp_path: Path) -> None:
+    real("landcover_nc")
+    config = load_training(command.lay_out("land-cover", DATA, tmp_path))
+    first = first_weights(config.model.start)
+    bands = bands_of(config, first)
+    examples, card = prepare(config, open_corpus(config, bands), first, bands)
+    assert len(card.gives) == 7
+    pixels = examples.split.pixels(examples.index)
+    assert 60_000 < sum(pixels["train"]) <= 300 * 443, "of whole crops"
+    assert 20_000 < sum(pixels["test"]) <= 164 * 443
+    train, test = (examples.index.box[examples.split.part == part] for part in (Part.TRAIN, Part.TEST))
+    assert train[:, 2].max() <= 300, "columns"
+    assert test[:, 0].min() >= 325
+
+
 def test_the_command_names_the_data_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["deforestation", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert f"{tmp_path / 'deforestation_amazon' / 'images'} is not there" in capsys.readouterr().err

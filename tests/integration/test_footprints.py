@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -46,14 +47,17 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def small(*, encoder_name: str, in_channels: int, classes: int) -> TinyClassifier:
+    """In the place of a network of timm."""
+    assert encoder_name
+    return TinyClassifier(in_channels=in_channels, classes=classes)
+
+
 @pytest.fixture(autouse=True)
 def _a_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the place of a network of timm; tests/models measures memory, which takes a minute."""
+    """And tests/models measures memory, which takes a minute."""
     monkeypatch.setattr("earthloom.models.measuring.measure._bytes_per_px", lambda *_: 300.0)
-    monkeypatch.setitem(
-        registry.REGISTRY, "chip-classifier",
-        lambda *, encoder_name, in_channels, classes: TinyClassifier(in_channels=in_channels, classes=classes),
-    )  # fmt: skip
+    monkeypatch.setitem(registry.REGISTRY, "chip-classifier", small)
 
 
 def paint(pixels: NDArray[np.uint8], kind: str, row: int, col: int, dice: np.random.Generator) -> None:
@@ -110,10 +114,7 @@ def learned(folder: Path) -> Path:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("earthloom.models.measuring.measure._bytes_per_px", lambda *_: 300.0)
-        patch.setitem(
-            registry.REGISTRY, "chip-classifier",
-            lambda *, encoder_name, in_channels, classes: TinyClassifier(in_channels=in_channels, classes=classes),
-        )  # fmt: skip
+        patch.setitem(registry.REGISTRY, "chip-classifier", small)
         return learned(tmp_path_factory.mktemp("learned"))
 
 
@@ -135,7 +136,9 @@ class Town:
             outlines.append(box(col - 4, row - 4, col + 4, row + 4))
         outlines[3] = Polygon(outlines[3].exterior.coords, [box(*(outlines[3].buffer(-2).bounds)).exterior.coords])
         outlines[5] = MultiPolygon([shapely.affinity.translate(outlines[5], dx) for dx in (-5, 5)])
-        outlines[7] = box(*(np.array(outlines[7].centroid.coords[0] * 2) + [0.1, 0.1, 0.3, 0.3]))  # covers no centre
+        outlines[7] = box(
+            MIDDLES[7][1] + 0.1, MIDDLES[7][0] + 0.1, MIDDLES[7][1] + 0.3, MIDDLES[7][0] + 0.3
+        )  # no centre
         outlines[0] = box(
             MIDDLES[0][1] - 4, -30, MIDDLES[0][1] + 4, 38
         )  # begins above the scene; its middle is in row 4
@@ -171,10 +174,7 @@ def go(town: Town, out: Path, *models: str | Path, **options: Any) -> RunResult:
 def undisturbed(town: Town, model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
     out = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(
-            registry.REGISTRY, "chip-classifier",
-            lambda *, encoder_name, in_channels, classes: TinyClassifier(in_channels=in_channels, classes=classes),
-        )  # fmt: skip
+        patch.setitem(registry.REGISTRY, "chip-classifier", small)
         result = go(town, out, model)
     assert result.exit_code == 0, result.scenes
     return out, result
@@ -241,8 +241,10 @@ def test_the_map_holds_the_class_of_the_footprint_over_each_pixel(
     for number, (value, _) in expected.items():
         outline = town.outlines[number]
         drawn[geometry_mask([outline], SIZE, Affine.identity(), invert=True)] = value
-        if number == 7:
-            drawn[MIDDLES[7]] = value
+    for number, (value, _) in expected.items():  # none is lost for being small, or for having a court
+        left, top, right, bottom = town.outlines[number].bounds
+        middle = int((top + bottom) // 2), int((left + right) // 2)
+        drawn[middle] = value if drawn[middle] == 255 else drawn[middle]
     drawn[(town.after == 0).any(axis=0)] = 255
     with rasterio.open(folder / "damage.tif") as cog, rasterio.open(folder / "damage-confidence.tif") as trust:
         assert (cog.read(1) == drawn).all()
@@ -286,9 +288,14 @@ def test_polygons_of_another_crs_get_the_same_classes_under_another_key(
     assert tables[0]["class"].tolist() == tables[1]["class"].tolist()
 
 
-def test_what_a_mask_hides_gets_no_class(town: Town, model: Path, tmp_path: Path) -> None:
-    result = go(town, tmp_path, "index:dark=red < 0.2", model)
+def test_polygons_elsewhere_leave_an_empty_table(town: Town, model: Path, tmp_path: Path) -> None:
+    far = tmp_path / "far.gpkg"
+    geopandas.GeoDataFrame(geometry=[box(9, 9, 9.01, 9.01)], crs="EPSG:4326").to_file(far)
+    result = go(town, tmp_path, model, footprints=str(far))
     assert result.exit_code == 0, result.scenes
+    folder = tmp_path / result.results["after"].prefix
+    assert len(geopandas.read_parquet(folder / "damage.parquet")) == 0
+    assert len(geopandas.read_file(folder / "damage.fgb")) == 0
 
 
 def test_without_polygons_the_model_labels_chips_and_has_its_old_key(town: Town, model: Path, tmp_path: Path) -> None:
@@ -303,7 +310,7 @@ def test_without_polygons_the_model_labels_chips_and_has_its_old_key(town: Town,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": ("ndvi",)}, "get their classes from a model that labels chips, and ndvi makes"),
+        ({}, "get their classes from a model that labels chips, and dark makes"),
         ({"footprints": "", "footprints_layer": "roofs"}, "`footprints_layer=roofs` is of a file"),
     ],
 )
@@ -311,18 +318,20 @@ def test_what_cannot_be_given_classes_says_why(
     options: dict[str, Any], message: str, town: Town, tmp_path: Path
 ) -> None:
     after, before = map(str, town.scenes)
-    given = {"scenes": (after,), "before": (before,), "model": ("ndvi",), "out": str(tmp_path), **OPTIONS,
+    given = {"scenes": (after,), "before": (before,), "model": ("index:dark=red < 0.2",), "out": str(tmp_path), **OPTIONS,
              "footprints": str(town.file)}  # fmt: skip
     with pytest.raises(ConfigError, match=message):
         plan(load({name: value for name, value in {**given, **options}.items() if value}))
 
 
 def test_a_footprint_as_large_as_a_district_is_refused(town: Town, model: Path, tmp_path: Path) -> None:
-    """Of a scene that is refused the others are mapped all the same."""
     frame = geopandas.read_file(town.file)
     frame.loc[2, "geometry"] = frame.geometry[2].buffer(600)
     large = tmp_path / "large.gpkg"
     frame.to_file(large)
-    result = go(town, tmp_path / "maps", model, footprints=str(large))
-    assert result.exit_code == 2
-    assert "feature 2 reaches 1" in str(result.refused[0].message), result.refused
+    after, before = map(str, town.scenes)
+    given = {"scenes": (after,), "before": (before,), "model": (str(model),), "out": str(tmp_path), **OPTIONS}
+    (refused,) = plan(load({**given, "footprints": str(large)})).refused
+    assert re.search(
+        r"large.gpkg: feature 2 reaches 120\d px from its middle, and a footprint at most 1024", refused.message
+    )

@@ -1,4 +1,4 @@
-"""Dynamic World's published network by way of a stand-in with its layers: what a user's copy becomes, and that it is the same."""
+"""Dynamic World's published network by way of a stand-in with its layers: what a user's copy becomes, and that it is that."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ WIDE = 12
 def drawn() -> dict[str, NDArray[np.float32]]:
     dice = np.random.default_rng(4)
     shapes = {"first": (WIDE, 9, 3, 3), "deep": (WIDE, 1, 3, 3), "head": (9, 2 * WIDE, 1, 1)}
-    return {name: dice.normal(0, 0.6, shape).astype(np.float32) for name, shape in shapes.items()}
+    made = {name: dice.normal(0, 0.6, shape).astype(np.float32) for name, shape in shapes.items()}
+    made["first"] -= made["first"].mean(axis=(1, 2, 3), keepdims=True)  # sees contrasts, so that classes change
+    return {**made, "first": 4 * made["first"]}
 
 
 def stand_in(path: Path, *, opset: int = 18, kernel: str = "triangle") -> Path:
@@ -121,6 +123,7 @@ def test_its_tiles_fit_without_a_seam(tmp_path: Path) -> None:
     tiled = predict_block(predictor, chips, scene.window, stack).made
     whole = predict_whole(predictor, chips, stack)
     assert np.array_equal(tiled.classes, whole.classes)
+    assert np.array_equal(tiled.confidence, whole.confidence)
     assert len(np.unique(whole.classes)) > 3
 
 

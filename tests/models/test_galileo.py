@@ -63,8 +63,8 @@ def by_the_book(
         return np.concatenate([np.sin(out), np.cos(out)], axis=1)
 
     smaller = np.stack([  # Pillow's bicubic filter widens as the image shrinks
-        np.asarray(Image.fromarray(np.eye(64, dtype=np.float32)[n].reshape(8, 8)).resize((patch, patch), Image.Resampling.BICUBIC))
-        for n in range(64)
+        np.asarray(Image.fromarray(one.reshape(8, 8)).resize((patch, patch), Image.Resampling.BICUBIC))
+        for one in np.eye(64, dtype=np.float32)
     ]).reshape(64, -1).astype(np.float64)  # fmt: skip
     pinv = np.linalg.pinv(smaller)
     across, down = np.meshgrid(np.arange(side), np.arange(side), indexing="xy")
@@ -88,10 +88,8 @@ def by_the_book(
 
     def norm(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
         centred = values - values.mean(axis=1, keepdims=True)
-        return (
-            centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5) * state[f"{name}.weight"]
-            + state[f"{name}.bias"]
-        )
+        scaled = np.asarray(centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5))
+        return scaled * state[f"{name}.weight"] + state[f"{name}.bias"]
 
     def dense(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
         return values @ state[f"{name}.weight"].T + state[f"{name}.bias"]
@@ -103,7 +101,7 @@ def by_the_book(
         x = x + dense(np.einsum("hnm,mhd->nhd", share, v).reshape(len(x), -1), f"blocks.{block}.attn.proj")
         inner = dense(norm(x, f"blocks.{block}.norm2"), f"blocks.{block}.mlp.fc1")
         x = x + dense(inner * 0.5 * (1 + erf(inner / math.sqrt(2))), f"blocks.{block}.mlp.fc2")
-    return norm(x, "norm").reshape(side, side, 5, width).mean(axis=2)
+    return np.asarray(norm(x, "norm").reshape(side, side, 5, width).mean(axis=2))
 
 
 @pytest.mark.parametrize(("patch", "month", "gsd_m"), [(8, 7, 10.0), (4, 1, 20.0)])
@@ -112,7 +110,7 @@ def test_tokens_are_those_of_the_published_arithmetic(patch: int, month: int, gs
     state = {name: value.double().numpy() for name, value in module.encoder.state_dict().items()}
     chip = np.random.default_rng(0).normal(0.5, 0.3, (10, 32, 32))
     with torch.inference_mode():
-        found = module.tokens(torch.from_numpy(chip.astype(np.float32))[None])[0].permute(1, 2, 0).numpy()
+        found = module.encoder(torch.from_numpy(chip.astype(np.float32))[None])[0].permute(1, 2, 0).numpy()
     expected = by_the_book(state, chip, patch, month, gsd_m)
     assert np.abs(expected).max() > 1
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3 if patch != 8 else 2e-4)

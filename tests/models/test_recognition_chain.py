@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from shapely import box
 
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import LabelRule, ModelCard, ModelClass, ObjectRule
 from earthloom.models.cards.weights import sha256_of
 from earthloom.models.inference.boxes import in_order
 from earthloom.models.inference.chain import Stage, run_chain, windows
+from earthloom.models.inference.footprints import Places
 from earthloom.models.inference.labels import BlockLabels
 from earthloom.models.inference.objects import BlockObjects
 from earthloom.models.inference.predictor import Predictor
@@ -55,13 +57,19 @@ FINDER = card(
     "tiny", objects=ObjectRule(radius_px=3, threshold=0.5, size_px=4.0), activation="sigmoid", stride_px=2, halo_px=8
 )
 LABELLER = card("tiny-classifier", labels=LabelRule(), core_px=CORE_PX, halo_px=4)
+ASKED = replace(LABELLER, name="asked", labels=LabelRule(footprints=True))
+PLACES = Places.of(
+    np.arange(30), np.array([box(5 * n, 4 * n + n % 3, 5 * n + 3 + n % 9, 4 * n + 8) for n in range(30)], object),
+    Window(0, 0, 2 * SIZE[0], 2 * SIZE[1]),
+)  # fmt: skip
+"""In the finer pixels that SHARPER makes."""
 
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Predictor]:
     """A predictor of each card; weights from a seed."""
     made = {}
-    for each in (SHARPER, CLOUDS, FINDER, LABELLER):
+    for each in (SHARPER, CLOUDS, FINDER, LABELLER, ASKED):
         torch.manual_seed(5)
         state, path = registry.build(each).state_dict(), None
         if state:
@@ -78,8 +86,9 @@ def stages_of(cards: Sequence[ModelCard], cores: Sequence[int]) -> tuple[Stage, 
     stages, need = list[Stage](), 0
     for one, core, factor in reversed(list(zip(cards, cores, factors, strict=True))):
         chips = ChipGrid(
-            scene=Window(0, 0, SIZE[0] * factor, SIZE[1] * factor), core_px=one.core_px if one.labels else core,
-            halo_px=one.halo_px or 0, stride_px=one.stride_px, margin_px=-(-need // one.scale),
+            scene=Window(0, 0, SIZE[0] * factor, SIZE[1] * factor), core_px=one.core_px if one.kind == "labels" else core,
+            halo_px=PLACES.radius_px + CORE_PX // 2 + 5 if one is ASKED else one.halo_px or 0, stride_px=one.stride_px,
+            margin_px=-(-need // one.scale),
         )  # fmt: skip
         need = chips.margin_px + chips.halo_px
         stages.append(Stage(cards=(one,), chips=chips, precision="fp32", is_mask=bool(one.masks)))
@@ -96,7 +105,8 @@ def blocks_of(
         _, read = windows(stages, core)[0]
         stack = source.stack(read, stages[0].reach_px)
         made = run_chain(
-            stages, [[members[stage.card.name]] for stage in stages], [None] * len(stages), core, stack, frozenset({main})
+            stages, [[members[stage.card.name]] for stage in stages], [None] * len(stages), core, stack, frozenset({main}),
+            PLACES,
         )  # fmt: skip
         found.append((core, made.made[main]))
     return found
@@ -122,6 +132,19 @@ def test_objects_of_a_chain_in_blocks_are_those_of_the_whole_scene(name: str, me
         assert together.tobytes() == whole.found.tobytes()
         for core, part in parts:
             assert (part.heat == whole.heat[core.slices(whole.window)]).all()
+
+
+def test_footprints_of_a_chain_in_blocks_are_those_of_the_whole_scene(members: dict[str, Predictor]) -> None:
+    source = scene(*SIZE, seed=2)
+    ((_, whole),) = blocks_of(stages_of((CLOUDS, SHARPER, ASKED), [256] * 3), members, source, 256)
+    ((_, clear),) = blocks_of(stages_of((SHARPER, ASKED), [256] * 2), members, source, 256)
+    assert 5 < len(whole.places) < len(clear.places), "under clouds nothing is said"
+    for block_px in (32, 48):
+        parts = blocks_of(stages_of((CLOUDS, SHARPER, ASKED), [16] * 3), members, source, block_px)
+        for core, part in parts:
+            assert (part.classes == whole.classes[core.slices(whole.window)]).all()
+            assert part.probabilities.tobytes() == whole.over(core).probabilities.tobytes()
+        assert sorted(n for _, part in parts for n in part.places.numbers) == whole.places.numbers.tolist()
 
 
 def test_clouds_are_not_searched_and_land_has_no_objects(members: dict[str, Predictor]) -> None:

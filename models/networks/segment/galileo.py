@@ -1,7 +1,7 @@
 """Galileo's encoder over one date of Sentinel-2, with a light head: tokens of band groups become classes of pixels.
 
-Galileo (Tseng et al. 2025, arXiv:2502.09356) cuts an image into patches and makes one token of each patch and group of bands; all
-tokens of a chip attend to each other. Tensors have the names and shapes of the published encoder
+Galileo (Tseng et al. 2025, arXiv:2502.09356) cuts an image into patches and makes one token of each patch and group of bands;
+all tokens of a chip attend to each other. Tensors have the names and shapes of the published encoder
 (github.com/nasaharvest/galileo, MIT), so that its file fills them key by key; of its other inputs (radar, climate, elevation,
 place) nothing is used, as where they are masked there. Knows nothing of scenes: month and pixel size are said once.
 """
@@ -9,7 +9,7 @@ place) nothing is used, as where they are masked there. Knows nothing of scenes:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,77 +55,93 @@ class Galileo(nn.Module):
                 f"{size!r}, {patch_px}, {month} and {gsd_m}"
             )
         width, depth, heads = _SIZES[size]
-        self.groups = _channels(bands, in_channels)
-        self.patch_px, self.month, self.gsd_m = patch_px, month, gsd_m
-        self.encoder = nn.Module()
-        self.encoder.pos_embed = nn.Parameter(_waves(torch.arange(float(_STEPS)), width // 4), requires_grad=False)
-        self.encoder.month_embed = nn.Embedding.from_pretrained(_months(width // 4))
-        self.encoder.s_t_channel_embed = nn.Parameter(torch.zeros(len(_PUBLISHED), width // 4))
-        self.encoder.space_time_embed = nn.ModuleDict(
-            {name: _Patches(len(channels), width) for name, channels in self.groups.items()}
-        )
-        self.encoder.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
-        self.encoder.norm = nn.LayerNorm(width)
+        self.patch_px = patch_px
+        groups = _channels(bands, in_channels)
+        self.encoder = _Encoder(groups, width, depth, heads, patch_px, month, gsd_m * patch_px / _BASE_GSD_M)
         self.head = nn.Conv2d(width, classes * patch_px**2, 1)
-        self.register_buffer("resize", _resize_matrix(patch_px), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training and x.device.type == "cpu" and len(x) > 1:
-            return torch.cat(
-                [self(chip[None]) for chip in x]
-            )  # a product of matrices rounds by how many rows it is given
-        return F.pixel_shuffle(self.head(self.tokens(x)), self.patch_px)
+            # a product of matrices rounds by how many rows it is given
+            return torch.cat([self(chip[None]) for chip in x])
+        return F.pixel_shuffle(self.head(self.encoder(x)), self.patch_px)
 
-    def tokens(self, x: Tensor) -> Tensor:
-        """(N, D, H / patch, W / patch): of each patch the mean over its groups' tokens, as the encoder leaves them."""
-        encoder, patch_px = self.encoder, self.patch_px
-        n, _, rows, cols = x.shape[0], x.shape[1], x.shape[2] // patch_px, x.shape[3] // patch_px
-        resize = self.resize if patch_px != _BASE_PX else None
-        made = [
-            encoder.space_time_embed[name](x[:, channels], resize, patch_px) for name, channels in self.groups.items()
-        ]
+
+class _Encoder(nn.Module):
+    """(N, C, H, W) to (N, D, H / patch, W / patch): of each patch the mean of its groups' tokens.
+
+    Args:
+        groups: channels of each group.
+        step: distance of two patches in the unit in which places count.
+    """
+
+    def __init__(
+        self, groups: Mapping[str, Sequence[int]], width: int, depth: int, heads: int, patch_px: int, month: int, step: float
+    ) -> None:  # fmt: skip
+        super().__init__()
+        quarter = width // 4
+        self._groups, self._patch_px, self._month, self._step = groups, patch_px, month, step
+        self._quarter, self._chosen = quarter, [_PUBLISHED.index(name) for name in groups]
+        self.pos_embed = nn.Parameter(_waves(torch.arange(float(_STEPS)), quarter), requires_grad=False)
+        self.month_embed = nn.Embedding(12, quarter)
+        self.month_embed.weight = nn.Parameter(_months(quarter), requires_grad=False)
+        self.s_t_channel_embed = nn.Parameter(torch.zeros(len(_PUBLISHED), quarter))
+        self.space_time_embed = nn.ModuleDict(
+            {name: _Patches(len(channels), width) for name, channels in groups.items()}
+        )
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self._resize: Tensor
+        self.register_buffer("_resize", _resize_matrix(patch_px), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        resize = self._resize if self._patch_px != _BASE_PX else None
+        made = [self.space_time_embed[name](x[:, channels], resize) for name, channels in self._groups.items()]
         tokens = torch.stack(made, dim=1).permute(0, 3, 4, 1, 2)  # (N, rows, cols, groups, D)
+        n, rows, cols = tokens.shape[:3]
         tokens = (tokens + self._places(rows, cols).to(tokens)).reshape(n, rows * cols * len(made), -1)
-        for block in encoder.blocks:
+        for block in self.blocks:
             tokens = block(tokens)
-        tokens = encoder.norm(tokens).reshape(n, rows, cols, len(made), -1).mean(dim=3)
-        return tokens.permute(0, 3, 1, 2)
+        mean: Tensor = self.norm(tokens).reshape(n, rows, cols, len(made), -1).mean(dim=3)
+        return mean.permute(0, 3, 1, 2)
 
     def _places(self, rows: int, cols: int) -> Tensor:
         """(rows, cols, groups, D): a quarter each for the group, the first date, the month, and the place in the chip."""
-        encoder = self.encoder
-        quarter = encoder.s_t_channel_embed.shape[1]
-        shape = (rows, cols, len(self.groups), quarter)
-        chosen = [_PUBLISHED.index(name) for name in self.groups]
-        step = self.gsd_m * self.patch_px / _BASE_GSD_M
-        where = torch.arange(float(max(rows, cols)), device=encoder.pos_embed.device) * step
-        waves = _waves(where, quarter // 2)
+        shape = (rows, cols, len(self._groups), self._quarter)
+        where = torch.arange(float(max(rows, cols)), device=self.pos_embed.device) * self._step
+        waves = _waves(where, self._quarter // 2)
         place = torch.cat(
             [waves[None, :cols].expand(rows, cols, -1), waves[:rows, None].expand(rows, cols, -1)], dim=-1
         )
         parts = (
-            encoder.s_t_channel_embed[chosen], encoder.pos_embed[0], encoder.month_embed.weight[self.month - 1],
+            self.s_t_channel_embed[self._chosen], self.pos_embed[0], self.month_embed.weight[self._month - 1],
             place[:, :, None],
         )  # fmt: skip
         return torch.cat([part.expand(shape) for part in parts], dim=-1)
 
 
-class _Patches(nn.Module):
-    """A token of each patch of a group's bands; `proj` has the names of a convolution without being one, for its channels are
-    a group's and not the network's bands."""
+class _Kernel(nn.Module):
+    """Weight and bias of a convolution that is none: its channels are a group's, and not the network's bands."""
 
     def __init__(self, n_channels: int, width: int) -> None:
         super().__init__()
-        self.proj = nn.Module()
         like = nn.Conv2d(n_channels, width, _BASE_PX)
-        self.proj.weight, self.proj.bias = like.weight, like.bias
+        self.weight, self.bias = like.weight, like.bias
 
-    def forward(self, x: Tensor, resize: Tensor | None, patch_px: int) -> Tensor:
-        weight = self.proj.weight
+
+class _Patches(nn.Module):
+    """A token of each patch of a group's bands, (N, D, H / patch, W / patch)."""
+
+    def __init__(self, n_channels: int, width: int) -> None:
+        super().__init__()
+        self.proj = _Kernel(n_channels, width)
+
+    def forward(self, x: Tensor, resize: Tensor | None) -> Tensor:
+        weight: Tensor = self.proj.weight
         if resize is not None:  # FlexiViT (Beyer et al. 2023, arXiv:2212.08013), equation 4
-            shape = (*weight.shape[:2], patch_px, patch_px)
-            weight = (weight.flatten(2) @ resize.to(weight).T).reshape(shape)
-        return F.conv2d(x, weight, self.proj.bias, stride=patch_px)
+            side = math.isqrt(len(resize))
+            weight = (weight.flatten(2) @ resize.to(weight).T).reshape(*weight.shape[:2], side, side)
+        return F.conv2d(x, weight, self.proj.bias, stride=weight.shape[-1])
 
 
 class _Block(nn.Module):
@@ -140,7 +156,9 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         seen = self.norm1(x)
-        asked = [self.attn[name](seen).unflatten(2, (self.heads, -1)).transpose(1, 2) for name in ("q", "k", "v")]
+        n, count, width = x.shape
+        shape = (n, count, self.heads, width // self.heads)
+        asked = [self.attn[name](seen).reshape(shape).transpose(1, 2) for name in ("q", "k", "v")]
         x = x + self.attn["proj"](F.scaled_dot_product_attention(*asked).transpose(1, 2).flatten(2))
         made: Tensor = x + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x))))
         return made
@@ -172,4 +190,5 @@ def _resize_matrix(patch_px: int) -> Tensor:
     """(patch_px², 64): from a kernel of 8 x 8 to the one that sees of a small patch what that one sees of it enlarged."""
     basis = torch.eye(_BASE_PX**2).reshape(-1, 1, _BASE_PX, _BASE_PX)
     small = F.interpolate(basis, (patch_px, patch_px), mode="bicubic", antialias=True)
-    return torch.linalg.pinv(small.flatten(1))
+    matrix: Tensor = torch.linalg.pinv(small.flatten(1))
+    return matrix

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -40,6 +41,8 @@ from earthloom.tiling.scene import Scene
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.settings import apply
 from earthloom.tiling.window import Block, Window
+
+T = TypeVar("T")
 
 _GIB = 2**30
 _PLENTY = 2**62
@@ -241,6 +244,11 @@ def plan(
     refused: list[RefusedScene] = []
     notes: list[tuple[str, str]] = []
     grid_notes = aoi.notes(config.shard) if aoi else ()
+    kept: dict[object, Any] = {}
+
+    def same(part: T) -> T:
+        """The first of all parts that equal this one: scenes of one sensor differ in little, and a run may have 100,000."""
+        return kept.setdefault(part, part)  # type: ignore[no-any-return]
 
     def refuse(scene: Scene, error: SceneError) -> None:
         identities = tuple(asset.identity for asset in scene.assets)
@@ -263,7 +271,8 @@ def plan(
         except SceneError as error:
             refuse(result.scene, error)
             continue
-        plans.append(scene_plan)
+        shared = replace(scene_plan.scene, bands=same(scene_plan.scene.bands), clear=same(scene_plan.scene.clear))
+        plans.append(replace(scene_plan, scene=shared, chain=same(scene_plan.chain), memory=same(scene_plan.memory)))
         notes += [(result.scene.id, note) for note in (*result.notes, *grid_notes, *pan_notes, *scene_notes)]
     model = product_name(models)
     return RunPlan(

@@ -43,6 +43,8 @@ _WORKERS_LOST = (0.25, 0.5, 0.75)
 _ARRIVALS = (0.0, 0.2, 0.45, 0.7)
 """Shares of the good scenes at which another part of them arrives."""
 _LIMIT_S = 6 * 3600
+_AT_ONCE = 250
+"""Scenes that a watcher hands to one run: its workers take ten processor seconds to start."""
 _OPTIONS = """model = "water-index"
 scale = 1e-4
 quantity = "reflectance"
@@ -108,7 +110,7 @@ def _live(
 ) -> None:
     source, out = (open_store(ObjectRef.parse(url)) for url in ("s3://scenes/in", "s3://maps/night"))
     kills, losses, arrivals = list(_KILLS), list(_WORKERS_LOST), list(_ARRIVALS)
-    watchers = [start_watcher(file, folder / f"watcher-{n}.log", at_once=100, env=env) for n in range(2)]
+    watchers = [start_watcher(file, folder / f"watcher-{n}.log", at_once=_AT_ONCE, env=env) for n in range(2)]
     deadline, told = time.monotonic() + _LIMIT_S, 0.0
     try:
         while True:
@@ -127,7 +129,7 @@ def _live(
                 working.wait()
                 made.drivers_killed += 1
                 watchers[watchers.index(working)] = start_watcher(
-                    file, folder / f"watcher-{made.drivers_killed + 1}.log", at_once=100, env=env
+                    file, folder / f"watcher-{made.drivers_killed + 1}.log", at_once=_AT_ONCE, env=env
                 )
             if losses and share >= losses[0] and _kill_a_worker(cluster):
                 losses.pop(0)

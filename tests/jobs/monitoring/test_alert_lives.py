@@ -62,6 +62,15 @@ def _pixels(outline: bytes) -> set[Pixel]:
     return set(zip(rows.ravel()[inside].tolist(), cols.ravel()[inside].tolist(), strict=True))
 
 
+@settings(deadline=None, max_examples=300)
+@given(world=worlds(most_days=9), tile_px=st.sampled_from([4, 32]))
+def test_alerts_are_confirmed_between_their_first_and_latest_observation(world: World, tile_px: int) -> None:
+    for ledger, _ in run(world, tile_px):
+        for alert in ledger.alerts:
+            if alert.confirmed_day is not None:
+                assert alert.first_day <= alert.confirmed_day <= alert.last_day
+
+
 @settings(deadline=None, max_examples=60)
 @given(world=worlds(side_px=20), tiles=st.permutations([3, 4, 8, 16, 32]))
 def test_alerts_do_not_depend_on_how_the_grid_is_cut(world: World, tiles: list[int]) -> None:

@@ -199,7 +199,7 @@ class RunPlan:
 
 def plan(
     config: RunConfig, device: Device | None = None, given: Share | None = None,
-    requests: Sequence[SceneRequest] | None = None,
+    requests: Sequence[SceneRequest] | None = None, speed: float | None = None,
 ) -> RunPlan:  # fmt: skip
     """Find and check all scenes and decide how each is computed.
 
@@ -209,6 +209,7 @@ def plan(
         device: what the workers compute on; default: what this machine has, by `config.device`.
         given: what a worker gets; default: its share of this machine.
         requests: scenes that are found already; default: those that `config.scenes` names.
+        speed: floating-point operations per second of one worker; default: that of this machine, measured.
 
     Raises:
         ConfigError: an option that concerns every scene, or no scene found.
@@ -278,7 +279,7 @@ def plan(
     return RunPlan(
         run_id=digest(_identity(model, device, plans, refused)), model=model, out=out, device=device,
         scenes=tuple(plans), refused=tuple(refused),
-        notes=tuple(dict.fromkeys(notes)), estimated_s=_estimate(plans, device),
+        notes=tuple(dict.fromkeys(notes)), estimated_s=_estimate(plans, device, speed),
     )  # fmt: skip
 
 
@@ -371,7 +372,8 @@ def _n_parts(chain: ChainPlan, config: RunConfig) -> int:
     )
 
 
-def _estimate(plans: Sequence[ScenePlan], device: Device) -> dict[str, float]:
-    keep_pages(common(plan.memory.shape for plan in plans).kept_bytes)  # the first tensor is near
-    speed = flop_per_s(device) if plans else 1.0
-    return {plan.scene.id: flop / speed for plan in plans if (flop := plan.flop) is not None}
+def _estimate(plans: Sequence[ScenePlan], device: Device, speed: float | None) -> dict[str, float]:
+    if plans and speed is None:
+        keep_pages(common(plan.memory.shape for plan in plans).kept_bytes)  # the first tensor is near
+        speed = flop_per_s(device)
+    return {plan.scene.id: flop / (speed or 1.0) for plan in plans if (flop := plan.flop) is not None}

@@ -18,7 +18,6 @@ from earthloom.tiling.errors import CardError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 
-
 _FRESH_S = 1800.0
 """Files that were written within it are left as they are. It is less than the hour that `earthloom gc` leaves alone at least,
 so that what a submitted job waits for is not removed before it begins."""

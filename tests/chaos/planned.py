@@ -56,7 +56,9 @@ def planned(n_scenes: int) -> dict[str, str]:
         Path("/proc/self/clear_refs").write_text("5")  # from here on its peak is counted anew
         before = _memory_mib("VmRSS")
         begun = time.process_time()
-        with mock.patch.object(planning, "open_all", lambda *_, **__: [_moved(one, n) for n in range(n_scenes)]):
+        with mock.patch.object(
+            planning, "open_all", side_effect=lambda *_, **__: [_moved(one, n) for n in range(n_scenes)]
+        ):
             made = plan(config, requests=[request])
     planned_s, planned_mib = time.process_time() - begun, _memory_mib("VmRSS") - before
     store = _Sieve()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from earthloom.cluster.package import sent_package
-from earthloom.jobs.operations.submit import models_named, pack
 from earthloom.jobs.monitoring.aoi_file import read_area
+from earthloom.jobs.operations.submit import models_named, pack
 from earthloom.jobs.page.site import OWN, PAGE
 from earthloom.models import zoo
 from earthloom.models.cards.file import load_card

@@ -119,7 +119,7 @@ def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
 def test_a_worker_counts_its_own_blocks_for_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, float] = {}
 
-    def put(_: RayMetrics, name: str, kind: str, text: str, value: float, labels: Mapping[str, str]) -> None:  # noqa: ARG001
+    def put(_: RayMetrics, name: str, kind: str, text: str, value: float, labels: Mapping[str, str]) -> None:
         assert labels == {"out": str(tmp_path / "out")}
         assert value >= told.get(name, 0)
         told[name] = value

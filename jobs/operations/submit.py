@@ -72,6 +72,8 @@ def models_named(command: str, given: Mapping[str, Any]) -> tuple[tuple[str, ...
         config = load_as(known, {name: value for name, value in given.items() if name in names}, given.get("config"))
         start = (config.start,) if isinstance(config, DistilConfig) else ()
         return (*words_of(config), *_trained(*start)), config.out
+    if not all(_is_here(str(file)) for file in (*given.get("files", ()), *filter(None, [given.get("file")]))):
+        return (), given.get("out")  # it may be a file of the cluster's own
     if command == "monitor":
         areas = [read_area(file) for file in given["files"]]
         runs = [table for area in areas for table in area.products]
@@ -87,6 +89,11 @@ def models_named(command: str, given: Mapping[str, Any]) -> tuple[tuple[str, ...
         teacher = (training.teacher.model,) if training.teacher else ()
         return (*_trained(training.model.start), *teacher), training.out
     return (), given.get("out")
+
+
+def _is_here(file: str) -> bool:
+    ref = ObjectRef.parse(file)
+    return ref.scheme != "file" or ref.path.is_file()
 
 
 def _words_of(table: ProductTable, out: str | None) -> list[str]:

@@ -145,17 +145,17 @@ onto = "EPSG:32612,30m,360000,4420000,420000,4560000"
 [[product]]
 model = "mine+landwater"
 scenes = "s3://scenes/"
-mask_clouds = true
+options = { mask_clouds = true }
 [[product]]
 model = "snow@snow"
 """
 _TRAINING = """name = "mine"
 out = "s3://maps/mine"
 [[scenes]]
-image = "s3://scenes/a.tif"
+scene = "s3://scenes/a.tif"
 labels = "s3://scenes/a-labels.tif"
 [labels]
-classes = ["land", "water"]
+classes = [{ value = 0, name = "land" }, { value = 1, name = "water" }]
 [model]
 start = "buildings"
 [teacher]
@@ -182,6 +182,7 @@ def test_the_models_are_found_that_each_command_computes_with(tmp_path: Path) ->
     assert models_named("evaluate", given | {"labels": "l.tif"}) == (("landwater",), "s3://maps")
     assert models_named("explain", given) == (("landwater",), "s3://maps")
     assert models_named("distil", given | {"start": "buildings"}) == (("landwater", "buildings"), "s3://maps")
+    assert models_named("watch", {"file": "/of/the/cluster.toml", "out": "s3://maps"}) == ((), "s3://maps")
     assert models_named("gc", {"out": "s3://maps"}) == ((), "s3://maps")
 
 

@@ -124,13 +124,9 @@ def _checked(context: click.Context, words: tuple[str, ...]) -> tuple[tuple[str,
         raise click.UsageError(f"{words[0]} is no command that can be submitted: `earthloom submit run …`", context)
     with command.make_context(words[0], list(words[1:]), parent=context.parent) as parsed:
         given = parsed.params
-    if command.name != "run":
-        return (), given.get("out")
-    from earthloom.jobs.config import RunConfig, inner_models, load
+    from earthloom.jobs.operations.submit import models_named
 
-    of_a_run = set(RunConfig.model_fields).union(*(model.model_fields for model in inner_models(RunConfig).values()))
-    settings = load({name: value for name, value in given.items() if name in of_a_run}, given.get("config"))
-    return settings.model, settings.out
+    return models_named(command.name, given)
 
 
 def _follow(server: JobServer, job_id: str) -> int:

@@ -17,7 +17,7 @@ from earthloom.cluster.outcome import Done, Failed
 from earthloom.jobs.config import RunConfig
 from earthloom.jobs.execution.budget import seconds_left
 from earthloom.jobs.execution.choice import settle
-from earthloom.jobs.execution.engine import Engine, idle_engine, open_engine, plan_here
+from earthloom.jobs.execution.engine import Engine, idle_engine, open_engine, plan_here, workers_here
 from earthloom.jobs.execution.known import KnownTroubles, problems
 from earthloom.jobs.execution.opening import StoredScene, StoredScenes
 from earthloom.jobs.execution.scene_worker import PublishedScene
@@ -154,13 +154,15 @@ def _run(
         # a nightly run without news must not cost the start of an engine
         idle = made and ahead and ahead.all_published()
         if made and ahead and not idle and config.report.max_cost:
-            operation.check_budget(seconds_left(config, made, ahead))
+            operation.check_budget(seconds_left(made, ahead, workers_here(config, made)))
         choice = None
         if made and ahead and not idle:
             config, choice = settle(config, made, ahead)
         engine = idle_engine(made) if made and idle else stack.enter_context(open_engine(config, made, requests))
         if store is None or ahead is None:
             store, ahead = _ahead(engine.plan)
+            if config.report.max_cost:  # only the nodes knew how fast they are
+                operation.check_budget(seconds_left(engine.plan, ahead, engine.n_workers))
         if on_plan:
             on_plan(engine.plan)
         if choice and on_choice:

@@ -44,6 +44,8 @@ class Engine:
     start_s: float
     """Seconds from asking for the engine to having it, without planning."""
     worker_stats: Callable[[], list[WorkerStats]]
+    n_workers: int = 1
+    """That there is room for as it begins."""
 
 
 def plan_here(config: RunConfig, requests: Sequence[SceneRequest] | None = None) -> RunPlan | None:
@@ -53,6 +55,11 @@ def plan_here(config: RunConfig, requests: Sequence[SceneRequest] | None = None)
         InputError, EngineError: see `jobs.planning.plan.plan`.
     """
     return None if _remote(config.engine) else plan(config, requests=requests)
+
+
+def workers_here(config: RunConfig, made: RunPlan) -> int:
+    """How many workers there will be on this machine."""
+    return share(config.engine, on_gpu=made.device.kind == "cuda", nodes=here()).workers or 1
 
 
 def _remote(options: EngineOptions) -> bool:
@@ -106,27 +113,33 @@ def open_engine(
             on_gpu = session is not None and made.device.kind == "cuda"
             given = share(config.engine, on_gpu=on_gpu, nodes=session.nodes if session else here())
             pool = _executor(_crew(config, made, given), given, session, config.engine, name=_name(made))
+            n_workers = given.workers or 1
         else:
-            made, pool = _on_cluster(config, session, requests)
-        yield Engine(plan=made, executor=pool, start_s=start_s, worker_stats=pool.worker_stats)
+            made, pool, n_workers = _on_cluster(config, session, requests)
+        yield Engine(
+            plan=made, executor=pool, start_s=start_s, worker_stats=pool.worker_stats, n_workers=n_workers
+        )  # fmt: skip
 
 
 def _on_cluster(
     config: RunConfig, session: Session, requests: Sequence[SceneRequest] | None
-) -> tuple[RunPlan, RayExecutor]:
-    """Plan for the nodes of a cluster, which are asked first what they are."""
+) -> tuple[RunPlan, RayExecutor, int]:
+    """Plan for the nodes of a cluster, which are asked first what they are; and how many workers they have room for."""
+    from earthloom.cluster.resources import WorkerResources, fitting
     from earthloom.jobs.execution.nodes import fitted, take_nodes
 
     taken = take_nodes(config, _size(config.engine))
     device = taken.kind.device
     nodes = [node.resources for node in taken.nodes]
     given = share(config.engine, on_gpu=device.kind == "cuda", nodes=nodes, elastic=True)
-    made = plan(config, device, given, requests)
+    speed = taken.flop_per_s * (1 if device.kind == "cuda" else given.threads)
+    made = plan(config, device, given, requests, speed)
     crew = _crew(config, made, given, carried=True)
     crew = replace(crew, factory=fitted(crew.factory, taken, config))
     pool = _executor(crew, given, session, config.engine, excluded=taken.left_out, name=_name(made))
     assert not isinstance(pool, LocalExecutor)
-    return made, pool
+    need = WorkerResources(cpus=given.threads, gpus=given.gpus, memory_bytes=crew.memory_bytes)
+    return made, pool, max(1, min(config.engine.workers or config.engine.max_workers, fitting(need, nodes)))
 
 
 def _crew(config: RunConfig, made: RunPlan, given: Share, *, carried: bool = False) -> Crew:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from earthloom.cluster.executor import Task, Worker, WorkerFactory
 from earthloom.cluster.nodes import Node, living, on_each
@@ -18,6 +19,7 @@ from earthloom.cluster.ray_pool import RayExecutor
 from earthloom.cluster.resources import WorkerResources, fitting
 from earthloom.jobs.config import RunConfig
 from earthloom.models.device.resolve import Device, resolve
+from earthloom.models.device.speed import flop_per_s
 from earthloom.tiling.errors import EngineError, NodeError
 from earthloom.tiling.software import environment
 
@@ -55,12 +57,23 @@ class Kind:
         return " and ".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a machine says of itself."""
+
+    kind: Kind
+    flop_per_s: float
+    """Of one of its cores, or of its GPU (`models.device.speed`). The driver's machine may have no such device."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
     """The part of a cluster that a run takes."""
 
     kind: Kind
     nodes: tuple[Node, ...]
+    flop_per_s: float
+    """Of one core, or of one GPU: the median of the nodes."""
     left_out: Mapping[str, str]
     """Other nodes by id, each with the reason."""
 
@@ -80,11 +93,13 @@ def take_nodes(config: RunConfig, size: Size) -> Taken:
         _await_one(least, size)
     nodes = _able(least)
     kinds: dict[Kind, list[Node]] = {}
+    speeds: dict[Kind, list[float]] = {}
     left_out: dict[str, str] = {}
-    answers = on_each(kind_here, wanted, nodes, gpu=on_gpu)
+    answers = on_each(answer_here, wanted, nodes, gpu=on_gpu)
     for node in nodes:
-        if isinstance(answer := answers[node.id], Kind):
-            kinds.setdefault(answer, []).append(node)
+        if isinstance(answer := answers[node.id], Answer):
+            kinds.setdefault(answer.kind, []).append(node)
+            speeds.setdefault(answer.kind, []).append(answer.flop_per_s)
         else:
             left_out[node.id] = f"{answer.kind}: {answer.message}"
     if not kinds:
@@ -96,11 +111,17 @@ def take_nodes(config: RunConfig, size: Size) -> Taken:
     if left_out:
         _log.warning("%s; %s", _named(nodes, left_out), _remedy(kind, kinds))
     _check_driver(kind)
-    return Taken(kind=kind, nodes=tuple(kinds[kind]), left_out=left_out)
+    return Taken(kind=kind, nodes=tuple(kinds[kind]), flop_per_s=median(speeds[kind]), left_out=left_out)
+
+
+def answer_here(wanted: Wanted) -> Answer:
+    """Of this machine."""
+    kind = kind_here(wanted)
+    return Answer(kind, flop_per_s(kind.device, threads=1))
 
 
 def kind_here(wanted: Wanted) -> Kind:
-    """Of this machine."""
+    """What this machine has to share with others."""
     return Kind(resolve(wanted.device, wanted.precision), tuple(sorted(environment().items())))
 
 

@@ -5,6 +5,7 @@ Runs in a Ray actor or in this process alike, called from several threads at onc
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from earthloom.jobs.planning.memory import publishing_bytes
 from earthloom.jobs.publish.scene import publish
 from earthloom.jobs.records.blocks import BlockCost
 from earthloom.jobs.records.result import SceneSummary
+from earthloom.jobs.report.metrics import Metrics
 from earthloom.tiling.redact import guard_logs
 from earthloom.tiling.storage.settings import apply
 from earthloom.tiling.storage.store import open_store
@@ -40,16 +42,30 @@ class SceneWorker:
         apply(threads=setup.threads)
         self._store = open_store(setup.out)
         self._blocks = BlockWorker(setup)
+        self._metrics, self._counting = Metrics(setup.out.url), threading.Lock()
+        self._n_blocks = self._n_px = 0
+        self._device_s = 0.0
         self._publishing = Allowance(setup.shape.publishing_bytes)
 
     def __call__(self, task: SceneTask) -> BlockCost | PublishedScene | tuple[str, ...]:
         match task:
             case BlockTask():
-                return self._blocks(task)
+                cost = self._blocks(task)
+                self._count(cost)
+                return cost
             case SurveyTask():
                 return self._blocks.survey(task.plan)
             case PublishTask():
                 return self._publish(task)
+
+    def _count(self, cost: BlockCost) -> None:
+        """Tell Prometheus, on the node where this worker is; the driver's own counts lose nothing when it dies."""
+        with self._counting:
+            self._n_blocks, self._n_px = self._n_blocks + 1, self._n_px + cost.computed_px
+            self._device_s += cost.compute_s
+            self._metrics.set("earthloom_worker_blocks_total", self._n_blocks)
+            self._metrics.set("earthloom_worker_pixels_total", self._n_px)
+            self._metrics.set("earthloom_worker_device_seconds_total", self._device_s)
 
     def _publish(self, task: PublishTask) -> PublishedScene:
         plan = task.plan

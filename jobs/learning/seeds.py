@@ -17,6 +17,7 @@ from earthloom.jobs.learning.object_judging import ObjectLook
 from earthloom.jobs.learning.split import Part
 from earthloom.jobs.learning.start import First
 from earthloom.jobs.learning.tracking import Tracker
+from earthloom.jobs.records.names import CARRIED
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.networks import registry
@@ -112,7 +113,7 @@ def teacher_card(config: TrainConfig, bands: tuple[str, ...]) -> tuple[ModelCard
     """
     if config.teacher is None:
         return None
-    known = variants(config.teacher.model)
+    known = variants(config.teacher.model, ObjectRef.parse(config.out) / CARRIED)
     able = [(card, folder) for card, folder in known if set(card.bands) <= set(bands)]
     if not able:
         raise CardError(

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from earthloom.jobs.learning.config import ChipTable, TrainConfig
+from earthloom.jobs.records.names import CARRIED
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import LabelRule, ModelCard, ModelClass, ObjectRule
 from earthloom.models.training.network import named
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.storage.objects import ObjectRef
 
 NOTHING = "nothing"
 _FILES = (".safetensors", ".pt", ".pth")
@@ -39,8 +41,11 @@ class First:
     card: ModelCard | None = None
 
 
-def first_weights(start: str) -> First:
+def first_weights(start: str, out: str | None = None) -> First:
     """Find what `start` names.
+
+    Args:
+        out: where the training writes, and weights lie that `earthloom submit` brought.
 
     Raises:
         CardError: if there is no such model or file.
@@ -52,7 +57,7 @@ def first_weights(start: str) -> First:
         if not path.is_file():
             raise CardError(f"'start={start}' does not exist")
         return First(name=path.name, path=path, sha256=weights.sha256_of(path))
-    card, folder = variants(start)[0]
+    card, folder = variants(start, ObjectRef.parse(out) / CARRIED if out else None)[0]
     if card.weights is None:
         raise CardError(f"'start={start}': {card.label} has no weights to start from")
     if card.kind == "image":

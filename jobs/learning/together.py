@@ -71,7 +71,7 @@ def work(argument: dict[str, Any]) -> None:
     apply()
     config = check_training(argument["config"])
     store, prefix = open_store(ObjectRef.parse(config.out)), argument["prefix"]
-    first = first_weights(config.model.start)
+    first = first_weights(config.model.start, config.out)
     bands = bands_of(config, first)
     examples, card = prepare(config, open_corpus(config, bands), first, bands, store, prefix)
     train_seed(config, card, first, examples, store, prefix, argument["settings"], argument["seed"])

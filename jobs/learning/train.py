@@ -84,7 +84,7 @@ def train(
     if address is not None and workers is None:
         raise ConfigError(f"`address={address}` is of no use without `workers`: one process trains without Ray")
     store = open_store(out_of(config))
-    first = first_weights(config.model.start)
+    first = first_weights(config.model.start, config.out)
     bands = bands_of(config, first)
     found = _try_network(config, first, bands)
     if found is not None:

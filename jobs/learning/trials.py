@@ -108,7 +108,7 @@ def _run(study: TrainConfig, store: Store, trial: Trial) -> dict[str, Any]:
             if not goes_on(looks, others, waiting.pop(0), study.tune.reduction if study.tune else 2):
                 raise _EndedError
 
-    first = first_weights(config.model.start)
+    first = first_weights(config.model.start, config.out)
     bands = bands_of(config, first)
     data = f"{trial.prefix}/data-{config.model.crop_px}"
     examples, card = prepare(config, open_corpus(config, bands), first, bands, store, data)

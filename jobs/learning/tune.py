@@ -75,7 +75,7 @@ def tune(
     if address is not None and workers is None:
         raise ConfigError(f"`address={address}` is of no use without `workers`: one process tunes without Ray")
     store = open_store(out_of(config))
-    first = first_weights(config.model.start)
+    first = first_weights(config.model.start, config.out)
     corpus = open_corpus(config, bands_of(config, first))
     prefix = f"tune/{digest({'training': training_key(config, corpus, first), 'space': _plain(space)})[:16]}"
     plain = config.model_dump(mode="json")

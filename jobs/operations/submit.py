@@ -14,16 +14,29 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from earthloom.jobs.config import RunConfig, check, inner_models, load_as
 from earthloom.jobs.execution.carrying import carry
+from earthloom.jobs.learning.config import load_training
+from earthloom.jobs.learning.options import DistilConfig, EvaluateConfig, ExplainConfig
+from earthloom.jobs.learning.start import NOTHING
+from earthloom.jobs.monitoring.aoi_file import ProductTable, read_area
+from earthloom.jobs.monitoring.monitor import run_config
+from earthloom.jobs.monitoring.options import MonitorConfig
+from earthloom.jobs.operations.watched import read_watched
+from earthloom.jobs.planning.words import words_of
 from earthloom.models.zoo import ZOO, variants
-from earthloom.models.zoo.entry import shipped_weights
 from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
 from earthloom.tiling.errors import CardError, ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 
 PROGRAM = ("python", "-m", "earthloom")
 _GIVEN = "given"
+_RUNS: dict[str, type[RunConfig]] = {
+    "run": RunConfig, "plan": RunConfig, "evaluate": EvaluateConfig, "explain": ExplainConfig, "distil": DistilConfig
+}  # fmt: skip
+"""Commands whose options are those of a run and more."""
 _CARRIED = (".toml", ".geojson", ".json", ".gpkg", ".parquet", ".csv")
 _MOST_BYTES = 4 * 2**20
 _OF_THIS_MACHINE = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
@@ -40,6 +53,56 @@ class Parcel:
     """Of the command line there, the program's name included."""
     env: Mapping[str, str]
     notes: tuple[str, ...]
+
+
+def models_named(command: str, given: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
+    """The models that a command computes with, as it names them, and where it writes.
+
+    Args:
+        command: `run`, `monitor` and so on; one that computes with no model names none.
+        given: its options by name.
+
+    Raises:
+        ConfigError: if an option, or a file that the command reads, is wrong.
+        StorageError: if such a file cannot be read.
+    """
+    if command in _RUNS:
+        known = _RUNS[command]
+        names = set(known.model_fields).union(*(inner.model_fields for inner in inner_models(known).values()))
+        config = load_as(known, {name: value for name, value in given.items() if name in names}, given.get("config"))
+        start = (config.start,) if isinstance(config, DistilConfig) else ()
+        return (*words_of(config), *_trained(*start)), config.out
+    if not all(_is_here(str(file)) for file in (*given.get("files", ()), *filter(None, [given.get("file")]))):
+        return (), given.get("out")  # it may be a file of the cluster's own
+    if command == "monitor":
+        areas = [read_area(file) for file in given["files"]]
+        runs = [table for area in areas for table in area.products]
+        return tuple(word for table in runs for word in _words_of(table, given["out"])), given["out"]
+    if command == "watch":
+        watched = read_watched(given["file"], given["out"], {})
+        if watched.run:
+            return tuple(words_of(watched.run)), watched.out
+        products = watched.area.products if watched.area else ()
+        return tuple(word for table in products for word in _words_of(table, watched.out)), watched.out
+    if command in ("train", "tune"):
+        training = load_training(given["file"], out=given["out"])
+        teacher = (training.teacher.model,) if training.teacher else ()
+        return (*_trained(training.model.start), *teacher), training.out
+    return (), given.get("out")
+
+
+def _is_here(file: str) -> bool:
+    ref = ObjectRef.parse(file)
+    return ref.scheme != "file" or ref.path.is_file()
+
+
+def _words_of(table: ProductTable, out: str | None) -> list[str]:
+    return words_of(run_config(table, check(MonitorConfig, {"files": ("",), "out": out})))
+
+
+def _trained(start: str = NOTHING) -> tuple[str, ...]:
+    """First weights that are a model's, and no file of somebody else's."""
+    return () if start == NOTHING or Path(start).is_file() else (start,)
 
 
 def pack(
@@ -103,7 +166,7 @@ def _carry_one(name: str, out: ObjectRef) -> str:
             raise
         return name  # not fetched here: the nodes may have it, or the job says what to do
     for card, folder in found:
-        if card.weights is None or folder.scheme != "file" or (name in ZOO and shipped_weights(card)):
+        if card.weights is None or folder.scheme != "file":
             continue
         target = carry(out, card, folder)
         if name not in ZOO:
@@ -131,9 +194,20 @@ def _there(word: str, folder: Path, place: Mapping[str, str], notes: list[str]) 
             )
         name = f"{_GIVEN}/{len(list((folder / _GIVEN).iterdir()))}-{path.name}"
         shutil.copyfile(path, folder / name)
+        if path.suffix == ".toml":
+            _rename_models(folder / name, place)
         return f"{option}{separator}{name}"
     notes.append(f"{value} is a path of this machine; the nodes look for {path.absolute()} on theirs")
     return f"{option}{separator}{path.absolute()}"
+
+
+def _rename_models(file: Path, place: Mapping[str, str]) -> None:
+    """Let a TOML file name models where they lie now."""
+    text = file.read_text()
+    for word, there in place.items():
+        for quote in "\"'":
+            text = text.replace(f"{quote}{word}{quote}", f"{quote}{there}{quote}")
+    file.write_text(text)
 
 
 def _new_id(words: Sequence[str], models: Sequence[str]) -> str:

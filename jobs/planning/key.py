@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from typing import Any
 
 from earthloom.jobs.planning.footprints import FootprintFile
@@ -20,6 +21,8 @@ from earthloom.tiling.scene import Band, Clear, Scene
 PIXEL_VERSION = 3
 """Raised whenever Earthloom's own arithmetic may change a pixel; a golden-hash test guards it."""
 
+version = cache(metadata.version)
+"""Of an installed package; read once, for reading it for every scene takes longer than all else of planning it."""
 
 _RUNTIMES = {"onnx": "onnxruntime"}
 """Package that computes an architecture in the place of torch; its arithmetic may change with any release."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -43,6 +44,8 @@ from earthloom.tiling.scene import Scene
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.settings import apply
 from earthloom.tiling.window import Block, Window
+
+T = TypeVar("T")
 
 _GIB = 2**30
 _PLENTY = 2**62
@@ -201,7 +204,7 @@ class RunPlan:
 
 def plan(
     config: RunConfig, device: Device | None = None, given: Share | None = None,
-    requests: Sequence[SceneRequest] | None = None,
+    requests: Sequence[SceneRequest] | None = None, speed: float | None = None,
 ) -> RunPlan:  # fmt: skip
     """Find and check all scenes and decide how each is computed.
 
@@ -211,6 +214,7 @@ def plan(
         device: what the workers compute on; default: what this machine has, by `config.device`.
         given: what a worker gets; default: its share of this machine.
         requests: scenes that are found already; default: those that `config.scenes` names.
+        speed: floating-point operations per second of one worker; default: that of this machine, measured.
 
     Raises:
         ConfigError: an option that concerns every scene, or no scene found.
@@ -245,6 +249,11 @@ def plan(
     plans: list[ScenePlan] = []
     notes: list[tuple[str, str]] = []
     grid_notes = aoi.notes(config.shard) if aoi else ()
+    kept: dict[object, Any] = {}
+
+    def same(part: T) -> T:
+        """The first of all parts that equal this one: scenes of one sensor differ in little, and a run may have 100,000."""
+        return kept.setdefault(part, part)  # type: ignore[no-any-return]
 
     results = bind_all(opened, models, config, device, footprints)
     bound = [one for one in results if not isinstance(one, RefusedScene)]
@@ -260,13 +269,14 @@ def plan(
         except SceneError as error:
             refused.append(refused_scene(result.scene, error))
             continue
-        plans.append(scene_plan)
+        shared = replace(scene_plan.scene, bands=same(scene_plan.scene.bands), clear=same(scene_plan.scene.clear))
+        plans.append(replace(scene_plan, scene=shared, chain=same(scene_plan.chain), memory=same(scene_plan.memory)))
         notes += [(result.scene.id, note) for note in (*result.notes, *grid_notes, *pan_notes, *scene_notes)]
     model = product_name(models)
     return RunPlan(
         run_id=digest(_identity(model, device, plans, refused)), model=model, out=out, device=device,
         scenes=tuple(plans), refused=tuple(refused),
-        notes=tuple(dict.fromkeys(notes)), estimated_s=_estimate(plans, device),
+        notes=tuple(dict.fromkeys(notes)), estimated_s=_estimate(plans, device, speed),
     )  # fmt: skip
 
 
@@ -359,7 +369,8 @@ def _n_parts(chain: ChainPlan, config: RunConfig) -> int:
     return max(-(-count // (config.batch or 1)) for count in counts)
 
 
-def _estimate(plans: Sequence[ScenePlan], device: Device) -> dict[str, float]:
-    keep_pages(common(plan.memory.shape for plan in plans).kept_bytes)  # the first tensor is near
-    speed = flop_per_s(device) if plans else 1.0
-    return {plan.scene.id: flop / speed for plan in plans if (flop := plan.flop) is not None}
+def _estimate(plans: Sequence[ScenePlan], device: Device, speed: float | None) -> dict[str, float]:
+    if plans and speed is None:
+        keep_pages(common(plan.memory.shape for plan in plans).kept_bytes)  # the first tensor is near
+        speed = flop_per_s(device)
+    return {plan.scene.id: flop / (speed or 1.0) for plan in plans if (flop := plan.flop) is not None}

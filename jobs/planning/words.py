@@ -40,9 +40,7 @@ def load_models(config: RunConfig) -> list[ChainModel]:
         CardError: if a model does not exist or is not complete.
         ConfigError: if a class is none of a model's, or `keep` names no stage.
     """
-    words = list(config.model)
-    if config.mask_clouds and _MASK not in words:
-        words.insert(0, _MASK)
+    words = words_of(config)
     carried = ObjectRef.parse(config.out) / CARRIED
     models = [_model(word, carried) for word in words]
     if unknown := sorted(set(config.keep) - {model.name for model in models}):
@@ -51,6 +49,12 @@ def load_models(config: RunConfig) -> list[ChainModel]:
             f"`keep` {', '.join(unknown)}: no such stage{near}; this chain has {', '.join(model.name for model in models)}"
         )
     return models
+
+
+def words_of(config: RunConfig) -> list[str]:
+    """The words of `model`; `mask_clouds` comes first."""
+    words = list(config.model)
+    return [_MASK, *words] if config.mask_clouds and _MASK not in words else words
 
 
 def product_name(models: Sequence[ChainModel]) -> str:

@@ -6,7 +6,6 @@ Holds telemetry and causes of failure, never anything that a result depends on.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -24,6 +23,10 @@ from earthloom.tiling.storage.store import Store
 
 REFRESH_S = 10.0
 """Seconds between two refreshes of a living attempt."""
+_MOST_REFRESH_S = 30.0
+"""Where a record of many scenes takes long to write; below the minute after which a silent attempt is taken for dead."""
+_SHARE = 0.02
+"""Of the time that writing it may take, as far as that allows."""
 
 MAX_FAULTY = 100
 """Blocks of one scene whose faults are told; an outage concerns them all in the same way."""
@@ -59,9 +62,9 @@ class SceneProgress:
 
 @dataclass(slots=True)
 class Attempt:
-    """Mutable record of this attempt; `save` writes it, at most every REFRESH_S.
+    """Mutable record of this attempt; `save` writes it, at most every REFRESH_S, and less often where that takes long.
 
-    Between `begin` and `end` a thread rewrites the last record with a new time whenever nothing was saved for REFRESH_S: a
+    Between `begin` and `end` a thread rewrites the last record with a new time whenever nothing was saved for so long: a
     block that takes minutes must not look like a death.
     """
 
@@ -74,6 +77,7 @@ class Attempt:
     state: str = "running"
     write_id: str | None = None
     _saved_at: float = 0.0
+    _every_s: float = field(default_factory=lambda: REFRESH_S)
     _saved: bytes = b""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -92,8 +96,10 @@ class Attempt:
 
     def save(self) -> None:
         """Write it; a record that cannot be written is logged and stops nothing."""
-        if time.monotonic() - self._saved_at >= REFRESH_S:
+        if time.monotonic() - self._saved_at >= self._every_s:
+            begun = time.monotonic()
             self._write(canonical(self.document()))
+            self._every_s = min(_MOST_REFRESH_S, max(REFRESH_S, (time.monotonic() - begun) / _SHARE))
 
     def begin(self) -> None:
         """Say from now on that the attempt lives."""
@@ -107,7 +113,7 @@ class Attempt:
 
     def _beat(self) -> None:
         while not self._ended.wait(REFRESH_S):
-            if time.monotonic() - self._saved_at >= REFRESH_S:
+            if time.monotonic() - self._saved_at >= self._every_s:
                 try:
                     self._write(None)
                 except Exception:  # a bug of ours must not make a run look dead that is not
@@ -118,11 +124,18 @@ class Attempt:
             if document is None and self._ended.is_set():
                 return
             self._saved_at = time.monotonic()
-            self._saved = document or canonical(json.loads(self._saved) | {"updated": now()})
+            self._saved = document or _updated(self._saved)
             try:
                 self.store.put(self.key, self._saved)
             except StorageError as error:
                 log.warning("the record of this attempt is not up to date: %s", error)
+
+
+def _updated(record: bytes) -> bytes:
+    """The same record with another time. It may be of many scenes, so it is not parsed: of its fields, in the order of
+    their names, only `write_id` comes after `updated`, and that is of digits."""
+    head, name, tail = record.rpartition(b'"updated":"')
+    return head + name + now().encode() + tail[tail.index(b'"') :]
 
 
 def begin(store: Store, run_id: str, scenes: dict[str, SceneProgress]) -> Attempt:

@@ -52,6 +52,11 @@ METRICS: Mapping[str, Metric] = {
         kind="gauge", text="Workers of a run that lives: started have answered, working have computed a block.",
         labels=("state",),
     ),
+    "earthloom_worker_blocks_total": Metric(kind="counter", text="Blocks that one worker computed."),
+    "earthloom_worker_pixels_total": Metric(kind="counter", text="Pixels of results that one worker computed."),
+    "earthloom_worker_device_seconds_total": Metric(
+        kind="counter", text="Seconds in which one worker's device computed, summed over the blocks that it computed at once."
+    ),
     "earthloom_cost_per_1000km2": Metric(
         kind="gauge", text="Cost of 1,000 square kilometres of results, of the latest run that has a price."
     ),

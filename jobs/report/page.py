@@ -176,7 +176,7 @@ def _troubles(view: RunView) -> str:
             )
 
     rest = '<p>… and {} more reasons: <a href="attempts/{}.json">the whole record</a></p>'
-    shown, left = _within(entries(), _BUDGET["troubles"])
+    shown, left = _within(entries(), len(reasons), _BUDGET["troubles"])
     return f"<h2>What failed, and what to do</h2>{shown}{rest.format(left, view.attempt) if left else ''}\n"
 
 
@@ -199,7 +199,7 @@ def _results(view: RunView) -> str:
             since = _CALLED.get(scene.status, scene.status)
             yield f"<tr><td>{_text(name)}</td><td>{since}</td><td>{scene.blocks:,}</td><td>{links}</td></tr>"
 
-    shown, left = _within(rows(), _BUDGET["results"])
+    shown, left = _within(rows(), len(view.results), _BUDGET["results"])
     rest = f"<p>… and {left:,} more</p>" if left else ""
     return (
         '<h2>Results</h2><p>All of them, of other runs too: <a href="../../catalog.json">catalog.json</a></p>'
@@ -233,22 +233,22 @@ def _notes(view: RunView) -> str:
             f"<p>{_text(names[0])}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}: {_text(with_flags(text))}</p>"
             for text, names in by_text.items()
         ),
+        len(by_text),
         _BUDGET["notes"],
     )
     rest = f"<p>… and {left} more</p>" if left else ""
     return f"<h2>Notes</h2>{shown}{rest}\n" if shown else ""
 
 
-def _within(parts: Iterable[str], budget: int) -> tuple[str, int]:
-    """The first parts that together have at most so many characters, and the number of the others."""
-    kept, size, left = [], 0, 0
+def _within(parts: Iterable[str], n_parts: int, budget: int) -> tuple[str, int]:
+    """The first parts that together have at most so many bytes, and the number of the others, which are not made."""
+    kept, size = list[str](), 0
     for part in parts:
         size += len(part.encode())
-        if left or size > budget:
-            left += 1
-        else:
-            kept.append(part)
-    return "".join(kept), left
+        if size > budget:
+            break
+        kept.append(part)
+    return "".join(kept), n_parts - len(kept)
 
 
 def _moment(text: str) -> str:

@@ -110,7 +110,7 @@ class RunReports:
         return RunView(
             run_id=plan.run_id, out=plan.out.url, product=plan.model, attempt=attempt.number, state=state,
             device=f"{plan.device.device_class}, {plan.device.precision}", started=attempt.started, updated=now(),
-            elapsed_s=elapsed_s, scenes=scenes, results=dict(self._results), telemetry=telemetry,
+            elapsed_s=elapsed_s, scenes=scenes, results=self._results, telemetry=telemetry,
             moments=self._moments.kept, cost=self._operation.cost, notes=notes, stopped=stopped,
             remaining_s=elapsed_s * left / blocks if state == "running" and blocks else None,
         )  # fmt: skip

@@ -22,6 +22,7 @@ from earthloom.jobs.records.markers import TILES
 from earthloom.jobs.records.names import ITEM, RESULT
 from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import note_superseded
+from earthloom.jobs.upkeep.carried import unused_weights
 from earthloom.jobs.upkeep.derived import DERIVED, remove_result, spent_results
 from earthloom.jobs.upkeep.retention import EXPIRED, RECORD, Policy, expired, old_records
 from earthloom.jobs.upkeep.rubbish import Rubbish, replaced_generations
@@ -131,6 +132,8 @@ def sweep(
         done.found += expired(store, policy, left, kept, before_s, now, done.notes)
     done.found += _leftovers(store, still_s, now, done.notes)
     done.found += replaced_generations(store, before_s, now, done.notes)
+    if not any(run.living for run in runs):
+        done.found += unused_weights(store, still_s, now)
     done.found += spent_results(store, before_s, still_s, now, done.notes, superseded=superseded)
     if not (is_ours or done.found):
         raise ConfigError(f"{out.url}: no run has been started there; is this the `out` of a run?")

@@ -20,7 +20,7 @@ class Rubbish:
     """Something that may go."""
 
     kind: str
-    """`scene`, `run`, `leftover`, `generation`, `derived`, `superseded`, `expired` or `record`."""
+    """`scene`, `run`, `leftover`, `generation`, `derived`, `superseded`, `expired`, `record` or `weights`."""
     place: str
     """Prefix below OUT, or key of a leftover."""
     objects: int

@@ -23,6 +23,7 @@ from earthloom.jobs.records.listing import ShelvedScene, shelved
 from earthloom.jobs.records.names import ITEM, RESULT, SURVEY
 from earthloom.jobs.records.result import SceneResult
 from earthloom.jobs.records.run_commit import commit_key
+from earthloom.jobs.upkeep.carried import check_weights
 from earthloom.jobs.upkeep.status import is_living
 from earthloom.tiling.errors import ConfigError, EarthloomError, MissingObjectError, PublishError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
@@ -95,6 +96,11 @@ def verify(place: ObjectRef, *, on_scene: Callable[[str], None] | None = None) -
         _check_catalogue(store, model, items.get(model, {}), late, report, whole=not found)
     if not found:
         _check_runs(store, keys, report)
+        for head, right in check_weights(store):
+            report.objects, report.checked_bytes = report.objects + 1, report.checked_bytes + head.size
+            if not right:
+                message = "its bytes are not those that its folder is named after; remove the folder and run again"
+                report.problems.append(Problem(head.key, message))
     if not (keys or report.problems or report.notes):
         raise ConfigError(f"{place.url}: nothing is published there; is this the `out` of a run, or one of its runs?")
     return report

@@ -53,11 +53,14 @@ def planned(n_scenes: int) -> dict[str, str]:
         (request,) = expand(config.scenes)
         (one,) = open_all([request], config.scene)
         plan(config, requests=[request])  # loads what a plan of any size loads
-        before = _resident_mib()
+        Path("/proc/self/clear_refs").write_text("5")  # from here on its peak is counted anew
+        before = _memory_mib("VmRSS")
         begun = time.process_time()
-        with mock.patch.object(planning, "open_all", lambda *_, **__: [_moved(one, n) for n in range(n_scenes)]):
+        with mock.patch.object(
+            planning, "open_all", side_effect=lambda *_, **__: [_moved(one, n) for n in range(n_scenes)]
+        ):
             made = plan(config, requests=[request])
-    planned_s, planned_mib = time.process_time() - begun, _resident_mib() - before
+    planned_s, planned_mib = time.process_time() - begun, _memory_mib("VmRSS") - before
     store = _Sieve()
     engine = Engine(plan=made, executor=_Nothing(), start_s=0.0, worker_stats=list)
     with (
@@ -69,7 +72,7 @@ def planned(n_scenes: int) -> dict[str, str]:
     seconds = time.process_time() - begun
     assert result.exit_code == 0
     assert len(result.results) == n_scenes
-    above_mib = _peak_mib() - before
+    above_mib = _memory_mib("VmHWM") - before
     return {
         "scenes planned": f"{n_scenes:,}", "processor seconds of planning": f"{planned_s:.1f}",
         "processor seconds of driving": f"{seconds - planned_s:.1f}",
@@ -153,12 +156,7 @@ def _nothing(_: RunPlan) -> None:
     """In place of the catalogue."""
 
 
-def _resident_mib() -> float:
-    """Of this process now; its peak is counted anew from here."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _peak_mib()
-
-
-def _peak_mib() -> float:
+def _memory_mib(name: str) -> float:
+    """Of this process: `VmRSS` now, `VmHWM` at its peak."""
     status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+    return int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]

@@ -28,7 +28,8 @@ METRICS = frozenset((
     "earthloom_blocks_done_total", "earthloom_blocks_retried_total", "earthloom_blocks_quarantined_total",
     "earthloom_scenes_published_total", "earthloom_scenes_failed_total", "earthloom_pixels_total",
     "earthloom_device_busy_ratio", "earthloom_latency_to_map_seconds", "earthloom_staleness_seconds", "earthloom_workers",
-    "earthloom_cost_per_1000km2",
+    "earthloom_cost_per_1000km2", "earthloom_worker_blocks_total", "earthloom_worker_pixels_total",
+    "earthloom_worker_device_seconds_total",
 ))  # fmt: skip
 
 

@@ -382,3 +382,30 @@ def test_tiles_that_outlived_the_commit_go_and_nothing_else_of_the_scene(tmp_pat
     assert [(one.kind, out / one.place) for one in done.removed] == [("leftover", tiles)]
     assert files(out) == [path for path in before if path != tiles]
     assert verify(ObjectRef.parse(str(out))).problems == []
+
+
+def test_weights_that_nodes_lacked_go_when_nobody_has_wanted_them_for_long(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert go(lake(tmp_path, width=64, height=64), out=out).exit_code == 0
+    old, new, own = out / "models" / ("a" * 64), out / "models" / ("b" * 64), out / "models" / "mine"
+    for folder in (old, new, own):
+        folder.mkdir(parents=True)
+        for name in ("card.json", "weights.safetensors"):
+            (folder / name).write_bytes(b"1")
+    age(out, 30)
+    (new / "weights.safetensors").write_bytes(b"2")
+    done = clean(out, delete=True)
+    assert [(one.kind, one.place, one.objects) for one in done.removed] == [("weights", f"models/{'a' * 64}", 2)]
+    assert (old.exists(), new.exists(), own.exists()) == (False, True, True)
+
+
+def test_weights_stay_while_a_run_is_at_work(tmp_path: Path) -> None:
+    out, found = tmp_path / "out", list[list[str]]()
+    folder = out / "models" / ("a" * 64)
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes(b"1")
+    age(out, 30)
+    go(lake(tmp_path, width=64, height=64), out=out, on_event=lambda _: found.append(kinds(clean(out))))
+    assert found
+    assert not any("weights" in one for one in found)
+    assert kinds(clean(out)) == ["weights"]

@@ -16,6 +16,7 @@ from earthloom.jobs.config import load
 from earthloom.jobs.planning.plan import RunPlan, plan
 from earthloom.jobs.planning.resources import Share
 from earthloom.jobs.records.canonical import canonical
+from earthloom.models.device.resolve import Device
 from tests.http_range_server import serve_apart
 from tests.maps import OPTIONS, lake
 from tests.models.nets import CPU
@@ -192,3 +193,20 @@ def test_where_memory_allows_a_worker_keeps_what_chips_free(scenes: list[str], t
     assert tight.worker_bytes < roomy.worker_bytes
     assert [scene.key for scene in tight.scenes] == [scene.key for scene in roomy.scenes]
     assert planned(scenes).shape.kept_bytes == 0, "an index needs no activations worth keeping"
+
+
+def test_a_machine_without_a_gpu_plans_for_nodes_that_have_one(scenes: list[str]) -> None:
+    """The head of a cluster; its nodes have said how fast they are."""
+    device = Device(kind="cuda", precision="bf16", device_class="cuda-sm90x132-12.8-91002")
+    config = load({"scenes": tuple(scenes), "out": "out", **OPTIONS, "device": "cuda"})
+    given = Share(workers=2, threads=4, gpus=1.0)
+    made = plan(config, device, given, speed=2e9)
+    assert len(made.scenes) == 3
+    assert made.estimated_s == {one.scene.id: (one.flop or 0) / 2e9 for one in made.scenes if one.flop is not None}
+
+
+def test_scenes_that_are_alike_share_what_is_alike(scenes: list[str]) -> None:
+    """100,000 plans have to lie in the driver's memory."""
+    first, second = planned(scenes).scenes[:2]
+    assert first.scene.bands is second.scene.bands
+    assert first.memory is second.memory

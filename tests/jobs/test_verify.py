@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -220,3 +221,17 @@ def test_an_output_in_a_bucket_is_verified(original: Path, s3_env: None) -> None
     shard = next(head for head in store.list("scenes") if head.key.endswith("/c/0/0"))
     store.put(shard.key, b"x" * shard.size)
     assert [problem.place for problem in verify(ObjectRef.parse("s3://outputs/verify")).problems] == [shard.key]
+
+
+def test_weights_for_nodes_are_hashed(out: Path) -> None:
+    data = b"weights"
+    folder = out / "models" / hashlib.sha256(data).hexdigest()
+    folder.mkdir(parents=True)
+    (folder / "card.json").write_bytes(b"{}")
+    (folder / "weights.safetensors").write_bytes(data)
+    before = check(out)
+    assert before.problems == []
+    (folder / "weights.safetensors").write_bytes(b"weighty")
+    report = check(out)
+    assert [problem.place for problem in report.problems] == [f"models/{folder.name}/weights.safetensors"]
+    assert report.objects == before.objects

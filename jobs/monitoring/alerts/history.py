@@ -20,7 +20,7 @@ from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.records.canonical import digest
 from earthloom.tiling.errors import PublishError
 
-ALERT_VERSION = 3
+ALERT_VERSION = 4
 """Raised when the same steps may give other alerts than before."""
 
 CHECKPOINT_STEPS = 32

@@ -62,7 +62,8 @@ class Alert:
     grown_day: int
     """On which the newest of the pixels that it ever had was first seen changed."""
     confirmed_day: int | None
-    """Date on which its confirmed pixels reached the least area."""
+    """Date on which its confirmed pixels reached the least area; from the first observation to the latest one. A part that
+    was split from a confirmed alert has that alert's, brought within its own observations."""
     closed_day: int | None
     """Date on which it was over."""
     count: int
@@ -227,12 +228,15 @@ def _united(outlines: Sequence[bytes]) -> bytes:
 
 
 def _born(area: _Area, day: int, naming: Naming, origin: Alert | None) -> Alert:
-    """`origin` is the alert that it was part of, which may have been confirmed before."""
+    """`origin` is the alert that it was part of. Where that was confirmed before, so is this one; but the pixels of a part
+    may have been seen changed only since then, or not any more by then, so the day is brought within what was seen of them."""
     of, extent = area.measured, area.extent(None)
     row, col = of["row"], of["col"]
     confirmed = None
     if area.is_confirmed:
-        confirmed = day if origin is None or origin.confirmed_day is None else origin.confirmed_day
+        confirmed = day
+        if origin is not None and origin.confirmed_day is not None:
+            confirmed = min(max(origin.confirmed_day, of["first_day"]), of["last_day"])
     return Alert(
         id=naming.id(day, row, col), state="provisional" if confirmed is None else "confirmed", born_day=day, born_row=row,
         born_col=col, first_day=of["first_day"], last_day=of["last_day"], grown_day=of["newest_day"],

@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from earthloom.cluster.executor import WorkerFactory
+from earthloom.cluster.local import LocalExecutor
 from earthloom.jobs.command import main
 from earthloom.jobs.command.watching import watch_runs
+from earthloom.jobs.config import RunConfig
+from earthloom.jobs.execution import driver
 from earthloom.jobs.execution.driver import Event
+from earthloom.jobs.execution.engine import Engine
+from earthloom.jobs.planning.plan import plan
 from earthloom.jobs.report import operation
+from earthloom.tiling.errors import ConfigError
 from tests.maps import OPTIONS, go, lake
 from tests.scenes import landscape, write_scene
 
@@ -147,6 +156,25 @@ def test_a_budget_refuses_before_the_run_and_stops_within_it(
     assert night(capfd, tmp_path, "--price-per-hour", "10", "--max-cost", "19")[0] == 0, (
         "what is published costs nothing"
     )
+
+
+def test_on_a_cluster_the_budget_is_held_against_what_its_workers_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def cluster(config: RunConfig, *_: object) -> Iterator[Engine]:
+        """Of four workers; what they would do is not reached."""
+        yield Engine(
+            plan=plan(config), executor=LocalExecutor(WorkerFactory(str)), start_s=0.0, worker_stats=list, n_workers=4
+        )
+
+    monkeypatch.setattr(driver, "plan_here", lambda *_: None)
+    monkeypatch.setattr(driver, "open_engine", cluster)
+    monkeypatch.setattr("earthloom.jobs.planning.plan._estimate", lambda *_: {"lake": 7200.0})
+    scene = lake(tmp_path / "in", width=600, height=300)
+    with pytest.raises(ConfigError, match=r"would take about 0\.5 h and cost about 5 at .* 4 of `max_cost` 4 is left"):
+        go(scene, out=tmp_path / "out", price_per_hour=10.0, max_cost=4.0)
+    assert not (tmp_path / "out" / "scenes").exists()
 
 
 def test_a_run_that_has_cost_what_it_may_stops_and_is_continued(

@@ -200,11 +200,12 @@ def _measure(
     seen = [pixels[place].to_days for place in part]
     confirmed = sum(int(areas[place]) for place in part if pixels[place].confirmed)
     alert["pixels"], alert["area"] = part, size
-    if confirmed >= max(least, 1) and alert["confirmed"] is None:
-        new = alert["born"] == day
-        alert["confirmed"] = alert["parent_confirmed"] if new and alert["parent_confirmed"] is not None else day
     alert["first"] = min([alert["first"], *(days[0][0] for days in seen)])
     alert["last"] = max([alert["last"] if alert["count"] else seen[0][-1][0], *(days[-1][0] for days in seen)])
+    if confirmed >= max(least, 1) and alert["confirmed"] is None:
+        alert["confirmed"] = day
+        if alert["born"] == day and alert["parent_confirmed"] is not None:
+            alert["confirmed"] = sorted([alert["first"], alert["parent_confirmed"], alert["last"]])[1]
     alert["grown"] = max([alert["grown"] if alert["count"] else seen[0][0][0], *(days[0][0] for days in seen)])
     alert["count"] = max([alert["count"], *map(len, seen)])
     alert["observations"] = sum(map(len, seen))

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from earthloom.jobs.monitoring.alerts.ledger_file import decode, encode
 from earthloom.jobs.monitoring.alerts.lives import Alert, Ledger
+from earthloom.jobs.monitoring.alerts.pixels import AFTER, BEFORE, NOTHING
+from earthloom.jobs.monitoring.alerts.rule import Rule
 from tests.jobs.monitoring.alert_worlds import Pixel, World, run, slow_alerts, worlds
 
 
@@ -60,6 +63,40 @@ def _pixels(outline: bytes) -> set[Pixel]:
     inside = shapely.contains_xy(shape, cols.ravel() + 0.5, rows.ravel() + 0.5)
     assert shape.area == inside.sum()
     return set(zip(rows.ravel()[inside].tolist(), cols.ravel()[inside].tolist(), strict=True))
+
+
+@settings(deadline=None, max_examples=300)
+@given(world=worlds(most_days=9), tile_px=st.sampled_from([4, 32]))
+def test_alerts_are_confirmed_between_their_first_and_latest_observation(world: World, tile_px: int) -> None:
+    for ledger, _ in run(world, tile_px):
+        for alert in ledger.alerts:
+            if alert.confirmed_day is not None:
+                assert alert.first_day <= alert.confirmed_day <= alert.last_day
+
+
+def line(*days: str) -> World:
+    """Pixels side by side, day by day: `B`efore, `A`fter, `.` nothing; two observations confirm, and one pixel is enough."""
+    codes = {"B": BEFORE, "A": AFTER, ".": NOTHING}
+    seen = np.array([[[codes[pixel] for pixel in day]] for day in days], np.uint8)
+    rule = Rule(name="test", before="land", after="water", confirmations=2, closing=0, min_area_m2=0.0)
+    return World(seen=seen, confidence=np.full_like(seen, 200), days=tuple(range(len(days))), rule=rule)
+
+
+@pytest.mark.parametrize(
+    ("world", "first_confirmed_last"),
+    [
+        # the alert is confirmed on day 2, the part is first seen on day 3 and falls off on day 5
+        pytest.param(line("BBB", "A..", "A..", ".AA", "..A", ".B."), (3, 3, 4), id="a part that came later"),
+        # the part is seen until day 3, and is confirmed by way of an older alert that it meets on day 4
+        pytest.param(line("BBB", "A..", "..A", "..A", ".A.", ".B."), (2, 3, 3), id="a part that was seen before"),
+    ],
+)
+def test_a_part_of_a_confirmed_alert_is_confirmed_within_its_own_observations(
+    world: World, first_confirmed_last: tuple[int, int, int]
+) -> None:
+    *_, (ledger, _) = run(world, 32)
+    (part,) = [alert for alert in ledger.alerts if alert.split_from]
+    assert (part.first_day, part.confirmed_day, part.last_day) == first_confirmed_last
 
 
 @settings(deadline=None, max_examples=60)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 
 from earthloom.cluster.package import sent_package
-from earthloom.jobs.operations.submit import pack
+from earthloom.jobs.monitoring.aoi_file import read_area
+from earthloom.jobs.operations.submit import models_named, pack
 from earthloom.jobs.page.site import OWN, PAGE
 from earthloom.models import zoo
 from earthloom.models.cards.file import load_card
@@ -117,11 +118,83 @@ def test_weights_that_a_node_lacks_come_from_the_place_beside_the_results(
     assert (brought[card.weights].path / FILE).read_bytes() == path.read_bytes()
 
 
-def test_the_code_that_is_sent_is_small_and_holds_nothing_but_packages(tmp_path: Path) -> None:
+def test_what_is_uploaded_is_below_5_mib_and_holds_no_weights(tmp_path: Path) -> None:
     with sent_package() as package:
         files = [path for path in package.rglob("*") if path.is_file()]
         data = {path.relative_to(package).as_posix() for path in files if path.suffix != ".py"}
         own = {"py.typed", *(f"jobs/page/site/{name}" for name in (PAGE, *OWN))}
-        assert own <= data, "what drivers there need beside code: runs write the page"
-        assert {str(PurePosixPath(name).parent) for name in data - own} == {"models/zoo/weights"}
-        assert sum(path.stat().st_size for path in files) < 7 << 20
+        assert data == own, "what drivers there need beside code: runs write the page"
+        assert sum(path.stat().st_size for path in files) < 5 << 20
+        assert (package / "models" / "zoo" / "__init__.py").is_file()
+
+
+def test_weights_that_come_with_earthloom_go_beside_the_results_when_they_are_named(
+    folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ["run", "s3://scenes/a.tif", "--model", SHIPPED, "--out", str(out)]
+    parcel = pack(words, folder, models=[SHIPPED], out=str(out))
+    assert parcel.words[3:] == tuple(words)
+    wanted = {str(card.weights) for card, _ in zoo.variants(SHIPPED)}
+    assert {path.name for path in (out / "models").iterdir()} == wanted
+    assert all((out / "models" / name / FILE).is_file() for name in wanted)
+
+
+_AREA = """name = "lake"
+onto = "EPSG:32612,30m,360000,4420000,420000,4560000"
+[[product]]
+model = "mine+landwater"
+scenes = "s3://scenes/"
+options = { mask_clouds = true }
+[[product]]
+model = "snow@snow"
+"""
+_TRAINING = """name = "mine"
+out = "s3://maps/mine"
+[[scenes]]
+scene = "s3://scenes/a.tif"
+labels = "s3://scenes/a-labels.tif"
+[labels]
+classes = [{ value = 0, name = "land" }, { value = 1, name = "water" }]
+[model]
+start = "buildings"
+[teacher]
+model = "landwater"
+[schedule]
+steps = 10
+"""
+
+
+def test_the_models_are_found_that_each_command_computes_with(tmp_path: Path) -> None:
+    run, area, training = (tmp_path / f"{name}.toml" for name in ("run", "area", "training"))
+    run.write_text('scenes = "s3://scenes/"\nmodel = "landwater"\nout = "s3://maps"\nmask_clouds = true')
+    area.write_text(_AREA)
+    training.write_text(_TRAINING)
+    named = ("cloudmask", "mine+landwater", "snow@snow")
+    assert models_named("run", {"config": run, "model": (), "out": None}) == (("cloudmask", "landwater"), "s3://maps")
+    assert models_named("watch", {"file": str(run), "out": None}) == (("cloudmask", "landwater"), "s3://maps")
+    assert models_named("watch", {"file": str(area), "out": "s3://maps"}) == (named, "s3://maps")
+    assert models_named("monitor", {"files": (str(area),), "out": "s3://maps"}) == (named, "s3://maps")
+    wanted = ("buildings", "landwater"), "s3://maps/mine"
+    assert models_named("train", {"file": training, "out": None}) == wanted
+    assert models_named("tune", {"file": training, "out": None}) == wanted
+    given = {"model": ("landwater",), "scenes": ("s3://scenes/a.tif",), "out": "s3://maps", "config": None}
+    assert models_named("evaluate", given | {"labels": "l.tif"}) == (("landwater",), "s3://maps")
+    assert models_named("explain", given) == (("landwater",), "s3://maps")
+    assert models_named("distil", given | {"start": "buildings"}) == (("landwater", "buildings"), "s3://maps")
+    assert models_named("watch", {"file": "/of/the/cluster.toml", "out": "s3://maps"}) == ((), "s3://maps")
+    assert models_named("gc", {"out": "s3://maps"}) == ((), "s3://maps")
+
+
+def test_a_file_that_travels_names_a_folder_of_a_model_where_it_lies_now(
+    folder: Path, tmp_path: Path, model: Path
+) -> None:
+    area, out = tmp_path / "area.toml", tmp_path / "out"
+    area.write_text(_AREA.replace("mine+landwater", str(model)).replace("snow@snow", "ndvi"))
+    words = ["monitor", str(area), "--out", str(out)]
+    models, _ = models_named("monitor", {"files": (str(area),), "out": str(out)})
+    parcel = pack(words, folder, models=[word for word in models if word != "cloudmask"], out=str(out))
+    (first, second) = read_area(str(folder / parcel.words[4])).products
+    assert load_card(ObjectRef.parse(first.model[0])) == load_card(ObjectRef.parse(str(model)))
+    assert first.model[0].startswith(f"file://{out}/models/") or first.model[0].startswith(f"{out}/models/")
+    assert second.model == ("ndvi",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import earthloom
+from earthloom.cluster.metrics import RayMetrics
 from earthloom.jobs.report.metrics import METRICS, Metrics
 from earthloom.tiling.errors import SceneError, StorageError
 from tests.integration.test_monitor import area_file, write
@@ -112,6 +114,21 @@ def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     result = go(lake(tmp_path, width=64, height=64), out=tmp_path / "out", metrics_file=tmp_path / "taken" / "m.prom")
     assert result.exit_code == 0
+
+
+def test_a_worker_counts_its_own_blocks_for_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, float] = {}
+
+    def put(_: RayMetrics, name: str, kind: str, text: str, value: float, labels: Mapping[str, str]) -> None:
+        assert labels == {"out": str(tmp_path / "out")}
+        assert value >= told.get(name, 0)
+        told[name] = value
+
+    monkeypatch.setattr(RayMetrics, "set", put)
+    go(lake(tmp_path, width=600, height=300), out=tmp_path / "out")
+    assert told["earthloom_worker_blocks_total"] == told["earthloom_blocks_done_total"] == 2
+    assert told["earthloom_worker_pixels_total"] == 180_000
+    assert told["earthloom_worker_device_seconds_total"] > 0
 
 
 def test_docs_list_every_metric_and_no_other() -> None:

@@ -65,8 +65,8 @@ FULL = Size(
     compiled_chips=8, compiler="inductor", matrix_px=8192, copied_bytes=1 << 28, vit="vit_large_patch16_dinov3",
 )  # fmt: skip
 REHEARSAL = Size(
-    scene_px=512, large_px=1024, core_px=256, identity_px=256, identity_core_px=128, repeats=1, compiled_chips=1, compiler="eager",
-    matrix_px=256, copied_bytes=1 << 20, vit="vit_small_patch16_dinov3",
+    scene_px=512, large_px=1024, core_px=256, identity_px=256, identity_core_px=128, repeats=1, compiled_chips=1,
+    compiler="eager", matrix_px=256, copied_bytes=1 << 20, vit="vit_small_patch16_dinov3",
 )  # fmt: skip
 
 

@@ -94,7 +94,8 @@ def against_limits(task: Task, name: str, found: Row) -> Row:
         "by_memory": limits["device_bytes_per_s"] / (_least_bytes(card, precision) * found["halo_overhead"]) / 1e6,
     }
     return {
-        "batch": _batch(task, card, predictor.device.precision), "compiled_chips": len(chips), "chip_px": chips.shape[-1], "precision": precision, "flop_per_px": round(flop),
+        "batch": _batch(task, card, predictor.device.precision), "compiled_chips": len(chips),
+        "chip_px": chips.shape[-1], "precision": precision, "flop_per_px": round(flop),
         "compiled_chip_mpx_per_s": round(compiled / 1e6, 3),
         "ratio_to_compiled": round(1e6 * found["chip_mpx_per_s"] / compiled, 3),
         "at_most_mpx_per_s": {floor: round(rate, 1) for floor, rate in floors.items()},

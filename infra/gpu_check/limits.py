@@ -50,18 +50,12 @@ def compiled_pass(task: Task, predictor: Predictor) -> Callable[[Tensor], Tensor
     return program  # type: ignore[no-any-return]
 
 
-def chips_for(predictor: Predictor) -> Tensor:
-    """A batch of noise as the network meets it; the batch is chosen here, as a run would."""
+def chips_for(task: Task, predictor: Predictor) -> Tensor:
+    """A batch of noise as the network meets it."""
     card, kind = predictor.card, predictor.device.kind
     chip_px = card.core_px + 2 * (card.halo_px or 0)
-
-    def fill(_: int, out: Tensor) -> None:
-        out.zero_()
-
-    for _ in predictor.run(range(2), fill, (chip_px, chip_px)):
-        pass
     dtype = next(predictor.module.parameters()).dtype
-    chips = torch.randn(predictor.batch, len(card.bands), chip_px, chip_px, device=kind).to(dtype)
+    chips = torch.randn(task.size.compiled_chips, len(card.bands), chip_px, chip_px, device=kind).to(dtype)
     return chips.contiguous(memory_format=torch.channels_last)
 
 

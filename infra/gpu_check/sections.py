@@ -30,6 +30,8 @@ Row = dict[str, Any]
 Write = Callable[[Row], None]
 
 _SHM = Path("/dev/shm")
+_WAIT_S = 45.0
+"""For what is prepared; a section makes for itself what is not."""
 _LEAST_S = 8.0
 """A section is not begun for less."""
 
@@ -48,6 +50,8 @@ class Size:
     """Side of the scene of which every cut is compared."""
     identity_core_px: int
     repeats: int
+    compiled_chips: int
+    """In a pass of the compiled network."""
     compiler: str
     """Backend of torch.compile for the pass that runs are compared with."""
     matrix_px: int
@@ -58,11 +62,11 @@ class Size:
 
 FULL = Size(
     scene_px=8192, large_px=20000, core_px=1024, identity_px=2048, identity_core_px=512, repeats=3,
-    compiler="inductor", matrix_px=8192, copied_bytes=1 << 28, vit="vit_large_patch16_dinov3",
+    compiled_chips=8, compiler="inductor", matrix_px=8192, copied_bytes=1 << 28, vit="vit_large_patch16_dinov3",
 )  # fmt: skip
 REHEARSAL = Size(
-    scene_px=512, large_px=1024, core_px=256, identity_px=256, identity_core_px=128, repeats=1, compiler="eager",
-    matrix_px=256, copied_bytes=1 << 20, vit="vit_small_patch16_dinov3",
+    scene_px=512, large_px=1024, core_px=256, identity_px=256, identity_core_px=128, repeats=1, compiled_chips=1,
+    compiler="eager", matrix_px=256, copied_bytes=1 << 20, vit="vit_small_patch16_dinov3",
 )  # fmt: skip
 
 
@@ -136,7 +140,7 @@ def measure(folder: Path, device: str, deadline: float, only: Sequence[str] = ()
             for section in chosen:
                 left_s = deadline - time.time()
                 if section.name not in _UNTIMED:
-                    prepared(max(0.0, min(120.0, left_s / 3)))
+                    prepared(max(0.0, min(_WAIT_S, left_s / 3)))
                 found["sections"][section.name] = _run(section, device, work, folder, deadline)
                 _save(folder / "gpu.json", found)
                 print(_line(section.name, found["sections"][section.name]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -76,7 +77,7 @@ def against_limits(task: Task, name: str, found: Row) -> Row:
     predictor = predictor_of(task, name)
     card = predictor.card
     with torch.inference_mode():
-        chips = chips_for(predictor)
+        chips = chips_for(task, predictor)
         if task.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         program = compiled_pass(task, predictor)
@@ -93,7 +94,8 @@ def against_limits(task: Task, name: str, found: Row) -> Row:
         "by_memory": limits["device_bytes_per_s"] / (_least_bytes(card, precision) * found["halo_overhead"]) / 1e6,
     }
     return {
-        "batch": predictor.batch, "chip_px": chips.shape[-1], "precision": precision, "flop_per_px": round(flop),
+        "batch": _batch(task, card, predictor.device.precision), "compiled_chips": len(chips),
+        "chip_px": chips.shape[-1], "precision": precision, "flop_per_px": round(flop),
         "compiled_chip_mpx_per_s": round(compiled / 1e6, 3),
         "ratio_to_compiled": round(1e6 * found["chip_mpx_per_s"] / compiled, 3),
         "at_most_mpx_per_s": {floor: round(rate, 1) for floor, rate in floors.items()},
@@ -130,6 +132,19 @@ def busy(device: str) -> Iterator[list[float]]:
         ended.set()
         if device == "cuda":
             thread.join(2)
+
+
+def _batch(task: Task, card: ModelCard, precision: str) -> int | None:
+    """Chips in a pass of the run, as `models.device.batch_size` has kept it; None on a CPU, which chooses none."""
+    for path in (task.work / "cache" / "batches").glob("*.json"):
+        kept = json.loads(path.read_bytes())
+        if (kept["asked"]["card"], kept["asked"]["precision"], kept["asked"]["compiled"]) == (
+            card.digest(),
+            precision,
+            False,
+        ):
+            return int(kept["batch"])
+    return None
 
 
 def _flop_per_px(predictor: Predictor) -> float:

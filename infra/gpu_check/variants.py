@@ -6,9 +6,11 @@ busy machine, slows all of them.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -17,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.overrides import TorchFunctionMode
 
 from earthloom.models.device.compiled import compile_network
 from earthloom.models.inference import transfer
@@ -33,29 +37,38 @@ _PAYS = 1.03
 """Times as long without it; less is within what the same variant differs from run to run."""
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to compute a block."""
+
+    name: str
+    make: Callable[[], Predictor]
+    around: Callable[[], AbstractContextManager[object]] = nullcontext
+    """What is entered while a block is computed."""
+
+
 def rows(task: Task, write: Write) -> None:
-    """One row for each variant; the first is what a run does."""
-    compiled: list[tuple[str, Callable[[], Predictor], Callable[[], AbstractContextManager[object]]]] = []
+    """Rows of `compare`; the first variant is what a run does."""
+    usual = partial(predictor_of, task, task.subject)
+    variants = [
+        Variant("as a run does", usual),
+        Variant("without CUDA graphs", partial(_unrecorded, task)),
+        Variant("one chip in a pass", partial(usual, batch=1)),
+        Variant("pixels sent at once, and waited for", usual, _sent_at_once),
+        Variant("upsampling by its own kernel", usual, _OwnKernel),
+        Variant("fp32", partial(usual, precision="fp32")),
+        Variant("--compile", partial(_compiled, task)),
+    ]
     if task.device == "cuda":
-        compiled = [("torch.compile(mode='reduce-overhead')", partial(_in_mode, task, "reduce-overhead"), nullcontext)]
-    compare(task, write, [
-        ("as a run does", partial(predictor_of, task, task.subject), nullcontext),
-        ("without CUDA graphs", partial(_unrecorded, task), nullcontext),
-        ("one chip in a pass", partial(predictor_of, task, task.subject, batch=1), nullcontext),
-        ("pixels sent at once, and waited for", partial(predictor_of, task, task.subject), _sent_at_once),
-        ("fp32", partial(predictor_of, task, task.subject, precision="fp32"), nullcontext),
-        *((("fp16", partial(predictor_of, task, task.subject, precision="fp16"), nullcontext),) * (task.device == "cuda")),
-        ("--compile", partial(_compiled, task), nullcontext),
-        *compiled,
-    ])  # fmt: skip
+        variants.append(Variant("fp16", partial(usual, precision="fp16")))
+        variants.append(Variant("torch.compile(mode='reduce-overhead')", partial(in_mode, task, "reduce-overhead")))
+    compare(task, write, variants)
 
 
-def compare(
-    task: Task, write: Write,
-    variants: list[tuple[str, Callable[[], Predictor], Callable[[], AbstractContextManager[object]]]],
-) -> None:  # fmt: skip
-    """Time a block for each variant, in turns, and write a row as soon as a variant has been prepared, and one at the end."""
-    first = variants[0][1]()
+def compare(task: Task, write: Write, variants: Sequence[Variant]) -> None:
+    """Time a block for each variant, in turns; a row when a variant is ready, with whether its bytes are the first one's, and
+    one at the end, with its speed."""
+    first = variants[0].make()
     card = first.card
     side_px = 4 * card.core_px
     pixels = stack_of(landscape(side_px, side_px, len(card.bands)))
@@ -65,38 +78,38 @@ def compare(
     )  # fmt: skip
     stack = framed(pixels, chips.extent, chips.halo_px)
 
-    def seconds(predictor: Predictor, around: Callable[[], AbstractContextManager[object]]) -> tuple[float, Any]:
+    def seconds(variant: Variant, predictor: Predictor) -> tuple[float, Any]:
         begun = time.perf_counter()
-        with around():
+        with variant.around():
             made = predict_block(predictor, chips, chips.domain, stack).made
         if task.device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - begun, made
 
-    ready: dict[str, tuple[Predictor, Callable[[], AbstractContextManager[object]]]] = {}
+    ready: list[tuple[Variant, Predictor]] = []
     best: dict[str, float] = {}
     expected: Any = None
-    for name, make, around in variants:
+    for variant in variants:
         begun = time.perf_counter()
-        predictor = make() if ready else first
+        named = {"network": task.subject, "variant": variant.name}
         try:
-            seconds(predictor, around)  # chooses the batch, compiles
-            _, made = seconds(predictor, around)  # records
+            predictor = variant.make() if ready else first
+            seconds(variant, predictor)  # chooses the batch, compiles
+            _, made = seconds(variant, predictor)  # records
         except Exception as error:  # one variant that does not run here must not hide the others
-            write({"network": task.subject, "variant": name, "failed": f"{type(error).__name__}: {error}"[:300]})
+            write(named | {"failed": f"{type(error).__name__}: {error}"[:300]})
             continue
         expected = made if expected is None else expected
-        same = first.answer.agreement(made, expected, pixels.valid).identical
-        ready[name] = predictor, around
-        write({"network": task.subject, "variant": name, "ready_s": round(time.perf_counter() - begun, 1),
-               "batch": predictor.batch, "same_bytes": bool(same)})  # fmt: skip
+        same = bool(first.answer.agreement(made, expected, pixels.valid).identical)
+        write(named | {"ready_s": round(time.perf_counter() - begun, 1), "batch": predictor.batch, "same_bytes": same})
+        ready.append((variant, predictor))
         for _ in range(task.size.repeats):
-            for other, (known, manner) in ready.items():
-                best[other] = min(best.get(other, float("inf")), seconds(known, manner)[0])
-    shipped = best[variants[0][0]]
+            for other, known in ready:
+                best[other.name] = min(best.get(other.name, math.inf), seconds(other, known)[0])
+    shipped = best[variants[0].name]
     for name, each in best.items():
         write({
-            "network": task.subject, "variant": name, "mpx_per_s": round(side_px**2 / each / 1e6, 2),
+            "network": task.subject, "variant": name, "mpx_per_s": round(side_px**2 / each / 1e6, 3),
             "times_as_long": round(each / shipped, 3), "is_slower": each > _PAYS * shipped, "is_faster": each * _PAYS < shipped,
         })  # fmt: skip
 
@@ -113,7 +126,7 @@ def _compiled(task: Task) -> Predictor:
     return predictor
 
 
-def _in_mode(task: Task, mode: str) -> Predictor:
+def in_mode(task: Task, mode: str) -> Predictor:
     """With graphs that torch records, in the place of ours."""
     predictor = _unrecorded(task)
     compile_: Any = torch.compile
@@ -131,6 +144,27 @@ def _in_mode(task: Task, mode: str) -> Predictor:
 def _sent_at_once() -> Iterator[None]:
     with mock.patch.object(transfer, "_Sent", _Whole):
         yield
+
+
+class _OwnKernel(TorchFunctionMode):
+    """Upsampling by its kernel, whose forward pass adds nothing up in an order of its own.
+
+    Where algorithms are to be deterministic PyTorch takes another way on CUDA, of several gathered copies, because the
+    backward pass is not (`interpolate` in torch/nn/functional.py). Bits may differ, so this cannot be had without a new
+    `PIXEL_VERSION`; what it would bring is measured here.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not interpolate:
+            return func(*args, **kwargs or {})
+        before = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(False)
+        try:
+            return func(*args, **kwargs or {})
+        finally:
+            torch.use_deterministic_algorithms(before)
 
 
 class _Whole:

@@ -5,6 +5,7 @@ Knows nothing of models: only a function from a tensor of one shape to another.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -77,7 +78,7 @@ class _Graph:
                 forward(self._chips)
                 # a pass that waits for the device must fail here: one that fails while it is recorded leaves its
                 # stream current and torch's allocator without a way to give memory back
-                torch.cuda.set_sync_debug_mode("error")
+                _fail_on_waiting()
                 for _ in range(_WARM_UPS - 1):
                     forward(self._chips)
         finally:
@@ -95,3 +96,10 @@ class _Graph:
         self._chips.copy_(chips)
         self._graph.replay()
         return self._answer
+
+
+def _fail_on_waiting() -> None:
+    """Let every operation that waits for the device raise a RuntimeError, without torch's warning that this is new."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode")
+        torch.cuda.set_sync_debug_mode("error")

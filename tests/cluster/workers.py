@@ -236,7 +236,7 @@ class SeesGpus:
     def __init__(self, where: tuple[str, int]) -> None:
         self._folder, self._n_workers = Path(where[0]), where[1]
 
-    def __call__(self, number: int) -> tuple[int, str]:
+    def __call__(self, _: int) -> tuple[int, str]:
         (self._folder / str(os.getpid())).touch()
         until = time.monotonic() + 120
         while len(list(self._folder.iterdir())) < self._n_workers and time.monotonic() < until:

@@ -28,9 +28,9 @@ _SIZE_WEIGHT = 0.1
 """Of the error of width and height in pixels."""
 _OFFSET_WEIGHT = 0.2
 """Of the offset's, which here is of several pixels, and not of a part of one."""
-_OVERLAP_WEIGHT = 1.0
-"""Of 1 - the generalised intersection over union of the box (Rezatofighi et al. 2019, CVPR), as in TTFNet: small boxes
-weigh as much as large ones."""
+_OVERLAP_WEIGHT = 5.0
+"""Of 1 - the generalised intersection over union of the box (Rezatofighi et al. 2019, CVPR), the number too as in TTFNet:
+small boxes weigh as much as large ones."""
 _NEAR = 0.3
 """Pixels with a heat above this also learn size and offset: a peak may lie a pixel or two beside the centre."""
 _SIGMAS = 5.0

@@ -8,6 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
@@ -78,6 +80,32 @@ def test_targets_are_highest_at_the_centre_and_say_the_box_around_it() -> None:
         assert made[6, row, col] > 0.3
     assert made[6, 22, 30] == 0
     assert made[7].all()
+
+
+@given(
+    left=st.floats(0, 40), top=st.floats(0, 40), width=st.floats(3, 20), height=st.floats(3, 20), far=st.floats(45, 70)
+)
+@settings(deadline=None, max_examples=50)
+def test_each_object_has_one_pixel_of_full_heat(
+    left: float, top: float, width: float, height: float, far: float
+) -> None:
+    boxes = np.array([[left, top, width, height], [left, far, width, height]])
+    made = targets(boxes, np.zeros(2, np.int64), 1, 96)
+    rows, cols = np.nonzero(made[0] == 1)
+    centres = np.floor(boxes[:, :2] + boxes[:, 2:] / 2)
+    assert sorted(zip(cols.tolist(), rows.tolist(), strict=True)) == sorted(map(tuple, centres.astype(int).tolist()))
+
+
+def test_heat_is_summed_over_pixels_and_divided_by_the_number_of_objects() -> None:
+    boxes = np.array([[20.0, 20, 9, 9], [60, 60, 9, 9]])
+    costs = []
+    for n in (1, 2):
+        wanted = torch.from_numpy(targets(boxes[:n], np.zeros(n, np.int64), 1, 96))[None]
+        answer = torch.cat([torch.full((1, 1, 96, 96), -20.0), wanted[:, 1:3] / 16, wanted[:, 3:5]], dim=1)
+        costs.append(ObjectLoss(size_px=16.0)(answer, wanted).item())
+    heat = wanted[0, 0, :48, :48].double()  # where 0 is said: error y, cross-entropy 20 y
+    assert costs[0] == pytest.approx((20 * heat**3).sum().item(), rel=1e-3)
+    assert costs[1] == pytest.approx(costs[0], rel=1e-3), "of two objects each counts half"
 
 
 def test_nothing_is_learned_of_an_object_that_a_crop_cuts_in_two() -> None:

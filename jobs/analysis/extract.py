@@ -85,7 +85,8 @@ class Extract:
         return classes, confidence
 
     def _read_stored(self, part: Grid, window: Window) -> Layers:
-        there = Window(window.col_off + self.part.col_off, window.row_off + self.part.row_off, *window.shape[::-1])
+        col, row = window.col_off + self.part.col_off, window.row_off + self.part.row_off
+        there = Window(col, row, window.width, window.height)
         classes, confidence = self.stored.read(self.store, there)
         if self.outline is not None:
             outside = ~inside(self.outline, part, window)
@@ -121,9 +122,7 @@ class Extract:
 
     def thinned(self, part: Window, step: int) -> NDArray[np.uint8]:
         """Classes of every `step`-th row and column of a part of the grid."""
-        rows, cols = (np.arange(start, end, step) for start, end in (
-            (part.row_off, part.row_end), (part.col_off, part.col_end),
-        ))  # fmt: skip
+        rows, cols = np.arange(part.row_off, part.row_end, step), np.arange(part.col_off, part.col_end, step)
         thin = np.full((rows.size, cols.size), NODATA, np.uint8)
         for window in self.windows():
             here_rows = np.flatnonzero((rows >= window.row_off) & (rows < window.row_end))

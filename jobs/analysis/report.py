@@ -66,12 +66,13 @@ def area_report(store: Store, product: str, aoi: str) -> str:
             f"{last.name}, the latest date" + (", with the alerts" if alerts is not None else ""),
         ),
     ]  # fmt: skip
+    if len(moments) > 1:
+        body.append(_figure(picture(first, f"{aoi}, {first.name}"), f"{first.name}, the first date"))
     if alerts is not None:
         body += ["<h2>Alerts</h2>", _alert_table(alerts)]
     if len(moments) > 1:
         plot = series_png(series_table(moments), cube.classes, title)
         body += [
-            _figure(picture(first, f"{aoi}, {first.name}"), f"{first.name}, the first date"),
             "<h2>Over time</h2>", _figure(plot, "Area of each class on each date; hollow where part of the area is not known"),
             f"<h2>From {first.name} to {last.name}</h2>", _matrix(first, last),
         ]  # fmt: skip

@@ -37,7 +37,8 @@ img{border:1px solid var(--line)}
 .note{border-left:3px solid #d98c00;padding-left:10px}
 text{font:12px system-ui,sans-serif;fill:var(--quiet)}
 @media print{@page{margin:14mm}main{max-width:none;padding:0}h2{break-after:avoid}figure,tr,.card{break-inside:avoid}
-.wide{overflow:visible}*{print-color-adjust:exact}th,td{padding:3px 7px}img{max-height:230mm}}
+.wide{overflow:visible}*{print-color-adjust:exact}th,td{padding:3px 6px;font-size:11px}
+td{white-space:nowrap}img{max-height:230mm}}
 """
 
 

@@ -230,6 +230,39 @@ def test_names_are_text_whatever_they_hold(browser: Any, out: Path, tmp_path: Pa
         assert shown.page.locator("img").count() == 0
 
 
+def test_a_monitored_area_has_the_dates_of_its_cube(browser: Any, url: str, out: Path) -> None:
+    first = read(out, "d1")
+    with page(browser, address(url, first, 13.5, DATES[1], g="lake · water-index")) as shown:
+        assert agreement(shown, first) > 0.97
+        assert shown.page.locator("#day-label").inner_text() == f"{DATES[1]} (2 of 4 in view)"
+        assert shown.page.locator("#scenes li").count() == 4
+
+
+def test_the_newest_result_of_a_scene_is_drawn_and_an_older_one_when_it_is_chosen(
+    browser: Any, out: Path, tmp_path: Path
+) -> None:
+    older, newest = read(out, "d0"), read(out, "d2")  # stand in for two results of one scene
+    rows = json.loads((out / "collections" / "water-index" / "page.json").read_text())["rows"]
+    by_scene = {row["scene"]: row for row in rows}
+    both = [
+        by_scene["d0"] | {"scene": "lake", "superseded": True},
+        by_scene["d2"] | {"scene": "lake", "start": by_scene["d0"]["start"], "end": by_scene["d0"]["end"]},
+    ]
+    with (
+        served(str(changed_index(out, tmp_path / "out", both))) as url,
+        page(browser, address(url, newest, 13.5, DATES[0])) as shown,
+    ):
+        assert agreement(shown, newest) > 0.97
+        items = shown.page.locator("#scenes li")
+        assert [("older result" in text) for text in items.all_inner_texts()] == [True, False]
+        before = shown.page.evaluate("document.body.dataset.drawn")
+        items.nth(0).locator("button").click()
+        shown.wait_until(f"Number(document.body.dataset.drawn) > {before}")
+        shown.page.wait_for_timeout(1000)
+        assert agreement(shown, older) > 0.97
+        assert shown.page.locator("#scenes [aria-current=true]").count() == 1
+
+
 def test_a_thousand_scenes_come_with_a_handful_of_requests(browser: Any, out: Path, tmp_path: Path) -> None:
     (row, *_) = json.loads((out / "collections" / "water-index" / "page.json").read_text())["rows"]
     west, south, east, north = row["bbox"]

@@ -26,11 +26,13 @@ def stand_guard() -> str | None:
     passed on. Killing this process kills the child.
 
     Returns:
-        None in the child, or where nothing was forked because this is one already or there are threads. In this process, if
+        None in the child, or where nothing was forked because this is one already, there are threads, or the system is not Linux. In this process, if
         the child was killed after `rely_on_guard`, the name of the signal: the caller is to go on without it.
     """
     global _to_guard
-    if is_guarded() or len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 (a fork would copy locks that nobody opens)
+    if is_guarded() or sys.platform != "linux":
+        return None
+    if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 (a fork would copy locks that nobody opens)
         return None
     stops = {stop for stop in _STOPS if signal.getsignal(stop) != signal.SIG_IGN}  # nohup has SIGHUP ignored
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an ignored one would take the child's exit code away

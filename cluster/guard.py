@@ -26,8 +26,9 @@ def stand_guard() -> str | None:
     passed on. Killing this process kills the child.
 
     Returns:
-        None in the child, or where nothing was forked because this is one already, there are threads, or the system is not Linux. In this process, if
-        the child was killed after `rely_on_guard`, the name of the signal: the caller is to go on without it.
+        None in the child, or where nothing was forked because this is one already, there are threads, or the system is not
+        Linux. In this process, if the child was killed after `rely_on_guard`, the name of the signal: the caller is to go on
+        without it.
     """
     global _to_guard
     if is_guarded() or sys.platform != "linux":

@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 import torch
 
-from earthloom.models.inference.passes import Threads
+from earthloom.models.inference.passes import Threads, one_thread
 
 
 @pytest.fixture(autouse=True)
@@ -115,3 +115,15 @@ def test_a_reader_that_stops_waits_for_what_has_begun() -> None:
     begun = len(ended)
     time.sleep(0.2)
     assert len(ended) == begun < 20
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_thread_that_was_made_alone_has_its_helpers_again(before: int) -> None:
+    usual = torch.get_num_threads()
+    torch.set_num_threads(before)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == before
+    finally:
+        torch.set_num_threads(usual)

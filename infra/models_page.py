@@ -61,7 +61,7 @@ pixel counts as flooded from a probability of 0.5 on, for network and baseline a
 | `flood.toml` | Sentinel-1 and 2, two dates | mean IoU per sample | 0.405 ± 0.039 | 0.359 |
 | `flood.toml` | Sentinel-1 and 2, two dates | IoU of all pixels | 0.404 ± 0.058 | 0.363 |
 
-± is the standard deviation over two seeds; a third was not trained. Floods that were not learned from are much harder: with every
+± is the standard deviation over two seeds; a third was not trained. Floods that were not learned from are harder: with every
 fourth sample held back, whose neighbours show the same event, such a network trained twice as long has 0.54 (above). From radar
 alone the trees have 0.371 and 0.330, and a fall of the grey over 5 x 5 px below a threshold chosen on the other events 0.315.
 """

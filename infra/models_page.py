@@ -64,8 +64,8 @@ pixel counts as flooded from a probability of 0.5 on, for network and baseline a
 ± is the standard deviation over two seeds; a third was not trained. Floods that were not learned from are harder: with every
 fourth sample held back, whose neighbours show the same event, such a network trained twice as long has 0.54 (above). From radar
 alone the trees have 0.371 and 0.330, and a fall of the grey over 5 x 5 px below a threshold chosen on the other events 0.315;
-`flood-radar.toml` has not been measured yet, nor has `burn.toml`, which is to be held against the 0.801 of two dates and the 0.751
-of one (above).
+`flood-radar.toml` has not been measured yet, nor has `burn.toml`, which is to be held against the 0.801 of two dates and the
+0.751 of one (above).
 """
 
 

@@ -1,7 +1,7 @@
 """From a configuration to a plan: which scenes, which model, which chips and blocks, how much memory and time.
 
-Opens headers, reads no pixels, writes nothing. The plan is deterministic: the same scenes and options give the same
-keys and blocks on any machine of the same device class.
+Opens headers, reads no pixels but a few windows of dates that are to be compared, writes nothing. The plan is deterministic:
+the same scenes and options give the same keys and blocks on any machine of the same device class.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def _parts(pair: Pair) -> list[Pair]:
 
 def recoloured(pair: Pair, change: Change) -> Pair:
     """The same place in 8-bit values that a change has been made to."""
-    values = change(np.asarray(pair.values / 255, np.float32))
+    values = change(pair.values.astype(np.float32) / np.float32(255))
     return Pair(np.clip(np.rint(values * 255), 0, 255).astype(np.uint8), pair.labels)
 
 

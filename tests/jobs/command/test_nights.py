@@ -23,6 +23,7 @@ from earthloom.jobs.execution.engine import Engine
 from earthloom.jobs.planning.plan import plan
 from earthloom.jobs.report import operation
 from earthloom.tiling.errors import ConfigError
+from tests.cluster.workers import square
 from tests.maps import OPTIONS, go, lake
 from tests.scenes import landscape, write_scene
 
@@ -165,7 +166,11 @@ def test_on_a_cluster_the_budget_is_held_against_what_its_workers_take(
     def cluster(config: RunConfig, *_: object) -> Iterator[Engine]:
         """Of four workers; what they would do is not reached."""
         yield Engine(
-            plan=plan(config), executor=LocalExecutor(WorkerFactory(str)), start_s=0.0, worker_stats=list, n_workers=4
+            plan=plan(config),
+            executor=LocalExecutor(WorkerFactory(square)),
+            start_s=0.0,
+            worker_stats=list,
+            n_workers=4,
         )
 
     monkeypatch.setattr(driver, "plan_here", lambda *_: None)

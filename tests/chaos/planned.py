@@ -135,7 +135,10 @@ def _answer(task: Any) -> BlockCost | PublishedScene:
     assert isinstance(task, PublishTask)
     summary = SceneSummary(
         scene_id=task.plan.scene.id, key=task.plan.key, prefix=task.plan.prefix, model="m", rasters=("m.tif",),
-        class_areas=tuple({"name": name, "area_m2": 1.0 * id(task), "percent": 50.0} for name in ("land", "water")),
+        class_areas=tuple(
+            {"value": n, "name": name, "color": "#000000", "pixels": id(task), "area_m2": 1.0 * id(task), "percent": 50.0}
+            for n, name in enumerate(("land", "water"))
+        ),
         nodata_px=0,
     )  # fmt: skip
     return PublishedScene(summary=summary, won=True, started_s=0.0, seconds=0.0)

@@ -23,6 +23,7 @@ from earthloom.jobs.execution.engine import Engine
 from earthloom.jobs.planning.plan import plan
 from earthloom.jobs.report import operation
 from earthloom.tiling.errors import ConfigError
+from tests.cluster.workers import square
 from tests.maps import OPTIONS, go, lake
 from tests.scenes import landscape, write_scene
 
@@ -164,15 +165,14 @@ def test_on_a_cluster_the_budget_is_held_against_what_its_workers_take(
     @contextmanager
     def cluster(config: RunConfig, *_: object) -> Iterator[Engine]:
         """Of four workers; what they would do is not reached."""
-        yield Engine(
-            plan=plan(config), executor=LocalExecutor(WorkerFactory(str)), start_s=0.0, worker_stats=list, n_workers=4
-        )
+        executor = LocalExecutor(WorkerFactory(square))
+        yield Engine(plan=plan(config), executor=executor, start_s=0.0, worker_stats=list, n_workers=4)
 
     monkeypatch.setattr(driver, "plan_here", lambda *_: None)
     monkeypatch.setattr(driver, "open_engine", cluster)
     monkeypatch.setattr("earthloom.jobs.planning.plan._estimate", lambda *_: {"lake": 7200.0})
     scene = lake(tmp_path / "in", width=600, height=300)
-    with pytest.raises(ConfigError, match=r"would take about 0\.5 h and cost about 5 at .* 4 of `max_cost` 4 is left"):
+    with pytest.raises(ConfigError, match=r"would take about 0\.5 h and cost about 5 at .* of `max_cost` 4 is left"):
         go(scene, out=tmp_path / "out", price_per_hour=10.0, max_cost=4.0)
     assert not (tmp_path / "out" / "scenes").exists()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,21 +34,23 @@ def ceilings(task: Task) -> Row:
     found: Row = {"device_class": resolve(kind).device_class}
     for precision in ("fp32", "bf16", "fp16") if kind == "cuda" else ("fp32", "bf16"):
         matrix = torch.randn(size.matrix_px, size.matrix_px, device=kind).to(_DTYPES[precision])
-        found[f"flop_per_s_{precision}"] = 2 * size.matrix_px**3 / seconds_of(lambda m=matrix: m @ m, kind)  # type: ignore[misc]
+        seconds = seconds_of(partial(torch.matmul, matrix, matrix), kind)
+        found[f"flop_per_s_{precision}"] = 2 * size.matrix_px**3 / seconds
     there, other = (torch.empty(size.copied_bytes, dtype=torch.uint8, device=kind) for _ in range(2))
-    found["device_bytes_per_s"] = 2 * size.copied_bytes / seconds_of(lambda: other.copy_(there), kind)
+    found["device_bytes_per_s"] = 2 * size.copied_bytes / seconds_of(partial(other.copy_, there), kind)
     for name, is_pinned in (("pinned", kind == "cuda"), ("pageable", False)):
         here = torch.zeros(size.copied_bytes, dtype=torch.uint8, pin_memory=is_pinned)
-        for way, do in (("to", lambda h=here: there.copy_(h, non_blocking=True)),
-                        ("from", lambda h=here: h.copy_(there, non_blocking=True))):  # fmt: skip
-            found[f"{way}_device_{name}_bytes_per_s"] = size.copied_bytes / seconds_of(do, kind)
+        for way, target, source in (("to", there, here), ("from", here, there)):
+            seconds = seconds_of(partial(target.copy_, source, non_blocking=True), kind)
+            found[f"{way}_device_{name}_bytes_per_s"] = size.copied_bytes / seconds
     return found
 
 
 def compiled_pass(task: Task, predictor: Predictor) -> Callable[[Tensor], Tensor]:
     """The network compiled by PyTorch's defaults, TF32 and any kernel allowed: the pass that a run is compared with."""
-    program: Any = torch.compile(predictor.module, dynamic=False, backend=task.size.compiler)
-    return program  # type: ignore[no-any-return]
+    compile_: Any = torch.compile
+    program: Callable[[Tensor], Tensor] = compile_(predictor.module, dynamic=False, backend=task.size.compiler)
+    return program
 
 
 def chips_for(task: Task, predictor: Predictor) -> Tensor:

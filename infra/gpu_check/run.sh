@@ -11,7 +11,7 @@ python=${PYTHON:-python3}
 if ! "$python" -c 'import rasterio' 2>/dev/null; then
   site=$(mktemp -d)
   trap 'rm -rf "$site"' EXIT
-  "$python" -m tarfile -e build/gpu_check/site.tar.xz "$site"
+  "$python" -m tarfile --filter data -e build/gpu_check/site.tar.xz "$site"
   export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
 fi
 export PYTHONUNBUFFERED=1

@@ -77,10 +77,13 @@ OUT_OF_MEMORY = [
     RuntimeError(
         "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
     ),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
 ]
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "cpu"])
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "cpu", "pinned", "cudnn", "workspace"])
 def test_the_batch_halves_until_it_fits_and_stays_there(tiny: Case, error: Exception) -> None:
     expected = answers(tiny.predictor(), chips(11))
     predictor = tiny.predictor(batch=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,27 @@ def test_where_there_is_no_memory_to_record_a_pass_runs_as_it_is_and_recordings_
     for n in (2, 2, 2, 3):
         assert torch.equal(run(chips(n)), chips(n) * 2)
     assert (plain.calls, len(fake.made), len(emptied)) == (5, 1, 1)
+
+
+def test_what_a_failed_recording_held_is_gone_when_the_pass_runs_as_it_is(
+    fake: type[FakeGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Tensor]] = []
+
+    def fails(*_: object) -> FakeGraph:
+        half_made = torch.zeros(4)
+        held.append(weakref.ref(half_made))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def forward(chips: Tensor) -> Tensor:
+        assert all(each() is None for each in held)
+        return chips * 2
+
+    monkeypatch.setattr(cuda_graph, "_Graph", fails)
+    run = Recorder(forward)
+    for _ in range(3):
+        assert torch.equal(run(chips(2)), chips(2) * 2)
+    assert len(held) == 1
 
 
 def test_recordings_can_be_forgotten(fake: type[FakeGraph]) -> None:

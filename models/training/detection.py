@@ -98,12 +98,13 @@ def targets(
 
     Returns:
         (K + 6, side, side): the heat of each class, 1 at the pixel that holds a centre and there alone; width, height, and
-        the centre's column and row less those of the pixel's centre, in pixels; the weight of these four; and 1 where
-        something is learned.
+        the centre's column and row less those of the pixel's centre, in pixels; the weight of these four, 1 in all
+        for each object; and 1 where something is learned.
     """
     made = np.zeros((n_classes + 6, side_px, side_px), np.float32)
-    heats, geometry, near, known = made[:n_classes], made[n_classes:-2], made[-2], made[-1]
+    heats, geometry, weight, known = made[:n_classes], made[n_classes:-2], made[-2], made[-1]
     known[...] = 1
+    near = np.full((side_px, side_px), _NEAR, np.float32)  # the heat of the object whose box a pixel learns
     rows, cols = np.mgrid[:side_px, :side_px] + 0.5
     for box, value in zip(boxes, classes, strict=True):
         x, y, width, height = box
@@ -118,10 +119,11 @@ def targets(
         spread_x, spread_y = (max(length / _SIGMAS, _LEAST_SIGMA_PX) for length in (width, height))
         away = ((cols - centre_x) / spread_x) ** 2 + ((rows - centre_y) / spread_y) ** 2
         heat = np.exp(-away / 2).astype(np.float32)
-        closer = heat > np.maximum(near, _NEAR)
+        closer = heat > near
         for plane, numbers in zip(geometry, (width, height, centre_x - cols, centre_y - rows), strict=True):
             plane[closer] = np.broadcast_to(numbers, heat.shape)[closer]
         near[closer] = heat[closer]
+        weight[closer] = heat[closer] / heat[heat > _NEAR].sum()
         np.maximum(heats[value], heat, out=heats[value])
         heats[value, int(centre_y), int(centre_x)] = 1  # of even sides four pixels would be as near
     return made
@@ -131,8 +133,8 @@ def targets(
 class ObjectLoss:
     """Quality focal loss of the heat; errors of size and offset, and of how the box overlaps, where there is an object.
 
-    The heat is summed over pixels and divided by the number of objects, as published; the others are means over pixels. A mean
-    of the heat would be a tenth of it and less, and what the network sees would be shaped by sizes before it knows places.
+    The heat is summed over pixels and divided by the number of objects, as published; the others are means over objects. As a
+    mean over pixels the heat would count for a tenth, and a large ship's box for as much as those of ten boats.
 
     Attributes:
         size_px: by which the network's sizes are multiplied.
@@ -149,12 +151,12 @@ class ObjectLoss:
         """
         n_classes = answer.shape[1] - 4
         logits, size, offset = torch.split(answer, [n_classes, 2, 2], dim=1)
-        heat, true_size, true_offset, near, known = torch.split(wanted, [n_classes, 2, 2, 1, 1], dim=1)
+        heat, true_size, true_offset, weight, known = torch.split(wanted, [n_classes, 2, 2, 1, 1], dim=1)
         error = (heat - logits.sigmoid()).abs() ** _BETA
         entropy = binary_cross_entropy_with_logits(logits, heat, reduction="none")
         n_objects = ((heat == 1) * known).sum().clamp(min=1)
         heats = (error * entropy * known).sum() / n_objects
-        weight = near * known
+        weight = weight * known
         total = weight.sum().clamp(min=1)
         sizes = (weight * (size * self.size_px - true_size).abs()).sum() / total
         offsets = (weight * (offset - true_offset).abs()).sum() / total

@@ -122,7 +122,8 @@ def _degrees_beside(
     width = (east - west) % 360 or 360.0
     from_west = (lon - west) % 360
     beside_lon = np.where(from_west <= width, 0, np.minimum(from_west - width, 360 - from_west))
-    return np.asarray(np.maximum(beside_lat, beside_lon * np.cos(np.deg2rad(np.clip(lat, south, north)))))
+    half = np.cos(np.deg2rad(lat)) * np.sin(np.deg2rad(beside_lon / 2))  # by the great circle: beside a pole it is short
+    return np.asarray(np.maximum(beside_lat, 2 * np.rad2deg(np.arcsin(half))))
 
 
 def _called(crs: CRS) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyproj import Transformer
@@ -111,6 +111,7 @@ def test_a_scene_in_or_next_to_its_zone_is_a_place_and_its_metres_are_no_degrees
 
 @given(code=st.sampled_from(["EPSG:27700", "EPSG:2056", "EPSG:2154", "EPSG:3035", "EPSG:5514"]), lon=st.floats(-180, 180),
        lat=st.floats(-89, 89))  # fmt: skip
+@example(code="EPSG:3035", lon=154.0, lat=86.0)  # 830 km away, over the pole
 @settings(deadline=None, max_examples=60)
 def test_a_place_is_refused_exactly_where_it_is_far_from_the_area_of_use(code: str, lon: float, lat: float) -> None:
     from pyproj import CRS, Geod

@@ -114,19 +114,20 @@ def test_values_of_unknown_scale_are_refused(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    ("dtype", "model", "line"),
+    ("dtype", "gsd_m", "model", "line"),
     [
-        ("uint8", "buildings", "--bands red=1,green=2,blue=3 --quantity unit"),
-        ("uint16", "water-indices", "--bands green=1,nir=2,swir16=3 --scale <factor> --quantity toa_reflectance"),
-        ("float32", "water-index", "--bands green=1,swir16=2 --quantity toa_reflectance"),
+        ("uint8", 0.3, "buildings", "--bands red=1,green=2,blue=3 --quantity unit"),
+        ("uint16", 10, "water-indices", "--bands green=1,nir=2,swir16=3 --scale <factor> --quantity toa_reflectance"),
+        ("float32", 10, "water-index", "--bands green=1,swir16=2 --quantity toa_reflectance"),
     ],
 )
 def test_all_that_is_missing_is_said_at_once_with_a_line_that_works(
-    dtype: str, model: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dtype: str, gsd_m: float, model: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene = write_scene(
-        tmp_path / "raw.tif", (landscape(60, 50, 4) % 250 / (1 if dtype[0] == "u" else 250)).astype(dtype)
-    )
+        tmp_path / "raw.tif", (landscape(60, 50, 4) % 250 / (1 if dtype[0] == "u" else 250)).astype(dtype),
+        transform=Affine(gsd_m, 0, 300000, 0, -gsd_m, 4500000),
+    )  # fmt: skip
     command = ("plan", str(scene), "--model", model, "--out", str(tmp_path / "out"), "--device", "cpu")
     assert invoke(*command) == 2
     captured = capsys.readouterr()

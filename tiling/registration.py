@@ -20,7 +20,6 @@ RELIABLE = 12.0
 LEAST_PX = 32
 """Side of the smallest images that are compared."""
 
-_PASS = 0.25  # cycles per pixel: beyond lie noise, resampling and compression rather than ground
 _STEPS = 20  # per pixel, at which the peak is looked for: the error of the method itself is not below
 
 
@@ -48,8 +47,9 @@ class Shift:
 
 
 def measure_shift(
-    reference: NDArray[Any], other: NDArray[Any], valid: NDArray[np.bool_] | None = None, *, reach_px: int | None = None
-) -> Shift:
+    reference: NDArray[Any], other: NDArray[Any], valid: NDArray[np.bool_] | None = None, *, reach_px: int | None = None,
+    cycles_per_px: float = 0.25,
+) -> Shift:  # fmt: skip
     """The shift between two images of one ground, to about a tenth of a pixel, whatever their brightness and contrast.
 
     The cross-power spectrum with all amplitudes set to one is that of a peak at the shift (Kuglin and Hines, "The phase
@@ -61,6 +61,8 @@ def measure_shift(
         reference, other: (H, W), or (N, H, W) for N pieces of one pair of images, whose spectra are added; any real dtype.
         valid: of the same shape, true where both images show ground. Default: everywhere.
         reach_px: longest shift along an axis that is looked for. Default: a quarter of the shorter side.
+        cycles_per_px: highest frequency that counts. Beyond the default lie noise, resampling and compression rather than
+            ground; an image that was interpolated from one of a quarter of its pixels per side shows nothing beyond 0.125.
 
     Raises:
         TilingError: if the shapes differ, or a side has fewer than 32 px.
@@ -79,7 +81,7 @@ def measure_shift(
         amplitude = np.abs(cross)
         spectrum += np.divide(cross, amplitude, out=np.zeros_like(cross), where=amplitude > 0)
     down, across = np.fft.fftfreq(height), np.fft.fftfreq(width)
-    spectrum[np.hypot(down[:, None], across[None, :]) > _PASS] = 0
+    spectrum[np.hypot(down[:, None], across[None, :]) > cycles_per_px] = 0
     surface = np.fft.ifft2(spectrum).real
     rms = float(np.sqrt(np.mean(surface**2)))
     if rms == 0:

@@ -8,7 +8,8 @@ bilinearly.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from earthloom.models.networks.enhance.denoise import box_sum, shifted, valid_pixels
-from earthloom.models.networks.registration import Shift, shift_between
 from earthloom.models.networks.survey import Look, Part, Survey, Surveying, survey
 from earthloom.tiling.errors import CardError, SceneError
+from earthloom.tiling.registration import Shift, measure_shift
 from earthloom.tiling.window import Window
 
 _SHARPNESS = 1.2
@@ -29,8 +30,8 @@ _LIMIT = 4.0
 """Largest factor by which a ratio of intensities may change a pixel."""
 _TOLD_PX = 0.5
 """Pixels of the panchromatic band; sensors keep their own bands together to a third of one."""
-_SURE = 0.15
-"""Strength of the peak from which a shift is believed."""
+_SQUARE_PX = 128  # that are compared; a band's interpolated pixels leave 16 of its own per side at the least
+_LEAST_VALID = 0.75  # of a square, for it to be compared
 _NEVER = 1e30
 _TINY = 1e-6
 
@@ -64,16 +65,21 @@ class _Pansharpening(Surveying, nn.Module):
         seen = list(parts)
         found = survey([(part.values, part.valid) for part in seen])
         weights = _regress(np.asarray(found.covariance, np.float64))
-        pairs = ((part.values[0], np.tensordot(weights, part.values[1:], 1), part.valid) for part in seen)
-        shift = shift_between(pairs, 0.5 / self.ratio)
+        squares = [
+            (np.tensordot(weights, values[1:], 1), values[0], valid) for part in seen for values, valid in _squares(part)
+        ]
+        if not squares:
+            return Look(self.context(found), ())
+        bands, pan, known = (np.stack(arrays) for arrays in zip(*squares, strict=True))
+        shift = measure_shift(bands, pan, known, cycles_per_px=min(0.25, 0.5 / self.ratio))
         return Look(self.context(found), self._told(shift))
 
-    def _told(self, shift: Shift | None) -> tuple[str, ...]:
-        if shift is None or shift.strength < _SURE or shift.length_px < _TOLD_PX:
+    def _told(self, shift: Shift) -> tuple[str, ...]:
+        if not shift.is_reliable or shift.length_px < _TOLD_PX:
             return ()
-        across, along = "right" if shift.right_px > 0 else "left", "below" if shift.down_px > 0 else "above"
+        across, along = "right" if shift.cols_px > 0 else "left", "below" if shift.rows_px > 0 else "above"
         where = (
-            f"pan lies {abs(shift.right_px):.1f} px {across} and {abs(shift.down_px):.1f} px {along} of where the other bands "
+            f"pan lies {abs(shift.cols_px):.1f} px {across} and {abs(shift.rows_px):.1f} px {along} of where the other bands "
             "have the same ground (in pixels of pan, by phase correlation)"
         )
         if shift.length_px > self.ratio:
@@ -194,6 +200,16 @@ class Brovey(_Pansharpening):
         pan = x[:, :1].float() - self.zero - context[-1]
         ratio = torch.where(intensity > _TINY, (pan / intensity).clamp_(1 / _LIMIT, _LIMIT), 1)
         return out.mul_(ratio).add_(self.zero).mul_(valid)
+
+
+def _squares(part: Part) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
+    """Values (C, n, n) and what of them is valid (n, n), of each whole square of a part that is mostly valid."""
+    height, width = part.valid.shape
+    for row in range(0, height - _SQUARE_PX + 1, _SQUARE_PX):
+        for col in range(0, width - _SQUARE_PX + 1, _SQUARE_PX):
+            where = (slice(row, row + _SQUARE_PX), slice(col, col + _SQUARE_PX))
+            if part.valid[where].mean() >= _LEAST_VALID:
+                yield part.values[:, *where], part.valid[where]
 
 
 def _regress(covariance: NDArray[np.float64], *, at_least_0: bool = False) -> NDArray[np.float64]:

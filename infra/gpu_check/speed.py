@@ -154,7 +154,7 @@ def _flop_per_px(predictor: Predictor) -> float:
     dtype = next(predictor.module.parameters()).dtype
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         predictor.module(torch.zeros(1, len(card.bands), side, side, device=predictor.device.kind, dtype=dtype))
-    return counter.get_total_flops() / side**2
+    return float(counter.get_total_flops()) / side**2
 
 
 def _least_bytes(card: ModelCard, precision: str) -> float:

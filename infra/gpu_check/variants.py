@@ -133,7 +133,7 @@ def in_mode(task: Task, mode: str) -> Predictor:
     program: Callable[[Tensor], Tensor] = compile_(predictor.module, dynamic=False, mode=mode)
 
     def run(chips: Tensor) -> Tensor:
-        torch.compiler.cudagraph_mark_step_begin()
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch's own
         return program(chips).clone()  # its memory is used again by the next pass
 
     predictor._program = run

@@ -116,7 +116,7 @@ def span(out: str) -> float:
     markers = [head.key for head in heads if "/blocks/" in head.key and head.key.endswith(".json")]
     begun_s = min(json.loads(store.get(key))["started_s"] for key in markers)
     published_s = max(head.modified_s for head in heads if head.key.endswith(f"/{RESULT}"))
-    return published_s - begun_s
+    return float(published_s - begun_s)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from earthloom.jobs.analysis.report import area_report
@@ -19,7 +20,7 @@ from earthloom.tiling.storage.store import open_store
 from tests.integration import test_alerts as lake
 
 
-def shown(page: str) -> np.ndarray:
+def shown(page: str) -> NDArray[np.uint8]:
     """The page's first picture, (rows, columns, 3)."""
     data = re.findall(r"data:image/png;base64,([^\"]+)", page)[0]
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))

@@ -122,7 +122,7 @@ def _degrees_beside(
     width = (east - west) % 360 or 360.0
     from_west = (lon - west) % 360
     beside_lon = np.where(from_west <= width, 0, np.minimum(from_west - width, 360 - from_west))
-    half = np.cos(np.deg2rad(lat)) * np.sin(np.deg2rad(beside_lon / 2))  # by the great circle: beside a pole it is short
+    half = np.cos(np.deg2rad(lat)) * np.sin(np.deg2rad(beside_lon / 2))  # of the great circle, short beside a pole
     return np.asarray(np.maximum(beside_lat, 2 * np.rad2deg(np.arcsin(half))))
 
 

@@ -66,7 +66,9 @@ class _Pansharpening(Surveying, nn.Module):
         found = survey([(part.values, part.valid) for part in seen])
         weights = _regress(np.asarray(found.covariance, np.float64))
         squares = [
-            (np.tensordot(weights, values[1:], 1), values[0], valid) for part in seen for values, valid in _squares(part)
+            (np.tensordot(weights, values[1:], 1), values[0], valid)
+            for part in seen
+            for values, valid in _squares(part)
         ]
         if not squares:
             return Look(self.context(found), ())

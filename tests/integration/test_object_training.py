@@ -10,6 +10,7 @@ import geopandas
 import numpy as np
 import pytest
 from affine import Affine
+from numpy.typing import NDArray
 from shapely.geometry import box, mapping
 
 import earthloom
@@ -159,7 +160,7 @@ def test_in_a_crowd_only_what_is_marked_is_known(tmp_path: Path) -> None:
     assert (labels == 0).sum() == 8 * 6 + 9 * 9
     assert (labels[5:35, 10:50] == IGNORE).sum() == 40 * 30 - 8 * 6 == (labels == IGNORE).sum()
     cols, rows = np.meshgrid(np.arange(192), np.arange(160))
-    places = np.stack([cols.ravel(), rows.ravel()], axis=1) + 0.5
+    places: NDArray[np.float64] = np.stack([cols.ravel() + 0.5, rows.ravel() + 0.5], axis=1, dtype=np.float64)
     np.testing.assert_array_equal(source.in_crowd(grid, places), labels.ravel() == IGNORE)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+from earthloom.jobs.execution.carrying import carry
 from earthloom.jobs.learning.batches import Crops, Sampling
 from earthloom.jobs.learning.checkpoints import Checkpoints
 from earthloom.jobs.learning.config import TrainConfig
@@ -121,6 +122,20 @@ def teacher_card(config: TrainConfig, bands: tuple[str, ...]) -> tuple[ModelCard
             f"student {', '.join(bands)}"
         )
     return able[0]
+
+
+def carry_models(config: TrainConfig, first: First, bands: tuple[str, ...]) -> None:
+    """Put the weights that a training begins from, and its teacher's, into OUT for machines of a cluster that lack them.
+
+    Raises:
+        CardError: if a folder does not hold the weights that its card names.
+        StorageError: if OUT cannot be written.
+    """
+    out = ObjectRef.parse(config.out)
+    wanted = [variants(config.model.start, out / CARRIED)[0] if first.card else None, teacher_card(config, bands)]
+    for card, folder in filter(None, wanted):
+        if card.weights and folder.scheme == "file":
+            carry(out, card, folder)
 
 
 def teacher_of(config: TrainConfig, student: ModelCard, device: str) -> Teacher | None:

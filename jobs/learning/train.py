@@ -23,7 +23,7 @@ from earthloom.jobs.learning.fitting import Progress
 from earthloom.jobs.learning.index import ChipIndex, make_index
 from earthloom.jobs.learning.making import make_card
 from earthloom.jobs.learning.record import data_record
-from earthloom.jobs.learning.seeds import looking_of, loss_of, teacher_card, teacher_of, train_seed
+from earthloom.jobs.learning.seeds import carry_models, looking_of, loss_of, teacher_card, teacher_of, train_seed
 from earthloom.jobs.learning.split import Part, open_regions, split
 from earthloom.jobs.learning.start import First, bands_of, draft, first_weights
 from earthloom.jobs.learning.together import train_together
@@ -86,6 +86,8 @@ def train(
     store = open_store(out_of(config))
     first = first_weights(config.model.start, config.out)
     bands = bands_of(config, first)
+    if address is not None:
+        carry_models(config, first, bands)
     found = _try_network(config, first, bands)
     if found is not None:
         on_stage(f"first weights from {first.name}: {found}")

@@ -22,6 +22,7 @@ from earthloom.cluster.package import sent_package
 from earthloom.jobs.execution.engine import BUDGET
 from earthloom.jobs.learning.config import RangeTable, TrainConfig
 from earthloom.jobs.learning.corpus import open_corpus
+from earthloom.jobs.learning.seeds import carry_models
 from earthloom.jobs.learning.start import bands_of, first_weights
 from earthloom.jobs.learning.train import out_of, training_key
 from earthloom.jobs.learning.training_file import to_toml
@@ -76,7 +77,10 @@ def tune(
         raise ConfigError(f"`address={address}` is of no use without `workers`: one process tunes without Ray")
     store = open_store(out_of(config))
     first = first_weights(config.model.start, config.out)
-    corpus = open_corpus(config, bands_of(config, first))
+    bands = bands_of(config, first)
+    if address is not None:
+        carry_models(config, first, bands)
+    corpus = open_corpus(config, bands)
     prefix = f"tune/{digest({'training': training_key(config, corpus, first), 'space': _plain(space)})[:16]}"
     plain = config.model_dump(mode="json")
     known = {number: result for number in range(trials) if (result := result_of(store, prefix, number)) is not None}

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from earthloom.cluster.package import sent_package
+from earthloom.jobs.learning.config import load_training
+from earthloom.jobs.learning.seeds import carry_models
+from earthloom.jobs.learning.start import first_weights
 from earthloom.jobs.monitoring.aoi_file import read_area
 from earthloom.jobs.operations.submit import models_named, pack
 from earthloom.jobs.page.site import OWN, PAGE
@@ -198,3 +201,18 @@ def test_a_file_that_travels_names_a_folder_of_a_model_where_it_lies_now(
     assert load_card(ObjectRef.parse(first.model[0])) == load_card(ObjectRef.parse(str(model)))
     assert first.model[0].startswith(f"file://{out}/models/") or first.model[0].startswith(f"{out}/models/")
     assert second.model == ("ndvi",)
+
+
+def test_a_training_on_a_cluster_leaves_its_first_weights_and_its_teacher_where_nodes_find_them(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, out = tmp_path / "training.toml", tmp_path / "out"
+    training.write_text(_TRAINING.replace("landwater", str(model)))
+    config = load_training(training, out=str(out))
+    first = first_weights(config.model.start, config.out)
+    assert first.card
+    carry_models(config, first, (*first.card.bands, *load_card(ObjectRef.parse(str(model))).bands))
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))  # a node that has never seen the model
+    monkeypatch.setattr(zoo, "_at_hand", lambda _: None)
+    found = first_weights(config.model.start, config.out)
+    assert (found.sha256, found.path != first.path) == (first.sha256, True)

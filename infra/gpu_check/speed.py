@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ def rows(task: Task, write: Write) -> None:
 def run(task: Task, name: str, scene: Path, out: str) -> Row:
     """Map a scene; speed from the first block's begin to publication, CPU seconds, and memory of host and device."""
     folder, on_gpu = task.work / f"out-{name}-{out}", task.device == "cuda"
+    shutil.rmtree(folder, ignore_errors=True)  # of another section: what is published is not computed again
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     before_bytes = _resident("VmRSS")

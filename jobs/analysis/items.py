@@ -45,7 +45,7 @@ def items_of(out: str, product: str, *, public_url: str | None = None) -> dict[s
         table = open_store(ref).get(f"collections/{product}/items.parquet")
     except MissingObjectError as error:
         raise ConfigError(
-            f"{out} has no collection of scenes {product!r}; its folder `collections` lists them"
+            f"{out} has no collection of scenes {product!r}; its folder collections/ lists them"
         ) from error
     return item_collection(latest_items(table), places)
 

@@ -5,6 +5,7 @@ Heavy modules are imported inside the commands, so that `earthloom --help` answe
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -95,13 +96,36 @@ for command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: errors become one sentence and an exit code, never a traceback."""
+    """Entry point: errors become one sentence and an exit code, never a traceback.
+
+    Args:
+        arguments: those of a program that calls the command; None where the process is the command's own.
+    """
     share_one_arena()  # before there are threads
+    if arguments is not None:
+        _main(arguments, None)
+        return
+    code = 1  # of whatever is not foreseen
+    atexit.register(lambda: _leave(code))  # before what commands import, and so called after that
     try:
-        if arguments is None:
-            cli.main(standalone_mode=False, obj=STARTED_ALONE)
-        else:
-            cli.main(args=list(arguments), standalone_mode=False)
+        _main(None, STARTED_ALONE)
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        raise
+
+
+def _leave(code: int) -> None:
+    """End the process at once: native threads of libraries would abort one exit in ten, when all was done and said."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _main(arguments: Sequence[str] | None, obj: object) -> None:
+    try:
+        cli.main(args=None if arguments is None else list(arguments), standalone_mode=False, obj=obj)
     except SystemExit as stop:
         if stop.code == EXIT_SIGTERM:  # everything is put away; threads inside native code would abort a normal exit
             log.warning("stopped by SIGTERM; run the same command again: it continues")

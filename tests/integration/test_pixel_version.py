@@ -42,7 +42,7 @@ GOLDEN: dict[int, dict[str, str]] = {
         "blend": "0de73d25c283290cb5d18406c3c9db25e4118cbba4c0c8bcf4caf74eae0561c4",
         "folded weights": "8c619c22445833b7fa83b1eb61fb7e2c8281067b81418c4a97db5a31cdd27f0d",
         "dehaze": "f0746b24f537636c748f2acb6b8c86e592c876ca1494a35025a1b7a0bdf066c8",
-        "destripe": "6a6c97ec773abb8553ad6020d69e879417c7f92b74fcae88eacecc49a3b3025f",
+        "destripe": "40ecf334e6222f9ab389ec2f5b01fe290c981e0a3b5707ac80193a0e27c24a1e",
         "stretch": "b013bb810c8ccb0bc61736daec7ff97ce7244677af3949c10c9973ed76dcaa60",
         "warp": "076e61460c2163dc920e372509bb58332afef475a29dc423344fcd2e62d5ead9",
     }

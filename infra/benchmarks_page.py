@@ -19,6 +19,8 @@ PAGE, FIGURES, IMAGES = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchm
 
 _HEAD = """# Benchmarks
 
+No figure on this page was measured on a GPU; `infra/gpu_check/run.sh` is what would measure them.
+
 Made by `python -m infra.benchmarks_page` from [benchmarks.json](benchmarks.json), which `python -m tests.bench NAME --keep`
 fills: the command above each table makes it anew. Figures that are compared were measured in one call, side by side. A
 table tells the machine, what else it was doing, and the versions; on a shared machine walls vary more than ratios.

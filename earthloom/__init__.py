@@ -105,9 +105,7 @@ def monitor(files: str | Path | Sequence[str | Path], *, out: str | Path, **opti
     from earthloom.jobs.monitoring.monitor import monitor as do_monitor
     from earthloom.jobs.monitoring.options import MonitorConfig
 
-    several = [files] if isinstance(files, str | Path) else files
-    named = {"files": tuple(str(file) for file in several), "out": str(out)}
-    return do_monitor(check(MonitorConfig, options | named))
+    return do_monitor(check(MonitorConfig, options | {"files": _texts(files), "out": str(out)}))
 
 
 def change(out: str | Path, product: str, *, aoi: str, before: str, after: str, **options: Any) -> ChangeResult:
@@ -353,8 +351,7 @@ def explain(
 
 
 def open(
-    out: str | Path, product: str, *, scene: str | None = None, key: str | None = None, level: int = 0,
-    aoi: str | None = None,
+    out: str | Path, product: str, *, scene: str | None = None, key: str | None = None, level: int = 0, aoi: str | None = None
 ) -> xr.Dataset:  # fmt: skip
     """A committed result as a lazy xarray Dataset on the scene's grid; with `aoi`, all dates of an area on its grid.
 
@@ -394,8 +391,8 @@ def _config(
 ) -> Any:
     from earthloom.jobs.config import load
 
-    named = {"scenes": _texts(scenes), "out": str(out)}
-    return load(options | named | {"model": model if isinstance(model, str) else tuple(model)})
+    several = model if isinstance(model, str) else tuple(model)
+    return load(options | {"scenes": _texts(scenes), "out": str(out), "model": several})
 
 
 def _texts(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:

@@ -83,7 +83,6 @@ class RunResult:
     """Assumptions and warnings, of the plan and of what storage holds: (scene id, text)."""
     stopped: str | None = None
     """Why it stopped early, if it did."""
-
     skipped: str | None = None
     """Why nothing was looked at, if so: the same command is at work elsewhere."""
     page: str | None = None
@@ -155,9 +154,7 @@ def _run(
         idle = made and ahead and ahead.all_published()
         if made and ahead and not idle and config.report.max_cost:
             operation.check_budget(seconds_left(made, ahead, workers_here(config, made)))
-        choice = None
-        if made and ahead and not idle:
-            config, choice = settle(config, made, ahead)
+        config, choice = settle(config, made, ahead) if made and ahead and not idle else (config, None)
         engine = idle_engine(made) if made and idle else stack.enter_context(open_engine(config, made, requests))
         if store is None or ahead is None:
             store, ahead = _ahead(engine.plan)
@@ -194,8 +191,7 @@ def _all_refused(
 
 
 def _ahead(made: RunPlan) -> tuple[Store, StoredScenes]:
-    store = open_store(made.out)
-    return store, StoredScenes(store, made.scenes)
+    return (store := open_store(made.out)), StoredScenes(store, made.scenes)
 
 
 class _Driver:

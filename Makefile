@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# One process of tests for each core; a file's tests stay together, as they share fixtures. ARGS="-n 0" uses one process.
-TESTS := $(BIN)/python -m pytest -n logical --dist loadfile
+# One process of tests for each core; a file's tests stay together, as they share fixtures, and files go in the order of their
+# names: by their number of tests, whole runs would come last, one beside an idle core. ARGS="-n 0" uses one process.
+TESTS := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo demo-monitor demo-train test test-apps test-rest test-pythons quick chaos fleet bench scores docs lint s3 weights clean help
 
@@ -33,7 +34,7 @@ demo-train: $(STAMP)  ## train, judge, explain and run a small network on the de
 quick: $(STAMP)  ## the tests of single modules, for the inner loop: two minutes, without Ray and S3
 	$(TESTS) -m "not (apps or broad or chaos or gpu or long or ray or s3 or slow or zoo)" $(ARGS)
 
-test: weights  ## all tests that fit on 2 cores in a quarter of an hour
+test: weights  ## all tests that fit on 2 cores in twenty minutes
 	$(TESTS) $(ARGS)
 
 test-apps: weights  ## what others' programs make of our files: the page in a browser (needs Debian's chromium)

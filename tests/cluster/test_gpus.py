@@ -20,7 +20,7 @@ from earthloom.jobs.planning.resources import share
 from tests.cluster import workers
 from tests.cluster.test_executors import numbered
 
-ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
 nodes = [node["Resources"] for node in ray.nodes()]
 given = share(check(EngineOptions, {}), on_gpu=True, nodes=nodes)
 executor = RayExecutor(

@@ -18,7 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from earthloom.jobs.report.metrics import METRICS, Metrics
 
 port = int(sys.argv[1])
-ray.init("local", num_cpus=1, include_dashboard=False, _metrics_export_port=port, object_store_memory=80 * 2**20, logging_level=40)
+ray.init(
+    "local", num_cpus=1, include_dashboard=False, _metrics_export_port=port, object_store_memory=80 * 2**20, logging_level=40
+)
 metrics = Metrics("s3://maps/n\u00e4chtlich")
 values = {name: number + 1 for number, name in enumerate(METRICS)}
 for name, value in values.items():

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
 from earthloom.tiling.errors import TilingError
 from earthloom.tiling.registration import measure_shift
 

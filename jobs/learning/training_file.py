@@ -12,12 +12,12 @@ from typing import Any
 def relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     """The values of a file with its local paths made absolute."""
 
-    def placed(table: object, *keys: str) -> object:
+    def placed(table: Any, *keys: str) -> Any:
         if not isinstance(table, dict):
             return table
         return table | {key: _placed(folder, table[key]) for key in keys if isinstance(table.get(key), str)}
 
-    values = dict(placed(values, "out"))  # type: ignore[call-overload]  # a dict, as it was
+    values = placed(values, "out")
     if isinstance(values.get("scenes"), list):
         values["scenes"] = [placed(table, "scene", "labels", "before") for table in values["scenes"]]
     if isinstance(values.get("folders"), list):

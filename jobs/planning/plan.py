@@ -253,7 +253,8 @@ def plan(
 
     def same(part: T) -> T:
         """The first of all parts that equal this one: scenes of one sensor differ in little, and a run may have 100,000."""
-        return kept.setdefault(part, part)  # type: ignore[no-any-return]
+        first: T = kept.setdefault(part, part)
+        return first
 
     results = bind_all(opened, models, config, device, footprints)
     bound = [one for one in results if not isinstance(one, RefusedScene)]

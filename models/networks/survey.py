@@ -7,6 +7,7 @@ Knows nothing of files or of where the pixels come from.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ class Look:
         return cls(context, tuple(document["notes"]))
 
 
-class Surveying:
+class Surveying(ABC):
     """A network that wants to know of a whole scene before it sees chips of it; a base beside `nn.Module`.
 
     It says at which windows it wants to look, and makes a context of what it sees there. One that `is_placed` is also
@@ -75,18 +76,25 @@ class Surveying:
         """Where to look; a function of the scene's extent alone, as everybody who surveys it must see the same."""
         return lattice(scene)
 
-    def look(self, scene: Window, parts: Iterable[Part]) -> Look:  # noqa: ARG002 - placed networks need it
+    @abstractmethod
+    def look(self, scene: Window, parts: Iterable[Part]) -> Look:
         """What the network keeps of the scene.
 
         Args:
             scene: its extent.
             parts: pixels of `windows(scene)`, in that order.
         """
+
+
+class Statistical(Surveying):
+    """One to which the statistics of all that it looks at say enough."""
+
+    def look(self, scene: Window, parts: Iterable[Part]) -> Look:  # noqa: ARG002 - where they lie says nothing more
         return Look(self.context(survey([(part.values, part.valid) for part in parts])))
 
+    @abstractmethod
     def context(self, survey: Survey) -> Tensor:
         """What it keeps of a survey of all parts."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,9 +115,10 @@ def parse_rule(text: str) -> Rule:
         "max": by != "",
         "min": by != "",
     }
-    if kind not in get_args(_Kind) or not wanted[kind] or text.endswith(":"):
+    kinds: dict[str, _Kind] = {kind: kind for kind in get_args(_Kind)}
+    if kind not in kinds or not wanted[kind] or text.endswith(":"):
         raise ConfigError(f"'rule={text}' is no rule of composites; give {_KNOWN}")
-    return Rule(kind, by)  # type: ignore[arg-type]
+    return Rule(kinds[kind], by)
 
 
 class CompositeTable(BaseModel):

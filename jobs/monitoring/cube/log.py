@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from earthloom.jobs.monitoring.cube.cube import Cube, Step, cube_of_root, open_cube
@@ -178,10 +179,10 @@ def commit_steps(store: Store, generation: Generation, count: int) -> Generation
                 store.put(f"{cube.prefix}/{key}", documents[key])
         dates = [step.date for step in generation.steps]
         for number, key in enumerate(time_keys(dates[:count])):
-            merge(store, f"{cube.prefix}/{key}", lambda existing, n=number: encode_times(dates[:count], n, existing))  # type: ignore[misc]
+            merge(store, f"{cube.prefix}/{key}", partial(encode_times, dates[:count], number))
         merge(store, f"{cube.prefix}/{ROOT}", lambda existing: _longer(existing, documents[ROOT], cube))
     for key in sorted(growing - {ROOT}):
-        merge(store, f"{cube.prefix}/{key}", lambda existing, key=key: _longer_array(existing, documents[key]))  # type: ignore[misc]
+        merge(store, f"{cube.prefix}/{key}", partial(_longer_array, ours=documents[key]))
     return replace(generation, committed=max(count, generation.committed))
 
 

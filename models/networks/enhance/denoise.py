@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earthloom.models.networks.survey import Survey, Surveying
+from earthloom.models.networks.survey import Statistical, Survey
 from earthloom.tiling.errors import CardError
 
 
-class NonLocalMeans(Surveying, nn.Module):
+class NonLocalMeans(Statistical, nn.Module):
     """Non-local means (Buades, Coll & Morel 2005, A non-local algorithm for image denoising, CVPR), all bands together.
 
     A pixel becomes the mean of those within `search_px`, weighted by exp(-max(d - 2, 0) / strength), where d is the mean

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from earthloom.models.networks.enhance.denoise import box_sum, shifted, valid_pixels
-from earthloom.models.networks.survey import Look, Part, Survey, Surveying, survey
+from earthloom.models.networks.survey import Look, Part, Statistical, Survey, survey
 from earthloom.tiling.errors import CardError, SceneError
 from earthloom.tiling.registration import Shift, measure_shift
 from earthloom.tiling.window import Window
@@ -36,7 +36,7 @@ _NEVER = 1e30
 _TINY = 1e-6
 
 
-class _Pansharpening(Surveying, nn.Module):
+class _Pansharpening(Statistical, nn.Module):
     """What both methods share: bands that were interpolated bilinearly are made crisp before detail is added.
 
     Bilinear interpolation weakens what a band still resolves, by sinc^2, to 0.4 at its Nyquist frequency. An unsharp mask

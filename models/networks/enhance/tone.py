@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from earthloom.models.networks.survey import N_QUANTILES, Survey, Surveying
+from earthloom.models.networks.survey import N_QUANTILES, Statistical, Survey
 from earthloom.tiling.errors import CardError
 
 _N_BINS = 256
 _SHARES = np.linspace(0, 1, N_QUANTILES)
 
 
-class PercentileStretch(Surveying, nn.Module):
+class PercentileStretch(Statistical, nn.Module):
     """Linear from one quantile of the band, which becomes 0, to another, which becomes 1; clipped beyond.
 
     Args:
@@ -74,7 +74,7 @@ class FixedStretch(nn.Module):
         return shown
 
 
-class EqualisedStretch(Surveying, nn.Module):
+class EqualisedStretch(Statistical, nn.Module):
     """Histogram equalisation with limited contrast, by one curve for the whole scene.
 
     The histogram is cut at `limit` times its mean and what was cut is spread evenly before it is summed, as in contrast-

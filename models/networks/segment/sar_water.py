@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from earthloom.models.networks.enhance.denoise import box_sum
-from earthloom.models.networks.survey import N_QUANTILES, Survey, Surveying
+from earthloom.models.networks.survey import N_QUANTILES, Statistical, Survey
 from earthloom.tiling.errors import CardError
 
 _LEAST_SHARE = 0.005
@@ -24,7 +24,7 @@ _STEEPNESS = 6.0  # of the logit, over the distance between the means of the two
 _LEAST_POWER = 1e-6
 
 
-class SarWater(Surveying, nn.Module):
+class SarWater(Statistical, nn.Module):
     """Water where the backscatter, averaged over a window, is below the scene's own threshold.
 
     The threshold is Otsu's (Otsu, N. (1979), A threshold selection method from gray-level histograms, IEEE Transactions on

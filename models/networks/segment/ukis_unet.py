@@ -41,7 +41,8 @@ class UkisUnet(nn.Module):
         x = self.bottom(x)
         for lift, level in zip(self.lift, self.up, strict=True):
             x = level(torch.cat([lift(x), skips.pop()], dim=1))
-        return self.head(x)  # type: ignore[no-any-return]  # nn.Module calls are untyped in torch
+        answer: Tensor = self.head(x)
+        return answer
 
 
 def _level(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -33,6 +33,8 @@ from earthloom.tiling.storage.objects import ObjectRef
 
 PROGRAM = ("python", "-m", "earthloom")
 _GIVEN = "given"
+_MODELS_OF_TOML = re.compile(r"""\b(?:model|start)\s*=\s*(?:\[[^]]*\]|"[^"\n]*"|'[^'\n]*')""")
+"""Where a TOML file names models: of a run, an area, a watcher, and what a training starts from or is taught by."""
 _RUNS: dict[str, type[RunConfig]] = {
     "run": RunConfig, "plan": RunConfig, "evaluate": EvaluateConfig, "explain": ExplainConfig, "distil": DistilConfig
 }  # fmt: skip
@@ -202,12 +204,12 @@ def _there(word: str, folder: Path, place: Mapping[str, str], notes: list[str]) 
 
 
 def _rename_models(file: Path, place: Mapping[str, str]) -> None:
-    """Let a TOML file name models where they lie now."""
-    text = file.read_text()
-    for word, there in place.items():
-        for quote in "\"'":
-            text = text.replace(f"{quote}{word}{quote}", f"{quote}{there}{quote}")
-    file.write_text(text)
+    """Let a TOML file name models where they lie now; classes, areas and bands may be called as a folder is."""
+
+    def renamed(named: re.Match[str]) -> str:
+        return re.sub(r"""(["'])(.*?)\1""", lambda word: f'"{place.get(word[2], word[2])}"', named[0])
+
+    file.write_text(_MODELS_OF_TOML.sub(renamed, file.read_text()))
 
 
 def _new_id(words: Sequence[str], models: Sequence[str]) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,19 @@ def test_a_file_that_travels_names_a_folder_of_a_model_where_it_lies_now(
     assert load_card(ObjectRef.parse(first.model[0])) == load_card(ObjectRef.parse(str(model)))
     assert first.model[0].startswith(f"file://{out}/models/") or first.model[0].startswith(f"{out}/models/")
     assert second.model == ("ndvi",)
+
+
+def test_only_models_are_renamed_in_a_file_that_travels(
+    folder: Path, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(model.parent)
+    run, out = tmp_path / "run.toml", tmp_path / "out"
+    said = f'scene_id = "{model.name}"\nmodel = [\'{model.name}\', "ndvi"]\n'
+    run.write_text(said)
+    parcel = pack(["run", "a.tif", "--config", str(run)], folder, models=[model.name], out=str(out))
+    found = tomllib.loads((folder / parcel.words[-1]).read_text())
+    assert (found["scene_id"], found["model"][1]) == (model.name, "ndvi")
+    assert load_card(ObjectRef.parse(found["model"][0])) == load_card(ObjectRef.parse(str(model)))
 
 
 def test_a_training_on_a_cluster_leaves_its_first_weights_and_its_teacher_where_nodes_find_them(

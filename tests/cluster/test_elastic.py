@@ -67,6 +67,7 @@ _MANY = """
 """
 
 
+@pytest.mark.long
 def test_nodes_that_come_are_used_and_those_that_go_cost_what_was_in_them(
     cluster: Nodes, drive: Callable[..., Driver], tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ print(json.dumps([values, found]))
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_metric_is_scraped_from_rays_port_with_its_type_and_labels(tmp_path: Path) -> None:
     from infra.processes import free_ports
 

@@ -81,6 +81,7 @@ def test_a_worker_that_is_killed_while_it_publishes_costs_nothing_but_time(
     assert any("WorkerDied" in cause for cause in result.scenes["east"].faults["publish"])
 
 
+@pytest.mark.long
 def test_a_scene_that_kills_whoever_publishes_it_is_set_aside_alone(
     run_doomed: Callable[..., RunResult], small_run: Golden, tmp_path: Path
 ) -> None:

@@ -17,6 +17,8 @@ from earthloom.cluster.session import Session
 from earthloom.tiling.errors import EngineError
 from infra.ray_cluster import ClusterError, LocalCluster, local_cluster
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 SENT = "_ray_pkg_"
 """In the path of what Ray has brought to a node."""
@@ -102,7 +104,6 @@ def test_a_driver_outside_ships_its_packages_and_needs_only_the_token(cluster: L
     assert driver == f"driver {ROOT / 'earthloom' / '__init__.py'}"
 
 
-@pytest.mark.long
 def test_a_driver_inside_a_job_finds_its_cluster_and_ships_nothing(cluster: LocalCluster, tmp_path: Path) -> None:
     for name in ("earthloom", "cluster", "jobs", "models", "tiling", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)

@@ -61,6 +61,7 @@ def _call(cluster: LocalCluster, *words: str, **env: str) -> subprocess.Complete
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_submitted_command_gives_the_same_bytes_and_its_exit_code(
     cluster: LocalCluster, scene: Path, golden: dict[str, Any], tmp_path: Path
 ) -> None:

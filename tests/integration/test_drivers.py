@@ -103,6 +103,7 @@ def test_two_runs_on_different_scenes_lose_no_item(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.s3
+@pytest.mark.long
 def test_drivers_in_a_bucket_agree_too(tmp_path: Path, s3_env: None) -> None:
     a, b = lake(tmp_path, "a", width=600, height=300), lake(tmp_path, "b", width=600, height=300, seed=1)
     out = "s3://outputs/drivers"

@@ -58,7 +58,7 @@ def golden(
     return request.param, files(crop, tmp_path_factory.mktemp("golden"), overlap=request.param)
 
 
-@pytest.mark.parametrize("block", [1024, 2048])
+@pytest.mark.parametrize("block", [1024, pytest.param(2048, marks=pytest.mark.long)])
 def test_for_every_block_size(
     golden: tuple[str, dict[str, StoredObject]], crop: Path, tmp_path: Path, block: int
 ) -> None:
@@ -66,7 +66,7 @@ def test_for_every_block_size(
     assert files(crop, tmp_path, overlap=overlap, block=block) == expected
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_on_ray_with_any_number_of_workers(
     golden: tuple[str, dict[str, StoredObject]], crop: Path, tmp_path: Path, workers: int, ray_session: None
 ) -> None:

@@ -27,7 +27,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_scene(tmp_path_factory.mktemp("in") / "lake.tif", pixels, ("green", "swir16"), compress=None)
 
 
-@pytest.mark.parametrize("executor", ["auto", "local", "ray"])
+@pytest.mark.parametrize(
+    "executor", ["local", *(pytest.param(name, marks=pytest.mark.long) for name in ("auto", "ray"))]
+)
 def test_a_run_leaves_in_the_middle_of_its_blocks_and_is_continued(executor: str, scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [

@@ -171,6 +171,7 @@ def test_it_ends_early_and_keeps_the_best_weights_when_validation_gets_no_better
 
 @pytest.mark.s3
 @pytest.mark.usefixtures("s3_env")
+@pytest.mark.long
 def test_data_and_model_may_lie_in_a_bucket(s3: Server, tmp_path: Path) -> None:
     import boto3
 
@@ -228,7 +229,7 @@ def test_what_cannot_be_trained_is_refused_before_data_is_read(tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("kills", [pytest.param(3, marks=pytest.mark.long), pytest.param(10, marks=pytest.mark.chaos)])
 def test_kills_at_random_moments_end_in_the_bytes_of_an_undisturbed_training(tmp_path: Path, kills: int) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.training", str(tmp_path), "7", str(kills)], cwd=ROOT,

@@ -44,7 +44,11 @@ def case(tmp_path: Path) -> Case:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
-@pytest.mark.parametrize("device", [CPU, pytest.param(BF16, marks=pytest.mark.long)], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "device",
+    [pytest.param(CPU, marks=pytest.mark.long), pytest.param(BF16, marks=pytest.mark.long)],
+    ids=["fp32", "bf16"],
+)
 def test_a_compiled_network_is_near_the_plain_one_and_as_exact_in_any_cut_and_batch(case: Case, device: Device) -> None:
     scene = landscape(260, 200, 4), np.ones((200, 260), np.bool_)
     chips = grid(scene[0], 128, HALO_PX, 4)

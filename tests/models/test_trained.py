@@ -108,6 +108,7 @@ def test_buildings_are_found_on_rows_that_were_held_back() -> None:
     assert iou(counted(module, [part], recipe.gain, BUILDINGS), 1) >= 0.60
 
 
+@pytest.mark.long
 def test_the_same_photograph_twice_shows_no_change_and_woods_in_its_place_show_demolition() -> None:
     values = part_of("buildings", 512)
     woods = RECIPES["buildings"].read(DATA).held_back[0].values[:, -512:, 1350:1862]

@@ -144,7 +144,7 @@ def ground_of_tile(h: int, v: int) -> tuple[BBox, float] | None:
 
 
 @given(h=st.integers(0, 35), v=st.integers(0, 17))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @example(h=11, v=2)
 @example(h=8, v=3)
 @example(h=35, v=8)

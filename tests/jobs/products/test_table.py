@@ -60,7 +60,7 @@ item_parts = st.tuples(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(parts=st.lists(item_parts, min_size=1, max_size=5), with_map=st.booleans(), data=st.data())
 def test_products_of_all_types_and_band_counts_share_a_table_and_come_back(
     parts: list[Any], with_map: bool, data: Any

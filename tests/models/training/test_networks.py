@@ -42,7 +42,11 @@ ARCHITECTURES = (
 )  # fmt: skip
 EVERY = [(architecture, encoder) for architecture in ARCHITECTURES for encoder in ENCODERS]
 EVERY += [("dpt", encoder) for encoder in (VIT, "tu-convnext_tiny")]
-SAMPLE = [("unet", "resnet18", 3), ("fpn", "tu-tf_efficientnet_lite0", 13)]
+SAMPLE = [
+    pytest.param("unet", "resnet18", 3, marks=pytest.mark.long),
+    ("linknet", "resnet18", 3),
+    ("fpn", "tu-tf_efficientnet_lite0", 13),
+]
 BLENDED = ("fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet", "manet", "dpt")
 """Decoders with global context, whatever the encoder: pooling, attention, or norms over the whole chip."""
 

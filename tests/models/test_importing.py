@@ -20,6 +20,7 @@ from earthloom.models.cards.file import FILE, load_card
 from earthloom.models.cards.weights import sha256_of
 from earthloom.models.importing.importing import import_model
 from earthloom.models.importing.options import ImportOptions
+from earthloom.models.measuring import measure
 from earthloom.models.measuring.measure import agreement_at
 from earthloom.models.networks.torchscript_net import TRUST
 from earthloom.models.networks.torchvision_ops import define_missing_ops
@@ -353,8 +354,12 @@ def test_an_option_of_the_wrong_form_is_named(option: str, text: str, message: s
         check(ImportOptions, given | {option: text})
 
 
-def test_the_command_writes_a_folder_that_a_run_can_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = tiny_onnx(tmp_path / "my tiny.onnx")
+@pytest.mark.parametrize("side_px", [None, 256])
+def test_the_command_writes_a_folder_that_a_run_can_name_and_plan_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, side_px: int | None
+) -> None:
+    monkeypatch.setattr(measure, "_RUNS", 1)
+    source = tiny_onnx(tmp_path / "my tiny.onnx", side_px=side_px)
     main(
         ["models", "import", str(source), "--to", str(tmp_path / "made"), "--bands", "red,nir", "--quantity",
          "boa_reflectance,reflectance", "--classes", "land,water,cloud", "--stride", "2", "--gsd", "8,60"]
@@ -362,6 +367,9 @@ def test_the_command_writes_a_folder_that_a_run_can_name(tmp_path: Path, capsys:
     assert str(tmp_path / "made") in capsys.readouterr().out
     card = load_card(ObjectRef.parse(str(tmp_path / "made")))
     assert (card.name, card.quantities, card.gsd_m) == ("my-tiny", ("boa_reflectance", "reflectance"), (8.0, 60.0))
+    per_px = card.bytes_per_chip_px("fp32")
+    assert per_px is not None
+    assert per_px > (len(BANDS) + len(CLASSES)) * 4, "input and answer alone take that"
 
 
 def test_every_network_that_is_its_own_file_speaks_the_protocol() -> None:

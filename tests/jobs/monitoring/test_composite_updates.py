@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from earthloom.jobs.monitoring.composites.stage import COMPOSITES, read_head
-from earthloom.jobs.monitoring.composites.tasks import PublishCompositeTask, ReduceTask
+from earthloom.jobs.monitoring.composites.tasks import ReduceTask
+from earthloom.jobs.monitoring.publishing import PublishTask
 from earthloom.tiling.errors import PublishError, StorageError
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.writing.zarr_sink import Layer
@@ -131,7 +132,7 @@ def test_a_shard_that_is_lost_before_publishing_is_made_again(store: Store, tmp_
     composite = one(what.cube, "year", "mode", "2019")
     lost.unlink()
     with pytest.raises(PublishError, match="1 of 4 shards are not done, the first is 0_0"):
-        PublishCompositeTask(composite=composite).do(store)
+        PublishTask(made=composite).do(store)
     again = COMPOSITES.plan(store, what)
     assert f"{composite.prefix}/0_0" in {task.key for task in again}
     bring_up(store, what)
@@ -149,8 +150,8 @@ def test_windows_and_repetition_change_no_byte(monkeypatch: pytest.MonkeyPatch, 
         assert len(list(tasks[0].windows())) == n_windows
         for task in reversed(tasks + tasks[:2]):
             task.do(store)
-        PublishCompositeTask(composite=composite).do(store)
-        assert not PublishCompositeTask(composite=composite).do(store), "another one has committed it"
+        PublishTask(made=composite).do(store)
+        assert not PublishTask(made=composite).do(store), "another one has committed it"
         found.append(contents(store))
     assert found[0] == found[1]
 

@@ -12,8 +12,9 @@ from earthloom.jobs.monitoring.composites.composite import composites_of
 from earthloom.jobs.monitoring.composites.maps import map_of_step
 from earthloom.jobs.monitoring.composites.rules import CompositeTable, parse_rule
 from earthloom.jobs.monitoring.composites.stage import write_head
-from earthloom.jobs.monitoring.composites.tasks import PublishCompositeTask, missing_shards
+from earthloom.jobs.monitoring.composites.tasks import missing_shards
 from earthloom.jobs.monitoring.cube.cube import Cube
+from earthloom.jobs.monitoring.publishing import PublishTask
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
@@ -42,7 +43,7 @@ def publish(store: Store, cube: Cube, rule: str) -> None:
     for composite in made:
         for task in missing_shards(store, composite):
             task.do(store)
-        PublishCompositeTask(composite=composite).do(store)
+        PublishTask(made=composite).do(store)
     write_head(store, CompositeTable(every="year", rule=rule), cube, made, made)
 
 

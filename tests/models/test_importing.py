@@ -16,17 +16,19 @@ from safetensors.torch import save_file
 from earthloom.jobs.command import main
 from earthloom.jobs.config import check
 from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE, load_card
 from earthloom.models.cards.weights import sha256_of
+from earthloom.models.device.resolve import Device
 from earthloom.models.importing.importing import import_model
 from earthloom.models.importing.options import ImportOptions
-from earthloom.models.measuring import measure
+from earthloom.models.measuring import measure, peak_memory
 from earthloom.models.measuring.measure import agreement_at
 from earthloom.models.networks.torchscript_net import TRUST
 from earthloom.models.networks.torchvision_ops import define_missing_ops
 from earthloom.tiling.errors import CardError, ConfigError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
-from tests.models.nets import BF16, Case, TinyNet, stack_of
+from tests.models.nets import BF16, CPU, Case, TinyNet, stack_of
 from tests.models.onnx_files import BANDS, CLASSES, tiny, tiny_onnx, with_outside_weights
 from tests.scenes import landscape
 
@@ -100,6 +102,21 @@ def test_a_graph_of_one_size_decides_its_chips(
     assert (case.card.overlap, case.card.core_px, case.card.halo_px) == tiling
     with pytest.raises(CardError, match="chips of 256 x 256 px only, got 64 x 64"):
         case.predictor().module(chips())
+
+
+def test_a_graph_of_one_size_is_measured_by_its_own_chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def peak(_card: ModelCard, _weights: Path | None, _device: Device, side_px: int) -> int:
+        asked.append(side_px)
+        return 300_000_000 + 80 * side_px**2
+
+    monkeypatch.setattr(peak_memory, "peak_bytes", peak)
+    case = imported(tiny_onnx(tmp_path / "tiny.onnx", side_px=256), halo=64)
+    found = measure.measure(case.card, case.path, CPU, stack_of(landscape(300, 300, len(BANDS))))
+    assert found.card.memory == (("fp32", 80.0),)
+    assert set(asked) == {0, 256}, "it takes chips of no other size"
+    assert found.agreement is None, "it answers no whole scene that chips could be compared with"
 
 
 def test_a_graph_of_one_size_names_the_halos_that_work(tmp_path: Path) -> None:

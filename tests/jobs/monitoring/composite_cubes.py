@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable
@@ -19,7 +17,7 @@ from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.stage import Monitored
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.store import Store, open_store
+from earthloom.tiling.storage.store import Store
 from tests.jobs.monitoring.cubes import make_cube, make_grid
 from tests.memory_store import MemoryStore
 
@@ -33,11 +31,6 @@ FOLDER = "monitors/lake/landwater/0123456789abcdef"
 
 
 GRID = make_grid(520, 530)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(ObjectRef.parse(str(tmp_path)))
 
 
 def stacks(n_dates: int = len(DATES), seed: int = 0, grid: Grid = GRID) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -16,17 +14,11 @@ from earthloom.jobs.monitoring.composites.tasks import missing_shards
 from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.publishing import PublishTask
 from earthloom.tiling.errors import ConfigError
-from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.store import Store, open_store
+from earthloom.tiling.storage.store import Store
 from tests.jobs.monitoring.cubes import make_cube, make_grid
 
 FOLDER = "monitors/lake/landwater/0123456789abcdef"
 DATES = ("2019-07-01", "2020-03-01", "2020-06-20", "2020-11-05", "2021-01-01")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(ObjectRef.parse(str(tmp_path)))
 
 
 @pytest.fixture

@@ -1,21 +1,15 @@
-"""Files that go on beyond 180 degrees of longitude: from 0 to 360, across the antimeridian, past the edge of Web Mercator.
-
-Reads no pixel.
-"""
+"""Files that go on beyond 180 degrees of longitude, read onto grids that do not, and the other way round. Reads no pixel."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.turn import goes_beyond, turn_of
 
 if TYPE_CHECKING:
     from rasterio.crs import CRS
     from rasterio.io import DatasetReader
-
-_MERCATOR_M = 6378137.0
-"""Radius of Web Mercator's sphere (EPSG:3857)."""
 
 
 def around_its_middle(dataset: DatasetReader, grid: Grid) -> CRS | None:
@@ -27,21 +21,19 @@ def around_its_middle(dataset: DatasetReader, grid: Grid) -> CRS | None:
     In Web Mercator the same is a central meridian and the easting that goes with it.
 
     Returns:
-        The CRS; None where both stay within 180 degrees, and of other projections, which know no turn.
+        The CRS; None where both stay within half a turn, and of projections that know none (`tiling.turn`).
     """
     from rasterio import crs
 
-    degrees = dataset.crs.is_geographic and dataset.crs.units_factor[0] == "degree"
-    if not degrees and dataset.crs.to_epsg() != 3857:
+    own = dataset.crs.to_wkt()
+    transform = tuple(dataset.transform)[:6]
+    turn = turn_of(own)
+    file = Grid(crs=own, transform=transform, width=dataset.width, height=dataset.height)
+    if turn is None or not (goes_beyond(file) or goes_beyond(grid)):
         return None
-    half_turn = 180.0 if degrees else math.pi * _MERCATOR_M
-    spans = [dataset.bounds] + [grid.bounds] * (crs.CRS.from_string(grid.crs) == dataset.crs)
-    if all(abs(side) <= half_turn * (1 + 1e-9) for left, _, right, _ in spans for side in (left, right)):
-        return None
-    middle = (dataset.bounds.left + dataset.bounds.right) / 2
-    if degrees:
+    middle = (file.bounds[0] + file.bounds[2]) / 2
+    if dataset.crs.is_geographic:
         return crs.CRS.from_proj4(f"{dataset.crs.to_proj4()} +lon_wrap={middle!r}")
-    around = f"+lon_0={middle / half_turn * 180!r} +x_0={middle!r}"
-    return crs.CRS.from_proj4(
-        f"+proj=merc +a={_MERCATOR_M} +b={_MERCATOR_M} {around} +nadgrids=@null +units=m +no_defs"
-    )
+    sphere, around = dataset.crs.to_proj4(), f"+lon_0={middle / turn * 360!r} +x_0={middle!r}"
+    kept = " ".join(word for word in sphere.split() if not word.startswith(("+lon_0=", "+x_0=")))
+    return crs.CRS.from_proj4(f"{kept} {around}")

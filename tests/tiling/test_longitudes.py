@@ -1,4 +1,5 @@
-"""Files that count longitudes beyond 180 degrees, on grids that count them otherwise: pixel by pixel where PROJ says."""
+"""Files that count longitudes beyond 180 degrees, on grids that count them otherwise: each pixel, and each feature, where
+PROJ says."""
 
 from __future__ import annotations
 
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading.onto_grid import onto_grid
 from earthloom.tiling.reading.read import read_pixels
 from tests.scenes import write_scene
 from tests.tiling.test_read import bands, scene
@@ -57,3 +60,15 @@ def test_every_place_is_found_where_the_file_has_it(
     np.testing.assert_array_equal(found.valid[clear], inside[clear])
     both = clear & inside
     np.testing.assert_array_equal(found.values[0][both], wanted[both])
+
+
+@pytest.mark.parametrize("west", [179.5, -180.5])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32601"])
+def test_features_lie_where_the_grid_counts_their_longitudes(west: float, crs: str) -> None:
+    grid = Grid(crs="EPSG:4326", transform=(0.01, 0, west, 0, -0.01, 65.5), width=128, height=96)
+    lon, lat = np.array([179.6, 179.9, -179.9, -179.3]), np.full(4, 65.0)
+    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(lon, lat)
+    near, found = onto_grid(shapely.points(x, y), CRS.from_user_input(crs), grid, "fields.gpkg")
+    np.testing.assert_array_equal(near, np.arange(4))
+    np.testing.assert_allclose(shapely.get_x(found), np.mod(lon - west, 360) / 0.01, atol=1 / 256)
+    np.testing.assert_allclose(shapely.get_y(found), 50, atol=1 / 256)

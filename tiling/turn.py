@@ -26,3 +26,9 @@ def goes_beyond(grid: Grid) -> bool:
     """Whether a grid has columns more than half a turn from the CRS's origin."""
     turn, (left, _, right, _) = turn_of(grid.crs), grid.bounds
     return turn is not None and max(abs(left), abs(right)) > turn / 2 * (1 + 1e-9)
+
+
+def turns_of(grid: Grid) -> tuple[float, ...]:
+    """What to add to an x that PROJ gives, so that all places on a grid are met: nothing but for one that goes beyond."""
+    turn = turn_of(grid.crs)
+    return (-turn, 0.0, turn) if turn is not None and goes_beyond(grid) else (0.0,)

@@ -15,6 +15,7 @@ from pyproj import CRS, Transformer
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.onto_grid import onto_grid
 from earthloom.tiling.reading.read import read_pixels
+from earthloom.tiling.resampling import reached
 from tests.scenes import write_scene
 from tests.tiling.test_read import bands, scene
 
@@ -60,6 +61,10 @@ def test_every_place_is_found_where_the_file_has_it(
     np.testing.assert_array_equal(found.valid[clear], inside[clear])
     both = clear & inside
     np.testing.assert_array_equal(found.values[0][both], wanted[both])
+
+    source = Grid(crs=crs, transform=tuple(transform)[:6], width=width, height=height)
+    found.valid[reached(source, grid).slices(grid.window)] = False
+    assert not found.valid.any(), "what is said not to be reached is not even read"
 
 
 @pytest.mark.parametrize("west", [179.5, -180.5])

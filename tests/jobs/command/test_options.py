@@ -77,7 +77,7 @@ def test_a_scene_and_a_model_may_be_paths(tmp_path: Path) -> None:
     ((_, folder),) = zoo.variants("buildings")
     for scenes, model in ((lake, "water-index"), (tmp_path, ["water-index"]), ([lake], folder.path)):
         made = earthloom.plan(scenes, model=model, out=tmp_path / "out", **options)
-        assert [one.id for one in (*made.refused, *(p.scene for p in made.scenes))] == ["a"]
+        assert [*(one.id for one in made.refused), *(one.scene.id for one in made.scenes)] == ["a"]
 
 
 def test_options_become_the_model_that_they_came_from() -> None:

@@ -39,7 +39,7 @@ if all((_BESIDE / name / "__init__.py").is_file() for name in ("jobs", "models",
 
 
 def plan(
-    scenes: str | Path | Sequence[str | Path], *, model: str | Sequence[str], out: str | Path, **options: Any
+    scenes: str | Path | Sequence[str | Path], *, model: str | Path | Sequence[str], out: str | Path, **options: Any
 ) -> RunPlan:
     """Check scenes and decide how each would be mapped, as `earthloom plan` does. Writes nothing.
 
@@ -61,7 +61,7 @@ def plan(
 
 
 def run(
-    scenes: str | Path | Sequence[str | Path], *, model: str | Sequence[str], out: str | Path, **options: Any
+    scenes: str | Path | Sequence[str | Path], *, model: str | Path | Sequence[str], out: str | Path, **options: Any
 ) -> RunResult:
     """Map scenes and publish the results below `out`, as `earthloom run` does.
 
@@ -295,7 +295,7 @@ def distil(scenes: str | Path | Sequence[str | Path], *, model: str, out: str | 
 def evaluate(
     scenes: str | Path | Sequence[str | Path],
     *,
-    model: str | Sequence[str],
+    model: str | Path | Sequence[str],
     labels: str | Path | Sequence[str | Path],
     out: str | Path,
     **options: Any,
@@ -387,12 +387,11 @@ def open(
 
 
 def _config(
-    scenes: str | Path | Sequence[str | Path], model: str | Sequence[str], out: str | Path, options: Any
+    scenes: str | Path | Sequence[str | Path], model: str | Path | Sequence[str], out: str | Path, options: Any
 ) -> Any:
     from earthloom.jobs.config import load
 
-    several = model if isinstance(model, str) else tuple(model)
-    return load(options | {"scenes": _texts(scenes), "out": str(out), "model": several})
+    return load(options | {"scenes": _texts(scenes), "out": str(out), "model": _texts(model)})
 
 
 def _texts(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:

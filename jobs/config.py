@@ -262,13 +262,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def check(model: type[M], values: Mapping[str, Any]) -> M:
-    """A model from its options by name. Those of the models inside of it stand beside its own; None is not given.
+    """A model from its options by name. Those of the models inside of it stand beside its own; None is not given, and a path is
+    its text.
 
     Raises:
         ConfigError: naming each wrong option, its value and what is expected.
     """
     inner = inner_models(model)
-    given = {name: value for name, value in values.items() if value is not None}
+    given = {name: _text_of_paths(value) for name, value in values.items() if value is not None}
     if refused := sorted(inner.keys() & given.keys()):
         raise ConfigError(_NO_SUCH_OPTION.format(refused[0]))
     for name, kind in inner.items():
@@ -277,6 +278,12 @@ def check(model: type[M], values: Mapping[str, Any]) -> M:
         return model.model_validate(given)
     except ValidationError as error:
         raise ConfigError("; ".join(_describe(problem, inner) for problem in error.errors())) from None
+
+
+def _text_of_paths(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(map(_text_of_paths, value))
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def inner_models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:

@@ -63,3 +63,9 @@ def s3_env(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """This process as a user of that server sees it: the AWS_* names, and what the command derives from them."""
     for name, value in (s3.env | derive(s3.env)).items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of files between runs (hashes, headers, downloads) lies in the test's own folder."""
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))

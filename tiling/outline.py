@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.turn import turns_of
 from earthloom.tiling.window import Window
 
 _POINTS_PER_EDGE = 64
@@ -28,8 +29,9 @@ def inside(outline: str, grid: Grid, window: Window) -> NDArray[np.bool_]:
 
     to_grid = Transformer.from_crs("EPSG:4326", grid.crs, always_xy=True)
     polygons = [
-        {"type": "Polygon", "coordinates": [_on_grid(ring, to_grid) for ring in rings]}
+        {"type": "Polygon", "coordinates": [_on_grid(ring, to_grid, turn) for ring in rings]}
         for rings in _polygons(json.loads(outline))
+        for turn in turns_of(grid)
     ]
     corner = grid.affine.translation(window.col_off, window.row_off)
     mask: NDArray[np.bool_] = geometry_mask(
@@ -46,10 +48,10 @@ def _polygons(geometry: dict[str, Any]) -> Iterator[Sequence[Any]]:
         yield from geometry["coordinates"]
 
 
-def _on_grid(ring: Sequence[Sequence[float]], to_grid: Transformer) -> list[tuple[float, float]]:
+def _on_grid(ring: Sequence[Sequence[float]], to_grid: Transformer, turn: float) -> list[tuple[float, float]]:
     points = np.array([point[:2] for point in ring], np.float64)
     share = np.linspace(0, 1, _POINTS_PER_EDGE, endpoint=False)[None, :, None]
     dense = (points[:-1, None] * (1 - share) + points[1:, None] * share).reshape(-1, 2)
     x, y = to_grid.transform(dense[:, 0], dense[:, 1])
-    closed = np.stack([x, y], axis=1)
+    closed = np.stack([x + turn, y], axis=1)
     return [*map(tuple, closed.tolist()), tuple(closed[0].tolist())]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.turn import goes_beyond, turn_of
 from earthloom.tiling.window import Window
 
 Resampling: TypeAlias = Literal["nearest", "bilinear", "average"]
@@ -56,7 +57,10 @@ def pixel_ratio(source: Grid, grid: Grid) -> float:
 
 
 def reached(source: Grid, grid: Grid) -> Window:
-    """The part of `grid` beyond which no pixel of `source` can come; a little larger, rather than too small."""
+    """The part of `grid` beyond which no pixel of `source` can come; a little larger, rather than too small: all of it where
+    one of them goes on beyond 180 degrees and counts longitudes otherwise than the other."""
+    if goes_beyond(grid) or (goes_beyond(source) and turn_of(grid.crs) is not None):
+        return grid.window
     steps = np.linspace(0, 1, _ALONG)
     none, all_ = np.zeros_like(steps), np.ones_like(steps)
     cols, rows = np.concatenate([steps, steps, none, all_]), np.concatenate([none, all_, steps, steps])

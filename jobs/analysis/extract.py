@@ -24,6 +24,7 @@ from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.outline import inside
 from earthloom.tiling.storage.store import Store
+from earthloom.tiling.turn import goes_beyond, turn_of
 from earthloom.tiling.window import Window
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Extract:
         back = Transformer.from_crs(self.grid.crs, part.crs, always_xy=True)
         here = self.grid.crop(window)
         col, row = (np.floor(axis) for axis in ~part.affine @ back.transform(*np.meshgrid(here.xs(), here.ys())))
+        if goes_beyond(part):
+            col = np.mod(col, abs((turn_of(part.crs) or math.inf) / part.transform[0]))
         known = (col >= 0) & (col < part.width) & (row >= 0) & (row < part.height)  # also false where it is not finite
         classes, confidence = (np.full(window.shape, NODATA, np.uint8) for _ in range(2))
         if known.any():
@@ -184,6 +187,8 @@ def _window(grid: Grid, outline: str) -> Window:
     points = shapely.get_coordinates(dense)
     col, row = ~grid.affine @ to_grid.transform(points[:, 0], points[:, 1])
     left, right, top, bottom = math.floor(col.min()), math.ceil(col.max()), math.floor(row.min()), math.ceil(row.max())
+    if goes_beyond(grid):  # its columns count longitudes otherwise than the polygons
+        left, right = 0, grid.width
     return Window(left, top, right - left, bottom - top).grow(1) & grid.window
 
 

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -19,6 +20,7 @@ from earthloom.jobs.command.demo import demo
 from earthloom.jobs.command.distil import distil
 from earthloom.jobs.command.evaluate import evaluate
 from earthloom.jobs.command.explain import explain
+from earthloom.jobs.command.lines import AS_JSON, Lines, plain
 from earthloom.jobs.command.models import models
 from earthloom.jobs.command.monitoring import monitor
 from earthloom.jobs.command.run import EXIT_SIGTERM, STARTED_ALONE, plan, run
@@ -50,6 +52,17 @@ _SECTIONS = {
 
 class _Commands(click.Group):
     """Commands under headings, in the order in which people come to need them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EarthloomError as error:
+            if ctx.meta.get(AS_JSON):
+                Lines(as_json=True).say(
+                    "end", f"error: {plain(str(error))}", exit_code=error.exit_code, error=with_flags(str(error))
+                )
+                sys.exit(error.exit_code)
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         known = [name for names in _SECTIONS.values() for name in names]

@@ -9,10 +9,11 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import click
 from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
@@ -26,9 +27,22 @@ if TYPE_CHECKING:
 
     from earthloom.jobs.execution.driver import Event
 
+AS_JSON = "earthloom.log_json"
+"""Where click's context says that lines are JSON, for whoever has none of the command's options."""
 _PLAIN_EVERY_S = 10.0
 _MOST_BARS = 12
 """Scenes with a bar of their own at a time."""
+
+
+def log_json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--log-json`, of commands that speak by `Lines`; an error that ends the command is then a line of JSON too."""
+
+    def remember(context: click.Context, _: click.Parameter, value: bool) -> bool:
+        context.meta[AS_JSON] = value
+        return value
+
+    told = "what is said on stderr as one JSON object per line"
+    return click.option("--log-json", is_flag=True, callback=remember, help=told)(command)
 
 
 class Lines:

@@ -65,9 +65,14 @@ def models_add(names: tuple[str, ...]) -> None:
 @options_of(ImportOptions)
 def models_import(source: Path, to: Path | None, **options: Any) -> None:
     """Turn a network of your own into a card folder: smp folder, state dict, ONNX graph, or a program you vouch for."""
+    from earthloom.models.device.resolve import resolve
     from earthloom.models.importing.importing import import_model
+    from earthloom.models.measuring.measure import with_memory
 
-    card, folder = import_model(source, check(ImportOptions, options), to)
+    def completed(card: ModelCard, weights_path: Path) -> ModelCard:
+        return with_memory(card, weights_path, resolve())
+
+    card, folder = import_model(source, check(ImportOptions, options), to, completed=completed)
     show_card(card)
     click.echo(folder)
     if card.halo_px is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from earthloom.jobs.command.lines import Lines, Progress, named, plain
+from earthloom.jobs.command.lines import Lines, Progress, log_json_option, named, plain
 from earthloom.jobs.command.options import SectionedCommand, options_of
 from earthloom.jobs.command.run import exit_on_sigterm, result_json
 from earthloom.jobs.command.terminal import counted, in_a_file, with_flags
@@ -26,7 +26,7 @@ _EVERY_S = 10.0
 @click.command(cls=SectionedCommand)
 @click.argument("files", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout, logs on stderr")
-@click.option("--log-json", is_flag=True, help="what is said on stderr as one JSON object per line")
+@log_json_option
 @options_of(MonitorConfig, but=("files",), short={"out": "-o"})
 def monitor(files: tuple[str, ...], as_json: bool, log_json: bool, **options: Any) -> None:
     """Bring areas up to date: map new scenes, then their cubes and all that follows from them. Again: only what is new."""
@@ -69,7 +69,7 @@ def monitor_json(result: MonitorResult) -> dict[str, Any]:
 def show_monitor(result: MonitorResult, lines: Lines) -> None:
     """What is new and where it lies, what failed and why; and, last, how many of each. What is as it was is counted."""
     if result.skipped:
-        lines.say("skipped", f"skipped: {plain(result.skipped)}")
+        lines.say("end", f"skipped: {plain(result.skipped)}", exit_code=result.exit_code, skipped=result.skipped)
         return
     for file, why in result.refused:
         lines.say("refused", f"[red]refused[/] {plain(file)}: {plain(why)}", file=file)

@@ -19,7 +19,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from earthloom.jobs.command.lines import Lines, Progress, named, plain
+from earthloom.jobs.command.lines import Lines, Progress, log_json_option, named, plain
 from earthloom.jobs.command.options import RunCommand, run_options
 from earthloom.jobs.command.terminal import GIB, MIB, counted, duration, make_console, show_path, with_flags
 from earthloom.jobs.records.names import QUICKLOOK
@@ -65,7 +65,7 @@ def plan(
 
 @click.command(cls=RunCommand)
 @run_options
-@click.option("--log-json", is_flag=True, help="what is said on stderr as one JSON object per line")
+@log_json_option
 @click.option("--dry-run", is_flag=True, help="the same as `earthloom plan`")
 @click.pass_context
 def run(
@@ -236,7 +236,7 @@ def show_result(result: RunResult, lines: Lines, *, all_of_them: bool = False) -
         all_of_them: show what was published before too.
     """
     if result.skipped:
-        lines.say("skipped", f"skipped: {plain(result.skipped)}")
+        lines.say("end", f"skipped: {plain(result.skipped)}", exit_code=result.exit_code, skipped=result.skipped)
         return
     all_of_them = all_of_them or (lines.is_live and len(result.results) <= _FEW)
     new = [name for name in result.results if all_of_them or result.scenes[name].status in ("published", "corrected")]

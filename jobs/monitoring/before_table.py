@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict
 
 from earthloom.jobs.monitoring.composites.periods import Cadence
-from earthloom.jobs.monitoring.composites.rules import parse_rule
-from earthloom.tiling.errors import ConfigError
+from earthloom.jobs.monitoring.composites.rules import RuleText
 
 
 class BeforeTable(BaseModel):
@@ -17,12 +16,4 @@ class BeforeTable(BaseModel):
     product: str
     """Of the same area: `bands`, or `cloudmask-bands`."""
     every: Cadence = "year"
-    rule: str = "best"
-
-    @field_validator("rule")
-    @classmethod
-    def _known(cls, text: str) -> str:
-        try:
-            return str(parse_rule(text))
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
+    rule: RuleText = "best"

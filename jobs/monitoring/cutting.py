@@ -24,6 +24,11 @@ LEAST_BYTES = 12 * 2**20
 """Buffers, metadata, threads that write."""
 
 
+def part_name(part: Window, shard_px: int) -> str:
+    """Row and column of a shard of `shard_px` a side among those of its grid."""
+    return f"{part.row_off // shard_px}_{part.col_off // shard_px}"
+
+
 def windows(part: Window, px_bytes: int) -> Iterator[Window]:
     """What of a shard is worked on at once, row-major.
 

@@ -12,7 +12,7 @@ from typing import Any
 from earthloom.jobs.monitoring.cube.stac import add_to_area, collection_id, replace_in_area
 from earthloom.jobs.products.stac_collection import add_to_catalog, item_links
 from earthloom.jobs.records.canonical import canonical
-from earthloom.jobs.records.documents import merge
+from earthloom.jobs.records.documents import json_object, merge
 from earthloom.jobs.records.names import ITEM
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.storage.store import Store
@@ -40,7 +40,7 @@ def enter(
         raise PublishError(f"an item of the area {aoi} lies below {base}/, not at {prefix}")
 
     def ours(existing: bytes | None) -> bytes:
-        found = _document(existing, f"{prefix}/{ITEM}")
+        found = json_object(existing, f"{prefix}/{ITEM}")
         if found is not None and existing is not None and progress(found) > progress(item):
             return existing
         return canonical(item)
@@ -48,11 +48,11 @@ def enter(
     def collection(existing: bytes | None) -> bytes:
         href = f"./{prefix.removeprefix(f'{base}/')}/{ITEM}"
         linked = json.loads(store.get(f"{prefix}/{ITEM}"))  # what is there by now, which may be further than ours
-        return canonical(add_to_area(_document(existing, f"{base}/collection.json"), aoi, href, linked))
+        return canonical(add_to_area(json_object(existing, f"{base}/collection.json"), aoi, href, linked))
 
     def root(existing: bytes | None) -> bytes:
         href = f"./{base}/collection.json"
-        return canonical(add_to_catalog(_document(existing, "catalog.json"), collection_id(aoi), href))
+        return canonical(add_to_catalog(json_object(existing, "catalog.json"), collection_id(aoi), href))
 
     merge(store, f"{prefix}/{ITEM}", ours)
     merge(store, f"{base}/collection.json", collection)
@@ -77,7 +77,7 @@ def relink(store: Store, aoi: str, folder: str, prefixes: Sequence[str]) -> None
     items: dict[str, dict[str, Any]] = {}
 
     def collection(existing: bytes | None) -> bytes:
-        document = _document(existing, f"{base}/collection.json")
+        document = json_object(existing, f"{base}/collection.json")
         linked = {str(link.get("href")) for link in item_links(document)}
         for href in hrefs.keys() - linked - items.keys():
             items[href] = json.loads(store.get(hrefs[href]))
@@ -86,19 +86,9 @@ def relink(store: Store, aoi: str, folder: str, prefixes: Sequence[str]) -> None
 
     def root(existing: bytes | None) -> bytes:
         return canonical(
-            add_to_catalog(_document(existing, "catalog.json"), collection_id(aoi), f"./{base}/collection.json")
+            add_to_catalog(json_object(existing, "catalog.json"), collection_id(aoi), f"./{base}/collection.json")
         )
 
     if prefixes:
         merge(store, f"{base}/collection.json", collection)
         merge(store, "catalog.json", root)
-
-
-def _document(existing: bytes | None, key: str) -> dict[str, Any] | None:
-    try:
-        document = json.loads(existing) if existing else None
-    except ValueError:
-        document = existing
-    if document is not None and not isinstance(document, dict):
-        raise PublishError(f"{key} is no JSON object; delete it and run again: it is made from what is committed")
-    return document

@@ -1,11 +1,13 @@
 """Makes a job of a command: what it needs from this machine goes with it, and its words say where that lies there.
 
-Small files (TOML, GeoJSON) travel in the job's folder; weights go to OUT, by sha256, where the command and its workers
-find them; the code is a package that the cluster keeps. Pixels travel never. Sends nothing itself.
+Small files (TOML, GeoJSON, the outline that an AOI file names) travel in the job's folder; weights go to OUT, by sha256,
+where the command and its workers find them; the code is a package that the cluster keeps. Pixels travel never. Sends nothing
+itself.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -35,6 +37,8 @@ PROGRAM = ("python", "-m", "earthloom")
 _GIVEN = "given"
 _MODELS_OF_TOML = re.compile(r"""\b(?:model|start)\s*=\s*(?:\[[^]]*\]|"[^"\n]*"|'[^'\n]*')""")
 """Where a TOML file names models: of a run, an area, a watcher, and what a training starts from or is taught by."""
+_GEOMETRY_OF_TOML = re.compile(r"""^[ \t]*geometry[ \t]*=[ \t]*(["'])(?P<path>[^\n]*?)\1""", re.MULTILINE)
+"""Where an AOI file names the GeoJSON of its outline."""
 _RUNS: dict[str, type[RunConfig]] = {
     "run": RunConfig, "plan": RunConfig, "evaluate": EvaluateConfig, "explain": ExplainConfig, "distil": DistilConfig
 }  # fmt: skip
@@ -189,18 +193,36 @@ def _there(word: str, folder: Path, place: Mapping[str, str], notes: list[str]) 
     if not exists:
         return word
     if path.is_file() and path.suffix.lower() in _CARRIED:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ConfigError(
-                f"{path} has {path.stat().st_size} bytes, more than the {_MOST_BYTES} that travel with a job; put it into "
-                "object storage and give its s3:// address"
-            )
-        name = f"{_GIVEN}/{len(list((folder / _GIVEN).iterdir()))}-{path.name}"
-        shutil.copyfile(path, folder / name)
-        if path.suffix == ".toml":
-            _rename_models(folder / name, place)
-        return f"{option}{separator}{name}"
+        sent = _send(path, folder)
+        if path.suffix.lower() == ".toml":
+            _rename_models(sent, place)
+            _send_geometry(sent, path.parent, folder)
+        return f"{option}{separator}{_GIVEN}/{sent.name}"
     notes.append(f"{value} is a path of this machine; the nodes look for {path.absolute()} on theirs")
     return f"{option}{separator}{path.absolute()}"
+
+
+def _send(path: Path, folder: Path) -> Path:
+    """Copy a small file into the job's folder, under a name that no other one has there."""
+    if path.stat().st_size > _MOST_BYTES:
+        raise ConfigError(
+            f"{path} has {path.stat().st_size} bytes, more than the {_MOST_BYTES} that travel with a job; put it into "
+            "object storage and give its s3:// address"
+        )
+    given = folder / _GIVEN
+    return Path(shutil.copyfile(path, given / f"{len(list(given.iterdir()))}-{path.name}"))
+
+
+def _send_geometry(sent: Path, beside: Path, folder: Path) -> None:
+    """Let the outline that an AOI file names travel with it, and the copy name the copy."""
+    text = sent.read_text()
+    named = _GEOMETRY_OF_TOML.search(text)
+    if not named or "://" in named["path"]:
+        return
+    outline = beside / Path(named["path"]).expanduser()
+    if outline.is_file():
+        there = _send(outline, folder).name
+        sent.write_text(f"{text[: named.start()]}geometry = {json.dumps(there)}{text[named.end() :]}")
 
 
 def _rename_models(file: Path, place: Mapping[str, str]) -> None:

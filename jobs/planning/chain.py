@@ -202,10 +202,14 @@ def _variant(
             f"{scene.id}: {able[0][0].label} wants {accepted}, and {maker} before it makes a picture of the scene, whose "
             f"values are brightness from 0 to 1; leave {maker} out, or run it by itself"
         )
+    if quantity == "dn":
+        raise SceneError(
+            f"{scene.id}: {able[0][0].label} wants {accepted} but the scene's values are of unknown scale; say what they "
+            "are: `sensor=<preset>`, or `scale` with `quantity`"
+        )
     raise SceneError(
-        f"{scene.id}: {able[0][0].label} wants {accepted} but the scene's values are "
-        f"{'of unknown scale' if quantity == 'dn' else quantity}; say what they are: `sensor=<preset>`, "
-        "or `scale` with `quantity`"
+        f"{scene.id}: {able[0][0].label} wants {accepted} but the scene's values are {quantity}; if they may pass for it all "
+        f"the same, say `quantity={accepted.rpartition(' ')[2]}`"
     )
 
 

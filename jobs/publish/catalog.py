@@ -17,7 +17,7 @@ from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products import item_table, stac_collection, stac_item
 from earthloom.jobs.products.qgis import catalogue
 from earthloom.jobs.records.canonical import canonical
-from earthloom.jobs.records.documents import merge
+from earthloom.jobs.records.documents import json_object, merge
 from earthloom.jobs.records.names import ITEM, RESULT
 from earthloom.jobs.records.result import committed_s
 from earthloom.tiling.errors import MissingObjectError, PublishError, StorageError
@@ -44,7 +44,7 @@ def link(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = ()) 
         new = _NewScenes(store, group, again)
 
         def collection(existing: bytes | None, new: _NewScenes = new, key: str = key) -> bytes:
-            before = _document(existing, key)
+            before = json_object(existing, key)
             links = stac_collection.linked_hrefs(before)
             entries = new.entries({name for name, href in links.items() if new.href(name) == href})
             if before is not None and existing is not None and not entries:
@@ -53,7 +53,7 @@ def link(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = ()) 
             return canonical(merged)
 
         def root(existing: bytes | None, name: str = name, key: str = key) -> bytes:
-            return canonical(stac_collection.add_to_catalog(_document(existing, "catalog.json"), name, f"./{key}"))
+            return canonical(stac_collection.add_to_catalog(json_object(existing, "catalog.json"), name, f"./{key}"))
 
         merge(store, key, collection)
         merge(store, "catalog.json", root)
@@ -234,13 +234,3 @@ def _item(store: Store, plan: ScenePlan) -> dict[str, Any]:
 
 def _removed(plan: ScenePlan) -> StorageError:
     return StorageError(f"{plan.prefix} was removed while it was being linked; run again", transient=True)
-
-
-def _document(existing: bytes | None, key: str) -> dict[str, Any] | None:
-    try:
-        document = json.loads(existing) if existing else None
-    except ValueError:
-        document = existing
-    if document is not None and not isinstance(document, dict):
-        raise PublishError(f"{key} is no JSON object; delete it and run again: it is made from committed scenes")
-    return document

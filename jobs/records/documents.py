@@ -113,6 +113,21 @@ def merge(store: Store, key: str, change: Callable[[bytes | None], bytes]) -> No
     )
 
 
+def json_object(existing: bytes | None, key: str) -> dict[str, Any] | None:
+    """What a derived document that `merge` found says; None where there is none.
+
+    Raises:
+        PublishError: if it is no JSON object.
+    """
+    try:
+        document = json.loads(existing) if existing else None
+    except ValueError:
+        document = existing
+    if document is not None and not isinstance(document, dict):
+        raise PublishError(f"{key} is no JSON object; delete it and run again: it is made from what is committed")
+    return document
+
+
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     plain = json.loads(canonical(ours))
     fields = sorted({*plain, *theirs} - {"write_id"})

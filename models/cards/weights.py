@@ -37,6 +37,10 @@ _MAX_HEADER_BYTES = 64 << 20
 class LoadsItself(Protocol):
     """A network whose weights file is the whole network: `models.networks.onnx_net`, `models.networks.torchscript_net`."""
 
+    @property
+    def only_px(self) -> int | None:
+        """Side of the only chip that it takes; None where it takes any."""
+
     def load_bytes(self, data: bytes, sha256: str) -> None:
         """Become the network of a file.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,13 +21,17 @@ from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import CardError, StorageError
 
 
-def import_model(source: Path, options: ImportOptions, to: Path | None = None) -> tuple[ModelCard, Path]:
+def import_model(
+    source: Path, options: ImportOptions, to: Path | None = None, *,
+    completed: Callable[[ModelCard, Path], ModelCard] | None = None,
+) -> tuple[ModelCard, Path]:  # fmt: skip
     """Write a card folder for a user's network.
 
     Args:
         source: a folder of `save_pretrained`, or a .safetensors, .pt, .pth, .onnx, .pt2 or .ts file.
         options: what it does not say.
         to: the folder to write, which must be new or empty; in the cache, under the model's name, when None.
+        completed: what a card of known chips becomes, given its weights file: the card with its memory measured.
 
     Returns:
         The card and its folder. `halo_px` is None where it is to be measured.
@@ -42,7 +46,9 @@ def import_model(source: Path, options: ImportOptions, to: Path | None = None) -
         with tempfile.TemporaryDirectory(prefix=".earthloom-", dir=_parent(to)) as made:
             card = take(Path(made), source, options)
             with _trusting(options.trust_code):
-                _try_once(card, Path(made))
+                path = _try_once(card, Path(made))
+                if completed and card.halo_px is not None:
+                    card = completed(card, path)
             folder = to or cache_folder() / "models" / card.label
             write_card(Path(made), card)
             _move(Path(made), folder)
@@ -72,8 +78,8 @@ def _trusting(sha256: str | None) -> Iterator[None]:
             os.environ[TRUST] = before
 
 
-def _try_once(card: ModelCard, folder: Path) -> None:
-    """Run one chip of noise, so that what does not fit is seen now and not by the first worker."""
+def _try_once(card: ModelCard, folder: Path) -> Path:
+    """Run one chip of noise, so that what does not fit is seen now and not by the first worker; the weights file."""
     import torch
 
     from earthloom.models.inference.answers import answer_of
@@ -101,6 +107,7 @@ def _try_once(card: ModelCard, folder: Path) -> None:
         )
     if not bool(torch.isfinite(answer).all()):
         raise CardError(f"{card.label}: a chip of noise gives NaN or infinite values; its weights are damaged")
+    return path
 
 
 def _parent(to: Path | None) -> Path:

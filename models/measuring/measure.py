@@ -28,6 +28,7 @@ from earthloom.tiling.chips import ChipGrid, reflect_indices
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
 
+PRECISIONS = ("fp32", "bf16")
 _RUNS = 3
 
 
@@ -46,7 +47,7 @@ class Measurement:
 
 def measure(
     card: ModelCard, weights_path: Path | None, device: Device, scene: Stack, *,
-    precisions: tuple[str, ...] = ("fp32", "bf16"),
+    precisions: Sequence[str] = PRECISIONS,
 ) -> Measurement:  # fmt: skip
     """Measure a model on real pixels and return its card with the values filled in.
 
@@ -70,7 +71,7 @@ def measure(
     on_cpu = Device(kind="cpu", precision="fp32", device_class="cpu-default")  # only structure is read there
     structure = Predictor(card, weights_path, on_cpu)
     if isinstance(structure.module, LoadsItself):
-        return _measure_from_outside(card, weights_path, exact, scene)
+        return _measure_from_outside(card, weights_path, exact, scene, structure.module.only_px)
     if card.labels:
         return _measure_labels(card, weights_path, exact, scene, precisions)
     module = _alone(structure, scene)
@@ -100,13 +101,12 @@ def measure(
             f"{card.label}: its {card.kind} has unbounded support, which no tiling gives without seams; choose a network "
             "without squeeze-excite, attention and pooling over the whole chip"
         )
-    memory = {p: _bytes_per_px(card, weights_path, replace(exact, precision=p)) for p in precisions}
     measured = replace(
         card,
         support_px=support,
         halo_px=_blend_halo(card) if halo is None else halo,
         overlap="blend" if halo is None else "exact",
-        memory=tuple(sorted(memory.items())),
+        memory=_memory(card, weights_path, exact, precisions),
         flop_per_px=_flop_per_px(module, card),
     )
     return Measurement(
@@ -115,10 +115,15 @@ def measure(
     )  # fmt: skip
 
 
-def _measure_from_outside(card: ModelCard, weights_path: Path | None, device: Device, scene: Stack) -> Measurement:
-    """A network that is its own file keeps the halo it was imported with; seams and memory are measured, in fp32."""
+def _measure_from_outside(
+    card: ModelCard, weights_path: Path | None, device: Device, scene: Stack, only_px: int | None
+) -> Measurement:
+    """A network that is its own file keeps the halo it was imported with; seams and memory are measured, in fp32.
+
+    One that takes chips of `only_px` alone is never seen to answer the whole, so its seams cannot be measured.
+    """
     agreement = None
-    if card.overlap == "exact" and card.halo_px is not None:
+    if card.overlap == "exact" and card.halo_px is not None and only_px is None:
         predictor = Predictor(card, weights_path, device, 1)
         agreement = agreement_at(predictor, card.halo_px, _two_chips(card, scene), scene)
         if not agreement.is_seamless:
@@ -126,9 +131,12 @@ def _measure_from_outside(card: ModelCard, weights_path: Path | None, device: De
                 f"{card.label}: with a halo of {card.halo_px} px {agreement.flips:.2%} of the pixels change where chips "
                 "meet; import it again with a larger `halo`, or without one, and its chips are blended"
             )
-    memory = (("fp32", _bytes_per_px(card, weights_path, device)),)
     return Measurement(
-        card=replace(card, memory=memory), stride_px=card.stride_px, support_px=None, agreement=agreement, tried=()
+        card=with_memory(card, weights_path, device),
+        stride_px=card.stride_px,
+        support_px=None,
+        agreement=agreement,
+        tried=(),
     )
 
 
@@ -151,8 +159,8 @@ def _measure_labels(
         identical=all(each.identical for each in found), flips=float(np.mean([each.flips for each in found])),
         class_flips=max(each.class_flips for each in found),
     )  # fmt: skip
-    memory = {p: _bytes_per_px(card, weights_path, replace(device, precision=p)) for p in precisions}
-    measured = replace(card, memory=tuple(sorted(memory.items())), flop_per_px=_flop_per_px(predictor.module, card))
+    memory = _memory(card, weights_path, device, precisions)
+    measured = replace(card, memory=memory, flop_per_px=_flop_per_px(predictor.module, card))
     return Measurement(
         card=measured, stride_px=card.stride_px, support_px=None, agreement=agreement, tried=((halo, agreement),)
     )
@@ -236,12 +244,45 @@ def _blend_halo(card: ModelCard) -> int:
     return max(1, card.core_px // 8 // card.stride_px) * card.stride_px
 
 
-def _bytes_per_px(card: ModelCard, weights_path: Path | None, device: Device) -> float:
+def with_memory(
+    card: ModelCard, weights_path: Path | None, device: Device, precisions: Sequence[str] = PRECISIONS
+) -> ModelCard:
+    """The card with its bytes per chip pixel, for which no scene is needed.
+
+    Args:
+        card: one whose chips are known.
+        weights_path: as for `Predictor`.
+        device: where they are measured.
+        precisions: for which; a network that is its own file computes in fp32 only.
+
+    Raises:
+        CardError: if the weights cannot be loaded.
+        EngineError: if a process that measures fails.
+    """
+    module = Predictor(card, weights_path, replace(device, precision="fp32"), 1).module
+    if not isinstance(module, LoadsItself):
+        return replace(card, memory=_memory(card, weights_path, device, precisions))
+    return replace(card, memory=_memory(card, weights_path, device, ("fp32",), module.only_px))
+
+
+def _memory(
+    card: ModelCard, weights_path: Path | None, device: Device, precisions: Sequence[str], only_px: int | None = None
+) -> tuple[tuple[str, float], ...]:
+    return tuple(
+        (name, _bytes_per_px(card, weights_path, replace(device, precision=name), only_px))
+        for name in sorted(precisions)
+    )
+
+
+def _bytes_per_px(card: ModelCard, weights_path: Path | None, device: Device, only_px: int | None) -> float:
     """Growth of a fresh process's peak memory with the chip's pixels, at the upper end of a few runs.
 
-    What the C library keeps of freed tensors varies by tens of MiB from run to run; a plan must hold for all of them.
+    What the C library keeps of freed tensors varies by tens of MiB from run to run; a plan must hold for all of them. A
+    network that takes chips of one size is held to a process that computes none: what its first chip loads counts too.
     """
     small, large = (-(-side // card.stride_px) * card.stride_px for side in (512, 1536))
+    if only_px is not None:
+        small, large = 0, only_px
     least, most = (
         choose(peak_memory.peak_bytes(card, weights_path, device, side) for _ in range(_RUNS))
         for choose, side in ((min, small), (max, large))

@@ -28,7 +28,8 @@ _RESET = Path("/proc/self/clear_refs")
 
 
 def peak_bytes(card: ModelCard, weights_path: Path | None, device: Device, side_px: int) -> int:
-    """Predict one chip of `side_px` in a fresh process; its peak of resident memory, or of GPU memory on CUDA.
+    """Predict one chip of `side_px`, or none if that is 0, in a fresh process; its peak of resident memory, or of GPU memory
+    on CUDA.
 
     Raises:
         EngineError: if the process fails, with its last words.
@@ -53,18 +54,23 @@ def peak_bytes(card: ModelCard, weights_path: Path | None, device: Device, side_
 def _predict_one(card: ModelCard, weights_path: Path | None, device: Device, side_px: int) -> int:
     import torch
 
+    from earthloom.models.cards.weights import LoadsItself
     from earthloom.models.inference.predictor import Predictor
 
     predictor = Predictor(card, weights_path, device, 1)
     least_px = card.core_px + 2 * (card.halo_px or 0) if card.labels else 4 * card.stride_px
-    _predict(predictor, least_px)  # kernels, thread pools and the like are loaded by the first chip
+    module = predictor.module
+    if not isinstance(module, LoadsItself) or module.only_px is None:
+        _predict(predictor, least_px)  # kernels, thread pools and the like are loaded by the first chip
     if device.kind == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        _predict(predictor, side_px)
+        if side_px:
+            _predict(predictor, side_px)
         return int(torch.cuda.max_memory_allocated())
     with suppress(OSError):  # where it is refused, the peak counts the imports too
         _RESET.write_text("5")
-    _predict(predictor, side_px)
+    if side_px:
+        _predict(predictor, side_px)
     # not ru_maxrss, which a child inherits from the process that started it
     return next(int(line.split()[1]) * 1024 for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
 

@@ -66,6 +66,12 @@ class OnnxNet(nn.Module):
         self._data, self._graph = data, graph
         self._sessions.clear()
 
+    @property
+    def only_px(self) -> int | None:
+        """See `models.cards.weights.LoadsItself`."""
+        height, width = self._graph.size_px if self._graph else (None, None)
+        return height or width
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits, or what else the graph gives, in fp32 on the device of `x`.
 

@@ -37,6 +37,11 @@ class TorchscriptNet(nn.Module):
         self._programs: dict[str, Any] = {}  # by device; hidden in a dict, so that nobody casts its parameters
         self._data = b""
 
+    @property
+    def only_px(self) -> int | None:
+        """See `models.cards.weights.LoadsItself`; a program does not say."""
+        return None
+
     def load_bytes(self, data: bytes, sha256: str) -> None:
         """Take a program (`models.cards.weights.LoadsItself`).
 

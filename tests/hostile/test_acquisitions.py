@@ -27,14 +27,11 @@ from tests.acquisitions import L2_NAME, PLANET_ID, S2_NAME, write_jp2
 from tests.http_range_server import RangeServer, serve
 from tests.scenes import write_scene
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 ASKING = Wanted(models=((frozenset(("green", "nir")),),))
 MTD = "MTD_MSIL2A.xml"
 LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")

@@ -27,14 +27,11 @@ from earthloom.tiling.window import Window
 from tests.maps import go, published
 from tests.scenes import landscape, write_scene
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 RGB = ("red", "green", "blue")
 OPTIONS: dict[str, Any] = {"scale": 1 / 255, "quantity": "unit", "device": "cpu"}
 LATER, EARLIER = "2026:07:11 10:00:00", "2026:07:01 10:00:00"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
 
 
 def grid(gsd_m: float, side: int = 600) -> Grid:

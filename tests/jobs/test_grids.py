@@ -25,6 +25,8 @@ from earthloom.tiling.grid import Grid
 from tests.maps import OPTIONS
 from tests.scenes import landscape, write_scene
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SAYS = SceneOptions(scale=1e-4, quantity="reflectance")
 CENTRE = (12.05, 50.45)
 """Between the zones 32 and 33."""
@@ -50,11 +52,6 @@ def make(
         left, top = round(left / 10) * 10, round(top / 10) * 10
     transform = Affine(gsd, 0, left, 0, -gsd, top)
     return write_scene(path, landscape(side, side, len(names), seed), names, crs=crs, transform=transform, **options)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
 
 
 def grid(text: str | None = None) -> Grid:

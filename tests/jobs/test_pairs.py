@@ -22,14 +22,11 @@ from earthloom.tiling.reading.sandbox import Disposables
 from earthloom.tiling.window import Window
 from tests.scenes import landscape, write_scene
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 OPTIONS = SceneOptions(scale=1e-4, quantity="reflectance")
 NAMES = ("green", "nir")
 CORNER = (300000.0, 4500000.0)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
 
 
 def ramp(width: int, height: int, gsd_m: float, left: float, top: float) -> NDArray[np.uint16]:

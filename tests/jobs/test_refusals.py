@@ -113,6 +113,20 @@ def test_values_of_unknown_scale_are_refused(tmp_path: Path, capsys: pytest.Capt
     )
 
 
+def test_values_that_are_known_to_be_something_else_are_refused_with_a_remedy_that_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photograph = write_scene(tmp_path / "air.tif", (landscape(60, 50, 4) >> 6).astype(np.uint8), nodata=0)
+    words = [str(photograph), "--model", "ndvi", "--sensor", "naip"]
+    assert invoke("plan", *words, "--out", str(tmp_path), "--json") == 2
+    (refused,) = json.loads(capsys.readouterr().out)["refused"]
+    told = "wants toa_reflectance or boa_reflectance or reflectance but the scene's values are unit; "
+    assert told in refused["message"]
+    remedy = refused["message"].partition("say ")[2].split()
+    assert remedy == ["--quantity", "reflectance"]
+    assert invoke("plan", *words, *remedy, "--out", str(tmp_path), "--json") == 0
+
+
 @pytest.mark.parametrize(
     ("dtype", "gsd_m", "model", "line"),
     [

@@ -18,7 +18,7 @@ from earthloom.jobs.upkeep.verify import verify
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from tests.integration.test_monitor import area_file, write
-from tests.jobs.test_gc import age
+from tests.jobs.aged import age
 from tests.maps import go
 from tests.scenes import landscape, write_scene
 

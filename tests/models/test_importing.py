@@ -16,16 +16,19 @@ from safetensors.torch import save_file
 from earthloom.jobs.command import main
 from earthloom.jobs.config import check
 from earthloom.models.cards import weights
+from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE, load_card
 from earthloom.models.cards.weights import sha256_of
+from earthloom.models.device.resolve import Device
 from earthloom.models.importing.importing import import_model
 from earthloom.models.importing.options import ImportOptions
+from earthloom.models.measuring import measure, peak_memory
 from earthloom.models.measuring.measure import agreement_at
 from earthloom.models.networks.torchscript_net import TRUST
 from earthloom.models.networks.torchvision_ops import define_missing_ops
 from earthloom.tiling.errors import CardError, ConfigError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
-from tests.models.nets import BF16, Case, TinyNet, stack_of
+from tests.models.nets import BF16, CPU, Case, TinyNet, stack_of
 from tests.models.onnx_files import BANDS, CLASSES, tiny, tiny_onnx, with_outside_weights
 from tests.scenes import landscape
 
@@ -99,6 +102,21 @@ def test_a_graph_of_one_size_decides_its_chips(
     assert (case.card.overlap, case.card.core_px, case.card.halo_px) == tiling
     with pytest.raises(CardError, match="chips of 256 x 256 px only, got 64 x 64"):
         case.predictor().module(chips())
+
+
+def test_a_graph_of_one_size_is_measured_by_its_own_chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def peak(_card: ModelCard, _weights: Path | None, _device: Device, side_px: int) -> int:
+        asked.append(side_px)
+        return 300_000_000 + 80 * side_px**2
+
+    monkeypatch.setattr(peak_memory, "peak_bytes", peak)
+    case = imported(tiny_onnx(tmp_path / "tiny.onnx", side_px=256), halo=64)
+    found = measure.measure(case.card, case.path, CPU, stack_of(landscape(300, 300, len(BANDS))))
+    assert found.card.memory == (("fp32", 80.0),)
+    assert set(asked) == {0, 256}, "it takes chips of no other size"
+    assert found.agreement is None, "it answers no whole scene that chips could be compared with"
 
 
 def test_a_graph_of_one_size_names_the_halos_that_work(tmp_path: Path) -> None:
@@ -353,8 +371,12 @@ def test_an_option_of_the_wrong_form_is_named(option: str, text: str, message: s
         check(ImportOptions, given | {option: text})
 
 
-def test_the_command_writes_a_folder_that_a_run_can_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = tiny_onnx(tmp_path / "my tiny.onnx")
+@pytest.mark.parametrize("side_px", [None, 256])
+def test_the_command_writes_a_folder_that_a_run_can_name_and_plan_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, side_px: int | None
+) -> None:
+    monkeypatch.setattr(measure, "_RUNS", 1)
+    source = tiny_onnx(tmp_path / "my tiny.onnx", side_px=side_px)
     main(
         ["models", "import", str(source), "--to", str(tmp_path / "made"), "--bands", "red,nir", "--quantity",
          "boa_reflectance,reflectance", "--classes", "land,water,cloud", "--stride", "2", "--gsd", "8,60"]
@@ -362,6 +384,9 @@ def test_the_command_writes_a_folder_that_a_run_can_name(tmp_path: Path, capsys:
     assert str(tmp_path / "made") in capsys.readouterr().out
     card = load_card(ObjectRef.parse(str(tmp_path / "made")))
     assert (card.name, card.quantities, card.gsd_m) == ("my-tiny", ("boa_reflectance", "reflectance"), (8.0, 60.0))
+    per_px = card.bytes_per_chip_px("fp32")
+    assert per_px is not None
+    assert per_px > (len(BANDS) + len(CLASSES)) * 4, "input and answer alone take that"
 
 
 def test_every_network_that_is_its_own_file_speaks_the_protocol() -> None:

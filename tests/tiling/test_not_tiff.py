@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+import re
+import shutil
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -11,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.reading.identity import pin
@@ -66,6 +71,28 @@ def test_what_a_file_is_and_what_to_do_is_said(name: str, tmp_path: Path) -> Non
     ) as found:
         inspect(pin(ObjectRef.parse(str(path))))
     assert "damaged" not in str(found.value)
+
+
+@pytest.mark.skipif(shutil.which("gdal_translate") is None, reason="no gdal_translate: install gdal-bin")
+@pytest.mark.parametrize("has_world_file", [True, False])
+def test_what_is_said_of_a_picture_makes_a_scene_of_it(tmp_path: Path, has_world_file: bool) -> None:
+    picture, scene = tmp_path / "a.png", tmp_path / "out.tif"
+    Image.new("RGB", (8, 4), (60, 60, 60)).save(picture)
+    with pytest.raises(SceneError) as found:
+        inspect(pin(ObjectRef.parse(str(picture))))
+    command = re.search(r"gdal_translate .* out\.tif", str(found.value))
+    assert command
+    bounds = " -a_ullr <x0> <y0> <x1> <y1>"
+    words = command[0].replace("<code>", "32617").replace("<this>", str(picture)).replace("out.tif", str(scene))
+    if has_world_file:
+        picture.with_suffix(".pgw").write_text("10\n0\n0\n-10\n300005\n4499995\n")
+        words = words.replace(bounds, "")
+    else:
+        words = words.replace(bounds, " -a_ullr 300000 4500000 300080 4499960")
+    shell = {name: value for name, value in os.environ.items() if not name.startswith("GDAL_")}  # the user's, not ours
+    subprocess.run(words.split(), check=True, capture_output=True, env=shell)
+    grid = inspect(pin(ObjectRef.parse(str(scene)))).grid
+    assert (grid.crs, grid.bounds) == ("EPSG:32617", (300000, 4499960, 300080, 4500000))
 
 
 @settings(deadline=None, max_examples=200)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
+import shapely
 from pyproj import Transformer
 from shapely.geometry import Point, shape
 
@@ -38,3 +40,19 @@ def test_a_window_holds_what_the_whole_grid_holds_there() -> None:
     whole = inside(json.dumps(several), GRID, GRID.window)
     window = Window(13, 7, 40, 35)
     assert np.array_equal(inside(json.dumps(several), GRID, window), whole[window.slices(GRID.window)])
+
+
+@pytest.mark.parametrize("west", [179.5, -180.5])
+def test_an_area_is_found_on_a_grid_that_goes_on_beyond_180_degrees(west: float) -> None:
+    grid = Grid(crs="EPSG:4326", transform=(0.01, 0, west, 0, -0.01, 65.5), width=128, height=96)
+    rings = (
+        [[179.6, 64.7], [180, 64.7], [180, 65.4], [179.6, 64.7]],
+        [[-180, 64.7], [-179.4, 65.4], [-180, 65.4], [-180, 64.7]],
+    )
+    area = {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
+    x, y = np.meshgrid(np.mod(grid.xs() + 180, 360) - 180, grid.ys())
+    places = shapely.points(x, y)
+    expected = np.logical_or(*(shapely.contains(shapely.Polygon(ring), places) for ring in rings))
+    assert expected[:, :40].any()
+    assert expected[:, 60:].any()
+    assert np.array_equal(inside(json.dumps(area), grid, grid.window), expected)

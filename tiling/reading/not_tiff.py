@@ -10,7 +10,8 @@ import re
 HEAD_BYTES = 512
 """How many of the first bytes tell."""
 
-_CONVERT = "convert it: gdal_translate -of COG"
+_TRANSLATE = "gdal_translate -of COG"
+_CONVERT = f"convert it: {_TRANSLATE} <this> out.tif"
 _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL), lesson)
     for pattern, lesson in (
@@ -30,10 +31,12 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb".{257}ustar", "is a tar archive; unpack it: tar xf, and name the file inside"),
         (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", f"is a JPEG 2000 image; {_CONVERT}"),
         (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP",
-         f"is a picture without a place (PNG, JPEG, GIF or WebP); {_CONVERT} -a_srs EPSG:<code> -a_ullr <x0> <y0> <x1> <y1>"),
+         f"is a picture without a place (PNG, JPEG, GIF or WebP); convert it: {_TRANSLATE} -a_srs EPSG:<code> -a_ullr <x0> "
+         "<y0> <x1> <y1> <this> out.tif, without -a_ullr where a world file lies beside it"),
         (rb"\x89HDF|CDF[\x01\x02\x05]", "is a netCDF or HDF5 file; convert the variable that you mean: "
-         "gdal_translate -of COG NETCDF:in.nc:variable out.tif"),
-        (rb"\x0e\x03\x13\x01", f"is an HDF4 file; {_CONVERT} of the subdataset that gdalinfo names"),
+         f"{_TRANSLATE} NETCDF:in.nc:variable out.tif"),
+        (rb"\x0e\x03\x13\x01", "is an HDF4 file; convert the subdataset that you mean, as gdalinfo names it: "
+         f"{_TRANSLATE} <subdataset> out.tif"),
         (rb"GRIB", f"is a GRIB file; {_CONVERT}"),
         (rb"NITF|NSIF", f"is an NITF file; {_CONVERT}"),
         (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "begins like a TIFF, but its directory cannot be read: it is damaged or cut short; "

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from earthloom.tiling.chips import reflect_indices
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading.longitudes import around_its_middle
 from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.tile_cache import Cell, TileCache
 from earthloom.tiling.scene import Band, Scene
@@ -348,8 +349,8 @@ def _on_grid(
     else:
         options |= {"src_nodata": nodata, "nodata": nodata}
     with WarpedVRT(
-        dataset, crs=crs, transform=grid.affine, width=grid.width, height=grid.height, tolerance=_EXACT,
-        resampling=enums.Resampling[band.resampling], **options,
+        dataset, src_crs=around_its_middle(dataset, grid), crs=crs, transform=grid.affine, width=grid.width,
+        height=grid.height, tolerance=_EXACT, resampling=enums.Resampling[band.resampling], **options,
     ) as warped:  # fmt: skip
         yield warped, None if nodata is not None and not together else alpha  # else GDAL writes nodata where it is 0
 

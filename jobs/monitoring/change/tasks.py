@@ -23,6 +23,7 @@ from earthloom.jobs.monitoring.change.transitions import (
     transitions_from_json,
     transitions_to_json,
 )
+from earthloom.jobs.monitoring.cutting import part_name
 from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.jobs.planning.memory import publishing_bytes
 from earthloom.jobs.publish.files import committed_document, publish_files
@@ -161,11 +162,6 @@ def _need(store: Store, change: Change, part: Window, present: Collection[str]) 
         return max(usual, int(read_document(store.get(key), key)["bytes"]))
     except MissingObjectError:  # another driver has published the change meanwhile, and has cleaned up
         return usual
-
-
-def part_name(part: Window, shard_px: int) -> str:
-    """Row and column of a shard."""
-    return f"{part.row_off // shard_px}_{part.col_off // shard_px}"
 
 
 def part_key(change: Change, name: str) -> str:

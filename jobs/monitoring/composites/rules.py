@@ -19,11 +19,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from earthloom.jobs.monitoring.composites.median import median
 from earthloom.jobs.monitoring.composites.periods import Cadence, Period
@@ -121,21 +121,24 @@ def parse_rule(text: str) -> Rule:
     return Rule(kinds[kind], by)
 
 
+def _checked(text: str) -> str:
+    try:
+        return str(parse_rule(text))
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+RuleText = Annotated[str, AfterValidator(_checked)]
+"""A rule as a file names it."""
+
+
 class CompositeTable(BaseModel):
     """An entry of `composites` in an AOI file: `{ every = "month", rule = "median" }`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     every: Cadence
-    rule: str
-
-    @field_validator("rule")
-    @classmethod
-    def _known(cls, text: str) -> str:
-        try:
-            return str(parse_rule(text))
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
+    rule: RuleText
 
 
 def reduce_dates(

@@ -13,10 +13,11 @@ from typing import Any
 
 from earthloom.jobs.monitoring.composites.composite import Composite, composites_of
 from earthloom.jobs.monitoring.composites.rules import CompositeTable, parse_rule
-from earthloom.jobs.monitoring.composites.tasks import PublishCompositeTask, is_committed, missing_shards
+from earthloom.jobs.monitoring.composites.tasks import is_committed, missing_shards
 from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.cube.marks import read_sum
 from earthloom.jobs.monitoring.linking import relink
+from earthloom.jobs.monitoring.publishing import PublishTask
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
@@ -39,7 +40,7 @@ def plan_composites(store: Store, monitored: Monitored) -> Sequence[MonitorTask]
     tasks: list[MonitorTask] = []
     for composite in _asked(store, monitored):
         if not is_committed(store, composite):
-            tasks += missing_shards(store, composite) or [PublishCompositeTask(composite=composite)]
+            tasks += missing_shards(store, composite) or [PublishTask(made=composite)]
     return tasks
 
 

@@ -1,4 +1,4 @@
-"""What workers do for composites: reduce one shard of a period, publish a period. Each may be done twice.
+"""What workers do for composites: reduce one shard of a period. It may be done twice.
 
 A shard is reduced window by window: all of its dates at once would be the largest thing here, however many there are. Which
 windows these are changes no pixel.
@@ -6,17 +6,15 @@ windows these are changes no pixel.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from earthloom.jobs.monitoring.composites.composite import Composite
 from earthloom.jobs.monitoring.composites.rules import reduce_dates, reducing_bytes_per_px
-from earthloom.jobs.monitoring.cutting import LEAST_BYTES, reading_bytes, windows, writing_bytes
-from earthloom.jobs.planning.memory import publishing_bytes
-from earthloom.jobs.publish.files import committed_document, publish_files
+from earthloom.jobs.monitoring.cutting import LEAST_BYTES, part_name, reading_bytes, windows, writing_bytes
+from earthloom.jobs.publish.files import committed_document
 from earthloom.jobs.publish.shards import finish_shard
 from earthloom.jobs.records.markers import finished_shards
 from earthloom.tiling.storage.store import Store
@@ -33,8 +31,7 @@ class ReduceTask:
 
     @property
     def key(self) -> str:
-        shard_px = self.composite.cube.shard_px
-        return f"{self.composite.prefix}/{self.part.row_off // shard_px}_{self.part.col_off // shard_px}"
+        return f"{self.composite.prefix}/{part_name(self.part, self.composite.cube.shard_px)}"
 
     @property
     def memory_bytes(self) -> int:
@@ -68,28 +65,6 @@ class ReduceTask:
                 out[name][window.slices(self.part)] = pixels
         finish_shard(store, publication, self.part, out)
         return self.part.size_px
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishCompositeTask:
-    """A composite whose shards are all done."""
-
-    composite: Composite
-    write_id: str = field(default_factory=lambda: secrets.token_hex(16))
-    """By which a repetition knows a commit that is this task's own."""
-
-    @property
-    def key(self) -> str:
-        return f"{self.composite.prefix}/publish"
-
-    @property
-    def memory_bytes(self) -> int:
-        made = self.composite
-        return publishing_bytes(made.cube.grid.window, made.cube.shard_px, made.publication.stored_bytes)
-
-    def do(self, store: Store) -> bool:
-        """Whether this task committed it; False if another writer was faster and made the same."""
-        return publish_files(store, self.composite.publication, self.write_id)[1]
 
 
 def is_committed(store: Store, composite: Composite) -> bool:

@@ -11,9 +11,10 @@ from typing import Any
 
 from earthloom.jobs.monitoring.composites.stage import HEAD, cube_state
 from earthloom.jobs.monitoring.linking import relink
+from earthloom.jobs.monitoring.publishing import PublishTask
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.trends.map import MonitorMap, monitor_map
-from earthloom.jobs.monitoring.trends.tasks import JudgeTask, PublishMonitorTask
+from earthloom.jobs.monitoring.trends.tasks import JudgeTask
 from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.jobs.publish.files import committed_document
 from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
@@ -49,7 +50,7 @@ def plan(store: Store, monitored: Monitored) -> Sequence[MonitorTask]:
             continue
         done = finished_shards(store, made.prefix, made.publication.layout)
         missing = [JudgeTask(made=made, part=part) for row, col, part in made.cube.shards() if (row, col) not in done]
-        tasks += missing or [PublishMonitorTask(made=made)]
+        tasks += missing or [PublishTask(made=made)]
     return tasks
 
 

@@ -1,4 +1,4 @@
-"""What workers do for monitors over time: judge one shard of a cube, publish a map. Each may be done twice.
+"""What workers do for monitors over time: judge one shard of a cube. It may be done twice.
 
 A shard is judged window by window: all of its dates at once would be the largest thing here, however many there are. What is
 said of a pixel follows from its series alone, so which windows these are changes no bit.
@@ -6,22 +6,19 @@ said of a pixel follows from its series alone, so which windows these are change
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.cube.cube import Cube
-from earthloom.jobs.monitoring.cutting import LEAST_BYTES, reading_bytes, windows, writing_bytes
+from earthloom.jobs.monitoring.cutting import LEAST_BYTES, part_name, reading_bytes, windows, writing_bytes
 from earthloom.jobs.monitoring.trends.detectors.anomalies import UNKNOWN
 from earthloom.jobs.monitoring.trends.detectors.series import BLOCK_PX
 from earthloom.jobs.monitoring.trends.map import COUNT, DAY, MonitorMap
 from earthloom.jobs.monitoring.trends.rules import BfastMonitorRule, CusumRule, EwmacdRule, MannKendallRule, Verdict
-from earthloom.jobs.planning.memory import publishing_bytes
-from earthloom.jobs.publish.files import publish_files
 from earthloom.jobs.publish.shards import finish_shard
 from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.tiling.errors import ConfigError
@@ -46,8 +43,7 @@ class JudgeTask:
 
     @property
     def key(self) -> str:
-        shard_px = self.made.cube.shard_px
-        return f"{self.made.prefix}/{self.part.row_off // shard_px}_{self.part.col_off // shard_px}"
+        return f"{self.made.prefix}/{part_name(self.part, self.made.cube.shard_px)}"
 
     @property
     def memory_bytes(self) -> int:
@@ -83,28 +79,6 @@ class JudgeTask:
         """Of a pixel of a window, of all dates: as stored, as numbers, and the masks."""
         stored = np.dtype(self.made.layer.dtype).itemsize
         return len(self.made.steps) * (stored + _FLOAT_BYTES + _MASKS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishMonitorTask:
-    """A map whose shards are all done."""
-
-    made: MonitorMap
-    write_id: str = field(default_factory=lambda: secrets.token_hex(16))
-    """By which a repetition knows a commit that is this task's own."""
-
-    @property
-    def key(self) -> str:
-        return f"{self.made.prefix}/publish"
-
-    @property
-    def memory_bytes(self) -> int:
-        made = self.made
-        return publishing_bytes(made.cube.grid.window, made.cube.shard_px, made.publication.stored_bytes)
-
-    def do(self, store: Store) -> bool:
-        """Whether this task committed it; False if another writer was faster and made the same."""
-        return publish_files(store, self.made.publication, self.write_id)[1]
 
 
 def read_series(store: Store, cube: Cube, layer: Layer, window: Window) -> NDArray[np.float32]:

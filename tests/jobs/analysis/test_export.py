@@ -65,6 +65,26 @@ def test_another_crs_takes_each_pixel_from_the_nearest(tmp_path: Path) -> None:
         extract(STORE, MAP, crs="EPSG:1")
 
 
+@pytest.mark.parametrize("west", [179.5, -180.5])
+@pytest.mark.parametrize("crs", [None, "EPSG:32601"])
+def test_polygons_on_both_sides_of_the_antimeridian_clip_a_map_that_goes_on_across_it(
+    west: float, crs: str | None
+) -> None:
+    grid = Grid(crs="EPSG:4326", transform=(0.02, 0, west, 0, -0.02, 65.5), width=64, height=48)
+    one = a_map(grid, 5)
+    sides = [shapely.box(179.601, 64.8, 180, 65.2), shapely.box(-180, 64.8, -179.651, 65.2)]
+    found = extract(STORE, one, clip=gpd.GeoDataFrame(geometry=sides, crs="EPSG:4326"), crs=crs)
+    x, y = np.meshgrid(found.grid.xs(), found.grid.ys())
+    lon, lat = Transformer.from_crs(found.grid.crs, 4326, always_xy=True).transform(x, y)
+    col, row = np.floor(np.mod(lon - west, 360) / 0.02), np.floor((65.5 - lat) / 0.02)
+    middle = np.mod(west + (col + 0.5) * 0.02, 360)  # of the stored pixel, which counts where its middle lies
+    inside = (middle > 179.601) & (middle < 180.349) & (row >= 15) & (row < 35)
+    classes, _ = found.read(found.grid.window)
+    np.testing.assert_array_equal(classes[inside], one.values[row[inside].astype(int), col[inside].astype(int)])
+    assert (classes[~inside] == 255).all()
+    assert inside.sum() > 500
+
+
 @pytest.mark.parametrize("grid", [UTM, MERCATOR])
 @pytest.mark.parametrize("name", ["a.gpkg", "a.shp", "a.geojson", "a.fgb"])
 def test_polygons_cover_each_class_with_its_true_area(grid: Grid, name: str, tmp_path: Path) -> None:

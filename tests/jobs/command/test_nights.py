@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
@@ -18,7 +19,7 @@ from earthloom.jobs.command import main
 from earthloom.jobs.command.watching import watch_runs
 from earthloom.jobs.config import RunConfig
 from earthloom.jobs.execution import driver
-from earthloom.jobs.execution.driver import Event
+from earthloom.jobs.execution.driver import Event, RunResult
 from earthloom.jobs.execution.engine import Engine
 from earthloom.jobs.planning.plan import plan
 from earthloom.jobs.report import operation
@@ -87,6 +88,40 @@ def test_every_line_is_json_if_that_is_asked_for(folder: Path, capfd: pytest.Cap
     assert {"scene": "json", "status": "published"}.items() <= [one for one in lines if one["event"] == "scene"][
         -1
     ].items()
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "code", "told"),
+    [
+        ("run", ["nowhere/*.tif", "--model", "water-index", "--out", "out"], 2, "nowhere/*.tif matches no file"),
+        ("run", ["nowhere/*.tif", "--model", "water-indx", "--out", "out"], 2, "did you mean"),
+        ("monitor", [], 2, "files"),
+    ],
+)
+def test_an_error_that_ends_the_command_is_json_too(
+    command: str, words: list[str], code: int, told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, *words, "--log-json"])
+    (line,) = capfd.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert (ended.value.code, said["event"], said["exit_code"]) == (code, "end", code)
+    assert told in said["error"]
+    assert said["message"] == f"error: {said['error']}"
+    with pytest.raises(SystemExit):
+        main([command, *words])
+    assert capfd.readouterr().err.startswith("error: "), "only where it was asked for"
+
+
+def test_a_run_that_is_skipped_ends_as_others_do(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    skipped = RunResult(
+        run_id="", out="out", scenes={}, results={}, telemetry={}, skipped="the same command is at work"
+    )
+    with mock.patch.object(driver, "run", return_value=skipped):
+        code, _, err = night(capfd, folder, "--log-json", "--if-running", "skip")
+    last = json.loads(err[-1])
+    assert (code, last["event"], last["exit_code"]) == (0, "end", 0)
+    assert last["skipped"] == "the same command is at work"
 
 
 def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -14,12 +14,14 @@ import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+import earthloom
 from earthloom.jobs.command import cli
 from earthloom.jobs.command.models import models_measure
 from earthloom.jobs.command.options import RunCommand, SectionedCommand, options_of
 from earthloom.jobs.command.run import plan, run
 from earthloom.jobs.config import EngineOptions, ReportOptions, RunConfig, check, load, parse_bytes, parse_names
 from earthloom.jobs.intake.options import SceneOptions
+from earthloom.models import zoo
 from earthloom.tiling.errors import ConfigError
 from tests.scenes import landscape, write_scene
 
@@ -53,6 +55,29 @@ def command(**options: Any) -> None:
 def invoked(*arguments: str) -> dict[str, Any]:
     result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     return dict(json.loads(result.output))
+
+
+def test_a_path_is_as_good_as_its_text_for_every_option() -> None:
+    texts = {
+        "before": "early.tif",
+        "onto": "aoi.geojson",
+        "footprints": "b.gpkg",
+        "out": "maps",
+        "metrics_file": "a.prom",
+    }
+    several = {"scenes": ["a.tif", "b.tif"], "model": ["damage/model"]}
+    paths = {name: Path(text) for name, text in texts.items()}
+    lists = {name: [Path(text) for text in names] for name, names in several.items()}
+    assert load(paths | lists) == load(texts | several)
+
+
+def test_a_scene_and_a_model_may_be_paths(tmp_path: Path) -> None:
+    lake = write_scene(tmp_path / "a.tif", landscape(64, 64, 2), ("green", "swir16"))
+    options = {"scale": 1e-4, "quantity": "reflectance"}
+    ((_, folder),) = zoo.variants("buildings")
+    for scenes, model in ((lake, "water-index"), (tmp_path, ["water-index"]), ([lake], folder.path)):
+        made = earthloom.plan(scenes, model=model, out=tmp_path / "out", **options)
+        assert [*(one.id for one in made.refused), *(one.scene.id for one in made.scenes)] == ["a"]
 
 
 def test_options_become_the_model_that_they_came_from() -> None:

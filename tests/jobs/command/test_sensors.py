@@ -13,10 +13,7 @@ from earthloom.tiling.errors import CardError
 from earthloom.tiling.suggest import did_you_mean
 from tests.scenes import landscape, write_scene
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_every_preset_is_listed_with_what_it_assumes_and_no_option_in_pythons_spelling() -> None:

@@ -22,10 +22,7 @@ from earthloom.tiling.reading.read import read_pixels
 from tests import acquisitions
 from tests.acquisitions import L1_NAME, L2_BANDS, L2_NAME, PLANET_ID, S2_L1C_NAME, S2_NAME, S2_OLD_NAME, SUN, read_band
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from earthloom.models.zoo.disaster import FLOOD
 from earthloom.tiling.errors import ConfigError
 from tests.scenes import landscape, write_scene
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 RULES = {
     "landsat-c2": ("LC08_L2SP_017039_{0:%Y%m%d}_20300110_02_T1_SR_B4", False),
     "landsat-c2-item": ("LE07_L1TP_044034_{0:%Y%m%d}_20300110_02_T1", False),
@@ -148,11 +150,6 @@ def test_the_most_exact_of_several_names_is_taken() -> None:
 
 
 # ---- scenes
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
 
 
 def opened(folder: Path, **options: object) -> list[OpenedScene]:

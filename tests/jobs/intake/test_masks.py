@@ -23,14 +23,11 @@ from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.reading.sandbox import Disposables
 from tests.scenes import landscape, write_scene
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 _inspectors = Disposables()  # its child goes with this process
 TIGHT = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RGB = (("red", 1), ("green", 2), ("blue", 3))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
 
 
 def opened(path: Path | str, onto: str | None = None, **options: Any) -> OpenedScene:

@@ -21,12 +21,9 @@ from earthloom.tiling.scene import Band
 from earthloom.tiling.storage.objects import ObjectRef
 from tests.scenes import write_scene
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 _inspectors = Disposables()  # its child goes with this process
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
 
 
 def opened(path: Path, **options: Any) -> OpenedScene | RefusedScene:

@@ -22,12 +22,9 @@ from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.reading.sandbox import Disposables
 from tests.scenes import landscape, write_scene
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 _inspectors = Disposables()  # its child goes with this process
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
 
 
 def opened(reference: str | Path, **options: Any) -> OpenedScene:

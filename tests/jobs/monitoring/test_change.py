@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.change.map import Change
 from earthloom.jobs.monitoring.change.polygons import find_changed, unite
-from earthloom.jobs.monitoring.change.tasks import CompareTask, PublishChangeTask, part_key, part_name, plan_change
+from earthloom.jobs.monitoring.change.tasks import CompareTask, PublishChangeTask, part_key, plan_change
 from earthloom.jobs.monitoring.change.transitions import Sides, count_transitions, exact_areas_m2, transition_rows
 from earthloom.jobs.monitoring.composites.maps import map_of_result, map_of_step
+from earthloom.jobs.monitoring.cutting import part_name
 from earthloom.jobs.publish.files import committed_document
 from earthloom.tiling.errors import ConfigError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,19 +10,13 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.cube.cube import Cube, open_cube
 from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError, TilingError
-from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.store import Store, open_store
+from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.zarr_sink import Layer
 from tests.jobs.monitoring.cubes import make_cube, make_grid, make_layers
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 DATES = ("2019-02-28", "2020-02-29", "2021-01-01")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(ObjectRef.parse(str(tmp_path)))
 
 
 @pytest.fixture

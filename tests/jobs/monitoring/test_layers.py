@@ -22,8 +22,7 @@ from earthloom.jobs.monitoring.cube.sources import Source, source_of
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.resampling import reached
-from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.store import Store, open_store
+from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.zarr_cube import CubeLayout
 from earthloom.tiling.writing.zarr_sink import Layer
@@ -32,11 +31,6 @@ from tests.jobs.monitoring.results import Result, class_result, image_result, pa
 AREA = Grid(crs="EPSG:32633", transform=(30, 0, 276480, 0, -30, 5591040), width=1024, height=512)
 LAYOUT = CubeLayout(grid=AREA, layers=(Layer(name="classes"), Layer(name="confidence")), shard_px=512)
 KINDS = {"EPSG:32632": 30.0, "EPSG:32633": 20.0, "EPSG:4326": 0.0003, "EPSG:3035": 50.0}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(ObjectRef.parse(str(tmp_path)))
 
 
 def scene_grid(crs: str, gsd: float, side: int = 400, *, east_m: float = 7000.0, north_m: float = -7000.0) -> Grid:

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from earthloom.jobs.monitoring import cutting
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable
 from earthloom.jobs.monitoring.cube.cube import Cube
+from earthloom.jobs.monitoring.publishing import PublishTask
 from earthloom.jobs.monitoring.stage import Monitored
 from earthloom.jobs.monitoring.trends import stage as monitor_stage
 from earthloom.jobs.monitoring.trends.detectors.anomalies import UNKNOWN
@@ -28,7 +29,7 @@ from earthloom.jobs.monitoring.trends.detectors.mann_kendall import mann_kendall
 from earthloom.jobs.monitoring.trends.detectors.series import decimal_years
 from earthloom.jobs.monitoring.trends.map import MonitorMap, monitor_map
 from earthloom.jobs.monitoring.trends.rules import MonitorTable
-from earthloom.jobs.monitoring.trends.tasks import JudgeTask, PublishMonitorTask, flag_series, read_series
+from earthloom.jobs.monitoring.trends.tasks import JudgeTask, flag_series, read_series
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
@@ -87,7 +88,7 @@ def map_of(cube: Cube, what: MonitorTable) -> MonitorMap:
 def publish(store: Store, one: MonitorMap) -> Path:
     for _, _, part in one.cube.shards():
         JudgeTask(made=one, part=part).do(store)
-    PublishMonitorTask(made=one).do(store)
+    PublishTask(made=one).do(store)
     return store.ref.path / one.prefix
 
 
@@ -151,7 +152,7 @@ def test_bytes_do_not_depend_on_windows_order_or_repetition(
     for part in [*reversed(parts), parts[0]]:
         JudgeTask(made=other, part=part).do(store)
     for _ in range(2):
-        PublishMonitorTask(made=other).do(store)
+        PublishTask(made=other).do(store)
     again = {path.name: path.read_bytes() for path in (store.ref.path / other.prefix).rglob("*") if path.is_file()}
     volatile = {"result.json", "item.json"}  # they name the folder
     assert {name: data for name, data in one.items() if name not in volatile and not name.endswith("json")} == {
@@ -206,7 +207,7 @@ def test_stage_gives_shards_then_the_publication_then_nothing(made: tuple[Store,
         assert len({task.key for task in tasks}) == len(tasks)
         for task in tasks:
             task.do(store)
-    assert kinds == [["JudgeTask"] * 2, ["PublishMonitorTask"]]
+    assert kinds == [["JudgeTask"] * 2, ["PublishTask"]]
     summary = monitor_stage.finish(store, watched)
     assert summary["later"] == {"waits_for": "a date from 2030-01-01 on"}
     done = summary["ndvi-cusum"]

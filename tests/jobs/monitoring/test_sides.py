@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,20 +10,15 @@ from earthloom.jobs.monitoring.composites.composite import composites_of
 from earthloom.jobs.monitoring.composites.maps import map_of_step
 from earthloom.jobs.monitoring.composites.rules import CompositeTable, parse_rule
 from earthloom.jobs.monitoring.composites.stage import write_head
-from earthloom.jobs.monitoring.composites.tasks import PublishCompositeTask, missing_shards
+from earthloom.jobs.monitoring.composites.tasks import missing_shards
 from earthloom.jobs.monitoring.cube.cube import Cube
+from earthloom.jobs.monitoring.publishing import PublishTask
 from earthloom.tiling.errors import ConfigError
-from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.store import Store, open_store
+from earthloom.tiling.storage.store import Store
 from tests.jobs.monitoring.cubes import make_cube, make_grid
 
 FOLDER = "monitors/lake/landwater/0123456789abcdef"
 DATES = ("2019-07-01", "2020-03-01", "2020-06-20", "2020-11-05", "2021-01-01")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(ObjectRef.parse(str(tmp_path)))
 
 
 @pytest.fixture
@@ -42,7 +35,7 @@ def publish(store: Store, cube: Cube, rule: str) -> None:
     for composite in made:
         for task in missing_shards(store, composite):
             task.do(store)
-        PublishCompositeTask(composite=composite).do(store)
+        PublishTask(made=composite).do(store)
     write_head(store, CompositeTable(every="year", rule=rule), cube, made, made)
 
 

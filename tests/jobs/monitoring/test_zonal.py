@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from hypothesis import given, settings
@@ -163,6 +164,29 @@ def test_a_zone_off_the_grid_is_zero_and_one_across_its_edge_says_so() -> None:
     assert zonal(STORE, [a_map(UTM, 6)], world)["area_m2"].tolist() == pytest.approx(
         table[table["name"] == "all"]["area_m2"].tolist(), rel=1e-7
     )
+
+
+@pytest.mark.parametrize("west", [179.5, -180.5, 175.0])
+def test_zones_are_found_on_a_grid_that_goes_on_beyond_180_degrees(west: float) -> None:
+    grid = Grid(crs="EPSG:4326", transform=(0.02, 0, west, 0, -0.02, 65.5), width=64, height=48)
+    within = Grid(crs="EPSG:4326", transform=(0.02, 0, 10, 0, -0.02, 65.5), width=64, height=48)
+    before, after = shapely.box(179.6, 64.8, 180, 65.2), shapely.box(-180, 64.8, -179.65, 65.2)
+    shapes = [before, after, shapely.MultiPolygon([before, after]), shapely.box(-180, -90, 180, 90)]
+    turned = [shapely.transform(shape, lambda xy: np.column_stack([np.mod(xy[:, 0] - west, 360) + 10, xy[:, 1]]))
+              for shape in (before, shapely.box(-179.9999999999, 64.8, -179.65, 65.2))]  # fmt: skip
+    found = zonal(STORE, [a_map(grid, 6)], gpd.GeoDataFrame(geometry=shapes, crs="EPSG:4326"))
+    wanted = zonal(STORE, [a_map(within, 6)], gpd.GeoDataFrame(geometry=turned, crs="EPSG:4326"))
+
+    def areas(table: pd.DataFrame, zone: int) -> NDArray[np.float64]:
+        rows = table[table["zone"] == zone]
+        return np.append(rows["area_m2"].to_numpy(), rows["nodata_m2"].iloc[0])
+
+    meets = [0, 1] if west != 175.0 else []
+    for zone in meets:
+        np.testing.assert_allclose(areas(found, zone), areas(wanted, zone), rtol=1e-6)
+        assert areas(found, zone).sum() > 1e8
+    np.testing.assert_allclose(areas(found, 2), areas(found, 0) + areas(found, 1), rtol=1e-9)
+    np.testing.assert_allclose(areas(found, 3).sum(), geodesic_area_m2(grid, grid.window), rtol=1e-6)
 
 
 def test_a_zone_that_crosses_itself_is_mended_and_lines_are_refused() -> None:

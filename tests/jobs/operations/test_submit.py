@@ -52,6 +52,51 @@ def test_small_files_travel_and_other_paths_are_told_to_be_of_this_machine(folde
     assert "lake.tif is a path of this machine" in note
 
 
+AREA = """
+name = "lake"
+  geometry = {}  # the shore
+crs = "EPSG:32617"
+gsd = 10
+shard = 512
+[[product]]
+model = "ndvi"
+scenes = "s3://scenes/geometry = 'x'.tif"
+"""
+SHORE = (
+    '{"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": '
+    "[[[-83, 40], [-82.99, 40], [-82.99, 40.01], [-83, 40]]]}}"
+)
+
+
+@pytest.mark.parametrize("written", ["'outlines/lake shore.geojson'", '"outlines/lake shore.geojson"', '"{absolute}"'])
+def test_the_outline_of_an_area_travels_with_its_file(folder: Path, tmp_path: Path, written: str) -> None:
+    outline = tmp_path / "areas" / "outlines" / "lake shore.geojson"
+    outline.parent.mkdir(parents=True)
+    outline.write_text(SHORE)
+    area = tmp_path / "areas" / "lake.toml"
+    area.write_text(AREA.format(written.format(absolute=outline)))
+    here = read_area(str(area))
+    parcel = pack(["monitor", str(area), "--out", "s3://maps"], folder)
+    shutil.rmtree(tmp_path / "areas")
+    there = read_area(str(folder / parcel.words[4]))
+    assert (there.outline, there.grid, there.products) == (here.outline, here.grid, here.products)
+    assert there.outline is not None
+    assert parcel.notes == ()
+
+
+def test_an_outline_in_object_storage_or_too_large_to_travel(folder: Path, tmp_path: Path) -> None:
+    area = tmp_path / "lake.toml"
+    area.write_text(AREA.format('"s3://areas/lake.geojson"'))
+    sent = folder / pack(["monitor", str(area)], folder).words[4]
+    assert sent.read_text() == area.read_text()
+    area.write_text(AREA.format('"large.geojson"'))
+    with (tmp_path / "large.geojson").open("wb") as file:
+        file.truncate(5 << 20)
+    shutil.rmtree(folder / "given")
+    with pytest.raises(ConfigError, match=r"large.geojson has 5242880 bytes"):
+        pack(["monitor", str(area)], folder)
+
+
 def test_what_is_too_large_to_travel_is_refused(folder: Path, tmp_path: Path) -> None:
     with (tmp_path / "large.geojson").open("wb") as file:
         file.truncate(5 << 20)

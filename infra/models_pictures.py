@@ -6,14 +6,17 @@ or docs/images/fails-<name>.jpg.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import rasterio
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -58,6 +61,8 @@ class Case:
     """Added to blue at the thickest place, less to longer waves and to the rest of the scene."""
     pan: bool = False
     """Make a panchromatic band and coarse others of it first."""
+    marked: str = ""
+    """File with the boxes of what is there, of a detector: `ships`, each with `bbox_xywh_px`."""
 
 
 _SALT = "scenes/landsat7_great_salt_lake_7band.tif"
@@ -88,8 +93,10 @@ CASES: dict[str, Case] = {
     "true-colour": Case(_PORT, _S2, (300, 300, 440), _S2_OPTIONS),
     "deforestation": Case("deforestation_amazon/images/*", ("red", "green", "blue"), (0, 0, 512), {"quantity": "unit"}),
     "buildings": Case("buildings_kitsap/rgb.tif", ("red", "green", "blue"), (800, 3900, 700), {"quantity": "unit"}),
+    "ships": Case(_PORT, _S2, (400, 380, 440), _S2_OPTIONS, marked="ships_s2/durban_ships.json"),
 }
 FAILS: dict[str, Case] = {
+    "ships": Case(_PORT, _S2, (690, 230, 260), _S2_OPTIONS, marked="ships_s2/durban_ships.json"),
     "landwater": Case("ships_s2/gdynia.tif", _S2, (380, 340, 200), _S2_OPTIONS),
     "water-index": Case(_PORT, _S2, (385, 495, 220), _S2_OPTIONS),
     "buildings": Case("buildings_kitsap/rgb.tif", ("red", "green", "blue"), (500, 4480, 400), {"quantity": "unit"}),
@@ -118,6 +125,8 @@ def picture(name: str, case: Case, folder: Path) -> Image.Image:
     shown = folder / "coarse.tif" if case.pan else scene
     limits = _limits(shown)
     left = _rgb(shown, limits)
+    if case.marked:
+        return _objects(left, case, next(prefix.glob("*.parquet")), name)
     with rasterio.open(made) as dataset:
         if dataset.nodata != _NO_CLASS:
             own = _limits(made) if case.restretch else limits
@@ -128,6 +137,30 @@ def picture(name: str, case: Case, folder: Path) -> Image.Image:
         table = np.array([palette.get(value, (255, 255, 255)) for value in range(256)], np.uint8)
         table[_NO_CLASS] = 255
         return _beside(left, Image.fromarray(table[dataset.read(1)]), f"{name}: image and map", classes)
+
+
+_FOUND, _MARKED = (255, 95, 31), (60, 220, 255)
+
+
+def _objects(image: Image.Image, case: Case, table: Path, name: str) -> Image.Image:
+    """The scene with the boxes that are marked, and with those that were found."""
+    found = pyarrow.parquet.read_table(table, columns=["left_px", "top_px", "width_px", "height_px"]).to_pydict()
+    marked = [ship["bbox_xywh_px"] for ship in json.loads((DATA / case.marked).read_bytes())["ships"]]
+    col, row, _ = case.window
+    near = [(x - col, y - row, width, height) for x, y, width, height in marked]
+    left = _boxed(image, near, _MARKED)
+    right = _boxed(image, list(zip(*found.values(), strict=True)), _FOUND)
+    return _beside(left, right, f"{name}: marked, and found", {"marked": _MARKED, "found": _FOUND})
+
+
+def _boxed(image: Image.Image, boxes: Sequence[tuple[float, ...]], color: tuple[int, int, int]) -> Image.Image:
+    """Boxes (left, top, width, height) in pixels on the image, which is brought to the size that is shown."""
+    scale = _SIDE_PX / image.width
+    made = image.resize((_SIDE_PX, round(scale * image.height)), Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(made)
+    for x, y, width, height in boxes:
+        draw.rectangle([scale * x, scale * y, scale * (x + width), scale * (y + height)], outline=color, width=2)
+    return made
 
 
 def _part(source: Path, case: Case, target: Path, date: str) -> Path:

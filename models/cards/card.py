@@ -69,6 +69,12 @@ class ObjectRule:
         if not 0 < self.size_px < math.inf:
             raise CardError(f"objects: size_px is positive and finite, got {self.size_px}")
 
+    @property
+    def near_px(self) -> int:
+        """Half of the usual side, rounded up: how far from its centre an object may be told where it lies. A ship on water is
+        none itself, but its sides are washed by some."""
+        return min(math.ceil(self.size_px / 2), _LARGEST_RADIUS_PX)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelRule:

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 from torch import Tensor
 
 from earthloom.models.cards.card import ModelCard
@@ -92,17 +95,39 @@ class ChainResult:
 def windows(stages: Sequence[Stage], core: Window) -> list[tuple[Window, Window]]:
     """For each stage what it makes and what it reads, in pixels of its input.
 
+    Masks behind objects are made a little beyond the core: an object counts where one of the pixels near its centre is left.
+
     Args:
         core: in pixels of the last stage's output.
     """
     found: list[tuple[Window, Window]] = []
-    need = core
+    need = _around(stages, core)
     for stage in reversed(stages):
         own = need.unzoom(stage.card.scale)
         read = stage.chips.read(own)
         found.append((own, read))
         need = read & stage.chips.context
     return found[::-1]
+
+
+def _around(stages: Sequence[Stage], core: Window) -> Window:
+    """Where it must be known what is left, for a block to decide about its core."""
+    reach_px = max(_near_px(stages, number) for number in range(len(stages)))
+    return core.grow(reach_px) & stages[-1].chips.scene if reach_px else core
+
+
+def _near_px(stages: Sequence[Stage], number: int) -> int:
+    """How far what later masks leave reaches, for what a stage made: 0 but for objects with a mask behind them."""
+    rule = stages[number].card.objects
+    return rule.near_px if rule and any(stage.is_mask for stage in stages[number + 1 :]) else 0
+
+
+def _widened(kept: NDArray[np.bool_], by_px: int) -> NDArray[np.bool_]:
+    """(h, w): true where one within so many rows and columns is."""
+    for axis in (0, 1):
+        margin = [(by_px, by_px) if each == axis else (0, 0) for each in (0, 1)]
+        kept = np.asarray(sliding_window_view(np.pad(kept, margin), 2 * by_px + 1, axis).any(axis=-1), np.bool_)
+    return kept
 
 
 def run_chain(
@@ -154,7 +179,11 @@ def run_chain(
         del found
     if onward:
         result.onward = stack.over(core)
-    hidden = ~stack.over(core).valid  # masks that came later hide it from what was made before
+    around = _around(stages, core)
+    left = stack.over(around).valid  # masks that came later hide the rest from what was made before
     for number, part in result.made.items():
-        result.made[number] = part.over(core).hide(hidden) if number < len(stages) - 1 else part.over(core)
+        result.made[number] = part.over(core)
+        if number < len(stages) - 1:
+            seen = _widened(left, _near_px(stages, number))[core.slices(around)]
+            result.made[number] = result.made[number].hide(~seen)
     return result

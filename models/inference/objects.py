@@ -146,7 +146,7 @@ class _Peaks:
     """A pixel is a centre, or none, by the chip whose core it lies in. Pixels beyond the scene are no rivals."""
 
     def __init__(self, answer: Objects, chips: ChipGrid, core: Window, device: str) -> None:
-        self._answer, self._core, self._domain = answer, core, chips.domain
+        self._answer, self._core, self._scene = answer, core, chips.scene
         self._heat = torch.full(core.shape, NODATA, dtype=torch.uint8, device=device)
         steps = [math.log((step - 0.5) / (CONFIDENCE_STEPS - step + 0.5)) for step in range(1, CONFIDENCE_STEPS + 1)]
         self._steps = torch.tensor(steps, dtype=torch.float32, device=device)
@@ -156,7 +156,7 @@ class _Peaks:
         (answer,) = answers
         rule, n_classes = self._answer.rule, self._answer.n_classes
         part = owned & self._core
-        around = part.grow(rule.radius_px) & self._domain
+        around = part.grow(rule.radius_px) & self._scene
         logits = answer[(slice(n_classes), *around.slices(read))].float()
         inside = (slice(None), *part.slices(around))
         # a logit becomes its step by comparing, so that no function rounds by a pixel's place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,11 +17,15 @@ from earthloom.jobs.learning.split import Part
 from earthloom.jobs.learning.start import bands_of, first_weights
 from earthloom.jobs.learning.train import prepare
 from earthloom.models.cards import weights
+from earthloom.models.cards.card import ObjectRule
 from earthloom.models.networks import registry
 from earthloom.models.zoo.entry import shipped_weights
+from earthloom.models.zoo.trained import SHIPS
 from infra.recipes import __main__ as command
 from infra.recipes.shipped import RECIPES
 from tests.scenes import DATA, real
+
+_FILES = Path(command.__file__).parent
 
 
 @pytest.fixture
@@ -82,6 +87,15 @@ def test_the_ships_of_two_ports_are_held_back(tmp_path: Path) -> None:
     held_back = {each.scene.id for each, part in zip(corpus.scenes, examples.split.of_scene, strict=True) if part}
     assert held_back == {"durban", "hedland"}
     assert (card.kind, card.gives) == ("objects", ("ship",))
+
+
+def test_the_second_part_of_ships_goes_on_from_the_first_and_holds_back_the_same_ports() -> None:
+    first, second = (tomllib.loads((_FILES / f"{name}.toml").read_text()) for name in ("ships", "ships-wider"))
+    assert second["model"]["start"] == f"./{first['out']}" != f"./{second['out']}"
+    for table in ("scenes", "labels", "split", "card"):
+        assert first[table] == second[table]
+    assert {**first["objects"], "threshold": 0.45} == second["objects"]
+    assert SHIPS.objects == ObjectRule(**second["objects"])
 
 
 @pytest.mark.slow

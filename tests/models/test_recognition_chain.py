@@ -163,6 +163,26 @@ def test_clouds_are_not_searched_and_land_has_no_objects(members: dict[str, Pred
     assert (at != NODATA).all()
 
 
+def test_an_object_counts_where_a_mask_leaves_a_pixel_near_its_centre(members: dict[str, Predictor]) -> None:
+    source, near_px = scene(*SIZE, seed=2), 2  # half of the finder's usual side
+
+    def whole(*cards: ModelCard) -> Any:
+        return blocks_of(stages_of(cards, [256] * len(cards)), members, source, 256)[0][1]
+
+    everywhere, on_water = whole(FINDER), whole(FINDER, WATER)
+    with mock.patch.object(ObjectRule, "near_px", 0):
+        by_centre = whole(FINDER, WATER)
+    left = by_centre.heat != NODATA
+    wanted = [
+        found
+        for found in everywhere.found
+        if left[max(found["row"] - near_px, 0) : found["row"] + near_px + 1,
+                max(found["col"] - near_px, 0) : found["col"] + near_px + 1].any()
+    ]  # fmt: skip
+    assert len(by_centre.found) < len(wanted) < len(everywhere.found)
+    assert on_water.found.tobytes() == np.array(wanted).tobytes()
+
+
 LABEL_CHAINS = {
     "finer pixels": (SHARPER, LABELLER),
     "clouds before": (CLOUDS, LABELLER),

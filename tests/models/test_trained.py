@@ -19,7 +19,7 @@ from earthloom.models.networks import registry
 from earthloom.models.training.data import Pair
 from earthloom.models.training.score import counted, iou
 from earthloom.models.zoo.entry import shipped_weights
-from earthloom.models.zoo.trained import BUILDING_CHANGE, BUILDINGS, DEFORESTATION, ENTRIES
+from earthloom.models.zoo.trained import BUILDING_CHANGE, BUILDINGS, DEFORESTATION, ENTRIES, SHIPS
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.window import Window
 from infra.recipes.shipped import RECIPES
@@ -59,23 +59,36 @@ def test_the_weights_are_here_small_and_those_of_the_card(card: ModelCard) -> No
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.label)
 def test_the_card_says_whose_data_it_learned_from_and_how_well(card: ModelCard) -> None:
-    assert card.license in ("Apache-2.0", "CC-BY-4.0")
+    assert card.license in ("Apache-2.0", "CC-BY-4.0", "MIT")
     assert "ImageNet" in card.citation
-    if card in SINGLE:
+    assert "Apache-2.0" in card.citation, "the licence of the first weights"
+    if card is not BUILDING_CHANGE:
         assert f"python -m infra.recipes {card.name}" in card.description
-        assert set(dict(card.scores)) == {f"iou_{known.name}" for known in card.classes}
+        judged = {"ap50", "precision", "recall"} if card is SHIPS else {f"iou_{known.name}" for known in card.classes}
+        assert set(dict(card.scores)) == judged
 
 
-def test_the_card_names_the_reach_of_its_network() -> None:
-    module = Predictor(BUILDINGS, file_of(BUILDINGS), CPU).module
-    assert receptive_field.total_stride(module, 3, BUILDINGS.stride_px) == BUILDINGS.stride_px
-    assert receptive_field.support(module, 3, BUILDINGS.stride_px) == BUILDINGS.support_px
+@pytest.mark.parametrize("card", [BUILDINGS, SHIPS], ids=lambda card: card.label)
+def test_the_card_names_the_reach_of_its_network(card: ModelCard) -> None:
+    module, n_bands = Predictor(card, file_of(card), CPU).module, len(card.bands)
+    assert receptive_field.total_stride(module, n_bands, card.stride_px) == card.stride_px
+    assert receptive_field.support(module, n_bands, card.stride_px) == card.support_px
 
 
 def test_chips_that_cover_the_reach_give_the_bytes_of_one_pass() -> None:
     values = (landscape(320, 304, 3) // 40).astype(np.uint8)
     predictor = Predictor(BUILDINGS, file_of(BUILDINGS), CPU, 1)
     found = agreement_at(predictor, 208, 160, pixels(values))
+    assert found.identical
+
+
+def test_the_halo_of_a_detector_covers_its_reach_and_its_rivals_and_gives_the_objects_of_one_pass() -> None:
+    assert SHIPS.objects is not None
+    assert SHIPS.support_px is not None
+    assert SHIPS.halo_px is not None
+    assert SHIPS.halo_px >= SHIPS.support_px + SHIPS.objects.radius_px
+    predictor = Predictor(SHIPS, file_of(SHIPS), CPU, 1)
+    found = agreement_at(predictor, SHIPS.halo_px, 160, stack_of(landscape(320, 304, 5)))
     assert found.identical
 
 

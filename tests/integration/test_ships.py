@@ -1,0 +1,117 @@
+"""The detector that ships: its chains as they are planned, and whole runs on a port that it was not trained on."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import pytest
+import rasterio
+from rasterio.windows import Window
+
+import earthloom
+from earthloom.jobs.config import load
+from earthloom.jobs.learning.evaluate import Evaluation
+from earthloom.jobs.planning.plan import ScenePlan, plan
+from earthloom.models.device.resolve import Device
+from earthloom.models.zoo.trained import SHIPS
+from tests.maps import fetched
+from tests.scenes import landscape, real, write_scene
+
+CPU = Device(kind="cpu", precision="fp32", device_class="cpu-test")
+OPTIONS: dict[str, Any] = {"scale": 1e-4, "quantity": "boa_reflectance", "executor": "local", "device": "cpu"}
+BANDS = {"blue": 1, "green": 2, "red": 3, "nir": 4, "swir16": 5}
+PART = Window(400, 380, 512, 448)
+"""Of Durban: the quays and a part of the roads."""
+
+
+@pytest.fixture(scope="module")
+def sea(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scene(tmp_path_factory.mktemp("sea") / "sea.tif", landscape(700, 500, 5), tuple(BANDS))
+
+
+def planned(scene: Path, *model: str) -> ScenePlan:
+    made = plan(load({"scenes": (str(scene),), "model": model, "out": "/nowhere", **OPTIONS}), CPU)
+    assert not made.refused, made.refused
+    return made.scenes[0]
+
+
+@pytest.mark.parametrize(
+    ("chain", "scale", "masks"),
+    [
+        (("ships",), 1, 0), (("cloudmask", "ships"), 1, 1), (("ships", "landwater@water"), 1, 1), (("sr-x2", "ships"), 2, 0),
+        (("cloudmask", "ships", "landwater@water"), 1, 2), (("ships", "water-index@water"), 1, 1),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else str(value),
+)  # fmt: skip
+def test_a_chain_ends_in_ships(chain: tuple[str, ...], scale: int, masks: int, sea: Path) -> None:
+    for name in chain:
+        fetched(name.partition("@")[0])
+    made = planned(sea, *chain)
+    stages = made.chain.stages
+    main = stages[made.chain.main]
+    assert len(stages) == len(chain)
+    assert main.card.name == "ships"
+    assert main.card.objects == SHIPS.objects
+    assert sum(stage.is_mask for stage in stages) == masks
+    assert main.chips.scene.width == 700 * scale, "boxes are in the pixels that come out"
+    assert main.chips.halo_px >= (SHIPS.halo_px or 0), "a chip sees all that the network looks at"
+    for before, after in pairwise(stages):
+        assert before.chips.margin_px * before.card.scale >= after.reach_px, (
+            "a stage is told all that the next one reads"
+        )
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A part of Durban, which the weights have not seen, and its ships beside it."""
+    folder = tmp_path_factory.mktemp("port")
+    with rasterio.open(real("ships_s2") / "durban.tif") as dataset:
+        pixels, transform, crs = dataset.read(window=PART), dataset.window_transform(PART), dataset.crs
+    profile = {"driver": "GTiff", "dtype": pixels.dtype, "count": 5, "width": PART.width, "height": PART.height}
+    with rasterio.open(folder / "durban.tif", "w", crs=crs, transform=transform, **profile) as dataset:
+        dataset.write(pixels)
+    marked = json.loads((real("ships_s2") / "durban_ships.json").read_bytes())["ships"]
+    boxes = [[x - PART.col_off, y - PART.row_off, w, h] for x, y, w, h in (ship["bbox_xywh_px"] for ship in marked)]
+    inside = [box for box in boxes if 0 <= box[0] < PART.width - box[2] and 0 <= box[1] < PART.height - box[3]]
+    document = {
+        "images": [{"id": 1, "file_name": "durban.tif", "width": PART.width, "height": PART.height}],
+        "categories": [{"id": 1, "name": "ship"}],
+        "annotations": [
+            {"id": place, "image_id": 1, "category_id": 1, "bbox": box, "iscrowd": 0} for place, box in enumerate(inside, 1)
+        ],
+    }  # fmt: skip
+    (folder / "ships.json").write_text(json.dumps(document))
+    return folder
+
+
+def evaluated(port: Path, *model: str) -> Evaluation:
+    options = OPTIONS | {"bands": BANDS}
+    done = earthloom.evaluate(port / "durban.tif", model=model, out=port / "out", labels=port / "ships.json", **options)
+    assert done.exit_code == 0
+    return done
+
+
+def found_in(done: Evaluation) -> set[tuple[int, int]]:
+    """Row and column of the centre of everything that was published."""
+    (result,) = done.run.results.values()
+    (path,) = (Path(done.run.out) / result.prefix).glob("*.parquet")
+    table = geopandas.read_parquet(path)
+    return set(zip(table["row"], table["col"], strict=True))
+
+
+@pytest.mark.slow
+def test_ships_are_found_in_a_port_that_was_held_back_and_a_mask_of_water_keeps_them(port: Path) -> None:
+    alone = evaluated(port, "ships")
+    scores = alone.report["scores"]["ship"]
+    assert scores["true"] >= 20
+    assert scores["published"]["0.3"]["recall"] >= 0.5
+    assert scores["published"]["0.3"]["precision"] >= 0.4
+    on_water = evaluated(port, "ships", "water-index@water")
+    assert found_in(on_water) <= found_in(alone)
+    kept = on_water.report["scores"]["ship"]["published"]["0.3"]["recall"]
+    assert kept >= 0.9 * scores["published"]["0.3"]["recall"], "a ship is no water, but lies beside some"
+    assert {name for name, _ in SHIPS.scores} >= {"ap50", "precision", "recall"}

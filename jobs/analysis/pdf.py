@@ -34,8 +34,8 @@ def find_browser() -> str:
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if found is None:
         raise ConfigError(
-            "a PDF is printed by Chromium or Chrome, and neither is on PATH; install one (Debian: `apt-get install "
-            "chromium`), or write the page as .html and print it from any browser"
+            "a PDF is printed by Chromium or Chrome, and neither is on PATH; install one (Debian: apt-get install "
+            "chromium), or write the page as .html and print it from any browser"
         )
     return found
 

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
-from earthloom.jobs.analysis.pdf import BROWSERS
+from earthloom.jobs.analysis.pdf import BROWSERS, find_browser, print_pdf
 from earthloom.jobs.command.analysis import report
+from earthloom.jobs.learning.report_page import STYLE
 from tests.integration import test_alerts as lake
 
 pytestmark = pytest.mark.apps
@@ -49,7 +50,7 @@ def sheets(pdf: Path) -> list[NDArray[np.uint8]]:
 
 def test_sheets_are_a4_with_margins_and_none_is_empty(sheets: list[NDArray[np.uint8]]) -> None:
     assert 2 <= len(sheets) <= 5
-    margin_px = int(10 / 25.4 * DPI)
+    margin_px = int(4 / 25.4 * DPI)  # no printer reaches the edge; the number of the sheet stands in the margin
     for sheet in sheets:
         height_px, width_px = sheet.shape[:2]
         assert abs(width_px - A4_MM[0] / 25.4 * DPI) <= 1
@@ -65,7 +66,19 @@ def test_the_words_of_the_page_are_words_in_the_file(pdf: Path) -> None:
     text = subprocess.run(["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True).stdout
     for heading in ("lake: water-index", "Maps", "Alerts", "Over time", "Numbers", "2 confirmed."):
         assert heading in text
+    sheets = text.count("\f")
+    assert all(f"{number} / {sheets}" in text for number in range(1, sheets + 1))
     assert "file://" not in text
+
+
+def test_a_table_that_goes_on_has_its_headings_on_every_sheet(pdf: Path, tmp_path: Path) -> None:
+    rows = "".join(f"<tr><td>{number}</td><td>x</td></tr>" for number in range(90))
+    page = f"<style>{STYLE}</style><table><thead><tr><th>number</th><th>what</th></tr></thead>{rows}</table>"
+    (tmp_path / "long.pdf").write_bytes(print_pdf(page, find_browser()))
+    text = subprocess.run(["pdftotext", tmp_path / "long.pdf", "-"], capture_output=True, text=True, check=True).stdout
+    sheets = text.rstrip("\f").split("\f")
+    assert len(sheets) > 1
+    assert all("number" in sheet for sheet in sheets)
 
 
 def test_the_map_has_its_colours_and_the_outlines_of_alerts(sheets: list[NDArray[np.uint8]]) -> None:

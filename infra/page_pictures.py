@@ -1,6 +1,7 @@
 """`python -m infra.page_pictures PUCALLPA LAKE`: the pictures of docs/page.md and docs/analysts.md, from real results.
 
-PUCALLPA is the OUT of `infra.monitoring_pictures`, LAKE that of `earthloom demo`. Needs Playwright, and Chromium and QGIS of Debian.
+PUCALLPA is the OUT of `infra.monitoring_pictures`, LAKE that of `earthloom demo`. Needs Playwright, and Debian's Chromium
+and QGIS.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def pages(out: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     rows = json.loads((out / "monitors" / "pucallpa" / "page.json").read_text())["rows"]
-    (alerts,) = [f"{row['path']}/{file}" for row in rows for file in row.get("features", ()) if "/alerts/" in row["path"]]
+    (alerts,) = [
+        f"{row['path']}/{file}" for row in rows for file in row.get("features", ()) if "/alerts/" in row["path"]
+    ]
     every = geopandas.read_parquet((out / alerts).with_suffix(".parquet"))
     largest = every[every["state"] == "confirmed"].nlargest(1, "area_m2").representative_point().iloc[0]
     clicked = _MAP | {"g": "bands", "at": f"{largest.x},{largest.y},12.8", "f": alerts}

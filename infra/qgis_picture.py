@@ -1,5 +1,6 @@
-"""A picture of one layer as QGIS prints it, with its legend. Run by the Python that QGIS is installed for; imports nothing of ours.
+"""A picture of one layer as QGIS prints it, with its legend.
 
+Run by the Python that QGIS is installed for; imports nothing of ours.
 `/usr/bin/python3 infra/qgis_picture.py FILE.tif PICTURE.png`
 """
 

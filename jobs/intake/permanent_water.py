@@ -35,7 +35,9 @@ def with_permanent_water(
     said = SceneOptions(bands=((PERMANENT_WATER, 1),), quantity="dn")
     found = open_all(expand([reference]), said)
     if len(found) != 1:
-        raise ConfigError(f"`permanent_water={reference}` names {len(found)} files; make one raster of them (`rio merge`)")
+        raise ConfigError(
+            f"`permanent_water={reference}` names {len(found)} files; make one raster of them (`rio merge`)"
+        )
     water = found[0]
     if isinstance(water, RefusedScene):
         raise ConfigError(f"`permanent_water={reference}` cannot be used: {water.message}")
@@ -55,7 +57,11 @@ def _joined(opened: OpenedScene, water: OpenedScene) -> OpenedScene | RefusedSce
     except SceneError as error:
         identities = tuple(asset.identity for asset in scene.assets)
         return RefusedScene(id=scene.id, message=str(error), kind=type(error).__name__, identities=identities)
-    notes = [] if share >= _WHOLE else [f"{asset.ref.name} covers {100 * share:.3g} % of {scene.id}; the rest becomes nodata"]
+    notes = (
+        []
+        if share >= _WHOLE
+        else [f"{asset.ref.name} covers {100 * share:.3g} % of {scene.id}; the rest becomes nodata"]
+    )
     (band,) = water.scene.select((PERMANENT_WATER,))
     band = replace(
         band, asset=len(scene.assets), categorical=True, scale=1.0, offset=0.0,

@@ -48,8 +48,12 @@ def load_models(config: RunConfig) -> list[ChainModel]:
         raise ConfigError(
             f"`keep` {', '.join(unknown)}: no such stage{near}; this chain has {', '.join(model.name for model in models)}"
         )
-    if config.permanent_water and not any(_knows_water(card) for one in models for some in one.members for card, _ in some):
-        raise ConfigError(f"`permanent_water` is for `model=flood`; {product_name(models)} does not look at it: leave it out")
+    if config.permanent_water and not any(
+        _knows_water(card) for one in models for some in one.members for card, _ in some
+    ):
+        raise ConfigError(
+            f"`permanent_water` is for `model=flood`; {product_name(models)} does not look at it: leave it out"
+        )
     return models
 
 
@@ -66,10 +70,7 @@ def product_name(models: Sequence[ChainModel]) -> str:
 
 def _beside(model: ChainModel, *, water: bool) -> ChainModel:
     """The model's variants for a run with a map of permanent water, or without; all of a model that knows of none."""
-    members = tuple(
-        [pair for pair in cards if _knows_water(pair[0]) is water] or cards
-        for cards in model.members
-    )
+    members = tuple([pair for pair in cards if _knows_water(pair[0]) is water] or cards for cards in model.members)
     return replace(model, members=members)
 
 

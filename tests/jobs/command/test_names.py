@@ -25,7 +25,9 @@ def test_a_command(tmp_path: Path) -> None:
 def test_a_product_and_a_scene(tmp_path: Path) -> None:
     assert go(lake(tmp_path / "in", width=200, height=150), out=tmp_path / "out").exit_code == 0
     store = open_store(ObjectRef.parse(str(tmp_path / "out")))
-    with pytest.raises(ConfigError, match=r"no product 'water-indx' \(did you mean 'water-index'\?\); it has water-index$"):
+    with pytest.raises(
+        ConfigError, match=r"no product 'water-indx' \(did you mean 'water-index'\?\); it has water-index$"
+    ):
         current_results(store, "water-indx")
     with pytest.raises(ConfigError, match=r"no scene 'lack' of water-index \(did you mean 'lake'\?\)"):
         current_results(store, "water-index", "lack")

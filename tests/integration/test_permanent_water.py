@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,22 @@ def test_polygons_are_burnt_by_rio_and_what_it_calls_nodata_is_land(tmp_path: Pa
     assert sure.mean() > 0.99
     assert np.array_equal(made[sure], expected(sign > 0, was_wet)[sure])
     assert {DRY, FLOODED, PERMANENT, RECEDED} == set(np.unique(made).tolist())
+
+
+def test_the_item_of_a_map_leads_to_the_map_of_permanent_water(scene: Path, tmp_path: Path) -> None:
+    bands = [{"name": name, "eo:common_name": name} for name in ("green", "swir16")]
+    document = {
+        "type": "Feature", "stac_version": "1.1.0", "id": "bay", "geometry": None, "links": [],
+        "properties": {"datetime": "2026-07-01T10:00:00Z"},
+        "assets": {"image": {"href": "./bay.tif", "type": "image/tiff", "roles": ["data"], "bands": bands}},
+    }  # fmt: skip
+    (tmp_path / "item.json").write_text(json.dumps(document))
+    shutil.copy(scene, tmp_path / "bay.tif")
+    water = map_of(tmp_path / "water.tif", np.ones((SIDE, SIDE), np.uint8), transform=OF_SCENE)
+    assert flood(tmp_path / "item.json", water, tmp_path / "out").exit_code == 0
+    (item,) = tmp_path.glob("out/scenes/bay/*/item.json")
+    sources = [link["title"] for link in json.loads(item.read_text())["links"] if link["rel"] == "derived_from"]
+    assert sources[:2] == ["Source scene bay", "Permanent water water.tif"]
 
 
 def test_what_cannot_be_used_is_said(scene: Path, tmp_path: Path) -> None:

@@ -47,11 +47,11 @@ def pages(out: Path) -> None:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     with PageServer(open_store(ObjectRef.parse(str(out)))) as server, sync_playwright() as playwright:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = playwright.chromium.launch(executable_path=program, args=[*_DRAWING])
+        browser: Any = playwright.chromium.launch(executable_path=program, args=[*_DRAWING])
         for name, chosen, scheme in (
             ("map", _MAP, "light"), ("compare", _COMPARED | {"f": alerts}, "dark"), ("click", clicked, "light"),
         ):  # fmt: skip
-            page: Any = browser.new_page(viewport=_WINDOW, color_scheme=scheme)
+            page = browser.new_page(viewport=_WINDOW, color_scheme=scheme)
             page.goto(f"{server.url}#{urlencode(chosen)}")
             while not page.evaluate("Number(document.body.dataset.drawn) > 0"):
                 page.wait_for_timeout(200)

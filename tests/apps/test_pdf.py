@@ -55,7 +55,7 @@ def test_sheets_are_a4_with_margins_and_none_is_empty(sheets: list[NDArray[np.ui
         height_px, width_px = sheet.shape[:2]
         assert abs(width_px - A4_MM[0] / 25.4 * DPI) <= 1
         assert abs(height_px - A4_MM[1] / 25.4 * DPI) <= 1
-        inked = (sheet < 250).any(axis=2)
+        inked: NDArray[np.bool_] = np.any(sheet < 250, axis=2)
         assert inked.mean() > 0.01
         frame = inked.copy()
         frame[margin_px:-margin_px, margin_px:-margin_px] = False

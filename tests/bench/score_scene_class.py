@@ -6,6 +6,7 @@ neither says anything of mixed ground.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,8 +43,8 @@ def scores() -> list[Score]:
         (folder / "images").mkdir()
         for port in ports:
             (folder / "images" / port.name).symlink_to(port.resolve())
+        theirs = _logistic(ports)
         ours = confusion_of(folder / "scene-class.toml")
-    theirs = _logistic(ports)
     data = f"{ours.sum()} chips of plain ground around {' and '.join(_HELD_BACK)}, held back"
     found = [("accuracy", accuracy(ours), accuracy(theirs))]
     found += [(f"F1 of {name}", f1(ours, value), f1(theirs, value)) for value, name in enumerate(_CLASSES)]
@@ -73,11 +74,12 @@ def _logistic(ports: list[Path]) -> NDArray[np.int64]:
 
 def _chips(port: Path) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """(n, 10) mean and deviation of each band of the chips of which one class covers enough, and that class."""
-    from geopandas import read_file
+    from geopandas import GeoDataFrame
 
     with rasterio.open(port) as dataset:
         bands = dataset.read().astype(np.float64)
-        drawn = read_file(_RECIPES / "scene-class.geojson").to_crs(dataset.crs)
+        features = json.loads((_RECIPES / "scene-class.geojson").read_bytes())["features"]
+        drawn = GeoDataFrame.from_features(features, crs="OGC:CRS84").to_crs(dataset.crs)
         pairs = [(shape, _CLASSES.index(name)) for shape, name in zip(drawn.geometry, drawn["class"], strict=True)]
         labels = rasterize(pairs, out_shape=dataset.shape, transform=dataset.transform, fill=255, dtype="uint8")
     height, width = (side // _SIDE_PX for side in labels.shape)

@@ -16,8 +16,8 @@ from pathlib import Path
 from tests.bench.command import table
 
 TASKS = (
-    "sr", "pansharpen", "denoise", "landwater", "water", "flood", "radar", "burn", "deforestation", "buildings", "robustness",
-    "damage", "land-cover", "scene-class",
+    "sr", "pansharpen", "denoise", "clouds", "landwater", "water", "flood", "radar", "burn", "deforestation", "buildings",
+    "robustness", "damage", "land-cover", "scene-class",
 )  # fmt: skip
 KEPT = Path(__file__).resolve().parents[2] / "docs" / "scores.json"
 

@@ -67,7 +67,9 @@ def test_the_words_of_the_page_are_words_in_the_file(pdf: Path) -> None:
     for heading in ("lake: water-index", "Maps", "Alerts", "Over time", "Numbers", "2 confirmed."):
         assert heading in text
     sheets = [sheet.split() for sheet in text.rstrip("\f").split("\f")]
-    assert [f"{number}/{len(sheets)}" for number in range(1, len(sheets) + 1)] == ["".join(words[-1:]) for words in sheets]
+    assert [f"{number}/{len(sheets)}" for number in range(1, len(sheets) + 1)] == [
+        "".join(words[-1:]) for words in sheets
+    ]
     assert "file://" not in text
 
 

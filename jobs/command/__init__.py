@@ -35,7 +35,6 @@ from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.heap import share_one_arena
 from earthloom.tiling.redact import guard_logs
 from earthloom.tiling.software import VERSION
-from earthloom.tiling.suggest import did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -51,16 +50,6 @@ _SECTIONS = {
 
 class _Commands(click.Group):
     """Commands under headings, in the order in which people come to need them."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """A name that is none is refused with the one that was perhaps meant."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            error.message = f"{error.message.rstrip('.')}{did_you_mean(args[0], self.commands)}"
-            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         known = [name for names in _SECTIONS.values() for name in names]

@@ -121,7 +121,7 @@ def test_polygons_are_burnt_by_rio_and_what_it_calls_nodata_is_land(tmp_path: Pa
 
 def test_the_item_of_a_map_leads_to_the_map_of_permanent_water(scene: Path, tmp_path: Path) -> None:
     bands = [{"name": name, "eo:common_name": name} for name in ("green", "swir16")]
-    document = {
+    document: dict[str, Any] = {
         "type": "Feature", "stac_version": "1.1.0", "id": "bay", "geometry": None, "links": [],
         "properties": {"datetime": "2026-07-01T10:00:00Z"},
         "assets": {"image": {"href": "./bay.tif", "type": "image/tiff", "roles": ["data"], "bands": bands}},

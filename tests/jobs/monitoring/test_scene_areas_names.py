@@ -5,21 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from earthloom.jobs.command import cli
 from earthloom.jobs.monitoring.series.scene_areas import current_results
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from tests.maps import go, lake
-
-
-def test_a_command(tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["repport", str(tmp_path)])
-    assert done.exit_code == 2
-    assert "No such command 'repport' (did you mean 'report'?)" in done.output
-    assert "did you mean" not in CliRunner().invoke(cli, ["xyzzy"]).output
 
 
 def test_a_product_and_a_scene(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ quick: $(STAMP)  ## the tests of single modules, for the inner loop: two minutes
 test: weights  ## all tests that fit on 2 cores in twenty minutes
 	$(TESTS) $(ARGS)
 
-test-apps: weights  ## what others' programs make of our files: the page in a browser (needs Debian's chromium)
+test-apps: weights  ## what others' programs make of our files: browser, QGIS, PDF (Debian's chromium, qgis, poppler-utils)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,apps,docs]'
 	$(BIN)/python -c "from earthloom.jobs.page.libraries import add; add()"
 	npm ci --prefix tests/apps/ol_stac --ignore-scripts --no-audit --no-fund --silent

@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE, SCORES, IMAGES = ROOT / "docs" / "models.md", ROOT / "docs" / "scores.json", ROOT / "docs" / "images"
 
 _DETAILED = ("sr", "denoise")
+_BASELINES = ("cubic", "the network as published", "3 x 3 mean", "best Gaussian")
+"""Methods that stand in the table to be compared with."""
+_ROUNDING = 1e-3
 _FEW = 3  # figures of one kind that are told one by one
 FAILS = {
     "ships": "surf on a beach is four ships to it, and two ships along a quay are missed (port of Durban, held back; "
@@ -124,7 +127,23 @@ def _scores(scores: dict[str, list[dict[str, Any]]]) -> str:
             lines.append(
                 f"| {task} | {row['data']} | {row['method']} | {row['metric']} | {row['value']:.3g} | {baseline} | {goal} |"
             )
+    below = [
+        f"- {row['method']}, {row['data']}: {row['metric']} {row['value']:.3g}, baseline {row['baseline']:.3g}"
+        for task, rows in scores.items()
+        for row in rows
+        if task != "robustness" and not row["method"].startswith(_BASELINES) and _is_below(row)
+    ]
+    if below:
+        lines += ["", "Below the baseline, all figures looked at:", "", *below]
     return "\n".join(lines) + "\n"
+
+
+def _is_below(row: dict[str, Any]) -> bool:
+    """Whether a figure is worse than its baseline, by more than rounding makes of it."""
+    if row["baseline"] is None:
+        return False
+    lead = (row["value"] - row["baseline"]) * (-1 if "lower is better" in row["metric"] else 1)
+    return bool(lead < -_ROUNDING * abs(row["baseline"]))
 
 
 def _judged(name: str, cards: tuple[ModelCard, ...], scores: dict[str, list[dict[str, Any]]]) -> list[str]:

@@ -166,6 +166,10 @@ class RunConfig(BaseModel):
         tuple[str, ...], BeforeValidator(parse_names),
         Field(description="earlier scene, any reference: its bands join every scene as before_<name>; of several, the latest "
         "before each scene")] = ()  # fmt: skip
+    permanent_water: Annotated[
+        str | None,
+        Field(description="raster that is not 0 where water always is: with it the model flood needs no earlier scene"),
+    ] = None
     onto: Annotated[
         str | None, Field(description="read every scene onto this grid: EPSG:32633,10m,x0,y0,x1,y1 or an AOI.geojson")
     ] = None

@@ -138,7 +138,7 @@ def _alert_table(alerts: gpd.GeoDataFrame) -> str:
     rows = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in line)}</tr>" for line in lines)
     more = f" The {_MOST_ALERTS} largest of them:" if len(alerts) > _MOST_ALERTS else ""
     counts = ", ".join(f"{n} {state}" for state in LIVING if (n := int((alerts["state"] == state).sum())))
-    return f'<p>{counts}.{more}</p><div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
+    return f'<p>{counts}.{more}</p><div class="wide"><table><thead><tr>{head}</tr></thead>{rows}</table></div>'
 
 
 def _share(confidence: float | None) -> str:
@@ -192,4 +192,4 @@ def _table(moments: Sequence[Moment]) -> str:
         + f"<td>{area_text(sum(row['area_m2'] for row in one.areas), unit)}</td></tr>"
         for one in moments
     )
-    return f'<div class="wide"><table><tr><th>date</th>{head}<th>known</th></tr>{rows}</table></div>'
+    return f'<div class="wide"><table><thead><tr><th>date</th>{head}<th>known</th></tr></thead>{rows}</table></div>'

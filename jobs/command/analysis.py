@@ -149,17 +149,23 @@ def _one(maps: list[ClassMap]) -> ClassMap:
 @click.argument("out")
 @click.option("--product", "-p", required=True, help="as collections/ has it: landwater")
 @click.option("--aoi", "-a", required=True, help="name of a monitored area")
-@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="FILE.html")
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="FILE.html or FILE.pdf")
 def report(out: str, product: str, aoi: str, output: Path) -> None:
-    """One page about a monitored area: areas, maps, what became of what; a file to send or print."""
+    """One page about a monitored area: areas, maps, what became of what; a file to send or print.
+
+    A name that ends in .pdf makes it a PDF, printed by the Chromium or Chrome that is on PATH.
+    """
+    from earthloom.jobs.analysis.pdf import find_browser, print_pdf
     from earthloom.jobs.analysis.report import area_report
     from earthloom.tiling.errors import ConfigError
     from earthloom.tiling.storage.objects import ObjectRef
     from earthloom.tiling.storage.store import open_store
 
+    browser = find_browser() if output.suffix.lower() == ".pdf" else None
     page = area_report(open_store(ObjectRef.parse(out)), product, aoi)
+    made = print_pdf(page, browser) if browser else page.encode()
     try:
-        output.write_text(page, encoding="utf-8")
+        output.write_bytes(made)
     except OSError as error:
         raise ConfigError(f"`output={output}` cannot be written: {error.strerror}") from error
     show_path(str(output))

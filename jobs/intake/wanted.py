@@ -13,9 +13,10 @@ from enum import Enum
 from earthloom.jobs.intake.common_names import COMMON_NAMES, STAND_INS, is_no_image
 from earthloom.jobs.intake.preset import Sensor
 from earthloom.jobs.intake.stac_assets import StacBand
-from earthloom.models.cards.card import BEFORE, ModelCard
+from earthloom.models.cards.card import BEFORE, PERMANENT_WATER, ModelCard
 
 _ALL = "*"
+_OF_NO_SCENE = {_ALL, PERMANENT_WATER}
 THERMAL = "lwir"
 """Start of the names of thermal bands, which models of all bands do not take."""
 
@@ -44,7 +45,7 @@ class Wanted:
         """What models ask for, each given by its variants."""
         cards = [tuple(variants) for variants in models]
         names = [
-            tuple(frozenset(name.removeprefix(BEFORE) for name in card.bands) - {_ALL} for card in variants)
+            tuple(frozenset(name.removeprefix(BEFORE) for name in card.bands) - _OF_NO_SCENE for card in variants)
             for variants in cards
         ]
         every = any(name.removeprefix(BEFORE) == _ALL for variants in cards for card in variants for name in card.bands)

@@ -36,7 +36,8 @@ img{border:1px solid var(--line)}
 .scenes img{max-width:480px;image-rendering:pixelated}.legend{font-size:13px;columns:240px}
 .note{border-left:3px solid #d98c00;padding-left:10px}
 text{font:12px system-ui,sans-serif;fill:var(--quiet)}
-@media print{@page{margin:14mm}main{max-width:none;padding:0}h2{break-after:avoid}figure,tr,.card{break-inside:avoid}
+@media print{@page{size:A4;margin:14mm;@bottom-right{content:counter(page) " / " counter(pages);font:9px system-ui,sans-serif}}
+main{max-width:none;padding:0}h2{break-after:avoid}figure,tr,.card{break-inside:avoid}
 .wide{overflow:visible}*{print-color-adjust:exact}th,td{padding:3px 6px;font-size:11px}
 td{white-space:nowrap}img{max-height:230mm}}
 """

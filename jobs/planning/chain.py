@@ -17,7 +17,7 @@ from earthloom.jobs.planning.footprints import FootprintFile, at_footprints, chi
 from earthloom.jobs.planning.image_plan import ImagePlan, colors_first, image_plan
 from earthloom.jobs.planning.shape import result_sides
 from earthloom.jobs.planning.words import ChainModel, Variants, product_name
-from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.card import PERMANENT_WATER, ModelCard
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage
@@ -138,7 +138,8 @@ def optical(scene: Scene) -> tuple[str, ...]:
 
 def _choose(scene: Scene, models: Sequence[ChainModel]) -> tuple[list[Variants], list[str]]:
     """One card per member, from what has come so far of the scene."""
-    names, quantity, gsd_m = optical(scene), scene.quantity, scene.grid.gsd_m()
+    quantity, gsd_m = scene.quantity, scene.grid.gsd_m()
+    names = optical(scene) + tuple(band.name for band in scene.bands if band.name == PERMANENT_WATER)
     chosen, notes = [], []
     maker = ""  # of brightness where there was something else
     for model in models:

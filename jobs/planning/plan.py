@@ -15,6 +15,7 @@ import numpy as np
 from earthloom.jobs.config import RunConfig
 from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.intake.pairs import open_pairs
+from earthloom.jobs.intake.permanent_water import with_permanent_water
 from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.intake.scenes import RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.intake.wanted import Wanted
@@ -242,8 +243,9 @@ def plan(
     requests = assign_ids(found, config.scene.scene_id)
     cards = [[card for card, _ in member] for model in models for member in model.members]
     wanted = Wanted.by(cards)
+    each = open_all(requests, config.scene, onto=onto, models=wanted)
     opened = open_pairs(
-        open_all(requests, config.scene, onto=onto, models=wanted), config.before, config.scene,
+        with_permanent_water(each, config.permanent_water) if config.permanent_water else each, config.before, config.scene,
         [card for variants in cards for card in variants], onto, wanted,
     )  # fmt: skip
     plans: list[ScenePlan] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from earthloom.jobs.config import RunConfig
 from earthloom.jobs.records.names import CARRIED
-from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.card import PERMANENT_WATER, ModelCard
 from earthloom.models.zoo import variants
 from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
 from earthloom.tiling.errors import ConfigError
@@ -38,15 +38,21 @@ def load_models(config: RunConfig) -> list[ChainModel]:
 
     Raises:
         CardError: if a model does not exist or is not complete.
-        ConfigError: if a class is none of a model's, or `keep` names no stage.
+        ConfigError: if a class is none of a model's, `keep` names no stage, or no model looks at `permanent_water`.
     """
     words = words_of(config)
     carried = ObjectRef.parse(config.out) / CARRIED
-    models = [_model(word, carried) for word in words]
+    models = [_beside(_model(word, carried), water=config.permanent_water is not None) for word in words]
     if unknown := sorted(set(config.keep) - {model.name for model in models}):
         near = did_you_mean(unknown[0], (model.name for model in models))
         raise ConfigError(
             f"`keep` {', '.join(unknown)}: no such stage{near}; this chain has {', '.join(model.name for model in models)}"
+        )
+    if config.permanent_water and not any(
+        _knows_water(card) for one in models for some in one.members for card, _ in some
+    ):
+        raise ConfigError(
+            f"`permanent_water` is for `model=flood`; {product_name(models)} does not look at it: leave it out"
         )
     return models
 
@@ -60,6 +66,16 @@ def words_of(config: RunConfig) -> list[str]:
 def product_name(models: Sequence[ChainModel]) -> str:
     """`landwater`, `cloudmask-sr-x2-landwater`."""
     return "-".join(model.name for model in models)
+
+
+def _beside(model: ChainModel, *, water: bool) -> ChainModel:
+    """The model's variants for a run with a map of permanent water, or without; all of a model that knows of none."""
+    members = tuple([pair for pair in cards if _knows_water(pair[0]) is water] or cards for cards in model.members)
+    return replace(model, members=members)
+
+
+def _knows_water(card: ModelCard) -> bool:
+    return PERMANENT_WATER in card.bands
 
 
 def _model(word: str, carried: ObjectRef) -> ChainModel:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from earthloom.jobs.products.legend import word
 from earthloom.jobs.products.renders import renders
-from earthloom.models.cards.card import BEFORE, ModelCard, ModelClass
+from earthloom.models.cards.card import BEFORE, PERMANENT_WATER, ModelCard, ModelClass
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import PublishError, SceneError
@@ -302,6 +302,8 @@ def _links(scene: Scene, product: str, provenance: Provenance) -> list[dict[str,
                       "title": f"Source scene {scene.source_id or scene.id}"})  # fmt: skip
         earlier = dict.fromkeys(scene.assets[b.asset].ref for b in scene.bands if b.name.startswith(BEFORE))
         links += [{"rel": "derived_from", "href": _url(ref), "title": f"Earlier file {ref.name}"} for ref in earlier]
+        water = [scene.assets[b.asset].ref for b in scene.bands if b.name == PERMANENT_WATER]
+        links += [{"rel": "derived_from", "href": _url(ref), "title": f"Permanent water {ref.name}"} for ref in water]
     else:
         sources = list(dict.fromkeys(asset.ref for asset in scene.assets))
         links += [{"rel": "derived_from", "href": _url(ref), "title": f"Source file {ref.name}"} for ref in sources]

@@ -17,6 +17,8 @@ from earthloom.tiling.errors import CardError
 
 BEFORE = "before_"
 """Bands of the earlier scene of a pair carry this prefix."""
+PERMANENT_WATER = "permanent_water"
+"""The band of a map of where water always is: 0 on land, any other number on water."""
 
 PROGRAMS = ("onnx", "torchscript")
 """Architectures whose file says what is computed, beside the weights."""

@@ -102,14 +102,15 @@ def _smp(*, arch: str, encoder_name: str, in_channels: int, classes: int, **opti
 
 def _paired(
     *, base: str, arguments: dict[str, Any], table: list[list[int]], in_channels: int, classes: int,
-    gives_probabilities: bool = False, radius_px: int = 0,
+    gives_probabilities: bool = False, radius_px: int = 0, reference: list[int] | None = None,
 ) -> nn.Module:  # fmt: skip
-    """One network of the registry on two dates; `arguments` are the base's own."""
+    """One network of the registry on two dates, or on one and a map; `arguments` are the base's own."""
     if base == "paired" or base not in REGISTRY:
         raise CardError(f"unknown architecture {base!r} to pair; one of {', '.join(REGISTRY)} but paired itself")
-    own = {"in_channels": in_channels // 2, "classes": len(table)} | arguments
-    if own["in_channels"] != in_channels // 2:
-        raise CardError(f"{base} would take {own['in_channels']} channels but each date has {in_channels // 2} bands")
+    each = in_channels // 2 if reference is None else in_channels - 1
+    own = {"in_channels": each, "classes": len(table)} | arguments
+    if own["in_channels"] != each:
+        raise CardError(f"{base} would take {own['in_channels']} channels but each date has {each} bands")
     return PairedClasses(
         REGISTRY[base](**own),
         in_channels=in_channels,
@@ -117,6 +118,7 @@ def _paired(
         table=table,
         gives_probabilities=gives_probabilities,
         radius_px=radius_px,
+        reference=None if reference is None else (reference[0], reference[1]),
     )
 
 

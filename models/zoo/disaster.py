@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from earthloom.models.cards.card import BEFORE, ModelCard, ModelClass
+from earthloom.models.cards.card import BEFORE, PERMANENT_WATER, ModelCard, ModelClass
 from earthloom.models.cards.file import canonical
 from earthloom.models.zoo import landwater
 from earthloom.models.zoo.entry import REFLECTANCE, ZooEntry
@@ -35,8 +35,9 @@ def paired_card(
     masks: tuple[int, ...] = (),
     memory: tuple[tuple[str, float], ...] = (),
     radius_px: int = 0,
+    reference: tuple[int, int] | None = None,
 ) -> ModelCard:
-    """The card of `base` on two dates, with the same weights.
+    """The card of `base` on two dates, or on one and a map of permanent water, with the same weights.
 
     Args:
         base: a segmentation of one date.
@@ -48,6 +49,7 @@ def paired_card(
         masks: changes whose pixels become nodata where the model is one stage of several.
         memory: peak bytes per chip pixel by precision, where it was measured.
         radius_px: of the disc; a change on narrower ground is none.
+        reference: classes of the base that land and water of that map are; None for two dates.
 
     Raises:
         CardError: if `base` makes an image, needs a survey, takes bands by `*`, or the table has not its classes.
@@ -66,6 +68,10 @@ def paired_card(
     }
     if radius_px:
         arguments["radius_px"] = radius_px
+    if reference:
+        arguments["reference"] = list(reference)
+    earlier = (PERMANENT_WATER,) if reference else tuple(BEFORE + band for band in base.bands)
+    mean, std = ((0.0,), (1.0,)) if reference else (base.mean, base.std)
     if base.activation == "none":
         arguments["gives_probabilities"] = True
     return replace(
@@ -77,15 +83,15 @@ def paired_card(
         citation=base.citation if citation is None else citation,
         architecture="paired",
         arguments=canonical(arguments),
-        bands=base.bands + tuple(BEFORE + band for band in base.bands),
-        mean=base.mean * 2,
-        std=base.std * 2,
+        bands=base.bands + earlier,
+        mean=base.mean + mean,
+        std=base.std + std,
         classes=classes,
         activation="none",
         masks=masks,
         memory=memory,
         support_px=None if base.support_px is None else base.support_px + 2 * radius_px,
-        flop_per_px=None if base.flop_per_px is None else 2 * base.flop_per_px,
+        flop_per_px=None if base.flop_per_px is None else (1 if reference else 2) * base.flop_per_px,
         scores=(),
     )
 
@@ -117,6 +123,7 @@ def _flood_change(before: int, after: int) -> int:
 
 _LANDWATER_TABLE = [[_flood_change(before, after) for after in range(5)] for before in range(5)]
 _INDEX_TABLE = [[_DRY, _FLOODED], [_RECEDED, _PERMANENT]]
+_REFERENCE_BYTES = 64.0  # per chip pixel: the map's channel, and five classes in fp32 now, before and as changes
 _MEMORY = {"6b": (("bf16", 400.0), ("fp32", 705.0)), "4b": (("bf16", 385.0), ("fp32", 650.0))}
 
 
@@ -126,7 +133,8 @@ FLOOD = tuple(
         title=f"Flooded ground between two dates, from {len(base.bands)} bands",
         description=(
             "landwater on each date, compared; a flood under cloud comes out as clouded, not as dry. Water below trees and "
-            "between houses is missed, and new shadow may look like a flood."
+            "between houses is missed, and new shadow may look like a flood. Of one date, `permanent_water` names a map that "
+            "takes the place of the earlier scene."
         ),
         memory=_MEMORY[base.variant],
     )
@@ -139,6 +147,19 @@ FLOOD = tuple(
         memory=tuple((precision, 2 * size) for precision, size in base.memory),
     )
     for base in WATER_INDEX
+)  # fmt: skip
+
+FLOOD_REFERENCE = tuple(
+    paired_card(
+        base, name="flood", variant=f"{base.variant}-reference", table=table, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
+        title=f"Water beyond a map of permanent water: {base.title[0].lower()}{base.title[1:]}",
+        description="One date: the map that `permanent_water` names takes the place of the earlier scene.",
+        memory=tuple((precision, size + _REFERENCE_BYTES) for precision, size in base.memory), reference=reference,
+    )
+    for cards, table, reference in (
+        (landwater.LANDWATER, _LANDWATER_TABLE, (_LAND, _WATER)), (WATER_INDEX, _INDEX_TABLE, (0, 1)),
+    )
+    for base in cards
 )  # fmt: skip
 
 
@@ -228,7 +249,7 @@ BURN_NBR = _burn_cards(
 )  # fmt: skip
 
 ENTRIES = (
-    ZooEntry(cards=FLOOD, wheel=landwater.ENTRY.wheel, convert=_convert),
+    ZooEntry(cards=FLOOD + FLOOD_REFERENCE, wheel=landwater.ENTRY.wheel, convert=_convert),
     ZooEntry(cards=BURN_SEVERITY),
     ZooEntry(cards=BURN_NBR),
 )

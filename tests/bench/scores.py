@@ -16,7 +16,8 @@ from pathlib import Path
 from tests.bench.command import table
 
 TASKS = (
-    "sr", "pansharpen", "denoise", "landwater", "flood", "burn", "deforestation", "buildings", "ships", "robustness",
+    "sr", "pansharpen", "denoise", "landwater", "water", "clouds", "flood", "radar", "burn", "deforestation", "buildings",
+    "ships", "robustness", "damage", "land-cover", "scene-class",
 )  # fmt: skip
 KEPT = Path(__file__).resolve().parents[2] / "docs" / "scores.json"
 
@@ -47,7 +48,7 @@ def measure(task: str) -> list[Score]:
     """
     if task not in TASKS:
         raise KeyError(f"no task {task!r}; one of {', '.join(TASKS)}")
-    scores: list[Score] = import_module(f"tests.bench.score_{task}").scores()
+    scores: list[Score] = import_module(f"tests.bench.score_{task.replace('-', '_')}").scores()
     return scores
 
 

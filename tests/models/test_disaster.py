@@ -27,7 +27,7 @@ from earthloom.models.measuring import receptive_field
 from earthloom.models.measuring.measure import agreement_at, framed
 from earthloom.models.networks.registry import build
 from earthloom.models.networks.segment.paired import PairedClasses
-from earthloom.models.zoo.disaster import BURN_SEVERITY, ENTRIES, FLOOD, paired_card
+from earthloom.models.zoo.disaster import BURN_SEVERITY, ENTRIES, FLOOD, FLOOD_REFERENCE, paired_card
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
@@ -138,7 +138,7 @@ def test_every_card_builds_its_network_and_comes_back_from_disk(card: ModelCard)
 
 
 def test_the_variants_of_flood_tell_the_same_classes() -> None:
-    assert {card.classes for card in FLOOD} == {FLOOD[0].classes}
+    assert {card.classes for card in FLOOD + FLOOD_REFERENCE} == {FLOOD[0].classes}
     assert [card.variant for card in FLOOD] == ["6b", "4b", "mndwi", "ndwi"]
 
 
@@ -146,6 +146,7 @@ def test_a_pair_asks_for_the_bands_of_both_dates() -> None:
     assert FLOOD[3].bands == ("green", "nir", "before_green", "before_nir")
     assert BURN_SEVERITY[1].bands == ("nir", "swir22", "before_nir", "before_swir22")
     assert FLOOD[0].mean[:6] == FLOOD[0].mean[6:]
+    assert FLOOD_REFERENCE[3].bands == ("green", "nir", "permanent_water")
 
 
 @pytest.mark.parametrize(
@@ -205,6 +206,25 @@ def test_two_certain_answers_of_landwater_make_one_certain_change(before: int, a
 )
 def test_two_certain_answers_of_an_index_make_one_certain_change(before: int, after: int, change: int) -> None:
     assert changes(FLOOD[2], before, after) == [float(value == change) for value in range(5)]
+
+
+@pytest.mark.parametrize("number", [1, 100, 255])
+def test_a_map_of_permanent_water_stands_for_the_earlier_date(number: int) -> None:
+    for card, land, water in ((FLOOD_REFERENCE[0], LAND, WATER), (FLOOD_REFERENCE[2], 0, 1)):
+        table = card.kwargs["table"]
+        network = PairedClasses(
+            OneHot(len(table)), in_channels=2, classes=5, table=table, gives_probabilities=True,
+            reference=card.kwargs["reference"],
+        )  # fmt: skip
+        after, there = torch.tensor([land, water, water, land]).float(), torch.tensor([0, 0, number, number]).float()
+        found = network(torch.stack([after, there])[None, :, None])[0, :, 0].argmax(dim=0)
+        assert found.tolist() == [DRY, FLOODED, PERMANENT, RECEDED]
+
+
+def test_a_reference_names_classes_that_there_are() -> None:
+    card = replace(FLOOD_REFERENCE[0], arguments=json.dumps(FLOOD_REFERENCE[0].kwargs | {"reference": [3, 7]}))
+    with pytest.raises(CardError, match="two of the classes 0 to 4"):
+        build(card)
 
 
 def test_a_doubtful_answer_makes_a_doubtful_change() -> None:
@@ -293,7 +313,7 @@ def test_flood_takes_the_weights_that_landwater_brought(tmp_path: Path, monkeypa
         assert case.path is not None
         shutil.copy(case.path, folder / weights.FILE)
         write_card(folder, case.card)
-    assert [card for card, _ in zoo.variants("flood")] == list(FLOOD)
+    assert [card for card, _ in zoo.variants("flood")] == [*FLOOD, *FLOOD_REFERENCE]
     assert (zoo.folder_of(FLOOD[0]) / weights.FILE).is_file()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from earthloom.jobs.products.item_table import latest_items
 from earthloom.tiling.errors import ConfigError, MissingObjectError
 from earthloom.tiling.storage.store import Store
+from earthloom.tiling.suggest import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,13 +34,25 @@ def current_results(store: Store, product: str, scene: str | None = None) -> lis
     try:
         items = latest_items(store.get(key))
     except MissingObjectError:
-        raise ConfigError(f"{store.ref.url} has no product {product!r}: there is no {key}") from None
+        products = sorted({name for head in store.list("collections") if (name := _product_of(head.key))})
+        there = f"; it has {', '.join(products)}" if products else "; it has none: name the OUT of a run"
+        raise ConfigError(
+            f"{store.ref.url} has no product {product!r}{did_you_mean(product, products)}{there}"
+        ) from None
     found = [item for item in items if scene in (None, item["properties"]["earthloom:scene"])]
     if not found:
-        raise ConfigError(f"{store.ref.url} has no scene {scene!r} of {product}")
+        scenes = {item["properties"]["earthloom:scene"] for item in items}
+        raise ConfigError(f"{store.ref.url} has no scene {scene!r} of {product}{did_you_mean(scene or '', scenes)}")
     return sorted(
         found, key=lambda item: (item["properties"].get("datetime") or "", item["properties"]["earthloom:scene"])
     )
+
+
+def _product_of(key: str) -> str:
+    """Whose table lies under a key; empty where it is no table."""
+    _, _, rest = key.partition("collections/")
+    product, _, file = rest.rpartition("/")
+    return product if file == "items.parquet" else ""
 
 
 def scene_areas(items: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

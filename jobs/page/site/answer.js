@@ -38,6 +38,7 @@ export async function answer(target, lonLat, {drawn, group, raster, all, vectors
   parts.push(...vectors.slice(0, MOST_VECTORS).map(vectorOf));
   if (!found) parts.push(element('p', {textContent: 'No data here on this date.'}));
   body.replaceChildren(...parts);
+  const told = new Set(found ? [found.path] : []); // a cube's date is the same files under another name
   const others = all
     .filter(
       (row) =>
@@ -46,7 +47,9 @@ export async function answer(target, lonLat, {drawn, group, raster, all, vectors
         found &&
         row.day === found.day &&
         here(row, lonLat) &&
-        !row.rasters.some((one) => one.classes),
+        !row.rasters.some((one) => one.classes) &&
+        !told.has(row.path) &&
+        told.add(row.path),
     )
     .slice(0, 4);
   for (const row of others) {

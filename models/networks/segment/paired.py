@@ -28,14 +28,16 @@ class PairedClasses(nn.Module):
     Args:
         base: takes (N, C, H, W) and gives logits (N, K, H, W), one logit for two classes being the second one's, or
             probabilities.
-        in_channels: 2 C, the later date's channels before the earlier one's.
+        in_channels: 2 C, the later date's channels before the earlier one's; with a reference C + 1.
         classes: changes to tell apart.
         table: K rows of K numbers; `table[b][a]` is the change of a pixel that was b and is a.
         gives_probabilities: what the base gives.
+        reference: (land, water), classes of the base: there is no earlier date, and the last channel is a map that is 0
+            where a pixel was land and any other number where it was water. Else None.
         radius_px: a change on ground narrower than a disc of this radius is none: the pixel is what it was before. Two
             images of one ground never lie on each other exactly, and all edges would change. 0 keeps every change.
 
-    `forward` takes (N, 2 C, H, W) and returns probabilities (N, classes, H, W) in fp32.
+    `forward` takes (N, in_channels, H, W) and returns probabilities (N, classes, H, W) in fp32.
 
     The names of its weights are the base's own, so one file of weights serves both.
 
@@ -45,10 +47,10 @@ class PairedClasses(nn.Module):
 
     def __init__(
         self, base: nn.Module, *, in_channels: int, classes: int, table: Sequence[Sequence[int]],
-        gives_probabilities: bool = False, radius_px: int = 0,
+        gives_probabilities: bool = False, radius_px: int = 0, reference: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        if in_channels < 2 or in_channels % 2:
+        if in_channels < 2 or (in_channels % 2 and reference is None):
             raise CardError(f"a pair has as many bands before as after, got {in_channels} in all")
         if not table or any(len(row) != len(table) for row in table):
             raise CardError(
@@ -56,13 +58,18 @@ class PairedClasses(nn.Module):
             )
         if strange := [change for row in table for change in row if change not in range(classes)]:
             raise CardError(f"the table of changes names {strange}, but the changes are 0 to {classes - 1}")
+        if reference is not None and not set(reference) <= set(range(len(table))):
+            raise CardError(f"a reference names two of the classes 0 to {len(table) - 1}, got {reference}")
         if not 0 <= radius_px <= _MOST_RADIUS_PX:
             raise CardError(f"radius_px is 0 to {_MOST_RADIUS_PX}, got {radius_px}")
         self.base, self.table, self.classes, self.radius_px = base, tuple(map(tuple, table)), classes, radius_px
-        self._gives_probabilities = gives_probabilities
+        self._gives_probabilities, self._reference = gives_probabilities, reference
 
     def forward(self, x: Tensor) -> Tensor:
-        after, before = (self._probabilities(part) for part in x.chunk(2, dim=1))
+        if self._reference is None:
+            after, before = (self._probabilities(part) for part in x.chunk(2, dim=1))
+        else:
+            after, before = self._probabilities(x[:, :-1]), self._certain(x[:, -1])
         changes = torch.zeros((x.shape[0], self.classes, *after.shape[2:]), device=x.device)
         for was, row in enumerate(self.table):
             for now, change in enumerate(row):
@@ -93,6 +100,14 @@ class PairedClasses(nn.Module):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Into the base."""
         return self.base.load_state_dict(state_dict, strict, assign)
+
+    def _certain(self, reference: Tensor) -> Tensor:
+        """(N, K, H, W) fp32 of a map (N, H, W): land or water, without a doubt."""
+        assert self._reference is not None, "asked for with a reference only"
+        land, water = self._reference
+        sure = torch.zeros((reference.shape[0], len(self.table), *reference.shape[1:]), device=reference.device)
+        sure[:, land], sure[:, water] = (reference == 0).float(), (reference != 0).float()
+        return sure
 
     def _probabilities(self, x: Tensor) -> Tensor:
         """(N, K, H, W) fp32 of one date, (N, C, H, W)."""

@@ -1,0 +1,148 @@
+"""One date and a map of permanent water: what is water now and not there is flooded, whatever grid the map lies on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from rasterio.features import shapes
+from rasterio.warp import reproject
+
+from earthloom.jobs.upkeep.verify import verify
+from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.storage.objects import ObjectRef
+from tests.maps import go, published
+from tests.scenes import real, write_scene
+
+DRY, FLOODED, PERMANENT, RECEDED = range(4)
+NODATA = 255
+OF_SCENE = Affine(10, 0, 300_000, 0, -10, 4_500_000)
+SIDE = 600
+
+
+def flood(scene: Path, water: Path, out: Path, **options: Any) -> Any:
+    return go(scene, out=out, model="flood", permanent_water=str(water), **options)
+
+
+def classes(out: Path, scene: str) -> NDArray[np.uint8]:
+    (path,) = out.glob(f"scenes/{scene}/*/flood.tif")
+    with rasterio.open(path) as dataset:
+        made: NDArray[np.uint8] = dataset.read(1)
+    return made
+
+
+def expected(now: NDArray[np.bool_], always: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.select([now & ~always, now & always, ~now & always], [FLOODED, PERMANENT, RECEDED], DRY).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def wet() -> NDArray[np.bool_]:
+    rows, cols = np.mgrid[:SIDE, :SIDE]
+    return np.asarray(np.sin(rows / 31) + np.cos(cols / 47) > 0.6)
+
+
+@pytest.fixture(scope="module")
+def scene(wet: NDArray[np.bool_], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    green, swir = np.where(wet, 2500, 1500), np.where(wet, 300, 3000)
+    pixels = np.stack([green, swir]).astype(np.uint16)
+    folder = tmp_path_factory.mktemp("scene")
+    return write_scene(folder / "bay.tif", pixels, ("green", "swir16"), transform=OF_SCENE)
+
+
+def map_of(path: Path, pixels: NDArray[np.uint8], **where: Any) -> Path:
+    return write_scene(path, pixels[None], **where)
+
+
+def test_the_map_comes_onto_the_scene_by_nearest_neighbour_and_ends_where_it_ends(
+    scene: Path, wet: NDArray[np.bool_], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.choice(np.array([0, 0, 1, 80, NODATA], np.uint8), size=(150, 210))
+    where = {"crs": "EPSG:32617", "transform": Affine(28, 0, 299_900, 0, -28, 4_500_100), "nodata": NODATA}
+    water = map_of(tmp_path / "water.tif", pixels, **where)
+    assert flood(scene, water, tmp_path / "out").exit_code == 0
+    at = np.full((SIDE, SIDE), NODATA, np.uint8)
+    reproject(
+        pixels, at, src_crs=where["crs"], src_transform=where["transform"], dst_crs=where["crs"],
+        dst_transform=OF_SCENE, src_nodata=NODATA, dst_nodata=NODATA,
+    )  # fmt: skip
+    found = classes(tmp_path / "out", "bay")
+    assert (at[-190:] == NODATA).all(), "the map ends above the scene's last rows"
+    assert np.array_equal(found, np.where(at == NODATA, NODATA, expected(wet, at != 0)))
+    assert not verify(ObjectRef.parse(str(tmp_path / "out"))).problems
+
+
+def test_blocks_do_not_change_a_byte_and_the_maps_bytes_are_part_of_the_key(scene: Path, tmp_path: Path) -> None:
+    there = np.zeros((SIDE, SIDE), np.uint8)
+    there[:, :300] = 1
+    water = map_of(tmp_path / "water.tif", there, transform=OF_SCENE)
+    for name, block in (("small", 512), ("large", 1024)):
+        assert flood(scene, water, tmp_path / name, block=block).exit_code == 0
+    assert published(tmp_path / "small") == published(tmp_path / "large")
+    map_of(water, 1 - there, transform=OF_SCENE)
+    assert flood(scene, water, tmp_path / "small").exit_code == 0
+    assert len(list(tmp_path.glob("small/scenes/bay/*/flood.tif"))) == 2
+
+
+def test_polygons_are_burnt_by_rio_and_what_it_calls_nodata_is_land(tmp_path: Path) -> None:
+    now, before = (real(f"timeseries_landsat_pucallpa/{year}.tif") for year in (2020, 2015))
+
+    def mndwi_sign(path: Path) -> NDArray[np.int16]:
+        with rasterio.open(path) as dataset:
+            swir, green = dataset.read([1, 4]).astype(np.int16)
+        return np.asarray(np.sign(green - swir))
+
+    was_wet, sign = mndwi_sign(before) > 0, mndwi_sign(now)
+    with rasterio.open(before) as dataset:
+        found = shapes(was_wet.astype(np.uint8), mask=was_wet, transform=dataset.transform)
+    features = [{"type": "Feature", "properties": {}, "geometry": geometry} for geometry, _ in found]
+    polygons, water = tmp_path / "water.geojson", tmp_path / "water.tif"
+    polygons.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    from rasterio.rio.main import main_group
+
+    burnt = CliRunner().invoke(main_group, ["rasterize", str(water), "--like", str(now)], input=polygons.read_text())
+    assert burnt.exit_code == 0, burnt.output
+    said = {"bands": "swir16=1,nir=2,red=3,green=4", "scale": 1 / 255, "nodata_in": "all"}
+    assert flood(now, water, tmp_path / "out", **said).exit_code == 0
+    made = classes(tmp_path / "out", "2020")
+    sure = sign != 0  # where the index is 0, land and water are as likely as each other
+    assert sure.mean() > 0.99
+    assert np.array_equal(made[sure], expected(sign > 0, was_wet)[sure])
+    assert {DRY, FLOODED, PERMANENT, RECEDED} == set(np.unique(made).tolist())
+
+
+def test_the_item_of_a_map_leads_to_the_map_of_permanent_water(scene: Path, tmp_path: Path) -> None:
+    bands = [{"name": name, "eo:common_name": name} for name in ("green", "swir16")]
+    document: dict[str, Any] = {
+        "type": "Feature", "stac_version": "1.1.0", "id": "bay", "geometry": None, "links": [],
+        "properties": {"datetime": "2026-07-01T10:00:00Z"},
+        "assets": {"image": {"href": "./bay.tif", "type": "image/tiff", "roles": ["data"], "bands": bands}},
+    }  # fmt: skip
+    (tmp_path / "item.json").write_text(json.dumps(document))
+    shutil.copy(scene, tmp_path / "bay.tif")
+    water = map_of(tmp_path / "water.tif", np.ones((SIDE, SIDE), np.uint8), transform=OF_SCENE)
+    assert flood(tmp_path / "item.json", water, tmp_path / "out").exit_code == 0
+    (item,) = tmp_path.glob("out/scenes/bay/*/item.json")
+    sources = [link["title"] for link in json.loads(item.read_text())["links"] if link["rel"] == "derived_from"]
+    assert sources[:2] == ["Source scene bay", "Permanent water water.tif"]
+
+
+def test_what_cannot_be_used_is_said(scene: Path, tmp_path: Path) -> None:
+    far = map_of(tmp_path / "far.tif", np.ones((50, 50), np.uint8), transform=Affine(10, 0, 700_000, 0, -10, 4_500_000))
+    result = flood(scene, far, tmp_path / "out")
+    assert result.exit_code == 2
+    assert "they do not overlap; give a map of the same ground" in str(result.scenes["bay"])
+    with pytest.raises(ConfigError, match="for `model=flood`; water-index does not look at it"):
+        go(scene, out=tmp_path / "out", permanent_water=str(far))
+    with pytest.raises(ConfigError, match=r"none\.tif"):
+        flood(scene, tmp_path / "none.tif", tmp_path / "out")
+    with pytest.raises(ConfigError, match="only one was given"):
+        go(scene, out=tmp_path / "out", model="flood")

@@ -167,4 +167,4 @@ def test_keys_are_stable_between_releases(monkeypatch: pytest.MonkeyPatch) -> No
     assert key() == GOLDEN
 
 
-GOLDEN = "84fea84b2394e16b6c8926bc18e94573bb2cd1a0b066e39ff4823f89a62e60b5"
+GOLDEN = "60a32f74629fa833cf404f79e8ad93437684de5eb61ba1554068fcc92f7b0f65"

@@ -4,7 +4,8 @@
 
 Two watchers look at one bucket, of which one works. Scenes arrive while they do. The working one is killed three times,
 and another one started; workers are killed; two nodes of the cluster are lost with what is in them, and others come; one
-request of a hundred fails. In the end every good scene must be published once and every bad one named. Then a driver plans and sends 100,000 scenes to workers that do nothing: its time and memory.
+request of a hundred fails. In the end every good scene must be published once and every bad one named. Then a driver plans
+and sends 100,000 scenes to workers that do nothing: its time and memory.
 Prints a Markdown table; exits with 1 if anything was lost.
 """
 

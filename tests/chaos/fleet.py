@@ -138,9 +138,12 @@ def _live(
                 watchers[watchers.index(working)] = start_watcher(
                     file, folder / f"watcher-{made.drivers_killed + 1}.log", at_once=_AT_ONCE, env=env
                 )
-            if deaths and share >= deaths[0] and _kill_a_worker(nodes):
-                deaths.pop(0)
-                made.workers_killed += 1
+            while deaths and share >= deaths[0] and time.monotonic() < deadline:
+                if _kill_a_worker(nodes):  # there is none while a run plans
+                    deaths.pop(0)
+                    made.workers_killed += 1
+                else:
+                    time.sleep(0.5)
             if losses and share >= losses[0]:
                 losses.pop(0)
                 made.nodes_lost += 1
@@ -155,7 +158,7 @@ def _live(
             if time.monotonic() > deadline:
                 made.wrong.append(f"not done after {_LIMIT_S / 3600:g} h")
                 break
-            time.sleep(max(1.0, 20 * (time.monotonic() - looked)))  # listing a whole night takes the server's time
+            time.sleep(max(1.0, 8 * (time.monotonic() - looked)))  # listing a whole night takes the server's time
     finally:
         for watcher in watchers:
             end(watcher, grace_s=5)

@@ -82,6 +82,7 @@ def network(n_hosts: int) -> Iterator[Network]:
             _ip("-n", name, "link", "add", "net", "type", "veth", "peer", "name", port, "netns", switch)
             _ip("-n", name, "address", "add", f"{address}/24", "dev", "net")
             _ip("-n", name, "link", "set", "net", "up")
+            _ip("-n", name, "route", "add", "default", "dev", "net")  # programs ask which address they would be seen by
             _ip("-n", switch, "link", "set", port, "master", "bridge", "up")
             hosts.append(Host(name=name, address=address, _switch=switch, _port=port))
             delay = ["tc", "-n", name, "qdisc", "add", "dev", "net", "root", "netem", "delay", f"{_DELAY_MS}ms"]

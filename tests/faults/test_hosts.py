@@ -120,10 +120,11 @@ def cluster() -> Iterator[_Cluster]:
         yield _Cluster(stack, made, Path(scratch))
 
 
-def _until(driver: Driver, what: Callable[[], bool], timeout_s: float = 240) -> None:
+def _until(driver: Driver, what: Callable[[], bool], timeout_s: float = 100) -> None:
     deadline = time.monotonic() + timeout_s
     while not what():
-        assert time.monotonic() < deadline, driver.lines
+        if driver.process.poll() is not None or time.monotonic() > deadline:
+            driver.until("what it never says", timeout_s=5)  # tells what it did say
         time.sleep(0.1)
 
 

@@ -88,7 +88,11 @@ def test_stores_of_one_bucket_share_a_client_until_a_setting_changes(monkeypatch
 
     first = client("one")
     assert client("two") is first
-    for name, value in {"AWS_SECRET_ACCESS_KEY": "c", "AWS_ENDPOINT_URL": "http://127.0.0.1:2", "no_proxy": "x"}.items():
+    for name, value in {
+        "AWS_SECRET_ACCESS_KEY": "c",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:2",
+        "no_proxy": "x",
+    }.items():
         monkeypatch.setenv(name, value)
         assert client("one") is not first
         first = client("one")

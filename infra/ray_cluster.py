@@ -191,9 +191,10 @@ def _autoscaler(address: str, grows_to: int) -> dict[str, object]:
                 "max_workers": grows_to,
             },
         },
-        "head_node_type": head, "auth": {}, "file_mounts": {}, "cluster_synced_files": [], "file_mounts_sync_continuously": False,
-        "initialization_commands": [], "setup_commands": [], "head_setup_commands": [], "worker_setup_commands": [],
-        "head_start_ray_commands": [], "worker_start_ray_commands": [], "rsync_exclude": [], "rsync_filter": [],
+        "head_node_type": head, "auth": {}, "file_mounts": {}, "file_mounts_sync_continuously": False,
+        "cluster_synced_files": [], "rsync_exclude": [], "rsync_filter": [], "initialization_commands": [],
+        "setup_commands": [], "head_setup_commands": [], "worker_setup_commands": [], "head_start_ray_commands": [],
+        "worker_start_ray_commands": [],
     }  # fmt: skip
 
 

@@ -28,15 +28,14 @@ _MIB = 2**20
 
 _RUN = """
 import sys
-from pathlib import Path
 from earthloom.cluster.executor import WorkerFactory
 from earthloom.jobs.command import main
 from earthloom.jobs.execution import engine
-from tests.faults.workers import Gated, GatedWorker
+from tests.faults.workers import GatedWorker
 
 made = engine._factory
-engine._factory = lambda *arguments: WorkerFactory(GatedWorker, Gated(made(*arguments).arguments, Path(sys.argv[1])))
-main(sys.argv[2:])
+engine._factory = lambda *arguments: WorkerFactory(GatedWorker, made(*arguments).arguments)
+main(sys.argv[1:])
 """
 _PUT = """
 import sys
@@ -65,7 +64,8 @@ class _Cluster:
     """Three hosts of one core; the first one has the head and the driver. The fourth serves S3."""
 
     def __init__(self, stack: ExitStack, made: Network, folder: Path) -> None:
-        self._stack, self._folder = stack, folder
+        self._stack, self._folder, self.gate = stack, folder, folder / "gate"
+        self.gate.mkdir()
         self.nodes, storage = made.hosts[:3], made.hosts[3]
         self.address = f"{self.nodes[0].address}:{_PORT}"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
@@ -79,7 +79,7 @@ class _Cluster:
         stack.callback(server.stdout.close)
         said = [server.stdout.readline().strip().removeprefix("export ").partition("=") for _ in range(4)]
         self.env = kept | {name: value for name, _, value in said} | {
-            "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT),
+            "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT), "GATE": str(self.gate),
         }  # fmt: skip
         self.raylets = [self.start(number) for number in range(3)]
 
@@ -134,12 +134,11 @@ def _worked(gate: Path, host: Host) -> bool:
 
 def test_a_host_that_is_cut_off_and_comes_back_changes_no_byte(cluster: _Cluster, tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "lake.tif", landscape(2048, 1536, 2), ("green", "swir16"))
-    gate = tmp_path / "gate"
-    gate.mkdir()
+    gate = cluster.gate
     cluster.call("-c", _PUT, str(scene))
     cluster.call("-m", "earthloom", "run", *_RUN_WORDS, "--out", "s3://maps/golden", "--executor", "local")
     driver = Driver(
-        cluster, "-c", _RUN, str(gate), "run", *_RUN_WORDS, "--out", "s3://maps/out", "--address", cluster.address,
+        cluster, "-c", _RUN, "run", *_RUN_WORDS, "--out", "s3://maps/out", "--address", cluster.address,
         "--workers", "3", before=cluster.nodes[0].command(),
     )  # fmt: skip
     try:

@@ -62,22 +62,12 @@ class SmallMemory(torch.nn.Module):
         return self._inner(chips)
 
 
-@dataclass(frozen=True, slots=True)
-class Gated:
-    """A worker's setup, and what it waits for."""
-
-    setup: WorkerSetup
-    gate: Path
-    """Folder in which each worker leaves a file, named after its node, when it has done a block; the file `open` lets all
-    go on."""
-
-
 class GatedWorker(SceneWorker):
-    """Does one block, then waits for the gate."""
+    """Does one task, leaves a file named after its node in the folder $GATE, and waits for the file `open` there."""
 
-    def __init__(self, gated: Gated) -> None:
-        super().__init__(gated.setup)
-        self._gate, self._lock = gated.gate, threading.Lock()
+    def __init__(self, setup: WorkerSetup) -> None:
+        super().__init__(setup)
+        self._gate, self._lock = Path(os.environ["GATE"]), threading.Lock()
         self._done = 0
 
     def __call__(self, task: SceneTask) -> Any:
@@ -88,5 +78,5 @@ class GatedWorker(SceneWorker):
         while not first and not (self._gate / "open").exists():
             time.sleep(0.05)
         answer = super().__call__(task)
-        (self._gate / f"{ray.util.get_node_ip_address()}").touch()
+        (self._gate / str(ray.util.get_node_ip_address())).touch()
         return answer

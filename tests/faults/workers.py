@@ -73,10 +73,11 @@ class GatedWorker(SceneWorker):
     def __call__(self, task: SceneTask) -> Any:
         import ray
 
+        untyped: Any = ray
         with self._lock:
             first, self._done = self._done == 0, self._done + 1
         while not first and not (self._gate / "open").exists():
             time.sleep(0.05)
         answer = super().__call__(task)
-        (self._gate / str(ray.util.get_node_ip_address())).touch()
+        (self._gate / str(untyped.util.get_node_ip_address())).touch()
         return answer

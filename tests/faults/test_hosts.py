@@ -120,7 +120,7 @@ def cluster() -> Iterator[_Cluster]:
         yield _Cluster(stack, made, Path(scratch))
 
 
-def _until(driver: Driver, what: Callable[[], bool], timeout_s: float = 100) -> None:
+def _until(driver: Driver, what: Callable[[], bool], timeout_s: float = 240) -> None:
     deadline = time.monotonic() + timeout_s
     while not what():
         if driver.process.poll() is not None or time.monotonic() > deadline:
@@ -133,7 +133,7 @@ def _worked(gate: Path, host: Host) -> bool:
 
 
 def test_a_host_that_is_cut_off_and_comes_back_changes_no_byte(cluster: _Cluster, tmp_path: Path) -> None:
-    scene = write_scene(tmp_path / "lake.tif", landscape(2048, 1536, 2), ("green", "swir16"))
+    scene = write_scene(tmp_path / "lake.tif", landscape(4096, 2048, 2), ("green", "swir16"))
     gate = cluster.gate
     cluster.call("-c", _PUT, str(scene))
     cluster.call("-m", "earthloom", "run", *_RUN_WORDS, "--out", "s3://maps/golden", "--executor", "local")
@@ -152,7 +152,7 @@ def test_a_host_that_is_cut_off_and_comes_back_changes_no_byte(cluster: _Cluster
         cluster.start(2)
         _until(driver, lambda: _worked(gate, lost))
         (gate / "open").touch()
-        driver.until("lake published 12/12 blocks")
+        driver.until("lake published 32/32 blocks")
         assert driver.process.wait(100) == 0
     finally:
         end(driver.process, grace_s=5)

@@ -78,4 +78,7 @@ class Executor(Protocol):
         """
 
     def dismiss(self) -> None:
-        """Give back workers that are kept from one run to the next, if any are; a later run starts others."""
+        """Give back all workers: those that are kept from one run to the next, and those of a run that was not closed.
+
+        A later run starts others.
+        """

@@ -64,6 +64,8 @@ class RayExecutor:
         self._name = name
         self._keeps_workers = keeps_workers
         self._kept: Crew | None = None
+        self._at_work: list[Crew] = []
+        """Of runs that have begun and not ended, which may be left in the middle and never closed."""
         self._stats: dict[int, WorkerStats] = {}
 
     def worker_stats(self) -> list[WorkerStats]:
@@ -78,6 +80,7 @@ class RayExecutor:
                 another with no task finished between.
         """
         crew, self._kept = self._kept or self._hire(), None
+        self._at_work.append(crew)
         self._stats = {}
         backlog = Backlog(tasks, self._budget, self._lanes)
         try:
@@ -90,15 +93,16 @@ class RayExecutor:
                 self._stats |= crew.stats()
                 yield from outcomes
         finally:
+            self._at_work.remove(crew)
             if self._kept is not crew:
                 crew.dismiss()
             self._stats |= crew.stats()
 
     def dismiss(self) -> None:
         """See `cluster.executor.Executor.dismiss`."""
-        if self._kept is not None:
-            self._kept.dismiss()
-            self._kept = None
+        for crew in (*self._at_work, *([self._kept] if self._kept else [])):
+            crew.dismiss()
+        self._kept = None
 
     def _hire(self) -> Crew:
         places = Places(self._asked, self._resources, self._size, self._excluded)

@@ -23,7 +23,7 @@ from pathlib import Path
 from infra.processes import end, free_ports, kill, spawn, tail
 
 _MIB = 1024 * 1024
-_NODE_STARTS_S = 120.0
+_NODE_STARTS_S = 300.0
 _RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
 
@@ -115,14 +115,16 @@ class LocalCluster:
 
 @contextmanager
 def local_cluster(
-    num_cpus: int = 2, *, timeout_s: float = 60.0, env: Mapping[str, str] | None = None
+    num_cpus: int = 2, *, timeout_s: float = 60.0, env: Mapping[str, str] | None = None, grows_to: int = 0
 ) -> Generator[LocalCluster, None, None]:
     """Start a cluster for the time of a `with` block.
 
     Args:
-        num_cpus: that the cluster believes to have.
+        num_cpus: that the cluster believes to have; with `grows_to`, its head.
         timeout_s: how long it may take until jobs can be submitted.
         env: what its workers find in their environment, beside this one's.
+        grows_to: nodes of one core that Ray's autoscaler adds at most, when work waits for them; it takes away those that
+            were idle for six seconds.
 
     Raises:
         ClusterError: if it does not start in time.
@@ -152,6 +154,11 @@ def local_cluster(
             f"--num-cpus={num_cpus}", "--num-gpus=0", f"--object-store-memory={128 * _MIB}",
             f"--temp-dir={folder / 'ray'}", "--disable-usage-stats",
         ]  # fmt: skip
+        if grows_to:
+            config = folder / "autoscaler.json"
+            config.write_text(json.dumps(_autoscaler(f"127.0.0.1:{port}", grows_to)))
+            command.append(f"--autoscaling-config={config}")
+            env |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
         process = spawn(command, env=env, log=log)
         try:
             url = f"http://127.0.0.1:{dashboard}"
@@ -161,6 +168,34 @@ def local_cluster(
             )
         finally:
             end(process, grace_s=10)
+
+
+def _autoscaler(address: str, grows_to: int) -> dict[str, object]:
+    """For Ray's own autoscaler, over its provider of nodes that are processes of this machine.
+
+    Ray's `AutoscalingCluster` would do the same, but ends every Ray of the user first, and reads a file that its wheel has
+    not; hence the provider goes by the name of its class.
+    """
+    head, node = "ray.head.default", "worker"
+    provider = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+    return {
+        "cluster_name": "earthloom", "max_workers": grows_to, "idle_timeout_minutes": 0.1, "upscaling_speed": 1.0,
+        "provider": {
+            "type": "external", "module": provider, "gcs_address": address, "use_node_id_as_ip": True,
+            "disable_node_updaters": True, "disable_launch_config_check": True,
+        },
+        "available_node_types": {
+            head: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            node: {
+                "resources": {"CPU": 1, "object_store_memory": 128 * _MIB}, "node_config": {}, "min_workers": 0,
+                "max_workers": grows_to,
+            },
+        },
+        "head_node_type": head, "auth": {}, "file_mounts": {}, "file_mounts_sync_continuously": False,
+        "cluster_synced_files": [], "rsync_exclude": [], "rsync_filter": [], "initialization_commands": [],
+        "setup_commands": [], "head_setup_commands": [], "worker_setup_commands": [], "head_start_ray_commands": [],
+        "worker_start_ray_commands": [],
+    }  # fmt: skip
 
 
 def _get(url: str, token: str) -> urllib.request._UrlopenRet:

@@ -69,6 +69,7 @@ def s3_server(
     buckets: Sequence[str] = (),
     *,
     port: int | None = None,
+    host: str = "127.0.0.1",
     folder: Path | None = None,
     timeout_s: float = 30.0,
 ) -> Generator[Server, None, None]:
@@ -77,6 +78,7 @@ def s3_server(
     Args:
         buckets: made at the start.
         port: of the S3 interface; None for a free one.
+        host: address of this machine to serve at.
         folder: where objects are kept; None for a temporary one, removed at the end.
         timeout_s: how long the server may take to answer.
 
@@ -96,16 +98,16 @@ def s3_server(
         identities.chmod(0o600)
         log = Path(scratch) / "server.log"
         command: list[str | Path] = [
-            weed, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={identities}",
+            weed, "mini", f"-dir={data}", f"-ip={host}", f"-ip.bind={host}", f"-s3.config={identities}",
             f"-s3.port={s3_port}", f"-metricsPort={metrics}", *_port_flags(inner), "-s3.port.iceberg=0",
             f"-bucket={','.join(buckets)}", "-admin.ui=false", "-webdav=false", "-master.telemetry=false",
         ]  # fmt: skip
         process = spawn(command, env=_without_aws(), log=log)
         try:
             deadline = time.monotonic() + timeout_s
-            _await(process, s3_port, log, deadline)
+            _await(process, f"{host}:{s3_port}", log, deadline)
             server = Server(
-                endpoint=f"http://127.0.0.1:{s3_port}",
+                endpoint=f"http://{host}:{s3_port}",
                 access_key=ACCESS_KEY,
                 secret_key=SECRET_KEY,
                 pid=process.pid,
@@ -157,15 +159,15 @@ def _await_bucket(server: Server, bucket: str, deadline: float) -> None:
             time.sleep(0.05)
 
 
-def _await(process: subprocess.Popen[bytes], port: int, log: Path, deadline: float) -> None:
-    url = f"http://127.0.0.1:{port}/healthz"
+def _await(process: subprocess.Popen[bytes], address: str, log: Path, deadline: float) -> None:
+    url = f"http://{address}/healthz"
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ServerError(f"the S3 server ended with code {process.returncode}:\n{tail(log)}")
         try:
             with direct.open(url, timeout=1) as response:
-                if response.status == 200 and listens(process, port):
+                if response.status == 200 and listens(process, int(address.rpartition(":")[2])):
                     return
                 time.sleep(0.05)
         except (urllib.error.URLError, OSError):
@@ -177,12 +179,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve in the foreground until interrupted."""
     parser = argparse.ArgumentParser(description="A local S3 server for tests and trials.")
     parser.add_argument("--port", type=int, help="of the S3 interface (default: a free one)")
+    parser.add_argument("--host", default="127.0.0.1", help="address of this machine to serve at (default: 127.0.0.1)")
     parser.add_argument("--dir", type=Path, help="where objects are kept (default: a temporary folder)")
     parser.add_argument("--bucket", action="append", default=[], help="make this bucket; may be repeated")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with s3_server(options.bucket, port=options.port, folder=options.dir) as server:
+        with s3_server(options.bucket, port=options.port, host=options.host, folder=options.dir) as server:
             for name, value in server.env.items():
                 print(f"export {name}={value}")
             print(f"# serving S3 at {server.endpoint} until Ctrl-C", file=sys.stderr, flush=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +47,24 @@ def ray_session() -> Iterator[Session]:
     """The one embedded Ray of the test session; code under test that connects finds it and leaves it running."""
     with connect("local", cpus=2) as session:
         yield session
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cores_are_given_back() -> Iterator[None]:
+    """A module that leaves cores of the session's Ray taken is told of there, and not where the next one waits for them."""
+    yield
+    ray = sys.modules.get("ray")
+    deadline = time.monotonic() + 60
+    while ray and ray.is_initialized():
+        free, all_ = (one.get("CPU", 0) for one in (ray.available_resources(), ray.cluster_resources()))
+        if free == all_:
+            break
+        if time.monotonic() > deadline:
+            living = [one for one in ray._private.state.actors().values() if one["State"] != "DEAD"]
+            pytest.fail(
+                f"{all_ - free:g} of Ray's {all_:g} cores are taken after the last test; actors that live: {living}"
+            )
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

@@ -84,14 +84,12 @@ def take_nodes(config: RunConfig, size: Size) -> Taken:
     Raises:
         EngineError: no node can compute, none is of the class that is asked for, or this machine cannot plan for them.
     """
-    on_gpu = config.device == "cuda" or (
-        config.device == "auto" and any(node.resources.get("GPU") for node in living())
-    )
-    wanted = Wanted(config.device if on_gpu else "cpu", config.precision)
-    least = WorkerResources(cpus=1.0, gpus=float(on_gpu))
+    least = _least(config)
     if not _able(least):
         _await_one(least, size)
-    nodes = _able(least)
+        least = _least(config)  # the node that came may have brought a GPU
+    on_gpu, nodes = least.gpus > 0, _able(least)
+    wanted = Wanted(config.device if on_gpu else "cpu", config.precision)
     kinds: dict[Kind, list[Node]] = {}
     speeds: dict[Kind, list[float]] = {}
     left_out: dict[str, str] = {}
@@ -149,6 +147,14 @@ def fitted(factory: WorkerFactory, taken: Taken, config: RunConfig) -> WorkerFac
     """A factory that refuses nodes of another kind than those that were taken."""
     device = taken.kind.device
     return WorkerFactory(fit_worker, Fit(factory, taken.kind, Wanted(device.kind, config.precision)))
+
+
+def _least(config: RunConfig) -> WorkerResources:
+    """What a node must have that can be taken."""
+    on_gpu = config.device == "cuda" or (
+        config.device == "auto" and any(node.resources.get("GPU") for node in living())
+    )
+    return WorkerResources(cpus=1.0, gpus=float(on_gpu))
 
 
 def _able(least: WorkerResources) -> tuple[Node, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -96,7 +96,7 @@ def tune(
 
     with ExitStack() as stack:
         executor = _executor(stack, config, workers, address)
-        for outcome in executor.run(tasks()):
+        for outcome in stack.enter_context(closing(executor.run(tasks()))):
             number = int(outcome.key.rpartition(" ")[2])
             if isinstance(outcome, Failed):
                 kept = read_document(store.get(_key(prefix, number)), _key(prefix, number))

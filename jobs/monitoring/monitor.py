@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -311,10 +312,11 @@ class _Monitor:
             if again := [task.key for task in tasks if task.key in seen]:
                 raise PublishError(f"{again[0]} was done, and is still missing; run again")
             seen |= {task.key for task in tasks}
-            for number, outcome in enumerate(self._pool.run(tasks), 1):
-                if isinstance(outcome, Failed):
-                    raise outcome.error.as_error()
-                self._tell(product, stage.name, number, len(tasks))
+            with closing(self._pool.run(tasks)) as outcomes:
+                for number, outcome in enumerate(outcomes, 1):
+                    if isinstance(outcome, Failed):
+                        raise outcome.error.as_error()
+                    self._tell(product, stage.name, number, len(tasks))
         raise StorageError(f"{stage.name} of {of.prefix} has planned {_ROUNDS} times and is not done", transient=True)
 
     def _tell(self, product: _Product, doing: str, done: int, total: int) -> None:

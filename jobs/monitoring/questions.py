@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,10 +100,11 @@ def change(config: ChangeConfig, on_task: Callable[[int, int], None] = lambda _d
             if not probed:
                 probe_conditional_writes(store)
                 probed = True
-            for number, outcome in enumerate(pool.run(tasks), 1):
-                if isinstance(outcome, Failed):
-                    raise outcome.error.as_error()
-                on_task(number, len(tasks))
+            with closing(pool.run(tasks)) as outcomes:
+                for number, outcome in enumerate(outcomes, 1):
+                    if isinstance(outcome, Failed):
+                        raise outcome.error.as_error()
+                    on_task(number, len(tasks))
     key = f"{made.prefix}/{TRANSITIONS}"
     document = committed_document(store, made.prefix)
     assert document is not None, "nothing was left to do"

@@ -115,7 +115,7 @@ def _cron(config: ScheduleConfig, name: str, minutes: int | tuple[int, int]) -> 
     line = shlex.join(_here(config)).replace("%", r"\%")  # a bare % would end the command
     return (
         f"# {name}: add to the crontab of the user who runs it, with `crontab -e`. Cron mails what is printed.\n"
-        "# Cron reads times in the machine's own zone unless it is told another one.\n"
+        "# cronie (Fedora, RHEL, Arch) takes the zone from CRON_TZ; Debian's and Ubuntu's cron goes by the machine's own.\n"
         "CRON_TZ=UTC\n"
         f"{cron_fields(minutes)} cd {shlex.quote(str(Path.cwd())).replace('%', chr(92) + '%')} && {line}\n"
     )

@@ -275,12 +275,15 @@ def _band_tags(raster: Raster, sums: Mapping[str, BandSum]) -> tuple[Mapping[str
 
 def _check_cog(publication: Publication, raster: Raster, first: bytes) -> None:
     """Open the beginning of the file with GDAL: everything but the larger levels' tiles, which carry checksums."""
+    import rasterio
     from rasterio.crs import CRS
     from rasterio.io import MemoryFile
+    from rasterio.session import DummySession
 
     profile = raster.profile
     grid = profile.grid
-    with MemoryFile(first) as memory, memory.open(driver="GTiff") as dataset:
+    # of memory alone, as in `tiling.writing.cog`
+    with rasterio.Env(session=DummySession()), MemoryFile(first) as memory, memory.open(driver="GTiff") as dataset:
         found = (dataset.shape, dataset.crs, dataset.transform, repr(dataset.nodata), len(dataset.overviews(1)))
     meant = (
         grid.shape, CRS.from_string(grid.crs), grid.affine,

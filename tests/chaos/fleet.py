@@ -1,10 +1,11 @@
-"""A night of a fleet: thousands of small scenes, bad ones among them, on storage that fails, with drivers and workers killed.
+"""A night of a fleet: thousands of small scenes, bad ones among them, on storage that fails; drivers, workers, nodes killed.
 
     python -m tests.chaos.fleet [--scenes 2000] [--planned 100000]
 
 Two watchers look at one bucket, of which one works. Scenes arrive while they do. The working one is killed three times,
-and another one started; workers are killed; one request of a hundred fails. In the end every good scene must be published
-once and every bad one named. Then a driver plans and sends 100,000 scenes to workers that do nothing: its time and memory.
+and another one started; workers are killed; two nodes of the cluster are lost with what is in them, and others come; one
+request of a hundred fails. In the end every good scene must be published once and every bad one named. Then a driver plans
+and sends 100,000 scenes to workers that do nothing: its time and memory.
 Prints a Markdown table; exits with 1 if anything was lost.
 """
 
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +32,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.settings import derive
 from earthloom.tiling.storage.store import Store, open_store
 from infra.processes import end
-from infra.ray_cluster import LocalCluster, local_cluster
+from infra.ray_cluster import Node, local_cluster
 from infra.s3_server import s3_server
 from tests.chaos.planned import planned
 from tests.faults.proxy import Rule, fault_proxy
@@ -40,6 +42,7 @@ from tests.scenes import landscape, write_scene
 _KILLS = (0.15, 0.4, 0.65)
 """Shares of the good scenes at which the working watcher is killed."""
 _WORKERS_LOST = (0.25, 0.5, 0.75)
+_NODES_LOST = (0.3, 0.6)
 _ARRIVALS = (0.0, 0.2, 0.45, 0.7)
 """Shares of the good scenes at which another part of them arrives."""
 _LIMIT_S = 6 * 3600
@@ -64,6 +67,7 @@ class Night:
     seconds: float = 0.0
     drivers_killed: int = 0
     workers_killed: int = 0
+    nodes_lost: int = 0
     requests_failed: int = 0
     published: int = 0
     """Scenes with a commit."""
@@ -82,8 +86,9 @@ def night(n_scenes: int, folder: Path, seed: int) -> Night:
         server = stack.enter_context(s3_server(["scenes", "maps"], timeout_s=120))
         proxy = stack.enter_context(fault_proxy(server.endpoint))
         cluster = stack.enter_context(
-            local_cluster(2, timeout_s=300, env=server.env | {"AWS_ENDPOINT_URL": proxy.endpoint})
+            local_cluster(0, timeout_s=300, env=server.env | {"AWS_ENDPOINT_URL": proxy.endpoint})
         )
+        nodes = [stack.enter_context(cluster.node(f"node-{n}")) for n in range(2)]
         os.environ.update(server.env | derive(server.env))
         parts = _parts(n_scenes, n_bad, folder, seed)
         file = folder / "fleet.toml"
@@ -93,7 +98,7 @@ def night(n_scenes: int, folder: Path, seed: int) -> Night:
         proxy.set(Rule("GET|PUT|HEAD|POST|DELETE", "/(scenes|maps)", "503", every=100))
         env = cluster.env | server.env | {"AWS_ENDPOINT_URL": proxy.endpoint}
         begun = time.monotonic()
-        _live(made, parts, file, env, cluster, folder)
+        _live(made, parts, file, env, folder, nodes, lambda name: stack.enter_context(cluster.node(name)))
         made.seconds = time.monotonic() - begun
         made.requests_failed = sum(proxy.fired())
         _judge(made, open_store(ObjectRef.parse("s3://maps/night")))
@@ -106,10 +111,11 @@ def night(n_scenes: int, folder: Path, seed: int) -> Night:
 
 
 def _live(
-    made: Night, parts: list[list[Path]], file: Path, env: dict[str, str], cluster: LocalCluster, folder: Path
-) -> None:
+    made: Night, parts: list[list[Path]], file: Path, env: dict[str, str], folder: Path, nodes: list[Node],
+    add: Callable[[str], Node],
+) -> None:  # fmt: skip
     source, out = (open_store(ObjectRef.parse(url)) for url in ("s3://scenes/in", "s3://maps/night"))
-    kills, losses, arrivals = list(_KILLS), list(_WORKERS_LOST), list(_ARRIVALS)
+    kills, deaths, losses, arrivals = list(_KILLS), list(_WORKERS_LOST), list(_NODES_LOST), list(_ARRIVALS)
     watchers = [start_watcher(file, folder / f"watcher-{n}.log", at_once=_AT_ONCE, env=env) for n in range(2)]
     deadline, told = time.monotonic() + _LIMIT_S, 0.0
     try:
@@ -132,9 +138,17 @@ def _live(
                 watchers[watchers.index(working)] = start_watcher(
                     file, folder / f"watcher-{made.drivers_killed + 1}.log", at_once=_AT_ONCE, env=env
                 )
-            if losses and share >= losses[0] and _kill_a_worker(cluster):
+            while deaths and share >= deaths[0] and time.monotonic() < deadline:
+                if _kill_a_worker(nodes):  # there is none while a run plans
+                    deaths.pop(0)
+                    made.workers_killed += 1
+                else:
+                    time.sleep(0.5)
+            if losses and share >= losses[0]:
                 losses.pop(0)
-                made.workers_killed += 1
+                made.nodes_lost += 1
+                nodes.pop(0).kill()
+                nodes.append(add(f"node-{made.nodes_lost + 1}"))
             if (
                 done == made.good
                 and not parts
@@ -144,7 +158,7 @@ def _live(
             if time.monotonic() > deadline:
                 made.wrong.append(f"not done after {_LIMIT_S / 3600:g} h")
                 break
-            time.sleep(max(1.0, 20 * (time.monotonic() - looked)))  # listing a whole night takes the server's time
+            time.sleep(max(1.0, 8 * (time.monotonic() - looked)))  # listing a whole night takes the server's time
     finally:
         for watcher in watchers:
             end(watcher, grace_s=5)
@@ -181,8 +195,8 @@ def _working(out: Store, watchers: list[subprocess.Popen[bytes]]) -> subprocess.
     return None
 
 
-def _kill_a_worker(cluster: LocalCluster) -> bool:
-    for child in psutil.Process(cluster.pid).children(recursive=True):
+def _kill_a_worker(nodes: list[Node]) -> bool:
+    for child in [one for node in nodes for one in psutil.Process(node.process.pid).children(recursive=True)]:
         try:
             if child.name().startswith("ray::Lanes"):
                 child.kill()
@@ -230,7 +244,7 @@ def main() -> int:
             rows = {
                 "scenes": made.good + made.bad, "of them bad": made.bad, "seconds": round(made.seconds),
                 "scenes per hour": round((made.good + made.bad) / made.seconds * 3600),
-                "drivers killed": made.drivers_killed, "workers killed": made.workers_killed,
+                "drivers killed": made.drivers_killed, "workers killed": made.workers_killed, "nodes lost": made.nodes_lost,
                 "requests failed on purpose": made.requests_failed, "published": made.published,
                 "named with a reason": made.named, "published by two runs": made.twice,
             }  # fmt: skip

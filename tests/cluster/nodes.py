@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 ROOT = Path(__file__).parents[2]
 _ENDED = "(the process has ended)"
@@ -19,6 +19,9 @@ _ENDED = "(the process has ended)"
 
 class Nodes:
     """A cluster of this test's own: its head and the nodes that were added to it, without a dashboard."""
+
+    env: Mapping[str, str] = os.environ
+    """Of processes that use it."""
 
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
@@ -52,14 +55,25 @@ def nodes() -> Iterator[Nodes]:
         os.environ.update(before)
 
 
+class Found(Protocol):
+    """What processes need to know of a cluster."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def env(self) -> Mapping[str, str]: ...
+
+
 class Driver:
     """A Python process that finds the cluster as a user's would."""
 
-    def __init__(self, cluster: Nodes, *arguments: str) -> None:
-        env = os.environ | {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    def __init__(self, cluster: Found, *arguments: str, before: Sequence[str] = ()) -> None:
+        """`before`: words that start a program elsewhere, ahead of the interpreter's."""
+        env = {**cluster.env, "RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, *arguments], env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+            [*before, sys.executable, *arguments], env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True,
+        )  # fmt: skip
         self.lines: list[str] = []
         self._coming: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()

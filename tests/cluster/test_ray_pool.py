@@ -120,6 +120,17 @@ def test_workers_that_cannot_be_placed_are_not_waited_for_for_ever() -> None:
         holder.close()
 
 
+def test_dismiss_gives_back_the_workers_of_a_run_that_was_left_in_the_middle() -> None:
+    whole = WorkerResources(cpus=2)
+    executor = RayExecutor(WorkerFactory(workers.sleeper), workers=1, resources=whole, keeps_workers=True)
+    left = executor.run(numbered([0.0, 600.0]))  # as an error's traceback keeps it, whose reader closes nothing
+    next(left)
+    executor.dismiss()
+    late = RayExecutor(WorkerFactory(workers.square), workers=1, resources=whole, size=Size(wait_s=120))
+    assert len(list(late.run(numbered(range(3))))) == 3
+    left.close()
+
+
 def test_a_value_or_payload_that_does_not_pickle_fails_its_own_task_only() -> None:
     executor = RayExecutor(WorkerFactory(workers.returns_a_lock), workers=1, resources=HALF)
     outcomes = by_key(executor.run(numbered([0, 1, 2, threading.Lock()])))

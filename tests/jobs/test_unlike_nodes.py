@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+import earthloom.jobs.execution.nodes as taking
 from earthloom.cluster.executor import WorkerFactory
 from earthloom.cluster.nodes import Node
+from earthloom.cluster.places import Size
 from earthloom.cluster.resources import WorkerResources
 from earthloom.cluster.session import Session
-from earthloom.jobs.execution.nodes import Fit, Kind, Wanted, _check_driver, _chosen, fit_worker, kind_here
+from earthloom.jobs.config import load
+from earthloom.jobs.execution.nodes import Answer, Fit, Kind, Wanted, _check_driver, _chosen, fit_worker, kind_here
 from earthloom.jobs.upkeep.doctor import Finding
 from earthloom.jobs.upkeep.nodes import Checked, _told, diagnose_nodes
 from earthloom.models.device.resolve import Device
@@ -51,6 +55,24 @@ def test_a_worker_is_made_on_a_machine_of_its_kind_only() -> None:
     assert fit_worker(Fit(factory, kind_here(wanted), wanted))(3) == 9
     with pytest.raises(NodeError, match="not as another in fp32"):
         fit_worker(Fit(factory, kind("another"), wanted))
+
+
+def test_gpus_of_the_first_node_that_an_autoscaler_starts_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[Node] = []
+    asked: list[tuple[Wanted, bool]] = []
+
+    def comes(_least: WorkerResources, _size: Size) -> None:
+        there.append(Node(id="new", name="new", resources={"CPU": 8, "GPU": 1}))
+
+    def answers(_function: object, wanted: Wanted, nodes: Sequence[Node], *, gpu: bool) -> dict[str, Answer]:
+        asked.append((wanted, gpu))
+        return {each.id: Answer(kind_here(Wanted("cpu", "auto")), 1e9) for each in nodes}
+
+    monkeypatch.setattr(taking, "living", lambda: tuple(there))
+    monkeypatch.setattr(taking, "_await_one", comes)
+    monkeypatch.setattr(taking, "on_each", answers)
+    taking.take_nodes(load({"scenes": ("a.tif",), "model": "water-index", "out": "out"}), Size(elastic=True))
+    assert asked == [(Wanted("auto", "auto"), True)]
 
 
 def test_plans_are_not_made_with_another_torch_than_that_which_computes() -> None:

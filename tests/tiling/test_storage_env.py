@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.remote import RemoteObjects
 from earthloom.tiling.storage.settings import apply, derive
 
 
@@ -74,3 +76,23 @@ def test_a_run_does_not_warn_of_drivers_that_are_not_there_to_be_skipped() -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "GDAL_SKIP" not in done.stderr
     assert "a real one" in done.stderr
+
+
+def test_stores_of_one_bucket_share_a_client_until_a_setting_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+
+    def client(key: str) -> object:
+        return RemoteObjects(ObjectRef.parse(f"s3://scenes/{key}"))._store
+
+    first = client("one")
+    assert client("two") is first
+    for name, value in {
+        "AWS_SECRET_ACCESS_KEY": "c",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:2",
+        "no_proxy": "x",
+    }.items():
+        monkeypatch.setenv(name, value)
+        assert client("one") is not first
+        first = client("one")

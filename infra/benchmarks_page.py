@@ -24,8 +24,8 @@ No figure on this page was measured on a GPU; `infra/gpu_check/run.sh` is what w
 Made by `python -m infra.benchmarks_page` from [benchmarks.json](benchmarks.json), which `python -m tests.bench NAME --keep`
 fills: the command above each table makes it anew. Figures that are compared were measured in one call, side by side. A
 table tells the machine, what else it was doing, and the versions; on a shared machine walls vary more than ratios.
-All rows are of the engine that published in the driver's process and joined several small tasks into one call of Ray; workers
-publish now, and each task is a call of its own, so `driver` and `cluster` above all wait to be measured again.
+Tables of before 2026-11-27 are of the engine that published in the driver's process and joined several small tasks into one
+call of Ray; workers publish now, and each task is a call of its own.
 How good the models are is another page: [models.md](models.md).
 """
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")

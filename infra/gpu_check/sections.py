@@ -34,6 +34,7 @@ _WAIT_S = 45.0
 """For what is prepared; a section makes for itself what is not."""
 _LEAST_S = 8.0
 """A section is not begun for less."""
+_LATE = "left out: no time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ FULL = Size(
     compiled_chips=8, compiler="inductor", matrix_px=8192, copied_bytes=1 << 28, vit="vit_large_patch16_dinov3",
 )  # fmt: skip
 REHEARSAL = Size(
-    scene_px=512, large_px=1024, core_px=256, identity_px=256, identity_core_px=128, repeats=1, compiled_chips=1,
+    scene_px=256, large_px=384, core_px=128, identity_px=128, identity_core_px=64, repeats=1, compiled_chips=1,
     compiler="eager", matrix_px=256, copied_bytes=1 << 20, vit="vit_small_patch16_dinov3",
 )  # fmt: skip
 
@@ -94,26 +95,27 @@ class Section:
     limit_s: float
 
 
-# `objects` is checked for identity alone: its tables are written by pyogrio, which is too large to travel.
+# `objects` is measured by the block: a whole run of it writes tables by pyogrio, which is too large to travel.
 _TIMED = ("landwater", "unet-resnet50", "unet-resnet18", "dpt-vit-s", "span-x2", "unet-efficientnet-b4")
 SECTIONS = (
     Section(name="tests", limit_s=120),
     Section(name="limits", limit_s=30),
     Section(name="identity", limit_s=100),
+    Section(name="large", limit_s=80),
     Section(name="speed:landwater", limit_s=75),
     Section(name="variants:landwater", limit_s=60),
     *(Section(name=f"speed:{network}", limit_s=60) for network in _TIMED[1:4]),
     Section(name="trace:landwater", limit_s=40),
     Section(name="variants:dpt-vit-s", limit_s=40),
     *(Section(name=f"speed:{network}", limit_s=60) for network in _TIMED[4:]),
-    Section(name="large", limit_s=40),
     Section(name="speed:landwater-large", limit_s=90),
+    Section(name="variants:objects", limit_s=40),
     Section(name="variants:unet-resnet50", limit_s=40),
     Section(name="autotune:landwater", limit_s=120),
 )
 """The most important first."""
 
-_UNTIMED = ("tests", "limits", "identity")
+_UNTIMED = ("tests", "limits", "identity", "large")
 """While these run, another process makes scenes and compiles: `limits` waits for nothing that it slows by much."""
 
 
@@ -141,7 +143,8 @@ def measure(folder: Path, device: str, deadline: float, only: Sequence[str] = ()
             for section in chosen:
                 left_s = deadline - time.time()
                 if section.name not in _UNTIMED:
-                    prepared(max(0.0, min(_WAIT_S, left_s / 3)))
+                    most_s = _WAIT_S if device == "cuda" else left_s
+                    prepared(max(0.0, min(most_s, left_s / 3)))
                 found["sections"][section.name] = _run(section, device, work, folder, deadline)
                 _save(folder / "gpu.json", found)
                 print(_line(section.name, found["sections"][section.name]))
@@ -149,6 +152,8 @@ def measure(folder: Path, device: str, deadline: float, only: Sequence[str] = ()
     _save(folder / "gpu.json", found)
     ended = [each["ended"] for each in found["sections"].values()]
     print(f"{ended.count('done')} of {len(ended)} sections done; {folder / 'gpu.json'}")
+    if late := [name for name, each in found["sections"].items() if each["ended"] == _LATE]:
+        print(f"for those that are left out, another time: --only {' '.join(late)}")
     return int(any(end != "done" for end in ended))
 
 
@@ -168,7 +173,7 @@ def run_section(name: str, device: str, work: Path, rows: Path) -> None:
 def _run(section: Section, device: str, work: Path, folder: Path, deadline: float) -> dict[str, Any]:
     limit_s = min(section.limit_s if device == "cuda" else 600.0, deadline - time.time())
     if limit_s < _LEAST_S:
-        return {"ended": "left out: no time", "seconds": 0.0, "rows": []}
+        return {"ended": _LATE, "seconds": 0.0, "rows": []}
     stem = section.name.replace(":", "-")
     begun = time.monotonic()
     process = _start(section.name, device, work, folder / f"{stem}.jsonl", folder / "log")
@@ -201,7 +206,7 @@ def _beside(device: str, work: Path, folder: Path) -> Iterator[Callable[[float],
 
     def prepared(most_s: float) -> None:
         with suppress(subprocess.TimeoutExpired):
-            process.wait(most_s if device == "cuda" else None)
+            process.wait(most_s)
         _end(process)
 
     try:

@@ -28,15 +28,18 @@ _POLL_S = 0.1
 
 
 def rows(task: Task, write: Write) -> None:
-    """One row for the run, and one that sets it against what the device can do."""
+    """One row for the run, one that sets it against what the device can do at most, and one against the compiled pass."""
     name = task.subject.removesuffix("-large")
     side_px = task.size.large_px if task.subject.endswith("-large") else task.size.scene_px
     scene = scene_of(task, side_px)
     small = scene_of(task, 2 * task.size.core_px)
     run(task, name, small, "first")  # libraries are loaded, the batch is chosen and kept for the second run
+    named: Row = {"network": name, "scene_px": side_px}
     found = run(task, name, scene, "second")
-    write({"network": name, "scene_px": side_px} | found)
-    write({"network": name, "scene_px": side_px} | against_limits(task, name, found))
+    write(named | found)
+    predictor = predictor_of(task, name)
+    write(named | against_floors(task, predictor, found))
+    write(named | against_compiled(task, predictor, found))
 
 
 def run(task: Task, name: str, scene: Path, out: str) -> Row:
@@ -74,20 +77,10 @@ def run(task: Task, name: str, scene: Path, out: str) -> Row:
     }  # fmt: skip
 
 
-def against_limits(task: Task, name: str, found: Row) -> Row:
-    """The compiled pass in chip pixels per second, and each floor of the run in pixels of the result per second."""
-    predictor = predictor_of(task, name)
-    card = predictor.card
-    with torch.inference_mode():
-        chips = chips_for(task, predictor)
-        if task.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        program = compiled_pass(task, predictor)
-        compiled = chips.numel() // len(card.bands) / seconds_of(lambda: program(chips), task.device)
-        peak = torch.cuda.max_memory_allocated() if task.device == "cuda" else None
-    limits, n_px = ceilings(task), chips.numel() // len(card.bands)
+def against_floors(task: Task, predictor: Predictor, found: Row) -> Row:
+    """Each floor of the run, in pixels of the result per second, and its memory on the device by pixel of a pass."""
+    card, precision, limits = predictor.card, predictor.device.precision, ceilings(task)
     flop = card.flop_per_px or _flop_per_px(predictor)
-    precision = predictor.device.precision
     bus_s = 2 * len(card.bands) / limits["to_device_pinned_bytes_per_s"]
     bus_s += _stored_bytes(card) / limits["from_device_pinned_bytes_per_s"]
     floors = {
@@ -95,16 +88,30 @@ def against_limits(task: Task, name: str, found: Row) -> Row:
         "by_bus": 1 / bus_s / 1e6,
         "by_memory": limits["device_bytes_per_s"] / (_least_bytes(card, precision) * found["halo_overhead"]) / 1e6,
     }
+    batch, chip_px = _batch(task, card, precision), card.core_px + 2 * (card.halo_px or 0)
     return {
-        "batch": _batch(task, card, predictor.device.precision), "compiled_chips": len(chips),
-        "chip_px": chips.shape[-1], "precision": precision, "flop_per_px": round(flop),
-        "compiled_chip_mpx_per_s": round(compiled / 1e6, 3),
-        "ratio_to_compiled": round(1e6 * found["chip_mpx_per_s"] / compiled, 3),
+        "batch": batch, "chip_px": chip_px, "precision": precision, "flop_per_px": round(flop),
         "at_most_mpx_per_s": {floor: round(rate, 1) for floor, rate in floors.items()},
         "ratio_to_floor": round(found["mpx_per_s"] / min(floors.values()), 3),
         "card_bytes_per_chip_px": card.bytes_per_chip_px(precision),
-        "compiled_bytes_per_chip_px": round(peak / n_px, 1) if peak else None,
-        "run_bytes_per_chip_px": _per_px(found["device_allocated_bytes"], n_px),
+        "run_bytes_per_chip_px": _per_px(found["device_allocated_bytes"], (batch or 1) * chip_px**2),
+    }  # fmt: skip
+
+
+def against_compiled(task: Task, predictor: Predictor, found: Row) -> Row:
+    """The compiled pass in chip pixels per second, its memory, and the run's share of its speed."""
+    with torch.inference_mode():
+        chips = chips_for(task, predictor)
+        n_px = chips.numel() // len(predictor.card.bands)
+        if task.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        program = compiled_pass(task, predictor)
+        compiled = n_px / seconds_of(lambda: program(chips), task.device)
+        peak = torch.cuda.max_memory_allocated() if task.device == "cuda" else None
+    return {
+        "compiled_chips": len(chips), "compiled_chip_mpx_per_s": round(compiled / 1e6, 3),
+        "ratio_to_compiled": round(1e6 * found["chip_mpx_per_s"] / compiled, 3),
+        "compiled_bytes_per_chip_px": _per_px(peak, n_px),
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.overrides import TorchFunctionMode
 
@@ -35,6 +35,8 @@ from tests.scenes import landscape
 
 _PAYS = 1.03
 """Times as long without it; less is within what the same variant differs from run to run."""
+_CORES = 2
+"""Of chips along the side of a block, as a run has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +59,22 @@ def rows(task: Task, write: Write) -> None:
         Variant("pixels sent at once, and waited for", usual, _sent_at_once),
         Variant("upsampling by its own kernel", usual, _OwnKernel),
         Variant("fp32", partial(usual, precision="fp32")),
-        Variant("--compile", partial(_compiled, task)),
+        Variant("torch.compile(mode='reduce-overhead')", partial(in_mode, task, "reduce-overhead")),
     ]
+    if any(isinstance(layer, nn.Linear) for layer in usual().module.modules()):
+        variants.append(Variant("fp8 in linear layers", partial(_in_fp8, task)))
     if task.device == "cuda":
         variants.append(Variant("fp16", partial(usual, precision="fp16")))
-        variants.append(Variant("torch.compile(mode='reduce-overhead')", partial(in_mode, task, "reduce-overhead")))
+        variants.append(Variant("--compile", partial(_compiled, task)))  # on a CPU it takes longer than all else
     compare(task, write, variants)
 
 
 def compare(task: Task, write: Write, variants: Sequence[Variant]) -> None:
-    """Time a block for each variant, in turns; a row when a variant is ready, with whether its bytes are the first one's, and
+    """Time a block for each variant, in turns; a row when a variant is ready, with how far its bytes are the first one's, and
     one at the end, with its speed."""
     first = variants[0].make()
     card = first.card
-    side_px = 4 * card.core_px
+    side_px = _CORES * card.core_px
     pixels = stack_of(landscape(side_px, side_px, len(card.bands)))
     chips = ChipGrid(
         scene=pixels.window, core_px=card.core_px, halo_px=card.halo_px or 0, stride_px=card.stride_px,
@@ -100,8 +104,9 @@ def compare(task: Task, write: Write, variants: Sequence[Variant]) -> None:
             write(named | {"failed": f"{type(error).__name__}: {error}"[:300]})
             continue
         expected = made if expected is None else expected
-        same = bool(first.answer.agreement(made, expected, pixels.valid).identical)
-        write(named | {"ready_s": round(time.perf_counter() - begun, 1), "batch": predictor.batch, "same_bytes": same})
+        agreement = first.answer.agreement(made, expected, pixels.valid)
+        write(named | {"ready_s": round(time.perf_counter() - begun, 1), "batch": predictor.batch,
+                       "same_bytes": bool(agreement.identical), "flips": agreement.flips})  # fmt: skip
         ready.append((variant, predictor))
         for _ in range(task.size.repeats):
             for other, known in ready:
@@ -129,14 +134,46 @@ def _compiled(task: Task) -> Predictor:
 def in_mode(task: Task, mode: str) -> Predictor:
     """With graphs that torch records, in the place of ours."""
     predictor = _unrecorded(task)
+    how = {"mode": mode} if task.device == "cuda" else {"backend": task.size.compiler}
     compile_: Any = torch.compile
-    program: Callable[[Tensor], Tensor] = compile_(predictor.module, dynamic=False, mode=mode)
+    program: Callable[[Tensor], Tensor] = compile_(predictor.module, dynamic=False, **how)
+    begin_step: Any = torch.compiler.cudagraph_mark_step_begin  # torch leaves it untyped
 
     def run(chips: Tensor) -> Tensor:
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch's own
+        begin_step()
         return program(chips).clone()  # its memory is used again by the next pass
 
     predictor._program = run
+    return predictor
+
+
+class _Fp8Linear(nn.Module):
+    """A linear layer with products of e4m3 values (Micikevicius et al. 2022, arXiv:2209.05433), a scale for each tensor."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self._values, self._scale = _as_fp8(layer.weight.detach())
+        self.weight, self.bias = layer.weight, layer.bias  # for what takes these in the place of the layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, scale = _as_fp8(x.reshape(-1, x.shape[-1]))
+        products: Any = torch._scaled_mm
+        made: Tensor = products(values, self._values.t(), scale, self._scale, bias=self.bias, out_dtype=x.dtype)
+        return made.reshape(*x.shape[:-1], -1)
+
+
+def _as_fp8(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The values and what they are to be multiplied by, so that the largest is the largest of e4m3."""
+    scale = values.abs().amax().float() / torch.finfo(torch.float8_e4m3fn).max
+    return (values / scale).to(torch.float8_e4m3fn), scale
+
+
+def _in_fp8(task: Task) -> Predictor:
+    predictor = predictor_of(task, task.subject)
+    for layer in list(predictor.module.modules()):
+        for name, child in list(layer.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(layer, name, _Fp8Linear(child))
     return predictor
 
 

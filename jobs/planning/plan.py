@@ -330,15 +330,18 @@ def _plan_scene(
     memory = next(filter(fits, deeper), memory)
     if not fits(memory, config.engine.memory_per_worker):  # what the machine has may still change
         shard_px = config.shard // last.card.scale
-        smaller = [core for core in divisors(shard_px, last.chips.stride_px) if core < last.chips.core_px]
+        least_px = 2 * last.chips.halo_px if last.chips.blend else 1  # or ramps of a cross-fade would meet
+        sizes_px = divisors(shard_px, last.chips.stride_px)
+        smaller = [core for core in sizes_px if least_px <= core < last.chips.core_px]
         found = next((core for core in smaller if fits(memory_of(core), config.engine.memory_per_worker)), None)
         found = None if chain.pixel_px > 1 else found  # what a label is about is no matter of memory
-        remedy = f"`core={found}` would fit" if found else "a smaller `block` or `batch` may fit"
+        remedy = (
+            f"`core={found}` would fit"
+            if found
+            else f"`memory_per_worker={-(-memory.total_bytes // _GIB)}GiB` would do"
+        )
         if memory.idle_bytes > config.engine.memory_per_worker:
-            remedy = (
-                f"{memory.idle_bytes / _GIB:.2f} GiB of it before the first block, weights included; "
-                f"`memory_per_worker={-(-memory.total_bytes // _GIB)}GiB` would do"
-            )
+            remedy = f"{memory.idle_bytes / _GIB:.2f} GiB of it before the first block, weights included; {remedy}"
         raise TilingError(
             f"{scene.id}: a worker would need {memory.total_bytes / _GIB:.2f} GiB, more than "
             f"`memory_per_worker` {config.engine.memory_per_worker / _GIB:.2f} GiB, with chips of {last.chips.core_px} + 2 x "

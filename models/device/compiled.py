@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -34,9 +35,7 @@ def compile_network(module: nn.Module, label: str) -> Callable[..., Any]:
     from torch._dynamo.exc import TorchDynamoException
 
     compile_: Any = torch.compile  # its types lack two arguments
-    program: Callable[..., Any] = compile_(
-        module, dynamic=False, options={"freezing": True}, recompile_limit=_MOST_SHAPES, isolate_recompiles=True
-    )
+    program: Callable[..., Any] = compile_(module, dynamic=False, options={"freezing": True}, **_no_limit_of_shapes())
     compiled: set[tuple[Any, ...]] = set()
     compiling = threading.Lock()
 
@@ -54,3 +53,12 @@ def compile_network(module: nn.Module, label: str) -> Callable[..., Any]:
             raise EngineError(f"{label} could not be compiled: {said[0]}; {_REMEDY}") from error
 
     return run
+
+
+def _no_limit_of_shapes() -> dict[str, Any]:
+    """Arguments of torch.compile; torch 2.11 and before have one limit for the whole process, which is set here."""
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        return {"recompile_limit": _MOST_SHAPES, "isolate_recompiles": True}
+    limits: Any = torch._dynamo.config
+    limits.recompile_limit = limits.accumulated_recompile_limit = _MOST_SHAPES
+    return {}

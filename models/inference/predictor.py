@@ -105,6 +105,7 @@ class Predictor:
         self._is_calibrated = self._recorder is None or card.needs_survey
         self._is_placed = isinstance(module, Surveying) and module.is_placed
         self._wanted_batch = batch
+        self._sizes: Sequence[int] = (self.batch,)
         self._flips = flips
         self._mean, self._std = self._per_channel(np.asarray(card.mean)), self._per_channel(np.asarray(card.std))
 
@@ -151,13 +152,16 @@ class Predictor:
                 self._lessen(len(part), shape, allowed)
 
     def _parts(self, items: Sequence[T]) -> deque[Sequence[T]]:
-        """Full batches, and a rest; on a GPU the rest chip by chip, because only these sizes are known to give its bits."""
-        size, n_full = self.batch, len(items) // self.batch * self.batch
-        last = 1 if self.device.kind == "cuda" else size
-        return deque(
-            [items[start : start + size] for start in range(0, n_full, size)]
-            + [items[start : start + last] for start in range(n_full, len(items), last)]
-        )
+        """Full batches, and a rest; on a GPU in passes of the sizes alone that are known to leave a chip's bits."""
+        parts, start = deque[Sequence[T]](), 0
+        while start < len(items):
+            size = self.batch
+            if self.device.kind == "cuda":
+                most = min(self.batch, len(items) - start)
+                size = next((known for known in self._sizes if known <= most), 1)
+            parts.append(items[start : start + size])
+            start += size
+        return parts
 
     def _each(
         self, forward: Callable[[Sequence[T]], Tensor | None], parts: Collection[Sequence[T]]
@@ -268,7 +272,8 @@ class Predictor:
         if self._threads is not None and self._threads.halve(allowed):
             pass
         elif tried > 1:
-            self.batch = tried // 2 if self.device.kind == "cpu" else 1
+            smaller = (size for size in self._sizes if size < tried)
+            self.batch = tried // 2 if self.device.kind == "cpu" else next(smaller, 1)
         else:
             raise EngineError(
                 f"{self.card.label}: no memory for one chip of {shape[1]} x {shape[0]} px on {self.device.kind} in "
@@ -281,6 +286,7 @@ class Predictor:
         self._is_calibrated = True
         if self._wanted_batch is not None:
             self.batch = self._wanted_batch if self._is_same_alone(self._wanted_batch, shape) else 1
+            self._sizes = (self.batch,)
             self._free()
             return
         free_bytes, _ = torch.cuda.mem_get_info()
@@ -293,6 +299,8 @@ class Predictor:
             compiled=self._program is not None,
             flips=self._flips,
         )
+        # each was tried on the way to the largest, now or when this machine was first asked
+        self._sizes = [1 << power for power in reversed(range(self.batch.bit_length()))]
 
     def _is_same_alone(self, n_chips: int, shape: tuple[int, int]) -> bool:
         """Whether chips of noise get the same bits in one pass as one by one: cuDNN chooses its kernels by shape.

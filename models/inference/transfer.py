@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from earthloom.models.device.cuda_graph import new_stream
 from earthloom.models.inference.stack import Stack
 
 
@@ -56,7 +57,7 @@ class _Sent:
         self._values, self._is_gpu = values, kind == "cuda"
         self._sent = torch.empty(values.shape, dtype=_dtype_of(values.dtype), device=kind)
         self._stop = 0
-        self._stream = torch.cuda.Stream() if self._is_gpu else None  # type: ignore[no-untyped-call]  # torch's own
+        self._stream = new_stream() if self._is_gpu else None
         if self._stream is not None:  # what used the tensor's memory before may still be under way
             self._stream.wait_stream(torch.cuda.current_stream())
 

@@ -127,7 +127,7 @@ def _metered(meter: _Meter, *, idle: bool) -> Iterator[None]:
         yield
 
 
-def _prepared(predictor: Any, chips: Any, context: Any = None) -> Any:
+def _prepared(predictor: Any, chips: Any, *_: Any) -> Any:
     """Logits (N, K, h, w) for chips of this shape, made once."""
     key = tuple(chips.shape)
     if key not in (kept := predictor.__dict__.setdefault("prepared", {})):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from earthloom.jobs.config import load
 from earthloom.jobs.planning.plan import ScenePlan, plan
+from earthloom.models.cards.file import write_card
 from earthloom.models.device.resolve import Device
+from tests.models.nets import card_of, seeded
 from tests.scenes import landscape, write_scene
 
 CPU = Device(kind="cpu", precision="fp32", device_class="cpu-test")
@@ -47,3 +50,23 @@ def test_a_plan_counts_its_memory_and_names_the_core_that_would_fit(scene: Path)
         planned(scene, memory_per_worker="512MiB")
     remedy = re.findall(r"`memory_per_worker=(\d+GiB)` would do", str(said.value))
     assert planned(scene, memory_per_worker=remedy[0])
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_px", "limit", "remedy"), [(4000.0, "2GiB", "core"), (40000.0, "2GiB", "memory_per_worker")]
+)
+def test_what_a_blended_model_is_told_to_use_instead_can_be_planned(
+    scene: Path, tmp_path: Path, bytes_per_px: float, limit: str, remedy: str
+) -> None:
+    arguments = '{"arch":"unet","decoder_channels":[16,8],"encoder_depth":2,"encoder_name":"resnet18"}'
+    card = replace(
+        card_of("smp", 2, 3, 4, arguments), bands=("green", "swir16"), quantities=("toa_reflectance",), overlap="blend",
+        halo_px=64, core_px=1024, memory=(("fp32", bytes_per_px),),
+    )  # fmt: skip
+    write_card(tmp_path, seeded(card, tmp_path).card)
+    with pytest.raises(Exception, match=r"would need .* GiB, more than `memory_per_worker` 2\.00 GiB") as said:
+        planned(scene, model=str(tmp_path), memory_per_worker=limit)
+    ((option, value),) = re.findall(r"`(\w+)=(\w+)` would", str(said.value))
+    assert option == remedy
+    again = planned(scene, model=str(tmp_path), **{"memory_per_worker": limit} | {option: value})
+    assert again.chips.core_px >= 2 * again.chips.halo_px

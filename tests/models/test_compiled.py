@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from earthloom.models.device.compiled import compile_network
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.zoo.rules import WATER_INDEX
@@ -73,6 +76,21 @@ def test_without_a_compiler_the_error_names_the_remedy(case: Case, monkeypatch: 
     predictor = Predictor(case.card, case.path, CPU, 1, compiled=True)
     with pytest.raises(EngineError, match=r"could not be compiled: .*install them, or run without `compile`"):
         in_one_pass(predictor, grid(scene[0], 32, 4, 4), *scene)
+
+
+def test_where_torch_has_one_limit_of_shapes_for_all_programs_it_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def older(module: nn.Module, *, dynamic: bool, options: dict[str, object]) -> nn.Module:
+        assert not dynamic
+        assert options
+        return module
+
+    limits: Any = torch._dynamo.config
+    for name in ("recompile_limit", "accumulated_recompile_limit"):
+        monkeypatch.setattr(limits, name, 8)
+    monkeypatch.setattr(torch, "compile", older)
+    chips = torch.ones(1, 1, 2, 2)
+    assert torch.equal(compile_network(nn.Identity(), "net")(chips), chips)
+    assert min(limits.recompile_limit, limits.accumulated_recompile_limit) > 1000
 
 
 def test_a_model_without_weights_has_nothing_to_compile() -> None:

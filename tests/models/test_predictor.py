@@ -215,10 +215,18 @@ def test_a_batch_in_which_a_chip_gets_other_bits_is_not_chosen(
         predictor._is_calibrated = False
         answers(predictor, chips(3))
         assert predictor.batch == (chosen if wanted is None else 8 if differs is None else 1)
+        smaller = [size for size in (16, 8, 4, 2, 1) if size <= predictor.batch]
+        assert list(predictor._sizes) == (smaller if wanted is None else [predictor.batch])
 
 
-def test_on_a_gpu_a_rest_runs_chip_by_chip(tiny: Case) -> None:
+def test_on_a_gpu_a_rest_runs_in_passes_of_sizes_that_are_known_to_leave_its_bits(tiny: Case) -> None:
     predictor = tiny.predictor(batch=4)
     assert [len(part) for part in predictor._parts(range(11))] == [4, 4, 3]
     predictor.device = replace(CPU, kind="cuda")
     assert [len(part) for part in predictor._parts(range(11))] == [4, 4, 1, 1, 1]
+    predictor._sizes = (4, 2, 1)
+    assert [len(part) for part in predictor._parts(range(11))] == [4, 4, 2, 1]
+    predictor.batch, predictor._sizes = 16, (16, 8, 4, 2, 1)
+    assert [list(part) for part in predictor._parts(range(7))] == [[0, 1, 2, 3], [4, 5], [6]], "a block of few chips"
+    predictor.batch = 2  # memory ran out in a pass of more
+    assert [len(part) for part in predictor._parts(range(5))] == [2, 2, 1]

@@ -26,7 +26,7 @@ _BASE_BYTES = 650 * 2**20
 """A worker before its first block: interpreter, torch, GDAL, Ray's client; measured, rounded up."""
 
 _SMALL_NETWORK_BYTES = 128 * 2**20
-"""Of a weights file whose network is part of the above: landwater's, with which it was measured, has 118 MiB."""
+"""Of a weights file whose network is part of the above, once: landwater's, with which it was measured, has 118 MiB."""
 _LOADING = 2
 """Times its weights file that a network takes while it is loaded: as it was built, and what is copied into it."""
 
@@ -156,7 +156,7 @@ def predict(
     made = MemoryPlan(
         base_bytes=_BASE_BYTES,
         network_bytes=0 if on_gpu else large * width // _FLOAT_BYTES,
-        loading_bytes=_LOADING * large,
+        loading_bytes=_LOADING * large + _SMALL_NETWORK_BYTES if large else 0,
         chips_bytes=0 if on_gpu else int(chips * (_SCATTERED if keeps_pages else 1.0)),
         # one more `held` while the border is reflected
         blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else computing * (woven + between)),

@@ -40,16 +40,16 @@ def planned(*stages: Stage, bands: int = 2, dtype: str = "uint16", **options: An
 def test_a_large_network_counts_by_its_precision_and_twice_in_fp32_while_it_is_loaded() -> None:
     small, large = (planned(stage(MEASURED), network_bytes=size * MIB) for size in (118, 1128))
     assert small == planned(stage(MEASURED)), "what was measured as the base had a network too"
-    assert (large.network_bytes, large.loading_bytes) == (1000 * MIB, 2000 * MIB)
+    assert (large.network_bytes, large.loading_bytes) == (1000 * MIB, 2128 * MIB)
     half = planned(replace(stage(MEASURED), precision="bf16"), network_bytes=1128 * MIB)
-    assert (half.network_bytes, half.loading_bytes) == (500 * MIB, 2000 * MIB)
+    assert (half.network_bytes, half.loading_bytes) == (500 * MIB, 2128 * MIB)
     assert large.total_bytes == small.total_bytes + 1000 * MIB
     tiny_chips = planned(
         stage(MEASURED, side_px=64, core_px=64), network_bytes=10_128 * MIB, block_px=512, shard_px=512
     )
-    assert tiny_chips.total_bytes == tiny_chips.idle_bytes == tiny_chips.base_bytes + 20_000 * MIB
+    assert tiny_chips.total_bytes == tiny_chips.idle_bytes == tiny_chips.base_bytes + 20_128 * MIB
     on_gpu = planned(stage(MEASURED), network_bytes=1128 * MIB, on_gpu=True)
-    assert (on_gpu.network_bytes, on_gpu.loading_bytes) == (0, 2000 * MIB)
+    assert (on_gpu.network_bytes, on_gpu.loading_bytes) == (0, 2128 * MIB)
 
 
 MEASURED = replace(card_of("smp", 2, 4, 16), memory=(("fp32", 1000.0), ("bf16", 500.0)))

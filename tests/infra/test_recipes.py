@@ -98,6 +98,7 @@ def test_the_second_part_of_ships_goes_on_from_the_first_and_holds_back_the_same
     assert SHIPS.objects == ObjectRule(**second["objects"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("shipped_first")
 @pytest.mark.parametrize(

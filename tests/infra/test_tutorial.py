@@ -51,6 +51,7 @@ def test_every_block_of_the_tutorial_runs_in_its_order(folder: Path, monkeypatch
     assert Path("shore.html").read_text().count("data:image/png") == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_cell_of_a_notebook_runs_in_its_order(notebook: Path) -> None:
     names: dict[str, Any] = {}
@@ -66,6 +67,7 @@ def test_every_cell_of_a_notebook_runs_in_its_order(notebook: Path) -> None:
         assert "confirmed" in set(names["alerts"]["state"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_kept_without_what_a_run_leaves_in_it(notebook: Path) -> None:
     document = json.loads(notebook.read_text())

@@ -25,7 +25,7 @@ from tests.memory_store import MemoryStore
 
 @dataclass(slots=True)
 class Mapper:
-    """Stands for the driver of runs: scenes whose name has `bad` are refused, those with `flaky` fail in passing once."""
+    """Stands for the driver of runs: scenes whose name begins with `bad` are refused, those with `flaky` fail in passing once."""
 
     runs: list[list[str]] = field(default_factory=list)
     """Ids of the scenes of each run that was asked for."""
@@ -43,9 +43,9 @@ class Mapper:
         self.runs.append(names)
         scenes, results = dict[str, SceneProgress](), dict[str, SceneSummary]()
         for request, name in zip(requests, names, strict=True):
-            if "bad" in name:
+            if name.startswith("bad"):
                 scenes[name] = SceneProgress("refused", kind="SceneError", error=f"{name}: it is no TIFF")
-            elif "flaky" in name and name not in self.failed:
+            elif name.startswith("flaky") and name not in self.failed:
                 self.failed.add(name)
                 scenes[name] = SceneProgress("failed", kind="StorageError", error="503")
             else:

@@ -67,7 +67,6 @@ def test_every_cell_of_a_notebook_runs_in_its_order(notebook: Path) -> None:
         assert "confirmed" in set(names["alerts"]["state"])
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_kept_without_what_a_run_leaves_in_it(notebook: Path) -> None:
     document = json.loads(notebook.read_text())

@@ -25,7 +25,7 @@ from tests.memory_store import MemoryStore
 
 @dataclass(slots=True)
 class Mapper:
-    """Stands for the driver of runs: scenes whose name begins with `bad` are refused, those with `flaky` fail in passing once."""
+    """Stands for the driver of runs: scenes called `bad…` are refused, those called `flaky…` fail in passing once."""
 
     runs: list[list[str]] = field(default_factory=list)
     """Ids of the scenes of each run that was asked for."""

@@ -44,13 +44,14 @@ test-apps: weights  ## what others' programs make of our files: browser, QGIS, P
 	$(BIN)/python -m pytest -m apps $(ARGS)
 
 test-rest: weights  ## what `make test` leaves out for its time: clusters of several nodes, more models of its networks
-	$(TESTS) -m "long or zoo" $(ARGS)
+	$(TESTS) -m "(long or zoo) and not chaos" $(ARGS)
 
 test-pythons:  ## what needs no torch, on each of Python 3.11, 3.12 and 3.13 that this machine has
 	$(PYTHON) -m infra.pythons $(ARGS)
 
-chaos: weights  ## break storage, workers and drivers in every way, and print what became of it (half an hour)
+chaos: weights  ## break storage, workers and drivers in every way; then the tests that take minutes each (two hours)
 	$(BIN)/python -m tests.chaos $(ARGS)
+	$(TESTS) -m chaos
 
 fleet: $(STAMP)  ## a night of a fleet: scenes that come, storage that fails, watchers and workers killed (ARGS="--scenes 300")
 	$(BIN)/python -m tests.chaos.fleet $(ARGS)

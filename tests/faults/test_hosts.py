@@ -19,7 +19,7 @@ from tests.cluster.nodes import Driver
 from tests.faults.hosts import Host, Network, network, unable
 from tests.scenes import landscape, write_scene
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.s3]
+pytestmark = [pytest.mark.chaos, pytest.mark.s3]
 ROOT = Path(__file__).resolve().parents[2]
 _RUN_WORDS = ("s3://scenes/lake.tif", "--model", "water-index", "--scale", "0.0001", "--quantity", "reflectance",
               "--shard", "512", "--block", "512", "--precision", "fp32")  # fmt: skip

@@ -103,7 +103,8 @@ def test_the_second_part_of_ships_goes_on_from_the_first_and_holds_back_the_same
 @pytest.mark.usefixtures("shipped_first")
 @pytest.mark.parametrize(
     ("name", "needs", "n_bands", "n_held_back", "share"),
-    [("flood", "flood_ombria", 8, 42, 0.19), ("flood-radar", "flood_ombria", 2, 42, 0.19),
+    [pytest.param("flood", "flood_ombria", 8, 42, 0.19, marks=pytest.mark.chaos),
+     pytest.param("flood-radar", "flood_ombria", 2, 42, 0.19, marks=pytest.mark.chaos),
      ("burn", "burnscar_california", 3, 4, None)],
 )  # fmt: skip
 def test_whole_floods_and_fires_are_held_back(

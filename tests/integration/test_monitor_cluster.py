@@ -63,7 +63,7 @@ def area(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.mark.long
+@pytest.mark.chaos
 def test_a_node_that_dies_amid_an_update_changes_no_byte(area: Path, tmp_path: Path, s3_env: None) -> None:
     alone = earthloom.monitor(area, out=tmp_path / "alone", executor="local")
     assert alone.exit_code == 0

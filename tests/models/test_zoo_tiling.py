@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.class_map import BlockMap
+from earthloom.models.inference.objects import BlockObjects
 from earthloom.models.inference.passes import Threads
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_block
@@ -85,6 +86,10 @@ def test_a_model_of_the_zoo_gives_the_same_for_two_block_sizes_and_no_seams(labe
         found = predict_block(predictor, chips, core, framed(whole_scene, read, halo_px), context).made
         if isinstance(found, BlockMap):
             return [found.classes[None], found.confidence[None]]
+        if isinstance(found, BlockObjects):
+            placed = np.zeros(core.shape, found.found.dtype)
+            placed[found.found["row"] - core.row_off, found.found["col"] - core.col_off] = found.found
+            return [found.heat[None], placed[None]]
         hole = np.kron(valid[core.slices(chips.scene)], np.ones((card.scale, card.scale), bool))
         return [torch.where(torch.from_numpy(hole), found, 0).numpy()]
 

@@ -88,7 +88,7 @@ class Fit:
             )  # of dropout
             crops, labels = batches(number, schedule.batch // self._team.size)
             value = self._forward(crops, labels) / schedule.accumulate
-            value.backward()  # type: ignore[no-untyped-call]  # torch's own
+            torch.autograd.backward(value)
             total += value.detach()
         self._team.average([total])
         if not torch.isfinite(total):

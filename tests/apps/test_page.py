@@ -142,7 +142,8 @@ def test_a_click_tells_what_the_files_say_of_that_place(browser: Any, url: str, 
         said = shown.page.locator("#answer").inner_text()
         assert re.search(rf"class\s+{names[maps[3].values[row, col]]}\s", said)
         sure = maps[3].confidence[row, col] * 0.004
-        assert float(re.search(r"confidence\s+([\d.]+) %", said)[1]) == pytest.approx(100 * sure, abs=0.06)  # type: ignore[index]
+        told = re.findall(r"confidence\s+([\d.]+) %", said)
+        assert float(told[0]) == pytest.approx(100 * sure, abs=0.06)
         series = "; ".join(f"{day}: {names[made.values[row, col]]}" for day, made in zip(DATES, maps, strict=True))
         assert strip.get_attribute("aria-label") == series
         assert len({made.values[row, col] for made in maps}) == 2

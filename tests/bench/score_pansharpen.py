@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -92,11 +93,12 @@ def _compare(
 def _sharpened(card: ModelCard, seen: Tensor) -> Tensor:
     """(C, h, w) from the panchromatic band and the others (1 + C, h, w), in one pass over the scene."""
     bound = card.bind(["pan", *(f"band{k}" for k in range(1, len(seen)))])
-    module, halo_px = build(bound).eval(), int(card.halo_px or 0)
+    module: Any = build(bound).eval()  # torch does not say that every enhancement has a `context`
+    halo_px = int(card.halo_px or 0)
     x = seen - card.mean[0]
     result = survey([(x.numpy(), np.ones(x.shape[1:], np.bool_))])
     with torch.inference_mode(), steady("cpu"):
-        made: Tensor = module(F.pad(x[None], (halo_px,) * 4, mode="reflect"), module.context(result))  # type: ignore[operator]  # every enhancement has one
+        made: Tensor = module(F.pad(x[None], (halo_px,) * 4, mode="reflect"), module.context(result))
     return made[0, :, halo_px:-halo_px, halo_px:-halo_px] + card.mean[0]
 
 

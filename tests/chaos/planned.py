@@ -162,4 +162,4 @@ def _nothing(_: RunPlan) -> None:
 def _memory_mib(name: str) -> float:
     """Of this process: `VmRSS` now, `VmHWM` at its peak."""
     status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+    return int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) / 1024

@@ -107,9 +107,10 @@ def split_blocks(
         Blocks, strip by strip and row-major within; smaller at the right and bottom edges.
 
     Raises:
-        TilingError: if the block is not a multiple of the shard, or the shard not a multiple of the chip's core.
+        TilingError: if the block is not a multiple of the shard, or the shard not a multiple of the chip's core where
+            the scene has more than one shard.
     """
-    if shard_px <= 0 or shard_px % core_px:
+    if shard_px <= 0 or (shard_px % core_px and max(scene.shape) > shard_px):
         raise TilingError(
             f"shard {shard_px} px is not a multiple of the chip core {core_px} px, so blocks would cut chips; "
             f"set `shard` to a multiple of {core_px} or `core` to a divisor of {shard_px}"

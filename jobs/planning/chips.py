@@ -15,6 +15,7 @@ from earthloom.tiling.window import Window
 
 _SMALLEST_CORE_PX = 256
 _CHIP_COST_PX = 128**2  # what starting a chip costs, in pixels
+_STEP_PX = 128  # between cores of scenes of one shard: fewer shapes, each of which a GPU would have to get ready for
 
 
 def chips_of(
@@ -48,7 +49,9 @@ def chips_of(
     asked = config.core if is_last else None
     core_px = asked or min(most_px, shard_px)
     if not blend and not asked and is_last:
-        sizes = [size for size in divisors(shard_px, stride_px) if size <= core_px]
+        alone = max(width, height) <= shard_px  # one shard is one block, which cuts no chip whatever the core
+        fitting = _steps(core_px, stride_px) if alone else divisors(shard_px, stride_px)
+        sizes = [size for size in fitting if size <= core_px]
         core_px = _cheapest_core(width, height, halo_px, sizes) if sizes else core_px
     elif not blend and not asked:  # what a shard's block makes of this stage, its margins included
         own_width, own_height = (min(side, shard_px) + 2 * margin_px for side in (width, height))
@@ -72,6 +75,12 @@ def _cheapest_core(width: int, height: int, halo_px: int, sizes: list[int]) -> i
 def divisors(shard_px: int, stride_px: int) -> list[int]:
     """Cores that divide the shard, largest first."""
     return [core for core in range(shard_px, 0, -stride_px) if shard_px % core == 0 and core % stride_px == 0]
+
+
+def _steps(core_px: int, stride_px: int) -> list[int]:
+    """Whole steps up to the card's core, largest first, and that core."""
+    step = int(np.lcm(_STEP_PX, stride_px))
+    return list(dict.fromkeys([core_px, *range(core_px // step * step, 0, -step)]))
 
 
 def _halvings(core_px: int, stride_px: int) -> list[int]:

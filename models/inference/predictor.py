@@ -44,7 +44,7 @@ _LACK_OF_MEMORY = (
     "CUDA error: out of memory", "STATUS_ALLOC_FAILED",  # of CUDA itself, as for pinned memory; of cuBLAS and cuDNN
     "unable to find an engine to execute",  # of cuDNN, when no kernel gets its workspace (ATen/native/cudnn/Conv_v8.cpp)
 )  # fmt: skip
-_MOST_PX = 256  # side of the chip that shows which norms can be folded; some networks take none that is smaller
+_SHOWN_PX = (64, 256)  # sides of a chip that shows which norms can be folded; some networks take no small one
 
 
 class Predictor:
@@ -98,7 +98,7 @@ class Predictor:
         self._dtype = _DTYPES[device.precision] if has_weights else torch.float32
         module.eval().requires_grad_(False)
         is_ours = has_weights and not isinstance(module, weights.LoadsItself)
-        self.n_folded = fold(module, _example(card)) if is_ours else 0
+        self.n_folded = _fold(module, card) if is_ours else 0
         self.module: nn.Module = module.to(device.kind, self._dtype, memory_format=torch.channels_last)
         self._program = compile_network(module, card.label) if compiled and is_ours else None
         self._recorder = Recorder(self._forward) if device.kind == "cuda" and is_ours else None
@@ -350,6 +350,15 @@ class Predictor:
             torch.cuda.empty_cache()
 
 
-def _example(card: ModelCard) -> Tensor:
-    side = min(-(-_MOST_PX // card.stride_px) * card.stride_px, card.core_px + 2 * (card.halo_px or 0))
+def _fold(module: nn.Module, card: ModelCard) -> int:
+    """By the smallest chip that the network takes, for its pass is a good part of a worker's start."""
+    small, large = (_example(card, side_px) for side_px in _SHOWN_PX)
+    try:
+        return fold(module, small)
+    except (RuntimeError, ValueError):  # nothing was changed yet
+        return fold(module, large)
+
+
+def _example(card: ModelCard, side_px: int) -> Tensor:
+    side = min(-(-side_px // card.stride_px) * card.stride_px, card.core_px + 2 * (card.halo_px or 0))
     return torch.zeros(1, len(card.bands), side, side)

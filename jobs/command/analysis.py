@@ -105,7 +105,8 @@ def show_accuracy(found: dict[str, Any]) -> None:
 @click.argument("out")
 @_of_maps
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True,
-              help="FILE.tif, .gpkg, .shp, .fgb, .geojson (polygons) or .png (a map to print)")  # fmt: skip
+              help="FILE.tif, .gpkg, .shp, .fgb, .geojson (polygons), .png (a map to print), or .json (a detector's "
+              "boxes as COCO)")  # fmt: skip
 @click.option("--clip", help="file of polygons; outside of them is nodata")
 @click.option("--crs", help="EPSG:32612  [default: the map's own]")
 @click.option("--min-area", "min_area_m2", type=float, default=0.0, help="no smaller polygon, in m²")
@@ -113,15 +114,34 @@ def show_accuracy(found: dict[str, Any]) -> None:
 def export(
     out: str, output: Path, clip: str | None, crs: str | None, min_area_m2: float, title: str | None, **which: Any
 ) -> None:
-    """A class map for another program: clipped, in another CRS, as GeoTIFF, polygons or a picture."""
+    """A class map for another program: clipped, in another CRS, as GeoTIFF, polygons or a picture; or boxes as COCO."""
     from earthloom.jobs.analysis.export import write_extract
     from earthloom.jobs.analysis.extract import extract
     from earthloom.jobs.monitoring.series.zonal import read_zones
 
+    if output.suffix.lower() == ".json":
+        others = {"--clip": clip, "--crs": crs, "--min-area": min_area_m2, "--title": title, "--aoi": which["aoi"],
+                  "--date": which["date"]}  # fmt: skip
+        _export_coco(out, output, which["product"], which["scene"], [name for name, value in others.items() if value])
+        return
     store, maps = _maps(out, **which)
     found = extract(store, _one(maps), clip=read_zones(clip) if clip else None, crs=crs)
     for path in write_extract(found, output, title=title, min_area_m2=min_area_m2):
         show_path(str(path))
+
+
+def _export_coco(out: str, output: Path, product: str, scene: str | None, others: list[str]) -> None:
+    from earthloom.jobs.learning.coco import export_coco
+    from earthloom.tiling.errors import ConfigError
+
+    if others:
+        raise ConfigError(f"{output} takes the boxes as they are published; leave {', '.join(others)} out")
+    document = json.dumps(export_coco(out, product, scene))
+    try:
+        output.write_text(document)
+    except OSError as error:
+        raise ConfigError(f"`output={output}` cannot be written: {error.strerror or error}") from error
+    show_path(str(output))
 
 
 def _maps(

@@ -108,8 +108,8 @@ def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[Labelle
     ]
 
 
-def export_coco(out: str | Path, product: str) -> dict[str, Any]:
-    """All published objects of a product as one COCO document, each annotation with its `score`.
+def export_coco(out: str | Path, product: str, scene: str | None = None) -> dict[str, Any]:
+    """The published objects of a product as one COCO document, each annotation with its `score`.
 
     Scenes are images, in the order of their ids, with the name of the scene in the place of a file's; `area` is in pixels, as
     COCO wants it, and `area_m2` on the ground. Of a scene with several results the last in the order of keys counts.
@@ -117,6 +117,7 @@ def export_coco(out: str | Path, product: str) -> dict[str, Any]:
     Args:
         out: the folder or `s3://` prefix of the runs.
         product: name of the collection, `ships`.
+        scene: id of one scene; None: all.
 
     Raises:
         ConfigError: if nothing of this product is published there, or it has no objects.
@@ -126,14 +127,15 @@ def export_coco(out: str | Path, product: str) -> dict[str, Any]:
     store = open_store(ObjectRef.parse(str(out)))
     prefixes = {}
     for place in shelved(store, "scenes"):
-        if place.result is None:
+        if place.result is None or scene not in (None, place.scene_id):
             continue
         where = f"{place.prefix}/{RESULT}"
         if SceneResult.from_json(store.get(where), where).model == product:
             prefixes[place.scene_id] = place.prefix
     if not prefixes:
         raise ConfigError(
-            f"{store.ref.url}: no scene of {product!r} is published; `earthloom status` says what is there"
+            f"{store.ref.url}: no scene{f' {scene!r}' if scene else ''} of {product!r} is published; `earthloom status` says "
+            "what is there"
         )
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -108,8 +108,3 @@ def load(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     """The network with these weights, in eval mode."""
     module.load_state_dict(dict(state))
     return module.eval()
-
-
-def with_weights(card: ModelCard, path: Path) -> ModelCard:
-    """The card, naming the weights of a file."""
-    return replace(card, weights=weights.sha256_of(path))

@@ -21,6 +21,7 @@ from rio_cogeo.cogeo import cog_validate
 from scipy import ndimage
 from shapely.geometry import box
 
+from earthloom.jobs.command import cli
 from earthloom.jobs.config import load
 from earthloom.jobs.execution.driver import RunResult, run
 from earthloom.jobs.learning.coco import export_coco, read_coco
@@ -130,8 +131,14 @@ def test_published_objects_are_exported_as_coco_reads_them(undisturbed: tuple[Pa
     from hotcoco import COCO
 
     out, result = undisturbed
-    document = export_coco(out, "finder")
-    (tmp_path / "found.json").write_text(json.dumps(document))
+    asked = ["export", str(out), "--product", "finder", "--output", str(tmp_path / "found.json")]
+    assert cli.main(asked, standalone_mode=False) is None
+    document = json.loads((tmp_path / "found.json").read_text())
+    assert document == export_coco(out, "finder") == export_coco(out, "finder", "bay")
+    with pytest.raises(ConfigError, match="leave --crs out"):
+        cli.main([*asked, "--crs", "EPSG:3857"], standalone_mode=False)
+    with pytest.raises(ConfigError, match="no scene 'cove' of 'finder'"):
+        export_coco(out, "finder", "cove")
     (read,) = read_coco(tmp_path / "found.json", ("class_0", "class_1"))
     table = geopandas.read_parquet(out / result.results["bay"].prefix / "finder.parquet")
     assert read.boxes == pytest.approx(table[["left_px", "top_px", "width_px", "height_px"]].to_numpy())

@@ -74,12 +74,6 @@ class MonitorMap:
         return f"{self.shelf}/{self.key[:_KEY_IN_PATH]}"
 
     @property
-    def gain_and_bias(self) -> tuple[float, float]:
-        """Physical value = stored * gain + bias."""
-        attributes = self.layer.attributes
-        return float(attributes.get("scale_factor", 1.0)), float(attributes.get("add_offset", 0.0))
-
-    @property
     def publication(self) -> Publication:
         """What is published of it."""
         products: tuple[Product, ...] = (self._class_map, *self._images)

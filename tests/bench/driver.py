@@ -1,6 +1,6 @@
-"""The driver alone: a million planned blocks through Ray to workers that do nothing.
+"""The driver alone: planned blocks through Ray to workers that do nothing.
 
-python -m tests.bench.driver 1000000
+python -m tests.bench.driver 100000
 
 Blocks are planned lazily from a scene of that many, so what is told is what the driver costs: its rate, its processor time
 and its memory, which must not grow with the number of blocks.
@@ -30,8 +30,8 @@ _MIB = 2**20
 
 
 def driver(_: Path) -> list[dict[str, Any]]:
-    """A million no-op blocks, planned and dispatched by one driver to two workers on this machine."""
-    found = command("tests.bench.driver", "1000000").printed
+    """100,000 no-op blocks, planned and dispatched by one driver to two workers on this machine."""
+    found = command("tests.bench.driver", "100000").printed
     return [
         {
             "blocks": found["blocks"], "scene": f"{found['side_px']}²", "blocks/s": f"{found['blocks_per_s']:.0f}",

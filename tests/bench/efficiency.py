@@ -87,7 +87,10 @@ def compared(
 
 
 def unet(encoder: str, bands: tuple[str, ...], folder: Path, halo_px: int = _HALO_PX) -> Network:
-    """A card folder with a U-Net of segmentation-models-pytorch: 4 classes, weights from a fixed seed."""
+    """A card folder with a U-Net of segmentation-models-pytorch: 4 classes, weights from a fixed seed, memory measured."""
+    from earthloom.models.cards import weights
+    from earthloom.models.device.resolve import resolve
+    from earthloom.models.measuring.measure import with_memory
     from tests.models.nets import card_of, seeded
 
     arguments = {"arch": "unet", "encoder_name": encoder, "in_channels": len(bands), "classes": 4}
@@ -96,7 +99,7 @@ def unet(encoder: str, bands: tuple[str, ...], folder: Path, halo_px: int = _HAL
         quantities=("toa_reflectance",), halo_px=halo_px, core_px=1024,
     )  # fmt: skip
     made = seeded(card, folder)
-    write_card(folder, made.card)
+    write_card(folder, with_memory(made.card, folder / weights.FILE, resolve()))  # without it a run keeps no pages
     return Network(label=card.name, reference=str(folder), bands=bands)
 
 

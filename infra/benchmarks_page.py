@@ -25,7 +25,8 @@ Made by `python -m infra.benchmarks_page` from [benchmarks.json](benchmarks.json
 fills: the command above each table makes it anew. Figures that are compared were measured in one call, side by side. A
 table tells the machine, what else it was doing, and the versions; on a shared machine walls vary more than ratios.
 Tables of before 2026-11-27 are of the engine that published in the driver's process and joined several small tasks into one
-call of Ray; workers publish now, and each task is a call of its own.
+call of Ray; workers publish now, and each task is a call of its own. The machine of 2026-11-28 multiplies matrices half as fast
+as the one of 2026-11-25.
 How good the models are is another page: [models.md](models.md).
 """
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
@@ -47,10 +48,6 @@ class Plot:
 PLOTS = {
     "memory": Plot(
         title="Memory of a worker, GiB", labels=("model", "scene", "limit GiB"), values=("predicted GiB", "peak GiB")
-    ),
-    "efficiency": Plot(
-        title="Share of the bare forward pass's speed", labels=("model", "scene"),
-        values=("ratio, engine start apart", "ratio, whole command"),
     ),
     "latency": Plot(
         title="Share of the bare forward pass's speed", labels=("storage", "round trip ms"),

@@ -20,8 +20,8 @@ from earthloom.models.inference.predictor import Predictor
 from infra.gpu_check.limits import ceilings, chips_for, compiled_pass, seconds_of
 from infra.gpu_check.networks import folder_of, predictor_of
 from infra.gpu_check.sections import Row, Task, Write
+from tests.bench.against_bare import span
 from tests.bench.command import LANDWATER_BANDS, large_scene
-from tests.bench.efficiency import span
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _POLL_S = 0.1

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import canonical
 from earthloom.models.networks import registry

@@ -31,7 +31,6 @@ CASES = {
     "memory": "tests.bench.plans:memory",
     "planning": "tests.bench.plans:planning",
     "ledger": "tests.bench.ledger:ledger",
-    "efficiency": "tests.bench.efficiency:efficiency",
     "limit": "tests.bench.limit:limit",
     "host": "tests.bench.host:host",
     "start": "tests.bench.start:start",

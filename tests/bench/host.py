@@ -54,7 +54,7 @@ _SIDES_PX = (4096, 8192)
 
 def host(folder: Path) -> list[dict[str, Any]]:
     """The host's share: 4 bands of uint16 in, classes and confidence out, by a network that does nothing, on one core."""
-    from tests.bench.efficiency import unet
+    from tests.bench.against_bare import unet
 
     network = unet("resnet18", LANDWATER_BANDS[:4], folder / "unet", halo_px=0)
     rows = []

@@ -33,7 +33,7 @@ def latency(folder: Path) -> list[dict[str, Any]]:
     from botocore.config import Config
 
     from infra.s3_server import s3_server
-    from tests.bench.efficiency import LANDWATER, compared
+    from tests.bench.against_bare import LANDWATER, compared
 
     scene = large_scene(folder / "scene.tif", _SIDE_PX, LANDWATER.bands)
     rows = [

@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tests.bench.against_bare import LANDWATER, Network, unet
 from tests.bench.command import LANDWATER_BANDS, command, large_scene
-from tests.bench.efficiency import LANDWATER, Network, unet
 from tests.bench.host import measured
 
 _SIDES_PX = (2048, 4096)

@@ -1,6 +1,6 @@
-"""How much of the device's own speed a whole run keeps: end to end against the bare forward pass over as many chips.
+"""A network, its bare forward passes and a whole run beside them: what the cases of speed share.
 
-`python -m tests.bench.efficiency OUT` tells how long it took below OUT from the first block's begin, which its marker holds,
+`python -m tests.bench.against_bare OUT` tells how long it took below OUT from the first block's begin, which its marker holds,
 to the last scene's publication, by the storage's clock.
 """
 
@@ -19,7 +19,7 @@ from earthloom.models.cards.file import canonical, write_card
 from earthloom.tiling.heap import ONE_ARENA
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
-from tests.bench.command import LANDWATER_BANDS, SCENE_OPTIONS, command, large_scene
+from tests.bench.command import LANDWATER_BANDS, SCENE_OPTIONS, command
 
 _HALO_PX = 128
 """Of the networks with random weights: a plausible one. Neither speed nor seams of theirs are judged by it."""
@@ -40,21 +40,6 @@ class Network:
 
 
 LANDWATER = Network(label="landwater", reference="landwater", bands=LANDWATER_BANDS)
-LARGE_CHIPS = replace(LANDWATER, label="landwater-core-2048", options=("--core", "2048", "--memory-per-worker", "8GiB"))
-"""A fifth fewer chip pixels for twice the memory; bare it still runs its own chips."""
-
-
-def efficiency(folder: Path) -> list[dict[str, Any]]:
-    """End to end, publishing included, against the bare forward pass over such chips before and after it."""
-    cases = [(LANDWATER, 6144), (LANDWATER, 10240), (LARGE_CHIPS, 6144)]
-    for encoder, bands in (("resnet18", LANDWATER_BANDS[:4]), ("resnet34", LANDWATER_BANDS)):
-        cases.append((unet(encoder, bands, folder / f"unet-{encoder}"), 6144))
-    rows = []
-    for network, side_px in cases:
-        scene = large_scene(folder / f"{network.label}-{side_px}.tif", side_px, network.bands)
-        rows.append(compared(network, side_px, str(scene), str(folder / f"out-{network.label}-{side_px}")))
-        scene.unlink()
-    return rows
 
 
 def compared(
@@ -109,7 +94,7 @@ def _bare(network: Network, n_chips: int) -> dict[str, float]:
 
 def span_s(out: str, env: Mapping[str, str] | None = None) -> float:
     """Seconds from the first block's begin to the last scene's publication of a finished run."""
-    return float(command("tests.bench.efficiency", out, env=env).printed["span_s"])
+    return float(command("tests.bench.against_bare", out, env=env).printed["span_s"])
 
 
 def span(out: str) -> float:

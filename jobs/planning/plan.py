@@ -363,6 +363,12 @@ def _plan_scene(
         wanted_bytes = sizes[0].total_bytes
         remedy = f"; `memory_per_worker={-(-wanted_bytes // _GIB)}GiB` would do" if wanted_bytes <= room_bytes else ""
         notes.append(f"memory for {memory.shape.passes} chips at once where {most} could be computed{remedy}")
+    unknown = (card for stage in chain.stages for card in stage.cards if card.weights and not card.memory)
+    if (card := next(unknown, None)) is not None:
+        notes.append(
+            f"the card of {card.label} does not say what memory a chip takes, so none is planned for it; "
+            "`earthloom models measure MODEL SCENE` writes it there"
+        )
     return planned, notes
 
 

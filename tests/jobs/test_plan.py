@@ -125,7 +125,7 @@ def test_where_a_scene_is_far_away_more_blocks_are_read_ahead_as_far_as_memory_a
 
 
 def test_blocks_come_in_strips_whose_shared_tiles_fit_the_cache(scenes: list[str]) -> None:
-    made = planned(scenes[:1]).scenes[0]
+    made = planned(scenes[:1], core=512).scenes[0]
     wide = dataclasses.replace(made, scene=dataclasses.replace(
         made.scene, grid=dataclasses.replace(made.scene.grid, width=40 * 2048, height=5 * 2048)
     ), block_px=2048, shard_px=2048)  # fmt: skip

@@ -70,3 +70,30 @@ def test_what_a_blended_model_is_told_to_use_instead_can_be_planned(
     assert option == remedy
     again = planned(scene, model=str(tmp_path), **{"memory_per_worker": limit} | {option: value})
     assert again.chips.core_px >= 2 * again.chips.halo_px
+
+
+def test_a_card_without_measured_memory_is_named_by_the_plan(scene: Path, tmp_path: Path) -> None:
+    arguments = '{"arch":"unet","decoder_channels":[16,8],"encoder_depth":2,"encoder_name":"resnet18"}'
+    card = seeded(
+        replace(
+            card_of("smp", 2, 3, 4, arguments), bands=("green", "swir16"), quantities=("toa_reflectance",), halo_px=32
+        ),
+        tmp_path,
+    ).card
+    common = {"scenes": (str(scene),), "scale": 1e-4, "quantity": "toa_reflectance", "out": str(tmp_path / "out")}
+    for memory, told in (((), True), ((("fp32", 400.0),), False)):
+        write_card(tmp_path, replace(card, memory=memory))
+        made = plan(load({**common, "model": str(tmp_path)}), CPU)
+        assert any("`earthloom models measure MODEL SCENE`" in text for _, text in made.notes) == told
+
+
+def test_a_scene_of_one_shard_gets_the_chips_that_cost_least_though_they_do_not_divide_it(tmp_path: Path) -> None:
+    square = write_scene(tmp_path / "a.tif", landscape(1300, 1300, 2), ("green", "swir16"))
+    card = replace(
+        card_of("smp", 2, 3, 4, '{"arch":"unet","decoder_channels":[16,8],"encoder_depth":2,"encoder_name":"resnet18"}'),
+        bands=("green", "swir16"), quantities=("toa_reflectance",), halo_px=96, core_px=1024,
+    )  # fmt: skip
+    write_card(tmp_path, seeded(card, tmp_path).card)
+    made = planned(square, model=str(tmp_path), shard=2048)
+    assert (made.chips.core_px, made.n_chips) == (768, 4)
+    assert planned(square, model=str(tmp_path), shard=1024).chips.core_px in (256, 512, 1024)

@@ -90,6 +90,19 @@ class ChipGrid:
         return reach.align(self.core_px).grow(self.halo_px)
 
 
+def check_core(core_px: int, shard_px: int) -> None:
+    """Whether chips of this core lie in one shard each.
+
+    Raises:
+        TilingError: if the shard is not a multiple of the core.
+    """
+    if shard_px <= 0 or shard_px % core_px:
+        raise TilingError(
+            f"shard {shard_px} px is not a multiple of the chip core {core_px} px, so blocks would cut chips; "
+            f"set `shard` to a multiple of {core_px} or `core` to a divisor of {shard_px}"
+        )
+
+
 def split_blocks(
     scene: Window, *, core_px: int, block_px: int, shard_px: int, strip: int | None = None
 ) -> Iterator[Block]:
@@ -110,11 +123,8 @@ def split_blocks(
         TilingError: if the block is not a multiple of the shard, or the shard not a multiple of the chip's core where
             the scene has more than one shard.
     """
-    if shard_px <= 0 or (shard_px % core_px and max(scene.shape) > shard_px):
-        raise TilingError(
-            f"shard {shard_px} px is not a multiple of the chip core {core_px} px, so blocks would cut chips; "
-            f"set `shard` to a multiple of {core_px} or `core` to a divisor of {shard_px}"
-        )
+    if max(scene.shape) > shard_px:
+        check_core(core_px, shard_px)
     if block_px <= 0 or block_px % shard_px:
         raise TilingError(
             f"block {block_px} px is not a multiple of the shard {shard_px} px, so two workers would write one shard; "

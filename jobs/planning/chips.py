@@ -9,7 +9,7 @@ import numpy as np
 from earthloom.jobs.config import RunConfig
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.answers import answer_of
-from earthloom.tiling.chips import ChipGrid
+from earthloom.tiling.chips import ChipGrid, check_core
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
 
@@ -47,6 +47,8 @@ def chips_of(
             margin_px=margin_px,
         )  # fmt: skip
     asked = config.core if is_last else None
+    if asked:
+        check_core(asked, shard_px)
     core_px = asked or min(most_px, shard_px)
     if not blend and not asked and is_last:
         alone = max(width, height) <= shard_px  # one shard is one block, which cuts no chip whatever the core

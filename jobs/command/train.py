@@ -14,8 +14,8 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from earthloom.jobs.command.run import exit_on_sigterm
-from earthloom.jobs.command.terminal import make_console, with_flags
+from earthloom.jobs.command.run import exit_on_sigterm, show_notes
+from earthloom.jobs.command.terminal import in_a_file, make_console, with_flags
 
 if TYPE_CHECKING:
     from earthloom.jobs.learning.fitting import Progress
@@ -41,19 +41,20 @@ def train(file: Path, out: str | None, workers: int | None, address: str | None,
     What comes out is a card folder, for `run --model`. Running it again goes on where it was stopped; a training that is
     done is left as it is.
     """
-    from earthloom.jobs.learning.config import load_training
+    from earthloom.jobs.learning.config import keys_in_file, load_training
     from earthloom.jobs.learning.train import train as do_train
 
     config = load_training(file, out=out)
     exit_on_sigterm()
-    with TrainingProgress() as progress:
-        trained = do_train(
-            config, replaces=replace, workers=workers, address=address, on_progress=progress, on_stage=progress.stage
-        )
-    if as_json:
-        click.echo(json.dumps(trained_json(trained), indent=2))
-    else:
-        show_trained(trained)
+    with in_a_file(keys_in_file()):
+        with TrainingProgress() as progress:
+            trained = do_train(
+                config, replaces=replace, workers=workers, address=address, on_progress=progress, on_stage=progress.stage
+            )
+        if as_json:
+            click.echo(json.dumps(trained_json(trained), indent=2))
+        else:
+            show_trained(trained)
 
 
 def trained_json(trained: Trained) -> dict[str, Any]:
@@ -68,8 +69,7 @@ def show_trained(trained: Trained) -> None:
     """Where the model is, how it is tiled and what it scored."""
     console = make_console()
     record, card = trained.record, trained.card
-    for scene, text in trained.notes:
-        console.print(f"[yellow]note[/] {scene}: {with_flags(text)}", soft_wrap=True)
+    show_notes(console, trained.notes)
     console.print(f"{card.label}: {'trained already' if trained.was_there else 'trained'}")
     if table := score_table(trained):
         console.print(table)

@@ -324,6 +324,13 @@ class TrainConfig(_Table):
         return len(self.labels.classes) + (self.objects is not None)
 
 
+def keys_in_file() -> dict[str, str]:
+    """How a training's file calls the options that messages name: `label_ignore` is the key 'labels.ignore'."""
+    same = {name: name for name in (*SceneTable.model_fields, *ModelTable.model_fields, *ComputeTable.model_fields)}
+    labels = {name: f"labels.{name}" for name in LabelOptions.model_fields}
+    return same | labels | {f"label_{name}": key for name, key in labels.items()}
+
+
 def load_training(source: str | Path | Mapping[str, Any], **changes: Any) -> TrainConfig:
     """Read a training's file, or check a mapping with the same keys, whose paths are relative to the working directory.
 

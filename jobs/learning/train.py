@@ -100,6 +100,9 @@ def train(
     settings = settle(store, prefix, config, workers)
     on_stage("looking where labels are")
     examples, card = prepare(config, corpus, first, bands, store, prefix)
+    notes = (*corpus.notes, *(untaught := _untaught(config, examples)))
+    for _, text in untaught:
+        on_stage(f"note: {text}")
     fitted = []
     for seed in range(config.seed, config.seed + config.seeds):
         on_stage(f"training seed {seed}" if config.seeds > 1 else "training")
@@ -112,7 +115,7 @@ def train(
         card, made = make_card(config, card, examples, fitted, Path(temporary), on_stage)
         record = _record(config, corpus, examples, first, found, settings, key) | made
         card = _publish(store, card, record, Path(temporary))
-    return Trained(card=card, out=config.out, record=record, was_there=False, notes=corpus.notes)
+    return Trained(card=card, out=config.out, record=record, was_there=False, notes=notes)
 
 
 def out_of(config: TrainConfig) -> ObjectRef:
@@ -186,6 +189,21 @@ def prepare(
     looking_of(config, examples, card)
     teacher_of(config, card, "cpu")
     return examples, card
+
+
+def _untaught(config: TrainConfig, examples: Examples) -> list[tuple[str, str]]:
+    """A note on each class that the training part does not show."""
+    pixels = examples.split.pixels(examples.index)
+    return [
+        (
+            config.name,
+            f"no pixel of the training part is labelled {each.name} ({sum(pixels[part][each.value] for part in pixels)} are in the "
+            "other parts): the network does not learn it, and what it says of it means nothing; label some, split otherwise, "
+            "or take the class out",
+        )
+        for each in config.labels.classes
+        if not pixels["train"][each.value]
+    ]
 
 
 def _rule_of(config: TrainConfig) -> ChipRule | None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from earthloom.jobs.monitoring.questions import ChangeResult
 
 
-
 def _output(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where a table goes. `--table` is what the option was called first."""
     told = "write the table here instead of to the terminal: FILE.csv or FILE.parquet"

@@ -49,8 +49,9 @@ def train(file: Path, out: str | None, workers: int | None, address: str | None,
     with in_a_file(keys_in_file()):
         with TrainingProgress() as progress:
             trained = do_train(
-                config, replaces=replace, workers=workers, address=address, on_progress=progress, on_stage=progress.stage
-            )
+                config, replaces=replace, workers=workers, address=address, on_progress=progress,
+                on_stage=progress.stage,
+            )  # fmt: skip
         if as_json:
             click.echo(json.dumps(trained_json(trained), indent=2))
         else:
@@ -82,7 +83,8 @@ def show_trained(trained: Trained) -> None:
     elif proof is None:
         told = f"it looks at the whole chip, so chips are cross-faded over {2 * tiling['halo_px']} px"
     else:
-        same = "identical" if proof["identical"] else f"{proof['flips']:.4%} of pixels differ"
+        flips = f"{proof['flips']:.4%} of pixels differ" if proof["flips"] else "the same class at every pixel"
+        same = "identical" if proof["identical"] else flips
         told = f"with a halo of {tiling['halo_px']} px tiles give what the whole scene gives: {same}"
     console.print(told, soft_wrap=True)
     for seed in record["seeds"]:

@@ -361,7 +361,7 @@ class _Driver:
 
     def _enter(self, plans: Sequence[ScenePlan], corrected: Mapping[str, Correction]) -> None:
         link(self._store, plans, corrected)
-        tabulate(self._store, plans, corrected)
+        self._notes += tabulate(self._store, plans, corrected)
         for plan in plans:
             if made := corrected.get(plan.scene.id):
                 finish(self._store, plan, made)

@@ -301,6 +301,12 @@ class TrainConfig(_Table):
     def _agreeing(self) -> TrainConfig:
         if bool(self.scenes) == bool(self.folders):
             raise ValueError("give [[scenes]], or [[folders]] of chips, and not both")
+        values = sorted(each.value for each in self.labels.classes)
+        if values != list(range(len(values))):
+            raise ValueError(
+                f"classes are numbered 0, 1, 2, …, and these {', '.join(map(str, values))}: count 'value' from 0, and give "
+                "what the files hold as 'stored': { value = 0, name = …, stored = 1 }"
+            )
         if self.folders and self.chips is None:
             raise ValueError("[[folders]] of chips want the table [chips]: each has one label")
         if self.folders and self.chips and self.chips.context_px:

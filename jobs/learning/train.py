@@ -24,7 +24,7 @@ from earthloom.jobs.learning.index import ChipIndex, make_index
 from earthloom.jobs.learning.making import make_card
 from earthloom.jobs.learning.record import data_record
 from earthloom.jobs.learning.seeds import carry_models, looking_of, loss_of, teacher_card, teacher_of, train_seed
-from earthloom.jobs.learning.split import Part, open_regions, split
+from earthloom.jobs.learning.split import Part, open_regions, split, untaught
 from earthloom.jobs.learning.start import First, bands_of, draft, first_weights
 from earthloom.jobs.learning.together import train_together
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest, read_document
@@ -100,9 +100,10 @@ def train(
     settings = settle(store, prefix, config, workers)
     on_stage("looking where labels are")
     examples, card = prepare(config, corpus, first, bands, store, prefix)
-    notes = (*corpus.notes, *(untaught := _untaught(config, examples)))
-    for _, text in untaught:
+    missed = untaught(examples.split, examples.index, config.labels.classes)
+    for text in missed:
         on_stage(f"note: {text}")
+    notes = (*corpus.notes, *((config.name, text) for text in missed))
     fitted = []
     for seed in range(config.seed, config.seed + config.seeds):
         on_stage(f"training seed {seed}" if config.seeds > 1 else "training")
@@ -189,21 +190,6 @@ def prepare(
     looking_of(config, examples, card)
     teacher_of(config, card, "cpu")
     return examples, card
-
-
-def _untaught(config: TrainConfig, examples: Examples) -> list[tuple[str, str]]:
-    """A note on each class that the training part does not show."""
-    pixels = examples.split.pixels(examples.index)
-    return [
-        (
-            config.name,
-            f"no pixel of the training part is labelled {each.name} ({sum(pixels[part][each.value] for part in pixels)} are in the "
-            "other parts): the network does not learn it, and what it says of it means nothing; label some, split otherwise, "
-            "or take the class out",
-        )
-        for each in config.labels.classes
-        if not pixels["train"][each.value]
-    ]
 
 
 def _rule_of(config: TrainConfig) -> ChipRule | None:

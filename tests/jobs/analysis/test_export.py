@@ -53,7 +53,7 @@ def test_a_clipped_tiff_holds_the_map_s_pixels_where_they_lie_and_nodata_outside
 
 @pytest.mark.parametrize("name", ["a.tif", "a.gpkg", "a.shp", "a.geojson", "a.png"])
 def test_a_file_that_cannot_be_written_is_said_and_no_traceback(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="`output=.*` cannot be written: "):
+    with pytest.raises(ConfigError, match=r"`output=.*` cannot be written: "):
         write_extract(extract(STORE, MAP), tmp_path / "no folder" / name)
 
 

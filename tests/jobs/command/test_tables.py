@@ -94,7 +94,7 @@ def test_a_run_prints_progress_areas_files_and_figures(call: Call, scenes: Path,
 
     code, lines = call("status", out)
     assert code == 0
-    assert "water-index" in line_of(lines, "run ", "attempt 1")
+    assert "water-index · incomplete: 2 published (2 new), 1 refused, 0 failed" in line_of(lines, "run ", "attempt 1")
     assert "6/6" in line_of(lines, "lake", "published")
     assert "swir16" in " ".join(lines[lines.index(line_of(lines, "poor", "refused")) :])
 
@@ -128,3 +128,22 @@ def test_the_zoo_is_listed_and_a_card_is_shown(call: Call) -> None:
     code, lines = call("models", "show", "no-such-model")
     assert code == 2
     assert "the zoo has" in line_of(lines, "error: unknown model")
+
+
+def test_a_map_of_another_file_of_the_same_name_takes_its_row_with_a_word(call: Call, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for number, folder in enumerate(("monday", "tuesday")):
+        scene = write_scene(tmp_path / folder / "t12.tif", landscape(64, 64, 2, number), ("green", "swir16"))
+        code, lines = call("run", scene, "--out", out, *OPTIONS)
+        assert code == 0
+        told = [line for line in lines if "a result of another file is published as t12 too" in line]
+        assert len(told) == number
+    assert "monday/t12.tif" in told[0]
+    assert "--scene-id" in told[0]
+    _, lines = call("run", scene, "--out", out, *OPTIONS)
+    assert not [line for line in lines if "another file" in line], "it is news once"
+
+    tables = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for option, file in zip(("--output", "--table"), tables, strict=True):
+        assert call("areas", out, "--product", "water-index", option, file)[0] == 0
+    assert tables[0].read_text() == tables[1].read_text() != ""

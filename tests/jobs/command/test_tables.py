@@ -130,18 +130,19 @@ def test_the_zoo_is_listed_and_a_card_is_shown(call: Call) -> None:
     assert "the zoo has" in line_of(lines, "error: unknown model")
 
 
-def test_a_map_of_another_file_of_the_same_name_takes_its_row_with_a_word(call: Call, tmp_path: Path) -> None:
+def test_a_map_of_another_file_of_the_same_name_takes_its_row_with_a_word(
+    call: Call, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     out = tmp_path / "out"
     for number, folder in enumerate(("monday", "tuesday")):
         scene = write_scene(tmp_path / folder / "t12.tif", landscape(64, 64, 2, number), ("green", "swir16"))
-        code, lines = call("run", scene, "--out", out, *OPTIONS)
-        assert code == 0
-        told = [line for line in lines if "a result of another file is published as t12 too" in line]
+        assert call("run", scene, "--out", out, *OPTIONS)[0] == 0
+        told = [text for text in caplog.messages if "a result of another file is published as t12 too" in text]
         assert len(told) == number
     assert "monday/t12.tif" in told[0]
-    assert "--scene-id" in told[0]
-    _, lines = call("run", scene, "--out", out, *OPTIONS)
-    assert not [line for line in lines if "another file" in line], "it is news once"
+    caplog.clear()
+    assert call("run", scene, "--out", out, *OPTIONS)[0] == 0
+    assert not [text for text in caplog.messages if "another file" in text], "it is news once"
 
     tables = [tmp_path / "a.csv", tmp_path / "b.csv"]
     for option, file in zip(("--output", "--table"), tables, strict=True):

@@ -258,13 +258,22 @@ def _finished(store: Store, config: TrainConfig, key: str, replaces: bool) -> Tr
     except (CardError, MissingObjectError, PublishError):
         card, record = None, {}
     if card is not None and record.get("key") == key:
-        return Trained(card=card, out=config.out, record=record, was_there=True)
+        if _holds(store, card):
+            return Trained(card=card, out=config.out, record=record, was_there=True)
+        return None  # its weights were lost or changed, and are made again
     if replaces:
         return None
     raise ConfigError(
         f"{config.out} holds {card.label if card else 'a model'}, which another training or program made: its data, network "
         "or schedule were not these; choose another `out`, or say `replace`"
     )
+
+
+def _holds(store: Store, card: ModelCard) -> bool:
+    try:
+        return hashlib.sha256(store.get(weights.FILE)).hexdigest() == card.weights
+    except MissingObjectError:
+        return False
 
 
 def _record(

@@ -297,7 +297,9 @@ def _request(parts: tuple[Part, ...]) -> SceneRequest:
     shared = takewhile(lambda column: len({word.rstrip("_-. ") for word in column}) == 1, zip(*words, strict=False))
     name = "".join(column[0] for column in shared).rstrip("_-. ")
     name = name or PurePosixPath(parts[0].ref.key).parent.name or parts[0].ref.stem
-    return SceneRequest(reference=reference, id=_sanitised(name), parts=parts)
+    scene_id = _sanitised(name)
+    notes = () if name.isascii() else (f"this is {name}; ids hold ASCII letters alone, and `scene_id` chooses another",)
+    return SceneRequest(reference=reference, id=scene_id, parts=parts, notes=notes)
 
 
 def _sanitised(stem: str) -> str:

@@ -35,6 +35,7 @@ def test_names_in_other_alphabets_or_too_long_are_told_apart(tmp_path: Path) -> 
     assert len(set(found)) == len(names)
     assert all(SCENE_ID.match(name) for name in found)
     assert found[2].startswith("K-ln-")
+    assert "this is \u6e56;" in expand([str(tmp_path / names[0])])[0].notes[0]
     decomposed = make(tmp_path / "mac" / "Ko\u0308ln.tif")  # the same name as macOS writes it
     assert ids(expand([str(decomposed)])) == [found[2]]
 

@@ -93,7 +93,10 @@ def show_trained(trained: Trained) -> None:
 
 
 def score_table(trained: Trained) -> Table | None:
-    """Scores of each class on the test part, with their spread over seeds; None where nothing was judged."""
+    """Scores of each class on the test part, with their spread over seeds; None where nothing was judged.
+
+    A class that the test part does not show has none.
+    """
     scores = trained.record["test"]
     if not scores:
         return None
@@ -101,7 +104,12 @@ def score_table(trained: Trained) -> Table | None:
     shown = _SHOWN if trained.card.objects is None else _SHOWN_OF_OBJECTS
     for name in ("class", *shown.values()):
         table.add_column(name, justify="left" if name == "class" else "right")
+    judged = [seed["test"].get("confusion", ()) for seed in trained.record["seeds"] if seed["test"]]
+    absent = {number for counts in judged[:1] for number, row in enumerate(counts) if not any(row)}
     for each in trained.card.classes:
+        if each.value in absent:
+            table.add_row(each.name, *("" for _ in shown))
+            continue
         values = [scores.get(f"{name}_{each.name}") for name in shown]
         table.add_row(each.name, *("" if value is None else _spread(value) for value in values))
     table.add_row("mean", *(_spread(scores[name]) if name in scores else "" for name in shown))

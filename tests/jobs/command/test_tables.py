@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from earthloom.jobs.command import main
+from earthloom.jobs.command.train import score_table
+from earthloom.jobs.learning.train import Trained
 from tests.maps import go_until_commit, lake
 from tests.scenes import landscape, write_scene
 
@@ -148,3 +152,17 @@ def test_a_map_of_another_file_of_the_same_name_takes_its_row_with_a_word(
     for option, file in zip(("--output", "--table"), tables, strict=True):
         assert call("areas", out, "--product", "water-index", option, file)[0] == 0
     assert tables[0].read_text() == tables[1].read_text() != ""
+
+
+def test_a_class_that_nothing_judged_shows_no_score() -> None:
+    names = [SimpleNamespace(name=name, value=value) for value, name in enumerate(("soil", "rock"))]
+    means = {"iou": 0.8, "iou_soil": 0.8, "iou_rock": 0.0}
+    record = {
+        "test": {name: {"mean": mean} for name, mean in means.items()},
+        "seeds": [{"test": {"confusion": [[4, 1], [0, 0]]}}],
+    }
+    table = score_table(
+        cast(Trained, SimpleNamespace(card=SimpleNamespace(objects=None, classes=names), record=record))
+    )
+    assert table is not None
+    assert list(table.columns[1].cells) == ["0.8000", "", "0.8000"]

@@ -48,21 +48,21 @@ def write_extract(found: Extract, file: Path, *, title: str | None = None, min_a
     Raises:
         ConfigError: if the ending names no form, or the file cannot be written.
     """
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+
     ending = file.suffix.lower()
     try:
         if ending in RASTERS:
             return _write_tiff(found, file)
         if ending in VECTORS:
-            pyogrio()
-            frame = polygons(found, min_area_m2)
-            frame = frame.to_crs("EPSG:4326") if ending == ".geojson" else frame  # RFC 7946 knows no other
-            frame.to_file(file, driver=VECTORS[ending], engine="pyogrio")
-            return [file]
+            return _write_polygons(polygons(found, min_area_m2), file)
         if ending in PICTURES:
             file.write_bytes(picture(found, title or found.name))
             return [file]
-    except OSError as error:
-        raise ConfigError(f"`output={file}` cannot be written: {error.strerror or error}") from error
+    except (OSError, RasterioError, CPLE_BaseError) as error:
+        why = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise ConfigError(f"`output={file}` cannot be written: {why}") from error
     known = ", ".join((*RASTERS, *VECTORS, *PICTURES))
     raise ConfigError(f"`output={file}`: an export is one of {known}, by the ending of its name")
 
@@ -123,6 +123,16 @@ def picture(found: Extract, title: str, outlines: gpd.GeoSeries | None = None) -
         thin, legend=found.legend, title=title, rows=rows, pixel_m=(across * step, along * step),
         north_deg=_convergence_deg(grid), outlines=[np.stack(ring, axis=1) for ring in rings],
     )  # fmt: skip
+
+
+def _write_polygons(frame: gpd.GeoDataFrame, file: Path) -> list[Path]:
+    module, ending = pyogrio(), file.suffix.lower()
+    frame = frame.to_crs("EPSG:4326") if ending == ".geojson" else frame  # RFC 7946 knows no other
+    try:
+        frame.to_file(file, driver=VECTORS[ending], engine="pyogrio")
+    except (module.errors.DataSourceError, module.errors.DataLayerError) as error:  # no OSErrors
+        raise OSError(str(error)) from error
+    return [file]
 
 
 def _rings(outlines: gpd.GeoSeries, grid: Grid, step: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:

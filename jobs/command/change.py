@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
     from earthloom.jobs.monitoring.questions import ChangeResult
 
-_TABLE = "write the table here instead of to the terminal: FILE.csv or FILE.parquet"
+
+def _output(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where a table goes. `--table` is what the option was called first."""
+    told = "write the table here instead of to the terminal: FILE.csv or FILE.parquet"
+    command = click.option("--table", "-t", "table", type=click.Path(path_type=Path), hidden=True)(command)
+    return click.option("--output", "-o", type=click.Path(path_type=Path), help=told)(command)
 
 
 @click.command(cls=SectionedCommand)
@@ -105,8 +111,10 @@ def show_change(made: ChangeResult) -> None:
 @click.option("--name", help="column of the polygons that names them")
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="first day")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="last day")
-@click.option("--table", "-t", type=click.Path(path_type=Path), help=_TABLE)
-def zonal(polygons: str, out: str, product: str, table: Path | None, **options: Any) -> None:
+@_output
+def zonal(
+    polygons: str, out: str, product: str, output: Path | None, table: Path | None, **options: Any
+) -> None:  # fmt: skip
     """How much of each polygon is of which class, on each date, to the part of a pixel, in true areas.
 
     POLYGONS is any file that GDAL reads: GeoJSON, GeoPackage, Shapefile, FlatGeobuf; or GeoParquet; in any CRS.
@@ -114,7 +122,7 @@ def zonal(polygons: str, out: str, product: str, table: Path | None, **options: 
     from earthloom.jobs.monitoring.questions import zones_of
 
     days = {name: options[name].date() if options[name] else None for name in ("since", "until")}
-    _write(zones_of(polygons, out, product, **{**options, **days}), table)
+    _write(zones_of(polygons, out, product, **{**options, **days}), output or table)
 
 
 @click.command()
@@ -122,12 +130,14 @@ def zonal(polygons: str, out: str, product: str, table: Path | None, **options: 
 @click.option("--product", "-p", required=True, help="as collections/ has it")
 @click.option("--aoi", "-a", help="name of a monitored area: a row per class and date of its cube")
 @click.option("--scene", help="id of one scene")
-@click.option("--table", "-t", type=click.Path(path_type=Path), help=_TABLE)
-def areas(out: str, product: str, aoi: str | None, scene: str | None, table: Path | None) -> None:
+@_output
+def areas(
+    out: str, product: str, aoi: str | None, scene: str | None, output: Path | None, table: Path | None
+) -> None:  # fmt: skip
     """Class areas of the committed scenes of a product; each scene once, without superseded results."""
     from earthloom.jobs.monitoring.questions import areas_of
 
-    _write(areas_of(out, product, aoi=aoi, scene=scene), table)
+    _write(areas_of(out, product, aoi=aoi, scene=scene), output or table)
 
 
 def _write(rows: pd.DataFrame, file: Path | None) -> None:
@@ -138,9 +148,9 @@ def _write(rows: pd.DataFrame, file: Path | None) -> None:
         sys.stdout.write(table_csv(rows).decode())
         return
     if file.suffix not in (".csv", ".parquet"):
-        raise ConfigError(f"`table={file}`: a table is .csv or .parquet, by the ending of its name")
+        raise ConfigError(f"`output={file}`: a table is .csv or .parquet, by the ending of its name")
     try:
         file.write_bytes(table_parquet(rows) if file.suffix == ".parquet" else table_csv(rows))
     except OSError as error:
-        raise ConfigError(f"`table={file}` cannot be written: {error.strerror}") from error
+        raise ConfigError(f"`output={file}` cannot be written: {error.strerror}") from error
     make_console().print(f"{len(rows):,} rows in {file}")

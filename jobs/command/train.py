@@ -14,8 +14,8 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from earthloom.jobs.command.run import exit_on_sigterm
-from earthloom.jobs.command.terminal import make_console, with_flags
+from earthloom.jobs.command.run import exit_on_sigterm, show_notes
+from earthloom.jobs.command.terminal import in_a_file, make_console, with_flags
 
 if TYPE_CHECKING:
     from earthloom.jobs.learning.fitting import Progress
@@ -41,19 +41,21 @@ def train(file: Path, out: str | None, workers: int | None, address: str | None,
     What comes out is a card folder, for `run --model`. Running it again goes on where it was stopped; a training that is
     done is left as it is.
     """
-    from earthloom.jobs.learning.config import load_training
+    from earthloom.jobs.learning.config import keys_in_file, load_training
     from earthloom.jobs.learning.train import train as do_train
 
     config = load_training(file, out=out)
     exit_on_sigterm()
-    with TrainingProgress() as progress:
-        trained = do_train(
-            config, replaces=replace, workers=workers, address=address, on_progress=progress, on_stage=progress.stage
-        )
-    if as_json:
-        click.echo(json.dumps(trained_json(trained), indent=2))
-    else:
-        show_trained(trained)
+    with in_a_file(keys_in_file()):
+        with TrainingProgress() as progress:
+            trained = do_train(
+                config, replaces=replace, workers=workers, address=address, on_progress=progress,
+                on_stage=progress.stage,
+            )  # fmt: skip
+        if as_json:
+            click.echo(json.dumps(trained_json(trained), indent=2))
+        else:
+            show_trained(trained)
 
 
 def trained_json(trained: Trained) -> dict[str, Any]:
@@ -68,8 +70,7 @@ def show_trained(trained: Trained) -> None:
     """Where the model is, how it is tiled and what it scored."""
     console = make_console()
     record, card = trained.record, trained.card
-    for scene, text in trained.notes:
-        console.print(f"[yellow]note[/] {scene}: {with_flags(text)}", soft_wrap=True)
+    show_notes(console, trained.notes)
     console.print(f"{card.label}: {'trained already' if trained.was_there else 'trained'}")
     if table := score_table(trained):
         console.print(table)
@@ -82,7 +83,8 @@ def show_trained(trained: Trained) -> None:
     elif proof is None:
         told = f"it looks at the whole chip, so chips are cross-faded over {2 * tiling['halo_px']} px"
     else:
-        same = "identical" if proof["identical"] else f"{proof['flips']:.4%} of pixels differ"
+        flips = f"{proof['flips']:.4%} of pixels differ" if proof["flips"] else "the same class at every pixel"
+        same = "identical" if proof["identical"] else flips
         told = f"with a halo of {tiling['halo_px']} px tiles give what the whole scene gives: {same}"
     console.print(told, soft_wrap=True)
     for seed in record["seeds"]:
@@ -91,7 +93,10 @@ def show_trained(trained: Trained) -> None:
 
 
 def score_table(trained: Trained) -> Table | None:
-    """Scores of each class on the test part, with their spread over seeds; None where nothing was judged."""
+    """Scores of each class on the test part, with their spread over seeds; None where nothing was judged.
+
+    A class that the test part does not show has none.
+    """
     scores = trained.record["test"]
     if not scores:
         return None
@@ -99,7 +104,12 @@ def score_table(trained: Trained) -> Table | None:
     shown = _SHOWN if trained.card.objects is None else _SHOWN_OF_OBJECTS
     for name in ("class", *shown.values()):
         table.add_column(name, justify="left" if name == "class" else "right")
+    judged = [seed["test"].get("confusion", ()) for seed in trained.record["seeds"] if seed["test"]]
+    absent = {number for counts in judged[:1] for number, row in enumerate(counts) if not any(row)}
     for each in trained.card.classes:
+        if each.value in absent:
+            table.add_row(each.name, *("" for _ in shown))
+            continue
         values = [scores.get(f"{name}_{each.name}") for name in shown]
         table.add_row(each.name, *("" if value is None else _spread(value) for value in values))
     table.add_row("mean", *(_spread(scores[name]) if name in scores else "" for name in shown))

@@ -11,7 +11,7 @@ import click
 from rich.table import Table
 
 from earthloom.jobs.command.run import exit_on_sigterm
-from earthloom.jobs.command.terminal import make_console, with_flags
+from earthloom.jobs.command.terminal import in_a_file, make_console, with_flags
 
 if TYPE_CHECKING:
     from earthloom.jobs.learning.tune import Study
@@ -34,12 +34,13 @@ def tune(file: Path, trials: int, out: str | None, workers: int | None, address:
     The study is kept in OUT: run again, it goes on where it was stopped, and more --trials are added. The best file is
     OUT/best.toml, for `earthloom train`; the test part is not looked at.
     """
-    from earthloom.jobs.learning.config import load_training
+    from earthloom.jobs.learning.config import keys_in_file, load_training
     from earthloom.jobs.learning.tune import tune as do_tune
 
     config = load_training(file, out=out)
     exit_on_sigterm()
-    study = do_tune(config, trials, workers=workers, address=address, on_trial=_tell)
+    with in_a_file(keys_in_file()):
+        study = do_tune(config, trials, workers=workers, address=address, on_trial=_tell)
     if as_json:
         click.echo(json.dumps({"trials": study.trials, "best": study.best, "file": study.file}, indent=2))
     else:

@@ -146,9 +146,12 @@ def _seconds(option: str, text: str) -> float:
 
 def show_status(found: Mapping[str, Any]) -> None:
     """Runs and scenes as tables."""
+    from earthloom.jobs.command.watching import facts_of
+
     console = make_console(stderr=False)
     for run in found["runs"]:
-        table = Table(title=f"run {run['run_id'][:12]} · {run['model']} · {run['state']} · attempt {run['attempts']} · "
+        state, scenes, *_ = facts_of(run)
+        table = Table(title=f"run {run['run_id'][:12]} · {run['model']} · {state}: {scenes} · attempt {run['attempts']} · "
                             f"{run['updated'] or 'never started'}", title_justify="left")  # fmt: skip
         for name in ("scene", "status", "blocks", "cause"):
             table.add_column(name, overflow="fold")

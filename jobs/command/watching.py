@@ -41,20 +41,26 @@ def watch_runs(read: Callable[[], Mapping[str, Any]], every_s: float = EVERY_S) 
             time.sleep(every_s)
 
 
-def _facts(run: Mapping[str, Any]) -> tuple[str, int, int, str]:
-    """Scenes in words, blocks that are done and all, and the speed."""
+def facts_of(run: Mapping[str, Any]) -> tuple[str, str, int, int, str]:
+    """The state in a word, scenes in words, blocks that are done and all, and the speed.
+
+    A run that ended without some of its scenes is `failed` in its record; here it is called incomplete where the others
+    are published.
+    """
     scenes = [
         SceneProgress(one["status"], blocks=one["blocks"], blocks_done=one["blocks_done"], known=bool(one.get("known")))
         for one in run["scenes"].values()
     ]
     rate = run["telemetry"].get("mpx_per_s")
     done, every = (sum(getattr(one, name) for one in scenes) for name in ("blocks_done", "blocks"))
-    return str(count(scenes)), done, every, f"{rate:.2f} Mpx/s" if rate else ""
+    counts = count(scenes)
+    state = "incomplete" if run["state"] == "failed" and counts.published else run["state"]
+    return state, str(counts), done, every, f"{rate:.2f} Mpx/s" if rate else ""
 
 
 def _line(run: Mapping[str, Any]) -> str:
-    scenes, done, every, rate = _facts(run)
-    return f"run {run['run_id'][:12]} {run['model']} {run['state']}: {scenes}; {done}/{every} blocks {rate}".rstrip()
+    state, scenes, done, every, rate = facts_of(run)
+    return f"run {run['run_id'][:12]} {run['model']} {state}: {scenes}; {done}/{every} blocks {rate}".rstrip()
 
 
 def _table(runs: list[Mapping[str, Any]]) -> Table:
@@ -62,12 +68,12 @@ def _table(runs: list[Mapping[str, Any]]) -> Table:
     for name in ("run", "product", "state", "scenes", "blocks", "", "speed", "heard of"):
         table.add_column(name)
     for run in runs:
-        scenes, done, every, rate = _facts(run)
+        state, scenes, done, every, rate = facts_of(run)
         bar = ProgressBar(total=max(1, every), completed=done, width=24)
         table.add_row(
             run["run_id"][:12],
             plain(run["model"]),
-            run["state"],
+            state,
             scenes,
             f"{done}/{every}",
             bar,

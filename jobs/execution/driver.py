@@ -300,7 +300,7 @@ class _Driver:
             progress.status, progress.kind, progress.error = "failed", kind, message
             self._troubles.mark(scene_id, progress)
             self._n_failed += 1
-            log.warning("scene %s failed: %s", scene_id, message)
+            log.log(logging.INFO if self._on_event else logging.WARNING, "scene %s failed: %s", scene_id, message)
             self._tell(scene_id)
 
     def _tell(self, scene_id: str, computed_px: int = 0) -> None:
@@ -361,7 +361,7 @@ class _Driver:
 
     def _enter(self, plans: Sequence[ScenePlan], corrected: Mapping[str, Correction]) -> None:
         link(self._store, plans, corrected)
-        tabulate(self._store, plans, corrected)
+        self._notes += tabulate(self._store, plans, corrected)
         for plan in plans:
             if made := corrected.get(plan.scene.id):
                 finish(self._store, plan, made)

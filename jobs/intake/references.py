@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -184,10 +185,7 @@ def _single(request: SceneRequest) -> str:
 def _folder_name(item_id: str) -> str:
     """A STAC id that may be a folder name as it is; any other in safe letters, with 8 hex digits that tell it from those
     that look like it without them (`a/b` and `a:b`)."""
-    if SCENE_ID.match(item_id):
-        return item_id
-    digest = hashlib.sha256(item_id.encode(errors="surrogatepass")).hexdigest()[:8]
-    return f"{_sanitised(item_id)[:119]}-{digest}"
+    return item_id if SCENE_ID.match(item_id) else f"{_in_safe_letters(item_id)[:119]}-{_digest(item_id)}"
 
 
 def _from_glob(text: str) -> list[SceneRequest]:
@@ -299,13 +297,28 @@ def _request(parts: tuple[Part, ...]) -> SceneRequest:
     shared = takewhile(lambda column: len({word.rstrip("_-. ") for word in column}) == 1, zip(*words, strict=False))
     name = "".join(column[0] for column in shared).rstrip("_-. ")
     name = name or PurePosixPath(parts[0].ref.key).parent.name or parts[0].ref.stem
-    return SceneRequest(reference=reference, id=_sanitised(name), parts=parts)
+    scene_id = _sanitised(name)
+    notes = () if name.isascii() else (f"this is {name}; ids hold ASCII letters alone, and `scene_id` chooses another",)
+    return SceneRequest(reference=reference, id=scene_id, parts=parts, notes=notes)
 
 
 def _sanitised(stem: str) -> str:
-    """A scene id like the file's name, in the letters that folders and STAC allow."""
-    text = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)
-    return re.sub(r"\.{2,}", ".", text).strip("._-")[:128] or "scene"
+    """A scene id like the file's name, in the letters that folders and STAC allow.
+
+    Where letters of another alphabet, or those beyond the 128th, are lost, 8 hex digits of the name tell it from others.
+    """
+    stem = unicodedata.normalize("NFC", stem)  # macOS writes an umlaut as two letters
+    text = _in_safe_letters(stem)
+    return text if stem.isascii() and len(text) <= 128 else f"{text[:119]}-{_digest(stem)}"
+
+
+def _in_safe_letters(name: str) -> str:
+    text = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    return re.sub(r"\.{2,}", ".", text).strip("._-") or "scene"
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
 def _parse(text: str) -> ObjectRef:

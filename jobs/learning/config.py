@@ -301,6 +301,12 @@ class TrainConfig(_Table):
     def _agreeing(self) -> TrainConfig:
         if bool(self.scenes) == bool(self.folders):
             raise ValueError("give [[scenes]], or [[folders]] of chips, and not both")
+        values = sorted(each.value for each in self.labels.classes)
+        if values != list(range(len(values))):
+            raise ValueError(
+                f"classes are numbered 0, 1, 2, …, and these {', '.join(map(str, values))}: count 'value' from 0, and give "
+                "what the files hold as 'stored': { value = 0, name = …, stored = 1 }"
+            )
         if self.folders and self.chips is None:
             raise ValueError("[[folders]] of chips want the table [chips]: each has one label")
         if self.folders and self.chips and self.chips.context_px:
@@ -322,6 +328,13 @@ class TrainConfig(_Table):
     def n_labels(self) -> int:
         """Values that a pixel's label may have: a class; of objects also none."""
         return len(self.labels.classes) + (self.objects is not None)
+
+
+def keys_in_file() -> dict[str, str]:
+    """How a training's file calls the options that messages name: `label_ignore` is the key 'labels.ignore'."""
+    same = {name: name for name in (*SceneTable.model_fields, *ModelTable.model_fields, *ComputeTable.model_fields)}
+    labels = {name: f"labels.{name}" for name in LabelOptions.model_fields}
+    return same | labels | {f"label_{name}": key for name, key in labels.items()}
 
 
 def load_training(source: str | Path | Mapping[str, Any], **changes: Any) -> TrainConfig:

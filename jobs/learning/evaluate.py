@@ -225,6 +225,7 @@ def _evaluate(
         counts, matching, mapped_m2=_mapped_m2(list(result.results.values()), matching), block_px=block_px,
         resamples=config.bootstrap, facts=facts,
     )  # fmt: skip
+    made["notes"] = [*made["notes"], *_unscored(counts, setup)]
     by_id = {plan.scene.id: plan for plan in plans}
     worst = worst_places(counts, {name: plan.grid.window for name, plan in by_id.items()}, block_px, config.worst)
     made["worst"] = [place.to_dict() for place in worst]
@@ -239,6 +240,16 @@ def _evaluate(
         files.append(f"{folder}/{name}")
     base = store.ref.url.rstrip("/")
     return Evaluation(report=made, text=text, files=tuple(f"{base}/{name}" for name in reversed(files)), run=result)
+
+
+def _unscored(counts: Mapping[str, SceneCounts], setup: _Setup) -> list[str]:
+    """A note on each scene of which nothing is in the scores."""
+    return [
+        f"no pixel of {scene_id} is scored: its labels, {redact(setup.references[scene_id])}, lie on other ground, as those of "
+        "a wrong CRS do, or are unknown everywhere"
+        for scene_id, found in counts.items()
+        if not found.confusion.any()
+    ]
 
 
 def _count(store: Store, plan: ScenePlan, setup: _Setup, block_px: int, name: str, key: str) -> SceneCounts:

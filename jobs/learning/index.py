@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, fields
 
@@ -24,6 +24,7 @@ from earthloom.tiling.window import Window
 
 _WINDOW_PX = 1024
 """Side of what is read at once, at least."""
+_NAMED = 5
 _READERS = 4
 _AHEAD = 2 * _READERS
 
@@ -92,7 +93,7 @@ def make_index(
     Raises:
         SceneError: if a file cannot be decoded or holds labels that are no classes.
         StorageError: if the storage failed.
-        ConfigError: if not one pixel is labelled.
+        ConfigError: if not one pixel of a scene is labelled: without it something else would be learned.
     """
     step_px = max(1, _WINDOW_PX // chip_px) * chip_px
     windows = (
@@ -107,11 +108,7 @@ def make_index(
             rows += ahead.popleft().result()
     while ahead:
         rows += ahead.popleft().result()
-    if not rows:
-        raise ConfigError(
-            f"not one pixel of {len(scenes)} scenes is labelled with a class and has data; do labels and scenes lie on the "
-            "same ground?"
-        )
+    _check_labelled(scenes, {row.scene for row in rows}, regions is not None)
     rows.sort(key=lambda row: (row.scene, row.row, row.col, row.region))
     return ChipIndex(
         scene=np.array([row.scene for row in rows], np.int32),
@@ -122,6 +119,19 @@ def make_index(
         box=np.array([row.box for row in rows], np.int32),
         valid=np.array([row.valid for row in rows], np.int64),
         sums=np.stack([row.sums for row in rows]),
+    )
+
+
+def _check_labelled(scenes: Sequence[LabelledScene], found: Collection[int], has_regions: bool) -> None:
+    bare = [each for number, each in enumerate(scenes) if number not in found]
+    if not bare:
+        return
+    names = ", ".join(each.scene.id for each in bare[:_NAMED]) + " and others" * (len(bare) > _NAMED)
+    outside = ", or lie outside all regions" if has_regions else ""
+    raise ConfigError(
+        f"of {len(scenes)} scenes {len(bare)} have no pixel with data and the label of a class: {names}. Their labels "
+        f"({bare[0].labels_reference}) lie on other ground, as those of a wrong CRS do, or hold only nodata and what is "
+        f"ignored{outside}; mend the labels, or name scenes that have some"
     )
 
 

@@ -138,6 +138,18 @@ def split(
     return made
 
 
+def untaught(made: Split, index: ChipIndex, classes: Sequence[LabelClass]) -> list[str]:
+    """A sentence on each class that the training part does not show."""
+    pixels = made.pixels(index)
+    return [
+        f"no pixel of the training part is labelled {each.name}, and {sum(pixels[part][each.value] for part in pixels)} px of "
+        "the others are: the network does not learn it, and what it says of it means nothing; label some, split otherwise, or "
+        "leave the class out"
+        for each in classes
+        if not pixels["train"][each.value]
+    ]
+
+
 def _named(table: SplitTable) -> list[tuple[Part, tuple[str, ...]]]:
     every = ((Part.TRAIN, table.train), (Part.VALIDATION, table.validation), (Part.TEST, table.test))
     return [(part, names) for part, names in every if isinstance(names, tuple)]

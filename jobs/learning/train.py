@@ -24,7 +24,7 @@ from earthloom.jobs.learning.index import ChipIndex, make_index
 from earthloom.jobs.learning.making import make_card
 from earthloom.jobs.learning.record import data_record
 from earthloom.jobs.learning.seeds import carry_models, looking_of, loss_of, teacher_card, teacher_of, train_seed
-from earthloom.jobs.learning.split import Part, open_regions, split
+from earthloom.jobs.learning.split import Part, open_regions, split, untaught
 from earthloom.jobs.learning.start import First, bands_of, draft, first_weights
 from earthloom.jobs.learning.together import train_together
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest, read_document
@@ -100,6 +100,10 @@ def train(
     settings = settle(store, prefix, config, workers)
     on_stage("looking where labels are")
     examples, card = prepare(config, corpus, first, bands, store, prefix)
+    missed = untaught(examples.split, examples.index, config.labels.classes)
+    for text in missed:
+        on_stage(f"note: {text}")
+    notes = (*corpus.notes, *((config.name, text) for text in missed))
     fitted = []
     for seed in range(config.seed, config.seed + config.seeds):
         on_stage(f"training seed {seed}" if config.seeds > 1 else "training")
@@ -112,7 +116,7 @@ def train(
         card, made = make_card(config, card, examples, fitted, Path(temporary), on_stage)
         record = _record(config, corpus, examples, first, found, settings, key) | made
         card = _publish(store, card, record, Path(temporary))
-    return Trained(card=card, out=config.out, record=record, was_there=False, notes=corpus.notes)
+    return Trained(card=card, out=config.out, record=record, was_there=False, notes=notes)
 
 
 def out_of(config: TrainConfig) -> ObjectRef:
@@ -254,13 +258,22 @@ def _finished(store: Store, config: TrainConfig, key: str, replaces: bool) -> Tr
     except (CardError, MissingObjectError, PublishError):
         card, record = None, {}
     if card is not None and record.get("key") == key:
-        return Trained(card=card, out=config.out, record=record, was_there=True)
+        if _holds(store, card):
+            return Trained(card=card, out=config.out, record=record, was_there=True)
+        return None  # its weights were lost or changed, and are made again
     if replaces:
         return None
     raise ConfigError(
         f"{config.out} holds {card.label if card else 'a model'}, which another training or program made: its data, network "
         "or schedule were not these; choose another `out`, or say `replace`"
     )
+
+
+def _holds(store: Store, card: ModelCard) -> bool:
+    try:
+        return hashlib.sha256(store.get(weights.FILE)).hexdigest() == card.weights
+    except MissingObjectError:
+        return False
 
 
 def _record(

@@ -6,7 +6,8 @@ Any number of runs may add to one OUT at once; each keeps what the others have a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -21,10 +22,12 @@ from earthloom.jobs.records.documents import json_object, merge
 from earthloom.jobs.records.names import ITEM, RESULT
 from earthloom.jobs.records.result import committed_s
 from earthloom.tiling.errors import MissingObjectError, PublishError, StorageError
+from earthloom.tiling.redact import redact
 from earthloom.tiling.storage.store import Store
 
 T = TypeVar("T")
 _REQUESTS = 16
+log = logging.getLogger(__name__)
 
 
 def link(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = ()) -> None:
@@ -61,15 +64,19 @@ def link(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = ()) 
         new.check_present()
 
 
-def tabulate(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = ()) -> None:
+def tabulate(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = ()) -> list[tuple[str, str]]:
     """Put committed scenes into the table of their model, once for all of them: a table is rewritten whole.
 
     Args:
         again: ids of scenes whose items were corrected.
 
+    Returns:
+        Notes, (scene id, text), on scenes that supersede in the table what was made of other files of the same name.
+
     Raises:
         StorageError: if other writers win every time.
     """
+    notes: dict[str, str] = {}
     for name, group in _by_product(plans).items():
         new = _NewScenes(store, group, again)
 
@@ -80,6 +87,7 @@ def tabulate(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = 
             entered = {item["id"]: item for _, item in entries}
             known = item_table.read_items(existing) if existing else []
             others = [item for item in known if item["id"] not in entered]
+            notes.update(_namesakes(list(entered.values()), others))
             published = (item_table.published_of(existing) if existing else {}) | new.published(entered)
             return item_table.items_parquet([*others, *entered.values()], published)
 
@@ -87,6 +95,31 @@ def tabulate(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = 
         merge(store, f"{folder}/items.parquet", table)
         _refresh_latest(store, folder)
         new.check_present()
+    for scene_id, text in notes.items():
+        log.warning("%s: %s", scene_id, text)
+    return list(notes.items())
+
+
+def _namesakes(entered: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What to say of results whose scene has the name of another, by scene id: a file's name, without its folder."""
+    known: dict[str, list[str]] = {}
+    for item in others:
+        known.setdefault(item["properties"]["earthloom:scene"], []).extend(_sources(item))
+    notes = {}
+    for item in entered:
+        scene_id, own = item["properties"]["earthloom:scene"], _sources(item)
+        if strange := [source for source in known.get(scene_id, ()) if source not in own]:
+            notes[scene_id] = (
+                f"a result of another file is published as {scene_id} too ({redact(strange[-1])}). Tables, areas and the page "
+                "take the later of them for a newer map of one scene and leave the other out: if they are two scenes, map "
+                "each with a `scene_id` of its own, into a new `out`"
+            )
+    return notes
+
+
+def _sources(item: Mapping[str, Any]) -> list[str]:
+    hrefs = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]
+    return [href for href in hrefs if not href.startswith("../../../collections/")]
 
 
 def _refresh_latest(store: Store, folder: str) -> None:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from earthloom.tiling.errors import respell
+from earthloom.tiling.errors import EarthloomError, respell
 
-_IN_FILE: ContextVar[Container[str]] = ContextVar("options that a file holds", default=())
+_NO_FILE: Mapping[str, str] = {}
+_IN_FILE: ContextVar[Mapping[str, str]] = ContextVar("options that a file holds", default=_NO_FILE)
 
 
 @contextmanager
-def in_a_file(options: Iterable[str]) -> Iterator[None]:
-    """Within this block these options are no flags: the command reads them from a TOML file, as keys."""
-    token = _IN_FILE.set(frozenset(options))
+def in_a_file(options: Iterable[str] | Mapping[str, str]) -> Iterator[None]:
+    """Within this block these options are no flags: the command reads them from a TOML file, as keys.
+
+    An error that leaves the block is spelled so too: who prints it knows nothing of the file.
+
+    Args:
+        options: their names; or by name, the key that says the same where the file calls it otherwise.
+    """
+    token = _IN_FILE.set(dict(options) if isinstance(options, Mapping) else {name: name for name in options})
     try:
         yield
+    except EarthloomError as error:
+        error.args = (with_flags(str(error)),)
+        raise
     finally:
         _IN_FILE.reset(token)
 
@@ -31,8 +41,8 @@ def with_flags(text: str) -> str:
 
 
 def _flag(name: str, value: str | None) -> str:
-    if name in _IN_FILE.get():
-        return f"'{name}'" if value is None else f"'{name} = {value}'"
+    if key := _IN_FILE.get().get(name):
+        return f"'{key}'" if value is None else f"'{key} = {value}'"
     flag = f"--{name.replace('_', '-')}"
     if value is None:
         return flag

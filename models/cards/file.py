@@ -72,7 +72,9 @@ def load_card(folder: ObjectRef) -> ModelCard:
     except CardError as error:
         raise CardError(f"{folder.url}/{FILE}: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise CardError(f"{folder.url}/{FILE} is not JSON: {error}") from error
+        raise CardError(
+            f"{folder.url}/{FILE} is not JSON: {error}; it was damaged: fetch, import or train again"
+        ) from error
 
 
 def write_card(folder: Path, card: ModelCard) -> None:

@@ -203,7 +203,7 @@ def _verify(found: str, wanted: str, where: str) -> None:
     if found != wanted:
         raise CardError(
             f"{where}: the weights have sha256 {found} but the card names {wanted}; they were changed or damaged. "
-            "Fetch them again, or write a new card with earthloom models measure"
+            "Fetch, import or train them again, or write a new card with earthloom models measure"
         )
 
 

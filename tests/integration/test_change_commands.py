@@ -192,7 +192,7 @@ def test_zones_over_time_and_of_scenes(folder: Path) -> None:
     assert areas == pytest.approx([100 * n * PIXEL_M2 for n in (160, 160, 230)], rel=2e-3)
     assert {row["name"] for row in rows} == {"bay"}
     file = folder / "zones.parquet"
-    assert earthloom("zonal", *where, "--table", file).exit_code == 0
+    assert earthloom("zonal", *where, "--output", file).exit_code == 0
     table = pd.read_parquet(file)
     assert table["map"].drop_duplicates().tolist() == [f"lake_{date}" for date in DATES]
     water = table[table["class"] == "water"]["area_m2"].tolist()

@@ -113,6 +113,18 @@ def test_areas_are_those_of_the_labels_where_all_pixels_have_one(scenes: list[Pa
     assert "no sampling error" in done.text
 
 
+def test_a_scene_of_which_nothing_is_scored_is_named(scenes: list[Path], done: Evaluation, tmp_path: Path) -> None:
+    assert not [note for note in done.report["notes"] if "is scored" in note]
+    for scene in scenes:
+        labels = labels_of(scene) if scene.stem == "lake" else np.full_like(labels_of(scene), 9)
+        with rasterio.open(scene) as source:
+            write_scene(tmp_path / f"{scene.stem}_labels.tif", labels[None], transform=source.transform)
+    judged = evaluate(scenes, done.run.out, labels=str(tmp_path / "{id}_labels.tif"))
+    (note,) = [note for note in judged.report["notes"] if "is scored" in note]
+    assert note.startswith("no pixel of pond is scored")
+    assert note in judged.text
+
+
 def test_what_is_published_is_not_computed_again_and_the_bytes_are_the_same(scenes: list[Path], tmp_path: Path) -> None:
     first = evaluate(scenes, tmp_path)
     before = {path: Path(path).read_bytes() for path in first.files}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -117,6 +118,18 @@ def test_a_training_that_is_done_is_left_as_it_is(made: tuple[Mapping[str, Any],
     assert again.was_there
     assert again.record == trained.record
     assert {path: path.stat().st_mtime_ns for path in Path(trained.out).rglob("*") if path.is_file()} == before
+
+
+def test_weights_that_were_damaged_are_made_again(made: tuple[Mapping[str, Any], Trained], tmp_path: Path) -> None:
+    values, trained = made
+    copy = shutil.copytree(trained.out, tmp_path / "model")
+    file = copy / "weights.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    again = earthloom.train({**values, "out": str(copy)})
+    assert not again.was_there
+    assert file.read_bytes() == whole
+    assert load_card(ObjectRef.parse(str(copy))) == trained.card
 
 
 def test_a_folder_that_holds_another_model_is_not_overwritten_unasked(made: tuple[Mapping[str, Any], Trained]) -> None:

@@ -10,6 +10,7 @@ from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
 from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.scene import SCENE_ID
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from tests.http_range_server import serve
@@ -26,6 +27,17 @@ def test_a_file_is_one_scene_named_by_its_stem(tmp_path: Path) -> None:
     (request,) = expand([str(make(tmp_path / "port one.v2.tif"))])
     assert request.id == "port-one.v2"
     assert [part.ref.path for part in request.parts] == [tmp_path / "port one.v2.tif"]
+
+
+def test_names_in_other_alphabets_or_too_long_are_told_apart(tmp_path: Path) -> None:
+    names = ("\u6e56.tif", "\u6cb3.tif", "K\u00f6ln.tif", "K\u00fcln.tif", f"{'x' * 130}a.tif", f"{'x' * 130}b.tif")
+    found = [ids(expand([str(make(tmp_path / name))]))[0] for name in names]
+    assert len(set(found)) == len(names)
+    assert all(SCENE_ID.match(name) for name in found)
+    assert found[2].startswith("K-ln-")
+    assert "this is \u6e56;" in expand([str(tmp_path / names[0])])[0].notes[0]
+    decomposed = make(tmp_path / "mac" / "Ko\u0308ln.tif")  # the same name as macOS writes it
+    assert ids(expand([str(decomposed)])) == [found[2]]
 
 
 def test_a_relative_path_with_dots_is_the_users_own_business(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -151,3 +153,38 @@ def test_an_s3_scene_is_read_under_its_etag_and_refused_when_it_changes(tmp_path
     open_store(ref).put("", write_scene(tmp_path / "b.tif", landscape(700, 500, 2, seed=3)).read_bytes())
     with pytest.raises(SceneError, match="changed since it was checked"), open_asset(remote):
         pytest.fail("the old identity opened the new bytes")
+
+
+def test_drivers_are_registered_by_one_thread_however_many_begin_together(tmp_path: Path) -> None:
+    """In a fresh process. Each registration tells of the drivers that this build has not; that takes time here, so that the
+    others come meanwhile. One that registers again takes a driver away that a warp of another thread belongs to."""
+    code = """
+import logging, sys, threading, time
+from earthloom.tiling.reading.identity import pin
+from earthloom.tiling.reading.opening import open_asset
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.settings import apply
+apply()
+class Slow(logging.Handler):
+    def emit(self, record):
+        registering.add(record.threadName)
+        time.sleep(1e-3)
+registering, log = set(), logging.getLogger("rasterio._env")
+log.filters.clear()
+log.addHandler(Slow())
+log.propagate = False
+asset, together = pin(ObjectRef.parse(sys.argv[1])), threading.Barrier(4)
+def read():
+    together.wait()
+    with open_asset(asset):
+        pass
+threads = [threading.Thread(target=read) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(registering))
+"""
+    file = write_scene(tmp_path / "a.tif", landscape(64, 64, 1))
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

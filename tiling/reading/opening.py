@@ -17,6 +17,7 @@ from earthloom.tiling.reading.gdal_faults import fault_in, listening
 from earthloom.tiling.reading.not_tiff import HEAD_BYTES, lesson_of
 from earthloom.tiling.scene import Asset, Driver
 from earthloom.tiling.storage import egress
+from earthloom.tiling.storage.gdal_drivers import start_gdal
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 
@@ -55,6 +56,7 @@ def open_asset(asset: Asset, *, checked: bool = False) -> Iterator[DatasetReader
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
     from rasterio.session import DummySession
 
+    start_gdal()
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # `inspect` refuses with a better message
     if asset.ref.scheme == "file":
         identity.verify_local(asset)

@@ -9,6 +9,7 @@ of how a setting reaches GDAL.
 from __future__ import annotations
 
 import logging
+import threading
 
 NEEDED = ("GTiff", "COG", "MEM", "Memory", "JP2OpenJPEG")
 """Warping and in-memory files work with these alone. From GDAL 3.11 on `Memory` is another name of MEM: to skip it takes MEM
@@ -31,6 +32,27 @@ _OTHERS = (
     "Terragen,TileDB,TopoJSON,UK .NTF,USGSDEM,VDV,VFK,VICAR,VRT,WAsP,WCS,WEBP,WFS,WMS,WMTS,XLS,XLSX,XPM,XYZ,ZMap,Zarr,"
     "netCDF"
 )
+
+
+_starting = threading.Lock()
+_started: list[bool] = []
+
+
+def start_gdal() -> None:
+    """Register GDAL's drivers, once a process and before any thread uses them. Call it before the first `rasterio.Env`.
+
+    rasterio registers them in a thread's first Env unless another's was through before, under a lock of that thread alone.
+    So threads that begin together each register all of them anew, and each takes away again what GDAL_SKIP names, VRT
+    too, which a warp belongs to: another thread that has begun to warp meanwhile asks a driver that is gone for its name,
+    and the process ends by SIGSEGV (rasterio 1.4.4, GDAL 3.10.3; in three of four trainings whose labels lay in another CRS).
+    """
+    with _starting:
+        if not _started:
+            import rasterio
+            from rasterio.session import DummySession
+
+            with rasterio.Env(session=DummySession()):
+                _started.append(True)
 
 
 def hush_absent(logger: str = "rasterio._env") -> None:

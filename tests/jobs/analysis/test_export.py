@@ -51,6 +51,12 @@ def test_a_clipped_tiff_holds_the_map_s_pixels_where_they_lie_and_nodata_outside
         assert (found.read(1)[~inside] == 255).all()
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.gpkg", "a.shp", "a.geojson", "a.png"])
+def test_a_file_that_cannot_be_written_is_said_and_no_traceback(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"`output=.*` cannot be written: "):
+        write_extract(extract(STORE, MAP), tmp_path / "no folder" / name)
+
+
 def test_another_crs_takes_each_pixel_from_the_nearest(tmp_path: Path) -> None:
     found = extract(STORE, MAP, crs="EPSG:4326")
     x, y = np.meshgrid(found.grid.xs(), found.grid.ys())

@@ -112,7 +112,15 @@ def test_status_shows_causes_of_failure_with_flags(monkeypatch: pytest.MonkeyPat
         "bad": {"status": "failed", "blocks": 1, "blocks_done": 0, "error": "bad: give `sensor=<preset>`"},
         "good": {"status": "done", "blocks": 1, "blocks_done": 1, "error": None},
     }
-    run = {"run_id": "1", "model": "m", "state": "failed", "attempts": 1, "updated": None, "scenes": scenes}
+    run = {
+        "run_id": "1",
+        "model": "m",
+        "state": "failed",
+        "attempts": 1,
+        "updated": None,
+        "scenes": scenes,
+        "telemetry": {},
+    }
     monkeypatch.setattr("earthloom.jobs.upkeep.status.status", lambda out, _: {"out": out.url, "runs": [run]})
     for form in ([], ["--json"]):
         assert "give --sensor <preset>" in CliRunner().invoke(cli, ["status", str(tmp_path), *form]).stdout

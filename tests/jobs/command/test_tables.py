@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from earthloom.jobs.command import main
+from earthloom.jobs.command.train import score_table
+from earthloom.jobs.learning.train import Trained
 from tests.maps import go_until_commit, lake
 from tests.scenes import landscape, write_scene
 
@@ -94,7 +98,7 @@ def test_a_run_prints_progress_areas_files_and_figures(call: Call, scenes: Path,
 
     code, lines = call("status", out)
     assert code == 0
-    assert "water-index" in line_of(lines, "run ", "attempt 1")
+    assert "water-index · incomplete: 2 published (2 new), 1 refused, 0 failed" in line_of(lines, "run ", "attempt 1")
     assert "6/6" in line_of(lines, "lake", "published")
     assert "swir16" in " ".join(lines[lines.index(line_of(lines, "poor", "refused")) :])
 
@@ -128,3 +132,37 @@ def test_the_zoo_is_listed_and_a_card_is_shown(call: Call) -> None:
     code, lines = call("models", "show", "no-such-model")
     assert code == 2
     assert "the zoo has" in line_of(lines, "error: unknown model")
+
+
+def test_a_map_of_another_file_of_the_same_name_takes_its_row_with_a_word(
+    call: Call, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    for number, folder in enumerate(("monday", "tuesday")):
+        scene = write_scene(tmp_path / folder / "t12.tif", landscape(64, 64, 2, number), ("green", "swir16"))
+        assert call("run", scene, "--out", out, *OPTIONS)[0] == 0
+        told = [text for text in caplog.messages if "a result of another file is published as t12 too" in text]
+        assert len(told) == number
+    assert "monday/t12.tif" in told[0]
+    caplog.clear()
+    assert call("run", scene, "--out", out, *OPTIONS)[0] == 0
+    assert not [text for text in caplog.messages if "another file" in text], "it is news once"
+
+    tables = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for option, file in zip(("--output", "--table"), tables, strict=True):
+        assert call("areas", out, "--product", "water-index", option, file)[0] == 0
+    assert tables[0].read_text() == tables[1].read_text() != ""
+
+
+def test_a_class_that_nothing_judged_shows_no_score() -> None:
+    names = [SimpleNamespace(name=name, value=value) for value, name in enumerate(("soil", "rock"))]
+    means = {"iou": 0.8, "iou_soil": 0.8, "iou_rock": 0.0}
+    record = {
+        "test": {name: {"mean": mean} for name, mean in means.items()},
+        "seeds": [{"test": {"confusion": [[4, 1], [0, 0]]}}],
+    }
+    table = score_table(
+        cast(Trained, SimpleNamespace(card=SimpleNamespace(objects=None, classes=names), record=record))
+    )
+    assert table is not None
+    assert list(table.columns[1].cells) == ["0.8000", "", "0.8000"]

@@ -22,7 +22,7 @@ from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.index import ChipIndex, make_index
 from earthloom.jobs.learning.labels import IGNORE
-from earthloom.jobs.learning.split import Part, _assign
+from earthloom.jobs.learning.split import Part, _assign, untaught
 from earthloom.jobs.learning.start import bands_of, first_weights
 from earthloom.jobs.learning.train import prepare
 from earthloom.models.training.augment import Variety
@@ -173,12 +173,28 @@ def test_a_part_that_stays_empty_is_refused_with_the_remedy(tmp_path: Path) -> N
         examples_of(tables(tmp_path, "a", split={"block_px": 50}))
 
 
-def test_labels_that_lie_elsewhere_are_refused(tmp_path: Path) -> None:
+def test_a_scene_whose_labels_lie_elsewhere_or_are_all_unknown_is_refused_by_name(tmp_path: Path) -> None:
     meadow(tmp_path, "a")
+    meadow(tmp_path, "b", at_px=(0, 3000))
     elsewhere = Affine(10, 0, 700000, 0, -10, 4500000)
-    write_labels(tmp_path / "a_labels.tif", np.zeros((160, 192), np.uint8), elsewhere)
-    with pytest.raises(ConfigError, match="do labels and scenes lie on the same ground"):
-        examples_of(tables(tmp_path, "a"))
+    write_labels(tmp_path / "b_labels.tif", np.zeros((160, 192), np.uint8), elsewhere)
+    with pytest.raises(
+        ConfigError, match=r"of 2 scenes 1 have no pixel .* of a class: b\. Their labels \(.*b_labels\.tif\)"
+    ):
+        examples_of(tables(tmp_path, "a", "b"))
+    write_labels(tmp_path / "b_labels.tif", np.full((160, 192), 255, np.uint8), Affine(10, 0, 300000, 0, -10, 4470000))
+    with pytest.raises(ConfigError, match="of 2 scenes 1 have no pixel"):
+        examples_of(tables(tmp_path, "a", "b"))
+
+
+def test_a_class_that_the_training_part_does_not_show_is_named(tmp_path: Path) -> None:
+    meadow(tmp_path, "a")
+    values = tables(tmp_path, "a")
+    values["labels"]["classes"].append({"value": 2, "name": "rock"})
+    made = examples_of(values)
+    classes = load_training(values).labels.classes
+    (text,) = untaught(made.split, made.index, classes)
+    assert text.startswith("no pixel of the training part is labelled rock, and 0 px of the others are")
 
 
 def coded(folder: Path, name: str, *, width: int, height: int) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from earthloom.jobs.learning.config import SceneTable, TrainConfig, check_training, load_training
+from earthloom.jobs.command.terminal import in_a_file, with_flags
+from earthloom.jobs.learning.config import SceneTable, TrainConfig, check_training, keys_in_file, load_training
 from earthloom.jobs.learning.labels import LabelClass
 from earthloom.jobs.learning.training_file import to_toml
-from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.errors import ConfigError, SceneError
 from tests.jobs.learning.meadows import tables
 
 FILE = """
@@ -133,3 +134,18 @@ def test_every_key_of_the_file_is_on_its_page() -> None:
 
     known = set(keys(TrainConfig)) | set(SceneTable.model_fields) | set(LabelClass.model_fields)
     assert [name for name in sorted(known) if not re.search(rf"\b{name}\b", page)] == []
+
+
+def test_classes_that_do_not_count_from_0_are_refused_with_the_key_that_says_so() -> None:
+    classes = [{"value": 1, "name": "soil"}, {"value": 2, "name": "grass"}]
+    with pytest.raises(ConfigError, match="these 1, 2: count 'value' from 0, and give what the files hold as 'stored'"):
+        load_training(tables(Path("nowhere"), "a", labels={"classes": classes}))
+
+
+def test_messages_of_a_training_name_keys_of_its_file_and_not_flags() -> None:
+    with pytest.raises(SceneError) as caught, in_a_file(keys_in_file()):
+        raise SceneError(
+            "put 7 into `label_ignore`, or choose `label_band=2`; give `sensor` <preset>, or another `out`"
+        )
+    said = "put 7 into 'labels.ignore', or choose 'labels.band = 2'; give 'sensor' <preset>, or another --out"
+    assert with_flags(str(caught.value)) == said

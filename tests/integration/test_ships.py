@@ -65,20 +65,18 @@ def test_a_chain_ends_in_ships(chain: tuple[str, ...], scale: int, masks: int, s
         )
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A part of Durban, which the weights have not seen, and its ships beside it."""
-    folder = tmp_path_factory.mktemp("port")
-    with rasterio.open(real("ships_s2") / "durban.tif") as dataset:
-        pixels, transform, crs = dataset.read(window=PART), dataset.window_transform(PART), dataset.crs
-    profile = {"driver": "GTiff", "dtype": pixels.dtype, "count": 5, "width": PART.width, "height": PART.height}
-    with rasterio.open(folder / "durban.tif", "w", crs=crs, transform=transform, **profile) as dataset:
+def cut_out(name: str, part: Window, folder: Path) -> Path:
+    """A part of a port, and the ships that lie in it beside it; returns the folder."""
+    with rasterio.open(real("ships_s2") / f"{name}.tif") as dataset:
+        pixels, transform, crs = dataset.read(window=part), dataset.window_transform(part), dataset.crs
+    profile = {"driver": "GTiff", "dtype": pixels.dtype, "count": 5, "width": part.width, "height": part.height}
+    with rasterio.open(folder / "port.tif", "w", crs=crs, transform=transform, **profile) as dataset:
         dataset.write(pixels)
-    marked = json.loads((real("ships_s2") / "durban_ships.json").read_bytes())["ships"]
-    boxes = [[x - PART.col_off, y - PART.row_off, w, h] for x, y, w, h in (ship["bbox_xywh_px"] for ship in marked)]
-    inside = [box for box in boxes if 0 <= box[0] < PART.width - box[2] and 0 <= box[1] < PART.height - box[3]]
+    marked = json.loads((real("ships_s2") / f"{name}_ships.json").read_bytes())["ships"]
+    boxes = [[x - part.col_off, y - part.row_off, w, h] for x, y, w, h in (ship["bbox_xywh_px"] for ship in marked)]
+    inside = [box for box in boxes if 0 <= box[0] < part.width - box[2] and 0 <= box[1] < part.height - box[3]]
     document = {
-        "images": [{"id": 1, "file_name": "durban.tif", "width": PART.width, "height": PART.height}],
+        "images": [{"id": 1, "file_name": "port.tif", "width": part.width, "height": part.height}],
         "categories": [{"id": 1, "name": "ship"}],
         "annotations": [
             {"id": place, "image_id": 1, "category_id": 1, "bbox": box, "iscrowd": 0} for place, box in enumerate(inside, 1)
@@ -88,18 +86,29 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluated(port: Path, *model: str) -> Evaluation:
-    options = OPTIONS | {"bands": BANDS}
-    done = earthloom.evaluate(port / "durban.tif", model=model, out=port / "out", labels=port / "ships.json", **options)
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A part of Durban, which the weights have not seen."""
+    return cut_out("durban", PART, tmp_path_factory.mktemp("port"))
+
+
+def evaluated(port: Path, *model: str, out: str = "out", **options: Any) -> Evaluation:
+    options = OPTIONS | {"bands": BANDS} | options
+    done = earthloom.evaluate(port / "port.tif", model=model, out=port / out, labels=port / "ships.json", **options)
     assert done.exit_code == 0
     return done
 
 
-def found_in(done: Evaluation) -> set[tuple[int, int]]:
-    """Row and column of the centre of everything that was published."""
+def table_of(done: Evaluation) -> geopandas.GeoDataFrame:
+    """Everything that was published."""
     (result,) = done.run.results.values()
     (path,) = (Path(done.run.out) / result.prefix).glob("*.parquet")
-    table = geopandas.read_parquet(path)
+    return geopandas.read_parquet(path)
+
+
+def found_in(done: Evaluation) -> set[tuple[int, int]]:
+    """Row and column of the centre of everything that was published."""
+    table = table_of(done)
     return set(zip(table["row"], table["col"], strict=True))
 
 

@@ -1,4 +1,4 @@
-"""The detector that ships: its chains as they are planned, and whole runs on a port that it was not trained on."""
+"""The detector that ships: its chains as they are planned, and whole runs on ports."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas
+import numpy as np
 import pytest
 import rasterio
 from rasterio.windows import Window
@@ -18,7 +19,7 @@ from earthloom.jobs.learning.evaluate import Evaluation
 from earthloom.jobs.planning.plan import ScenePlan, plan
 from earthloom.models.device.resolve import Device
 from earthloom.models.zoo.trained import SHIPS
-from tests.maps import fetched
+from tests.maps import fetched, published
 from tests.scenes import landscape, real, write_scene
 
 CPU = Device(kind="cpu", precision="fp32", device_class="cpu-test")
@@ -124,3 +125,27 @@ def test_ships_are_found_in_a_port_that_was_held_back_and_a_mask_of_water_keeps_
     kept = on_water.report["scores"]["ship"]["published"]["0.3"]["recall"]
     assert kept >= 0.9 * scores["published"]["0.3"]["recall"], "a ship is no water, but lies beside some"
     assert {name for name, _ in SHIPS.scores} >= {"ap50", "precision", "recall"}
+
+
+@pytest.mark.long
+def test_ships_lie_where_they_lay_in_pixels_half_as_large_and_in_blocks_of_any_size(tmp_path: Path) -> None:
+    fetched("sr-x2")
+    folder = cut_out("klang", Window(300, 560, 280, 160), tmp_path)
+    alone = table_of(evaluated(folder, "ships"))
+    whole, blocks = (
+        evaluated(folder, "sr-x2", "ships", out=str(block_px), block=block_px, shard=512) for block_px in (1024, 512)
+    )
+    assert published(folder / "1024") == published(folder / "512")
+    finer = table_of(whole)
+    centres, finer_centres = (
+        (table[["left_px", "top_px"]].to_numpy() + table[["width_px", "height_px"]].to_numpy() / 2) / scale
+        for table, scale in ((alone, 1), (finer, 2))
+    )
+    away_px = np.linalg.norm(centres[:, None] - finer_centres, axis=-1)
+    same = away_px.min(axis=1) < 4
+    assert same.sum() >= 0.5 * len(alone) >= 3
+    shifts_px = (finer_centres[away_px.argmin(axis=1)] - centres)[same]
+    assert (np.abs(shifts_px) < 1).all(), "a box is no farther from its ship than a pixel of 10 m"
+    assert np.abs(shifts_px.mean(axis=0)).max() < 0.5, "and to no side"
+    assert whole.report["scores"]["ship"]["published"]["0.3"]["recall"] > 0.3, "marked boxes were moved onto its pixels"
+    assert whole.report["scores"] == blocks.report["scores"]

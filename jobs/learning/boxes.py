@@ -222,9 +222,7 @@ def picture_of(scene: Scene, files: Sequence[Grid]) -> Grid:
     return scene.grid if scene.grid in files else min(files, key=Grid.gsd_m)
 
 
-def _onto(
-    source: BoxLabels, boxes: NDArray[np.float64], grid: Grid
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _onto(source: BoxLabels, boxes: NDArray[np.float64], grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Positions of those boxes (n, 4) of the picture that may lie on a grid, (k,), and where they lie there, (k, 4)."""
     if source.picture == grid:
         return np.arange(len(boxes)), boxes

@@ -51,9 +51,7 @@ class ObjectSetup:
     references: Mapping[str, str]
 
 
-def prepare_objects(
-    config: EvaluateConfig, plans: Sequence[ScenePlan], references: Mapping[str, str]
-) -> ObjectSetup:
+def prepare_objects(config: EvaluateConfig, plans: Sequence[ScenePlan], references: Mapping[str, str]) -> ObjectSetup:
     """Open the files of marked objects; their classes have the names of the detector's.
 
     Args:

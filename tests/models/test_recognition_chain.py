@@ -223,8 +223,11 @@ def test_the_mean_over_mirror_images_says_of_a_mirror_image_the_mirrored_boxes(a
     predictor = Predictor(case.card, case.path, CPU, 1, flips=True)
     chip = torch.randn((2, 24, 32), generator=torch.Generator().manual_seed(1))
 
+    def fill(of: torch.Tensor, out: torch.Tensor) -> None:
+        out.copy_(of)
+
     def said(of: torch.Tensor) -> torch.Tensor:
-        ((_, answer),) = predictor.run([of], lambda item, out: out.copy_(item), (24, 32))
+        ((_, answer),) = predictor.run([of], fill, (24, 32))
         return answer.clone()
 
     straight, mirrored = said(chip), said(chip.flip(axis)).flip(axis)

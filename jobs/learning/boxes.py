@@ -7,20 +7,23 @@ detector learns and is judged by. Knows nothing of models and of scores.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
+from pyproj import CRS
 
 from earthloom.jobs.learning.coco import LabelledBoxes, parse_coco
 from earthloom.jobs.learning.labels import IGNORE, LabelOptions, LabelSource, VectorLabels, features_on_grid
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.identity import pin
+from earthloom.tiling.reading.onto_grid import onto_grid
 from earthloom.tiling.reading.vectors import vector_format
-from earthloom.tiling.scene import Asset
+from earthloom.tiling.scene import Asset, Scene
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from earthloom.tiling.window import Window
@@ -66,6 +69,8 @@ class BoxLabels:
     asset: Asset
     options: LabelOptions
     scene_id: str
+    picture: Grid
+    """Of the scene's own file, in whose pixels COCO counts; the scene may be read or mapped onto another grid."""
 
     @property
     def identity(self) -> str:
@@ -85,7 +90,7 @@ class BoxLabels:
 
     def in_crowd(self, grid: Grid, places: NDArray[np.float64]) -> NDArray[np.bool_]:
         """(n,) whether places (n, 2), columns and rows in pixels, lie where not all objects are marked."""
-        crowds, marked = (_inside(each.edges, places) for each in (_crowds(self), self.marked(grid)))
+        crowds, marked = (_inside(each.edges, places) for each in (_crowds(self, grid), self.marked(grid)))
         return crowds & ~marked
 
     def read(self, grid: Grid, window: Window) -> NDArray[np.uint8]:
@@ -95,7 +100,7 @@ class BoxLabels:
             return labels
         part = labels[inside.slices(window)]
         part[...] = self.n_classes
-        marked, crowds = self.marked(grid), _crowds(self)
+        marked, crowds = self.marked(grid), _crowds(self, grid)
         edges = np.concatenate([crowds.edges, marked.edges])  # an object that is marked in a crowd is known
         values = np.concatenate([crowds.classes, marked.classes])
         for (left, top, right, bottom), value in zip(edges, values, strict=True):
@@ -106,7 +111,7 @@ class BoxLabels:
         return labels
 
 
-def box_source(reference: str, options: LabelOptions, scene_id: str) -> BoxLabels:
+def box_source(reference: str, options: LabelOptions, scene_id: str, picture: Grid) -> BoxLabels:
     """Open a file of objects: COCO, whose picture is that with the scene's name; or vectors, whose features' bounds are
     boxes along the rows and columns of the scene.
 
@@ -114,6 +119,7 @@ def box_source(reference: str, options: LabelOptions, scene_id: str) -> BoxLabel
         reference: path, s3:// or https://.
         options: the classes, and which column of vectors holds them.
         scene_id: of the scene that they lie on.
+        picture: the grid of the scene's own file, whose pixels COCO counts in.
 
     Raises:
         ConfigError: if the options contradict each other, or the file is a raster.
@@ -123,7 +129,7 @@ def box_source(reference: str, options: LabelOptions, scene_id: str) -> BoxLabel
     if options.background is not None:
         raise ConfigError("`background` names a class of pixels; where no object is marked there is none")
     asset = pin(ObjectRef.parse(reference))
-    made = BoxLabels(asset=asset, options=options, scene_id=scene_id)
+    made = BoxLabels(asset=asset, options=options, scene_id=scene_id, picture=picture)
     if _pictures(asset, tuple(each.name for each in options.classes)) is not None:
         _boxes_of(made)
         return made
@@ -175,10 +181,10 @@ def _inside(edges: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[
 
 
 @lru_cache(maxsize=_KEPT)
-def _crowds(source: BoxLabels) -> Marked:
+def _crowds(source: BoxLabels, grid: Grid) -> Marked:
     """Boxes in which not all objects are marked; their class is IGNORE. Only COCO's files have them."""
     listed = _boxes_of(source)
-    boxes = np.zeros((0, 4)) if listed is None else listed.crowds
+    _, boxes = _onto(source, np.zeros((0, 4)) if listed is None else listed.crowds, grid)
     return Marked(boxes, np.full(len(boxes), IGNORE, np.int64))
 
 
@@ -186,7 +192,8 @@ def _crowds(source: BoxLabels) -> Marked:
 def _marked(source: BoxLabels, grid: Grid) -> Marked:
     listed = _boxes_of(source)
     if listed is not None:
-        boxes, classes = listed.boxes, listed.classes
+        near, boxes = _onto(source, listed.boxes, grid)
+        classes = listed.classes[near]
     else:
         boxes, classes = _bounds(source.asset, source.options, grid)
     right, bottom = (boxes[:, :2] + boxes[:, 2:]).T
@@ -199,17 +206,41 @@ def _marked(source: BoxLabels, grid: Grid) -> Marked:
 
 def _bounds(asset: Asset, options: LabelOptions, grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The smallest boxes along rows and columns around all features near a grid, (n, 4), and the class of each (n,)."""
-    import shapely
-
     layer = features_on_grid(asset, options, grid)
-    edges = shapely.bounds(layer.geometries).reshape(-1, 4)
-    boxes = np.concatenate([edges[:, :2], edges[:, 2:] - edges[:, :2]], axis=1)
+    boxes = _around(layer.geometries)
     if len(flat := np.flatnonzero((boxes[:, 2:] <= 0).any(axis=1))):
         raise SceneError(
             f"{asset.ref.name}: feature {int(flat[0])} of those near the scene has no width or height; objects are boxes or "
             "polygons: buffer points by their size"
         )
     return boxes, layer.values.astype(np.int64)
+
+
+def picture_of(scene: Scene, files: Sequence[Grid]) -> Grid:
+    """The grid that the boxes of a scene are counted on: its own, unless all its files are read onto it from others; then
+    that of the finest one."""
+    return scene.grid if scene.grid in files else min(files, key=Grid.gsd_m)
+
+
+def _onto(source: BoxLabels, boxes: NDArray[np.float64], grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Positions of those boxes (n, 4) of the picture that may lie on a grid, (k,), and where they lie there, (k, 4)."""
+    if source.picture == grid:
+        return np.arange(len(boxes)), boxes
+    import shapely
+
+    a, _, c, _, e, f = source.picture.transform
+    left, top, width, height = boxes.T
+    shapes = shapely.box(c + a * left, f + e * top, c + a * (left + width), f + e * (top + height))
+    near, moved = onto_grid(shapes, CRS.from_user_input(source.picture.crs), grid, source.asset.ref.name)
+    return near, _around(moved)
+
+
+def _around(geometries: NDArray[np.object_]) -> NDArray[np.float64]:
+    """The smallest boxes (n, 4) along rows and columns around geometries in pixels."""
+    import shapely
+
+    edges = shapely.bounds(geometries).reshape(-1, 4)
+    return np.concatenate([edges[:, :2], edges[:, 2:] - edges[:, :2]], axis=1)
 
 
 def boxes_of(labels: LabelSource, grid: Grid) -> Marked:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from earthloom.jobs.intake.pairs import pair
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.intake.wanted import Wanted
-from earthloom.jobs.learning.boxes import box_source
+from earthloom.jobs.learning.boxes import box_source, picture_of
 from earthloom.jobs.learning.config import SceneTable, TrainConfig
 from earthloom.jobs.learning.folders import check_apart, make_mosaic
 from earthloom.jobs.learning.labels import LabelOptions, LabelSource, label_source
@@ -105,7 +105,7 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
     _check_values([each for _, each in opened])
     threads = Background(_OPENERS, "labels")
     coming = [
-        threads.submit(_source, reference, config, options, each.scene.id)
+        threads.submit(_source, reference, config, options, each)
         for table, each in opened
         for reference in (table.labels.replace("{id}", each.scene.id),)
     ]
@@ -125,9 +125,9 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
     return Corpus(scenes=tuple(scenes), notes=notes)
 
 
-def _source(reference: str, config: TrainConfig, options: LabelOptions, scene_id: str) -> LabelSource:
+def _source(reference: str, config: TrainConfig, options: LabelOptions, opened: OpenedScene) -> LabelSource:
     if config.objects is not None:
-        return box_source(reference, options, scene_id)
+        return box_source(reference, options, opened.scene.id, picture_of(opened.scene, opened.grids))
     return label_source(reference, options)
 
 

@@ -89,8 +89,10 @@ def evaluate(
             card = made.scenes[0].card
             requests = assign_ids(expand(config.scenes, config.scene.alternate), config.scene.scene_id)
             references = label_references(config.labels, [request.id for request in requests])
-            ready = prepare_objects if card.kind == "objects" else _prepare
-            prepared.append((made, ready(config, card, references)))
+            if card.kind == "objects":
+                prepared.append((made, prepare_objects(config, made.scenes, references)))
+            else:
+                prepared.append((made, _prepare(config, card, references)))
 
     result = run(config, on_plan=planned, on_event=on_event)
     if not result.results:

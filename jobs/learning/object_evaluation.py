@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.learning import object_report
 from earthloom.jobs.learning.acquaintance import training_notes
-from earthloom.jobs.learning.boxes import BoxLabels, Marked, box_source
+from earthloom.jobs.learning.boxes import BoxLabels, Marked, box_source, picture_of
 from earthloom.jobs.learning.detection_scores import Boxes, Compared
 from earthloom.jobs.learning.labels import LabelClass, LabelOptions
 from earthloom.jobs.learning.options import EvaluateConfig
@@ -31,7 +31,11 @@ from earthloom.jobs.records.names import DATA
 from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading.preflight import inspect_apart
+from earthloom.tiling.reading.sandbox import Disposables
 from earthloom.tiling.redact import redact
+from earthloom.tiling.scene import Scene
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.writing.zarr_sink import open_array
 
@@ -47,14 +51,20 @@ class ObjectSetup:
     references: Mapping[str, str]
 
 
-def prepare_objects(config: EvaluateConfig, card: ModelCard, references: Mapping[str, str]) -> ObjectSetup:
+def prepare_objects(config: EvaluateConfig, plans: Sequence[ScenePlan], references: Mapping[str, str]) -> ObjectSetup:
     """Open the files of marked objects; their classes have the names of the detector's.
+
+    Args:
+        config: what was asked for.
+        plans: of the scenes that are mapped, all by one detector.
+        references: of the labels, by scene id.
 
     Raises:
         ConfigError: if an option speaks of pixels, or a file is a raster.
         SceneError: if a file cannot be read, or holds other classes.
         StorageError: if the storage failed.
     """
+    card = plans[0].card
     if given := [name for name in _OF_PIXELS if getattr(config, name)]:
         raise ConfigError(f"{card.label} finds objects, and `{given[0]}` speaks of pixels; leave it out")
     stored = {name: value for value, name in config.label_classes}
@@ -67,8 +77,20 @@ def prepare_objects(config: EvaluateConfig, card: ModelCard, references: Mapping
     options = LabelOptions(
         classes=classes, class_column=config.class_column, ignore=config.label_ignore, layer=config.label_layer
     )
-    labels = {scene_id: box_source(reference, options, scene_id) for scene_id, reference in references.items()}
+    pictures = _pictures([plan.scene for plan in plans])
+    labels = {name: box_source(references[name], options, name, picture) for name, picture in pictures.items()}
     return ObjectSetup(card=card, labels=labels, references=references)
+
+
+def _pictures(scenes: Sequence[Scene]) -> dict[str, Grid]:
+    """The grid whose pixels COCO counts in, by scene id."""
+    found = {scene.id: scene.grid for scene in scenes}
+    if moved := [scene for scene in scenes if all(band.resampling for band in scene.bands)]:
+        with Disposables(1) as inspectors:
+            for scene in moved:
+                assets = dict.fromkeys(scene.assets[band.asset] for band in scene.bands)
+                found[scene.id] = picture_of(scene, [inspect_apart(inspectors, asset).grid for asset in assets])
+    return found
 
 
 def evaluate_objects(

@@ -253,10 +253,6 @@ def _refuse_nonsense(chosen: Sequence[Variants], main: int, config: RunConfig) -
     for number, members in enumerate(chosen):
         card = members[0][0]
         answer = answer_of(card)
-        if config.flips and not answer.mirrors:
-            raise ConfigError(
-                f"{card.label} makes {card.kind}, which are not averaged over mirror images; leave out `flips`"
-            )
         if len(members) > 1 and not answer.averages:
             raise ConfigError(f"{card.label}: only segmentations make an ensemble")
         if card.labels and config.core:

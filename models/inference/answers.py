@@ -8,7 +8,7 @@ what a scene is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
@@ -87,8 +87,8 @@ class AnswerKind(Protocol[Made]):
         """Whether several networks can answer together, as an ensemble."""
 
     @property
-    def mirrors(self) -> bool:
-        """Whether the answers to a chip and to its mirror image may be averaged, pixel by pixel."""
+    def odd(self) -> Mapping[int, int]:
+        """Which channel of the network's answer (N, C, h, w) changes its sign in the mirror image, by the axis mirrored."""
 
     @property
     def reach_px(self) -> int:

@@ -6,7 +6,7 @@ networks.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -74,7 +74,7 @@ class ClassMap:
     scale: ClassVar[int] = 1
     exact_only: ClassVar[bool] = False
     averages: ClassVar[bool] = True
-    mirrors: ClassVar[bool] = True
+    odd: ClassVar[Mapping[int, int]] = {}
     reach_px: ClassVar[int] = 0
     pixel_px: ClassVar[int] = 1
     table_bytes: ClassVar[int] = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,7 +42,7 @@ class Image:
 
     exact_only: ClassVar[bool] = True
     averages: ClassVar[bool] = False
-    mirrors: ClassVar[bool] = True
+    odd: ClassVar[Mapping[int, int]] = {}
     reach_px: ClassVar[int] = 0
     pixel_px: ClassVar[int] = 1
     table_bytes: ClassVar[int] = 0

@@ -7,7 +7,7 @@ card's rule, and so does one of which a mask leaves too little. Knows nothing of
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -92,7 +92,7 @@ class Labels:
     scale: ClassVar[int] = 1
     exact_only: ClassVar[bool] = True
     averages: ClassVar[bool] = True
-    mirrors: ClassVar[bool] = True
+    odd: ClassVar[Mapping[int, int]] = {}
     reach_px: ClassVar[int] = 0
     wants_fp32: ClassVar[bool] = False
     stored_bytes: ClassVar[int] = 2

@@ -10,7 +10,7 @@ Knows nothing of files.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -84,7 +84,7 @@ class Objects:
     table_bytes: ClassVar[int] = 0  # as many as there are objects, which nobody knows before
     exact_only: ClassVar[bool] = True
     averages: ClassVar[bool] = False
-    mirrors: ClassVar[bool] = False  # an offset to the left is one to the right in the mirror
+    odd: ClassVar[Mapping[int, int]] = {3: -2, 2: -1}  # an offset to the left is one to the right in the mirror
     wants_fp32: ClassVar[bool] = False
     stored_bytes: ClassVar[int] = 1
 

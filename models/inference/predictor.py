@@ -263,7 +263,10 @@ class Predictor:
         if self._flips and isinstance(answer, Tensor):
             for axes in ((3,), (2,), (2, 3)):
                 mirrored = chips.flip(axes).contiguous(memory_format=torch.channels_last)
-                answer = answer + self.network(mirrored, *arguments).flip(axes)
+                back: Tensor = self.network(mirrored, *arguments).flip(axes)
+                for axis in self.answer.odd.keys() & set(axes):
+                    back[:, self.answer.odd[axis]].neg_()
+                answer = answer + back
             answer = answer / 4
         return answer
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import earthloom
 from earthloom.models.zoo.trained import SHIPS
@@ -29,21 +30,26 @@ def scores() -> list[Score]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         LAY_OUTS["ships"](DATA, folder)
-        report = earthloom.evaluate(
-            [folder / "ports" / f"{name}.tif" for name in _HELD_BACK], model="ships", labels=folder / "ports.json",
-            bands={name: place for place, name in enumerate(SHIPS.bands, 1)}, scale=1e-4, quantity="boa_reflectance",
-            worst=0, out=folder / "out", executor="local",
-        ).report  # fmt: skip
-    found = []
-    for data, of in [("both ports", report["scores"])] + [(name, report["scenes"][name]) for name in _HELD_BACK]:
-        each = of["ship"]
-        values = {"AP50": each["ap50"], **{name: each["published"][_IOU][name] for name in _GOALS}}
-        found += [
-            Score(
-                task="ships", data=f"sen2ships, {data}, held back", method=f"{SHIPS.label} {SHIPS.version}",
-                metric=name if name == "AP50" else f"{name} at an intersection over union of {_IOU}", value=value,
-                goal=_GOALS.get(name),
-            )
-            for name, value in values.items()
-        ]  # fmt: skip
+        found = []
+        for flips in (False, True):
+            report = earthloom.evaluate(
+                [folder / "ports" / f"{name}.tif" for name in _HELD_BACK], model="ships", labels=folder / "ports.json",
+                bands={name: place for place, name in enumerate(SHIPS.bands, 1)}, scale=1e-4, quantity="boa_reflectance",
+                worst=0, out=folder / "out", executor="local", flips=flips,
+            ).report  # fmt: skip
+            method = f"{SHIPS.label} {SHIPS.version}" + ", --flips" * flips
+            ports = {"both ports": report["scores"]} | ({} if flips else report["scenes"])
+            found += [each for data, of in ports.items() for each in _of(of["ship"], data, method)]
     return found
+
+
+def _of(scores: dict[str, Any], data: str, method: str) -> list[Score]:
+    values = {"AP50": scores["ap50"], **{name: scores["published"][_IOU][name] for name in _GOALS}}
+    return [
+        Score(
+            task="ships", data=f"sen2ships, {data}, held back", method=method,
+            metric=name if name == "AP50" else f"{name} at an intersection over union of {_IOU}", value=value,
+            goal=_GOALS.get(name),
+        )
+        for name, value in values.items()
+    ]  # fmt: skip

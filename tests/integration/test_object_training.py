@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from affine import Affine
 from numpy.typing import NDArray
+from pyproj import Transformer
 from shapely.geometry import box, mapping
 
 import earthloom
@@ -21,6 +22,7 @@ from earthloom.jobs.learning.labels import IGNORE, LabelClass, LabelOptions
 from earthloom.jobs.learning.train import Trained
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.window import Window
 from tests.jobs.learning.meadows import ORIGIN, tables
 from tests.scenes import write_scene
 
@@ -135,17 +137,48 @@ def test_boxes_of_vectors_and_of_coco_are_the_same(tmp_path: Path) -> None:
     options = LabelOptions(classes=(LabelClass(value=0, name="boat"),))
     named = LabelOptions(classes=options.classes, class_column="kind")
     grid = Grid(crs="EPSG:32617", transform=(10, 0, ORIGIN[0], 0, -10, ORIGIN[1]), width=192, height=160)
-    listed = box_source(str(tmp_path / "port.json"), options, "port")
-    drawn = box_source(str(tmp_path / "port.geojson"), named, "port")
+    listed = box_source(str(tmp_path / "port.json"), options, "port", grid)
+    drawn = box_source(str(tmp_path / "port.geojson"), named, "port", grid)
     np.testing.assert_allclose(listed.marked(grid).boxes, np.array(boxes))
     np.testing.assert_allclose(drawn.marked(grid).boxes, np.array(boxes), atol=0.01)
     labels = listed.read(grid, grid.window)
     assert (labels == drawn.read(grid, grid.window)).mean() > 0.99
     assert (labels == 0).sum() == sum(w * h for _, _, w, h in boxes)
     with pytest.raises(SceneError, match=r"has 0 pictures called lake; it has port.tif, other.tif"):
-        box_source(str(tmp_path / "port.json"), options, "lake")
+        box_source(str(tmp_path / "port.json"), options, "lake", grid)
     with pytest.raises(ConfigError, match="is a raster; objects are boxes"):
-        box_source(str(tmp_path / "port.tif"), options, "port")
+        box_source(str(tmp_path / "port.tif"), options, "port", grid)
+
+
+OWN = Grid(crs="EPSG:32617", transform=(10, 0, ORIGIN[0], 0, -10, ORIGIN[1]), width=192, height=160)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        OWN.refine(2), OWN.rescale(0.7), OWN.crop(Window(37, 21, 120, 90)),
+        Grid(crs="EPSG:32616", transform=(10, 0, 807_300, 0, -10, 4_503_800), width=240, height=200),
+    ],
+    ids=["finer", "rescaled", "a part", "another CRS"],
+)  # fmt: skip
+def test_boxes_of_coco_lie_on_the_ground_that_they_were_drawn_on_whatever_grid_it_is_read_onto(
+    grid: Grid, tmp_path: Path
+) -> None:
+    document = coco({"port": harbour(tmp_path, "port", 3, 0)})
+    document["annotations"].append(document["annotations"][0] | {"bbox": [60, 40, 60, 50], "iscrowd": 1})
+    (tmp_path / "port.json").write_text(json.dumps(document))
+    options = LabelOptions(classes=(LabelClass(value=0, name="boat"),))
+    listed = box_source(str(tmp_path / "port.json"), options, "port", OWN)
+    drawn = box_source(str(tmp_path / "port.geojson"), options.model_copy(update={"class_column": "kind"}), "port", OWN)
+    assert len(listed.marked(grid).classes) >= 5
+    np.testing.assert_allclose(listed.marked(grid).boxes, drawn.marked(grid).boxes, atol=0.02)
+
+    places = np.random.default_rng(0).uniform(0, (192, 160), (2000, 2))
+    x, y = OWN.affine * tuple(places.T)
+    x, y = Transformer.from_crs(OWN.crs, grid.crs, always_xy=True).transform(x, y)
+    there = np.stack(~grid.affine * (x, y), axis=1)
+    agree = listed.in_crowd(OWN, places) == listed.in_crowd(grid, there)
+    assert agree[((there > 0) & (there < (grid.width, grid.height))).all(axis=1)].mean() > 0.97
 
 
 def test_in_a_crowd_only_what_is_marked_is_known(tmp_path: Path) -> None:
@@ -154,7 +187,7 @@ def test_in_a_crowd_only_what_is_marked_is_known(tmp_path: Path) -> None:
     (tmp_path / "port.json").write_text(json.dumps(document))
     options = LabelOptions(classes=(LabelClass(value=0, name="boat"),))
     grid = Grid(crs="EPSG:32617", transform=(10, 0, ORIGIN[0], 0, -10, ORIGIN[1]), width=192, height=160)
-    source = box_source(str(tmp_path / "port.json"), options, "port")
+    source = box_source(str(tmp_path / "port.json"), options, "port", grid)
     assert len(source.marked(grid).classes) == 2
     labels = source.read(grid, grid.window)
     assert (labels == 0).sum() == 8 * 6 + 9 * 9

@@ -30,7 +30,7 @@ from earthloom.models.cards.card import ModelCard, ObjectRule
 from earthloom.models.cards.file import write_card
 from earthloom.models.networks import registry
 from earthloom.models.zoo.rules import WATER_INDEX
-from earthloom.tiling.errors import ConfigError, StorageError
+from earthloom.tiling.errors import StorageError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.vectors import pyogrio
 from tests.jobs.products.stac_validate import validate
@@ -243,6 +243,10 @@ def test_an_image_before_it_gives_the_same_objects_for_every_block(model: Path, 
     )
 
 
-def test_boxes_are_not_averaged_over_mirror_images(model: Path, scene: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="leave out `flips`"):
-        go(scene, tmp_path, model, flips=True)
+def test_objects_of_mirror_images_averaged_are_the_same_for_every_block(
+    model: Path, scene: Path, undisturbed: tuple[Path, RunResult], tmp_path: Path
+) -> None:
+    results = [go(scene, tmp_path / str(block), model, flips=True, block=block) for block in (512, 2048)]
+    assert [result.exit_code for result in results] == [0, 0], results[0].scenes
+    assert published(tmp_path / "512") == published(tmp_path / "2048")
+    assert results[0].results["bay"].prefix != undisturbed[1].results["bay"].prefix, "they are other objects"

@@ -1,4 +1,4 @@
-"""The detector that ships: its chains as they are planned, and whole runs on a port that it was not trained on."""
+"""The detector that ships: its chains as they are planned, and whole runs on ports."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas
+import numpy as np
 import pytest
 import rasterio
 from rasterio.windows import Window
@@ -18,7 +19,7 @@ from earthloom.jobs.learning.evaluate import Evaluation
 from earthloom.jobs.planning.plan import ScenePlan, plan
 from earthloom.models.device.resolve import Device
 from earthloom.models.zoo.trained import SHIPS
-from tests.maps import fetched
+from tests.maps import fetched, published
 from tests.scenes import landscape, real, write_scene
 
 CPU = Device(kind="cpu", precision="fp32", device_class="cpu-test")
@@ -65,20 +66,18 @@ def test_a_chain_ends_in_ships(chain: tuple[str, ...], scale: int, masks: int, s
         )
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A part of Durban, which the weights have not seen, and its ships beside it."""
-    folder = tmp_path_factory.mktemp("port")
-    with rasterio.open(real("ships_s2") / "durban.tif") as dataset:
-        pixels, transform, crs = dataset.read(window=PART), dataset.window_transform(PART), dataset.crs
-    profile = {"driver": "GTiff", "dtype": pixels.dtype, "count": 5, "width": PART.width, "height": PART.height}
-    with rasterio.open(folder / "durban.tif", "w", crs=crs, transform=transform, **profile) as dataset:
+def cut_out(name: str, part: Window, folder: Path) -> Path:
+    """A part of a port, and the ships that lie in it beside it; returns the folder."""
+    with rasterio.open(real("ships_s2") / f"{name}.tif") as dataset:
+        pixels, transform, crs = dataset.read(window=part), dataset.window_transform(part), dataset.crs
+    profile = {"driver": "GTiff", "dtype": pixels.dtype, "count": 5, "width": part.width, "height": part.height}
+    with rasterio.open(folder / "port.tif", "w", crs=crs, transform=transform, **profile) as dataset:
         dataset.write(pixels)
-    marked = json.loads((real("ships_s2") / "durban_ships.json").read_bytes())["ships"]
-    boxes = [[x - PART.col_off, y - PART.row_off, w, h] for x, y, w, h in (ship["bbox_xywh_px"] for ship in marked)]
-    inside = [box for box in boxes if 0 <= box[0] < PART.width - box[2] and 0 <= box[1] < PART.height - box[3]]
+    marked = json.loads((real("ships_s2") / f"{name}_ships.json").read_bytes())["ships"]
+    boxes = [[x - part.col_off, y - part.row_off, w, h] for x, y, w, h in (ship["bbox_xywh_px"] for ship in marked)]
+    inside = [box for box in boxes if 0 <= box[0] < part.width - box[2] and 0 <= box[1] < part.height - box[3]]
     document = {
-        "images": [{"id": 1, "file_name": "durban.tif", "width": PART.width, "height": PART.height}],
+        "images": [{"id": 1, "file_name": "port.tif", "width": part.width, "height": part.height}],
         "categories": [{"id": 1, "name": "ship"}],
         "annotations": [
             {"id": place, "image_id": 1, "category_id": 1, "bbox": box, "iscrowd": 0} for place, box in enumerate(inside, 1)
@@ -88,18 +87,29 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluated(port: Path, *model: str) -> Evaluation:
-    options = OPTIONS | {"bands": BANDS}
-    done = earthloom.evaluate(port / "durban.tif", model=model, out=port / "out", labels=port / "ships.json", **options)
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A part of Durban, which the weights have not seen."""
+    return cut_out("durban", PART, tmp_path_factory.mktemp("port"))
+
+
+def evaluated(port: Path, *model: str, out: str = "out", **options: Any) -> Evaluation:
+    options = OPTIONS | {"bands": BANDS} | options
+    done = earthloom.evaluate(port / "port.tif", model=model, out=port / out, labels=port / "ships.json", **options)
     assert done.exit_code == 0
     return done
 
 
-def found_in(done: Evaluation) -> set[tuple[int, int]]:
-    """Row and column of the centre of everything that was published."""
+def table_of(done: Evaluation) -> geopandas.GeoDataFrame:
+    """Everything that was published."""
     (result,) = done.run.results.values()
     (path,) = (Path(done.run.out) / result.prefix).glob("*.parquet")
-    table = geopandas.read_parquet(path)
+    return geopandas.read_parquet(path)
+
+
+def found_in(done: Evaluation) -> set[tuple[int, int]]:
+    """Row and column of the centre of everything that was published."""
+    table = table_of(done)
     return set(zip(table["row"], table["col"], strict=True))
 
 
@@ -115,3 +125,27 @@ def test_ships_are_found_in_a_port_that_was_held_back_and_a_mask_of_water_keeps_
     kept = on_water.report["scores"]["ship"]["published"]["0.3"]["recall"]
     assert kept >= 0.9 * scores["published"]["0.3"]["recall"], "a ship is no water, but lies beside some"
     assert {name for name, _ in SHIPS.scores} >= {"ap50", "precision", "recall"}
+
+
+@pytest.mark.long
+def test_ships_lie_where_they_lay_in_pixels_half_as_large_and_in_blocks_of_any_size(tmp_path: Path) -> None:
+    fetched("sr-x2")
+    folder = cut_out("klang", Window(300, 560, 280, 160), tmp_path)
+    alone = table_of(evaluated(folder, "ships"))
+    whole, blocks = (
+        evaluated(folder, "sr-x2", "ships", out=str(block_px), block=block_px, shard=512) for block_px in (1024, 512)
+    )
+    assert published(folder / "1024") == published(folder / "512")
+    finer = table_of(whole)
+    centres, finer_centres = (
+        (table[["left_px", "top_px"]].to_numpy() + table[["width_px", "height_px"]].to_numpy() / 2) / scale
+        for table, scale in ((alone, 1), (finer, 2))
+    )
+    away_px = np.linalg.norm(centres[:, None] - finer_centres, axis=-1)
+    same = away_px.min(axis=1) < 4
+    assert same.sum() >= 0.5 * len(alone) >= 3
+    shifts_px = (finer_centres[away_px.argmin(axis=1)] - centres)[same]
+    assert (np.abs(shifts_px) < 1).all(), "a box is no farther from its ship than a pixel of 10 m"
+    assert np.abs(shifts_px.mean(axis=0)).max() < 0.5, "and to no side"
+    assert whole.report["scores"]["ship"]["published"]["0.3"]["recall"] > 0.3, "marked boxes were moved onto its pixels"
+    assert whole.report["scores"] == blocks.report["scores"]

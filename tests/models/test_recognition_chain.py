@@ -27,7 +27,7 @@ from earthloom.models.networks import registry
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.window import Window
-from tests.models.nets import CPU, TinyClassifier, TinyNet
+from tests.models.nets import CPU, TinyClassifier, TinyNet, seeded
 from tests.models.test_chain import Scene, Sharper, Wide, scene
 
 SIZE = (88, 72)
@@ -215,3 +215,23 @@ def test_a_mask_leaves_chips_undecided_of_which_too_little_is_left(members: dict
     decided = [each.classes != NODATA for each in (everywhere, on_water)]
     assert decided[0].sum() > decided[1].sum()
     assert (everywhere.classes[decided[1]] == on_water.classes[decided[1]]).all()
+
+
+@pytest.mark.parametrize("axis", [1, 2], ids=["upside down", "left to right"])
+def test_the_mean_over_mirror_images_says_of_a_mirror_image_the_mirrored_boxes(axis: int, tmp_path: Path) -> None:
+    case = seeded(FINDER, tmp_path)
+    predictor = Predictor(case.card, case.path, CPU, 1, flips=True)
+    chip = torch.randn((2, 24, 32), generator=torch.Generator().manual_seed(1))
+
+    def fill(of: torch.Tensor, out: torch.Tensor) -> None:
+        out.copy_(of)
+
+    def said(of: torch.Tensor) -> torch.Tensor:
+        ((_, answer),) = predictor.run([of], fill, (24, 32))
+        return answer.clone()
+
+    straight, mirrored = said(chip), said(chip.flip(axis)).flip(axis)
+    offset = {1: -1, 2: -2}[axis]  # rows are the last channel, columns the one before
+    assert straight[offset].abs().max() > 0.01
+    mirrored[offset] *= -1
+    torch.testing.assert_close(mirrored, straight, atol=1e-5, rtol=1e-4)

@@ -114,12 +114,14 @@ _DENOISE = _card(
     "denoise",
     title="Noise averaged away over pixels whose surroundings look alike",
     description=(
-        "Non-local means over all bands together; how strong it is follows from the noise found in the scene. Texture as faint "
-        "as the noise goes with it, so an image with next to none is better left alone."
+        "Non-local means over all bands together; how strong it is follows from the noise found in the scene: what the bands do "
+        "not share, in its calmer parts. Texture as faint as the noise goes with it, so an image with next to none is better left "
+        "alone; of a single band, texture may be taken for noise."
     ),
     citation=(
         "Buades, A., Coll, B., Morel, J.-M. (2005): A non-local algorithm for image denoising. IEEE Conference on Computer "
-        "Vision and Pattern Recognition, 60-65."
+        "Vision and Pattern Recognition, 60-65. Roger, R. E., Arnold, J. F. (1996): Reliably estimating the noise in AVIRIS "
+        "hyperspectral images. International Journal of Remote Sensing 17, 1951-1962."
     ),
     architecture="non-local-means",
     support_px=4,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,7 @@ from torch.nn import functional as F
 from earthloom.models.networks.enhance.denoise import NonLocalMeans, box_sum, shifted
 from earthloom.models.networks.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
 from earthloom.models.networks.enhance.tone import EqualisedStretch, PercentileStretch
-from earthloom.models.networks.survey import Survey, survey
+from earthloom.models.networks.survey import Look, Survey, survey
 from tests.models.enhancing import CARDS, run, scene_for
 
 
@@ -47,8 +45,9 @@ def at(values: NDArray[np.float64], row: int, col: int) -> NDArray[np.float64]:
 def test_non_local_means_is_its_formula() -> None:
     x = scene_for(CARDS["denoise"], 14, 13, holes=False)
     x[:, :, 3:5, 6:9] = 0
-    found = replace(survey_of(x), noise=(0.012, 0.02, 0.0))
-    made = run(NonLocalMeans(in_channels=3, search_px=2, patch_px=1, strength=0.7), x, found)[0].numpy()
+    noise = np.array([0.012, 0.02, 0.0])
+    module = NonLocalMeans(in_channels=3, search_px=2, patch_px=1, strength=0.7)
+    made = run(module, x, Look(module.context(noise.tolist())))[0].numpy()
     values, near = x[0].numpy().astype(np.float64), range(-1, 2)
     assert np.array_equal(made[2], x[0, 2].numpy())
     for row, col in ((0, 0), (4, 5), (6, 7), (12, 13), (9, 3)):
@@ -61,7 +60,7 @@ def test_non_local_means_is_its_formula() -> None:
                 pairs = [
                     (at(values, row + i, col + j), at(values, row + dy + i, col + dx + j)) for i in near for j in near
                 ]
-                both = [(((a - b)[:2] / found.noise[:2]) ** 2).mean() for a, b in pairs if a.any() and b.any()]
+                both = [(((a - b)[:2] / noise[:2]) ** 2).mean() for a, b in pairs if a.any() and b.any()]
                 weight = np.exp(-max(np.mean(both) - 2, 0) / 0.7)
                 total, weights = total + weight * other, weights + weight
         np.testing.assert_allclose(made[:2, row, col], (total / weights)[:2], rtol=2e-6)

@@ -132,9 +132,9 @@ def _scores(scores: dict[str, list[dict[str, Any]]]) -> str:
         "On real scenes, beside a baseline measured in the same run (`python -m tests.bench.scores TASK` measures one task",
         "again; all figures, scene by scene: [scores.json](scores.json)). Trained models are scored on parts that were held",
         "back; constants of `sr`, `pansharpen` and `denoise` were chosen on crops of some of these scenes. The baseline of",
-        "`robustness` is the same model on the same pixels, unchanged; that of `sr` is cubic convolution. `sr-x2` and `sr-x4` are",
-        "softened for pixels that are means, as those of satellites are; `sr-x2-sharp` and `sr-x4-sharp` are for images that were",
-        "made coarser by cubic convolution.", "",
+        "`robustness` is the same model on the same pixels, unchanged; that of `sr` is cubic convolution. `sr-x2` and `sr-x4`",
+        "are softened for pixels that are means, as those of satellites are; `sr-x2-sharp` and `sr-x4-sharp` are for images",
+        "that were made coarser by cubic convolution.", "",
         "| task | data | method | metric | value | baseline | goal |", "| --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for task, rows in scores.items():
@@ -167,7 +167,9 @@ def below(scores: dict[str, list[dict[str, Any]]]) -> list[tuple[str, dict[str, 
 
 def reason_of(task: str, row: dict[str, Any]) -> str:
     """Why a row may stand below; empty where nobody said so."""
-    return next((why for of, data, metric, why in BELOW if of == task and data in row["data"] and metric in row["metric"]), "")
+    return next(
+        (why for of, data, metric, why in BELOW if of == task and data in row["data"] and metric in row["metric"]), ""
+    )
 
 
 def _missed(row: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """A map of where water always is, as one more band of every scene: what is water now and not there is a flood.
 
-A raster is read as a band is, onto the scene's grid by nearest neighbour; polygons are laid onto that grid. The file's bytes are
-part of the result's key. Reads no pixels.
+A raster is read as a band is, onto the scene's grid by nearest neighbour; polygons are laid onto that grid. The file's bytes
+are part of the result's key. Reads no pixels.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def _polygons(reference: str) -> Asset | None:
     """The pinned vector file that a reference names; None where it is none, as of rasters and their STAC items."""
     try:
         asset = replace(pin(ObjectRef.parse(reference)), driver="polygons")
-    except EarthloomError:  # a pattern, or several files of one scene; what is wrong with a raster is told where it is opened
+    except (
+        EarthloomError
+    ):  # a pattern, or several files of one scene; what is wrong with a raster is told where it is opened
         return None
     form = vector_format(asset)
     if form != "GeoJSON":

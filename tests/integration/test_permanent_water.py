@@ -19,6 +19,7 @@ from rasterio.warp import reproject
 from earthloom.jobs.upkeep.verify import verify
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.vectors import pyogrio
 from tests.maps import go, published
 from tests.scenes import real, write_scene
 
@@ -61,6 +62,16 @@ def map_of(path: Path, pixels: NDArray[np.uint8], **where: Any) -> Path:
     return write_scene(path, pixels[None], **where)
 
 
+def vectors(path: Path, geometries: list[Any], crs: str | None = None) -> Path:
+    """A file of geometries of EPSG:32617, in that CRS or another one."""
+    import geopandas
+
+    pyogrio()
+    frame = geopandas.GeoDataFrame(geometry=geometries, crs="EPSG:32617")
+    (frame.to_crs(crs) if crs else frame).to_file(path)
+    return path
+
+
 def test_the_map_comes_onto_the_scene_by_nearest_neighbour_and_ends_where_it_ends(
     scene: Path, wet: NDArray[np.bool_], tmp_path: Path
 ) -> None:
@@ -97,15 +108,11 @@ def test_polygons_of_any_crs_are_the_water_that_always_is(
     kind: str, scene: Path, wet: NDArray[np.bool_], tmp_path: Path
 ) -> None:
     """Against rasterio's own rasterising on the scene's grid, in blocks of two sizes."""
-    import geopandas
-
     lakes = [
         shapely.Point(302_000, 4_497_500).buffer(900), shapely.box(303_000, 4_495_000, 307_000, 4_496_000),
         shapely.Polygon([(300_000, 4_500_000), (301_000, 4_499_990), (300_500, 4_498_100)]),
     ]  # fmt: skip
-    frame = geopandas.GeoDataFrame(geometry=lakes, crs="EPSG:32617")
-    water = tmp_path / f"water.{kind}"
-    (frame if kind == "gpkg" else frame.to_crs("EPSG:4326")).to_file(water)
+    water = vectors(tmp_path / f"water.{kind}", lakes, None if kind == "gpkg" else "EPSG:4326")
     for name, block in (("small", 512), ("large", 1024)):
         assert flood(scene, water, tmp_path / name, block=block).exit_code == 0
     assert published(tmp_path / "small") == published(tmp_path / "large")
@@ -116,16 +123,12 @@ def test_polygons_of_any_crs_are_the_water_that_always_is(
 
 
 def test_polygons_that_lie_elsewhere_are_noted_and_what_is_none_is_refused(scene: Path, tmp_path: Path) -> None:
-    import geopandas
-
-    def written(name: str, *shapes_: Any) -> Path:
-        geopandas.GeoDataFrame(geometry=list(shapes_), crs="EPSG:32617").to_file(tmp_path / name)
-        return tmp_path / name
-
-    elsewhere = flood(scene, written("far.gpkg", shapely.box(0, 0, 10, 10)), tmp_path / "out")
+    far = vectors(tmp_path / "far.gpkg", [shapely.box(500_000, 4_000_000, 500_010, 4_000_010)])
+    elsewhere = flood(scene, far, tmp_path / "out")
     assert elsewhere.exit_code == 0
     assert any("no area of far.gpkg lies in bay" in note for _, note in elsewhere.notes)
-    line = flood(scene, written("line.gpkg", shapely.LineString([(300_000, 4_497_000), (303_000, 4_497_000)])), tmp_path / "out")
+    river = shapely.LineString([(300_000, 4_497_000), (303_000, 4_497_000)])
+    line = flood(scene, vectors(tmp_path / "line.gpkg", [river]), tmp_path / "out")
     assert line.exit_code == 2
     assert "line.gpkg holds LineString; areas of water are polygons" in str(line.scenes["bay"])
 

@@ -118,6 +118,8 @@ def test_brovey_is_its_formula_with_weights_that_are_not_negative() -> None:
     assert module.context(survey_of(x))[2] == 0
     for row, col in ((5, 5), (20, 30), (35, 39)):
         crisp = np.array([crisp_in_numpy(b, pan > -9, row, col, radius=3, sigma=1.0) for b in bands])
+        at = np.array([band[row, col] for band in bands])
+        crisp = np.clip(crisp, at - 0.3 * abs(at), at + 0.3 * abs(at))
         ratio = (pan[row, col] - constant) / (crisp[:2] @ weights)
         np.testing.assert_allclose(made[:, row, col], 1 + crisp * ratio, rtol=1e-5)
 
@@ -129,6 +131,18 @@ def test_brovey_leaves_pixels_alone_whose_intensity_is_not_positive_and_bounds_t
     dark[:, 1:] += 0.01
     dark[:, 0] += 5.0
     np.testing.assert_allclose(run(Brovey(in_channels=4), dark, found).numpy(), 1.04, rtol=1e-5)
+
+
+def test_brovey_makes_a_dark_pixel_beside_a_bright_one_no_darker_than_by_its_share() -> None:
+    x = torch.full((1, 4, 20, 20), 1.5)
+    x[..., :10] = 1.02
+    module = Brovey(in_channels=4)
+    found = survey_of(x)
+    weights = module.context(found)[:-1]
+    assert weights.sum() > 0
+    made = run(module, x, found)[0] - 1
+    beside = made[:, 10, 9] / made[:, 10, 2]
+    assert torch.all((beside > 0.65) & (beside < 1.6))
 
 
 def test_a_stretch_is_linear_between_two_percentiles() -> None:

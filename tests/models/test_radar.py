@@ -122,9 +122,7 @@ def test_a_map_of_permanent_water_stands_for_the_earlier_date(number: int) -> No
     values = (power, 10 * np.log10(power), grey_of(power))[number]
     always = (lake(side=30) | lake(side=20, left=65)).astype(np.float32)
     there = always > 0
-    truth = np.select(
-        [(lake() | lake(left=90)) & ~there, (lake() | lake(left=90)) & there, there], [1, 2, 3], 0
-    )
+    truth = np.select([(lake() | lake(left=90)) & ~there, (lake() | lake(left=90)) & there, there], [1, 2, 3], 0)
     for water in (1, 80):
         found = classes(FLOOD_SAR_REFERENCE[number], values.astype(np.float32), always * np.float32(water))
         assert (found == truth).mean() > 0.97

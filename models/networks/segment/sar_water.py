@@ -22,7 +22,7 @@ from earthloom.tiling.window import Window
 _PART_PX = 64
 """Side of the parts of a scene that are looked at where the scene as a whole shows one population."""
 _LEAST_SHARE = 0.1
-"""Of the pixels on the smaller side (Chini et al. 2017, see `SarWater`); below it the two sides are a scene and its outliers."""
+"""Of the pixels on the smaller side (Chini et al. 2017, see `SarWater`); below it these are a scene and its outliers."""
 _LEAST_SEPARATION = 3.0
 """Of the two sides (Ashman, K. M., Bird, C. M., Zepf, S. E. (1994), Detecting bimodality in astronomical datasets, The
 Astronomical Journal 108, 2348-2361, ask for 2). The halves of one normal distribution reach 2.7, and means over 5 x 5 px of

@@ -63,4 +63,7 @@ def met(shapes: NDArray[np.object_], grid: Grid, *, snap_px: float = 0.0) -> NDA
     left, top, right, bottom = shapely.bounds(moved).reshape(-1, 4).T
     there = (left < grid.width) & (right > 0) & (top < grid.height) & (bottom > 0)
     found, owners = moved[there], np.tile(owner, len(steps))[there]
-    return np.array([shapely.union_all(found[owners == number]) for number in range(len(shapes))], object)
+    several = np.bincount(owners, minlength=len(shapes)) > 1
+    found = np.where(several[owners], shapely.make_valid(found), found)  # what crosses itself cannot be joined
+    met_parts = [found[owners == number] for number in range(len(shapes))]
+    return np.array([one[0] if len(one) == 1 else shapely.union_all(one) for one in met_parts], object)

@@ -69,7 +69,7 @@ def _together(parts: Seen) -> list[float]:
     free = np.maximum(1 - (n_bands - 1) / (count[whole] * _INDEPENDENT), 0.5)  # the regression takes its part
     own = np.where(variance > 0, own / free[:, None], 0)
     found = np.maximum(np.quantile(own, _CALM, axis=0), np.quantile(variance, _CALMEST, axis=0))
-    return np.sqrt(found).tolist()
+    return [float(sigma) for sigma in np.sqrt(found)]
 
 
 def _answers(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

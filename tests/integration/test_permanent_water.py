@@ -118,8 +118,26 @@ def test_polygons_of_any_crs_are_the_water_that_always_is(
     assert published(tmp_path / "small") == published(tmp_path / "large")
     always = rasterize(lakes, out_shape=(SIDE, SIDE), transform=OF_SCENE).astype(bool)
     differs = classes(tmp_path / "small", "bay") != expected(wet, always)
-    assert differs.sum() <= (0 if kind == "gpkg" else 3), "a rounding of a coordinate may decide a pixel's middle"
+    assert differs.sum() <= (0 if kind == "gpkg" else 30), "edges that are straight in degrees are curves on the grid"
     assert not verify(ObjectRef.parse(str(tmp_path / "small"))).problems
+
+
+def test_one_radar_image_and_polygons_tell_a_flood_from_a_lake(wet: NDArray[np.bool_], tmp_path: Path) -> None:
+    speckle = np.random.default_rng(0).gamma(4, 1 / 4, wet.shape)
+    power = (10 ** (np.where(wet, -20.0, -8.0) / 10) * speckle).astype(np.float32)
+    image = write_scene(tmp_path / "radar.tif", power[None], ("vv",), transform=OF_SCENE)
+    lake = shapely.box(300_000, 4_494_000, 303_000, 4_500_000)
+    water, said = vectors(tmp_path / "lake.gpkg", [lake]), {"scale": None, "quantity": None}
+    result = go(
+        image, out=tmp_path / "out", model="flood-sar", permanent_water=str(water), sensor="sentinel1-grd", **said
+    )
+    assert result.exit_code == 0, result.scenes
+    (path,) = tmp_path.glob("out/scenes/radar/*/flood-sar.tif")
+    with rasterio.open(path) as dataset:
+        found = dataset.read(1)
+    always = rasterize([lake], out_shape=(SIDE, SIDE), transform=OF_SCENE).astype(bool)
+    assert (found == expected(wet, always)).mean() > 0.98
+    assert np.array_equal(np.isin(found, (PERMANENT, RECEDED)), always)
 
 
 def test_polygons_that_lie_elsewhere_are_noted_and_what_is_none_is_refused(scene: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def speckled(levels_db: NDArray[np.float64], looks: int = 4) -> NDArray[np.float
 
 def grey_of(power: NDArray[np.float32]) -> NDArray[np.float32]:
     """As pictures of radar images are: decibels, stretched."""
-    return np.clip((10 * np.log10(power) + 30) * 7, 1, 255).round().astype(np.float32)
+    return np.asarray(np.clip((10 * np.log10(power) + 30) * 7, 1, 255).round(), np.float32)
 
 
 def lake(side: int = 40, left: int = 20) -> NDArray[np.bool_]:

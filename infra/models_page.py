@@ -17,8 +17,25 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE, SCORES, IMAGES = ROOT / "docs" / "models.md", ROOT / "docs" / "scores.json", ROOT / "docs" / "images"
 
 _DETAILED = ("sr", "denoise")
-_BASELINES = ("cubic", "the network as published", "3 x 3 mean", "best Gaussian")
+_BASELINES = ("cubic", "the network as published", "3 x 3 mean", "best Gaussian", "Lee 5 x 5")
 """Methods that stand in the table to be compared with."""
+_UNSPOILT = "robustness"
+"""The task whose baseline is the same model on unspoilt pixels, which is not there to be surpassed."""
+BELOW = (
+    (
+        "sr", "NAIP wetlands, mean of 3", "PSNR gain",
+        "photographs of 1 m with grain hold less that can be restored; it is above cubic convolution all the same",
+    ),
+    (
+        "denoise", "NAIP wetlands, noise 0.5 %", "PSNR gain",
+        "the goal is Lee's filter, told the true amount of noise; the picture has texture as faint as that",
+    ),
+    (
+        "ships", "sen2ships", "at an intersection over union",
+        "the goal is not reached, as 115 ships of four ports are few to learn from (docs/detection.md)",
+    ),
+)  # fmt: skip
+"""Task, parts of data and metric, and why such rows stand below their goal or baseline. No other row may."""
 _ROUNDING = 1e-3
 _FEW = 3  # figures of one kind that are told one by one
 FAILS = {
@@ -115,7 +132,9 @@ def _scores(scores: dict[str, list[dict[str, Any]]]) -> str:
         "On real scenes, beside a baseline measured in the same run (`python -m tests.bench.scores TASK` measures one task",
         "again; all figures, scene by scene: [scores.json](scores.json)). Trained models are scored on parts that were held",
         "back; constants of `sr`, `pansharpen` and `denoise` were chosen on crops of some of these scenes. The baseline of",
-        "`robustness` is the same model on the same pixels, unchanged.", "",
+        "`robustness` is the same model on the same pixels, unchanged; that of `sr` is cubic convolution. `sr-x2` and `sr-x4`",
+        "are softened for pixels that are means, as those of satellites are; `sr-x2-sharp` and `sr-x4-sharp` are for images",
+        "that were made coarser by cubic convolution.", "",
         "| task | data | method | metric | value | baseline | goal |", "| --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for task, rows in scores.items():
@@ -127,23 +146,43 @@ def _scores(scores: dict[str, list[dict[str, Any]]]) -> str:
             lines.append(
                 f"| {task} | {row['data']} | {row['method']} | {row['metric']} | {row['value']:.3g} | {baseline} | {goal} |"
             )
-    below = [
-        f"- {row['method']}, {row['data']}: {row['metric']} {row['value']:.3g}, baseline {row['baseline']:.3g}"
-        for task, rows in scores.items()
-        for row in rows
-        if task != "robustness" and not row["method"].startswith(_BASELINES) and _is_below(row)
+    found = [
+        f"- {row['method']}, {row['data']}: {row['metric']} {row['value']:.3g}, {_missed(row)}: {reason_of(task, row)}"
+        for task, row in below(scores)
     ]
-    if below:
-        lines += ["", "Below the baseline, all figures looked at:", "", *below]
+    if found:
+        lines += ["", "Below its baseline or goal, all figures looked at, and why:", "", *found]
     return "\n".join(lines) + "\n"
 
 
-def _is_below(row: dict[str, Any]) -> bool:
-    """Whether a figure is worse than its baseline, by more than rounding makes of it."""
-    if row["baseline"] is None:
-        return False
-    lead = (row["value"] - row["baseline"]) * (-1 if "lower is better" in row["metric"] else 1)
-    return bool(lead < -_ROUNDING * abs(row["baseline"]))
+def below(scores: dict[str, list[dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """Task and row of each figure of ours that is worse than its baseline or goal, by more than rounding makes of it."""
+    return [
+        (task, row)
+        for task, rows in scores.items()
+        for row in rows
+        if task != _UNSPOILT and not row["method"].startswith(_BASELINES) and _missed(row)
+    ]
+
+
+def reason_of(task: str, row: dict[str, Any]) -> str:
+    """Why a row may stand below; empty where nobody said so."""
+    return next(
+        (why for of, data, metric, why in BELOW if of == task and data in row["data"] and metric in row["metric"]), ""
+    )
+
+
+def _missed(row: dict[str, Any]) -> str:
+    """What a figure is worse than; empty where it is worse than nothing."""
+    sign = -1 if "lower is better" in row["metric"] else 1
+    return next(
+        (
+            f"{name} {row[name]:.3g}"
+            for name in ("baseline", "goal")
+            if row[name] is not None and sign * (row["value"] - row[name]) < -_ROUNDING * abs(row[name])
+        ),
+        "",
+    )
 
 
 def _judged(name: str, cards: tuple[ModelCard, ...], scores: dict[str, list[dict[str, Any]]]) -> list[str]:

@@ -168,7 +168,10 @@ class RunConfig(BaseModel):
         "before each scene")] = ()  # fmt: skip
     permanent_water: Annotated[
         str | None,
-        Field(description="raster that is not 0 where water always is: with it the model flood needs no earlier scene"),
+        Field(
+            description="where water always is, polygons or a raster that is not 0 there: with it the models flood and "
+            "flood-sar need no earlier scene"
+        ),
     ] = None
     onto: Annotated[
         str | None, Field(description="read every scene onto this grid: EPSG:32633,10m,x0,y0,x1,y1 or an AOI.geojson")

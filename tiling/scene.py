@@ -12,8 +12,9 @@ from earthloom.tiling.quantity import QUANTITIES, NodataIn
 from earthloom.tiling.resampling import Resampling
 from earthloom.tiling.storage.objects import ObjectRef
 
-Driver: TypeAlias = Literal["GTiff", "JP2OpenJPEG"]
-"""GDAL's drivers that scenes are read by: JPEG 2000 only where the product's metadata name the file."""
+Driver: TypeAlias = Literal["GTiff", "JP2OpenJPEG", "polygons"]
+"""GDAL's drivers that scenes are read by: JPEG 2000 only where the product's metadata name the file. `polygons` is a vector
+file that is laid onto the scene's grid (`tiling.reading.burn`)."""
 
 SCENE_ID = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}\Z")
 """A scene id is a folder name in the outputs and a STAC item id: no separators, no `..`."""

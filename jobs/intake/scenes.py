@@ -73,6 +73,12 @@ class RefusedScene:
     """What pins the bytes of its files (`Asset.identity`); empty where that is not known."""
 
 
+def refused_scene(scene: Scene, error: EarthloomError) -> RefusedScene:
+    """A scene that was opened and cannot be used."""
+    identities = tuple(asset.identity for asset in scene.assets)
+    return RefusedScene(id=scene.id, message=str(error), kind=type(error).__name__, identities=identities)
+
+
 def expand(references: Sequence[str], alternate: str | None = None) -> list[SceneRequest]:
     """Find the scenes that references name: one request per scene, in order, each scene once.
 

@@ -17,14 +17,14 @@ from earthloom.jobs.config import RunConfig
 from earthloom.jobs.intake.inspectors import PRELOAD
 from earthloom.jobs.intake.registered import register
 from earthloom.jobs.intake.regrid import onto_grid
-from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene
+from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, refused_scene
 from earthloom.jobs.planning.chain import GSD_SLACK, ChainPlan, bind
 from earthloom.jobs.planning.footprints import FootprintFile
 from earthloom.jobs.planning.words import ChainModel
 from earthloom.models.cards.card import BEFORE, ModelCard
 from earthloom.models.device.resolve import Device
 from earthloom.tiling.aoi import suggest_aoi
-from earthloom.tiling.errors import EarthloomError, SceneError, StorageError
+from earthloom.tiling.errors import SceneError, StorageError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.sandbox import Disposables
 from earthloom.tiling.resampling import COARSER
@@ -83,12 +83,6 @@ def bind_all(
         for place, one in zip(pairs, pool.map(registered, pairs), strict=True):
             found[place] = one
     return found
-
-
-def refused_scene(scene: Scene, error: EarthloomError) -> RefusedScene:
-    """A scene that was opened and cannot be used."""
-    identities = tuple(asset.identity for asset in scene.assets)
-    return RefusedScene(id=scene.id, message=str(error), kind=type(error).__name__, identities=identities)
 
 
 def fitting_grid(grid: Grid, card: ModelCard, scale: int = 1) -> Grid | None:

@@ -17,9 +17,8 @@ from earthloom.models.inference.footprints import Places
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading.burn import polygons_on
 from earthloom.tiling.reading.identity import pin
-from earthloom.tiling.reading.onto_grid import onto_grid
-from earthloom.tiling.reading.vectors import read_features
 from earthloom.tiling.scene import Asset
 from earthloom.tiling.storage.objects import ObjectRef
 
@@ -61,13 +60,8 @@ def places_of(file: FootprintFile, grid: Grid) -> Places:
         SceneError: if the file is not what it was when it was pinned, cannot be read, or holds what is no polygon or
             larger than a footprint may be.
     """
-    asset, name = file.asset, file.asset.ref.name
-    if (now := pin(asset.ref).identity) != asset.identity:
-        raise SceneError(f"{name} was {asset.identity} when the run was planned and is {now} now; run it again")
-    features = read_features(asset, column=None, layer=file.layer)
-    if strange := sorted({str(each.geom_type) for each in features.geometries} - {"Polygon", "MultiPolygon"}):
-        raise SceneError(f"{name} holds {', '.join(strange)}; footprints are polygons: buffer points and lines")
-    near, outlines = onto_grid(features.geometries, features.crs, grid, name)
+    name = file.asset.ref.name
+    near, outlines = polygons_on(file.asset, grid, "footprints", file.layer)
     places = Places.of(near.astype(np.int64), outlines, grid.window)
     if (radius := places.radius_px) > _LARGEST_PX:
         large = next(n for n in range(len(places)) if places.only([n]).radius_px == radius)

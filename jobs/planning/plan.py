@@ -17,9 +17,9 @@ from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.intake.pairs import open_pairs
 from earthloom.jobs.intake.permanent_water import with_permanent_water
 from earthloom.jobs.intake.references import SceneRequest
-from earthloom.jobs.intake.scenes import RefusedScene, assign_ids, expand, open_all
+from earthloom.jobs.intake.scenes import RefusedScene, assign_ids, expand, open_all, refused_scene
 from earthloom.jobs.intake.wanted import Wanted
-from earthloom.jobs.planning.binding import bind_all, refused_scene
+from earthloom.jobs.planning.binding import bind_all
 from earthloom.jobs.planning.chain import ChainPlan
 from earthloom.jobs.planning.chips import divisors, undecided
 from earthloom.jobs.planning.footprints import find_footprints

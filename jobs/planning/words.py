@@ -52,7 +52,8 @@ def load_models(config: RunConfig) -> list[ChainModel]:
         _knows_water(card) for one in models for some in one.members for card, _ in some
     ):
         raise ConfigError(
-            f"`permanent_water` is for `model=flood`; {product_name(models)} does not look at it: leave it out"
+            f"`permanent_water` is for `model=flood` and `model=flood-sar`; {product_name(models)} does not look at it: "
+            "leave it out"
         )
     return models
 

@@ -18,10 +18,11 @@ _ANY_GSD_M = (0.1, 1000.0)
 def _card(
     name: str, *, title: str, description: str, citation: str, architecture: str, support_px: int, variant: str = "",
     task: str = "regression", bands: tuple[str, ...] = ("*",), quantities: tuple[str, ...] = _ANY,
-    gsd_m: tuple[float, float] = _ANY_GSD_M, output_dtype: str = "", bytes_per_px: tuple[float, float], **arguments: Any,
+    gsd_m: tuple[float, float] = _ANY_GSD_M, output_dtype: str = "", bytes_per_px: tuple[float, float],
+    version: str = "1.1.0", **arguments: Any,
 ) -> ModelCard:  # fmt: skip
     return ModelCard(
-        name=name, variant=variant, version="1.1.0", title=title, description=description, license="Apache-2.0",
+        name=name, variant=variant, version=version, title=title, description=description, license="Apache-2.0",
         citation=citation,
         task=task, architecture=architecture, arguments=json.dumps(arguments, sort_keys=True, separators=(",", ":")),
         bands=bands, quantities=quantities, mean=(-1.0,) * len(bands), std=(1.0,) * len(bands), gsd_m=gsd_m,
@@ -31,9 +32,12 @@ def _card(
     )  # fmt: skip
 
 
-def _pansharpen(name: str, architecture: str, ratio: int, support_px: int, how: str, citation: str) -> ModelCard:
+def _pansharpen(
+    name: str, architecture: str, ratio: int, support_px: int, how: str, citation: str, version: str = "1.1.0"
+) -> ModelCard:
     return _card(
         name,
+        version=version,
         title=f"Bands sharpened {ratio} times by a panchromatic one, {how}",
         description=(
             f"For bands whose pixels are {ratio} times as wide as those of the panchromatic band, resampled bilinearly "
@@ -112,14 +116,17 @@ def _dehaze(variant: str, quantities: tuple[str, ...], keep: float) -> ModelCard
 
 _DENOISE = _card(
     "denoise",
+    version="1.2.0",
     title="Noise averaged away over pixels whose surroundings look alike",
     description=(
-        "Non-local means over all bands together; how strong it is follows from the noise found in the scene. Texture as faint "
-        "as the noise goes with it, so an image with next to none is better left alone."
+        "Non-local means over all bands together; how strong it is follows from the noise found in the scene: what the bands "
+        "do not share, in its calmer parts. Texture as faint as the noise goes with it, so an image with next to none is "
+        "better left alone; of a single band, texture may be taken for noise."
     ),
     citation=(
         "Buades, A., Coll, B., Morel, J.-M. (2005): A non-local algorithm for image denoising. IEEE Conference on Computer "
-        "Vision and Pattern Recognition, 60-65."
+        "Vision and Pattern Recognition, 60-65. Roger, R. E., Arnold, J. F. (1996): Reliably estimating the noise in AVIRIS "
+        "hyperspectral images. International Journal of Remote Sensing 17, 1951-1962."
     ),
     architecture="non-local-means",
     support_px=4,
@@ -160,7 +167,7 @@ ENTRIES: tuple[ZooEntry, ...] = tuple(
     for cards in (
         (_pansharpen("pansharpen", "pansharpen-gsa", 2, 5, "Gram-Schmidt adaptive with local gains", _GSA),),
         (_pansharpen("pansharpen-4x", "pansharpen-gsa", 4, 10, "Gram-Schmidt adaptive with local gains", _GSA),),
-        (_pansharpen("pansharpen-brovey", "pansharpen-brovey", 2, 3, "by the ratio of intensities", _BROVEY),),
+        (_pansharpen("pansharpen-brovey", "pansharpen-brovey", 2, 3, "by the ratio of intensities", _BROVEY, "1.2.0"),),
         (_DENOISE,),
         (_destripe("destripe", "columns"),),
         (_destripe("destripe-rows", "rows"),),

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from earthloom.models.cards.card import BEFORE, ModelCard, ModelClass
+from earthloom.models.cards.card import BEFORE, PERMANENT_WATER, ModelCard, ModelClass
 from earthloom.models.cards.file import canonical
 from earthloom.models.zoo.entry import ZooEntry
 
 _CITATION = (
     "Twele, A., Cao, W., Plank, S., Martinis, S. (2016): Sentinel-1-based flood mapping: a fully automated processing chain. "
-    "International Journal of Remote Sensing 37, 2990-3004. Otsu, N. (1979): A threshold selection method from gray-level "
-    "histograms. IEEE Transactions on Systems, Man, and Cybernetics 9, 62-66."
+    "International Journal of Remote Sensing 37, 2990-3004. Chini, M., Hostache, R., Giustarini, L., Matgen, P. (2017): A "
+    "hierarchical split-based approach for parametric thresholding of SAR images: flood inundation as a test case. IEEE "
+    "Transactions on Geoscience and Remote Sensing 55, 6975-6988. Otsu, N. (1979): A threshold selection method from "
+    "gray-level histograms. IEEE Transactions on Systems, Man, and Cybernetics 9, 62-66."
 )
 _LIMITS = (
     "Wind roughens water, which is then missed; roads, runways, dry sand and radar shadow are as dark as water. Flooded woods "
-    "and towns shine and come out as dry. No calibrated scene with a reference was at hand; on 104 grey pictures of floods "
-    "(OMBRIA) water-sar has a mean IoU of 0.39, where a threshold that finds water even in scenes without any has 0.46."
+    "and towns shine and come out as dry. No calibrated scene with a reference was at hand; it was judged on grey pictures, "
+    "where fields of two kinds may be taken for land and water."
 )
 _SMOOTH_PX = 5
 _FAR_DB = 200.0  # so that no valid value is 0 to the network
@@ -33,31 +35,43 @@ _TWO_DATES = (
 
 
 def _card(
-    name: str, variant: str, quantities: tuple[str, ...], *, mean: float, two_dates: bool, **rules: Any
+    name: str, variant: str, quantities: tuple[str, ...], *, mean: float, beside: str = "", **rules: Any
 ) -> ModelCard:
-    bands = ("vv", BEFORE + "vv") if two_dates else ("vv",)
-    what = "Flooded ground between two radar images" if two_dates else "Open water in a radar image"
+    """The card of one date, or of one and what is `beside` it: the earlier date's band or a map of permanent water."""
+    what, note = "Open water in a radar image", ""
+    if beside:
+        what = "Flooded ground between two radar images"
+        note = (
+            "Ground that was dark before and has become darker by a quarter of what parts land from water is flooded, so both "
+            "dates must have one scale: one orbit, one calibration. Of one date, `permanent_water` names a map that takes the "
+            "place of the earlier scene. "
+        )
+    if is_map := beside == PERMANENT_WATER:
+        what = "Water beyond a map of permanent water in a radar image"
+        rules, variant = rules | {"reference": True}, f"{variant}-reference"
     return ModelCard(
-        name=name, variant=variant, title=f"{what}, by a threshold that each scene's histogram chooses",
-        description=f"VV averaged over {_SMOOTH_PX} x {_SMOOTH_PX} px against speckle. {_LIMITS}",
+        name=name, variant=variant, version="1.1.0", title=f"{what}, by a threshold that each scene's histogram chooses",
+        description=f"VV averaged over {_SMOOTH_PX} x {_SMOOTH_PX} px against speckle. {note}{_LIMITS}",
         license="Apache-2.0", citation=_CITATION, architecture="sar-water",
         arguments=canonical(rules | {"smooth_px": _SMOOTH_PX, "zero": -mean}),
-        bands=bands, quantities=quantities, mean=(mean,) * len(bands), std=(1.0,) * len(bands), gsd_m=(3.0, 60.0),
-        classes=_TWO_DATES if two_dates else _ONE_DATE, activation="none", needs_survey=True,
+        bands=("vv", beside) if beside else ("vv",), quantities=quantities,
+        mean=(mean, 0.0 if is_map else mean) if beside else (mean,), std=(1.0, 1.0) if beside else (1.0,), gsd_m=(3.0, 60.0),
+        classes=_TWO_DATES if beside else _ONE_DATE, activation="none", needs_survey=True,
         stride_px=1, support_px=_SMOOTH_PX // 2, halo_px=_SMOOTH_PX // 2, core_px=1024,
-        memory=tuple((precision, 96.0 if two_dates else 48.0) for precision in ("bf16", "fp32")), flop_per_px=0.0,
+        memory=tuple((precision, 96.0 if beside else 48.0) for precision in ("bf16", "fp32")), flop_per_px=0.0,
     )  # fmt: skip
 
 
-def _cards(name: str, *, two_dates: bool) -> tuple[ModelCard, ...]:
+def _cards(name: str, beside: str = "") -> tuple[ModelCard, ...]:
     bounds = {"lowest": -22.0, "highest": -14.0}
     return (
-        _card(name, "linear", ("backscatter",), mean=-1.0, two_dates=two_dates, decibels=True, **bounds),
-        _card(name, "db", ("backscatter_db",), mean=_FAR_DB, two_dates=two_dates, **bounds),
-        _card(name, "grey", ("unit", "dn"), mean=-1.0, two_dates=two_dates),
+        _card(name, "linear", ("backscatter",), mean=-1.0, beside=beside, decibels=True, **bounds),
+        _card(name, "db", ("backscatter_db",), mean=_FAR_DB, beside=beside, **bounds),
+        _card(name, "grey", ("unit", "dn"), mean=-1.0, beside=beside),
     )
 
 
-WATER_SAR = _cards("water-sar", two_dates=False)
-FLOOD_SAR = _cards("flood-sar", two_dates=True)
-ENTRIES = (ZooEntry(cards=WATER_SAR), ZooEntry(cards=FLOOD_SAR))
+WATER_SAR = _cards("water-sar")
+FLOOD_SAR = _cards("flood-sar", BEFORE + "vv")
+FLOOD_SAR_REFERENCE = _cards("flood-sar", PERMANENT_WATER)
+ENTRIES = (ZooEntry(cards=WATER_SAR), ZooEntry(cards=FLOOD_SAR + FLOOD_SAR_REFERENCE))

@@ -10,6 +10,7 @@ Multitemporal Sentinel-1 and Sentinel-2 Data Fusion. IEEE JSTARS 15, 2341-2356.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,15 +79,30 @@ def load(folders: tuple[str, ...], *, held_back: bool) -> Samples:
     Raises:
         FileNotFoundError: naming the folder that is absent.
     """
+    return read(folders, [name for at, name in enumerate(names()) if (at % _HELD_BACK_EVERY == 0) == held_back])
+
+
+def names() -> list[str]:
+    """Of all samples, sorted.
+
+    Raises:
+        FileNotFoundError: naming the folder that is absent.
+    """
     masks = sorted((_FOLDER / "S2" / "MASK").glob("*.png"))
     if not masks:
         raise FileNotFoundError(f"{_FOLDER} is not here; point EARTHLOOM_DATA at the folder of real scenes")
-    names = [path.name for at, path in enumerate(masks) if (at % _HELD_BACK_EVERY == 0) == held_back]
+    return [path.stem for path in masks]
+
+
+def read(folders: tuple[str, ...], samples: Sequence[str]) -> Samples:
+    """Read some samples."""
     bands = [
-        np.concatenate([_image(_FOLDER / folder / date / name) for date in ("BEFORE", "AFTER") for folder in folders])
-        for name in names
+        np.concatenate(
+            [_image(_FOLDER / folder / date / f"{name}.png") for date in ("BEFORE", "AFTER") for folder in folders]
+        )
+        for name in samples
     ]
-    flooded = [_image(_FOLDER / "S2" / "MASK" / name)[0] > 0.5 for name in names]
+    flooded = [_image(_FOLDER / "S2" / "MASK" / f"{name}.png")[0] > 0.5 for name in samples]
     return Samples(np.stack(bands), np.stack(flooded))
 
 

@@ -1,9 +1,16 @@
 """Floods in the grey radar pictures of OMBRIA by `water-sar` and `flood-sar`, against Otsu's threshold on single pixels.
 
-The pictures are no calibrated backscatter, and each is a scene of its own of which a fifth is flooded.
+The pictures are no calibrated backscatter, and each is a scene of its own of which a third is flooded. What `water-sar` finds
+on the later date is held to the flood alone, as no map says where water was before: rivers and lakes count against it, as
+they do against its baseline. Constants were chosen on other events than those reported (the split of
+infra/recipes/flood-radar.toml).
 """
 
 from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +18,15 @@ from numpy.typing import NDArray
 
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.networks.registry import build
-from earthloom.models.networks.segment.sar_water import SarWater, otsu
-from earthloom.models.networks.survey import N_QUANTILES, survey
+from earthloom.models.networks.segment.sar_water import otsu
+from earthloom.models.networks.survey import N_QUANTILES, Part
 from earthloom.models.zoo.radar import FLOOD_SAR, WATER_SAR
-from tests.bench.score_flood import Samples, load, mean_iou
+from earthloom.tiling.window import Window
+from tests.bench.score_flood import mean_iou, names, read
 from tests.bench.scores import Score
 
 _GREY = 2  # of both models, the variant without a unit
+_RECIPE = Path(__file__).resolve().parents[2] / "infra" / "recipes" / "flood-radar.toml"
 
 
 def scores() -> list[Score]:
@@ -26,9 +35,10 @@ def scores() -> list[Score]:
     Raises:
         FileNotFoundError: naming the folder that is absent.
     """
-    parts = [load(("S1",), held_back=held_back) for held_back in (False, True)]
-    both = Samples(np.concatenate([part.bands for part in parts]), np.concatenate([part.flooded for part in parts]))
-    before, after = both.bands[:, 0], both.bands[:, 1]
+    held_back = tomllib.loads(_RECIPE.read_text())["split"]["test"]
+    everything = names()
+    samples = read(("S1",), held_back)
+    before, after = samples.bands[:, 0], samples.bands[:, 1]
     wet = {name: np.stack([_otsu(one) for one in date]) for name, date in (("before", before), ("after", after))}
     pairs = [np.stack(pair) for pair in zip(after, before, strict=True)]
     found = (
@@ -41,8 +51,9 @@ def scores() -> list[Score]:
     )
     return [
         Score(
-            task="radar", data=f"OMBRIA, Sentinel-1, all {len(both.flooded)} samples", method=method,
-            metric="mean IoU per sample", value=mean_iou(water, both.flooded), baseline=mean_iou(baseline, both.flooded),
+            task="radar", data=f"OMBRIA, Sentinel-1, {len(held_back)} of {len(everything)} samples, whole events held back",
+            method=method, metric="mean IoU per sample, of the flood", value=mean_iou(water, samples.flooded),
+            baseline=mean_iou(baseline, samples.flooded),
         )
         for method, water, baseline in found
     ]  # fmt: skip
@@ -50,13 +61,13 @@ def scores() -> list[Score]:
 
 def _classes(card: ModelCard, bands: NDArray[np.float32]) -> NDArray[np.int64]:
     """(H, W) of a scene (C, H, W), 0 to 1."""
-    network = build(card)
-    assert isinstance(network, SarWater)
+    network: Any = build(card)
     x = bands + np.float32(1)  # the grey variants move 0 away from nodata: mean -1
-    context = network.context(survey([(x, np.ones(x.shape[1:], np.bool_))]))
-    return np.asarray(network(torch.from_numpy(x)[None], context[None])[0].argmax(dim=0).numpy())
+    scene = Window(0, 0, x.shape[2], x.shape[1])
+    found = network.look(scene, [Part(scene, x, np.ones(x.shape[1:], np.bool_))])
+    return np.asarray(network(torch.from_numpy(x)[None], found.context[None])[0].argmax(dim=0).numpy())
 
 
 def _otsu(grey: NDArray[np.float32]) -> NDArray[np.bool_]:
-    threshold, _, _ = otsu(np.quantile(grey.astype(np.float64), np.linspace(0, 1, N_QUANTILES)))
-    return np.asarray(grey < threshold)
+    quantiles = np.quantile(grey.astype(np.float64), np.linspace(0, 1, N_QUANTILES))
+    return np.asarray(grey < otsu(quantiles).threshold)

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
-from click.testing import CliRunner
 from numpy.typing import NDArray
-from rasterio.features import shapes
+from rasterio.features import rasterize, shapes
 from rasterio.warp import reproject
 
 from earthloom.jobs.upkeep.verify import verify
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.vectors import pyogrio
 from tests.maps import go, published
 from tests.scenes import real, write_scene
 
@@ -61,6 +62,16 @@ def map_of(path: Path, pixels: NDArray[np.uint8], **where: Any) -> Path:
     return write_scene(path, pixels[None], **where)
 
 
+def vectors(path: Path, geometries: list[Any], crs: str | None = None) -> Path:
+    """A file of geometries of EPSG:32617, in that CRS or another one."""
+    import geopandas
+
+    pyogrio()
+    frame = geopandas.GeoDataFrame(geometry=geometries, crs="EPSG:32617")
+    (frame.to_crs(crs) if crs else frame).to_file(path)
+    return path
+
+
 def test_the_map_comes_onto_the_scene_by_nearest_neighbour_and_ends_where_it_ends(
     scene: Path, wet: NDArray[np.bool_], tmp_path: Path
 ) -> None:
@@ -92,7 +103,55 @@ def test_blocks_do_not_change_a_byte_and_the_maps_bytes_are_part_of_the_key(scen
     assert len(list(tmp_path.glob("small/scenes/bay/*/flood.tif"))) == 2
 
 
-def test_polygons_are_burnt_by_rio_and_what_it_calls_nodata_is_land(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["gpkg", "geojson"])
+def test_polygons_of_any_crs_are_the_water_that_always_is(
+    kind: str, scene: Path, wet: NDArray[np.bool_], tmp_path: Path
+) -> None:
+    """Against rasterio's own rasterising on the scene's grid, in blocks of two sizes."""
+    lakes = [
+        shapely.Point(302_000, 4_497_500).buffer(900), shapely.box(303_000, 4_495_000, 307_000, 4_496_000),
+        shapely.Polygon([(300_000, 4_500_000), (301_000, 4_499_990), (300_500, 4_498_100)]),
+    ]  # fmt: skip
+    water = vectors(tmp_path / f"water.{kind}", lakes, None if kind == "gpkg" else "EPSG:4326")
+    for name, block in (("small", 512), ("large", 1024)):
+        assert flood(scene, water, tmp_path / name, block=block).exit_code == 0
+    assert published(tmp_path / "small") == published(tmp_path / "large")
+    always = rasterize(lakes, out_shape=(SIDE, SIDE), transform=OF_SCENE).astype(bool)
+    differs = classes(tmp_path / "small", "bay") != expected(wet, always)
+    assert differs.sum() <= (0 if kind == "gpkg" else 30), "edges that are straight in degrees are curves on the grid"
+    assert not verify(ObjectRef.parse(str(tmp_path / "small"))).problems
+
+
+def test_one_radar_image_and_polygons_tell_a_flood_from_a_lake(wet: NDArray[np.bool_], tmp_path: Path) -> None:
+    speckle = np.random.default_rng(0).gamma(4, 1 / 4, wet.shape)
+    power = (10 ** (np.where(wet, -20.0, -8.0) / 10) * speckle).astype(np.float32)
+    image = write_scene(tmp_path / "radar.tif", power[None], ("vv",), transform=OF_SCENE)
+    lake = shapely.box(300_000, 4_494_000, 303_000, 4_500_000)
+    water, said = vectors(tmp_path / "lake.gpkg", [lake]), {"scale": None, "quantity": None}
+    result = go(
+        image, out=tmp_path / "out", model="flood-sar", permanent_water=str(water), sensor="sentinel1-grd", **said
+    )
+    assert result.exit_code == 0, result.scenes
+    (path,) = tmp_path.glob("out/scenes/radar/*/flood-sar.tif")
+    with rasterio.open(path) as dataset:
+        found = dataset.read(1)
+    always = rasterize([lake], out_shape=(SIDE, SIDE), transform=OF_SCENE).astype(bool)
+    assert (found == expected(wet, always)).mean() > 0.98
+    assert np.array_equal(np.isin(found, (PERMANENT, RECEDED)), always)
+
+
+def test_polygons_that_lie_elsewhere_are_noted_and_what_is_none_is_refused(scene: Path, tmp_path: Path) -> None:
+    far = vectors(tmp_path / "far.gpkg", [shapely.box(500_000, 4_000_000, 500_010, 4_000_010)])
+    elsewhere = flood(scene, far, tmp_path / "out")
+    assert elsewhere.exit_code == 0
+    assert any("no area of far.gpkg lies in bay" in note for _, note in elsewhere.notes)
+    river = shapely.LineString([(300_000, 4_497_000), (303_000, 4_497_000)])
+    line = flood(scene, vectors(tmp_path / "line.gpkg", [river]), tmp_path / "out")
+    assert line.exit_code == 2
+    assert "line.gpkg holds LineString; areas of water are polygons" in str(line.scenes["bay"])
+
+
+def test_polygons_on_real_scenes_are_what_was_water_before(tmp_path: Path) -> None:
     now, before = (real(f"timeseries_landsat_pucallpa/{year}.tif") for year in (2020, 2015))
 
     def mndwi_sign(path: Path) -> NDArray[np.int16]:
@@ -104,12 +163,10 @@ def test_polygons_are_burnt_by_rio_and_what_it_calls_nodata_is_land(tmp_path: Pa
     with rasterio.open(before) as dataset:
         found = shapes(was_wet.astype(np.uint8), mask=was_wet, transform=dataset.transform)
     features = [{"type": "Feature", "properties": {}, "geometry": geometry} for geometry, _ in found]
-    polygons, water = tmp_path / "water.geojson", tmp_path / "water.tif"
-    polygons.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    from rasterio.rio.main import main_group
-
-    burnt = CliRunner().invoke(main_group, ["rasterize", str(water), "--like", str(now)], input=polygons.read_text())
-    assert burnt.exit_code == 0, burnt.output
+    with rasterio.open(before) as dataset:
+        crs = {"type": "name", "properties": {"name": str(dataset.crs)}}
+    water = tmp_path / "water.geojson"
+    water.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}))
     said = {"bands": "swir16=1,nir=2,red=3,green=4", "scale": 1 / 255, "nodata_in": "all"}
     assert flood(now, water, tmp_path / "out", **said).exit_code == 0
     made = classes(tmp_path / "out", "2020")
@@ -140,7 +197,7 @@ def test_what_cannot_be_used_is_said(scene: Path, tmp_path: Path) -> None:
     result = flood(scene, far, tmp_path / "out")
     assert result.exit_code == 2
     assert "they do not overlap; give a map of the same ground" in str(result.scenes["bay"])
-    with pytest.raises(ConfigError, match="for `model=flood`; water-index does not look at it"):
+    with pytest.raises(ConfigError, match="for `model=flood` and `model=flood-sar`; water-index does not look"):
         go(scene, out=tmp_path / "out", permanent_water=str(far))
     with pytest.raises(ConfigError, match=r"none\.tif"):
         flood(scene, tmp_path / "none.tif", tmp_path / "out")

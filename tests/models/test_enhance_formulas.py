@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,7 @@ from torch.nn import functional as F
 from earthloom.models.networks.enhance.denoise import NonLocalMeans, box_sum, shifted
 from earthloom.models.networks.enhance.pansharpen import AdaptiveGramSchmidt, Brovey
 from earthloom.models.networks.enhance.tone import EqualisedStretch, PercentileStretch
-from earthloom.models.networks.survey import Survey, survey
+from earthloom.models.networks.survey import Look, Survey, survey
 from tests.models.enhancing import CARDS, run, scene_for
 
 
@@ -47,8 +45,9 @@ def at(values: NDArray[np.float64], row: int, col: int) -> NDArray[np.float64]:
 def test_non_local_means_is_its_formula() -> None:
     x = scene_for(CARDS["denoise"], 14, 13, holes=False)
     x[:, :, 3:5, 6:9] = 0
-    found = replace(survey_of(x), noise=(0.012, 0.02, 0.0))
-    made = run(NonLocalMeans(in_channels=3, search_px=2, patch_px=1, strength=0.7), x, found)[0].numpy()
+    noise = np.array([0.012, 0.02, 0.0])
+    module = NonLocalMeans(in_channels=3, search_px=2, patch_px=1, strength=0.7)
+    made = run(module, x, Look(module.context(noise.tolist())))[0].numpy()
     values, near = x[0].numpy().astype(np.float64), range(-1, 2)
     assert np.array_equal(made[2], x[0, 2].numpy())
     for row, col in ((0, 0), (4, 5), (6, 7), (12, 13), (9, 3)):
@@ -61,7 +60,7 @@ def test_non_local_means_is_its_formula() -> None:
                 pairs = [
                     (at(values, row + i, col + j), at(values, row + dy + i, col + dx + j)) for i in near for j in near
                 ]
-                both = [(((a - b)[:2] / found.noise[:2]) ** 2).mean() for a, b in pairs if a.any() and b.any()]
+                both = [(((a - b)[:2] / noise[:2]) ** 2).mean() for a, b in pairs if a.any() and b.any()]
                 weight = np.exp(-max(np.mean(both) - 2, 0) / 0.7)
                 total, weights = total + weight * other, weights + weight
         np.testing.assert_allclose(made[:2, row, col], (total / weights)[:2], rtol=2e-6)
@@ -119,6 +118,8 @@ def test_brovey_is_its_formula_with_weights_that_are_not_negative() -> None:
     assert module.context(survey_of(x))[2] == 0
     for row, col in ((5, 5), (20, 30), (35, 39)):
         crisp = np.array([crisp_in_numpy(b, pan > -9, row, col, radius=3, sigma=1.0) for b in bands])
+        at = np.array([band[row, col] for band in bands])
+        crisp = np.clip(crisp, at - 0.3 * abs(at), at + 0.3 * abs(at))
         ratio = (pan[row, col] - constant) / (crisp[:2] @ weights)
         np.testing.assert_allclose(made[:, row, col], 1 + crisp * ratio, rtol=1e-5)
 
@@ -130,6 +131,18 @@ def test_brovey_leaves_pixels_alone_whose_intensity_is_not_positive_and_bounds_t
     dark[:, 1:] += 0.01
     dark[:, 0] += 5.0
     np.testing.assert_allclose(run(Brovey(in_channels=4), dark, found).numpy(), 1.04, rtol=1e-5)
+
+
+def test_brovey_makes_a_dark_pixel_beside_a_bright_one_no_darker_than_by_its_share() -> None:
+    x = torch.full((1, 4, 20, 20), 1.5)
+    x[..., :10] = 1.02
+    module = Brovey(in_channels=4)
+    found = survey_of(x)
+    weights = module.context(found)[:-1]
+    assert weights.sum() > 0
+    made = run(module, x, found)[0] - 1
+    beside = made[:, 10, 9] / made[:, 10, 2]
+    assert torch.all((beside > 0.65) & (beside < 1.6))
 
 
 def test_a_stretch_is_linear_between_two_percentiles() -> None:

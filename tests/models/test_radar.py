@@ -16,9 +16,10 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import from_item, to_item
 from earthloom.models.networks.registry import build
 from earthloom.models.networks.segment.sar_water import SarWater, otsu
-from earthloom.models.networks.survey import N_QUANTILES, survey
-from earthloom.models.zoo.radar import FLOOD_SAR, WATER_SAR
+from earthloom.models.networks.survey import N_QUANTILES
+from earthloom.models.zoo.radar import FLOOD_SAR, FLOOD_SAR_REFERENCE, WATER_SAR
 from earthloom.tiling.errors import CardError
+from tests.models.enhancing import look_at
 
 LAND_DB, WATER_DB = -8.0, -20.0
 SHAPE = (96, 160)
@@ -26,8 +27,17 @@ SHAPE = (96, 160)
 
 def image(water: NDArray[np.bool_], looks: int = 4) -> NDArray[np.float32]:
     """Backscatter as power, with the speckle of so many looks (gamma distributed, Ulaby et al. 1986)."""
-    mean = 10 ** (np.where(water, WATER_DB, LAND_DB) / 10)
-    return (mean * np.random.default_rng(0).gamma(looks, 1 / looks, water.shape)).astype(np.float32)
+    return speckled(np.where(water, WATER_DB, LAND_DB), looks)
+
+
+def speckled(levels_db: NDArray[np.float64], looks: int = 4) -> NDArray[np.float32]:
+    mean = 10 ** (levels_db / 10)
+    return (mean * np.random.default_rng(0).gamma(looks, 1 / looks, mean.shape)).astype(np.float32)
+
+
+def grey_of(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As pictures of radar images are: decibels, stretched."""
+    return np.asarray(np.clip((10 * np.log10(power) + 30) * 7, 1, 255).round(), np.float32)
 
 
 def lake(side: int = 40, left: int = 20) -> NDArray[np.bool_]:
@@ -37,11 +47,11 @@ def lake(side: int = 40, left: int = 20) -> NDArray[np.bool_]:
 
 
 def classes(card: ModelCard, *dates: NDArray[np.float32]) -> NDArray[np.int64]:
-    x = torch.from_numpy(np.stack(dates) - np.float32(card.mean[0]))[None]
+    mean = np.array(card.mean, np.float32)[:, None, None]
+    x = torch.from_numpy(np.stack(dates) - mean)[None]
     module: Any = build(card).eval()
-    context = module.context(survey([(x[0].numpy(), np.ones(SHAPE, bool))]))
-    answer = module(x, context)
-    torch.testing.assert_close(answer.sum(dim=1), torch.ones(1, *SHAPE))
+    answer = module(x, look_at(module, x).context)
+    torch.testing.assert_close(answer.sum(dim=1), torch.ones(1, *dates[0].shape))
     return np.asarray(answer.argmax(dim=1)[0])
 
 
@@ -52,18 +62,33 @@ def iou(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
 def test_water_is_found_in_power_and_decibels_alike_and_in_grey_pictures() -> None:
     power = image(lake())
     decibels = (10 * np.log10(power)).astype(np.float32)
-    grey = np.clip((decibels + 30) * 7, 1, 255).round().astype(np.float32)
-    found = [classes(card, values) for card, values in zip(WATER_SAR, (power, decibels, grey), strict=True)]
+    found = [classes(card, values) for card, values in zip(WATER_SAR, (power, decibels, grey_of(power)), strict=True)]
     assert all(iou(one == 1, lake()) > 0.93 for one in found)
     assert (found[0] != found[1]).mean() < 0.001
 
 
-def test_a_scene_without_water_stays_dry() -> None:
-    for card in WATER_SAR:
-        dry = image(np.zeros(SHAPE, bool))
-        values = dry if card.variant == "linear" else (10 * np.log10(dry)).astype(np.float32)
-        values = np.clip((values + 30) * 7, 1, 255) if card.variant == "grey" else values
-        assert (classes(card, values) == 1).mean() < 0.002
+@pytest.mark.parametrize("looks", [1, 4])
+def test_a_scene_without_water_stays_dry(looks: int) -> None:
+    dry = image(np.zeros((640, 640), bool), looks)
+    for card, values in zip(WATER_SAR, (dry, 10 * np.log10(dry), grey_of(dry)), strict=True):
+        assert (classes(card, values) == 1).mean() < 0.003
+
+
+def test_a_pond_in_a_wide_land_is_found_by_the_part_that_it_lies_in() -> None:
+    pond = np.zeros((512, 512), bool)
+    pond[200:230, 330:365] = True
+    found = classes(WATER_SAR[2], grey_of(image(pond)))
+    assert not otsu(np.quantile(grey_of(image(pond)), np.linspace(0, 1, N_QUANTILES))).is_apart
+    assert iou(found == 1, pond) > 0.85
+
+
+def test_what_is_not_valid_is_no_population() -> None:
+    module: Any = build(WATER_SAR[2]).eval()
+    grey = torch.from_numpy(grey_of(image(lake())) + 1)[None, None]
+    wide = torch.zeros(1, 1, SHAPE[0], 3 * SHAPE[1])
+    wide[..., : SHAPE[1]] = grey
+    assert torch.equal(look_at(module, wide).context, look_at(module, grey).context)
+    assert look_at(module, torch.zeros_like(grey)).context.tolist() == [0, 1]
 
 
 def test_a_scene_of_water_alone_is_water_where_values_are_calibrated() -> None:
@@ -78,24 +103,50 @@ def test_a_flood_is_water_on_the_later_date_only() -> None:
         assert iou(found == value, truth) > 0.85
 
 
+@pytest.mark.parametrize("number", [2, 1])
+def test_a_dark_field_that_became_darker_is_flooded_and_a_river_is_not(number: int) -> None:
+    river, field = lake(side=60), lake(side=60, left=90)
+    before = np.where(field, -16.0, np.where(river, WATER_DB, LAND_DB))
+    dates = [speckled(np.where(river | field, WATER_DB, LAND_DB).astype(float)), speckled(before)]
+    changed = [dates, [10 * np.log10(date) for date in dates], [grey_of(date) for date in dates]]
+    found = classes(FLOOD_SAR[number], *changed[number])
+    alone = classes(WATER_SAR[number], changed[number][1])
+    assert (alone[field] == 1).mean() > 0.9, "by itself the field is dark enough for water"
+    assert iou(found == 1, field) > 0.85
+    assert iou(found == 2, river) > 0.85
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_map_of_permanent_water_stands_for_the_earlier_date(number: int) -> None:
+    power = image(lake() | lake(left=90))
+    values = (power, 10 * np.log10(power), grey_of(power))[number]
+    always = (lake(side=30) | lake(side=20, left=65)).astype(np.float32)
+    there = always > 0
+    truth = np.select([(lake() | lake(left=90)) & ~there, (lake() | lake(left=90)) & there, there], [1, 2, 3], 0)
+    for water in (1, 80):
+        found = classes(FLOOD_SAR_REFERENCE[number], values.astype(np.float32), always * np.float32(water))
+        assert (found == truth).mean() > 0.97
+        assert np.array_equal(np.isin(found, (2, 3)), there)
+
+
 def test_otsus_threshold_parts_two_populations_and_tells_one_from_two() -> None:
     draw = np.random.default_rng(1)
     shares = np.linspace(0, 1, N_QUANTILES)
     two = np.quantile(np.concatenate([draw.normal(-20, 1.5, 30_000), draw.normal(-8, 2, 70_000)]), shares)
-    threshold, width, apart = otsu(two)
-    assert apart
-    assert threshold == pytest.approx(-14, abs=1)
-    assert width == pytest.approx(12, abs=0.3)
-    assert not otsu(np.quantile(draw.normal(-8, 2, 100_000), shares))[2]
-    assert not otsu(np.full(N_QUANTILES, 3.0))[2]
+    found = otsu(two)
+    assert found.is_apart
+    assert found.threshold == pytest.approx(-14, abs=1)
+    assert found.width == pytest.approx(12, abs=0.3)
+    assert not otsu(np.quantile(draw.normal(-8, 2, 100_000), shares)).is_apart
+    assert not otsu(np.full(N_QUANTILES, 3.0)).is_apart
 
 
-@pytest.mark.parametrize("card", [*WATER_SAR, *FLOOD_SAR], ids=lambda card: card.label)
+@pytest.mark.parametrize("card", [*WATER_SAR, *FLOOD_SAR, *FLOOD_SAR_REFERENCE], ids=lambda card: card.label)
 def test_cards_are_written_without_loss_and_their_halo_is_what_they_see(card: ModelCard) -> None:
     assert from_item(to_item(card, weights_name="weights.safetensors", n_parameters=0)) == card
     module: Any = build(card).eval()
     x = torch.rand(1, len(card.bands), 41, 41) + 1
-    context = module.context(survey([(x[0].numpy(), np.ones((41, 41), bool))]))
+    context = look_at(module, x).context
     before = module(x, context)
     x[..., 20, 20] = torch.nan
     rows, _ = torch.where((module(x, context) != before).any(dim=1)[0])
@@ -104,7 +155,7 @@ def test_cards_are_written_without_loss_and_their_halo_is_what_they_see(card: Mo
 
 @pytest.mark.parametrize(
     "change",
-    [{"in_channels": 3}, {"classes": 4}, {"smooth_px": 4}, {"lowest": -20.0}],
+    [{"in_channels": 3}, {"classes": 4}, {"smooth_px": 4}, {"lowest": -20.0}, {"reference": True}],
     ids=str,
 )
 def test_arguments_that_contradict_each_other_are_refused(change: dict[str, object]) -> None:

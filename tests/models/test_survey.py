@@ -42,7 +42,6 @@ def test_parts_count_by_their_pixels_in_any_order() -> None:
         assert other.n == whole.n
         np.testing.assert_allclose(other.covariance, whole.covariance, rtol=1e-9)
         np.testing.assert_array_equal(other.quantiles, whole.quantiles)
-    np.testing.assert_allclose(turned.noise, split.noise, rtol=1e-12)
 
 
 def test_what_is_not_valid_may_hold_anything() -> None:
@@ -57,7 +56,7 @@ def test_what_is_not_valid_may_hold_anything() -> None:
 def test_a_scene_without_a_valid_pixel_gives_zeros(n_parts: int) -> None:
     found = survey([part(landscape(20, 20, 2), np.zeros((20, 20), np.bool_))] * n_parts)
     assert found.n == 0
-    assert found.mean == found.noise == (0.0, 0.0)
+    assert found.mean == (0.0, 0.0)
     assert not np.any(found.covariance)
     assert np.shape(found.quantiles) == (2, N_QUANTILES)
     assert not np.any(found.quantiles)
@@ -71,31 +70,3 @@ def test_what_a_network_keeps_comes_back_from_json_bit_by_bit(values: list[float
     assert found.context.shape == look.context.shape
     assert found.context.numpy().tobytes() == look.context.numpy().tobytes()
     assert found.notes == look.notes
-
-
-@pytest.mark.parametrize("sigma", [0.5, 3.0, 40.0])
-def test_white_noise_is_found_to_a_tenth(sigma: float) -> None:
-    rng = np.random.default_rng(1)
-    ramp = np.add.outer(np.arange(200.0), 3 * np.arange(300.0))
-    noisy = np.stack([ramp + rng.normal(0, sigma, ramp.shape), -2 * ramp + rng.normal(0, 2 * sigma, ramp.shape)])
-    np.testing.assert_allclose(survey([part(noisy)]).noise, [sigma, 2 * sigma], rtol=0.1)
-
-
-def test_texture_in_half_of_a_scene_is_not_taken_for_noise() -> None:
-    rng = np.random.default_rng(2)
-    scene = rng.normal(0, 1, (1, 256, 256))
-    scene[:, :, 128:] += 200 * (np.indices((256, 128)).sum(axis=0) // 3 % 2)
-    assert 0.85 < survey([part(scene)]).noise[0] < 1.1
-
-
-def test_noise_is_found_in_scenes_that_are_smaller_than_a_block_or_full_of_holes() -> None:
-    rng = np.random.default_rng(3)
-    small = [part(rng.normal(0, 2, (1, 9, 9))) for _ in range(40)]
-    assert 1.8 < survey(small).noise[0] < 2.2
-    valid = np.ones((200, 200), np.bool_)
-    valid[::6] = False
-    assert 1.8 < survey([part(rng.normal(0, 2, (1, 200, 200)), valid)]).noise[0] < 2.2
-
-
-def test_parts_too_small_for_a_window_have_no_noise() -> None:
-    assert survey([part(np.ones((2, 2, 50)))]).noise == (0.0, 0.0)

@@ -77,3 +77,24 @@ def test_features_lie_where_the_grid_counts_their_longitudes(west: float, crs: s
     np.testing.assert_array_equal(near, np.arange(4))
     np.testing.assert_allclose(shapely.get_x(found), np.mod(lon - west, 360) / 0.01, atol=1 / 256)
     np.testing.assert_allclose(shapely.get_y(found), 50, atol=1 / 256)
+
+
+@pytest.mark.parametrize("west", [179.5, -180.5])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857"])
+def test_areas_that_are_cut_at_180_degrees_are_whole_where_the_grid_goes_on(west: float, crs: str) -> None:
+    """A lake across the meridian, as RFC 7946 cuts it, and one land around the whole Earth."""
+    grid = Grid(crs="EPSG:4326", transform=(0.01, 0, west, 0, -0.01, 65.5), width=128, height=96)
+    lake = shapely.MultiPolygon([shapely.box(179.8, 64.8, 180, 65.2), shapely.box(-180, 64.8, -179.7, 65.2)])
+    world = shapely.box(-180, 64.9, 180, 65.1)
+    move = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform
+    areas = [shapely.transform(area, lambda points: np.column_stack(move(*points.T))) for area in (lake, world)]
+    far = [shapely.transform(shapely.box(10, 64, 11, 65), lambda points: np.column_stack(move(*points.T)))]
+    near, found = onto_grid(np.array(areas + far, object), CRS.from_user_input(crs), grid, "water.gpkg")
+    lon, lat = np.meshgrid(np.mod(grid.xs() + 180, 360) - 180, grid.ys())
+    col, row = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
+    assert near.tolist() == [0, 1]
+    for area, made in zip((lake, world), found, strict=True):
+        wanted = shapely.contains_xy(area, lon, lat)
+        clear = shapely.distance(shapely.boundary(area), shapely.points(lon, lat)) > 0.004
+        np.testing.assert_array_equal(shapely.contains_xy(made, col, row)[clear], wanted[clear])
+        assert wanted.sum() > 1000

@@ -11,7 +11,7 @@ from pyproj import CRS, Transformer
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.turn import goes_beyond, turn_of
+from earthloom.tiling.turn import goes_beyond, met
 
 _SNAP = 256
 """Vertices are rounded to 1/256 px of the grid. Offsets of windows are whole pixels, so all sums with them are exact and
@@ -55,30 +55,17 @@ def onto_grid(
         return np.asarray(np.round(px * _SNAP) / _SNAP)
 
     moved = shapely.transform(geometries, to_px)
-    if goes_beyond(grid):
-        moved = _nearest(moved, grid)
     if len(moved) and not (finite := np.isfinite(shapely.bounds(moved)).all(axis=1)).all():
         number = int(near[np.argmin(finite)])
         raise SceneError(
             f"{name}: feature {number} reaches to where {grid.crs} has no coordinates, so its pixels are unknown; "
             "cut it to the surroundings of the scene"
         )
-    return near, moved
-
-
-def _nearest(moved: NDArray[np.object_], grid: Grid) -> NDArray[np.object_]:
-    """Features in pixels, each so many turns around the Earth that it lies nearest to the grid's middle: the grid counts on
-    where their longitudes begin anew."""
-    import shapely
-
-    west, _, east, _ = shapely.bounds(moved).reshape(-1, 4).T
-    turn_px = (turn_of(grid.crs) or np.inf) / grid.transform[0]
-    turns = np.rint((grid.width / 2 - (west + east) / 2) / turn_px)
-    found = moved.copy()
-    for position in np.flatnonzero(np.isfinite(turns) & (turns != 0)):
-        step = np.array([np.round(turns[position] * turn_px * _SNAP) / _SNAP, 0.0])
-        found[position] = shapely.transform(moved[position], lambda points, step=step: points + step)
-    return found
+    if not goes_beyond(grid):
+        return near, moved
+    moved = met(moved, grid, snap_px=1 / _SNAP)
+    there = ~shapely.is_empty(moved)
+    return near[there], moved[there]
 
 
 def _bounds(transformer: Transformer, grid: Grid) -> tuple[float, float, float, float]:

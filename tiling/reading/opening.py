@@ -24,7 +24,7 @@ from earthloom.tiling.storage.store import open_store
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-_SOURCES: dict[Driver, dict[str, str]] = {"GTiff": {}, "JP2OpenJPEG": {"GEOREF_SOURCES": "INTERNAL"}}
+_SOURCES: dict[Driver, dict[str, str]] = {"GTiff": {}, "JP2OpenJPEG": {"GEOREF_SOURCES": "INTERNAL"}, "polygons": {}}
 """Options at open: where a file lies is read from the file alone."""
 
 _CODEC = re.compile(r"missing codec ((?:of code )?[\w-]+)")

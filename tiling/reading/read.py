@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from earthloom.tiling.chips import reflect_indices
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.reading.burn import burn
 from earthloom.tiling.reading.longitudes import around_its_middle
 from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.tile_cache import Cell, TileCache
@@ -143,6 +144,10 @@ class _Source:
     def _load_group(self, channels: list[int]) -> bool:
         first = self._bands[channels[0]]
         asset, nodata = self._scene.assets[first.asset], first.nodata
+        if asset.driver == "polygons":
+            self.values[channels] = burn(asset, self._scene.grid, self._window)
+            self.cost.decoded_px += self._window.size_px
+            return True
         together = nodata is not None and first.nodata_in == "all"
         with (
             open_asset(asset, checked=True) as dataset,

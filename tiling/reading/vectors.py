@@ -98,7 +98,8 @@ def _by_pyogrio(asset: Asset, column: str | None, layer: str | None) -> Features
         raise SceneError(f"{asset.ref.name} has no layer {layer!r}; it has {', '.join(layers)}")
     if layer is None and len(layers) != 1:
         raise SceneError(
-            f"{asset.ref.name} has {len(layers)} layers ({', '.join(layers)}); name one of them: `label_layer`"
+            f"{asset.ref.name} has {len(layers)} layers ({', '.join(layers)}); name one of them (`label_layer`, "
+            f"`footprints_layer`), or write one into a file of its own: ogr2ogr one.gpkg {asset.ref.name} LAYER"
         )
     layer = layer or layers[0]
     _check_column(asset, column, module.read_info(source, layer=layer)["fields"])

@@ -21,7 +21,7 @@ from earthloom.tiling.encoding import CONFIDENCE_SCALE, NODATA
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.storage.store import Store
-from earthloom.tiling.turn import goes_beyond, turn_of, turns_of
+from earthloom.tiling.turn import goes_beyond, met, turn_of
 from earthloom.tiling.vectors import pyogrio
 from earthloom.tiling.window import Window
 
@@ -142,24 +142,16 @@ def place(zones: gpd.GeoDataFrame, grid: Grid) -> Zones:
     to_zones = Transformer.from_crs(CRS.from_user_input(grid.crs), crs, always_xy=True)
     west, south, east, north = to_zones.transform_bounds(*grid.bounds, densify_pts=64)
     span = max(east - west, north - south) if east > west else math.inf  # over the antimeridian: clip nothing
-    beyond = goes_beyond(grid)
     near = fine
     if not math.isinf(span):  # what is far away may have no place on the grid's projection
-        turn = turn_of(crs.to_wkt()) if beyond else None
+        turn = turn_of(crs.to_wkt()) if goes_beyond(grid) else None
         turns = (0.0,) if turn is None else (-turn, 0.0, turn)
         boxes = [(west - span + turn, south - span, east + span + turn, north + span) for turn in turns]
         near = shapely.union_all([shapely.clip_by_rect(fine, *box) for box in boxes], axis=0)
     onto = gpd.GeoSeries(near, crs=zones.crs).to_crs(grid.crs)
     a, _, c, _, e, f = grid.transform
     pixels = shapely.transform(np.asarray(onto.array), lambda points: (points - (c, f)) / (a, e))
-    if beyond:  # the grid counts on where the zones' longitudes begin anew
-        turned = [turn / a for turn in turns_of(grid)]
-        parts = [
-            shapely.transform(pixels, lambda points, by_px=by_px: points + np.array([by_px, 0.0])) for by_px in turned
-        ]
-        pixels = shapely.union_all(
-            [shapely.clip_by_rect(part, 0, 0, grid.width, grid.height) for part in parts], axis=0
-        )
+    pixels = met(pixels, grid)
     geod = Geod(ellps="WGS84")
     lonlat = gpd.GeoSeries(fine, crs=zones.crs).to_crs("EPSG:4326")
     areas = np.array([_geodesic_m2(geod, polygon) for polygon in lonlat])

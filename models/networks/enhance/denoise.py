@@ -2,28 +2,32 @@
 
 Also here: sums over windows and validity, of which the other enhancements are made too. Everything is written with
 element-wise operations in a fixed order, so that a pixel's bits do not depend on its place in a chip. Knows neither
-bands by name nor what noise a sensor has: that comes from the survey of the scene.
+bands by name nor what noise a sensor has: that comes from a look at the scene.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earthloom.models.networks.survey import Statistical, Survey
+from earthloom.models.networks.noise import noise_of
+from earthloom.models.networks.survey import Look, Part, Surveying
 from earthloom.tiling.errors import CardError
+from earthloom.tiling.window import Window
 
 
-class NonLocalMeans(Statistical, nn.Module):
+class NonLocalMeans(Surveying, nn.Module):
     """Non-local means (Buades, Coll & Morel 2005, A non-local algorithm for image denoising, CVPR), all bands together.
 
     A pixel becomes the mean of those within `search_px`, weighted by exp(-max(d - 2, 0) / strength), where d is the mean
     square difference of their patches in units of the noise's variance: of two patches that differ by noise alone it is
     2 (the weights of Buades, Coll & Morel 2011, Image Processing On Line 1). One weight serves all bands, as an edge is
-    an edge in all of them. A band in which the survey finds no noise is left as it is, and tells nothing of others.
+    an edge in all of them. A band in which no noise is found (`models.networks.noise`) is left as it is, and tells nothing
+    of others.
 
     Args:
         in_channels: bands.
@@ -47,11 +51,13 @@ class NonLocalMeans(Statistical, nn.Module):
         self.in_channels, self.search_px, self.patch_px, self.strength = in_channels, search_px, patch_px, strength
         self.support_px = search_px + patch_px
 
-    def context(self, survey: Survey) -> Tensor:
+    def look(self, scene: Window, parts: Iterable[Part]) -> Look:  # noqa: ARG002 - the parts say all
+        return Look(self.context(noise_of([(part.values, part.valid) for part in parts])))
+
+    def context(self, noise: Sequence[float]) -> Tensor:
         """(C,), the reciprocal of the noise; 0 where there is none. The mean over bands is taken by its scale."""
-        noisy = [sigma for sigma in survey.noise if sigma > 0]
-        share = 1 / math.sqrt(max(len(noisy), 1))
-        return torch.tensor([share / sigma if sigma > 0 else 0.0 for sigma in survey.noise], dtype=torch.float32)
+        share = 1 / math.sqrt(max(sum(sigma > 0 for sigma in noise), 1))
+        return torch.tensor([share / sigma if sigma > 0 else 0.0 for sigma in noise], dtype=torch.float32)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         bands = [x[:, k : k + 1].float() for k in range(self.in_channels)]

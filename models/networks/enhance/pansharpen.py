@@ -26,6 +26,8 @@ _SHARPNESS = 1.2
 """Share of the blur that is given back to interpolated bands; by measurement (tests/bench/score_pansharpen.py)."""
 _FLOOR = 0.02
 """Of the intensity's variance in the scene: what varies less than this locally is taken for noise."""
+_MOST_CRISP = 0.3
+"""Share of its own value by which Brovey's bands are made crisp at most: dark pixels beside bright ones would change colour."""
 _LIMIT = 4.0
 """Largest factor by which a ratio of intensities may change a pixel."""
 _TOLD_PX = 0.5
@@ -166,7 +168,8 @@ class Brovey(_Pansharpening):
 
     Weights are at least 0: a band that would get less is left out and the others are regressed anew. The constant of the
     regression is taken from P, as in the haze-corrected variant of Lolli et al. (2017, IEEE Geoscience and Remote Sensing
-    Letters 14, 2255-2259). P / I stays within 1 / _LIMIT and _LIMIT, and is 1 where I is not positive.
+    Letters 14, 2255-2259). P / I stays within 1 / _LIMIT and _LIMIT, and is 1 where I is not positive. Each band is made
+    crisp by at most _MOST_CRISP of its own value.
 
     Args:
         in_channels: the panchromatic band and the others.
@@ -196,7 +199,9 @@ class Brovey(_Pansharpening):
         out = torch.empty_like(x[:, 1:], dtype=torch.float32, memory_format=torch.contiguous_format)
         intensity = torch.zeros_like(valid)
         for k in range(self.n_bands):
-            band = self._crisp((x[:, k + 1 : k + 2].float() - self.zero).mul_(valid), valid, share)
+            band = (x[:, k + 1 : k + 2].float() - self.zero).mul_(valid)
+            reach = band.abs() * _MOST_CRISP
+            band = torch.clamp(self._crisp(band, valid, share), band - reach, band + reach)
             intensity += band * context[k]
             out[:, k : k + 1] = band
         pan = x[:, :1].float() - self.zero - context[-1]

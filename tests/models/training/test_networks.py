@@ -74,8 +74,14 @@ def trained_and_read(
     return again_from_file(card, steps, folder)
 
 
-def again_from_file(card: ModelCard, steps: int, folder: Path) -> tuple[ModelCard, NDArray[np.uint16]]:
-    """The same for the network of a card of three classes."""
+def again_from_file(
+    card: ModelCard, steps: int, folder: Path, *, falls_to: float = 0.5
+) -> tuple[ModelCard, NDArray[np.uint16]]:  # fmt: skip
+    """The same for the network of a card of three classes, whose loss is to fall to a share of the first step's.
+
+    Every step shows the same two crops, which a network that learns soon knows by heart. New ones in every step would not do:
+    batch statistics of two crops take from them how bright they are, which is what tells their classes apart.
+    """
     n_bands, side = len(card.bands), max(card.stride_px, 64)
     values = landscape(4 * side, 4 * side, n_bands)
     labels = np.digitize(values[0], [2200, 2800]).astype(np.uint8)
@@ -84,10 +90,12 @@ def again_from_file(card: ModelCard, steps: int, folder: Path) -> tuple[ModelCar
     )
     losses: list[float] = []
     schedule = Schedule(steps=steps, batch=2, rate=1e-3, memory_steps=2, precision="fp32")
-    trained = fit(build(card, 0), crops.batch, schedule, on_step=lambda _, loss: losses.append(loss))
+    trained = fit(
+        build(card, 0), lambda _, size: crops.batch(0, size), schedule, on_step=lambda _, loss: losses.append(loss)
+    )
     assert np.isfinite(losses).all()
-    if steps >= STEPS:
-        assert np.mean(losses[-5:]) < np.mean(losses[:3])
+    if steps >= STEPS:  # the median: stochastic depth leaves a step now and then without half of the network
+        assert np.median(losses[-5:]) < falls_to * losses[0], f"two crops are not learned by heart: {losses}"
     path = folder / weights.FILE
     card = replace(card, weights=save_weights(trained.state_dict(), path, "fp32"))
     again = registry.build(card)

@@ -6,6 +6,7 @@ this file: a few steps each, and with 20 steps and their halo measured, which ta
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,6 +123,19 @@ def check_cuts(card: ModelCard, path: Path, scene: Stack) -> None:
     right = Window(card.core_px, 0, whole.width - card.core_px, whole.height)
     two = [predict_block(predictor, chips, part, read.over(chips.read(part))).made.classes for part in (left, right)]
     assert np.array_equal(one, np.concatenate(two, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "arguments", "readout"),
+    [("tu-convnext_tiny", {}, "ignore"), (VIT, {}, None), (VIT, {"decoder_readout": "add"}, "add")],
+)
+def test_dpt_reads_tokens_only_where_an_encoder_has_them(
+    encoder: str, arguments: dict[str, str], readout: str | None
+) -> None:  # fmt: skip
+    name, written, stride = named("dpt", encoder, arguments)
+    assert json.loads(written).get("decoder_readout") == readout
+    with torch.device("meta"):
+        registry.build(card_of(name, 3, 3, stride, written))  # smp warns of tokens that are not there
 
 
 @pytest.mark.slow

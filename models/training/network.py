@@ -68,7 +68,20 @@ def named(
         raise CardError(f"{architecture} needs an 'encoder', such as resnet18, efficientnet-b0 or tu-convnext_tiny")
     depth = arguments.get("encoder_depth", inspect.signature(known[architecture]).parameters["encoder_depth"].default)
     stride = _WIDER.get(architecture, 2 ** int(depth))
+    if architecture == "dpt" and "decoder_readout" not in arguments and not _has_prefix_tokens(encoder):
+        arguments = {**arguments, "decoder_readout": "ignore"}  # smp warns of any other
     return "smp", canonical({"arch": architecture, "encoder_name": encoder, **arguments}), stride
+
+
+def _has_prefix_tokens(encoder: str) -> bool:
+    """Whether an encoder has tokens of the whole picture beside those of its patches; True if there is no such encoder."""
+    import timm
+
+    name = encoder.removeprefix("tu-")
+    if not timm.is_model(name):
+        return True
+    with torch.device("meta"):
+        return bool(getattr(timm.create_model(name), "num_prefix_tokens", 0))
 
 
 def build(card: ModelCard, seed: int) -> nn.Module:

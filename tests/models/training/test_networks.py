@@ -6,6 +6,7 @@ this file: a few steps each, and with 20 steps and their halo measured, which ta
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,8 +75,14 @@ def trained_and_read(
     return again_from_file(card, steps, folder)
 
 
-def again_from_file(card: ModelCard, steps: int, folder: Path) -> tuple[ModelCard, NDArray[np.uint16]]:
-    """The same for the network of a card of three classes."""
+def again_from_file(
+    card: ModelCard, steps: int, folder: Path, *, falls_to: float = 0.5
+) -> tuple[ModelCard, NDArray[np.uint16]]:  # fmt: skip
+    """The same for the network of a card of three classes, whose loss is to fall to a share of the first step's.
+
+    Every step shows the same two crops, which a network that learns soon knows by heart. New ones in every step would not do:
+    batch statistics of two crops take from them how bright they are, which is what tells their classes apart.
+    """
     n_bands, side = len(card.bands), max(card.stride_px, 64)
     values = landscape(4 * side, 4 * side, n_bands)
     labels = np.digitize(values[0], [2200, 2800]).astype(np.uint8)
@@ -84,10 +91,12 @@ def again_from_file(card: ModelCard, steps: int, folder: Path) -> tuple[ModelCar
     )
     losses: list[float] = []
     schedule = Schedule(steps=steps, batch=2, rate=1e-3, memory_steps=2, precision="fp32")
-    trained = fit(build(card, 0), crops.batch, schedule, on_step=lambda _, loss: losses.append(loss))
+    trained = fit(
+        build(card, 0), lambda _, size: crops.batch(0, size), schedule, on_step=lambda _, loss: losses.append(loss)
+    )
     assert np.isfinite(losses).all()
-    if steps >= STEPS:
-        assert np.mean(losses[-5:]) < np.mean(losses[:3])
+    if steps >= STEPS:  # the median: stochastic depth leaves a step now and then without half of the network
+        assert np.median(losses[-5:]) < falls_to * losses[0], f"two crops are not learned by heart: {losses}"
     path = folder / weights.FILE
     card = replace(card, weights=save_weights(trained.state_dict(), path, "fp32"))
     again = registry.build(card)
@@ -114,6 +123,19 @@ def check_cuts(card: ModelCard, path: Path, scene: Stack) -> None:
     right = Window(card.core_px, 0, whole.width - card.core_px, whole.height)
     two = [predict_block(predictor, chips, part, read.over(chips.read(part))).made.classes for part in (left, right)]
     assert np.array_equal(one, np.concatenate(two, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "arguments", "readout"),
+    [("tu-convnext_tiny", {}, "ignore"), (VIT, {}, None), (VIT, {"decoder_readout": "add"}, "add")],
+)
+def test_dpt_reads_tokens_only_where_an_encoder_has_them(
+    encoder: str, arguments: dict[str, str], readout: str | None
+) -> None:  # fmt: skip
+    name, written, stride = named("dpt", encoder, arguments)
+    assert json.loads(written).get("decoder_readout") == readout
+    with torch.device("meta"):
+        registry.build(card_of(name, 3, 3, stride, written))  # smp warns of tokens that are not there
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from earthloom.models.cards.card import ModelCard, ObjectRule
 from earthloom.models.cards.file import write_card
 from earthloom.models.networks import registry
 from earthloom.models.zoo.rules import WATER_INDEX
-from earthloom.tiling.errors import StorageError
+from earthloom.tiling.errors import ConfigError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.vectors import pyogrio
 from tests.jobs.products.stac_validate import validate

@@ -1,7 +1,7 @@
 """Every network of segmentation-models-pytorch on four kinds of encoder learns, is saved, comes back bit for bit and is tiled.
 
 A sample of them here, with its halo measured. All of them, at 3 or 13 bands by turns, by `python -m pytest -m chaos` of
-this file: a few steps each, and with 20 steps and their halo measured, which takes an hour.
+this file: a few steps each, and with 20 steps and their halo measured, which takes hours.
 """
 
 from __future__ import annotations

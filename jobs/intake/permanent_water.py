@@ -57,11 +57,9 @@ def with_permanent_water(
 
 def _polygons(reference: str) -> Asset | None:
     """The pinned vector file that a reference names; None where it is none, as of rasters and their STAC items."""
-    try:
+    try:  # a pattern is no single object; and what is wrong with a raster is told where it is opened
         asset = replace(pin(ObjectRef.parse(reference)), driver="polygons")
-    except (
-        EarthloomError
-    ):  # a pattern, or several files of one scene; what is wrong with a raster is told where it is opened
+    except EarthloomError:
         return None
     form = vector_format(asset)
     if form != "GeoJSON":

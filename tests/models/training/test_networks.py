@@ -66,13 +66,18 @@ def learned(
     check_cuts(found.card, folder / weights.FILE, stack_of(values))
 
 
+_SLOW = {"linknet": 0.85}
+"""Share of the first loss to which 20 steps bring it, where that is not half: it adds what it skips to a narrow decoder, and
+gets to 0.65 on efficientnet-b0 and 0.77 on efficientnet-lite0."""
+
+
 def trained_and_read(
     architecture: str, encoder: str, n_bands: int, steps: int, folder: Path
 ) -> tuple[ModelCard, NDArray[np.uint16]]:
     """Train a network for some steps, write it and read it again; returns its card and the scene that it learned on."""
     name, arguments, stride = named(architecture, encoder, {})
     card = replace(card_of(name, n_bands, 3, stride, arguments), core_px=2 * max(stride, 32))
-    return again_from_file(card, steps, folder)
+    return again_from_file(card, steps, folder, falls_to=_SLOW.get(architecture, 0.5))
 
 
 def again_from_file(

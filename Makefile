@@ -34,7 +34,7 @@ demo-train: $(STAMP)  ## train, judge, explain and run a small network on the de
 quick: $(STAMP)  ## the tests of single modules, for the inner loop: two minutes, without Ray and S3
 	$(TESTS) -m "not (apps or broad or chaos or gpu or long or ray or s3 or slow or zoo)" $(ARGS)
 
-test: weights  ## all tests that fit on 2 cores in twenty minutes
+test: weights  ## all tests but those of more than ten seconds (a quarter of an hour on 2 cores)
 	$(TESTS) $(ARGS)
 
 test-apps: weights  ## what others' programs make of our files: browser, QGIS, PDF (Debian's chromium, qgis, poppler-utils)
@@ -43,7 +43,7 @@ test-apps: weights  ## what others' programs make of our files: browser, QGIS, P
 	npm ci --prefix tests/apps/ol_stac --ignore-scripts --no-audit --no-fund --silent
 	$(BIN)/python -m pytest -m apps $(ARGS)
 
-test-rest: weights  ## what `make test` leaves out for its time: clusters of several nodes, more models of its networks
+test-rest: weights  ## the longer ones: whole chains, clusters, workers killed, the zoo
 	$(TESTS) -m "(long or zoo) and not chaos" $(ARGS)
 
 test-pythons:  ## what needs no torch, on each of Python 3.11, 3.12 and 3.13 that this machine has

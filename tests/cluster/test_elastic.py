@@ -121,6 +121,7 @@ _UNLIKE = """
 """
 
 
+@pytest.mark.long
 def test_nodes_that_a_worker_refuses_are_named_and_never_work(cluster: Nodes, drive: Callable[..., Driver]) -> None:
     wrong, right = cluster.add(2, {"KIND": "wrong"}), cluster.add(1, {"KIND": "right"})
     driver = drive(_UNLIKE)

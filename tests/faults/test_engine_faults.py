@@ -43,6 +43,7 @@ def run_doomed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ray_session: Ses
     return go
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_in_a_block_costs_that_block(
     run_doomed: Callable[..., RunResult], small_run: Golden, tmp_path: Path
 ) -> None:
@@ -52,6 +53,7 @@ def test_a_worker_that_is_killed_in_a_block_costs_that_block(
     assert any("WorkerDied" in cause for causes in result.scenes["east"].faults.values() for cause in causes)
 
 
+@pytest.mark.long
 def test_a_poison_block_is_set_aside_and_fails_its_scene_alone(
     run_doomed: Callable[..., RunResult], small_run: Golden, tmp_path: Path
 ) -> None:

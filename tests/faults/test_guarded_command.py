@@ -36,6 +36,7 @@ main()
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "code", "status"), [("once", 0, "published"), ("always", 3, "failed")])
 def test_a_block_that_kills_the_command_is_tried_again_by_workers(
     kind: str, code: int, status: str, small_run: Golden, tmp_path: Path

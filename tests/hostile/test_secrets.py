@@ -64,6 +64,7 @@ def jobs(*arguments: str, env: dict[str, str]) -> tuple[int, bytes]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.s3
 @pytest.mark.usefixtures("s3_env")
 def test_no_byte_that_a_run_leaves_behind_holds_a_secret(s3: Server, tmp_path: Path, scratch: Path) -> None:

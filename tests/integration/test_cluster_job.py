@@ -91,6 +91,7 @@ def test_a_submitted_command_gives_the_same_bytes_and_its_exit_code(
     assert "no-such.tif" in refused.stdout
 
 
+@pytest.mark.long
 def test_a_submitted_command_is_stopped_and_what_it_has_done_stays(cluster: LocalCluster, tmp_path: Path) -> None:
     submitted = _call(cluster, "submit", "doctor", "--address", cluster.dashboard)
     assert submitted.returncode == 0, submitted.stderr
@@ -125,6 +126,7 @@ def test_what_ray_itself_submits_gives_the_same_bytes(
     assert _files(tmp_path) == golden
 
 
+@pytest.mark.long
 def test_a_driver_beside_the_cluster_gives_the_same_bytes(
     cluster: LocalCluster, scene: Path, golden: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -37,6 +37,8 @@ from tests.maps import published
 from tests.models.nets import TinyClassifier
 from tests.scenes import write_scene
 
+pytestmark = pytest.mark.long  # the models that they share are trained for half a minute
+
 SIDE_PX, SIZE = 24, (900, 1100)
 """Of a chip, and rows and columns of a scene."""
 BEFORE = Affine(0.5, 0, 500_000, 0, -0.5, 4_500_000)

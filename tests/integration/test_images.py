@@ -121,6 +121,7 @@ def test_an_image_has_the_same_bytes_for_every_block(model: str, scene: Path, tm
     assert files(tmp_path / "512", small) == files(tmp_path / "1024", large)
 
 
+@pytest.mark.long
 def test_super_resolution_halves_the_pixels_and_a_chain_maps_them(tmp_path: Path) -> None:
     fetched("sr-x2")
     pixels = landscape(300, 270, 5)

@@ -120,6 +120,7 @@ def test_bands_are_published_as_they_are_and_say_what_they_are(folder: Path, fir
     assert {band["earthloom:quantity"] for band in item["assets"]["image"]["bands"]} == {"reflectance"}
 
 
+@pytest.mark.long
 def test_again_nothing_is_mapped_and_a_new_composite_maps_what_was_compared_with_the_old_one(
     folder: Path, first: dict[str, Any]
 ) -> None:

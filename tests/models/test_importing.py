@@ -371,6 +371,7 @@ def test_an_option_of_the_wrong_form_is_named(option: str, text: str, message: s
         check(ImportOptions, given | {option: text})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("side_px", [None, 256])
 def test_the_command_writes_a_folder_that_a_run_can_name_and_plan_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, side_px: int | None

@@ -86,6 +86,7 @@ def great_salt_lake() -> tuple[Pixels, Mask]:
     return (stored * (8000.0 / 255)).astype(np.uint16), valid
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("device", [CPU, BF16], ids=["fp32", "bf16"])
 def test_landwater_tiled_is_one_pass_over_the_real_scene_bit_for_bit(

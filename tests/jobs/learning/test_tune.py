@@ -67,6 +67,7 @@ def studied(folder: Path) -> dict[str, Any]:
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_study_ends_hopeless_trials_goes_on_where_it_was_stopped_and_names_the_best(tmp_path: Path) -> None:
     config = load_training(studied(tmp_path))

@@ -174,6 +174,7 @@ MENDED = ("a shard", "forged alerts", "a head")
 """One of each kind: what is damaged is made again by a whole update."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_damage_is_named_with_a_remedy(name: str, area: Path, whole: Path) -> None:
     hurt = PLANTED[name](area)

@@ -250,6 +250,7 @@ def at_once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return snapshot(out.store)
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_order_of_arrival_changes_no_byte(tmp_path: Path, at_once: dict[str, bytes], data: st.DataObject) -> None:

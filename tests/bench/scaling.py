@@ -200,7 +200,8 @@ def _nodes(nodes: int, folder: str) -> dict[str, Any]:
          "shard": _NAP_PX, "block": _NAP_PX, "workers": nodes, "profile": True, **_OPTIONS}
     )  # fmt: skip
     with mock.patch("earthloom.jobs.publish.files.commit", side_effect=StorageError("not yet")):
-        run(config.model_copy(update={"executor": "local", "workers": None}))  # all blocks, and no scene
+        here = config.engine.model_copy(update={"executor": "local", "workers": None})
+        run(config.model_copy(update={"engine": here}))  # all blocks, and no scene
     for marker in out.glob("scenes/*/*/blocks/*.json"):
         kept = aside / marker.relative_to(out)
         kept.parent.mkdir(parents=True, exist_ok=True)

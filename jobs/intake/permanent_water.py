@@ -68,8 +68,10 @@ def _polygons(reference: str) -> Asset | None:
         document = json.loads(open_store(asset.ref).get())
     except ValueError as error:
         raise ConfigError(f"`permanent_water={reference}` cannot be used: it is no GeoJSON: {error}") from error
-    features = document.get("features") or [document]
-    return None if any("assets" in feature for feature in features) else asset
+    listed = document.get("features")
+    features = listed if isinstance(listed, list) else [document]
+    is_stac = any(isinstance(feature, dict) and "assets" in feature for feature in features)
+    return None if is_stac else asset  # what else is wrong with it is told where its features are read
 
 
 def _laid(opened: OpenedScene, asset: Asset) -> OpenedScene | RefusedScene:

@@ -151,6 +151,18 @@ def test_polygons_that_lie_elsewhere_are_noted_and_what_is_none_is_refused(scene
     assert "line.gpkg holds LineString; areas of water are polygons" in str(line.scenes["bay"])
 
 
+@pytest.mark.parametrize("text", ['{"features": 5}', '{"features": [null]}', '{"type": "FeatureCollection"}', '{"a"'])
+def test_a_damaged_vector_file_is_refused_in_words(text: str, scene: Path, tmp_path: Path) -> None:
+    (broken := tmp_path / "broken.geojson").write_text(text)
+    try:
+        result = flood(scene, broken, tmp_path / "out")
+    except ConfigError as error:
+        assert "broken.geojson" in str(error)
+    else:
+        assert result.exit_code == 2
+        assert "broken.geojson" in str(result.scenes["bay"])
+
+
 def test_polygons_on_real_scenes_are_what_was_water_before(tmp_path: Path) -> None:
     now, before = (real(f"timeseries_landsat_pucallpa/{year}.tif") for year in (2020, 2015))
 

@@ -1,4 +1,4 @@
-"""Polygons of a vector file as pixels of a grid. Knows nothing of what they stand for."""
+"""Polygons of a vector file on a grid: footprints as shapes, areas of permanent water as pixels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def polygons_on(
         layer: of a file that has several.
 
     Raises:
-        SceneError: if the file is not what it was when it was pinned, cannot be read, or holds what is no polygon.
+        SceneError: if the file is not what it was when it was pinned, cannot be read, is empty, or holds what is no polygon.
         StorageError: if storage fails.
     """
     name = asset.ref.name
@@ -40,6 +40,8 @@ def polygons_on(
     features = read_features(asset, column=None, layer=layer)
     if strange := sorted({str(each.geom_type) for each in features.geometries} - {"Polygon", "MultiPolygon"}):
         raise SceneError(f"{name} holds {', '.join(strange)}; {called} are polygons: buffer points and lines")
+    if not len(features.geometries):
+        raise SceneError(f"{name} holds no feature, or none with a geometry; {called} are polygons, at least one")
     return onto_grid(features.geometries, features.crs, grid, name)
 
 

@@ -101,19 +101,20 @@ def shown(need: WorkerResources) -> str:
 
 
 def nothing_fits(need: WorkerResources, nodes: list[Mapping[str, float]]) -> str:
-    """Why no node can hold a worker, with both amounts and the remedy."""
+    """Why no node can hold a worker, with both amounts and the remedy: of what is scarcest where several lack."""
     remedies = {
         "GPU": "start a node with GPUs, or run on processors (`device=cpu`)",
         "CPU": "start a larger node, or give each worker fewer cores",
         "memory": "start a larger node, or lower `memory_per_worker`",
     }
     where = f"the cluster's {len(nodes)} node{'' if len(nodes) == 1 else 's'}"
-    for name, amount in need.demand().items():
-        largest = max((node.get(name, 0.0) for node in nodes), default=0.0)
+    demand = need.demand()
+    for name, remedy in remedies.items():
+        amount, largest = demand.get(name, 0.0), max((node.get(name, 0.0) for node in nodes), default=0.0)
         if largest + _EPSILON < amount:
             return (
                 f"a worker needs {_amount(name, amount)} and the largest of {where} has {_amount(name, largest)}; "
-                f"{remedies[name]}"
+                f"{remedy}"
             )
     return f"no single one of {where} has {need} at once; start a larger node or ask for less per worker"
 

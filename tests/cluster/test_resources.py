@@ -60,6 +60,7 @@ def test_all_that_fit_are_started_unless_fewer_are_asked_for(caplog: pytest.LogC
     [
         (WorkerResources(gpus=1), r"needs 1 GPUs and the largest of the cluster's 1 node has 0 GPUs; .*`device=cpu`"),
         (WorkerResources(cpus=4), r"needs 4 CPUs and the largest of the cluster's 1 node has 2 CPUs; "),
+        (WorkerResources(cpus=4, gpus=1), "needs 1 GPUs .*; start a node with GPUs"),
         (
             WorkerResources(memory_bytes=9 * GIB),
             r"needs 9216 MiB of memory .* 8192 MiB of memory; .*`memory_per_worker`",

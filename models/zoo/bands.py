@@ -9,8 +9,8 @@ BANDS = ModelCard(
     name="bands",
     title="Bands as they are",
     description=(
-        "All optical bands of a scene in their stored values, masked by what comes before it in a chain. For cubes and "
-        "composites of the imagery itself, and as the earlier side of pairs."
+        "All optical bands of a scene in their stored values, masked by the previous stages of a chain. Use it for cubes and "
+        "composites of the imagery itself, and for the earlier scene of pairs."
     ),
     license="Apache-2.0",
     citation="Earthloom",

@@ -62,9 +62,10 @@ def sample(out: str, points: int, least: int, seed: int, output: Path, **which: 
 @click.option("--reference", default="reference", show_default=True, help="column with the interpreted class")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout")
 def accuracy(points: Path, reference: str, as_json: bool) -> None:
-    """Estimate accuracy and class areas with 95 % intervals, from interpreted points.
+    """Estimate accuracy and class areas from interpreted points.
 
-    POINTS is the GeoPackage of `earthloom sample`. The estimators are those of Olofsson et al. (2014).
+    Gives 95 % intervals. POINTS is the GeoPackage of `earthloom sample`. The estimators are those of Olofsson et al.
+    (2014).
     """
     from earthloom.jobs.analysis.accuracy import accuracy as judge
     from earthloom.jobs.analysis.files import read_sample
@@ -114,7 +115,10 @@ def show_accuracy(found: dict[str, Any]) -> None:
 def export(
     out: str, output: Path, clip: str | None, crs: str | None, min_area_m2: float, title: str | None, **which: Any
 ) -> None:
-    """Export a class map as GeoTIFF, polygons or a picture, or boxes as COCO; clipped or reprojected if you like."""
+    """Export a map as GeoTIFF, polygons, a picture or COCO boxes.
+
+    The map may be clipped and reprojected.
+    """
     from earthloom.jobs.analysis.export import write_extract
     from earthloom.jobs.analysis.extract import extract
     from earthloom.jobs.monitoring.series.zonal import read_zones
@@ -173,9 +177,10 @@ def _one(maps: list[ClassMap]) -> ClassMap:
     "--output", "-o", type=click.Path(path_type=Path), required=True, help="file to write: FILE.html or FILE.pdf"
 )
 def report(out: str, product: str, aoi: str, output: Path) -> None:
-    """Write a page about a monitored area: areas, maps, changes, alerts.
+    """Write a page about a monitored area.
 
-    A file name that ends in .pdf gives a PDF, printed with Chromium or Chrome, which must be on PATH.
+    It shows areas, maps, changes and alerts. A file name that ends in .pdf gives a PDF, printed with Chromium or
+    Chrome, which must be on PATH.
     """
     from earthloom.jobs.analysis.pdf import find_browser, print_pdf
     from earthloom.jobs.analysis.report import area_report
@@ -198,10 +203,10 @@ def report(out: str, product: str, aoi: str, output: Path) -> None:
 @click.option("--product", "-p", required=True, help="name of the product, as in OUT/collections: landwater")
 @click.option("--public-url", help="https:// address at which a web server publishes OUT")
 def items(out: str, product: str, public_url: str | None) -> None:
-    """Print STAC items with absolute hrefs as one ItemCollection, for example to load into a STAC API.
+    """Print STAC items with absolute hrefs as one ItemCollection.
 
-    Each scene appears once, without superseded results. With --public-url, each asset has that address, and its address in
-    the bucket as an alternate.
+    Load them into a STAC API, for example. Each scene appears once, without superseded results. With --public-url, each
+    asset has that address, and its address in the bucket as an alternate.
     """
     from earthloom.jobs.analysis.items import items_of
 

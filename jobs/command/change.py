@@ -55,7 +55,10 @@ def _output(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @options_of(EngineOptions, but=("executor",), section="Where to compute")
 def change(out: str, as_json: bool, **options: Any) -> None:
-    """Compare two dates or periods of a monitored area: change matrix, map and polygons."""
+    """Compare two dates or periods of a monitored area.
+
+    Prints the change matrix, and publishes it with a change map and polygons.
+    """
     from earthloom.jobs.config import check
     from earthloom.jobs.monitoring.questions import ChangeConfig
     from earthloom.jobs.monitoring.questions import change as do_change
@@ -122,9 +125,10 @@ def show_change(made: ChangeResult) -> None:
 def zonal(
     polygons: str, out: str, product: str, output: Path | None, table: Path | None, **options: Any
 ) -> None:  # fmt: skip
-    """Compute class areas per polygon and date, counting partly covered pixels.
+    """Compute class areas per polygon and date.
 
-    POLYGONS is any vector file that GDAL reads (GeoJSON, GeoPackage, Shapefile, FlatGeobuf) or GeoParquet, in any CRS.
+    A pixel at an edge counts by the fraction that the polygon covers. POLYGONS is any vector file that GDAL reads
+    (GeoJSON, GeoPackage, Shapefile, FlatGeobuf) or GeoParquet, in any CRS.
     """
     from earthloom.jobs.monitoring.questions import zones_of
 
@@ -141,7 +145,10 @@ def zonal(
 def areas(
     out: str, product: str, aoi: str | None, scene: str | None, output: Path | None, table: Path | None
 ) -> None:  # fmt: skip
-    """Print class areas of the committed scenes of a product, each scene once, without superseded results."""
+    """Print class areas of a product, each scene once.
+
+    Superseded results are left out.
+    """
     from earthloom.jobs.monitoring.questions import areas_of
 
     _write(areas_of(out, product, aoi=aoi, scene=scene), output or table)

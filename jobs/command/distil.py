@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="TOML file with options as keys (underscores for dashes), without tables",
+    help="TOML file with options as keys (underscores for dashes)",
 )
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout, logs on stderr")
 def distil(model: str, config: Path | None, as_json: bool, **options: Any) -> None:
-    """Train a small network to imitate a large one, NAME, on unlabelled scenes.
+    """Train a small network to imitate a large one.
 
-    The result is a card folder for `run --model`. Repeat the command to resume.
+    NAME is the large model; the scenes need no labels. The result is a card folder for `run --model`. Repeat the
+    command to resume.
     """
     from earthloom.jobs.config import load_as
     from earthloom.jobs.learning.distil import distil as do_distil

@@ -24,14 +24,14 @@ from earthloom.jobs.learning.options import EvaluateConfig
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="TOML file with options as keys (underscores for dashes), without tables",
+    help="TOML file with options as keys (underscores for dashes)",
 )
 @click.option("--json", "as_json", is_flag=True, help="print the report as JSON on stdout, logs on stderr")
 def evaluate(model: tuple[str, ...], config: Path | None, as_json: bool, **options: Any) -> None:
-    """Map scenes and compare the maps with labels: scores, calibration, areas, error maps, and a report.
+    """Map scenes and compare the maps with labels.
 
-    NAME is a model of the zoo or a card folder; several are the stages of a chain. Maps already published in --out are not
-    computed again.
+    Reports scores, calibration and areas, and publishes error maps. NAME is a model of the zoo or a card folder;
+    several are the stages of a chain. Maps already published in --out are not computed again.
     """
     from earthloom.jobs.config import load_as
     from earthloom.jobs.learning.evaluate import evaluate as do_evaluate

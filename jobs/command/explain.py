@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="TOML file with options as keys (underscores for dashes), without tables",
+    help="TOML file with options as keys (underscores for dashes)",
 )
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout, logs on stderr")
 def explain(model: str, scenes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any) -> None:
-    """Publish images of a model's certainty and of each band's contribution.
+    """Publish images of certainty and of each band's contribution.
 
     NAME is a model of the zoo or a card folder. The images are made like maps: tiled whole scenes that can be resumed.
     """

@@ -29,9 +29,10 @@ _EVERY_S = 10.0
 @log_json_option
 @options_of(MonitorConfig, but=("files",), short={"out": "-o"})
 def monitor(files: tuple[str, ...], as_json: bool, log_json: bool, **options: Any) -> None:
-    """Bring areas up to date: map new scenes, then update cubes, composites, changes, alerts, trends and series.
+    """Bring areas up to date: maps, cubes, changes, alerts.
 
-    FILES are AOI files. Repeat the command, for example every night: it does only what is new.
+    Maps new scenes, then updates cubes, composites, changes, alerts, trends and series. FILES are AOI files. Repeat the
+    command, for example every night: it does only what is new.
     """
     from earthloom.jobs.config import RunConfig, check
     from earthloom.jobs.intake.options import SceneOptions

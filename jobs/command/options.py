@@ -97,7 +97,7 @@ def run_options(command: _Command) -> _Command:
     command = click.option(
         "--config",
         type=click.Path(path_type=Path),
-        help="TOML file with options as keys (underscores for dashes), without tables",
+        help="TOML file with options as keys (underscores for dashes)",
     )(command)
     command = click.option(
         "--json", "as_json", is_flag=True, help="print the result as JSON on stdout, logs on stderr"

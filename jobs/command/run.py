@@ -46,7 +46,10 @@ _ROWS = 40  # of a plan's table; a nightly run may have thousands of scenes
 def plan(
     context: click.Context, /, scenes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any
 ) -> None:  # fmt: skip
-    """Check scenes and show what a run would do: verdicts, blocks, memory, time. Writes nothing."""
+    """Check scenes and show what a run would do. Writes nothing.
+
+    Shows verdicts, assumptions, blocks, memory and time.
+    """
     from earthloom.jobs.config import load
     from earthloom.jobs.intake.inspectors import start_early
 

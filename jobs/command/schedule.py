@@ -26,7 +26,10 @@ import click
 @click.option("--gpus", type=int, help="GPUs per worker on Kubernetes; 0: workers compute on CPUs")
 @click.option("--max-workers", type=int, help="most workers that Kubernetes may start")
 def schedule(file: str, kind: str, **options: Any) -> None:
-    """Print a crontab line, systemd units or manifests that run `earthloom watch FILE --once`."""
+    """Print what to install to run `earthloom watch` regularly.
+
+    A crontab line, systemd units or Kubernetes manifests run `earthloom watch FILE --once`.
+    """
     from earthloom.jobs.config import check
     from earthloom.jobs.operations.schedule import ScheduleConfig, render
     from earthloom.jobs.operations.watched import read_watched

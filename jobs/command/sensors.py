@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout")
 def sensors(name: str | None, as_json: bool) -> None:
-    """List the sensor presets and their assumptions; with NAME, show one preset in full."""
+    """List the sensor presets; with NAME, show one in full."""
     from earthloom.jobs.intake.sensors import SENSORS, sensor
 
     chosen = [sensor(name)] if name else list(SENSORS.values())

@@ -34,7 +34,10 @@ _INTERRUPTED = 130
 def submit(
     context: click.Context, words: tuple[str, ...], address: str | None, follow: bool, own_credentials: bool
 ) -> None:
-    """Run a command on a cluster: `submit run s3://… --model … --out s3://…`, or `submit night.toml` for the file of a run."""
+    """Run a command on a cluster.
+
+    Give its words, `submit run s3://… --model … --out s3://…`, or the TOML file of a run, `submit night.toml`.
+    """
     from earthloom.cluster.package import sent_package
     from earthloom.cluster.submission import JobServer
     from earthloom.jobs.operations.submit import pack
@@ -80,7 +83,7 @@ def logs(job: str, address: str | None, follow: bool) -> None:
 @click.argument("job")
 @_address
 def stop(job: str, address: str | None) -> None:
-    """Stop a submitted job; submit the same command again to continue."""
+    """Stop a submitted job. Submit the same command again to continue."""
     from earthloom.cluster.submission import JobServer
 
     server = JobServer(address)

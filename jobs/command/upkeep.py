@@ -33,7 +33,10 @@ _NAMED = 8
 @click.option("--watch", is_flag=True, help="refresh every few seconds, until nothing is running")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout")
 def status(out: str, since: str | None, failed: bool, watch: bool, as_json: bool) -> None:
-    """Show what is running, done or failed, and why, from storage alone."""
+    """Show what is running, done or failed, and why.
+
+    Reads storage alone.
+    """
     from earthloom.jobs.command.watching import watch_runs
     from earthloom.jobs.upkeep.status import status as read_status
     from earthloom.jobs.upkeep.status import unmapped
@@ -67,7 +70,10 @@ def status(out: str, since: str | None, failed: bool, watch: bool, as_json: bool
 @click.argument("place", metavar="OUT_OR_RUN")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout")
 def verify(place: str, as_json: bool) -> None:
-    """Check every published byte, catalogue and commit below OUT, or of one run: OUT/runs/<run id>."""
+    """Check every published byte, catalogue and commit.
+
+    OUT_OR_RUN is an output prefix, or one run: OUT/runs/<run id>.
+    """
     from earthloom.jobs.monitoring.audit.verify import verify as check
     from earthloom.tiling.storage.objects import ObjectRef
 
@@ -99,7 +105,10 @@ def verify(place: str, as_json: bool) -> None:
 def gc(
     out: str, older_than: str, superseded: bool, keep_last: int | None, product: str | None, delete: bool, as_json: bool
 ) -> None:  # fmt: skip
-    """List abandoned scenes, runs and leftovers below OUT, and remove them with --delete."""
+    """List what can be removed below OUT; --delete removes it.
+
+    These are abandoned scenes, runs and leftovers, and with further options older results.
+    """
     from earthloom.jobs.upkeep.gc import sweep
     from earthloom.jobs.upkeep.retention import Policy
     from earthloom.tiling.errors import ConfigError
@@ -120,7 +129,10 @@ def gc(
 @click.option("--out", "-o", help="also test whether this output prefix is writable and supports conditional writes")
 @click.option("--address", help="check every node of the Ray cluster with this head instead: head:6379")
 def doctor(out: str | None, address: str | None) -> None:
-    """Check versions, cores, GPU, Ray and object storage, and say how to fix problems."""
+    """Check this installation, its GPU, Ray and object storage.
+
+    Says how to fix each problem.
+    """
     from earthloom.jobs.upkeep.doctor import diagnose
     from earthloom.jobs.upkeep.nodes import diagnose_nodes
 

@@ -14,7 +14,7 @@ import click
 @click.option("--open/--no-open", "opens", default=True, help="open the browser")
 @click.option("--write", is_flag=True, help="write the page into OUT, for a web server or a bucket's website, and exit")
 def view(out: str, address: str, opens: bool, write: bool) -> None:
-    """Show the maps below OUT, a folder or s3://bucket/prefix, in the browser."""
+    """Show maps in the browser. OUT is a folder or s3://bucket/prefix."""
     from earthloom.jobs.page.index import refresh_all
     from earthloom.jobs.page.libraries import add
     from earthloom.jobs.page.server import PageServer, host_and_port

@@ -7,7 +7,7 @@ from earthloom.models.zoo.entry import REFLECTANCE, ZooEntry
 
 BANDS = ModelCard(
     name="bands",
-    title="Bands as they are",
+    title="All optical bands, unchanged",
     description=(
         "All optical bands of a scene in their stored values, masked by the previous stages of a chain. Use it for cubes and "
         "composites of the imagery itself, and for the earlier scene of pairs."

@@ -1,15 +1,15 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Both make .venv and install into it first.
+# On a fresh machine, start with `make demo` or `make test`. Both first create .venv and install into it.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# One process of tests for each core; a file's tests stay together, as they share fixtures, and files go in the order of their
-# names: by their number of tests, whole runs would come last, one beside an idle core. ARGS="-n 0" uses one process.
+# Tests run in one process per core. Tests of one file stay in one process, because they share fixtures. Files are scheduled by
+# name and not by their number of tests, which would put the longest files last, beside an idle core. ARGS="-n 0" uses one process.
 TESTS := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo demo-monitor demo-train test test-apps test-rest test-pythons quick chaos fleet bench scores docs lint s3 weights clean help
 
-help:  ## what can be made
+help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/'
 
 $(STAMP): pyproject.toml constraints.txt
@@ -19,50 +19,50 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-weights: $(STAMP)  ## fetch and convert the zoo's weights, checked by sha256
+weights: $(STAMP)  ## fetch the zoo's weights, check their sha256 and convert them
 	$(BIN)/earthloom models add landwater flood cloudmask sr-x2 sr-x4
 
-demo: $(STAMP)  ## map the Great Salt Lake from a Landsat scene
+demo: $(STAMP)  ## map the Great Salt Lake from a Landsat 7 scene
 	$(BIN)/earthloom demo
 
-demo-monitor: $(STAMP)  ## watch a lake's shore over three dates: cube, change, alerts, plot (two of the dates are made up)
+demo-monitor: $(STAMP)  ## watch a lake's shore over three dates: cube, change, alerts, plot (two of the dates are synthetic)
 	$(BIN)/python -m infra.demo_monitor
 
-demo-train: $(STAMP)  ## train, judge, explain and run a small network on the demo's scene (3 minutes on 2 cores)
+demo-train: $(STAMP)  ## train, evaluate, explain and run a small network on the demo's scene (3 minutes on 2 cores)
 	$(BIN)/python -m infra.demo_train
 
-quick: $(STAMP)  ## the tests of single modules, for the inner loop: two minutes, without Ray and S3
+quick: $(STAMP)  ## tests of single modules, for the inner loop: two minutes, without Ray and S3
 	$(TESTS) -m "not (apps or broad or chaos or gpu or long or ray or s3 or slow or zoo)" $(ARGS)
 
-test: weights  ## all tests but those of more than ten seconds (a quarter of an hour on 2 cores)
+test: weights  ## all tests except those of more than ten seconds (a quarter of an hour on 2 cores)
 	$(TESTS) $(ARGS)
 
-test-apps: weights  ## what others' programs make of our files: browser, QGIS, PDF (Debian's chromium, qgis, poppler-utils)
+test-apps: weights  ## tests with other programs: browser, QGIS, PDF (needs Debian's chromium, qgis, poppler-utils)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,apps,docs]'
 	$(BIN)/python -c "from earthloom.jobs.page.libraries import add; add()"
 	npm ci --prefix tests/apps/ol_stac --ignore-scripts --no-audit --no-fund --silent
 	$(BIN)/python -m pytest -m apps $(ARGS)
 
-test-rest: weights  ## the longer ones: whole chains, clusters, workers killed, the zoo
+test-rest: weights  ## longer tests: whole chains, clusters, killed workers, the zoo
 	$(TESTS) -m "(long or zoo) and not chaos" $(ARGS)
 
-test-pythons:  ## what needs no torch, on each of Python 3.11, 3.12 and 3.13 that this machine has
+test-pythons:  ## tests that need no torch, on each of Python 3.11, 3.12 and 3.13 that this machine has
 	$(PYTHON) -m infra.pythons $(ARGS)
 
-chaos: weights  ## break storage, workers and drivers in every way; then the tests that take minutes each (two hours)
+chaos: weights  ## break storage, workers and drivers in every way; then run the tests that take minutes each (two hours)
 	$(BIN)/python -m tests.chaos $(ARGS)
 	$(TESTS) -m chaos
 
-fleet: $(STAMP)  ## a night of a fleet: scenes that come, storage that fails, watchers and workers killed (ARGS="--scenes 300")
+fleet: $(STAMP)  ## simulate a night of operation: arriving scenes, failing storage, killed watchers and workers (ARGS="--scenes 300")
 	$(BIN)/python -m tests.chaos.fleet $(ARGS)
 
-bench: weights  ## measure memory, speed, overhead and other tilers (ARGS="NAME … --keep" for some of it; all takes hours)
+bench: weights  ## measure memory, speed, overhead and other tilers (hours; ARGS="NAME … --keep" for some of it)
 	$(BIN)/python -m tests.bench $(ARGS)
 
-scores: weights  ## measure how good the models are, on the real scenes of EARTHLOOM_DATA (an hour)
+scores: weights  ## score the models on the real scenes of EARTHLOOM_DATA (an hour)
 	$(BIN)/python -m tests.bench.scores $(ARGS)
 
-# Tools that follow folders, not imports, see the packages where a wheel puts them: inside `earthloom`.
+# mypy and import-linter follow folders, not imports, so they see the packages where a wheel puts them: inside `earthloom`.
 LINT_ROOT := build/lint
 
 lint: $(STAMP)  ## format, lint, types and import contracts
@@ -74,12 +74,12 @@ lint: $(STAMP)  ## format, lint, types and import contracts
 	cd $(LINT_ROOT) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
 	cd $(LINT_ROOT) && $(abspath $(BIN))/lint-imports --config $(CURDIR)/pyproject.toml
 
-docs: $(STAMP)  ## the docs as a site in build/site; a link that leads nowhere fails it
+docs: $(STAMP)  ## build the docs as a site in build/site; a broken link is an error
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	$(BIN)/zensical build --strict
 
-s3: $(STAMP)  ## a real S3 server on this machine, for trying s3:// by hand
+s3: $(STAMP)  ## start a real S3 server on this machine, to try s3:// by hand
 	$(BIN)/python -m infra.s3_server
 
-clean:  ## forget the environment and all caches of tools
+clean:  ## remove the environment and all tool caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output bench-output

@@ -1,10 +1,10 @@
-"""Earthloom turns satellite scenes into maps. This is its public face for Python; `earthloom --help` is the other one.
+"""Earthloom turns satellite scenes into maps. This module is its public Python API; `earthloom --help` is the command line.
 
-Importing it imports nothing heavy: each function brings in what it needs when it is called.
+Importing it imports nothing heavy: each function imports what it needs when it is called.
 
 In a checkout, and in the working directory of a Ray job, the packages `jobs`, `models`, `tiling` and `cluster` lie beside
-this folder; in an installation they lie inside it. Both are imported as `earthloom.jobs` and so on, so nothing of ours
-owns a common name.
+this folder; in an installation they lie inside it. Both are imported as `earthloom.jobs` and so on, so Earthloom takes no
+common top-level name.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ if all((_BESIDE / name / "__init__.py").is_file() for name in ("jobs", "models",
 def plan(
     scenes: str | Path | Sequence[str | Path], *, model: str | Path | Sequence[str], out: str | Path, **options: Any
 ) -> RunPlan:
-    """Check scenes and decide how each would be mapped, as `earthloom plan` does. Writes nothing.
+    """Check scenes and decide how to map each of them, as `earthloom plan` does. Writes nothing.
 
     Args:
-        scenes: a path, URL, glob, prefix or STAC item, or several.
+        scenes: a path, URL, glob, prefix or STAC item, or several of them.
         model: name or folder of a model; several are the stages of a chain.
         out: folder or `s3://` prefix that the run would write to.
         options: those of `earthloom run --help`, with underscores: `sensor="sentinel2-l2a"`, `memory_per_worker="4GiB"`.
 
     Returns:
-        The plan. Scenes that cannot be used are in its `refused`, each with the reason.
+        The plan. Its `refused` lists scenes that cannot be used, each with the reason.
 
     Raises:
         earthloom.tiling.errors.EarthloomError: an option or a model is wrong, or no scene was found.
@@ -65,20 +65,20 @@ def run(
 ) -> RunResult:
     """Map scenes and publish the results below `out`, as `earthloom run` does.
 
-    Called again, it computes only what is missing. Scenes that are refused or fail do not raise: the result names them.
+    Call it again to compute only what is missing. Refused and failed scenes do not raise: the result names them.
 
     Args:
-        scenes: a path, URL, glob, prefix or STAC item, or several.
+        scenes: a path, URL, glob, prefix or STAC item, or several of them.
         model: name or folder of a model; several are the stages of a chain.
         out: folder or `s3://` prefix for all outputs.
         options: those of `earthloom run --help`, with underscores: `sensor="sentinel2-l2a"`, `executor="local"`.
 
     Returns:
-        How the run ended: `exit_code`, `scenes` by id with status and error, `results` by id with files and class areas.
+        The outcome: `exit_code`, `scenes` by id with status and error, `results` by id with files and class areas.
 
     Raises:
-        earthloom.tiling.errors.EarthloomError: an option or a model is wrong, no scene was found, or the engine or the
-            storage is not as asked for.
+        earthloom.tiling.errors.EarthloomError: an option or a model is wrong, no scene was found, or the executor or the
+            storage is not as requested.
     """
     from earthloom.jobs.execution.driver import run as do_run
 
@@ -86,20 +86,20 @@ def run(
 
 
 def monitor(files: str | Path | Sequence[str | Path], *, out: str | Path, **options: Any) -> MonitorResult:
-    """Bring areas up to date, as `earthloom monitor` does: their cubes, and what is derived from them.
+    """Bring areas up to date, as `earthloom monitor` does: their cubes, and everything derived from them.
 
-    Called again, it does only what is new. A product that fails does not raise: the result names it.
+    Call it again to do only what is new. A failed product does not raise: the result names it.
 
     Args:
-        files: an AOI file, or several.
-        out: folder or `s3://` prefix of all outputs.
+        files: an AOI file, or several of them.
+        out: folder or `s3://` prefix for all outputs.
         options: those of `earthloom monitor --help`, with underscores: `until="2020-12-31"`, `executor="local"`.
 
     Returns:
-        How it ended: `exit_code`, and `products` with what became of each.
+        The outcome: `exit_code`, and `products` with the outcome of each.
 
     Raises:
-        earthloom.tiling.errors.EarthloomError: an option is wrong, or the storage is not as asked for.
+        earthloom.tiling.errors.EarthloomError: an option is wrong, or the storage is not as requested.
     """
     from earthloom.jobs.config import check
     from earthloom.jobs.monitoring.monitor import monitor as do_monitor
@@ -109,24 +109,24 @@ def monitor(files: str | Path | Sequence[str | Path], *, out: str | Path, **opti
 
 
 def change(out: str | Path, product: str, *, aoi: str, before: str, after: str, **options: Any) -> ChangeResult:
-    """What became of what between two dates or periods of a monitored area, as `earthloom change` does.
+    """Compare two dates or periods of a monitored area, as `earthloom change` does.
 
-    Publishes a map of changes, the matrix of transitions and the changed ground as polygons, unless they are there already.
+    Publishes a change map, the transition matrix and the changed ground as polygons, unless they exist already.
 
     Args:
-        out: folder or `s3://` prefix of all outputs.
-        product: as `collections/` has it: `landwater`.
+        out: folder or `s3://` prefix of the outputs.
+        product: name of the product, as in `OUT/collections`: `landwater`.
         aoi: name of a monitored area.
-        before, after: a date or a period, `2020-07-01`, `2020-07`, `2020-DJF` or `2020`. A period is its composite where
-            there is one, else the date within it that lies nearest to its middle.
+        before, after: a date or a period: `2020-07-01`, `2020-07`, `2020-DJF` or `2020`. A period stands for its composite
+            if there is one, otherwise for the date within it that is nearest to its middle.
         options: those of `earthloom change --help`, with underscores: `min_area_m2=10_000`, `executor="ray"`.
 
     Returns:
-        `document` (the matrix, as `transitions.json` has it), `prefix` and `files` of what was published, and `note`, which
-        says what was taken for the two sides.
+        `document` (the matrix, as in `transitions.json`), `prefix` and `files` of the published result, and `note`, which
+        says what was used for the two sides.
 
     Raises:
-        earthloom.tiling.errors.EarthloomError: there is no such area, product, date or period; or the storage fails.
+        earthloom.tiling.errors.EarthloomError: the area, product, date or period does not exist, or the storage fails.
     """
     from earthloom.jobs.config import check
     from earthloom.jobs.monitoring.questions import ChangeConfig
@@ -137,21 +137,21 @@ def change(out: str | Path, product: str, *, aoi: str, before: str, after: str, 
 
 
 def zonal(polygons: str | Path | gpd.GeoDataFrame, out: str | Path, product: str, **options: Any) -> pd.DataFrame:
-    """How much of each polygon is of which class, on each date of an area or in each scene, as `earthloom zonal` does.
+    """Compute class areas per polygon, for each date of an area or each scene, as `earthloom zonal` does.
 
     Args:
-        polygons: a file of polygons (GeoJSON, GeoPackage, Shapefile, FlatGeobuf, GeoParquet) or a table, in any CRS.
-        out: folder or `s3://` prefix of all outputs.
-        product: as `collections/` has it: `landwater`.
-        options: `aoi`, name of a monitored area, without which each committed scene is taken; `scene`, id of one; `name`,
-            column that names the polygons; `since` and `until`, dates.
+        polygons: a file of polygons (GeoJSON, GeoPackage, Shapefile, FlatGeobuf, GeoParquet) or a GeoDataFrame, in any CRS.
+        out: folder or `s3://` prefix of the outputs.
+        product: name of the product, as in `OUT/collections`: `landwater`.
+        options: `aoi`, name of a monitored area (without it, all committed scenes are used); `scene`, id of a single scene;
+            `name`, column with the names of the polygons; `since` and `until`, dates.
 
     Returns:
-        A row for each class, polygon and date: `area_m2` (true area, to the part of a pixel), `percent` of what is known,
-        `confidence`, `nodata_m2`, and `covered_percent`, the share of the polygon that lies on the map.
+        One row for each class, polygon and date: `area_m2` (true area, with partly covered pixels), `percent` of the part
+        with data, `confidence`, `nodata_m2`, and `covered_percent`, the share of the polygon that lies on the map.
 
     Raises:
-        earthloom.tiling.errors.EarthloomError: polygons, area or product are not there or not usable; or the storage fails.
+        earthloom.tiling.errors.EarthloomError: polygons, area or product are missing or unusable, or the storage fails.
     """
     from earthloom.jobs.monitoring.questions import zones_of
 
@@ -162,21 +162,22 @@ def sample(
     out: str | Path, product: str, *, points: int = 500, least: int = 50, seed: int = 0, file: str | Path | None = None,
     **which: Any,
 ) -> Sample:  # fmt: skip
-    """Random points within each class of published maps, for people to say what is there, as `earthloom sample` does.
+    """Draw a stratified random sample of points from published maps for interpretation, as `earthloom sample` does.
 
     Args:
-        out: folder or `s3://` prefix of all outputs.
-        product: as `collections/` has it.
-        points: how many in all; `least` of each class, the rest by area.
-        seed: of the drawing; the same maps and seed give the same points.
-        file: `.gpkg` to write them to.
-        which: `aoi`, name of a monitored area; `scene`, id of one; `since` and `until`, dates. Without, all latest results.
+        out: folder or `s3://` prefix of the outputs.
+        product: name of the product, as in `OUT/collections`.
+        points: total number of points: at least `least` per class, the rest in proportion to area.
+        seed: seed of the random draw; the same maps and seed give the same points.
+        file: `.gpkg` to write the points to.
+        which: `aoi`, name of a monitored area; `scene`, id of a single scene; `since` and `until`, dates. By default, the
+            latest result of every scene.
 
     Returns:
-        `points`, a GeoDataFrame with an empty column `reference`, and `strata`, what they stand for.
+        `points`, a GeoDataFrame with an empty column `reference`, and `strata`, the classes that they represent.
 
     Raises:
-        earthloom.tiling.errors.EarthloomError: there are no such maps, too few points are asked for, or the file is there.
+        earthloom.tiling.errors.EarthloomError: there are no such maps, too few points are requested, or the file exists.
     """
     from earthloom.jobs.analysis.files import write_sample
     from earthloom.jobs.analysis.sample import draw_sample
@@ -192,16 +193,18 @@ def sample(
 
 
 def accuracy(points: str | Path, *, reference: str = "reference") -> dict[str, Any]:
-    """How right a map is and how large its classes are, with 95 % intervals, as `earthloom accuracy` says it.
+    """Estimate accuracy and class areas with 95 % intervals from interpreted points, as `earthloom accuracy` does.
 
     Args:
         points: the GeoPackage of a sample, with names or values of classes in the column `reference`.
+        reference: name of that column.
 
     Returns:
-        `overall` and, by class, `users`, `producers` and `area_m2`, each a value and half of its interval; `confusion`.
+        `overall` and, by class, `users`, `producers` and `area_m2`, each as a value and half of its interval; `confusion`.
 
     Raises:
-        earthloom.tiling.errors.EarthloomError: it is no sample, an answer is no class, or a class has too few answers.
+        earthloom.tiling.errors.EarthloomError: the file is not a sample, an interpretation is not a class, or a class has too
+            few points.
     """
     from earthloom.jobs.analysis.accuracy import accuracy as judge
     from earthloom.jobs.analysis.files import read_sample
@@ -213,18 +216,20 @@ def export(
     out: str | Path, product: str, file: str | Path, *, clip: gpd.GeoDataFrame | None = None, crs: str | None = None,
     min_area_m2: float = 0.0, title: str | None = None, **which: Any,
 ) -> list[Path]:  # fmt: skip
-    """The latest of these maps for other programs, as `earthloom export` writes it.
+    """Export the latest of the chosen maps for other programs, as `earthloom export` does.
 
     Args:
+        out: folder or `s3://` prefix of the outputs.
+        product: name of the product, as in `OUT/collections`.
         file: `.tif`, `.gpkg`, `.shp`, `.fgb`, `.geojson` (polygons) or `.png` (a map to print).
-        clip: polygons in any CRS, outside of which is no data.
+        clip: polygons in any CRS; outside them is nodata.
         crs: `EPSG:32612`; None keeps the map's own.
-        min_area_m2: no smaller polygon.
-        title: of a picture.
-        which: `aoi` or `scene`, `since` and `until`, as of `sample`.
+        min_area_m2: area of the smallest polygon, in m².
+        title: title of a picture.
+        which: `aoi` or `scene`, `since` and `until`, as for `sample`.
 
     Returns:
-        The files that were written.
+        The written files.
 
     Raises:
         earthloom.tiling.errors.EarthloomError: there is no such map, nothing of it lies inside `clip`, or the file
@@ -247,17 +252,17 @@ def train(
 ) -> Trained:  # fmt: skip
     """Train a model on labelled scenes, as `earthloom train` does.
 
-    Called again, it goes on where it was stopped; a training that is done is left as it is.
+    Call it again to resume; a finished training is left as it is.
 
     Args:
         source: a TOML file (docs/training.md), or a mapping with the same keys.
-        out: in place of the file's: folder or `s3://` prefix, the card folder that `model` of `run` takes.
-        workers: processes on Ray that share each batch; without, this process.
-        address: of a Ray cluster, with `workers`; without, Ray inside this process.
+        out: folder or `s3://` prefix of the card folder that `model` of `run` takes, instead of the file's `out`.
+        workers: number of processes on Ray that share each batch; None trains in this process.
+        address: address of a Ray cluster, with `workers`; None starts Ray on this machine.
         replace: overwrite the model of another training that `out` holds.
 
     Returns:
-        `card`, `out`, and `record` with data, split, seeds, scores and tiling as plain data.
+        `card`, `out`, and `record`: data, split, seeds, scores and tiling as plain data.
 
     Raises:
         earthloom.tiling.errors.EarthloomError: the file, its data or its network cannot be used, the storage fails, or the
@@ -271,19 +276,19 @@ def train(
 
 
 def distil(scenes: str | Path | Sequence[str | Path], *, model: str, out: str | Path, **options: Any) -> Distilled:
-    """Train a small network on what a large one says of scenes that need no labels, as `earthloom distil` does.
+    """Train a small network to imitate a large one on unlabelled scenes, as `earthloom distil` does.
 
     Args:
-        scenes: a path, URL, glob, prefix or STAC item, or several.
-        model: name or folder of the teacher, a segmentation.
-        out: folder or `s3://` prefix: the student's card folder, and what it came from.
+        scenes: a path, URL, glob, prefix or STAC item, or several of them.
+        model: name or folder of the teacher, a segmentation model.
+        out: folder or `s3://` prefix of the student's card folder and its provenance.
         options: those of `earthloom distil --help`, with underscores: `student="unet"`, `encoder="resnet18"`.
 
     Returns:
         The student, and how it compares with its teacher (`to_dict`).
 
     Raises:
-        earthloom.tiling.errors.EarthloomError: a scene cannot be mapped, or the student not be trained.
+        earthloom.tiling.errors.EarthloomError: a scene cannot be mapped, or the student cannot be trained.
     """
     from earthloom.jobs.config import check
     from earthloom.jobs.learning.distil import distil as do_distil
@@ -302,21 +307,21 @@ def evaluate(
 ) -> Evaluation:
     """Map scenes and compare the maps with labels, as `earthloom evaluate` does.
 
-    Maps that are published below `out` already are not computed again.
+    Maps already published below `out` are not computed again.
 
     Args:
-        scenes: a path, URL, glob, prefix or STAC item, or several.
+        scenes: a path, URL, glob, prefix or STAC item, or several of them.
         model: name or folder of a model; several are the stages of a chain.
-        labels: GeoTIFF or vectors: one file for all scenes, one for each in their order, or a name with `{id}`.
+        labels: GeoTIFF or vectors: one file for all scenes, one per scene in their order, or a name with `{id}`.
         out: folder or `s3://` prefix for maps and reports.
         options: those of `earthloom evaluate --help`, with underscores: `label_classes={0: "land", 1: "water"}`.
 
     Returns:
-        `report`, the scores as plain data; `text`, the same as a table; `files`, where reports and error maps are.
+        `report`, the scores as plain data; `text`, the same as a table; `files`, the paths of reports and error maps.
 
     Raises:
-        earthloom.tiling.errors.EarthloomError: labels, classes and scenes do not belong together, labels cannot be read,
-            or what `run` raises.
+        earthloom.tiling.errors.EarthloomError: labels, classes and scenes do not match, labels cannot be read, or what
+            `run` raises.
     """
     from earthloom.jobs.config import check
     from earthloom.jobs.learning.evaluate import evaluate as do_evaluate
@@ -329,16 +334,16 @@ def evaluate(
 def explain(
     scenes: str | Path | Sequence[str | Path], *, model: str, out: str | Path, **options: Any
 ) -> list[Explanation]:
-    """Publish images of how sure a model is of its map and what each band adds to it, as `earthloom explain` does.
+    """Publish images of a model's certainty and of each band's contribution, as `earthloom explain` does.
 
     Args:
-        scenes: a path, URL, glob, prefix or STAC item, or several.
-        model: name or folder of a segmentation.
+        scenes: a path, URL, glob, prefix or STAC item, or several of them.
+        model: name or folder of a segmentation model.
         out: folder or `s3://` prefix for all outputs.
         options: those of `earthloom explain --help`, with underscores: `what=["entropy", "gradients"]`, `of_class="water"`.
 
     Returns:
-        One for each of `what`, with the run that published its images and how much each band matters.
+        One explanation for each entry of `what`, with the run that published its images and how much each band matters.
 
     Raises:
         earthloom.tiling.errors.EarthloomError: this model cannot be explained, no scene can be used, or what `run` raises.
@@ -353,26 +358,27 @@ def explain(
 def open(
     out: str | Path, product: str, *, scene: str | None = None, key: str | None = None, level: int = 0, aoi: str | None = None
 ) -> xr.Dataset:  # fmt: skip
-    """A committed result as a lazy xarray Dataset on the scene's grid; with `aoi`, all dates of an area on its grid.
+    """Open a committed result as a lazy xarray Dataset on the scene's grid; with `aoi`, all dates of an area on its grid.
 
-    Stored integers stay as they are: `classes` is uint8 with nodata 255, its names in the attributes `flag_values` and
-    `flag_meanings`; `confidence` and the bands of images have `scale_factor`, `add_offset` and `_FillValue` in theirs
-    (`xarray.decode_cf` applies them). The CRS is set (`.rio.crs`), a dask chunk is a shard, and the attributes
-    `EARTHLOOM_SCENE` and `EARTHLOOM_KEY` say which result it is.
+    Values are the stored integers: `classes` is uint8 with nodata 255 and its names in the attributes `flag_values` and
+    `flag_meanings`; `confidence` and the bands of images have the attributes `scale_factor`, `add_offset` and
+    `_FillValue` (`xarray.decode_cf` applies them). The CRS is set (`.rio.crs`), one dask chunk is one shard, and the
+    attributes `EARTHLOOM_SCENE` and `EARTHLOOM_KEY` identify the result.
 
     Args:
-        out: folder or `s3://` prefix that runs wrote to; `AWS_*` names in the environment say how to reach the bucket.
-        product: what `collections/` calls it: the model's name, or the one that `earthloom plan` shows for a chain.
-        scene: id of the scene; needed if several have this product.
-        key: beginning of the result's key; without it, of several results of the scene the one committed last.
+        out: folder or `s3://` prefix that runs wrote to; `AWS_*` variables in the environment give access to the bucket.
+        product: name of the product, as in `OUT/collections`: the model's name, or the one that `earthloom plan` shows for
+            a chain.
+        scene: id of the scene; required if several scenes have this product.
+        key: first characters of the result's key; None opens the result of the scene that was committed last.
         level: overview level; 0 is the full resolution, each next level has half the rows and columns.
-        aoi: name of an area that is monitored: the Dataset then has the dimensions (time, y, x), ascending by date, as it
-            is committed now. `key` is then that of the cube, at least 16 hex digits; without it, the cube that the area's
-            file asked for last. `scene` and `level` do not go with it.
+        aoi: name of a monitored area: the Dataset then has the dimensions (time, y, x), ascending by date, as currently
+            committed. `key` is then that of the cube, at least 16 hex digits; None opens the cube that the AOI file
+            requested last. It cannot be combined with `scene` and `level`.
 
     Raises:
-        earthloom.tiling.errors.EarthloomError: there is no such committed result, or several scenes have one: the
-            message lists them; or the storage does not answer.
+        earthloom.tiling.errors.EarthloomError: there is no such committed result; several scenes have one (the message
+            lists them); or the storage does not answer.
     """
     if aoi is not None:
         from earthloom.jobs.monitoring.cube.dataset import open_cube_dataset

@@ -20,9 +20,9 @@ _SECTIONS = ("Args", "Returns", "Raises")
 
 _HEAD = """# Python
 
-Made by `python -m infra.api_page` from the docstrings. `import earthloom` imports nothing heavy; each function brings in what
-it needs when it is called. Names and defaults are those of the commands. Other modules are no part of the public face and may
-change.
+`import earthloom` gives the functions of the commands, with the same names and defaults. It imports nothing heavy; each
+function imports what it needs when it is called. Other modules are not part of the public API and may change.
+`python -m infra.api_page` makes this page from the docstrings.
 
 """
 
@@ -34,8 +34,8 @@ def page() -> str:
     functions = {node.name: node for node in ast.parse(face).body if isinstance(node, ast.FunctionDef)}
     parts += [_entry(functions[name], face) for name in earthloom.__all__]
     parts.append(
-        "## The accessor\n\nOn every layer that `earthloom.open` returns, on parts of it and on files that were saved from it: "
-        "`ds.classes.earthloom.plot()`."
+        "## The accessor\n\nEvery layer that `earthloom.open` returns has an accessor, `ds.classes.earthloom.plot()`. So have "
+        "parts of it, and files saved from it."
     )
     code = Path(accessor.__file__).read_text()
     (kind,) = (

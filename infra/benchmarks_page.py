@@ -19,15 +19,16 @@ PAGE, FIGURES, IMAGES = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchm
 
 _HEAD = """# Benchmarks
 
-No figure on this page was measured on a GPU; `infra/gpu_check/run.sh` is what would measure them.
+No figure on this page was measured on a GPU; `infra/gpu_check/run.sh` would measure them. [Models](models.md) reports how
+good the models are.
 
-Made by `python -m infra.benchmarks_page` from [benchmarks.json](benchmarks.json), which `python -m tests.bench NAME --keep`
-fills: the command above each table makes it anew. Figures that are compared were measured in one call, side by side. A
-table tells the machine, what else it was doing, and the versions; on a shared machine walls vary more than ratios.
-Tables of before 2026-11-27 are of the engine that published in the driver's process and joined several small tasks into one
-call of Ray; workers publish now, and each task is a call of its own. The machine of 2026-11-28 multiplies matrices half as fast
-as the one of 2026-11-25.
-How good the models are is another page: [models.md](models.md).
+`python -m infra.benchmarks_page` makes this page from [benchmarks.json](benchmarks.json), which `python -m tests.bench NAME
+--keep` fills. The command above each table repeats its measurement. Figures that are compared were measured side by side in
+one call. Each table states the machine, its load and the versions; on a shared machine, wall times vary more than ratios.
+
+Tables from before 2026-11-27 are from an engine that published in the driver's process and combined several small tasks into
+one Ray call; now workers publish, and each task is its own call. The machine of 2026-11-28 multiplies matrices half as fast
+as that of 2026-11-25.
 """
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 _WIDTH, _GUTTER, _TOP, _BAR = 760, 250, 58, 16

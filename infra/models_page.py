@@ -24,37 +24,36 @@ _UNSPOILT = "robustness"
 BELOW = (
     (
         "sr", "NAIP wetlands, mean of 3", "PSNR gain",
-        "photographs of 1 m with grain hold less that can be restored; it is above cubic convolution all the same",
+        "grainy photographs of 1 m contain less detail to restore; the model is still better than cubic convolution",
     ),
     (
         "denoise", "NAIP wetlands, noise 0.5 %", "PSNR gain",
-        "the goal is Lee's filter, told the true amount of noise; the picture has texture as faint as that",
+        "the goal is Lee's filter, given the true noise level; the picture has texture as faint as this noise",
     ),
     (
         "ships", "sen2ships", "at an intersection over union",
-        "the goal is not reached, as 115 ships of four ports are few to learn from (docs/detection.md)",
+        "115 ships of four ports are few to learn from ([Detection](detection.md#ships))",
     ),
 )  # fmt: skip
 """Task, parts of data and metric, and why such rows stand below their goal or baseline. No other row may."""
 _ROUNDING = 1e-3
 _FEW = 3  # figures of one kind that are told one by one
 FAILS = {
-    "ships": "surf on a beach is four ships to it, and two ships along a quay are missed (port of Durban, held back; "
+    "ships": "it takes surf on a beach for four ships, and misses two ships along a quay (port of Durban, held back; "
     "sen2ships, MIT licence, contains modified Copernicus Sentinel data).",
-    "landwater": "a ship at the quay is water to it, and bright quays and roofs are cloud (port of Gdynia; sen2ships, MIT "
+    "landwater": "it takes a ship at the quay for water, and bright quays and roofs for cloud (port of Gdynia; sen2ships, MIT "
     "licence, contains modified Copernicus Sentinel data).",
-    "water-index": "some roofs, and the rims of white ones, are water to it (port of Durban; sen2ships, MIT licence, contains "
-    "modified Copernicus Sentinel data).",
-    "buildings": "a sports field of sand is a roof to it, in part (Kitsap County; splitraster, MIT licence, photograph by the "
-    "U.S. Geological Survey).",
-    "deforestation": "a river in untouched forest is deforested to it (Amazon Rainforest dataset, Bragagnolo et al. 2019, "
-    "CC BY 4.0, contains modified Copernicus Sentinel data).",
+    "water-index": "it takes some roofs, and the rims of white ones, for water (port of Durban; sen2ships, MIT licence, "
+    "contains modified Copernicus Sentinel data).",
+    "buildings": "it takes part of a sports field of sand for a roof (Kitsap County; splitraster, MIT licence, photograph by "
+    "the U.S. Geological Survey).",
+    "deforestation": "it takes a river in untouched forest for deforested ground (Amazon Rainforest dataset, Bragagnolo et al. "
+    "2019, CC BY 4.0, contains modified Copernicus Sentinel data).",
 }
 """What the picture of a failure shows, `fails-<name>.jpg`, and whose pixels they are."""
 _HEAD = """# Models
 
-Made by `python -m infra.models_page` from the cards of the zoo: what `earthloom models show NAME` prints, and the scores
-of `make scores`. Each model runs alone, or as one stage of a chain:
+These are the models of the zoo. Use each one alone, or as a stage of a chain:
 
 ```bash
 earthloom run SCENE --model landwater --out maps --sensor sentinel2-l2a
@@ -63,21 +62,28 @@ earthloom run AFTER --before BEFORE --model flood --out maps --sensor sentinel2-
 earthloom run SCENE --model one+other --flips --out maps          # mean of two models over four mirror images
 ```
 
-A chain runs in one pass per block on the device: halos add up, scales multiply, and images between stages touch no
-storage unless `--keep` asks for them. Models of your own: [import.md](import.md).
+A chain processes each block in one pass on the device: halos add up, scales multiply, and images between stages are
+stored only if `--keep` names them. To use your own model, [import](import.md) or [train](training.md) it.
+
+`earthloom models show NAME` prints a model's card. `python -m infra.models_page` makes this page from the cards and from
+the scores of `make scores`; [the scores](#measured) stand at its end.
+
+| model | what it makes |
+| --- | --- |
 """
 
 
 _INDICES = """## Indices
 
-An index is a model without weights: `--model ndvi` publishes an image of it, a COG and a Zarr like any other, and it may stand
-in a chain (`--mask-clouds --model ndvi`, `--model denoise --model nbr`). Pixels are reflectance; where an index has no value,
-as in a division by 0, is nodata. Stored as int16 in steps of 0.0001 with nodata -32768; a value beyond 3.2767 is nodata too.
+An index is a model without weights: `--model ndvi` publishes an image of it, a COG and a Zarr like any other, and may be a
+stage of a chain (`--mask-clouds --model ndvi`, `--model denoise --model nbr`). Its bands must be reflectance. Where an index
+is undefined, as in a division by 0, it is nodata. Values are stored as int16 in steps of 0.0001 with nodata -32768; a value
+beyond 3.2767 is nodata too.
 
-Any other index is `--model "index:(nir-red)/(nir+red)"`, stored as float32. It may have a name, which becomes the product's and
-the band's: `--model "index:greenness=2*green-red-blue"`. It is made of numbers, bands by their common names (of an earlier
-date by `before_nir`), `+ - * / **`, parentheses, `min`, `max`, `abs`, `sqrt` and `log10`; it is parsed and never run as code,
-and is part of the result's key. Names are those of
+Write any other index as an expression: `--model "index:(nir-red)/(nir+red)"`, stored as float32. Give it a name, and the
+product and the band have that name: `--model "index:greenness=2*green-red-blue"`. An expression consists of numbers, bands by
+their common names (`before_nir` for an earlier date), `+ - * / **`, parentheses, `min`, `max`, `abs`, `sqrt` and `log10`. It
+is parsed and never run as code, and it is part of the result's key. The names are those of
 [Awesome Spectral Indices](https://github.com/awesome-spectral-indices/awesome-spectral-indices).
 
 | model | what it is | formula | stored as | source |
@@ -87,9 +93,9 @@ and is part of the result's key. Names are those of
 
 _LEARNED = """## Floods and fires, learned
 
-Recipes whose data has no licence, so that no weights of them ship. Whole events are held back: 42 of OMBRIA's 104 samples, of
-floods of which nothing was trained on. Their pictures were looked at to tell events apart; no setting was chosen by them. A
-pixel counts as flooded from a probability of 0.5 on, for network and baseline alike.
+These recipes train on data without a licence, so no weights of them ship. Whole events are held back: 42 of OMBRIA's 104
+samples, from floods that were not used for training. Their pictures were looked at only to tell events apart; no setting was
+chosen on them. A pixel counts as flooded from a probability of 0.5 on, for network and baseline alike.
 
 | `infra/recipes` | sees | judged by | network | baseline: boosted trees; thresholds of dNBR |
 | --- | --- | --- | --- | --- |
@@ -100,25 +106,28 @@ pixel counts as flooded from a probability of 0.5 on, for network and baseline a
 | `burn.toml` | infrared and dNBR, its four fires | mean IoU per fire | 0.767 ± 0.015 | published 0.601, the rule 0.803 |
 | `burn.toml` | the same, the other four fires | mean IoU per fire | 0.784 ± 0.014 | published 0.783, the rule 0.798 |
 
-± is the standard deviation over three seeds, trained by `earthloom train`. Floods that were not learned from are harder: with
-every fourth sample held back, whose neighbours show the same event, such a network trained twice as long has 0.54 (above). From
-radar alone a fall of the grey over 5 x 5 px below a threshold chosen on the other events has 0.315. Burnt ground learned from
-four fires does not reach the rule of `burn-severity`, which stays: its thresholds were chosen on these fires, but with those
-that the other fires would have chosen it has 0.79 too. Campbell is the fire that all fail at (0.35 by every seed, 0.34 by the
-rule). All figures are of one pass over a sample.
+± is the standard deviation over three seeds, trained by `earthloom train`. Unseen floods are harder: with every fourth
+sample held back, whose neighbours show the same event, such a network trained twice as long reaches 0.54 ([below](#measured)).
+From radar alone, a fall of the grey value over 5 x 5 px below a threshold chosen on the other events reaches 0.315. Learning
+from four fires does not reach the rule of `burn-severity`, which therefore ships. Its thresholds were chosen on these fires,
+but with thresholds chosen on the other fires it also has 0.79. All methods fail on the fire Campbell (0.35 with every seed,
+0.34 with the rule). All figures are from one pass over a sample.
 """
 
 
 def page() -> str:
     """The whole page."""
-    parts = [_HEAD]
     scores: dict[str, list[dict[str, Any]]] = json.loads(SCORES.read_text()) if SCORES.exists() else {}
+    named = {entry.name for entry in indices.ENTRIES}
+    models = {name: entry.cards for name, entry in ZOO.items() if name not in named}
+    rows = [f"| [`{name}`](#{name}) | {cards[0].title} |" for name, cards in models.items()]
+    rows.append(f"| [{', '.join(f'`{name}`' for name in sorted(named))}](#indices) | Spectral indices as images |")
+    parts = [_HEAD + "\n".join(rows) + "\n"]
+    parts += [_entry(name, cards, scores) for name, cards in models.items()]
+    parts.append(_INDICES + "\n".join(_index(entry.cards[0]) for entry in indices.ENTRIES) + "\n")
+    parts.append(_LEARNED)
     if scores:
         parts.append("## Measured\n\n" + _scores(scores))
-    parts.append(_LEARNED)
-    named = {entry.name for entry in indices.ENTRIES}
-    parts += [_entry(name, entry.cards, scores) for name, entry in ZOO.items() if name not in named]
-    parts.append(_INDICES + "\n".join(_index(entry.cards[0]) for entry in indices.ENTRIES) + "\n")
     return "\n".join(parts)
 
 
@@ -131,12 +140,12 @@ def _index(card: ModelCard) -> str:
 
 def _scores(scores: dict[str, list[dict[str, Any]]]) -> str:
     lines = [
-        "On real scenes, beside a baseline measured in the same run (`python -m tests.bench.scores TASK` measures one task",
-        "again; all figures, scene by scene: [scores.json](scores.json)). Trained models are scored on parts that were held",
-        "back; constants of `sr`, `pansharpen` and `denoise` were chosen on crops of some of these scenes. The baseline of",
-        "`robustness` is the same model on the same pixels, unchanged; that of `sr` is cubic convolution. `sr-x2` and `sr-x4`",
-        "are softened for pixels that are means, as those of satellites are; `sr-x2-sharp` and `sr-x4-sharp` are for images",
-        "that were made coarser by cubic convolution.", "",
+        "These scores were measured on real scenes, with a baseline measured in the same run. `python -m tests.bench.scores",
+        "TASK` measures one task again; [scores.json](scores.json) has all figures, scene by scene. Trained models are scored",
+        "on data held back from training; constants of `sr`, `pansharpen` and `denoise` were chosen on crops of some of these",
+        "scenes. The baseline of `robustness` is the same model on the unchanged pixels; that of `sr` is cubic convolution.",
+        "`sr-x2` and `sr-x4` are softened for pixels that are means, as in satellite images; `sr-x2-sharp` and `sr-x4-sharp`",
+        "are for images that were coarsened by cubic convolution.", "",
         "| task | data | method | metric | value | baseline | goal |", "| --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for task, rows in scores.items():
@@ -148,12 +157,13 @@ def _scores(scores: dict[str, list[dict[str, Any]]]) -> str:
             lines.append(
                 f"| {task} | {row['data']} | {row['method']} | {row['metric']} | {row['value']:.3g} | {baseline} | {goal} |"
             )
-    found = [
-        f"- {row['method']}, {row['data']}: {row['metric']} {row['value']:.3g}, {_missed(row)}: {reason_of(task, row)}"
-        for task, row in below(scores)
-    ]
+    found: dict[str, list[str]] = {}
+    for task, row in below(scores):
+        text = f"  - {row['method']}, {row['data']}: {row['metric']} {row['value']:.3g}, {_missed(row)}"
+        found.setdefault(reason_of(task, row), []).append(text)
     if found:
-        lines += ["", "Below its baseline or goal, all figures looked at, and why:", "", *found]
+        lines += ["", "Of all figures, these are below a baseline or goal, for these reasons:", ""]
+        lines += [line for reason, rows in found.items() for line in (f"- {reason[0].upper()}{reason[1:]}:", *rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -197,7 +207,7 @@ def _judged(name: str, cards: tuple[ModelCard, ...], scores: dict[str, list[dict
             if row["method"].split(",")[0].split(" ")[0] in labels and "mean of" not in row["data"]:
                 found.setdefault(row["metric"], []).append(row)
         if found:
-            lines += ["", f"Judged by `python -m tests.bench.scores {task}`:", ""]
+            lines += ["", f"Scores (`python -m tests.bench.scores {task}`):", ""]
         for metric, of_metric in found.items():
             values = [row["value"] for row in of_metric]
             baselines = [row["baseline"] for row in of_metric if row["baseline"]]
@@ -209,7 +219,7 @@ def _judged(name: str, cards: tuple[ModelCard, ...], scores: dict[str, list[dict
             for row in of_metric:
                 beside = f"; baseline {row['baseline']:.3g}" if row["baseline"] else ""
                 lines.append(f"- {metric}, {row['data']}: {row['value']:.3g}{beside}")
-    return lines or ["", "Not judged against a reference: none was at hand, or there is none."]
+    return lines or ["", "No reference was available to score it."]
 
 
 def _entry(name: str, cards: tuple[ModelCard, ...], scores: dict[str, list[dict[str, Any]]]) -> str:
@@ -230,7 +240,10 @@ def _entry(name: str, cards: tuple[ModelCard, ...], scores: dict[str, list[dict[
         shown = ", ".join(f"`{c.value}` {c.name} {c.color}" for c in first.classes)
         lines += ["", f"Classes: {shown}."]
     if first.masks:
-        lines += ["", f"As a stage it hides {', '.join(first.classes[value].name for value in first.masks)}."]
+        lines += [
+            "",
+            f"As a stage of a chain it masks {', '.join(first.classes[value].name for value in first.masks)}.",
+        ]
     if first.citation:
         lines += ["", f"Source: {first.citation}"]
     if any(card.scores for card in cards):

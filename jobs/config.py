@@ -78,19 +78,25 @@ class EngineOptions(BaseModel):
 
     executor: Annotated[
         Literal["auto", "ray", "local"],
-        Field(description="Ray actors, or threads of this process; auto: threads where the start of Ray would not pay"),
+        Field(
+            description="ray: Ray actors; local: threads of this process; auto: local if starting Ray would not pay off"
+        ),
     ] = "auto"
-    address: Annotated[str | None, Field(description="of a Ray cluster; none: Ray inside this command")] = None
+    address: Annotated[
+        str | None, Field(description="address of a Ray cluster; without it, Ray starts inside this command")
+    ] = None
     workers: Annotated[
         Annotated[int, Field(gt=0)] | None, BeforeValidator(parse_workers),
-        Field(description="how many to ask for; auto: one per GPU or 4 cores, as many as there is work for"),
+        Field(description="number of workers; auto: one per GPU or per 4 cores, as many as there is work for"),
     ] = None  # fmt: skip
-    max_workers: Annotated[int, Field(gt=0, description="that auto asks for at most")] = 32
+    max_workers: Annotated[int, Field(gt=0, description="most workers that auto asks for")] = 32
     wait_for_workers: Annotated[
         float, BeforeValidator(parse_seconds),
-        Field(gt=0, allow_inf_nan=False, description="give up when a cluster has had no worker ready for so long: 10m, 1h"),
+        Field(gt=0, allow_inf_nan=False, description="give up if a cluster has had no worker ready for this long: 10m, 1h"),
     ] = 600.0  # fmt: skip
-    memory_per_worker: Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, description="plan limit")] = 4 * 2**30
+    memory_per_worker: Annotated[
+        int, BeforeValidator(parse_bytes), Field(gt=0, description="memory limit of a worker, for planning")
+    ] = 4 * 2**30
 
 
 class ReportOptions(BaseModel):
@@ -101,8 +107,8 @@ class ReportOptions(BaseModel):
     allow_failures: Annotated[
         Literal["known", "any"] | None,
         Field(
-            description="known: scenes that were refused before, with the same bytes and for the same reason, are no failure; "
-            "any: commit the run although scenes failed"
+            description="known: scenes that an earlier run refused, with the same bytes and reason, do not count as failures; "
+            "any: commit the run even if scenes failed"
         ),
     ] = None
     price_per_hour: Annotated[
@@ -110,7 +116,7 @@ class ReportOptions(BaseModel):
         Field(
             gt=0,
             allow_inf_nan=False,
-            description="of everything that the run occupies; its report then says what area costs",
+            description="price per hour of everything that the run occupies; the report then states the cost per area",
         ),
     ] = None
     max_cost: Annotated[
@@ -118,22 +124,22 @@ class ReportOptions(BaseModel):
         Field(
             gt=0,
             allow_inf_nan=False,
-            description="refuse what would cost more, and stop when it has; needs `price_per_hour`",
+            description="refuse a run that would cost more, and stop one that has; needs `price_per_hour`",
         ),
     ] = None
     notify: Annotated[
         SecretStr | None, BeforeValidator(parse_notify),
-        Field(description="webhook that takes Slack's JSON, or env:NAME; told of new failures, recovery and new results"),
+        Field(description="webhook for Slack's JSON, or env:NAME; notified of new failures, recovery and new results"),
     ] = None  # fmt: skip
     metrics_file: Annotated[
         Path | None,
-        Field(description="also keep metrics for Prometheus here, for the textfile collector: earthloom.prom"),
+        Field(description="also write Prometheus metrics to this file, for the textfile collector: earthloom.prom"),
     ] = None
     if_running: Annotated[
         Literal["skip", "join"] | None,
         Field(
-            description="while the same command is at work elsewhere: skip ends at once, join waits and maps what is left; "
-            "default: compute beside it"
+            description="if the same command is at work elsewhere: skip exits at once, join waits and maps what is left; "
+            "by default both compute"
         ),
     ] = None
 
@@ -159,72 +165,76 @@ class RunConfig(BaseModel):
     ]  # fmt: skip
     model: Annotated[
         tuple[str, ...], BeforeValidator(parse_names), Field(min_length=1, description="name of a model, or its folder "
-        "(local or s3://); several: stages of a chain; a+b: the mean of two; a@class: only where a has it")]  # fmt: skip
+        "(local or s3://); repeat it for a chain; a+b averages two models; a@class masks with a class of a")]  # fmt: skip
     out: Annotated[str, Field(description="folder or s3:// prefix for all outputs")]
 
     before: Annotated[
         tuple[str, ...], BeforeValidator(parse_names),
-        Field(description="earlier scene, any reference: its bands join every scene as before_<name>; of several, the latest "
-        "before each scene")] = ()  # fmt: skip
+        Field(description="earlier scene, any reference; its bands are called before_<name>. Of several, each scene uses "
+        "the latest before it")] = ()  # fmt: skip
     permanent_water: Annotated[
         str | None,
         Field(
-            description="where water always is, polygons or a raster that is not 0 there: with it the models flood and "
-            "flood-sar need no earlier scene"
+            description="permanent water, as polygons or as a raster that is not 0 there; the models flood and flood-sar "
+            "then need no earlier scene"
         ),
     ] = None
     onto: Annotated[
-        str | None, Field(description="read every scene onto this grid: EPSG:32633,10m,x0,y0,x1,y1 or an AOI.geojson")
+        str | None, Field(description="resample every scene to this grid: EPSG:32633,10m,x0,y0,x1,y1 or an AOI.geojson")
     ] = None
     footprints: Annotated[
         str | None,
         Field(
-            description="polygons (GeoPackage, FlatGeobuf, GeoJSON, GeoParquet) that a model of labels gives a class each"
+            description="polygons (GeoPackage, FlatGeobuf, GeoJSON, GeoParquet) that a chip classifier labels one by one"
         ),
     ] = None
-    footprints_layer: Annotated[str | None, Field(description="of `footprints`, where the file has several")] = None
-    scene: Annotated[SceneOptions, Field(description="What files do not say of their scenes")] = SceneOptions()
+    footprints_layer: Annotated[str | None, Field(description="layer of `footprints`, if the file has several")] = None
+    scene: Annotated[SceneOptions, Field(description="What the files do not say")] = SceneOptions()
 
     block: Annotated[int, Field(gt=0, description="side of a block in pixels, a multiple of the shard")] = 2048
     shard: Annotated[
         int, Field(gt=0, multiple_of=512, description="side of a Zarr shard in pixels, a multiple of 512")
     ] = 2048
-    core: Annotated[int | None, Field(gt=0, description="side of a chip's core in pixels, in place of the card's")] = (
+    core: Annotated[int | None, Field(gt=0, description="side of a chip's core in pixels, instead of the card's")] = (
         None
     )
-    overlap: Annotated[Literal["exact", "blend"] | None, Field(description="in place of what the card says")] = None
-    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Field(description="of the model's arithmetic")] = (
-        "auto"
-    )
+    overlap: Annotated[
+        Literal["exact", "blend"] | None, Field(description="how chips are combined, instead of the card's way")
+    ] = None
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"], Field(description="precision of the model's arithmetic")
+    ] = "auto"
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="where models run")] = "auto"
     device_class: Annotated[
         str | None,
-        Field(description="of a cluster whose nodes compute unlike: take those of this class, as plan names it"),
+        Field(description="on a cluster with nodes of different kinds, use those of this class, as named by plan"),
     ] = None
     batch: Annotated[int | None, Field(gt=0, description="chips per forward pass; never changes a pixel")] = None
 
     keep: Annotated[
-        tuple[str, ...], BeforeValidator(parse_names), Field(description="also publish the image that this stage makes")
+        tuple[str, ...],
+        BeforeValidator(parse_names),
+        Field(description="also publish the image of this stage of a chain"),
     ] = ()
-    mask_clouds: Annotated[bool, Field(description="no data where cloudmask sees clouds or their shadows")] = False
-    flips: Annotated[bool, Field(description="mean over four mirror images of each chip; four times the work")] = False
+    mask_clouds: Annotated[
+        bool, Field(description="make clouds and their shadows nodata, as found by the model cloudmask")
+    ] = False
+    flips: Annotated[bool, Field(description="average four mirror images of each chip; four times the work")] = False
 
     compile: Annotated[
         bool,
-        Field(
-            description="networks as compiled programs: faster after a minute, rounded otherwise; needs a C++ compiler"
-        ),
+        Field(description="compile networks: faster after a minute, other rounding; needs a C++ compiler"),
     ] = False
 
-    engine: Annotated[EngineOptions, Field(description="Where it is computed")] = EngineOptions()
+    engine: Annotated[EngineOptions, Field(description="Where to compute")] = EngineOptions()
     max_runtime: Annotated[
         float | None,
         BeforeValidator(parse_seconds),
         Field(gt=0, allow_inf_nan=False, description="stop at the first block that ends after this long: 90s, 45m, 6h"),
     ] = None
     max_failures: Annotated[int | None, Field(ge=0, description="stop when more scenes than this have failed")] = None
-    profile: Annotated[bool, Field(description="also write a trace of where the time went")] = False
-    report: Annotated[ReportOptions, Field(description="What it says of itself")] = ReportOptions()
+    profile: Annotated[bool, Field(description="also write a trace of where the time went, for Perfetto")] = False
+    report: Annotated[ReportOptions, Field(description="Reports, costs and notifications")] = ReportOptions()
 
 
 def load(options: Mapping[str, Any], config_file: Path | None = None) -> RunConfig:

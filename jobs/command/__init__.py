@@ -43,10 +43,10 @@ log = logging.getLogger(__name__)
 _SECTIONS = {
     "Make maps": ("demo", "plan", "run", "sensors", "models"),
     "Watch areas": ("monitor", "change"),
-    "Ask the maps": ("view", "areas", "zonal", "sample", "accuracy", "export", "report", "items"),
-    "Make models": ("train", "tune", "evaluate", "explain", "distil"),
-    "Work on a cluster and by itself": ("submit", "logs", "stop", "jobs", "watch", "schedule"),
-    "Look after what is stored": ("status", "verify", "gc", "doctor"),
+    "Use maps": ("view", "areas", "zonal", "sample", "accuracy", "export", "report", "items"),
+    "Train and evaluate models": ("train", "tune", "evaluate", "explain", "distil"),
+    "Clusters and automation": ("submit", "logs", "stop", "jobs", "watch", "schedule"),
+    "Maintain an output folder": ("status", "verify", "gc", "doctor"),
 }
 
 
@@ -78,9 +78,9 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(VERSION, prog_name="earthloom")
-@click.option("-v", "--verbose", is_flag=True, help="log what happens")
+@click.option("-v", "--verbose", is_flag=True, help="print log messages")
 def cli(verbose: bool) -> None:
-    """Turn satellite scenes into maps: tiled, stitched without seams, published as COG, Zarr and STAC."""
+    """Turn satellite scenes into seamless maps, published as COG, Zarr and STAC."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FlagFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.WARNING)

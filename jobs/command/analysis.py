@@ -24,10 +24,10 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 def _of_maps(command: _Command) -> _Command:
     """The options that say which maps are meant."""
     for option in (
-        click.option("--date", type=_DAY, help="one day of the area  [default: the last one]"),
-        click.option("--aoi", "-a", help="name of a monitored area; without it the committed scenes are taken"),
+        click.option("--date", type=_DAY, help="a day of the area  [default: the last one]"),
+        click.option("--aoi", "-a", help="name of a monitored area; without it, the committed scenes are used"),
         click.option("--scene", help="id of one scene"),
-        click.option("--product", "-p", required=True, help="as collections/ has it: landwater"),
+        click.option("--product", "-p", required=True, help="name of the product, as in OUT/collections: landwater"),
     ):
         command = option(command)
     return command
@@ -36,12 +36,12 @@ def _of_maps(command: _Command) -> _Command:
 @click.command()
 @click.argument("out")
 @_of_maps
-@click.option("--points", "-n", type=int, default=500, show_default=True, help="how many in all")
-@click.option("--least", type=int, default=50, show_default=True, help="of each class, however small")
-@click.option("--seed", type=int, default=0, show_default=True, help="another one draws other points")
-@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="FILE.gpkg")
+@click.option("--points", "-n", type=int, default=500, show_default=True, help="number of points")
+@click.option("--least", type=int, default=50, show_default=True, help="smallest number of points per class")
+@click.option("--seed", type=int, default=0, show_default=True, help="seed of the random draw")
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="file to write: FILE.gpkg")
 def sample(out: str, points: int, least: int, seed: int, output: Path, **which: Any) -> None:
-    """Draw random points within each class, for people to say what is there.
+    """Draw a stratified random sample of points for interpretation.
 
     Writes a GeoPackage. Open it in QGIS over imagery, fill in the column `reference` of the layer `points` with names of
     classes, save, and give it to `earthloom accuracy`.
@@ -59,12 +59,13 @@ def sample(out: str, points: int, least: int, seed: int, output: Path, **which: 
 
 @click.command()
 @click.argument("points", type=click.Path(path_type=Path))
-@click.option("--reference", default="reference", show_default=True, help="column that says what is there")
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
+@click.option("--reference", default="reference", show_default=True, help="column with the interpreted class")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout")
 def accuracy(points: Path, reference: str, as_json: bool) -> None:
-    """How right a map is and how large its classes are, with 95 % intervals, from interpreted points.
+    """Estimate accuracy and class areas from interpreted points.
 
-    POINTS is the GeoPackage of `earthloom sample`. The estimators are those of Olofsson et al. (2014).
+    Gives 95 % intervals. POINTS is the GeoPackage of `earthloom sample`. The estimators are those of Olofsson et al.
+    (2014).
     """
     from earthloom.jobs.analysis.accuracy import accuracy as judge
     from earthloom.jobs.analysis.files import read_sample
@@ -105,16 +106,19 @@ def show_accuracy(found: dict[str, Any]) -> None:
 @click.argument("out")
 @_of_maps
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True,
-              help="FILE.tif, .gpkg, .shp, .fgb, .geojson (polygons), .png (a map to print), or .json (a detector's "
-              "boxes as COCO)")  # fmt: skip
-@click.option("--clip", help="file of polygons; outside of them is nodata")
-@click.option("--crs", help="EPSG:32612  [default: the map's own]")
-@click.option("--min-area", "min_area_m2", type=float, default=0.0, help="no smaller polygon, in m²")
-@click.option("--title", help="of a picture")
+              help="file to write: FILE.tif, .gpkg, .shp, .fgb, .geojson (polygons), .png (a map to print), or .json (boxes of "
+              "a detector, as COCO)")  # fmt: skip
+@click.option("--clip", help="file of polygons; outside them is nodata")
+@click.option("--crs", help="CRS of the output: EPSG:32612  [default: the map's own]")
+@click.option("--min-area", "min_area_m2", type=float, default=0.0, help="area of the smallest polygon, in m²")
+@click.option("--title", help="title of a picture")
 def export(
     out: str, output: Path, clip: str | None, crs: str | None, min_area_m2: float, title: str | None, **which: Any
 ) -> None:
-    """A class map for another program: clipped, in another CRS, as GeoTIFF, polygons or a picture; or boxes as COCO."""
+    """Export a map as GeoTIFF, polygons, a picture or COCO boxes.
+
+    The map may be clipped and reprojected.
+    """
     from earthloom.jobs.analysis.export import write_extract
     from earthloom.jobs.analysis.extract import extract
     from earthloom.jobs.monitoring.series.zonal import read_zones
@@ -167,13 +171,16 @@ def _one(maps: list[ClassMap]) -> ClassMap:
 
 @click.command()
 @click.argument("out")
-@click.option("--product", "-p", required=True, help="as collections/ has it: landwater")
+@click.option("--product", "-p", required=True, help="name of the product, as in OUT/collections: landwater")
 @click.option("--aoi", "-a", required=True, help="name of a monitored area")
-@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="FILE.html or FILE.pdf")
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), required=True, help="file to write: FILE.html or FILE.pdf"
+)
 def report(out: str, product: str, aoi: str, output: Path) -> None:
-    """One page about a monitored area: areas, maps, what became of what; a file to send or print.
+    """Write a page about a monitored area.
 
-    A name that ends in .pdf makes it a PDF, printed by the Chromium or Chrome that is on PATH.
+    It shows areas, maps, changes and alerts. A file name that ends in .pdf gives a PDF, printed with Chromium or
+    Chrome, which must be on PATH.
     """
     from earthloom.jobs.analysis.pdf import find_browser, print_pdf
     from earthloom.jobs.analysis.report import area_report
@@ -193,13 +200,13 @@ def report(out: str, product: str, aoi: str, output: Path) -> None:
 
 @click.command()
 @click.argument("out")
-@click.option("--product", "-p", required=True, help="as collections/ has it: landwater")
-@click.option("--public-url", help="https:// address at which a web server shows OUT")
+@click.option("--product", "-p", required=True, help="name of the product, as in OUT/collections: landwater")
+@click.option("--public-url", help="https:// address at which a web server publishes OUT")
 def items(out: str, product: str, public_url: str | None) -> None:
-    """STAC items with absolute addresses, as one ItemCollection: to load into a STAC API, or to open from anywhere.
+    """Print STAC items with absolute hrefs as one ItemCollection.
 
-    Each scene once, without superseded results. With --public-url each asset has that address, and that in the bucket as its
-    alternate.
+    Load them into a STAC API, for example. Each scene appears once, without superseded results. With --public-url, each
+    asset has that address, and its address in the bucket as an alternate.
     """
     from earthloom.jobs.analysis.items import items_of
 

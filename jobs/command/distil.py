@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="NAME", nargs=1)
 @options_of(DistilConfig, but=("model",), short={"out": "-o"})
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="TOML file with the same names as keys, in one flat list"
+    "--config",
+    type=click.Path(path_type=Path),
+    help="TOML file with options as keys (underscores for dashes)",
 )
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout, logs on stderr")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout, logs on stderr")
 def distil(model: str, config: Path | None, as_json: bool, **options: Any) -> None:
-    """Train a small network on what a large one, NAME, says of scenes that nobody labelled.
+    """Train a small network to imitate a large one.
 
-    What comes out is a card folder, for `run --model`. Running it again goes on where it was stopped.
+    NAME is the large model; the scenes need no labels. The result is a card folder for `run --model`. Repeat the
+    command to resume.
     """
     from earthloom.jobs.config import load_as
     from earthloom.jobs.learning.distil import distil as do_distil

@@ -22,14 +22,16 @@ from earthloom.jobs.learning.options import EvaluateConfig
 @click.argument("model", metavar="NAME...", nargs=-1)
 @options_of(EvaluateConfig, but=("model",), short={"out": "-o"})
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="TOML file with the same names as keys, in one flat list"
+    "--config",
+    type=click.Path(path_type=Path),
+    help="TOML file with options as keys (underscores for dashes)",
 )
-@click.option("--json", "as_json", is_flag=True, help="the report as JSON on stdout, logs on stderr")
+@click.option("--json", "as_json", is_flag=True, help="print the report as JSON on stdout, logs on stderr")
 def evaluate(model: tuple[str, ...], config: Path | None, as_json: bool, **options: Any) -> None:
-    """Map scenes and compare the maps with labels: scores, calibration, areas, error maps, and a page with all of it.
+    """Map scenes and compare the maps with labels.
 
-    NAME is a model of the zoo or a card's folder; several are the stages of a chain. Maps that are published in --out
-    already are not computed again.
+    Reports scores, calibration and areas, and publishes error maps. NAME is a model of the zoo or a card folder;
+    several are the stages of a chain. Maps already published in --out are not computed again.
     """
     from earthloom.jobs.config import load_as
     from earthloom.jobs.learning.evaluate import evaluate as do_evaluate

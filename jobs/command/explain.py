@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 @click.argument("scenes", metavar="SCENE...", nargs=-1)
 @options_of(ExplainConfig, but=("model", "scenes"), short={"out": "-o"})
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="TOML file with the same names as keys, in one flat list"
+    "--config",
+    type=click.Path(path_type=Path),
+    help="TOML file with options as keys (underscores for dashes)",
 )
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout, logs on stderr")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout, logs on stderr")
 def explain(model: str, scenes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any) -> None:
-    """Publish images of how sure a model is of its map, and of what each band adds to it.
+    """Publish images of certainty and of each band's contribution.
 
-    NAME is a model of the zoo or a card's folder. The images are made like maps: whole scenes, tiled, resumed.
+    NAME is a model of the zoo or a card folder. The images are made like maps: tiled whole scenes that can be resumed.
     """
     from earthloom.jobs.config import load_as
     from earthloom.jobs.learning.explain import explain as do_explain

@@ -41,7 +41,7 @@ def log_json_option(command: Callable[..., Any]) -> Callable[..., Any]:
         context.meta[AS_JSON] = value
         return value
 
-    told = "what is said on stderr as one JSON object per line"
+    told = "print each line of stderr as a JSON object"
     return click.option("--log-json", is_flag=True, callback=remember, help=told)(command)
 
 

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @click.group()
 def models() -> None:
-    """List, show, fetch and measure models."""
+    """List, show, fetch, import and measure models."""
 
 
 @models.command("list")
 def models_list() -> None:
-    """Name every model of the zoo and say whether it is ready."""
+    """List the models of the zoo, and whether their weights are here."""
     from earthloom.models.zoo import catalogue
 
     show_models(catalogue())
@@ -35,9 +35,9 @@ def models_list() -> None:
 
 @models.command("show")
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="the card as STAC MLM JSON")
+@click.option("--json", "as_json", is_flag=True, help="print the card as STAC MLM JSON")
 def models_show(name: str, as_json: bool) -> None:
-    """Print what a model needs and gives. NAME is a model of the zoo or a card's folder."""
+    """Show what a model needs and produces. NAME is a model of the zoo or a card folder."""
     from earthloom.jobs.products.scene_about import card_document
     from earthloom.models.zoo import variants
 
@@ -51,7 +51,7 @@ def models_show(name: str, as_json: bool) -> None:
 @models.command("add")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def models_add(names: tuple[str, ...]) -> None:
-    """Fetch the weights of models by sha256, convert them, and keep them in the cache."""
+    """Fetch the weights of models, check their sha256, convert them, and keep them in the cache."""
     from earthloom.models.zoo import add
 
     for name in names:
@@ -64,7 +64,7 @@ def models_add(names: tuple[str, ...]) -> None:
 @click.option("--to", type=click.Path(path_type=Path), help="folder to write, new or empty  [default: in the cache]")
 @options_of(ImportOptions)
 def models_import(source: Path, to: Path | None, **options: Any) -> None:
-    """Turn a network of your own into a card folder: smp folder, state dict, ONNX graph, or a program you vouch for."""
+    """Turn your own network into a card folder: an smp folder, a state dict, an ONNX graph, or a program that you trust."""
     from earthloom.models.device.resolve import resolve
     from earthloom.models.importing.importing import import_model
     from earthloom.models.measuring.measure import with_memory
@@ -87,7 +87,7 @@ def models_import(source: Path, to: Path | None, **options: Any) -> None:
 )
 @options_of(SceneOptions)
 def models_measure(name: str, scene: str, window: int, **options: Any) -> None:
-    """Measure support, halo and memory of a model on real input, and write them to its card."""
+    """Measure support, halo and memory of a model on a real scene, and write them into its card."""
     from earthloom.jobs.learning.measure import measure_model
 
     for card in measure_model(name, scene, window_px=window, options=check(SceneOptions, options)):

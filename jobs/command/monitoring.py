@@ -25,11 +25,15 @@ _EVERY_S = 10.0
 
 @click.command(cls=SectionedCommand)
 @click.argument("files", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout, logs on stderr")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout, logs on stderr")
 @log_json_option
 @options_of(MonitorConfig, but=("files",), short={"out": "-o"})
 def monitor(files: tuple[str, ...], as_json: bool, log_json: bool, **options: Any) -> None:
-    """Bring areas up to date: map new scenes, then their cubes and all that follows from them. Again: only what is new."""
+    """Bring areas up to date: maps, cubes, changes, alerts.
+
+    Maps new scenes, then updates cubes, composites, changes, alerts, trends and series. FILES are AOI files. Repeat the
+    command, for example every night: it does only what is new.
+    """
     from earthloom.jobs.config import RunConfig, check
     from earthloom.jobs.intake.options import SceneOptions
     from earthloom.jobs.monitoring.monitor import monitor as do_monitor

@@ -48,9 +48,9 @@ class RunCommand(SectionedCommand):
         "What most runs need": ("--model", "--out", "--sensor", "--executor", "--address"),
         "How blocks and chips are cut": ("--block", "--shard", "--core", "--overlap"),
         "How models compute": ("--precision", "--device", "--batch", "--flips", "--compile"),
-        "When to stop, and what to tell": (
+        "When to stop, and what to report": (
             "--dry-run", "--max-runtime", "--max-failures", "--allow-failures", "--profile", "--price-per-hour", "--config",
-            "--json",
+            "--json", "--log-json", "--help",
         ),
     }  # fmt: skip
 
@@ -91,13 +91,17 @@ def options_of(
 
 def run_options(command: _Command) -> _Command:
     """The options of RunConfig, the file that may hold them, and the form of the answer."""
-    command = options_of(RunConfig, but=("scenes",), short={"model": "-m", "out": "-o"})(command)
-    command = click.option(
-        "--config", type=click.Path(path_type=Path), help="TOML file with the same names as keys, in one flat list"
-    )(command)
-    command = click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout, logs on stderr")(
+    command = options_of(RunConfig, but=("scenes",), short={"model": "-m", "out": "-o"}, section="Scenes and models")(
         command
     )
+    command = click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        help="TOML file with options as keys (underscores for dashes)",
+    )(command)
+    command = click.option(
+        "--json", "as_json", is_flag=True, help="print the result as JSON on stdout, logs on stderr"
+    )(command)
     return click.argument("scenes", nargs=-1)(command)
 
 

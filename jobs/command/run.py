@@ -46,7 +46,10 @@ _ROWS = 40  # of a plan's table; a nightly run may have thousands of scenes
 def plan(
     context: click.Context, /, scenes: tuple[str, ...], config: Path | None, as_json: bool, **options: Any
 ) -> None:  # fmt: skip
-    """Check scenes and show what a run would do: verdicts, blocks, memory, time. Touches nothing."""
+    """Check scenes and show what a run would do. Writes nothing.
+
+    Shows verdicts, assumptions, blocks, memory and time.
+    """
     from earthloom.jobs.config import load
     from earthloom.jobs.intake.inspectors import start_early
 
@@ -78,7 +81,10 @@ def run(
     dry_run: bool,
     **options: Any,
 ) -> None:
-    """Map scenes. Running it again computes only what is missing; a published scene is left as it is."""
+    """Map scenes and publish the results.
+
+    Repeat the command to compute only what is missing; a published scene is left as it is.
+    """
     if dry_run:
         context.invoke(plan, scenes=scenes, config=config, as_json=as_json, **options)
         return

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout")
 def sensors(name: str | None, as_json: bool) -> None:
-    """List the sensor presets and what they assume; with NAME, the bands of one."""
+    """List the sensor presets; with NAME, show one in full."""
     from earthloom.jobs.intake.sensors import SENSORS, sensor
 
     chosen = [sensor(name)] if name else list(SENSORS.values())

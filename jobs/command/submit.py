@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from earthloom.cluster.submission import Job, JobServer
 
 _address = click.option(
-    "--address", help="of the dashboard, http://head:8265; default: RAY_API_SERVER_ADDRESS or RAY_ADDRESS"
+    "--address", help="address of the dashboard, http://head:8265; default: RAY_API_SERVER_ADDRESS or RAY_ADDRESS"
 )
 _INTERRUPTED = 130
 
@@ -28,13 +28,16 @@ _INTERRUPTED = 130
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, required=True)
 @_address
-@click.option("--follow", is_flag=True, help="show what it prints, and end as it ends")
-@click.option("--own-credentials", is_flag=True, help="send no AWS_* variables: the nodes have a role of their own")
+@click.option("--follow", is_flag=True, help="show the job's output, and exit with its exit code")
+@click.option("--own-credentials", is_flag=True, help="send no AWS_* variables, because the nodes have their own role")
 @click.pass_context
 def submit(
     context: click.Context, words: tuple[str, ...], address: str | None, follow: bool, own_credentials: bool
 ) -> None:
-    """Run a command on a cluster: `submit run s3://… --model … --out s3://…`, or `submit night.toml` for a run's file."""
+    """Run a command on a cluster.
+
+    Give its words, `submit run s3://… --model … --out s3://…`, or the TOML file of a run, `submit night.toml`.
+    """
     from earthloom.cluster.package import sent_package
     from earthloom.cluster.submission import JobServer
     from earthloom.jobs.operations.submit import pack
@@ -65,9 +68,9 @@ def submit(
 @click.command()
 @click.argument("job")
 @_address
-@click.option("--follow", is_flag=True, help="go on as it prints, and end as it ends")
+@click.option("--follow", is_flag=True, help="follow the job's output, and exit with its exit code")
 def logs(job: str, address: str | None, follow: bool) -> None:
-    """Show what a submitted job prints."""
+    """Show the output of a submitted job."""
     from earthloom.cluster.submission import JobServer
 
     server = JobServer(address)
@@ -80,7 +83,7 @@ def logs(job: str, address: str | None, follow: bool) -> None:
 @click.argument("job")
 @_address
 def stop(job: str, address: str | None) -> None:
-    """Stop a submitted job; the same command continues it another time."""
+    """Stop a submitted job. Submit the same command again to continue."""
     from earthloom.cluster.submission import JobServer
 
     server = JobServer(address)
@@ -90,9 +93,9 @@ def stop(job: str, address: str | None) -> None:
 
 @click.command()
 @_address
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout")
 def jobs(address: str | None, as_json: bool) -> None:
-    """List the submitted jobs that the cluster remembers."""
+    """List submitted jobs, their states and exit codes."""
     from earthloom.cluster.submission import JobServer
 
     found = JobServer(address).jobs()

@@ -28,18 +28,19 @@ _SHOWN_OF_OBJECTS = {"ap50": "AP50", "ap50_95": "AP50-95", "precision": "precisi
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", "-o", help="in place of the file's `out`: folder or s3:// prefix")
+@click.option("--out", "-o", help="folder or s3:// prefix, instead of the file's `out`")
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="processes on Ray that share each batch; none: this process"
+    "--workers",
+    type=click.IntRange(min=1),
+    help="number of processes on Ray that share each batch; without it, this process",
 )
-@click.option("--address", help="of a Ray cluster, with --workers; none: Ray inside this command")
-@click.option("--replace", is_flag=True, help="overwrite the model of another training that OUT holds")
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout, logs on stderr")
+@click.option("--address", help="address of a Ray cluster, with --workers; without it, Ray starts inside this command")
+@click.option("--replace", is_flag=True, help="overwrite the model of another training in OUT")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout, logs on stderr")
 def train(file: Path, out: str | None, workers: int | None, address: str | None, replace: bool, as_json: bool) -> None:
     """Train a model on labelled scenes. FILE is TOML: data, split, network, schedule (docs/training.md).
 
-    What comes out is a card folder, for `run --model`. Running it again goes on where it was stopped; a training that is
-    done is left as it is.
+    The result is a card folder for `run --model`. Repeat the command to resume; a finished training is left as it is.
     """
     from earthloom.jobs.learning.config import keys_in_file, load_training
     from earthloom.jobs.learning.train import train as do_train

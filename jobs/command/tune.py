@@ -22,17 +22,25 @@ _ROWS = 20
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--trials", type=click.IntRange(min=1), default=20, show_default=True, help="in all, earlier ones included"
+    "--trials",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="total number of trials, including earlier ones",
 )
-@click.option("--out", "-o", help="in place of the file's `out`: folder or s3:// prefix for the study")
-@click.option("--workers", type=click.IntRange(min=1), help="trials at once, on Ray; none: one by one in this process")
-@click.option("--address", help="of a Ray cluster, with --workers; none: Ray inside this command")
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout, logs on stderr")
+@click.option("--out", "-o", help="folder or s3:// prefix for the study, instead of the file's `out`")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="number of simultaneous trials, on Ray; without it, one by one in this process",
+)
+@click.option("--address", help="address of a Ray cluster, with --workers; without it, Ray starts inside this command")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout, logs on stderr")
 def tune(file: Path, trials: int, out: str | None, workers: int | None, address: str | None, as_json: bool) -> None:
-    """Try other values of a training's file and choose by its validation part. FILE has a table [tune.space].
+    """Tune a training by its validation score. FILE has a table [tune.space].
 
-    The study is kept in OUT: run again, it goes on where it was stopped, and more --trials are added. The best file is
-    OUT/best.toml, for `earthloom train`; the test part is not looked at.
+    The study is stored in OUT. Repeat the command to resume, or with more --trials to extend it. The best file is
+    OUT/best.toml, for `earthloom train`; the test part is not used.
     """
     from earthloom.jobs.learning.config import keys_in_file, load_training
     from earthloom.jobs.learning.tune import tune as do_tune

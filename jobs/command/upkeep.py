@@ -26,12 +26,17 @@ _NAMED = 8
 
 @click.command()
 @click.argument("out")
-@click.option("--since", help="only runs that were heard of within this time: 90m, 12h, 1d")
-@click.option("--failed", is_flag=True, help="only scenes without a result; ends with 3 if one of them is not known")
-@click.option("--watch", is_flag=True, help="again every few seconds, until nothing is running")
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
+@click.option("--since", help="only runs updated within this time: 90m, 12h, 1d")
+@click.option(
+    "--failed", is_flag=True, help="list only scenes without a result; exit with 3 if a failure is not yet known"
+)
+@click.option("--watch", is_flag=True, help="refresh every few seconds, until nothing is running")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout")
 def status(out: str, since: str | None, failed: bool, watch: bool, as_json: bool) -> None:
-    """Tell what is running, done and failed, and why, from storage alone."""
+    """Show what is running, done or failed, and why.
+
+    Reads storage alone.
+    """
     from earthloom.jobs.command.watching import watch_runs
     from earthloom.jobs.upkeep.status import status as read_status
     from earthloom.jobs.upkeep.status import unmapped
@@ -63,9 +68,12 @@ def status(out: str, since: str | None, failed: bool, watch: bool, as_json: bool
 
 @click.command()
 @click.argument("place", metavar="OUT_OR_RUN")
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout")
 def verify(place: str, as_json: bool) -> None:
-    """Re-check every published byte, catalogue and commit below OUT, or of one run: OUT/runs/<run id>."""
+    """Check every published byte, catalogue and commit.
+
+    OUT_OR_RUN is an output prefix, or one run: OUT/runs/<run id>.
+    """
     from earthloom.jobs.monitoring.audit.verify import verify as check
     from earthloom.tiling.storage.objects import ObjectRef
 
@@ -79,25 +87,28 @@ def verify(place: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("out")
-@click.option("--older-than", default="7d", show_default=True, help="only what nobody has written to for so long")
+@click.option("--older-than", default="7d", show_default=True, help="only what has not been written to for this long")
 @click.option(
     "--superseded",
     is_flag=True,
-    help="also results of which a newer one of the same files, grid, models and options is published",
+    help="also results that a newer one of the same files, grid, models and options replaces",
 )
 @click.option(
     "--keep-last",
     type=click.IntRange(min=0),
-    help="also all but the last so many results of each product, by acquisition, and records of all but its last runs; "
-    "what a monitored cube is made of stays",
+    help="also all results of each product except this many, latest acquisitions first, and records of its older runs; "
+    "keeps what monitored cubes are made of",
 )
-@click.option("--product", help="the one that --keep-last holds for; default: each")
-@click.option("--delete", is_flag=True, help="remove what was found; without it nothing is touched")
-@click.option("--json", "as_json", is_flag=True, help="machine-readable result on stdout")
+@click.option("--product", help="product to which --keep-last applies; default: every product")
+@click.option("--delete", is_flag=True, help="remove what was found; without it, nothing is changed")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON on stdout")
 def gc(
     out: str, older_than: str, superseded: bool, keep_last: int | None, product: str | None, delete: bool, as_json: bool
 ) -> None:  # fmt: skip
-    """List abandoned scenes, runs and leftovers below OUT, and remove them with --delete."""
+    """List what can be removed below OUT; --delete removes it.
+
+    These are abandoned scenes, runs and leftovers, and with further options older results.
+    """
     from earthloom.jobs.upkeep.gc import sweep
     from earthloom.jobs.upkeep.retention import Policy
     from earthloom.tiling.errors import ConfigError
@@ -115,10 +126,13 @@ def gc(
 
 
 @click.command()
-@click.option("--out", "-o", help="also test this output prefix: writable, conditional writes work")
-@click.option("--address", help="check every node of this Ray cluster instead: its head, head:6379")
+@click.option("--out", "-o", help="also test whether this output prefix is writable and supports conditional writes")
+@click.option("--address", help="check every node of the Ray cluster with this head instead: head:6379")
 def doctor(out: str | None, address: str | None) -> None:
-    """Check versions, cores, GPU, Ray and object storage; say how to mend what is wrong."""
+    """Check this installation, its GPU, Ray and object storage.
+
+    Says how to fix each problem.
+    """
     from earthloom.jobs.upkeep.doctor import diagnose
     from earthloom.jobs.upkeep.nodes import diagnose_nodes
 

@@ -10,11 +10,11 @@ import click
 @click.command()
 @click.argument("out")
 @click.option("--address", default="127.0.0.1:0", show_default=True,
-              help="HOST:PORT to serve on; port 0 takes a free one")  # fmt: skip
+              help="HOST:PORT to serve on; port 0 chooses a free one")  # fmt: skip
 @click.option("--open/--no-open", "opens", default=True, help="open the browser")
-@click.option("--write", is_flag=True, help="write the page into OUT, for a web server or a bucket's website, and end")
+@click.option("--write", is_flag=True, help="write the page into OUT, for a web server or a bucket's website, and exit")
 def view(out: str, address: str, opens: bool, write: bool) -> None:
-    """Show what is published below OUT, a folder or s3://bucket/prefix, as a map in the browser."""
+    """Show maps in the browser. OUT is a folder or s3://bucket/prefix."""
     from earthloom.jobs.page.index import refresh_all
     from earthloom.jobs.page.libraries import add
     from earthloom.jobs.page.server import PageServer, host_and_port

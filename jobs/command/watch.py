@@ -29,11 +29,14 @@ _ROWS = 20  # of what is bad, or would be mapped
 @click.argument("file")
 @click.option("--from", "first", metavar="DATE", help="map only scenes taken on this day or later: 2020-01-01")
 @click.option("--until", "last", metavar="DATE", help="map only scenes taken on this day or earlier")
-@click.option("--dry-run", is_flag=True, help="say what would be mapped, and write nothing")
-@click.option("--json", "as_json", is_flag=True, help="machine-readable results on stdout, one line for each look")
+@click.option("--dry-run", is_flag=True, help="print what would be mapped, and write nothing")
+@click.option("--json", "as_json", is_flag=True, help="print the results as JSON on stdout, one line per look")
 @options_of(WatchConfig, but=("file", "first", "last"), short={"out": "-o"})
 def watch(file: str, dry_run: bool, as_json: bool, **options: Any) -> None:
-    """Map scenes as they come: FILE is the TOML of a run, or an AOI file. What is done is remembered below OUT."""
+    """Map scenes as they arrive.
+
+    FILE is the TOML of a run, or an AOI file. Processed scenes are recorded below OUT.
+    """
     from earthloom.jobs.config import check
     from earthloom.jobs.operations.watch import HeldError, Listeners
     from earthloom.jobs.operations.watch import watch as do_watch

@@ -64,48 +64,50 @@ class SceneOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     alternate: Annotated[
-        str | None, Field(description="of STAC assets, take the alternate address of this name: s3, https")
+        str | None, Field(description="use the alternate address of this name for STAC assets: s3, https")
     ] = None
     sensor: Annotated[
         str | None,
         AfterValidator(_known_sensor),
-        Field(description="sensor preset: names, scales and order of the bands"),
+        Field(description="sensor preset: names, scales and order of the bands; see `earthloom sensors`"),
     ] = None
     bands: Annotated[tuple[tuple[str, StrictInt | StrictStr], ...], BeforeValidator(parse_bands),
-                     Field(description="band names by number in the file: red=3,nir=4")] = ()  # fmt: skip
+                     Field(description="numbers of the bands in the file, by name: red=3,nir=4")] = ()  # fmt: skip
     """(name, band number from 1 over all files, or `<file>:<number>`)."""
     scale: Annotated[
         float | None, Field(allow_inf_nan=False, description="physical value = stored * scale + offset"),
         AfterValidator(_a_factor),
     ] = None  # fmt: skip
     offset: Annotated[float | None, Field(allow_inf_nan=False, description="see `scale`")] = None
-    quantity: Annotated[Quantity | None, Field(description="what the scaled values are")] = None
-    sun_elevation: Annotated[float | None, Field(gt=0, le=90, description="degrees; for presets that need it")] = None
-    nodata: Annotated[
-        float | None, Field(description="stored value that means no data, where the file does not say")
-    ] = None
+    quantity: Annotated[Quantity | None, Field(description="what the scaled values mean")] = None
+    sun_elevation: Annotated[float | None, Field(gt=0, le=90, description="in degrees, for presets that need it")] = (
+        None
+    )
+    nodata: Annotated[float | None, Field(description="stored value that means no data")] = None
     nodata_in: Annotated[
         NodataIn | None,
-        Field(description="no data is where any band holds nodata, or only where all of a file do (8-bit colour)"),
+        Field(description="any: nodata where any band holds it; all: only where all bands of a file do (8-bit colour)"),
     ] = None
     mask: Annotated[
         Literal["qa"] | None,
         Field(
-            description="qa: no data where the scene's quality band (QA_PIXEL, SCL, UDM2) sees clouds or their shadows"
+            description="qa: make clouds and their shadows nodata, by the scene's quality band (QA_PIXEL, SCL, UDM2)"
         ),
     ] = None
     datetime: Annotated[
         str | None, AfterValidator(_a_date),
-        Field(description="acquisition time, RFC 3339, whatever files and items say; of all scenes alike"),
+        Field(description="acquisition time of all scenes, RFC 3339; overrules files and items"),
     ] = None  # fmt: skip
     date_pattern: Annotated[
-        str | None, Field(description="where names have the date of each scene: %Y%m%d, scene_%Y-%m-%d, *_%Y%j")
+        str | None, Field(description="reads the date of each scene from its name: %Y%m%d, scene_%Y-%m-%d, *_%Y%j")
     ] = None
     assumed_day: Annotated[
         str | None,
-        Field(description="day that stands for what names do not say: 07-01 with `date_pattern=%Y`, 15 with %Y%m"),
+        Field(
+            description="day to assume where names give only a year or month: 07-01 with `date_pattern=%Y`, 15 with %Y%m"
+        ),
     ] = None
-    scene_id: Annotated[str | None, Field(description="id of the scene, when there is one")] = None
+    scene_id: Annotated[str | None, Field(description="id of the scene, if there is only one scene")] = None
 
     @model_validator(mode="after")
     def _a_pattern(self) -> Self:

@@ -47,7 +47,7 @@ class FolderTable(SceneOptions):
     """[[folders]]: chips in folders named after their class, with no place on Earth; they are one scene of its own name."""
 
     folder: Annotated[str, Field(description="local; holds a folder for each class, with JPEG, PNG or TIFF files")]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", description="by which a split names them: train, test, …")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", description="name used by the split: train, test, …")]
     gsd_m: Annotated[float, Field(gt=0, allow_inf_nan=False, description="size of their pixels, in metres")]
 
     @property
@@ -59,11 +59,9 @@ class FolderTable(SceneOptions):
 class ChipTable(_Table):
     """[chips]: one label for each chip, and not for each pixel."""
 
-    core_px: Annotated[Positive, Field(description="side of the ground that a label is about, in pixels")]
+    core_px: Annotated[Positive, Field(description="side of the labelled ground, in pixels")]
     context_px: Annotated[int, Field(ge=0, description="what the network sees around it, per side")] = 0
-    cover: Annotated[
-        float, Field(gt=0, le=1, description="least share of the core that the class of its label covers")
-    ] = 0.5
+    cover: Annotated[float, Field(gt=0, le=1, description="smallest share of the core that its class must cover")] = 0.5
     least_valid: Annotated[
         float, Field(gt=0, le=1, description="share of the core with data, below which it stays undecided")
     ] = 0.5
@@ -82,10 +80,10 @@ class SplitTable(_Table):
     block_px: Annotated[Positive, Field(description="side of a square, in pixels of the scene")] = 1024
     gap_px: Annotated[
         int,
-        Field(ge=0, description="pixels as near as this to one that is trained on judge nothing; the halo at least"),
+        Field(ge=0, description="pixels this close to a training pixel are not used for testing; at least the halo"),
     ] = 0
     regions: Annotated[str | None, Field(description="file of polygons, of any CRS")] = None
-    column: Annotated[str, Field(description="of that file, with the names of the regions")] = "name"
+    column: Annotated[str, Field(description="column of that file with the names of the regions")] = "name"
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> SplitTable:
@@ -114,31 +112,31 @@ class ModelTable(_Table):
     ] = None
     encoder: Annotated[
         str | None,
-        Field(description="of smp: resnet18, efficientnet-b0, tu-<name of timm>; of a classifier: <name of timm>"),
+        Field(description="for smp: resnet18, efficientnet-b0, tu-<name of timm>; for a classifier: <name of timm>"),
     ] = None
     arguments: Annotated[dict[str, Any], Field(description="further arguments of the network")] = {}
     bands: Annotated[
         Names, Field(description="common names in the order of the channels; those of 'start''s card")
     ] = ()
     start: Annotated[
-        str, Field(description="first weights: nothing, a model's name or folder, or a file of ImageNet, timm or smp")
+        str, Field(description="initial weights: nothing, a model's name or folder, or a file of ImageNet, timm or smp")
     ] = "nothing"
     mean: Annotated[tuple[float, ...] | None, Field(description="of each band; measured on the training part")] = None
     std: Annotated[tuple[float, ...] | None, Field(description="see `mean`")] = None
-    crop_px: Annotated[Positive, Field(description="side of what the network sees while it learns")] = 256
+    crop_px: Annotated[Positive, Field(description="side of a training crop, in pixels")] = 256
     stored: Annotated[Literal["fp32", "fp16"], Field(description="precision of the weights file")] = "fp32"
 
 
 class ObjectsTable(_Table):
     """[objects]: boxes are learned, not classes of pixels (`models.cards.card.ObjectRule`)."""
 
-    radius_px: Annotated[int, Field(gt=0, description="a centre is likelier than all pixels within so many")] = 3
-    threshold: Annotated[float, Field(gt=0, lt=1, description="least score of an object")] = 0.3
-    merge_iou: Annotated[float, Field(gt=0, le=1, description="of two boxes that overlap more the likelier stays")] = (
+    radius_px: Annotated[int, Field(gt=0, description="a centre is the most likely pixel within this many")] = 3
+    threshold: Annotated[float, Field(gt=0, lt=1, description="smallest score of a published object")] = 0.3
+    merge_iou: Annotated[float, Field(gt=0, le=1, description="of two boxes that overlap more, the likelier stays")] = (
         0.3
     )
     size_px: Annotated[
-        float, Field(gt=0, allow_inf_nan=False, description="usual side of a box, in pixels of the scene")
+        float, Field(gt=0, allow_inf_nan=False, description="typical side of a box, in pixels of the scene")
     ] = 16.0
 
 
@@ -149,12 +147,12 @@ class LossTable(_Table):
     dice: NotNegative = 1.0
     focal: NotNegative = 0.0
     lovasz: NotNegative = 0.0
-    gamma: Annotated[NotNegative, Field(description="of the focal loss")] = 2.0
-    smoothing: Annotated[float, Field(ge=0, lt=1, description="of labels, in cross-entropy")] = 0.0
+    gamma: Annotated[NotNegative, Field(description="exponent of the focal loss")] = 2.0
+    smoothing: Annotated[float, Field(ge=0, lt=1, description="label smoothing in cross-entropy")] = 0.0
     class_weights: Annotated[
         Literal["none", "data"] | tuple[float, ...],
         Field(
-            description="of cross-entropy and focal loss; data: the median class's share of pixels over the class's own"
+            description="for cross-entropy and focal loss; data: the median class's share of pixels over the class's own"
         ),
     ] = "none"
 
@@ -162,9 +160,9 @@ class LossTable(_Table):
 class TeacherTable(_Table):
     """[teacher]: a model whose probabilities are learned beside the labels, as `earthloom distil` does."""
 
-    model: Annotated[str, Field(description="name or folder of a segmentation with the same classes")]
-    temperature: Annotated[float, Field(gt=0, le=100, description="above 1, unlikely classes count for more")] = 2.0
-    weight: Annotated[NotNegative, Field(description="of this term; those of [loss] are about the labels")] = 1.0
+    model: Annotated[str, Field(description="name or folder of a segmentation model with the same classes")]
+    temperature: Annotated[float, Field(gt=0, le=100, description="above 1, unlikely classes count more")] = 2.0
+    weight: Annotated[NotNegative, Field(description="weight of this term; those of [loss] concern the labels")] = 1.0
 
 
 class AugmentTable(_Table):
@@ -195,12 +193,16 @@ class ScheduleTable(_Table):
     memory_steps: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 60.0
     precision: Annotated[Literal["auto", "bf16", "fp32"], Field(description="auto: bf16 where it is native")] = "auto"
     balance: Annotated[
-        Share, Field(description="0: crops come where pixels are labelled; 1: as often for each class, however rare")
+        Share, Field(description="0: crops are drawn where labels are; 1: equally often for each class, however rare")
     ] = 0.5
-    validate_steps: Annotated[Positive | None, Field(description="steps between two looks; a twentieth of all")] = None
-    patience: Annotated[Positive | None, Field(description="looks without a better one, after which it ends")] = None
+    validate_steps: Annotated[
+        Positive | None, Field(description="steps between two validations; a twentieth of all")
+    ] = None
+    patience: Annotated[Positive | None, Field(description="stop after this many validations without improvement")] = (
+        None
+    )
     metric: Annotated[
-        str, Field(description="iou: mean over classes; or iou of one: iou_water. Of objects always AP50")
+        str, Field(description="iou: mean over classes; iou_water: that of one class. Detectors always use AP50")
     ] = "iou"
 
 
@@ -208,9 +210,9 @@ class ComputeTable(_Table):
     """[compute]: what changes no result but on other machines."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Annotated[Positive | None, Field(description="of the CPU's arithmetic; all cores")] = None
+    threads: Annotated[Positive | None, Field(description="threads of the CPU's arithmetic; all cores")] = None
     readers: Annotated[Positive, Field(description="threads that read and prepare crops")] = 4
-    ahead: Annotated[Positive, Field(description="batches that are prepared before they are wanted")] = 2
+    ahead: Annotated[Positive, Field(description="batches prepared in advance")] = 2
     cache: Annotated[int, BeforeValidator(parse_bytes), Field(ge=0, description="memory for decoded pixels")] = (
         512 << 20
     )
@@ -224,7 +226,7 @@ class TrackingTable(_Table):
     """[tracking]: where it is followed, beside the TensorBoard log in OUT."""
 
     wandb: Annotated[
-        str | None, Field(description="project of Weights & Biases; offline unless WANDB_MODE says else")
+        str | None, Field(description="project of Weights & Biases; offline unless WANDB_MODE says otherwise")
     ] = None
     mlflow: Annotated[str | None, Field(description="experiment of MLflow, at MLFLOW_TRACKING_URI")] = None
 
@@ -252,10 +254,8 @@ class TuneTable(_Table):
         dict[str, RangeTable | tuple[Any, ...]],
         Field(description="by key of this file, schedule.rate: a list of values, or low, high and log"),
     ]
-    reduction: Annotated[
-        int, Field(ge=2, description="of the trials that come to a rung, one in so many goes on to the next")
-    ] = 3
-    least_steps: Annotated[Positive | None, Field(description="of the lowest rung; a ninth of all steps")] = None
+    reduction: Annotated[int, Field(ge=2, description="one in this many trials of a rung continues to the next")] = 3
+    least_steps: Annotated[Positive | None, Field(description="steps of the lowest rung; a ninth of all steps")] = None
 
 
 class CardTable(_Table):
@@ -275,14 +275,16 @@ class TrainConfig(_Table):
         pydantic.ValidationError: on an unknown key or a value of the wrong form; `load_training` makes it a ConfigError.
     """
 
-    name: Annotated[str, Field(description="of the model")]
+    name: Annotated[str, Field(description="name of the model")]
     out: Annotated[
-        str, Field(description="folder or s3:// prefix: the card folder that 'run' takes, and what it came from")
+        str, Field(description="folder or s3:// prefix for the card folder that 'run' takes, and its provenance")
     ]
     seed: Annotated[int, Field(ge=0, lt=2**22)] = 0
-    seeds: Annotated[Positive, Field(description="trainings with other seeds, whose mean and spread are reported")] = 1
+    seeds: Annotated[
+        Positive, Field(description="number of trainings with different seeds; mean and spread are reported")
+    ] = 1
     scenes: tuple[SceneTable, ...] = ()
-    folders: Annotated[tuple[FolderTable, ...], Field(description="chips without a place, in the place of scenes")] = ()
+    folders: Annotated[tuple[FolderTable, ...], Field(description="chips without a location, instead of scenes")] = ()
     labels: LabelOptions
     chips: Annotated[ChipTable | None, Field(description="for labels of whole chips")] = None
     split: SplitTable = SplitTable()

@@ -43,28 +43,31 @@ class EvaluateConfig(RunConfig):
         tuple[str, ...], BeforeValidator(parse_names),
         Field(min_length=1, description="labels, GeoTIFF or vectors: one file for all scenes, one for each in their order, "
               "or a name with {id} for the scene's id")]  # fmt: skip
-    label_classes: Annotated[Pairs, Field(description="classes of the labels: 0=land,255=water")] = ()
+    label_classes: Annotated[Pairs, Field(description="classes of the label values: 0=land,255=water")] = ()
     match: Annotated[
-        Pairs, Field(description="class of the model to class of the labels, - for none: snow=land,cloud=-")
+        Pairs,
+        Field(description="matches classes of the model with classes of the labels, - for none: snow=land,cloud=-"),
     ] = ()
     class_column: Annotated[str | None, Field(description="column of vector labels that holds the class")] = None
     label_ignore: Annotated[
-        tuple[str, ...], BeforeValidator(parse_names), Field(description="value of the labels that means unknown")
+        tuple[str, ...], BeforeValidator(parse_names), Field(description="label value that means unknown")
     ] = ()
-    background: Annotated[str | None, Field(description="class where vector labels have no feature")] = None
+    background: Annotated[str | None, Field(description="class of pixels without a feature, for vector labels")] = None
     label_band: Annotated[int | None, Field(ge=1, description="band of the label raster")] = None
     label_layer: Annotated[str | None, Field(description="layer of the vector labels")] = None
     cover: Annotated[
-        float, Field(gt=0, le=1, description="where chips are labelled: least share of a chip that its label covers")
+        float, Field(gt=0, le=1, description="for chip classifiers: smallest share of a chip that its class must cover")
     ] = 0.5
-    regions: Annotated[str | None, Field(description="polygons whose scores are also told one by one")] = None
-    region_column: Annotated[str | None, Field(description="column with their names")] = None
-    worst: Annotated[int, Field(ge=0, le=100, description="places with most errors to show")] = 6
+    regions: Annotated[str | None, Field(description="polygons whose scores are also reported separately")] = None
+    region_column: Annotated[str | None, Field(description="column with the names of the regions")] = None
+    worst: Annotated[int, Field(ge=0, le=100, description="number of places with the most errors to show")] = 6
     sizes: Annotated[
         tuple[float, ...], BeforeValidator(parse_numbers),
-        Field(description="of objects: areas in m2 at which they are told apart; default: the thirds of the marked ones")
+        Field(description="for detectors: areas in m2 that separate size classes; default: terciles of the annotated objects")
     ] = ()  # fmt: skip
-    bootstrap: Annotated[int, Field(ge=0, le=100_000, description="resamples for intervals; 0 for none")] = 1000
+    bootstrap: Annotated[int, Field(ge=0, le=100_000, description="bootstrap resamples for intervals; 0 for none")] = (
+        1000
+    )
 
 
 def label_references(labels: Sequence[str], scene_ids: Sequence[str]) -> dict[str, str]:
@@ -88,28 +91,34 @@ class ExplainConfig(RunConfig):
 
     what: Annotated[
         tuple[Literal["entropy", "spread", "occlusion", "gradients"], ...], BeforeValidator(parse_names),
-        Field(min_length=1, description="entropy and spread: how sure it is; occlusion and gradients: what each band adds"),
+        Field(min_length=1, description="entropy, spread: certainty; occlusion, gradients: contribution of each band"),
     ] = ("entropy", "spread", "occlusion")  # fmt: skip
     of_class: Annotated[
-        str | None, Field(description="class whose probability is explained; default: the one that is mapped")
+        str | None, Field(description="class whose probability is explained; default: the mapped class")
     ] = None
-    steps: Annotated[int, Field(ge=1, le=1000, description="passes of gradients; more are more precise")] = 16
+    steps: Annotated[int, Field(ge=1, le=1000, description="number of passes for gradients; more are more precise")] = (
+        16
+    )
 
 
 class DistilConfig(RunConfig):
     """What is distilled: a model, on scenes that need no labels."""
 
-    name: Annotated[str | None, Field(description="of the student  [default: that of the model, and -student]")] = None
-    student: Annotated[str, Field(description="its architecture: lite-unet, or one of smp: unet, fpn, …")] = "lite-unet"
-    encoder: Annotated[str | None, Field(description="of an architecture of smp: resnet18, efficientnet-b0, …")] = None
-    arguments: Annotated[str, Field(description="further ones of the architecture, as JSON")] = "{}"
+    name: Annotated[str | None, Field(description="name of the student  [default: the model's, with -student]")] = None
+    student: Annotated[
+        str, Field(description="architecture of the student: lite-unet, or one of smp: unet, fpn, …")
+    ] = "lite-unet"
+    encoder: Annotated[
+        str | None, Field(description="encoder of an architecture of smp: resnet18, efficientnet-b0, …")
+    ] = None
+    arguments: Annotated[str, Field(description="further arguments of the architecture, as JSON")] = "{}"
     start: Annotated[
-        str, Field(description="first weights: nothing, a model's name or folder, or a file of ImageNet, timm or smp")
+        str, Field(description="initial weights: nothing, a model's name or folder, or a file of ImageNet, timm or smp")
     ] = "nothing"
-    steps: Annotated[int, Field(gt=0, description="of training")] = 1000
-    chips: Annotated[int, Field(gt=0, description="crops that each step sees")] = 8
+    steps: Annotated[int, Field(gt=0, description="number of training steps")] = 1000
+    chips: Annotated[int, Field(gt=0, description="crops per training step")] = 8
     crop: Annotated[int, Field(gt=0, description="side of a crop in pixels")] = 256
     rate: Annotated[float, Field(gt=0, allow_inf_nan=False, description="highest learning rate")] = 2e-3
-    temperature: Annotated[float, Field(gt=0, le=100, description="above 1, unlikely classes count for more")] = 2.0
-    seed: Annotated[int, Field(ge=0, lt=2**22, description="of weights and crops")] = 0
-    replace: Annotated[bool, Field(description="overwrite the model of another training that OUT holds")] = False
+    temperature: Annotated[float, Field(gt=0, le=100, description="above 1, unlikely classes count more")] = 2.0
+    seed: Annotated[int, Field(ge=0, lt=2**22, description="seed of weights and crops")] = 0
+    replace: Annotated[bool, Field(description="overwrite the model of another training in OUT")] = False

@@ -22,10 +22,10 @@ class MonitorConfig(BaseModel):
     files: Annotated[
         tuple[str, ...], BeforeValidator(parse_names), Field(min_length=1, description="AOI files: what to watch, and where")
     ]  # fmt: skip
-    out: Annotated[str, Field(description="folder or s3:// prefix of all outputs")]
+    out: Annotated[str, Field(description="folder or s3:// prefix for all outputs")]
     until: Annotated[
         datetime.date | None,
-        Field(description="as it would have been known then: only scenes up to this day, 2020-12-31; kept beside the rest"),
+        Field(description="use only scenes up to this day: 2020-12-31; the results are kept separately"),
     ] = None  # fmt: skip
-    engine: Annotated[EngineOptions, Field(description="Where it is computed")] = EngineOptions()
-    report: Annotated[ReportOptions, Field(description="What it says of itself")] = ReportOptions()
+    engine: Annotated[EngineOptions, Field(description="Where to compute")] = EngineOptions()
+    report: Annotated[ReportOptions, Field(description="Reports, costs and notifications")] = ReportOptions()

@@ -49,17 +49,20 @@ class ChangeConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     out: str
-    product: Annotated[str, Field(description="as collections/ has it: landwater, cloudmask-landwater")]
+    product: Annotated[
+        str, Field(description="name of the product, as in OUT/collections: landwater, cloudmask-landwater")
+    ]
     aoi: Annotated[str, Field(description="name of a monitored area")]
     before: str
     after: str
     min_area_m2: Annotated[
-        float | None, Field(ge=0, allow_inf_nan=False, description="no smaller polygon; default: nine pixels")
+        float | None,
+        Field(ge=0, allow_inf_nan=False, description="area of the smallest polygon, in m²; default: nine pixels"),
     ] = None
     key: Annotated[
-        str | None, Field(description="of the cube; default: the one that the area's file asked for last")
+        str | None, Field(description="key of the cube; default: the cube that the AOI file requested last")
     ] = None
-    engine: Annotated[EngineOptions, Field(description="Where it is computed")] = EngineOptions(executor="local")
+    engine: Annotated[EngineOptions, Field(description="Where to compute")] = EngineOptions(executor="local")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,13 +21,13 @@ class WatchConfig(BaseModel):
 
     file: str
     out: Annotated[
-        str | None, Field(description="folder or s3:// prefix of all outputs, where the file does not say")
+        str | None, Field(description="folder or s3:// prefix for all outputs, if the file does not say")
     ] = None
-    once: Annotated[bool, Field(description="look once, map what is new, and end: for cron")] = False
+    once: Annotated[bool, Field(description="look once, map what is new, and exit: for cron")] = False
     interval: Annotated[
         float,
         BeforeValidator(parse_seconds),
-        Field(gt=0, allow_inf_nan=False, description="between two looks: 90s, 10m, 6h"),
+        Field(gt=0, allow_inf_nan=False, description="time between two looks: 90s, 10m, 6h"),
     ] = 600.0
     first: Annotated[
         datetime.date | None, Field(description="map only scenes taken on this day or later: 2020-01-01")
@@ -35,14 +35,12 @@ class WatchConfig(BaseModel):
     last: Annotated[datetime.date | None, Field(description="map only scenes taken on this day or earlier")] = None
     back: Annotated[
         float, BeforeValidator(parse_seconds),
-        Field(ge=0, allow_inf_nan=False, description="how late a search's scenes may come: 30d"),
+        Field(ge=0, allow_inf_nan=False, description="how late the scenes of a STAC search may arrive: 30d"),
     ] = 30 * 86400.0  # fmt: skip
     settle: Annotated[
         float, BeforeValidator(parse_seconds),
-        Field(ge=0, allow_inf_nan=False, description="leave a file for the next look that was written to within this time"),
+        Field(ge=0, allow_inf_nan=False, description="leave files written to within this time for the next look"),
     ] = 60.0  # fmt: skip
-    at_once: Annotated[int, Field(gt=0, description="scenes of one run")] = 100
-    retry: Annotated[bool, Field(description="try every bad scene again now, also those that are given up")] = False
-    engine: Annotated[EngineOptions, Field(description="Where it is computed, where the file does not say")] = (
-        EngineOptions()
-    )
+    at_once: Annotated[int, Field(gt=0, description="scenes per run")] = 100
+    retry: Annotated[bool, Field(description="retry every bad scene now, including those that were given up")] = False
+    engine: Annotated[EngineOptions, Field(description="Where to compute, if the file does not say")] = EngineOptions()

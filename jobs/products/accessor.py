@@ -44,17 +44,17 @@ class EarthloomAccessor:
         self._data = data
 
     def plot(self, ax: Axes | None = None, *, legend: bool = True) -> Axes:
-        """Draw a map: classes in their colours with their names, anything else in grey by its decoded values.
+        """Draw a map: classes in their colours with a legend, other layers in grey by their decoded values.
 
         Args:
-            ax: where to draw; None makes a figure.
-            legend: whether to name the classes that are there, or to draw a scale.
+            ax: axes to draw on; None makes a figure.
+            legend: whether to draw a legend of the classes that occur, or a colour bar.
 
         Returns:
             The axes.
 
         Raises:
-            ConfigError: if the data have more dimensions than two, so that one date must be chosen first.
+            ConfigError: if the data have more than two dimensions, so that one date must be chosen first.
         """
         import matplotlib.pyplot as plt
 
@@ -88,14 +88,14 @@ class EarthloomAccessor:
         return axes
 
     def areas(self) -> pd.DataFrame:
-        """True area of each class on the ellipsoid, block by block; what `result.class_areas` says of a whole result.
+        """True area of each class on the ellipsoid, computed block by block; equals `result.class_areas` for a whole result.
 
         Returns:
-            A row for each class, and date where there are several: `time` · `value` · `class` · `px` · `area_m2` ·
-            `percent` of what has data.
+            One row for each class, and for each date if there are several: `time` · `value` · `class` · `px` · `area_m2` ·
+            `percent` of the area with data.
 
         Raises:
-            ConfigError: if the data hold no classes, or no CRS.
+            ConfigError: if the data have no classes or no CRS.
         """
         import pandas as pd
 

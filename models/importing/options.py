@@ -57,17 +57,19 @@ class ImportOptions(BaseModel):
     ]  # fmt: skip
     quantity: Annotated[
         tuple[Quantity, ...], BeforeValidator(parse_words),
-        Field(min_length=1, description="what the values mean, the best first: boa_reflectance,reflectance"),
+        Field(min_length=1, description="what the values mean, best first: boa_reflectance,reflectance"),
     ]  # fmt: skip
     classes: Annotated[
         tuple[str, ...], BeforeValidator(parse_words), Field(description="names of the classes from 0: land,water")
     ]
     mean: Annotated[
         tuple[float, ...] | None, BeforeValidator(parse_numbers),
-        Field(description="of each band in that quantity, as in training  [default: 0]"),
+        Field(description="mean of each band in that quantity, as in training  [default: 0]"),
     ] = None  # fmt: skip
     std: Annotated[
-        tuple[float, ...] | None, BeforeValidator(parse_numbers), Field(description="see `mean`  [default: 1]")
+        tuple[float, ...] | None,
+        BeforeValidator(parse_numbers),
+        Field(description="standard deviation, likewise  [default: 1]"),
     ] = None
     gsd: Annotated[
         tuple[float, float], BeforeValidator(parse_range), AfterValidator(_a_range_of_distances),
@@ -79,20 +81,20 @@ class ImportOptions(BaseModel):
     ] = None
     halo: Annotated[
         int | None,
-        Field(ge=0, le=4096, description="context per side that makes tiles exact, in pixels; without it, it is measured "
+        Field(ge=0, le=4096, description="context per side that makes tiles exact, in pixels; without it, the halo is measured "
               "or chips are blended"),
     ] = None  # fmt: skip
     activation: Annotated[
-        Literal["softmax", "none"], Field(description="none: the network ends in probabilities")
+        Literal["softmax", "none"], Field(description="none: the network already outputs probabilities")
     ] = "softmax"  # fmt: skip
     layout: Annotated[Literal["nchw", "nhwc"], Field(description="order of the axes of an ONNX graph")] = "nchw"
     architecture: Annotated[str | None, Field(description="network that a state dict belongs to: smp")] = None
-    arguments: Annotated[str, Field(description="its arguments as JSON; of an ONNX graph: squash (docs/import.md)")] = (
-        "{}"
-    )
+    arguments: Annotated[
+        str, Field(description="arguments of that network as JSON; for an ONNX graph: squash (docs/import.md)")
+    ] = "{}"
     trust_code: Annotated[
         str | None,
         Field(
-            description="SHA256 of this program (TorchScript, .pt2), which is then run: you know where it comes from"
+            description="sha256 of this program (TorchScript, .pt2), which is then run: give it only if you trust the source"
         ),
     ] = None

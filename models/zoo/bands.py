@@ -7,10 +7,10 @@ from earthloom.models.zoo.entry import REFLECTANCE, ZooEntry
 
 BANDS = ModelCard(
     name="bands",
-    title="Bands as they are",
+    title="All optical bands, unchanged",
     description=(
-        "All optical bands of a scene in their stored values, masked by what comes before it in a chain. For cubes and "
-        "composites of the imagery itself, and as the earlier side of pairs."
+        "All optical bands of a scene in their stored values, masked by the previous stages of a chain. Use it for cubes and "
+        "composites of the imagery itself, and for the earlier scene of pairs."
     ),
     license="Apache-2.0",
     citation="Earthloom",

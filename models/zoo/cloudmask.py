@@ -30,8 +30,8 @@ _SENTINEL2 = ModelCard(
     title="Thick cloud, thin cloud and shadow from twelve Sentinel-2 bands",
     description=(
         "Four-class U-Net for Sentinel-2 surface reflectance at 10 m, all bands but B10 (cirrus). White roofs, sand and snow "
-        "may look like cloud, and the thinnest clouds like none. No reference was at hand to judge it by but the answer of its "
-        "own package, which it gives."
+        "may look like cloud, and the thinnest clouds may be missed. The only available reference was the output of its own "
+        "package, which it reproduces."
     ),
     license="MIT",
     citation=(

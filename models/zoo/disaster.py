@@ -132,9 +132,9 @@ FLOOD = tuple(
         base, name="flood", table=_LANDWATER_TABLE, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
         title=f"Flooded ground between two dates, from {len(base.bands)} bands",
         description=(
-            "landwater on each date, compared; a flood under cloud comes out as clouded, not as dry. Water below trees and "
-            "between houses is missed, and new shadow may look like a flood. Of one date, `permanent_water` names a map that "
-            "takes the place of the earlier scene."
+            "Compares landwater on both dates. A flood under cloud becomes clouded, not dry. Water below trees and between "
+            "houses is missed, and new shadow may look like a flood. With a single date, `permanent_water` names a map that "
+            "replaces the earlier scene."
         ),
         memory=_MEMORY[base.variant],
     )
@@ -143,7 +143,7 @@ FLOOD = tuple(
     paired_card(
         base, name="flood", table=_INDEX_TABLE, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
         title=f"Flooded ground between two dates: {base.title[0].lower()}{base.title[1:]}",
-        description="water-index on each date, compared; it knows no clouds, so nothing ever comes out as clouded.",
+        description="Compares water-index on both dates. It has no cloud class, so nothing becomes clouded.",
         memory=tuple((precision, 2 * size) for precision, size in base.memory),
     )
     for base in WATER_INDEX
@@ -153,7 +153,7 @@ FLOOD_REFERENCE = tuple(
     paired_card(
         base, name="flood", variant=f"{base.variant}-reference", table=table, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
         title=f"Water beyond a map of permanent water: {base.title[0].lower()}{base.title[1:]}",
-        description="One date: the map that `permanent_water` names takes the place of the earlier scene.",
+        description="For a single date: the map named by `permanent_water` replaces the earlier scene.",
         memory=tuple((precision, size + _REFERENCE_BYTES) for precision, size in base.memory), reference=reference,
     )
     for cards, table, reference in (
@@ -216,9 +216,9 @@ BURN_SEVERITY = _burn_cards(
     name="burn-severity",
     title="Burn severity from the fall of the normalised burn ratio between two dates",
     description=(
-        "dNBR in the seven USGS classes. Ground is burnt where dNBR is above 0.15 and NBR of the later date below 0, closed "
-        f"and opened by a disc of {_RADIUS_PX} px; the classes low to high are found there only. Harvest and drained water "
-        "lower NBR too; take both scenes in the same season"
+        "dNBR in the seven USGS classes. Ground is burnt where dNBR is above 0.15 and NBR of the later date below 0, after "
+        f"closing and opening by a disc of {_RADIUS_PX} px; the classes low to high occur only there. Harvest and drained "
+        "water also lower NBR; use two scenes of the same season"
     ),
     two_dates=True, thresholds=USGS_THRESHOLDS, first_burned=3, burned_above=0.15, most_nbr=0.0, memory=(194.0, 129.0),
     classes=(
@@ -238,8 +238,8 @@ BURN_NBR = _burn_cards(
     name="burn-nbr",
     title="Burnt ground on one date, where the normalised burn ratio lies below -0.15",
     description=(
-        f"Closed and opened by a disc of {_RADIUS_PX} px, for when no earlier scene is at hand. Bare and rocky ground looks "
-        "burnt to it; burn-severity, which compares two dates, does not mind that"
+        f"Closed and opened by a disc of {_RADIUS_PX} px; for use without an earlier scene. It takes bare and rocky ground for "
+        "burnt; burn-severity, which compares two dates, does not"
     ),
     two_dates=False, thresholds=(0.15,), first_burned=1, burned_above=0.15, memory=(94.0, 64.0),
     classes=(

@@ -41,9 +41,9 @@ def _pansharpen(
         title=f"Bands sharpened {ratio} times by a panchromatic one, {how}",
         description=(
             f"For bands whose pixels are {ratio} times as wide as those of the panchromatic band, resampled bilinearly "
-            "onto its grid. Intensity and weights by regression over the scene; interpolated bands are made crisp first. "
-            "Bands that the panchromatic one does not see, as short-wave infrared, get detail that is likely and not measured; "
-            "what moved between the two exposures gets a fringe. How pan lies on the bands is checked."
+            "onto its grid. Intensity and weights come from a regression over the scene; interpolated bands are sharpened "
+            "first. Bands outside the panchromatic range, such as short-wave infrared, get plausible detail that was not "
+            "measured; objects that moved between the two exposures get a fringe. The alignment of pan and bands is checked."
         ),
         citation=citation,
         architecture=architecture,
@@ -74,11 +74,11 @@ _CHAVEZ = (
 def _destripe(name: str, direction: str) -> ModelCard:
     return _card(
         name,
-        title=f"Stripes along {direction} taken away",
+        title=f"Stripes along {direction} removed",
         description=(
-            f"What each of the {direction} has more or less than its neighbours all along, found by a look at up to 2048 px of "
-            "each. For stripes that run along the grid and are narrower than 33 px; missing lines are not filled, and "
-            "stripes of a detector in a scene that was turned onto a map run askew and stay."
+            f"Subtracts what each of the {direction} has more or less than its neighbours, estimated from up to 2048 px of "
+            "each. It removes stripes that run along the grid and are narrower than 33 px. It does not fill missing lines, and "
+            "does not remove oblique detector stripes in scenes that were rotated onto a map grid."
         ),
         citation=(
             "Carfantan, H., Idier, J. (2010): Statistical linear destriping of satellite-based pushbroom-type images. IEEE "
@@ -95,12 +95,12 @@ def _dehaze(variant: str, quantities: tuple[str, ...], keep: float) -> ModelCard
     return _card(
         "dehaze",
         variant=variant,
-        title="Haze taken away by dark-object subtraction, more where there is more of it",
+        title="Haze removed by dark-object subtraction that adapts to uneven haze",
         description=(
-            f"What the darkest 1/256 of each band has above {keep} is taken from the whole band, and where the dark objects of "
-            "a part of the scene (256 px, more in scenes beyond 5000 px a side) are brighter, more, without edges. Meant for "
-            "values that are not corrected for the atmosphere. Of thick haze a part stays. Snow over a whole part of "
-            "the scene looks like haze: mask clouds and snow first. It may come before a stretch."
+            f"Subtracts from each band what its darkest 1/256 has above {keep}, and more where the dark objects of a part "
+            "of the scene (256 px, more in scenes beyond 5000 px a side) are brighter, without visible edges. Meant for "
+            "values that are not corrected for the atmosphere. Part of a thick haze remains. Snow that covers a whole part "
+            "of the scene looks like haze, so mask clouds and snow first. It may come before a stretch."
         ),
         citation=(
             f"{_CHAVEZ} Makarau, A., Richter, R., Müller, R., Reinartz, P. (2014): Haze detection and removal in remotely "
@@ -117,11 +117,11 @@ def _dehaze(variant: str, quantities: tuple[str, ...], keep: float) -> ModelCard
 _DENOISE = _card(
     "denoise",
     version="1.2.0",
-    title="Noise averaged away over pixels whose surroundings look alike",
+    title="Noise reduced by averaging pixels with similar surroundings",
     description=(
-        "Non-local means over all bands together; how strong it is follows from the noise found in the scene: what the bands "
-        "do not share, in its calmer parts. Texture as faint as the noise goes with it, so an image with next to none is "
-        "better left alone; of a single band, texture may be taken for noise."
+        "Non-local means over all bands together. Its strength follows from the noise measured in the calmer parts of the "
+        "scene: what the bands do not share. Texture as faint as the noise is lost too, so leave images with hardly any noise "
+        "unchanged. In a single band, texture may be mistaken for noise."
     ),
     citation=(
         "Buades, A., Coll, B., Morel, J.-M. (2005): A non-local algorithm for image denoising. IEEE Conference on Computer "
@@ -136,8 +136,8 @@ _STRETCH = _card(
     "stretch",
     title="Contrast stretched between the 2 % and 98 % quantiles of the scene",
     description=(
-        "8 bits per band for display; one linear rule for the whole scene. Clouds count as ground unless a mask of them "
-        "comes before it."
+        "8 bits per band for display, with one linear rule for the whole scene. Clouds count as ground unless a cloud mask "
+        "comes first."
     ),
     citation="Earthloom",
     architecture="percentile-stretch",
@@ -149,8 +149,8 @@ _EQUALISED = _card(
     "stretch-clahe",
     title="Histogram equalised with limited contrast, for the whole scene",
     description=(
-        "8 bits per band for display; one curve for the whole scene and not one per tile, so that no border shows. Each band "
-        "has its own curve, so colours shift."
+        "8 bits per band for display, with one curve for the whole scene instead of one per tile, so that no border shows. "
+        "Each band has its own curve, so colours shift."
     ),
     citation=(
         "Zuiderveld, K. (1994): Contrast limited adaptive histogram equalization. In: Graphics Gems IV, Academic Press, "

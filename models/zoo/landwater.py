@@ -22,11 +22,11 @@ def _landwater(variant: str, sha256: str, *, memory: tuple[tuple[str, float], ..
         version="0.2.1",
         title=f"Land, water, snow, cloud and shadow from {n_bands} bands",
         description=(
-            "Five-class U-Net trained on Landsat and Sentinel-2 top-of-atmosphere reflectance. It misses narrow water: against "
-            "a land-cover map of North Carolina at 28.5 m it finds a quarter of the water, and three quarters of what it finds "
-            "is water there; of ships in six ports it takes 28 to 54 % of the pixels for water. Where the Sun glints sea may "
-            "come out as land. To call water what NDWI and MNDWI both do was tried against it: better on 60 chips of lakes and "
-            "rivers (mean IoU 0.486 to 0.498, masks of another date), worse on the map (0.228 to 0.191) and on the ships."
+            "Five-class U-Net trained on Landsat and Sentinel-2 top-of-atmosphere reflectance. It misses narrow water: "
+            "compared with a land-cover map of North Carolina at 28.5 m, it finds a quarter of the water, at a precision "
+            "of three quarters. It takes 28 to 54 % of the pixels of ships in six ports for water, and sea with sun glint "
+            "may become land. Taking water where both NDWI and MNDWI say so was tried: better on 60 chips of "
+            "lakes and rivers (mean IoU 0.486 to 0.498, masks of another date), worse on the map (0.228 to 0.191) and on ships."
         ),
         license="Apache-2.0",
         citation=(

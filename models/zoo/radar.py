@@ -16,9 +16,9 @@ _CITATION = (
     "gray-level histograms. IEEE Transactions on Systems, Man, and Cybernetics 9, 62-66."
 )
 _LIMITS = (
-    "Wind roughens water, which is then missed; roads, runways, dry sand and radar shadow are as dark as water. Flooded woods "
-    "and towns shine and come out as dry. No calibrated scene with a reference was at hand; it was judged on grey pictures, "
-    "where fields of two kinds may be taken for land and water."
+    "Water roughened by wind is missed; roads, runways, dry sand and radar shadow are as dark as water. Flooded forests and "
+    "towns are bright and become dry. It was scored on grey-value pictures, because no calibrated scene with a reference was "
+    "available; two kinds of fields may be taken for land and water."
 )
 _SMOOTH_PX = 5
 _FAR_DB = 200.0  # so that no valid value is 0 to the network
@@ -42,15 +42,15 @@ def _card(
     if beside:
         what = "Flooded ground between two radar images"
         note = (
-            "Ground that was dark before and has become darker by a quarter of what parts land from water is flooded, so both "
-            "dates must have one scale: one orbit, one calibration. Of one date, `permanent_water` names a map that takes the "
-            "place of the earlier scene. "
+            "Ground that was already dark and has become darker by a quarter of the contrast between land and water is "
+            "flooded, so both dates must have the same scale: one orbit, one calibration. With a single date, "
+            "`permanent_water` names a map that replaces the earlier scene. "
         )
     if is_map := beside == PERMANENT_WATER:
         what = "Water beyond a map of permanent water in a radar image"
         rules, variant = rules | {"reference": True}, f"{variant}-reference"
     return ModelCard(
-        name=name, variant=variant, version="1.1.0", title=f"{what}, by a threshold that each scene's histogram chooses",
+        name=name, variant=variant, version="1.1.0", title=f"{what}, by a threshold from each scene's histogram",
         description=f"VV averaged over {_SMOOTH_PX} x {_SMOOTH_PX} px against speckle. {note}{_LIMITS}",
         license="Apache-2.0", citation=_CITATION, architecture="sar-water",
         arguments=canonical(rules | {"smooth_px": _SMOOTH_PX, "zero": -mean}),

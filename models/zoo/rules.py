@@ -72,9 +72,9 @@ SNOW = threshold_card(
     "snow", "min((green - swir16) / (green + swir16) - 0.4, nir - 0.11, green - 0.1)",
     title="Snow and ice where NDSI is above 0.4",
     description=(
-        "NDSI above 0.4, near infrared above 0.11, which leaves out water, and green above 0.1, which leaves out dark "
-        "ground. Snow below dense wood is missed; ice clouds, and water full of sediment, may look like snow. No real snow was "
-        "at hand to judge it by."
+        "NDSI above 0.4, with near infrared above 0.11, which excludes water, and green above 0.1, which excludes dark ground. "
+        "It misses snow below dense forest; ice clouds and water with much sediment may look like snow. It was not tested on "
+        "real snow."
     ),
     citation=(
         "Hall, D. K., Riggs, G. A., Salomonson, V. V. (1995): Development of methods for mapping global snow cover using "
@@ -93,9 +93,9 @@ HOT_SPOTS = threshold_card(
     "max(min(swir22 / swir16 - 1.4, swir22 / nir - 1.4, swir22 - 0.15), min(swir16 / nir - 2, swir16 - 0.5))",
     title="Flames and lava that shine in the short-wave infrared",
     description=(
-        "The tests alpha and beta of HOTMAP without its rule that a beta pixel touches an alpha pixel: ground that glows "
+        "The tests alpha and beta of HOTMAP, without its rule that a beta pixel touches an alpha pixel: ground that is "
         "brighter in swir22 than in swir16 and nir, or so hot that swir16 is twice nir. Made for top-of-atmosphere "
-        "reflectance at 20 to 30 m. No real fire was at hand to judge it by; a burn scar is burn-nbr's matter."
+        "reflectance at 20 to 30 m. It was not tested on a real fire. For burn scars, use burn-nbr."
     ),
     citation=(
         "Murphy, S. W., de Souza Filho, C. R., Wright, R., Sabatino, G., Correa Pabon, R. (2016): HOTMAP: global hot target "

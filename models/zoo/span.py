@@ -29,26 +29,26 @@ def _sr(
     """Bands go through in triples: each adds a third of a pass to the work, and its pixels to the memory."""
     name = f"sr-x{scale}"
     if sharp:
-        what = "of what was resampled by cubic convolution"
+        what = "for images resampled by cubic convolution"
         how = (
-            "For pixels that were made smaller by cubic convolution, as photographs are: the network as it was published. "
-            f"Pixels of a sensor, or means over an area, are for {name}, which gains more there and keeps their means."
+            "For images that were made smaller by cubic convolution, as photographs are: the network as published. For a "
+            f"sensor's pixels, or means over an area, use {name}, which gains more there and preserves their means."
         )
     else:
-        what = "radiometry kept"
+        what = "radiometry preserved"
         how = (
-            "For pixels that are the mean of their area, as a sensor's are: softened before the network sees them, and the "
-            "mean of what is made is the pixel that it is made from. What was resampled by cubic convolution is for "
-            f"{name}-sharp."
+            "For pixels that are the mean of their area, as a sensor's are. They are softened before the network sees them, "
+            "and the mean of the new pixels equals the pixel that they came from. For images resampled by cubic "
+            f"convolution, use {name}-sharp."
         )
     return ModelCard(
         name=f"{name}-sharp" if sharp else name,
         version="1.2.0",
-        title=f"{scale} x {scale} pixels from each, {what}",
+        title=f"Super-resolution to {scale} x {scale} pixels per pixel, {what}",
         description=(
-            f"Super-resolution by {scale} of any bands, three at a time. {how} Trained on photographs: details are likely "
-            "ones, not measured ones. The wheel's metadata names the BSD-3-Clause license but the text beside it is the "
-            "GPL-3.0; the network's authors publish under Apache-2.0. Earthloom ships none of it."
+            f"Works on any bands, three at a time. {how} Trained on photographs: details are plausible, not measured. "
+            "The wheel's metadata names the BSD-3-Clause license, but the text beside it is the GPL-3.0; the network's authors "
+            "publish under Apache-2.0. Earthloom ships none of it."
         ),
         license="other",
         citation=(

@@ -15,9 +15,8 @@ def _true_colour(variant: str, quantities: tuple[str, ...], white: float, level:
         variant=variant,
         title="Red, green and blue in 8 bits, as the true-colour images of Sentinel-2 are made",
         description=(
-            f"Reflectance from 0 to {white:g} becomes 0 to 255, as in the TCI of {level}; what is brighter, as sand, snow and "
-            "clouds, is white without detail. Put it "
-            "before models that are made for 8-bit pictures: true-colour, then deforestation."
+            f"Reflectance from 0 to {white:g} becomes 0 to 255, as in the TCI of {level}. Anything brighter, such as sand, "
+            "snow and clouds, is white without detail. Put it before models made for 8-bit pictures, such as deforestation."
         ),
         license="Apache-2.0",
         citation=(

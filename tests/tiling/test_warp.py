@@ -49,6 +49,23 @@ def test_nodata_of_one_band_is_no_value_after_a_warp(tmp_path: Path) -> None:
     assert (found.values[0][found.valid] == 1000).all()
 
 
+@pytest.mark.parametrize("fill", [float(np.finfo("f4").min), -3.4e38, 1.7e38, np.nan, np.inf])
+@pytest.mark.parametrize("resampling", ["bilinear", "average"])
+def test_fill_that_nobody_declares_is_mixed_into_no_valid_pixel(
+    tmp_path: Path, fill: float, resampling: Resampling
+) -> None:
+    pixels = np.full((1, 70, 90), 0.25, np.float32)
+    pixels[0, 20:41, 20:41] = fill
+    for size, shift in ((20, 0.0), (20, 1e-7), (7, 0.0), (7, 1e-7)):  # of the file's pixels, in metres
+        place = rasterio.Affine(size, 0, 300000 + shift, 0, -size, 4500000)
+        path = write_scene(tmp_path / f"{size}-{shift}.tif", pixels, transform=place)
+        found = read_pixels(*_one(path, GRID, 1, "float32", None, resampling), GRID.window, 0)
+        np.testing.assert_allclose(found.values[0][found.valid], 0.25, rtol=1e-6)
+        assert not found.values[0][~found.valid].any(), "what is not valid is 0, so that no network meets it"
+        assert found.valid.any()
+        assert not found.valid.all()
+
+
 def test_mask_and_nodata_both_count_after_a_warp(tmp_path: Path) -> None:
     pixels = np.full((1, 35, 45), 1000, np.int16)
     pixels[0, :3] = -9999

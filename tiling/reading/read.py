@@ -39,6 +39,10 @@ _LARGE_PX = 2048
 HUGE = 1e38
 """A float beyond is no measurement but fill, however its writer spelt the lowest or highest number; like infinity."""
 
+MIXED = 1e25
+"""The same after a warp, which mixes such fill with the ground beside it: 1e38 by a weight of 1e-13 is still beyond. No
+measurement comes near: a column of carbon dioxide holds 1e22 molecules per cm2."""
+
 _EXACT = 1e-12  # px; GDAL then computes every pixel's place by itself, so cuts agree (it refuses 0)
 
 
@@ -136,9 +140,6 @@ class _Source:
                     return False
             except SceneError as error:
                 raise SceneError(f"{self._scene.id}: {error} (reading {self._window})") from error
-        if self.values.dtype.kind == "f":
-            for band in self.values:  # one at a time: the others' memory is planned
-                band[~(np.abs(band) < HUGE)] = 0.0  # 0 * inf would be NaN in a chip
         return True
 
     def _load_group(self, channels: list[int]) -> bool:
@@ -193,7 +194,9 @@ class _Source:
             if nodata is not None and not together:
                 self.valid &= _is_data(band, nodata)
             if band.dtype.kind == "f":
-                self.valid &= np.abs(band) < HUGE
+                measured = np.abs(band) < (HUGE if same else MIXED)
+                self.valid &= measured
+                self.values[channel][~measured] = 0.0  # 0 * inf would be NaN in a chip
         return True
 
     def _count(self, dataset: DatasetReader, indexes: list[int], window: Window, *, same: bool) -> None:

@@ -324,14 +324,17 @@ def _flagged(text: str | None) -> str | None:
     return None if text is None else with_flags(text)
 
 
-def exit_on_sigterm() -> None:
+def exit_on_sigterm(within_s: float = 1.5) -> None:
     """Preemption and `ray job stop` send SIGTERM and kill soon after: leave at once, the next run continues.
 
     What is in flight is abandoned. Native code may hold the interpreter up, so a timer has the last word.
+
+    Args:
+        within_s: what may be put away until then.
     """
 
     def stop(_signal: int, _frame: object) -> None:
-        last_word = threading.Timer(1.5, os._exit, [EXIT_SIGTERM])
+        last_word = threading.Timer(within_s, os._exit, [EXIT_SIGTERM])
         last_word.daemon = True
         last_word.start()
         sys.exit(EXIT_SIGTERM)

@@ -53,9 +53,10 @@ def plan(
     settings = load({"scenes": scenes, **options}, config)
     if context.obj is STARTED_ALONE:
         start_early()
+    from earthloom.jobs.execution.engine import with_namesakes
     from earthloom.jobs.planning.plan import plan as make_plan
 
-    made = make_plan(settings)
+    made = with_namesakes(make_plan(settings))
     if as_json:
         click.echo(json.dumps(plan_json(made), indent=2))
     else:

@@ -361,7 +361,7 @@ class _Driver:
 
     def _enter(self, plans: Sequence[ScenePlan], corrected: Mapping[str, Correction]) -> None:
         link(self._store, plans, corrected)
-        self._notes += tabulate(self._store, plans, corrected)
+        self._notes += [note for note in tabulate(self._store, plans, corrected) if note not in self._notes]
         for plan in plans:
             if made := corrected.get(plan.scene.id):
                 finish(self._store, plan, made)

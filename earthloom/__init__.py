@@ -55,9 +55,10 @@ def plan(
     Raises:
         earthloom.tiling.errors.EarthloomError: an option or a model is wrong, or no scene was found.
     """
+    from earthloom.jobs.execution.engine import with_namesakes
     from earthloom.jobs.planning.plan import plan as make_plan
 
-    return make_plan(_config(scenes, model, out, options))
+    return with_namesakes(make_plan(_config(scenes, model, out, options)))
 
 
 def run(

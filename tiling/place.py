@@ -23,7 +23,6 @@ _BESIDE_DEG = 10.0
 Tiles reach 1 degree past a UTM zone (Sentinel-2), and countries are kept in one zone's CRS: Norway in zone 33 lies up to
 4.4 degrees beside it, Italy in zone 32 up to 4.9."""
 _TURNS_DEG = 540.0  # 0 to 360 and -180 to 180 are in use, and scenes that go on from there
-_SET_CRS = "set the real one: gdal_edit.py -a_srs EPSG:<code>"
 
 
 def check_place(name: str, grid: Grid) -> None:
@@ -39,7 +38,9 @@ def check_place(name: str, grid: Grid) -> None:
     try:
         crs = CRS.from_user_input(grid.crs)
     except CRSError as error:
-        raise SceneError(f"{name} has a CRS that PROJ does not understand ({str(error)[:100]}); {_SET_CRS}") from None
+        raise SceneError(
+            f"{name} has a CRS that PROJ does not understand ({str(error)[:100]}); {_set_crs(name)}"
+        ) from None
     _check_body(name, crs)
     if crs.is_geographic:
         _check_degrees(name, crs, grid)
@@ -49,12 +50,12 @@ def check_place(name: str, grid: Grid) -> None:
     except ProjError as error:  # a few old CRSs with axes to the west, say
         raise SceneError(
             f"{name} has the CRS {_called(crs)}, from which PROJ knows no way to longitude and latitude "
-            f"({str(error)[:100]}); {_SET_CRS}"
+            f"({str(error)[:100]}); {_set_crs(name)}"
         ) from None
     if not there.any():
         raise SceneError(
             f"{name} covers {_shown(grid)} in {_called(crs)}, which is nowhere on Earth: its CRS or its geotransform is "
-            f"wrong; {_SET_CRS}, or the place: gdal_edit.py -a_ullr <left> <top> <right> <bottom>"
+            f"wrong; {_set_crs(name)}, or the place: {_set_place(name)}"
         )
     a, _, c, _, e, f = grid.transform
     to_lonlat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
@@ -64,8 +65,8 @@ def check_place(name: str, grid: Grid) -> None:
         raise SceneError(
             f"{name} covers {_shown(grid)} in {_called(crs)}, which is around {_point(lon[0], lat[0])}, but that CRS is "
             f"used from {_point(use.west, use.south)} to {_point(use.east, use.north)}, {apart:.0f} degrees away "
-            f"(at most {_BESIDE_DEG:.0f}); if the CRS is wrong, {_SET_CRS}; if it is right, warp the scene to a CRS of its "
-            "place: gdalwarp -t_srs EPSG:<code> in.tif out.tif"
+            f"(at most {_BESIDE_DEG:.0f}); if the CRS is wrong, {_set_crs(name)}; if it is right, warp the scene to a "
+            "CRS of its place: gdalwarp -t_srs EPSG:<code> in.tif out.tif"
         )
 
 
@@ -80,13 +81,15 @@ def is_disc_in_space(grid: Grid) -> bool:
 def _check_body(name: str, crs: CRS) -> None:
     ellipsoid = crs.ellipsoid
     if crs.geodetic_crs is None or ellipsoid is None or not (crs.is_projected or crs.is_geographic):
-        raise SceneError(f"{name} has a CRS of kind {crs.type_name}, which is not tied to Earth's surface; {_SET_CRS}")
+        raise SceneError(
+            f"{name} has a CRS of kind {crs.type_name}, which is not tied to Earth's surface; {_set_crs(name)}"
+        )
     radius = ellipsoid.semi_major_metre
     if abs(radius / _EARTH_M - 1) > _EARTH_SHARE:
         body = next((f", {body}," for body, size in _BODIES.items() if abs(radius / size - 1) < _EARTH_SHARE), "")
         raise SceneError(
             f"{name} is no scene of Earth: its CRS {_called(crs)} lies on a body{body} of {radius / 1000:.5g} km radius, and "
-            f"Earth has {_EARTH_M / 1000:.5g} km; leave it out, or, if only the CRS is wrong, {_SET_CRS}"
+            f"Earth has {_EARTH_M / 1000:.5g} km; leave it out, or, if only the CRS is wrong, {_set_crs(name)}"
         )
 
 
@@ -103,8 +106,8 @@ def _check_degrees(name: str, crs: CRS, grid: Grid) -> None:
         return
     raise SceneError(
         f"{name} says {_called(crs)} and covers {what} from {low:.8g} to {high:.8g} degrees, where only {limit} are "
-        f"possible; if these are metres of a projected CRS, {_SET_CRS}; if x and y are swapped, or the place is wrong: "
-        "gdal_edit.py -a_ullr <left> <top> <right> <bottom>"
+        f"possible; if these are metres of a projected CRS, {_set_crs(name)}; if x and y are swapped, or the "
+        f"place is wrong: {_set_place(name)}"
     )
 
 
@@ -124,6 +127,14 @@ def _degrees_beside(
     beside_lon = np.where(from_west <= width, 0, np.minimum(from_west - width, 360 - from_west))
     half = np.cos(np.deg2rad(lat)) * np.sin(np.deg2rad(beside_lon / 2))  # of the great circle, short beside a pole
     return np.asarray(np.maximum(beside_lat, 2 * np.rad2deg(np.arcsin(half))))
+
+
+def _set_crs(name: str) -> str:
+    return f"set the real one: gdal_edit.py -a_srs EPSG:<code> {name}"
+
+
+def _set_place(name: str) -> str:
+    return f"gdal_edit.py -a_ullr <left> <top> <right> <bottom> {name}"
 
 
 def _called(crs: CRS) -> str:

@@ -169,7 +169,7 @@ def _outline(clip: gpd.GeoDataFrame) -> str:
 
     if clip.crs is None:
         raise ConfigError(
-            "the polygons to clip by do not say their CRS; write it into the file: ogr2ogr -a_srs EPSG:<code>"
+            "the polygons to clip by do not say their CRS; write it into a copy: ogr2ogr -a_srs EPSG:<code> placed.gpkg FILE"
         )
     whole = shapely.union_all(clip.geometry.to_crs("EPSG:4326").to_numpy())
     if whole.geom_type not in ("Polygon", "MultiPolygon") or whole.is_empty:

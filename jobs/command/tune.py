@@ -14,6 +14,7 @@ from earthloom.jobs.command.run import exit_on_sigterm
 from earthloom.jobs.command.terminal import in_a_file, make_console, with_flags
 
 if TYPE_CHECKING:
+    from earthloom.jobs.learning.fitting import Progress
     from earthloom.jobs.learning.tune import Study
 
 _ROWS = 20
@@ -48,7 +49,9 @@ def tune(file: Path, trials: int, out: str | None, workers: int | None, address:
     config = load_training(file, out=out)
     exit_on_sigterm()
     with in_a_file(keys_in_file()):
-        study = do_tune(config, trials, workers=workers, address=address, on_trial=_tell)
+        study = do_tune(
+            config, trials, workers=workers, address=address, on_trial=_tell, on_begin=_begin, on_look=_look
+        )  # fmt: skip
     if as_json:
         click.echo(json.dumps({"trials": study.trials, "best": study.best, "file": study.file}, indent=2))
     else:
@@ -56,9 +59,19 @@ def tune(file: Path, trials: int, out: str | None, workers: int | None, address:
     sys.exit(0 if study.best is not None else 1)
 
 
+def _begin(number: int, parameters: dict[str, Any]) -> None:
+    print(f"trial {number} begins: {_values(parameters)}", file=sys.stderr, flush=True)
+
+
+def _look(number: int, progress: Progress) -> None:
+    assert progress.look is not None
+    told = f"step {progress.step} of {progress.steps}, loss {progress.loss:.4f}, validation {progress.look.score:.4f}"
+    print(f"trial {number}: {told}", file=sys.stderr, flush=True)
+
+
 def _tell(result: dict[str, Any]) -> None:
     why = f": {with_flags(result['error'])}" if result.get("error") else ""
-    print(f"trial {result['number']}: {_ended(result)}, {_values(result)}{why}", file=sys.stderr)
+    print(f"trial {result['number']}: {_ended(result)}, {_values(result['parameters'])}{why}", file=sys.stderr)
 
 
 def show_study(study: Study) -> None:
@@ -70,7 +83,9 @@ def show_study(study: Study) -> None:
     ranked = sorted(study.trials, key=lambda result: (result["score"] is None, -(result["score"] or 0.0)))
     for result in ranked[:_ROWS]:
         score = f"{result['score']:.4f}" if result["score"] is not None else ""
-        table.add_row(str(result["number"]), score, str(result["steps"]), result["state"], _values(result))
+        table.add_row(
+            str(result["number"]), score, str(result["steps"]), result["state"], _values(result["parameters"])
+        )
     console.print(table)
     if len(ranked) > _ROWS:
         console.print(f"… and {len(ranked) - _ROWS} more")
@@ -83,6 +98,6 @@ def _ended(result: dict[str, Any]) -> str:
     return f"{result['state']}{score} after {result['steps']} steps"
 
 
-def _values(result: dict[str, Any]) -> str:
+def _values(parameters: dict[str, Any]) -> str:
     return ", ".join(f"{key} = {value:.4g}" if isinstance(value, float) else f"{key} = {value}"
-                     for key, value in result["parameters"].items())  # fmt: skip
+                     for key, value in parameters.items())  # fmt: skip

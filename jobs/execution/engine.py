@@ -24,7 +24,9 @@ from earthloom.jobs.execution.carrying import carry_all
 from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.planning.plan import RunPlan, plan
 from earthloom.jobs.planning.resources import Share, here, share
-from earthloom.tiling.errors import EngineError
+from earthloom.jobs.publish.catalog import namesakes
+from earthloom.tiling.errors import EarthloomError, EngineError
+from earthloom.tiling.storage.store import open_store
 
 if TYPE_CHECKING:
     from earthloom.cluster.places import Size
@@ -55,6 +57,15 @@ def plan_here(config: RunConfig, requests: Sequence[SceneRequest] | None = None)
         InputError, EngineError: see `jobs.planning.plan.plan`.
     """
     return None if _remote(config.engine) else plan(config, requests=requests)
+
+
+def with_namesakes(made: RunPlan) -> RunPlan:
+    """The same with a note on each scene whose result will hide in tables what was made of another file of its name."""
+    try:
+        notes = namesakes(open_store(made.out), made.scenes)
+    except EarthloomError as error:  # a run that goes on finds out by itself
+        notes = [(made.model, f"what `out` holds of it could not be read: {error}")]
+    return replace(made, notes=tuple(dict.fromkeys((*made.notes, *notes))))
 
 
 def workers_here(config: RunConfig, made: RunPlan) -> int:
@@ -117,7 +128,7 @@ def open_engine(
         else:
             made, pool, n_workers = _on_cluster(config, session, requests)
         yield Engine(
-            plan=made, executor=pool, start_s=start_s, worker_stats=pool.worker_stats, n_workers=n_workers
+            plan=with_namesakes(made), executor=pool, start_s=start_s, worker_stats=pool.worker_stats, n_workers=n_workers
         )  # fmt: skip
 
 

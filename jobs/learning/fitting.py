@@ -6,6 +6,8 @@ or of the test part.
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,8 +16,12 @@ from typing import Any
 from earthloom.jobs.learning.batches import Ahead, Crops
 from earthloom.jobs.learning.checkpoints import Checkpoints
 from earthloom.jobs.learning.config import ComputeTable
+from earthloom.jobs.learning.unbroken import unbroken
 from earthloom.models.training.fit import Fit
 from earthloom.models.training.team import Team
+from earthloom.tiling.errors import EarthloomError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,10 @@ class Looking:
     steps: int
     patience: int | None
     look: Callable[[Fit, Team], Look] | None
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether the validation part is looked at after a step."""
+        return self.look is not None and step > 0 and (step % self.steps == 0 or step == steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,37 +118,55 @@ def fit_seed(
         if team.is_first:
             checkpoints.tidy()
         return Fitted(seed=seed, weights=done[0], **done[1])
-    journal = _Journal()
+    journal, loss = _Journal(), math.nan
     if (found := checkpoints.latest()) is not None:
         tensors, note = found
         fit.resume(tensors, note["step"])
-        journal = _Journal(**note["journal"])
+        journal, loss = _Journal(**note["journal"]), note.get("loss", math.nan)
     n_parts = schedule.batch // team.size
     places = range(team.number * n_parts, (team.number + 1) * n_parts)
     batches = Ahead(
         crops.crop, places, schedule.steps * schedule.accumulate, threads=compute.readers, ahead=compute.ahead
     )
     begun = saved = time.monotonic()
-    while fit.step < schedule.steps and not journal.is_out_of(looking.patience):
-        loss = fit.advance(batches.batch)
-        journal.add(loss)
-        is_last = fit.step == schedule.steps
+    saved_step = fit.step
+
+    def save() -> None:
+        nonlocal saved, saved_step
+        note = {"step": fit.step, "loss": loss, "journal": journal.to_dict()}
+        checkpoints.save(fit.step, fit.state(), note, journal.best_step)
+        saved, saved_step = time.monotonic(), fit.step
+
+    def look_and_tell() -> None:
         seen, is_best = None, False
-        if looking.look is not None and (fit.step % looking.steps == 0 or is_last):
+        if looking.look is not None and looking.is_due(fit.step, schedule.steps):
             seen = looking.look(fit, team)
-            is_best = journal.look(fit.step, seen.score)
-            if is_best and team.is_first:
-                checkpoints.save_best(fit.step, _own(fit))
+            with unbroken():
+                is_best = journal.look(fit.step, seen.score)
+                if is_best and team.is_first:
+                    checkpoints.save_best(fit.step, _own(fit))
         on_progress(
             Progress(
                 seed=seed, step=fit.step, steps=schedule.steps, loss=loss, rate=schedule.rate_at(fit.step - 1),
                 waited_s=batches.waited_s, elapsed_s=time.monotonic() - begun, look=seen, is_best=is_best,
             )
         )  # fmt: skip
+        is_last = fit.step == schedule.steps
         if team.is_first and (seen is not None or is_last or time.monotonic() - saved >= compute.checkpoint_s):
-            note = {"step": fit.step, "journal": journal.to_dict()}
-            checkpoints.save(fit.step, fit.state(), note, journal.best_step)
-            saved = time.monotonic()
+            save()
+
+    try:
+        if looking.is_due(fit.step, schedule.steps) and fit.step != journal.last_step:  # a look that was interrupted
+            look_and_tell()
+        while fit.step < schedule.steps and not journal.is_out_of(looking.patience):
+            with unbroken():
+                loss = fit.advance(batches.batch)
+                journal.add(loss)
+            look_and_tell()
+    except (SystemExit, KeyboardInterrupt):
+        if team.is_first and fit.step > saved_step:
+            _keep(save, fit.step, schedule.steps)
+        raise
     note = {
         "step": journal.best_step or fit.step, "steps": fit.step, "score": journal.best_score, "looks": journal.looks,
     }  # fmt: skip
@@ -148,6 +176,17 @@ def fit_seed(
         checkpoints.finish(weights, note)
     team.wait()
     return Fitted(seed=seed, weights=weights, **note)
+
+
+def _keep(save: Callable[[], None], step: int, steps: int) -> None:
+    """Write a checkpoint while the process is being stopped; what cannot be written is made again from the last one."""
+    try:
+        with unbroken():
+            save()
+    except EarthloomError as error:
+        _log.warning("step %d of %d is not kept: %s", step, steps, error)
+    else:
+        _log.warning("stopped after step %d of %d, which is kept", step, steps)
 
 
 def _own(fit: Fit) -> dict[str, Any]:
@@ -180,6 +219,11 @@ class _Journal:
             return True
         self._worse += 1
         return False
+
+    @property
+    def last_step(self) -> int | None:
+        """Of the last look."""
+        return self.looks[-1]["step"] if self.looks else None
 
     def is_out_of(self, patience: int | None) -> bool:
         return patience is not None and self._worse >= patience

@@ -5,6 +5,7 @@ A trial is a task: whoever runs it again goes on from its checkpoints, and what 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +40,15 @@ class Trial:
 
 
 class TrialWorker:
-    """Runs trials, one at a time."""
+    """Runs trials, one at a time.
 
-    def __init__(self, _: None) -> None:
+    Args:
+        on_look: told of each look at the validation part, with the trial's number; None on other machines.
+    """
+
+    def __init__(self, on_look: Callable[[int, Progress], None] | None) -> None:
         apply()
+        self._on_look = on_look or (lambda *_: None)
 
     def __call__(self, trial: Trial) -> dict[str, Any]:
         """How the trial ended, as `result_of` reads it."""
@@ -50,7 +56,8 @@ class TrialWorker:
         store = open_store(out_of(study))
         if (known := result_of(store, trial.prefix, trial.number)) is not None:
             return known
-        result = {"format": FORMAT, "number": trial.number, "parameters": trial.parameters} | _run(study, store, trial)
+        result = {"format": FORMAT, "number": trial.number, "parameters": trial.parameters}
+        result |= _run(study, store, trial, self._on_look)
         store.put(f"{_place(trial.prefix, trial.number)}/{_RESULT}", canonical(result))
         return result
 
@@ -87,7 +94,9 @@ class _EndedError(Exception):
     """The trial is not worth going on with."""
 
 
-def _run(study: TrainConfig, store: Store, trial: Trial) -> dict[str, Any]:
+def _run(
+    study: TrainConfig, store: Store, trial: Trial, on_look: Callable[[int, Progress], None]
+) -> dict[str, Any]:  # fmt: skip
     assert study.tune is not None, "a study has a table of what is tried"
     config = with_values(trial.config, trial.parameters)
     place, steps = _place(trial.prefix, trial.number), config.schedule.steps
@@ -101,6 +110,7 @@ def _run(study: TrainConfig, store: Store, trial: Trial) -> dict[str, Any]:
             return
         looks[:] = [look for look in looks if look[0] < progress.step] + [(progress.step, progress.look.score)]
         store.put(f"{place}/{_LOOKS}", canonical({"format": FORMAT, "looks": looks}))
+        on_look(trial.number, progress)
         while waiting and progress.step >= waiting[0]:
             others = [
                 looks_of(store, trial.prefix, number) for number in _numbers(store, trial.prefix) - {trial.number}

@@ -22,6 +22,7 @@ from earthloom.cluster.package import sent_package
 from earthloom.jobs.execution.engine import BUDGET
 from earthloom.jobs.learning.config import RangeTable, TrainConfig
 from earthloom.jobs.learning.corpus import open_corpus
+from earthloom.jobs.learning.fitting import Progress
 from earthloom.jobs.learning.seeds import carry_models
 from earthloom.jobs.learning.start import bands_of, first_weights
 from earthloom.jobs.learning.train import out_of, training_key
@@ -57,6 +58,8 @@ class Study:
 def tune(
     config: TrainConfig, trials: int, *, workers: int | None = None, address: str | None = None,
     on_trial: Callable[[dict[str, Any]], None] = lambda _: None,
+    on_begin: Callable[[int, dict[str, Any]], None] = lambda *_: None,
+    on_look: Callable[[int, Progress], None] | None = None,
 ) -> Study:  # fmt: skip
     """Run trials until there are so many, those of earlier runs included.
 
@@ -66,6 +69,8 @@ def tune(
         workers: trials at once, on Ray; None: one after another in this process, without Ray.
         address: of a Ray cluster, with `workers`; None: Ray inside this process.
         on_trial: told of each trial that has ended.
+        on_begin: told of the number and the values of each that begins or is gone on with.
+        on_look: told of each look at the validation part, where this process trains; a top-level function.
 
     Raises:
         ConfigError: if nothing is to be tried, a key or value of it is wrong, or there is no validation part to choose by.
@@ -91,11 +96,12 @@ def tune(
             if number in known:
                 continue
             parameters = _parameters(store, prefix, number, space, config, ended)
+            on_begin(number, parameters)
             trial = Trial(config=plain, prefix=prefix, number=number, parameters=parameters)
             yield Task(key=f"trial {number}", payload=trial)
 
     with ExitStack() as stack:
-        executor = _executor(stack, config, workers, address)
+        executor = _executor(stack, config, workers, address, on_look)
         for outcome in stack.enter_context(closing(executor.run(tasks()))):
             number = int(outcome.key.rpartition(" ")[2])
             if isinstance(outcome, Failed):
@@ -130,10 +136,13 @@ def _plain(space: dict[str, Any]) -> dict[str, Any]:
     return {key: each.model_dump() if isinstance(each, RangeTable) else list(each) for key, each in space.items()}
 
 
-def _executor(stack: ExitStack, config: TrainConfig, workers: int | None, address: str | None) -> Executor:
-    factory = WorkerFactory(TrialWorker)
+def _executor(
+    stack: ExitStack, config: TrainConfig, workers: int | None, address: str | None,
+    on_look: Callable[[int, Progress], None] | None,
+) -> Executor:  # fmt: skip
     if workers is None:
-        return LocalExecutor(factory, lanes=1, budget=BUDGET)
+        return LocalExecutor(WorkerFactory(TrialWorker, on_look), lanes=1, budget=BUDGET)
+    factory = WorkerFactory(TrialWorker)
     from earthloom.cluster.session import connect
 
     packages = [stack.enter_context(sent_package())]

@@ -50,7 +50,10 @@ class Bad:
     """When it is tried again; None: when it changes, or when it is asked for."""
 
     def is_due(self, moment: datetime) -> bool:
-        return self.again is not None and datetime.fromisoformat(self.again) <= moment
+        if self.again is None:
+            return False
+        by_a_wrong_clock = datetime.fromisoformat(self.last) > moment
+        return by_a_wrong_clock or datetime.fromisoformat(self.again) <= moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +112,7 @@ class Notebook:
         self._bad = {name: held for name, held in self._bad.items() if name in bad and name not in done}
         seen = self._seen()
         return Remembered(
-            done=frozenset(done), bad={name: one for name, (_, one) in self._bad.items()}, since=_moment(seen, "since"),
+            done=frozenset(done), bad={name: one for name, (_, one) in self._bad.items()}, since=_since(seen),
             newest=_moment(seen, "newest"),
         )  # fmt: skip
 
@@ -144,7 +147,7 @@ class Notebook:
         return bad
 
     def note_seen(self, since: datetime | None, newest: datetime | None) -> None:
-        """Remember how far was looked; neither date ever goes back.
+        """Remember how far was looked; neither date ever goes back, but from a future that a wrong clock has seen.
 
         Args:
             since: everything that was written before is done, or bad for good.
@@ -153,8 +156,8 @@ class Notebook:
 
         def changed(existing: bytes | None) -> bytes:
             held = read_document(existing, "seen.json") if existing else {}
-            ends = {"since": since, "newest": newest}
-            later = {name: max(filter(None, (end, _moment(held, name))), default=None) for name, end in ends.items()}
+            ends = {"since": (since, _since(held)), "newest": (newest, _moment(held, "newest"))}
+            later = {name: max(filter(None, both), default=None) for name, both in ends.items()}
             return canonical({"format": FORMAT, **{name: _text(end) for name, end in later.items()}})
 
         merge(self._store, f"{self.prefix}/seen.json", changed)
@@ -172,6 +175,12 @@ class Notebook:
         except MissingObjectError:  # it is done meanwhile
             return None
         return Bad(**{field: document[field] for field in Bad.__dataclass_fields__})
+
+
+def _since(seen: Mapping[str, Any]) -> datetime | None:
+    """None also of a moment that has not come: a clock that stood in the future would hide all that is written until then."""
+    since = _moment(seen, "since")
+    return since if since and since <= datetime.now(UTC) else None
 
 
 def _moment(document: Mapping[str, Any], name: str) -> datetime | None:

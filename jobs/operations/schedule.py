@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +19,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from earthloom.jobs.operations.kubernetes import CONFIG_FOLDER, Cluster, nightly, ray_job
-from earthloom.jobs.operations.watched import Watched
+from earthloom.jobs.operations.watched import Feed, Watched
+from earthloom.models.zoo import ZOO
+from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
 from earthloom.tiling.errors import ConfigError
 
 Kind = Literal["cron", "systemd", "kubernetes"]
@@ -142,8 +144,8 @@ def _systemd(config: ScheduleConfig, name: str, minutes: int | tuple[int, int]) 
         f"WorkingDirectory={str(Path.cwd()).replace('%', '%%')}\n"
         "# AWS_ACCESS_KEY_ID and its like, one NAME=value a line, readable by root alone\n"
         f"EnvironmentFile=-/etc/earthloom/{name}.env\n"
-        "# scenes that failed are told in the journal; the next turn goes on, so 3 is no failed unit\n"
-        "SuccessExitStatus=3\n"
+        "# the next turn goes on after scenes that failed (3), which the journal names, and after a stop (143): no failed unit\n"
+        "SuccessExitStatus=3 143\n"
         "KillSignal=SIGTERM\n"
         "TimeoutStopSec=10\n"
         "\n"
@@ -170,9 +172,12 @@ def _unit_word(word: str) -> str:
 def _kubernetes(config: ScheduleConfig, watched: Watched, name: str, minutes: int | tuple[int, int]) -> str:
     if not watched.out.startswith("s3://"):
         raise ConfigError(f"`out={watched.out}`: pods share no folder; on Kubernetes results go to s3://bucket/prefix")
-    local = [one for feed in watched.feeds for one in feed.references if "://" not in one]
-    if local:
-        raise ConfigError(f"{local[0]}: pods do not see the folders of this machine; name scenes by s3:// or https://")
+    for feed in watched.feeds:
+        for what, place in _places(feed):
+            if "://" not in place:
+                raise ConfigError(
+                    f"{place}: pods do not see the folders of this machine; name {what} by s3:// or https://"
+                )
     if "://" in config.file:
         raise ConfigError(f"{config.file}: the file becomes part of the manifests, so it must lie on this machine")
     if config.image is None:
@@ -196,6 +201,22 @@ def _kubernetes(config: ScheduleConfig, watched: Watched, name: str, minutes: in
         f"# kubectl create secret generic {config.secret} -n NAMESPACE --from-env-file=storage.env\n"
         + "".join(f"---\n{to_yaml(one)}" for one in manifests)
     )
+
+
+def _places(feed: Feed) -> Iterator[tuple[str, str]]:
+    """What a run reads, in words, and where it lies."""
+    yield from (("scenes", reference) for reference in feed.references)
+    yield from (("earlier scenes", reference) for reference in feed.about["before"])
+    for option in ("permanent_water", "footprints"):
+        if feed.about[option]:
+            yield f"`{option}`", feed.about[option]
+    onto = feed.about["onto"] or ""
+    if onto.lower().endswith((".geojson", ".json", ".toml")):
+        yield "the grid of `onto`", onto
+    for word in feed.about["model"]:
+        for name in () if word.startswith(INDEX_PREFIX) else word.partition("@")[0].split("+"):
+            if name not in ZOO and ("/" in name or Path(name).is_dir()):
+                yield "models", name
 
 
 def to_yaml(document: Mapping[str, Any]) -> str:

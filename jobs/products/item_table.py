@@ -11,7 +11,7 @@ import json
 import math
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,6 +173,20 @@ def read_items(table: bytes) -> list[dict[str, Any]]:
         return [_restored(item) for item in stac_table_to_items(found.drop_columns(flat))]
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise _unreadable(error) from error
+
+
+def linked_by_scenes(table: bytes, scenes: Collection[str]) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """(id, scene, links) of the items of some scenes; reads these columns only.
+
+    Raises:
+        PublishError: if the bytes are not such a table.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = _read(table, ["id", "scene", "links"])
+    rows = found.filter(pc.is_in(found.column("scene"), pa.array(sorted(scenes), found.schema.field("scene").type)))
+    return [(row["id"], row["scene"], row["links"]) for row in rows.to_pylist()]
 
 
 def published_of(table: bytes) -> dict[str, str | None]:

@@ -159,7 +159,7 @@ def item(
         SceneError: if the grid has no footprint, or the scene's date cannot be read.
     """
     return feature(
-        item_id(scene.id, product, key), grid, class_objects(card.classes, rows), assets, _links(scene, product, provenance),
+        item_id(scene.id, product, key), grid, class_objects(card.classes, rows), assets, links(scene, product, provenance),
         {
             "title": f"{card.title or card.label}: {scene.id}",
             **_when(scene.id, scene.datetime, scene.dated_by),
@@ -291,28 +291,29 @@ def _lineage(scene: Scene, cards: Sequence[ModelCard]) -> str:
     return f"{scene.id}: {'; '.join(steps)}."
 
 
-def _links(scene: Scene, product: str, provenance: Provenance) -> list[dict[str, Any]]:
-    links: list[dict[str, Any]] = [
+def links(scene: Scene, product: str, provenance: Provenance) -> list[dict[str, Any]]:
+    """Of an item: up to the catalogue, and back to what it was made of."""
+    made: list[dict[str, Any]] = [
         {"rel": "root", "href": "../../../catalog.json", "type": "application/json"},
         {"rel": "parent", "href": f"../../../collections/{product}/collection.json", "type": "application/json"},
         {"rel": "collection", "href": f"../../../collections/{product}/collection.json", "type": "application/json"},
     ]
     if provenance.source_item:
-        links.append({"rel": "derived_from", "href": provenance.source_item, "type": "application/geo+json",
+        made.append({"rel": "derived_from", "href": provenance.source_item, "type": "application/geo+json",
                       "title": f"Source scene {scene.source_id or scene.id}"})  # fmt: skip
         earlier = dict.fromkeys(scene.assets[b.asset].ref for b in scene.bands if b.name.startswith(BEFORE))
-        links += [{"rel": "derived_from", "href": _url(ref), "title": f"Earlier file {ref.name}"} for ref in earlier]
+        made += [{"rel": "derived_from", "href": _url(ref), "title": f"Earlier file {ref.name}"} for ref in earlier]
         water = [scene.assets[b.asset].ref for b in scene.bands if b.name == PERMANENT_WATER]
-        links += [{"rel": "derived_from", "href": _url(ref), "title": f"Permanent water {ref.name}"} for ref in water]
+        made += [{"rel": "derived_from", "href": _url(ref), "title": f"Permanent water {ref.name}"} for ref in water]
     else:
         sources = list(dict.fromkeys(asset.ref for asset in scene.assets))
-        links += [{"rel": "derived_from", "href": _url(ref), "title": f"Source file {ref.name}"} for ref in sources]
+        made += [{"rel": "derived_from", "href": _url(ref), "title": f"Source file {ref.name}"} for ref in sources]
     models = [
         {"rel": "derived_from", "href": href, "type": "application/geo+json",
          "title": f"Model card {card.label} {card.version}", "mlm:name": card.label}
         for card, href in provenance.cards
     ]  # fmt: skip
-    return [*links, *models]
+    return [*made, *models]
 
 
 def _url(ref: ObjectRef) -> str:

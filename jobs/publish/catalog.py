@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote
 
 from earthloom.jobs.page import index as page
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products import item_table, stac_collection, stac_item
 from earthloom.jobs.products.qgis import catalogue
+from earthloom.jobs.products.scene_about import provenance
 from earthloom.jobs.records.canonical import canonical
 from earthloom.jobs.records.documents import json_object, merge
 from earthloom.jobs.records.names import ITEM, RESULT
@@ -87,7 +88,7 @@ def tabulate(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = 
             entered = {item["id"]: item for _, item in entries}
             known = item_table.read_items(existing) if existing else []
             others = [item for item in known if item["id"] not in entered]
-            notes.update(_namesakes(list(entered.values()), others))
+            notes.update(_namesakes(_linked(entered.values()), _linked(others)))
             published = (item_table.published_of(existing) if existing else {}) | new.published(entered)
             return item_table.items_parquet([*others, *entered.values()], published)
 
@@ -100,14 +101,41 @@ def tabulate(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = 
     return list(notes.items())
 
 
-def _namesakes(entered: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def namesakes(store: Store, plans: Sequence[ScenePlan]) -> list[tuple[str, str]]:
+    """Notes, (scene id, text), on scenes that will supersede in a table what was made of other files of the same name.
+
+    What is in a table already is news no more.
+
+    Raises:
+        PublishError, StorageError: if a table cannot be read.
+    """
+    notes: dict[str, str] = {}
+    for name, group in _by_product(plans).items():
+        try:
+            table = store.get(f"collections/{name}/items.parquet")
+        except MissingObjectError:
+            continue
+        planned = {stac_item.item_id(plan.scene.id, name, plan.key): plan for plan in group}
+        known = item_table.linked_by_scenes(table, {plan.scene.id for plan in group})
+        for tabled, _, _ in known:
+            planned.pop(tabled, None)
+        new = [(plan.scene.id, stac_item.links(plan.scene, name, provenance(plan))) for plan in planned.values()]
+        notes |= _namesakes(new, [(scene, links) for _, scene, links in known])
+    return list(notes.items())
+
+
+_Linked: TypeAlias = tuple[str, Sequence[Mapping[str, Any]]]
+"""A scene's id, and the links of an item of it."""
+
+
+def _namesakes(entered: Sequence[_Linked], others: Sequence[_Linked]) -> dict[str, str]:
     """What to say of results whose scene has the name of another, by scene id: a file's name, without its folder."""
     known: dict[str, list[str]] = {}
-    for item in others:
-        known.setdefault(item["properties"]["earthloom:scene"], []).extend(_sources(item))
+    for scene_id, links in others:
+        known.setdefault(scene_id, []).extend(_sources(links))
     notes = {}
-    for item in entered:
-        scene_id, own = item["properties"]["earthloom:scene"], _sources(item)
+    for scene_id, links in entered:
+        own = _sources(links)
         if strange := [source for source in known.get(scene_id, ()) if source not in own]:
             notes[scene_id] = (
                 f"a result of another file is published as {scene_id} too ({redact(strange[-1])}). Tables, areas and the page "
@@ -117,8 +145,12 @@ def _namesakes(entered: Sequence[Mapping[str, Any]], others: Sequence[Mapping[st
     return notes
 
 
-def _sources(item: Mapping[str, Any]) -> list[str]:
-    hrefs = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]
+def _linked(items: Iterable[Mapping[str, Any]]) -> list[_Linked]:
+    return [(item["properties"]["earthloom:scene"], item["links"]) for item in items]
+
+
+def _sources(links: Sequence[Mapping[str, Any]]) -> list[str]:
+    hrefs = [link["href"] for link in links if link["rel"] == "derived_from"]
     return [href for href in hrefs if not href.startswith("../../../collections/")]
 
 

@@ -27,6 +27,7 @@ _MOST_REFRESH_S = 30.0
 """Where a record of many scenes takes long to write; below the minute after which a silent attempt is taken for dead."""
 _SHARE = 0.02
 """Of the time that writing it may take, as far as that allows."""
+_AHEAD_S = 3600.0
 
 MAX_FAULTY = 100
 """Blocks of one scene whose faults are told; an outage concerns them all in the same way."""
@@ -149,6 +150,19 @@ def begin(store: Store, run_id: str, scenes: dict[str, SceneProgress]) -> Attemp
             attempt.begin()
             return attempt
         number += 1
+
+
+def is_recent(moment: str, within_s: float) -> bool:
+    """Whether a moment lies within so many seconds before now.
+
+    A machine's clock may be ahead of this one's, by an hour at most: what a clock that stood years ahead has written would
+    otherwise count as news for years.
+
+    Args:
+        moment: RFC 3339.
+    """
+    age_s = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+    return -_AHEAD_S < age_s < within_s
 
 
 def now() -> str:

@@ -14,11 +14,10 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from earthloom.jobs.records.attempt import now
+from earthloom.jobs.records.attempt import is_recent, now
 from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
 from earthloom.tiling.errors import EarthloomError, MissingObjectError, StorageError
 from earthloom.tiling.storage.store import Store
@@ -103,8 +102,7 @@ def lease(store: Store, key: str) -> Lease:
 
 def _is_living(found: Mapping[str, Any]) -> bool:
     try:
-        silent_s = (datetime.now(UTC) - datetime.fromisoformat(found["updated"])).total_seconds()
-        if silent_s > EXPIRES_S:
+        if not is_recent(found["updated"], EXPIRES_S):
             return False
         if found["machine"] == _machine():
             return Path(f"/proc/{int(found['pid'])}").exists()

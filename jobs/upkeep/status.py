@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from earthloom.jobs.records.attempt import REFRESH_S
+from earthloom.jobs.records.attempt import REFRESH_S, is_recent
 from earthloom.jobs.records.canonical import read_document
 from earthloom.tiling.errors import ConfigError, PublishError
 from earthloom.tiling.storage.objects import ObjectRef
@@ -104,7 +104,7 @@ def is_living(attempt: Mapping[str, Any], silent_s: float = 6 * REFRESH_S) -> bo
     """Whether an attempt says that it runs, and has said so within `silent_s`."""
     if attempt.get("state") != "running":
         return False
-    return (datetime.now(UTC) - datetime.fromisoformat(attempt["updated"])).total_seconds() < silent_s
+    return is_recent(attempt["updated"], silent_s)
 
 
 def _read(store: Store, key: str, fields: tuple[str, ...]) -> dict[str, Any]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,14 @@ def test_an_attempt_says_that_it_lives_while_nothing_happens_and_nothing_after_i
     assert not is_living(last)
     time.sleep(0.3)
     assert stored() == last
+
+
+def test_an_attempt_lives_as_long_as_it_is_heard_of_by_a_clock_that_can_be_right() -> None:
+    def heard_of(seconds_ago: float) -> dict[str, object]:
+        moment = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+        return {"state": "running", "updated": moment.isoformat()}
+
+    assert is_living(heard_of(5))
+    assert is_living(heard_of(-600)), "another machine's clock is ahead"
+    assert not is_living(heard_of(600))
+    assert not is_living(heard_of(-400 * 86400)), "by a clock that stood in the future"

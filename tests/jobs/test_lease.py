@@ -72,6 +72,14 @@ def test_a_silent_holder_is_taken_over_and_does_not_take_it_back(store: MemorySt
     assert read_document(store.get(KEY), KEY)["holder"] == second.document["holder"]
 
 
+def test_a_holder_whose_clock_stood_in_the_future_keeps_nobody_out_until_then(store: MemoryStore) -> None:
+    lease(store, KEY)
+    edit(store, machine="elsewhere", updated=ago(-600))
+    assert not lease(store, KEY).held, "clocks differ by minutes, and it lives"
+    edit(store, machine="elsewhere", updated=ago(-400 * 86400))
+    assert lease(store, KEY).held
+
+
 def test_a_dead_process_of_this_machine_is_taken_over_at_once(store: MemoryStore) -> None:
     lease(store, KEY)
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)

@@ -67,8 +67,10 @@ def header(path: Path) -> Header:
     ],
 )  # fmt: skip
 def test_grids_off_the_earth_or_far_from_their_crs_are_refused_with_both_values(where: Grid, message: str) -> None:
-    with pytest.raises(SceneError, match=message):
+    with pytest.raises(SceneError, match=message) as refused:
         check_place("a.tif", where)
+    for command in re.findall(r"gdal_edit\.py[^;,]*", str(refused.value)):
+        assert command.endswith(" a.tif"), "a command that works names its file"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def read_grid(ref: ObjectRef, dataset: DatasetReader) -> Grid:
         crs = dataset.crs
     except UnicodeDecodeError:
         raise SceneError(
-            f"{name} has a CRS whose name is not UTF-8 text; set it again: gdal_edit.py -a_srs EPSG:<code>"
+            f"{name} has a CRS whose name is not UTF-8 text; set it again: gdal_edit.py -a_srs EPSG:<code> {name}"
         ) from None
     if not crs or transform.is_identity:
         _refuse_placeless(ref, dataset)
@@ -44,12 +44,12 @@ def read_grid(ref: ObjectRef, dataset: DatasetReader) -> Grid:
         kind = crs.wkt.partition("[")[0]
         raise SceneError(
             f"{name} has a CRS of kind {kind}, which is not tied to Earth's surface; "
-            "set the real one: gdal_edit.py -a_srs EPSG:<code>"
+            f"set the real one: gdal_edit.py -a_srs EPSG:<code> {name}"
         )
     if (grids := _GRID_FILE.search(crs.wkt)) and grids[2] != "@null":
         raise SceneError(
             f"{name} has a CRS with a grid file of its own ({grids[1]}={grids[2][:60]}), which could be any file or "
-            "address; set a CRS without it: gdal_edit.py -a_srs EPSG:<code>"
+            f"address; set a CRS without it: gdal_edit.py -a_srs EPSG:<code> {name}"
         )
     if not all(math.isfinite(value) for value in transform) or transform.determinant == 0:
         raise SceneError(f"{name} has the unusable transform {tuple(transform)[:6]}; georeference it again")
@@ -100,9 +100,9 @@ def _refuse_placeless(ref: ObjectRef, dataset: DatasetReader) -> None:
     if dataset.transform.is_identity:
         raise SceneError(
             f"{said}; if it stands in a world file (.tfw, .wld) or .aux.xml of the same name, bake it "
-            f"in: {bake}; else set it: gdal_edit.py -a_srs EPSG:<code> -a_ullr <left> <top> <right> <bottom>"
+            f"in: {bake}; else set it: gdal_edit.py -a_srs EPSG:<code> -a_ullr <left> <top> <right> <bottom> {name}"
         )
-    raise SceneError(f"{said}; set it: gdal_edit.py -a_srs EPSG:<code>")
+    raise SceneError(f"{said}; set it: gdal_edit.py -a_srs EPSG:<code> {name}")
 
 
 def _files_beside(ref: ObjectRef) -> list[str]:

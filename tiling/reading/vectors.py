@@ -141,7 +141,9 @@ def _check_column(asset: Asset, column: str | None, there: Iterable[object]) -> 
 
 def _crs(asset: Asset, found: object) -> CRS:
     if found is None:
-        raise SceneError(f"{asset.ref.name} does not say its CRS; write it into the file: ogr2ogr -a_srs EPSG:<code>")
+        name = asset.ref.name
+        placed = f"ogr2ogr -a_srs EPSG:<code> {asset.ref.stem}-placed.gpkg {name}"
+        raise SceneError(f"{name} does not say its CRS; write it into a copy: {placed}")
     return CRS.from_user_input(found)
 
 

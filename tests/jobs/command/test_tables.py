@@ -140,6 +140,9 @@ def test_a_map_of_another_file_of_the_same_name_takes_its_row_with_a_word(
     out = tmp_path / "out"
     for number, folder in enumerate(("monday", "tuesday")):
         scene = write_scene(tmp_path / folder / "t12.tif", landscape(64, 64, 2, number), ("green", "swir16"))
+        code, lines = call("plan", scene, "--out", out, *OPTIONS)
+        warned = [line for line in lines if "note" in line and "monday/t12.tif" in line]
+        assert (code, len(warned)) == (0, number), "it is told before the work is done"
         assert call("run", scene, "--out", out, *OPTIONS)[0] == 0
         told = [text for text in caplog.messages if "a result of another file is published as t12 too" in text]
         assert len(told) == number

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from earthloom.jobs.command import main
 from earthloom.jobs.learning.config import load_training
 from earthloom.jobs.learning.halving import goes_on, rungs, score_at
+from earthloom.jobs.learning.training_file import to_toml
 from earthloom.jobs.learning.tune import Study, _proposed, tune
 from earthloom.tiling.errors import ConfigError
 from tests.jobs.learning.meadows import meadow, tables
@@ -105,6 +107,21 @@ def test_a_study_ends_hopeless_trials_goes_on_where_it_was_stopped_and_names_the
     assert not list(Path(config.out).glob("tune/*/*/*/*.safetensors")), "what a trial needed is gone when it ends"
     again: Study = tune(config, 6)
     assert again == study
+
+
+def test_the_command_tells_what_it_tries_while_it_tries(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "meadows.toml"
+    file.write_text(to_toml(studied(tmp_path)))
+    with pytest.raises(SystemExit) as ended:
+        main(["tune", str(file), "--trials", "1"])
+    said = capfd.readouterr().err.splitlines()
+    assert ended.value.code == 0
+    begun, *looks, done = [line for line in said if line.startswith("trial 0")]
+    assert "begins: schedule.rate = " in begun
+    assert [line.partition(", loss")[0] for line in looks] == [
+        f"trial 0: step {step} of 10" for step in range(2, 12, 2)
+    ]
+    assert "complete with" in done
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def test_systemd_takes_the_units(file: Path, tmp_path: Path, monkeypatch: pytest
         pytest.skip("no program systemd-analyze; apt-get install systemd")
     for times in ({"at": "02:30"}, {"every": "15m"}, {"every": "6h"}, {"every": "24h"}):
         printed = text(file, "systemd", name="lake", **times)
+        assert "SuccessExitStatus=3 143\n" in printed, "neither a bad scene nor a machine that shuts down is a failed unit"
         parts = printed.split("# /etc/systemd/system/")[1:]
         units = []
         for part in parts:
@@ -112,10 +114,27 @@ def test_what_cannot_be_scheduled_is_refused(file: Path, kind: str, options: dic
         text(file, kind, **options)
 
 
-def test_local_scenes_are_refused_for_pods(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"scenes": "in/"}, "in/: pods do not see the folders of this machine; name scenes by s3://"),
+        ({"model": "models/mine"}, "models/mine: pods do not see .*; name models by"),
+        ({"model": "water-index+mine"}, "mine: pods do not see .*; name models by"),
+        ({"before": "in/before.tif"}, "name earlier scenes by"),
+        ({"footprints": "buildings.gpkg"}, "name `footprints` by"),
+        ({"onto": "lake.geojson"}, "name the grid of `onto` by"),
+        ({"model": "index:(nir-red)/(nir+red)", "onto": "EPSG:32632,10m,0,0,10,10", "before": "s3://scenes/b/"}, None),
+    ],
+)
+def test_what_lies_on_this_machine_is_refused_for_pods(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], says: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    values = {"scenes": "s3://scenes/in/", "model": "water-index", "out": "s3://maps/x"} | changes
     path = tmp_path / "w.toml"
-    path.write_text('scenes = "in/"\nmodel = "water-index"\nout = "s3://maps/x"\n')
-    with pytest.raises(ConfigError, match="pods do not see"):
+    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
+    with pytest.raises(ConfigError, match=says) if says else nullcontext():
         text(path, "kubernetes", at="02:30", image="r/e")
 
 

@@ -206,7 +206,8 @@ def test_a_dead_watchers_lease_is_taken_over_and_a_living_one_says_so(
     monkeypatch.setattr(lease_module, "BEAT_S", 0.01)
     with leased(store, "lease.json") as first:
         before = store.objects["lease.json"]
-        monkeypatch.setattr(lease_module, "now", lambda: "2027-01-01T00:00:00Z")
+        later = (datetime.now(UTC) + timedelta(seconds=30)).isoformat()
+        monkeypatch.setattr(lease_module, "now", lambda: later)
         deadline = time.monotonic() + 20
         while store.objects["lease.json"] == before and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -251,6 +252,24 @@ def test_an_api_is_asked_for_what_it_wrote_since_the_last_look_and_for_the_days_
             look_once(file)
         api.down = False
         assert look_once(file).known >= 1
+
+
+def test_a_look_by_a_clock_that_stood_in_the_future_hides_nothing_that_comes_until_then(
+    tmp_path: Path, store: MemoryStore, mapper: Mapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_ago, ahead = "2020-01-01T00:00:00Z", "2099-01-01T00:00:00Z"
+    href = "https://data.example/s.tif"
+    with stac_api([item("first", long_ago, href, updated=long_ago), item("flaky", long_ago, href)]) as api:
+        monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", api.host)
+        file = write_file(tmp_path, api.search(collections="a"))
+        look_once(file)
+        for key in [key for key in store.objects if "/bad/" in key or key.endswith("/seen.json")]:
+            wrong = {"since": ahead} if key.endswith("/seen.json") else {"last": ahead, "again": ahead}
+            store.put(key, json.dumps(json.loads(store.objects[key]) | wrong).encode())
+        api.items.append(item("next", long_ago, href, updated=long_ago))
+        assert sorted(look_once(file).published) == ["flaky", "next"]
+        (key,) = [key for key in store.objects if key.endswith("/seen.json")]
+        assert json.loads(store.objects[key])["since"] < ahead
 
 
 def test_items_of_a_static_catalogue_are_taken_as_they_are_linked_and_again_when_they_are_written_anew(

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from earthloom.models.training.loss import Loss
 from earthloom.models.training.schedule import Schedule
 from earthloom.models.training.team import Team
 from earthloom.tiling.errors import ConfigError, EngineError
@@ -160,34 +159,6 @@ class Fit:
         for name, module in self.network.named_modules():
             if isinstance(module, _NORMS) and f"{name}.running_mean" in self._held:
                 module.train(not is_frozen)
-
-
-def fit(
-    module: nn.Module, batches: Batches, schedule: Schedule, *, loss: Callable[[Tensor, Tensor], Tensor] | None = None,
-    pretrained: Collection[str] = (), on_step: Callable[[int, float], None] | None = None,
-) -> nn.Module:  # fmt: skip
-    """Train a copy of the network from beginning to end and return the running average of its weights, in eval mode, fp32.
-
-    Args:
-        module, loss, schedule, pretrained: as for `Fit`; without a loss, cross-entropy and Dice.
-        batches: makes the batch of a step.
-        on_step: is called with each step and its loss.
-
-    Raises:
-        EngineError: if the loss is no longer a number.
-    """
-    going = Fit(module, loss or Loss(), schedule, pretrained=pretrained)
-    while going.step < schedule.steps:
-        value = going.advance(batches)
-        if on_step:
-            on_step(going.step - 1, value)
-    return going.average
-
-
-def names_under(module: nn.Module, part: nn.Module) -> frozenset[str]:
-    """Names, within a network, of the parameters and batch statistics of a part of it."""
-    prefix = next(name for name, each in module.named_modules() if each is part)
-    return frozenset(f"{prefix}.{name}" if prefix else name for name in part.state_dict())
 
 
 def _groups(network: nn.Module, pretrained: Collection[str], schedule: Schedule) -> list[dict[str, Any]]:

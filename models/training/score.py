@@ -2,42 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from earthloom.models.cards.card import ModelCard
 from earthloom.models.training.augment import IGNORE
-from earthloom.models.training.data import Pair
 from earthloom.models.training.team import Team
-
-
-@torch.inference_mode()
-def labels_of(module: nn.Module, values: NDArray[np.generic], gain: float, card: ModelCard) -> NDArray[np.uint8]:
-    """The likeliest class (H, W) of each pixel of a picture (C, H, W), in one pass; right and below it is reflected.
-
-    Args:
-        module: in eval mode, on the CPU; gives logits or probabilities of each class.
-        values: stored; physical value = stored * gain.
-        card: says mean, std and stride.
-    """
-    x = torch.from_numpy(values.astype(np.float32)) * gain
-    mean, std = (torch.tensor(numbers).reshape(-1, 1, 1) for numbers in (card.mean, card.std))
-    height, width = x.shape[1:]
-    beyond = (0, -width % card.stride_px, 0, -height % card.stride_px)
-    x = pad(((x - mean) / std)[None], beyond, mode="reflect").contiguous(memory_format=torch.channels_last)
-    found: NDArray[np.uint8] = module(x)[0, :, :height, :width].argmax(dim=0).to(torch.uint8).numpy()
-    return found
-
-
-def counted(module: nn.Module, pairs: Sequence[Pair], gain: float, card: ModelCard) -> NDArray[np.int64]:
-    """The confusion over all pictures together."""
-    counts = [confusion(labels_of(module, pair.values, gain, card), pair.labels, len(card.gives)) for pair in pairs]
-    return np.asarray(np.sum(counts, axis=0))
 
 
 def confusion(found: NDArray[np.uint8], wanted: NDArray[np.uint8], n_classes: int) -> NDArray[np.int64]:

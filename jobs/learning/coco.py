@@ -41,19 +41,6 @@ class LabelledBoxes:
     crowds: NDArray[np.float64]
 
 
-def read_coco(path: Path, classes: Sequence[str]) -> list[LabelledBoxes]:
-    """The boxes of every picture of a COCO file (`parse_coco`).
-
-    Raises:
-        ConfigError: if it is no COCO file, a category is missing, or one is there that was not asked for.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path} is not a COCO file of boxes: it is no JSON ({error})") from error
-    return parse_coco(document, str(path), classes)
-
-
 def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[LabelledBoxes]:
     """The boxes of every picture, in the order of the document; pictures without one are there too.
 

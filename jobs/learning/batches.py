@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +32,6 @@ from earthloom.models.training.augment import (
 )
 from earthloom.tiling.background import Background
 from earthloom.tiling.window import Window
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,14 +158,3 @@ class Ahead:
         made = [future.result() for future in self._coming.popleft()[1]]
         self.waited_s += time.perf_counter() - begun
         return stacked(made)
-
-
-def ordered(function: Callable[[T], Any], items: Sequence[T], *, threads: int, ahead: int) -> Any:
-    """`function` of each item, in order, made in threads some items ahead."""
-    pool, coming = Background(threads, "windows"), deque[Future[Any]]()
-    for item in items:
-        coming.append(pool.submit(function, item))
-        if len(coming) > ahead:
-            yield coming.popleft().result()
-    while coming:
-        yield coming.popleft().result()

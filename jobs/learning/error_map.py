@@ -7,8 +7,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from itertools import chain
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +45,7 @@ def legend(names: tuple[str, ...]) -> dict[int, tuple[str, tuple[int, int, int]]
 
 
 class ErrorMap:
-    """One error map on its way. Use as a context manager: `add` every shard in any order, then `publish`."""
+    """One error map on its way: `add` every shard in any order, then `publish`; `close` it in any case."""
 
     def __init__(self, grid: Grid, shard_px: int, names: tuple[str, ...], tags: dict[str, str]) -> None:
         entries = legend(names)
@@ -61,12 +59,8 @@ class ErrorMap:
         self._file = tempfile.SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115 - closed on exit
         self._shard_px = shard_px
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Forget the tiles."""
         self._file.close()
 
     def add(self, window: Window, errors: NDArray[np.uint8]) -> None:

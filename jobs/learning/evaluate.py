@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -258,7 +259,7 @@ def _count(store: Store, plan: ScenePlan, setup: _Setup, block_px: int, name: st
     """Compare one scene, and publish its error map."""
     tags = {"MODEL": plan.card.label, "EARTHLOOM_KEY": plan.key, "EARTHLOOM_SCENE": plan.scene.id, "EVALUATION": key}
     regions = setup.regions and (partial(setup.regions[0].read, plan.grid), setup.regions[1])
-    with ErrorMap(plan.grid, plan.shard_px, setup.matching.names, tags) as errors:
+    with closing(ErrorMap(plan.grid, plan.shard_px, setup.matching.names, tags)) as errors:
         counts = compare(
             plan.grid.window, setup.matching, classes=partial(published_layer, store, plan, CLASSES),
             confidence=partial(published_layer, store, plan, CONFIDENCE),

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.execution.survey import stack_of
-from earthloom.jobs.learning.batches import ordered
 from earthloom.jobs.learning.cells import patiently
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.labels import IGNORE
@@ -23,6 +22,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_block
 from earthloom.models.training.score import confusion
+from earthloom.tiling.background import ordered
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.reading.read import read_pixels

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.learning.batches import ordered
 from earthloom.jobs.learning.boxes import Marked, boxes_of
 from earthloom.jobs.learning.detection_scores import Boxes, Compared, average_precision, counted
 from earthloom.jobs.learning.examples import Examples
@@ -29,6 +28,7 @@ from earthloom.models.training.augment import stacked
 from earthloom.models.training.fit import Fit
 from earthloom.models.training.score import answered
 from earthloom.models.training.team import Team
+from earthloom.tiling.background import ordered
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.window import Window
 

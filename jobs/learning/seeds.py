@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import Any
 
 from earthloom.jobs.execution.carrying import carry
@@ -70,7 +70,7 @@ def train_seed(
     crops = kind(examples, Sampling(variety=variety, balance=config.schedule.balance, seed=seed))
     looking = looking_of(config, examples, card)
     checkpoints = Checkpoints(store, f"{prefix}/seed-{seed}")
-    with Tracker(config, store, prefix, seed) if team.is_first else nullcontext() as tracker:
+    with closing(Tracker(config, store, prefix, seed)) if team.is_first else nullcontext() as tracker:
 
         def tell(progress: Progress) -> None:
             if tracker is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ GRID = Grid(crs="EPSG:32633", transform=(10, 0, 300000, 0, -10, 5600000), width=
 
 
 def publish(grid: Grid, folder: Path, arrays: dict[str, NDArray[np.uint8]], matching: Matching = MATCHING) -> Path:
-    with ErrorMap(grid, 512, matching.names, {"MODEL": "m"}) as errors:
+    with closing(ErrorMap(grid, 512, matching.names, {"MODEL": "m"})) as errors:
         counted(arrays, window_px=512, block_px=512, keep=errors.add)
         errors.publish(open_store(ObjectRef.parse(str(folder))), "e/errors.tif")
     return folder / "e" / "errors.tif"
@@ -199,7 +200,7 @@ def test_an_error_map_is_a_valid_cog_that_names_its_pairs(tmp_path: Path) -> Non
 
 
 def test_an_error_map_that_misses_a_shard_is_not_written(tmp_path: Path) -> None:
-    with ErrorMap(GRID, 512, MATCHING.names, {}) as errors:
+    with closing(ErrorMap(GRID, 512, MATCHING.names, {})) as errors:
         errors.add(Window(0, 0, 512, 512), np.zeros((512, 512), np.uint8))
         with pytest.raises((PublishError, KeyError)):
             errors.publish(open_store(ObjectRef.parse(str(tmp_path))), "errors.tif")

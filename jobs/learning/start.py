@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from earthloom.jobs.learning.config import ChipTable, TrainConfig
 from earthloom.jobs.records.names import CARRIED
 from earthloom.models.cards import weights
-from earthloom.models.cards.card import LabelRule, ModelCard, ModelClass, ObjectRule
+from earthloom.models.cards.card import LabelRule, ModelCard, ModelClass, ObjectRule, shade
 from earthloom.models.training.network import named
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
@@ -146,7 +145,7 @@ def classes_of(config: TrainConfig) -> tuple[ModelClass, ...]:
     """The classes as a card has them, in the order of their values."""
     listed = sorted(config.labels.classes, key=lambda each: each.value)
     return tuple(
-        ModelClass(value=each.value, name=each.name, color=each.color or _color(place, len(listed)))
+        ModelClass(value=each.value, name=each.name, color=each.color or shade(place, len(listed)))
         for place, each in enumerate(listed)
     )
 
@@ -169,8 +168,3 @@ def _normalisation(
 
 def _short(value: float) -> float:
     return float(f"{value:.3g}")
-
-
-def _color(place: int, count: int) -> str:
-    red, green, blue = colorsys.hsv_to_rgb(place / count, 0.65, 0.9)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from earthloom.models.cards import weights
-from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.card import ModelCard, ModelClass, shade
 from earthloom.models.cards.file import canonical
 from earthloom.models.importing.options import ImportOptions
-from earthloom.models.importing.smp_folder import _color, card_from_smp
+from earthloom.models.importing.smp_folder import card_from_smp
 from earthloom.models.importing.tensorflow_graph import to_standard
 from earthloom.tiling.errors import CardError
 
@@ -162,7 +162,7 @@ def _card(options: ImportOptions, source: Path, architecture: str, arguments: st
         bands=options.bands, quantities=options.quantity, mean=options.mean or (0.0,) * len(options.bands),
         std=options.std or (1.0,) * len(options.bands), gsd_m=options.gsd, activation=options.activation, stride_px=stride_px,
         classes=tuple(
-            ModelClass(value=value, name=name, color=_color(value, len(options.classes)))
+            ModelClass(value=value, name=name, color=shade(value, len(options.classes)))
             for value, name in enumerate(options.classes)
         ),
     )  # fmt: skip

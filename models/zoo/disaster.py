@@ -97,7 +97,7 @@ def paired_card(
 
 
 _DRY, _FLOODED, _PERMANENT, _RECEDED, _CLOUDED = range(5)
-_FLOOD_CLASSES = (
+FLOOD_CLASSES = (
     ModelClass(value=_DRY, name="dry", color="#b59f6b", description="No open water on either date"),
     ModelClass(value=_FLOODED, name="flooded", color="#e31a1c", description="Open water only on the later date"),
     ModelClass(value=_PERMANENT, name="permanent_water", color="#1f78b4", description="Open water on both dates"),
@@ -129,7 +129,7 @@ _MEMORY = {"6b": (("bf16", 400.0), ("fp32", 705.0)), "4b": (("bf16", 385.0), ("f
 
 FLOOD = tuple(
     paired_card(
-        base, name="flood", table=_LANDWATER_TABLE, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
+        base, name="flood", table=_LANDWATER_TABLE, classes=FLOOD_CLASSES, masks=(_CLOUDED,),
         title=f"Flooded ground between two dates, from {len(base.bands)} bands",
         description=(
             "landwater on each date, compared; a flood under cloud comes out as clouded, not as dry. Water below trees and "
@@ -141,7 +141,7 @@ FLOOD = tuple(
     for base in landwater.LANDWATER
 ) + tuple(
     paired_card(
-        base, name="flood", table=_INDEX_TABLE, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
+        base, name="flood", table=_INDEX_TABLE, classes=FLOOD_CLASSES, masks=(_CLOUDED,),
         title=f"Flooded ground between two dates: {base.title[0].lower()}{base.title[1:]}",
         description="water-index on each date, compared; it knows no clouds, so nothing ever comes out as clouded.",
         memory=tuple((precision, 2 * size) for precision, size in base.memory),
@@ -151,7 +151,7 @@ FLOOD = tuple(
 
 FLOOD_REFERENCE = tuple(
     paired_card(
-        base, name="flood", variant=f"{base.variant}-reference", table=table, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
+        base, name="flood", variant=f"{base.variant}-reference", table=table, classes=FLOOD_CLASSES, masks=(_CLOUDED,),
         title=f"Water beyond a map of permanent water: {base.title[0].lower()}{base.title[1:]}",
         description="One date: the map that `permanent_water` names takes the place of the earlier scene.",
         memory=tuple((precision, size + _REFERENCE_BYTES) for precision, size in base.memory), reference=reference,

@@ -139,12 +139,10 @@ def compare(
 
 def _blocks(window: Window, side_px: int) -> list[tuple[tuple[int, int], tuple[slice, slice]]]:
     """Row and column of each block of the scene that a window touches, with where it lies in the window."""
-    found = []
-    for row in range(window.row_off // side_px, -(-window.row_end // side_px)):
-        for col in range(window.col_off // side_px, -(-window.col_end // side_px)):
-            part = Window(col * side_px, row * side_px, side_px, side_px) & window
-            found.append(((row, col), part.slices(window)))
-    return found
+    return [
+        ((block.row_off // side_px, block.col_off // side_px), (block & window).slices(window))
+        for block in window.align(side_px).split(side_px)
+    ]
 
 
 def add_up(parts: Mapping[str, SceneCounts], n_classes: int) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.learning.detection_scores import Compared, average_precision, counted
-from earthloom.jobs.learning.report_page import STYLE, data_url, swatch
+from earthloom.jobs.learning.report_page import data_url, html, swatch
 from earthloom.jobs.learning.worst_objects import MISSED, RIGHT, WRONG
 from earthloom.models.cards.card import ModelCard
 
@@ -165,11 +165,10 @@ def page(report: Mapping[str, Any], text: str, pictures: Sequence[bytes]) -> str
         f"<span>AP50 of {escape(name)}, {scores['true']} marked</span></div>"
         for name, scores in report["scores"].items()
     )
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>'
+    return html(
+        title,
         f'<h1>{escape(title)}</h1><div class="cards">{cards}</div><div class="wide"><pre>{escape(text)}</pre></div>'
-        f"{_worst(report['worst'], pictures)}</main></body></html>\n"
+        f"{_worst(report['worst'], pictures)}",
     )
 
 

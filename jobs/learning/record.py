@@ -62,9 +62,7 @@ def judgement_record(test: Judgement, classes: Sequence[str]) -> dict[str, Any]:
     """What was found on the test part."""
     return {
         "pixels": int(test.counts.sum()),
-        "left_out_px": test.left_out_px,
-        "least_distance_px": test.least_distance_px,
-        "is_farther": test.is_farther,
+        **test.distance.record(int(test.counts.sum())),
         "confusion": test.counts.tolist(),
         "scores": scores(test.counts, classes) if test.counts.any() else {},
         "by_scene": {name: scores(counts, classes)["iou"] for name, counts in sorted(test.by_scene.items())},

@@ -22,7 +22,7 @@ from earthloom.cluster.executor import WorkerFactory
 from earthloom.cluster.outcome import Fault, Outcome
 from earthloom.cluster.places import Places
 from earthloom.cluster.ray_actor import ActorHandle, Call, Flight, node_lost
-from earthloom.cluster.retry import Budget, Retry, decide
+from earthloom.cluster.retry import Budget, pause_after
 from earthloom.cluster.worker import Reply, Report, WorkerStats
 from earthloom.tiling.errors import EngineError, StorageError
 
@@ -203,13 +203,13 @@ class Crew:
         assert actor.place is not None
         self._start_faults += 1
         elapsed_s = time.monotonic() - actor.asked_at
-        verdict = decide(
+        pause = pause_after(
             reply.fault, key="worker", attempts=self._start_faults, elapsed_s=elapsed_s, budget=self._budget
         )
-        if isinstance(verdict, Retry):
-            self._replace(actor, reply.fault.message, after_s=verdict.after_s)
+        if pause is not None:
+            self._replace(actor, reply.fault.message, after_s=pause)
             return
-        error = self._told_where(actor, verdict.fault).as_error()
+        error = self._told_where(actor, reply.fault).as_error()
         if reply.fault.kind not in _OF_THE_NODE:
             raise error
         self._start_faults = 0

@@ -137,10 +137,10 @@ def _class_text(name: str, scores: Mapping[str, Any], ranges: Sequence[Sequence[
     out = f"{name}, by area\n"
     for (low, high), found in zip(ranges, scores["by_size"], strict=True):
         of = f"{low:,.0f} m² and more" if high is None else f"{low:,.0f} to {high:,.0f} m²"
-        told = (
+        precision = (
             "none is marked" if found["ap50"] is None else f"AP50 {found['ap50']:.4f}, AP50-95 {found['ap50_95']:.4f}"
         )
-        out += f"  {of}: {found['true']} marked, {told}\n"
+        out += f"  {of}: {found['true']} marked, {precision}\n"
     for iou in map(str, _IOUS):
         every, best = scores["published"][iou], scores["best"][iou]
         out += (

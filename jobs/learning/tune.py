@@ -182,13 +182,13 @@ def _proposed(space: dict[str, Any], seed: int, number: int, ended: dict[int, di
         study = optuna.create_study(direction="maximize", sampler=sampler)
         for _, result in sorted(ended.items()):
             if result["score"] is not None:
-                told = {key: _told(made[key], result["parameters"][key]) for key in made}
-                study.add_trial(optuna.trial.create_trial(params=told, distributions=made, value=result["score"]))
+                tried = {key: _as_proposed(made[key], result["parameters"][key]) for key in made}
+                study.add_trial(optuna.trial.create_trial(params=tried, distributions=made, value=result["score"]))
         asked = study.ask(made)
     return {key: json.loads(value) if isinstance(value, str) else value for key, value in asked.params.items()}
 
 
-def _told(distribution: Any, value: Any) -> Any:
+def _as_proposed(distribution: Any, value: Any) -> Any:
     return json.dumps(value) if hasattr(distribution, "choices") else value
 
 

@@ -138,7 +138,7 @@ class Fit:
         try:
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self.schedule.precision == "bf16"):
                 logits = self.network(crops)
-                told = self._teacher(crops, logits.float(), labels.to(self._device)) if self._teacher else 0.0
+                taught = self._teacher(crops, logits.float(), labels.to(self._device)) if self._teacher else 0.0
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -146,7 +146,7 @@ class Fit:
                 f"a batch of {len(crops)} crops of {crops.shape[-1]} px leaves one value for each channel of the network's "
                 "smallest layer, whose batch statistics need several: use a `batch` of 2 or more"
             ) from error
-        return self._loss(logits.float(), labels.to(self._device)) + told
+        return self._loss(logits.float(), labels.to(self._device)) + taught
 
     def _freeze(self, is_frozen: bool) -> None:
         """Hold what is to be held, or let it go; norms that are held do not gather statistics either."""

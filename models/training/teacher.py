@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from earthloom.models.cards.card import ModelCard
+from earthloom.models.networks.over_base import two_logits
 from earthloom.models.training.augment import IGNORE
 from earthloom.tiling.errors import ConfigError
 
@@ -66,15 +67,11 @@ class Teacher:
             labels: (N, h, w), IGNORE where nothing is to be learned.
         """
         with torch.no_grad():
-            answer = self._network(self._seen(crops)).float()
-            if answer.shape[1] == 1:
-                answer = torch.cat([torch.zeros_like(answer), answer], dim=1)
+            answer = two_logits(self._network(self._seen(crops)).float())
             if self._gives_probabilities:
                 answer = torch.log(answer.clamp_min(torch.finfo(answer.dtype).tiny))
             soft = torch.log_softmax(answer / self._temperature, dim=1)
-        if logits.shape[1] == 1:
-            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-        ours = torch.log_softmax(logits / self._temperature, dim=1)
+        ours = torch.log_softmax(two_logits(logits) / self._temperature, dim=1)
         known = labels != IGNORE
         each = (soft.exp() * (soft - ours)).sum(dim=1) * known
         return self._weight * self._temperature**2 * each.sum() / known.sum().clamp_min(1)

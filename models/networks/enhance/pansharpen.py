@@ -30,8 +30,9 @@ _MOST_CRISP = 0.3
 """Share of its own value by which Brovey's bands are made crisp at most: dark pixels beside bright ones would change colour."""
 _LIMIT = 4.0
 """Largest factor by which a ratio of intensities may change a pixel."""
-_TOLD_PX = 0.5
-"""Pixels of the panchromatic band; sensors keep their own bands together to a third of one."""
+_LEAST_SHIFT_PX = 0.5
+"""From which on a shift is worth a note, in pixels of the panchromatic band; sensors keep their own bands together to a third
+of one."""
 _SQUARE_PX = 128  # that are compared; a band's interpolated pixels leave 16 of its own per side at the least
 _LEAST_VALID = 0.75  # of a square, for it to be compared
 _NEVER = 1e30
@@ -76,10 +77,10 @@ class _Pansharpening(Statistical, nn.Module):
             return Look(self.context(found), ())
         bands, pan, known = (np.stack(arrays) for arrays in zip(*squares, strict=True))
         shift = measure_shift(bands, pan, known, cycles_per_px=min(0.25, 0.5 / self.ratio))
-        return Look(self.context(found), self._told(shift))
+        return Look(self.context(found), self._shift_notes(shift))
 
-    def _told(self, shift: Shift) -> tuple[str, ...]:
-        if not shift.is_reliable or shift.length_px < _TOLD_PX:
+    def _shift_notes(self, shift: Shift) -> tuple[str, ...]:
+        if not shift.is_reliable or shift.length_px < _LEAST_SHIFT_PX:
             return ()
         across, along = "right" if shift.cols_px > 0 else "left", "below" if shift.rows_px > 0 else "above"
         where = (

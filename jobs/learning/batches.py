@@ -19,11 +19,11 @@ import numpy as np
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.labels import IGNORE
 from earthloom.jobs.learning.split import Part
+from earthloom.models.device.threads import use_threads
 from earthloom.models.training.augment import (
     Crop,
     Variety,
     mix,
-    one_thread,
     relabelled,
     seen,
     side_at,
@@ -73,7 +73,7 @@ class Crops:
         Raises:
             SceneError, StorageError: see `Cells.read`.
         """
-        one_thread()
+        use_threads(1)
         variety = self._sampling.variety
         dice = np.random.default_rng((self._sampling.seed, step, place))
         crop = self._seen(dice)

@@ -22,6 +22,7 @@ from earthloom.jobs.learning.tracking import Tracker
 from earthloom.jobs.records.names import CARRIED
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
+from earthloom.models.device.threads import use_threads
 from earthloom.models.networks import registry
 from earthloom.models.training.augment import Variety
 from earthloom.models.training.detection import ObjectLoss, set_prior
@@ -32,7 +33,6 @@ from earthloom.models.training.schedule import Schedule
 from earthloom.models.training.start import to_hold
 from earthloom.models.training.teacher import Teacher
 from earthloom.models.training.team import Team
-from earthloom.models.training.threads import use_threads
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
 from earthloom.tiling.storage.objects import ObjectRef

@@ -1,4 +1,4 @@
-"""Which task runs next, and what becomes of those that did not succeed: the rules that all executors share.
+"""Decides which task runs next, and what becomes of those that did not succeed: the rules that all executors share.
 
 Pulls tasks lazily, holds those that wait for another attempt, and keeps *suspects*: tasks that were running in a worker
 when it died. A suspect runs next alone on a worker; only a death alone is charged to it. Knows no clock, thread or Ray.

@@ -1,4 +1,4 @@
-"""The machines of the connected Ray cluster: which there are, whether more will come, and a function called on each.
+"""Lists the machines of the connected Ray cluster, says whether more will come, and calls a function on each.
 
 Imports Ray.
 """

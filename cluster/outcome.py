@@ -1,4 +1,4 @@
-"""What happened to a task: `Done` or `Failed`, and the `Fault` that travels in place of an exception.
+"""The outcome of a task: `Done` or `Failed`, with a `Fault` in place of an exception.
 
 Exceptions do not cross the wire: their classes may not be importable, or their state not picklable, on the other side.
 Knows nothing of threads, Ray or retries.

@@ -1,4 +1,4 @@
-"""How many workers there may be and where: what is asked for, what the living nodes hold, what is waited for.
+"""Counts how many workers there may be and where: asked for, held by the living nodes, or waited for.
 
 Imports Ray by way of `cluster.nodes`. Knows no actor.
 """

@@ -1,4 +1,4 @@
-"""Whether and when a task is tried again: pure functions of what happened so far. Knows no clock, thread or Ray."""
+"""Decides whether and when a task is tried again: pure functions of what happened so far. Knows no clock, thread or Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which crops a step sees, as a function of the seed and the step alone, and crops that are ready before they are wanted.
+"""Draws the crops of each training step, as a function of seed and step alone, and prepares batches ahead in threads.
 
 Crops come from where labels are: of a class first, then of a chip by how much of that class it has. A crop lies anywhere
 around the chip's labelled pixels, inside its scene or square where it fits. What belongs to another part, or lies in the

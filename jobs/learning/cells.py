@@ -1,4 +1,4 @@
-"""Pixels, labels and parts of any window of any scene, through squares of the scene's grid that stay decoded for a while.
+"""Reads windows of labelled scenes through squares of the scene's grid, which stay decoded in a bounded cache.
 
 What is kept is bounded, so memory does not grow with the data; what fits is decoded once for a whole training. Knows
 nothing of crops or networks.

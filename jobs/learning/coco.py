@@ -1,4 +1,4 @@
-"""Boxes in COCO's form: read for training, and written from published objects for tools that compare detectors.
+"""Boxes in COCO's form: read for training, and exported from published objects for tools that compare detectors.
 
 Lin et al. (2014), Microsoft COCO: `images`, `categories`, and `annotations` whose `bbox` is left, top, width and height in
 pixels. Knows nothing of networks.

@@ -1,4 +1,4 @@
-"""What a training is asked to do: one checked value, from a TOML file or Python. docs/training.md lists its tables.
+"""The configuration of a training: one checked value, from a TOML file or Python. docs/training.md lists its tables.
 
 Paths in a file are relative to the file's folder, so that it means the same wherever the command is called. Opens nothing
 but that file.

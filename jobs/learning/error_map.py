@@ -1,4 +1,4 @@
-"""Where a map errs, as a COG of one band: 0 where it is right, a value for each pair of classes that are taken for each
+"""Maps of errors, as COGs of one band: 0 where a map is right, a value for each pair of classes that are taken for each
 other, nodata where nothing is scored. Written like every other product: tiles as they are made, put together at the end.
 """
 

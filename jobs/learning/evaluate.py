@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from earthloom.jobs.execution.driver import Event, RunResult, run
 from earthloom.jobs.intake.scenes import assign_ids, expand
 from earthloom.jobs.learning import report
-from earthloom.jobs.learning.acquaintance import training_notes
 from earthloom.jobs.learning.chip_labels import ChipLabels, ChipRule
 from earthloom.jobs.learning.comparison import SceneCounts, block_side_px, compare
 from earthloom.jobs.learning.error_map import ErrorMap
@@ -36,6 +35,7 @@ from earthloom.jobs.learning.matching import Matching, match
 from earthloom.jobs.learning.object_evaluation import ObjectSetup, evaluate_objects, prepare_objects
 from earthloom.jobs.learning.options import EvaluateConfig, label_references
 from earthloom.jobs.learning.report_page import page
+from earthloom.jobs.learning.training_notes import training_notes
 from earthloom.jobs.learning.worst import Place, picture, published_layer, worst_places
 from earthloom.jobs.planning.plan import RunPlan, ScenePlan
 from earthloom.jobs.records.canonical import digest

@@ -1,4 +1,4 @@
-"""The data of a training in one value: scenes, where their labels lie, who is in which part, and what the network is to see."""
+"""The data of a training in one value: scenes, labels, their split, and how the network sees them."""
 
 from __future__ import annotations
 

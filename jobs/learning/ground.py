@@ -1,4 +1,4 @@
-"""How far pixels lie from those that were trained on, on the ground, whichever scene they belong to. Reads nothing."""
+"""Distances on the ground between pixels and those that were trained on, across scenes. Reads nothing."""
 
 from __future__ import annotations
 

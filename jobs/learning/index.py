@@ -1,4 +1,4 @@
-"""Where in the scenes labels lie, of which classes, and what values the bands have there: one pass over all of it.
+"""The index of labelled chips: where they lie, their classes and the values of their bands, by one pass over all scenes.
 
 A row stands for one chip of a scene's grid, a square of the side of a training crop, or for the part of it that lies in
 one region. Rows are small, a few hundred bytes for each chip of many kilobytes; nothing else grows with the data.

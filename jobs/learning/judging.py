@@ -1,4 +1,4 @@
-"""How good a trained card is on pixels that it has not seen, through the tiler that maps scenes, and how far those lie.
+"""Judges a trained card on pixels that it has not seen, through the tiler that maps scenes, and measures how far those lie.
 
 What is judged lies farther from what was trained on than the network looks. Counts are streamed: memory does not grow with
 pixels. Knows nothing of files of cards.

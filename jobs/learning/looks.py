@@ -1,4 +1,4 @@
-"""What a training sees of its validation part when it maps classes: a confusion, and IoU from it.
+"""Validation of a map of classes during training: confusion and IoU on the validation part.
 
 What objects are judged by is in `jobs.learning.object_judging`.
 """

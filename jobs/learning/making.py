@@ -1,4 +1,4 @@
-"""From trained weights to a card folder: the halo measured and tiles proven to give what the whole scene gives, then judged."""
+"""Makes a card folder of trained weights: measures the halo, proves that tiles give what the whole scene gives, and judges."""
 
 from __future__ import annotations
 

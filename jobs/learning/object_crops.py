@@ -1,4 +1,4 @@
-"""Crops with the objects that lie on them: where they are taken from is decided as for maps of classes."""
+"""Crops for a detector's training, with the objects on them; where they lie is drawn as for maps of classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written down of a training beside its card: where its data came from, how it was split, and how good it is.
+"""The training record beside a card: data and its digests, split, seeds and scores.
 
 The record is a function of the job: a training that was interrupted leaves the same bytes. Opens nothing.
 """

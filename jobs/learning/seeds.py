@@ -1,4 +1,4 @@
-"""One seed of a training, from a file's tables to what the engine knows: schedule, loss, looks, crops, first weights."""
+"""Trains one seed: turns a file's tables into schedule, loss, validation, crops and first weights of the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training's network is before it has learned anything: its card without weights, and where the first ones come from."""
+"""Drafts a training's card without weights, and finds where the network's first weights come from."""
 
 from __future__ import annotations
 

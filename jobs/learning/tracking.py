@@ -1,4 +1,4 @@
-"""What a training tells of itself while it goes on: curves below OUT, and whoever else is to be told."""
+"""Logs of a training while it runs: curves below OUT, and Weights & Biases or MLflow where they are asked for."""
 
 from __future__ import annotations
 

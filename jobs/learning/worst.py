@@ -1,4 +1,4 @@
-"""The places where a map errs most, and a picture of each: the scene, the labels, the map, and where they differ.
+"""Finds the places where a map errs most and draws each: the scene, the labels, the map, and where they differ.
 
 Of objects, `jobs.learning.worst_objects` finds the places, and draws its panels with what is here.
 """

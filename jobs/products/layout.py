@@ -1,4 +1,4 @@
-"""What a scene publishes, all products of its chain together."""
+"""Lists the products that a scene publishes, those of all stages of its chain together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every kind of product can say of itself, so that whoever writes, counts and publishes loops over products.
+"""The base of all kinds of products, so that whoever writes, counts and publishes loops over products.
 
 A kind is a `Product`; one that a stage of a chain makes is a `StageProduct`.
 """

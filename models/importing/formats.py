@@ -1,4 +1,4 @@
-"""Files of foreign models, from data to code: each kind becomes a weights file and the card that fits it.
+"""Reads files of foreign models; each kind becomes a weights file and the card that fits it.
 
 Nothing is guessed: what neither the file nor the user says is an error. Runs no network and writes no card; that is
 `models.importing.importing`.

@@ -1,4 +1,4 @@
-"""What tf2onnx leaves of TensorFlow in a graph becomes standard ONNX, where the standard has the same rule.
+"""Replaces the operators of TensorFlow that tf2onnx leaves in a graph by those of the ONNX standard that compute the same.
 
 `tf.image.resize(…, antialias=True)` is TensorFlow's operator ScaleAndTranslate, which tf2onnx 1.17 passes on by that name.
 Reads and writes bytes; runs nothing.

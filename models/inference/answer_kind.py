@@ -1,4 +1,4 @@
-"""What all kinds of answers have in common, and what most of them say alike. Knows no kind of its own.
+"""What all kinds of answers have in common, with the defaults that most of them share. Knows none of the kinds.
 
 Answers take tensors: they know nothing of predictors, files or what a scene is.
 """

@@ -1,4 +1,4 @@
-"""What a network says is a value of a kind, and each kind knows all that depends on it; nobody else asks which it is.
+"""The kinds of answers that a network can give: each is a value that knows all that depends on it, and nobody else asks.
 
 A kind is an `AnswerKind` (`models.inference.answer_kind`): `models.inference.class_map`, `.image`, `.labels`, `.footprints`
 and `.objects`. Another one is a module beside these and a line in `_KINDS`.

@@ -1,4 +1,4 @@
-"""Objects: where a network says that a centre is likeliest, and the box that it says around it.
+"""Finds objects in what a network says: the pixels where a centre is likeliest, and the box that it gives for each.
 
 Objects as points (Zhou, Wang, Krähenbühl 2019, arXiv:1904.07850) are dense prediction and peaks, so that exact tiling holds:
 a pixel is an object's centre if its heat is the largest within a radius, and of equals the first by row, then by column. A

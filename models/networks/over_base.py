@@ -1,4 +1,4 @@
-"""What networks share that put a question of their own to another one, the base, by its very weights."""
+"""The part that networks share which are built over another network, the base, and have no weights but its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a crop may be changed so that scenes of other sensors, seasons and haze look familiar: by numbers drawn from a seed.
+"""Changes crops at random, so that scenes of other sensors, seasons and haze look familiar; all is drawn from a seed.
 
 Knows nothing of files or of what the classes mean.
 """

@@ -1,4 +1,4 @@
-"""A trained network becomes a file: safetensors, in fp32 or in fp16, half the size, from which every run casts."""
+"""Writes trained weights as safetensors, in fp32 or in fp16, which is half the size; a run casts them to its precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user calls a network becomes what a card calls it: its entry in the registry, its arguments and its stride."""
+"""Turns the names that a user gives a network into a card's: its entry in the registry, its arguments and its stride."""
 
 from __future__ import annotations
 

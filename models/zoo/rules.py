@@ -1,4 +1,4 @@
-"""Ground told by a threshold on an expression of bands: open water, snow, hot spots. Nothing was trained or fetched."""
+"""Models that compare an expression of bands with a threshold: open water, snow, hot spots. Nothing was trained or fetched."""
 
 from __future__ import annotations
 

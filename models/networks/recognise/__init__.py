@@ -1,1 +1,1 @@
-"""Networks of our own that say what is there, and not which pixel is what."""
+"""Networks of our own that classify whole chips."""

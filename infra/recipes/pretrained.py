@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from earthloom.models.networks.recognise.chip_classifier import ChipClassifier
+from earthloom.models.networks.chip_classifier import ChipClassifier
 from earthloom.models.networks.segment.lite_unet import LiteUnet
 from earthloom.models.zoo.entry import Wheel, download
 from earthloom.tiling.errors import CardError

@@ -40,11 +40,8 @@ def confusion_of(network: nn.Module, crops: Tensor, labels: Tensor, n_classes: i
         labels: (n, h, w) int64, IGNORE where nothing is to be counted.
         is_bf16: compute convolutions in bf16.
     """
-    device = next(network.parameters()).device
-    crops = crops.to(device).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
-        found = network(crops).argmax(dim=1)
-    wanted = labels.to(device)
+    found = _answer(network, crops, is_bf16).argmax(dim=1)
+    wanted = labels.to(found.device)
     known = wanted != IGNORE
     counts = torch.bincount(wanted[known] * n_classes + found[known], minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes).cpu()
@@ -53,11 +50,14 @@ def confusion_of(network: nn.Module, crops: Tensor, labels: Tensor, n_classes: i
 @torch.inference_mode()
 def answered(network: nn.Module, crops: Tensor, *, is_bf16: bool) -> Tensor:
     """What a network in eval mode says of crops (n, C, h, w) that are on the CPU: fp32 on the CPU."""
+    return _answer(network, crops, is_bf16).float().cpu()
+
+
+def _answer(network: nn.Module, crops: Tensor, is_bf16: bool) -> Tensor:
     device = next(network.parameters()).device
-    crops = crops.to(device).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
-        answer: Tensor = network(crops)
-    return answer.float().cpu()
+        answer: Tensor = network(crops.to(device).contiguous(memory_format=torch.channels_last))
+    return answer
 
 
 def summed(counts: NDArray[np.int64], team: Team) -> NDArray[np.int64]:

@@ -44,16 +44,15 @@ def arrays_of(param: bytes, data: bytes) -> list[tuple[str, list[NDArray[np.floa
 
     for line in param.decode("ascii").splitlines()[2:]:
         kind, _, n_inputs, n_outputs, *words = line.split()
-        pairs = (word.split("=") for word in words[int(n_inputs) + int(n_outputs) :])
-        numbers = {int(key): int(value) for key, value in pairs}
+        settings = dict(word.split("=") for word in words[int(n_inputs) + int(n_outputs) :])
         if kind == "MemoryData":
-            found.append((kind, [taken(math.prod(max(1, numbers.get(key, 0)) for key in range(3)))]))
+            found.append((kind, [taken(math.prod(max(1, int(settings.get(key, 0))) for key in "012"))]))
         elif kind == "Convolution":
-            out, kernel, count = (numbers[key] for key in (0, 1, 6))
+            out, kernel, count = (int(settings[key]) for key in "016")
             (tag,) = struct.unpack_from("<I", data, position)
             position += 4
             weight = taken(count, "<f2" if tag == _FP16 else "<f4").reshape(out, -1, kernel, kernel)
-            found.append((kind, [weight, *([taken(out)] if numbers.get(5) else [])]))
+            found.append((kind, [weight, *([taken(out)] if settings.get("5") == "1" else [])]))
     if position != len(data):
         raise CardError(f"{len(data) - position} of {len(data)} bytes of the ncnn weights belong to no layer")
     return found

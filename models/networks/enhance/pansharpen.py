@@ -8,8 +8,7 @@ bilinearly.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from earthloom.models.networks.enhance.denoise import box_sum, shifted, valid_pixels
-from earthloom.models.networks.survey import Look, Part, Statistical, Survey, survey
+from earthloom.models.networks.survey import Look, Part, Statistical, Survey, squares, survey
 from earthloom.tiling.errors import CardError, SceneError
 from earthloom.tiling.registration import Shift, measure_shift
 from earthloom.tiling.window import Window
@@ -68,14 +67,14 @@ class _Pansharpening(Statistical, nn.Module):
         seen = list(parts)
         found = survey([(part.values, part.valid) for part in seen])
         weights = _regress(np.asarray(found.covariance, np.float64))
-        squares = [
+        compared = [
             (np.tensordot(weights, values[1:], 1), values[0], valid)
             for part in seen
-            for values, valid in _squares(part)
+            for values, valid in squares(part.values, part.valid, _SQUARE_PX, _LEAST_VALID)
         ]
-        if not squares:
+        if not compared:
             return Look(self.context(found), ())
-        bands, pan, known = (np.stack(arrays) for arrays in zip(*squares, strict=True))
+        bands, pan, known = (np.stack(arrays) for arrays in zip(*compared, strict=True))
         shift = measure_shift(bands, pan, known, cycles_per_px=min(0.25, 0.5 / self.ratio))
         return Look(self.context(found), self._shift_notes(shift))
 
@@ -208,16 +207,6 @@ class Brovey(_Pansharpening):
         pan = x[:, :1].float() - self.zero - context[-1]
         ratio = torch.where(intensity > _TINY, (pan / intensity).clamp_(1 / _LIMIT, _LIMIT), 1)
         return out.mul_(ratio).add_(self.zero).mul_(valid)
-
-
-def _squares(part: Part) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
-    """Values (C, n, n) and what of them is valid (n, n), of each whole square of a part that is mostly valid."""
-    height, width = part.valid.shape
-    for row in range(0, height - _SQUARE_PX + 1, _SQUARE_PX):
-        for col in range(0, width - _SQUARE_PX + 1, _SQUARE_PX):
-            where = (slice(row, row + _SQUARE_PX), slice(col, col + _SQUARE_PX))
-            if part.valid[where].mean() >= _LEAST_VALID:
-                yield part.values[:, *where], part.valid[where]
 
 
 def _regress(covariance: NDArray[np.float64], *, at_least_0: bool = False) -> NDArray[np.float64]:

@@ -89,8 +89,8 @@ class ErrorMap:
 
         with CogAssembly(self._profile, self._pyramid, self._parts, fetch) as assembly:
             assembly.make_further(_reduce, lambda *_: None)
-            first, rest = assembly.finish(self._profile)
-            pieces: Iterator[bytes] = chain([first], rest)
+            first, others = assembly.finish(self._profile)
+            pieces: Iterator[bytes] = chain([first], others)
             store.upload(key, pieces, assembly.tile_bytes)
 
 

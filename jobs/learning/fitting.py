@@ -24,7 +24,7 @@ class Look:
 
     Attributes:
         score: what is made large.
-        values: what else is told of it, by name.
+        values: its other figures, by name.
     """
 
     score: float

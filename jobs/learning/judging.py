@@ -89,7 +89,7 @@ def judge(predictor: Predictor, card: ModelCard, examples: Examples, part: Part,
 def mapped(
     predictor: Predictor, card: ModelCard, examples: Examples, part: Part, gap_px: int, distance: Distance
 ) -> Iterator[tuple[int, Window, NDArray[np.uint8], Any]]:
-    """Scene, core, its labels that count, and the answer, of every chip of the card that has any; `distance` is told of all."""
+    """Scene, core, its labels that count, and the answer, of every chip of the card that has any; `distance` is given all."""
     assert card.halo_px is not None, "a card is measured before it is judged"
     gap_px = max(gap_px, card.halo_px)
     grids = {

@@ -23,7 +23,7 @@ FORMAT = 1
 """Version of report.json."""
 
 _IOUS = (0.3, 0.5)
-"""At which precision and recall are told: objects of a few pixels are found by a box that covers half of them."""
+"""At which precision and recall are reported: objects of a few pixels are found by a box that covers half of them."""
 
 
 def document(
@@ -34,7 +34,7 @@ def document(
     Args:
         pictures: by scene id, what was found and what is true.
         card: of the detector.
-        sizes: areas in m² at which objects are told apart; none: the thirds of those that are true.
+        sizes: bounds in m² between sizes of objects; none: the thirds of the true ones.
         hidden: true objects that were left out, because nothing is decided where they lie.
         facts: put into the document as they are.
     """

@@ -117,10 +117,10 @@ def draft(
     mean, std = _normalisation(config, first, bands, quantity, mean, std)
     sizes = [grid.gsd_m() for grid in grids] or [1.0]
     reach = config.augment.zoom * _MARGIN
-    said = config.card
+    about = config.card
     card = ModelCard(
-        name=config.name, version=said.version, title=said.title or f"{config.name}, trained by earthloom train",
-        description=said.description, license=said.license, citation=said.citation, architecture=architecture,
+        name=config.name, version=about.version, title=about.title or f"{config.name}, trained by earthloom train",
+        description=about.description, license=about.license, citation=about.citation, architecture=architecture,
         arguments=arguments, bands=bands, quantities=(quantity,), mean=mean, std=std,
         gsd_m=(_short(min(sizes) / reach), _short(max(sizes) * reach)), classes=classes_of(config), stride_px=stride,
         **_of_chips(config.chips),

@@ -65,7 +65,7 @@ def tune(
         trials: in all.
         workers: trials at once, on Ray; None: one after another in this process, without Ray.
         address: of a Ray cluster, with `workers`; None: Ray inside this process.
-        on_trial: told of each trial that has ended.
+        on_trial: called with each trial that has ended.
 
     Raises:
         ConfigError: if nothing is to be tried, a key or value of it is wrong, or there is no validation part to choose by.

@@ -195,12 +195,12 @@ def _burn_cards(
         bands: tuple[str, ...] = ("nir", "swir22", "green") if with_green else ("nir", "swir22")
         if two_dates:
             bands += tuple(BEFORE + band for band in bands)
-        seen = (
+        note = (
             "water and snow are a class of their own" if with_green else "without a green band water is not told apart"
         )
         cards.append(
             ModelCard(
-                name=name, variant="water" if with_green else "two-bands", title=title, description=f"{description}; {seen}.",
+                name=name, variant="water" if with_green else "two-bands", title=title, description=f"{description}; {note}.",
                 license="Apache-2.0", citation=_NBR_CITATION, architecture="burn-index",
                 arguments=canonical(rules | {"radius_px": _RADIUS_PX, "water": with_green}),
                 bands=bands, quantities=REFLECTANCE, mean=(0.0,) * len(bands), std=(1.0,) * len(bands), gsd_m=(8.0, 60.0),

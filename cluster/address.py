@@ -1,4 +1,4 @@
-"""Which Ray to talk to, and whether it would answer: asked before Ray itself is imported.
+"""Finds the Ray cluster to connect to, and asks whether it would answer, before Ray itself is imported.
 
 Ray's own connection attempt takes two minutes to notice a closed port, says "Failed to connect" for a wrong token after
 twenty seconds, cannot be interrupted from Python, and reads RAY_AUTH_MODE only while being imported. Hence this probe.

@@ -1,4 +1,4 @@
-"""Memory that the tasks of one worker share. Knows nothing of what they do."""
+"""Shares an amount of memory among the tasks of one worker. Knows nothing of what they do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which task runs next, and what becomes of those that did not succeed: the rules that all executors share.
+"""Decides which task runs next, and what becomes of those that did not succeed: the rules that all executors share.
 
 Pulls tasks lazily, holds those that wait for another attempt, and keeps *suspects*: tasks that were running in a worker
 when it died. A suspect runs next alone on a worker; only a death alone is charged to it. Knows no clock, thread or Ray.
@@ -14,7 +14,7 @@ from itertools import count
 
 from earthloom.cluster.executor import Task
 from earthloom.cluster.outcome import Done, Failed, Fault
-from earthloom.cluster.retry import NODE_LOST, WORKER_DIED, Budget, Retry, decide, decide_death
+from earthloom.cluster.retry import NODE_LOST, WORKER_DIED, Budget, fault_of_deaths, pause_after
 from earthloom.cluster.worker import Reply
 from earthloom.tiling.errors import EngineError
 
@@ -117,17 +117,17 @@ class Backlog:
                 causes=tuple(ticket.causes),
             )  # fmt: skip
         ticket.causes.append(_line(reply.fault.kind, reply.fault.message))
-        verdict = decide(
+        pause = pause_after(
             reply.fault,
             key=ticket.task.key,
             attempts=ticket.attempts,
             elapsed_s=_elapsed(ticket, now),
             budget=self._budget,
         )
-        if isinstance(verdict, Retry):
-            heapq.heappush(self._waiting, (now + verdict.after_s, next(self._order), ticket))
-            return None
-        return self._failed(ticket, verdict.fault, reply.seconds)
+        if pause is None:
+            return self._failed(ticket, reply.fault, reply.seconds)
+        heapq.heappush(self._waiting, (now + pause, next(self._order), ticket))
+        return None
 
     def died(self, tickets: Sequence[Ticket], cause: str, *, alone: bool, seconds: float, now: float) -> Failed | None:
         """Record that a worker died with these tasks in it; those that get no outcome become suspects.
@@ -150,17 +150,13 @@ class Backlog:
         (ticket,) = tickets
         ticket.attempts += 1
         ticket.deaths += 1
-        verdict = decide_death(
-            cause,
-            attempts=ticket.attempts,
-            deaths=ticket.deaths,
-            elapsed_s=_elapsed(ticket, now),
-            budget=self._budget,
+        fault = fault_of_deaths(
+            cause, attempts=ticket.attempts, deaths=ticket.deaths, elapsed_s=_elapsed(ticket, now), budget=self._budget
         )
-        if isinstance(verdict, Retry):
-            self._suspects.append(ticket)
-            return None
-        return self._failed(ticket, verdict.fault, seconds)
+        if fault is not None:
+            return self._failed(ticket, fault, seconds)
+        self._suspects.append(ticket)
+        return None
 
     def lost(self, tickets: Sequence[Ticket], cause: str, now: float) -> None:
         """Record that the node of these tasks was lost, which is no fault of theirs: they run again, uncharged.

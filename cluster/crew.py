@@ -22,7 +22,7 @@ from earthloom.cluster.executor import WorkerFactory
 from earthloom.cluster.outcome import Fault, Outcome
 from earthloom.cluster.places import Places
 from earthloom.cluster.ray_actor import ActorHandle, Call, Flight, node_lost
-from earthloom.cluster.retry import Budget, Retry, decide
+from earthloom.cluster.retry import Budget, pause_after
 from earthloom.cluster.worker import Reply, Report, WorkerStats
 from earthloom.tiling.errors import EngineError, StorageError
 
@@ -76,7 +76,7 @@ class Crew:
             except Exception as error:  # whatever a payload's own pickling raises
                 yield backlog.refused(ticket, Fault.of(error))
         self._release(backlog, now)
-        self._places.tell(self._n_placed, len(self._actors), now)
+        self._places.log_waiting(self._n_placed, len(self._actors), now)
 
     def listen(self, backlog: Backlog) -> list[Outcome]:
         """Wait until something happens, and settle it."""
@@ -203,20 +203,20 @@ class Crew:
         assert actor.place is not None
         self._start_faults += 1
         elapsed_s = time.monotonic() - actor.asked_at
-        verdict = decide(
+        pause = pause_after(
             reply.fault, key="worker", attempts=self._start_faults, elapsed_s=elapsed_s, budget=self._budget
         )
-        if isinstance(verdict, Retry):
-            self._replace(actor, reply.fault.message, after_s=verdict.after_s)
+        if pause is not None:
+            self._replace(actor, reply.fault.message, after_s=pause)
             return
-        error = self._told_where(actor, verdict.fault).as_error()
+        error = self._with_node(actor, reply.fault).as_error()
         if reply.fault.kind not in _OF_THE_NODE:
             raise error
         self._start_faults = 0
         self._places.exclude(actor.place.node_id, actor.place.node, error)
         self._part_with(actor)
 
-    def _told_where(self, actor: ActorHandle, fault: Fault) -> Fault:
+    def _with_node(self, actor: ActorHandle, fault: Fault) -> Fault:
         """A fault with the node on which it happened, where there may be several."""
         if not self._places.size.elastic or actor.place is None:
             return fault
@@ -235,7 +235,7 @@ class Crew:
         actor.answered += 1
         reply = report.reply
         if reply.fault is not None:
-            reply = replace(reply, fault=self._told_where(actor, reply.fault))
+            reply = replace(reply, fault=self._with_node(actor, reply.fault))
         outcome = backlog.answered(flight.ticket, reply, time.monotonic())
         return [] if outcome is None else [outcome]
 

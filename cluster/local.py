@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterable
 from earthloom.cluster.backlog import Backlog, Ticket
 from earthloom.cluster.executor import Task, Worker, WorkerFactory
 from earthloom.cluster.outcome import Outcome
-from earthloom.cluster.retry import Budget, Retry, decide
+from earthloom.cluster.retry import Budget, pause_after
 from earthloom.cluster.worker import Reply, WorkerStats, attempt, build, vitals
 from earthloom.tiling.errors import ConfigError
 
@@ -95,17 +95,12 @@ class LocalExecutor:
                 return worker
             attempts += 1
             assert reply.fault is not None
-            verdict = decide(
-                reply.fault,
-                key="worker",
-                attempts=attempts,
-                elapsed_s=time.monotonic() - begun,
-                budget=self._budget,
-            )
-            if not isinstance(verdict, Retry):
-                raise verdict.fault.as_error()
-            _log.warning("worker could not start, trying again in %.1f s: %s", verdict.after_s, reply.fault.message)
-            time.sleep(verdict.after_s)
+            elapsed_s = time.monotonic() - begun
+            pause = pause_after(reply.fault, key="worker", attempts=attempts, elapsed_s=elapsed_s, budget=self._budget)
+            if pause is None:
+                raise reply.fault.as_error()
+            _log.warning("worker could not start, trying again in %.1f s: %s", pause, reply.fault.message)
+            time.sleep(pause)
 
     def _note(self, start_s: float, tasks: int) -> None:
         self._stats = [WorkerStats(worker=0, vitals=vitals(), start_s=start_s, tasks=tasks)]

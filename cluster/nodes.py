@@ -1,4 +1,4 @@
-"""The machines of the connected Ray cluster: which there are, whether more will come, and a function called on each.
+"""Lists the machines of the connected Ray cluster, says whether more will come, and calls a function on each.
 
 Imports Ray.
 """
@@ -61,13 +61,13 @@ def autoscales() -> bool:
     """
     address = str(_ray.get_runtime_context().gcs_address)
     try:
-        told = subprocess.run(
+        status = subprocess.run(
             [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address],
             capture_output=True, text=True, timeout=_STATUS_S, check=False,
         ).stdout  # fmt: skip
     except subprocess.TimeoutExpired:
         return False
-    return typed_nodes(told)
+    return typed_nodes(status)
 
 
 def typed_nodes(status: str) -> bool:

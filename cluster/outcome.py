@@ -1,4 +1,4 @@
-"""What happened to a task: `Done` or `Failed`, and the `Fault` that travels in place of an exception.
+"""The outcome of a task: `Done` or `Failed`, with a `Fault` in place of an exception.
 
 Exceptions do not cross the wire: their classes may not be importable, or their state not picklable, on the other side.
 Knows nothing of threads, Ray or retries.
@@ -6,7 +6,6 @@ Knows nothing of threads, Ray or retries.
 
 from __future__ import annotations
 
-import traceback as tracebacks
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -25,8 +24,6 @@ class Fault:
     transient: bool = False
     """True when the same task may succeed later with nothing changed."""
     exit_code: int = 1
-    traceback: str = ""
-    """For the log only; empty when there was no exception."""
 
     @classmethod
     def of(cls, error: BaseException) -> Fault:
@@ -37,7 +34,6 @@ class Fault:
             message=redact(str(error)) or type(error).__name__,
             transient=bool(getattr(error, "transient", isinstance(error, ConnectionError | TimeoutError))),
             exit_code=error.exit_code if isinstance(error, errors.EarthloomError) else 1,
-            traceback=redact("".join(tracebacks.format_exception(error))),
         )
 
     def as_error(self) -> errors.EarthloomError:

@@ -1,4 +1,4 @@
-"""Our own code as a folder that can be sent to a cluster, as a wheel would hold it but for weights."""
+"""Copies our own code into a folder that can be sent to a cluster: what a wheel would hold, but for weights."""
 
 from __future__ import annotations
 

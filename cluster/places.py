@@ -1,4 +1,4 @@
-"""How many workers there may be and where: what is asked for, what the living nodes hold, what is waited for.
+"""Counts how many workers there may be and where: asked for, held by the living nodes, or waited for.
 
 Imports Ray by way of `cluster.nodes`. Knows no actor.
 """
@@ -51,7 +51,7 @@ class Places:
         self._excluded = dict(excluded)
         self._fault: EarthloomError | None = None
         self._looked = -math.inf
-        self._told: tuple[int, int] | None = None
+        self._logged: tuple[int, int] | None = None
         self._waiting_since: float | None = None
         self.fit = 0
         """Workers that the living nodes hold."""
@@ -106,17 +106,17 @@ class Places:
             raise error
         _log.warning("node %s is left out: %s", node, error)
 
-    def tell(self, placed: int, asked: int, now: float) -> None:
+    def log_waiting(self, placed: int, asked: int, now: float) -> None:
         """Say in one line what is waited for, when it has changed and lasts."""
         if placed >= asked:
-            if self._told:
+            if self._logged:
                 _log.warning("all of %d workers placed", asked)
-            self._waiting_since = self._told = None
+            self._waiting_since = self._logged = None
             return
         if self._waiting_since is None:
             self._waiting_since = now
-        if now - self._waiting_since >= _PATIENT_S and self._told != (placed, asked):
-            self._told = placed, asked
+        if now - self._waiting_since >= _PATIENT_S and self._logged != (placed, asked):
+            self._logged = placed, asked
             _log.warning(self.waiting(placed, asked))
 
     def waiting(self, placed: int, asked: int) -> str:
@@ -138,7 +138,7 @@ class Places:
         if not self.size.elastic:
             return None
         dues = []
-        if placed < asked and self._waiting_since is not None and self._told != (placed, asked):
+        if placed < asked and self._waiting_since is not None and self._logged != (placed, asked):
             dues.append(max(0.1, self._waiting_since + _PATIENT_S - now))
         if self.fit < (self._asked or self.size.most):
             dues.append(_LOOK_S)

@@ -212,6 +212,6 @@ def node_lost(error: RayError) -> bool:
     """Whether an actor is out of reach because its node is, and not for anything that ran in it.
 
     A node that is cut off or dies at once is known as dead only after some seconds; until then its actors are
-    "unavailable". A process that dies on a living node is told of at once.
+    "unavailable". The death of a process on a living node is reported at once.
     """
     return isinstance(error, ActorUnavailableError) or "its node has died" in str(error)

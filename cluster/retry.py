@@ -1,4 +1,4 @@
-"""Whether and when a task is tried again: pure functions of what happened so far. Knows no clock, thread or Ray."""
+"""Decides whether and when a task is tried again: pure functions of what happened so far. Knows no clock, thread or Ray."""
 
 from __future__ import annotations
 
@@ -44,22 +44,8 @@ class Budget:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Try again after a pause."""
-
-    after_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Do not try again; `fault` is what the task failed with."""
-
-    fault: Fault
-
-
-def decide(fault: Fault, *, key: str, attempts: int, elapsed_s: float, budget: Budget) -> Retry | GiveUp:
-    """What to do after a task faulted.
+def pause_after(fault: Fault, *, key: str, attempts: int, elapsed_s: float, budget: Budget) -> float | None:
+    """Seconds until a task that faulted is tried again; None if it is not.
 
     Args:
         fault: what the last attempt ended with.
@@ -69,17 +55,14 @@ def decide(fault: Fault, *, key: str, attempts: int, elapsed_s: float, budget: B
         budget: what the task may cost.
     """
     if not fault.transient or attempts >= budget.attempts:
-        return GiveUp(fault)
+        return None
     pause = pause_s(key, attempts, budget)
-    if budget.deadline_s is not None and elapsed_s + pause > budget.deadline_s:
-        return GiveUp(fault)
-    return Retry(pause)
+    return None if budget.deadline_s is not None and elapsed_s + pause > budget.deadline_s else pause
 
 
-def decide_death(cause: str, *, attempts: int, deaths: int, elapsed_s: float, budget: Budget) -> Retry | GiveUp:
-    """What to do after a task killed the worker on which it ran alone.
-
-    There is no pause: starting a new worker is one.
+def fault_of_deaths(cause: str, *, attempts: int, deaths: int, elapsed_s: float, budget: Budget) -> Fault | None:
+    """With what a task fails that killed the worker on which it ran alone; None if it is tried again, at once: starting a
+    new worker is a pause.
 
     Args:
         cause: how the worker died, in words.
@@ -89,17 +72,15 @@ def decide_death(cause: str, *, attempts: int, deaths: int, elapsed_s: float, bu
         budget: what the task may cost.
     """
     late = budget.deadline_s is not None and elapsed_s > budget.deadline_s
-    if deaths >= budget.deaths or attempts >= budget.attempts or late:
-        times = "once" if deaths == 1 else f"{deaths} times"
-        return GiveUp(
-            Fault(
-                kind=POISON_TASK,
-                message=f"killed its worker {times} while running alone, and is set aside; the last time: {cause}. If "
-                "the worker ran out of memory give it more (`memory_per_worker`) or smaller blocks (`block`); else "
-                "the input crashes native code: check the file",
-            )
-        )
-    return Retry(0.0)
+    if deaths < budget.deaths and attempts < budget.attempts and not late:
+        return None
+    times = "once" if deaths == 1 else f"{deaths} times"
+    return Fault(
+        kind=POISON_TASK,
+        message=f"killed its worker {times} while running alone, and is set aside; the last time: {cause}. If "
+        "the worker ran out of memory give it more (`memory_per_worker`) or smaller blocks (`block`); else "
+        "the input crashes native code: check the file",
+    )
 
 
 def pause_s(key: str, attempts: int, budget: Budget) -> float:

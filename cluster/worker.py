@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from earthloom.cluster.executor import Worker, WorkerFactory
 from earthloom.cluster.outcome import Fault
+from earthloom.tiling.heap import peak_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,25 +59,21 @@ class Report:
 
 def build(factory: WorkerFactory) -> tuple[Worker | None, Reply]:
     """Make the worker; the reply holds no value, and the fault if the factory raised."""
-    begun = time.monotonic()
-    worker: Worker | None = None
-    fault: Fault | None = None
-    try:
-        worker = factory()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a panic of a Rust library is no Exception
-        fault = Fault.of(error)
-    return worker, Reply(fault=fault, seconds=time.monotonic() - begun)
+    reply = _called(factory)
+    return reply.value, replace(reply, value=None)
 
 
 def attempt(worker: Worker, payload: Any) -> Reply:
     """Run one payload. Never raises, so that the caller can tell a faulting task from a dying worker."""
+    return _called(worker, payload)
+
+
+def _called(function: Callable[..., Any], *arguments: Any) -> Reply:
     begun = time.monotonic()
     value: Any = None
     fault: Fault | None = None
     try:
-        value = worker(payload)
+        value = function(*arguments)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a panic of a Rust library is no Exception
@@ -87,13 +84,3 @@ def attempt(worker: Worker, payload: Any) -> Reply:
 def vitals(node: str = "") -> Vitals:
     """This process now."""
     return Vitals(pid=os.getpid(), node=node, peak_bytes=peak_bytes())
-
-
-def peak_bytes() -> int:
-    """Largest resident set of this process since it began; 0 where the kernel does not tell."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return 0
-    line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
-    return int(line.split()[1]) * 1024

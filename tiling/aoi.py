@@ -6,10 +6,9 @@ that all areas of one CRS, GSD and shard share their pixels and their shards. Kn
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
@@ -19,13 +18,13 @@ from pyproj import CRS, Transformer
 
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.footprint import footprint
+from earthloom.tiling.geojson import densified, feature_of, outer_rings
 from earthloom.tiling.grid import MAX_SIZE_PX, Grid, pixel_size_m
 
 _FORM = "EPSG:<code>,<gsd>,<x0>,<y0>,<x1>,<y1>, for example EPSG:32633,10m,399960,5790240,509760,5900040"
 _GSD = re.compile(r"^\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(m|deg)?\s*$")
 _CODE = re.compile(r"^EPSG:\d{4,6}$")
 _ROUNDING_PX = Decimal("1e-6")  # an edge that a transformation moved by less than this still lies on its shard's edge
-_POINTS_PER_EDGE = 64
 _BESIDE_DEG = 10  # scenes in a zone's CRS reach into the next one, and far where meridians are close
 _LOOSE = 4  # times the area asked for, from which whole shards are worth a word
 _UNLIKE = 0.02  # difference between GSD and ground from which it is worth a word
@@ -150,7 +149,7 @@ def aoi_of_geojson(data: bytes, name: str, *, crs: str | None = None, gsd: str |
     Raises:
         ConfigError: if it is no such file, naming what is missing.
     """
-    feature = _feature(_json(data, name), name)
+    feature = feature_of(data, name)
     properties = feature.get("properties")
     given = {**(properties if isinstance(properties, Mapping) else {})}
     given |= {key: value for key, value in (("crs", crs), ("gsd", gsd)) if value is not None}
@@ -173,7 +172,7 @@ def outline_of_geojson(data: bytes, name: str) -> dict[str, Any]:
     Raises:
         ConfigError: if it is no such file.
     """
-    return dict(_feature(_json(data, name), name).get("geometry") or {})
+    return dict(feature_of(data, name).get("geometry") or {})
 
 
 def outline_of_bbox(bbox: Sequence[float]) -> dict[str, Any]:
@@ -241,43 +240,16 @@ def _float(text: str, whole: str) -> float:
         raise ConfigError(f"{text[:40]!r} in {whole[:120]!r} is not a number; the form is {_FORM}") from None
 
 
-def _json(data: bytes, name: str) -> object:
-    try:
-        document: object = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{name} is not JSON: {str(error)[:80]}") from None
-    return document
-
-
-def _feature(document: object, name: str) -> Mapping[str, Any]:
-    kind = document.get("type") if isinstance(document, Mapping) else None
-    if isinstance(document, Mapping) and kind == "FeatureCollection":
-        features = document.get("features")
-        if not isinstance(features, list) or len(features) != 1:
-            n = len(features) if isinstance(features, list) else 0
-            raise ConfigError(
-                f"{name} holds {n} areas; a run has one grid: leave one in it, or make a MultiPolygon of them"
-            )
-        document = features[0]
-        kind = document.get("type") if isinstance(document, Mapping) else None
-    if not isinstance(document, Mapping) or kind != "Feature":
-        raise ConfigError(
-            f"{name} holds a GeoJSON {str(kind)[:40]!r}, not a Feature; an area is a Feature with a polygon and the "
-            "properties crs and gsd"
-        )
-    return document
-
-
 def _bounds(feature: Mapping[str, Any], crs: CRS, code: str) -> tuple[float, float, float, float]:
     """Bounds in `crs` of a polygon in longitude and latitude."""
     geometry = feature.get("geometry")
     kind = geometry.get("type") if isinstance(geometry, Mapping) else None
     if not isinstance(geometry, Mapping) or kind not in ("Polygon", "MultiPolygon"):
         raise ConfigError(f"its geometry is {str(kind)[:40]!r}; an area is a Polygon or a MultiPolygon")
-    rings = list(_rings(geometry.get("coordinates"), kind))
+    rings = list(outer_rings(geometry.get("coordinates"), kind))
     if not rings:
         raise ConfigError("its polygon has no coordinates, as pairs of longitude and latitude in closed rings")
-    points = np.concatenate([_densified(ring) for ring in rings])
+    points = np.concatenate([densified(ring) for ring in rings])
     (west, south), (east, north) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     if not (west >= -180 and east <= 180 and south >= -90 and north <= 90):
         raise ConfigError(
@@ -294,26 +266,6 @@ def _bounds(feature: Mapping[str, Any], crs: CRS, code: str) -> tuple[float, flo
             f"its polygon, {_shown((west, south, east, north))}, lies partly outside of {code}; {_use(crs)}"
         )
     return float(x.min()), float(y.min()), float(x.max()), float(y.max())
-
-
-def _rings(coordinates: object, kind: str) -> Iterator[np.ndarray[Any, np.dtype[np.float64]]]:
-    """Outer rings, each (n, 2)."""
-    polygons = coordinates if kind == "MultiPolygon" else [coordinates]
-    for polygon in polygons if isinstance(polygons, list) else []:
-        try:
-            ring = np.array([[float(x), float(y)] for x, y, *_ in polygon[0]])
-        except (TypeError, ValueError, IndexError, KeyError):
-            raise ConfigError("its polygon is not made of rings of (longitude, latitude) pairs") from None
-        if len(ring) < 4 or not np.isfinite(ring).all():
-            raise ConfigError(
-                f"a ring of its polygon has {len(ring)} points; a closed ring has 4 or more, all of them finite"
-            )
-        yield ring
-
-
-def _densified(ring: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    share = np.linspace(0, 1, _POINTS_PER_EDGE, endpoint=False)[None, :, None]
-    return (ring[:-1, None] * (1 - share) + ring[1:, None] * share).reshape(-1, 2)
 
 
 def _check_place(aoi: Aoi, grid: Grid) -> None:

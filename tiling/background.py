@@ -5,12 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -32,6 +34,17 @@ class Background:
         future: Future[T] = Future()
         self._todo.put(partial(_run, future, partial(function, *args, **kwargs)))
         return future
+
+
+def ordered(function: Callable[[S], T], items: Iterable[S], *, threads: int, ahead: int) -> Iterator[T]:
+    """`function` of each item, in order, made in `threads` threads at most `ahead` items before they are asked for."""
+    pool, coming = Background(threads, "ahead"), deque[Future[T]]()
+    for item in items:
+        coming.append(pool.submit(function, item))
+        if len(coming) > ahead:
+            yield coming.popleft().result()
+    while coming:
+        yield coming.popleft().result()
 
 
 def _work(todo: queue.SimpleQueue[Callable[[], None] | None]) -> None:

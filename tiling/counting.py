@@ -151,12 +151,7 @@ class Tally:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; Python writes floats by `repr`, so `from_json` gives back the very same tally."""
-        return {
-            "pixels": list(self.pixels),
-            "areas_m2": list(self.areas_m2),
-            "confidence_sums": list(self.confidence_sums),
-            "nodata": self.nodata,
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Tally:

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import Transformer
 
+from earthloom.tiling.geojson import densified
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.turn import turns_of
 from earthloom.tiling.window import Window
-
-_POINTS_PER_EDGE = 64
 
 
 def inside(outline: str, grid: Grid, window: Window) -> NDArray[np.bool_]:
@@ -49,9 +48,7 @@ def _polygons(geometry: dict[str, Any]) -> Iterator[Sequence[Any]]:
 
 
 def _on_grid(ring: Sequence[Sequence[float]], to_grid: Transformer, turn: float) -> list[tuple[float, float]]:
-    points = np.array([point[:2] for point in ring], np.float64)
-    share = np.linspace(0, 1, _POINTS_PER_EDGE, endpoint=False)[None, :, None]
-    dense = (points[:-1, None] * (1 - share) + points[1:, None] * share).reshape(-1, 2)
+    dense = densified(np.array([point[:2] for point in ring], np.float64))
     x, y = to_grid.transform(dense[:, 0], dense[:, 1])
     closed = np.stack([x + turn, y], axis=1)
     return [*map(tuple, closed.tolist()), tuple(closed[0].tolist())]

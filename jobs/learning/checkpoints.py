@@ -1,4 +1,4 @@
-"""Where a training stands, in the store of its OUT: the same command goes on from the newest checkpoint that is whole.
+"""Checkpoints of a training in the store of its OUT: the same command goes on from the newest one that is whole.
 
 A checkpoint is one object and so is there or not. It holds all that the next step depends on beside the data, which is a
 function of seed and step.

@@ -1,4 +1,4 @@
-"""What the label of a chip is, from the labels of its pixels: the class that covers most of its core, if it covers enough.
+"""Labels of whole chips from the labels of their pixels: the class that covers most of the core, if it covers enough.
 
 One rule for training, validation and evaluation. Knows nothing of files or networks.
 """

@@ -1,4 +1,4 @@
-"""Boxes in COCO's form: read for training, and written from published objects for tools that compare detectors.
+"""Boxes in COCO's form: read for training, and exported from published objects for tools that compare detectors.
 
 Lin et al. (2014), Microsoft COCO: `images`, `categories`, and `annotations` whose `bbox` is left, top, width and height in
 pixels. Knows nothing of networks.
@@ -39,19 +39,6 @@ class LabelledBoxes:
     boxes: NDArray[np.float64]
     classes: NDArray[np.int64]
     crowds: NDArray[np.float64]
-
-
-def read_coco(path: Path, classes: Sequence[str]) -> list[LabelledBoxes]:
-    """The boxes of every picture of a COCO file (`parse_coco`).
-
-    Raises:
-        ConfigError: if it is no COCO file, a category is missing, or one is there that was not asked for.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path} is not a COCO file of boxes: it is no JSON ({error})") from error
-    return parse_coco(document, str(path), classes)
 
 
 def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[LabelledBoxes]:

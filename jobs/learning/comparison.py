@@ -45,8 +45,6 @@ class SceneCounts:
     """Every n-th pixel of the error map."""
     unlabelled_px: int = 0
     """Mapped, and without a label."""
-    unmapped_px: int = 0
-    """With a label, and nodata in the map."""
     left_out_px: int = 0
     """With a label, and of a class of the model that is not scored."""
 
@@ -107,7 +105,6 @@ def compare(
         mapped = of_model[stored]
         labelled, scored = label != IGNORE, (label != IGNORE) & (mapped != IGNORE)
         counts.unlabelled_px += int(((stored != NODATA) & ~labelled).sum())
-        counts.unmapped_px += int((labelled & (stored == NODATA)).sum())
         counts.left_out_px += int((labelled & (stored != NODATA) & ~scored).sum())
         pair = np.where(scored, label.astype(np.uint16) * np.uint16(K) + mapped, np.uint16(K * K))
         errors = codes[pair]
@@ -139,12 +136,10 @@ def compare(
 
 def _blocks(window: Window, side_px: int) -> list[tuple[tuple[int, int], tuple[slice, slice]]]:
     """Row and column of each block of the scene that a window touches, with where it lies in the window."""
-    found = []
-    for row in range(window.row_off // side_px, -(-window.row_end // side_px)):
-        for col in range(window.col_off // side_px, -(-window.col_end // side_px)):
-            part = Window(col * side_px, row * side_px, side_px, side_px) & window
-            found.append(((row, col), part.slices(window)))
-    return found
+    return [
+        ((block.row_off // side_px, block.col_off // side_px), (block & window).slices(window))
+        for block in window.align(side_px).split(side_px)
+    ]
 
 
 def add_up(parts: Mapping[str, SceneCounts], n_classes: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""What a training is asked to do: one checked value, from a TOML file or Python. docs/training.md lists its tables.
+"""The configuration of a training: one checked value, from a TOML file or Python. docs/training.md lists its tables.
 
 Paths in a file are relative to the file's folder, so that it means the same wherever the command is called. Opens nothing
 but that file.
@@ -30,30 +30,27 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SceneTable(SceneOptions):
-    """[[scenes]]: scenes by the words of `earthloom run`, and their labels."""
-
-    scene: Annotated[str, Field(description="any reference that 'run' takes; a glob or folder gives several scenes")]
-    labels: Annotated[str, Field(description="raster or vectors; {id} in it stands for the id of each scene")]
-    before: Annotated[str | None, Field(description="an earlier scene, whose bands are called before_<name>")] = None
-
+class _OfScenes(SceneOptions):
     @property
     def options(self) -> SceneOptions:
         """What it says of scenes, without the rest."""
         return SceneOptions.model_validate({name: getattr(self, name) for name in SceneOptions.model_fields})
 
 
-class FolderTable(SceneOptions):
+class SceneTable(_OfScenes):
+    """[[scenes]]: scenes by the words of `earthloom run`, and their labels."""
+
+    scene: Annotated[str, Field(description="any reference that 'run' takes; a glob or folder gives several scenes")]
+    labels: Annotated[str, Field(description="raster or vectors; {id} in it stands for the id of each scene")]
+    before: Annotated[str | None, Field(description="an earlier scene, whose bands are called before_<name>")] = None
+
+
+class FolderTable(_OfScenes):
     """[[folders]]: chips in folders named after their class, with no place on Earth; they are one scene of its own name."""
 
     folder: Annotated[str, Field(description="local; holds a folder for each class, with JPEG, PNG or TIFF files")]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", description="name used by the split: train, test, …")]
     gsd_m: Annotated[float, Field(gt=0, allow_inf_nan=False, description="size of their pixels, in metres")]
-
-    @property
-    def options(self) -> SceneOptions:
-        """What it says of values and bands, without the rest."""
-        return SceneOptions.model_validate({name: getattr(self, name) for name in SceneOptions.model_fields})
 
 
 class ChipTable(_Table):

@@ -1,4 +1,4 @@
-"""How well objects were found: average precision as COCO defines it, and precision and recall of what a score lets through.
+"""Scores of detectors: average precision as COCO defines it, and precision and recall from a given score on.
 
 Lin et al. (2014), Microsoft COCO, with the details of its published program: detections are taken by falling score and each
 gets the box of the truth that it overlaps most of those that are left; precision is read at 101 recalls. Numpy only; knows

@@ -137,14 +137,14 @@ def block_px(grids: Sequence[Grid], crop_px: int) -> int:
 def _tables(config: DistilConfig, made: RunPlan, card: ModelCard, maps: dict[str, str]) -> dict[str, Any]:
     """The training as its file would say it."""
     requests = assign_ids(expand(config.scenes, config.scene.alternate), config.scene.scene_id)
-    said = config.scene.model_dump(exclude_none=True, exclude_defaults=True)
+    options = config.scene.model_dump(exclude_none=True, exclude_defaults=True)
     grids = [plan.grid for plan in made.scenes]
     split: dict[str, Any] = {"by": "scene"}
     if len(Ground(grids).groups()) < 3:  # scenes of the same ground are not apart
         split = {"by": "block", "block_px": block_px(grids, config.crop)}
     return {
         "name": config.name or f"{card.name}-student", "out": config.out, "seed": config.seed,
-        "scenes": [{"scene": request.reference, "labels": maps[request.id], **said} for request in requests],
+        "scenes": [{"scene": request.reference, "labels": maps[request.id], **options} for request in requests],
         "labels": {"classes": [{"value": c.value, "name": c.name, "color": c.color} for c in card.classes]},
         "split": split | {"validation": 0},  # labels never run out, so nothing is gained by stopping early
         "model": {

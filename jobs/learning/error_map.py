@@ -1,4 +1,4 @@
-"""Where a map errs, as a COG of one band: 0 where it is right, a value for each pair of classes that are taken for each
+"""Maps of errors, as COGs of one band: 0 where a map is right, a value for each pair of classes that are taken for each
 other, nodata where nothing is scored. Written like every other product: tiles as they are made, put together at the end.
 """
 
@@ -7,8 +7,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from itertools import chain
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +45,7 @@ def legend(names: tuple[str, ...]) -> dict[int, tuple[str, tuple[int, int, int]]
 
 
 class ErrorMap:
-    """One error map on its way. Use as a context manager: `add` every shard in any order, then `publish`."""
+    """One error map on its way: `add` every shard in any order, then `publish`; `close` it in any case."""
 
     def __init__(self, grid: Grid, shard_px: int, names: tuple[str, ...], tags: dict[str, str]) -> None:
         entries = legend(names)
@@ -61,12 +59,8 @@ class ErrorMap:
         self._file = tempfile.SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115 - closed on exit
         self._shard_px = shard_px
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Forget the tiles."""
         self._file.close()
 
     def add(self, window: Window, errors: NDArray[np.uint8]) -> None:
@@ -95,8 +89,8 @@ class ErrorMap:
 
         with CogAssembly(self._profile, self._pyramid, self._parts, fetch) as assembly:
             assembly.make_further(_reduce, lambda *_: None)
-            first, rest = assembly.finish(self._profile)
-            pieces: Iterator[bytes] = chain([first], rest)
+            first, others = assembly.finish(self._profile)
+            pieces: Iterator[bytes] = chain([first], others)
             store.upload(key, pieces, assembly.tile_bytes)
 
 

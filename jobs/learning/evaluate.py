@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +19,6 @@ from earthloom.jobs.execution.driver import RunResult, run
 from earthloom.jobs.execution.event import Event
 from earthloom.jobs.intake.scenes import assign_ids, expand
 from earthloom.jobs.learning import report
-from earthloom.jobs.learning.acquaintance import training_notes
 from earthloom.jobs.learning.chip_labels import ChipLabels, ChipRule
 from earthloom.jobs.learning.comparison import SceneCounts, block_side_px, compare
 from earthloom.jobs.learning.error_map import ErrorMap
@@ -36,6 +36,7 @@ from earthloom.jobs.learning.matching import Matching, match
 from earthloom.jobs.learning.object_evaluation import ObjectSetup, evaluate_objects, prepare_objects
 from earthloom.jobs.learning.options import EvaluateConfig, label_references
 from earthloom.jobs.learning.report_page import page
+from earthloom.jobs.learning.training_notes import training_notes
 from earthloom.jobs.learning.worst import Place, picture, published_layer, worst_places
 from earthloom.jobs.planning.plan import RunPlan, ScenePlan
 from earthloom.jobs.records.canonical import digest
@@ -259,7 +260,7 @@ def _count(store: Store, plan: ScenePlan, setup: _Setup, block_px: int, name: st
     """Compare one scene, and publish its error map."""
     tags = {"MODEL": plan.card.label, "EARTHLOOM_KEY": plan.key, "EARTHLOOM_SCENE": plan.scene.id, "EVALUATION": key}
     regions = setup.regions and (partial(setup.regions[0].read, plan.grid), setup.regions[1])
-    with ErrorMap(plan.grid, plan.shard_px, setup.matching.names, tags) as errors:
+    with closing(ErrorMap(plan.grid, plan.shard_px, setup.matching.names, tags)) as errors:
         counts = compare(
             plan.grid.window, setup.matching, classes=partial(published_layer, store, plan, CLASSES),
             confidence=partial(published_layer, store, plan, CONFIDENCE),

@@ -1,4 +1,4 @@
-"""The data of a training in one value: scenes, where their labels lie, who is in which part, and what the network is to see."""
+"""The data of a training in one value: scenes, labels, their split, and how the network sees them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from earthloom.jobs.learning.ground import Ground, TrainedGround
 from earthloom.jobs.learning.index import ChipIndex, boxes
 from earthloom.jobs.learning.labels import IGNORE
 from earthloom.jobs.learning.split import Part, Split
-from earthloom.models.training.augment import one_thread, plain
+from earthloom.models.device.threads import use_threads
+from earthloom.models.training.augment import plain
 from earthloom.tiling.window import Window
 
 _KEPT = 16  # scenes whose trained ground is remembered
@@ -76,7 +77,7 @@ class Examples:
             (C, h, w) normalised fp32, and (h, w) int64, IGNORE where nothing counts; of core and margin. Of a chip that has
             one label, that: (1, 1).
         """
-        one_thread()
+        use_threads(1)
         read = core.grow(margin_px)
         pixels = self.cells.read(number, read)
         is_judged = np.zeros(read.shape, np.bool_)

@@ -1,4 +1,4 @@
-"""One training with one seed: steps, looks at the validation part, checkpoints, and going on where a process was killed.
+"""One training with one seed: steps, validation, checkpoints, and going on where an earlier process was killed.
 
 What comes out is a function of the job alone, not of when it was interrupted. Knows nothing of cards, of what is learned
 or of the test part.
@@ -30,7 +30,7 @@ class Look:
 
     Attributes:
         score: what is made large.
-        values: what else is told of it, by name.
+        values: its other figures, by name.
     """
 
     score: float

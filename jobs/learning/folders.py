@@ -65,8 +65,8 @@ def make_mosaic(
     if number >= _ZONES:
         raise ConfigError(f"{number + 1} tables of folders; at most {_ZONES} can be laid out: join some")
     digests = tuple(_digest(path) for path, _ in files)
-    told = hashlib.sha256(repr((core_px, gsd_m, number, [c for _, c in files], digests)).encode()).hexdigest()
-    home = cache_folder() / "chips" / told[:32]
+    digest = hashlib.sha256(repr((core_px, gsd_m, number, [c for _, c in files], digests)).encode()).hexdigest()
+    home = cache_folder() / "chips" / digest[:32]
     made = Mosaic(name=name, scene=home / f"{name}.tif", labels=home / f"{name}-labels.tif", digests=digests)
     if not (made.scene.is_file() and made.labels.is_file()):
         home.parent.mkdir(parents=True, exist_ok=True)

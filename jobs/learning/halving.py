@@ -1,4 +1,4 @@
-"""When a trial is not worth going on with: asynchronous successive halving.
+"""Asynchronous successive halving: decides whether a trial of a study is worth going on with.
 
 Li, L. et al. (2020): A system for massively parallel hyperparameter tuning. MLSys. At each rung, so many steps, a trial goes
 on if its score is among the best of all that have come there. Knows nothing of trials' parameters or storage.

@@ -1,4 +1,4 @@
-"""Where in the scenes labels lie, of which classes, and what values the bands have there: one pass over all of it.
+"""The index of labelled chips: where they lie, their classes and the values of their bands, by one pass over all scenes.
 
 A row stands for one chip of a scene's grid, a square of the side of a training crop, or for the part of it that lies in
 one region. Rows are small, a few hundred bytes for each chip of many kilobytes; nothing else grows with the data.
@@ -7,9 +7,7 @@ one region. Rows are small, a few hundred bytes for each chip of many kilobytes;
 from __future__ import annotations
 
 import io
-from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.learning.corpus import LabelledScene
 from earthloom.jobs.learning.labels import IGNORE, LabelSource
-from earthloom.tiling.background import Background
+from earthloom.tiling.background import ordered
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.window import Window
@@ -26,7 +24,6 @@ _WINDOW_PX = 1024
 """Side of what is read at once, at least."""
 _NAMED = 5
 _READERS = 4
-_AHEAD = 2 * _READERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,15 +96,12 @@ def make_index(
     windows = (
         (number, window) for number, each in enumerate(scenes) for window in each.scene.grid.window.split(step_px)
     )
-    threads = Background(_READERS, "index")
-    ahead: deque[Future[list[_Row]]] = deque()
-    rows: list[_Row] = []
-    for number, window in windows:
-        ahead.append(threads.submit(_rows, scenes[number], number, window, n_classes, chip_px, regions))
-        if len(ahead) > _AHEAD:
-            rows += ahead.popleft().result()
-    while ahead:
-        rows += ahead.popleft().result()
+
+    def rows_of(place: tuple[int, Window]) -> list[_Row]:
+        number, window = place
+        return _rows(scenes[number], number, window, n_classes, chip_px, regions)
+
+    rows = [row for found in ordered(rows_of, windows, threads=_READERS, ahead=2 * _READERS) for row in found]
     _check_labelled(scenes, {row.scene for row in rows}, regions is not None)
     rows.sort(key=lambda row: (row.scene, row.row, row.col, row.region))
     return ChipIndex(

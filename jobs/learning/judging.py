@@ -1,4 +1,4 @@
-"""How good a trained card is on pixels that it has not seen, through the tiler that maps scenes, and how far those lie.
+"""Judges a trained card on pixels that it has not seen, through the tiler that maps scenes, and measures how far those lie.
 
 What is judged lies farther from what was trained on than the network looks. Counts are streamed: memory does not grow with
 pixels. Knows nothing of files of cards.
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.execution.survey import stack_of
-from earthloom.jobs.learning.batches import ordered
 from earthloom.jobs.learning.cells import patiently
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.labels import IGNORE
@@ -23,6 +22,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_block
 from earthloom.models.training.score import confusion
+from earthloom.tiling.background import ordered
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.reading.read import read_pixels
@@ -32,22 +32,35 @@ LOOK_PX = 4096
 """How far a distance is measured; beyond, it is said to be more."""
 
 
+@dataclass(slots=True)
+class Distance:
+    """How far what is judged lies from what was trained on; `mapped` keeps it up to date."""
+
+    nearest_px: int = LOOK_PX + 1
+    """From a judged pixel to one that was trained on, in rows or in columns, whichever is more."""
+    left_out_px: int = 0
+    """Labelled pixels of the part that lie too near."""
+
+    def record(self, n_judged: int) -> dict[str, Any]:
+        """As it goes into the record of a training; no distance where nothing was judged."""
+        return {
+            "left_out_px": self.left_out_px, "least_distance_px": min(self.nearest_px, LOOK_PX) if n_judged else None,
+            "is_farther": self.nearest_px > LOOK_PX,
+        }  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """What was found on one part.
 
     Attributes:
         counts: (K, K); row k, column j counts the pixels of class k that were found to be j, or chips where these have labels.
-        least_distance_px: from a pixel that was judged to one that was trained on, in rows or in columns, whichever is more;
-            None where nothing was judged, and `farther` says that it is more.
-        left_out_px: labelled pixels of the part that lie too near.
+        by_scene: the same of each scene.
     """
 
     counts: NDArray[np.int64]
-    least_distance_px: int | None
-    is_farther: bool
-    left_out_px: int
     by_scene: dict[str, NDArray[np.int64]]
+    distance: Distance
 
 
 def judge(predictor: Predictor, card: ModelCard, examples: Examples, part: Part, gap_px: int) -> Judgement:
@@ -60,36 +73,25 @@ def judge(predictor: Predictor, card: ModelCard, examples: Examples, part: Part,
     Raises:
         SceneError, StorageError: if the data cannot be read.
     """
-    n_classes = len(examples.classes)
-    gap_px = max(gap_px, card.halo_px or 0)
-    total, nearest, left_out = np.zeros((n_classes, n_classes), np.int64), LOOK_PX + 1, 0
+    n_classes, distance = len(examples.classes), Distance()
     by_scene: dict[str, NDArray[np.int64]] = {}
-    for number, core, labels, near, made in mapped(predictor, card, examples, part, gap_px):
-        left_out += near
-        judged = labels != IGNORE
-        if not judged.any():
-            continue
+    for number, _, labels, made in mapped(predictor, card, examples, part, gap_px, distance):
         if examples.rule is not None:
             labels = examples.rule.labels(labels)
             labels[made.classes == NODATA] = IGNORE
         counts = confusion(made.classes, labels, n_classes)
-        total += counts
         scene = examples.scenes[number].scene.id
         by_scene[scene] = by_scene.get(scene, np.zeros_like(counts)) + counts
-        distances = examples.trained_around(number, LOOK_PX).distances(core)
-        nearest = min(nearest, int(distances[judged].min()))
-    is_farther = nearest > LOOK_PX
-    return Judgement(
-        counts=total, least_distance_px=min(nearest, LOOK_PX) if total.sum() else None, is_farther=is_farther,
-        left_out_px=left_out, by_scene=by_scene,
-    )  # fmt: skip
+    total = sum(by_scene.values(), np.zeros((n_classes, n_classes), np.int64))
+    return Judgement(counts=total, by_scene=by_scene, distance=distance)
 
 
 def mapped(
-    predictor: Predictor, card: ModelCard, examples: Examples, part: Part, gap_px: int
-) -> Iterator[tuple[int, Window, NDArray[np.uint8], int, Any]]:
-    """Scene, core, its labels that count, how many lie too near, and the answer, of every chip of the card that has any."""
+    predictor: Predictor, card: ModelCard, examples: Examples, part: Part, gap_px: int, distance: Distance
+) -> Iterator[tuple[int, Window, NDArray[np.uint8], Any]]:
+    """Scene, core, its labels that count, and the answer, of every chip of the card that has any; `distance` is given all."""
     assert card.halo_px is not None, "a card is measured before it is judged"
+    gap_px = max(gap_px, card.halo_px)
     grids = {
         number: ChipGrid(
             scene=each.scene.grid.window, core_px=card.core_px, halo_px=card.halo_px, stride_px=card.stride_px,
@@ -118,5 +120,8 @@ def mapped(
         return number, core, labels, int(is_near.sum()), stack_of(each.bands, read, pixels)
 
     for number, core, labels, near, stack in ordered(load, [core for core in cores if core[1]], threads=2, ahead=2):
-        made = None if stack is None else predict_block(predictor, grids[number], core, stack).made
-        yield number, core, labels, near, made
+        distance.left_out_px += near
+        if (judged := labels != IGNORE).any():
+            yield number, core, labels, predict_block(predictor, grids[number], core, stack).made
+            around = examples.trained_around(number, LOOK_PX).distances(core)
+            distance.nearest_px = min(distance.nearest_px, int(around[judged].min()))

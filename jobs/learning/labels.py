@@ -1,4 +1,4 @@
-"""What the truth is on the pixels of a scene: labels from rasters and from polygons or points of any CRS, by classes of ours.
+"""Labels of the pixels of a scene, from rasters or from polygons and points of any CRS, as class values of the model.
 
 A source is a small value that travels to workers; `read` gives any window of any grid, and the same pixels however the
 grid is cut. Knows nothing of models, of splits and of scores.

@@ -1,4 +1,4 @@
-"""What a training sees of its validation part when it maps classes: a confusion, and IoU from it.
+"""Validation of a map of classes during training: confusion and IoU on the validation part.
 
 What objects are judged by is in `jobs.learning.object_judging`.
 """
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from earthloom.jobs.learning.batches import ordered
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.fitting import Look
 from earthloom.jobs.learning.split import Part
@@ -19,6 +18,7 @@ from earthloom.models.training.augment import stacked
 from earthloom.models.training.fit import Fit
 from earthloom.models.training.score import confusion_of, iou, mean_iou, summed
 from earthloom.models.training.team import Team
+from earthloom.tiling.background import ordered
 from earthloom.tiling.window import Window
 
 

@@ -1,4 +1,4 @@
-"""From trained weights to a card folder: the halo measured and tiles proven to give what the whole scene gives, then judged."""
+"""Makes a card folder of trained weights: measures the halo, proves that tiles give what the whole scene gives, and judges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from earthloom.jobs.learning.batches import ordered
 from earthloom.jobs.learning.config import TrainConfig
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.fitting import Fitted
@@ -28,6 +27,7 @@ from earthloom.models.training.augment import stacked
 from earthloom.models.training.export import save_weights
 from earthloom.models.training.network import build, load
 from earthloom.models.training.temperature import Calibration
+from earthloom.tiling.background import ordered
 from earthloom.tiling.window import Window
 
 _CORES_PX = (1024, 512, 256)

@@ -1,4 +1,4 @@
-"""Which class of a model stands for which class of the labels: by name, or as the user says. Never guessed."""
+"""Matches the classes of a model with those of the labels: by name, or as the user says. Never guessed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crops with the objects that lie on them: where they are taken from is decided as for maps of classes."""
+"""Crops for a detector's training, with the objects on them; where they lie is drawn as for maps of classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from earthloom.jobs.learning.batches import Crops
 from earthloom.jobs.learning.boxes import Marked, boxes_of
 from earthloom.jobs.learning.labels import IGNORE
 from earthloom.jobs.learning.split import Part
-from earthloom.models.training.augment import one_thread, side_at, zoom_of
+from earthloom.models.device.threads import use_threads
+from earthloom.models.training.augment import side_at, zoom_of
 from earthloom.models.training.detection import seen_objects
 from earthloom.tiling.window import Window
 
@@ -24,7 +25,7 @@ class ObjectCrops(Crops):
         Raises:
             SceneError, StorageError: see `Cells.read`.
         """
-        one_thread()
+        use_threads(1)
         examples, variety = self._examples, self._sampling.variety
         dice = np.random.default_rng((self._sampling.seed, step, place))
         side = side_at(examples.chip_px, zoom_of(variety, dice))

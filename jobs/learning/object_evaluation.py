@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.learning import object_report
-from earthloom.jobs.learning.acquaintance import training_notes
 from earthloom.jobs.learning.boxes import BoxLabels, Marked, box_source, picture_of
 from earthloom.jobs.learning.detection_scores import Boxes, Compared
 from earthloom.jobs.learning.labels import LabelClass, LabelOptions
 from earthloom.jobs.learning.options import EvaluateConfig
+from earthloom.jobs.learning.training_notes import training_notes
 from earthloom.jobs.learning.worst import published_layer
 from earthloom.jobs.learning.worst_objects import picture, worst_objects
 from earthloom.jobs.planning.plan import ScenePlan

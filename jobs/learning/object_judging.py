@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.learning.batches import ordered
 from earthloom.jobs.learning.boxes import Marked, boxes_of
 from earthloom.jobs.learning.detection_scores import Boxes, Compared, average_precision, counted
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.fitting import Look
-from earthloom.jobs.learning.judging import LOOK_PX, mapped
+from earthloom.jobs.learning.judging import Distance, mapped
 from earthloom.jobs.learning.labels import IGNORE
 from earthloom.jobs.learning.split import Part
 from earthloom.models.cards.card import ModelCard
@@ -29,6 +28,7 @@ from earthloom.models.training.augment import stacked
 from earthloom.models.training.fit import Fit
 from earthloom.models.training.score import answered
 from earthloom.models.training.team import Team
+from earthloom.tiling.background import ordered
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.window import Window
 
@@ -99,14 +99,11 @@ class ObjectJudgement:
     Attributes:
         pictures: by scene, what was found and what is true.
         pixels: that were judged.
-        least_distance_px, is_farther, left_out_px: as of `jobs.learning.judging.Judgement`.
     """
 
     pictures: Mapping[str, Compared]
     pixels: int
-    least_distance_px: int | None
-    is_farther: bool
-    left_out_px: int
+    distance: Distance
 
     def record(self, card: ModelCard) -> dict[str, Any]:
         """As it goes into the record of a training."""
@@ -114,9 +111,7 @@ class ObjectJudgement:
         return {
             "pixels": self.pixels,
             "objects": sum(len(true.classes) for _, true in pictures),
-            "left_out_px": self.left_out_px,
-            "least_distance_px": self.least_distance_px,
-            "is_farther": self.is_farther,
+            **self.distance.record(self.pixels),
             "scores": object_scores(pictures, card) if any(len(true.classes) for _, true in pictures) else {},
             "by_scene": {
                 name: object_scores([compared], card)["ap50"] for name, compared in sorted(self.pictures.items())
@@ -137,29 +132,23 @@ def judge_objects(
     Raises:
         SceneError, StorageError: if the data cannot be read.
     """
-    gap_px = max(gap_px, card.halo_px or 0)
-    pixels, nearest, left_out = 0, LOOK_PX + 1, 0
+    pixels, distance = 0, Distance()
     found: dict[int, list[Found]] = {}
     true: dict[int, list[Marked]] = {}
-    for number, core, labels, near, made in mapped(predictor, card, examples, part, gap_px):
-        left_out += near
+    for number, core, labels, made in mapped(predictor, card, examples, part, gap_px, distance):
         judged = labels != IGNORE
-        if not judged.any():
-            continue
         pixels += int(judged.sum())
         objects = made.found
         is_judged = judged[objects["row"] - core.row_off, objects["col"] - core.col_off]
         found.setdefault(number, []).append(objects[is_judged])
         each = examples.scenes[number]
         true.setdefault(number, []).append(_within(boxes_of(each.labels, each.scene.grid), core, judged))
-        nearest = min(nearest, int(examples.trained_around(number, LOOK_PX).distances(core)[judged].min()))
     return ObjectJudgement(
         pictures={
             examples.scenes[number].scene.id: _compared(examples, card, number, found[number], true[number])
             for number in found
         },
-        pixels=pixels, least_distance_px=min(nearest, LOOK_PX) if pixels else None, is_farther=nearest > LOOK_PX,
-        left_out_px=left_out,
+        pixels=pixels, distance=distance,
     )  # fmt: skip
 
 

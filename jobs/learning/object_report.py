@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.learning.detection_scores import Compared, average_precision, counted
-from earthloom.jobs.learning.report_page import STYLE, data_url, swatch
+from earthloom.jobs.learning.report_page import data_url, html, swatch
 from earthloom.jobs.learning.worst_objects import MISSED, RIGHT, WRONG
 from earthloom.models.cards.card import ModelCard
 
@@ -23,7 +23,7 @@ FORMAT = 1
 """Version of report.json."""
 
 _IOUS = (0.3, 0.5)
-"""At which precision and recall are told: objects of a few pixels are found by a box that covers half of them."""
+"""At which precision and recall are reported: objects of a few pixels are found by a box that covers half of them."""
 
 
 def document(
@@ -34,7 +34,7 @@ def document(
     Args:
         pictures: by scene id, what was found and what is true.
         card: of the detector.
-        sizes: areas in m² at which objects are told apart; none: the thirds of those that are true.
+        sizes: bounds in m² between sizes of objects; none: the thirds of the true ones.
         hidden: true objects that were left out, because nothing is decided where they lie.
         facts: put into the document as they are.
     """
@@ -137,10 +137,10 @@ def _class_text(name: str, scores: Mapping[str, Any], ranges: Sequence[Sequence[
     out = f"{name}, by area\n"
     for (low, high), found in zip(ranges, scores["by_size"], strict=True):
         of = f"{low:,.0f} m² and more" if high is None else f"{low:,.0f} to {high:,.0f} m²"
-        told = (
+        precision = (
             "none is marked" if found["ap50"] is None else f"AP50 {found['ap50']:.4f}, AP50-95 {found['ap50_95']:.4f}"
         )
-        out += f"  {of}: {found['true']} marked, {told}\n"
+        out += f"  {of}: {found['true']} marked, {precision}\n"
     for iou in map(str, _IOUS):
         every, best = scores["published"][iou], scores["best"][iou]
         out += (
@@ -165,11 +165,10 @@ def page(report: Mapping[str, Any], text: str, pictures: Sequence[bytes]) -> str
         f"<span>AP50 of {escape(name)}, {scores['true']} marked</span></div>"
         for name, scores in report["scores"].items()
     )
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>'
+    return html(
+        title,
         f'<h1>{escape(title)}</h1><div class="cards">{cards}</div><div class="wide"><pre>{escape(text)}</pre></div>'
-        f"{_worst(report['worst'], pictures)}</main></body></html>\n"
+        f"{_worst(report['worst'], pictures)}",
     )
 
 

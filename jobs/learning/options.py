@@ -1,4 +1,4 @@
-"""What a user may say of learning and of judging what was learned. Opens nothing."""
+"""Options of evaluate, explain and distil. Opens nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written down of a training beside its card: where its data came from, how it was split, and how good it is.
+"""The training record beside a card: data and its digests, split, seeds and scores.
 
 The record is a function of the job: a training that was interrupted leaves the same bytes. Opens nothing.
 """
@@ -62,9 +62,7 @@ def judgement_record(test: Judgement, classes: Sequence[str]) -> dict[str, Any]:
     """What was found on the test part."""
     return {
         "pixels": int(test.counts.sum()),
-        "left_out_px": test.left_out_px,
-        "least_distance_px": test.least_distance_px,
-        "is_farther": test.is_farther,
+        **test.distance.record(int(test.counts.sum())),
         "confusion": test.counts.tolist(),
         "scores": scores(test.counts, classes) if test.counts.any() else {},
         "by_scene": {name: scores(counts, classes)["iou"] for name, counts in sorted(test.by_scene.items())},

@@ -51,16 +51,20 @@ def page(report: Mapping[str, Any], thumbnails: Mapping[str, NDArray[np.uint8]],
         thumbnails: by scene id, (rows, columns) reduced error maps.
         pictures: PNG files, one for each entry of `report["worst"]`.
     """
-    title = f"{report['model']}: evaluation"
     body = (
         _head(report), _classes(report), _confusion(report), _calibration(report["calibration"]), _areas(report["areas"]),
         _places("Scenes", report["scenes"]), _places("Regions", report["regions"]), _maps(report, thumbnails),
         _worst(report, pictures), _sources(report),
     )  # fmt: skip
+    return html(f"{report['model']}: evaluation", "\n" + "".join(body))
+
+
+def html(title: str, body: str) -> str:
+    """A page of this look; `body` is HTML."""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
-        f"<body><main>\n{''.join(body)}</main></body></html>\n"
+        f"<body><main>{body}</main></body></html>\n"
     )
 
 

@@ -1,9 +1,10 @@
-"""One seed of a training, from a file's tables to what the engine knows: schedule, loss, looks, crops, first weights."""
+"""Trains one seed: turns a file's tables into schedule, loss, validation, crops and first weights of the engine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
+from dataclasses import fields
 from typing import Any
 
 from earthloom.jobs.execution.carrying import carry
@@ -21,6 +22,7 @@ from earthloom.jobs.learning.tracking import Tracker
 from earthloom.jobs.records.names import CARRIED
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
+from earthloom.models.device.threads import use_threads
 from earthloom.models.networks import registry
 from earthloom.models.training.augment import Variety
 from earthloom.models.training.detection import ObjectLoss, set_prior
@@ -31,7 +33,6 @@ from earthloom.models.training.schedule import Schedule
 from earthloom.models.training.start import to_hold
 from earthloom.models.training.teacher import Teacher
 from earthloom.models.training.team import Team
-from earthloom.models.training.threads import use_threads
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
@@ -70,7 +71,7 @@ def train_seed(
     crops = kind(examples, Sampling(variety=variety, balance=config.schedule.balance, seed=seed))
     looking = looking_of(config, examples, card)
     checkpoints = Checkpoints(store, f"{prefix}/seed-{seed}")
-    with Tracker(config, store, prefix, seed) if team.is_first else nullcontext() as tracker:
+    with closing(Tracker(config, store, prefix, seed)) if team.is_first else nullcontext() as tracker:
 
         def tell(progress: Progress) -> None:
             if tracker is not None:
@@ -82,28 +83,21 @@ def train_seed(
 
 def schedule_of(config: TrainConfig, seed: int, precision: str) -> Schedule:
     """The schedule as the engine knows it."""
-    table = config.schedule
-    return Schedule(
-        steps=table.steps, batch=table.batch, accumulate=table.accumulate, rate=table.rate,
-        pretrained_rate=table.pretrained_rate, layer_decay=table.layer_decay, freeze_steps=table.freeze_steps,
-        warm_up=table.warm_up, decay=table.decay, memory_steps=table.memory_steps, precision=precision, seed=seed,
-    )  # fmt: skip
+    known = {each.name for each in fields(Schedule)}
+    return Schedule(**config.schedule.model_dump(include=known) | {"precision": precision, "seed": seed})
 
 
 def loss_of(config: TrainConfig, examples: Examples) -> Loss | ObjectLoss:
     """The loss, its class weights made from the training part where they are to be."""
     if config.objects is not None:
         return ObjectLoss(size_px=config.objects.size_px)
-    table = config.loss
-    given = table.class_weights
+    given = config.loss.class_weights
     if isinstance(given, tuple) and len(given) != len(examples.classes):
         raise ConfigError(f"`loss.class_weights` has {len(given)} numbers for {len(examples.classes)} classes")
     if given == "data":
         given = balanced_weights(tuple(examples.split.pixels(examples.index)["train"]))
-    return Loss(
-        cross_entropy=table.cross_entropy, dice=table.dice, focal=table.focal, lovasz=table.lovasz, gamma=table.gamma,
-        smoothing=table.smoothing, class_weights=given if isinstance(given, tuple) else None,
-    )  # fmt: skip
+    weights_of = given if isinstance(given, tuple) else None
+    return Loss(**config.loss.model_dump(exclude={"class_weights"}), class_weights=weights_of)
 
 
 def teacher_card(config: TrainConfig, bands: tuple[str, ...]) -> tuple[ModelCard, ObjectRef] | None:

@@ -1,4 +1,4 @@
-"""Which pixels are trained on, which choose the weights and which judge them: by scene, by block or by region, never by chip.
+"""Splits labelled pixels into training, validation and test: by scene, by block or by region, never by chip.
 
 Whole scenes, squares or regions go to one part. Scenes of the same ground count as one. Pure arithmetic on the index of
 chips; reads nothing but regions.

@@ -1,8 +1,7 @@
-"""What a training's network is before it has learned anything: its card without weights, and where the first ones come from."""
+"""Drafts a training's card without weights, and finds where the network's first weights come from."""
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from earthloom.jobs.learning.config import ChipTable, TrainConfig
 from earthloom.jobs.records.names import CARRIED
 from earthloom.models.cards import weights
-from earthloom.models.cards.card import LabelRule, ModelCard, ModelClass, ObjectRule
+from earthloom.models.cards.card import LabelRule, ModelCard, ModelClass, ObjectRule, shade
 from earthloom.models.training.network import named
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
@@ -118,10 +117,10 @@ def draft(
     mean, std = _normalisation(config, first, bands, quantity, mean, std)
     sizes = [grid.gsd_m() for grid in grids] or [1.0]
     reach = config.augment.zoom * _MARGIN
-    said = config.card
+    about = config.card
     card = ModelCard(
-        name=config.name, version=said.version, title=said.title or f"{config.name}, trained by earthloom train",
-        description=said.description, license=said.license, citation=said.citation, architecture=architecture,
+        name=config.name, version=about.version, title=about.title or f"{config.name}, trained by earthloom train",
+        description=about.description, license=about.license, citation=about.citation, architecture=architecture,
         arguments=arguments, bands=bands, quantities=(quantity,), mean=mean, std=std,
         gsd_m=(_short(min(sizes) / reach), _short(max(sizes) * reach)), classes=classes_of(config), stride_px=stride,
         **_of_chips(config.chips),
@@ -146,7 +145,7 @@ def classes_of(config: TrainConfig) -> tuple[ModelClass, ...]:
     """The classes as a card has them, in the order of their values."""
     listed = sorted(config.labels.classes, key=lambda each: each.value)
     return tuple(
-        ModelClass(value=each.value, name=each.name, color=each.color or _color(place, len(listed)))
+        ModelClass(value=each.value, name=each.name, color=each.color or shade(place, len(listed)))
         for place, each in enumerate(listed)
     )
 
@@ -169,8 +168,3 @@ def _normalisation(
 
 def _short(value: float) -> float:
     return float(f"{value:.3g}")
-
-
-def _color(place: int, count: int) -> str:
-    red, green, blue = colorsys.hsv_to_rgb(place / count, 0.65, 0.9)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"

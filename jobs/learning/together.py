@@ -1,4 +1,4 @@
-"""One seed in several processes on Ray: each reads its own share of every batch from storage, the first of them writes.
+"""Trains one seed in several processes on Ray; each reads its own share of every batch from storage, the first of them writes.
 
 They meet at OUT, which all of them must reach: a bucket, or a folder of this machine or of a shared file system.
 """

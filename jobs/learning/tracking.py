@@ -1,11 +1,9 @@
-"""What a training tells of itself while it goes on: curves below OUT, and whoever else is to be told."""
+"""Logs of a training while it runs: curves below OUT, and Weights & Biases or MLflow where they are asked for."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Self
 
 from earthloom.jobs.learning.config import TrainConfig
 from earthloom.jobs.learning.fitting import Progress
@@ -17,7 +15,7 @@ _EVERY = 10
 
 
 class Tracker:
-    """The log of one seed; use as a context manager.
+    """The log of one seed; call it with each step, and `close` it at the end.
 
     Args:
         config: of the training.
@@ -29,16 +27,8 @@ class Tracker:
     def __init__(self, config: TrainConfig, store: Store, prefix: str, seed: int) -> None:
         self._config, self._store, self._prefix, self._seed = config, store, f"{prefix}/log/seed-{seed}", seed
         self._log: Log | None = None
-        self._aside: TemporaryDirectory[str] | None = None
-        self._folder = Path()
-
-    def __enter__(self) -> Self:
-        if self._store.ref.scheme == "file":
-            self._folder = (self._store.ref / self._prefix).path
-        else:
-            self._aside = TemporaryDirectory(prefix="earthloom-log-")
-            self._folder = Path(self._aside.name)
-        return self
+        self._aside = None if store.ref.scheme == "file" else TemporaryDirectory(prefix="earthloom-log-")
+        self._folder = Path(self._aside.name) if self._aside else (store.ref / self._prefix).path
 
     def __call__(self, progress: Progress) -> None:
         """Note a step."""
@@ -57,9 +47,8 @@ class Tracker:
             log.flush()
             self._copy()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the log."""
         if self._log is not None:
             self._log.close()
         if self._aside is not None:

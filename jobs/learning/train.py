@@ -33,8 +33,8 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE as CARD
 from earthloom.models.cards.file import RECORD, load_card, write_card
 from earthloom.models.device.resolve import resolve
+from earthloom.models.device.threads import use_threads
 from earthloom.models.training.network import build, fill
-from earthloom.models.training.threads import use_threads
 from earthloom.tiling.errors import CardError, ConfigError, MissingObjectError, PublishError
 from earthloom.tiling.software import VERSION
 from earthloom.tiling.storage.objects import ObjectRef

@@ -1,4 +1,4 @@
-"""Plain values of a training and the TOML file that holds them: local paths made absolute, and the way back to text."""
+"""Reading and writing of training files: makes their local paths absolute, and writes plain values as TOML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One trial of a study: a training with other values in its file, followed look by look, and ended when others do better.
+"""Runs one trial of a study: a training with some values changed, which ends early when other trials do better.
 
 A trial is a task: whoever runs it again goes on from its checkpoints, and what it leaves in storage says how it ended.
 """

@@ -68,9 +68,9 @@ def tune(
         trials: in all.
         workers: trials at once, on Ray; None: one after another in this process, without Ray.
         address: of a Ray cluster, with `workers`; None: Ray inside this process.
-        on_trial: told of each trial that has ended.
-        on_begin: told of the number and the values of each that begins or is gone on with.
-        on_look: told of each look at the validation part, where this process trains; a top-level function.
+        on_trial: called with each trial that has ended.
+        on_begin: called with the number and the values of each trial that begins or resumes.
+        on_look: called at each look at the validation part, where this process trains; a top-level function.
 
     Raises:
         ConfigError: if nothing is to be tried, a key or value of it is wrong, or there is no validation part to choose by.
@@ -191,13 +191,13 @@ def _proposed(space: dict[str, Any], seed: int, number: int, ended: dict[int, di
         study = optuna.create_study(direction="maximize", sampler=sampler)
         for _, result in sorted(ended.items()):
             if result["score"] is not None:
-                told = {key: _told(made[key], result["parameters"][key]) for key in made}
-                study.add_trial(optuna.trial.create_trial(params=told, distributions=made, value=result["score"]))
+                tried = {key: _as_proposed(made[key], result["parameters"][key]) for key in made}
+                study.add_trial(optuna.trial.create_trial(params=tried, distributions=made, value=result["score"]))
         asked = study.ask(made)
     return {key: json.loads(value) if isinstance(value, str) else value for key, value in asked.params.items()}
 
 
-def _told(distribution: Any, value: Any) -> Any:
+def _as_proposed(distribution: Any, value: Any) -> Any:
     return json.dumps(value) if hasattr(distribution, "choices") else value
 
 

@@ -1,4 +1,4 @@
-"""The places where a map errs most, and a picture of each: the scene, the labels, the map, and where they differ.
+"""Finds the places where a map errs most and draws each: the scene, the labels, the map, and where they differ.
 
 Of objects, `jobs.learning.worst_objects` finds the places, and draws its panels with what is here.
 """
@@ -87,8 +87,10 @@ def picture(
     Raises:
         SceneError, StorageError: if the scene cannot be read.
     """
+    from earthloom.jobs.products.lettering import rgb
+
     K, mapped = len(matching.names), matching.table()[classes]
-    palette = np.array([_rgb(color) for color in matching.colors] + [_VOID] * (256 - K), np.uint8)
+    palette = np.array([rgb(color) for color in matching.colors] + [_VOID] * (256 - K), np.uint8)
     pair = np.where((labels != IGNORE) & (mapped != IGNORE), labels.astype(np.intp) * K + mapped, K * K)
     of_errors = np.full((256, 3), _VOID, np.uint8)
     for value, (_, color) in legend(matching.names).items():
@@ -97,7 +99,7 @@ def picture(
         ("scene", scene_rgb(plan, place.shown)), ("labels", palette[labels]), ("map", palette[mapped]),
         ("differences", of_errors[error_codes(K)[pair]]),
     )  # fmt: skip
-    return side_by_side([(caption, enlarged(rgb, smooth=caption == "scene")) for caption, rgb in panels])
+    return side_by_side([(caption, enlarged(shown, smooth=caption == "scene")) for caption, shown in panels])
 
 
 def enlarged(rgb: NDArray[np.uint8], *, smooth: bool, side_px: int = _SIDE_PX) -> Image.Image:
@@ -134,10 +136,6 @@ def published_layer(store: Store, plan: ScenePlan, name: str, window: Window) ->
     array = open_array(store.zarr(f"{plan.prefix}/{DATA}", read_only=True), 0, name)
     found = np.asarray(array[window.row_off : window.row_end, window.col_off : window.col_end])
     return found.astype(np.uint8, copy=False)
-
-
-def _rgb(color: str) -> tuple[int, int, int]:
-    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
 
 
 def scene_rgb(plan: ScenePlan, window: Window) -> NDArray[np.uint8]:

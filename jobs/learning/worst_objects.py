@@ -1,4 +1,4 @@
-"""The places where a detector errs most, and a picture of each: the scene, the boxes on it, and the heat they are peaks of.
+"""Finds the places where a detector errs most and draws each: the scene, the boxes on it, and the heat.
 
 Knows nothing of how a box is judged (`jobs.learning.detection_scores`).
 """

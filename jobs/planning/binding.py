@@ -1,4 +1,4 @@
-"""Opened scenes bound to the run's models, on the ground where these can map them.
+"""Binds opened scenes to the run's models, on the grids on which these can map them.
 
 A network that knows things by their size in pixels is run at the GSD that it was made for, and the earlier date of a pair is
 read from where its ground lies. Both are decided here, once for a whole scene, so that no block depends on it.

@@ -1,4 +1,4 @@
-"""From models to the stages of one scene: which variant, which bands, which grid, which halo. Pure arithmetic.
+"""Plans the stages of one scene: which variant of each model, which bands, which grid, which halo. Pure arithmetic.
 
 A chain is computed backwards: what a stage must make beyond the scene is what the next one reads there. Opens nothing
 but cards; knows nothing of blocks or memory.

@@ -1,4 +1,4 @@
-"""The polygons of a run that get a class each: which file, where they lie on a grid, and how far their chips reach.
+"""Finds and reads the polygons that get a class each, and says how far their chips reach.
 
 Reads the file of polygons whole, as labels are read; opens no scene.
 """

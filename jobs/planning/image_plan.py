@@ -1,4 +1,4 @@
-"""How an image that a run publishes is stored: the order of its bands, dtype, nodata, and what stored values mean."""
+"""Decides how an image is stored: order of bands, dtype, nodata, and what stored values mean."""
 
 from __future__ import annotations
 

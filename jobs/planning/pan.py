@@ -1,4 +1,4 @@
-"""Whether a scene's panchromatic band is as much finer than the others as a sharpening model was made for.
+"""Checks that a scene's panchromatic band is as much finer than the others as a sharpening model was made for.
 
 A model that sharpens by another ratio blurs by the wrong width: nothing in its picture says so. Pure arithmetic.
 """

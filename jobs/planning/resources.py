@@ -1,4 +1,4 @@
-"""How a machine or a cluster is shared among workers."""
+"""Shares a machine or a cluster among workers."""
 
 from __future__ import annotations
 

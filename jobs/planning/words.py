@@ -1,4 +1,4 @@
-"""From the words of `model` to cards: a name, an ensemble `a+b`, or a mask `name@class`. Opens nothing but cards."""
+"""Reads the words of `model`: a name, an ensemble `a+b`, or a mask `name@class`. Opens nothing but cards."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a scene gets beside its pixels: statistics, legends, a picture, STAC. Values in, bytes or dicts out."""
+"""What is published of a scene beside its pixels: statistics, legends, a picture, STAC. Values in, bytes or dicts out."""

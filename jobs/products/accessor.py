@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from earthloom.jobs.products.lettering import Color
+from earthloom.jobs.products.lettering import Color, rgb
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid, pixel_areas_m2
@@ -153,7 +153,7 @@ def _flags(data: xr.DataArray) -> list[_Flag]:
     values = np.atleast_1d(said["flag_values"]).tolist()
     colors = str(said.get("flag_colors", "")).split() or ["#808080"] * len(values)
     return [
-        _Flag(int(value), name, (int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)))
+        _Flag(int(value), name, rgb(color))
         for value, name, color in zip(values, str(said["flag_meanings"]).split(), colors, strict=True)
     ]
 

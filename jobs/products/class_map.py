@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
 from earthloom.jobs.products import quicklook, statistics
 from earthloom.jobs.products.legend import Legend, attribute_table, class_tags, colors, flags, pam
-from earthloom.jobs.products.product import Raster, cog_asset
+from earthloom.jobs.products.product import Raster, StageProduct, cog_asset, file_asset
 from earthloom.jobs.products.qgis import class_style, confidence_style
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
 from earthloom.jobs.products.statistics import Counted
@@ -26,7 +27,7 @@ from earthloom.tiling.writing.zarr_sink import Layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassMapProduct:
+class ClassMapProduct(StageProduct):
     """A class map and its confidence."""
 
     name: str
@@ -70,9 +71,6 @@ class ClassMapProduct:
     def stored(self, made: BlockMap) -> dict[str, NDArray[Any]]:
         return {CLASSES: made.classes, CONFIDENCE: made.confidence}
 
-    def rows(self, made: BlockMap, part: Window) -> Mapping[str, bytes]:
-        return {}
-
     def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
         counted = statistics.count_classes(
             self.grid, shard, pixels[CLASSES], pixels[CONFIDENCE], len(self.legend.classes)
@@ -88,9 +86,6 @@ class ClassMapProduct:
     def areas(self, counted: Counted) -> list[ClassArea]:
         return statistics.class_areas(_tally_of(counted), self.legend)
 
-    def counts(self, counted: Counted) -> Mapping[str, int]:
-        return {}
-
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
         style, trust, metadata = self._sidecar_names
         return {
@@ -104,16 +99,14 @@ class ClassMapProduct:
 
     def assets(self, counted: Counted) -> list[AssetInfo]:
         total, (classes, confidence) = _tally_of(counted), self.rasters
-        style, trust, metadata = (f"./{name}" for name in self._sidecar_names)
-        kind, roles = "application/xml", ("metadata",)
+        style, trust, metadata = self._sidecar_names
+        xml = partial(file_asset, media_type="application/xml", role="metadata")
         return [
             cog_asset(classes, CLASSES, "Class map", [classes_band(total, _sentence(self.meaning))]),
             cog_asset(confidence, CONFIDENCE, "Confidence", [confidence_band(total, _sentence(self.confidence))]),
-            AssetInfo(name="style", href=style, media_type=kind, roles=roles, title="QGIS style"),
-            AssetInfo(
-                name="confidence-style", href=trust, media_type=kind, roles=roles, title="QGIS style of the confidence"
-            ),
-            AssetInfo(name="metadata", href=metadata, media_type=kind, roles=roles, title="Class names for GDAL"),
+            xml("style", style, title="QGIS style"),
+            xml("confidence-style", trust, title="QGIS style of the confidence"),
+            xml("metadata", metadata, title="Class names for GDAL"),
         ]
 
     def picture(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from earthloom.jobs.products.class_map import ClassMapProduct
 from earthloom.jobs.products.legend import labels
 from earthloom.jobs.products.object_tables import FLATGEOBUF, PARQUET, flatgeobuf, footprint_frame, geoparquet
+from earthloom.jobs.products.product import file_asset
 from earthloom.jobs.products.stac_item import AssetInfo
 from earthloom.jobs.products.statistics import Counted
 from earthloom.models.inference.footprints import BlockFootprints
@@ -50,26 +51,16 @@ class FootprintsProduct(ClassMapProduct):
         frame = footprint_frame(
             found, outlines, self.grid, classes=labels(self.legend), scene_id=self.scene_id, key=self.key
         )
-        table, features = f"{self.name}.parquet", f"{self.name}.fgb"
-        made = {table: geoparquet(frame), features: flatgeobuf(frame, self.name)}
+        made = {f"{self.name}.parquet": geoparquet(frame), f"{self.name}.fgb": flatgeobuf(frame, self.name)}
         return {**ClassMapProduct.sidecars(self, counted), **made}
 
     def assets(self, counted: Counted) -> list[AssetInfo]:
         classes, *others = ClassMapProduct.assets(self, counted)
-        table, features = f"./{self.name}.parquet", f"./{self.name}.fgb"
         return [
             replace(classes, title="Class of each footprint"),
             *others,
-            AssetInfo(
-                name=FOOTPRINTS, href=table, media_type=PARQUET, roles=("data",), title="Footprints as GeoParquet"
-            ),
-            AssetInfo(
-                name="flatgeobuf",
-                href=features,
-                media_type=FLATGEOBUF,
-                roles=("data",),
-                title="Footprints as FlatGeobuf",
-            ),
+            file_asset(FOOTPRINTS, f"{self.name}.parquet", PARQUET, "Footprints as GeoParquet"),
+            file_asset("flatgeobuf", f"{self.name}.fgb", FLATGEOBUF, "Footprints as FlatGeobuf"),
         ]
 
     def _found(self, counted: Counted) -> tuple[NDArray[np.void], NDArray[np.object_]]:

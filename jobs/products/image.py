@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.planning.image_plan import ImagePlan
 from earthloom.jobs.products import quicklook
-from earthloom.jobs.products.product import Raster, cog_asset
+from earthloom.jobs.products.product import Raster, StageProduct, cog_asset, file_asset
 from earthloom.jobs.products.qgis import image_style
 from earthloom.jobs.products.renders import stretch
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
-from earthloom.jobs.products.statistics import Counted
+from earthloom.jobs.products.statistics import Counted, band_statistics
 from earthloom.models.inference.stack import Stack
 from earthloom.models.inference.transfer import to_stored
-from earthloom.tiling.counting import BandSum, ClassArea, count
+from earthloom.tiling.counting import BandSum, count
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.cog import CogProfile
@@ -28,7 +28,7 @@ _RGB = frozenset(("red", "green", "blue"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageProduct:
+class ImageProduct(StageProduct):
     """An image: bands of one dtype in one file."""
 
     image: ImagePlan
@@ -41,8 +41,6 @@ class ImageProduct:
     """What the picture says that it is."""
     meaning: str = ""
     """What a pixel of any of its bands is; empty: its band of its image."""
-
-    resampling: ClassVar[str] = "average"
 
     @property
     def stage(self) -> int:
@@ -78,9 +76,6 @@ class ImageProduct:
         )
         return dict(zip(image.layers, pixels, strict=True))
 
-    def rows(self, made: Stack, part: Window) -> Mapping[str, bytes]:
-        return {}
-
     def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
         return Counted(sums={layer: count(pixels[layer], self.image.nodata) for layer in self.image.layers})
 
@@ -89,12 +84,6 @@ class ImageProduct:
 
     def nodata_px(self, counted: Counted) -> int:
         return max(total.nodata for total in self.sums(counted).values())
-
-    def areas(self, counted: Counted) -> list[ClassArea]:
-        return []
-
-    def counts(self, counted: Counted) -> Mapping[str, int]:
-        return {}
 
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
         bands = self._bands(counted)
@@ -114,12 +103,9 @@ class ImageProduct:
     def assets(self, counted: Counted) -> list[AssetInfo]:
         (raster,) = self.rasters
         styles = [
-            AssetInfo(
-                name=f"{self.asset}-style", href=f"./{name}",
-                media_type="application/xml", roles=("metadata",), title="QGIS style",
-            )
+            file_asset(f"{self.asset}-style", name, "application/xml", "QGIS style", role="metadata")
             for name in self.sidecars(counted)
-        ]  # fmt: skip
+        ]
         return [cog_asset(raster, self.asset, f"Image: {', '.join(self.image.bands)}", self._bands(counted)), *styles]
 
     def picture(
@@ -139,18 +125,10 @@ class ImageProduct:
         """With their statistics, of stored values."""
         image, found = self.image, list[BandInfo]()
         for band, layer, gain, bias in zip(image.bands, image.layers, image.gain, image.bias, strict=True):
-            total = counted.sums[layer]
-            n_pixels = total.valid + total.nodata
-            statistics = {"count": n_pixels, "valid_percent": round(100 * total.valid / max(n_pixels, 1), 6)}
-            if total.valid:
-                statistics |= {
-                    "minimum": total.minimum, "maximum": total.maximum, "mean": round(total.mean, 6),
-                    "stddev": round(total.stddev, 6),
-                }  # fmt: skip
             found.append(
                 BandInfo(
                     name=band, description=self._meaning_of(band), data_type=image.dtype, nodata=image.nodata,
-                    scale=gain, offset=bias, statistics=statistics, quantity=image.quantity,
+                    scale=gain, offset=bias, statistics=band_statistics(counted.sums[layer]), quantity=image.quantity,
                 )
             )  # fmt: skip
         return found

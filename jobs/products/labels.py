@@ -18,6 +18,7 @@ from earthloom.jobs.products.class_map import ClassMapProduct
 from earthloom.jobs.products.label_table import label_frame, row_type
 from earthloom.jobs.products.legend import labels
 from earthloom.jobs.products.object_tables import PARQUET, geoparquet
+from earthloom.jobs.products.product import file_asset
 from earthloom.jobs.products.stac_item import AssetInfo
 from earthloom.jobs.products.statistics import Counted
 from earthloom.models.inference.labels import BlockLabels
@@ -55,11 +56,10 @@ class LabelsProduct(ClassMapProduct):
         return [
             replace(classes, title="Class of each chip"),
             *others,
-            AssetInfo(
-                name=CHIPS, href=f"./{self.name}.parquet", media_type=PARQUET, roles=("data",),
-                title="Chips with the probability of every class, as GeoParquet",
+            file_asset(
+                CHIPS, f"{self.name}.parquet", PARQUET, "Chips with the probability of every class, as GeoParquet"
             ),
-        ]  # fmt: skip
+        ]
 
 
 def _rows(made: BlockLabels, part: Window) -> NDArray[np.void]:

@@ -1,6 +1,8 @@
-"""What a scene publishes, all products of its chain together."""
+"""Lists the products that a scene publishes, those of all stages of its chain together."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products.class_map import ClassMapProduct
@@ -15,14 +17,8 @@ from earthloom.jobs.products.scene_about import SceneAbout
 
 
 def products_of(plan: ScenePlan) -> tuple[StageProduct, ...]:
-    """Everything that is published of a scene. A new kind of product is one more line here."""
-    return (
-        *_class_maps(plan),
-        *_labels(plan),
-        *_footprints(plan),
-        *_objects(plan),
-        *_images(plan),
-    )
+    """Everything that is published of a scene: what its main stage makes, and all images in the order of the stages."""
+    return (*_of_main_stage(plan), *_images(plan))
 
 
 def publication_of(plan: ScenePlan) -> Publication:
@@ -35,51 +31,24 @@ def publication_of(plan: ScenePlan) -> Publication:
     )  # fmt: skip
 
 
-def _class_maps(plan: ScenePlan) -> tuple[ClassMapProduct, ...]:
-    """The map of a plan whose main stage is a segmentation; none of any other plan."""
-    if plan.card.kind != "class-map":
-        return ()
-    return (
-        ClassMapProduct(
-            name=plan.product, grid=plan.grid, legend=plan.card, tags=_tags(plan), stage=plan.chain.main
-        ),
-    )  # fmt: skip
-
-
-def _labels(plan: ScenePlan) -> tuple[LabelsProduct, ...]:
-    """The labels of a plan whose main stage gives some; none of any other plan."""
-    if plan.card.kind != "labels":
-        return ()
-    return (
-        LabelsProduct(
-            name=plan.product, grid=plan.grid, legend=plan.card, core_px=plan.chain.pixel_px, scene_id=plan.scene.id,
-            key=plan.key, tags=_tags(plan), stage=plan.chain.main, meaning="class of the chip with the highest probability",
-        ),
-    )  # fmt: skip
-
-
-def _footprints(plan: ScenePlan) -> tuple[FootprintsProduct, ...]:
-    """The footprints of a plan whose main stage gives them classes; none of any other plan."""
-    if plan.card.kind != "footprints":
-        return ()
-    return (
-        FootprintsProduct(
-            name=plan.product, grid=plan.grid, legend=plan.card, scene_id=plan.scene.id, key=plan.key, tags=_tags(plan),
-            stage=plan.chain.main, meaning="class of the footprint that covers the pixel",
-        ),
-    )  # fmt: skip
-
-
-def _objects(plan: ScenePlan) -> tuple[ObjectsProduct, ...]:
-    """The objects of a plan whose main stage finds some; none of any other plan."""
-    if plan.card.objects is None:
-        return ()
-    return (
-        ObjectsProduct(
-            name=plan.product, grid=plan.grid, legend=plan.card, rule=plan.card.objects, scene_id=plan.scene.id,
-            key=plan.key, shard_px=plan.shard_px, tags=_tags(plan), stage=plan.chain.main,
-        ),
-    )  # fmt: skip
+def _of_main_stage(plan: ScenePlan) -> tuple[StageProduct, ...]:
+    """What a main stage makes that is no image."""
+    of_map: dict[str, Any] = {
+        "name": plan.product, "grid": plan.grid, "legend": plan.card, "tags": _tags(plan), "stage": plan.chain.main,
+    }  # fmt: skip
+    of_rows = of_map | {"scene_id": plan.scene.id, "key": plan.key}
+    match plan.card.kind:
+        case "class-map":
+            return (ClassMapProduct(**of_map),)
+        case "labels":
+            meaning = "class of the chip with the highest probability"
+            return (LabelsProduct(**of_rows, core_px=plan.chain.pixel_px, meaning=meaning),)
+        case "footprints":
+            return (FootprintsProduct(**of_rows, meaning="class of the footprint that covers the pixel"),)
+        case "objects":
+            assert plan.card.objects is not None
+            return (ObjectsProduct(**of_rows, rule=plan.card.objects, shard_px=plan.shard_px),)
+    return ()
 
 
 def _images(plan: ScenePlan) -> tuple[ImageProduct, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree as ET
 
 from earthloom.jobs.products.areas import area_text, area_unit, percent_text
-from earthloom.jobs.products.lettering import Color, drawable
+from earthloom.jobs.products.lettering import Color, drawable, rgb
 from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.errors import CardError
@@ -103,9 +103,7 @@ def flags(classes: Sequence[Flag]) -> dict[str, Any]:
 
 def colors(legend: Legend) -> dict[int, Color]:
     """Red, green, blue (0-255) by class value."""
-    return {
-        one.value: (int(one.color[1:3], 16), int(one.color[3:5], 16), int(one.color[5:7], 16)) for one in legend.classes
-    }
+    return {one.value: rgb(one.color) for one in legend.classes}
 
 
 def lines(legend: Legend, rows: Sequence[ClassArea]) -> list[Line]:

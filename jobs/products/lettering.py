@@ -15,6 +15,13 @@ from PIL import ImageDraw, ImageFont
 Color = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
 
+
+def rgb(text: str) -> Color:
+    """The colour of `#rrggbb`."""
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue
+
+
 _NOT_ASCII = "²·…"  # what is drawn all the same
 _INSTEAD = {"→": "->"}
 

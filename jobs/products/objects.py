@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from earthloom.jobs.products import quicklook
 from earthloom.jobs.products.legend import Legend, colors, labels
 from earthloom.jobs.products.object_tables import FLATGEOBUF, PARQUET, flatgeobuf, geoparquet, object_frame
-from earthloom.jobs.products.product import Raster, cog_asset
+from earthloom.jobs.products.product import Raster, StageProduct, cog_asset, file_asset
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
-from earthloom.jobs.products.statistics import Counted
+from earthloom.jobs.products.statistics import Counted, band_statistics
 from earthloom.models.cards.card import ObjectRule
 from earthloom.models.inference.boxes import OBJECT, Found, corners, merge
 from earthloom.models.inference.objects import BlockObjects, within
-from earthloom.tiling.counting import BandSum, ClassArea, count
+from earthloom.tiling.counting import BandSum, count
 from earthloom.tiling.encoding import CONFIDENCE_SCALE, NODATA
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window
@@ -39,7 +39,7 @@ _MEANING = "Probability that the centre of an object is here, of the likeliest c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectsProduct:
+class ObjectsProduct(StageProduct):
     """Boxes of objects, and the heat that they are peaks of."""
 
     name: str
@@ -54,8 +54,6 @@ class ObjectsProduct:
     """Of its TIFF."""
     stage: int = 0
     """Number of the stage that makes it."""
-
-    resampling: ClassVar[str] = "average"
 
     @property
     def rasters(self) -> tuple[Raster, ...]:
@@ -86,9 +84,6 @@ class ObjectsProduct:
     def nodata_px(self, counted: Counted) -> int:
         return counted.sums[HEAT].nodata
 
-    def areas(self, counted: Counted) -> list[ClassArea]:
-        return []
-
     def counts(self, counted: Counted) -> Mapping[str, int]:
         found = self._found(counted)
         return {name: int((found["class"] == value).sum()) for value, name in labels(self.legend).items()}
@@ -106,21 +101,18 @@ class ObjectsProduct:
         return f"{self.name}.parquet", f"{self.name}.fgb"
 
     def assets(self, counted: Counted) -> list[AssetInfo]:
-        (heat,), total = self.rasters, counted.sums[HEAT]
-        n_pixels = total.valid + total.nodata
-        statistics = {"count": n_pixels, "valid_percent": round(100 * total.valid / max(n_pixels, 1), 6)}
-        if total.valid:
-            statistics |= {"minimum": total.minimum, "maximum": total.maximum, "mean": round(total.mean, 6)}
+        (heat,), statistics = self.rasters, band_statistics(counted.sums[HEAT])
+        statistics.pop("stddev", None)
         band = BandInfo(
             name=HEAT, description=_MEANING, data_type="uint8", nodata=NODATA, unit="1", scale=CONFIDENCE_SCALE,
             statistics=statistics,
         )  # fmt: skip
-        table, features = (f"./{name}" for name in self._sidecar_names)
+        table, features = self._sidecar_names
         return [
             cog_asset(heat, HEAT, "Probability of a centre", [band]),
-            AssetInfo(name=OBJECTS, href=table, media_type=PARQUET, roles=("data",), title="Objects as GeoParquet"),
-            AssetInfo(name="flatgeobuf", href=features, media_type=FLATGEOBUF, roles=("data",), title="Objects as FlatGeobuf"),
-        ]  # fmt: skip
+            file_asset(OBJECTS, table, PARQUET, "Objects as GeoParquet"),
+            file_asset("flatgeobuf", features, FLATGEOBUF, "Objects as FlatGeobuf"),
+        ]
 
     def picture(
         self, layer: Callable[[str], NDArray[Any]], counted: Counted, title: str, pixel_m: tuple[float, float]

@@ -1,13 +1,14 @@
-"""What every kind of product can say of itself, so that whoever writes, counts and publishes loops over products.
+"""The base of all kinds of products, so that whoever writes, counts and publishes loops over products.
 
-A kind is a class that fits `Product`; one that a stage of a chain makes also fits `StageProduct`.
+A kind is a `Product`; one that a stage of a chain makes is a `StageProduct`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,21 +42,23 @@ class Raster:
         return np.stack([reduce_mean(band, self.profile.nodata) for band in pixels])
 
 
-class Product(Protocol):
+class Product(ABC):
     """Layers that are published together: their files, their numbers and their picture."""
 
+    resampling: ClassVar[str] = "average"
+    """How the overviews of its main layer are made, in the words of the Zarr convention: `mode` or `average`."""
+
     @property
+    @abstractmethod
     def rasters(self) -> tuple[Raster, ...]:
         """Its COGs, in the order of its layers."""
 
     @property
+    @abstractmethod
     def layers(self) -> tuple[Layer, ...]:
         """Its arrays in the result's Zarr."""
 
-    @property
-    def resampling(self) -> str:
-        """How the overviews of its main layer are made, in the words of the Zarr convention: `mode` or `average`."""
-
+    @abstractmethod
     def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
         """What a shard holds.
 
@@ -64,24 +67,31 @@ class Product(Protocol):
             shard: where it lies in the result.
         """
 
+    @abstractmethod
     def sums(self, counted: Counted) -> Mapping[str, BandSum]:
         """What each of its layers holds as a band of numbers, over the whole grid."""
 
+    @abstractmethod
     def nodata_px(self, counted: Counted) -> int:
         """Pixels of the whole grid without data."""
 
     def areas(self, counted: Counted) -> list[ClassArea]:
         """One row per class; none of a product without classes."""
+        return []
 
     def counts(self, counted: Counted) -> Mapping[str, int]:
         """Objects by the name of their class; none of a product of pixels alone."""
+        return {}
 
+    @abstractmethod
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
         """Files that lie beside its COGs, by name."""
 
+    @abstractmethod
     def assets(self, counted: Counted) -> list[AssetInfo]:
         """What the STAC item says of its files, but for their sizes and checksums."""
 
+    @abstractmethod
     def picture(
         self, layer: Callable[[str], NDArray[Any]], counted: Counted, title: str, pixel_m: tuple[float, float]
     ) -> bytes:
@@ -95,13 +105,15 @@ class Product(Protocol):
         """
 
 
-class StageProduct(Product, Protocol):
+class StageProduct(Product):
     """A product that a stage of a chain makes of a scene."""
 
     @property
+    @abstractmethod
     def stage(self) -> int:
         """Number of the stage that makes it."""
 
+    @abstractmethod
     def stored(self, made: Any) -> dict[str, NDArray[Any]]:
         """(h, w) by layer, as they are stored, from what the stage made (`ChainResult.made`)."""
 
@@ -111,6 +123,7 @@ class StageProduct(Product, Protocol):
         Args:
             part: the shard's window, in the result.
         """
+        return {}
 
 
 def cog_asset(raster: Raster, name: str, title: str, bands: Sequence[BandInfo]) -> AssetInfo:
@@ -119,3 +132,8 @@ def cog_asset(raster: Raster, name: str, title: str, bands: Sequence[BandInfo]) 
         name=name, href=f"./{raster.file}", media_type=COG, roles=("data",), title=title, bands=tuple(bands),
         grid=raster.profile.grid,
     )  # fmt: skip
+
+
+def file_asset(name: str, file: str, media_type: str, title: str, *, role: str = "data") -> AssetInfo:
+    """A file beside the item, without pixels, as an asset of it."""
+    return AssetInfo(name=name, href=f"./{file}", media_type=media_type, roles=(role,), title=title)

@@ -112,6 +112,19 @@ def class_areas(counted: Tally, legend: Legend) -> list[ClassArea]:
     return rows
 
 
+def band_statistics(total: BandSum) -> dict[str, float]:
+    """What STAC says of a band: count, valid_percent and, of a band with data, minimum, maximum, mean and stddev."""
+    n_pixels = total.valid + total.nodata
+    found: dict[str, float] = {
+        "count": n_pixels, "valid_percent": round(100 * total.valid / max(n_pixels, 1), 6)
+    }  # fmt: skip
+    if total.valid:
+        found |= {
+            "minimum": total.minimum, "maximum": total.maximum, "mean": round(total.mean, 6), "stddev": round(total.stddev, 6),
+        }  # fmt: skip
+    return found
+
+
 def tags(total: BandSum) -> dict[str, str]:
     """GDAL's statistics of a band, so that viewers need not compute them."""
     percent = 100 * total.valid / max(total.valid + total.nodata, 1)

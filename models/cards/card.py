@@ -5,6 +5,7 @@ On disk a card is `card.json`, a STAC item with the MLM extension, beside `weigh
 
 from __future__ import annotations
 
+import colorsys
 import hashlib
 import json
 import math
@@ -42,6 +43,12 @@ class ModelClass:
     color: str
     """`#rrggbb`"""
     description: str = ""
+
+
+def shade(place: int, count: int) -> str:
+    """`#rrggbb` of one of `count` classes that nobody gave a colour: hues as far apart as may be."""
+    red, green, blue = colorsys.hsv_to_rgb(place / count, 0.65, 0.9)
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ equal card or an error. Knows nothing of torch, and reads no tensor.
 from __future__ import annotations
 
 import json
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -97,6 +98,21 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
     """The STAC item of a card: plain JSON values, always the same for the same card."""
     chip = card.core_px + 2 * (card.halo_px or 0)
     framework, media_type, artifact = _FORMATS.get(weights_name, _FORMATS[weights.FILE])
+    output: dict[str, Any] = {
+        "name": _OUTPUTS[card.kind],
+        "tasks": [card.task],
+        "result": _structure(
+            card.sizes.get("classes", len(card.outputs)),
+            1 if card.labels else chip * card.scale,
+            "class" if card.classes else "channel",
+        ),
+    }
+    if card.classes:
+        output["classification:classes"] = [
+            {"value": c.value, "name": c.name, "color_hint": c.color[1:].upper()}
+            | ({"description": c.description} if c.description else {})
+            for c in card.classes
+        ]
     properties: dict[str, Any] = {
         "title": card.title,
         "description": card.description,
@@ -122,28 +138,7 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
                 ],
             }
         ],
-        "mlm:output": [
-            {
-                "name": _OUTPUTS[card.kind],
-                "tasks": [card.task],
-                "result": _structure(
-                    card.sizes.get("classes", len(card.outputs)),
-                    1 if card.labels else chip * card.scale,
-                    "class" if card.classes else "channel",
-                ),
-            }
-            | (
-                {
-                    "classification:classes": [
-                        {"value": c.value, "name": c.name, "color_hint": c.color[1:].upper()}
-                        | ({"description": c.description} if c.description else {})
-                        for c in card.classes
-                    ]
-                }
-                if card.classes
-                else {}
-            )
-        ],
+        "mlm:output": [output],
     }
     if card.kwargs:  # the schema wants it absent rather than empty
         properties["mlm:hyperparameters"] = card.kwargs
@@ -221,12 +216,8 @@ def from_item(item: Any) -> ModelCard:
             "mean": [scaling["mean"] for scaling in taken["value_scaling"]],
             "std": [scaling["stddev"] for scaling in taken["value_scaling"]],
             "classes": [
-                {
-                    "value": c["value"],
-                    "name": c["name"],
-                    "color": f"#{c['color_hint'].lower()}",
-                    "description": c.get("description", ""),
-                }
+                {name: c[name] for name in ("value", "name")}
+                | {"color": f"#{c['color_hint'].lower()}", "description": c.get("description", "")}
                 for c in given.get("classification:classes", [])
             ],
             "objects": properties.get("earthloom:objects"),
@@ -283,13 +274,7 @@ def _count(path: Path) -> int:
         return count_parameters(path.read_bytes())
     if path.name == weights.TORCHSCRIPT_FILE:
         return 0
-    total = 0
-    for tensor in weights.read_header(path).values():
-        size = 1
-        for length in tensor["shape"]:
-            size *= length
-        total += size
-    return total
+    return sum(math.prod(tensor["shape"]) for tensor in weights.read_header(path).values())
 
 
 def _no_card(folder: ObjectRef, cause: Exception) -> NoReturn:

@@ -27,7 +27,6 @@ _FLOAT32 = 1
 class Graph:
     """One image in, one image out."""
 
-    opset: int
     input_name: str
     n_bands: int | None
     """Channels of the input; None where the graph leaves them open."""
@@ -74,7 +73,7 @@ def inspect(data: bytes, layout: str) -> Graph:
     taken, given = (_dims(value, layout) for value in (inputs[0], graph.output[0]))
     stride, pools_globally = _reach(graph, layout)
     return Graph(
-        opset=_opset(model), input_name=inputs[0].name, n_bands=taken[0], n_classes=given[0], size_px=taken[1:],
+        input_name=inputs[0].name, n_bands=taken[0], n_classes=given[0], size_px=taken[1:],
         stride_px=stride, pools_globally=pools_globally,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -19,7 +20,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 FILE = "weights.safetensors"
 SMP_FILE = "model.safetensors"
@@ -31,6 +32,8 @@ NAMES = (FILE, SMP_FILE, ONNX_FILE, TORCHSCRIPT_FILE)
 
 _MAX_BYTES = 16 << 30
 _MAX_HEADER_BYTES = 64 << 20
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+"""Keys under which training loops save a state dict among other things."""
 
 
 @runtime_checkable
@@ -131,6 +134,37 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
             "the file is cut short or damaged: fetch it again"
         )
     return dict(header)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a weights file, also where a training loop has wrapped them.
+
+    Args:
+        path: safetensors, or what torch saved; a pickle is read by torch's reader that builds nothing but tensors.
+
+    Raises:
+        CardError: if it cannot be read, or holds none.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    if path.suffix.lower() == ".safetensors":
+        read_header(path)
+        return dict(load_file(path))
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a pickle fails in as many ways as there are pickles
+        raise CardError(
+            f"{path} is no state dict: it holds more than tensors, or is damaged ({type(error).__name__}); only tensors are "
+            "read, because anything else in a pickle is code: save it again with torch.save(model.state_dict(), PATH)"
+        ) from error
+    while isinstance(found, Mapping) and (inside := [n for n in _WRAPPERS if isinstance(found.get(n), Mapping)]):
+        found = found[inside[0]]
+    named = found if isinstance(found, Mapping) else {}
+    tensors = {str(name): value for name, value in named.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise CardError(f"{path} holds no named tensors")
+    return tensors
 
 
 def load_network(module: nn.Module, path: Path, sha256: str) -> None:

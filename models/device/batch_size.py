@@ -1,4 +1,4 @@
-"""How many chips a GPU wants in one forward pass: a few sizes are timed once, and the answer kept for the machine.
+"""Chooses how many chips a GPU takes in one forward pass: a few sizes are timed once, and the machine keeps the answer.
 
 Only speed depends on it, because a size that changes a chip's bits is not timed but refused. On a CPU chips are computed
 side by side, one in each thread, so nothing is measured there. Knows nothing of networks: it is given a function that times

@@ -1,4 +1,4 @@
-"""Batch norms that directly follow a convolution become part of it: one pass over the pixels less for each.
+"""Folds batch norms that directly follow a convolution into it, which saves one pass over the pixels for each.
 
 What follows what is watched, not read from names: a small pass is run and every operation on a convolution's answers
 seen. A norm is folded only where it alone takes all answers of one convolution; one behind a ReLU, or one whose

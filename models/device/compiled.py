@@ -17,7 +17,7 @@ _REMEDY = (
     "install them, or run without `compile`"
 )
 _MOST_SHAPES = 2**16
-"""Beyond its limit, 8 unless told, torch runs new shapes uncompiled: other bits, and only in workers that saw many."""
+"""Beyond its limit, 8 by default, torch runs new shapes uncompiled: other bits, and only in workers that saw many."""
 
 
 def compile_network(module: nn.Module, label: str) -> Callable[..., Any]:
@@ -49,8 +49,8 @@ def compile_network(module: nn.Module, label: str) -> Callable[..., Any]:
             compiled.add(shapes)
             return answer
         except TorchDynamoException as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            raise EngineError(f"{label} could not be compiled: {said[0]}; {_REMEDY}") from error
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise EngineError(f"{label} could not be compiled: {lines[0]}; {_REMEDY}") from error
 
     return run
 

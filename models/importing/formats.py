@@ -1,4 +1,4 @@
-"""Files of foreign models, from data to code: each kind becomes a weights file and the card that fits it.
+"""Reads files of foreign models; each kind becomes a weights file and the card that fits it.
 
 Nothing is guessed: what neither the file nor the user says is an error. Runs no network and writes no card; that is
 `models.importing.importing`.
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from earthloom.models.cards import weights
-from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.card import ModelCard, ModelClass, shade
 from earthloom.models.cards.file import canonical
 from earthloom.models.importing.options import ImportOptions
-from earthloom.models.importing.smp_folder import _color, card_from_smp
+from earthloom.models.importing.smp_folder import card_from_smp
 from earthloom.models.importing.tensorflow_graph import to_standard
 from earthloom.tiling.errors import CardError
 
@@ -91,7 +91,7 @@ def _from_state(folder: Path, source: Path, options: ImportOptions, architecture
         stride_px = 2 ** int(arguments.get("encoder_depth", 5))
     card = _card(options, source, architecture, canonical(arguments), stride_px)
     module = build(card)
-    state = _read_state(source)
+    state = weights.read_tensors(source)
     wanted = module.state_dict()
     state = {name: value for name, value in _without_prefix(state, set(wanted)).items() if name in wanted or value.ndim}
     save_file({name: value.contiguous() for name, value in state.items()}, folder / weights.FILE)
@@ -162,7 +162,7 @@ def _card(options: ImportOptions, source: Path, architecture: str, arguments: st
         bands=options.bands, quantities=options.quantity, mean=options.mean or (0.0,) * len(options.bands),
         std=options.std or (1.0,) * len(options.bands), gsd_m=options.gsd, activation=options.activation, stride_px=stride_px,
         classes=tuple(
-            ModelClass(value=value, name=name, color=_color(value, len(options.classes)))
+            ModelClass(value=value, name=name, color=shade(value, len(options.classes)))
             for value, name in enumerate(options.classes)
         ),
     )  # fmt: skip
@@ -197,30 +197,6 @@ def _opaque_tiling(
         f"{stride_px} px {'for blending ' if blend else ''}leave `halo` {' or '.join(map(str, fitting)) or 'none'}, got "
         f"{'none' if blend else options.halo}; export the graph with open sizes"
     )
-
-
-def _read_state(source: Path) -> dict[str, Any]:
-    """Tensors of a state dict, also where a training loop wrapped it."""
-    import torch
-
-    if source.suffix.lower() == ".safetensors":
-        from safetensors.torch import load_file
-
-        weights.read_header(source)
-        return dict(load_file(source))
-    try:
-        found = torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # a pickle fails in as many ways as there are pickles
-        raise CardError(
-            f"{source} is no state dict: {str(error).splitlines()[0]}; only tensors are read, because anything else in a "
-            "pickle is code; save it again with torch.save(model.state_dict(), PATH)"
-        ) from error
-    for wrapper in ("state_dict", "model_state_dict"):
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise CardError(f"{source} holds more than the tensors of one network; save model.state_dict() alone")
-    return dict(found)
 
 
 def _without_prefix(state: dict[str, Any], wanted: set[str]) -> dict[str, Any]:

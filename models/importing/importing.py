@@ -1,4 +1,4 @@
-"""A user's own network becomes a card folder: taken in, tried once, and written with all that its file cannot say.
+"""Makes a card folder of a user's own network: takes its file in, tries it once, and writes the card.
 
 `models.importing.formats` knows the kinds of files. Measures nothing; `models.measuring.measure` does, where a
 network can be looked into.

@@ -1,4 +1,4 @@
-"""What a file cannot say about the network in it. Opens nothing."""
+"""The options of an import: what the file of a network cannot say of it. Opens nothing."""
 
 from __future__ import annotations
 

@@ -5,13 +5,12 @@ Such a folder says which network it is and nothing of what goes in or comes out:
 
 from __future__ import annotations
 
-import colorsys
 import json
 from pathlib import Path
 from typing import Any
 
 from earthloom.models.cards import weights
-from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.card import ModelCard, ModelClass, shade
 from earthloom.models.cards.file import canonical
 from earthloom.tiling.errors import CardError
 
@@ -70,7 +69,7 @@ def card_from_smp(
         mean=mean or (0.0,) * len(bands),
         std=std or (1.0,) * len(bands),
         gsd_m=gsd_m,
-        classes=tuple(ModelClass(value=v, name=n, color=_color(v, n_classes)) for v, n in enumerate(names)),
+        classes=tuple(ModelClass(value=v, name=n, color=shade(v, n_classes)) for v, n in enumerate(names)),
         stride_px=2 ** int(arguments.get("encoder_depth", _DEPTH)),
         weights=weights.sha256_of(path),
     )
@@ -86,8 +85,3 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise CardError(f"cannot read {folder / _CONFIG}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CardError(f"{folder / _CONFIG} was not written by smp's save_pretrained: {error!r}") from error
-
-
-def _color(value: int, count: int) -> str:
-    red, green, blue = colorsys.hsv_to_rgb(value / count, 0.65, 0.9)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"

@@ -1,4 +1,4 @@
-"""What tf2onnx leaves of TensorFlow in a graph becomes standard ONNX, where the standard has the same rule.
+"""Replaces the operators of TensorFlow that tf2onnx leaves in a graph by those of the ONNX standard that compute the same.
 
 `tf.image.resize(…, antialias=True)` is TensorFlow's operator ScaleAndTranslate, which tf2onnx 1.17 passes on by that name.
 Reads and writes bytes; runs nothing.
@@ -48,11 +48,12 @@ def to_standard(data: bytes) -> bytes:
         if node.op_type != _LEFT:
             made.append(node)
             continue
-        said = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        kernel, antialias = attributes.get("kernel_type", b""), attributes.get("antialias")
         moved = _constant(graph, node.input[3])
-        if said.get("kernel_type") != b"triangle" or not said.get("antialias") or moved is None or moved.any():
+        if kernel != b"triangle" or not antialias or moved is None or moved.any():
             raise CardError(
-                f"{node.name} resizes by {said.get('kernel_type', b'').decode()} with antialias {said.get('antialias')}; only "
+                f"{node.name} resizes by {kernel.decode()} with antialias {antialias}; only "
                 "tf.image.resize(…, antialias=True) has a counterpart in ONNX: leave this layer out of the network"
             )
         image, _, scale, _ = node.input

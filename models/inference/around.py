@@ -1,4 +1,4 @@
-"""A block's pixels become classes of footprints: cut the chip around each, run the network, weave what it says.
+"""Computes the classes of footprints in a block: cuts the chip around each, runs the network and puts its answers together.
 
 What a footprint gets depends on its chip and on nothing else: not on the block, on the batch or on other footprints. Knows
 nothing of files or CRSs.

@@ -1,4 +1,4 @@
-"""Objects as rows of numbers: where each lies, what it is, and which of two that overlap is left out. Numpy only.
+"""Objects as rows of numbers: where each lies, its class and its score; and the merging of boxes that overlap. Numpy only.
 
 Knows nothing of networks, of files or of where on Earth a pixel is.
 """

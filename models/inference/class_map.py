@@ -6,7 +6,7 @@ networks.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -19,11 +19,10 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.device.deterministic import softmax
 from earthloom.models.device.resolve import strips
 from earthloom.models.inference.agreement import Agreement
-from earthloom.models.inference.stack import Stack
+from earthloom.models.inference.answer_kind import AnswerKind, hidden_in
 from earthloom.models.inference.transfer import download
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
-from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
 
 _FLOAT_BYTES = 4
@@ -52,34 +51,23 @@ class BlockMap:
 
     def hide(self, hidden: NDArray[np.bool_]) -> BlockMap:
         """The same with nodata where `hidden`, (h, w)."""
-        classes, confidence = self.classes.copy(), self.confidence.copy()
-        for layer in (classes, confidence):
-            np.copyto(layer, NODATA, where=hidden)
-        return replace(self, classes=classes, confidence=confidence)
+        return replace(self, classes=hidden_in(self.classes, hidden), confidence=hidden_in(self.confidence, hidden))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassMap:
+class ClassMap(AnswerKind[BlockMap]):
     """One probability per class and pixel, of which the likeliest class and its probability are stored."""
 
     label: str
-    """Of the card, for messages."""
     n_classes: int
     gives_probabilities: bool
     """Whether the network's channels are probabilities already, and not logits."""
     masks: tuple[int, ...] = ()
     """Classes that are nodata for later stages."""
 
-    bands: ClassVar[tuple[str, ...]] = ()
-    scale: ClassVar[int] = 1
+    does: ClassVar[str] = "maps classes"
     exact_only: ClassVar[bool] = False
     averages: ClassVar[bool] = True
-    odd: ClassVar[Mapping[int, int]] = {}
-    reach_px: ClassVar[int] = 0
-    pixel_px: ClassVar[int] = 1
-    table_bytes: ClassVar[int] = 0
-    wants_fp32: ClassVar[bool] = False
-    stored_bytes: ClassVar[int] = 2
 
     @classmethod
     def of(cls, card: ModelCard) -> ClassMap:
@@ -97,23 +85,17 @@ class ClassMap:
         """Of each class a sum, and the weights, where chips are cross-faded; the map itself counts as what is stored."""
         return _FLOAT_BYTES * (self.n_classes + 1) if blend else 0
 
-    def passed_bytes(self, *, is_first: bool) -> int:
-        """A map is not read by later stages."""
-        return 0
-
     def shapes(self, chips: Sequence[int]) -> list[tuple[int, ...]]:
         """(N, K, h, w); a single channel will do for two logits, of which the first one is 0."""
         n_chips, _, height, width = chips
         counts = (self.n_classes, 1) if self.n_classes == 2 and not self.gives_probabilities else (self.n_classes,)
         return [(n_chips, count, height, width) for count in counts]
 
-    def check(self, answer: object, chips: Sequence[int]) -> None:
-        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        if got not in (wanted := self.shapes(chips)):
-            raise CardError(
-                f"{self.label}: chips {tuple(chips)} give {got}, but {self.n_classes} classes need {wanted[0]}; "
-                "correct the card's classes, or choose a network that keeps the size of its input"
-            )
+    def mismatch(self, wanted: tuple[int, ...]) -> str:
+        return (
+            f"{self.n_classes} classes need {wanted}; correct the card's classes, or choose a network that keeps the size of "
+            "its input"
+        )
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """(K, h, w) fp32 from logits (K, h, w), of any part of a chip: a rule for each pixel by itself."""
@@ -127,9 +109,6 @@ class ClassMap:
     ) -> _Cropped | _CrossFaded:
         members = (self, *others)
         return _CrossFaded(members, chips, core, device) if chips.blend else _Cropped(members, core, device)
-
-    def settle(self, stack: Stack, made: BlockMap, carried: Collection[str]) -> tuple[Stack, BlockMap]:
-        return stack, made
 
     def masked(self, made: BlockMap) -> NDArray[np.bool_]:
         return np.isin(made.classes, self.masks)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.models.cards.card import ModelCard
+from earthloom.models.inference.answer_kind import hidden_in
 from earthloom.models.inference.labels import Labels
 from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
 from earthloom.tiling.window import Window
@@ -100,10 +101,7 @@ class BlockFootprints:
 
     def hide(self, hidden: NDArray[np.bool_]) -> BlockFootprints:
         """The same with nodata where `hidden`, (h, w). What is decided of a footprint stays: nothing comes behind it."""
-        classes, confidence = self.classes.copy(), self.confidence.copy()
-        for layer in (classes, confidence):
-            np.copyto(layer, NODATA, where=hidden)
-        return replace(self, classes=classes, confidence=confidence)
+        return replace(self, classes=hidden_in(self.classes, hidden), confidence=hidden_in(self.confidence, hidden))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,10 +13,10 @@ from torch import Tensor
 
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.agreement import Agreement
+from earthloom.models.inference.answer_kind import AnswerKind
 from earthloom.models.inference.stack import Stack
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import INDEX_MOST
-from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
 
 _FLOAT_BYTES = 4
@@ -24,14 +24,13 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class Image(AnswerKind[Tensor]):
     """Physical values of some of the bands that the network was given, `scale` times as many a side.
 
     A block gets (K, scale * h, scale * w) fp32 on the device, without meaning where the pixel below is not valid.
     """
 
     label: str
-    """Of the card, for messages."""
     bands: tuple[str, ...]
     scale: int
     mean: tuple[float, ...]
@@ -40,12 +39,7 @@ class Image:
     most: float | None = None
     """Largest magnitude that is a value, where the network may have none for a pixel: what is beyond or NaN is nodata."""
 
-    exact_only: ClassVar[bool] = True
-    averages: ClassVar[bool] = False
-    odd: ClassVar[Mapping[int, int]] = {}
-    reach_px: ClassVar[int] = 0
-    pixel_px: ClassVar[int] = 1
-    table_bytes: ClassVar[int] = 0
+    does: ClassVar[str] = "makes an image"
     wants_fp32: ClassVar[bool] = True  # bf16 has 8 significant bits, stored values have up to 16
     stored_bytes: ClassVar[int] = 0
 
@@ -63,10 +57,6 @@ class Image:
     def values_per_px(self) -> int:
         return len(self.bands) * self.scale**2
 
-    def woven_bytes(self, *, blend: bool) -> int:
-        """The image is what is passed on."""
-        return 0
-
     def passed_bytes(self, *, is_first: bool) -> int:
         """An image, its quantised form on the way to storage, and for a later stage what it was made from."""
         return _FLOAT_BYTES * (2 if is_first else 3) * self.values_per_px
@@ -76,20 +66,11 @@ class Image:
         n_chips, _, height, width = chips
         return [(n_chips, len(self.bands), self.scale * height, self.scale * width)]
 
-    def check(self, answer: object, chips: Sequence[int]) -> None:
-        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        if got not in (wanted := self.shapes(chips)):
-            raise CardError(
-                f"{self.label}: chips {tuple(chips)} give {got}, but its {len(self.bands)} bands at scale "
-                f"{self.scale} are {wanted[0]}; correct the card's outputs and scale"
-            )
+    def mismatch(self, wanted: tuple[int, ...]) -> str:
+        return f"its {len(self.bands)} bands at scale {self.scale} are {wanted}; correct the card's outputs and scale"
 
     def canvas(self, chips: ChipGrid, core: Window, device: str, others: Sequence[Image] = ()) -> _Pasted:
-        if others or chips.blend:
-            raise CardError(
-                f"{self.label}: makes an image, which is neither averaged over an ensemble of {1 + len(others)} nor "
-                "cross-faded; give it a stage of its own and leave its overlap exact"
-            )
+        self.refuse_mixing(chips, others)
         return _Pasted(self, core, device)
 
     def settle(self, stack: Stack, made: Tensor, carried: Collection[str]) -> tuple[Stack, Stack]:
@@ -100,9 +81,6 @@ class Image:
             after = stack.put(self.bands, made.masked_fill(undefined, 0.0), self.scale, carried)
             after = after.hide(undefined.any(dim=0).cpu().numpy())
         return after, after
-
-    def masked(self, made: Tensor) -> NDArray[np.bool_]:
-        raise CardError(f"{self.label}: makes an image of {', '.join(self.bands)}, which masks nothing")
 
     def agreement(self, tiled: Tensor, whole: Tensor, valid: NDArray[np.bool_]) -> Agreement:
         known = np.repeat(np.repeat(valid, self.scale, 0), self.scale, 1)

@@ -7,7 +7,7 @@ card's rule, and so does one of which a mask leaves too little. Knows nothing of
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.device.deterministic import softmax
 from earthloom.models.inference.agreement import Agreement
-from earthloom.models.inference.stack import Stack
+from earthloom.models.inference.answer_kind import AnswerKind, hidden_in
 from earthloom.models.inference.transfer import download
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
@@ -64,10 +64,9 @@ class BlockLabels:
         """The same, undecided where too few pixels of a core are left. `hidden` is (h, w) in pixels of the input, and says
         of all pixels without data too."""
         undecided = n_valid(~hidden, self.core_px) < self.least_px
-        classes, confidence = self.classes.copy(), self.confidence.copy()
-        for layer in (classes, confidence):
-            np.copyto(layer, NODATA, where=undecided)
-        return replace(self, classes=classes, confidence=confidence)
+        return replace(
+            self, classes=hidden_in(self.classes, undecided), confidence=hidden_in(self.confidence, undecided)
+        )
 
 
 def n_valid(valid: NDArray[np.bool_], core_px: int) -> NDArray[np.int64]:
@@ -77,26 +76,18 @@ def n_valid(valid: NDArray[np.bool_], core_px: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Labels:
+class Labels(AnswerKind[BlockLabels]):
     """A logit, or a probability, of each class for a whole chip."""
 
     label: str
-    """Of the card, for messages."""
     n_classes: int
     gives_probabilities: bool
     pixel_px: int
     least_px: int
     """Valid pixels that a chip's core needs to be decided."""
 
-    bands: ClassVar[tuple[str, ...]] = ()
-    scale: ClassVar[int] = 1
-    exact_only: ClassVar[bool] = True
+    does: ClassVar[str] = "labels whole chips"
     averages: ClassVar[bool] = True
-    odd: ClassVar[Mapping[int, int]] = {}
-    reach_px: ClassVar[int] = 0
-    wants_fp32: ClassVar[bool] = False
-    stored_bytes: ClassVar[int] = 2
-    values_per_px: ClassVar[int] = 1  # far less, and never none
 
     @classmethod
     def of(cls, card: ModelCard) -> Labels:
@@ -112,25 +103,14 @@ class Labels:
         """Numbers and text of a row, a polygon of five corners, and the file that is made of them; measured."""
         return 1600 + 40 * self.n_classes
 
-    def woven_bytes(self, *, blend: bool) -> int:
-        """A few numbers for each chip."""
-        return 0
-
-    def passed_bytes(self, *, is_first: bool) -> int:
-        """Labels are not read by later stages."""
-        return 0
-
     def shapes(self, chips: Sequence[int]) -> list[tuple[int, ...]]:
         """(N, K, 1, 1)."""
         return [(chips[0], self.n_classes, 1, 1)]
 
-    def check(self, answer: object, chips: Sequence[int]) -> None:
-        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        if got not in (wanted := self.shapes(chips)):
-            raise CardError(
-                f"{self.label}: chips {tuple(chips)} give {got}, but one label of {self.n_classes} classes for each is "
-                f"{wanted[0]}; choose a classifier, or a card without labels"
-            )
+    def mismatch(self, wanted: tuple[int, ...]) -> str:
+        return (
+            f"one label of {self.n_classes} classes for each is {wanted}; choose a classifier, or a card without labels"
+        )
 
     def canvas(self, chips: ChipGrid, core: Window, device: str, others: Sequence[Labels] = ()) -> _Decided:
         if chips.blend:
@@ -138,12 +118,6 @@ class Labels:
                 f"{self.label}: labels each chip by itself, so none are cross-faded; leave its overlap exact"
             )
         return _Decided((self, *others), chips.core_px, core, device)
-
-    def settle(self, stack: Stack, made: BlockLabels, carried: Collection[str]) -> tuple[Stack, BlockLabels]:
-        return stack, made
-
-    def masked(self, made: BlockLabels) -> NDArray[np.bool_]:
-        raise CardError(f"{self.label}: labels whole chips, which mask nothing")
 
     def agreement(self, tiled: BlockLabels, whole: BlockLabels, valid: NDArray[np.bool_]) -> Agreement:
         known = (tiled.classes != NODATA) | (whole.classes != NODATA)

@@ -1,4 +1,4 @@
-"""Objects: where a network says that a centre is likeliest, and the box that it says around it.
+"""Finds objects in what a network says: the pixels where a centre is likeliest, and the box that it gives for each.
 
 Objects as points (Zhou, Wang, Krähenbühl 2019, arXiv:1904.07850) are dense prediction and peaks, so that exact tiling holds:
 a pixel is an object's centre if its heat is the largest within a radius, and of equals the first by row, then by column. A
@@ -10,7 +10,7 @@ Knows nothing of files.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -22,12 +22,11 @@ from torch.nn.functional import max_pool2d, pad
 
 from earthloom.models.cards.card import BOX_CHANNELS, ModelCard, ObjectRule
 from earthloom.models.inference.agreement import Agreement
+from earthloom.models.inference.answer_kind import AnswerKind, hidden_in
 from earthloom.models.inference.boxes import OBJECT, Found, in_order
-from earthloom.models.inference.stack import Stack
 from earthloom.models.inference.transfer import download
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
-from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
 
 _LEAST_SIDE_PX, _MOST_PX = 1.0, 4096.0
@@ -56,10 +55,8 @@ class BlockObjects:
 
     def hide(self, hidden: NDArray[np.bool_]) -> BlockObjects:
         """Without the objects whose centre is `hidden`, (h, w), and with nodata there."""
-        heat = self.heat.copy()
-        np.copyto(heat, NODATA, where=hidden)
         rows, cols = self.found["row"] - self.window.row_off, self.found["col"] - self.window.col_off
-        return replace(self, heat=heat, found=self.found[~hidden[rows, cols]])
+        return replace(self, heat=hidden_in(self.heat, hidden), found=self.found[~hidden[rows, cols]])
 
 
 def within(found: Found, window: Window) -> Found:
@@ -70,22 +67,15 @@ def within(found: Found, window: Window) -> Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Objects:
+class Objects(AnswerKind[BlockObjects]):
     """A logit per class for "here is a centre", and width, height and the centre's offset in columns and rows."""
 
     label: str
-    """Of the card, for messages."""
     n_classes: int
     rule: ObjectRule
 
-    bands: ClassVar[tuple[str, ...]] = ()
-    scale: ClassVar[int] = 1
-    pixel_px: ClassVar[int] = 1
-    table_bytes: ClassVar[int] = 0  # as many as there are objects, which nobody knows before
-    exact_only: ClassVar[bool] = True
-    averages: ClassVar[bool] = False
+    does: ClassVar[str] = "finds objects"
     odd: ClassVar[Mapping[int, int]] = {3: -2, 2: -1}  # an offset to the left is one to the right in the mirror
-    wants_fp32: ClassVar[bool] = False
     stored_bytes: ClassVar[int] = 1
 
     @classmethod
@@ -102,40 +92,20 @@ class Objects:
     def reach_px(self) -> int:
         return self.rule.radius_px
 
-    def woven_bytes(self, *, blend: bool) -> int:
-        """The heat counts as what is stored; what peaks take is less than the network has just given back."""
-        return 0
-
-    def passed_bytes(self, *, is_first: bool) -> int:
-        """Objects are not read by later stages."""
-        return 0
-
     def shapes(self, chips: Sequence[int]) -> list[tuple[int, ...]]:
         """(N, K + 4, h, w)."""
         n_chips, _, height, width = chips
         return [(n_chips, self.values_per_px, height, width)]
 
-    def check(self, answer: object, chips: Sequence[int]) -> None:
-        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        if got not in (wanted := self.shapes(chips)):
-            raise CardError(
-                f"{self.label}: chips {tuple(chips)} give {got}, but objects of {self.n_classes} classes are {wanted[0]}: a "
-                "channel for each class, width, height and two of the offset, at the size of the input"
-            )
+    def mismatch(self, wanted: tuple[int, ...]) -> str:
+        return (
+            f"objects of {self.n_classes} classes are {wanted}: a channel for each class, width, height and two of the "
+            "offset, at the size of the input"
+        )
 
     def canvas(self, chips: ChipGrid, core: Window, device: str, others: Sequence[Objects] = ()) -> _Peaks:
-        if others or chips.blend:
-            raise CardError(
-                f"{self.label}: finds objects, which are neither averaged over an ensemble of {1 + len(others)} nor "
-                "cross-faded; give it a stage of its own and leave its overlap exact"
-            )
+        self.refuse_mixing(chips, others)
         return _Peaks(self, chips, core, device)
-
-    def settle(self, stack: Stack, made: BlockObjects, carried: Collection[str]) -> tuple[Stack, BlockObjects]:
-        return stack, made
-
-    def masked(self, made: BlockObjects) -> NDArray[np.bool_]:
-        raise CardError(f"{self.label}: finds objects, which mask nothing")
 
     def agreement(self, tiled: BlockObjects, whole: BlockObjects, valid: NDArray[np.bool_]) -> Agreement:
         same = np.array_equal(tiled.heat, whole.heat) and tiled.found.tobytes() == whole.found.tobytes()

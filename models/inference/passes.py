@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import torch
 
+from earthloom.models.device.threads import use_threads
 from earthloom.tiling.background import Background
 
 S = TypeVar("S")
@@ -53,7 +54,7 @@ class Threads:
 
         Closing the iterator waits for the calls that have been submitted.
         """
-        _one_thread()
+        use_threads(1)
         if self._pool is None:
             for item in items:
                 yield function(item)
@@ -70,7 +71,7 @@ class Threads:
             wait(ahead)
 
     def _call(self, function: Callable[[S], T], item: S) -> T:
-        _one_thread()
+        use_threads(1)
         with self._turn:
             self._turn.wait_for(lambda: self._running < self._allowed)
             self._running += 1
@@ -90,14 +91,8 @@ def one_thread() -> Iterator[None]:
     them take more time of the processor than all of the work (0.6 against 1.5 s to load `landwater` on a busy machine).
     """
     before = torch.get_num_threads()
-    _one_thread()
+    use_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _one_thread() -> None:
-    """Give the calling thread's operations no other thread; in PyTorch with OpenMP each thread has a number of its own."""
-    if torch.get_num_threads() != 1:
-        torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""A block's pixels become an answer: cut chips, run the network, weave what it says, all on the device.
+"""Computes a block's answer from its pixels: cuts chips, runs the network and puts its answers together, all on the device.
 
 Stored values go to the device once per block and the result comes back once; nothing waits for the device in between.
 

@@ -1,4 +1,4 @@
-"""The bands of a window on their way through a chain: where they lie, what they are called and what they mean.
+"""The bands of a window on their way through a chain: values, mask, names, and how stored values become physical ones.
 
 Values stay as they were stored until a stage has made an image; then they are fp32 on the device. Knows no model.
 """

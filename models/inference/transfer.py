@@ -1,4 +1,4 @@
-"""A block's stored pixels where its chips are cut: the arrays themselves on a CPU, sent once to a GPU; and what comes back.
+"""Moves a block's pixels to the device that computes, once, and its results back; on a CPU nothing is copied.
 
 Rows are sent as chips ask for them, from pinned memory on a stream of their own: while the first chips are computed,
 the next rows are on their way. Knows nothing of chips or of what the values mean.

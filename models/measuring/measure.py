@@ -41,8 +41,6 @@ class Measurement:
     support_px: int | None
     agreement: Agreement | None
     """At the card's halo; None for a model whose chips must be cross-faded."""
-    tried: tuple[tuple[int, Agreement], ...]
-    """Every halo that was tried, smallest first."""
 
 
 def measure(
@@ -111,7 +109,6 @@ def measure(
     )
     return Measurement(
         card=measured, stride_px=stride, support_px=support, agreement=None if halo is None else tried[halo],
-        tried=tuple(sorted(tried.items())),
     )  # fmt: skip
 
 
@@ -136,7 +133,6 @@ def _measure_from_outside(
         stride_px=card.stride_px,
         support_px=None,
         agreement=agreement,
-        tried=(),
     )
 
 
@@ -161,9 +157,7 @@ def _measure_labels(
     )  # fmt: skip
     memory = _memory(card, weights_path, device, precisions)
     measured = replace(card, memory=memory, flop_per_px=_flop_per_px(predictor.module, card))
-    return Measurement(
-        card=measured, stride_px=card.stride_px, support_px=None, agreement=agreement, tried=((halo, agreement),)
-    )
+    return Measurement(card=measured, stride_px=card.stride_px, support_px=None, agreement=agreement)
 
 
 def framed(scene: Stack, read: Window, halo_px: int) -> Stack:

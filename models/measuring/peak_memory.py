@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import from_item, to_item
 from earthloom.models.device.resolve import Device
+from earthloom.tiling import heap
 from earthloom.tiling.errors import EngineError
 
 if TYPE_CHECKING:
     from earthloom.models.inference.predictor import Predictor
 
-_STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
 """Writing 5 sets the peak back to the present (proc_pid_clear_refs(5))."""
 
@@ -72,7 +72,7 @@ def _predict_one(card: ModelCard, weights_path: Path | None, device: Device, sid
     if side_px:
         _predict(predictor, side_px)
     # not ru_maxrss, which a child inherits from the process that started it
-    return next(int(line.split()[1]) * 1024 for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    return heap.peak_bytes()
 
 
 def _predict(predictor: Predictor, side_px: int) -> None:

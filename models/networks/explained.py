@@ -5,14 +5,14 @@ The same weights, asked other questions. Knows nothing of which network that is,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Callable
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from earthloom.models.device.deterministic import softmax
+from earthloom.models.networks.over_base import OverBase, two_logits
 from earthloom.tiling.errors import CardError
 
 Method: TypeAlias = Literal["entropy", "spread", "occlusion", "gradients"]
@@ -21,7 +21,7 @@ _MIRRORS = ((3,), (2,), (2, 3))
 """Axes of the three mirror images that test-time augmentation averages over, too."""
 
 
-class Explained(nn.Module):
+class Explained(OverBase):
     """A network of the registry under one of four questions.
 
     * `entropy`: of the class probabilities, - sum p ln p / ln K, from 0 (sure) to 1 (all alike). (N, 1, H, W)
@@ -46,8 +46,6 @@ class Explained(nn.Module):
         target: class of `occlusion` and `gradients`.
         gives_probabilities: what the base gives.
 
-    The names of its weights are the base's own, so one file of weights serves both.
-
     Raises:
         CardError: if the method or the class is unknown.
     """
@@ -56,13 +54,12 @@ class Explained(nn.Module):
         self, base: nn.Module, *, method: Method, classes: int, steps: int = 16, target: int | None = None,
         gives_probabilities: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(base, classes, gives_probabilities=gives_probabilities)
         if method not in get_args(Method):
             raise CardError(f"unknown explanation {method!r}; one of {', '.join(get_args(Method))}")
         if not 1 <= steps <= 1000 or target not in (None, *range(classes)):
             raise CardError(f"steps are 1 to 1000 and the class is 0 to {classes - 1}, got {steps} and {target}")
-        self.base, self.method, self.classes = base, method, classes
-        self.steps, self.target, self._gives_probabilities = steps, target, gives_probabilities
+        self.method, self.classes, self.steps, self.target = method, classes, steps, target
 
     def forward(self, x: Tensor) -> Tensor:
         answers: dict[str, Callable[[Tensor], Tensor]] = {
@@ -73,33 +70,33 @@ class Explained(nn.Module):
         )  # chip by chip: a batch changes no bit
 
     def _entropy(self, x: Tensor) -> Tensor:
-        p = self._probabilities(x)
+        p = self.probabilities(x)
         total = torch.zeros_like(p[:, :1])
         for part in (p[:, k : k + 1] for k in range(self.classes)):
             total -= torch.where(part > 0, part * torch.log(part.clamp_min(torch.finfo(part.dtype).tiny)), 0.0)
         return total / float(np.log(self.classes))
 
     def _spread(self, x: Tensor) -> Tensor:
-        every = [self._probabilities(x)]
+        every = [self.probabilities(x)]
         for axes in _MIRRORS:
-            every.append(self._probabilities(x.flip(axes)).flip(axes))
+            every.append(self.probabilities(x.flip(axes)).flip(axes))
         mean = sum(every[1:], every[0]) / len(every)
         variance = sum(((one - mean) ** 2 for one in every[1:]), (every[0] - mean) ** 2) / len(every)
         return variance.amax(dim=1, keepdim=True).sqrt()
 
     def _occlusion(self, x: Tensor) -> Tensor:
-        p = self._probabilities(x)
+        p = self.probabilities(x)
         chosen = self._chosen(p)
         whole, falls = p.gather(1, chosen), []
         for channel in range(x.shape[1]):
             without = x.clone()
             without[:, channel] = 0
-            falls.append(whole - self._probabilities(without).gather(1, chosen))
+            falls.append(whole - self.probabilities(without).gather(1, chosen))
         return torch.cat(falls, dim=1)
 
     def _gradients(self, x: Tensor) -> Tensor:
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)
-        chosen = self._chosen(self._probabilities(x))
+        chosen = self._chosen(self.probabilities(x))
         with torch.inference_mode(False), torch.enable_grad():
             x, chosen, total = x.clone(), chosen.clone(), torch.zeros(x.shape, device=x.device)
             for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
@@ -107,7 +104,7 @@ class Explained(nn.Module):
                 answer = self.base(point).float()
                 if not self._gives_probabilities:
                     # not `softmax` of ours, which works in place
-                    answer = torch.softmax(_two(answer), dim=1)
+                    answer = torch.softmax(two_logits(answer), dim=1)
                 (gradient,) = torch.autograd.grad(answer.gather(1, chosen).sum(), point)
                 total += float(weight) * gradient.float()
             return (x.float() * total).detach()
@@ -117,25 +114,3 @@ class Explained(nn.Module):
         if self.target is not None:
             return torch.full_like(p[:, :1], self.target, dtype=torch.int64)
         return p.argmax(dim=1, keepdim=True)
-
-    def _probabilities(self, x: Tensor) -> Tensor:
-        """(N, K, H, W) fp32."""
-        answer: Tensor = self.base(x.contiguous(memory_format=torch.channels_last)).float()
-        if not self._gives_probabilities:
-            answer = torch.stack([softmax(one) for one in _two(answer)])
-        if answer.shape[1] != self.classes:
-            raise CardError(f"the network gives {answer.shape[1]} classes but is to explain {self.classes}")
-        return answer
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """The base's own."""
-        return self.base.state_dict(*args, **kwargs)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Into the base."""
-        return self.base.load_state_dict(state_dict, strict, assign)
-
-
-def _two(logits: Tensor) -> Tensor:
-    """A single logit as that of the second of two classes."""
-    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits

@@ -14,6 +14,7 @@ from torch import nn
 
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.weights import LoadsItself
+from earthloom.models.networks.chip_classifier import ChipClassifier
 from earthloom.models.networks.enhance.band_math import BandMath
 from earthloom.models.networks.enhance.denoise import NonLocalMeans
 from earthloom.models.networks.enhance.destripe import Destripe
@@ -24,7 +25,6 @@ from earthloom.models.networks.enhance.span import Span
 from earthloom.models.networks.enhance.tone import EqualisedStretch, FixedStretch, PercentileStretch
 from earthloom.models.networks.explained import Explained, Method
 from earthloom.models.networks.onnx_net import OnnxNet
-from earthloom.models.networks.recognise.chip_classifier import ChipClassifier
 from earthloom.models.networks.segment.burn import BurnIndex
 from earthloom.models.networks.segment.galileo import Galileo
 from earthloom.models.networks.segment.lite_unet import LiteUnet

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +129,16 @@ def survey(parts: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> Survey
         covariance=tuple(tuple(row) for row in (np.einsum("ik,jk->ij", centred, centred) / seen.shape[1]).tolist()),
         quantiles=tuple(tuple(row) for row in np.quantile(seen, np.linspace(0, 1, N_QUANTILES), axis=1).T.tolist()),
     )
+
+
+def squares(
+    values: NDArray[np.float32], valid: NDArray[np.bool_], side_px: int, least_valid: float
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """Values (…, n, n) and what of them is valid (n, n), of each whole square of a part that is valid for so large a share."""
+    rows, cols = (range(0, side - side_px + 1, side_px) for side in valid.shape)
+    for where in ((slice(row, row + side_px), slice(col, col + side_px)) for row in rows for col in cols):
+        if valid[where].mean() >= least_valid:
+            yield values[..., *where], valid[where]
 
 
 def lattice(scene: Window) -> list[Window]:

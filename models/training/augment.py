@@ -1,4 +1,4 @@
-"""How a crop may be changed so that scenes of other sensors, seasons and haze look familiar: by numbers drawn from a seed.
+"""Changes crops at random, so that scenes of other sensors, seasons and haze look familiar; all is drawn from a seed.
 
 Knows nothing of files or of what the classes mean.
 """
@@ -149,9 +149,3 @@ def plain(values: NDArray[np.float32], valid: NDArray[np.bool_], labels: NDArray
 def stacked(crops: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Crops (C, side, side) and labels (side, side) as a batch: (n, C, side, side) and (n, side, side)."""
     return torch.stack([crop for crop, _ in crops]), torch.stack([labels for _, labels in crops])
-
-
-def one_thread() -> None:
-    """Give the calling thread's operations no other thread; in PyTorch with OpenMP each thread has a number of its own."""
-    if torch.get_num_threads() != 1:
-        torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Teaches a network to find objects: batches with the boxes of what they show, and the loss of what is said of them.
+"""Trains networks to find objects: targets for the crops that they see, and the loss of their answers.
 
 Objects as Points (Zhou, Wang, Krähenbühl 2019, arXiv:1904.07850): the network says for each pixel how likely it is the
 centre of an object of each class, how large that object is, and how far from the pixel its centre lies

@@ -1,4 +1,4 @@
-"""A trained network becomes a file: safetensors, in fp32 or in fp16, half the size, from which every run casts."""
+"""Writes trained weights as safetensors, in fp32 or in fp16, which is half the size; a run casts them to its precision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from earthloom.models.cards.weights import sha256_of
 from earthloom.tiling.errors import CardError
@@ -32,8 +32,3 @@ def save_weights(state: Mapping[str, Tensor], path: Path, precision: str) -> str
         raise CardError(f"{', '.join(wrong[:3])}: not finite in {precision}{limit}; nothing was written")
     save_file(kept, path)
     return sha256_of(path)
-
-
-def save_half(module: nn.Module, path: Path) -> str:
-    """`save_weights` of a network in fp16."""
-    return save_weights(module.state_dict(), path, "fp16")

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from earthloom.models.training.loss import Loss
 from earthloom.models.training.schedule import Schedule
 from earthloom.models.training.team import Team
 from earthloom.tiling.errors import ConfigError, EngineError
@@ -139,7 +138,7 @@ class Fit:
         try:
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self.schedule.precision == "bf16"):
                 logits = self.network(crops)
-                told = self._teacher(crops, logits.float(), labels.to(self._device)) if self._teacher else 0.0
+                taught = self._teacher(crops, logits.float(), labels.to(self._device)) if self._teacher else 0.0
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -147,7 +146,7 @@ class Fit:
                 f"a batch of {len(crops)} crops of {crops.shape[-1]} px leaves one value for each channel of the network's "
                 "smallest layer, whose batch statistics need several: use a `batch` of 2 or more"
             ) from error
-        return self._loss(logits.float(), labels.to(self._device)) + told
+        return self._loss(logits.float(), labels.to(self._device)) + taught
 
     def _freeze(self, is_frozen: bool) -> None:
         """Hold what is to be held, or let it go; norms that are held do not gather statistics either."""
@@ -160,34 +159,6 @@ class Fit:
         for name, module in self.network.named_modules():
             if isinstance(module, _NORMS) and f"{name}.running_mean" in self._held:
                 module.train(not is_frozen)
-
-
-def fit(
-    module: nn.Module, batches: Batches, schedule: Schedule, *, loss: Callable[[Tensor, Tensor], Tensor] | None = None,
-    pretrained: Collection[str] = (), on_step: Callable[[int, float], None] | None = None,
-) -> nn.Module:  # fmt: skip
-    """Train a copy of the network from beginning to end and return the running average of its weights, in eval mode, fp32.
-
-    Args:
-        module, loss, schedule, pretrained: as for `Fit`; without a loss, cross-entropy and Dice.
-        batches: makes the batch of a step.
-        on_step: is called with each step and its loss.
-
-    Raises:
-        EngineError: if the loss is no longer a number.
-    """
-    going = Fit(module, loss or Loss(), schedule, pretrained=pretrained)
-    while going.step < schedule.steps:
-        value = going.advance(batches)
-        if on_step:
-            on_step(going.step - 1, value)
-    return going.average
-
-
-def names_under(module: nn.Module, part: nn.Module) -> frozenset[str]:
-    """Names, within a network, of the parameters and batch statistics of a part of it."""
-    prefix = next(name for name, each in module.named_modules() if each is part)
-    return frozenset(f"{prefix}.{name}" if prefix else name for name in part.state_dict())
 
 
 def _groups(network: nn.Module, pretrained: Collection[str], schedule: Schedule) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ class Log:
 
     Args:
         folder: of the event files.
-        step: from which on it is told; what an earlier process told beyond that does not count.
+        step: the first to be logged; what an earlier process logged beyond it does not count.
         name: of the training.
         settings: of the training, plain values, shown beside the curves.
         wandb: project of Weights & Biases; offline unless WANDB_MODE says otherwise.

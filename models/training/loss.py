@@ -1,4 +1,4 @@
-"""What a network is told about its mistakes: sums of published losses over pixels whose label is known.
+"""Losses of class maps: sums of published terms over the pixels whose label is known.
 
 Each term is averaged over the known pixels of a batch, or pooled over them, so that their number does not matter; a batch
 without one gives 0. Knows nothing of networks.

@@ -1,4 +1,4 @@
-"""What a user calls a network becomes what a card calls it: its entry in the registry, its arguments and its stride."""
+"""Turns the names that a user gives a network into a card's: its entry in the registry, its arguments and its stride."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import canonical
 from earthloom.models.networks import registry
 from earthloom.models.networks.torchvision_ops import define_missing_ops
-from earthloom.models.training.start import Start, from_file, from_network, read_tensors
+from earthloom.models.training.start import Start, from_file, from_network
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.suggest import did_you_mean
 
@@ -112,7 +113,7 @@ def fill(module: nn.Module, card: ModelCard, source: Path, before: ModelCard | N
             f"'start' {before.label} is a {before.architecture} {before.arguments} and this network a {card.architecture} "
             f"{card.arguments}; leave out `architecture`, and it is taken from the card"
         )
-    return from_network(module, card, read_tensors(source), before)
+    return from_network(module, card, weights.read_tensors(source), before)
 
 
 def load(module: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:

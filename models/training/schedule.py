@@ -1,4 +1,4 @@
-"""How long, how fast and in what order a network learns, in numbers. Imports nothing heavy."""
+"""The schedule of a training: steps, batch, learning rates, freezing and precision. Imports nothing heavy."""
 
 from __future__ import annotations
 

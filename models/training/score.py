@@ -1,43 +1,14 @@
-"""How well a network maps labelled pictures: counts of every class as every class, and IoU from them."""
+"""Confusion matrices of networks on labelled crops, and IoU from them."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from earthloom.models.cards.card import ModelCard
 from earthloom.models.training.augment import IGNORE
-from earthloom.models.training.data import Pair
 from earthloom.models.training.team import Team
-
-
-@torch.inference_mode()
-def labels_of(module: nn.Module, values: NDArray[np.generic], gain: float, card: ModelCard) -> NDArray[np.uint8]:
-    """The likeliest class (H, W) of each pixel of a picture (C, H, W), in one pass; right and below it is reflected.
-
-    Args:
-        module: in eval mode, on the CPU; gives logits or probabilities of each class.
-        values: stored; physical value = stored * gain.
-        card: says mean, std and stride.
-    """
-    x = torch.from_numpy(values.astype(np.float32)) * gain
-    mean, std = (torch.tensor(numbers).reshape(-1, 1, 1) for numbers in (card.mean, card.std))
-    height, width = x.shape[1:]
-    beyond = (0, -width % card.stride_px, 0, -height % card.stride_px)
-    x = pad(((x - mean) / std)[None], beyond, mode="reflect").contiguous(memory_format=torch.channels_last)
-    found: NDArray[np.uint8] = module(x)[0, :, :height, :width].argmax(dim=0).to(torch.uint8).numpy()
-    return found
-
-
-def counted(module: nn.Module, pairs: Sequence[Pair], gain: float, card: ModelCard) -> NDArray[np.int64]:
-    """The confusion over all pictures together."""
-    counts = [confusion(labels_of(module, pair.values, gain, card), pair.labels, len(card.gives)) for pair in pairs]
-    return np.asarray(np.sum(counts, axis=0))
 
 
 def confusion(found: NDArray[np.uint8], wanted: NDArray[np.uint8], n_classes: int) -> NDArray[np.int64]:
@@ -69,11 +40,8 @@ def confusion_of(network: nn.Module, crops: Tensor, labels: Tensor, n_classes: i
         labels: (n, h, w) int64, IGNORE where nothing is to be counted.
         is_bf16: compute convolutions in bf16.
     """
-    device = next(network.parameters()).device
-    crops = crops.to(device).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
-        found = network(crops).argmax(dim=1)
-    wanted = labels.to(device)
+    found = _answer(network, crops, is_bf16).argmax(dim=1)
+    wanted = labels.to(found.device)
     known = wanted != IGNORE
     counts = torch.bincount(wanted[known] * n_classes + found[known], minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes).cpu()
@@ -82,11 +50,14 @@ def confusion_of(network: nn.Module, crops: Tensor, labels: Tensor, n_classes: i
 @torch.inference_mode()
 def answered(network: nn.Module, crops: Tensor, *, is_bf16: bool) -> Tensor:
     """What a network in eval mode says of crops (n, C, h, w) that are on the CPU: fp32 on the CPU."""
+    return _answer(network, crops, is_bf16).float().cpu()
+
+
+def _answer(network: nn.Module, crops: Tensor, is_bf16: bool) -> Tensor:
     device = next(network.parameters()).device
-    crops = crops.to(device).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
-        answer: Tensor = network(crops)
-    return answer.float().cpu()
+        answer: Tensor = network(crops.to(device).contiguous(memory_format=torch.channels_last))
+    return answer
 
 
 def summed(counts: NDArray[np.int64], team: Team) -> NDArray[np.int64]:

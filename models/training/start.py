@@ -1,4 +1,4 @@
-"""Where a network's first weights come from: another network's, fitted to these bands and classes, or a file's, by its keys.
+"""Fills a network with its first weights: another network's, fitted to these bands and classes, or a file's, by their names.
 
 Whatever fits is taken and whatever does not is said. Knows nothing of cards' folders, of data or of training.
 """
@@ -9,15 +9,14 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.errors import CardError
 
-_WRAPPERS = ("state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "model.", "net.", "backbone.")
 _ENCODERS = ("encoder.", "encoder.model.", "network.")
 """Where smp keeps its encoders and those of timm, and where a classifier keeps its network."""
@@ -95,7 +94,7 @@ def from_file(module: nn.Module, bands: Sequence[str], path: Path) -> Start:
         CardError: if the file cannot be read, or none of its tensors fits.
     """
     own, first = module.state_dict(), _first(module, len(bands))
-    given = read_tensors(path)
+    given = weights.read_tensors(path)
     names = _matched(own, given)
     filled: dict[str, Tensor] = {}
     adapted, unused = [], []
@@ -115,36 +114,6 @@ def from_file(module: nn.Module, bands: Sequence[str], path: Path) -> Start:
             f"{', '.join(list(own)[:3])}; the file is of another architecture"
         )
     return _load(module, own, filled, adapted, unused)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Named tensors of a weights file; a pickle is read by torch's reader that builds tensors only.
-
-    Raises:
-        CardError: if it cannot be read.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        found: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
-        raise CardError(f"cannot read the weights {path}: {error}") from error
-    except Exception as error:  # pickle.UnpicklingError and whatever a damaged archive raises
-        raise CardError(
-            f"{path} holds more than tensors, or is damaged ({type(error).__name__}); save its state dict as safetensors"
-        ) from error
-    while isinstance(found, Mapping) and (inside := [n for n in _WRAPPERS if isinstance(found.get(n), Mapping)]):
-        found = found[inside[0]]
-    named = found if isinstance(found, Mapping) else {}
-    tensors = {str(name): value for name, value in named.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise CardError(f"{path} holds no named tensors")
-    return tensors
 
 
 def _matched(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, str]:

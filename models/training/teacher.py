@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from earthloom.models.cards.card import ModelCard
+from earthloom.models.networks.over_base import two_logits
 from earthloom.models.training.augment import IGNORE
 from earthloom.tiling.errors import ConfigError
 
 
 class Teacher:
-    """What a student is told beside its labels: temperature^2 * KL(teacher || student), both softened by the temperature.
+    """What a student learns from beside its labels: temperature^2 * KL(teacher || student), both softened by the temperature.
 
     Hinton et al. (2015), Distilling the knowledge in a neural network, arXiv:1503.02531. It is averaged over the pixels
     whose label is known, so that what is hidden from the student stays hidden.
@@ -66,15 +67,11 @@ class Teacher:
             labels: (N, h, w), IGNORE where nothing is to be learned.
         """
         with torch.no_grad():
-            answer = self._network(self._seen(crops)).float()
-            if answer.shape[1] == 1:
-                answer = torch.cat([torch.zeros_like(answer), answer], dim=1)
+            answer = two_logits(self._network(self._seen(crops)).float())
             if self._gives_probabilities:
                 answer = torch.log(answer.clamp_min(torch.finfo(answer.dtype).tiny))
             soft = torch.log_softmax(answer / self._temperature, dim=1)
-        if logits.shape[1] == 1:
-            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-        ours = torch.log_softmax(logits / self._temperature, dim=1)
+        ours = torch.log_softmax(two_logits(logits) / self._temperature, dim=1)
         known = labels != IGNORE
         each = (soft.exp() * (soft - ours)).sum(dim=1) * known
         return self._weight * self._temperature**2 * each.sum() / known.sum().clamp_min(1)

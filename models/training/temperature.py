@@ -1,4 +1,4 @@
-"""By how much a network is too sure of itself: the temperature that makes its labels most likely, of any number of classes.
+"""Temperature scaling of any number of classes: the temperature at which the labels are most likely shows over-confidence.
 
 Temperature scaling (Guo et al. 2017, On calibration of modern neural networks, ICML): softmax(logits / T). The likelihoods
 of a grid of temperatures are added up batch by batch, so memory does not grow with pixels. Knows nothing of files.

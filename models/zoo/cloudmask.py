@@ -11,7 +11,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 from earthloom.models.cards.card import ModelCard, ModelClass
-from earthloom.models.zoo.entry import Wheel, ZooEntry, read_member
+from earthloom.models.zoo.entry import Wheel, ZooEntry
 
 _CSMASK = Wheel("ukis-csmask==1.0.0", "898d6efe59b3908ec92aabad3f61a56394ff81d997a2ebe5675732503a18d1f1")
 _SENTLE = Wheel("sentle==2026.10.2", "f391290cab9846b67c00a6ddfca20ccb49f414ee7ca796a8f57d5c1dd052c787")
@@ -128,10 +128,10 @@ def _convert(card: ModelCard, wheel: ZipFile, target: Path) -> None:
     from earthloom.models.zoo.convert.torchscript_archive import torchscript_tensors
 
     if card.variant == _SENTINEL2.variant:
-        tensors = torchscript_tensors(read_member(wheel, "sentle/data/cloudmodel.pt"))
+        tensors = torchscript_tensors(wheel.read("sentle/data/cloudmodel.pt"))
     else:
         name = "_".join(card.variant.split("-"))
-        graph = onnx_tensors(read_member(wheel, f"ukis_csmask/model_{name}.onnx"))
+        graph = onnx_tensors(wheel.read(f"ukis_csmask/model_{name}.onnx"))
         tensors = {name.removeprefix("model."): tensor for name, tensor in graph.items()}
     state_to_safetensors(tensors, build(card), len(card.bands), card.stride_px, target)
 

@@ -1,4 +1,4 @@
-"""Floods, fires and lost or new buildings from an earlier and a later scene; `paired_card` makes any segmentation such.
+"""Models of floods, fires and changed buildings on two dates; `paired_card` makes one of any segmentation.
 
 A paired card runs the weights of a single-date model on both dates, from the very same file.
 """
@@ -97,7 +97,7 @@ def paired_card(
 
 
 _DRY, _FLOODED, _PERMANENT, _RECEDED, _CLOUDED = range(5)
-_FLOOD_CLASSES = (
+FLOOD_CLASSES = (
     ModelClass(value=_DRY, name="dry", color="#b59f6b", description="No open water on either date"),
     ModelClass(value=_FLOODED, name="flooded", color="#e31a1c", description="Open water only on the later date"),
     ModelClass(value=_PERMANENT, name="permanent_water", color="#1f78b4", description="Open water on both dates"),
@@ -129,7 +129,7 @@ _MEMORY = {"6b": (("bf16", 400.0), ("fp32", 705.0)), "4b": (("bf16", 385.0), ("f
 
 FLOOD = tuple(
     paired_card(
-        base, name="flood", table=_LANDWATER_TABLE, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
+        base, name="flood", table=_LANDWATER_TABLE, classes=FLOOD_CLASSES, masks=(_CLOUDED,),
         title=f"Flooded ground between two dates, from {len(base.bands)} bands",
         description=(
             "Compares landwater on both dates. A flood under cloud becomes clouded, not dry. Water below trees and between "
@@ -141,7 +141,7 @@ FLOOD = tuple(
     for base in landwater.LANDWATER
 ) + tuple(
     paired_card(
-        base, name="flood", table=_INDEX_TABLE, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
+        base, name="flood", table=_INDEX_TABLE, classes=FLOOD_CLASSES, masks=(_CLOUDED,),
         title=f"Flooded ground between two dates: {base.title[0].lower()}{base.title[1:]}",
         description="Compares water-index on both dates. It has no cloud class, so nothing becomes clouded.",
         memory=tuple((precision, 2 * size) for precision, size in base.memory),
@@ -151,7 +151,7 @@ FLOOD = tuple(
 
 FLOOD_REFERENCE = tuple(
     paired_card(
-        base, name="flood", variant=f"{base.variant}-reference", table=table, classes=_FLOOD_CLASSES, masks=(_CLOUDED,),
+        base, name="flood", variant=f"{base.variant}-reference", table=table, classes=FLOOD_CLASSES, masks=(_CLOUDED,),
         title=f"Water beyond a map of permanent water: {base.title[0].lower()}{base.title[1:]}",
         description="For a single date: the map named by `permanent_water` replaces the earlier scene.",
         memory=tuple((precision, size + _REFERENCE_BYTES) for precision, size in base.memory), reference=reference,
@@ -195,12 +195,12 @@ def _burn_cards(
         bands: tuple[str, ...] = ("nir", "swir22", "green") if with_green else ("nir", "swir22")
         if two_dates:
             bands += tuple(BEFORE + band for band in bands)
-        seen = (
+        note = (
             "water and snow are a class of their own" if with_green else "without a green band water is not told apart"
         )
         cards.append(
             ModelCard(
-                name=name, variant="water" if with_green else "two-bands", title=title, description=f"{description}; {seen}.",
+                name=name, variant="water" if with_green else "two-bands", title=title, description=f"{description}; {note}.",
                 license="Apache-2.0", citation=_NBR_CITATION, architecture="burn-index",
                 arguments=canonical(rules | {"radius_px": _RADIUS_PX, "water": with_green}),
                 bands=bands, quantities=REFLECTANCE, mean=(0.0,) * len(bands), std=(1.0,) * len(bands), gsd_m=(8.0, 60.0),

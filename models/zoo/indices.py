@@ -7,14 +7,13 @@ the use of remote sensing in Earth system research, Scientific Data 10, 197), in
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Collection
 
 from earthloom.models.cards.card import BEFORE, ModelCard, ModelClass
-from earthloom.models.cards.expression import bands_of, parse, values_held
+from earthloom.models.cards.expression import parse
 from earthloom.models.zoo.entry import REFLECTANCE, ZooEntry
-from earthloom.models.zoo.rules import threshold_card
+from earthloom.models.zoo.rules import MCFEETERS, XU, formula_card, threshold_card
 from earthloom.tiling.errors import CardError
 
 PREFIX = "index:"
@@ -23,7 +22,6 @@ threshold it is a map of two classes: `index:wet=(green-nir)/(green+nir) > 0.1`.
 
 _NAMED = re.compile(r"\s*([a-z][a-z0-9-]{0,31})\s*=(.*)\Z", re.DOTALL)
 _COMPARED = re.compile(r"([^<>]*)([<>])\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*\Z", re.DOTALL)
-_FLOAT_BYTES = 4
 _ANY_GSD_M = (0.1, 1000.0)
 
 
@@ -42,15 +40,10 @@ def index_card(
         CardError: if the expression is none.
     """
     tree = parse(expression)
-    bands = bands_of(tree)
-    n_held = 2 * len(bands) + values_held(tree) + 1  # bands as read and as normalised; measured: 0.8 to 0.9 of it
-    return ModelCard(
-        name=name, title=title or f"The index {tree}", description=description or f"{name} = {tree}.",
-        license="Apache-2.0", citation=citation, task="regression", architecture="band-math",
-        arguments=json.dumps({"expression": str(tree), "names": list(bands)}, sort_keys=True, separators=(",", ":")),
-        bands=bands, quantities=quantities, mean=(0.0,) * len(bands), std=(1.0,) * len(bands), gsd_m=_ANY_GSD_M,
-        outputs=(name,), output_dtype=output_dtype, stride_px=1, support_px=0, halo_px=0, core_px=1024,
-        memory=tuple((precision, float(_FLOAT_BYTES * n_held)) for precision in ("bf16", "fp32")), flop_per_px=0.0,
+    return formula_card(
+        name, expression, values_besides=1, architecture="band-math", task="regression", citation=citation,
+        title=title or f"The index {tree}", description=description or f"{name} = {tree}.", quantities=quantities,
+        gsd_m=_ANY_GSD_M, outputs=(name,), output_dtype=output_dtype,
     )  # fmt: skip
 
 
@@ -161,12 +154,10 @@ ENTRIES = (
     ),
     _entry(
         "ndwi", "(green - nir) / (green + nir)", "Normalised difference water index",
-        "McFeeters, S. K. (1996): The use of the Normalized Difference Water Index (NDWI) in the delineation of open water "
-        "features. International Journal of Remote Sensing 17, 1425-1432.",
+        MCFEETERS,
     ),
     _entry(
         "mndwi", "(green - swir16) / (green + swir16)", "Modified normalised difference water index",
-        "Xu, H. (2006): Modification of normalised difference water index (NDWI) to enhance open water features in remotely "
-        "sensed imagery. International Journal of Remote Sensing 27, 3025-3033.",
+        XU,
     ),
 )  # fmt: skip

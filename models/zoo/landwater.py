@@ -6,7 +6,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 from earthloom.models.cards.card import ModelCard, ModelClass
-from earthloom.models.zoo.entry import REFLECTANCE, Wheel, ZooEntry, read_member
+from earthloom.models.zoo.entry import REFLECTANCE, Wheel, ZooEntry
 
 _WHEEL = Wheel("ukis-csmask==0.2.1", "6a40e1cab2ba5f53d44dcbd271927830addc148bd0b66958688625a43964c906")
 _CSMASK_BANDS = ("blue", "green", "red", "nir", "swir16", "swir22")
@@ -76,7 +76,7 @@ def _convert(card: ModelCard, wheel: ZipFile, target: Path) -> None:
     from earthloom.models.networks.registry import build
     from earthloom.models.zoo.convert.convert import onnx_to_safetensors
 
-    graph = read_member(wheel, f"ukis_csmask/model_{card.variant}.onnx")
+    graph = wheel.read(f"ukis_csmask/model_{card.variant}.onnx")
     onnx_to_safetensors(graph, build(card), len(card.bands), card.stride_px, target)
 
 

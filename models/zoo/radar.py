@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from earthloom.models.cards.card import BEFORE, PERMANENT_WATER, ModelCard, ModelClass
+from earthloom.models.cards.card import BEFORE, PERMANENT_WATER, ModelCard
 from earthloom.models.cards.file import canonical
+from earthloom.models.zoo.disaster import FLOOD_CLASSES
 from earthloom.models.zoo.entry import ZooEntry
+from earthloom.models.zoo.rules import LAND_AND_WATER
 
 _CITATION = (
     "Twele, A., Cao, W., Plank, S., Martinis, S. (2016): Sentinel-1-based flood mapping: a fully automated processing chain. "
@@ -22,16 +24,6 @@ _LIMITS = (
 )
 _SMOOTH_PX = 5
 _FAR_DB = 200.0  # so that no valid value is 0 to the network
-_ONE_DATE = (
-    ModelClass(value=0, name="land", color="#b59f6b"),
-    ModelClass(value=1, name="water", color="#1f78b4"),
-)
-_TWO_DATES = (
-    ModelClass(value=0, name="dry", color="#b59f6b", description="No open water on either date"),
-    ModelClass(value=1, name="flooded", color="#e31a1c", description="Open water only on the later date"),
-    ModelClass(value=2, name="permanent_water", color="#1f78b4", description="Open water on both dates"),
-    ModelClass(value=3, name="receded", color="#a6cee3", description="Open water only on the earlier date"),
-)
 
 
 def _card(
@@ -56,7 +48,7 @@ def _card(
         arguments=canonical(rules | {"smooth_px": _SMOOTH_PX, "zero": -mean}),
         bands=("vv", beside) if beside else ("vv",), quantities=quantities,
         mean=(mean, 0.0 if is_map else mean) if beside else (mean,), std=(1.0, 1.0) if beside else (1.0,), gsd_m=(3.0, 60.0),
-        classes=_TWO_DATES if beside else _ONE_DATE, activation="none", needs_survey=True,
+        classes=FLOOD_CLASSES[:-1] if beside else LAND_AND_WATER, activation="none", needs_survey=True,
         stride_px=1, support_px=_SMOOTH_PX // 2, halo_px=_SMOOTH_PX // 2, core_px=1024,
         memory=tuple((precision, 96.0 if beside else 48.0) for precision in ("bf16", "fp32")), flop_per_px=0.0,
     )  # fmt: skip

@@ -1,6 +1,9 @@
-"""Ground told by a threshold on an expression of bands: open water, snow, hot spots. Nothing was trained or fetched."""
+"""Models that compare an expression of bands with a threshold: open water, snow, hot spots. Nothing was trained or fetched."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.models.cards.expression import bands_of, parse, values_held
@@ -8,6 +11,32 @@ from earthloom.models.cards.file import canonical
 from earthloom.models.zoo.entry import REFLECTANCE, ZooEntry
 
 _FLOAT_BYTES = 4
+
+
+def formula_card(
+    name: str, expression: str, *, values_besides: int, citation: str, arguments: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> ModelCard:  # fmt: skip
+    """The card of a network that computes an expression at each pixel by itself.
+
+    Args:
+        expression: of bands by name (`models.cards.expression`).
+        values_besides: arrays that are held beside the bands, as read and as normalised, and those of the expression.
+        arguments: of the network, beside the expression and its bands.
+        fields: of the card.
+
+    Raises:
+        CardError: if the expression is none.
+    """
+    tree = parse(expression)
+    bands = bands_of(tree)
+    bytes_per_px = float(_FLOAT_BYTES * (2 * len(bands) + values_held(tree) + values_besides))
+    return ModelCard(
+        name=name, license="Apache-2.0", citation=citation, bands=bands, mean=(0.0,) * len(bands), std=(1.0,) * len(bands),
+        arguments=canonical({"expression": str(tree), "names": list(bands), **(arguments or {})}),
+        stride_px=1, support_px=0, halo_px=0, core_px=1024, flop_per_px=0.0,
+        memory=(("bf16", bytes_per_px), ("fp32", bytes_per_px)), **fields,
+    )  # fmt: skip
 
 
 def threshold_card(
@@ -24,28 +53,21 @@ def threshold_card(
     Raises:
         CardError: if the expression is none.
     """
-    tree = parse(expression)
-    bands = bands_of(tree)
-    n_held = 2 * len(bands) + values_held(tree) + 4  # as read and as normalised, the logits, and what comes of them
-    return ModelCard(
-        name=name, variant=variant, title=title, description=description, license="Apache-2.0", citation=citation,
-        architecture="threshold",
-        arguments=canonical({"expression": str(tree), "names": list(bands), "threshold": threshold}),
-        bands=bands, quantities=quantities, mean=(0.0,) * len(bands), std=(1.0,) * len(bands), gsd_m=gsd_m,
-        classes=classes, stride_px=1, support_px=0, halo_px=0, core_px=1024,
-        memory=tuple((precision, float(_FLOAT_BYTES * n_held)) for precision in ("bf16", "fp32")), flop_per_px=0.0,
+    return formula_card(
+        name, expression, values_besides=4, arguments={"threshold": threshold}, architecture="threshold", variant=variant,
+        title=title, description=description, citation=citation, quantities=quantities, gsd_m=gsd_m, classes=classes,
     )  # fmt: skip
 
 
-_MCFEETERS = (
+MCFEETERS = (
     "McFeeters, S. K. (1996): The use of the Normalized Difference Water Index (NDWI) in the delineation of open water "
     "features. International Journal of Remote Sensing 17, 1425-1432."
 )
-_XU = (
+XU = (
     "Xu, H. (2006): Modification of normalised difference water index (NDWI) to enhance open water features in remotely "
     "sensed imagery. International Journal of Remote Sensing 27, 3025-3033."
 )
-_LAND_AND_WATER = (
+LAND_AND_WATER = (
     ModelClass(value=0, name="land", color="#b59f6b"),
     ModelClass(value=1, name="water", color="#1f78b4"),
 )
@@ -54,18 +76,18 @@ _CLOUDS = "Shadows, snow and clouds may look like water to it: mask them first."
 
 def _water(name: str, variant: str, expression: str, title: str, citation: str) -> ModelCard:
     return threshold_card(
-        name, expression, variant=variant, classes=_LAND_AND_WATER, title=title, citation=citation,
+        name, expression, variant=variant, classes=LAND_AND_WATER, title=title, citation=citation,
         description=f"{parse(expression)}, a threshold that needs no training. {_CLOUDS}",
     )  # fmt: skip
 
 
 _NDWI, _MNDWI = "(green - nir) / (green + nir)", "(green - swir16) / (green + swir16)"
 WATER_INDEX = (
-    _water("water-index", "mndwi", _MNDWI, "Open water where MNDWI > 0", _XU),
-    _water("water-index", "ndwi", _NDWI, "Open water where NDWI > 0", _MCFEETERS),
+    _water("water-index", "mndwi", _MNDWI, "Open water where MNDWI > 0", XU),
+    _water("water-index", "ndwi", _NDWI, "Open water where NDWI > 0", MCFEETERS),
 )
 WATER_INDICES = _water(
-    "water-indices", "", f"{_NDWI} + {_MNDWI}", "Open water where NDWI + MNDWI > 0", f"{_MCFEETERS} {_XU}"
+    "water-indices", "", f"{_NDWI} + {_MNDWI}", "Open water where NDWI + MNDWI > 0", f"{MCFEETERS} {XU}"
 )
 
 SNOW = threshold_card(

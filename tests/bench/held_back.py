@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from earthloom.models.cards import weights
 from earthloom.models.networks import registry
-from earthloom.models.training.score import confusion, iou, labels_of
+from earthloom.models.training.score import confusion, iou
 from earthloom.models.zoo.entry import shipped_weights
+from infra.recipes.pictures import labels_of
 from infra.recipes.shipped import RECIPES, Split
 from tests.bench.pixel_baseline import PixelBaseline
 from tests.bench.scores import Score

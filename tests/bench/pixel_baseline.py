@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.models.training.augment import IGNORE
-from earthloom.models.training.data import Pair
+from infra.recipes.pictures import Pair
 
 _PIXELS = 200_000
 _AROUND_PX = 15

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 import earthloom
 from earthloom.models.cards import weights
 from earthloom.models.networks import registry
-from earthloom.models.training.score import labels_of
 from earthloom.tiling.errors import MissingObjectError
 from infra.recipes.__main__ import lay_out
+from infra.recipes.pictures import labels_of
 from tests.scenes import DATA
 
 

@@ -23,9 +23,8 @@ from torch import Tensor, nn
 
 from earthloom.models.networks.segment.lite_unet import LiteUnet
 from earthloom.models.training.augment import Variety
-from earthloom.models.training.data import Crops, Pair
-from earthloom.models.training.fit import fit, names_under
 from earthloom.models.training.schedule import Schedule
+from infra.recipes.pictures import Crops, Pair, fit, names_under
 from infra.recipes.pretrained import load_lite0
 from tests.bench.scores import Score
 from tests.scenes import DATA

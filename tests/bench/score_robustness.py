@@ -15,9 +15,9 @@ from torch.nn.functional import interpolate
 
 from earthloom.models.cards import weights
 from earthloom.models.networks import registry
-from earthloom.models.training.data import Pair
-from earthloom.models.training.score import confusion, iou, labels_of
+from earthloom.models.training.score import confusion, iou
 from earthloom.models.zoo.entry import shipped_weights
+from infra.recipes.pictures import Pair, labels_of
 from infra.recipes.shipped import RECIPES
 from tests.bench.scores import Score
 from tests.scenes import DATA

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from earthloom.cluster.outcome import Fault
-from earthloom.cluster.retry import Budget, GiveUp, Retry, decide, decide_death, pause_s
+from earthloom.cluster.retry import Budget, fault_of_deaths, pause_after, pause_s
 from earthloom.tiling.errors import ConfigError
 
 BUSY = Fault(kind="StorageError", message="busy", transient=True)
@@ -29,8 +29,7 @@ def test_decisions(
     fault: Fault, attempts: int, elapsed_s: float, deadline_s: float | None, pause: float | None
 ) -> None:
     budget = Budget(attempts=3, backoff_s=1, backoff_max_s=5, jitter=0, deadline_s=deadline_s)
-    verdict = decide(fault, key="a", attempts=attempts, elapsed_s=elapsed_s, budget=budget)
-    assert verdict == (GiveUp(fault) if pause is None else Retry(pause))
+    assert pause_after(fault, key="a", attempts=attempts, elapsed_s=elapsed_s, budget=budget) == pause
 
 
 @pytest.mark.parametrize(
@@ -39,15 +38,13 @@ def test_decisions(
 )
 def test_decisions_on_deaths(attempts: int, deaths: int, elapsed_s: float, again: bool) -> None:
     budget = Budget(attempts=5, deaths=3, deadline_s=10)
-    verdict = decide_death("killed by signal 9", attempts=attempts, deaths=deaths, elapsed_s=elapsed_s, budget=budget)
-    if again:
-        assert verdict == Retry(0)
-        return
-    assert isinstance(verdict, GiveUp)
-    assert verdict.fault.kind == "PoisonTask"
-    assert "killed by signal 9" in verdict.fault.message
-    assert "`memory_per_worker`" in verdict.fault.message
-    assert not verdict.fault.transient
+    fault = fault_of_deaths("killed by signal 9", attempts=attempts, deaths=deaths, elapsed_s=elapsed_s, budget=budget)
+    assert (fault is None) == again
+    if fault is not None:
+        assert fault.kind == "PoisonTask"
+        assert "killed by signal 9" in fault.message
+        assert "`memory_per_worker`" in fault.message
+        assert not fault.transient
 
 
 def test_pauses_double_up_to_the_cap() -> None:

@@ -24,7 +24,7 @@ from shapely.geometry import box
 from earthloom.jobs.command import cli
 from earthloom.jobs.config import load
 from earthloom.jobs.execution.driver import RunResult, run
-from earthloom.jobs.learning.coco import export_coco, read_coco
+from earthloom.jobs.learning.coco import export_coco, parse_coco
 from earthloom.jobs.upkeep.verify import verify
 from earthloom.models.cards.card import ModelCard, ObjectRule
 from earthloom.models.cards.file import write_card
@@ -139,7 +139,7 @@ def test_published_objects_are_exported_as_coco_reads_them(undisturbed: tuple[Pa
         cli.main([*asked, "--crs", "EPSG:3857"], standalone_mode=False)
     with pytest.raises(ConfigError, match="no scene 'cove' of 'finder'"):
         export_coco(out, "finder", "cove")
-    (read,) = read_coco(tmp_path / "found.json", ("class_0", "class_1"))
+    (read,) = parse_coco(document, "found.json", ("class_0", "class_1"))
     table = geopandas.read_parquet(out / result.results["bay"].prefix / "finder.parquet")
     assert read.boxes == pytest.approx(table[["left_px", "top_px", "width_px", "height_px"]].to_numpy())
     assert COCO(str(tmp_path / "found.json")).get_cat_ids() == [1, 2]

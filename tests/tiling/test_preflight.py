@@ -33,7 +33,6 @@ def test_the_header_says_what_rasterio_says(tmp_path: Path) -> None:
     with rasterio.open(path) as dataset:
         assert found.grid.affine == dataset.transform
         assert found.grid.shape == dataset.shape
-        assert found.block_shape == dataset.block_shapes[0]
         assert found.colors == tuple(color.name for color in dataset.colorinterp)
     assert found.grid.crs == "EPSG:32617"
     assert found.count == 3

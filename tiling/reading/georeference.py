@@ -87,22 +87,22 @@ def _refuse_placeless(ref: ObjectRef, dataset: DatasetReader) -> None:
         f"-a_srs EPSG:<code> {name} {ref.stem}-placed.tif"
     )
     if dataset.crs:
-        said = f"{name} has a CRS but no geotransform, so its pixels have no place"
+        problem = f"{name} has a CRS but no geotransform, so its pixels have no place"
     else:
-        said = (
+        problem = (
             f"{name} has no CRS{' and no geotransform' * dataset.transform.is_identity}, so its map would lie nowhere"
         )
     if beside := _files_beside(ref):
         raise SceneError(
-            f"{said}; {', '.join(beside)} beside it is not read, as only the scene's own bytes are pinned: bake it in, "
+            f"{problem}; {', '.join(beside)} beside it is not read, as only the scene's own bytes are pinned: bake it in, "
             f"with the CRS that it means: {bake}"
         )
     if dataset.transform.is_identity:
         raise SceneError(
-            f"{said}; if it stands in a world file (.tfw, .wld) or .aux.xml of the same name, bake it "
+            f"{problem}; if it stands in a world file (.tfw, .wld) or .aux.xml of the same name, bake it "
             f"in: {bake}; else set it: gdal_edit.py -a_srs EPSG:<code> -a_ullr <left> <top> <right> <bottom> {name}"
         )
-    raise SceneError(f"{said}; set it: gdal_edit.py -a_srs EPSG:<code> {name}")
+    raise SceneError(f"{problem}; set it: gdal_edit.py -a_srs EPSG:<code> {name}")
 
 
 def _files_beside(ref: ObjectRef) -> list[str]:

@@ -70,8 +70,6 @@ class Header:
     """Colour interpretation: `red`, `gray`, `alpha`, `undefined` …"""
     tags: tuple[tuple[tuple[str, str], ...], ...]
     """Each band's own (name, value) tags, sorted."""
-    block_shape: tuple[int, int]
-    """(rows, columns) of an internal tile or strip."""
     mask: MaskKind
     """What GDAL takes for the mask of all bands: a mask inside the file, an alpha band, or nothing."""
     datetime: str | None
@@ -139,7 +137,6 @@ def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
             ),
             colors=colors,
             tags=tuple(tuple(sorted(_tags(dataset, band, doubts).items())) for band in dataset.indexes),
-            block_shape=dataset.block_shapes[0],
             mask=mask,
             datetime=_written_at(dataset),
             warnings=tuple(dict.fromkeys((*doubts, *beside.notes))),

@@ -5,7 +5,7 @@ Each needs a package that is not installed with Earthloom; credentials are those
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,7 +15,7 @@ from earthloom.tiling.storage.atomic import PART_BYTES
 from earthloom.tiling.storage.objects import FOREIGN, Head, ObjectRef
 
 if TYPE_CHECKING:
-    from zarr.storage import ObjectStore
+    pass
 
 _VERSIONS = ("etag", "ETag", "generation", "md5Hash", "content_md5")
 """How the file systems of fsspec call what changes when the bytes do."""
@@ -66,32 +66,10 @@ class ForeignObjects:
     def leftovers(self) -> Iterator[Head] | None:
         return None
 
-    def put(self, key: str, data: bytes) -> None:  # noqa: ARG002 - of stores that are written
-        self._refuse()
-
-    def create(self, key: str, data: bytes) -> bool:  # noqa: ARG002
-        self._refuse()
-
-    def replace(self, key: str, data: bytes, etag: str) -> bool:  # noqa: ARG002
-        self._refuse()
-
-    def upload(self, key: str, pieces: Iterable[bytes], expected_bytes: int = 0) -> None:  # noqa: ARG002
-        self._refuse()
-
-    def copy(self, source_key: str, target_key: str) -> None:  # noqa: ARG002
-        self._refuse()
-
-    def delete(self, key: str) -> None:  # noqa: ARG002
-        self._refuse()
-
-    def delete_all(self, prefix: str) -> None:  # noqa: ARG002
-        self._refuse()
-
-    def zarr(self, prefix: str, *, read_only: bool = False) -> ObjectStore[Any]:  # noqa: ARG002
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise ConfigError(f"{self.ref.url}: outputs go to a folder or s3://; {self.ref.scheme}:// is only read")
+
+    put = create = replace = upload = copy = delete = delete_all = zarr = _refuse
 
     def _files(self) -> Any:
         import fsspec

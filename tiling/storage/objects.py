@@ -77,13 +77,10 @@ class ObjectRef:
             if url.netloc not in ("", "localhost"):
                 raise ConfigError(f"{shown}: file URLs have three slashes, file:///path")
             return cls("file", "", unquote(url.path).lstrip("/"))._checked(shown)
-        if scheme == "s3":
-            if not _BUCKET.match(url.netloc):
-                raise ConfigError(f"{shown}: {url.netloc!r} is not a bucket name")
-            return cls("s3", url.netloc, text.partition("://")[2].partition("/")[2])._checked(shown)
-        if scheme in FOREIGN:
-            if not _CONTAINER.match(url.netloc):
-                raise ConfigError(f"{shown}: {url.netloc!r} is not a bucket or container name")
+        if scheme == "s3" or scheme in FOREIGN:
+            allowed, what = (_BUCKET, "bucket") if scheme == "s3" else (_CONTAINER, "bucket or container")
+            if not allowed.match(url.netloc):
+                raise ConfigError(f"{shown}: {url.netloc!r} is not a {what} name")
             return cls(scheme, url.netloc, text.partition("://")[2].partition("/")[2])._checked(shown)
         if scheme == "https" or (scheme == "http" and url.netloc.lower() in listed_hosts()):
             return cls(scheme, url.netloc.lower(), _key(url))._checked(shown)

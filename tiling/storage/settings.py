@@ -53,11 +53,11 @@ def derive(env: Mapping[str, str], *, threads: int | None = None) -> dict[str, s
     derived = dict(_READER)
     derived["GDAL_NUM_THREADS"] = str(threads or len(os.sched_getaffinity(0)))
     derived |= {name: value for name, value in _of_profile(env).items() if not env.get(name)}
-    said = derived | {name: value for name, value in env.items() if value}
+    known = derived | {name: value for name, value in env.items() if value}
     if unsigned(env):
         derived |= {"AWS_NO_SIGN_REQUEST": "YES", "AWS_SKIP_SIGNATURE": "true"}  # GDAL's word, and obstore's
-    region = said.get("AWS_REGION") or said.get("AWS_DEFAULT_REGION")
-    endpoint = said.get("AWS_ENDPOINT_URL_S3") or said.get("AWS_ENDPOINT_URL") or _endpoint_of_gdal(said)
+    region = known.get("AWS_REGION") or known.get("AWS_DEFAULT_REGION")
+    endpoint = known.get("AWS_ENDPOINT_URL_S3") or known.get("AWS_ENDPOINT_URL") or _endpoint_of_gdal(known)
     if endpoint:
         try:
             url = urlsplit(endpoint)
@@ -105,7 +105,7 @@ def _of_profile(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _endpoint_of_gdal(env: Mapping[str, str]) -> str:
-    """A server that only GDAL was told of, by AWS_S3_ENDPOINT=host:port."""
+    """A server that is named for GDAL only, by AWS_S3_ENDPOINT=host:port."""
     host = env.get("AWS_S3_ENDPOINT", "")
     scheme = "http" if env.get("AWS_HTTPS", "").lower() in _NO[1:] else "https"
     return host if not host or "://" in host else f"{scheme}://{host}"

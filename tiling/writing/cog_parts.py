@@ -211,25 +211,27 @@ class CogAssembly:
             for row in range(rows):
                 yield b"".join(self._spooled((level, row, col)) for col in range(cols))
         groups = self._groups()
-        ahead: deque[_Group] = deque()
+        ahead: deque[tuple[int, list[Callable[[], list[bytes]]]]] = deque()
         n_bytes = n_parts = 0
         while True:
-            while n_bytes <= _AHEAD_BYTES and n_parts <= _AHEAD_PARTS and (group := next(groups, None)):
-                group.start(self._pool)
-                ahead.append(group)
-                n_bytes, n_parts = n_bytes + group.n_bytes, n_parts + len(group.spans)
+            while n_bytes <= _AHEAD_BYTES and n_parts <= _AHEAD_PARTS and (spans := next(groups, None)):
+                size = sum(span.n_bytes for span in spans)
+                rows_of = [self._pool.submit(span.load).result if span.n_bytes else span.load for span in spans]
+                ahead.append((size, rows_of))
+                n_bytes, n_parts = n_bytes + size, n_parts + len(spans)
             if not ahead:
                 return
-            group = ahead.popleft()
-            yield from group.pieces()
-            n_bytes, n_parts = n_bytes - group.n_bytes, n_parts - len(group.spans)
+            size, rows_of = ahead.popleft()
+            for across in zip(*(rows() for rows in rows_of), strict=True):
+                yield b"".join(across)
+            n_bytes, n_parts = n_bytes - size, n_parts - len(rows_of)
 
     def _spooled(self, place: Place) -> bytes:
         offset, length = self._further[place]
         self._spool.seek(offset)
         return self._spool.read(length)
 
-    def _groups(self) -> Iterator[_Group]:
+    def _groups(self) -> Iterator[list[_Span]]:
         """Rows of tiles that are fetched together, one span of bytes per shard."""
         n_rows, n_cols = self._pyramid.shard_grid
         for level in range(self._pyramid.own, -1, -1):
@@ -240,20 +242,20 @@ class CogAssembly:
                 step = min(height, max(1, height * _AHEAD_BYTES // max(total, 1)))
                 for first in range(0, height, step):
                     last = min(first + step, height)
-                    yield _Group([self._span(level, shard_row, col, first, last) for col in range(n_cols)])
+                    yield [self._span(level, shard_row, col, first, last) for col in range(n_cols)]
 
     def _span(self, level: int, row: int, col: int, first: int, last: int) -> _Span:
         part, rows = self._shards[row, col], self._rows.get((level, row, col))
         if part is None or rows is None:
             across = -(-self._pyramid.part(level, row, col).width // self._pyramid.tile_px)
-            return _Span([self._void * across] * (last - first), 0, None)
+            return _Span(0, lambda: [self._void * across] * (last - first))
         start, length, key = int(rows.starts[first]), rows.length(first, last), part.key
 
         def load() -> list[bytes]:
             data = self._fetch(key, start, length)
             return rows.cut(key, data, first, last)
 
-        return _Span(None, length, load)
+        return _Span(length, load)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,39 +278,13 @@ class _Rows:
         return [data[self.starts[row] - base : self.starts[row + 1] - base] for row in range(first, last)]
 
 
-@dataclass(slots=True)
-class _Span:
-    """Rows of one shard: known, or still to be loaded."""
-
-    rows: list[bytes] | None
-    n_bytes: int
-    load: Callable[[], list[bytes]] | None
-    loading: Future[list[bytes]] | None = None
-
-    def result(self) -> list[bytes]:
-        if self.loading is not None:
-            return self.loading.result()
-        assert self.rows is not None, "a span is known or is loading"
-        return self.rows
-
-
 @dataclass(frozen=True, slots=True)
-class _Group:
-    spans: list[_Span]
+class _Span:
+    """Rows of tiles of one shard, each in one piece."""
 
-    @property
-    def n_bytes(self) -> int:
-        return sum(span.n_bytes for span in self.spans)
-
-    def start(self, pool: ThreadPoolExecutor) -> None:
-        for span in self.spans:
-            if span.load:
-                span.loading = pool.submit(span.load)
-
-    def pieces(self) -> Iterator[bytes]:
-        """Row after row of tiles, each over all shards."""
-        for across in zip(*(span.result() for span in self.spans), strict=True):
-            yield b"".join(across)
+    n_bytes: int
+    """That have to be fetched; 0 of a shard without data."""
+    load: Callable[[], list[bytes]]
 
 
 class _Ahead:

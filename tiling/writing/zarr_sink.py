@@ -117,12 +117,14 @@ class ZarrLayout:
     def _root_attributes(self) -> dict[str, Any]:
         layout = []
         for level in range(len(self.pyramid.shapes)):
-            said = geo_attributes(self.grid.reduce(2**level))
+            placement = geo_attributes(self.grid.reduce(2**level))
             finer = {
                 "derived_from": str(level - 1),
                 "transform": {"scale": [2.0, 2.0], "translation": [0.0, 0.0]},
             }
-            layout.append({"asset": str(level)} | (finer if level else {}) | {name: said[name] for name in _OF_A_LEVEL})
+            layout.append(
+                {"asset": str(level)} | (finer if level else {}) | {name: placement[name] for name in _OF_A_LEVEL}
+            )
         return {
             **cf_attributes(self.title),
             "multiscales": {"layout": layout, "resampling_method": self.resampling},

@@ -32,7 +32,7 @@ class NonLocalMeans(Surveying, nn.Module):
     Args:
         in_channels: bands.
         search_px: radius of the window that is searched.
-        patch_px: radius of the patches that are compared; of what is not valid nothing is.
+        patch_px: radius of the patches that are compared; invalid pixels are left out.
         strength: how fast weights fall.
 
     `forward` takes (N, C, H, W), where a pixel that is 0 in all bands is not valid, and gives the same, in fp32.

@@ -8,8 +8,7 @@ bilinearly.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from earthloom.models.networks.enhance.denoise import box_sum, shifted, valid_pixels
-from earthloom.models.networks.survey import Look, Part, Statistical, Survey, survey
+from earthloom.models.networks.survey import Look, Part, Statistical, Survey, squares, survey
 from earthloom.tiling.errors import CardError, SceneError
 from earthloom.tiling.registration import Shift, measure_shift
 from earthloom.tiling.window import Window
@@ -30,8 +29,9 @@ _MOST_CRISP = 0.3
 """Share of its own value by which Brovey's bands are made crisp at most: dark pixels beside bright ones would change colour."""
 _LIMIT = 4.0
 """Largest factor by which a ratio of intensities may change a pixel."""
-_TOLD_PX = 0.5
-"""Pixels of the panchromatic band; sensors keep their own bands together to a third of one."""
+_LEAST_SHIFT_PX = 0.5
+"""From which on a shift is worth a note, in pixels of the panchromatic band; sensors keep their own bands together to a third
+of one."""
 _SQUARE_PX = 128  # that are compared; a band's interpolated pixels leave 16 of its own per side at the least
 _LEAST_VALID = 0.75  # of a square, for it to be compared
 _NEVER = 1e30
@@ -67,19 +67,19 @@ class _Pansharpening(Statistical, nn.Module):
         seen = list(parts)
         found = survey([(part.values, part.valid) for part in seen])
         weights = _regress(np.asarray(found.covariance, np.float64))
-        squares = [
+        compared = [
             (np.tensordot(weights, values[1:], 1), values[0], valid)
             for part in seen
-            for values, valid in _squares(part)
+            for values, valid in squares(part.values, part.valid, _SQUARE_PX, _LEAST_VALID)
         ]
-        if not squares:
+        if not compared:
             return Look(self.context(found), ())
-        bands, pan, known = (np.stack(arrays) for arrays in zip(*squares, strict=True))
+        bands, pan, known = (np.stack(arrays) for arrays in zip(*compared, strict=True))
         shift = measure_shift(bands, pan, known, cycles_per_px=min(0.25, 0.5 / self.ratio))
-        return Look(self.context(found), self._told(shift))
+        return Look(self.context(found), self._shift_notes(shift))
 
-    def _told(self, shift: Shift) -> tuple[str, ...]:
-        if not shift.is_reliable or shift.length_px < _TOLD_PX:
+    def _shift_notes(self, shift: Shift) -> tuple[str, ...]:
+        if not shift.is_reliable or shift.length_px < _LEAST_SHIFT_PX:
             return ()
         across, along = "right" if shift.cols_px > 0 else "left", "below" if shift.rows_px > 0 else "above"
         where = (
@@ -207,16 +207,6 @@ class Brovey(_Pansharpening):
         pan = x[:, :1].float() - self.zero - context[-1]
         ratio = torch.where(intensity > _TINY, (pan / intensity).clamp_(1 / _LIMIT, _LIMIT), 1)
         return out.mul_(ratio).add_(self.zero).mul_(valid)
-
-
-def _squares(part: Part) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
-    """Values (C, n, n) and what of them is valid (n, n), of each whole square of a part that is mostly valid."""
-    height, width = part.valid.shape
-    for row in range(0, height - _SQUARE_PX + 1, _SQUARE_PX):
-        for col in range(0, width - _SQUARE_PX + 1, _SQUARE_PX):
-            where = (slice(row, row + _SQUARE_PX), slice(col, col + _SQUARE_PX))
-            if part.valid[where].mean() >= _LEAST_VALID:
-                yield part.values[:, *where], part.valid[where]
 
 
 def _regress(covariance: NDArray[np.float64], *, at_least_0: bool = False) -> NDArray[np.float64]:

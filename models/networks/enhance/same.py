@@ -1,4 +1,4 @@
-"""The network that changes nothing: what it is given comes out. Without weights."""
+"""The identity as a network without weights, for bands that are published as they are."""
 
 from __future__ import annotations
 

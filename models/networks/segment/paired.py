@@ -5,20 +5,19 @@ Knows nothing of which network that is, nor of what its classes and the changes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from earthloom.models.device.deterministic import softmax
+from earthloom.models.networks.over_base import OverBase
 from earthloom.models.networks.segment.morphology import open_by_disc
 from earthloom.tiling.errors import CardError
 
 _MOST_RADIUS_PX = 31
 
 
-class PairedClasses(nn.Module):
+class PairedClasses(OverBase):
     """A Siamese pair: the same weights on the later and on the earlier bands.
 
     The dates are taken as independent: a pixel was b and is a with the product of the two probabilities, and a change's
@@ -39,8 +38,6 @@ class PairedClasses(nn.Module):
 
     `forward` takes (N, in_channels, H, W) and returns probabilities (N, classes, H, W) in fp32.
 
-    The names of its weights are the base's own, so one file of weights serves both.
-
     Raises:
         CardError: if the channels are odd in number, or the table is not square or names a class that there is not.
     """
@@ -49,7 +46,7 @@ class PairedClasses(nn.Module):
         self, base: nn.Module, *, in_channels: int, classes: int, table: Sequence[Sequence[int]],
         gives_probabilities: bool = False, radius_px: int = 0, reference: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(base, len(table), gives_probabilities=gives_probabilities)
         if in_channels < 2 or (in_channels % 2 and reference is None):
             raise CardError(f"a pair has as many bands before as after, got {in_channels} in all")
         if not table or any(len(row) != len(table) for row in table):
@@ -62,14 +59,14 @@ class PairedClasses(nn.Module):
             raise CardError(f"a reference names two of the classes 0 to {len(table) - 1}, got {reference}")
         if not 0 <= radius_px <= _MOST_RADIUS_PX:
             raise CardError(f"radius_px is 0 to {_MOST_RADIUS_PX}, got {radius_px}")
-        self.base, self.table, self.classes, self.radius_px = base, tuple(map(tuple, table)), classes, radius_px
-        self._gives_probabilities, self._reference = gives_probabilities, reference
+        self.table, self.classes, self.radius_px = tuple(map(tuple, table)), classes, radius_px
+        self._reference = reference
 
     def forward(self, x: Tensor) -> Tensor:
         if self._reference is None:
-            after, before = (self._probabilities(part) for part in x.chunk(2, dim=1))
+            after, before = (self.probabilities(part) for part in x.chunk(2, dim=1))
         else:
-            after, before = self._probabilities(x[:, :-1]), self._certain(x[:, -1])
+            after, before = self.probabilities(x[:, :-1]), self._certain(x[:, -1])
         changes = torch.zeros((x.shape[0], self.classes, *after.shape[2:]), device=x.device)
         for was, row in enumerate(self.table):
             for now, change in enumerate(row):
@@ -93,14 +90,6 @@ class PairedClasses(nn.Module):
             unchanged[:, row[was]] += before[:, was]
         return torch.where(thin[:, None], unchanged, changes)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """The base's own."""
-        return self.base.state_dict(*args, **kwargs)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Into the base."""
-        return self.base.load_state_dict(state_dict, strict, assign)
-
     def _certain(self, reference: Tensor) -> Tensor:
         """(N, K, H, W) fp32 of a map (N, H, W): land or water, without a doubt."""
         assert self._reference is not None, "asked for with a reference only"
@@ -108,17 +97,3 @@ class PairedClasses(nn.Module):
         sure = torch.zeros((reference.shape[0], len(self.table), *reference.shape[1:]), device=reference.device)
         sure[:, land], sure[:, water] = (reference == 0).float(), (reference != 0).float()
         return sure
-
-    def _probabilities(self, x: Tensor) -> Tensor:
-        """(N, K, H, W) fp32 of one date, (N, C, H, W)."""
-        # half of a chip's channels is a view with gaps; the base gets what it would get on one date
-        answer: Tensor = self.base(x.contiguous(memory_format=torch.channels_last)).float()
-        if not self._gives_probabilities:
-            if answer.shape[1] == 1:
-                answer = torch.cat([torch.zeros_like(answer), answer], dim=1)
-            answer = torch.stack([softmax(one) for one in answer])
-        if answer.shape[1] != len(self.table):
-            raise CardError(
-                f"the network gives {answer.shape[1]} classes but the table of changes has {len(self.table)}"
-            )
-        return answer

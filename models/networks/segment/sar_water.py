@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from earthloom.models.networks.enhance.denoise import box_sum
-from earthloom.models.networks.survey import N_QUANTILES, Look, Part, Surveying
+from earthloom.models.networks.survey import N_QUANTILES, Look, Part, Surveying, squares
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
 
@@ -121,7 +121,7 @@ class SarWater(Surveying, nn.Module):
         if not levels.size:
             return 0.0, 1.0
         whole = _split(levels)
-        apart = [whole] if whole.is_apart else [one for one in map(_split, _squares(parts)) if one.is_apart]
+        apart = [whole] if whole.is_apart else [one for one in _of_squares(parts) if one.is_apart]
         width = float(np.median([one.width for one in apart or [whole]]))
         threshold = float(np.median([one.threshold for one in apart])) if apart else None
         if self.lowest is None or self.highest is None:
@@ -169,10 +169,8 @@ def _split(values: NDArray[np.float64]) -> Split:
     return otsu(np.quantile(values, np.linspace(0, 1, N_QUANTILES)))
 
 
-def _squares(parts: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> Iterator[NDArray[np.float64]]:
-    """The values of each whole square of _PART_PX that is at least half valid."""
+def _of_squares(parts: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> Iterator[Split]:
+    """Of each whole square of _PART_PX that is at least half valid."""
     for levels, valid in parts:
-        rows, cols = (range(0, side - _PART_PX + 1, _PART_PX) for side in valid.shape)
-        for where in ((slice(row, row + _PART_PX), slice(col, col + _PART_PX)) for row in rows for col in cols):
-            if valid[where].mean() >= 0.5:
-                yield levels[where][valid[where]].astype(np.float64)
+        for square, known in squares(levels, valid, _PART_PX, 0.5):
+            yield _split(square[known].astype(np.float64))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from earthloom.jobs.learning.coco import export_coco, read_coco
+from earthloom.jobs.learning.coco import export_coco, parse_coco
 from earthloom.tiling.errors import ConfigError
 
 
@@ -24,13 +23,8 @@ def document() -> dict[str, Any]:
     }
 
 
-def written(path: Path, made: Any) -> Path:
-    path.write_text(json.dumps(made))
-    return path
-
-
-def test_boxes_are_read_by_picture_with_classes_in_the_order_asked_for(tmp_path: Path) -> None:
-    port, sea = read_coco(written(tmp_path / "a.json", document()), ("ship", "buoy"))
+def test_boxes_are_read_by_picture_with_classes_in_the_order_asked_for() -> None:
+    port, sea = parse_coco(document(), "a.json", ("ship", "buoy"))
     assert (port.file, port.boxes.tolist(), port.classes.tolist()) == (
         "port.tif",
         [[1, 2, 3, 4.5], [9, 9, 1, 1]],
@@ -50,9 +44,9 @@ def test_boxes_are_read_by_picture_with_classes_in_the_order_asked_for(tmp_path:
         ({"annotations": [{"image_id": 8, "category_id": 3, "bbox": [1, 2, 3, 4]}]}, "not a COCO file.*KeyError: 8"),
     ],
 )
-def test_a_file_that_is_not_what_was_asked_for_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_what_was_asked_for_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        read_coco(written(tmp_path / "a.json", document() | changes), ("ship", "buoy"))
+        parse_coco(document() | changes, "a.json", ("ship", "buoy"))
 
 
 def test_an_out_without_the_product_is_refused(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from earthloom.models.inference.boxes import corners, merge, overlap
 from earthloom.models.inference.objects import Objects
 from earthloom.models.training.augment import Variety, side_at, turned, zoom_of
 from earthloom.models.training.detection import ObjectLoss, overlap_of, seen_objects, set_prior, targets, turned_boxes
-from earthloom.models.training.fit import fit
 from earthloom.models.training.schedule import Schedule
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.window import Window
+from infra.recipes.pictures import fit
 
 VARIETY = Variety(zoom=1.3, gain=0.1, noise=0.005)
 

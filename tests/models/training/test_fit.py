@@ -10,13 +10,13 @@ from torch import nn
 
 from earthloom.models.cards import weights
 from earthloom.models.training.augment import IGNORE, Variety
-from earthloom.models.training.data import Crops, Pair
-from earthloom.models.training.export import save_half
-from earthloom.models.training.fit import Fit, fit, names_under
+from earthloom.models.training.export import save_weights
+from earthloom.models.training.fit import Fit
 from earthloom.models.training.loss import Loss
 from earthloom.models.training.schedule import Schedule
-from earthloom.models.training.score import confusion, counted, iou, labels_of
+from earthloom.models.training.score import confusion, iou
 from earthloom.tiling.errors import CardError, ConfigError, EngineError
+from infra.recipes.pictures import Crops, Pair, counted, fit, labels_of, names_under
 from tests.models.nets import TinyNet, card_of
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -67,7 +67,8 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, precision: str) -> N
     schedule = replace(SCHEDULE, steps=6, precision=precision)
 
     def made(seed: int, name: str) -> str:
-        return save_half(fit(tiny(), crops(meadows(), variety=variety, seed=seed).batch, schedule), tmp_path / name)
+        fitted = fit(tiny(), crops(meadows(), variety=variety, seed=seed).batch, schedule)
+        return save_weights(fitted.state_dict(), tmp_path / name, "fp16")
 
     first, again, other = made(0, "first"), made(0, "again"), made(1, "other")
     assert first == again == weights.sha256_of(tmp_path / "again")
@@ -169,12 +170,12 @@ def test_weights_too_large_for_half_precision_are_not_written(tmp_path: Path) ->
     module = nn.Conv2d(1, 1, 1)
     nn.init.constant_(module.weight, 1e6)
     with pytest.raises(CardError, match="weight: not finite in fp16"):
-        save_half(module, tmp_path / "weights.safetensors")
+        save_weights(module.state_dict(), tmp_path / "weights.safetensors", "fp16")
     assert not (tmp_path / "weights.safetensors").exists()
 
 
 def test_half_precision_weights_load_into_a_network_of_single_precision(tmp_path: Path) -> None:
-    sha256 = save_half(tiny(), tmp_path / weights.FILE)
+    sha256 = save_weights(tiny().state_dict(), tmp_path / weights.FILE, "fp16")
     module = TinyNet(in_channels=3, classes=2)
     weights.load_into(module, tmp_path / weights.FILE, sha256)
     assert module.head.weight.dtype == torch.float32

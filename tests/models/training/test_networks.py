@@ -24,13 +24,12 @@ from earthloom.models.measuring.measure import framed, measure
 from earthloom.models.networks import registry
 from earthloom.models.networks.torchvision_ops import define_missing_ops
 from earthloom.models.training.augment import Variety
-from earthloom.models.training.data import Crops, Pair
 from earthloom.models.training.export import save_weights
-from earthloom.models.training.fit import fit
 from earthloom.models.training.network import build, named
 from earthloom.models.training.schedule import Schedule
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.window import Window
+from infra.recipes.pictures import Crops, Pair, fit
 from tests.models.nets import CPU, card_of, stack_of
 from tests.scenes import landscape
 

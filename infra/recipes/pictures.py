@@ -1,20 +1,26 @@
-"""Labelled pictures in memory become training batches: random crops, turned, rescaled and recoloured.
+"""Labelled pictures in memory: crops of them, a fit from beginning to end, and what a network says of them.
 
-Batch number k depends on the seed and on k alone, so a fit that goes on from step k sees what it would have seen. Scenes
-of any size are read crop by crop instead (`jobs.learning.batches`). Knows nothing of files or of what the classes mean.
+Recipes, tests and benchmarks hold their few pictures so. Batch number k depends on the seed and on k alone. Training on
+scenes of any size is `jobs.learning`'s, which reads crop by crop. Knows nothing of files or of what the classes mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from earthloom.models.cards.card import ModelCard
 from earthloom.models.training.augment import Crop, Variety, mix, seen, side_at, zoom_of
+from earthloom.models.training.fit import Batches, Fit
+from earthloom.models.training.loss import Loss
+from earthloom.models.training.schedule import Schedule
+from earthloom.models.training.score import confusion
 from earthloom.tiling.errors import ConfigError
 
 
@@ -103,3 +109,55 @@ class Crops:
         place = int(dice.choice(len(rooms), p=sizes / sizes.sum()))
         row, col = (int(dice.integers(room)) for room in rooms[place])
         return place, (slice(row, row + side), slice(col, col + side))
+
+
+def fit(
+    module: nn.Module, batches: Batches, schedule: Schedule, *, loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    pretrained: Collection[str] = (), on_step: Callable[[int, float], None] | None = None,
+) -> nn.Module:  # fmt: skip
+    """Train a copy of the network from beginning to end and return the running average of its weights, in eval mode, fp32.
+
+    Args:
+        module, loss, schedule, pretrained: as for `Fit`; without a loss, cross-entropy and Dice.
+        batches: makes the batch of a step.
+        on_step: is called with each step and its loss.
+
+    Raises:
+        EngineError: if the loss is no longer a number.
+    """
+    going = Fit(module, loss or Loss(), schedule, pretrained=pretrained)
+    while going.step < schedule.steps:
+        value = going.advance(batches)
+        if on_step:
+            on_step(going.step - 1, value)
+    return going.average
+
+
+def names_under(module: nn.Module, part: nn.Module) -> frozenset[str]:
+    """Names, within a network, of the parameters and batch statistics of a part of it."""
+    prefix = next(name for name, each in module.named_modules() if each is part)
+    return frozenset(f"{prefix}.{name}" if prefix else name for name in part.state_dict())
+
+
+@torch.inference_mode()
+def labels_of(module: nn.Module, values: NDArray[np.generic], gain: float, card: ModelCard) -> NDArray[np.uint8]:
+    """The likeliest class (H, W) of each pixel of a picture (C, H, W), in one pass; right and below it is reflected.
+
+    Args:
+        module: in eval mode, on the CPU; gives logits or probabilities of each class.
+        values: stored; physical value = stored * gain.
+        card: says mean, std and stride.
+    """
+    x = torch.from_numpy(values.astype(np.float32)) * gain
+    mean, std = (torch.tensor(numbers).reshape(-1, 1, 1) for numbers in (card.mean, card.std))
+    height, width = x.shape[1:]
+    beyond = (0, -width % card.stride_px, 0, -height % card.stride_px)
+    x = pad(((x - mean) / std)[None], beyond, mode="reflect").contiguous(memory_format=torch.channels_last)
+    found: NDArray[np.uint8] = module(x)[0, :, :height, :width].argmax(dim=0).to(torch.uint8).numpy()
+    return found
+
+
+def counted(module: nn.Module, pairs: Sequence[Pair], gain: float, card: ModelCard) -> NDArray[np.int64]:
+    """The confusion over all pictures together."""
+    counts = [confusion(labels_of(module, pair.values, gain, card), pair.labels, len(card.gives)) for pair in pairs]
+    return np.asarray(np.sum(counts, axis=0))

@@ -1,4 +1,4 @@
-"""Whether a model was trained on the scenes that it is judged by, as far as the record beside its card says."""
+"""Notes for readers of scores: whether a model was trained on the scenes that it is judged by, as its training record says."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def training_notes(plans: Sequence[ScenePlan]) -> list[str]:
             )
             continue
         for plan in plans:
-            if said := _acquainted(record, plan):
+            if said := _known_pixels(record, plan):
                 notes.append(f"{name} knows {plan.scene.id} from its training: {said}")
     return notes
 
@@ -50,7 +50,7 @@ def _record(folder: ObjectRef) -> Mapping[str, Any] | None:
         return None
 
 
-def _acquainted(record: Mapping[str, Any], plan: ScenePlan) -> str:
+def _known_pixels(record: Mapping[str, Any], plan: ScenePlan) -> str:
     """How many labelled pixels of a scene were used for what; empty if none were."""
     files = {asset.identity for asset in plan.scene.assets}
     used: dict[str, int] = {}

@@ -1,1 +1,0 @@
-"""Networks of our own that say what is there, and not which pixel is what."""

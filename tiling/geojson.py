@@ -1,0 +1,76 @@
+"""Reads areas from GeoJSON (RFC 7946): its Feature, and rings in longitude and latitude. Knows nothing of grids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthloom.tiling.errors import ConfigError
+
+_POINTS_PER_EDGE = 64
+
+
+def feature_of(data: bytes, name: str) -> Mapping[str, Any]:
+    """The Feature of a GeoJSON file, which may be the only one of a FeatureCollection.
+
+    Args:
+        data: the file.
+        name: of the file, for messages.
+
+    Raises:
+        ConfigError: if it is no such file.
+    """
+    document = _json(data, name)
+    kind = document.get("type") if isinstance(document, Mapping) else None
+    if isinstance(document, Mapping) and kind == "FeatureCollection":
+        features = document.get("features")
+        if not isinstance(features, list) or len(features) != 1:
+            n = len(features) if isinstance(features, list) else 0
+            raise ConfigError(
+                f"{name} holds {n} areas; a run has one grid: leave one in it, or make a MultiPolygon of them"
+            )
+        document = features[0]
+        kind = document.get("type") if isinstance(document, Mapping) else None
+    if not isinstance(document, Mapping) or kind != "Feature":
+        raise ConfigError(
+            f"{name} holds a GeoJSON {str(kind)[:40]!r}, not a Feature; an area is a Feature with a polygon and the "
+            "properties crs and gsd"
+        )
+    return document
+
+
+def outer_rings(coordinates: object, kind: str) -> Iterator[NDArray[np.float64]]:
+    """Outer rings (n, 2) of the coordinates of a geometry whose type, `kind`, is Polygon or MultiPolygon.
+
+    Raises:
+        ConfigError: if they are not made of closed rings of pairs of finite numbers.
+    """
+    polygons = coordinates if kind == "MultiPolygon" else [coordinates]
+    for polygon in polygons if isinstance(polygons, list) else []:
+        try:
+            ring = np.array([[float(x), float(y)] for x, y, *_ in polygon[0]])
+        except (TypeError, ValueError, IndexError, KeyError):
+            raise ConfigError("its polygon is not made of rings of (longitude, latitude) pairs") from None
+        if len(ring) < 4 or not np.isfinite(ring).all():
+            raise ConfigError(
+                f"a ring of its polygon has {len(ring)} points; a closed ring has 4 or more, all of them finite"
+            )
+        yield ring
+
+
+def densified(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (m, 2) of a closed ring (n, 2), its last one left out, so close that its edges may become curves."""
+    share = np.linspace(0, 1, _POINTS_PER_EDGE, endpoint=False)[None, :, None]
+    return (ring[:-1, None] * (1 - share) + ring[1:, None] * share).reshape(-1, 2)
+
+
+def _json(data: bytes, name: str) -> object:
+    try:
+        document: object = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{name} is not JSON: {str(error)[:80]}") from None
+    return document

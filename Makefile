@@ -3,9 +3,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# One process of tests for each core; a file's tests stay together, as they share fixtures, and files go in the order of their
-# names: by their number of tests, whole runs would come last, one beside an idle core. ARGS="-n 0" uses one process.
-TESTS := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
+# One process of tests for each core, and one thread in each, as helpers would wait for a core that another process has; a
+# file's tests stay together, as they share fixtures, and files go in the order of their names: by their number of tests,
+# whole runs would come last, one beside an idle core. ARGS="-n 0" uses one process.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo demo-monitor demo-train test test-apps test-rest test-pythons quick chaos fleet bench scores docs lint s3 weights clean help
 

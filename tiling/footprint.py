@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.ground import Ground, sample_positions
+from earthloom.tiling.ground import Ground, sample_positions, to_wgs84
 
 BBox = tuple[float, float, float, float]
 """(west, south, east, north) in degrees; west > east when it crosses the antimeridian."""
@@ -129,8 +128,7 @@ def _outline(grid: Grid) -> NDArray[np.float64]:
     if not ground.covers(col, row).all():
         col, row = _ground_within(grid, ground)
     a, _, c, _, e, f = grid.transform
-    to_lonlat = Transformer.from_crs(CRS.from_user_input(grid.crs), "EPSG:4326", always_xy=True)
-    lon, lat = (np.asarray(axis, np.float64) for axis in to_lonlat.transform(a * col + c, e * row + f))
+    lon, lat = (np.asarray(axis, np.float64) for axis in to_wgs84(grid.crs).transform(a * col + c, e * row + f))
     return np.column_stack([np.unwrap(lon, period=360), np.clip(lat, -90, 90)])
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from pyproj.exceptions import CRSError, ProjError
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.ground import Ground, horizontal, sample_positions
+from earthloom.tiling.ground import Ground, horizontal, sample_positions, to_wgs84
 
 _EARTH_M = 6378137.0
 _EARTH_SHARE = 0.005  # PROJ's own tolerance for two ellipsoids of one body
@@ -57,8 +57,7 @@ def check_place(name: str, grid: Grid) -> None:
             f"wrong; {_SET_CRS}, or the place: gdal_edit.py -a_ullr <left> <top> <right> <bottom>"
         )
     a, _, c, _, e, f = grid.transform
-    to_lonlat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    lon, lat = to_lonlat.transform(a * cols[there] + c, e * rows[there] + f)
+    lon, lat = to_wgs84(grid.crs).transform(a * cols[there] + c, e * rows[there] + f)
     use = horizontal(crs).area_of_use
     if use and (apart := float(_degrees_beside(use.bounds, np.asarray(lon), np.asarray(lat)).min())) > _BESIDE_DEG:
         raise SceneError(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.ground import to_wgs84
 from earthloom.tiling.window import Window
 
 _EDGE_POINTS = 5
@@ -140,8 +141,7 @@ def _grown(grid: Grid, by_px: int) -> Grid:
 
 def _lonlat(grid: Grid) -> tuple[float, float, float, float]:
     """Bounds in degrees that hold the grid; the whole world where its CRS cannot say, or across the antimeridian."""
-    transformer = Transformer.from_crs(CRS.from_user_input(grid.crs), "EPSG:4326", always_xy=True)
-    west, south, east, north = transformer.transform_bounds(*grid.bounds, densify_pts=21)
+    west, south, east, north = to_wgs84(grid.crs).transform_bounds(*grid.bounds, densify_pts=21)
     if not np.isfinite([west, south, east, north]).all() or west > east:
         return -180.0, -90.0, 180.0, 90.0
     return west, south, east, north

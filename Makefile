@@ -3,9 +3,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Tests run in one process per core. Tests of one file stay in one process, because they share fixtures. Files are scheduled by
+# Tests run in one process per core, with one thread each: a second thread would wait for the core that another process has.
+# Tests of one file stay in one process, because they share fixtures. Files are scheduled by
 # name and not by their number of tests, which would put the longest files last, beside an idle core. ARGS="-n 0" uses one process.
-TESTS := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo demo-monitor demo-train test test-apps test-rest test-pythons quick chaos fleet bench scores docs lint s3 weights clean help
 

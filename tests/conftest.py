@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Iterator
@@ -28,6 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("broad")
         if {"ray_session", "cluster"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("ray")
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests are there until the end: no pass of the garbage collector has to look at their million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,8 @@
 """What costs a session of tests time and is no concern of theirs, done once instead of once a run.
 
-Each run starts a process to check headers in, and measures the machine to say how long it will take: half of what a run
-of a small scene costs. Tests of those things themselves call them directly, or run the command.
+Each run starts processes to check headers in and to compare dates in, measures the machine to say how long it will take,
+and waits for the disk after each of its files: half of what a run of a small scene costs. Tests of those things
+themselves call them directly, or run the command.
 """
 
 from __future__ import annotations
@@ -22,14 +23,21 @@ from earthloom.tiling.reading.sandbox import Cap, Disposables
 _lock = threading.Lock()
 _kept: list[tuple[object, Disposables]] = []
 _measured = cache(flop_per_s)
+_NOT_READ = ("PYTEST_CURRENT_TEST", "EARTHLOOM_CACHE")
+"""By the process that checks headers: its files are hashed and fetched before it sees them."""
 
 
 @contextmanager
 def thrifty() -> Iterator[None]:
-    """Runs of this process share the process that checks headers, and what was measured of the machine."""
+    """Runs of this process share the process that checks headers, and what was measured of the machine.
+
+    They do not wait until their files are safe from a power cut: no test cuts the power.
+    """
     with ExitStack() as stack:
+        stack.enter_context(mock.patch("os.fsync", lambda _: None))
         stack.enter_context(mock.patch("earthloom.jobs.planning.plan.flop_per_s", _measured))
-        stack.enter_context(mock.patch("earthloom.jobs.intake.scenes.Disposables", _inspectors))
+        for module in ("intake.scenes", "planning.binding"):
+            stack.enter_context(mock.patch(f"earthloom.jobs.{module}.Disposables", _inspectors))
         yield
 
 
@@ -38,14 +46,17 @@ def _inspectors(size: int = 1, cap: Cap | None = None, preload: tuple[str, ...] 
 
 
 def _pool(preload: tuple[str, ...]) -> Disposables:
-    """One process, as long as this one's folder and environment, which it was started with, stay as they are."""
-    env = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    """One process for the usual folder and environment, and one for those that a test has set, while they stay so."""
+    env = {name: value for name, value in os.environ.items() if name not in _NOT_READ}
     around = (Path.cwd(), env, preload)
     with _lock:
-        if not _kept or _kept[0][0] != around:
-            _end()
-            _kept.append((around, Disposables(1, preload=preload)))
-        return _kept[0][1]
+        for known, pool in _kept:
+            if known == around:
+                return pool
+        if len(_kept) > 1:
+            _kept.pop()[1].__exit__()
+        _kept.append((around, Disposables(1, preload=preload)))
+        return _kept[-1][1]
 
 
 @atexit.register

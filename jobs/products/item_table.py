@@ -79,10 +79,7 @@ def latest_parquet(table: bytes) -> bytes:
     Raises:
         PublishError: if the bytes are not such a table.
     """
-    import pyarrow.compute as pc
-
-    found = _read(table)
-    return _parquet(found.filter(pc.invert(found.column("superseded"))))
+    return _parquet(_latest(_read(table)))
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -143,7 +140,20 @@ def tabled_ids(table: bytes) -> frozenset[str]:
     Raises:
         PublishError: if the bytes are not such a table.
     """
-    return frozenset(str(name) for name in _read(table, ["id"]).column("id").to_pylist())
+    return _ids(_read(table, ["id"]))
+
+
+def latest_ids(table: bytes) -> frozenset[str]:
+    """Ids of the items that no newer result of their scene supersedes; reads two columns only.
+
+    Raises:
+        PublishError: if the bytes are not such a table.
+    """
+    return _ids(_latest(_read(table, ["id", "superseded"])))
+
+
+def _ids(found: pa.Table) -> frozenset[str]:
+    return frozenset(str(name) for name in found.column("id").to_pylist())
 
 
 def _of_one_type(value: Any, field: str) -> Any:
@@ -164,10 +174,13 @@ def read_items(table: bytes) -> list[dict[str, Any]]:
     Raises:
         PublishError: if the bytes are not such a table.
     """
+    return _items_of(_read(table))
+
+
+def _items_of(found: pa.Table) -> list[dict[str, Any]]:
     import pyarrow as pa
     from stac_geoparquet.arrow import stac_table_to_items
 
-    found = _read(table)
     flat = [field.name for field in found.schema if (field.metadata or {}).get(b"earthloom")]
     try:
         return [_restored(item) for item in stac_table_to_items(found.drop_columns(flat))]
@@ -209,7 +222,13 @@ def latest_items(table: bytes) -> list[dict[str, Any]]:
     Raises:
         PublishError: if the bytes are not such a table.
     """
-    return read_items(latest_parquet(table))
+    return _items_of(_latest(_read(table)))
+
+
+def _latest(found: pa.Table) -> pa.Table:
+    import pyarrow.compute as pc
+
+    return found.filter(pc.invert(found.column("superseded")))
 
 
 def _read(table: bytes, columns: Sequence[str] | None = None) -> pa.Table:

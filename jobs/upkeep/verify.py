@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from earthloom.jobs.products.item_table import latest_parquet, read_items, tabled_ids
+from earthloom.jobs.products.item_table import latest_ids, read_items, tabled_ids
 from earthloom.jobs.products.stac_item import item_id
 from earthloom.jobs.publish.catalog import linked_items
 from earthloom.jobs.records.canonical import read_document
@@ -245,7 +245,7 @@ def _check_latest(store: Store, folder: str, wrong: Callable[[str, str], None]) 
     try:
         table = store.get(f"{folder}/items.parquet")
         held = tabled_ids(store.get(f"{folder}/latest.parquet"))
-        meant = tabled_ids(latest_parquet(table))
+        meant = latest_ids(table)
     except (MissingObjectError, PublishError) as error:
         wrong("latest.parquet", f"{error}; run again with one of its scenes")
         return

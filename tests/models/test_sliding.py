@@ -126,13 +126,13 @@ def test_a_resnet_of_depth_three_is_exact_at_its_measured_support(resnet3: Case)
 @pytest.mark.slow
 def test_a_resnet_of_depth_five_keeps_both_bounds_at_256_px(tmp_path: Path) -> None:
     predictor = seeded(card_of("smp", 4, 4, 32, SMP % ("[64,32,32,16,16]", 5, "resnet18")), tmp_path).predictor()
-    scene = landscape(1000, 500, 4), np.ones((500, 1000), np.bool_)
-    chips = grid(scene[0], 512, 256, 32)
+    scene = landscape(512, 256, 4), np.ones((256, 512), np.bool_)
+    chips = grid(scene[0], 256, 256, 32)
     whole = in_one_pass(predictor, chips, *scene)
-    found = compare(in_blocks(predictor, chips, *scene, 512), whole, 4)
+    found = compare(in_blocks(predictor, chips, *scene, 256), whole, 4)
     assert len(np.unique(whole.classes)) > 1
     assert found.is_seamless, found
-    worse = compare(in_blocks(predictor, grid(scene[0], 512, 32, 32), *scene, 512), whole, 4)
+    worse = compare(in_blocks(predictor, grid(scene[0], 256, 32, 32), *scene, 256), whole, 4)
     assert not worse.is_seamless, worse
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.alerts.rings import trace_rings
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.ground import to_wgs84
 from earthloom.tiling.window import Window
 
 if TYPE_CHECKING:
@@ -96,12 +97,11 @@ def to_lonlat(outlines: Sequence[Any], grid: Grid) -> NDArray[Any]:
         (n,) MultiPolygons, in degrees, rounded to 1 cm.
     """
     import shapely
-    from pyproj import CRS, Transformer
 
     if not len(outlines):
         return np.empty(0, dtype=object)
     a, _, c, _, e, f = grid.transform
-    transformer = Transformer.from_crs(CRS.from_user_input(grid.crs), "EPSG:4326", always_xy=True)
+    transformer = to_wgs84(grid.crs)
     centre = transformer.transform(c + a * grid.width / 2, f + e * grid.height / 2)[0]
     middle = centre if math.isfinite(centre) else 0.0
 

@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from stac_geoparquet.arrow import stac_table_to_items
 
 from earthloom.jobs.products import stac_item
-from earthloom.jobs.products.item_table import items_parquet, latest_parquet, published_of, read_items
+from earthloom.jobs.products.item_table import (
+    items_parquet,
+    latest_ids,
+    latest_items,
+    latest_parquet,
+    published_of,
+    read_items,
+)
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.grid import Grid
 from tests.jobs.products.samples import KEY, UTM, WKT, card, item, scene
@@ -152,6 +159,8 @@ def test_exactly_one_result_of_each_scene_counts_and_it_is_the_last_committed(re
     latest = pq.read_table(io.BytesIO(latest_parquet(table)))
     assert latest.column("scene").to_pylist() == sorted({name for name, _, _ in results})
     assert latest.schema.names == pq.read_schema(io.BytesIO(table)).names
+    assert latest_ids(table) == set(latest.column("id").to_pylist())
+    assert latest_items(table) == read_items(latest_parquet(table))
 
 
 def test_columns_of_classes_hold_true_areas_shares_and_confidence() -> None:
@@ -170,6 +179,6 @@ def test_a_table_of_another_make_is_refused_with_the_remedy() -> None:
     plain = pa.table({"id": ["a"]})
     buffer = io.BytesIO()
     pq.write_table(plain, buffer)
-    for read in (read_items, latest_parquet, published_of):
+    for read in (read_items, latest_parquet, latest_ids, latest_items, published_of):
         with pytest.raises(PublishError, match=r"cannot be read .*delete it: it is made again"):
             read(buffer.getvalue())

@@ -100,6 +100,11 @@ def common_name(
     return found or name or common_name(None, others=others)
 
 
+def centre_um(name: str) -> float | None:
+    """Middle of the range of wavelengths of a common name, in micrometres; None if it is none."""
+    return next((sum(one.centre_um) / 2 for one in _RANGES if one.name == name), None)
+
+
 def _by_wavelength(centre_um: float, width_um: float) -> str | None:
     fitting = (
         one.name

@@ -169,9 +169,11 @@ class AugmentTable(_Table):
     gain: NotNegative = 0.0
     tint: NotNegative = 0.0
     offset: NotNegative = 0.0
+    haze: Annotated[float, Field(ge=0, lt=1)] = 0.0
     gamma: NotNegative = 0.0
     noise: NotNegative = 0.0
     blur: Share = 0.0
+    ceiling: NotNegative = 0.0
     mixed: Share = 0.0
 
 

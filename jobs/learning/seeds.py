@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import fields
 from typing import Any
 
 from earthloom.jobs.execution.carrying import carry
+from earthloom.jobs.intake.common_names import centre_um
 from earthloom.jobs.learning.batches import Crops, Sampling
 from earthloom.jobs.learning.checkpoints import Checkpoints
 from earthloom.jobs.learning.config import TrainConfig
@@ -21,7 +22,7 @@ from earthloom.jobs.learning.start import First
 from earthloom.jobs.learning.tracking import Tracker
 from earthloom.jobs.records.names import CARRIED
 from earthloom.models.cards import weights
-from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.card import BEFORE, ModelCard
 from earthloom.models.device.threads import use_threads
 from earthloom.models.networks import registry
 from earthloom.models.training.augment import Variety
@@ -66,7 +67,7 @@ def train_seed(
         pretrained=filled, held=to_hold(module, filled, len(card.classes)), team=team,
         teacher=teacher_of(config, card, settings["device"]),
     )  # fmt: skip
-    variety = Variety(**config.augment.model_dump())
+    variety = variety_of(config, card.bands)
     kind = Crops if card.objects is None else ObjectCrops
     crops = kind(examples, Sampling(variety=variety, balance=config.schedule.balance, seed=seed))
     looking = looking_of(config, examples, card)
@@ -79,6 +80,13 @@ def train_seed(
             on_progress(progress)
 
         return fit_seed(fit, crops, looking, checkpoints, config.compute, team=team, on_progress=tell)
+
+
+def variety_of(config: TrainConfig, bands: Sequence[str]) -> Variety:
+    """How far crops may be changed; haze goes by the wavelengths of the bands if the names of all of them tell theirs."""
+    found = [centre_um(band.removeprefix(BEFORE)) for band in bands]
+    known = tuple(each for each in found if each is not None)
+    return Variety(**config.augment.model_dump(), wavelengths_um=known if len(known) == len(bands) else ())
 
 
 def schedule_of(config: TrainConfig, seed: int, precision: str) -> Schedule:

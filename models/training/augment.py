@@ -31,12 +31,18 @@ class Variety:
     """Each band is multiplied by e to the power of at most this besides: the sensor."""
     offset: float = 0.0
     """All bands are shifted by at most this, in units of the values: haze, or its removal."""
+    haze: float = 0.0
+    """Share of the ground's light, below 1, that haze takes at most, and gives its own instead; see `hazed`."""
+    wavelengths_um: tuple[float, ...] = ()
+    """Of each band, for haze, which is thinner in longer waves; without them it is as thick in all bands."""
     gamma: float = 0.0
     """Values are raised to e to the power of at most this, up or down: a stretch for the eye."""
     noise: float = 0.0
     """Standard deviation of white noise, at most."""
     blur: float = 0.0
     """Share of crops whose detail is averaged over 3x3 pixels."""
+    ceiling: float = 0.0
+    """Values are cut off at 0 and, where this is above 0, at this: a sensor or an 8-bit picture saturates."""
     mixed: float = 0.0
     """Share of crops in which a rectangle shows another place, so that a pixel is judged by what is near it (CutMix:
     Yun et al. 2019, ICCV)."""
@@ -132,13 +138,33 @@ def recoloured(values: Tensor, variety: Variety, dice: np.random.Generator) -> T
     tint = torch.from_numpy(dice.uniform(-variety.tint, variety.tint, (len(values), 1, 1)).astype(np.float32))
     if dice.uniform() < variety.blur:
         values = avg_pool2d(pad(values[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
+    if variety.haze:
+        values = hazed(values, variety, dice)
     if variety.gamma:
         values = values.clamp(min=0) ** math.exp(gamma)
     values = values * (tint + gain).exp() + offset
     sigma = dice.uniform(0, variety.noise)
     if variety.noise:
         values = values + torch.from_numpy(dice.standard_normal(tuple(values.shape), np.float32)) * sigma
-    return values
+    return values.clamp(0, variety.ceiling) if variety.ceiling else values
+
+
+def hazed(values: Tensor, variety: Variety, dice: np.random.Generator) -> Tensor:
+    """(C, side, side) of 0 to about 1 as seen through haze: J t + A (1 - t) of the ground's values J and the haze's own A.
+
+    That is Koschmieder's law (Narasimhan and Nayar 2002, Vision and the atmosphere, IJCV 48, 233-254). In the band of the
+    shortest wavelength 1 - t is at most `variety.haze`; the optical depth -ln t falls with the wavelength to the power of
+    -k (Angstrom 1929, On the atmospheric transmission of sun radiation). Drawn are t; k, from 0, fog, to 2, fine smoke;
+    A, from 0.5 to 1, the same in all bands; and how thick haze is at each corner of the crop, half of it to all.
+    """
+    depth = -math.log(1 - dice.uniform(0, variety.haze))
+    exponent, own = dice.uniform(0, 2), dice.uniform(0.5, 1)
+    corners = torch.from_numpy(dice.uniform(0.5, 1, (1, 1, 2, 2)).astype(np.float32))
+    thickness = interpolate(corners, tuple(values.shape[-2:]), mode="bilinear", align_corners=True)[0]
+    waves = variety.wavelengths_um or (1.0,) * len(values)
+    thinner = torch.tensor([(min(waves) / wave) ** exponent for wave in waves]).reshape(-1, 1, 1)
+    through = (-depth * thinner * thickness).exp()
+    return values * through + own * (1 - through)
 
 
 def plain(values: NDArray[np.float32], valid: NDArray[np.bool_], labels: NDArray[np.uint8]) -> Crop:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earthloom.jobs.intake.common_names import COMMON_NAMES, common_name, is_mask, is_no_image
+from earthloom.jobs.intake.common_names import COMMON_NAMES, centre_um, common_name, is_mask, is_no_image
 
 # (declared, centre, width, right): figures as the catalogues' items hold them, in micrometres.
 SENTINEL2_OF_PLANETARY_COMPUTER = [
@@ -35,6 +35,14 @@ def test_a_band_has_the_common_name_of_its_wavelength(
 ) -> None:
     assert common_name(declared, centre, width) == right
     assert common_name(declared, centre * 1000, width * 1000) == right  # some catalogues write nanometres
+
+
+@pytest.mark.parametrize(
+    ("centre", "name"), [(row[1], row[3]) for row in (*SENTINEL2_OF_PLANETARY_COMPUTER, *LANDSAT8)]
+)
+def test_a_common_name_tells_the_wavelength_of_its_bands(centre: float, name: str) -> None:
+    assert centre_um(name) == pytest.approx(centre, rel=0.07)
+    assert centre_um("vv") is None
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,15 @@ import pytest
 from pydantic import BaseModel
 
 from earthloom.jobs.command.terminal import in_a_file, with_flags
+from earthloom.jobs.learning import train
 from earthloom.jobs.learning.config import SceneTable, TrainConfig, check_training, keys_in_file, load_training
+from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.labels import LabelClass
+from earthloom.jobs.learning.seeds import variety_of
+from earthloom.jobs.learning.start import bands_of, first_weights
 from earthloom.jobs.learning.training_file import to_toml
 from earthloom.tiling.errors import ConfigError, SceneError
-from tests.jobs.learning.meadows import tables
+from tests.jobs.learning.meadows import meadow, tables
 
 FILE = """
 name = "water"
@@ -149,3 +153,29 @@ def test_messages_of_a_training_name_keys_of_its_file_and_not_flags() -> None:
         )
     said = "put 7 into 'labels.ignore', or choose 'labels.band = 2'; give 'sensor' <preset>, or another --out"
     assert with_flags(str(caught.value)) == said
+
+
+def test_haze_goes_by_wavelengths_where_the_names_of_all_bands_tell_theirs(tmp_path: Path) -> None:
+    config = load_training(tables(tmp_path, "a", augment={"haze": 0.3, "ceiling": 1.0}))
+    known = variety_of(config, ("red", "before_swir16"))
+    assert (known.haze, known.ceiling) == (0.3, 1.0)
+    assert known.wavelengths_um == pytest.approx((0.655, 1.65))
+    assert variety_of(config, ("red", "vv")).wavelengths_um == ()
+    with pytest.raises(ConfigError, match=r"augment\.haze: Input should be less than 1"):
+        load_training(tables(tmp_path, "a", augment={"haze": 1.0}))
+
+
+def test_a_training_without_haze_and_ceiling_keeps_the_key_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meadow(tmp_path, "a")
+    monkeypatch.setattr(train, "digest", lambda document: " ".join(document["config"]["augment"]))
+    keys = []
+    for augment in ({}, {"ceiling": 1.0}):
+        config = load_training(tables(tmp_path, "a", augment=augment))
+        first = first_weights(config.model.start)
+        keys.append(train.training_key(config, open_corpus(config, bands_of(config, first)), first))
+    assert keys == [
+        "zoom gain tint offset gamma noise blur mixed",
+        "zoom gain tint offset gamma noise blur ceiling mixed",
+    ]

@@ -20,12 +20,12 @@ from pyproj import CRS, Transformer
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.footprint import footprint
 from earthloom.tiling.grid import MAX_SIZE_PX, Grid, pixel_size_m
+from earthloom.tiling.outline import densified
 
 _FORM = "EPSG:<code>,<gsd>,<x0>,<y0>,<x1>,<y1>, for example EPSG:32633,10m,399960,5790240,509760,5900040"
 _GSD = re.compile(r"^\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(m|deg)?\s*$")
 _CODE = re.compile(r"^EPSG:\d{4,6}$")
 _ROUNDING_PX = Decimal("1e-6")  # an edge that a transformation moved by less than this still lies on its shard's edge
-_POINTS_PER_EDGE = 64
 _BESIDE_DEG = 10  # scenes in a zone's CRS reach into the next one, and far where meridians are close
 _LOOSE = 4  # times the area asked for, from which whole shards are worth a word
 _UNLIKE = 0.02  # difference between GSD and ground from which it is worth a word
@@ -277,7 +277,7 @@ def _bounds(feature: Mapping[str, Any], crs: CRS, code: str) -> tuple[float, flo
     rings = list(_rings(geometry.get("coordinates"), kind))
     if not rings:
         raise ConfigError("its polygon has no coordinates, as pairs of longitude and latitude in closed rings")
-    points = np.concatenate([_densified(ring) for ring in rings])
+    points = np.concatenate([densified(ring) for ring in rings])
     (west, south), (east, north) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     if not (west >= -180 and east <= 180 and south >= -90 and north <= 90):
         raise ConfigError(
@@ -309,11 +309,6 @@ def _rings(coordinates: object, kind: str) -> Iterator[np.ndarray[Any, np.dtype[
                 f"a ring of its polygon has {len(ring)} points; a closed ring has 4 or more, all of them finite"
             )
         yield ring
-
-
-def _densified(ring: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    share = np.linspace(0, 1, _POINTS_PER_EDGE, endpoint=False)[None, :, None]
-    return (ring[:-1, None] * (1 - share) + ring[1:, None] * share).reshape(-1, 2)
 
 
 def _check_place(aoi: Aoi, grid: Grid) -> None:

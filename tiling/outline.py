@@ -15,6 +15,8 @@ from earthloom.tiling.turn import turns_of
 from earthloom.tiling.window import Window
 
 _POINTS_PER_EDGE = 64
+_STEP_DEG = 0.25
+"""Between points of an edge, at most: on a polar map the parallel of 60 degrees then strays 8 m from its chords."""
 
 
 def inside(outline: str, grid: Grid, window: Window) -> NDArray[np.bool_]:
@@ -49,9 +51,19 @@ def _polygons(geometry: dict[str, Any]) -> Iterator[Sequence[Any]]:
 
 
 def _on_grid(ring: Sequence[Sequence[float]], to_grid: Transformer, turn: float) -> list[tuple[float, float]]:
-    points = np.array([point[:2] for point in ring], np.float64)
-    share = np.linspace(0, 1, _POINTS_PER_EDGE, endpoint=False)[None, :, None]
-    dense = (points[:-1, None] * (1 - share) + points[1:, None] * share).reshape(-1, 2)
+    dense = densified(np.array([point[:2] for point in ring], np.float64))
     x, y = to_grid.transform(dense[:, 0], dense[:, 1])
     closed = np.stack([x + turn, y], axis=1)
     return [*map(tuple, closed.tolist()), tuple(closed[0].tolist())]
+
+
+def densified(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points along the edges of a ring (n, 2) of longitudes and latitudes, which are straight in these; without the last one,
+    which is the first. A ring that its writer has not closed is closed. (m, 2)"""
+    if (ring[0] != ring[-1]).any():
+        ring = np.vstack([ring, ring[:1]])
+    start, end = ring[:-1], ring[1:]
+    steps = np.maximum(_POINTS_PER_EDGE, np.ceil(np.abs(end - start).max(axis=1) / _STEP_DEG).astype(int))
+    edge = np.repeat(np.arange(len(steps)), steps)
+    share = (np.arange(len(edge)) - np.repeat(np.cumsum(steps) - steps, steps)) / steps[edge]
+    return np.asarray(start[edge] * (1 - share[:, None]) + end[edge] * share[:, None])

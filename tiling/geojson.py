@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from earthloom.tiling.errors import ConfigError
 
 _POINTS_PER_EDGE = 64
+_STEP_DEG = 0.25
+"""Between points of an edge, at most: on a polar map the parallel of 60 degrees then strays 8 m from its chords."""
 
 
 def feature_of(data: bytes, name: str) -> Mapping[str, Any]:
@@ -63,9 +65,15 @@ def outer_rings(coordinates: object, kind: str) -> Iterator[NDArray[np.float64]]
 
 
 def densified(ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points (m, 2) of a closed ring (n, 2), its last one left out, so close that its edges may become curves."""
-    share = np.linspace(0, 1, _POINTS_PER_EDGE, endpoint=False)[None, :, None]
-    return (ring[:-1, None] * (1 - share) + ring[1:, None] * share).reshape(-1, 2)
+    """Points (m, 2) along the edges of a ring (n, 2) of longitudes and latitudes, so close that the edges, which are straight
+    in these, may become curves. The last point, which is the first, is left out; a ring that was left open is closed."""
+    if (ring[0] != ring[-1]).any():
+        ring = np.vstack([ring, ring[:1]])
+    start, end = ring[:-1], ring[1:]
+    steps = np.maximum(_POINTS_PER_EDGE, np.ceil(np.abs(end - start).max(axis=1) / _STEP_DEG).astype(int))
+    edge = np.repeat(np.arange(len(steps)), steps)
+    share = (np.arange(len(edge)) - np.repeat(np.cumsum(steps) - steps, steps)) / steps[edge]
+    return np.asarray(start[edge] * (1 - share[:, None]) + end[edge] * share[:, None])
 
 
 def _json(data: bytes, name: str) -> object:

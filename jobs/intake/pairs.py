@@ -21,6 +21,7 @@ from earthloom.tiling.resampling import resampling
 from earthloom.tiling.scene import Band
 
 _WHOLE = 0.995  # a share that rounds to 100 %
+_SHOWN = 0.5  # of what the scene that shows most of it shows
 _ALIKE = 1.5  # ratio of pixel sizes from which it is worth a word
 
 
@@ -52,7 +53,7 @@ def open_pairs(
     Args:
         opened: from `jobs.intake.scenes.open_all`.
         before: references of the earlier scene, or of several, of any form that a scene may have; of several each scene
-            takes the latest that was taken before it. None of them: there is no earlier scene.
+            takes the latest that was taken before it and shows its ground. None of them: there is no earlier scene.
         options: as for the scenes. What they say of bands and values holds for both dates; id and date do not. An earlier
             scene that is an item of Earthloom says itself what its bands and values are, and options say nothing of it.
         cards: variants of the run's models. Where none of them looks at an earlier scene, it is not opened.
@@ -107,7 +108,8 @@ def _open_earlier(
 
 
 def _latest_before(later: OpenedScene, earlier: Sequence[_Earlier]) -> _Earlier:
-    """The latest of several that was taken before a scene; an interval, as a composite has, must end before it.
+    """The latest of several that was taken before a scene, of those that show its ground: scenes of other tiles are passed
+    over, also those that share a border's overlap with it. An interval, as a composite has, must end before it.
 
     Raises:
         SceneError: if a date is not known, or none is earlier.
@@ -128,7 +130,11 @@ def _latest_before(later: OpenedScene, earlier: Sequence[_Earlier]) -> _Earlier:
             f"{later.scene.id} was taken on {later.scene.datetime}, and none of the {len(earlier)} scenes that `before` "
             "names is earlier; give one that is"
         )
-    return max(dated, key=lambda pair: pair[0])[1]
+    shares = [
+        share_covered(later.grids[0], one.opened.grids[0]) for _, one in dated if isinstance(one.opened, OpenedScene)
+    ]
+    showing = [pair for pair, share in zip(dated, shares, strict=True) if share >= _SHOWN * max(shares)]
+    return max(showing, key=lambda pair: pair[0])[1]
 
 
 def pair(after: OpenedScene, before: OpenedScene) -> OpenedScene:

@@ -1,8 +1,8 @@
 """Whether scaled values can be what they are said to be, by a look at a sample of them. Opens nothing.
 
-A share of 1 (`quantity=unit`) has bounds by its definition, so values beyond are refused. Reflectance has none: a scale that
-is wrong by a power of ten, an offset in stored numbers, or fill that nothing declares makes reflectance that cannot be. No
-single pixel proves it: glint and saturation do that too.
+A share of 1 (`quantity=unit`) and a radar's power have bounds by their definition, so values beyond are refused. Reflectance
+and decibels have none: a scale that is wrong by a power of ten, an offset in stored numbers, or fill that nothing declares
+makes reflectance that cannot be. No single pixel proves it: glint and saturation do that too.
 """
 
 from __future__ import annotations
@@ -22,14 +22,20 @@ LOWEST, HIGHEST = -1.0, 3.0
 
 _UNIT = (-0.1, 1.1)
 """What a share of 1 stays within; resampling by cubic convolution overshoots by less."""
+_POLARISATIONS = frozenset(("vv", "vh", "hh", "hv"))
+_BRIGHTEST_DB = 10.0
+"""Half of a scene is never as bright: cities and the ice of Greenland's percolation zone come to a few decibels."""
 _EDGES = (LOWEST, 0.0, 0.5, 1.0, HIGHEST)
 _FEW_PERCENT = 1.0
 
 
-def reflecting(bands: Sequence[Band], quantity: str) -> list[Band]:
-    """The bands whose values must be reflectance: by common names, which no mask, angle or temperature has."""
+def judged(bands: Sequence[Band], quantity: str) -> list[Band]:
+    """The bands whose values must be reflectance, by common names, which no mask, angle or temperature has; or backscatter, by
+    their polarisation."""
     if quantity == "dn":
         return []
+    if quantity.startswith("backscatter"):
+        return [band for band in bands if band.name in _POLARISATIONS]
     return [
         band for band in bands
         if band.name in COMMON_NAMES and not band.name.startswith("lwir") and not band.categorical
@@ -37,10 +43,12 @@ def reflecting(bands: Sequence[Band], quantity: str) -> list[Band]:
 
 
 def implausible(samples: Mapping[Band, Sample], quantity: str) -> list[str]:
-    """A note with a histogram, if in a band more than a few pixels cannot be reflectance.
+    """A note, if in a band more than a few pixels cannot be reflectance, or most no backscatter.
 
     Never a refusal: a sample may lie in fill, and an index of two bands is the same at any scale.
     """
+    if quantity.startswith("backscatter"):
+        return _unlike_ground(samples, quantity)
     scaled = {band: _scaled(band, sample) for band, sample in samples.items()}
     outside = {band: 100 * float(np.mean((values < LOWEST) | (values > HIGHEST))) for band, values in scaled.items()}
     wrong = sorted((band for band in outside if outside[band] > _FEW_PERCENT), key=lambda band: -outside[band])
@@ -79,6 +87,42 @@ def refuse_beyond_unit(samples: Mapping[Band, Sample], quantity: str) -> None:
             f"pixels are not, with scale {band.scale:g} and offset {band.offset:g}: they reach from {values[0]:.4g} to "
             f"{values[-1]:.4g}. Say how they are scaled{remedy}; or by `nodata` which value is fill"
         )
+
+
+def refuse_negative_power(samples: Mapping[Band, Sample], quantity: str) -> None:
+    """The logarithm of decibels that pass as power is that of nothing at all: a scene of water alone.
+
+    Raises:
+        SceneError: if values are said to be `backscatter`, and most are below 0.
+    """
+    if quantity != "backscatter":
+        return
+    for band, sample in samples.items():
+        values = _scaled(band, sample)
+        if np.median(values) < 0:
+            raise SceneError(
+                f"{band.name} is said to be backscatter as power, which is never below 0, but in a sample of {sample.count} "
+                f"pixels {100 * np.mean(values < 0):.0f} % are: they reach from {values[0]:.4g} to {values[-1]:.4g}. If they "
+                "are decibels, say so: `sensor=sentinel1-grd-db`, or `quantity=backscatter_db`; if one is fill, give `nodata`"
+            )
+
+
+def _unlike_ground(samples: Mapping[Band, Sample], quantity: str) -> list[str]:
+    """Of decibels that are hardly ever negative, which are power most likely; of power that is far too high."""
+    for band, sample in samples.items():
+        values = _scaled(band, sample)
+        said = f"a sample of {sample.count} pixels of {band.name} reaches from {values[0]:.4g} to {values[-1]:.4g}"
+        if quantity == "backscatter_db" and 100 * np.mean(values < 0) <= _FEW_PERCENT and values[-1] > 0:
+            return [
+                f"{said}, and decibels of ground are nearly all below 0: if these are powers, take `sensor=sentinel1-grd` or "
+                "`quantity=backscatter`"
+            ]
+        if quantity == "backscatter" and np.median(values) > 10 ** (_BRIGHTEST_DB / 10):
+            return [
+                f"{said}, and half of it is above {_BRIGHTEST_DB:g} dB, which no ground is: power must be calibrated, and is "
+                "the square of an amplitude"
+            ]
+    return []
 
 
 def _scaled(band: Band, sample: Sample) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -19,7 +19,7 @@ from earthloom.jobs.intake.grids import check_onto, common_grid
 from earthloom.jobs.intake.inspectors import PRELOAD
 from earthloom.jobs.intake.masks import take_masks, take_palettes
 from earthloom.jobs.intake.options import SceneOptions
-from earthloom.jobs.intake.plausible import implausible, reflecting, refuse_beyond_unit
+from earthloom.jobs.intake.plausible import implausible, judged, refuse_beyond_unit, refuse_negative_power
 from earthloom.jobs.intake.quality import clear_by, with_quality
 from earthloom.jobs.intake.recognise import Product, offer, preset_of, recognise, refuse_contradiction
 from earthloom.jobs.intake.references import Part, SceneRequest, find, settle
@@ -253,8 +253,9 @@ def _open(
         for position, file in enumerate(files)
         for doubt in (*file.header.warnings, *_undeclared(file.header, [b for b in bands if b.asset == position]))
     ]
-    samples = _samples(opened, reflecting(scene.bands, scene.quantity), inspectors)
+    samples = _samples(opened, judged(scene.bands, scene.quantity), inspectors)
     refuse_beyond_unit(samples, scene.quantity)
+    refuse_negative_power(samples, scene.quantity)
     notes = (
         *request.notes, *date.notes, *opened.notes, *doubts, *mask_notes, *palette_notes, *meaning.notes,
         *(note for _, note in quality), *fill, *grid_notes, *implausible(samples, scene.quantity),

@@ -257,6 +257,20 @@ def test_of_several_earlier_scenes_each_scene_takes_the_latest_before_it(tmp_pat
     assert open_pairs(later[:3], [f"{tmp_path}/[abc].tif"], OPTIONS, FLOOD) == made[:3]
 
 
+def test_the_latest_before_a_scene_is_one_of_its_own_tile(tmp_path: Path) -> None:
+    """Tiles overlap by a tenth, and the next one was taken seconds later."""
+    tiles = {"west": CORNER[0], "east": CORNER[0] + 576, "far": CORNER[0] + 5000}
+    for month in (6, 7):
+        for second, (name, left) in enumerate(tiles.items()):
+            make(tmp_path / f"{name}-{month}.tif", seed=month, left=left, date=f"2026:{month:02}:01 10:00:{second:02}")
+    later = open_all(expand([f"{tmp_path}/*-7.tif"]), OPTIONS)
+    assert len(later) == 3
+    for made in open_pairs(later, [f"{tmp_path}/*-6.tif"], OPTIONS, FLOOD):
+        assert isinstance(made, OpenedScene)
+        assert made.scene.assets[1].ref.name == made.scene.assets[0].ref.name.replace("-7", "-6")
+        assert not any("the rest becomes nodata" in note for note in made.notes)
+
+
 def test_the_latest_of_several_needs_all_of_their_dates(tmp_path: Path, after: OpenedScene) -> None:
     make(tmp_path / "one.tif", seed=1, date="2026:07:01 10:00:00")
     make(tmp_path / "two.tif", seed=2, date=None)

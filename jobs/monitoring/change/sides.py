@@ -1,7 +1,9 @@
 """Which map a user means by a date or a period: `1985`, `2020-07`, `2020-DJF`, `2020-07-01`.
 
-A period is its composite where there is one, else the date within it that lies nearest to its middle; what was taken is told.
-The composite of a single date is that date: the same classes, and the model's own confidence instead of how many dates agree.
+A period is its composite where there is one of all of its dates, else the date within it that lies nearest to its middle; what
+was taken is told. A composite is left behind when the AOI file no longer asks for it, or could not be made: it is then of
+fewer scenes than the cube has, or of others. The composite of a single date is that date: the same classes, and the model's
+own confidence instead of how many dates agree.
 """
 
 from __future__ import annotations
@@ -47,10 +49,14 @@ def find_map(store: Store, folder: str, cube: Cube, text: str) -> Found:
     """
     period = parse_period(text)
     inside = [n for n, step in enumerate(cube.steps) if step.date in period]
+    steps = [cube.steps[n].to_json() for n in inside]
+    behind = ""
     for head in _shelves(store, folder, period) if len(inside) != 1 else ():
         entry = head["periods"].get(period.name)
         document = committed_document(store, entry["prefix"]) if entry else None
-        if entry and document and document["class_areas"]:
+        if document and document["steps"] != steps:
+            behind = f" of them: that by {head['rule']} is of {len(document['steps'])}, or of other scenes"
+        elif entry and document and document["class_areas"]:
             found = map_of_result(
                 store, entry["prefix"], document, name=period.name, start=period.start, end=period.end
             )
@@ -63,7 +69,9 @@ def find_map(store: Store, folder: str, cube: Cube, text: str) -> Found:
     made = replace(date, name=period.name, start=period.start, end=period.end)
     if len(inside) == 1:
         return Found(made, f"{period.name}: {date.name}" if period.start != period.end else f"{period.name}: date")
-    return Found(made, f"{period.name}: {date.name}, the nearest of {len(inside)} dates to its middle; no composite")
+    return Found(
+        made, f"{period.name}: {date.name}, the nearest of {len(inside)} dates to its middle; no composite{behind}"
+    )
 
 
 def _shelves(store: Store, folder: str, period: Period) -> Iterator[dict[str, Any]]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from earthloom.jobs.intake.deliveries import delivered_again
 from earthloom.jobs.monitoring.cube.cube import ClassInfo, Step
 from earthloom.jobs.monitoring.cube.sources import Source, check_alike, cube_layers, source_of
 from earthloom.jobs.products.item_table import read_items
@@ -26,6 +28,7 @@ from earthloom.tiling.storage.store import Store
 from earthloom.tiling.writing.zarr_sink import Layer
 
 _NAMED = 5
+_AS_MUCH = 0.99  # of the area that the result shows which shows most of it; footprints are drawn to a metre
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +59,8 @@ def wanted(
     """The steps that the committed results of a product make on a grid.
 
     A result is a member if it is in the product's table, dated, not later than `until` and on the grid's ground; with a
-    mask, if its scene has a result of that product too. Of several results of one scene the preferred one counts, else the
-    one that was committed last.
+    mask, if its scene has a result of that product too. Of several results of one scene the preferred one counts, else, of
+    those that show most of the ground, the one that was committed last.
 
     Args:
         store: on OUT.
@@ -70,14 +73,13 @@ def wanted(
         PublishError: if the members do not have the same layers and classes, or an item is not one of ours.
     """
     notes: list[str] = []
-    found = _members(store, product, _meets(grid, outline), grid, until=until, preferred=preferred, notes=notes)
+    ground = _ground(grid, outline)
+    found = _once(_members(store, product, ground, grid, until=until, preferred=preferred, notes=notes), notes)
     masks: dict[str, Source] = {}
     if mask is not None:
         masks = {
             source.scene_id: source
-            for source in _members(
-                store, mask.product, _meets(grid, outline), grid, until=until, preferred=preferred, notes=[]
-            )
+            for source in _members(store, mask.product, ground, grid, until=until, preferred=preferred, notes=[])
         }
         mask_values(masks.values(), mask)
         if without := [source.scene_id for source in found if source.scene_id not in masks]:
@@ -88,6 +90,7 @@ def wanted(
     if not found:
         return Wanted(steps=(), notes=tuple(notes))
     check_alike(product, found)
+    notes += _several_models(product, found)
     days: dict[datetime.date, list[Source]] = {}
     for source in found:
         days.setdefault(source.date, []).append(source)
@@ -123,20 +126,23 @@ def mask_values(masks: Iterable[Source], mask: Mask) -> tuple[int, ...]:
 
 
 def _members(
-    store: Store, product: str, meets: Callable[[Mapping[str, Any]], bool], grid: Grid, *, until: datetime.date | None,
-    preferred: Collection[str], notes: list[str],
+    store: Store, product: str, ground: Any, grid: Grid, *, until: datetime.date | None, preferred: Collection[str],
+    notes: list[str],
 ) -> list[Source]:  # fmt: skip
     """One result of each scene, in the order of their scenes."""
+    from shapely.geometry import shape
+
     try:
         items = read_items(store.get(f"collections/{product}/items.parquet"))
     except MissingObjectError:
         return []
     undated: list[str] = []
     too_fine: list[str] = []
-    by_scene: dict[str, list[Source]] = {}
+    by_scene: dict[str, list[tuple[Source, Any]]] = {}
     gsd_m = grid.gsd_m()
     for item in items:
-        if not meets(item):
+        here = shape(item["geometry"])
+        if not ground.intersects(here) or ground.touches(here):
             continue
         prefix = _prefix(item)
         source = source_of(item, prefix)
@@ -148,7 +154,7 @@ def _members(
         elif piece_bytes(source, gsd_m / float(item["properties"]["gsd"])) > PIECE_BYTES:
             too_fine.append(scene_id)
         else:
-            by_scene.setdefault(scene_id, []).append(source)
+            by_scene.setdefault(scene_id, []).append((source, here))
     if undated:
         notes.append(
             f"{_named(undated)} left out: nobody knows when they were taken; run them again with `datetime` or `date_pattern`"
@@ -158,29 +164,52 @@ def _members(
             f"{_named(too_fine)} left out: their pixels are so much finer than the grid's {gsd_m:.3g} m that a worker "
             "could not hold those under a piece of it; give a finer gsd"
         )
-    return [_newest(store, results, preferred) for _, results in sorted(by_scene.items())]
+    return [_chosen(store, results, preferred, ground) for _, results in sorted(by_scene.items())]
 
 
-def _newest(store: Store, results: Sequence[Source], preferred: Collection[str]) -> Source:
-    chosen = [source for source in results if source.prefix in preferred] or list(results)
-    if len(chosen) == 1:
-        return chosen[0]
-    return max(chosen, key=lambda one: (committed_s(store, one.prefix) or -math.inf, one.prefix))
+def _once(found: Sequence[Source], notes: list[str]) -> list[Source]:
+    """Without scenes of which another one is a later processing."""
+    again = delivered_again(source.scene_id for source in found)
+    if again:
+        later = next(iter(again.values()))
+        notes.append(
+            f"{_named(list(again))} left out, which a later delivery of the same acquisition replaces ({later})"
+        )
+    return [source for source in found if source.scene_id not in again]
 
 
-def _meets(grid: Grid, outline: str | None) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether an item lies on the ground of an area."""
-    from shapely import prepare
+def _chosen(store: Store, results: Sequence[tuple[Source, Any]], preferred: Collection[str], ground: Any) -> Source:
+    """One of several results of a scene, each given with its footprint: a map of a part of it, as `onto` makes one, never takes
+    the place of one that shows more of the area."""
+    some = [one for one in results if one[0].prefix in preferred] or list(results)
+    if len(some) == 1:
+        return some[0][0]
+    shown = [ground.intersection(here).area for _, here in some]
+    whole = [source for (source, _), area in zip(some, shown, strict=True) if area >= _AS_MUCH * max(shown)]
+    return max(whole, key=lambda one: (committed_s(store, one.prefix) or -math.inf, one.prefix))
+
+
+def _several_models(product: str, found: Sequence[Source]) -> list[str]:
+    """A note, where dates are by several models or versions of one: what changes between them may be theirs."""
+    by = Counter(source.model for source in found)
+    if len(by) < 2:
+        return []
+    named = ", ".join(f"{model} ({n})" for model, n in sorted(by.items()))
+    return [
+        f"the maps of {product} are by several models: {named}; where dates of two of them follow each other, a change may "
+        "be the models'. Map the older scenes again to have one"
+    ]
+
+
+def _ground(grid: Grid, outline: str | None) -> Any:
+    """The area in longitude and latitude, prepared for many comparisons; an outline that crosses itself is mended, by the same
+    rule as `tiling.outline` has."""
+    from shapely import make_valid, prepare
     from shapely.geometry import shape
 
-    ground = shape(json.loads(outline) if outline else footprint(grid)[0])
+    ground = make_valid(shape(json.loads(outline) if outline else footprint(grid)[0]))
     prepare(ground)
-
-    def meets(item: Mapping[str, Any]) -> bool:
-        other = shape(item["geometry"])
-        return bool(ground.intersects(other)) and not bool(ground.touches(other))
-
-    return meets
+    return ground
 
 
 def _prefix(item: Mapping[str, Any]) -> str:

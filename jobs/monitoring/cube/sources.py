@@ -50,6 +50,8 @@ class Source:
     rasters: tuple[SourceRaster, ...]
     classes: tuple[ClassInfo, ...]
     """Empty for an image."""
+    model: str = ""
+    """Which made it, with its version."""
 
     @property
     def date(self) -> datetime.date:
@@ -86,10 +88,12 @@ def source_of(item: Mapping[str, Any], prefix: str) -> Source | None:
             return None
         assets = item["assets"]
         names = (CLASSES, CONFIDENCE) if CLASSES in assets else (IMAGE,)
+        said = item["properties"]
         return Source(
             prefix=prefix, scene_id=str(item["properties"]["earthloom:scene"]), moment=str(moment),
             rasters=tuple(_raster(name, assets[name]) for name in names),
             classes=_classes(assets[CLASSES]) if CLASSES in assets else (),
+            model=f"{said.get('earthloom:model', '')} {said.get('earthloom:model_version', '')}".strip(),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise PublishError(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from earthloom.jobs.intake.options import SceneOptions
-from earthloom.jobs.intake.plausible import HIGHEST, LOWEST, implausible, reflecting
+from earthloom.jobs.intake.plausible import HIGHEST, LOWEST, implausible, judged
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all
 from earthloom.tiling.reading.identity import pin
 from earthloom.tiling.reading.sample import Sample, sample_apart
@@ -36,8 +36,12 @@ def pixels(low: int, high: int, *, side: int = 64, dtype: str = "uint16") -> NDA
 
 
 def doubt(scene: OpenedScene | RefusedScene) -> str:
+    return " ".join(note for note in said(scene) if "a sample of " in note)
+
+
+def said(scene: OpenedScene | RefusedScene) -> tuple[str, ...]:
     assert isinstance(scene, OpenedScene), scene
-    return " ".join(note for note in scene.notes if " of a sample of " in note)
+    return scene.notes
 
 
 @pytest.mark.parametrize("scale", [1e-5, 1e-4, 2e-4])
@@ -153,5 +157,34 @@ def test_masks_and_raw_numbers_are_not_asked() -> None:
     bands = [
         Band(name=name, asset=0, index=1, dtype="uint8", categorical=name == "red") for name in ("red", "nir", "qa")
     ]
-    assert [band.name for band in reflecting(bands, "reflectance")] == ["nir"]
-    assert reflecting(bands, "dn") == []
+    assert [band.name for band in judged(bands, "reflectance")] == ["nir"]
+    assert judged(bands, "dn") == []
+
+
+def radar(path: Path, power: NDArray[np.float64], *, decibels: bool) -> Path:
+    values = 10 * np.log10(power) if decibels else power
+    return write_scene(path, values[None].astype(np.float32), ("vv",))
+
+
+POWER = np.random.default_rng(0).gamma(4, 0.08 / 4, (64, 64))
+"""Of fields, with the speckle of four looks."""
+
+
+def test_power_and_decibels_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    power = radar(tmp_path / "power.tif", POWER, decibels=False)
+    db = radar(tmp_path / "db.tif", POWER, decibels=True)
+    for right in (opened(power, sensor="sentinel1-grd"), opened(db, sensor="sentinel1-grd-db")):
+        assert not doubt(right)
+        assert isinstance(right, OpenedScene)
+    refused = opened(db, sensor="sentinel1-grd")
+    assert isinstance(refused, RefusedScene)
+    assert "vv is said to be backscatter as power, which is never below 0, but in a sample of 4096" in refused.message
+    assert "`sensor=sentinel1-grd-db`" in refused.message
+    (note,) = [note for note in said(opened(power, sensor="sentinel1-grd-db")) if note.startswith("a sample of 4096")]
+    assert "decibels of ground are nearly all below 0" in note
+    assert "`sensor=sentinel1-grd`" in note
+
+
+def test_power_that_nobody_calibrated_is_said(tmp_path: Path) -> None:
+    numbers = radar(tmp_path / "numbers.tif", POWER * 1000, decibels=False)
+    assert any("half of it is above 10 dB" in note for note in said(opened(numbers, quantity="backscatter")))

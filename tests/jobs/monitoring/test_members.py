@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +68,52 @@ def test_of_several_results_of_a_scene_the_one_committed_last_counts_unless_the_
     assert wanted(out.store, "landwater", AREA, preferred=[old.prefix]).steps[0].scenes == (old.prefix,)
     out.store.times[f"{old.prefix}/result.json"] = 3000.0
     assert wanted(out.store, "landwater", AREA).steps[0].scenes == (old.prefix,)
+
+
+def test_a_map_of_a_part_never_takes_the_place_of_one_that_shows_more_of_the_area(out: Watched) -> None:
+    whole, part = scene("lake", MORNING), scene("lake", MORNING, side=100)
+    beyond = scene("lake", MORNING, east_px=-20, side=100)
+    out.commit(whole, part, beyond)
+    for hours, one in enumerate((whole, beyond, part)):
+        out.store.times[f"{one.prefix}/result.json"] = 1000.0 + hours
+    assert wanted(out.store, "landwater", AREA).steps[0].scenes == (whole.prefix,)
+    assert wanted(out.store, "landwater", AREA, preferred=[part.prefix]).steps[0].scenes == (part.prefix,)
+    left = '{"type": "Polygon", "coordinates": [[[11.8, 50], [11.9, 50], [11.9, 51], [11.8, 51], [11.8, 50]]]}'
+    assert wanted(out.store, "landwater", AREA, outline=left).steps[0].scenes == (beyond.prefix,)
+
+
+def test_an_outline_that_crosses_itself_is_mended(out: Watched) -> None:
+    out.commit(scene("lake", MORNING), scene("lake", MORNING, side=100))
+    west, south, east, north = 11.5, 50.2, 12.5, 50.6
+    bow = {
+        "type": "Polygon",
+        "coordinates": [[[west, south], [east, north], [east, south], [west, north], [west, south]]],
+    }
+    assert len(wanted(out.store, "landwater", AREA, outline=json.dumps(bow)).steps) == 1
+
+
+def test_an_acquisition_that_was_delivered_again_counts_once(out: Watched) -> None:
+    old, new = (scene(f"LC08_L2SP_192025_20200601_{name}", MORNING) for name in ("20200601_02_RT", "20200614_02_T1"))
+    out.commit(old, scene("other", MORNING, seed=1))
+    assert len(wanted(out.store, "landwater", AREA).steps[0].scenes) == 2
+    out.commit(new)
+    found = wanted(out.store, "landwater", AREA)
+    assert [prefix.split("/")[1] for prefix in found.steps[0].scenes] == [
+        new.item["properties"]["earthloom:scene"],
+        "other",
+    ]
+    assert found.notes == (
+        "LC08_L2SP_192025_20200601_20200601_02_RT is left out, which a later delivery of the same acquisition replaces "
+        "(LC08_L2SP_192025_20200601_20200614_02_T1)",
+    )
+
+
+def test_maps_by_several_models_are_said(out: Watched) -> None:
+    out.commit(scene("a", MORNING), scene("b", EVENING))
+    assert not wanted(out.store, "landwater", AREA).notes
+    out.commit(scene("c", EVENING, version="2.0.0"))
+    (note,) = wanted(out.store, "landwater", AREA).notes
+    assert "the maps of landwater are by several models: landwater 1.0.0 (2), landwater 2.0.0 (1)" in note
 
 
 def test_a_mask_is_that_of_the_same_scene_and_what_has_none_is_left_out(out: Watched) -> None:

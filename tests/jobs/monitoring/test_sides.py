@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,21 @@ def test_a_period_is_its_composite_where_there_is_one(store: Store, cube: Cube) 
     assert np.array_equal(classes, votes >= 2)
     assert year.map.grid == cube.grid
     assert year.map.classes == cube.classes
+
+
+def test_a_composite_that_a_later_date_has_left_behind_is_not_taken(store: Store, cube: Cube) -> None:
+    earlier = replace(cube, steps=cube.steps[:3])
+    publish(store, earlier, "mode")
+    year = find_map(store, FOLDER, cube, "2020")
+    assert year.map.step == 2
+    assert year.note == (
+        "2020: 2020-06-20, the nearest of 3 dates to its middle; no composite of them: that by mode is of 2, or of other scenes"
+    )
+    publish(store, cube, "best")
+    assert find_map(store, FOLDER, cube, "2020").note == "2020: composite of 3 dates, best"
+    again = replace(cube.steps[1], scenes=("scenes/lake/delivered-again",))
+    delivered_again = replace(cube, steps=(cube.steps[0], again, *cube.steps[2:]))
+    assert "or of other scenes" in find_map(store, FOLDER, delivered_again, "2020").note
 
 
 def test_a_composite_of_one_date_is_that_date_with_the_models_confidence(store: Store, cube: Cube) -> None:

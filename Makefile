@@ -35,7 +35,7 @@ demo-train: $(STAMP)  ## train, judge, explain and run a small network on the de
 quick: $(STAMP)  ## the tests of single modules, for the inner loop: two minutes, without Ray and S3
 	$(TESTS) -m "not (apps or broad or chaos or gpu or long or ray or s3 or slow or zoo)" $(ARGS)
 
-test: weights  ## all tests but those of more than ten seconds (a quarter of an hour on 2 cores)
+test: weights  ## all tests but those of more than ten seconds (ten minutes on 2 cores)
 	$(TESTS) $(ARGS)
 
 test-apps: weights  ## what others' programs make of our files: browser, QGIS, PDF (Debian's chromium, qgis, poppler-utils)

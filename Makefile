@@ -35,7 +35,7 @@ demo-train: $(STAMP)  ## train, evaluate, explain and run a small network on the
 quick: $(STAMP)  ## tests of single modules, for the inner loop: two minutes, without Ray and S3
 	$(TESTS) -m "not (apps or broad or chaos or gpu or long or ray or s3 or slow or zoo)" $(ARGS)
 
-test: weights  ## all tests except those of more than ten seconds (a quarter of an hour on 2 cores)
+test: weights  ## all tests except those of more than ten seconds (ten minutes on 2 idle cores)
 	$(TESTS) $(ARGS)
 
 test-apps: weights  ## tests with other programs: browser, QGIS, PDF (needs Debian's chromium, qgis, poppler-utils)

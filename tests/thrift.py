@@ -34,11 +34,15 @@ def thrifty() -> Iterator[None]:
     They do not wait until their files are safe from a power cut: no test cuts the power.
     """
     with ExitStack() as stack:
-        stack.enter_context(mock.patch("os.fsync", lambda _: None))
+        stack.enter_context(mock.patch("os.fsync", _fsync))
         stack.enter_context(mock.patch("earthloom.jobs.planning.plan.flop_per_s", _measured))
         for module in ("intake.scenes", "planning.binding"):
             stack.enter_context(mock.patch(f"earthloom.jobs.{module}.Disposables", _inspectors))
         yield
+
+
+def _fsync(_: int) -> None:
+    """The disk gets it in its own time."""
 
 
 def _inspectors(size: int = 1, cap: Cap | None = None, preload: tuple[str, ...] = ()) -> Disposables | _Lent:
@@ -46,17 +50,15 @@ def _inspectors(size: int = 1, cap: Cap | None = None, preload: tuple[str, ...] 
 
 
 def _pool(preload: tuple[str, ...]) -> Disposables:
-    """One process for the usual folder and environment, and one for those that a test has set, while they stay so."""
+    """A process that was started in this folder and environment. The last two are kept: the usual, and what a test sets."""
     env = {name: value for name, value in os.environ.items() if name not in _NOT_READ}
     around = (Path.cwd(), env, preload)
     with _lock:
-        for known, pool in _kept:
-            if known == around:
-                return pool
-        if len(_kept) > 1:
+        places = [place for place, (known, _) in enumerate(_kept) if known == around]
+        if not places and len(_kept) > 1:
             _kept.pop()[1].__exit__()
-        _kept.append((around, Disposables(1, preload=preload)))
-        return _kept[-1][1]
+        _kept.insert(0, _kept.pop(places[0]) if places else (around, Disposables(1, preload=preload)))
+        return _kept[0][1]
 
 
 @atexit.register

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Generator, Iterable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from earthloom.cluster.outcome import Outcome
 from earthloom.jobs.config import load
 from earthloom.jobs.execution.driver import run
 from earthloom.jobs.records.blocks import StoredObject
+from earthloom.models.cards.file import write_card
 from earthloom.models.zoo import folder_of
 from earthloom.models.zoo.landwater import LANDWATER
 from tests.maps import result_files
+from tests.models.nets import seeded
 from tests.scenes import landscape, mirrored, shipped, write_scene
 
 WIDTH_PX, HEIGHT_PX = 1040, 560
@@ -52,26 +55,38 @@ def files(scene: Path, out: Path, **options: Any) -> dict[str, StoredObject]:
 @pytest.fixture(scope="module", params=["exact", pytest.param("blend", marks=pytest.mark.long)])
 def golden(
     request: pytest.FixtureRequest, crop: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, dict[str, StoredObject]]:
-    if not folder_of(LANDWATER[1]).is_dir():
+) -> tuple[dict[str, Any], dict[str, StoredObject]]:
+    """Options and files of a run: of landwater's network with a quarter of its channels, and of landwater itself."""
+    options = {"overlap": request.param}
+    if request.param == "exact":
+        folder = tmp_path_factory.mktemp("model")
+        card = next(card for card in LANDWATER if card.variant == "6b")
+        write_card(folder, seeded(replace(card, name="narrow", variant="", arguments='{"base":8}'), folder).card)
+        options["model"] = str(folder)
+    elif not folder_of(LANDWATER[1]).is_dir():
         pytest.skip("landwater is not in the cache: earthloom models add landwater")
-    return request.param, files(crop, tmp_path_factory.mktemp("golden"), overlap=request.param)
+    out = tmp_path_factory.mktemp("golden")
+    made = files(crop, out, **options)
+    (path,) = [path for path in out.glob("scenes/shore/*/*.tif") if "confidence" not in path.name]
+    with rasterio.open(path) as classes:
+        assert len(np.unique(classes.read(1))) > 3, "a map of few classes would prove little"
+    return options, made
 
 
 @pytest.mark.parametrize("block", [1024, pytest.param(2048, marks=pytest.mark.long)])
 def test_for_every_block_size(
-    golden: tuple[str, dict[str, StoredObject]], crop: Path, tmp_path: Path, block: int
+    golden: tuple[dict[str, Any], dict[str, StoredObject]], crop: Path, tmp_path: Path, block: int
 ) -> None:
-    overlap, expected = golden
-    assert files(crop, tmp_path, overlap=overlap, block=block) == expected
+    options, expected = golden
+    assert files(crop, tmp_path, **options, block=block) == expected
 
 
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_on_ray_with_any_number_of_workers(
-    golden: tuple[str, dict[str, StoredObject]], crop: Path, tmp_path: Path, workers: int, ray_session: None
+    golden: tuple[dict[str, Any], dict[str, StoredObject]], crop: Path, tmp_path: Path, workers: int, ray_session: None
 ) -> None:
-    overlap, expected = golden
-    found = files(crop, tmp_path, overlap=overlap, executor="ray", workers=workers, block=1024 if workers == 1 else 512)
+    options, expected = golden
+    found = files(crop, tmp_path, **options, executor="ray", workers=workers, block=1024 if workers == 1 else 512)
     assert found == expected
 
 
@@ -87,11 +102,11 @@ class _Shuffled(LocalExecutor):
 
 
 def test_in_any_order_of_completion_and_any_batch(
-    golden: tuple[str, dict[str, StoredObject]], crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    golden: tuple[dict[str, Any], dict[str, StoredObject]], crop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overlap, expected = golden
+    options, expected = golden
     monkeypatch.setattr("earthloom.cluster.local.LocalExecutor", _Shuffled)
-    assert files(crop, tmp_path, overlap=overlap, batch=3) == expected
+    assert files(crop, tmp_path, **options, batch=3) == expected
 
 
 def test_pixels_are_the_same_for_every_shard_size(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def test_neither_passes_nor_blocks_change_a_bit_of_what_more_threads_would(
 ) -> None:
     """Both heads interpolate, which PyTorch does otherwise where several threads share a tensor."""
     case = seeded(card_of("smp", 4, 3, 32, f'{{"arch":"{arch}","encoder_name":"resnet18"}}'), tmp_path)
-    scene = landscape(512, 256, 4), np.ones((256, 512), np.bool_)
+    scene = landscape(384, 256, 4), np.ones((256, 384), np.bool_)
     chips = grid(scene[0], 128, 32, 32)
     maps = [
         in_blocks(Predictor(case.card, case.path, device, 1, threads=Threads(passes)), chips, *scene, block_px)

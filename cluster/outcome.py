@@ -7,6 +7,7 @@ Knows nothing of threads, Ray or retries.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import Any, TypeAlias
 
 from earthloom.tiling import errors
@@ -28,10 +29,12 @@ class Fault:
     @classmethod
     def of(cls, error: BaseException) -> Fault:
         """Record an exception. Earthloom's errors say themselves whether they are transient; of the others only
-        connection errors and time-outs are."""
+        connection errors and time-outs are. An error that is not one of ours was not foreseen, so the message ends with the
+        line of Earthloom's code that it came through: it is all that reaches a person from a worker elsewhere."""
+        message = redact(str(error)) or type(error).__name__
         return cls(
             kind=type(error).__name__,
-            message=redact(str(error)) or type(error).__name__,
+            message=message if isinstance(error, errors.EarthloomError) else message + _line_of(error),
             transient=bool(getattr(error, "transient", isinstance(error, ConnectionError | TimeoutError))),
             exit_code=error.exit_code if isinstance(error, errors.EarthloomError) else 1,
         )
@@ -44,6 +47,18 @@ class Fault:
         if found is errors.StorageError:
             return errors.StorageError(self.message, transient=self.transient)
         return found(self.message)
+
+
+def _line_of(error: BaseException) -> str:
+    """` (earthloom.tiling.window, line 8)`: the innermost line of Earthloom's code that an exception came through, but for
+    this package, which all of them come through."""
+    modules = ((str(frame.f_globals.get("__name__")), line) for frame, line in walk_tb(error.__traceback__))
+    lines = [
+        f" ({module}, line {line})"
+        for module, line in modules
+        if module.startswith("earthloom.") and not module.startswith("earthloom.cluster.")
+    ]
+    return lines[-1] if lines else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

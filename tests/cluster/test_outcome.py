@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import pickle
+import re
 import threading
 
 import pytest
 
 from earthloom.cluster.outcome import Done, Failed, Fault
+from earthloom.cluster.worker import attempt
+from earthloom.tiling.counting import merge_tallies
 from earthloom.tiling.errors import CardError, EarthloomError, EngineError, SceneError, StorageError
 
 
@@ -41,6 +44,16 @@ def test_a_fault_says_what_the_exception_said(error: BaseException, transient: b
     fault = raised(error)
     assert (fault.kind, fault.transient, fault.exit_code) == (type(error).__name__, transient, exit_code)
     assert fault.message == (str(error) or type(error).__name__)
+
+
+def test_a_fault_that_nobody_foresaw_names_the_line_of_our_code() -> None:
+    def bad(_: object) -> object:
+        return merge_tallies([None])  # type: ignore[list-item]
+
+    fault = attempt(bad, None).fault
+    assert fault is not None
+    assert re.search(r" \(earthloom\.tiling\.counting, line \d+\)$", fault.message)
+    assert str(fault.as_error()).startswith("AttributeError: ")
 
 
 def test_faults_and_outcomes_pickle_even_when_the_exception_does_not() -> None:

@@ -12,7 +12,7 @@ _GIB, _MIB = 2**30, 2**20
 
 
 def memory(folder: Path) -> list[dict[str, Any]]:
-    """Peak of a worker against its prediction, on scenes far larger than memory would hold."""
+    """Peak of a worker on Ray against its prediction, on scenes far larger than memory would hold."""
     rows = []
     cases = (
         ("water-index", 4096, ("green", "swir16"), 4), ("water-index", 20000, ("green", "swir16"), 4),
@@ -23,7 +23,7 @@ def memory(folder: Path) -> list[dict[str, Any]]:
         scene = large_scene(folder / f"{model}-{side_px}.tif", side_px, names)
         done = command(
             "earthloom", "run", str(scene), "--out", str(folder / f"out-{model}-{side_px}-{limit_gib}"), "--model", model,
-            "--json", "--workers", "1", *SCENE_OPTIONS, "--memory-per-worker", f"{limit_gib}GiB",
+            "--json", "--executor", "ray", "--workers", "1", *SCENE_OPTIONS, "--memory-per-worker", f"{limit_gib}GiB",
         )  # fmt: skip
         scene.unlink()
         found = done.printed["telemetry"]

@@ -21,9 +21,10 @@ _OPTIONS = ("--quantity", "unit", "--bands", ",".join(f"{name}={band}" for band,
 OURS = {
     "earthloom fp32": ("--precision", "fp32"),
     "earthloom": (),
-    "earthloom fp32, no Ray": ("--precision", "fp32", "--executor", "local"),
+    "earthloom fp32, on Ray": ("--precision", "fp32", "--executor", "ray"),
 }
-"""Rows of Earthloom and the options that make them; without any it is as a user gets it."""
+"""Rows of Earthloom and the options that make them; without any it is as a user gets it, which is without Ray for all of
+these scenes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

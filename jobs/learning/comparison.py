@@ -45,6 +45,8 @@ class SceneCounts:
     """Every n-th pixel of the error map."""
     unlabelled_px: int = 0
     """Mapped, and without a label."""
+    unmapped_px: int = 0
+    """With a label, and nodata in the map."""
     left_out_px: int = 0
     """With a label, and of a class of the model that is not scored."""
 
@@ -105,6 +107,7 @@ def compare(
         mapped = of_model[stored]
         labelled, scored = label != IGNORE, (label != IGNORE) & (mapped != IGNORE)
         counts.unlabelled_px += int(((stored != NODATA) & ~labelled).sum())
+        counts.unmapped_px += int((labelled & (stored == NODATA)).sum())
         counts.left_out_px += int((labelled & (stored != NODATA) & ~scored).sum())
         pair = np.where(scored, label.astype(np.uint16) * np.uint16(K) + mapped, np.uint16(K * K))
         errors = codes[pair]

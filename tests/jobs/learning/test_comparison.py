@@ -97,6 +97,7 @@ def test_counts_are_those_of_all_pixels() -> None:
     np.testing.assert_array_equal(found.confusion, expected)
     np.testing.assert_array_equal(sum(found.blocks.values()), expected)
     assert found.unlabelled_px == ((labels == 255) & (arrays["classes"] != 255)).sum()
+    assert found.unmapped_px == ((labels != 255) & (arrays["classes"] == 255)).sum()
     assert found.left_out_px == ((labels != 255) & (arrays["classes"] == 4)).sum()
     right = labels == mapped
     for stored in (60, 177, 250):
@@ -119,7 +120,9 @@ def test_no_count_depends_on_how_a_scene_is_cut(window_px: int, block_px: int, s
     assert cut.blocks.keys() == whole.blocks.keys()
     assert all((cut.blocks[place] == whole.blocks[place]).all() for place in whole.blocks)
     assert all((cut.regions[name] == whole.regions[name]).all() for name in whole.regions)
-    assert (cut.unlabelled_px, cut.left_out_px) == (whole.unlabelled_px, whole.left_out_px)
+    assert (cut.unlabelled_px, cut.unmapped_px, cut.left_out_px) == (
+        whole.unlabelled_px, whole.unmapped_px, whole.left_out_px,
+    )  # fmt: skip
 
 
 def test_memory_does_not_grow_with_the_scene() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.composites.maps import ClassMap
+from earthloom.jobs.monitoring.series.zonal import polygonal, polygons_for
 from earthloom.jobs.products.legend import ClassLegend
 from earthloom.jobs.products.statistics import class_areas, count_classes
 from earthloom.models.cards.card import ModelClass
@@ -148,7 +149,7 @@ def extract(store: Store, one: ClassMap, *, clip: gpd.GeoDataFrame | None = None
     Raises:
         ConfigError: if nothing of the map lies inside the polygons, or there is no such CRS.
     """
-    outline = _outline(clip) if clip is not None else None
+    outline = _outline(clip, one.grid) if clip is not None else None
     part = _window(one.grid, outline) if outline else one.grid.window
     if not part.size_px:
         raise ConfigError(f"{one.name} covers nothing of the polygons; check that they lie on its ground")
@@ -163,17 +164,15 @@ def extract(store: Store, one: ClassMap, *, clip: gpd.GeoDataFrame | None = None
     )  # fmt: skip
 
 
-def _outline(clip: gpd.GeoDataFrame) -> str:
-    """All polygons as one GeoJSON geometry in longitude and latitude."""
+def _outline(clip: gpd.GeoDataFrame, grid: Grid) -> str:
+    """All polygons as one GeoJSON geometry in longitude and latitude, their edges straight in their own CRS."""
+    import geopandas as gpd
     import shapely
 
-    if clip.crs is None:
-        raise ConfigError(
-            "the polygons to clip by do not say their CRS; write it into a copy: ogr2ogr -a_srs EPSG:<code> placed.gpkg FILE"
-        )
-    whole = shapely.union_all(clip.geometry.to_crs("EPSG:4326").to_numpy())
-    if whole.geom_type not in ("Polygon", "MultiPolygon") or whole.is_empty:
-        raise ConfigError(f"what to clip by is a {whole.geom_type} and no area; give polygons")
+    fine = gpd.GeoSeries(polygons_for(clip, grid), crs=clip.crs).to_crs("EPSG:4326")
+    whole = shapely.union_all(polygonal(fine.to_numpy()))
+    if whole.is_empty:
+        raise ConfigError("the polygons to clip by have no area; give polygons that have some")
     return str(shapely.to_geojson(whole))
 
 

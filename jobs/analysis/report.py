@@ -23,6 +23,7 @@ from earthloom.jobs.monitoring.series.plot import series_png
 from earthloom.jobs.monitoring.series.series import Moment, series_table
 from earthloom.jobs.monitoring.series.stage import read_steps
 from earthloom.jobs.products.areas import area_text, area_unit, percent_text
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.grid import pixel_areas_m2
 from earthloom.tiling.storage.store import Store
 
@@ -54,12 +55,13 @@ def area_report(store: Store, product: str, aoi: str) -> str:
     cube = maps[0].cube
     assert cube is not None, "the maps of an area are dates of its cube"
     moments = read_steps(store, cube)
+    became = transitions_m2(first, last)
     title, alerts = f"{aoi}: {product}", alerts_of(store, cube.prefix.partition("/generations/")[0])
     body = [
         f"<h1>{escape(title)}</h1><p>{len(moments)} date{'s' * (len(moments) != 1)}, {moments[0].period} to "
         f"{moments[-1].period}; {last.grid.width} × {last.grid.height} px of {last.grid.gsd_m():.3g} m, "
         f"{escape(last.grid.crs)}. Areas are true areas on the ellipsoid.</p>",
-        _cards(moments),
+        _cards(moments, gained_m2(became)),
         "<h2>Maps</h2>",
         _figure(
             picture(last, f"{aoi}, {last.name}", None if alerts is None else alerts.geometry),
@@ -74,7 +76,7 @@ def area_report(store: Store, product: str, aoi: str) -> str:
         plot = series_png(series_table(moments), cube.classes, title)
         body += [
             "<h2>Over time</h2>", _figure(plot, "Area of each class on each date; hollow where part of the area is not known"),
-            f"<h2>From {first.name} to {last.name}</h2>", _matrix(first, last),
+            f"<h2>From {first.name} to {last.name}</h2>", _matrix(first, last, became),
         ]  # fmt: skip
     body += ["<h2>Numbers</h2>", _table(moments)]
     return (
@@ -98,6 +100,16 @@ def transitions_m2(first: Extract, last: Extract) -> NDArray[np.float64]:
             minlength=found.size,
         )  # fmt: skip
     return found.reshape(256, 256)
+
+
+def gained_m2(became: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much more of each class there is on the later date, where both are known: what clouds hide has not gone. (255,)
+
+    Args:
+        became: `transitions_m2`.
+    """
+    known = became[:NODATA, :NODATA]
+    return np.asarray(known.sum(axis=0) - known.sum(axis=1))
 
 
 def alerts_of(store: Store, folder: str) -> gpd.GeoDataFrame | None:
@@ -145,12 +157,14 @@ def _share(confidence: float | None) -> str:
     return "" if confidence is None or confidence != confidence else f"{100 * confidence:.0f} %"
 
 
-def _cards(moments: Sequence[Moment]) -> str:
+def _cards(moments: Sequence[Moment], gained: NDArray[np.float64]) -> str:
+    """What there is on the latest date, and how much it has become more or less since the first."""
     unit = area_unit(max(row["area_m2"] for row in moments[-1].areas))
     cards = []
-    for before, now in zip(moments[0].areas, moments[-1].areas, strict=True):
-        change = now["area_m2"] - before["area_m2"]
-        since = f"<br>{'+' if change >= 0 else '−'}{area_text(abs(change), unit)} since {moments[0].period}"
+    for now in moments[-1].areas:
+        change = gained[now["value"]]
+        sign = "+" if change >= 0 else "−"
+        since = f"<br>{sign}{area_text(abs(change), unit)} since {moments[0].period}, where both are known"
         swatch = (
             f'<i class="s" style="background:{now["color"]}"></i>{escape(now["name"])}, {percent_text(now["percent"])}'
         )
@@ -166,8 +180,8 @@ def _figure(png: bytes, caption: str) -> str:
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _matrix(first: Extract, last: Extract) -> str:
-    found, classes = transitions_m2(first, last), first.legend.classes
+def _matrix(first: Extract, last: Extract, found: NDArray[np.float64]) -> str:
+    classes = first.legend.classes
     unit = area_unit(max(found[a.value, b.value] for a in classes for b in classes))
     head = "".join(f"<th>{escape(one.name)}</th>" for one in classes)
     rows = "".join(

@@ -267,9 +267,13 @@ class _Finishing:
     def _members(self, step: Step) -> tuple[Member, ...]:
         """The scenes of a step in the order of the rule."""
         masks = {source.scene_id: source for source in map(self._source, step.masks)}
-        masked = mask_values(masks.values(), self._rules.mask) if self._rules.mask else ()
         ordered = in_order(map(self._source, step.scenes), self._rules.overlap)
-        return tuple(Member(source=one, mask=masks.get(one.scene_id), masked=masked) for one in ordered)
+        return tuple(self._member(one, masks.get(one.scene_id)) for one in ordered)
+
+    def _member(self, source: Source, mask: Source | None) -> Member:
+        """Masks of one product may have other legends, by versions of its model: each is read by its own."""
+        rule = self._rules.mask
+        return Member(source=source, mask=mask, masked=mask_values([mask], rule) if mask and rule else ())
 
     def _source(self, prefix: str) -> Source:
         return self._want.sources.get(prefix) or source_at(self._store, prefix)

@@ -129,16 +129,7 @@ def place(zones: gpd.GeoDataFrame, grid: Grid) -> Zones:
     import shapely
     from pyproj import CRS, Geod, Transformer
 
-    if zones.crs is None:
-        raise ConfigError("the zones have no CRS, so nobody knows where they are; write it into their file")
-    shapes = np.asarray(zones.geometry.array)
-    shapes = np.where(shapely.is_missing(shapes), shapely.Polygon(), shapes)
-    kinds = shapely.get_type_id(shapes)
-    if (strange := np.flatnonzero(~np.isin(kinds, (3, 6)))).size:
-        kind = shapes[strange[0]].geom_type
-        raise ConfigError(f"zone {strange[0]} is a {kind}; zones are polygons: buffer lines and points first")
-    crs = CRS.from_user_input(zones.crs)
-    fine = shapely.segmentize(_polygonal(shapes), _longest_edge(crs, grid))
+    fine, crs = polygons_for(zones, grid), CRS.from_user_input(zones.crs)
     to_zones = Transformer.from_crs(CRS.from_user_input(grid.crs), crs, always_xy=True)
     west, south, east, north = to_zones.transform_bounds(*grid.bounds, densify_pts=64)
     span = max(east - west, north - south) if east > west else math.inf  # over the antimeridian: clip nothing
@@ -155,7 +146,31 @@ def place(zones: gpd.GeoDataFrame, grid: Grid) -> Zones:
     geod = Geod(ellps="WGS84")
     lonlat = gpd.GeoSeries(fine, crs=zones.crs).to_crs("EPSG:4326")
     areas = np.array([_geodesic_m2(geod, polygon) for polygon in lonlat])
-    return Zones(grid=grid, polygons=_polygonal(pixels), areas_m2=areas)
+    return Zones(grid=grid, polygons=polygonal(pixels), areas_m2=areas)
+
+
+def polygons_for(zones: gpd.GeoDataFrame, grid: Grid) -> NDArray[Any]:
+    """Polygons in their own CRS, made valid, with edges so short that they stay in place when they are brought onto a grid.
+    (n,) shapely polygons and multipolygons, empty where a zone has no geometry.
+
+    Raises:
+        ConfigError: if they have no CRS or are no polygons.
+    """
+    import shapely
+    from pyproj import CRS
+
+    if zones.crs is None:
+        raise ConfigError(
+            "the polygons have no CRS, so nobody knows where they are; write it into a copy: "
+            "ogr2ogr -a_srs EPSG:<code> placed.gpkg FILE"
+        )
+    shapes = np.asarray(zones.geometry.array)
+    shapes = np.where(shapely.is_missing(shapes), shapely.Polygon(), shapes)
+    kinds = shapely.get_type_id(shapes)
+    if (strange := np.flatnonzero(~np.isin(kinds, (3, 6)))).size:
+        kind = shapes[strange[0]].geom_type
+        raise ConfigError(f"feature {strange[0]} is a {kind}; polygons are wanted: buffer lines and points first")
+    return np.asarray(shapely.segmentize(polygonal(shapes), _longest_edge(CRS.from_user_input(zones.crs), grid)))
 
 
 def _longest_edge(crs: Any, grid: Grid) -> float:
@@ -165,7 +180,7 @@ def _longest_edge(crs: Any, grid: Grid) -> float:
     return float(longest_m / (unit_m * _EARTH_RADIUS_M if crs.is_geographic else unit_m))
 
 
-def _polygonal(shapes: NDArray[Any]) -> NDArray[Any]:
+def polygonal(shapes: NDArray[Any]) -> NDArray[Any]:
     """Valid polygons: what crosses itself is mended, and lines and points that come of it are dropped."""
     import shapely
 
@@ -276,13 +291,24 @@ def read_zones(path: str) -> gpd.GeoDataFrame:
     """Polygons of a file that GDAL reads: GeoJSON, GeoPackage, Shapefile, FlatGeobuf; or GeoParquet.
 
     Raises:
-        ConfigError: if it cannot be read, or holds nothing.
+        ConfigError: if it cannot be read, holds nothing, or has several layers.
     """
     import geopandas as gpd
 
-    pyogrio()
+    module = pyogrio()
     try:
-        zones = gpd.read_parquet(path) if path.endswith((".parquet", ".geoparquet")) else gpd.read_file(path)
+        if path.endswith((".parquet", ".geoparquet")):
+            zones = gpd.read_parquet(path)
+        else:
+            layers = [str(name) for name, kind in module.list_layers(path) if kind is not None]
+            if len(layers) > 1:
+                raise ConfigError(
+                    f"{path} has {len(layers)} layers ({', '.join(layers)}), and nothing says which is meant; write one into "
+                    f"a file of its own: ogr2ogr one.gpkg {path} LAYER"
+                )
+            zones = gpd.read_file(path, layer=layers[0] if layers else None)  # a table without geometries is no layer
+    except ConfigError:
+        raise
     except Exception as error:  # pyogrio, pyarrow and fsspec each have errors of their own
         raise ConfigError(f"{path} cannot be read as polygons ({error})") from error
     if not len(zones):

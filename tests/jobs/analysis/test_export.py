@@ -51,6 +51,25 @@ def test_a_clipped_tiff_holds_the_map_s_pixels_where_they_lie_and_nodata_outside
         assert (found.read(1)[~inside] == 255).all()
 
 
+def test_edges_of_polygons_are_straight_in_the_polygons_own_crs() -> None:
+    grid = Grid(crs="EPSG:32633", transform=(1000.0, 0, 300000, 0, -1000.0, 6700000), width=70, height=60)
+    part = Window(2, 3, 64, 50)
+    inner = shapely.box(*grid.crop(Window(20, 20, 10, 10)).bounds)
+    crossed = shapely.Polygon([(310000, 6650500), (350000, 6655500), (350000, 6650500), (310000, 6655500)])
+    clip = gpd.GeoDataFrame(geometry=[shapely.box(*grid.crop(part).bounds).difference(inner), crossed], crs=grid.crs)
+    one = a_map(grid, 3)
+    inside = np.zeros(grid.shape, bool)
+    inside[3:53, 2:66] = True
+    inside[20:30, 20:30] = False
+    found = extract(STORE, one, clip=clip)
+    classes, _ = found.read(found.grid.window)
+    expected = np.where(inside, one.values, 255)
+    np.testing.assert_array_equal(classes, expected[found.part.slices(grid.window)])
+    assert (classes != 255).sum() == (expected != 255).sum()
+    with pytest.raises(ConfigError, match="feature 0 is a LinearRing"):
+        extract(STORE, MAP, clip=gpd.GeoDataFrame(geometry=[inner.exterior], crs=grid.crs))
+
+
 @pytest.mark.parametrize("name", ["a.tif", "a.gpkg", "a.shp", "a.geojson", "a.png"])
 def test_a_file_that_cannot_be_written_is_said_and_no_traceback(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=r"`output=.*` cannot be written: "):

@@ -13,11 +13,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from earthloom.jobs.analysis.report import area_report
+from earthloom.jobs.analysis.extract import extract
+from earthloom.jobs.analysis.report import area_report, gained_m2, transitions_m2
 from earthloom.jobs.products.areas import area_text, area_unit
+from earthloom.tiling.grid import pixel_areas_m2
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from tests.integration import test_alerts as lake
+from tests.jobs.monitoring.test_zonal import CLASSES, STORE, UTM, a_map
 
 
 def shown(page: str) -> NDArray[np.uint8]:
@@ -46,7 +49,20 @@ def test_alerts_are_listed_with_their_areas_and_outlined(folder: Path) -> None:
     (file,) = [path for path in folder.rglob("alerts.parquet") if lake.DATES[-1] in path.parent.name]
     alerts = gpd.read_parquet(file)
     assert "<p>2 confirmed.</p>" in after
+    assert f"since {lake.DATES[0]}, where both are known" in after
     for area_m2 in alerts.loc[alerts["state"] == "confirmed", "area_m2"]:
         assert f"<td>{area_text(area_m2, area_unit(alerts['area_m2'].max()))}</td>" in after
     assert after.count(f"<td>flooded</td><td>land → water</td><td>confirmed</td><td>{lake.DATES[1]}</td>") == 2
     assert (shown(after) == vermilion).all(axis=2).sum() > 300
+
+
+def test_what_clouds_hide_on_one_date_is_no_change() -> None:
+    first, last = (a_map(UTM, seed) for seed in (1, 2))
+    last.values[:, UTM.width // 2 :] = 255
+    became = transitions_m2(extract(STORE, first), extract(STORE, last))
+    both = (first.values != 255) & (last.values != 255)
+    areas = pixel_areas_m2(UTM, UTM.window)
+    for entry in CLASSES:
+        expected = areas[both & (last.values == entry.value)].sum() - areas[both & (first.values == entry.value)].sum()
+        assert gained_m2(became)[entry.value] == pytest.approx(expected, abs=1e-3)
+    assert abs(gained_m2(became).sum()) < 1e-3, "what one class gains another one loses"

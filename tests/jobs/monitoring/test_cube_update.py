@@ -135,6 +135,22 @@ def test_a_renewed_mask_renews_the_date(out: Watched) -> None:
     assert snapshot(out.store, rules) != before
 
 
+def test_each_mask_is_read_by_its_own_legend(out: Watched) -> None:
+    """The model of masks was trained anew, and counts its classes otherwise."""
+    rules = replace(RULES, mask=Mask(product="cloudmask", classes=("cloud",)))
+    moment = "2020-01-01T10:00:00Z"
+    for name, east_px, legend in (("a", 100, ("clear", "cloud")), ("b", 600, ("cloud", "clear"))):
+        mask = scene(name, moment, seed=7, east_px=east_px, product="cloudmask", names=legend)
+        out.commit(scene(name, moment, seed=1, east_px=east_px), mask)
+    cube = out.update(rules).cube
+    assert cube is not None
+    (classes,) = cube.read(out.store, "classes", AREA.window, [0])
+    known = [classes[50:210, left : left + 160] != 255 for left in (100, 600)]
+    assert known[0].mean() == pytest.approx(0.45, abs=0.02)
+    assert not (known[0] & known[1]).any(), "what one mask calls clear, the other calls cloud"
+    assert np.mean(known[0] | known[1]) == pytest.approx(0.9, abs=0.02)
+
+
 def test_rules_that_change_pixels_make_another_cube(out: Watched) -> None:
     out.commit(A)
     others = [

@@ -196,7 +196,7 @@ def test_a_zone_that_crosses_itself_is_mended_and_lines_are_refused() -> None:
         600 * 300, rel=1e-3
     )
     assert table[table["zone"] == 1]["area_m2"].sum() == 0
-    with pytest.raises(ConfigError, match="zone 1 is a LineString"):
+    with pytest.raises(ConfigError, match="feature 1 is a LineString"):
         place(
             gpd.GeoDataFrame(geometry=[bow, bow.exterior.coords and shapely.LineString(bow.exterior)], crs=UTM.crs), UTM
         )
@@ -231,6 +231,18 @@ def test_zones_are_read_from_the_files_that_people_have(tmp_path: Path, name: st
     assert table["area_m2"].sum() > 0
     with pytest.raises(ConfigError, match="no column `name=who`; they have what"):
         zonal(STORE, [a_map(DEGREES, 4)], zones, "who")
+
+
+def test_a_file_of_several_layers_is_refused_as_nothing_says_which_is_meant(tmp_path: Path) -> None:
+    zones = gpd.GeoDataFrame({"what": ["a"]}, geometry=[shapely.box(-75, 60.99, -74.89, 61)], crs="EPSG:4326")
+    module = pyogrio()
+    for layer in ("districts", "parcels"):
+        zones.to_file(tmp_path / "two.gpkg", layer=layer)
+    with pytest.raises(ConfigError, match=r"two\.gpkg has 2 layers \(districts, parcels\)"):
+        read_zones(str(tmp_path / "two.gpkg"))
+    zones.to_file(tmp_path / "one.gpkg", layer="districts")
+    module.write_dataframe(zones.drop(columns="geometry"), tmp_path / "one.gpkg", layer="layer_styles", append=True)
+    assert len(read_zones(str(tmp_path / "one.gpkg"))) == 1, "a table without geometries, as QGIS adds one, is no layer"
 
 
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:

@@ -101,7 +101,10 @@ def take_nodes(config: RunConfig, size: Size) -> Taken:
         else:
             left_out[node.id] = f"{answer.kind}: {answer.message}"
     if not kinds:
-        raise EngineError(f"no node of the cluster can compute: {_named(nodes, left_out)}")
+        raise EngineError(
+            f"no node of the cluster can compute: {_named(nodes, left_out)}; `earthloom doctor` with this `address` says of "
+            "each node what it lacks"
+        )
     kind = _chosen(kinds, config.device_class, least)
     for other, its in kinds.items():
         if other != kind:

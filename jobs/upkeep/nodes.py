@@ -62,9 +62,9 @@ def _check_here(out: str | None) -> Checked:
 def _told(answer: object, usual: Mapping[str, str]) -> list[Finding]:
     if not isinstance(answer, Checked):
         message = str(getattr(answer, "message", answer))
-        return [
-            Finding(False, "node", message, "see its logs in the dashboard; are Earthloom's packages installed there?")
-        ]
+        lacks = getattr(answer, "kind", "") == "ModuleNotFoundError"
+        remedy = "install it there in the version of the other nodes, or give all nodes one image"
+        return [Finding(False, "node", message, remedy if lacks else "see its logs in the dashboard")]
     mine = answer.software
     unlike = [f"{name} {mine[name]} (others {found})" for name, found in usual.items() if mine[name] != found]
     told = ", ".join(unlike or (f"{name} {found}" for name, found in mine.items()))

@@ -10,6 +10,7 @@ import pytest
 import earthloom.jobs.execution.nodes as taking
 from earthloom.cluster.executor import WorkerFactory
 from earthloom.cluster.nodes import Node
+from earthloom.cluster.outcome import Fault
 from earthloom.cluster.places import Size
 from earthloom.cluster.resources import WorkerResources
 from earthloom.cluster.session import Session
@@ -88,6 +89,12 @@ def test_a_machine_whose_versions_differ_from_most_is_told_of() -> None:
     assert (versions.ok, versions.found) == (False, f"gdal 3.0 (others {usual['gdal']})")
     assert rest is fine
     assert _told(Checked((fine,), usual), usual)[0].ok
+
+
+def test_a_machine_that_lacks_a_package_is_told_to_get_it() -> None:
+    (finding,) = _told(Fault(kind="ModuleNotFoundError", message="No module named 'rasterio'"), dict(SOFTWARE))
+    assert (finding.ok, finding.found) == (False, "No module named 'rasterio'")
+    assert finding.remedy.startswith("install it there")
 
 
 def test_every_node_is_checked_where_it_is(ray_session: Session, tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
-from earthloom.jobs.command.terminal import duration, make_console, with_flags
+from earthloom.jobs.command.lines import plain
+from earthloom.jobs.command.terminal import duration, make_console
 
 if TYPE_CHECKING:
     from earthloom.cluster.submission import Job, JobServer
@@ -51,7 +53,7 @@ def submit(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="earthloom-job-")))
         parcel = pack(words, folder, models=models, out=out, credentials=not own_credentials)
         for note in parcel.notes:
-            console.print(f"[yellow]note[/] {with_flags(note)}", soft_wrap=True)
+            console.print(f"[yellow]note[/] {plain(note)}", soft_wrap=True)
         package = stack.enter_context(sent_package())
         job = server.submit(
             parcel.words, job_id=parcel.job_id, packages=[package], folder=folder, env=parcel.env
@@ -112,7 +114,7 @@ def jobs(address: str | None, as_json: bool) -> None:
 def _row(job: Job) -> list[str]:
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(job.started_s)) if job.started_s else ""
     took = duration((job.ended_s or time.time()) - job.started_s) if job.started_s else ""
-    command = job.command.removeprefix("python -m ")
+    command = escape(job.command.removeprefix("python -m "))
     return [job.id, job.status, str(job.exit_code) if job.ended else "", started, took, command]
 
 

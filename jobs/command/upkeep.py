@@ -156,7 +156,8 @@ def show_status(found: Mapping[str, Any]) -> None:
         for name in ("scene", "status", "blocks", "cause"):
             table.add_column(name, overflow="fold")
         for name, scene in run["scenes"].items():
-            table.add_row(name, scene["status"], f"{scene['blocks_done']}/{scene['blocks']}", scene["error"] or "")
+            blocks = f"{scene['blocks_done']}/{scene['blocks']}"
+            table.add_row(plain(name), scene["status"], blocks, plain(scene["error"] or ""))
         console.print(table)
 
 
@@ -182,9 +183,9 @@ def show_report(report: Verification) -> None:
     """What was checked and what is wrong."""
     console = make_console(stderr=False)
     for problem in report.problems:
-        console.print(f"[red]wrong[/] {problem.place}: {problem.message}", soft_wrap=True)
+        console.print(f"[red]wrong[/] {plain(problem.place)}: {plain(problem.message)}", soft_wrap=True)
     for note in report.notes:
-        console.print(f"[yellow]note[/] {note}", soft_wrap=True)
+        console.print(f"[yellow]note[/] {plain(note)}", soft_wrap=True)
     verdict = (
         f"[red]{counted(len(report.problems), 'problem')}[/]"
         if report.problems
@@ -203,12 +204,17 @@ def show_sweep(done: Sweep, *, dry_run: bool) -> None:
         table.add_column(name, overflow="fold", justify="right" if name in ("objects", "MB", "age") else "left")
     for one in done.found:
         table.add_row(
-            one.kind, one.place, str(one.objects), f"{one.size_bytes / 1e6:.1f}", duration(one.age_s), one.why
+            one.kind,
+            plain(one.place),
+            str(one.objects),
+            f"{one.size_bytes / 1e6:.1f}",
+            duration(one.age_s),
+            plain(one.why),
         )
     if done.found:
         console.print(table)
     for note in done.notes:
-        console.print(f"[yellow]note[/] {note}", soft_wrap=True)
+        console.print(f"[yellow]note[/] {plain(note)}", soft_wrap=True)
     counted = done.found if dry_run else done.removed
     size = f"{sum(one.objects for one in counted)} objects, {sum(one.size_bytes for one in counted) / 1e6:.1f} MB"
     if not done.found:
@@ -222,8 +228,8 @@ def show_diagnosis(findings: Sequence[Finding]) -> None:
     console = make_console(stderr=False)
     for finding in findings:
         console.print(
-            f"{'[green]ok  [/]' if finding.ok else '[red]FAIL[/]'} {finding.subject}: {with_flags(finding.found)}",
+            f"{'[green]ok  [/]' if finding.ok else '[red]FAIL[/]'} {finding.subject}: {plain(finding.found)}",
             soft_wrap=True,
         )
         if not finding.ok:
-            console.print(f"       {with_flags(finding.remedy)}", soft_wrap=True)
+            console.print(f"       {plain(finding.remedy)}", soft_wrap=True)

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -40,6 +40,9 @@ from earthloom.tiling.software import VERSION
 
 log = logging.getLogger(__name__)
 
+_STOPPED = "stopped; run the same command again: it continues"
+_STOPPED_BY_SIGTERM = "stopped by SIGTERM; run the same command again: it continues"
+
 _SECTIONS = {
     "Make maps": ("demo", "plan", "run", "sensors", "models"),
     "Watch areas": ("monitor", "change"),
@@ -54,15 +57,23 @@ class _Commands(click.Group):
     """Commands under headings, in the order in which people come to need them."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        asked = "--log-json" in ctx.args
         try:
             return super().invoke(ctx)
-        except EarthloomError as error:
-            if ctx.meta.get(AS_JSON):
-                Lines(as_json=True).say(
-                    "end", f"error: {plain(str(error))}", exit_code=error.exit_code, error=with_flags(str(error))
-                )
-                sys.exit(error.exit_code)
-            raise
+        except (EarthloomError, click.ClickException, KeyboardInterrupt, SystemExit) as error:
+            command = self.commands.get(ctx.invoked_subcommand or "")
+            knows = command is not None and any(one.name == "log_json" for one in command.params)
+            if not ctx.meta.get(AS_JSON) and not (asked and knows):  # the words may not have been read to their end
+                raise
+            if isinstance(error, KeyboardInterrupt):
+                _end(_STOPPED, 130)
+            elif isinstance(error, SystemExit):
+                if error.code == EXIT_SIGTERM:
+                    _end(_STOPPED_BY_SIGTERM, EXIT_SIGTERM)
+                raise
+            elif isinstance(error, EarthloomError):
+                _end(f"error: {error}", error.exit_code, error=with_flags(str(error)))
+            _end(f"error: {error.format_message()}", 2, error=error.format_message())
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         known = [name for names in _SECTIONS.values() for name in names]
@@ -74,6 +85,16 @@ class _Commands(click.Group):
                 limit = formatter.width - width - 6
                 with formatter.section(section):
                     formatter.write_dl([(name.ljust(width), each.get_short_help_str(limit)) for name, each in there])
+
+
+class _EndedError(SystemExit):
+    """The command has ended, and a line has said so."""
+
+
+def _end(text: str, exit_code: int, **facts: Any) -> NoReturn:
+    """Say as JSON how a command ended that did not come to its last line."""
+    Lines(as_json=True).say("end", plain(text), exit_code=exit_code, **facts)
+    raise _EndedError(exit_code)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -141,14 +162,15 @@ def _main(arguments: Sequence[str] | None, obj: object) -> None:
         cli.main(args=None if arguments is None else list(arguments), standalone_mode=False, obj=obj)
     except SystemExit as stop:
         if stop.code == EXIT_SIGTERM:  # everything is put away; threads inside native code would abort a normal exit
-            log.warning("stopped by SIGTERM; run the same command again: it continues")
+            if not isinstance(stop, _EndedError):
+                log.warning(_STOPPED_BY_SIGTERM)
             logging.shutdown()
             os._exit(EXIT_SIGTERM)
         raise
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.Abort:
-        log.warning("stopped; run the same command again: it continues")
+        log.warning(_STOPPED)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

@@ -25,7 +25,7 @@ from earthloom.jobs.records.attempt import now
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from earthloom.jobs.execution.driver import Event
+    from earthloom.jobs.execution.event import Event
 
 AS_JSON = "earthloom.log_json"
 """Where click's context says that lines are JSON, for whoever has none of the command's options."""
@@ -35,10 +35,12 @@ _MOST_BARS = 12
 
 
 def log_json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--log-json`, of commands that speak by `Lines`; an error that ends the command is then a line of JSON too."""
+    """`--log-json`, of commands that speak by `Lines`; logs, and what ends the command, are then lines of JSON too."""
 
     def remember(context: click.Context, _: click.Parameter, value: bool) -> bool:
         context.meta[AS_JSON] = value
+        if value:
+            _log_as_json({})
         return value
 
     told = "what is said on stderr as one JSON object per line"
@@ -48,13 +50,18 @@ def log_json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 class Lines:
     """Prints lines: as they are on a terminal, with the time in front where there is none, or each as a JSON object."""
 
-    def __init__(self, *, as_json: bool = False) -> None:
+    def __init__(self, *, as_json: bool = False, timed: bool = False) -> None:
+        """
+        Args:
+            timed: put the time in front on a terminal too, for a command that stays for days.
+        """
         self.console = make_console()
-        self.as_json = as_json
+        self.as_json, self._timed = as_json, timed
         self.is_live = self.console.is_terminal and not as_json
+        self.about: dict[str, Any] = {}
+        """Facts of every line from now on, for machines: of which run it is."""
         if as_json:
-            for handler in logging.getLogger().handlers:
-                handler.setFormatter(_JsonFormatter())
+            _log_as_json(self.about)
 
     def say(self, event: str, text: str, **fields: Any) -> None:
         """Print a line.
@@ -66,8 +73,9 @@ class Lines:
         """
         bare = Text.from_markup(text).plain
         if self.as_json:
-            print(json.dumps({"time": now(), "event": event, **fields, "message": bare}), file=sys.stderr, flush=True)
-        elif self.console.is_terminal:
+            facts = {"time": now(), "event": event, **self.about, **fields, "message": bare}
+            print(json.dumps(facts), file=sys.stderr, flush=True)
+        elif self.console.is_terminal and not self._timed:
             self.console.print(text, soft_wrap=True)
         else:
             print(f"{now()} {bare}", file=sys.stderr, flush=True)
@@ -88,10 +96,20 @@ def named(scene_id: str, text: str) -> str:
     return plain(text if text.startswith(f"{scene_id}: ") else f"{scene_id}: {text}")
 
 
+def _log_as_json(about: Mapping[str, Any]) -> None:
+    logging.captureWarnings(True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_JsonFormatter(about))
+
+
 class _JsonFormatter(logging.Formatter):
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._about = about
+
     def format(self, record: logging.LogRecord) -> str:
-        message = with_flags(super().format(record))
-        return json.dumps({"time": now(), "event": "log", "level": record.levelname.lower(), "message": message})
+        facts = {"time": now(), "event": "log", **self._about, "level": record.levelname.lower()}
+        return json.dumps(facts | {"message": with_flags(super().format(record))})
 
 
 class Progress:
@@ -146,7 +164,12 @@ class Progress:
                 others = sum(text in texts for texts in self._notes.values()) - 1
                 who = event.scene_id + (f" and {others} more" if others else "")
                 self.lines.say(
-                    "note", f"[yellow]note[/] {named(who, text)}", scene=event.scene_id, note=with_flags(text)
+                    "note",
+                    f"[yellow]note[/] {named(who, text)}",
+                    run_id=event.run_id,
+                    product=event.product,
+                    scenes=[name for name, texts in self._notes.items() if text in texts],
+                    note=with_flags(text),
                 )
         if self.lines.is_live and event.blocks:
             self._draw(event, rate)
@@ -159,8 +182,9 @@ class Progress:
         why = f": {plain(event.error.removeprefix(f'{event.scene_id}: '))}" if event.error else ""
         blocks = f" {event.blocks_done}/{event.blocks} blocks {rate}" if event.blocks else ""
         self.lines.say(
-            "scene", f"{plain(event.scene_id)} {event.status}{blocks}{why}", scene=event.scene_id, status=event.status,
-            blocks_done=event.blocks_done, blocks=event.blocks, error=with_flags(event.error) if event.error else None,
+            "scene", f"{plain(event.scene_id)} {event.status}{blocks}{why}", run_id=event.run_id, product=event.product,
+            scene=event.scene_id, status=event.status, blocks_done=event.blocks_done, blocks=event.blocks,
+            error=with_flags(event.error) if event.error else None,
         )  # fmt: skip
 
     def _draw(self, event: Event, rate: str) -> None:

@@ -72,8 +72,8 @@ def show_monitor(result: MonitorResult, lines: Lines) -> None:
         lines.say("end", f"skipped: {plain(result.skipped)}", exit_code=result.exit_code, skipped=result.skipped)
         return
     for file, why in result.refused:
-        lines.say("refused", f"[red]refused[/] {plain(file)}: {plain(why)}", file=file)
-    table = Table(title=f"monitors below {result.out}", title_justify="left")
+        lines.say("refused", f"[red]refused[/] {plain(file)}: {plain(why)}", file=file, error=with_flags(why))
+    table = Table(title=f"monitors below {plain(result.out)}", title_justify="left")
     for name in ("area", "product", "status", "dates", "new", "from", "to"):
         table.add_column(name, justify="right" if name in ("dates", "new") else "left")
     changed = [one for one in result.products if one.status != "up to date"]
@@ -97,24 +97,27 @@ def show_monitor(result: MonitorResult, lines: Lines) -> None:
 
 def _show_product(one: ProductResult, root: str, lines: Lines) -> None:
     where = f"{one.aoi} {one.product}"
-    for doing, _, text in one.errors:
-        lines.say("failed", f"[red]failed[/] {plain(where)}, {doing}: {plain(text)}", aoi=one.aoi, product=one.product)
+    about = {"aoi": one.aoi, "product": one.product}
+    for doing, kind, text in one.errors:
+        lines.say(
+            "failed", f"[red]failed[/] {plain(where)}, {doing}: {plain(text)}", **about, doing=doing, kind=kind,
+            error=with_flags(text),
+        )  # fmt: skip
     by_text: dict[str, list[str]] = {}
     for scene_id, text in one.run.notes if one.run else ():
         by_text.setdefault(text, []).append(scene_id)
     for text, scene_ids in by_text.items():
         others = f" and {len(scene_ids) - 1} more" if len(scene_ids) > 1 else ""
-        lines.say("note", f"[yellow]note[/] {named(scene_ids[0] + others, text)}", scenes=scene_ids)
+        said = f"[yellow]note[/] {named(scene_ids[0] + others, text)}"
+        lines.say("note", said, **about, scenes=scene_ids, note=with_flags(text))
     for note in one.notes:
-        lines.say("note", f"[yellow]note[/] {plain(where)}: {plain(note)}", aoi=one.aoi, product=one.product)
+        lines.say("note", f"[yellow]note[/] {plain(where)}: {plain(note)}", **about, note=with_flags(note))
     if one.update.cube:
-        lines.say("cube", f"{plain(where)}: cube", aoi=one.aoi, product=one.product, prefix=one.update.cube.prefix)
+        lines.say("cube", f"{plain(where)}: cube", **about, prefix=one.update.cube.prefix, new_dates=_new(one))
         print(f"{root}/{one.update.cube.prefix}")
     for stage, summary in one.derived.items():
         for text, key in _told(stage, summary, one.prefix):
-            lines.say(
-                "derived", f"{plain(where)}: {plain(text)}", aoi=one.aoi, product=one.product, stage=stage, key=key
-            )
+            lines.say("derived", f"{plain(where)}: {plain(text)}", **about, stage=stage, key=key)
             if key:
                 print(f"{root}/{key}")
 
@@ -155,7 +158,15 @@ class _Lines:
         if event.done == event.total or time.monotonic() - self._last >= _EVERY_S:
             self._last = time.monotonic()
             text = f"{event.aoi} {event.product} {event.doing} {event.done}/{event.total}"
-            self._lines.say("task", plain(text), aoi=event.aoi, product=event.product, doing=event.doing)
+            self._lines.say(
+                "task",
+                plain(text),
+                aoi=event.aoi,
+                product=event.product,
+                doing=event.doing,
+                done=event.done,
+                total=event.total,
+            )
 
 
 def _new(one: ProductResult) -> int:

@@ -25,6 +25,7 @@ from earthloom.jobs.command.terminal import GIB, MIB, counted, duration, make_co
 from earthloom.jobs.records.names import QUICKLOOK
 
 if TYPE_CHECKING:
+    from earthloom.jobs.execution.choice import Choice
     from earthloom.jobs.execution.driver import RunResult
     from earthloom.jobs.planning.plan import RunPlan
 
@@ -37,6 +38,13 @@ _TABLES = 6
 """Scenes of which a table is shown; of more new ones a line."""
 _FEW = 3
 """Scenes that a terminal shows although they were published before: somebody asks where they are."""
+_SPEED = (
+    "computed_px", "elapsed_s", "mpx_per_s", "km2", "km2_per_h", "device_busy_percent", "halo_overhead", "decode_amplification",
+)  # fmt: skip
+_TIME = (
+    "read_bytes", "read_s", "wait_s", "compute_s", "written_bytes", "write_s", "start_s", "peak_worker_bytes",
+    "predicted_worker_bytes",
+)  # fmt: skip
 _ROWS = 40  # of a plan's table; a nightly run may have thousands of scenes
 
 
@@ -102,16 +110,17 @@ def run(
             progress.expect(made.notes)
             show_begin(made, lines)
 
-        def choose(sentence: str) -> None:
-            lines.say("engine", plain(sentence))
+        def choose(choice: Choice) -> None:
+            lines.say("engine", plain(choice.sentence), executor=choice.executor)
 
+        speaks = log_json or not as_json
         result = do_run(
-            settings, on_plan=None if as_json else begin, on_event=progress, on_choice=None if as_json else choose
+            settings, on_plan=begin if speaks else None, on_event=progress, on_choice=choose if speaks else None
         )
     if as_json:
         click.echo(json.dumps(result_json(result), indent=2))
-    else:
-        show_result(result, lines)
+    if speaks:
+        show_result(result, lines, files=not as_json)
     sys.exit(result.exit_code)
 
 
@@ -152,13 +161,13 @@ def plan_json(plan: RunPlan) -> dict[str, Any]:
 def show_plan(plan: RunPlan) -> None:
     """The verdict table, assumptions and what it will take."""
     console = make_console()
-    table = Table(title=f"{plan.model} to {plan.out.url}", title_justify="left")
+    table = Table(title=f"{plain(plan.model)} to {plain(plan.out.url)}", title_justify="left")
     for name in ("scene", "verdict", "size", "model", "blocks", "chips", "halo cost", "estimate"):
         table.add_column(name, justify="right" if name in ("blocks", "chips", "halo cost", "estimate") else "left")
     for p in plan.scenes[:_ROWS]:
         seconds = plan.estimated_s.get(p.scene.id)
         table.add_row(
-            p.scene.id, "[green]ready[/]", f"{p.grid.width} x {p.grid.height} px",
+            plain(p.scene.id), "[green]ready[/]", f"{p.grid.width} x {p.grid.height} px",
             " > ".join("+".join(card.label for card in stage.cards) for stage in p.chain.stages),
             str(p.n_blocks), str(p.n_chips), f"{p.halo_overhead:.2f} x", duration(seconds) if seconds else "",
         )  # fmt: skip
@@ -179,14 +188,17 @@ def show_plan(plan: RunPlan) -> None:
 def show_begin(plan: RunPlan, lines: Lines) -> None:
     """What a run is about to do, in one line; `earthloom plan` has a table."""
     seconds = sum(plan.estimated_s.values())
+    n_blocks = sum(one.n_blocks for one in plan.scenes)
+    lines.about |= {"run_id": plan.run_id, "product": plan.model}
     took = f", at most about {duration(seconds)} of one worker" if seconds else ""
     lines.say(
         "begin",
         f"{plain(plan.model)} to {plain(plan.out.url)}: {counted(len(plan.scenes), 'scene')} of "
-        f"{counted(sum(one.n_blocks for one in plan.scenes), 'block')}{took}, {len(plan.refused)} refused; device "
+        f"{counted(n_blocks, 'block')}{took}, {len(plan.refused)} refused; device "
         f"{plan.device.device_class}, {plan.device.precision}, at most {plan.worker_bytes / GIB:.2f} GiB per worker; run "
         f"{plan.run_id[:12]}",
-        run_id=plan.run_id, scenes=len(plan.scenes), refused=len(plan.refused), product=plan.model,
+        out=plan.out.url, scenes=len(plan.scenes), blocks=n_blocks, refused=len(plan.refused), estimated_s=round(seconds, 1),
+        device=plan.device.device_class, precision=plan.device.precision, worker_bytes=plan.worker_bytes,
     )  # fmt: skip
 
 
@@ -230,11 +242,12 @@ def _published(result: RunResult, scene_id: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def show_result(result: RunResult, lines: Lines, *, all_of_them: bool = False) -> None:
+def show_result(result: RunResult, lines: Lines, *, all_of_them: bool = False, files: bool = True) -> None:
     """What is new, where it is and what it holds; what failed and why; how fast it was; and, last, how many of each.
 
     Args:
         all_of_them: show what was published before too.
+        files: print the paths of new files on stdout.
     """
     if result.skipped:
         lines.say("end", f"skipped: {plain(result.skipped)}", exit_code=result.exit_code, skipped=result.skipped)
@@ -242,31 +255,35 @@ def show_result(result: RunResult, lines: Lines, *, all_of_them: bool = False) -
     all_of_them = all_of_them or (lines.is_live and len(result.results) <= _FEW)
     new = [name for name in result.results if all_of_them or result.scenes[name].status in ("published", "corrected")]
     for name in new:
-        _show_new(result, name, lines, brief=len(new) > _TABLES)
+        _show_new(result, name, lines, brief=len(new) > _TABLES, files=files)
     for name, progress in result.scenes.items():
         if (
             name not in result.results and progress.status != "refused" and not progress.known
         ):  # refusals were said first
             why = progress.error or "not finished"
-            lines.say("failed", f"[red]{progress.status}[/] {named(name, why)}", scene=name, error=with_flags(why))
-    show_figures(result, lines)
+            lines.say(
+                "failed", f"[red]{progress.status}[/] {named(name, why)}", scene=name, status=progress.status,
+                kind=progress.kind, error=with_flags(why),
+            )  # fmt: skip
+    show_figures(result, lines, files=files)
     if not result.counts.has_news:
         n_notes = len({text for _, text in result.notes})
         notes = f", with {counted(n_notes, 'note')}" if n_notes else ""
         lines.say(
-            "unchanged", f"nothing new: all scenes are as the last run left them{notes}: {plain(result.page or '')}"
-        )
+            "unchanged", f"nothing new: all scenes are as the last run left them{notes}: {plain(result.page or '')}",
+            scenes=len(result.scenes), notes=n_notes, page=result.page,
+        )  # fmt: skip
     elif result.page:
         lines.say("page", f"page {plain(result.page)}", page=result.page)
     if result.stopped:
-        lines.say("stopped", f"[yellow]stopped[/]: {plain(result.stopped)}")
+        lines.say("stopped", f"[yellow]stopped[/]: {plain(result.stopped)}", reason=with_flags(result.stopped))
     counts = result.counts
     lines.say(
         "end", str(counts), exit_code=result.exit_code, **{name: getattr(counts, name) for name in counts.__slots__}
     )
 
 
-def _show_new(result: RunResult, name: str, lines: Lines, *, brief: bool) -> None:
+def _show_new(result: RunResult, name: str, lines: Lines, *, brief: bool, files: bool) -> None:
     """A scene that is new or corrected; in one line where there are many."""
     from earthloom.jobs.products.areas import area_table
 
@@ -278,15 +295,19 @@ def _show_new(result: RunResult, name: str, lines: Lines, *, brief: bool) -> Non
         lines.show(area_table(scene.class_areas, title=title))
     else:
         shares = ", ".join(f"{one['name']} {one['percent']:.1f} %" for one in scene.class_areas)
-        lines.say("published", plain(f"{title}, {shares}" if shares else title), scene=name, prefix=scene.prefix)
+        lines.say(
+            "published", plain(f"{title}, {shares}" if shares else title), scene=name, status=progress.status,
+            prefix=scene.prefix, class_areas=list(scene.class_areas), objects=dict(scene.objects),
+        )  # fmt: skip
     for field, (was, now) in (progress.corrected or {}).items():
-        lines.say("corrected", plain(f"corrected {name}: {field} was {was}, is {now}"), scene=name)
-    for key, path in _published(result, name)["files"].items():
+        text = plain(f"corrected {name}: {field} was {was}, is {now}")
+        lines.say("corrected", text, scene=name, field=field, was=was, now=now)
+    for key, path in _published(result, name)["files"].items() if files else ():
         if not key.endswith(".json"):
             show_path(path)
 
 
-def show_figures(result: RunResult, lines: Lines) -> None:
+def show_figures(result: RunResult, lines: Lines, *, files: bool = True) -> None:
     """How fast it was, where the time went, and what it cost; nothing of a run that computed nothing."""
     figures = result.telemetry
     if not figures.get("computed_px"):
@@ -296,7 +317,7 @@ def show_figures(result: RunResult, lines: Lines) -> None:
         f"{figures['computed_px'] / 1e6:.1f} Mpx in {figures['elapsed_s']:.1f} s = {figures['mpx_per_s']:.2f} Mpx/s, "
         f"{figures['km2_per_h']:.0f} km²/h; device busy {figures['device_busy_percent']:.0f} %; halo cost "
         f"{figures['halo_overhead']:.2f} x, decoded {figures['decode_amplification']:.2f} times what was mapped",
-        **{name: figures[name] for name in ("computed_px", "elapsed_s", "mpx_per_s", "km2", "device_busy_percent")},
+        **{name: figures[name] for name in _SPEED},
     )  # fmt: skip
     lines.say(
         "time",
@@ -304,11 +325,12 @@ def show_figures(result: RunResult, lines: Lines) -> None:
         f"computed {figures['compute_s']:.1f} s, wrote {figures['written_bytes'] / MIB:.1f} MiB in "
         f"{figures['write_s']:.1f} s; engine started in {figures['start_s']:.1f} s; worker peak "
         f"{figures['peak_worker_bytes'] / GIB:.2f} GiB, predicted {figures['predicted_worker_bytes'] / GIB:.2f}",
+        **{name: figures[name] for name in _TIME},
     )
     if "cost_per_1000_km2" in figures:
         cost, per_area = figures["cost"], figures["cost_per_1000_km2"]
         lines.say("cost", f"cost {cost:.4g}, {per_area:.4g} per 1,000 km²", cost=cost, cost_per_1000_km2=per_area)
-    for key in figures.get("profile", ()):
+    for key in figures.get("profile", ()) if files else ():
         show_path(f"{result.out.rstrip('/')}/{key}")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from earthloom.jobs.command.lines import Lines, Progress, log_json_option, plain
 from earthloom.jobs.command.monitoring import monitor_json
 from earthloom.jobs.command.options import SectionedCommand, options_of
 from earthloom.jobs.command.run import exit_on_sigterm
@@ -20,7 +21,7 @@ from earthloom.jobs.operations.options import WatchConfig
 
 if TYPE_CHECKING:
     from earthloom.jobs.intake.arrivals import Arrival
-    from earthloom.jobs.operations.watch import Seen
+    from earthloom.jobs.operations.watch import HeldError, Seen
 
 _ROWS = 20  # of what is bad, or would be mapped
 
@@ -31,8 +32,9 @@ _ROWS = 20  # of what is bad, or would be mapped
 @click.option("--until", "last", metavar="DATE", help="map only scenes taken on this day or earlier")
 @click.option("--dry-run", is_flag=True, help="say what would be mapped, and write nothing")
 @click.option("--json", "as_json", is_flag=True, help="machine-readable results on stdout, one line for each look")
+@log_json_option
 @options_of(WatchConfig, but=("file", "first", "last"), short={"out": "-o"})
-def watch(file: str, dry_run: bool, as_json: bool, **options: Any) -> None:
+def watch(file: str, dry_run: bool, as_json: bool, log_json: bool, **options: Any) -> None:
     """Map scenes as they come: FILE is the TOML of a run, or an AOI file. What is done is remembered below OUT."""
     from earthloom.jobs.config import check
     from earthloom.jobs.operations.watch import HeldError, Listeners
@@ -43,28 +45,37 @@ def watch(file: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     config = check(WatchConfig, {"file": file, **options})
     watched = read_watched(file, config.out, engine)
     exit_on_sigterm()
+    lines = Lines(as_json=log_json, timed=True)
+    speaks = log_json or not as_json
 
     def due(seen: Seen, arrivals: Sequence[Arrival]) -> None:
-        if arrivals and not as_json:
-            _say(f"{counted(len(arrivals), 'scene')} to map: {found_text(seen)}")
+        if arrivals and speaks:
+            text = f"{counted(len(arrivals), 'scene')} to map: {found_text(seen)}"
+            lines.say("due", text, scenes=len(arrivals), **_counts(seen))
         for arrival in arrivals[:_ROWS] if dry_run and not as_json else ():
             taken = f", taken {arrival.taken:%Y-%m-%d %H:%M}" if arrival.taken else ""
             print(f"  {arrival.request.id}{taken}: {arrival.request.reference}")
 
     def tell(seen: Seen) -> None:
-        print(json.dumps(seen_json(seen))) if as_json else show_seen(seen)
-        sys.stdout.flush()
+        if as_json:
+            print(json.dumps(seen_json(seen)), flush=True)
+        if speaks:
+            show_seen(seen, lines, event="end" if config.once else "look")
 
-    def held(error: Exception) -> None:
-        _say(f"{error}; standing by")
+    def held(error: HeldError) -> None:
+        lines.say("held", plain(f"{error}; standing by"))
 
+    progress = Progress(lines) if log_json else None  # people are told of a look when it has ended
+    listeners = Listeners(on_due=due, on_seen=tell, on_held=held, on_scene=progress)
     try:
-        seen = do_watch(config, watched, Listeners(on_due=due, on_seen=tell, on_held=held), dry=dry_run)
+        seen = do_watch(config, watched, listeners, dry=dry_run)
     except HeldError as error:  # the usual thing where a schedule overtakes itself
-        _say(f"{error}; nothing is done here")
+        lines.say("end", plain(f"{error}; nothing is done here"), exit_code=0, skipped=str(error))
         return
-    if dry_run:
-        print(json.dumps(seen_json(seen))) if as_json else _say(found_text(seen))
+    if dry_run and as_json:
+        print(json.dumps(seen_json(seen)))
+    if dry_run and speaks:
+        lines.say("end", found_text(seen), exit_code=seen.exit_code, **_counts(seen))
     sys.exit(seen.exit_code)
 
 
@@ -78,41 +89,61 @@ def found_text(seen: Seen) -> str:
     return text + (f"; {seen.undated} left out, as nothing says when they were taken" if seen.undated else "")
 
 
-def show_seen(seen: Seen) -> None:
-    """One line, and one more for each thing that went wrong."""
+def show_seen(seen: Seen, lines: Lines, *, event: str) -> None:
+    """One line, and one more for each thing that went wrong.
+
+    Args:
+        event: of the last line, for machines.
+    """
     for bad in seen.bad[:_ROWS]:
         again = f"tried again after {bad.again}" if bad.again else "not tried again until it changes"
         reason = with_flags(bad.reason.removeprefix(f"{bad.id}: "))
-        _say(f"bad {bad.id}: {reason} ({again})")
+        lines.say(
+            "bad",
+            plain(f"bad {bad.id}: {reason} ({again})"),
+            scene=bad.id,
+            kind=bad.kind,
+            error=reason,
+            again=bad.again,
+        )
     if len(seen.bad) > _ROWS:
-        _say(f"bad: {len(seen.bad) - _ROWS} more; they lie below watches/ with their reasons")
+        more = len(seen.bad) - _ROWS
+        lines.say("bad", f"bad: {more} more; they lie below watches/ with their reasons", more=more)
     for error in seen.errors:
-        _say(f"failed: {with_flags(error)}")
+        lines.say("failed", plain(f"failed: {error}"), error=with_flags(error))
     text = f"{found_text(seen)}; {len(seen.published)} published, {len(seen.bad)} bad"
     text += f", {seen.unfinished} unfinished" if seen.unfinished else ""
     if seen.latencies_s:
         text += f"; from acquisition to map {duration(statistics.median(seen.latencies_s))} (median)"
     if seen.lag_s is not None:
         text += f"; newest scene is {duration(seen.lag_s)} old"
-    _say(text)
+    lines.say(event, text, exit_code=seen.exit_code, **_counts(seen), **_outcome(seen))
 
 
 def seen_json(seen: Seen) -> dict[str, Any]:
     """One look as plain data."""
     return {
-        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "exit_code": seen.exit_code, "found": seen.found,
-        "new": seen.new, "changed": seen.changed, "late": seen.late, "retried": seen.retried, "known": seen.known,
-        "coming": seen.coming, "undated": seen.undated, "published": seen.published,
+        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "exit_code": seen.exit_code, **_counts(seen),
+        **_outcome(seen), "published": seen.published,
         "bad": [
             {"id": bad.id, "reference": bad.reference, "kind": bad.kind, "reason": with_flags(bad.reason),
              "tries": bad.tries, "again": bad.again} for bad in seen.bad
         ],
-        "unfinished": seen.unfinished, "errors": [with_flags(error) for error in seen.errors],
-        "newest": seen.newest.isoformat() if seen.newest else None, "lag_s": seen.lag_s,
-        "latency_to_map_s": statistics.median(seen.latencies_s) if seen.latencies_s else None,
+        "errors": [with_flags(error) for error in seen.errors],
         "monitor": monitor_json(seen.monitor) if seen.monitor else None,
     }  # fmt: skip
 
 
-def _say(text: str) -> None:
-    print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", file=sys.stderr, flush=True)
+def _counts(seen: Seen) -> dict[str, int]:
+    """What was found."""
+    names = ("found", "new", "changed", "late", "retried", "known", "coming", "undated")
+    return {name: getattr(seen, name) for name in names}
+
+
+def _outcome(seen: Seen) -> dict[str, Any]:
+    """What became of it; numbers of scenes where `seen_json` lists them."""
+    return {
+        "published": len(seen.published), "bad": len(seen.bad), "unfinished": seen.unfinished,
+        "newest": seen.newest.isoformat() if seen.newest else None, "lag_s": seen.lag_s,
+        "latency_to_map_s": statistics.median(seen.latencies_s) if seen.latencies_s else None,
+    }  # fmt: skip

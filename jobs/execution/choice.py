@@ -6,6 +6,8 @@ runs, of which the start is a small part, by what else they bring: a block that 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from earthloom.cluster.guard import is_guarded, rely_on_guard
 from earthloom.jobs.config import EngineOptions, RunConfig
 from earthloom.jobs.execution.opening import StoredScenes
@@ -21,6 +23,14 @@ LARGE_MPX = 400.0
 """The same where a model does not say what a pixel costs: those are rules and indices, of 4 to 12 Mpx/s on two cores."""
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who computes, and why, in a sentence."""
+
+    executor: str
+    sentence: str
+
+
 def pays(seconds: float | None, mpx: float, n_workers: int) -> bool:
     """Whether the start of Ray is worth its time.
 
@@ -34,8 +44,8 @@ def pays(seconds: float | None, mpx: float, n_workers: int) -> bool:
     return seconds > LONG_S or seconds * (1 - 1 / n_workers) > RAY_START_S
 
 
-def settle(config: RunConfig, made: RunPlan, ahead: StoredScenes) -> tuple[RunConfig, str | None]:
-    """The same with an executor that is decided, and a sentence that says so; None where the user had decided.
+def settle(config: RunConfig, made: RunPlan, ahead: StoredScenes) -> tuple[RunConfig, Choice | None]:
+    """The same with an executor that is decided, and which; None where the user had decided.
 
     Only a process that is guarded computes by itself unasked: elsewhere a block that kills its process would kill the
     caller's program.
@@ -57,11 +67,12 @@ def settle(config: RunConfig, made: RunPlan, ahead: StoredScenes) -> tuple[RunCo
         if wants_ray := pays(seconds, mpx, n_workers):  # no need to ask storage for all of a thousand scenes
             break
     if wants_ray:
-        return _with(config, "ray"), "computed by workers on Ray"
+        return _with(config, "ray"), Choice("ray", "computed by workers on Ray")
     rely_on_guard()
     took = f"{mpx:.1f} Mpx" + ("" if seconds is None else f", about {max(1.0, seconds):.0f} s")
-    return _with(config, "local"), (
-        f"computed in this process: {took}, for which Ray's {RAY_START_S:.0f} s of start would not pay; `executor=ray` has it"
+    return _with(config, "local"), Choice(
+        "local",
+        f"computed in this process: {took}, for which Ray's {RAY_START_S:.0f} s of start would not pay; `executor=ray` has it",
     )
 
 

@@ -16,8 +16,9 @@ from typing import Any
 from earthloom.cluster.outcome import Done, Failed
 from earthloom.jobs.config import RunConfig
 from earthloom.jobs.execution.budget import seconds_left
-from earthloom.jobs.execution.choice import settle
+from earthloom.jobs.execution.choice import Choice, settle
 from earthloom.jobs.execution.engine import Engine, idle_engine, open_engine, plan_here, workers_here
+from earthloom.jobs.execution.event import Event
 from earthloom.jobs.execution.known import KnownTroubles, problems
 from earthloom.jobs.execution.opening import StoredScene, StoredScenes
 from earthloom.jobs.execution.scene_worker import PublishedScene
@@ -50,21 +51,6 @@ from earthloom.tiling.storage.store import Store, open_store
 log = logging.getLogger(__name__)
 
 _DOING: dict[type[SceneTask], str] = {SurveyTask: "surveying", PublishTask: "publishing"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that a progress display shows."""
-
-    scene_id: str
-    status: str
-    blocks_done: int
-    blocks: int
-    computed_px: int
-    """Output pixels of the block that was just computed."""
-    error: str | None = None
-    known: bool = False
-    """Whether an earlier run ended with the same error for the same bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +98,7 @@ def run(
     requests: Sequence[SceneRequest] | None = None,
     on_plan: Callable[[RunPlan], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
-    on_choice: Callable[[str], None] | None = None,
+    on_choice: Callable[[Choice], None] | None = None,
 ) -> RunResult:
     """Map every scene of `config` and publish the results below `config.out`.
 
@@ -120,7 +106,7 @@ def run(
         requests: scenes that are found already, in the place of those that `config.scenes` names.
         on_plan: called once with the plan, before anything is written but weights that a cluster's nodes may lack.
         on_event: called from this thread whenever a scene moves on.
-        on_choice: called with a sentence on where blocks are computed, if `config` leaves that open.
+        on_choice: called with where blocks are computed, if `config` leaves that open.
 
     Raises:
         InputError: nothing could be planned at all.
@@ -143,7 +129,7 @@ def run(
 def _run(
     config: RunConfig, requests: Sequence[SceneRequest] | None, operation: Operation,
     on_plan: Callable[[RunPlan], None] | None, on_event: Callable[[Event], None] | None,
-    on_choice: Callable[[str], None] | None,
+    on_choice: Callable[[Choice], None] | None,
 ) -> RunResult:  # fmt: skip
     made = plan_here(config, requests)
     if made and not made.scenes:  # nothing to compute: start no engine and write no record of a run
@@ -180,8 +166,8 @@ def _all_refused(
         troubles.remember(scenes)
     for scene_id, scene in scenes.items():
         if on_event:
-            on_event(Event(scene_id=scene_id, status=scene.status, blocks_done=0, blocks=0, computed_px=0,
-                           error=scene.error, known=scene.known))  # fmt: skip
+            on_event(Event(run_id=made.run_id, product=made.model, scene_id=scene_id, status=scene.status, blocks_done=0,
+                           blocks=0, computed_px=0, error=scene.error, known=scene.known))  # fmt: skip
     metrics = Metrics(made.out.url, config.report.metrics_file)
     metrics.set("earthloom_scenes_failed_total", sum(not scene.known for scene in scenes.values()))
     metrics.write()
@@ -309,8 +295,9 @@ class _Driver:
         progress = self._progress[scene_id]
         self._on_event(
             Event(
-                scene_id=scene_id, status=progress.status, blocks_done=progress.blocks_done, blocks=progress.blocks,
-                computed_px=computed_px, error=progress.error, known=progress.known,
+                run_id=self._plan.run_id, product=self._plan.model, scene_id=scene_id, status=progress.status,
+                blocks_done=progress.blocks_done, blocks=progress.blocks, computed_px=computed_px,
+                error=progress.error, known=progress.known,
             )
         )  # fmt: skip
 

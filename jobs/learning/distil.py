@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from earthloom.jobs.config import RunConfig
-from earthloom.jobs.execution.driver import Event, run
+from earthloom.jobs.execution.driver import run
+from earthloom.jobs.execution.event import Event
 from earthloom.jobs.intake.scenes import assign_ids, expand
 from earthloom.jobs.learning.config import check_training
 from earthloom.jobs.learning.fitting import Progress

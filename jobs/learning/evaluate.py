@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.execution.driver import Event, RunResult, run
+from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.jobs.execution.event import Event
 from earthloom.jobs.intake.scenes import assign_ids, expand
 from earthloom.jobs.learning import report
 from earthloom.jobs.learning.acquaintance import training_notes

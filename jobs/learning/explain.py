@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from earthloom.jobs.config import RunConfig
-from earthloom.jobs.execution.driver import Event, RunResult, run
+from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.jobs.execution.event import Event
 from earthloom.jobs.learning.options import ExplainConfig
 from earthloom.jobs.planning.plan import RunPlan, ScenePlan, plan
 from earthloom.jobs.records.names import ITEM

@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 
 from earthloom.cluster.outcome import Failed
 from earthloom.jobs.config import EngineOptions, ReportOptions, RunConfig, check
-from earthloom.jobs.execution.driver import Event, RunResult
+from earthloom.jobs.execution.driver import RunResult
 from earthloom.jobs.execution.driver import run as run_scenes
+from earthloom.jobs.execution.event import Event
 from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.monitoring.alerts.stage import ALERTS
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable, read_area

@@ -12,8 +12,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from earthloom.jobs.execution.driver import Event, RunResult
+from earthloom.jobs.execution.driver import RunResult
 from earthloom.jobs.execution.driver import run as run_scenes
+from earthloom.jobs.execution.event import Event
 from earthloom.jobs.intake.arrivals import Arrival, look, span_of
 from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.intake.scenes import assign_ids

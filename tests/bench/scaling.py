@@ -25,7 +25,8 @@ from earthloom.cluster.executor import WorkerFactory
 from earthloom.cluster.session import connect
 from earthloom.jobs.config import load
 from earthloom.jobs.execution import engine
-from earthloom.jobs.execution.driver import Event, run
+from earthloom.jobs.execution.driver import run
+from earthloom.jobs.execution.event import Event
 from earthloom.jobs.execution.scene_worker import SceneWorker
 from earthloom.jobs.execution.tasks import BlockTask, SceneTask
 from earthloom.jobs.execution.worker import WorkerSetup

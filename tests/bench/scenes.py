@@ -20,7 +20,8 @@ import rasterio
 from affine import Affine
 
 from earthloom.jobs.config import load
-from earthloom.jobs.execution.driver import Event, run
+from earthloom.jobs.execution.driver import run
+from earthloom.jobs.execution.event import Event
 from earthloom.jobs.planning.plan import RunPlan
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.settings import apply, derive

@@ -11,7 +11,8 @@ from unittest import mock
 
 import pytest
 
-from earthloom.jobs.execution.driver import Event, RunResult
+from earthloom.jobs.execution.driver import RunResult
+from earthloom.jobs.execution.event import Event
 from earthloom.jobs.products.item_table import read_items
 from earthloom.jobs.records.blocks import ShardRecord
 from earthloom.jobs.upkeep.verify import verify

@@ -11,7 +11,7 @@ import pytest
 
 from earthloom.cluster.allowance import Allowance
 from earthloom.cluster.session import Session
-from earthloom.jobs.execution.driver import Event
+from earthloom.jobs.execution.event import Event
 from earthloom.jobs.execution.tasks import BlockTask
 from earthloom.jobs.execution.worker import BlockWorker
 from earthloom.jobs.publish.scene import publish

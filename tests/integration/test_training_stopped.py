@@ -90,11 +90,11 @@ def test_it_goes_on_with_the_step_after_the_last_that_was_taken(
         if not n and progress.step == kept:
             signal.raise_signal(stop)
 
-    stopped = (SystemExit, KeyboardInterrupt)
-    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING), pytest.raises(stopped):
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
         if place:
             patch.setattr(place, name, _nth(getattr(place, name), n, stop))
-        train(config, on_progress=between)
+        with pytest.raises((SystemExit, KeyboardInterrupt)):
+            train(config, on_progress=between)
     assert f"stopped after step {kept} of {STEPS}, which is kept" in caplog.text
     told: list[Progress] = []
     train(config, on_progress=told.append)

@@ -48,9 +48,10 @@ def _settled(tmp_path: Path, *, guarded: bool = True, **options: object) -> tupl
         mock.patch("earthloom.jobs.execution.choice.is_guarded", return_value=guarded),
         mock.patch("earthloom.jobs.execution.choice.rely_on_guard") as relied,
     ):
-        settled, sentence = settle(config, made, ahead)
+        settled, choice = settle(config, made, ahead)
+        assert choice is None or choice.executor == settled.engine.executor
         assert ahead.next() is not None, "what was asked of storage is there for the driver"
-        return settled.engine.executor, sentence, relied.called
+        return settled.engine.executor, choice.sentence if choice else None, relied.called
 
 
 def test_a_small_run_of_a_guarded_command_is_computed_in_its_process_and_says_why(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from earthloom.jobs.command import main
-from earthloom.jobs.execution.driver import Event
+from earthloom.jobs.execution.event import Event
 from earthloom.jobs.upkeep import gc
 from earthloom.jobs.upkeep.gc import Sweep
 from earthloom.jobs.upkeep.verify import verify

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from earthloom.jobs.command import main
-from earthloom.jobs.execution.driver import Event
+from earthloom.jobs.execution.event import Event
 from earthloom.jobs.publish.catalog import leave
 from earthloom.jobs.upkeep.verify import Verification, verify
 from earthloom.tiling.errors import ConfigError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ from earthloom.jobs.command import main
 from earthloom.jobs.command.watching import watch_runs
 from earthloom.jobs.config import RunConfig
 from earthloom.jobs.execution import driver
-from earthloom.jobs.execution.driver import Event, RunResult
+from earthloom.jobs.execution.driver import RunResult
 from earthloom.jobs.execution.engine import Engine
+from earthloom.jobs.execution.event import Event
 from earthloom.jobs.planning.plan import plan
 from earthloom.jobs.report import operation
 from earthloom.tiling.errors import ConfigError
@@ -28,6 +30,7 @@ from tests.cluster.workers import square
 from tests.maps import OPTIONS, go, lake
 from tests.scenes import landscape, write_scene
 
+ROOT = Path(__file__).resolve().parents[3]
 WORDS = [part for name, value in OPTIONS.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
 
@@ -88,6 +91,18 @@ def test_every_line_is_json_if_that_is_asked_for(folder: Path, capfd: pytest.Cap
     assert {"scene": "json", "status": "published"}.items() <= [one for one in lines if one["event"] == "scene"][
         -1
     ].items()
+    assert len({(line["run_id"], line["product"]) for line in lines}) == 1, "all lines say of which run they are"
+    facts = {line["event"]: line for line in lines}
+    assert facts["time"].keys() >= {"read_s", "compute_s", "write_s", "start_s", "peak_worker_bytes"}
+    assert facts["published"]["class_areas"]
+    page = (ROOT / "docs" / "runs.md").read_text()
+    assert all(f"`{event}`" in page for event in facts), "what is said is listed"
+
+
+def test_json_for_machines_on_stdout_and_for_logs_on_stderr(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, err = night(capfd, folder, "--log-json", "--json")
+    assert json.loads("\n".join(out))["exit_code"] == code
+    assert [json.loads(line)["event"] for line in err][0 :: len(err) - 1] == ["begin", "end"]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +111,9 @@ def test_every_line_is_json_if_that_is_asked_for(folder: Path, capfd: pytest.Cap
         ("run", ["nowhere/*.tif", "--model", "water-index", "--out", "out"], 2, "nowhere/*.tif matches no file"),
         ("run", ["nowhere/*.tif", "--model", "water-indx", "--out", "out"], 2, "did you mean"),
         ("monitor", [], 2, "files"),
+        ("run", ["--block", "large"], 2, "'large' is not a valid integer"),
+        ("watch", ["nowhere.toml", "--no-such-option"], 2, "No such option"),
+        ("watch", ["nowhere.toml", "--once"], 2, "nowhere.toml"),
     ],
 )
 def test_an_error_that_ends_the_command_is_json_too(
@@ -110,7 +128,19 @@ def test_an_error_that_ends_the_command_is_json_too(
     assert said["message"] == f"error: {said['error']}"
     with pytest.raises(SystemExit):
         main([command, *words])
-    assert capfd.readouterr().err.startswith("error: "), "only where it was asked for"
+    assert capfd.readouterr().err.startswith(("error: ", "Usage: ")), "only where it was asked for"
+
+
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_a_signal_that_ends_the_command_is_told_in_its_last_line(
+    stop: BaseException, code: int, folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os._exit", sys.exit)  # with which the command leaves after SIGTERM
+    with mock.patch.object(driver, "run", side_effect=stop):
+        assert night(capfd, folder, "--log-json")[0] == code
+        ended = json.loads(night(capfd, folder, "--log-json")[2][-1])
+    assert (ended["event"], ended["exit_code"]) == ("end", code)
+    assert "run the same command again" in ended["message"]
 
 
 def test_a_run_that_is_skipped_ends_as_others_do(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -131,6 +161,8 @@ def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path: Path, cap
     assert code == 3
     assert any("[red]x[/nonsense]" in line for line in err), err
     assert TIME.sub("", err[-1]) == "1 published (1 new), 1 refused, 0 failed"
+    main(["status", str(tmp_path / "out")])
+    assert "[red]x[/nonsense]" in re.sub(r"[\s│]", "", capfd.readouterr().out)
 
 
 def test_failed_scenes_of_a_day_have_an_exit_code(

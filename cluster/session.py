@@ -5,8 +5,10 @@ Imports Ray only while connecting, and shuts down only what it started.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -25,7 +27,10 @@ from earthloom.tiling.heap import ONE_ARENA
 
 _MIB = 1024 * 1024
 _AGENT_PACKAGES = "ray.dashboard.optional_deps"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by `ray job submit` for the job's driver
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +100,7 @@ def connect(
 
     folder = _session_folder() if target is None else None
     failed = True
-    with _said_on_stderr():
+    with _said_in_logs():
         try:
             yield _session(embedded=target is None)
             failed = False
@@ -109,8 +114,8 @@ def connect(
 
 
 @contextmanager
-def _said_on_stderr() -> Generator[None, None, None]:
-    """Let what Ray tells, of nodes that died and of what workers print, go to stderr: stdout may be a command's JSON."""
+def _said_in_logs() -> Generator[None, None, None]:
+    """Log what Ray tells, of workers that died and of what they print: stdout and stderr may each be a command's JSON."""
     untyped: Any = sys.modules.get("ray._private.worker")
     shown = getattr(untyped, "print_worker_logs", None)
     if shown is None:  # another release
@@ -118,7 +123,12 @@ def _said_on_stderr() -> Generator[None, None, None]:
         return
 
     def show(data: Any, _stream: Any, *more: Any, **options: Any) -> Any:
-        return shown(data, sys.stderr, *more, **options)
+        said = io.StringIO()
+        result = shown(data, said, *more, **options)
+        for line in _COLOUR.sub("", said.getvalue()).splitlines():
+            if line.strip():
+                _log.warning("%s", line)
+        return result
 
     untyped.print_worker_logs = show
     try:

@@ -161,11 +161,14 @@ def test_a_dashboard_address_is_explained() -> None:
     assert "earthloom submit" in result.stderr
 
 
-def test_what_ray_tells_of_nodes_leaves_stdout_to_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("is_error", [False, True])
+def test_what_ray_tells_of_nodes_is_logged_and_leaves_stdout_and_stderr_to_the_command(
+    is_error: bool, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     from ray._private import worker
 
-    died = {"lines": ["a node has died"], "pid": "raylet", "is_err": False}
-    with sessions._said_on_stderr():
+    died = {"lines": ["a node has died"], "pid": "raylet", "is_err": is_error}
+    with sessions._said_in_logs():
         worker.print_to_stdstream(died, ignore_prefix=False)  # as Ray does it
-    captured = capsys.readouterr()
-    assert (captured.out, "a node has died" in captured.err) == ("", True)
+    assert capsys.readouterr() == ("", "")
+    assert caplog.messages == ["(raylet) a node has died"]

@@ -22,6 +22,9 @@ from earthloom.models.device.resolve import Device, resolve
 from earthloom.models.device.speed import flop_per_s
 from earthloom.tiling.errors import EngineError, NodeError
 from earthloom.tiling.software import environment
+from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.probe import probe_conditional_writes
+from earthloom.tiling.storage.store import open_store
 
 _log = logging.getLogger(__name__)
 _NAMED = 6
@@ -128,28 +131,35 @@ def kind_here(wanted: Wanted) -> Kind:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A worker's factory, and the kind of machine that it must run on; nodes that come later were not asked."""
+    """A worker's factory, and what the machine must be on which it runs; nodes that come later were not asked."""
 
     factory: WorkerFactory
     kind: Kind
     wanted: Wanted
+    out: ObjectRef
+    """It must be able to write there."""
 
 
 def fit_worker(fit: Fit) -> Worker:
-    """The worker, if this machine is of the right kind.
+    """The worker, if this machine is of the right kind and may write what it computes.
+
+    Else each block that comes here would fail, and with it its scene: a machine without credentials, which fails fast, would
+    be given most of them.
 
     Raises:
-        NodeError: if it is not.
+        NodeError: if it is of another kind.
+        StorageError: if it cannot write.
     """
     if unlike := fit.kind.unlike(kind_here(fit.wanted)):
         raise NodeError(f"the node {unlike}, which the run began with")
+    probe_conditional_writes(open_store(fit.out))
     return fit.factory()
 
 
 def fitted(factory: WorkerFactory, taken: Taken, config: RunConfig) -> WorkerFactory:
-    """A factory that refuses nodes of another kind than those that were taken."""
-    device = taken.kind.device
-    return WorkerFactory(fit_worker, Fit(factory, taken.kind, Wanted(device.kind, config.precision)))
+    """A factory that refuses nodes of another kind than those that were taken, and those that cannot write."""
+    wanted = Wanted(taken.kind.device.kind, config.precision)
+    return WorkerFactory(fit_worker, Fit(factory, taken.kind, wanted, ObjectRef.parse(config.out)))
 
 
 def _least(config: RunConfig) -> WorkerResources:

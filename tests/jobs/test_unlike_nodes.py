@@ -19,8 +19,9 @@ from earthloom.jobs.execution.nodes import Answer, Fit, Kind, Wanted, _check_dri
 from earthloom.jobs.upkeep.doctor import Finding
 from earthloom.jobs.upkeep.nodes import Checked, _told, diagnose_nodes
 from earthloom.models.device.resolve import Device
-from earthloom.tiling.errors import EngineError, NodeError
+from earthloom.tiling.errors import EngineError, NodeError, StorageError
 from earthloom.tiling.software import environment
+from earthloom.tiling.storage.objects import ObjectRef
 from tests.cluster.workers import square
 
 SOFTWARE = tuple(sorted(environment().items()))
@@ -50,12 +51,16 @@ def test_kinds_that_differ_say_in_what() -> None:
     assert said.startswith("computes as cpu-avx2 in fp32, not as cpu-amx in fp32 and has zarr 3.0.0, not ")
 
 
-def test_a_worker_is_made_on_a_machine_of_its_kind_only() -> None:
-    wanted = Wanted("cpu", "auto")
+def test_a_worker_is_made_on_a_machine_of_its_kind_that_can_write_and_on_no_other(tmp_path: Path) -> None:
+    wanted, out = Wanted("cpu", "auto"), ObjectRef.parse(str(tmp_path / "out"))
     factory = WorkerFactory(square)
-    assert fit_worker(Fit(factory, kind_here(wanted), wanted))(3) == 9
+    assert fit_worker(Fit(factory, kind_here(wanted), wanted, out))(3) == 9
+    assert not list(tmp_path.glob("out/**/.probe*"))
     with pytest.raises(NodeError, match="not as another in fp32"):
-        fit_worker(Fit(factory, kind("another"), wanted))
+        fit_worker(Fit(factory, kind("another"), wanted, out))
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot write"):
+        fit_worker(Fit(factory, kind_here(wanted), wanted, ObjectRef.parse(str(tmp_path / "file" / "out"))))
 
 
 def test_gpus_of_the_first_node_that_an_autoscaler_starts_are_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -46,7 +47,11 @@ def counted(n: int, noun: str) -> str:
 
 
 class FlagFormatter(logging.Formatter):
-    """Formats log records with the options that they name spelled as flags."""
+    """Formats log records with the options that they name spelled as flags, and times as other lines have them."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%SZ"
+    default_msec_format = None
 
     def format(self, record: logging.LogRecord) -> str:
         return with_flags(super().format(record))

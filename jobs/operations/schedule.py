@@ -144,7 +144,7 @@ def _systemd(config: ScheduleConfig, name: str, minutes: int | tuple[int, int]) 
         f"WorkingDirectory={str(Path.cwd()).replace('%', '%%')}\n"
         "# AWS_ACCESS_KEY_ID and its like, one NAME=value a line, readable by root alone\n"
         f"EnvironmentFile=-/etc/earthloom/{name}.env\n"
-        "# the next turn goes on after scenes that failed (3), which the journal names, and after a stop (143): no failed unit\n"
+        "# the next turn goes on after scenes that failed (3), which the journal names, and after a stop (143)\n"
         "SuccessExitStatus=3 143\n"
         "KillSignal=SIGTERM\n"
         "TimeoutStopSec=10\n"

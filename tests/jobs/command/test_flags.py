@@ -6,6 +6,7 @@ import ast
 import logging
 import re
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,17 @@ def test_a_quoted_value_is_one_word_of_a_shell() -> None:
 def test_log_records_are_shown_with_flags() -> None:
     record = logging.LogRecord("x", logging.WARNING, "x.py", 1, "give it more (%s)", ("`memory_per_worker`",), None)
     assert FlagFormatter("%(message)s").format(record) == "give it more (--memory-per-worker)"
+
+
+def test_logs_tell_time_as_other_lines_do_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "said", None, None)
+    record.created, record.msecs = 0.0, 0.0
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        said = FlagFormatter("%(asctime)s %(message)s").format(record)
+    time.tzset()
+    assert said == "1970-01-01T00:00:00Z said"
 
 
 def test_every_option_that_a_message_names_is_an_option_of_a_command() -> None:

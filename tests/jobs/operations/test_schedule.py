@@ -66,7 +66,9 @@ def test_systemd_takes_the_units(file: Path, tmp_path: Path, monkeypatch: pytest
         pytest.skip("no program systemd-analyze; apt-get install systemd")
     for times in ({"at": "02:30"}, {"every": "15m"}, {"every": "6h"}, {"every": "24h"}):
         printed = text(file, "systemd", name="lake", **times)
-        assert "SuccessExitStatus=3 143\n" in printed, "neither a bad scene nor a machine that shuts down is a failed unit"
+        assert "SuccessExitStatus=3 143\n" in printed, (
+            "neither a bad scene nor a machine that shuts down is a failed unit"
+        )
         parts = printed.split("# /etc/systemd/system/")[1:]
         units = []
         for part in parts:

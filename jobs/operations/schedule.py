@@ -39,15 +39,15 @@ class ScheduleConfig(BaseModel):
     file: str
     kind: Kind
     out: Annotated[
-        str | None, Field(description="folder or s3:// prefix for all outputs, if the file does not say")
+        str | None, Field(description="folder or s3:// prefix of all outputs, where the file does not say")
     ] = None
-    at: Annotated[str | None, Field(description="run once a day, at this time in UTC: 02:30")] = None
-    every: Annotated[str | None, Field(description="run at this interval instead: 15m, 1h, 6h")] = None
-    name: Annotated[str | None, Field(description="name of the units or manifests; default: the file's")] = None
-    address: Annotated[str | None, Field(description="address of a Ray cluster, for cron and systemd")] = None
+    at: Annotated[str | None, Field(description="once a day, at this time in UTC: 02:30")] = None
+    every: Annotated[str | None, Field(description="in place of a time of day: 15m, 1h, 6h")] = None
+    name: Annotated[str | None, Field(description="of the units or manifests; default: that of the file")] = None
+    address: Annotated[str | None, Field(description="of a Ray cluster, for cron and systemd")] = None
     image: Annotated[str | None, Field(description="container image, for Kubernetes")] = None
-    secret: Annotated[str, Field(description="Kubernetes Secret with the AWS_* variables")] = "earthloom-storage"
-    gpus: Annotated[int, Field(ge=0, description="GPUs per worker on Kubernetes; 0: workers compute on CPUs")] = 1
+    secret: Annotated[str, Field(description="Kubernetes Secret with the AWS_* names")] = "earthloom-storage"
+    gpus: Annotated[int, Field(ge=0, description="of each worker on Kubernetes; 0: workers compute on CPUs")] = 1
     max_workers: Annotated[int, Field(gt=0, description="most workers that Kubernetes may start")] = 8
 
 
@@ -144,7 +144,7 @@ def _systemd(config: ScheduleConfig, name: str, minutes: int | tuple[int, int]) 
         f"WorkingDirectory={str(Path.cwd()).replace('%', '%%')}\n"
         "# AWS_ACCESS_KEY_ID and its like, one NAME=value a line, readable by root alone\n"
         f"EnvironmentFile=-/etc/earthloom/{name}.env\n"
-        "# scenes that failed (3), which the journal names, and a stop (143) are retried by the next start: no failed unit\n"
+        "# the next turn goes on after scenes that failed (3), which the journal names, and after a stop (143)\n"
         "SuccessExitStatus=3 143\n"
         "KillSignal=SIGTERM\n"
         "TimeoutStopSec=10\n"

@@ -16,7 +16,7 @@ from earthloom.jobs.intake.bands import name_bands
 from earthloom.jobs.intake.dates import scene_date
 from earthloom.jobs.intake.files import SceneFiles, keep_wanted, open_files
 from earthloom.jobs.intake.grids import check_onto, common_grid
-from earthloom.jobs.intake.inspectors import PRELOAD
+from earthloom.jobs.intake.inspectors import PRELOAD, n_processes
 from earthloom.jobs.intake.masks import take_masks, take_palettes
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.plausible import implausible, judged, refuse_beyond_unit, refuse_negative_power
@@ -37,8 +37,6 @@ from earthloom.tiling.resampling import resampling
 from earthloom.tiling.scene import SCENE_ID, Asset, Band, Scene
 
 _OPENERS = 8  # threads; pinning waits on the network
-_INSPECTORS = 4  # processes
-_FILES_PER_INSPECTOR = 16  # another process costs half a second of a core, a file a few hundredths
 _LOOKED_AT = 4  # files, and bands of each, whose values are sampled; of a distant scene one file
 
 
@@ -177,7 +175,7 @@ def open_all(
             identities = _identities(request)
             return RefusedScene(id=request.id, message=str(error), kind=type(error).__name__, identities=identities)
 
-    size = min(_INSPECTORS, -(-n_files // _FILES_PER_INSPECTOR))
+    size = n_processes(n_files)
     with ExitStack() as stack:
         inspectors = Disposables(size, cap, PRELOAD)
         if size:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
+from earthloom.jobs.intake.inspectors import n_processes
 from earthloom.jobs.intake.pairs import pair
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all
 from earthloom.jobs.intake.wanted import Wanted
@@ -15,6 +17,7 @@ from earthloom.jobs.learning.labels import LabelOptions, LabelSource, label_sour
 from earthloom.models.cards.card import BEFORE
 from earthloom.tiling.background import Background
 from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.reading.sandbox import Disposables
 from earthloom.tiling.scene import Asset, Band, Scene
 
 _OPENERS = 8  # threads; labels are pinned over the network
@@ -104,11 +107,16 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
     _check_ids([each.scene for _, each in opened])
     _check_values([each for _, each in opened])
     threads = Background(_OPENERS, "labels")
-    coming = [
-        threads.submit(_source, reference, config, options, each)
-        for table, each in opened
-        for reference in (table.labels.replace("{id}", each.scene.id),)
-    ]
+    with ExitStack() as stack:
+        inspectors = Disposables(n_processes(len(opened)))  # none is started where all labels are vectors
+        stack.push(inspectors.__exit__)
+        coming = [
+            threads.submit(_source, reference, config, options, each, inspectors)
+            for table, each in opened
+            for reference in (table.labels.replace("{id}", each.scene.id),)
+        ]
+        for future in coming:
+            future.exception()  # the processes stay until the last file has been read
     scenes = []
     for (table, each), future in zip(opened, coming, strict=True):
         reference = table.labels.replace("{id}", each.scene.id)
@@ -125,10 +133,12 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
     return Corpus(scenes=tuple(scenes), notes=notes)
 
 
-def _source(reference: str, config: TrainConfig, options: LabelOptions, opened: OpenedScene) -> LabelSource:
+def _source(
+    reference: str, config: TrainConfig, options: LabelOptions, opened: OpenedScene, inspectors: Disposables
+) -> LabelSource:
     if config.objects is not None:
         return box_source(reference, options, opened.scene.id, picture_of(opened.scene, opened.grids))
-    return label_source(reference, options)
+    return label_source(reference, options, inspectors)
 
 
 def _laid_out(config: TrainConfig) -> tuple[SceneTable, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,6 +44,7 @@ from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.jobs.records.result import SceneSummary
 from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.reading.sandbox import Disposables
 from earthloom.tiling.redact import redact
 from earthloom.tiling.storage.store import Store, open_store
 
@@ -135,7 +136,10 @@ def _prepare(config: EvaluateConfig, card: ModelCard, references: Mapping[str, s
     if config.sizes:
         raise ConfigError(f"`sizes` tells objects apart, and {card.label} makes {card.makes}")
     options = _label_options(config, card, list(dict.fromkeys(references.values())))
-    sources = {reference: label_source(reference, options) for reference in dict.fromkeys(references.values())}
+    with ExitStack() as stack:
+        inspectors = Disposables(1)  # none is started where all labels are vectors
+        stack.push(inspectors.__exit__)
+        sources = {name: label_source(name, options, inspectors) for name in dict.fromkeys(references.values())}
     matching = match(
         card.classes, [c.name for c in options.classes], dict(config.match), {c.name: c.color or "" for c in options.classes}
     )  # fmt: skip

@@ -7,6 +7,7 @@ grid is cut. Knows nothing of models, of splits and of scores.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Protocol
@@ -93,12 +94,13 @@ class LabelSource(Protocol):
         ...
 
 
-def label_source(reference: str, options: LabelOptions) -> LabelSource:
+def label_source(reference: str, options: LabelOptions, inspectors: Disposables | None = None) -> LabelSource:
     """Open a file of labels: a GeoTIFF, or vectors (GeoPackage, FlatGeobuf, GeoJSON, Shapefile, GeoParquet).
 
     Args:
         reference: path, s3:// or https://.
         options: which classes there are, and by what they are called in the file.
+        inspectors: processes in which headers of rasters are read; None starts one for this file.
 
     Raises:
         ConfigError: if the options contradict each other or do not suit the kind of file.
@@ -119,8 +121,9 @@ def label_source(reference: str, options: LabelOptions) -> LabelSource:
         raise ConfigError(
             f"{asset.ref.name} is a raster; `class_column`, `background` and `label_layer` speak of vectors"
         )
-    with Disposables(1) as inspectors:
-        return RasterLabels(asset=asset, options=options, **_band_of(asset, inspect_apart(inspectors, asset), options))
+    with ExitStack() as stack:
+        header = inspect_apart(inspectors or stack.enter_context(Disposables(1)), asset)
+    return RasterLabels(asset=asset, options=options, **_band_of(asset, header, options))
 
 
 def column_values(reference: str, column: str, layer: str | None = None) -> tuple[Stored, ...]:

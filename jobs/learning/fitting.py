@@ -151,8 +151,8 @@ def fit_seed(
 
 
 def _own(fit: Fit) -> dict[str, Any]:
-    """The averaged weights as they are now, on the CPU."""
-    return {name: value.cpu().contiguous() for name, value in fit.average.state_dict().items()}
+    """The weights that would be kept now, on the CPU."""
+    return {name: value.cpu().contiguous() for name, value in fit.kept().state_dict().items()}
 
 
 class _Journal:

@@ -94,7 +94,8 @@ def schedule_of(config: TrainConfig, seed: int, precision: str) -> Schedule:
     return Schedule(
         steps=table.steps, batch=table.batch, accumulate=table.accumulate, rate=table.rate,
         pretrained_rate=table.pretrained_rate, layer_decay=table.layer_decay, freeze_steps=table.freeze_steps,
-        warm_up=table.warm_up, decay=table.decay, memory_steps=table.memory_steps, precision=precision, seed=seed,
+        warm_up=table.warm_up, decay=table.decay, memory_steps=table.memory_steps, stay=table.stay,
+        precision=precision, seed=seed,
     )  # fmt: skip
 
 

@@ -1,11 +1,12 @@
 """How far `deforestation` and `buildings` fall on the places held back when the picture is another day's or another sensor's.
 
-The same pixels and labels as their own tasks, changed after both were chosen: GSD by 1.4 and 2 both ways, gamma, haze (a share
-of white laid over), light, and the tint of another season. Real other places may differ in all of these at once.
+The same pixels and labels as their own tasks: GSD by 1.4 and 2 both ways, gamma, haze (a share of white laid over), light, and
+the tint of another season. Real other places may differ in all of these at once.
 
-Both were trained on crops that were changed in such ways, by other draws and shapes (`[augment]` of infra/recipes). Their
-training has nothing of what the last four changes do: JPEG, bands that lie beside each other, haze as steep as that of
-clean air (Rayleigh: the wavelength to the power of -4), and a gain that drifts across the picture.
+Version 1.1.0 of both learned from crops that were changed in such ways, by other draws and shapes (`[augment]` of
+infra/recipes); what 1.0.0 lost here was known when they were chosen, and `stay` was set after one look. Their training has
+nothing of JPEG, of bands that lie beside each other, of haze as steep as that of clean air (Rayleigh: the wavelength to
+the power of -4), or of a gain that drifts across the picture.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def fit(
         value = going.advance(batches)
         if on_step:
             on_step(going.step - 1, value)
-    return going.average
+    return going.kept()
 
 
 def names_under(module: nn.Module, part: nn.Module) -> frozenset[str]:

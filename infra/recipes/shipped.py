@@ -225,7 +225,8 @@ def _write_labels(labels: NDArray[np.uint8], like: Path, target: Path) -> None:
 
 
 LAY_OUTS: dict[str, Callable[[Path, Path], None]] = {
-    "deforestation": _lay_out_deforestation, "buildings": _lay_out_buildings,
+    "deforestation": _lay_out_deforestation, "deforestation-wider": _lay_out_deforestation,
+    "buildings": _lay_out_buildings, "buildings-wider": _lay_out_buildings,
     "ships": _lay_out_ships, "ships-wider": _lay_out_ships,
     "burn": lay_out_burns, "flood": lay_out_floods, "flood-radar": lay_out_floods,
     "damage": _lay_out_damage, "land-cover": _lay_out_land_cover,

@@ -190,6 +190,7 @@ class ScheduleTable(_Table):
     warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.1
     decay: NotNegative = 0.02
     memory_steps: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 60.0
+    stay: Annotated[float, Field(ge=0, lt=1, description="share of the first weights in those that are kept")] = 0.0
     precision: Annotated[Literal["auto", "bf16", "fp32"], Field(description="auto: bf16 where it is native")] = "auto"
     balance: Annotated[
         Share, Field(description="0: crops are drawn where labels are; 1: equally often for each class, however rare")

@@ -190,8 +190,8 @@ def _keep(save: Callable[[], None], step: int, steps: int) -> None:
 
 
 def _own(fit: Fit) -> dict[str, Any]:
-    """The averaged weights as they are now, on the CPU."""
-    return {name: value.cpu().contiguous() for name, value in fit.average.state_dict().items()}
+    """The weights that would be kept now, on the CPU."""
+    return {name: value.cpu().contiguous() for name, value in fit.kept().state_dict().items()}
 
 
 class _Journal:

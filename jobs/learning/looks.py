@@ -44,13 +44,13 @@ class ClassLook:
 
     def __call__(self, fit: Fit, team: Team) -> Look:
         mine, classes = self.windows[team.number :: team.size], self.examples.classes
-        is_bf16 = fit.schedule.precision == "bf16"
+        kept, is_bf16 = fit.kept(), fit.schedule.precision == "bf16"
         total = np.zeros((len(classes), len(classes)), np.int64)
         waiting: list[tuple[Any, Any]] = []
         for number, made in enumerate(ordered(self._window, mine, threads=self.threads, ahead=2 * self.threads), 1):
             waiting.append(made)
             if len(waiting) == fit.schedule.batch or number == len(mine):
-                total += confusion_of(fit.average, *stacked(waiting), len(classes), is_bf16=is_bf16).numpy()
+                total += confusion_of(kept, *stacked(waiting), len(classes), is_bf16=is_bf16).numpy()
                 waiting = []
         counts = summed(total, team)
         values = {f"iou_{name}": iou(counts, value) for value, name in enumerate(classes)}

@@ -64,11 +64,11 @@ class ObjectLook:
     def __call__(self, fit: Fit, _team: Team) -> Look:
         found: dict[int, list[Found]] = {}
         true: dict[int, list[Marked]] = {}
-        is_bf16 = fit.schedule.precision == "bf16"
+        kept, is_bf16 = fit.kept(), fit.schedule.precision == "bf16"
         coming = ordered(self._window, self.windows, threads=self.threads, ahead=2 * self.threads)
         for (number, core), (values, labels) in zip(self.windows, coming, strict=True):
             crops, _ = stacked([(values, labels)])
-            answer = answered(fit.average, crops, is_bf16=is_bf16)[0]
+            answer = answered(kept, crops, is_bf16=is_bf16)[0]
             seen, judged = self._peaks(number, core, answer, labels.numpy() != IGNORE)
             found.setdefault(number, []).append(seen)
             true.setdefault(number, []).append(judged)

@@ -136,9 +136,9 @@ def training_key(config: TrainConfig, corpus: Corpus, first: First) -> str:
     said = config.model_dump(
         mode="json", include={"name", "seed", "seeds", "labels", "model", "loss", "augment", "schedule", "split"}
     )
-    for late in ("haze", "ceiling"):  # a training without them keeps its key
-        if not said["augment"][late]:
-            del said["augment"][late]
+    for table, late in (("augment", "haze"), ("augment", "ceiling"), ("schedule", "stay")):
+        if not said[table][late]:
+            del said[table][late]  # a training without it keeps its key
     if config.objects is not None:
         said["objects"] = config.objects.model_dump()
     if config.teacher is not None:  # a training without one keeps its key

@@ -38,8 +38,8 @@ class Fit:
         teacher: another term of the loss, of crops, logits and labels (`models.training.teacher`).
 
     Raises:
-        ConfigError: if something is to be frozen and nothing was learned before, or the batch has no equal shares for the
-            team.
+        ConfigError: if something is to be frozen or to stay and nothing was learned before, or the batch has no equal shares
+            for the team.
     """
 
     def __init__(
@@ -51,9 +51,12 @@ class Fit:
             raise ConfigError(
                 "'freeze_steps' keeps what was learned before as it is, but this network starts from nothing"
             )
+        if schedule.stay and not pretrained:
+            raise ConfigError("'stay' keeps a share of the first weights, but this network starts from nothing")
         untyped: Any = copy.deepcopy(module)  # Any: torch's stubs do not know memory_format in Module.to
         self.network: nn.Module = untyped.to(memory_format=torch.channels_last).train()
         self.average: nn.Module = copy.deepcopy(self.network).eval()
+        self._first = copy.deepcopy(self.average) if schedule.stay else None
         self.step = 0
         self.schedule = schedule
         self._loss, self._team, self._teacher = loss, team or Team(), teacher
@@ -99,6 +102,14 @@ class Fit:
         _follow(self.average, self.network, max(1 / (step + 1), 1 / schedule.memory_steps))
         self.step += 1
         return total.item()
+
+    def kept(self) -> nn.Module:
+        """The network that comes out if it ends here, in eval mode: the average, drawn back to the first weights by `stay`."""
+        if self._first is None:
+            return self.average
+        between = copy.deepcopy(self._first)
+        _follow(between, self.average, 1 - self.schedule.stay)
+        return between
 
     def state(self) -> dict[str, Tensor]:
         """All that a later process needs to go on, beside `step`: name -> tensor on the CPU, sharing no memory."""

@@ -35,6 +35,9 @@ class Schedule:
     """Weight decay of convolutions and products; biases and norms have none."""
     memory_steps: float = 60.0
     """Steps over which the average of the weights forgets by e."""
+    stay: float = 0.0
+    """Share, below 1, of the first weights in those that are kept: between the two a network often does what it did before and
+    what it has learned since (Wortsman et al. 2022, Robust fine-tuning of zero-shot models, CVPR)."""
     precision: str = "bf16"
     """`bf16` computes convolutions in bf16 and keeps weights in fp32 (Micikevicius et al. 2018); or `fp32`."""
     seed: int = 0
@@ -53,6 +56,8 @@ class Schedule:
             raise ConfigError(
                 f"rates, decay and frozen steps are 0 or more, layer_decay is above 0 and at most 1; got {self}"
             )
+        if not 0 <= self.stay < 1:
+            raise ConfigError(f"of the first weights a share from 0 to below 1 can stay, got stay {self.stay}")
         if self.memory_steps < 1:
             raise ConfigError(
                 f"the average of the weights remembers at least one step, got memory_steps {self.memory_steps}"

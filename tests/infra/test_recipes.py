@@ -89,13 +89,23 @@ def test_the_ships_of_two_ports_are_held_back(tmp_path: Path) -> None:
     assert (card.kind, card.gives) == ("objects", ("ship",))
 
 
-def test_the_second_part_of_ships_goes_on_from_the_first_and_holds_back_the_same_ports() -> None:
-    first, second = (tomllib.loads((_FILES / f"{name}.toml").read_text()) for name in ("ships", "ships-wider"))
+@pytest.mark.parametrize("name", ["ships", "deforestation", "buildings"])
+def test_a_second_part_goes_on_from_the_first_and_holds_back_the_same_places(name: str) -> None:
+    first, second = (tomllib.loads((_FILES / f"{each}.toml").read_text()) for each in (name, f"{name}-wider"))
     assert second["model"]["start"] == f"./{first['out']}" != f"./{second['out']}"
-    for table in ("scenes", "labels", "split", "card"):
+    for table in ("scenes", "labels", "split"):
         assert first[table] == second[table]
-    assert {**first["objects"], "threshold": 0.45} == second["objects"]
-    assert SHIPS.objects == ObjectRule(**second["objects"])
+    assert first["card"].items() <= second["card"].items()
+    card = SHIPS if name == "ships" else RECIPES[name].card
+    assert card.version == second["card"].get("version", "1.0.0")
+
+
+def test_the_detector_that_ships_has_the_rule_of_its_second_part() -> None:
+    first, second = (
+        tomllib.loads((_FILES / f"{each}.toml").read_text())["objects"] for each in ("ships", "ships-wider")
+    )
+    assert {**first, "threshold": 0.45} == second
+    assert SHIPS.objects == ObjectRule(**second)
 
 
 @pytest.mark.long

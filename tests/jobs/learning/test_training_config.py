@@ -165,17 +165,18 @@ def test_haze_goes_by_wavelengths_where_the_names_of_all_bands_tell_theirs(tmp_p
         load_training(tables(tmp_path, "a", augment={"haze": 1.0}))
 
 
-def test_a_training_without_haze_and_ceiling_keeps_the_key_of_before(
+def test_a_training_without_haze_ceiling_and_stay_keeps_the_key_of_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     meadow(tmp_path, "a")
-    monkeypatch.setattr(train, "digest", lambda document: " ".join(document["config"]["augment"]))
-    keys = []
-    for augment in ({}, {"ceiling": 1.0}):
-        config = load_training(tables(tmp_path, "a", augment=augment))
+    monkeypatch.setattr(train, "digest", lambda document: document["config"])
+    made: list[Any] = []
+    cases: list[dict[str, Any]] = [{}, {"augment": {"haze": 0.1, "ceiling": 1.0}, "schedule": {"stay": 0.5}}]
+    for changes in cases:
+        config = load_training(tables(tmp_path, "a", **changes))
         first = first_weights(config.model.start)
-        keys.append(train.training_key(config, open_corpus(config, bands_of(config, first)), first))
-    assert keys == [
-        "zoom gain tint offset gamma noise blur mixed",
-        "zoom gain tint offset gamma noise blur ceiling mixed",
-    ]
+        made.append(train.training_key(config, open_corpus(config, bands_of(config, first)), first))
+    without, with_them = made
+    assert " ".join(without["augment"]) == "zoom gain tint offset gamma noise blur mixed"
+    assert set(with_them["augment"]) - set(without["augment"]) == {"haze", "ceiling"}
+    assert set(with_them["schedule"]) - set(without["schedule"]) == {"stay"}

@@ -82,6 +82,22 @@ def test_fitting_leaves_the_network_that_it_was_given_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
+def test_a_share_of_the_first_weights_stays() -> None:
+    module, source = tiny(), crops(meadows()).batch
+    schedule = replace(SCHEDULE, steps=3)
+    learned = fit(module, source, schedule, pretrained=names_under(module, module)).state_dict()
+    kept = fit(module, source, replace(schedule, stay=0.25), pretrained=names_under(module, module)).state_dict()
+    for name, first in module.state_dict().items():
+        wanted = 0.25 * first + 0.75 * learned[name] if first.is_floating_point() else learned[name]
+        torch.testing.assert_close(kept[name], wanted)
+    with pytest.raises(
+        ConfigError, match="'stay' keeps a share of the first weights, but this network starts from nothing"
+    ):
+        fit(module, source, replace(schedule, stay=0.25))
+    with pytest.raises(ConfigError, match="a share from 0 to below 1 can stay, got stay 1"):
+        replace(schedule, stay=1.0)
+
+
 def test_a_batch_depends_on_its_step_alone() -> None:
     source = crops(meadows(), meadows(seed=1), variety=Variety(zoom=1.2, noise=0.1))
     source.batch(0, 3)

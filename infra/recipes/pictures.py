@@ -115,7 +115,7 @@ def fit(
     module: nn.Module, batches: Batches, schedule: Schedule, *, loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     pretrained: Collection[str] = (), on_step: Callable[[int, float], None] | None = None,
 ) -> nn.Module:  # fmt: skip
-    """Train a copy of the network from beginning to end and return the running average of its weights, in eval mode, fp32.
+    """Train a copy of the network from beginning to end and return what is kept of it, in eval mode, fp32.
 
     Args:
         module, loss, schedule, pretrained: as for `Fit`; without a loss, cross-entropy and Dice.

@@ -107,7 +107,7 @@ class Fit:
         """The network that comes out if it ends here, in eval mode: the average, drawn back to the first weights by `stay`."""
         if self._first is None:
             return self.average
-        between = copy.deepcopy(self._first)
+        between: nn.Module = copy.deepcopy(self._first)
         _follow(between, self.average, 1 - self.schedule.stay)
         return between
 

@@ -57,7 +57,7 @@ class Fit:
         untyped: Any = copy.deepcopy(module)  # Any: torch's stubs do not know memory_format in Module.to
         self.network: nn.Module = untyped.to(memory_format=torch.channels_last).train()
         self.average: nn.Module = copy.deepcopy(self.network).eval()
-        self._first = copy.deepcopy(self.average) if schedule.stay else None
+        self._first: nn.Module | None = copy.deepcopy(self.average) if schedule.stay else None
         self.step = 0
         self.schedule = schedule
         self._loss, self._team, self._teacher = loss, team or Team(), teacher
@@ -108,7 +108,7 @@ class Fit:
         """The network that comes out if it ends here, in eval mode: the average, drawn back to the first weights by `stay`."""
         if self._first is None:
             return self.average
-        between = copy.deepcopy(self._first)
+        between: nn.Module = copy.deepcopy(self._first)
         _follow(between, self.average, 1 - self.schedule.stay)
         return between
 

@@ -56,7 +56,7 @@ class Fit:
         untyped: Any = copy.deepcopy(module)  # Any: torch's stubs do not know memory_format in Module.to
         self.network: nn.Module = untyped.to(memory_format=torch.channels_last).train()
         self.average: nn.Module = copy.deepcopy(self.network).eval()
-        self._first = copy.deepcopy(self.average) if schedule.stay else None
+        self._first: nn.Module | None = copy.deepcopy(self.average) if schedule.stay else None
         self.step = 0
         self.schedule = schedule
         self._loss, self._team, self._teacher = loss, team or Team(), teacher

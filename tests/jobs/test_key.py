@@ -167,4 +167,4 @@ def test_keys_are_stable_between_releases(monkeypatch: pytest.MonkeyPatch) -> No
     assert key() == GOLDEN
 
 
-GOLDEN = "60a32f74629fa833cf404f79e8ad93437684de5eb61ba1554068fcc92f7b0f65"
+GOLDEN = "fbc6883131d327ff3a08e196920c2e2e58c72dbbfa1475cd519a822f4a0e8fca"

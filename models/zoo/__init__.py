@@ -149,9 +149,13 @@ def _is_whole(card: ModelCard) -> bool:
 
 
 def _cached(card: ModelCard, folder: Path) -> ModelCard:
-    """The folder's card, which may have been measured anew since, but is of the same model."""
+    """The folder's card, which may have been measured anew since, but is of the same model. What another release of Earthloom
+    left there gives way to what comes with this one."""
     found = load_card(ObjectRef.parse(str(folder)))
     if found.digest() != card.digest():
+        if shipped_weights(card):
+            _place(card, _copy_at_hand)
+            return card
         raise CardError(f"{folder} does not hold the zoo's {card.label}; earthloom models add {card.name} mends it")
     return found
 

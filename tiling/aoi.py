@@ -249,8 +249,8 @@ def _bounds(feature: Mapping[str, Any], crs: CRS, code: str) -> tuple[float, flo
     rings = list(outer_rings(geometry.get("coordinates"), kind))
     if not rings:
         raise ConfigError("its polygon has no coordinates, as pairs of longitude and latitude in closed rings")
-    points = np.concatenate([densified(ring) for ring in rings])
-    (west, south), (east, north) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    corners = np.concatenate(rings)
+    (west, south), (east, north) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
     if not (west >= -180 and east <= 180 and south >= -90 and north <= 90):
         raise ConfigError(
             f"its polygon covers {_shown((west, south, east, north))}, which are no longitudes and latitudes; GeoJSON is "
@@ -260,6 +260,7 @@ def _bounds(feature: Mapping[str, Any], crs: CRS, code: str) -> tuple[float, flo
         raise ConfigError(
             f"its polygon is cut at the antimeridian, across which {code} has no grid; give a UTM zone's CRS"
         )
+    points = np.concatenate([densified(ring) for ring in rings])  # now that they are known to be degrees
     x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(points[:, 0], points[:, 1])
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ConfigError(

@@ -45,7 +45,7 @@ def judged(bands: Sequence[Band], quantity: str) -> list[Band]:
 def implausible(samples: Mapping[Band, Sample], quantity: str) -> list[str]:
     """A note, if in a band more than a few pixels cannot be reflectance, or most no backscatter.
 
-    Never a refusal: a sample may lie in fill, and an index of two bands is the same at any scale.
+    Not refused: a sample may lie in fill, and an index of two bands is the same at any scale.
     """
     if quantity.startswith("backscatter"):
         return _unlike_ground(samples, quantity)
@@ -99,23 +99,23 @@ def refuse_negative_power(samples: Mapping[Band, Sample], quantity: str) -> None
         return
     for band, sample in samples.items():
         values = _scaled(band, sample)
-        if np.median(values) < 0:
+        if np.median(values) < -1:  # cross-polarised power less its noise is below 0 over the sea, by far less
             raise SceneError(
-                f"{band.name} is said to be backscatter as power, which is never below 0, but in a sample of {sample.count} "
+                f"{band.name} is said to be backscatter as power, which is not below 0, but in a sample of {sample.count} "
                 f"pixels {100 * np.mean(values < 0):.0f} % are: they reach from {values[0]:.4g} to {values[-1]:.4g}. If they "
                 "are decibels, say so: `sensor=sentinel1-grd-db`, or `quantity=backscatter_db`; if one is fill, give `nodata`"
             )
 
 
 def _unlike_ground(samples: Mapping[Band, Sample], quantity: str) -> list[str]:
-    """Of decibels that are hardly ever negative, which are power most likely; of power that is far too high."""
+    """Of decibels of which most are not negative, which are power most likely; of power that is far too high."""
     for band, sample in samples.items():
         values = _scaled(band, sample)
         said = f"a sample of {sample.count} pixels of {band.name} reaches from {values[0]:.4g} to {values[-1]:.4g}"
-        if quantity == "backscatter_db" and 100 * np.mean(values < 0) <= _FEW_PERCENT and values[-1] > 0:
+        if quantity == "backscatter_db" and np.median(values) >= 0 and values[-1] > 0:
             return [
-                f"{said}, and decibels of ground are nearly all below 0: if these are powers, take `sensor=sentinel1-grd` or "
-                "`quantity=backscatter`"
+                f"{said}, half of it not below 0, as decibels of ground are: if these are powers, take "
+                "`sensor=sentinel1-grd` or `quantity=backscatter`"
             ]
         if quantity == "backscatter" and np.median(values) > 10 ** (_BRIGHTEST_DB / 10):
             return [

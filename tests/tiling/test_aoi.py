@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -169,6 +170,14 @@ def test_an_area_across_the_antimeridian_is_one_in_utm() -> None:
 def test_a_file_that_is_no_area_is_refused_by_what_it_lacks(document: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read(document)
+
+
+def test_metres_are_refused_before_anything_is_made_of_their_edges() -> None:
+    tracemalloc.start()
+    with pytest.raises(ConfigError, match="are no longitudes and latitudes"):
+        read(feature(geometry={"type": "Polygon", "coordinates": [ring(0, 0, 5e6, 5e6)]}))
+    assert tracemalloc.get_traced_memory()[1] < 1e7
+    tracemalloc.stop()
 
 
 def test_what_is_no_json_is_refused() -> None:

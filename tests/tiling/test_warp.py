@@ -49,14 +49,14 @@ def test_nodata_of_one_band_is_no_value_after_a_warp(tmp_path: Path) -> None:
     assert (found.values[0][found.valid] == 1000).all()
 
 
-@pytest.mark.parametrize("fill", [float(np.finfo("f4").min), -3.4e38, 1.7e38, np.nan, np.inf])
+@pytest.mark.parametrize("fill", [float(np.finfo("f4").min), -3.4e38, 1.7e38, 9.97e36, np.nan, np.inf])
 @pytest.mark.parametrize("resampling", ["bilinear", "average"])
 def test_fill_that_nobody_declares_is_mixed_into_no_valid_pixel(
     tmp_path: Path, fill: float, resampling: Resampling
 ) -> None:
     pixels = np.full((1, 70, 90), 0.25, np.float32)
     pixels[0, 20:41, 20:41] = fill
-    for size, shift in ((20, 0.0), (20, 1e-7), (7, 0.0), (7, 1e-7)):  # of the file's pixels, in metres
+    for size, shift in ((10, 0.0), (20, 0.0), (20, 1e-7), (7, 0.0), (7, 1e-7)):  # of the file's pixels, in metres
         place = rasterio.Affine(size, 0, 300000 + shift, 0, -size, 4500000)
         path = write_scene(tmp_path / f"{size}-{shift}.tif", pixels, transform=place)
         found = read_pixels(*_one(path, GRID, 1, "float32", None, resampling), GRID.window, 0)

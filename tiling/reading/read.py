@@ -36,12 +36,10 @@ CELL_PX = 512
 _LARGE_PX = 2048
 """Side of a tile that is decoded again rather than kept whole: a read would hold several of them."""
 
-HUGE = 1e38
-"""A float beyond is no measurement but fill, however its writer spelt the lowest or highest number; like infinity."""
-
-MIXED = 1e25
-"""The same after a warp, which mixes such fill with the ground beside it: 1e38 by a weight of 1e-13 is still beyond. No
-measurement comes near: a column of carbon dioxide holds 1e22 molecules per cm2."""
+HUGE = 1e25
+"""A float beyond is no measurement but fill, however its writer spelt the lowest or highest number; like infinity. So it is
+after a warp, which mixes such fill with the ground beside it: 1e38 by a weight of 1e-13 is still beyond. No measurement comes
+near: a column of carbon dioxide holds 1e22 molecules per cm2."""
 
 _EXACT = 1e-12  # px; GDAL then computes every pixel's place by itself, so cuts agree (it refuses 0)
 
@@ -194,7 +192,7 @@ class _Source:
             if nodata is not None and not together:
                 self.valid &= _is_data(band, nodata)
             if band.dtype.kind == "f":
-                measured = np.abs(band) < (HUGE if same else MIXED)
+                measured = np.abs(band) < HUGE
                 self.valid &= measured
                 self.values[channel][~measured] = 0.0  # 0 * inf would be NaN in a chip
         return True

@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from earthloom.tiling.errors import ConfigError, EarthloomError, MissingObjectError, StorageError
 from earthloom.tiling.storage.atomic import PART_BYTES
 from earthloom.tiling.storage.objects import FOREIGN, Head, ObjectRef
-
-if TYPE_CHECKING:
-    pass
 
 _VERSIONS = ("etag", "ETag", "generation", "md5Hash", "content_md5")
 """How the file systems of fsspec call what changes when the bytes do."""

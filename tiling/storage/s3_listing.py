@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 from earthloom.tiling.errors import StorageError
 from earthloom.tiling.storage.objects import Head
 from earthloom.tiling.storage.settings import unsigned
 
-_NO_FILES: Any = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
+_NO_FILES: Any = {
+    "profile": (None, None, None, None), "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}  # fmt: skip
 """The variables of a session by which the AWS tools' own files would be read: `tiling.storage.profiles` has done that."""
 
 
@@ -45,10 +49,13 @@ def list_keys(bucket: str, prefix: str, after: str = "", env: Mapping[str, str] 
             aws_access_key_id=env.get("AWS_ACCESS_KEY_ID"), aws_secret_access_key=env.get("AWS_SECRET_ACCESS_KEY"),
             aws_session_token=env.get("AWS_SESSION_TOKEN") or None,
         )  # fmt: skip
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **asked, **payer):
-            for entry in page.get("Contents", []):
-                yield Head(entry["Key"], entry["Size"], entry.get("ETag"), entry["LastModified"].timestamp())
-    except (BotoCoreError, ClientError, ResponseParserError) as error:
+        with closing(client):
+            for page in client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=prefix, **asked, **payer
+            ):
+                for entry in page.get("Contents", []):
+                    yield Head(entry["Key"], entry["Size"], entry.get("ETag"), entry["LastModified"].timestamp())
+    except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:  # ValueError: of an odd endpoint
         status = error.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(error, ClientError) else None
         why = f"HTTP {status}" if status else type(error).__name__
         raise StorageError(

@@ -178,11 +178,22 @@ def test_power_and_decibels_are_not_taken_for_each_other(tmp_path: Path) -> None
         assert isinstance(right, OpenedScene)
     refused = opened(db, sensor="sentinel1-grd")
     assert isinstance(refused, RefusedScene)
-    assert "vv is said to be backscatter as power, which is never below 0, but in a sample of 4096" in refused.message
+    assert "vv is said to be backscatter as power, which is not below 0, but in a sample of 4096" in refused.message
     assert "`sensor=sentinel1-grd-db`" in refused.message
     (note,) = [note for note in said(opened(power, sensor="sentinel1-grd-db")) if note.startswith("a sample of 4096")]
-    assert "decibels of ground are nearly all below 0" in note
+    assert "half of it not below 0, as decibels of ground are" in note
     assert "`sensor=sentinel1-grd`" in note
+
+
+def test_power_less_its_noise_is_power_though_half_of_it_is_below_zero(tmp_path: Path) -> None:
+    sea = radar(tmp_path / "sea.tif", np.random.default_rng(0).normal(-1e-5, 5e-4, (64, 64)), decibels=False)
+    assert isinstance(opened(sea, sensor="sentinel1-grd"), OpenedScene)
+
+
+def test_power_with_a_few_negative_pixels_is_not_taken_for_decibels(tmp_path: Path) -> None:
+    values = np.where(np.random.default_rng(1).random(POWER.shape) < 0.03, -POWER, POWER)
+    file = radar(tmp_path / "few.tif", values, decibels=False)
+    assert any("`sensor=sentinel1-grd`" in note for note in said(opened(file, sensor="sentinel1-grd-db")))
 
 
 def test_power_that_nobody_calibrated_is_said(tmp_path: Path) -> None:

@@ -152,8 +152,9 @@ def fit_worker(fit: Fit) -> Worker:
     """
     if unlike := fit.kind.unlike(kind_here(fit.wanted)):
         raise NodeError(f"the node {unlike}, which the run began with")
+    worker = fit.factory()  # which applies to this process what it needs to reach storage: profiles, endpoints
     probe_conditional_writes(open_store(fit.out))
-    return fit.factory()
+    return worker
 
 
 def fitted(factory: WorkerFactory, taken: Taken, config: RunConfig) -> WorkerFactory:

@@ -129,7 +129,7 @@ def fit_seed(
         crops.crop, places, schedule.steps * schedule.accumulate, threads=compute.readers, ahead=compute.ahead
     )
     begun = saved = time.monotonic()
-    saved_step = fit.step
+    saved_step, is_whole = fit.step, True
 
     def save() -> None:
         nonlocal saved, saved_step
@@ -137,20 +137,28 @@ def fit_seed(
         checkpoints.save(fit.step, fit.state(), note, journal.best_step)
         saved, saved_step = time.monotonic(), fit.step
 
-    def look_and_tell() -> None:
-        seen, is_best = None, False
-        if looking.look is not None and looking.is_due(fit.step, schedule.steps):
-            seen = looking.look(fit, team)
-            with unbroken():
-                is_best = journal.look(fit.step, seen.score)
-                if is_best and team.is_first:
-                    checkpoints.save_best(fit.step, _own(fit))
+    def tell(seen: Look | None, *, is_best: bool) -> None:
         on_progress(
             Progress(
                 seed=seed, step=fit.step, steps=schedule.steps, loss=loss, rate=schedule.rate_at(fit.step - 1),
                 waited_s=batches.waited_s, elapsed_s=time.monotonic() - begun, look=seen, is_best=is_best,
             )
         )  # fmt: skip
+
+    def look_and_tell() -> None:
+        nonlocal is_whole
+        seen = None
+        if looking.look is not None and looking.is_due(fit.step, schedule.steps):
+            seen = looking.look(fit, team)
+            with unbroken():  # a look that is in the journal is told: it is not taken again
+                is_whole = False
+                is_best = journal.look(fit.step, seen.score)
+                if is_best and team.is_first:
+                    checkpoints.save_best(fit.step, _own(fit))
+                is_whole = True
+                tell(seen, is_best=is_best)
+        else:
+            tell(None, is_best=False)
         is_last = fit.step == schedule.steps
         if team.is_first and (seen is not None or is_last or time.monotonic() - saved >= compute.checkpoint_s):
             save()
@@ -160,11 +168,15 @@ def fit_seed(
             look_and_tell()
         while fit.step < schedule.steps and not journal.is_out_of(looking.patience):
             with unbroken():
+                is_whole = False
                 loss = fit.advance(batches.batch)
                 journal.add(loss)
+                is_whole = True
             look_and_tell()
     except (SystemExit, KeyboardInterrupt):
-        if team.is_first and fit.step > saved_step:
+        if (
+            team.is_first and is_whole and fit.step > saved_step
+        ):  # a second signal leaves half a step, which is not kept
             _keep(save, fit.step, schedule.steps)
         raise
     note = {

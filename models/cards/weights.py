@@ -153,6 +153,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return dict(load_file(path))
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CardError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # a pickle fails in as many ways as there are pickles
         raise CardError(
             f"{path} is no state dict: it holds more than tensors, or is damaged ({type(error).__name__}); only tensors are "

@@ -71,8 +71,10 @@ def _predict_one(card: ModelCard, weights_path: Path | None, device: Device, sid
         _RESET.write_text("5")
     if side_px:
         _predict(predictor, side_px)
-    # not ru_maxrss, which a child inherits from the process that started it
-    return heap.peak_bytes()
+    peak = heap.peak_bytes()  # not ru_maxrss, which a child inherits from the process that started it
+    if not peak:
+        raise EngineError("this system does not tell how much memory a process took; measure on Linux, with /proc")
+    return peak
 
 
 def _predict(predictor: Predictor, side_px: int) -> None:

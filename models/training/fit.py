@@ -56,7 +56,8 @@ class Fit:
         untyped: Any = copy.deepcopy(module)  # Any: torch's stubs do not know memory_format in Module.to
         self.network: nn.Module = untyped.to(memory_format=torch.channels_last).train()
         self.average: nn.Module = copy.deepcopy(self.network).eval()
-        self._first: nn.Module | None = copy.deepcopy(self.average) if schedule.stay else None
+        first = self.average.state_dict().items() if schedule.stay else ()
+        self._first = {name: value.clone() for name, value in first if name in pretrained and value.is_floating_point()}
         self.step = 0
         self.schedule = schedule
         self._loss, self._team, self._teacher = loss, team or Team(), teacher
@@ -104,11 +105,14 @@ class Fit:
         return total.item()
 
     def kept(self) -> nn.Module:
-        """The network that comes out if it ends here, in eval mode: the average, drawn back to the first weights by `stay`."""
-        if self._first is None:
+        """The network that comes out if it ends here, in eval mode: the average, of which what was learned before is drawn back
+        to its first weights by `stay`."""
+        if not self._first:
             return self.average
-        between: nn.Module = copy.deepcopy(self._first)
-        _follow(between, self.average, 1 - self.schedule.stay)
+        between: nn.Module = copy.deepcopy(self.average)
+        for name, value in between.state_dict().items():
+            if name in self._first:
+                value.lerp_(self._first[name], self.schedule.stay)
         return between
 
     def state(self) -> dict[str, Tensor]:

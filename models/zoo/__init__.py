@@ -154,7 +154,13 @@ def _cached(card: ModelCard, folder: Path) -> ModelCard:
     found = load_card(ObjectRef.parse(str(folder)))
     if found.digest() != card.digest():
         if shipped_weights(card):
-            _place(card, _copy_at_hand)
+            try:
+                _place(card, _copy_at_hand)
+            except OSError as error:
+                raise CardError(
+                    f"{folder} holds {found.label} {found.version}, not {card.version}, and cannot be replaced: "
+                    f"{error.strerror or error}; unset EARTHLOOM_MODELS, or let it name a folder of this release"
+                ) from error
             return card
         raise CardError(f"{folder} does not hold the zoo's {card.label}; earthloom models add {card.name} mends it")
     return found

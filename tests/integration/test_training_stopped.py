@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from earthloom.jobs.learning.checkpoints import Checkpoints
 from earthloom.jobs.learning.config import load_training
 from earthloom.jobs.learning.fitting import Progress
 from earthloom.jobs.learning.looks import ClassLook
@@ -103,6 +104,22 @@ def test_it_goes_on_with_the_step_after_the_last_that_was_taken(
     looked_again = name == "__call__"
     assert told[0].step == kept + (not looked_again)
     assert (told[0].look is not None) == (looked_again or told[0].step % 2 == 0)
+    assert digests(tmp_path / "model") == digests(folder / "undisturbed")
+
+
+@pytest.mark.parametrize("place", [Team, Checkpoints])
+def test_a_second_signal_leaves_nothing_half_done(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: type
+) -> None:
+    monkeypatch.setattr(MEMORY, lambda *_: 300.0)
+    config = load_training(laid_out(folder, tmp_path / "model"))
+    name, n = ("average", 8) if place is Team else ("save_best", 1)
+    with monkeypatch.context() as patch:
+        once = _nth(getattr(place, name), n, signal.SIGTERM)
+        patch.setattr(place, name, _nth(once, n, signal.SIGTERM))  # two signals within one call
+        with pytest.raises(SystemExit):
+            train(config)
+    train(config)
     assert digests(tmp_path / "model") == digests(folder / "undisturbed")
 
 

@@ -90,6 +90,14 @@ def test_a_share_of_the_first_weights_stays() -> None:
     for name, first in module.state_dict().items():
         wanted = 0.25 * first + 0.75 * learned[name] if first.is_floating_point() else learned[name]
         torch.testing.assert_close(kept[name], wanted)
+    known = {
+        name for name in names_under(module, module) if not name.startswith(new := next(iter(learned)).split(".")[0])
+    }
+    partly = replace(schedule, stay=0.25)
+    learned, kept = (fit(module, source, each, pretrained=known).state_dict() for each in (schedule, partly))
+    for name in (each for each in learned if each.startswith(new)):
+        torch.testing.assert_close(kept[name], learned[name], msg="what began at random is not drawn back to chance")
+    assert any(not torch.equal(kept[name], learned[name]) for name in known)
     with pytest.raises(
         ConfigError, match="'stay' keeps a share of the first weights, but this network starts from nothing"
     ):

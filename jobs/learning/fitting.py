@@ -174,9 +174,7 @@ def fit_seed(
                 is_whole = True
             look_and_tell()
     except (SystemExit, KeyboardInterrupt):
-        if (
-            team.is_first and is_whole and fit.step > saved_step
-        ):  # a second signal leaves half a step, which is not kept
+        if team.is_first and is_whole and fit.step > saved_step:  # else a second signal has left half a step
             _keep(save, fit.step, schedule.steps)
         raise
     note = {

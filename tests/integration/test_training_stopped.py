@@ -113,7 +113,7 @@ def test_a_second_signal_leaves_nothing_half_done(
 ) -> None:
     monkeypatch.setattr(MEMORY, lambda *_: 300.0)
     config = load_training(laid_out(folder, tmp_path / "model"))
-    name, n = ("average", 8) if place is Team else ("save_best", 1)
+    name, n = ("average", 12) if place is Team else ("save_best", 1)
     with monkeypatch.context() as patch:
         once = _nth(getattr(place, name), n, signal.SIGTERM)
         patch.setattr(place, name, _nth(once, n, signal.SIGTERM))  # two signals within one call

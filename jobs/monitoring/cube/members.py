@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from earthloom.jobs.intake.deliveries import delivered_again
+from earthloom.jobs.intake.deliveries import Delivery, delivery
 from earthloom.jobs.monitoring.cube.cube import ClassInfo, Step
 from earthloom.jobs.monitoring.cube.sources import Source, check_alike, cube_layers, source_of
 from earthloom.jobs.products.item_table import read_items
@@ -28,7 +28,10 @@ from earthloom.tiling.storage.store import Store
 from earthloom.tiling.writing.zarr_sink import Layer
 
 _NAMED = 5
-_AS_MUCH = 0.99  # of the area that the result shows which shows most of it; footprints are drawn to a metre
+_AS_MUCH = (
+    0.99  # share of the ground another result shows; footprints are drawn to a metre, and grids differ by a pixel
+)
+_EQUAL_AREA = "EPSG:6933"  # cylindrical, on the ellipsoid of WGS 84: parallels and meridians stay straight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,21 @@ class Wanted:
     """By prefix, masks too."""
     notes: tuple[str, ...] = ()
     """What was left out, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Found:
+    """A result that may count."""
+
+    source: Source
+    outline: Any
+    """Of its grid, in longitude and latitude (shapely)."""
+    known_m2: float
+    """Ground that has a class, nobody knows where within the outline; infinite where its item does not say."""
+
+    def shown_m2(self, ground: Any) -> float:
+        """At most this much of some ground."""
+        return min(_area_m2(self.outline.intersection(ground)), self.known_m2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +78,8 @@ def wanted(
 
     A result is a member if it is in the product's table, dated, not later than `until` and on the grid's ground; with a
     mask, if its scene has a result of that product too. Of several results of one scene the preferred one counts, else, of
-    those that show most of the ground, the one that was committed last.
+    those that show most of the ground, the one that was committed last. Of several deliveries of one acquisition the latest
+    processing counts, preferred ones before others, where it shows as much of the ground.
 
     Args:
         store: on OUT.
@@ -74,19 +93,7 @@ def wanted(
     """
     notes: list[str] = []
     ground = _ground(grid, outline)
-    found = _once(_members(store, product, ground, grid, until=until, preferred=preferred, notes=notes), notes)
-    masks: dict[str, Source] = {}
-    if mask is not None:
-        masks = {
-            source.scene_id: source
-            for source in _members(store, mask.product, ground, grid, until=until, preferred=preferred, notes=[])
-        }
-        mask_values(masks.values(), mask)
-        if without := [source.scene_id for source in found if source.scene_id not in masks]:
-            notes.append(
-                f"{_named(without)} left out, which {mask.product} has not mapped: nothing says where clouds are"
-            )
-        found = [source for source in found if source.scene_id in masks]
+    found, masks = _members(store, product, ground, grid, mask=mask, until=until, preferred=preferred, notes=notes)
     if not found:
         return Wanted(steps=(), notes=tuple(notes))
     check_alike(product, found)
@@ -126,10 +133,30 @@ def mask_values(masks: Iterable[Source], mask: Mask) -> tuple[int, ...]:
 
 
 def _members(
-    store: Store, product: str, ground: Any, grid: Grid, *, until: datetime.date | None, preferred: Collection[str],
-    notes: list[str],
-) -> list[Source]:  # fmt: skip
-    """One result of each scene, in the order of their scenes."""
+    store: Store, product: str, ground: Any, grid: Grid, *, mask: Mask | None, until: datetime.date | None,
+    preferred: Collection[str], notes: list[str],
+) -> tuple[list[Source], dict[str, Source]]:  # fmt: skip
+    """The results that count, in the order of their scenes, and the masks by scene.
+
+    What cannot be used goes first, the result without a mask too, so that it takes the place of nothing that can be used.
+    Results of a scene come before deliveries of an acquisition, for a delivery shows what the result that counts shows.
+    """
+    usable = _usable(store, product, ground, grid, until=until, notes=notes)
+    masks: dict[str, Source] = {}
+    if mask is not None:
+        of_masks = _usable(store, mask.product, ground, grid, until=until, notes=[])
+        masks = {one.source.scene_id: one.source for one in _one_of_scene(store, of_masks, preferred, ground)}
+        mask_values(masks.values(), mask)
+        usable = _with_mask(usable, masks, mask, notes)
+    of_scenes = _one_of_scene(store, usable, preferred, ground)
+    of_acquisitions = _latest_deliveries(of_scenes, preferred, ground, notes)
+    return [one.source for one in of_acquisitions], masks
+
+
+def _usable(
+    store: Store, product: str, ground: Any, grid: Grid, *, until: datetime.date | None, notes: list[str]
+) -> list[_Found]:
+    """Results on the ground that are dated, not too late and not too fine."""
     from shapely.geometry import shape
 
     try:
@@ -138,23 +165,24 @@ def _members(
         return []
     undated: list[str] = []
     too_fine: list[str] = []
-    by_scene: dict[str, list[tuple[Source, Any]]] = {}
+    found: list[_Found] = []
     gsd_m = grid.gsd_m()
     for item in items:
-        here = shape(item["geometry"])
-        if not ground.intersects(here) or ground.touches(here):
+        outline = shape(item["geometry"])
+        if not _overlap(ground, outline):
             continue
-        prefix = _prefix(item)
-        source = source_of(item, prefix)
-        scene_id = str(item["properties"]["earthloom:scene"])
+        said = item["properties"]
+        source = source_of(item, _prefix(item))
         if source is None:
-            undated.append(scene_id)
+            undated.append(str(said["earthloom:scene"]))
         elif until is not None and source.date > until:
             pass
-        elif piece_bytes(source, gsd_m / float(item["properties"]["gsd"])) > PIECE_BYTES:
-            too_fine.append(scene_id)
+        elif piece_bytes(source, gsd_m / float(said["gsd"])) > PIECE_BYTES:
+            too_fine.append(source.scene_id)
         else:
-            by_scene.setdefault(scene_id, []).append((source, here))
+            areas = said.get("earthloom:class_areas")
+            known_m2 = math.fsum(float(area["area_m2"]) for area in areas) if areas else math.inf
+            found.append(_Found(source=source, outline=outline, known_m2=known_m2))
     if undated:
         notes.append(
             f"{_named(undated)} left out: nobody knows when they were taken; run them again with `datetime` or `date_pattern`"
@@ -164,29 +192,102 @@ def _members(
             f"{_named(too_fine)} left out: their pixels are so much finer than the grid's {gsd_m:.3g} m that a worker "
             "could not hold those under a piece of it; give a finer gsd"
         )
-    return [_chosen(store, results, preferred, ground) for _, results in sorted(by_scene.items())]
+    return found
 
 
-def _once(found: Sequence[Source], notes: list[str]) -> list[Source]:
-    """Without scenes of which another one is a later processing."""
-    again = delivered_again(source.scene_id for source in found)
-    if again:
-        later = next(iter(again.values()))
-        notes.append(
-            f"{_named(list(again))} left out, which a later delivery of the same acquisition replaces ({later})"
-        )
-    return [source for source in found if source.scene_id not in again]
+def _with_mask(found: Sequence[_Found], masks: Collection[str], mask: Mask, notes: list[str]) -> list[_Found]:
+    """Results of scenes that have a mask."""
+    if without := [one.source.scene_id for one in found if one.source.scene_id not in masks]:
+        notes.append(f"{_named(without)} left out, which {mask.product} has not mapped: nothing says where clouds are")
+    return [one for one in found if one.source.scene_id in masks]
 
 
-def _chosen(store: Store, results: Sequence[tuple[Source, Any]], preferred: Collection[str], ground: Any) -> Source:
-    """One of several results of a scene, each given with its footprint: a map of a part of it, as `onto` makes one, never takes
-    the place of one that shows more of the area."""
-    some = [one for one in results if one[0].prefix in preferred] or list(results)
-    if len(some) == 1:
-        return some[0][0]
-    shown = [ground.intersection(here).area for _, here in some]
-    whole = [source for (source, _), area in zip(some, shown, strict=True) if area >= _AS_MUCH * max(shown)]
-    return max(whole, key=lambda one: (committed_s(store, one.prefix) or -math.inf, one.prefix))
+def _one_of_scene(store: Store, found: Iterable[_Found], preferred: Collection[str], ground: Any) -> list[_Found]:
+    """One result of each scene, in the order of their names: a map of a part of the area, as `onto` makes one, never takes the
+    place of one that shows more of it."""
+    by_scene: dict[str, list[_Found]] = {}
+    for one in found:
+        by_scene.setdefault(one.source.scene_id, []).append(one)
+    chosen: list[_Found] = []
+    for _, results in sorted(by_scene.items()):
+        some = [one for one in results if one.source.prefix in preferred] or results
+        if len(some) > 1:
+            shown = [one.shown_m2(ground) for one in some]
+            some = [one for one, area in zip(some, shown, strict=True) if area >= _AS_MUCH * max(shown)]
+            some.sort(key=lambda one: (committed_s(store, one.source.prefix) or -math.inf, one.source.prefix))
+        chosen.append(some[-1])
+    return chosen
+
+
+def _latest_deliveries(
+    found: Sequence[_Found], preferred: Collection[str], ground: Any, notes: list[str]
+) -> list[_Found]:
+    """Without deliveries of which later ones show as much; one of the file's own run gives way to none of another's."""
+    by_acquisition: dict[str, list[tuple[Delivery, _Found]]] = {}
+    for one in found:
+        if said := delivery(one.source.scene_id):
+            by_acquisition.setdefault(said.acquisition, []).append((said, one))
+
+    def rank(said: Delivery, one: _Found) -> tuple[bool, tuple[str, ...]]:
+        return one.source.prefix in preferred, said.processing
+
+    left_out: dict[str, dict[str, str]] = {"a later delivery": {}, "the own run's delivery": {}}
+    for several in by_acquisition.values():
+        for said, one in several:
+            others = [pair for pair in several if _overlap(pair[1].outline, one.outline)]
+            alike = [pair for pair in others if pair[0].processing == said.processing]
+            better = [
+                pair for pair in others if pair[0].processing != said.processing and rank(*pair) > rank(said, one)
+            ]
+            if better and _show_as_much(better, one, alike, ground):
+                best_said, best = max(better, key=lambda pair: (rank(*pair), pair[1].source.scene_id))
+                why = "a later delivery" if best_said.processing > said.processing else "the own run's delivery"
+                left_out[why][one.source.scene_id] = best.source.scene_id
+    for why, names in left_out.items():
+        if names:
+            notes.append(
+                f"{_named(list(names))} left out, which {why} of the same acquisition replaces ({next(iter(names.values()))})"
+            )
+    return [one for one in found if not any(one.source.scene_id in names for names in left_out.values())]
+
+
+def _show_as_much(
+    better: Sequence[tuple[Delivery, _Found]], one: _Found, alike: Sequence[tuple[Delivery, _Found]], ground: Any
+) -> bool:
+    """Whether deliveries together show what one shows of the ground.
+
+    The pieces of a Sentinel-2 tile all have the outline of the tile. Nobody knows which of them shows the ground, so they
+    (`alike`, with the one) are held against the others together and on all of the tile.
+    """
+    from shapely import union_all
+
+    pieces = {said.piece for said, _ in alike}
+    within = one.outline if len(pieces) > 1 else one.outline.intersection(ground)
+    together = within.intersection(union_all([other.outline for _, other in better]))
+    shown_m2 = min(_area_m2(within), _known_m2(alike))
+    return min(_area_m2(together), _known_m2(better)) >= _AS_MUCH * shown_m2
+
+
+def _known_m2(deliveries: Iterable[tuple[Delivery, _Found]]) -> float:
+    """Ground with a class in deliveries of one acquisition: pieces add up, copies and processings show the same ground."""
+    known: dict[tuple[str, ...], dict[str, float]] = {}
+    for said, one in deliveries:
+        pieces = known.setdefault(said.processing, {})
+        pieces[said.piece] = max(one.known_m2, pieces.get(said.piece, 0.0))
+    return max(math.fsum(pieces.values()) for pieces in known.values())
+
+
+def _overlap(one: Any, other: Any) -> bool:
+    return bool(one.intersects(other) and not one.touches(other))
+
+
+def _area_m2(shape: Any) -> float:
+    """Of a shape in longitude and latitude, on the ellipsoid."""
+    import shapely
+    from pyproj import Transformer
+
+    onto = Transformer.from_crs("EPSG:4326", _EQUAL_AREA, always_xy=True)
+    return float(shapely.transform(shape, lambda points: np.column_stack(onto.transform(*points.T))).area)
 
 
 def _several_models(product: str, found: Sequence[Source]) -> list[str]:

@@ -20,9 +20,10 @@ from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.jobs.products import stac_item
 from earthloom.jobs.products.class_map import classes_band, confidence_band
 from earthloom.jobs.products.item_table import items_parquet, read_items
-from earthloom.jobs.products.statistics import count_classes
+from earthloom.jobs.products.statistics import class_areas, count_classes
 from earthloom.jobs.records.canonical import canonical
 from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.errors import EarthloomError, MissingObjectError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.scene import Asset, Band, Scene
@@ -87,7 +88,7 @@ def class_result(
         "classes": (f"{product}.tif", classes[None], 255.0, [classes_band(tally)]),
         "confidence": (f"{product}-confidence.tif", confidence[None], 255.0, [confidence_band(tally)]),
     }
-    return _result(scene_id, moment, grid, card, rasters)
+    return _result(scene_id, moment, grid, card, rasters, class_areas(tally, card))
 
 
 def image_result(
@@ -117,6 +118,7 @@ def _card(product: str, version: str, **changes: Any) -> ModelCard:
 def _result(
     scene_id: str, moment: str | None, grid: Grid, card: ModelCard,
     rasters: Mapping[str, tuple[str, NDArray[Any], float, list[stac_item.BandInfo]]],
+    rows: Sequence[ClassArea] = (),
 ) -> Result:  # fmt: skip
     files = {name: _tiff(pixels, grid, nodata) for name, pixels, nodata, _ in rasters.values()}
     digest = hashlib.sha256(repr((scene_id, grid, card.version)).encode())
@@ -136,7 +138,7 @@ def _result(
         bands=(Band(name="red", asset=0, index=1, dtype="uint8"),), quantity="reflectance", datetime=moment,
     )  # fmt: skip
     item = stac_item.item(
-        scene=scene, product=card.name, card=card, key=key, grid=grid, rows=(), assets=assets,
+        scene=scene, product=card.name, card=card, key=key, grid=grid, rows=rows, assets=assets,
         provenance=stac_item.Provenance(
             software={"earthloom": "0"}, cards=((card, "s3://m/card.json"),), settings={"core_px": 1}
         ),

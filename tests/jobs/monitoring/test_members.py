@@ -6,16 +6,34 @@ import datetime
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from earthloom.jobs.monitoring.cube.members import Mask, wanted
 from earthloom.jobs.monitoring.cube.sources import source_at
 from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
-from tests.jobs.monitoring.results import image_result
+from tests.jobs.monitoring.results import Result, class_result, image_result
 from tests.jobs.monitoring.watched import AREA, Watched, scene
 
 MORNING, EVENING = "2020-06-01T10:00:00Z", "2020-06-01T23:30:00Z"
+
+OLD, NEW = "LC08_L2SP_192025_20200601_20200601_02_RT", "LC08_L2SP_192025_20200601_20200614_02_T1"
+PIECE = "S2A_MSIL2A_20200601T105441_N{}_R051_T31TCJ_{}"
+
+
+def counted(out: Watched, **rules: Any) -> list[str]:
+    """Scenes of the only step."""
+    (step,) = wanted(out.store, "landwater", AREA, **rules).steps
+    return [prefix.split("/")[1] for prefix in step.scenes]
+
+
+def half(scene_id: str, known: slice) -> Result:
+    """A map on the whole area's grid that knows some of its columns."""
+    classes = np.full(AREA.shape, 255, np.uint8)
+    classes[:, known] = 1
+    return class_result(scene_id, MORNING, AREA, classes, classes)
 
 
 @pytest.fixture
@@ -108,6 +126,61 @@ def test_an_acquisition_that_was_delivered_again_counts_once(out: Watched) -> No
     )
 
 
+def test_a_delivery_without_a_mask_takes_the_place_of_none_that_has_one(out: Watched) -> None:
+    clouds = scene(OLD, MORNING, product="cloudmask", names=("clear", "cloud"))
+    out.commit(scene(OLD, MORNING), clouds, scene(NEW, MORNING))
+    assert counted(out, mask=Mask(product="cloudmask", classes=("cloud",))) == [OLD]
+
+
+def test_a_delivery_that_shows_less_adds_to_the_older_one(out: Watched) -> None:
+    out.commit(scene(OLD, MORNING), scene(NEW, MORNING, side=20))
+    assert counted(out) == [OLD, NEW]
+
+
+def test_a_delivery_of_the_own_run_gives_way_only_to_another_of_it(out: Watched) -> None:
+    old, new = scene(OLD, MORNING), scene(NEW, MORNING)
+    out.commit(old, new)
+    assert counted(out) == [NEW]
+    assert counted(out, preferred=[old.prefix]) == [OLD]
+    assert "the own run's delivery" in wanted(out.store, "landwater", AREA, preferred=[old.prefix]).notes[0]
+    assert counted(out, preferred=[old.prefix, new.prefix]) == [NEW]
+
+
+def test_a_piece_of_a_tile_replaces_only_the_ground_that_it_shows(out: Watched) -> None:
+    west, east = (PIECE.format("0213", f"20200601T{hour}0303") for hour in (14, 15))
+    west_new, east_new = (PIECE.format("0500", f"20230603T{hour}1010") for hour in (10, 11))
+    out.commit(scene(west, MORNING, east_px=0), scene(east, MORNING, east_px=600), scene(west_new, MORNING, east_px=0))
+    assert counted(out) == [east, west_new]
+    out.commit(scene(east_new, MORNING, east_px=600))
+    assert counted(out) == [west_new, east_new]
+
+
+def test_pieces_with_the_outline_of_the_tile_are_replaced_together(out: Watched) -> None:
+    west, east = (PIECE.format("0213", f"20200601T{hour}0303") for hour in (14, 15))
+    west_new, east_new = (PIECE.format("0500", f"20230603T{hour}1010") for hour in (10, 11))
+    out.commit(half(west, np.s_[:600]), half(east, np.s_[600:]), half(west_new, np.s_[:600]))
+    corner = (
+        '{"type": "Polygon", "coordinates": [[[12.2, 50.3], [12.25, 50.3], [12.25, 50.4], [12.2, 50.4], [12.2, 50.3]]]}'
+    )
+    assert counted(out) == counted(out, outline=corner) == [west, east, west_new], "the corner is the eastern piece's"
+    out.commit(half(east_new, np.s_[600:]))
+    assert counted(out) == counted(out, outline=corner) == [west_new, east_new]
+
+
+def test_pixels_without_a_class_show_nothing(out: Watched) -> None:
+    native, onto = scene("lake", MORNING), half("lake", np.s_[:50])
+    smaller = half("lake", np.s_[:10])
+    out.commit(native, smaller)
+    out.store.times[f"{native.prefix}/result.json"] = 1000.0
+    out.store.times[f"{smaller.prefix}/result.json"] = 2000.0
+    out.store.times[f"{onto.prefix}/result.json"] = 500.0
+    assert wanted(out.store, "landwater", AREA).steps[0].scenes == (native.prefix,), "its outline is smaller"
+    out.commit(onto)
+    assert wanted(out.store, "landwater", AREA).steps[0].scenes == (onto.prefix,), (
+        "25600 px, and 24320 of the native one"
+    )
+
+
 def test_maps_by_several_models_are_said(out: Watched) -> None:
     out.commit(scene("a", MORNING), scene("b", EVENING))
     assert not wanted(out.store, "landwater", AREA).notes
@@ -135,8 +208,6 @@ def test_results_that_mean_other_things_are_refused_with_both(out: Watched) -> N
 
 
 def test_images_keep_dtype_scale_and_nodata(out: Watched) -> None:
-    import numpy as np
-
     grid = replace(AREA, width=100, height=100)
     out.commit(image_result("a", MORNING, grid, {"ndvi": np.full((100, 100), 7, np.int16)}, nodata=-1.0))
     found = wanted(out.store, "ndvi", AREA)

@@ -23,6 +23,10 @@ Named = tuple[str, Header]
 """Name of a file, and what it says of itself."""
 
 
+class OffGridError(SceneError):
+    """A file of a scene covers none of the grid that it is to be read onto."""
+
+
 def read_aoi(text: str) -> Aoi:
     """The area that `onto` names: `EPSG:32633,10m,x0,y0,x1,y1`, or a GeoJSON file in any storage.
 
@@ -77,14 +81,15 @@ def check_onto(files: Sequence[Named], onto: Grid) -> tuple[str, ...]:
     """Check that each file of a scene can be read onto a grid; what is worth a word.
 
     Raises:
-        SceneError: if a file covers none of the grid, or is so much finer that a read could not hold its pixels.
+        OffGridError: if a file covers none of the grid.
+        SceneError: if one is so much finer that a read could not hold its pixels.
     """
     notes = []
     for name, header in files:
         grid = header.grid
         share = share_covered(onto, grid)
         if share == 0:
-            raise SceneError(
+            raise OffGridError(
                 f"{name} covers {describe_extent(grid)} and the grid of `onto` {describe_extent(onto)}: they do not overlap"
                 "; leave the scene out, or give a grid on its ground"
             )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from earthloom.jobs.intake.grids import OffGridError
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all
 from earthloom.jobs.intake.wanted import Wanted
@@ -21,12 +22,12 @@ from earthloom.tiling.resampling import resampling
 from earthloom.tiling.scene import Band
 
 _WHOLE = 0.995  # a share that rounds to 100 %
-_SHOWN = 0.5  # of what the scene that shows most of it shows
+_SHOWN = 0.9  # of what the scene that shows most of it shows: an older full scene is worth more than a newer half
 _ALIKE = 1.5  # ratio of pixel sizes from which it is worth a word
 
 
 class NoEarlierSceneError(SceneError):
-    """None of several earlier scenes was taken before this one."""
+    """None of several earlier scenes was taken before this one and shows its ground."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ def open_pairs(
     Args:
         opened: from `jobs.intake.scenes.open_all`.
         before: references of the earlier scene, or of several, of any form that a scene may have; of several each scene
-            takes the latest that was taken before it and shows its ground. None of them: there is no earlier scene.
+            takes the latest that was taken before it and shows its ground (`_latest_before`). None of them: there is no
+            earlier scene.
         options: as for the scenes. What they say of bands and values holds for both dates; id and date do not. An earlier
             scene that is an item of Earthloom says itself what its bands and values are, and options say nothing of it.
         cards: variants of the run's models. Where none of them looks at an earlier scene, it is not opened.
@@ -108,13 +110,16 @@ def _open_earlier(
 
 
 def _latest_before(later: OpenedScene, earlier: Sequence[_Earlier]) -> _Earlier:
-    """The latest of several that was taken before a scene, of those that show its ground: scenes of other tiles are passed
-    over, also those that share a border's overlap with it. An interval, as a composite has, must end before it.
+    """The latest of several that was taken before a scene, of those that show at least nine tenths of what the best of them
+    shows of its grid: scenes of other tiles are passed over, also those that share a border's overlap with it and those
+    that lie off the grid of `onto`. An interval, as a composite has, must end before it.
 
     Raises:
-        SceneError: if a date is not known, or none is earlier.
+        NoEarlierSceneError: if none is earlier and shows any of it.
+        SceneError: if a date is not known, or one of them cannot be used, whose date then is not known either.
     """
-    if broken := [one.opened.message for one in earlier if isinstance(one.opened, RefusedScene)]:
+    refused = [one.opened for one in earlier if isinstance(one.opened, RefusedScene)]
+    if broken := [one.message for one in refused if one.kind != OffGridError.__name__]:
         raise SceneError(f"{later.scene.id}: an earlier scene cannot be used, so the latest is not known: {broken[0]}")
     unknown = [one.opened for one in earlier if isinstance(one.opened, OpenedScene) and one.moment is None]
     if later.scene.datetime is None or unknown:
@@ -124,17 +129,18 @@ def _latest_before(later: OpenedScene, earlier: Sequence[_Earlier]) -> _Earlier:
             f"{who} is unknown; say when it was taken: `datetime`, `date_pattern`"
         )
     taken = datetime.fromisoformat(later.scene.datetime)
-    dated = [(moment, one) for one in earlier if (moment := one.moment) is not None and moment < taken]
-    if not dated:
+    shown = [
+        (share, moment, one) for one in earlier
+        if isinstance(one.opened, OpenedScene) and (moment := one.moment) is not None and moment < taken
+        and (share := share_covered(later.scene.grid, one.opened.grids[0])) > 0
+    ]  # fmt: skip
+    if not shown:
         raise NoEarlierSceneError(
             f"{later.scene.id} was taken on {later.scene.datetime}, and none of the {len(earlier)} scenes that `before` "
-            "names is earlier; give one that is"
+            f"names is earlier and shows its ground, {describe_extent(later.scene.grid)}; give one that is and does"
         )
-    shares = [
-        share_covered(later.grids[0], one.opened.grids[0]) for _, one in dated if isinstance(one.opened, OpenedScene)
-    ]
-    showing = [pair for pair, share in zip(dated, shares, strict=True) if share >= _SHOWN * max(shares)]
-    return max(showing, key=lambda pair: pair[0])[1]
+    least = _SHOWN * max(share for share, _, _ in shown)
+    return max(((moment, one) for share, moment, one in shown if share >= least), key=lambda pair: pair[0])[1]
 
 
 def pair(after: OpenedScene, before: OpenedScene) -> OpenedScene:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from earthloom.jobs.intake.bands import name_bands
 from earthloom.jobs.intake.dates import scene_date
 from earthloom.jobs.intake.files import SceneFiles, keep_wanted, open_files
-from earthloom.jobs.intake.grids import check_onto, common_grid
+from earthloom.jobs.intake.grids import OffGridError, check_onto, common_grid
 from earthloom.jobs.intake.inspectors import PRELOAD, n_processes
 from earthloom.jobs.intake.masks import take_masks, take_palettes
 from earthloom.jobs.intake.options import SceneOptions
@@ -198,7 +198,10 @@ def open_scene(
         return _open(request, options, inspectors, limits, onto, models)
     except SceneError as error:
         text = str(error)
-        raise (error if text.startswith(f"{request.id}:") else SceneError(f"{request.id}: {text}")) from error.__cause__
+        if text.startswith(f"{request.id}:"):
+            raise
+        kind = OffGridError if isinstance(error, OffGridError) else SceneError
+        raise kind(f"{request.id}: {text}") from error.__cause__
 
 
 def _open(

@@ -30,7 +30,7 @@ TRIES = 8
 """Of a scene that failed in passing, or whose item may have been there before its files: after 10, 20, 40 minutes … and at
 most a day; then not again until it changes."""
 _AT_ONCE = 16
-_LASTING = ("SceneError", "ConfigError", "CardError", "TilingError", "NoSceneError")
+_LASTING = ("SceneError", "OffGridError", "ConfigError", "CardError", "TilingError", "NoSceneError")
 """Errors of the scene itself, which only another version of its files can cure."""
 
 

@@ -31,6 +31,8 @@ COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 ZARR = "application/vnd.zarr; version=3"
 ZARR_LEVELS = f"{ZARR}; profile=multiscales"
 """Of a Zarr with overview levels, by which viewers know that they may draw it."""
+SOURCE = "Source "
+"""Begins the title of a link to what a scene itself is made of, as opposed to an earlier date or permanent water."""
 OPEN_INTERVAL = ("1957-10-04T00:00:00Z", "9999-12-31T23:59:59Z")
 """Stands for a date that nobody knows: from the first satellite on, without end."""
 
@@ -298,16 +300,18 @@ def links(scene: Scene, product: str, provenance: Provenance) -> list[dict[str, 
         {"rel": "parent", "href": f"../../../collections/{product}/collection.json", "type": "application/json"},
         {"rel": "collection", "href": f"../../../collections/{product}/collection.json", "type": "application/json"},
     ]
+    roles: dict[ObjectRef, str] = {}
+    for band in scene.bands:
+        beside = "Permanent water" if band.name == PERMANENT_WATER else f"{SOURCE}file"
+        role = "Earlier file" if band.name.startswith(BEFORE) else beside
+        roles.setdefault(scene.assets[band.asset].ref, role)
     if provenance.source_item:
         made.append({"rel": "derived_from", "href": provenance.source_item, "type": "application/geo+json",
-                      "title": f"Source scene {scene.source_id or scene.id}"})  # fmt: skip
-        earlier = dict.fromkeys(scene.assets[b.asset].ref for b in scene.bands if b.name.startswith(BEFORE))
-        made += [{"rel": "derived_from", "href": _url(ref), "title": f"Earlier file {ref.name}"} for ref in earlier]
-        water = [scene.assets[b.asset].ref for b in scene.bands if b.name == PERMANENT_WATER]
-        made += [{"rel": "derived_from", "href": _url(ref), "title": f"Permanent water {ref.name}"} for ref in water]
-    else:
-        sources = list(dict.fromkeys(asset.ref for asset in scene.assets))
-        made += [{"rel": "derived_from", "href": _url(ref), "title": f"Source file {ref.name}"} for ref in sources]
+                      "title": f"{SOURCE}scene {scene.source_id or scene.id}"})  # fmt: skip
+    for ref in dict.fromkeys(asset.ref for asset in scene.assets):
+        role = roles.get(ref, f"{SOURCE}file")
+        if not (provenance.source_item and role.startswith(SOURCE)):
+            made.append({"rel": "derived_from", "href": _url(ref), "title": f"{role} {ref.name}"})
     models = [
         {"rel": "derived_from", "href": href, "type": "application/geo+json",
          "title": f"Model card {card.label} {card.version}", "mlm:name": card.label}

@@ -129,16 +129,19 @@ _Linked: TypeAlias = tuple[str, Sequence[Mapping[str, Any]]]
 
 
 def _namesakes(entered: Sequence[_Linked], others: Sequence[_Linked]) -> dict[str, str]:
-    """What to say of results whose scene has the name of another, by scene id: a file's name, without its folder."""
-    known: dict[str, list[str]] = {}
+    """What to say of results whose scene has the name of another, by scene id: a file's name, without its folder.
+
+    Results that have a file of the scene itself in common are of one scene, with whatever earlier scene it was compared.
+    """
+    known: dict[str, list[list[str]]] = {}
     for scene_id, links in others:
-        known.setdefault(scene_id, []).extend(_sources(links))
+        known.setdefault(scene_id, []).append(_sources(links))
     notes = {}
     for scene_id, links in entered:
-        own = _sources(links)
-        if strange := [source for source in known.get(scene_id, ()) if source not in own]:
+        own = set(_sources(links))
+        if strange := [theirs for theirs in known.get(scene_id, ()) if own and theirs and own.isdisjoint(theirs)]:
             notes[scene_id] = (
-                f"a result of another file is published as {scene_id} too ({redact(strange[-1])}). Tables, areas and the page "
+                f"a result of another file is published as {scene_id} too ({redact(strange[-1][0])}). Tables, areas and the page "
                 "take the later of them for a newer map of one scene and leave the other out: if they are two scenes, map "
                 "each with a `scene_id` of its own, into a new `out`"
             )
@@ -150,8 +153,9 @@ def _linked(items: Iterable[Mapping[str, Any]]) -> list[_Linked]:
 
 
 def _sources(links: Sequence[Mapping[str, Any]]) -> list[str]:
-    hrefs = [link["href"] for link in links if link["rel"] == "derived_from"]
-    return [href for href in hrefs if not href.startswith("../../../collections/")]
+    """Addresses of what the scene itself was made of: neither an earlier date, permanent water nor a model."""
+    named = [link for link in links if link["rel"] == "derived_from"]
+    return [link["href"] for link in named if (link.get("title") or "").startswith(stac_item.SOURCE)]
 
 
 def _refresh_latest(store: Store, folder: str) -> None:

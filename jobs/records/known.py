@@ -20,7 +20,7 @@ from earthloom.tiling.storage.store import Store
 log = logging.getLogger(__name__)
 
 KNOWN = "runs/known.json"
-_LASTING = ("SceneError", "NoEarlierSceneError", "TilingError")
+_LASTING = ("SceneError", "NoEarlierSceneError", "OffGridError", "TilingError")
 _MESSAGE = 300  # characters that are kept; the digest is of all of it
 
 

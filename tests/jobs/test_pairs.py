@@ -17,6 +17,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.zoo.disaster import BURN_NBR, BURN_SEVERITY, FLOOD
 from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.reading.sandbox import Disposables
 from earthloom.tiling.window import Window
@@ -269,6 +270,50 @@ def test_the_latest_before_a_scene_is_one_of_its_own_tile(tmp_path: Path) -> Non
         assert isinstance(made, OpenedScene)
         assert made.scene.assets[1].ref.name == made.scene.assets[0].ref.name.replace("-7", "-6")
         assert not any("the rest becomes nodata" in note for note in made.notes)
+
+
+def test_a_tile_with_no_earlier_scene_of_its_own_is_told_so(tmp_path: Path, after: OpenedScene) -> None:
+    for day in (1, 2):
+        make(tmp_path / f"far{day}.tif", seed=day, left=CORNER[0] + 5000, date=f"2026:06:0{day} 10:00:00")
+    (made,) = open_pairs([after], [f"{tmp_path}/far*.tif"], OPTIONS, FLOOD)
+    assert isinstance(made, RefusedScene)
+    assert made.kind == "NoEarlierSceneError"
+    assert "none of the 2 scenes that `before` names is earlier and shows its ground" in made.message
+
+
+def test_a_newer_half_is_not_taken_over_a_whole(tmp_path: Path, after: OpenedScene) -> None:
+    make(tmp_path / "half.tif", seed=5, left=CORNER[0] + 310, date="2026:06:20 10:00:00")
+    make(tmp_path / "most.tif", seed=6, left=CORNER[0] + 40, date="2026:06:19 10:00:00")
+    make(tmp_path / "whole.tif", seed=7, date="2026:06:18 10:00:00")
+    (made,) = open_pairs([after], [f"{tmp_path}/{name}.tif" for name in ("half", "most", "whole")], OPTIONS, FLOOD)
+    assert isinstance(made, OpenedScene)
+    assert made.scene.assets[1].ref.name == "most.tif"
+
+
+@pytest.mark.parametrize("width", [34, 28], ids=["a strip of the newest", "none of the newest"])
+def test_on_a_given_grid_the_share_of_that_grid_counts(tmp_path: Path, after: OpenedScene, width: int) -> None:
+    """The newest scene shows more than nine tenths of the later file, but of the grid a strip or nothing."""
+    make(tmp_path / "newest.tif", seed=5, left=CORNER[0] + 310, side=640, date="2026:06:20 10:00:00")
+    make(tmp_path / "whole.tif", seed=6, side=640, date="2026:06:19 10:00:00")
+    wide = make(tmp_path / "wide.tif", side=640, date="2026:07:11 10:00:00")
+    onto = Grid(crs=after.scene.grid.crs, transform=(10, 0, CORNER[0], 0, -10, CORNER[1]), width=width, height=32)
+    (made,) = open_pairs(
+        open_all(expand([str(wide)]), OPTIONS, onto=onto), [f"{tmp_path}/newest.tif", f"{tmp_path}/whole.tif"], OPTIONS,
+        FLOOD, onto=onto,
+    )  # fmt: skip
+    assert isinstance(made, OpenedScene)
+    assert made.scene.assets[1].ref.name == "whole.tif"
+    beside = onto.transform[2] + 10 * onto.width
+    make(tmp_path / "beside1.tif", left=beside, date="2026:06:01 10:00:00")
+    make(tmp_path / "beside2.tif", left=beside, date="2026:06:02 10:00:00")
+    later = open_all(expand([str(wide)]), OPTIONS, onto=onto)
+    (made,) = open_pairs(later, [f"{tmp_path}/beside*.tif"], OPTIONS, FLOOD, onto=onto)
+    assert isinstance(made, RefusedScene)
+    assert made.kind == "NoEarlierSceneError"
+    (tmp_path / "broken.tif").write_bytes(b"no TIFF")
+    (made,) = open_pairs(later, [f"{tmp_path}/whole.tif", f"{tmp_path}/broken.tif"], OPTIONS, FLOOD, onto=onto)
+    assert isinstance(made, RefusedScene)
+    assert "so the latest is not known: broken: " in made.message
 
 
 def test_the_latest_of_several_needs_all_of_their_dates(tmp_path: Path, after: OpenedScene) -> None:

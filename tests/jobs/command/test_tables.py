@@ -157,6 +157,25 @@ def test_a_map_of_another_file_of_the_same_name_takes_its_row_with_a_word(
     assert tables[0].read_text() == tables[1].read_text() != ""
 
 
+def test_one_scene_with_another_earlier_one_is_no_other_file(
+    call: Call, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names, options = ("green", "nir"), ["--model", "flood", "--scale", 1e-4, "--quantity", "reflectance"]
+    late = write_scene(tmp_path / "late.tif", landscape(64, 64, 2, 0), names, date="2026:07:11 10:00:00")
+    for day in (1, 2):
+        early = write_scene(
+            tmp_path / f"{day}.tif", landscape(64, 64, 2, day), names, date=f"2026:06:0{day} 10:00:00"
+        )
+        code, lines = call("run", late, "--before", early, "--out", tmp_path / "out", *options)
+        assert code == 0, lines
+    assert not [text for text in caplog.messages if "another file" in text]
+    other = write_scene(tmp_path / "other" / "late.tif", landscape(64, 64, 2, 3), names, date="2026:07:11 10:00:00")
+    assert call("run", other, "--before", early, "--out", tmp_path / "out", *options)[0] == 0
+    told = [text for text in caplog.messages if "another file" in text]
+    assert len(told) == 1, "the earlier file that both have does not make them one scene"
+    assert f"{tmp_path.name}/late.tif" in told[0]
+
+
 def test_a_class_that_nothing_judged_shows_no_score() -> None:
     names = [SimpleNamespace(name=name, value=value) for value, name in enumerate(("soil", "rock"))]
     means = {"iou": 0.8, "iou_soil": 0.8, "iou_rock": 0.0}

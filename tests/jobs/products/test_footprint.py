@@ -13,7 +13,8 @@ from shapely.geometry import Point, shape
 from shapely.geometry.base import BaseGeometry
 
 from earthloom.tiling.errors import SceneError
-from earthloom.tiling.footprint import BBox, footprint, union_bbox
+from earthloom.tiling import footprint as footprints
+from earthloom.tiling.footprint import BBox, footprint, share_covered, union_bbox
 from earthloom.tiling.grid import Grid, pixel_areas_m2
 from tests.jobs.products.samples import LONLAT, MERCATOR, UTM, WKT
 
@@ -196,3 +197,26 @@ def test_unions_cross_the_antimeridian_only_when_they_must() -> None:
     assert union_bbox([(100, 0, 180, 1), (-180, 0, -100, 1)]) == (100, 0, -100, 1)
     with pytest.raises(SceneError, match="no bounding box"):
         union_bbox([])
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("other", GRIDS)
+def test_the_share_covered_is_that_of_the_footprints(name: str, other: str) -> None:
+    one, two = shape(footprint(GRIDS[name])[0]), shape(footprint(GRIDS[other])[0])
+    expected = 1.0 if name == other else one.intersection(two).area / one.area
+    assert share_covered(GRIDS[name], GRIDS[other]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_thousand_grids_gone_through_twice_are_outlined_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    square = {"type": "Polygon", "coordinates": [[(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]]}
+    monkeypatch.setattr(footprints, "footprint", lambda grid: (made.append(grid) or square, (0, 0, 1, 1)))
+    grids = [replace(UTM, width=1000 + n) for n in range(1000)]
+    footprints._shape.cache_clear()
+    try:
+        for _ in range(2):
+            for grid in grids:
+                assert share_covered(LONLAT, grid) == 1
+    finally:
+        footprints._shape.cache_clear()  # made-up squares
+    assert len(made) == 1001

@@ -121,6 +121,6 @@ class Scene:
             raise SceneError(
                 f"{self.id}: the model needs {', '.join(names)} but the scene has {', '.join(by_name)}; "
                 f"missing {', '.join(missing)}. If they are there under other names, say so: "
-                f"`bands={missing[0]}=<number>`, or `sensor=<preset>`"
+                f"`bands={missing[0].removeprefix('before_')}=<number>`, or `sensor=<preset>`"  # for both dates of a pair
             )
         return tuple(by_name[name] for name in names)

@@ -178,7 +178,7 @@ def pair(after: OpenedScene, before: OpenedScene) -> OpenedScene:
         scene=scene, grids=after.grids + before.grids, pixel_bytes=after.pixel_bytes + before.pixel_bytes,
         notes=(*after.notes, *inherited, *notes),
         scale_known=after.scale_known and before.scale_known, offers=after.offers,
-        left_out=(*after.left_out, *before.left_out),
+        left_out=(*after.left_out, *before.left_out), numbers=after.numbers.in_common(before.numbers),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 A share of 1 (`quantity=unit`) and a radar's power have bounds by their definition, so values beyond are refused. Reflectance
 and decibels have none: a scale that is wrong by a power of ten, an offset in stored numbers, or fill that nothing declares
-makes reflectance that cannot be. No single pixel proves it: glint and saturation do that too.
+makes reflectance that cannot be. No single pixel proves it: glint and saturation do that too. More than half of a sample do.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ _BRIGHTEST_DB = 10.0
 """Half of a scene is never as bright: cities and the ice of Greenland's percolation zone come to a few decibels."""
 _EDGES = (LOWEST, 0.0, 0.5, 1.0, HIGHEST)
 _FEW_PERCENT = 1.0
+_MOST_PERCENT = 50.0
+_STANDS_FOR_1 = ((100, 1.0), (255, 1.0), (10000, HIGHEST))
+"""Stored numbers that stand for a reflectance of 1, and the reflectance up to which they are used: percent and 8 bits end at
+1, 16 bits go beyond."""
 
 
 def judged(bands: Sequence[Band], quantity: str) -> list[Band]:
@@ -45,7 +49,8 @@ def judged(bands: Sequence[Band], quantity: str) -> list[Band]:
 def implausible(samples: Mapping[Band, Sample], quantity: str) -> list[str]:
     """A note, if in a band more than a few pixels cannot be reflectance, or most no backscatter.
 
-    Not refused: a sample may lie in fill, and an index of two bands is the same at any scale.
+    Raises:
+        SceneError: if more than half of a band's sample cannot be reflectance; where the sample lies in fill, `nodata` helps.
     """
     if quantity.startswith("backscatter"):
         return _unlike_ground(samples, quantity)
@@ -57,12 +62,15 @@ def implausible(samples: Mapping[Band, Sample], quantity: str) -> list[str]:
     worst = wrong[0]
     values = scaled[worst]
     others = f" (also {', '.join(band.name for band in wrong[1:])})" if wrong[1:] else ""
-    return [
+    text = (
         f"{worst.name}{others}: {outside[worst]:.0f} % of a sample of {samples[worst].count} pixels are below {LOWEST:g} or "
         f"above {HIGHEST:g}, which no {'share' if quantity == 'unit' else 'reflectance'} is, with scale {worst.scale:g} and "
         f"offset {worst.offset:g}: {_histogram(values)}. If it is fill, give `nodata`; else say what stored values are by "
         "`sensor`, or by `scale` and `offset`"
-    ]
+    )
+    if outside[worst] > _MOST_PERCENT:
+        raise SceneError(f"{text}{_usual_scale(worst, samples[worst])}")
+    return [text]
 
 
 def refuse_beyond_unit(samples: Mapping[Band, Sample], quantity: str) -> None:
@@ -123,6 +131,15 @@ def _unlike_ground(samples: Mapping[Band, Sample], quantity: str) -> list[str]:
                 "the square of an amplitude"
             ]
     return []
+
+
+def _usual_scale(band: Band, sample: Sample) -> str:
+    """The scale by which all of a sample would be reflectance, if there is a usual one."""
+    low, high = sample.percentiles[1], sample.percentiles[-1]
+    fits = next((one for one, most in _STANDS_FOR_1 if low >= LOWEST * one and high <= most * one), None)
+    if fits is None or band.offset or band.scale == 1 / fits:
+        return ""
+    return f". Stored values reach from {low:g} to {high:g}: `scale={1 / fits:.6g}`, if {fits} stands for 1"
 
 
 def _scaled(band: Band, sample: Sample) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -172,13 +172,22 @@ def _scaling(
     elif not scale and not offset and options.quantity and np.dtype(band.dtype).kind != "f":
         raise SceneError(
             f"`quantity={options.quantity}` is said of {band.name}, but whole numbers ({band.dtype}) cannot be that as "
-            "they are; say how they are scaled: `scale=0.0001`, or `sensor=<preset>`"
+            f"they are; say how they are scaled: `scale=<factor>`{_example(options.quantity, band.dtype)}, or "
+            "`sensor=<preset>`"
         )
     declared = any(claim.scale is not None or claim.offset is not None for claim in claims)
     return _Scaling(
         scale[0] if scale else 1.0, offset[0] if offset else 0.0, known=declared or options.quantity is not None,
         reflectance=declared and band.stac.reflectance, notes=tuple(notes),
     )  # fmt: skip
+
+
+def _example(quantity: str, dtype: str) -> str:
+    """The factor that is usual for reflectance in values of a type; nothing for backscatter, which has no usual one."""
+    if "reflectance" not in quantity:
+        return ""
+    one = 255 if dtype == "uint8" else 10000
+    return f" ({1 / one:.6g} if {one} stands for 1)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,9 @@ from earthloom.tiling.errors import SceneError, StorageError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.sandbox import Disposables
 from earthloom.tiling.resampling import COARSER
-from earthloom.tiling.scene import Scene
 
 Bound = tuple[OpenedScene, ChainPlan]
-Binds = Callable[[Scene], ChainPlan]
+Binds = Callable[[OpenedScene], ChainPlan]
 
 _NARROW = 3.0
 """Ratio of a card's largest GSD to its smallest, up to which its network knows things by their size: one that has seen more
@@ -60,8 +59,8 @@ def bind_all(
         EngineError: if no process to read pixels in could be started.
     """
 
-    def binds(scene: Scene) -> ChainPlan:
-        return bind(scene, models, config, device, footprints)
+    def binds(opened: OpenedScene) -> ChainPlan:
+        return bind(opened.scene, models, config, device, footprints, opened.numbers)
 
     grid_is_given = config.onto is not None
     found = [one if isinstance(one, RefusedScene) else _bound(one, binds, grid_is_given) for one in opened]
@@ -78,7 +77,7 @@ def bind_all(
                 there = register(one[0], inspectors)
             except (SceneError, StorageError) as error:
                 return refused_scene(one[0].scene, error)
-            return there, binds(there.scene)
+            return there, binds(there)
 
         for place, one in zip(pairs, pool.map(registered, pairs), strict=True):
             found[place] = one
@@ -118,11 +117,11 @@ def fitting_grid(grid: Grid, card: ModelCard, scale: int = 1) -> Grid | None:
 
 def _bound(opened: OpenedScene, binds: Binds, grid_is_given: bool) -> Bound | RefusedScene:
     try:
-        chain = binds(opened.scene)
+        chain = binds(opened)
         if grid_is_given or any("pan" in card.bands for stage in chain.stages for card in stage.cards):
             return opened, chain  # the user has chosen; and a sharpened image is as fine as its panchromatic band
         there = _on_fitting_grid(opened, chain)
-        return there, chain if there is opened else binds(there.scene)
+        return there, chain if there is opened else binds(there)
     except SceneError as error:
         return refused_scene(opened.scene, _explained(error, opened))
 

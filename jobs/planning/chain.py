@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from earthloom.jobs.config import RunConfig
+from earthloom.jobs.intake.band_numbers import BandNumbers
 from earthloom.jobs.planning.chips import chips_of
 from earthloom.jobs.planning.footprints import FootprintFile, at_footprints, chips_around, places_of
 from earthloom.jobs.planning.image_plan import ImagePlan, colors_first, image_plan
 from earthloom.jobs.planning.shape import result_sides
 from earthloom.jobs.planning.words import ChainModel, Variants, product_name
-from earthloom.models.cards.card import PERMANENT_WATER, ModelCard
+from earthloom.models.cards.card import BEFORE, PERMANENT_WATER, ModelCard
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage
@@ -74,18 +75,20 @@ class ChainPlan:
 
 
 def bind(
-    scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: Device, footprints: FootprintFile | None = None
+    scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: Device, footprints: FootprintFile | None = None,
+    numbers: BandNumbers = BandNumbers(),
 ) -> ChainPlan:  # fmt: skip
     """Choose variants, bands and chips for a scene.
 
     Args:
         footprints: what `config.footprints` names.
+        numbers: what the scene's files say of their bands.
 
     Raises:
         SceneError: if the scene lacks what a stage needs.
         CardError, ConfigError: if the stages do not make a chain, whatever the scene.
     """
-    chosen, notes = _choose(scene, models)
+    chosen, notes = _choose(scene, models, numbers)
     main = _main_stage(chosen)
     if footprints:
         chosen[main] = at_footprints(chosen[main], is_last=main == len(chosen) - 1)
@@ -136,14 +139,16 @@ def optical(scene: Scene) -> tuple[str, ...]:
     return tuple(band.name for band in scene.bands if not band.categorical and not band.name.startswith(_THERMAL))
 
 
-def _choose(scene: Scene, models: Sequence[ChainModel]) -> tuple[list[Variants], list[str]]:
+def _choose(
+    scene: Scene, models: Sequence[ChainModel], numbers: BandNumbers
+) -> tuple[list[Variants], list[str]]:
     """One card per member, from what has come so far of the scene."""
     quantity, gsd_m = scene.quantity, scene.grid.gsd_m()
     names = optical(scene) + tuple(band.name for band in scene.bands if band.name == PERMANENT_WATER)
     chosen, notes = [], []
     maker = ""  # of brightness where there was something else
     for model in models:
-        members = [_variant(scene, cards, names, quantity, maker) for cards in model.members]
+        members = [_variant(scene, cards, names, quantity, numbers, maker) for cards in model.members]
         for card, _ in members:
             if card.weights is not None and quantity != card.quantities[0]:  # a formula is for all that it takes
                 notes.append(f"{card.label} was made for {card.quantities[0]}; the scene has {quantity}")
@@ -176,7 +181,7 @@ def _choose(scene: Scene, models: Sequence[ChainModel]) -> tuple[list[Variants],
 
 
 def _variant(
-    scene: Scene, cards: Variants, names: Sequence[str], quantity: str, maker: str = ""
+    scene: Scene, cards: Variants, names: Sequence[str], quantity: str, numbers: BandNumbers, maker: str = ""
 ) -> tuple[ModelCard, ObjectRef]:  # fmt: skip
     """The first variant that the bands and their quantity allow.
 
@@ -193,7 +198,7 @@ def _variant(
             raise SceneError(
                 f"{scene.id}: {cards[0][0].name} compares two dates; name the earlier scene by `before=<scene>`"
             )
-        _refuse_all(scene, _nearest(scene, cards), quantity)
+        _refuse_all(scene, _nearest(scene, cards, numbers), quantity, numbers)
         raise SceneError(
             f"{scene.id}: {cards[0][0].label} needs {', '.join(missing)}, which the stages before it do not pass on"
         )
@@ -214,13 +219,18 @@ def _variant(
     )
 
 
-def _nearest(scene: Scene, cards: Variants) -> ModelCard:
-    """The first variant for which the scene has bands enough, whatever they are called; else the first."""
+def _nearest(scene: Scene, cards: Variants, numbers: BandNumbers) -> ModelCard:
+    """The first variant of whose bands the files say which they are; else the first for which the scene has bands enough,
+    whatever they are called; else the first."""
+    said = {name for name, _ in numbers.by_name} | {band.name for band in scene.bands}
+    for card, _ in cards:
+        if {name.removeprefix(BEFORE) for name in card.bands} - {"*"} <= said:
+            return card
     enough = [card for card, _ in cards if len(card.bands) <= len(optical(scene))]
     return (enough or [cards[0][0]])[0]
 
 
-def _refuse_all(scene: Scene, card: ModelCard, quantity: str) -> None:
+def _refuse_all(scene: Scene, card: ModelCard, quantity: str, numbers: BandNumbers) -> None:
     """Say everything that keeps a scene from a model at once, with one line to copy.
 
     Raises:
@@ -235,11 +245,18 @@ def _refuse_all(scene: Scene, card: ModelCard, quantity: str) -> None:
         kinds = [np.dtype(band.dtype) for band in scene.bands]
         as_stored = "unit" in card.quantities and all(kind == np.uint8 for kind in kinds)
         known = as_stored or all(kind.kind == "f" for kind in kinds)
-        said = ",".join(f"{name}={number}" for number, name in enumerate(names, 1))
+        have = {band.name for band in scene.bands}
+        found = dict(numbers.by_name)
+        both = dict.fromkeys((name.removeprefix(BEFORE), name in have) for name in names)  # `bands` is for both dates alike
+        wanted = dict.fromkeys(name for name, is_there in both if not is_there or name in found)
+        said = ",".join(f"{name}={found.get(name, '<number>')}" for name in wanted)
+        unsaid = " and which ".join(name for name in wanted if name not in found)
+        among = f"of the {numbers.count} bands" if numbers.count else "of the bands"
+        doubt = f". Nothing says which {among} is {unsaid}: put in the numbers, from 1" if unsaid else ""
         line = f"`bands={said}` {'' if known else '`scale=<factor>` '}`quantity={'unit' if as_stored else card.quantities[0]}`"
         raise SceneError(
             f"{error}. And {card.label} wants {' or '.join(card.quantities)}, while nothing says what the scene's values are. "
-            f"Both in one line, with the numbers that the bands have in the file: {line}"
+            f"Both in one line: {line}{doubt}"
         ) from None
 
 

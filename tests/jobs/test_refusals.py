@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,6 @@ def test_a_bad_scene_is_refused_and_the_good_one_is_mapped(
 
 
 def assert_matches(pattern: str, text: str) -> None:
-    import re
-
     assert re.search(pattern, text, re.DOTALL), text
 
 
@@ -127,19 +126,26 @@ def test_values_that_are_known_to_be_something_else_are_refused_with_a_remedy_th
     assert invoke("plan", *words, *remedy, "--out", str(tmp_path), "--json") == 0
 
 
+NUMBERS = "green=<number>,nir=<number>,swir16=<number>"
+
+
 @pytest.mark.parametrize(
-    ("dtype", "gsd_m", "model", "line"),
+    ("dtype", "gsd_m", "names", "model", "line"),
     [
-        ("uint8", 0.3, "buildings", "--bands red=1,green=2,blue=3 --quantity unit"),
-        ("uint16", 10, "water-indices", "--bands green=1,nir=2,swir16=3 --scale <factor> --quantity toa_reflectance"),
-        ("float32", 10, "water-index", "--bands green=1,swir16=2 --quantity toa_reflectance"),
+        ("uint8", 0.3, None, "buildings", "--bands red=1,green=2,blue=3 --quantity unit"),
+        ("uint16", 10, None, "water-indices", f"--bands {NUMBERS} --scale <factor> --quantity toa_reflectance. Nothing says "
+         "which of the 4 bands is green and which nir and which swir16"),
+        ("float32", 10, ("B12", "B11", "x", "B03"), "water-index", "--bands green=4,swir16=2 --quantity toa_reflectance"),
+        ("float32", 10, ("x", "y", "B8", "B12"), "burn-nbr", "--bands nir=3,swir22=4 --quantity toa_reflectance"),
+        ("uint16", 10, ("x", "green", "y", "z"), "water-index", "--bands green=2,swir16=<number> --scale <factor>"),
     ],
-)
+)  # fmt: skip
 def test_all_that_is_missing_is_said_at_once_with_a_line_that_works(
-    dtype: str, gsd_m: float, model: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    dtype: str, gsd_m: float, names: tuple[str, ...] | None, model: str, line: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     scene = write_scene(
-        tmp_path / "raw.tif", (landscape(60, 50, 4) % 250 / (1 if dtype[0] == "u" else 250)).astype(dtype),
+        tmp_path / "raw.tif", (landscape(60, 50, 4) % 250 / (1 if dtype[0] == "u" else 250)).astype(dtype), names,
         transform=Affine(gsd_m, 0, 300000, 0, -gsd_m, 4500000),
     )  # fmt: skip
     command = ("plan", str(scene), "--model", model, "--out", str(tmp_path / "out"), "--device", "cpu")
@@ -148,7 +154,30 @@ def test_all_that_is_missing_is_said_at_once_with_a_line_that_works(
     printed = " ".join((captured.out + captured.err).split())
     assert line in printed
     assert "missing" in printed
+    words = printed.partition("Both in one line: ")[2].partition(". Nothing")[0].partition(". Presets")[0].split()
+    if any("<" in word for word in words):
+        assert invoke(*command, *words) == 2, "what is pasted by mistake is refused"
+    number = iter(one for one in "1234" if f"={one}" not in " ".join(words))
+    filled = [re.sub("<number>", lambda _: next(number), word.replace("<factor>", "0.0001")) for word in words]
+    assert invoke(*command, *filled) == 0
+
+
+def test_the_line_names_the_bands_of_both_dates_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("B12", "x", "B8")
+    after = write_scene(tmp_path / "after.tif", landscape(60, 50, 3), names, date="2026:07:01 10:00:00")
+    before = write_scene(tmp_path / "before.tif", landscape(60, 50, 3, 1), names, date="2026:06:01 10:00:00")
+    command = ("plan", str(after), "--before", str(before), "--model", "burn-severity", "--out", str(tmp_path / "out"))
+    assert invoke(*command) == 2
+    captured = capsys.readouterr()
+    printed = " ".join((captured.out + captured.err).split())
+    line = "--bands nir=3,swir22=1 --scale <factor> --quantity toa_reflectance"
+    assert line in printed
+    assert "before_nir=" not in printed
     assert invoke(*command, *line.replace("<factor>", "0.0001").split()) == 0
+    write_scene(tmp_path / "before.tif", landscape(60, 50, 3, 1), names[::-1], date="2026:06:01 10:00:00")
+    assert invoke(*command) == 2
+    captured = capsys.readouterr()
+    assert "--bands nir=<number>,swir22=<number>" in " ".join((captured.out + captured.err).split()), "no line fits both"
 
 
 def test_a_band_number_that_the_file_does_not_have_is_refused(

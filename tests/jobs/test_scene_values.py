@@ -84,8 +84,12 @@ def test_a_preset_on_values_of_another_type_is_refused(tmp_path: Path) -> None:
 
 
 def test_whole_numbers_cannot_be_reflectance_unscaled(tmp_path: Path) -> None:
-    with pytest.raises(SceneError, match=r"whole numbers \(uint16\) cannot be that as they are.*`scale=0.0001`"):
+    told = r"whole numbers \({}\) cannot be that as they are.*`scale=<factor>` \({} if {} stands for 1\)"
+    with pytest.raises(SceneError, match=told.format("uint16", "0.0001", "10000")):
         opened(make(tmp_path / "a.tif"), quantity="boa_reflectance")
+    bytes_ = write_scene(tmp_path / "c.tif", landscape(64, 64, 1).astype("uint8"))
+    with pytest.raises(SceneError, match=told.format("uint8", "0.00392157", "255")):
+        opened(bytes_, quantity="reflectance")
     floats = write_scene(tmp_path / "b.tif", landscape(64, 64, 1).astype("float32") / 10_000)
     assert scaling(opened(floats, quantity="boa_reflectance")) == [(1.0, 0.0)]
     assert scaling(opened(tmp_path / "a.tif", quantity="unit")) == [(1 / 65535, 0.0)]

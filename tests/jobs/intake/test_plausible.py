@@ -14,6 +14,7 @@ from rasterio.enums import Resampling
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.plausible import HIGHEST, LOWEST, implausible, judged
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all
+from earthloom.tiling.errors import SceneError
 from earthloom.tiling.reading.identity import pin
 from earthloom.tiling.reading.sample import Sample, sample_apart
 from earthloom.tiling.reading.sandbox import Disposables
@@ -51,13 +52,44 @@ def test_plain_reflectance_says_nothing(tmp_path: Path, scale: float) -> None:
 
 
 def test_values_that_no_reflectance_has_are_said_with_a_histogram(tmp_path: Path) -> None:
-    path = write_scene(tmp_path / "x.tif", pixels(300, 4000, dtype="float32"), ("green", "nir"))
+    held = pixels(300, 4000, dtype="float32")
+    held[:, :, :40] /= 10000
+    path = write_scene(tmp_path / "x.tif", held, ("green", "nir"))
     text = doubt(opened(path, quantity="boa_reflectance"))
-    assert "100 % of a sample of 4096 pixels are below -1 or above 3, which no reflectance is" in text
+    assert "38 % of a sample of 4096 pixels are below -1 or above 3, which no reflectance is" in text
     assert "(also nir)" in text
-    assert "above 3: 100 %" in text
+    assert "above 3: 38 %" in text
     for remedy in ({"scale": 1e-4, "quantity": "reflectance"}, {"quantity": "dn"}):
         assert not doubt(opened(path, **remedy))
+
+
+def refusal(scene: OpenedScene | RefusedScene) -> str:
+    assert isinstance(scene, RefusedScene), scene
+    return scene.message
+
+
+@pytest.mark.parametrize(("high", "peak"), [(101, 100), (256, 255), (9000, 10000), (20000, 10000)])
+def test_a_scene_that_is_mostly_no_reflectance_is_refused_with_the_scale_that_would_make_it_so(
+    high: int, peak: int, tmp_path: Path
+) -> None:
+    path = write_scene(tmp_path / "x.tif", pixels(high // 3, high, dtype="float32"), ("green", "nir"))
+    text = refusal(opened(path, quantity="reflectance"))
+    assert "100 % of a sample of 4096 pixels are below -1 or above 3" in text
+    assert f"`scale={1 / peak:.6g}`, if {peak} stands for 1" in text
+    assert not doubt(opened(path, quantity="reflectance", scale=float(f"{1 / peak:.6g}"))), "the remedy works"
+
+
+@pytest.mark.parametrize(("n_columns", "refuses"), [(31, False), (34, True)])
+def test_more_than_half_of_a_sample_is_refused_and_less_is_said(n_columns: int, refuses: bool, tmp_path: Path) -> None:
+    held = pixels(300, 4000)
+    held[:, :, :n_columns] = 65535
+    path = write_scene(tmp_path / "x.tif", held, ("green", "nir"), nodata=None)
+    found = opened(path, scale=1e-4, quantity="reflectance")
+    assert isinstance(found, RefusedScene) is refuses
+    text = refusal(found) if refuses else doubt(found)
+    assert "If it is fill, give `nodata`" in text
+    assert "stands for 1" not in text, "no scale makes reflectance of fill"
+    assert not doubt(opened(path, scale=1e-4, quantity="reflectance", nodata=65535))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +118,7 @@ def test_whole_numbers_are_shares_of_their_range_without_a_scale(dtype: str, sca
 
 def test_an_offset_that_is_ten_times_too_large_is_said(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "x.tif", pixels(300, 4000), ("green", "nir"))
-    text = doubt(opened(path, scale=1e-4, offset=-9, quantity="reflectance"))
+    text = refusal(opened(path, scale=1e-4, offset=-9, quantity="reflectance"))
     assert "with scale 0.0001 and offset -9: below -1: 100 %" in text
 
 
@@ -103,7 +135,10 @@ def test_fill_that_nothing_declares_is_said_with_a_histogram(tmp_path: Path, fil
 
 def test_a_value_that_fills_the_sample_may_be_fill(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "x.tif", np.full((2, 64, 64), 65535, np.uint16), ("green", "nir"), nodata=None)
-    assert "above 3: 100 %" in doubt(opened(path, scale=1e-4, quantity="reflectance"))
+    text = refusal(opened(path, scale=1e-4, quantity="reflectance"))
+    assert "above 3: 100 %" in text
+    assert "If it is fill, give `nodata`" in text
+    assert not doubt(opened(path, scale=1e-4, quantity="reflectance", nodata=65535))
 
 
 def test_a_few_pixels_of_glint_prove_nothing(tmp_path: Path) -> None:
@@ -148,7 +183,13 @@ def test_a_doubt_is_raised_by_more_than_a_few_pixels_and_never_without_any(
     sample = Sample(len(stored), tuple(np.percentile(stored, np.arange(101), method="inverted_cdf").tolist()))
     values = np.array(stored) * scale + offset
     share = float(np.mean((values < LOWEST) | (values > HIGHEST)))
-    said = implausible({band: sample}, "reflectance")
+    try:
+        said = implausible({band: sample}, "reflectance")
+    except SceneError as error:
+        said = [str(error)]
+        assert share > 0.45
+    else:
+        assert share < 0.55
     assert said or share < 0.05
     assert share > 0 or not said
 

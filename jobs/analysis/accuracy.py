@@ -94,7 +94,9 @@ def doubts(found: dict[str, Any]) -> list[str]:
         n = row["points"]
         if n and found["confusion"][name][name] == n:
             most = min(100.0, 300 / n)
-            texts.append(f"{name}: all {n} points agree, so ± is 0; still up to {most:.0f} % of it may be wrong (3 / {n})")
+            texts.append(
+                f"{name}: all {n} points agree, so ± is 0; still up to {most:.0f} % of it may be wrong (3 / {n})"
+            )
         elif 0 < n < _FEW_POINTS:
             texts.append(f"{name}: {n} points are few, and ± is too narrow; interpret at least {_FEW_POINTS}")
     return texts

@@ -50,7 +50,8 @@ class PageServer(ThreadingHTTPServer):
             super().__init__((host, port), _Handler)
         except OSError as error:  # the port is taken or reserved, or the host is not of this machine
             raise ConfigError(
-                f"`address={host}:{port}` cannot be served on: {error.strerror or error}; choose another port, or 0 for a free one"
+                f"`address={host}:{port}` cannot be served on: {error.strerror or error}; "
+                "choose another port, or 0 for a free one"
             ) from error
         self.names = frozenset((f"{host}:{self.server_port}", f"localhost:{self.server_port}"))
 

@@ -114,9 +114,7 @@ def test_wrong_answers_are_named_with_what_would_be_right(tmp_path: Path) -> Non
         (28, 2, []),
     ],
 )
-def test_a_class_of_few_points_or_of_points_that_all_agree_is_doubted(
-    right: int, wrong: int, doubt: list[str]
-) -> None:
+def test_a_class_of_few_points_or_of_points_that_all_agree_is_doubted(right: int, wrong: int, doubt: list[str]) -> None:
     drawn = draw_sample(STORE, MAPS, points=200, least=80, seed=3)
     points = drawn.points.copy()
     of_water, of_land = (points.index[points["map_value"] == value] for value in (1, 0))

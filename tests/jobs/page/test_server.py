@@ -108,9 +108,7 @@ def test_an_address_that_is_none_is_an_error(text: str) -> None:
         host_and_port(text)
 
 
-def test_view_on_a_port_in_use_names_it_and_the_remedy(
-    server: PageServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_view_on_a_port_in_use_names_it_and_the_remedy(server: PageServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("earthloom.jobs.page.libraries.add", lambda: None)  # what is in the cache does not matter here
     taken = f"127.0.0.1:{server.server_port}"
     done = CliRunner().invoke(cli, ["view", server.store.ref.url, "--no-open", "--address", taken])

@@ -19,6 +19,8 @@ PAGE, SCORES, IMAGES = ROOT / "docs" / "models.md", ROOT / "docs" / "scores.json
 _DETAILED = ("sr", "denoise")
 _BASELINES = ("cubic", "the network as published", "3 x 3 mean", "best Gaussian", "Lee 5 x 5")
 """Methods that stand in the table to be compared with."""
+_PICTURE = ("red", "green", "blue")
+"""Bands of models for pictures, which files often leave without names."""
 _UNSPOILT = "robustness"
 """The task whose baseline is the same model on unspoilt pixels, which is not there to be surpassed."""
 BELOW = (
@@ -218,8 +220,27 @@ def _judged(name: str, cards: tuple[ModelCard, ...], scores: dict[str, list[dict
                 continue
             for row in of_metric:
                 beside = f"; baseline {row['baseline']:.3g}" if row["baseline"] else ""
-                lines.append(f"- {metric}, {row['data']}: {row['value']:.3g}{beside}")
+                alike = sum(other["data"] == row["data"] for other in of_metric) > 1
+                which = f"{row['method']}: " if alike else ""
+                lines.append(f"- {which}{metric}, {row['data']}: {row['value']:.3g}{beside}")
     return lines or ["", "No reference was available to score it."]
+
+
+def _meaning(cards: tuple[ModelCard, ...]) -> list[str]:
+    """The classes and which of them a chain masks: once, or by variant where these differ."""
+    variants: dict[tuple[str, str], list[str]] = {}
+    for card in cards:
+        classes = ", ".join(f"`{c.value}` {c.name} {c.color}" for c in card.classes)
+        masks = ", ".join(card.classes[value].name for value in card.masks)
+        variants.setdefault((classes, masks), []).append(card.variant)
+    lines = []
+    for (classes, masks), names in variants.items():
+        of = f" of {', '.join(names)}" if len(variants) > 1 else ""
+        if classes:
+            lines += ["", f"Classes{of}: {classes}."]
+        if masks:
+            lines += ["", f"As a stage of a chain {'these mask' if of else 'it masks'} {masks}."]
+    return lines
 
 
 def _entry(name: str, cards: tuple[ModelCard, ...], scores: dict[str, list[dict[str, Any]]]) -> str:
@@ -236,14 +257,10 @@ def _entry(name: str, cards: tuple[ModelCard, ...], scores: dict[str, list[dict[
             f"| {card.variant or name} | {', '.join(card.bands).replace('*', 'all optical bands')} | "
             f"{' or '.join(card.quantities)} | {card.gsd_m[0]:g}-{card.gsd_m[1]:g} m | {tiling} | {card.license} |"
         )
-    if first.classes:
-        shown = ", ".join(f"`{c.value}` {c.name} {c.color}" for c in first.classes)
-        lines += ["", f"Classes: {shown}."]
-    if first.masks:
-        lines += [
-            "",
-            f"As a stage of a chain it masks {', '.join(first.classes[value].name for value in first.masks)}.",
-        ]
+    if all(card.quantities == ("unit",) and card.bands == _PICTURE for card in cards):
+        options = f"--model {name} --bands red=1,green=2,blue=3 --quantity unit"
+        lines += ["", f"Use, where the file does not name its bands: `earthloom run SCENE {options} --out maps`"]
+    lines += _meaning(cards)
     if first.citation:
         lines += ["", f"Source: {first.citation}"]
     if any(card.scores for card in cards):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN = 5
+_FEW_POINTS = 30  # below, the normal distribution, on which the intervals rest, is a poor approximation
 
 
 def accuracy(points: pd.DataFrame, strata: pd.DataFrame, *, reference: str = REFERENCE) -> dict[str, Any]:
@@ -79,6 +80,26 @@ def accuracy(points: pd.DataFrame, strata: pd.DataFrame, *, reference: str = REF
             true: {shown: int(confusion[i, j]) for j, shown in enumerate(names)} for i, true in enumerate(names)
         },
     }  # fmt: skip
+
+
+def doubts(found: dict[str, Any]) -> list[str]:
+    """Where the intervals of `accuracy` are too narrow: classes of few points, and such whose points all agree.
+
+    Of the latter the estimated variance is 0, which says nothing of the map. By the rule of three (Hanley, J. A.,
+    Lippman-Hand, A. (1983): If nothing goes wrong, is everything all right? JAMA 249, 1743-1745) n of n right points are
+    compatible, at 95 %, with a share of errors up to 3 / n.
+    """
+    texts = []
+    for name, row in found["classes"].items():
+        n = row["points"]
+        if n and found["confusion"][name][name] == n:
+            most = min(100.0, 300 / n)
+            texts.append(
+                f"{name}: all {n} points agree, so ± is 0; still up to {most:.0f} % of it may be wrong (3 / {n})"
+            )
+        elif 0 < n < _FEW_POINTS:
+            texts.append(f"{name}: {n} points are few, and ± is too narrow; interpret at least {_FEW_POINTS}")
+    return texts
 
 
 def _class_of(cell: Any, names: list[str], values: list[int]) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from earthloom.jobs.command.lines import plain
 from earthloom.jobs.command.terminal import make_console, show_path
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def accuracy(points: Path, reference: str, as_json: bool) -> None:
 
 
 def show_accuracy(found: dict[str, Any]) -> None:
-    """Each class with its accuracies and its area, mapped and estimated."""
+    """Each class with its accuracies and its area, mapped and estimated, and where these are less sure than they look."""
+    from earthloom.jobs.analysis.accuracy import doubts
     from earthloom.jobs.products.areas import area_text, area_unit
 
     def percent(pair: list[float]) -> str:
@@ -100,6 +102,8 @@ def show_accuracy(found: dict[str, Any]) -> None:
         f"overall accuracy {percent(found['overall'])}; {found['interpreted']} of {found['points']} points are interpreted; "
         "± is half of a 95 % interval"
     )
+    for text in doubts(found):
+        console.print(f"[yellow]note[/] {plain(text)}", soft_wrap=True)
 
 
 @click.command()

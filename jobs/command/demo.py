@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -35,9 +36,14 @@ def demo(context: click.Context, out: str, executor: str, scenes: Path | None) -
         executor = outlive(executor)  # before what follows starts threads
     models.main(["add", "landwater"], standalone_mode=False)
     sensor = ["--sensor", "landsat7-etm-dn", "--sun-elevation", "60"]
-    run.main(
-        [str(demo_scene()), "--model", "landwater", "--out", out, "--executor", executor, *sensor], obj=context.obj
-    )
+    try:
+        run.main(
+            [str(demo_scene()), "--model", "landwater", "--out", out, "--executor", executor, *sensor], obj=context.obj
+        )
+    except SystemExit as stop:  # as every `run` ends
+        if not stop.code:
+            click.echo(f"look at the map in a browser: earthloom view {shlex.quote(out)}", err=True)
+        raise
 
 
 def _write_scenes(folder: Path) -> None:

@@ -35,14 +35,24 @@ log = logging.getLogger(__name__)
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves one OUT until it is closed."""
+    """Serves one OUT until it is closed.
+
+    Raises:
+        ConfigError: if it cannot listen on this host and port.
+    """
 
     daemon_threads = True
 
     def __init__(self, store: Store, host: str = "127.0.0.1", port: int = 0) -> None:
         self.store = store
         self._heads: dict[str, tuple[float, Head]] = {}
-        super().__init__((host, port), _Handler)
+        try:
+            super().__init__((host, port), _Handler)
+        except OSError as error:  # the port is taken or reserved, or the host is not of this machine
+            raise ConfigError(
+                f"`address={host}:{port}` cannot be served on: {error.strerror or error}; "
+                "choose another port, or 0 for a free one"
+            ) from error
         self.names = frozenset((f"{host}:{self.server_port}", f"localhost:{self.server_port}"))
 
     def head(self, key: str) -> Head | None:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from earthloom.jobs.products.item_table import latest_items
 from earthloom.jobs.records.listing import shelved
 from earthloom.jobs.records.names import DATA, RESULT
 from earthloom.jobs.records.result import SceneResult
-from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.errors import ConfigError, MissingObjectError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
+from earthloom.tiling.suggest import did_you_mean
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,7 +46,7 @@ def open_dataset(
     import xarray as xr
 
     store = open_store(ObjectRef.parse(str(out)))
-    found = _one_of(_candidates(store, scene, key), store.ref.url, product, scene, key)
+    found = _one_of(_candidates(store, scene, key), store, product, scene, key)
     if level not in found.levels:
         raise ConfigError(
             f"{store.ref.url}/{found.prefix} has the levels {_listed([str(n) for n in found.levels])}, not {level}"
@@ -91,8 +93,9 @@ def _candidates(store: Store, scene: str | None, key: str | None) -> Iterator[_F
         )  # fmt: skip
 
 
-def _one_of(candidates: Iterator[_Found], out: str, product: str, scene: str | None, key: str | None) -> _Found:
+def _one_of(candidates: Iterator[_Found], store: Store, product: str, scene: str | None, key: str | None) -> _Found:
     """The last result of the only scene that has this product."""
+    out = store.ref.url
     asked = "".join(f", {name} {value}" for name, value in (("scene", scene), ("key", key)) if value)
     of_scene: dict[str, list[_Found]] = {}
     products: set[str] = set()
@@ -103,9 +106,10 @@ def _one_of(candidates: Iterator[_Found], out: str, product: str, scene: str | N
         if len(of_scene) > _NAMED:
             break
     if not products:
-        raise ConfigError(f"{out}{asked}: no committed scene is there; `earthloom status` says what its runs have done")
+        raise ConfigError(f"{out}{asked}: no committed scene is there{_instead(store, product, scene)}")
     if not of_scene:
-        raise ConfigError(f"{out}{asked}: there is no product {product!r}; there is {_listed(sorted(products))}")
+        near = did_you_mean(product, products)
+        raise ConfigError(f"{out}{asked}: there is no product {product!r}{near}; there is {_listed(sorted(products))}")
     if len(of_scene) > 1:
         raise ConfigError(f"{out} holds {product} of several scenes; give scene=, one of {_listed(sorted(of_scene))}")
     (results,) = of_scene.values()
@@ -117,6 +121,18 @@ def _one_of(candidates: Iterator[_Found], out: str, product: str, scene: str | N
             f"{out}{asked}: {len(last)} results were committed at the same time; give key=, one of {keys}"
         )
     return last[0]
+
+
+def _instead(store: Store, product: str, scene: str | None) -> str:
+    """The scenes of the product, where it has some and this is none of them; else where to look."""
+    try:
+        items = latest_items(store.get(f"collections/{product}/items.parquet"))
+    except MissingObjectError:
+        items = []
+    scenes = sorted({str(item["properties"]["earthloom:scene"]) for item in items})
+    if not scene or not scenes or scene in scenes:
+        return "; `earthloom status` says what its runs have done"
+    return f"{did_you_mean(scene, scenes)}; {product} is there of {_listed(scenes)}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -131,8 +131,10 @@ def _models() -> Finding:
     from earthloom.models.zoo import catalogue
 
     missing = sorted({card.name for card, ready in catalogue() if not ready})
-    found = f"not fetched yet: {', '.join(missing)}" if missing else "all fetched"
-    return Finding(not missing, "models", found, f"earthloom models add {' '.join(missing[:1])}")
+    if not missing:
+        return Finding(True, "models", "all fetched")
+    fetch = f"`earthloom models add {' '.join(missing)}` fetches them"
+    return Finding(True, "models", f"not fetched yet, needed only if used: {', '.join(missing)}; {fetch}")
 
 
 def _endpoint() -> Finding:

@@ -25,7 +25,8 @@ def _landwater(variant: str, sha256: str, *, memory: tuple[tuple[str, float], ..
             "Five-class U-Net trained on Landsat and Sentinel-2 top-of-atmosphere reflectance. It misses narrow water: "
             "compared with a land-cover map of North Carolina at 28.5 m, it finds a quarter of the water, at a precision "
             "of three quarters. It takes 28 to 54 % of the pixels of ships in six ports for water, and sea with sun glint "
-            "may become land. Taking water where both NDWI and MNDWI say so was tried: better on 60 chips of "
+            "may become land. Bright playa, salt and quarries may become cloud, salt snow, and dark slopes "
+            "shadow. Taking water where both NDWI and MNDWI say so was tried: better on 60 chips of "
             "lakes and rivers (mean IoU 0.486 to 0.498, masks of another date), worse on the map (0.228 to 0.191) and on ships."
         ),
         license="Apache-2.0",

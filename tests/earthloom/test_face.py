@@ -119,8 +119,14 @@ def test_of_several_scenes_one_has_to_be_named_and_the_error_lists_them(out: Pat
 def test_what_is_not_there_is_an_error_that_says_what_is(out: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no product 'landwater'; there is water-index"):
         earthloom.open(out, "landwater")
-    with pytest.raises(ConfigError, match="scene sea: no committed scene is there"):
-        earthloom.open(out, "water-index", scene="sea")
+    with pytest.raises(ConfigError, match=r"no product 'water-indx' \(did you mean 'water-index'\?\)"):
+        earthloom.open(out, "water-indx")
+    with pytest.raises(
+        ConfigError, match=r"scene lkae: .* is there \(did you mean 'lake'\?\); water-index is there of lake, pond$"
+    ):
+        earthloom.open(out, "water-index", scene="lkae")
+    with pytest.raises(ConfigError, match=r"scene sea: no committed scene is there; `earthloom status`"):
+        earthloom.open(tmp_path / "nothing", "water-index", scene="sea")
     with pytest.raises(ConfigError, match="no committed scene is there"):
         earthloom.open(tmp_path / "nothing", "water-index")
 

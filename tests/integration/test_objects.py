@@ -137,6 +137,8 @@ def test_published_objects_are_exported_as_coco_reads_them(undisturbed: tuple[Pa
     assert document == export_coco(out, "finder") == export_coco(out, "finder", "bay")
     with pytest.raises(ConfigError, match="leave --crs out"):
         cli.main([*asked, "--crs", "EPSG:3857"], standalone_mode=False)
+    with pytest.raises(ConfigError, match=r"holds objects and no map; they lie there as \.fgb and \.parquet"):
+        cli.main([*asked[:-1], str(tmp_path / "found.gpkg")], standalone_mode=False)
     with pytest.raises(ConfigError, match="no scene 'cove' of 'finder'"):
         export_coco(out, "finder", "cove")
     (read,) = parse_coco(document, "found.json", ("class_0", "class_1"))

@@ -103,6 +103,11 @@ def map_of_result(
         PublishError: if its Zarr is not one of ours.
     """
     where = f"{prefix}/{DATA}/zarr.json"
+    if not document["class_areas"] and document.get("objects"):
+        raise ConfigError(
+            f"{prefix} holds objects and no map; they lie there as .fgb and .parquet, which QGIS and GeoPandas open, and "
+            "of a detector `earthloom export` writes its boxes to a .json (COCO)"
+        )
     if not document["class_areas"]:
         raise ConfigError(f"{prefix} is an image and has no classes")
     try:

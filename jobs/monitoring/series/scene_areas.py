@@ -13,6 +13,7 @@ from earthloom.tiling.suggest import did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
+_NAMED = 10  # scenes in an error
 COLUMNS = ("scene", "datetime", "value", "class", "area_m2", "percent", "px", "confidence", "key")
 
 
@@ -41,8 +42,10 @@ def current_results(store: Store, product: str, scene: str | None = None) -> lis
         ) from None
     found = [item for item in items if scene in (None, item["properties"]["earthloom:scene"])]
     if not found:
-        scenes = {item["properties"]["earthloom:scene"] for item in items}
-        raise ConfigError(f"{store.ref.url} has no scene {scene!r} of {product}{did_you_mean(scene or '', scenes)}")
+        scenes = sorted({item["properties"]["earthloom:scene"] for item in items})
+        there = f"{', '.join(scenes[:_NAMED])}{' and more' if len(scenes) > _NAMED else ''}"
+        near = did_you_mean(scene or "", scenes)
+        raise ConfigError(f"{store.ref.url} has no scene {scene!r} of {product}{near}; it has {there}")
     return sorted(
         found, key=lambda item: (item["properties"].get("datetime") or "", item["properties"]["earthloom:scene"])
     )

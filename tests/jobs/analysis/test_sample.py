@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from earthloom.jobs.analysis.accuracy import accuracy
+from earthloom.jobs.analysis.accuracy import accuracy, doubts
 from earthloom.jobs.analysis.files import read_sample, write_sample
 from earthloom.jobs.analysis.sample import allocate, draw_sample
 from earthloom.jobs.monitoring.cube.cube import ClassInfo
@@ -103,3 +103,24 @@ def test_wrong_answers_are_named_with_what_would_be_right(tmp_path: Path) -> Non
     (tmp_path / "b.gpkg").write_bytes(b"no database")
     with pytest.raises(ConfigError, match="is no sample"):
         read_sample(tmp_path / "b.gpkg")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "doubt"),
+    [
+        (40, 2, []),
+        (60, 0, ["water: all 60 points agree, so ± is 0; still up to 5 % of it may be wrong (3 / 60)"]),
+        (27, 2, ["water: 29 points are few, and ± is too narrow; interpret at least 30"]),
+        (28, 2, []),
+    ],
+)
+def test_a_class_of_few_points_or_of_points_that_all_agree_is_doubted(right: int, wrong: int, doubt: list[str]) -> None:
+    drawn = draw_sample(STORE, MAPS, points=200, least=80, seed=3)
+    points = drawn.points.copy()
+    of_water, of_land = (points.index[points["map_value"] == value] for value in (1, 0))
+    points["reference"] = ""
+    points.loc[of_water[:right], "reference"] = "water"
+    points.loc[of_water[right : right + wrong], "reference"] = "land"
+    points.loc[of_land[:50], "reference"] = "land"
+    points.loc[of_land[50:55], "reference"] = "water"
+    assert doubts(accuracy(points, drawn.strata)) == doubt

@@ -20,7 +20,7 @@ def test_a_product_and_a_scene(tmp_path: Path) -> None:
         ConfigError, match=r"no product 'water-indx' \(did you mean 'water-index'\?\); it has water-index$"
     ):
         current_results(store, "water-indx")
-    with pytest.raises(ConfigError, match=r"no scene 'lack' of water-index \(did you mean 'lake'\?\)"):
+    with pytest.raises(ConfigError, match=r"no scene 'lack' of water-index \(did you mean 'lake'\?\); it has lake$"):
         current_results(store, "water-index", "lack")
     assert [item["properties"]["earthloom:scene"] for item in current_results(store, "water-index", "lake")] == ["lake"]
 

@@ -108,6 +108,18 @@ def test_an_address_that_is_none_is_an_error(text: str) -> None:
         host_and_port(text)
 
 
+def test_view_on_a_port_in_use_names_it_and_the_remedy(server: PageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("earthloom.jobs.page.libraries.add", lambda: None)  # what is in the cache does not matter here
+    taken = f"127.0.0.1:{server.server_port}"
+    done = CliRunner().invoke(cli, ["view", server.store.ref.url, "--no-open", "--address", taken])
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception) == (
+        f"`address={taken}` cannot be served on: Address already in use; choose another port, or 0 for a free one"
+    )
+    with pytest.raises(ConfigError, match=r"`address=nowhere\.invalid:0` cannot be served on"):
+        PageServer(server.store, "nowhere.invalid")
+
+
 def test_view_of_what_is_no_out_names_what_is_missing(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["view", str(tmp_path), "--no-open"])
     assert isinstance(done.exception, ConfigError)

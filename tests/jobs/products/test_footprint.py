@@ -12,8 +12,8 @@ from pyproj import Geod, Transformer
 from shapely.geometry import Point, shape
 from shapely.geometry.base import BaseGeometry
 
-from earthloom.tiling.errors import SceneError
 from earthloom.tiling import footprint as footprints
+from earthloom.tiling.errors import SceneError
 from earthloom.tiling.footprint import BBox, footprint, share_covered, union_bbox
 from earthloom.tiling.grid import Grid, pixel_areas_m2
 from tests.jobs.products.samples import LONLAT, MERCATOR, UTM, WKT

@@ -208,9 +208,14 @@ def test_the_share_covered_is_that_of_the_footprints(name: str, other: str) -> N
 
 
 def test_a_thousand_grids_gone_through_twice_are_outlined_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+    made: list[Grid] = []
     square = {"type": "Polygon", "coordinates": [[(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]]}
-    monkeypatch.setattr(footprints, "footprint", lambda grid: (made.append(grid) or square, (0, 0, 1, 1)))
+
+    def outline(grid: Grid) -> tuple[dict[str, Any], BBox]:
+        made.append(grid)
+        return square, (0, 0, 1, 1)
+
+    monkeypatch.setattr(footprints, "footprint", outline)
     grids = [replace(UTM, width=1000 + n) for n in range(1000)]
     footprints._shape.cache_clear()
     try:

@@ -141,8 +141,8 @@ def _namesakes(entered: Sequence[_Linked], others: Sequence[_Linked]) -> dict[st
         own = set(_sources(links))
         if strange := [theirs for theirs in known.get(scene_id, ()) if own and theirs and own.isdisjoint(theirs)]:
             notes[scene_id] = (
-                f"a result of another file is published as {scene_id} too ({redact(strange[-1][0])}). Tables, areas and the page "
-                "take the later of them for a newer map of one scene and leave the other out: if they are two scenes, map "
+                f"a result of another file is published as {scene_id} too ({redact(strange[-1][0])}). Tables, areas and the "
+                "page take the later of them for a newer map of one scene and leave the other out: if they are two scenes, map "
                 "each with a `scene_id` of its own, into a new `out`"
             )
     return notes

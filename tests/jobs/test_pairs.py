@@ -303,7 +303,7 @@ def test_on_a_given_grid_the_share_of_that_grid_counts(tmp_path: Path, after: Op
     )  # fmt: skip
     assert isinstance(made, OpenedScene)
     assert made.scene.assets[1].ref.name == "whole.tif"
-    beside = onto.transform[2] + 10 * onto.width
+    beside = CORNER[0] + 5000
     make(tmp_path / "beside1.tif", left=beside, date="2026:06:01 10:00:00")
     make(tmp_path / "beside2.tif", left=beside, date="2026:06:02 10:00:00")
     later = open_all(expand([str(wide)]), OPTIONS, onto=onto)

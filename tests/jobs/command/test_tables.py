@@ -163,9 +163,7 @@ def test_one_scene_with_another_earlier_one_is_no_other_file(
     names, options = ("green", "nir"), ["--model", "flood", "--scale", 1e-4, "--quantity", "reflectance"]
     late = write_scene(tmp_path / "late.tif", landscape(64, 64, 2, 0), names, date="2026:07:11 10:00:00")
     for day in (1, 2):
-        early = write_scene(
-            tmp_path / f"{day}.tif", landscape(64, 64, 2, day), names, date=f"2026:06:0{day} 10:00:00"
-        )
+        early = write_scene(tmp_path / f"{day}.tif", landscape(64, 64, 2, day), names, date=f"2026:06:0{day} 10:00:00")
         code, lines = call("run", late, "--before", early, "--out", tmp_path / "out", *options)
         assert code == 0, lines
     assert not [text for text in caplog.messages if "another file" in text]

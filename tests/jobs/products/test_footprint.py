@@ -12,8 +12,8 @@ from pyproj import Geod, Transformer
 from shapely.geometry import Point, shape
 from shapely.geometry.base import BaseGeometry
 
-from earthloom.tiling.errors import SceneError
 from earthloom.tiling import footprint as footprints
+from earthloom.tiling.errors import SceneError
 from earthloom.tiling.footprint import BBox, footprint, share_covered, union_bbox
 from earthloom.tiling.grid import Grid, pixel_areas_m2
 from tests.jobs.products.samples import LONLAT, MERCATOR, UTM, WKT
@@ -208,9 +208,14 @@ def test_the_share_covered_is_that_of_the_footprints(name: str, other: str) -> N
 
 
 def test_a_thousand_grids_gone_through_twice_are_outlined_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+    made: list[Grid] = []
     square = {"type": "Polygon", "coordinates": [[(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]]}
-    monkeypatch.setattr(footprints, "footprint", lambda grid: (made.append(grid) or square, (0, 0, 1, 1)))
+
+    def outline(grid: Grid) -> tuple[dict[str, Any], BBox]:
+        made.append(grid)
+        return square, (0, 0, 1, 1)
+
+    monkeypatch.setattr(footprints, "footprint", outline)
     grids = [replace(UTM, width=1000 + n) for n in range(1000)]
     footprints._shape.cache_clear()
     try:

@@ -33,6 +33,9 @@ class BandNumbers:
         return BandNumbers(self.count if self.count == other.count else 0, shared)
 
 
+NOTHING_SAID = BandNumbers()
+
+
 def band_numbers(files: Sequence[BandFile], named: Sequence[NamedBand]) -> BandNumbers:
     """Number the bands of all files of a scene that say which they are.
 
@@ -44,7 +47,8 @@ def band_numbers(files: Sequence[BandFile], named: Sequence[NamedBand]) -> BandN
     taken = {
         starts[band.asset] + band.index: band.name for band in named if band.by_hand or band.name in COMMON_NAMES
     }
-    texts, colours = [], []
+    texts: list[str] = []
+    colours: list[str] = []
     for file in files:
         for index, description in enumerate(file.header.descriptions, 1):
             alone = file.stem if len(files) > 1 and index == file.lone else ""

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from earthloom.jobs.intake.band_numbers import BandNumbers, band_numbers
+from earthloom.jobs.intake.band_numbers import NOTHING_SAID, BandNumbers, band_numbers
 from earthloom.jobs.intake.bands import name_bands
 from earthloom.jobs.intake.dates import scene_date
 from earthloom.jobs.intake.files import SceneFiles, keep_wanted, open_files
@@ -58,7 +58,7 @@ class OpenedScene:
     """Sensor presets that may describe values of unknown scale, the best fit first."""
     left_out: tuple[str, ...] = ()
     """What was not taken of the scene, or taken for something else, and why: it explains a band that is missed."""
-    numbers: BandNumbers = BandNumbers()
+    numbers: BandNumbers = NOTHING_SAID
     """Which bands are which, by what the files say: it completes a line that names missing bands."""
 
 
@@ -229,7 +229,7 @@ def _open(
     counted = any(":" not in str(where) for _, where in options.bands)  # over all files of the scene
     opened = open_files(request, None if counted else models, preset or dialect, read)
     named, doubts = name_bands(opened.files, options.bands, preset, dialect=dialect, models=models)
-    numbers = band_numbers(opened.files, named) if len(opened.files) == len(request.parts) else BandNumbers()
+    numbers = band_numbers(opened.files, named) if len(opened.files) == len(request.parts) else NOTHING_SAID
     named, mask_notes = take_masks(named)
     if item and models and not counted:
         opened, named = keep_wanted(opened, named, models, one_crs=onto is None)

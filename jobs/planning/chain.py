@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from earthloom.jobs.config import RunConfig
-from earthloom.jobs.intake.band_numbers import BandNumbers
+from earthloom.jobs.intake.band_numbers import NOTHING_SAID, BandNumbers
 from earthloom.jobs.planning.chips import chips_of
 from earthloom.jobs.planning.footprints import FootprintFile, at_footprints, chips_around, places_of
 from earthloom.jobs.planning.image_plan import ImagePlan, colors_first, image_plan
@@ -76,7 +76,7 @@ class ChainPlan:
 
 def bind(
     scene: Scene, models: Sequence[ChainModel], config: RunConfig, device: Device, footprints: FootprintFile | None = None,
-    numbers: BandNumbers = BandNumbers(),
+    numbers: BandNumbers = NOTHING_SAID,
 ) -> ChainPlan:  # fmt: skip
     """Choose variants, bands and chips for a scene.
 

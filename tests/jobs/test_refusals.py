@@ -285,7 +285,7 @@ def test_options_of_the_command_line_win_over_the_config_file(
     scene = write_scene(tmp_path / "a.tif", landscape(60, 50, 2), BANDS)
     config = tmp_path / "run.toml"
     config.write_text(
-        f'scenes = ["{scene}"]\nmodel = "water-index"\nout = "{tmp_path}"\nscale = 0.5\nshard = 512\nblock = 512\n'
+        f'scenes = ["{scene}"]\nmodel = "water-index"\nout = "{tmp_path}"\nscale = 0.0002\nshard = 512\nblock = 512\n'
         'quantity = "toa_reflectance"\n'
     )
     assert invoke("plan", "--config", str(config), "--block", "1024", "--json") == 0

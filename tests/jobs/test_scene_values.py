@@ -34,21 +34,21 @@ def test_unknown_values_are_said_to_be_unknown(tmp_path: Path) -> None:
 def test_scales_come_from_options_then_stac_then_tags_then_preset(tmp_path: Path) -> None:
     path = make(tmp_path / "a.tif", 1, ("B02",))
     with rasterio.open(path, "r+") as dataset:
-        dataset.scales, dataset.offsets = (0.5,), (3.0,)
+        dataset.scales, dataset.offsets = (2e-4,), (0.3,)
     item = tmp_path / "i.json"
-    stac_item(item, "x", a=["a.tif", "blue"], scale=0.25, offset=-1.0)
-    assert scaling(opened(path)) == [(0.5, 3.0)]
+    stac_item(item, "x", a=["a.tif", "blue"], scale=2.5e-4, offset=-0.2)
+    assert scaling(opened(path)) == [(2e-4, 0.3)]
     assert opened(path).scene.quantity == "reflectance"
     tagged = opened(path, sensor="sentinel2-l2a")
-    assert scaling(tagged) == [(0.5, 3.0)]
-    assert "scale 0.5 by the file's tags is taken, not 0.0001 by `sensor=sentinel2-l2a`" in tagged.notes
-    assert "offset 3 by the file's tags is taken, not 0 by `sensor=sentinel2-l2a`" in tagged.notes
-    assert scaling(opened(item)) == scaling(opened(item, sensor="sentinel2-l2a")) == [(0.25, -1.0)]
-    assert scaling(opened(item, sensor="sentinel2-l2a", scale=2.0, offset=7.0)) == [(2.0, 7.0)]
+    assert scaling(tagged) == [(2e-4, 0.3)]
+    assert "scale 0.0002 by the file's tags is taken, not 0.0001 by `sensor=sentinel2-l2a`" in tagged.notes
+    assert "offset 0.3 by the file's tags is taken, not 0 by `sensor=sentinel2-l2a`" in tagged.notes
+    assert scaling(opened(item)) == scaling(opened(item, sensor="sentinel2-l2a")) == [(2.5e-4, -0.2)]
+    assert scaling(opened(item, sensor="sentinel2-l2a", scale=3e-4, offset=0.7)) == [(3e-4, 0.7)]
     both = opened(path, sensor="sentinel2-l2a", offset=-0.1)
-    assert scaling(both) == [(0.5, -0.1)]
-    assert "offset -0.1 by the option is taken, not 3 by the file's tags" in both.notes
-    assert "scale 0.5 is by the file's tags, offset -0.1 by the option" in both.notes
+    assert scaling(both) == [(2e-4, -0.1)]
+    assert "offset -0.1 by the option is taken, not 0.3 by the file's tags" in both.notes
+    assert "scale 0.0002 is by the file's tags, offset -0.1 by the option" in both.notes
     assert scaling(opened(item, quantity="dn")) == [(1.0, 0.0)]
     assert opened(path, sensor="sentinel2-l2a").scene.quantity == "boa_reflectance"
     assert opened(path, sensor="sentinel2-l2a", quantity="reflectance").scene.quantity == "reflectance"

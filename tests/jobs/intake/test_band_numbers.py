@@ -38,7 +38,6 @@ def numbers(path: Path, names: tuple[str | None, ...], **options: object) -> dic
         (("B4", "B3", "B2"), {}),  # red, green and blue of Landsat 8, near infrared, red and green of Landsat 5
         (("B2", "B3", "B4", "B8"), {}),  # as Earth Engine calls Sentinel-2, and as Landsat 7 has it
         (("Red", "NIR"), {"red": 1, "nir": 2}),
-        (("red", "red"), {}),
         (("b1", None, "one"), {}),
     ],
 )

@@ -259,7 +259,7 @@ def test_every_disagreement_on_scale_or_offset_is_said_with_both_numbers(
     tmp_path_factory: pytest.TempPathFactory, tags: Any, said: Any, scale: Any, offset: Any, preset: Any
 ) -> None:
     folder = tmp_path_factory.mktemp("x")
-    path = write_scene(folder / "B03.tif", landscape(32, 32, 1), ("B03",), nodata=0)
+    path = write_scene(folder / "B03.tif", 0 * landscape(32, 32, 1), ("B03",), nodata=0)  # no value is judged
     if tags:
         with rasterio.open(path, "r+") as dataset:
             dataset.scales, dataset.offsets = (tags[0],), (tags[1],)

@@ -82,10 +82,10 @@ def test_an_asset_that_lists_the_whole_sensor_is_its_own_band(tmp_path: Path) ->
     sensor = [band(f"B{n:02d}", common) for n, common in ((2, "blue"), (3, "green"), (4, "red"), (8, "nir"))]
     assets = files(tmp_path, "B03", "B08")
     for asset in assets.values():
-        asset |= {"eo:bands": sensor, "raster:bands": [{"scale": s, "nodata": 0} for s in (1, 2, 3, 4)]}
+        asset |= {"eo:bands": sensor, "raster:bands": [{"scale": s, "nodata": 0} for s in (1e-4, 2e-4, 3e-4, 4e-4)]}
     scene = opened(save(tmp_path, assets))
     assert names(scene) == ["green", "nir"]
-    assert [b.scale for b in scene.scene.bands] == [2, 4]
+    assert [b.scale for b in scene.scene.bands] == [2e-4, 4e-4]
 
 
 def test_positions_in_the_items_list_are_bands_as_old_stac_writes_them(tmp_path: Path) -> None:

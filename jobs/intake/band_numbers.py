@@ -44,9 +44,7 @@ def band_numbers(files: Sequence[BandFile], named: Sequence[NamedBand]) -> BandN
         named: their bands by the names that they have in the scene; one with a common name is that band.
     """
     starts = [sum(file.header.count for file in files[:place]) for place in range(len(files))]
-    taken = {
-        starts[band.asset] + band.index: band.name for band in named if band.by_hand or band.name in COMMON_NAMES
-    }
+    taken = {starts[band.asset] + band.index: band.name for band in named if band.by_hand or band.name in COMMON_NAMES}
     texts: list[str] = []
     colours: list[str] = []
     for file in files:

@@ -139,9 +139,7 @@ def optical(scene: Scene) -> tuple[str, ...]:
     return tuple(band.name for band in scene.bands if not band.categorical and not band.name.startswith(_THERMAL))
 
 
-def _choose(
-    scene: Scene, models: Sequence[ChainModel], numbers: BandNumbers
-) -> tuple[list[Variants], list[str]]:
+def _choose(scene: Scene, models: Sequence[ChainModel], numbers: BandNumbers) -> tuple[list[Variants], list[str]]:
     """One card per member, from what has come so far of the scene."""
     quantity, gsd_m = scene.quantity, scene.grid.gsd_m()
     names = optical(scene) + tuple(band.name for band in scene.bands if band.name == PERMANENT_WATER)
@@ -247,7 +245,9 @@ def _refuse_all(scene: Scene, card: ModelCard, quantity: str, numbers: BandNumbe
         known = as_stored or all(kind.kind == "f" for kind in kinds)
         have = {band.name for band in scene.bands}
         found = dict(numbers.by_name)
-        both = dict.fromkeys((name.removeprefix(BEFORE), name in have) for name in names)  # `bands` is for both dates alike
+        both = dict.fromkeys(
+            (name.removeprefix(BEFORE), name in have) for name in names
+        )  # `bands` is for both dates alike
         wanted = dict.fromkeys(name for name, is_there in both if not is_there or name in found)
         said = ",".join(f"{name}={found.get(name, '<number>')}" for name in wanted)
         unsaid = " and which ".join(name for name in wanted if name not in found)

@@ -177,7 +177,9 @@ def test_the_line_names_the_bands_of_both_dates_alike(tmp_path: Path, capsys: py
     write_scene(tmp_path / "before.tif", landscape(60, 50, 3, 1), names[::-1], date="2026:06:01 10:00:00")
     assert invoke(*command) == 2
     captured = capsys.readouterr()
-    assert "--bands nir=<number>,swir22=<number>" in " ".join((captured.out + captured.err).split()), "no line fits both"
+    assert "--bands nir=<number>,swir22=<number>" in " ".join((captured.out + captured.err).split()), (
+        "no line fits both"
+    )
 
 
 def test_a_band_number_that_the_file_does_not_have_is_refused(

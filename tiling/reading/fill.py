@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
+HUGE = 1e25
+"""A float beyond is no measurement but fill, however its writer spelt the lowest or highest number; like infinity. So it is
+after a warp, which mixes such fill with the ground beside it: 1e38 by a weight of 1e-13 is still beyond. No measurement comes
+near: a column of carbon dioxide holds 1e22 molecules per cm2."""
+
 SAMPLE_PX, SAMPLE_FAR_PX = 1 << 21, 1 << 18
 """Pixels of one band that are looked at, at most: of a file at hand, and of one in object storage, about a tile."""
 
@@ -24,7 +29,6 @@ _BANDS = 32  # of a file with more, the others are taken to be like them
 _RUN_PX = {1: 64}  # by bytes of a value: 8 bits are often 0 over some pixels, in shadows and on paper
 _RUN_WIDE_PX = 16
 _WORDS = (-9999.0, -32768.0, -32767.0, -28672.0, -999.0, 9.969209968386869e36)
-_HUGE = 1e30
 _CORNERS = (
     "",
     ", at one of the four corners",
@@ -76,8 +80,12 @@ def signs_of_fill(
         Fill(
             value,
             f"{100 * count / n_px:.2g} % of the pixels looked at hold nothing but {_shown(value)} in every band, in long "
-            f"stretches{_CORNERS[corners[value] if n_parts == 1 else 0]}, and {but}: if that is fill, give "
-            f"`nodata={_shown(value)}`; else it is mapped like any other pixel",
+            f"stretches{_CORNERS[corners[value] if n_parts == 1 else 0]}, and {but}: "
+            + (
+                f"no measurement is as large, so they are nodata; `nodata={_shown(value)}` says so, and ends this note"
+                if abs(value) > HUGE
+                else f"if that is fill, give `nodata={_shown(value)}`; else it is mapped like any other pixel"
+            ),
         )
         for value, count in sorted(found.items(), key=lambda item: -item[1])
     )
@@ -140,7 +148,7 @@ def _telling(pixels: NDArray[Any], declared: Sequence[float | None]) -> list[flo
     kind = pixels.dtype
     if kind.kind == "f":
         finite = pixels[np.isfinite(pixels)]
-        huge = np.unique(finite[np.abs(finite) > _HUGE])[:4]
+        huge = np.unique(finite[np.abs(finite) > HUGE])[:4]
         candidates = [0.0, *(float(kind.type(word)) for word in _WORDS), *(float(value) for value in huge)]
     else:
         info = np.iinfo(kind)

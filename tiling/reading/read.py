@@ -21,6 +21,7 @@ from earthloom.tiling.chips import reflect_indices
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.burn import burn
+from earthloom.tiling.reading.fill import HUGE
 from earthloom.tiling.reading.longitudes import around_its_middle
 from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.tile_cache import Cell, TileCache
@@ -35,11 +36,6 @@ CELL_PX = 512
 
 _LARGE_PX = 2048
 """Side of a tile that is decoded again rather than kept whole: a read would hold several of them."""
-
-HUGE = 1e25
-"""A float beyond is no measurement but fill, however its writer spelt the lowest or highest number; like infinity. So it is
-after a warp, which mixes such fill with the ground beside it: 1e38 by a weight of 1e-13 is still beyond. No measurement comes
-near: a column of carbon dioxide holds 1e22 molecules per cm2."""
 
 _EXACT = 1e-12  # px; GDAL then computes every pixel's place by itself, so cuts agree (it refuses 0)
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.tiling.reading import identity
+from earthloom.tiling.reading.fill import HUGE
 from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.sandbox import Disposables
 from earthloom.tiling.scene import Asset
@@ -81,7 +82,8 @@ def _small(dataset: DatasetReader, bands: tuple[int, ...]) -> Any:
 
 
 def _summary(values: NDArray[Any], fill: float | None) -> Sample | None:
-    known = values[np.isfinite(values) if fill is None else np.isfinite(values) & (values != fill)].astype(np.float64)
+    measured = np.abs(values, dtype=np.float64) < HUGE  # nor infinity, nor NaN
+    known = values[measured if fill is None else measured & (values != fill)].astype(np.float64)
     if not known.size:
         return None
     return Sample(known.size, tuple(np.percentile(known, _PERCENTS, method="inverted_cdf").tolist()))

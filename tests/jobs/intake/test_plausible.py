@@ -226,6 +226,13 @@ def test_power_and_decibels_are_not_taken_for_each_other(tmp_path: Path) -> None
     assert "`sensor=sentinel1-grd`" in note
 
 
+def test_fill_that_no_measurement_is_like_is_not_taken_for_reflectance(tmp_path: Path) -> None:
+    values = np.full((1, 80, 80), -3.4e38, np.float32)
+    values[:, :10] = 0.2
+    path = write_scene(tmp_path / "collar.tif", values, ("red",))
+    assert isinstance(opened(path, quantity="reflectance"), OpenedScene)
+
+
 def test_power_less_its_noise_is_power_though_half_of_it_is_below_zero(tmp_path: Path) -> None:
     sea = radar(tmp_path / "sea.tif", np.random.default_rng(0).normal(-1e-5, 5e-4, (64, 64)), decibels=False)
     assert isinstance(opened(sea, sensor="sentinel1-grd"), OpenedScene)

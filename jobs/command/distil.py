@@ -12,7 +12,7 @@ from earthloom.jobs.command.lines import Lines, Progress
 from earthloom.jobs.command.options import SectionedCommand, options_of
 from earthloom.jobs.command.run import exit_on_sigterm, show_plan
 from earthloom.jobs.command.terminal import make_console
-from earthloom.jobs.command.train import TrainingProgress, show_trained
+from earthloom.jobs.command.train import CHECKPOINT_WITHIN_S, TrainingProgress, show_trained
 from earthloom.jobs.learning.options import DistilConfig
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def distil(model: str, config: Path | None, as_json: bool, **options: Any) -> No
     from earthloom.jobs.learning.distil import distil as do_distil
 
     settings = load_as(DistilConfig, {"model": model, **options}, config)
-    exit_on_sigterm()
+    exit_on_sigterm(CHECKPOINT_WITHIN_S)
     lines = Lines()
     with Progress(lines) as progress, TrainingProgress() as training:
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from earthloom.jobs.learning.train import Trained
 
 _PLAIN_EVERY_S = 10.0
-_CHECKPOINT_WITHIN_S = 20.0
+CHECKPOINT_WITHIN_S = 20.0
 """After SIGTERM, for the last checkpoint: less than the 30 s that Kubernetes gives a pod before it kills it."""
 _SHOWN = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1"}
 _SHOWN_OF_OBJECTS = {"ap50": "AP50", "ap50_95": "AP50-95", "precision": "precision", "recall": "recall", "f1": "F1"}
@@ -48,7 +48,7 @@ def train(file: Path, out: str | None, workers: int | None, address: str | None,
     from earthloom.jobs.learning.train import train as do_train
 
     config = load_training(file, out=out)
-    exit_on_sigterm(_CHECKPOINT_WITHIN_S)
+    exit_on_sigterm(CHECKPOINT_WITHIN_S)
     with in_a_file(keys_in_file()):
         with TrainingProgress() as progress:
             trained = do_train(

@@ -44,7 +44,7 @@ def crop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def files(scene: Path, out: Path, **options: Any) -> dict[str, StoredObject]:
     """Size and sha256 of every published file of the scene."""
     config = {
-        "scenes": (str(scene),), "out": str(out), "model": "landwater", "scale": 0.003, "quantity": "toa_reflectance",
+        "scenes": (str(scene),), "out": str(out), "model": "landwater", "scale": 0.0003, "quantity": "toa_reflectance",
         "precision": "fp32", "device": "cpu", "executor": "local", "shard": 512, "block": 512,
     }  # fmt: skip
     result = run(load(config | options))
@@ -128,7 +128,7 @@ def test_a_real_coast_in_mercator_metres_has_the_same_bytes_for_every_block(tmp_
         scene = write_scene(tmp_path / "a.tif", pixels, bands, crs=coast.crs, transform=coast.transform, nodata=0)
     small, large = (
         files(
-            scene, tmp_path / str(block), model=("denoise", "water-index"), scale=0.003, block=block, keep=("denoise",)
+            scene, tmp_path / str(block), model=("denoise", "water-index"), scale=0.0003, block=block, keep=("denoise",)
         )
         for block in (512, 1024)
     )

@@ -299,13 +299,9 @@ def distil(scenes: str | Path | Sequence[str | Path], *, model: str, out: str | 
 
 
 def evaluate(
-    scenes: str | Path | Sequence[str | Path],
-    *,
-    model: str | Path | Sequence[str],
-    labels: str | Path | Sequence[str | Path],
-    out: str | Path,
-    **options: Any,
-) -> Evaluation:
+    scenes: str | Path | Sequence[str | Path], *, model: str | Path | Sequence[str],
+    labels: str | Path | Sequence[str | Path], out: str | Path, **options: Any,
+) -> Evaluation:  # fmt: skip
     """Map scenes and compare the maps with labels, as `earthloom evaluate` does.
 
     Maps already published below `out` are not computed again.
@@ -368,8 +364,7 @@ def open(
 
     Args:
         out: folder or `s3://` prefix that runs wrote to; `AWS_*` variables in the environment give access to the bucket.
-        product: name of the product, as in `OUT/collections`: the model's name, or the one that `earthloom plan` shows for
-            a chain.
+        product: name of the product, as in `OUT/collections`: the model's name, or what `earthloom plan` calls a chain.
         scene: id of the scene; required if several scenes have this product.
         key: first characters of the result's key; None opens the result of the scene that was committed last.
         level: overview level; 0 is the full resolution, each next level has half the rows and columns.
@@ -378,8 +373,7 @@ def open(
             requested last. It cannot be combined with `scene` and `level`.
 
     Raises:
-        earthloom.tiling.errors.EarthloomError: there is no such committed result; several scenes have one (the message
-            lists them); or the storage does not answer.
+        earthloom.tiling.errors.EarthloomError: there is no such result, several scenes have one, or the storage fails.
     """
     if aoi is not None:
         from earthloom.jobs.monitoring.cube.dataset import open_cube_dataset

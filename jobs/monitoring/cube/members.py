@@ -28,9 +28,7 @@ from earthloom.tiling.storage.store import Store
 from earthloom.tiling.writing.zarr_sink import Layer
 
 _NAMED = 5
-_AS_MUCH = (
-    0.99  # share of the ground another result shows; footprints are drawn to a metre, and grids differ by a pixel
-)
+_AS_MUCH = 0.99  # share of what another result shows; footprints are drawn to a metre, and grids differ by a pixel
 _EQUAL_AREA = "EPSG:6933"  # cylindrical, on the ellipsoid of WGS 84: parallels and meridians stay straight
 
 

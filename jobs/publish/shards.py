@@ -5,7 +5,6 @@ Knows nothing of where the pixels came from.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
@@ -43,7 +42,7 @@ class Puts:
     def __call__(self, key: str, data: bytes) -> Future[StoredObject]:
         def write() -> StoredObject:
             self._store.put(key, data)
-            return StoredObject(len(data), hashlib.sha256(data).hexdigest())
+            return StoredObject.of(data)
 
         return self._threads.submit(write)
 

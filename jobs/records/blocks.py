@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from earthloom.jobs.records.canonical import FORMAT, canonical
@@ -18,6 +19,15 @@ class StoredObject:
 
     size: int
     sha256: str
+
+    @classmethod
+    def of(cls, data: bytes) -> StoredObject:
+        return cls(len(data), hashlib.sha256(data).hexdigest())
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> StoredObject:
+        """Inverse of `asdict`."""
+        return cls(int(entry["size"]), str(entry["sha256"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +136,8 @@ def _shards_to_json(shards: Sequence[ShardRecord]) -> dict[str, Any]:
     return {
         "shards": {
             f"{shard.row}_{shard.col}": {
-                "objects": {key: _to_json(stored) for key, stored in shard.objects},
-                "tiles": _to_json(shard.tiles),
+                "objects": {key: stored and asdict(stored) for key, stored in shard.objects},
+                "tiles": shard.tiles and asdict(shard.tiles),
                 "files": [[file, index.to_json()] for file, index in shard.files],  # in the order of their bytes
                 **({"tables": [[name, *astuple(index)] for name, index in shard.tables]} if shard.tables else {}),
                 "tally": shard.tally.to_json() if shard.tally else None,
@@ -139,27 +149,20 @@ def _shards_to_json(shards: Sequence[ShardRecord]) -> dict[str, Any]:
     }
 
 
-def _to_json(stored: StoredObject | None) -> dict[str, Any] | None:
-    return {"size": stored.size, "sha256": stored.sha256} if stored else None
-
-
-def _from_json(entry: dict[str, Any] | None) -> StoredObject | None:
-    return StoredObject(entry["size"], entry["sha256"]) if entry else None
-
-
 def shard_records(document: dict[str, Any]) -> list[ShardRecord]:
+    """The shards that a marker's document vouches for."""
     records = []
     for name, shard in document["shards"].items():
         row, _, col = name.partition("_")
-        objects = tuple((key, _from_json(entry)) for key, entry in shard["objects"].items())
-        files = tuple((file, TileIndex.from_json(entry)) for file, entry in shard["files"])
-        tables = tuple((name, TableIndex(int(size), int(crc))) for name, size, crc in shard.get("tables", ()))
-        counted = Tally.from_json(shard["tally"]) if shard["tally"] is not None else None
-        sums = tuple((layer, BandSum.from_json(entry)) for layer, entry in shard["sums"].items())
         records.append(
             ShardRecord(
-                row=int(row), col=int(col), objects=objects, tiles=_from_json(shard["tiles"]), files=files, tables=tables,
-                tally=counted, sums=sums,
+                row=int(row), col=int(col),
+                objects=tuple((key, entry and StoredObject.from_dict(entry)) for key, entry in shard["objects"].items()),
+                tiles=shard["tiles"] and StoredObject.from_dict(shard["tiles"]),
+                files=tuple((file, TileIndex.from_json(entry)) for file, entry in shard["files"]),
+                tables=tuple((table, TableIndex(int(size), int(crc))) for table, size, crc in shard.get("tables", ())),
+                tally=Tally.from_json(shard["tally"]) if shard["tally"] is not None else None,
+                sums=tuple((layer, BandSum.from_json(entry)) for layer, entry in shard["sums"].items()),
             )
         )  # fmt: skip
     return records

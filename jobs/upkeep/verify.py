@@ -6,10 +6,9 @@ and one collection's table at a time.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,7 +17,7 @@ from typing import Any
 from earthloom.jobs.products.item_table import latest_ids, read_items, tabled_ids
 from earthloom.jobs.products.stac_item import item_id
 from earthloom.jobs.publish.catalog import linked_items
-from earthloom.jobs.records.canonical import read_document
+from earthloom.jobs.records.canonical import digest_of_parts, read_document
 from earthloom.jobs.records.listing import ShelvedScene, shelved
 from earthloom.jobs.records.names import ITEM, RESULT, SURVEY
 from earthloom.jobs.records.result import SceneResult
@@ -157,7 +156,7 @@ def _check_scene(
             wrong(name, f"has {head.size} bytes and should have {stored.size}")
             continue
         report.checked_bytes += head.size
-        found = _sha256(store.parts(f"{scene.prefix}/{name}"))
+        found = digest_of_parts(store.parts(f"{scene.prefix}/{name}"))
         if found != stored.sha256 and found in [one.sha256 for one in former]:
             if scene.prefix in working():
                 report.notes.append(f"{scene.prefix}/{name} is about to be corrected by a run at work")
@@ -310,10 +309,3 @@ def _check_commit(commit: dict[str, Any], plan: dict[str, Any], report: Verifica
 def _collections(store: Store) -> list[str]:
     parts = [head.key.split("/") for head in store.list("collections")]
     return [part[1] for part in parts if part[2:] == ["collection.json"]]
-
-
-def _sha256(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()

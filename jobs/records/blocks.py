@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
@@ -71,6 +71,10 @@ class ShardRecord:
         return sum(stored.size for _, stored in (*self.objects, ("", self.tiles)) if stored)
 
 
+PHASES = ("read", "wait", "compute", "write")
+"""In the order in which a block goes through them; `wait` is for a place among the blocks that are computed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockCost:
     """What a finished block took: all that the driver hears of it."""
@@ -102,6 +106,17 @@ class BlockCost:
     """Pixels of all bands in the source's tiles that were decoded."""
     source_px: int
     """Pixels of all bands that the block itself stands for; the rest of what was decoded is halo and tiles' edges."""
+
+    @property
+    def ended_s(self) -> float:
+        return self.started_s + self.read_s + self.wait_s + self.compute_s + self.write_s
+
+    def phases(self) -> Iterator[tuple[str, float, float]]:
+        """(name, start, end) of each phase, POSIX seconds, without gaps."""
+        start = self.started_s
+        for name, seconds in zip(PHASES, (self.read_s, self.wait_s, self.compute_s, self.write_s), strict=True):
+            yield name, start, start + seconds
+            start += seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ class LocalObjects:
         self.ref = ref
 
     def _path(self, key: str) -> Path:
-        return (self.ref / key).path if key else self.ref.path
+        return (self.ref / key).path
 
     def get(self, key: str = "") -> bytes:
         with os_errors(self._path(key), "read"):

@@ -153,11 +153,13 @@ class ObjectRef:
         return PurePosixPath(self.key).stem
 
     def __truediv__(self, child: str) -> ObjectRef:
-        """A key below this prefix; the only way to build one.
+        """A key below this prefix, the only way to build one; with an empty `child`, this reference itself.
 
         Raises:
             ConfigError: if `child` could leave the prefix.
         """
+        if not child:
+            return self
         key = f"{self.key.rstrip('/')}/{child}".lstrip("/")
         if child.startswith("/") or _CONTROL.search(child):
             raise ConfigError(f"{child!r} is not a key below {self.url}")

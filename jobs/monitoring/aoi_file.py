@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import tomllib
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from earthloom.jobs.config import parse_names
+from earthloom.jobs.config import describe_problem, keys_at, parse_names
 from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.monitoring.alerts.rule import AlertTable
 from earthloom.jobs.monitoring.before_table import BeforeTable
@@ -201,26 +200,9 @@ def _read(ref: ObjectRef, what: str) -> bytes:
 def _describe(problem: Mapping[str, Any]) -> str:
     place: Sequence[str | int] = problem["loc"]
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:40]}" for part in place).lstrip(".")
-    if problem["type"] == "extra_forbidden":  # its value may be a credential that found its way here
-        known = _keys(AoiTable, place[:-1])
+
+    def unknown() -> str:
+        known = keys_at(AoiTable, place[:-1])
         return f"{where}: there is no such key{did_you_mean(str(place[-1]), known)}; here are {', '.join(known)}"
-    if problem["type"] == "missing":
-        return f"{where} is missing"
-    if problem["type"] == "value_error":
-        return f"{where}: {problem['ctx']['error']}"
-    return f"{where}: {problem['msg']}, got {str(problem['input'])[:80]!r}"
 
-
-def _keys(model: type[BaseModel], place: Sequence[str | int]) -> list[str]:
-    """Keys of the table at a place of the file."""
-    for part in place:
-        if isinstance(part, str) and part in model.model_fields:
-            model = next(_models(model.model_fields[part].annotation), model)
-    return list(model.model_fields)
-
-
-def _models(annotation: Any) -> typing.Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in typing.get_args(annotation):
-        yield from _models(part)
+    return describe_problem(problem, where, unknown=unknown, missing=f"{where} is missing")

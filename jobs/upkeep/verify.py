@@ -184,7 +184,6 @@ def _check_catalogue(
     """
     folder = f"collections/{model}"
     entering = {name for name, key in items.items() if key.removesuffix(f"/{ITEM}") in late}
-    all_entering = bool(entering) and entering == items.keys()
 
     def wrong(name: str, message: str) -> None:
         report.problems.append(Problem(f"{folder}/{name}", message))
@@ -203,15 +202,8 @@ def _check_catalogue(
             if not place or store.head(f"{place}/{RESULT}") is None:  # else it was committed after they were listed
                 wrong(file, f"holds {name}, of which no committed scene is there")
 
-    try:
-        root = json.loads(store.get("catalog.json"))
-        children = [link["href"] for link in root["links"] if link["rel"] == "child"]
-        if f"./{folder}/collection.json" not in children and not all_entering:
-            report.problems.append(Problem("catalog.json", f"does not link {folder}; run again with one of its scenes"))
-    except (MissingObjectError, ValueError, KeyError, TypeError) as error:
-        if not (all_entering and isinstance(error, MissingObjectError)):
-            message = f"cannot be read ({error}); run again with any published scene"
-            report.problems.append(Problem("catalog.json", message))
+    if problem := _root_problem(store, folder, may_be_late=bool(entering) and entering == items.keys()):
+        report.problems.append(Problem("catalog.json", problem))
     linked: dict[str, str] = {}
     try:
         linked = linked_items(store, model)
@@ -237,6 +229,20 @@ def _check_catalogue(
             report.notes.append(f"{folder}/items.parquet tells of {name} as it was; a run at work may be correcting it")
         elif not same:
             wrong("items.parquet", f"tells of {name} otherwise than {items[name]}")
+
+
+def _root_problem(store: Store, folder: str, *, may_be_late: bool) -> str | None:
+    """What is wrong with the root catalog as far as it concerns a collection; one that may be late need not be there yet."""
+    try:
+        root = json.loads(store.get("catalog.json"))
+        children = [link["href"] for link in root["links"] if link["rel"] == "child"]
+    except (MissingObjectError, ValueError, KeyError, TypeError) as error:
+        if may_be_late and isinstance(error, MissingObjectError):
+            return None
+        return f"cannot be read ({error}); run again with any published scene"
+    if may_be_late or f"./{folder}/collection.json" in children:
+        return None
+    return f"does not link {folder}; run again with one of its scenes"
 
 
 def _check_latest(store: Store, folder: str, wrong: Callable[[str, str], None]) -> None:

@@ -23,10 +23,11 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from tests.scenes import landscape, write_scene
 
-OPTIONS: dict[str, Any] = {
-    "model": "water-index", "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512,
-    "precision": "fp32", "device": "cpu",
+SMALL: dict[str, Any] = {
+    "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512, "precision": "fp32",
+    "device": "cpu",
 }  # fmt: skip
+OPTIONS: dict[str, Any] = {"model": "water-index", **SMALL}
 
 
 def go(*scenes: Path | str, out: Path | str, on_event: Any = None, **options: Any) -> RunResult:

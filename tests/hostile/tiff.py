@@ -6,17 +6,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-WIDTH, HEIGHT, COMPRESSION, SAMPLES, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = (
-    256,
-    257,
-    259,
-    277,
-    322,
-    323,
-    324,
-    325,
-)
-PHOTOMETRIC, GEOKEYS, GEO_TEXT = 262, 34735, 34737
+WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC = 256, 257, 259, 262
+TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 12: 8, 16: 8}
 
 

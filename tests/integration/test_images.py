@@ -29,7 +29,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from tests import maps
 from tests.hostile import tiff
 from tests.jobs.products.stac_validate import validate
-from tests.maps import fetched
+from tests.maps import SMALL, fetched
 from tests.scenes import landscape, write_scene
 
 BANDS = ("blue", "green", "red", "nir", "swir16")
@@ -37,8 +37,11 @@ STORED = ("red", "green", "blue", *BANDS[3:])
 """As viewers take them."""
 
 
+OPTIONS = SMALL | {"quantity": "boa_reflectance"}
+
+
 def go(scene: Path | str, out: Path, *model: str, **options: Any) -> RunResult:
-    return maps.go(scene, out=out, model=model, **{"quantity": "boa_reflectance", **options})
+    return maps.go(scene, out=out, model=model, **OPTIONS | options)
 
 
 def files(out: Path, result: RunResult) -> dict[str, bytes]:
@@ -306,7 +309,7 @@ def test_products_of_real_and_whole_numbers_share_a_collection(tmp_path: Path) -
     real = write_scene(tmp_path / "real.tif", rng.random((3, 64, 64)).astype("float32"), names, nodata=np.nan)
     one = write_scene(tmp_path / "one.tif", rng.random((1, 64, 64)), ("nir",), nodata=None)
     for scenes in ((whole, real), (one,)):
-        options = {"model": "destripe", "quantity": "boa_reflectance", "scale": 1.0}
+        options = OPTIONS | {"model": "destripe", "scale": 1.0}
         assert maps.go(*scenes, out=tmp_path / "out", **options).exit_code == 0
     table = pq.read_table(tmp_path / "out" / "collections" / "destripe" / "items.parquet", columns=["id"])
     assert table.num_rows == 3

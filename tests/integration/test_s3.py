@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +10,10 @@ from rio_cogeo.cogeo import cog_validate
 
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
-from tests.maps import go, result_files
+from tests.maps import WORDS, command, go, result_files
 from tests.scenes import landscape, write_scene
 
 pytestmark = pytest.mark.s3
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -43,38 +40,15 @@ def test_a_run_from_bucket_to_bucket_gives_the_same_pixels_as_on_disk(scene: Pat
 
 
 def test_the_command_line_works_with_the_standard_names_alone(scene: Path) -> None:
-    command = [sys.executable, "-m", "earthloom", "run", "s3://scenes/2026/lake.tif", "--model", "water-index", "--out"]
-    options = [
-        "s3://outputs/cli",
-        "--scale",
-        "0.0001",
-        "--quantity",
-        "reflectance",
-        "--shard",
-        "512",
-        "--executor",
-        "local",
-    ]
-    done = subprocess.run([*command, *options, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    options = ("--out", "s3://outputs/cli", "--executor", "local", "--json")
+    done = command("run", "s3://scenes/2026/lake.tif", *WORDS, *options)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["scenes"]["lake"]
     assert found["files"]["water-index.tif"].startswith("s3://outputs/cli/scenes/lake/")
-    seen = subprocess.run(
-        [sys.executable, "-m", "earthloom", "status", "s3://outputs/cli", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    seen = command("status", "s3://outputs/cli", "--json")
     assert json.loads(seen.stdout)["runs"][0]["state"] == "committed"
 
 
 def test_the_doctor_finds_that_conditional_writes_hold(scene: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "earthloom", "doctor", "--out", "s3://outputs/maps"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = command("doctor", "--out", "s3://outputs/maps")
     assert "conditional writes hold" in done.stdout

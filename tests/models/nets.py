@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -137,3 +138,13 @@ def stack_of(values: NDArray[np.generic], valid: NDArray[np.bool_] | None = None
         gain=np.full(n_bands, gain, np.float32),
         bias=np.zeros(n_bands, np.float32),
     )
+
+
+class MakesFolder:
+    """A pickle of it makes a folder where it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.path),)

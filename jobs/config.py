@@ -222,8 +222,7 @@ class RunConfig(BaseModel):
     flips: Annotated[bool, Field(description="average four mirror images of each chip; four times the work")] = False
 
     compile: Annotated[
-        bool,
-        Field(description="compile networks: faster after a minute, other rounding; needs a C++ compiler"),
+        bool, Field(description="compile networks: faster after a minute, other rounding; needs a C++ compiler")
     ] = False
 
     engine: Annotated[EngineOptions, Field(description="Where to compute")] = EngineOptions()

@@ -144,12 +144,7 @@ def class_table(card: ModelCard) -> Table | None:
 
 def model_tags(card: ModelCard) -> dict[str, str]:
     """Tags of a TIFF that a model's result has: which model. Nothing here depends on when or where a run took place."""
-    tags = {
-        "AREA_OR_POINT": "Area",
-        "MODEL": card.label,
-        "MODEL_VERSION": card.version,
-        "CARD_SHA256": card.digest(),
-    }
+    tags = {"AREA_OR_POINT": "Area", "MODEL": card.label, "MODEL_VERSION": card.version, "CARD_SHA256": card.digest()}
     return tags | ({"WEIGHTS_SHA256": card.weights} if card.weights else {})
 
 

@@ -129,10 +129,7 @@ def _measure_from_outside(
                 "meet; import it again with a larger `halo`, or without one, and its chips are blended"
             )
     return Measurement(
-        card=with_memory(card, weights_path, device),
-        stride_px=card.stride_px,
-        support_px=None,
-        agreement=agreement,
+        card=with_memory(card, weights_path, device), stride_px=card.stride_px, support_px=None, agreement=agreement
     )
 
 

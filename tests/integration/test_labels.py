@@ -103,10 +103,7 @@ def test_a_map_restricts_labels_to_one_of_its_classes(
             each["value"] for each in maps.results["bay"].class_areas if each["name"] == "water"
         )
     found = []
-    for out, result, name in (
-        (*undisturbed, "kinds"),
-        (tmp_path / "chain", chain, "kinds-water-index-water"),
-    ):
+    for out, result, name in ((*undisturbed, "kinds"), (tmp_path / "chain", chain, "kinds-water-index-water")):
         with rasterio.open(out / result.results["bay"].prefix / f"{name}.tif") as cog:
             found.append(cog.read(1))
     share = is_water.reshape(22, SIDE_PX, 35, SIDE_PX).mean((1, 3))

@@ -100,10 +100,7 @@ def test_overviews_follow_one_rule_and_never_invent_classes(folder: Path) -> Non
 
 @pytest.mark.parametrize(
     ("crs", "transform"),
-    [
-        ("EPSG:4326", (0.00027, 0, -112.9, 0, -0.00027, 41.0)),
-        ("EPSG:3857", (30.0, 0, -13651650, 0, -30.0, 4576290)),
-    ],
+    [("EPSG:4326", (0.00027, 0, -112.9, 0, -0.00027, 41.0)), ("EPSG:3857", (30.0, 0, -13651650, 0, -30.0, 4576290))],
 )
 def test_class_areas_are_true_areas(crs: str, transform: tuple[float, ...], tmp_path: Path) -> None:
     pixels = landscape(600, 550, 2)

@@ -124,10 +124,7 @@ def test_a_graph_of_one_size_names_the_halos_that_work(tmp_path: Path) -> None:
         imported(tiny_onnx(tmp_path / "tiny.onnx", side_px=256), halo=40)
 
 
-_POOL = (
-    helper.make_node("GlobalAveragePool", ["x0"], ["pool"]),
-    helper.make_node("Mul", ["x0", "pool"], ["x"]),
-)
+_POOL = (helper.make_node("GlobalAveragePool", ["x0"], ["pool"]), helper.make_node("Mul", ["x0", "pool"], ["x"]))
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from earthloom.jobs.monitoring.before_table import BeforeTable
 from earthloom.jobs.monitoring.change.table import ChangeTable
 from earthloom.jobs.monitoring.composites.rules import CompositeTable
 from earthloom.jobs.monitoring.trends.rules import MonitorTable
-from earthloom.tiling.aoi import Aoi, aoi_of_geojson, outline_of_bbox, outline_of_geojson
+from earthloom.tiling.aoi import Aoi, aoi_of_geojson, outline_of_bbox
 from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.geojson import feature_of
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.scene import SCENE_ID
 from earthloom.tiling.storage.objects import ObjectRef
@@ -177,7 +178,8 @@ def _aoi(table: AoiTable, where: ObjectRef) -> tuple[Aoi, dict[str, Any] | None]
         return aoi_of_geojson(data, "bbox", crs=table.crs, gsd=table.gsd), outline
     ref = _beside(where, str(table.geometry))
     data = _read(ref, "a geometry")
-    return aoi_of_geojson(data, ref.url, crs=table.crs, gsd=table.gsd), outline_of_geojson(data, ref.url)
+    aoi = aoi_of_geojson(data, ref.url, crs=table.crs, gsd=table.gsd)
+    return aoi, dict(feature_of(data, ref.url).get("geometry") or {})
 
 
 def _beside(where: ObjectRef, text: str) -> ObjectRef:

@@ -6,7 +6,7 @@ the same scenes and options give the same keys and blocks on any machine of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -21,10 +21,11 @@ from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, 
 from earthloom.jobs.intake.wanted import Wanted
 from earthloom.jobs.planning.binding import bind_all
 from earthloom.jobs.planning.chain import ChainPlan
-from earthloom.jobs.planning.chips import divisors, undecided
+from earthloom.jobs.planning.chips import undecided
 from earthloom.jobs.planning.footprints import find_footprints
 from earthloom.jobs.planning.key import scene_key
-from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
+from earthloom.jobs.planning.limit import memory_within
+from earthloom.jobs.planning.memory import MemoryPlan
 from earthloom.jobs.planning.pan import check_pan
 from earthloom.jobs.planning.resources import Share, here, share
 from earthloom.jobs.planning.shape import WorkerShape, common, result_sides
@@ -37,7 +38,7 @@ from earthloom.models.device.resolve import resolve as resolve_device
 from earthloom.models.device.speed import flop_per_s
 from earthloom.models.inference.chain import windows
 from earthloom.tiling.chips import ChipGrid, split_blocks
-from earthloom.tiling.errors import ConfigError, InputError, SceneError, TilingError
+from earthloom.tiling.errors import ConfigError, InputError, SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.read import CELL_PX
 from earthloom.tiling.reading.tile_cache import CACHE_BYTES
@@ -48,7 +49,6 @@ from earthloom.tiling.window import Block, Window
 
 T = TypeVar("T")
 
-_GIB = 2**30
 _PLENTY = 2**62
 
 
@@ -306,81 +306,26 @@ def _plan_scene(
     scene: Scene, chain: ChainPlan, config: RunConfig, device: Device, most: int, room_bytes: int,
     weights_bytes: Mapping[ObjectRef, int],
 ) -> tuple[ScenePlan, list[str]]:  # fmt: skip
-    """A scene's plan and notes, with as many of `most` passes at once as the limit and the machine's room allow."""
-    on_gpu, last, limit_bytes = device.kind == "cuda", chain.stages[-1], config.engine.memory_per_worker
-    block_px, side_px = result_sides(config.block, config.shard, chain.pixel_px)
-    read = (*chain.bands, *(clear.band for clear in scene.clear))
-    network_bytes = sum(weights_bytes.get(folder, 0) for folder in {folder for _, folder in chain.folders})
-
-    def memory_of(core_px: int, passes: int = 1, ahead: int = AHEAD, *, keeps_pages: bool = False) -> MemoryPlan:
-        changed = replace(last, chips=replace(last.chips, core_px=core_px))
-        return predict(
-            (*chain.stages[:-1], changed), read, chain.stored_bytes, block_px=block_px, shard_px=side_px,
-            pixel_px=chain.pixel_px, table_bytes=chain.table_bytes, batch=config.batch or 1, on_gpu=on_gpu, passes=passes,
-            ahead=ahead, keeps_pages=keeps_pages, network_bytes=network_bytes,
-        )  # fmt: skip
-
-    def fits(memory: MemoryPlan) -> bool:
-        return memory.total_bytes <= min(limit_bytes, room_bytes)
-
-    core_px = last.chips.core_px
-    sizes = [memory_of(core_px, passes) for passes in range(most, 0, -1)]  # above all every core has work
-    memory = next(filter(fits, sizes), sizes[-1])
-    if not on_gpu and any(card.weights for stage in chain.stages for card in stage.cards):
-        keeping = memory_of(core_px, memory.shape.passes, keeps_pages=True)  # a sixth of the time of a network
-        memory = keeping if fits(keeping) else memory
-    if on_gpu or any(scene.assets[band.asset].ref.scheme != "file" for band in read):
-        keeps, passes = bool(memory.shape.kept_bytes), memory.shape.passes
-        deeper = (memory_of(core_px, passes, ahead, keeps_pages=keeps) for ahead in range(FAR_AHEAD, AHEAD, -1))
-        memory = next(filter(fits, deeper), memory)
-    if memory.total_bytes > limit_bytes:  # not by the room: what the machine has may still change
-        raise _too_large(scene, chain, config, memory, memory_of)
+    """A scene's plan and notes."""
+    block_px, shard_px = result_sides(config.block, config.shard, chain.pixel_px)
+    memory, fewer = memory_within(scene, chain, config, device, most, room_bytes, weights_bytes)
     key = scene_key(
-        scene, chain.bands, chain.stages, chain.images, chain.footprints, shard_px=side_px, device_class=device.device_class,
+        scene, chain.bands, chain.stages, chain.images, chain.footprints, shard_px=shard_px, device_class=device.device_class,
     )  # fmt: skip
     planned = ScenePlan(
-        scene=scene, chain=chain, block_px=block_px, shard_px=side_px, device_class=device.device_class, key=key, memory=memory,
+        scene=scene, chain=chain, block_px=block_px, shard_px=shard_px, device_class=device.device_class, key=key,
+        memory=memory,
     )  # fmt: skip
     next(planned.blocks())  # refuses sizes that do not fit
-    notes = [*chain.notes]
     whole = planned.chips.scene
-    if cut := undecided(planned.card, whole.width, whole.height):
-        notes.append(cut)
-    if memory.shape.passes < most:
-        remedy = f"; {_allow(sizes[0].total_bytes)}" if sizes[0].total_bytes <= room_bytes else ""
-        notes.append(f"memory for {memory.shape.passes} chips at once where {most} could be computed{remedy}")
+    notes = [*chain.notes, undecided(planned.card, whole.width, whole.height), fewer]
     unknown = (card for stage in chain.stages for card in stage.cards if card.weights and not card.memory)
     if (card := next(unknown, None)) is not None:
         notes.append(
             f"the card of {card.label} does not say what memory a chip takes, so none is planned for it; "
             "`earthloom models measure MODEL SCENE` writes it there"
         )
-    return planned, notes
-
-
-def _too_large(
-    scene: Scene, chain: ChainPlan, config: RunConfig, memory: MemoryPlan, memory_of: Callable[[int], MemoryPlan]
-) -> TilingError:
-    """That a worker may not have the memory that it needs, with the largest core that would do, or else the limit."""
-    last, limit_bytes = chain.stages[-1], config.engine.memory_per_worker
-    remedy = _allow(memory.total_bytes)
-    if chain.pixel_px == 1:  # what a label is about is no matter of memory
-        least_px = 2 * last.chips.halo_px if last.chips.blend else 1  # or ramps of a cross-fade would meet
-        sizes_px = divisors(config.shard // last.card.scale, last.chips.stride_px)
-        smaller = (core for core in sizes_px if least_px <= core < last.chips.core_px)
-        if found := next((core for core in smaller if memory_of(core).total_bytes <= limit_bytes), None):
-            remedy = f"`core={found}` would fit"
-    if memory.idle_bytes > limit_bytes:
-        remedy = f"{memory.idle_bytes / _GIB:.2f} GiB of it before the first block, weights included; {remedy}"
-    return TilingError(
-        f"{scene.id}: a worker would need {memory.total_bytes / _GIB:.2f} GiB, more than "
-        f"`memory_per_worker` {limit_bytes / _GIB:.2f} GiB, with chips of {last.chips.core_px} + 2 x "
-        f"{last.chips.halo_px} px; {remedy}"
-    )
-
-
-def _allow(size_bytes: int) -> str:
-    return f"`memory_per_worker={-(-size_bytes // _GIB)}GiB` would do"
+    return planned, [note for note in notes if note]
 
 
 def _n_parts(chain: ChainPlan, config: RunConfig) -> int:

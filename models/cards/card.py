@@ -189,7 +189,8 @@ class ModelCard:
     """sha256 of `record.json` beside the card, which says how the weights were learned; None where nobody wrote it."""
 
     def __post_init__(self) -> None:
-        if problem := next(chain(self._tiling_problems(), self._answer_problems(), self._value_problems()), None):
+        problems = self._tiling_problems, self._answer_problems, self._rule_problems, self._value_problems
+        if problem := next(chain.from_iterable(find() for find in problems), None):
             raise CardError(f"model card {self.label}: {problem}")
 
     def _tiling_problems(self) -> Iterator[str]:
@@ -228,6 +229,9 @@ class ModelCard:
             yield f"bands of its own lie beside those that it takes, so scale is 1; got {self.scale}"
         if self.outputs and self.overlap != "exact":
             yield f"images are made by exact tiles only, got overlap {self.overlap!r}"
+
+    def _rule_problems(self) -> Iterator[str]:
+        """Of how objects and labels are found."""
         found = f"got {len(self.classes)} classes"
         how = f"masks {list(self.masks)} and overlap {self.overlap!r}"
         if self.objects and (not self.classes or self.masks or self.overlap != "exact"):

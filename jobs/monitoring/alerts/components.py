@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.alerts.labelling import Ints, join, meeting, number_sets
 from earthloom.jobs.monitoring.alerts.pieces import BOTTOM, LEFT, RIGHT, TOP, Measures, Pieces
+from earthloom.tiling.components import Ints, join, meeting, number_sets
 from earthloom.tiling.errors import PublishError
 
 Shard = tuple[int, int]

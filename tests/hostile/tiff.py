@@ -41,19 +41,23 @@ def set_count(path: Path, tag: int, count: int) -> None:
 def set_array(path: Path, tag: int, index: int, value: int) -> None:
     """Overwrite one of several values that an entry points to."""
     data = bytearray(path.read_bytes())
-    _, kind, count, position = next(entry for entry in entries(data) if entry[0] == tag)
-    size = _SIZES[kind]
-    start = struct.unpack_from("<I", data, position + 8)[0] if size * count > 4 else position + 8
-    struct.pack_into("<H" if kind == 3 else "<I", data, start + size * index, value)
+    start, _, form = _array(data, tag)
+    struct.pack_into(f"<{form}", data, start + struct.calcsize(form) * index, value)
     path.write_bytes(data)
 
 
 def get_array(path: Path, tag: int) -> list[int]:
     data = path.read_bytes()
+    start, count, form = _array(data, tag)
+    return list(struct.unpack_from(f"<{count}{form}", data, start))
+
+
+def _array(data: bytes | bytearray, tag: int) -> tuple[int, int, str]:
+    """Where the values of an entry begin, how many there are, and of which form."""
     _, kind, count, position = next(entry for entry in entries(data) if entry[0] == tag)
-    size = _SIZES[kind]
-    start = struct.unpack_from("<I", data, position + 8)[0] if size * count > 4 else position + 8
-    return list(struct.unpack_from(f"<{count}{'H' if kind == 3 else 'I'}", data, start))
+    inside = _SIZES[kind] * count <= 4
+    start = position + 8 if inside else struct.unpack_from("<I", data, position + 8)[0]
+    return start, count, "H" if kind == 3 else "I"
 
 
 def set_next_directory(path: Path, value: int) -> None:

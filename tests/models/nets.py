@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.file import write_card
 from earthloom.models.cards.weights import sha256_of
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.predictor import Predictor
@@ -125,6 +127,18 @@ def landwater(variant: str = "6b") -> Case:
     if not path.is_file():
         pytest.skip(f"{card.label} is not in the cache; fetch it once: earthloom models add landwater")
     return Case(card, path)
+
+
+def copy_landwater(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `cache` the cache, with nothing but both variants of the real model in it; or skip."""
+    cases = [landwater("6b"), landwater("4b")]
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(cache))
+    for case in cases:
+        assert case.path is not None
+        folder = folder_of(case.card)
+        folder.mkdir(parents=True)
+        shutil.copy(case.path, folder / weights.FILE)
+        write_card(folder, case.card)
 
 
 def stack_of(values: NDArray[np.generic], valid: NDArray[np.bool_] | None = None, gain: float = 1e-4) -> Stack:

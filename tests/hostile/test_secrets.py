@@ -158,6 +158,7 @@ def test_errors_and_logs_of_any_library_are_clean(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sentinel-secret-1")
     assert str(StorageError("said sentinel-secret-1")) == "said ***"
+    caplog.handler.setFormatter(logging.Formatter())  # not that of a command of another test, as JSON
     before = logging.getLogRecordFactory()
     try:
         guard_logs()

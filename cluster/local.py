@@ -107,9 +107,7 @@ class LocalExecutor:
 
 
 def _serve(
-    worker: Worker,
-    inbox: queue.SimpleQueue[Ticket | None],
-    outbox: queue.SimpleQueue[tuple[Ticket, Reply]],
+    worker: Worker, inbox: queue.SimpleQueue[Ticket | None], outbox: queue.SimpleQueue[tuple[Ticket, Reply]]
 ) -> None:
     while (ticket := inbox.get()) is not None:
         outbox.put((ticket, attempt(worker, ticket.task.payload)))

@@ -54,7 +54,6 @@ def connect(
     cpus: int | None = None,
     object_store_bytes: int = 128 * _MIB,
     packages: Sequence[Path] = (),
-    worker_output: bool = False,
     timeout_s: float = 20.0,
 ) -> Generator[Session, None, None]:
     """Connect to Ray for the time of a `with` block.
@@ -69,7 +68,6 @@ def connect(
         object_store_bytes: of an embedded instance; small, because pixels never pass through it.
         packages: folders of importable packages to send to a cluster's workers. Not sent where they are already: in an
             embedded instance, and in a Ray job, whose working directory holds them.
-        worker_output: whether what workers print appears here.
         timeout_s: how long a cluster's head may take to answer.
 
     Raises:
@@ -79,15 +77,12 @@ def connect(
         yield _session(embedded=False)
         return
     target = resolve(address, os.environ)
-    options: dict[str, Any] = {"log_to_driver": worker_output, "logging_level": logging.ERROR}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if target is None:
         _prepare_embedded()
         options |= {
-            "address": "local",
-            "num_cpus": cpus,
-            "object_store_memory": object_store_bytes,
-            "include_dashboard": False,
-        }
+            "address": "local", "num_cpus": cpus, "object_store_memory": object_store_bytes, "include_dashboard": False,
+        }  # fmt: skip
     else:
         _authorise(target, timeout_s)
         options["address"] = target

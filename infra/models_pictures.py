@@ -51,8 +51,6 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     before: str = ""
     """The earlier scene of a pair."""
-    restretch: bool = False
-    """Stretch the result by itself: its values lie elsewhere."""
     noise: float = 0.0
     """Standard deviation of noise that is added first, in stored values."""
     stripes: float = 0.0
@@ -129,8 +127,7 @@ def picture(name: str, case: Case, folder: Path) -> Image.Image:
         return _objects(left, case, next(prefix.glob("*.parquet")), name)
     with rasterio.open(made) as dataset:
         if dataset.nodata != _NO_CLASS:
-            own = _limits(made) if case.restretch else limits
-            right = _rgb(made, None if name.startswith(("stretch", "true-colour")) else own)
+            right = _rgb(made, None if name.startswith(("stretch", "true-colour")) else limits)
             return _beside(left, right, f"before and after {name}", {})
         palette = {value: color[:3] for value, color in dataset.colormap(1).items()}
         classes = {text: palette[int(tag[6:])] for tag, text in dataset.tags(1).items() if tag.startswith("CLASS_")}

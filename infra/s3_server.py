@@ -107,10 +107,7 @@ def s3_server(
             deadline = time.monotonic() + timeout_s
             _await(process, f"{host}:{s3_port}", log, deadline)
             server = Server(
-                endpoint=f"http://{host}:{s3_port}",
-                access_key=ACCESS_KEY,
-                secret_key=SECRET_KEY,
-                pid=process.pid,
+                endpoint=f"http://{host}:{s3_port}", access_key=ACCESS_KEY, secret_key=SECRET_KEY, pid=process.pid
             )
             for bucket in buckets:
                 _await_bucket(server, bucket, deadline)

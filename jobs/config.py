@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
@@ -222,8 +222,7 @@ class RunConfig(BaseModel):
     flips: Annotated[bool, Field(description="average four mirror images of each chip; four times the work")] = False
 
     compile: Annotated[
-        bool,
-        Field(description="compile networks: faster after a minute, other rounding; needs a C++ compiler"),
+        bool, Field(description="compile networks: faster after a minute, other rounding; needs a C++ compiler")
     ] = False
 
     engine: Annotated[EngineOptions, Field(description="Where to compute")] = EngineOptions()
@@ -312,10 +311,38 @@ def inner_models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
 def _describe(problem: Mapping[str, Any], inner: Collection[str]) -> str:
     place = problem["loc"][1:] if problem["loc"][0] in inner else problem["loc"]
     where = ".".join(str(part)[:40] for part in place)
-    if problem["type"] == "extra_forbidden":  # its value may be a credential that found its way here
-        return _NO_SUCH_OPTION.format(where)
-    if problem["type"] == "missing":
-        return "name at least one scene" if where == "scenes" else f"`{where}` is missing"
-    if problem["type"] == "value_error":  # of a parser, whose sentence has the value
-        return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
+    missing = "name at least one scene" if where == "scenes" else f"`{where}` is missing"
+    return describe_problem(problem, where, unknown=lambda: _NO_SUCH_OPTION.format(where), missing=missing)
+
+
+def describe_problem(problem: Mapping[str, Any], where: str, *, unknown: Callable[[], str], missing: str) -> str:
+    """One entry of `pydantic.ValidationError.errors()` for people.
+
+    Args:
+        where: what to call the place; empty for the whole.
+        unknown: what to say of a name that is none of the model's.
+        missing: what to say of a value that is not given.
+    """
+    match problem["type"]:
+        case "extra_forbidden":  # its value may be a credential that found its way here
+            return unknown()
+        case "missing":
+            return missing
+        case "value_error":  # of a parser, whose sentence has the value
+            return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
     return f"{where}: {problem['msg']}, got {str(problem['input'])[:80]!r}"
+
+
+def keys_at(model: type[BaseModel], place: Sequence[str | int]) -> list[str]:
+    """Keys of the table at a place of a file that `model` reads."""
+    for part in place:
+        if isinstance(part, str) and part in model.model_fields:
+            model = next(_models_in(model.model_fields[part].annotation), model)
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -96,3 +97,18 @@ def s3_env(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept of files between runs (hashes, headers, downloads) lies in the test's own folder."""
     monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def no_aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a name of the environment nor a file of the home folder says anything of AWS."""
+    for name in [*os.environ]:
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+def unmeasured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a network takes of memory is made up; tests/models measures it, for a minute."""
+    monkeypatch.setattr("earthloom.models.measuring.measure._bytes_per_px", lambda *_: 300.0)

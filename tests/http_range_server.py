@@ -12,15 +12,15 @@ import hashlib
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote
+
+from tests.serving import Handler, serving
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)$")
 
@@ -61,32 +61,21 @@ def serve(folder: Path, *, etag: Literal["strong", "weak", "none"] = "strong") -
     """Serve the files below `folder` until the block ends."""
     state = RangeServer(folder, etag)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_HEAD(self) -> None:
-            self._answer(body=False)
-
-        def do_GET(self) -> None:
-            self._answer(body=True)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet: pytest shows the log of requests instead."""
-
-        def _answer(self, *, body: bool) -> None:
+    class Requests(Handler):
+        def answer(self) -> None:
             state.requests.append((self.command, self.path, dict(self.headers.items())))
             if target := state.redirects.get(self.path):
-                return self._status(302, [("Location", target)])
-            if state.busy and body:
-                return self._status(503)
-            if not body and state.head != 200:
-                return self._status(state.head)
+                return self.send(302, headers=[("Location", target)])
+            if state.busy and self.command == "GET":
+                return self.send(503)
+            if self.command == "HEAD" and state.head != 200:
+                return self.send(state.head)
             asked, _, query = self.path.partition("?")
             if query != state.signature:
-                return self._status(403)
+                return self.send(403)
             path = state.folder / unquote(asked).lstrip("/")
             if not path.is_file():
-                return self._status(404)
+                return self.send(404)
             data = path.read_bytes()
             tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
             headers = [("Content-Type", "application/octet-stream")]
@@ -98,39 +87,18 @@ def serve(folder: Path, *, etag: Literal["strong", "weak", "none"] = "strong") -
                 headers.append(("ETag", tag if state.etag == "strong" else f"W/{tag}"))
             wanted = self.headers.get("If-Match")
             if wanted and (state.etag != "strong" or wanted != tag):
-                return self._status(412)
+                return self.send(412)
             status, part = 200, data
             if state.ranges and (found := _RANGE.match(self.headers.get("Range", ""))):
                 first, last = int(found[1]), min(int(found[2] or len(data) - 1), len(data) - 1)
                 if first >= len(data):
-                    return self._status(416, [("Content-Range", f"bytes */{len(data)}")])
+                    return self.send(416, headers=[("Content-Range", f"bytes */{len(data)}")])
                 status, part = 206, data[first : last + 1]
                 headers.append(("Content-Range", f"bytes {first}-{last}/{len(data)}"))
-            self.send_response(status)
-            for name, value in [*headers, ("Content-Length", str(len(part)))]:
-                self.send_header(name, value)
-            self.end_headers()
-            if body:
-                self.wfile.write(part)
-            return None
+            return self.send(status, part, headers)
 
-        def _status(self, code: int, headers: list[tuple[str, str]] | None = None) -> None:
-            self.send_response(code)
-            for name, value in [*(headers or []), ("Content-Length", "0")]:
-                self.send_header(name, value)
-            self.end_headers()
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    state.host = f"127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Requests) as state.host:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @contextmanager

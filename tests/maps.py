@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from unittest import mock
 
 import pytest
@@ -23,15 +26,29 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from tests.scenes import landscape, write_scene
 
-OPTIONS: dict[str, Any] = {
-    "model": "water-index", "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512,
-    "precision": "fp32", "device": "cpu",
+Done: TypeAlias = subprocess.CompletedProcess[str]
+
+SMALL: dict[str, Any] = {
+    "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512, "precision": "fp32",
+    "device": "cpu",
 }  # fmt: skip
+OPTIONS: dict[str, Any] = {"model": "water-index", **SMALL}
+KEYS = "\n".join(f"{name} = {json.dumps(value)}" for name, value in SMALL.items() if name != "executor")
+"""The same as lines of an AOI file."""
+WORDS = ("--model", "water-index", "--scale", "0.0001", "--quantity", "reflectance", "--shard", "512", "--block", "512")
+"""The same as flags of a command."""
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def go(*scenes: Path | str, out: Path | str, on_event: Any = None, **options: Any) -> RunResult:
     """Run with small shards, so that a small scene has several blocks."""
     return run(load({"scenes": tuple(map(str, scenes)), "out": str(out), **OPTIONS, **options}), on_event=on_event)
+
+
+def command(*words: str | Path, timeout_s: float = 120, env: Mapping[str, str] | None = None) -> Done:
+    """`earthloom` in a process of its own, in the checkout."""
+    line = [sys.executable, "-m", "earthloom", *map(str, words)]
+    return subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
 def go_until_commit(*scenes: Path | str, out: Path, **options: Any) -> list[Path]:

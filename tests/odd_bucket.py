@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from tests.serving import Handler, serving
 
 
 @contextmanager
@@ -21,27 +21,16 @@ def odd_bucket(
         allows: whether a request with these headers is answered; others get status 403.
     """
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_HEAD(self) -> None:
-            self._answer(body=False)
-
-        def do_GET(self) -> None:
-            self._answer(body=True)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-        def _answer(self, *, body: bool) -> None:
+    class Requests(Handler):
+        def answer(self) -> None:
             url = urlsplit(self.path)
             key = unquote(url.path).lstrip("/").partition("/")[2]
             if not allows(dict(self.headers.items())):
-                return self._send(403, b"<Error><Code>AccessDenied</Code></Error>", body=body)
+                return self.send(403, b"<Error><Code>AccessDenied</Code></Error>")
             if not key:
-                return self._send(200, self._listing(parse_qs(url.query)), body=body)
+                return self.send(200, self._listing(parse_qs(url.query)))
             if key not in objects:
-                return self._send(404, b"<Error><Code>NoSuchKey</Code></Error>", body=body)
+                return self.send(404, b"<Error><Code>NoSuchKey</Code></Error>")
             data = objects[key]
             tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
             headers = [("ETag", tag), ("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")]
@@ -49,8 +38,8 @@ def odd_bucket(
                 first, _, last = wanted.removeprefix("bytes=").partition("-")
                 start, end = int(first), min(int(last or len(data) - 1), len(data) - 1)
                 headers.append(("Content-Range", f"bytes {start}-{end}/{len(data)}"))
-                return self._send(206, data[start : end + 1], headers, body=body)
-            return self._send(200, data, headers, body=body)
+                return self.send(206, data[start : end + 1], headers)
+            return self.send(200, data, headers)
 
         def _listing(self, query: Mapping[str, list[str]]) -> bytes:
             prefix, after = query.get("prefix", [""])[0], query.get("start-after", [""])[0]
@@ -66,24 +55,8 @@ def odd_bucket(
                 f"<Name>bucket</Name>{said}<IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
             ).encode()
 
-        def _send(self, code: int, data: bytes, headers: list[tuple[str, str]] | None = None, *, body: bool) -> None:
-            self.send_response(code)
-            for name, value in [*(headers or []), ("Content-Length", str(len(data)))]:
-                self.send_header(name, value)
-            self.end_headers()
-            if body:
-                self.wfile.write(data)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Requests) as host:
         yield {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_address[1]}", "AWS_REGION": "us-west-2",
+            "AWS_ENDPOINT_URL": f"http://{host}", "AWS_REGION": "us-west-2",
             "AWS_ACCESS_KEY_ID": "k" * 16, "AWS_SECRET_ACCESS_KEY": "s" * 20,
         }  # fmt: skip
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

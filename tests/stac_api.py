@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from tests.serving import Handler, serving
 
 _CORE = ("https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/item-search")
 _FILTER = ("https://api.stacspec.org/v1.0.0/item-search#filter", "http://www.opengis.net/spec/cql2/1.0/conf/cql2-text")
@@ -77,8 +77,8 @@ def stac_api(items: list[dict[str, Any]], *, filters: bool = True) -> Iterator[S
     """Serve items until the block ends; the list may change meanwhile."""
     api = StacApi(items, filters)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Requests(Handler):
+        def answer(self) -> None:
             url = urlsplit(self.path)
             query = dict(parse_qsl(url.query))
             if api.down:
@@ -91,28 +91,11 @@ def stac_api(items: list[dict[str, Any]], *, filters: bool = True) -> Iterator[S
             else:
                 self.send_error(404)
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
         def _send(self, document: Any) -> None:
-            data = json.dumps(document).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.send(200, json.dumps(document).encode(), [("Content-Type", "application/json")])
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    api.host = f"127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Requests) as api.host:
         yield api
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def item(item_id: str, moment: str, href: str, *, updated: str | None = None, collection: str = "a") -> dict[str, Any]:

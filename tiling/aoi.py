@@ -166,15 +166,6 @@ def aoi_of_geojson(data: bytes, name: str, *, crs: str | None = None, gsd: str |
         raise ConfigError(f"{name}: {error}") from None
 
 
-def outline_of_geojson(data: bytes, name: str) -> dict[str, Any]:
-    """The geometry of such a file, in longitude and latitude.
-
-    Raises:
-        ConfigError: if it is no such file.
-    """
-    return dict(feature_of(data, name).get("geometry") or {})
-
-
 def outline_of_bbox(bbox: Sequence[float]) -> dict[str, Any]:
     """(west, south, east, north) in degrees as a GeoJSON geometry; one whose west is east of its east crosses the
     antimeridian.

@@ -47,9 +47,8 @@ class Shift:
 
 
 def measure_shift(
-    reference: NDArray[Any], other: NDArray[Any], valid: NDArray[np.bool_] | None = None, *, reach_px: int | None = None,
-    cycles_per_px: float = 0.25,
-) -> Shift:  # fmt: skip
+    reference: NDArray[Any], other: NDArray[Any], valid: NDArray[np.bool_] | None = None, *, cycles_per_px: float = 0.25
+) -> Shift:
     """The shift between two images of one ground, to about a tenth of a pixel, whatever their brightness and contrast.
 
     The cross-power spectrum with all amplitudes set to one is that of a peak at the shift (Kuglin and Hines, "The phase
@@ -60,7 +59,6 @@ def measure_shift(
     Args:
         reference, other: (H, W), or (N, H, W) for N pieces of one pair of images, whose spectra are added; any real dtype.
         valid: of the same shape, true where both images show ground. Default: everywhere.
-        reach_px: longest shift along an axis that is looked for. Default: a quarter of the shorter side.
         cycles_per_px: highest frequency that counts. Beyond the default lie noise, resampling and compression rather than
             ground; an image that was interpolated from one of a quarter of its pixels per side shows nothing beyond 0.125.
 
@@ -86,7 +84,7 @@ def measure_shift(
     rms = float(np.sqrt(np.mean(surface**2)))
     if rms == 0:
         return Shift(rows_px=0.0, cols_px=0.0, strength=0.0)
-    reach = min(height, width) // 4 if reach_px is None else reach_px
+    reach = min(height, width) // 4  # the longest shift along an axis that is looked for
     near = (np.abs(down * height) <= reach)[:, None] & (np.abs(across * width) <= reach)[None, :]
     row, col = np.unravel_index(np.argmax(np.where(near, surface, -np.inf)), surface.shape)
     offsets = np.arange(-_STEPS, _STEPS + 1) / _STEPS

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
 
-from earthloom.jobs.report.trace import BlockTimes
+from earthloom.jobs.records.blocks import BlockCost
 from infra.gpu_check.sections import Task, Write
 from infra.gpu_check.speed import run, scene_of
 
@@ -61,8 +61,9 @@ def _blocks(task: Task, base_us: float) -> list[dict[str, Any]]:
     events = []
     for path in sorted((task.work / f"out-{task.subject}-traced").glob("scenes/*/*/blocks/*.json")):
         marker = json.loads(path.read_bytes())
-        known = {field.name: marker.get(field.name, "") for field in fields(BlockTimes)}
-        for name, begun_s, ended_s in BlockTimes(**known | {"scene": "", "block": path.stem}).phases():
+        for name, begun_s, ended_s in BlockCost(
+            **{part.name: marker.get(part.name) for part in fields(BlockCost)}
+        ).phases():
             events.append({"ph": "X", "cat": "block", "name": f"{name} {path.stem}", "ts": begun_s * 1e6 - base_us,
                            "dur": 1e6 * (ended_s - begun_s), "pid": "blocks", "tid": marker["lane"]})  # fmt: skip
     return events

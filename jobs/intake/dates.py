@@ -94,7 +94,8 @@ def scene_date(
         return SceneDate(notes=(*notes, "unknown date; give `datetime` if it matters"))
     taken = claims[0]
     if taken.by == "tag":
-        notes += [f"TIFFTAG_DATETIME {other} of another of its files is not taken" for other in _other_days(tags)]
+        others = [tag for tag in tags if tag[:10] != tags[0][:10]]
+        notes += [f"TIFFTAG_DATETIME {other} of another of its files is not taken" for other in others]
     elif taken.by == "name":
         notes.append(f"taken on {taken.moment[:10]} by {taken.source}")
     notes += [
@@ -103,10 +104,6 @@ def scene_date(
         if other.moment[:10] != taken.moment[:10]
     ]
     return SceneDate(datetime=taken.moment, by=taken.by, notes=tuple(notes))
-
-
-def _other_days(tags: Sequence[str]) -> list[str]:
-    return [other for other in tags if other[:10] != tags[0][:10]]
 
 
 def utc(text: str) -> tuple[str, bool]:

@@ -6,14 +6,13 @@ but that file.
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from earthloom.jobs.config import parse_bytes, parse_names, read_toml
+from earthloom.jobs.config import describe_problem, keys_at, parse_bytes, parse_names, read_toml
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.learning.labels import LabelOptions
 from earthloom.jobs.learning.training_file import relative_to
@@ -368,26 +367,13 @@ def check_training(values: Mapping[str, Any]) -> TrainConfig:
 
 
 def _describe(problem: Mapping[str, Any]) -> str:
+    place = problem["loc"]
     where = ".".join(
-        str(part)[:40] for part in problem["loc"] if not str(part).startswith(("float", "tuple", "literal", "func"))
+        str(part)[:40] for part in place if not str(part).startswith(("float", "tuple", "literal", "func"))
     )
-    if problem["type"] == "extra_forbidden":  # its value may be a credential that found its way here
-        known = _keys_at(problem["loc"][:-1])
-        return (
-            f"{where}: there is no such key{did_you_mean(str(problem['loc'][-1]), known)}; there are {', '.join(known)}"
-        )
-    if problem["type"] == "missing":
-        return f"`{where}` is missing"
-    if problem["type"] == "value_error":
-        return f"{where}: {problem['ctx']['error']}".removeprefix(": ")
-    return f"{where}: {problem['msg']}, got {str(problem['input'])[:80]!r}"
 
+    def unknown() -> str:
+        known = keys_at(TrainConfig, place[:-1])
+        return f"{where}: there is no such key{did_you_mean(str(place[-1]), known)}; there are {', '.join(known)}"
 
-def _keys_at(place: tuple[Any, ...]) -> list[str]:
-    """Keys of the table at a place in the file."""
-    table: Any = TrainConfig
-    for part in (part for part in place if isinstance(part, str)):
-        annotation = table.model_fields[part].annotation
-        inner = [each for each in (annotation, *typing.get_args(annotation)) if isinstance(each, type)]
-        table = next(each for each in inner if issubclass(each, BaseModel))
-    return list(table.model_fields)
+    return describe_problem(problem, where, unknown=unknown, missing=f"`{where}` is missing")

@@ -93,7 +93,7 @@ def open_regions(table: SplitTable) -> LabelSource | None:
     """
     if table.regions is None:
         return None
-    names = _region_names(table)
+    names = [name for _, names in _named(table) for name in names]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"region {twice[0]} is in two parts; the test part would judge what was trained on")
     if len(names) >= IGNORE:
@@ -153,10 +153,6 @@ def untaught(made: Split, index: ChipIndex, classes: Sequence[LabelClass]) -> li
 def _named(table: SplitTable) -> list[tuple[Part, tuple[str, ...]]]:
     every = ((Part.TRAIN, table.train), (Part.VALIDATION, table.validation), (Part.TEST, table.test))
     return [(part, names) for part, names in every if isinstance(names, tuple)]
-
-
-def _region_names(table: SplitTable) -> list[str]:
-    return [name for _, names in _named(table) for name in names]
 
 
 def _by_scene(index: ChipIndex, scenes: Sequence[LabelledScene], table: SplitTable, seed: int) -> tuple[int, ...]:

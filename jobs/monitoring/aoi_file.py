@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import json
 import tomllib
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from earthloom.jobs.config import parse_names
+from earthloom.jobs.config import describe_problem, keys_at, parse_names
 from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.monitoring.alerts.rule import AlertTable
 from earthloom.jobs.monitoring.before_table import BeforeTable
 from earthloom.jobs.monitoring.change.table import ChangeTable
 from earthloom.jobs.monitoring.composites.rules import CompositeTable
 from earthloom.jobs.monitoring.trends.rules import MonitorTable
-from earthloom.tiling.aoi import Aoi, aoi_of_geojson, outline_of_bbox, outline_of_geojson
+from earthloom.tiling.aoi import Aoi, aoi_of_geojson, outline_of_bbox
 from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.geojson import feature_of
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.scene import SCENE_ID
 from earthloom.tiling.storage.objects import ObjectRef
@@ -178,7 +178,8 @@ def _aoi(table: AoiTable, where: ObjectRef) -> tuple[Aoi, dict[str, Any] | None]
         return aoi_of_geojson(data, "bbox", crs=table.crs, gsd=table.gsd), outline
     ref = _beside(where, str(table.geometry))
     data = _read(ref, "a geometry")
-    return aoi_of_geojson(data, ref.url, crs=table.crs, gsd=table.gsd), outline_of_geojson(data, ref.url)
+    aoi = aoi_of_geojson(data, ref.url, crs=table.crs, gsd=table.gsd)
+    return aoi, dict(feature_of(data, ref.url).get("geometry") or {})
 
 
 def _beside(where: ObjectRef, text: str) -> ObjectRef:
@@ -201,26 +202,9 @@ def _read(ref: ObjectRef, what: str) -> bytes:
 def _describe(problem: Mapping[str, Any]) -> str:
     place: Sequence[str | int] = problem["loc"]
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:40]}" for part in place).lstrip(".")
-    if problem["type"] == "extra_forbidden":  # its value may be a credential that found its way here
-        known = _keys(AoiTable, place[:-1])
+
+    def unknown() -> str:
+        known = keys_at(AoiTable, place[:-1])
         return f"{where}: there is no such key{did_you_mean(str(place[-1]), known)}; here are {', '.join(known)}"
-    if problem["type"] == "missing":
-        return f"{where} is missing"
-    if problem["type"] == "value_error":
-        return f"{where}: {problem['ctx']['error']}"
-    return f"{where}: {problem['msg']}, got {str(problem['input'])[:80]!r}"
 
-
-def _keys(model: type[BaseModel], place: Sequence[str | int]) -> list[str]:
-    """Keys of the table at a place of the file."""
-    for part in place:
-        if isinstance(part, str) and part in model.model_fields:
-            model = next(_models(model.model_fields[part].annotation), model)
-    return list(model.model_fields)
-
-
-def _models(annotation: Any) -> typing.Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in typing.get_args(annotation):
-        yield from _models(part)
+    return describe_problem(problem, where, unknown=unknown, missing=f"{where} is missing")

@@ -20,9 +20,7 @@ from earthloom.jobs.monitoring.change.map import TRANSITIONS
 from earthloom.jobs.monitoring.change.stage import make_change
 from earthloom.jobs.monitoring.change.tasks import plan_change
 from earthloom.jobs.monitoring.composites.maps import ClassMap, map_of_result, map_of_step
-from earthloom.jobs.monitoring.cube.cube import Cube
-from earthloom.jobs.monitoring.cube.dataset import cube_base
-from earthloom.jobs.monitoring.cube.log import current_cube
+from earthloom.jobs.monitoring.cube.dataset import finished_cube
 from earthloom.jobs.monitoring.pool import Pool
 from earthloom.jobs.monitoring.series.scene_areas import current_results, scene_areas
 from earthloom.jobs.monitoring.series.series import series_table
@@ -92,7 +90,7 @@ def change(config: ChangeConfig, on_task: Callable[[int, int], None] = lambda _d
     """
     out = ObjectRef.parse(config.out)
     store = open_store(out)
-    base, cube = _cube(store, config.product, config.aoi, config.key)
+    base, cube = finished_cube(store, config.product, config.aoi, config.key)
     made, note = make_change(
         store, base, cube, config.before, config.after, aoi=config.aoi, product=config.product,
         least_m2=config.min_area_m2,
@@ -164,7 +162,7 @@ def chosen_maps(
     if aoi is not None:
         if scene is not None:
             raise ConfigError(_NO_SCENE)
-        _, cube = _cube(store, product, aoi, None)
+        _, cube = finished_cube(store, product, aoi, None)
         maps = [map_of_step(cube, n) for n, step in enumerate(cube.steps) if _within(step.date, since, until)]
     else:
         maps = [one for one in _scenes(store, product, scene) if _within(one.start, since, until)]
@@ -194,7 +192,7 @@ def areas_of(out: str, product: str, *, aoi: str | None = None, scene: str | Non
         return scene_areas(current_results(store, product, scene))
     if scene is not None:
         raise ConfigError(_NO_SCENE)
-    _, cube = _cube(store, product, aoi, None)
+    _, cube = finished_cube(store, product, aoi, None)
     if not cube.classes:
         raise ConfigError(f"{product} of {aoi} is an image and has no classes")
     return series_table(read_steps(store, cube))
@@ -220,11 +218,3 @@ def _within(day: datetime.date | None, since: datetime.date | None, until: datet
     if since is None and until is None:
         return True
     return day is not None and (since or day) <= day <= (until or day)
-
-
-def _cube(store: Store, product: str, aoi: str, key: str | None) -> tuple[str, Cube]:
-    base = cube_base(store, product, aoi, key)
-    cube = current_cube(store, base)
-    if cube is None:
-        raise ConfigError(f"{store.ref.url}/{base} holds no finished cube; run `earthloom monitor` again")
-    return base, cube

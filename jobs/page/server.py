@@ -41,8 +41,6 @@ class PageServer(ThreadingHTTPServer):
         ConfigError: if it cannot listen on this host and port.
     """
 
-    daemon_threads = True
-
     def __init__(self, store: Store, host: str = "127.0.0.1", port: int = 0) -> None:
         self.store = store
         self._heads: dict[str, tuple[float, Head]] = {}

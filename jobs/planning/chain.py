@@ -240,24 +240,28 @@ def _refuse_all(scene: Scene, card: ModelCard, quantity: str, numbers: BandNumbe
     except SceneError as error:
         if quantity in card.quantities or quantity != "dn":
             raise
-        kinds = [np.dtype(band.dtype) for band in scene.bands]
-        as_stored = "unit" in card.quantities and all(kind == np.uint8 for kind in kinds)
-        known = as_stored or all(kind.kind == "f" for kind in kinds)
-        have = {band.name for band in scene.bands}
-        found = dict(numbers.by_name)
-        both = dict.fromkeys(
-            (name.removeprefix(BEFORE), name in have) for name in names
-        )  # `bands` is for both dates alike
-        wanted = dict.fromkeys(name for name, is_there in both if not is_there or name in found)
-        said = ",".join(f"{name}={found.get(name, '<number>')}" for name in wanted)
-        unsaid = " and which ".join(name for name in wanted if name not in found)
-        among = f"of the {numbers.count} bands" if numbers.count else "of the bands"
-        doubt = f". Nothing says which {among} is {unsaid}: put in the numbers, from 1" if unsaid else ""
-        line = f"`bands={said}` {'' if known else '`scale=<factor>` '}`quantity={'unit' if as_stored else card.quantities[0]}`"
         raise SceneError(
             f"{error}. And {card.label} wants {' or '.join(card.quantities)}, while nothing says what the scene's values are. "
-            f"Both in one line: {line}{doubt}"
+            f"Both in one line: {_settings(scene, card, names, numbers)}"
         ) from None
+
+
+def _settings(scene: Scene, card: ModelCard, names: Sequence[str], numbers: BandNumbers) -> str:
+    """What says where the bands lie and what the values are, with gaps for what only the user knows."""
+    kinds = [np.dtype(band.dtype) for band in scene.bands]
+    as_stored = "unit" in card.quantities and all(kind == np.uint8 for kind in kinds)
+    scale = "" if as_stored or all(kind.kind == "f" for kind in kinds) else "`scale=<factor>` "
+    have, found = {band.name for band in scene.bands}, dict(numbers.by_name)
+    # `bands` is for both dates alike
+    both = dict.fromkeys((name.removeprefix(BEFORE), name in have) for name in names)
+    wanted = dict.fromkeys(name for name, is_there in both if not is_there or name in found)
+    bands = ",".join(f"{name}={found.get(name, '<number>')}" for name in wanted)
+    line = f"`bands={bands}` {scale}`quantity={'unit' if as_stored else card.quantities[0]}`"
+    unsaid = " and which ".join(name for name in wanted if name not in found)
+    if not unsaid:
+        return line
+    among = f"of the {numbers.count} bands" if numbers.count else "of the bands"
+    return f"{line}. Nothing says which {among} is {unsaid}: put in the numbers, from 1"
 
 
 def _main_stage(chosen: Sequence[Variants]) -> int:

@@ -41,23 +41,23 @@ def chips_of(
     stride_px = int(np.lcm.reduce([member.stride_px for member in members]))
     halo_px = -(-max(member.halo_px or 0 for member in members) // stride_px) * stride_px
     most_px = min(member.core_px for member in members)
-    if answer_of(card).pixel_px > 1:  # the ground that a label is about
-        return ChipGrid(
-            scene=Window(0, 0, width, height), core_px=card.core_px, halo_px=halo_px, stride_px=stride_px,
-            margin_px=margin_px,
-        )  # fmt: skip
     asked = config.core if is_last else None
-    if asked:
+    if answer_of(card).pixel_px > 1:  # the ground that a label is about
+        core_px = card.core_px
+    elif asked:
         check_core(asked, shard_px)
-    core_px = asked or min(most_px, shard_px)
-    if not blend and not asked and is_last:
+        core_px = asked
+    elif blend:
+        core_px = min(most_px, shard_px)
+    elif not is_last:  # what a shard's block makes of this stage, its margins included
+        own_width, own_height = (min(side, shard_px) + 2 * margin_px for side in (width, height))
+        core_px = _cheapest_core(own_width, own_height, halo_px, _halvings(most_px, stride_px))
+    else:
+        core_px = min(most_px, shard_px)
         alone = max(width, height) <= shard_px  # one shard is one block, which cuts no chip whatever the core
         fitting = _steps(core_px, stride_px) if alone else divisors(shard_px, stride_px)
         sizes = [size for size in fitting if size <= core_px]
         core_px = _cheapest_core(width, height, halo_px, sizes) if sizes else core_px
-    elif not blend and not asked:  # what a shard's block makes of this stage, its margins included
-        own_width, own_height = (min(side, shard_px) + 2 * margin_px for side in (width, height))
-        core_px = _cheapest_core(own_width, own_height, halo_px, _halvings(most_px, stride_px))
     return ChipGrid(
         scene=Window(0, 0, width, height), core_px=core_px, halo_px=halo_px, stride_px=stride_px, blend=blend,
         margin_px=margin_px,

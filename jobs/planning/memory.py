@@ -135,20 +135,11 @@ def predict(
     read_px = made_and_read[0][1].size_px
     value_bytes = len(bands) * np.result_type(*(band.dtype for band in bands)).itemsize
     held = read_px * (value_bytes + 1)
-    answers = [answer_of(stage.card) for stage in stages]
-    own_px = [own.size_px for own, _ in made_and_read]
-    woven = max(
-        px * answer.woven_bytes(blend=stage.chips.blend)
-        for px, answer, stage in zip(own_px, answers, stages, strict=True)
-    )
-    between = max(
-        px * answer.passed_bytes(is_first=not number)
-        for number, (px, answer) in enumerate(zip(own_px, answers, strict=True))
-    )
     # the block's layers, and of one shard at a time a copy with its overviews (4 / 3) and its encoded tiles
     written = int((owned.size_px + 2.5 * min(owned.size_px, shard_px**2)) * stored_bytes)
-    if answers[-1].stored_bytes or len(stages) > 1:
+    if answer_of(last.card).stored_bytes or len(stages) > 1:
         written += 256 * min(owned.width, shard_px) * 8 * 4  # a strip of areas with temporaries
+    answers = _answers_bytes(stages, [own.size_px for own, _ in made_and_read])
     chips = _of_all_stages([_chips_bytes(stage, batch, passes, computing) for stage in stages])
     publishing = max(_LEAST_PUBLISHING_BYTES, publishing_bytes(result, shard_px, stored_bytes, table_bytes))
     large = max(0, network_bytes - _SMALL_NETWORK_BYTES)
@@ -159,7 +150,7 @@ def predict(
         loading_bytes=_LOADING * large + _SMALL_NETWORK_BYTES if large else 0,
         chips_bytes=0 if on_gpu else int(chips * (_SCATTERED if keeps_pages else 1.0)),
         # one more `held` while the border is reflected
-        blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else computing * (woven + between)),
+        blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else computing * answers),
         cache_bytes=min(_GDAL_CACHE_BYTES, read_px * value_bytes)
         + (ahead * PIECE_BYTES if any(band.resampling == "average" for band in bands) else 0)
         + (min(CACHE_BYTES, lanes * read_px * value_bytes) if stages[0].reach_px else 0),
@@ -190,6 +181,13 @@ def publishing_bytes(scene: Window, shard_px: int, stored_bytes: int, table_byte
         + scene.size_px * table_bytes
         + _PICTURE_BYTES_PER_PX * min(scene.size_px, _PICTURE_PX)
     )
+
+
+def _answers_bytes(stages: Sequence[Stage], own_px: Sequence[int]) -> int:
+    """Of a block that is computed: what its chips are cross-faded in, and what one stage passes to the next."""
+    answers = [(px, answer_of(stage.card), stage) for px, stage in zip(own_px, stages, strict=True)]
+    woven = max(px * answer.woven_bytes(blend=stage.chips.blend) for px, answer, stage in answers)
+    return woven + max(px * answer.passed_bytes(is_first=not n) for n, (px, answer, _) in enumerate(answers))
 
 
 def _of_all_stages(sizes: Sequence[int]) -> int:

@@ -17,18 +17,19 @@ from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.intake.pairs import open_pairs
 from earthloom.jobs.intake.permanent_water import with_permanent_water
 from earthloom.jobs.intake.references import SceneRequest
-from earthloom.jobs.intake.scenes import RefusedScene, assign_ids, expand, open_all, refused_scene
+from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, expand, open_all, refused_scene
 from earthloom.jobs.intake.wanted import Wanted
 from earthloom.jobs.planning.binding import bind_all
 from earthloom.jobs.planning.chain import ChainPlan
-from earthloom.jobs.planning.chips import divisors, undecided
+from earthloom.jobs.planning.chips import undecided
 from earthloom.jobs.planning.footprints import find_footprints
 from earthloom.jobs.planning.key import scene_key
-from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
+from earthloom.jobs.planning.limit import memory_within
+from earthloom.jobs.planning.memory import MemoryPlan
 from earthloom.jobs.planning.pan import check_pan
 from earthloom.jobs.planning.resources import Share, here, share
 from earthloom.jobs.planning.shape import WorkerShape, common, result_sides
-from earthloom.jobs.planning.words import load_models, product_name
+from earthloom.jobs.planning.words import ChainModel, load_models, product_name
 from earthloom.jobs.records.canonical import FORMAT, digest
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.weights import size_bytes
@@ -37,7 +38,7 @@ from earthloom.models.device.resolve import resolve as resolve_device
 from earthloom.models.device.speed import flop_per_s
 from earthloom.models.inference.chain import windows
 from earthloom.tiling.chips import ChipGrid, split_blocks
-from earthloom.tiling.errors import ConfigError, InputError, SceneError, TilingError
+from earthloom.tiling.errors import ConfigError, InputError, SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.read import CELL_PX
 from earthloom.tiling.reading.tile_cache import CACHE_BYTES
@@ -48,7 +49,6 @@ from earthloom.tiling.window import Block, Window
 
 T = TypeVar("T")
 
-_GIB = 2**30
 _PLENTY = 2**62
 
 
@@ -108,9 +108,8 @@ class ScenePlan:
         last = self.chain.stages[-1]
         core_px = last.chips.core_px * last.card.scale if self.chain.pixel_px == 1 else 1
         return split_blocks(
-            self.grid.window, core_px=core_px, block_px=self.block_px,
-            shard_px=self.shard_px, strip=self.strip,
-        )  # fmt: skip
+            self.grid.window, core_px=core_px, block_px=self.block_px, shard_px=self.shard_px, strip=self.strip
+        )
 
     @property
     def strip(self) -> int | None:
@@ -223,15 +222,7 @@ def plan(
         TilingError: block, shard and core do not fit each other.
     """
     apply()
-    out = ObjectRef.parse(config.out)
-    if out.scheme not in ("file", "s3"):
-        raise InputError(f"`out` {config.out}: outputs go to a folder or s3://bucket/prefix")
-    if out.scheme == "file" and (
-        taken := next((path for path in (out.path, *out.path.parents) if path.is_file()), None)
-    ):
-        raise ConfigError(
-            f"`out={config.out}`: {taken} is a file, not a folder; name a folder, which need not exist yet"
-        )
+    out = _output(config.out)
     device = device or resolve_device(config.device, config.precision)
     on_gpu = device.kind == "cuda"
     given = given or share(config.engine, on_gpu=False, nodes=here())
@@ -240,14 +231,14 @@ def plan(
     onto = aoi.grid(config.shard) if aoi else None
     footprints = find_footprints(config)
     found = expand(config.scenes, config.scene.alternate) if requests is None else requests
-    requests = assign_ids(found, config.scene.scene_id)
-    cards = [[card for card, _ in member] for model in models for member in model.members]
-    wanted = Wanted.by(cards)
-    each = open_all(requests, config.scene, onto=onto, models=wanted)
-    opened = open_pairs(
-        with_permanent_water(each, config.permanent_water) if config.permanent_water else each, config.before, config.scene,
-        [card for variants in cards for card in variants], onto, wanted,
-    )  # fmt: skip
+    opened = _open(assign_ids(found, config.scene.scene_id), config, models, onto)
+    results = bind_all(opened, models, config, device, footprints)
+    bound = [one for one in results if not isinstance(one, RefusedScene)]
+    refused = [one for one in results if isinstance(one, RefusedScene)]
+    sizes = {folder: size_bytes(folder) for model in models for member in model.members for card, folder in member
+             if card.weights}  # fmt: skip
+    most = 1 if on_gpu else min(given.threads, max(1, sum(_n_parts(chain, config) for _, chain in bound)))
+    room_bytes = _PLENTY if on_gpu or given.memory_bytes is None else given.memory_bytes
     plans: list[ScenePlan] = []
     notes: list[tuple[str, str]] = []
     grid_notes = aoi.notes(config.shard) if aoi else ()
@@ -258,13 +249,6 @@ def plan(
         first: T = kept.setdefault(part, part)
         return first
 
-    results = bind_all(opened, models, config, device, footprints)
-    bound = [one for one in results if not isinstance(one, RefusedScene)]
-    refused = [one for one in results if isinstance(one, RefusedScene)]
-    sizes = {folder: size_bytes(folder) for model in models for member in model.members for card, folder in member
-             if card.weights}  # fmt: skip
-    most = 1 if on_gpu else min(given.threads, max(1, sum(_n_parts(chain, config) for _, chain in bound)))
-    room_bytes = _PLENTY if on_gpu or given.memory_bytes is None else given.memory_bytes
     for result, chain in bound:
         try:
             pan_notes = check_pan(result.scene, result.grids, [card for stage in chain.stages for card in stage.cards])
@@ -277,10 +261,34 @@ def plan(
         notes += [(result.scene.id, note) for note in (*result.notes, *grid_notes, *pan_notes, *scene_notes)]
     model = product_name(models)
     return RunPlan(
-        run_id=digest(_identity(model, device, plans, refused)), model=model, out=out, device=device,
-        scenes=tuple(plans), refused=tuple(refused),
-        notes=tuple(dict.fromkeys(notes)), estimated_s=_estimate(plans, device, speed),
+        run_id=digest(_identity(model, device, plans, refused)), model=model, out=out, device=device, scenes=tuple(plans),
+        refused=tuple(refused), notes=tuple(dict.fromkeys(notes)), estimated_s=_estimate(plans, device, speed),
     )  # fmt: skip
+
+
+def _open(
+    requests: Sequence[SceneRequest], config: RunConfig, models: Sequence[ChainModel], onto: Grid | None
+) -> list[OpenedScene | RefusedScene]:
+    """The scenes with all that belongs to them: permanent water, and the earlier scene of a pair."""
+    cards = [[card for card, _ in member] for model in models for member in model.members]
+    wanted = Wanted.by(cards)
+    opened = open_all(requests, config.scene, onto=onto, models=wanted)
+    if config.permanent_water:
+        opened = with_permanent_water(opened, config.permanent_water)
+    return open_pairs(
+        opened, config.before, config.scene, [card for variants in cards for card in variants], onto, wanted
+    )
+
+
+def _output(text: str) -> ObjectRef:
+    """Where a run writes to."""
+    out = ObjectRef.parse(text)
+    if out.scheme not in ("file", "s3"):
+        raise InputError(f"`out` {text}: outputs go to a folder or s3://bucket/prefix")
+    taken = (path for path in (out.path, *out.path.parents) if path.is_file()) if out.scheme == "file" else ()
+    if file := next(iter(taken), None):
+        raise ConfigError(f"`out={text}`: {file} is a file, not a folder; name a folder, which need not exist yet")
+    return out
 
 
 def _identity(
@@ -298,78 +306,26 @@ def _plan_scene(
     scene: Scene, chain: ChainPlan, config: RunConfig, device: Device, most: int, room_bytes: int,
     weights_bytes: Mapping[ObjectRef, int],
 ) -> tuple[ScenePlan, list[str]]:  # fmt: skip
-    """A scene's plan and notes, with as many of `most` passes at once as the limit and the machine's room allow."""
-    on_gpu = device.kind == "cuda"
-    last, pixel_px = chain.stages[-1], chain.pixel_px
-    block_px, side_px = result_sides(config.block, config.shard, pixel_px)
-    read = (*chain.bands, *(clear.band for clear in scene.clear))
-    network_bytes = sum(weights_bytes.get(folder, 0) for folder in {folder for _, folder in chain.folders})
-
-    def memory_of(core_px: int, passes: int = 1, ahead: int = AHEAD, *, keeps_pages: bool = False) -> MemoryPlan:
-        changed = replace(last, chips=replace(last.chips, core_px=core_px))
-        return predict(
-            (*chain.stages[:-1], changed), read, chain.stored_bytes, block_px=block_px, shard_px=side_px,
-            pixel_px=pixel_px, table_bytes=chain.table_bytes, batch=config.batch or 1, on_gpu=on_gpu, passes=passes,
-            ahead=ahead, keeps_pages=keeps_pages, network_bytes=network_bytes,
-        )  # fmt: skip
-
-    def fits(memory: MemoryPlan, limit_bytes: int = min(config.engine.memory_per_worker, room_bytes)) -> bool:
-        return memory.total_bytes <= limit_bytes
-
-    core_px = last.chips.core_px
-    sizes = [memory_of(core_px, passes) for passes in range(most, 0, -1)]  # above all every core has work
-    memory = next(filter(fits, sizes), sizes[-1])
-    if not on_gpu and any(card.weights for stage in chain.stages for card in stage.cards):
-        keeping = memory_of(core_px, memory.shape.passes, keeps_pages=True)  # a sixth of the time of a network
-        memory = keeping if fits(keeping) else memory
-    distant = on_gpu or any(scene.assets[band.asset].ref.scheme != "file" for band in read)
-    deeper = [
-        memory_of(core_px, memory.shape.passes, ahead, keeps_pages=bool(memory.shape.kept_bytes))
-        for ahead in range(FAR_AHEAD, AHEAD, -1) if distant
-    ]  # fmt: skip
-    memory = next(filter(fits, deeper), memory)
-    if not fits(memory, config.engine.memory_per_worker):  # what the machine has may still change
-        shard_px = config.shard // last.card.scale
-        least_px = 2 * last.chips.halo_px if last.chips.blend else 1  # or ramps of a cross-fade would meet
-        sizes_px = divisors(shard_px, last.chips.stride_px)
-        smaller = [core for core in sizes_px if least_px <= core < last.chips.core_px]
-        found = next((core for core in smaller if fits(memory_of(core), config.engine.memory_per_worker)), None)
-        found = None if chain.pixel_px > 1 else found  # what a label is about is no matter of memory
-        remedy = (
-            f"`core={found}` would fit"
-            if found
-            else f"`memory_per_worker={-(-memory.total_bytes // _GIB)}GiB` would do"
-        )
-        if memory.idle_bytes > config.engine.memory_per_worker:
-            remedy = f"{memory.idle_bytes / _GIB:.2f} GiB of it before the first block, weights included; {remedy}"
-        raise TilingError(
-            f"{scene.id}: a worker would need {memory.total_bytes / _GIB:.2f} GiB, more than "
-            f"`memory_per_worker` {config.engine.memory_per_worker / _GIB:.2f} GiB, with chips of {last.chips.core_px} + 2 x "
-            f"{last.chips.halo_px} px; {remedy}"
-        )
+    """A scene's plan and notes."""
+    block_px, shard_px = result_sides(config.block, config.shard, chain.pixel_px)
+    memory, fewer = memory_within(scene, chain, config, device, most, room_bytes, weights_bytes)
     key = scene_key(
-        scene, chain.bands, chain.stages, chain.images, chain.footprints, shard_px=side_px, device_class=device.device_class,
+        scene, chain.bands, chain.stages, chain.images, chain.footprints, shard_px=shard_px, device_class=device.device_class,
     )  # fmt: skip
     planned = ScenePlan(
-        scene=scene, chain=chain, block_px=block_px, shard_px=side_px, device_class=device.device_class,
-        key=key, memory=memory,
+        scene=scene, chain=chain, block_px=block_px, shard_px=shard_px, device_class=device.device_class, key=key,
+        memory=memory,
     )  # fmt: skip
     next(planned.blocks())  # refuses sizes that do not fit
-    notes = list(chain.notes)
-    main = chain.stages[chain.main]
-    if (cut := undecided(main.card, main.chips.scene.width, main.chips.scene.height)) is not None:
-        notes.append(cut)
-    if memory.shape.passes < most:
-        wanted_bytes = sizes[0].total_bytes
-        remedy = f"; `memory_per_worker={-(-wanted_bytes // _GIB)}GiB` would do" if wanted_bytes <= room_bytes else ""
-        notes.append(f"memory for {memory.shape.passes} chips at once where {most} could be computed{remedy}")
+    whole = planned.chips.scene
+    notes = [*chain.notes, undecided(planned.card, whole.width, whole.height), fewer]
     unknown = (card for stage in chain.stages for card in stage.cards if card.weights and not card.memory)
     if (card := next(unknown, None)) is not None:
         notes.append(
             f"the card of {card.label} does not say what memory a chip takes, so none is planned for it; "
             "`earthloom models measure MODEL SCENE` writes it there"
         )
-    return planned, notes
+    return planned, [note for note in notes if note]
 
 
 def _n_parts(chain: ChainPlan, config: RunConfig) -> int:

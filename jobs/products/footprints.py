@@ -36,9 +36,6 @@ class FootprintsProduct(ClassMapProduct):
     scene_id: str
     key: str
 
-    def stored(self, made: Any) -> dict[str, NDArray[Any]]:
-        return {"classes": made.classes, "confidence": made.confidence}
-
     def rows(self, made: Any, part: Window) -> Mapping[str, bytes]:
         return _rows(made.over(part))
 

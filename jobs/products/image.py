@@ -94,11 +94,7 @@ class ImageProduct(StageProduct):
             if (limits := stretch(bands[number]))
         ]
         shown = len(ranges) == len(numbers)  # an image without a valid pixel has no range
-        return {self._style_name: image_style([number + 1 for number in numbers], ranges)} if shown else {}
-
-    @property
-    def _style_name(self) -> str:
-        return f"{self.image.name}.qml"
+        return {f"{self.image.name}.qml": image_style([number + 1 for number in numbers], ranges)} if shown else {}
 
     def assets(self, counted: Counted) -> list[AssetInfo]:
         (raster,) = self.rasters

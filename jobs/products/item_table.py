@@ -95,7 +95,8 @@ def _flat_columns(items: Sequence[Mapping[str, Any]], published: Mapping[str, st
     import pyarrow as pa
 
     said = [item["properties"] for item in items]
-    moments = [_moment(published.get(item["id"])) for item in items]
+    texts = (published.get(item["id"]) for item in items)
+    moments = [datetime.fromisoformat(text) if text else None for text in texts]
     scenes, keys = ([str(one[f"earthloom:{name}"]) for one in said] for name in ("scene", "key"))
     last: dict[str, tuple[float, str]] = {}
     ranks = [(moment.timestamp() if moment else -math.inf, key) for moment, key in zip(moments, keys, strict=True)]
@@ -121,10 +122,6 @@ def _measures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
             stem = f"{stem}_{int(row['value'])}"
         found |= {f"{stem}_{ending}": row.get(field) for ending, field in _MEASURES}
     return found
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
 
 
 def _spelled(item: dict[str, Any]) -> dict[str, Any]:
@@ -245,14 +242,9 @@ def _read(table: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     return found
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def _unreadable(error: Exception) -> PublishError:
-    return PublishError(
-        f"items.parquet cannot be read ({_one_line(error)}); delete it: it is made again from the committed scenes"
-    )
+    why = " ".join(str(error).split())
+    return PublishError(f"items.parquet cannot be read ({why}); delete it: it is made again from the committed scenes")
 
 
 def _restored(item: dict[str, Any]) -> dict[str, Any]:

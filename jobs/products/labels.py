@@ -38,9 +38,6 @@ class LabelsProduct(ClassMapProduct):
     scene_id: str
     key: str
 
-    def stored(self, made: Any) -> dict[str, NDArray[Any]]:
-        return {"classes": made.classes, "confidence": made.confidence}
-
     def rows(self, made: Any, part: Window) -> Mapping[str, bytes]:
         return {CHIPS: _rows(made, part).tobytes()}
 

@@ -144,12 +144,7 @@ def class_table(card: ModelCard) -> Table | None:
 
 def model_tags(card: ModelCard) -> dict[str, str]:
     """Tags of a TIFF that a model's result has: which model. Nothing here depends on when or where a run took place."""
-    tags = {
-        "AREA_OR_POINT": "Area",
-        "MODEL": card.label,
-        "MODEL_VERSION": card.version,
-        "CARD_SHA256": card.digest(),
-    }
+    tags = {"AREA_OR_POINT": "Area", "MODEL": card.label, "MODEL_VERSION": card.version, "CARD_SHA256": card.digest()}
     return tags | ({"WEIGHTS_SHA256": card.weights} if card.weights else {})
 
 
@@ -163,12 +158,12 @@ _GENERIC, _COUNT, _NAME, _MIN_MAX = "0", "1", "2", "5"  # GDALRATFieldUsage
 _RED, _GREEN, _BLUE, _ALPHA = "6", "7", "8", "9"
 
 
-def pam(legend: Legend, rows: Sequence[ClassArea] = ()) -> bytes:
+def pam(legend: Legend, rows: Sequence[ClassArea]) -> bytes:
     """GDAL's sidecar (`.tif.aux.xml`): category names and a raster attribute table.
 
     Args:
         legend: gives names and colours.
-        rows: `jobs.products.statistics.class_areas`; when given, the table also has pixel counts and areas in m².
+        rows: `jobs.products.statistics.class_areas`.
     """
     root = ET.Element("PAMDataset")
     band = ET.SubElement(root, "PAMRasterBand", band="1")
@@ -193,9 +188,8 @@ def attribute_table(legend: Legend, rows: Sequence[ClassArea]) -> str:
 
 def _attribute_table(legend: Legend, rows: Sequence[ClassArea]) -> ET.Element:
     fields = [("Value", _INTEGER, _MIN_MAX), ("Class", _STRING, _NAME), ("Red", _INTEGER, _RED),
-              ("Green", _INTEGER, _GREEN), ("Blue", _INTEGER, _BLUE), ("Alpha", _INTEGER, _ALPHA)]  # fmt: skip
-    if rows:
-        fields += [("Count", _REAL, _COUNT), ("Area_m2", _REAL, _GENERIC)]  # counts can pass GDAL's 32-bit integers
+              ("Green", _INTEGER, _GREEN), ("Blue", _INTEGER, _BLUE), ("Alpha", _INTEGER, _ALPHA),
+              ("Count", _REAL, _COUNT), ("Area_m2", _REAL, _GENERIC)]  # fmt: skip  # counts can pass GDAL's 32-bit integers
     table = ET.Element("GDALRasterAttributeTable", tableType="thematic")
     for index, (name, kind, usage) in enumerate(fields):
         field = ET.SubElement(table, "FieldDefn", index=str(index))
@@ -203,9 +197,8 @@ def _attribute_table(legend: Legend, rows: Sequence[ClassArea]) -> ET.Element:
             ET.SubElement(field, tag).text = text
     rgb, by_value = colors(legend), {row["value"]: row for row in rows}
     for value, name in labels(legend).items():
-        cells = [str(value), name, *(str(channel) for channel in rgb[value]), "255"]
-        if rows:
-            cells += [str(by_value[value]["pixels"]), repr(by_value[value]["area_m2"])]
+        counts = [str(by_value[value]["pixels"]), repr(by_value[value]["area_m2"])]
+        cells = [str(value), name, *(str(channel) for channel in rgb[value]), "255", *counts]
         line = ET.SubElement(table, "Row", index=str(value))
         for cell in cells:
             ET.SubElement(line, "F").text = cell

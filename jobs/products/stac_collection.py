@@ -22,20 +22,6 @@ _OWN_RELS = frozenset(("root", "parent", "item"))
 _BBOX, _INTERVAL = "earthloom:bbox", "earthloom:interval"  # on each link, so that an extent needs no item read again
 
 
-def collection(name: str, card: ModelCard, entries: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """The collection of a product's items.
-
-    Args:
-        name: of the product; the collection's id.
-        card: gives title, description and classes; variants of a model share a collection.
-        entries: (href relative to the collection, item), at least one.
-
-    Raises:
-        PublishError: if there are none.
-    """
-    return _collection(None, name, card, [item_link(href, item) for href, item in entries])
-
-
 def add_to_collection(
     existing: dict[str, Any] | None, *, name: str, card: ModelCard, entries: Sequence[tuple[str, dict[str, Any]]]
 ) -> dict[str, Any]:
@@ -44,10 +30,14 @@ def add_to_collection(
     Adding twice equals adding once, and the order of adding does not matter.
 
     Args:
+        existing: the collection as it is; None where there is none yet.
+        name: of the product; the collection's id.
+        card: gives title, description and classes; variants of a model share a collection.
         entries: (href relative to the collection, item).
 
     Raises:
-        PublishError: if `existing` is another collection, or its item links lack the summaries that extents need.
+        PublishError: if `existing` is another collection, or its item links lack the summaries that extents need; or if there
+            are no items, old or new.
     """
     refuse_foreign(existing, "Collection", name)
     links = item_links(existing)
@@ -56,7 +46,52 @@ def add_to_collection(
             f"collection {name}: the link to {missing[0].get('href')} lacks {_BBOX} or {_INTERVAL}; another tool "
             "has rewritten it. Delete collection.json: it is made again from the committed scenes"
         )
-    return _collection(existing, name, card, [*links, *(item_link(href, item) for href, item in entries)])
+    links += [item_link(href, item) for href, item in entries]
+    by_id = {link["title"]: link for link in links}  # the last one given wins
+    ordered = [by_id[one] for one in sorted(by_id)]
+    if not ordered:
+        raise PublishError(f"collection {name} has no items; a collection is derived from committed scenes")
+    kept = existing or {}  # its parts go into the new one as they are
+    extensions = {EXTENSIONS["classification"]} if card.classes else set()
+    classes = {"classification:classes": class_objects(card.classes)} if card.classes else {}
+    return kept | {
+        "type": "Collection",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": sorted({*kept.get("stac_extensions", []), *extensions}),
+        "id": name,
+        "title": card.title or name,
+        "description": card.description or f"Made by the model {name}.",
+        "license": kept.get("license", "other"),
+        "extent": extent_of(ordered),
+        "summaries": kept.get("summaries", {}) | classes,
+        "assets": kept.get("assets", {})
+        | {
+            "items": {
+                "href": "./items.parquet",
+                "type": "application/vnd.apache.parquet",
+                "title": "All items as one table",
+                "roles": ["collection-mirror"],
+            },
+            "latest": {
+                "href": "./latest.parquet",
+                "type": "application/vnd.apache.parquet",
+                "title": "The latest result of each scene, with areas of classes as columns",
+                "roles": ["data"],
+            },
+            "layers": {
+                "href": f"./{name}.qlr",
+                "type": "application/xml",
+                "title": "All of them as layers of QGIS",
+                "roles": ["metadata"],
+            },
+        },
+        "links": [
+            {"rel": "root", "href": "../../catalog.json", "type": "application/json"},
+            {"rel": "parent", "href": "../../catalog.json", "type": "application/json"},
+            *(link for link in kept.get("links", []) if link.get("rel") not in _OWN_RELS),
+            *ordered,
+        ],
+    }
 
 
 def linked_hrefs(existing: dict[str, Any] | None) -> dict[str, str]:
@@ -101,56 +136,6 @@ def add_to_catalog(existing: dict[str, Any] | None, collection_id: str, href: st
             {"rel": "root", "href": "./catalog.json", "type": "application/json"},
             *foreign,
             *(links[one] for one in sorted(links)),
-        ],
-    }
-
-
-def _collection(
-    existing: dict[str, Any] | None, name: str, card: ModelCard, links: list[dict[str, Any]]
-) -> dict[str, Any]:
-    by_id = {link["title"]: link for link in links}  # the last one given wins
-    ordered = [by_id[one] for one in sorted(by_id)]
-    if not ordered:
-        raise PublishError(f"collection {name} has no items; a collection is derived from committed scenes")
-    kept = existing or {}  # its parts go into the new one as they are
-    extensions = {EXTENSIONS["classification"]} if card.classes else set()
-    classes = {"classification:classes": class_objects(card.classes)} if card.classes else {}
-    return kept | {
-        "type": "Collection",
-        "stac_version": STAC_VERSION,
-        "stac_extensions": sorted({*kept.get("stac_extensions", []), *extensions}),
-        "id": name,
-        "title": card.title or name,
-        "description": card.description or f"Made by the model {name}.",
-        "license": kept.get("license", "other"),
-        "extent": extent_of(ordered),
-        "summaries": kept.get("summaries", {}) | classes,
-        "assets": kept.get("assets", {})
-        | {
-            "items": {
-                "href": "./items.parquet",
-                "type": "application/vnd.apache.parquet",
-                "title": "All items as one table",
-                "roles": ["collection-mirror"],
-            },
-            "latest": {
-                "href": "./latest.parquet",
-                "type": "application/vnd.apache.parquet",
-                "title": "The latest result of each scene, with areas of classes as columns",
-                "roles": ["data"],
-            },
-            "layers": {
-                "href": f"./{name}.qlr",
-                "type": "application/xml",
-                "title": "All of them as layers of QGIS",
-                "roles": ["metadata"],
-            },
-        },
-        "links": [
-            {"rel": "root", "href": "../../catalog.json", "type": "application/json"},
-            {"rel": "parent", "href": "../../catalog.json", "type": "application/json"},
-            *(link for link in kept.get("links", []) if link.get("rel") not in _OWN_RELS),
-            *ordered,
         ],
     }
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from earthloom.jobs.products.legend import word
 from earthloom.jobs.products.renders import renders
+from earthloom.jobs.records.names import ITEM
 from earthloom.models.cards.card import BEFORE, PERMANENT_WATER, ModelCard, ModelClass
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
@@ -295,10 +296,10 @@ def _lineage(scene: Scene, cards: Sequence[ModelCard]) -> str:
 
 def links(scene: Scene, product: str, provenance: Provenance) -> list[dict[str, Any]]:
     """Of an item: up to the catalogue, and back to what it was made of."""
+    collection = {"href": f"../../../collections/{product}/collection.json", "type": "application/json"}
     made: list[dict[str, Any]] = [
         {"rel": "root", "href": "../../../catalog.json", "type": "application/json"},
-        {"rel": "parent", "href": f"../../../collections/{product}/collection.json", "type": "application/json"},
-        {"rel": "collection", "href": f"../../../collections/{product}/collection.json", "type": "application/json"},
+        *({"rel": rel, **collection} for rel in ("parent", "collection")),
     ]
     roles: dict[ObjectRef, str] = {}
     for band in scene.bands:
@@ -312,12 +313,17 @@ def links(scene: Scene, product: str, provenance: Provenance) -> list[dict[str, 
         role = roles.get(ref, f"{SOURCE}file")
         if not (provenance.source_item and role.startswith(SOURCE)):
             made.append({"rel": "derived_from", "href": _url(ref), "title": f"{role} {ref.name}"})
-    models = [
-        {"rel": "derived_from", "href": href, "type": "application/geo+json",
-         "title": f"Model card {card.label} {card.version}", "mlm:name": card.label}
-        for card, href in provenance.cards
-    ]  # fmt: skip
-    return [*made, *models]
+    for card, href in provenance.cards:
+        title = f"Model card {card.label} {card.version}"
+        made.append({"rel": "derived_from", "href": href, "type": "application/geo+json", "title": title,
+                      "mlm:name": card.label})  # fmt: skip
+    return made
+
+
+def made_of(root: str, prefix: str, title: str) -> dict[str, Any]:
+    """A link to the item of a result that another one was made of; `root` leads from its folder to OUT."""
+    href = f"{root}{quote(prefix)}/{ITEM}"
+    return {"rel": "derived_from", "href": href, "type": "application/geo+json", "title": title}
 
 
 def _url(ref: ObjectRef) -> str:

@@ -44,25 +44,27 @@ def link(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = ()) 
         StorageError: if other writers win every time.
     """
     for name, group in _by_product(plans).items():
-        key = f"collections/{name}/collection.json"
-        new = _NewScenes(store, group, again)
+        _link_product(store, name, _NewScenes(store, group, again))
 
-        def collection(existing: bytes | None, new: _NewScenes = new, key: str = key) -> bytes:
-            before = json_object(existing, key)
-            links = stac_collection.linked_hrefs(before)
-            entries = new.entries({name for name, href in links.items() if new.href(name) == href})
-            if before is not None and existing is not None and not entries:
-                return existing
-            merged = stac_collection.add_to_collection(before, name=new.product, card=new.card, entries=entries)
-            return canonical(merged)
 
-        def root(existing: bytes | None, name: str = name, key: str = key) -> bytes:
-            return canonical(stac_collection.add_to_catalog(json_object(existing, "catalog.json"), name, f"./{key}"))
+def _link_product(store: Store, name: str, new: _NewScenes) -> None:
+    key = f"collections/{name}/collection.json"
 
-        merge(store, key, collection)
-        merge(store, "catalog.json", root)
-        page.refresh(store, f"collections/{name}", new.again, new.items)
-        new.check_present()
+    def collection(existing: bytes | None) -> bytes:
+        before = json_object(existing, key)
+        links = stac_collection.linked_hrefs(before)
+        entries = new.entries({item_id for item_id, href in links.items() if new.href(item_id) == href})
+        if before is not None and existing is not None and not entries:
+            return existing
+        return canonical(stac_collection.add_to_collection(before, name=new.product, card=new.card, entries=entries))
+
+    def root(existing: bytes | None) -> bytes:
+        return canonical(stac_collection.add_to_catalog(json_object(existing, "catalog.json"), name, f"./{key}"))
+
+    merge(store, key, collection)
+    merge(store, "catalog.json", root)
+    page.refresh(store, f"collections/{name}", new.again, new.items)
+    new.check_present()
 
 
 def tabulate(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = ()) -> list[tuple[str, str]]:
@@ -79,26 +81,30 @@ def tabulate(store: Store, plans: Sequence[ScenePlan], again: Collection[str] = 
     """
     notes: dict[str, str] = {}
     for name, group in _by_product(plans).items():
-        new = _NewScenes(store, group, again)
-
-        def table(existing: bytes | None, new: _NewScenes = new) -> bytes:
-            entries = new.entries(item_table.tabled_ids(existing) if existing else frozenset())
-            if existing and not entries:
-                return existing
-            entered = {item["id"]: item for _, item in entries}
-            known = item_table.read_items(existing) if existing else []
-            others = [item for item in known if item["id"] not in entered]
-            notes.update(_namesakes(_linked(entered.values()), _linked(others)))
-            published = (item_table.published_of(existing) if existing else {}) | new.published(entered)
-            return item_table.items_parquet([*others, *entered.values()], published)
-
-        folder = f"collections/{name}"
-        merge(store, f"{folder}/items.parquet", table)
-        _refresh_latest(store, folder)
-        new.check_present()
+        notes |= _tabulate_product(store, f"collections/{name}", _NewScenes(store, group, again))
     for scene_id, text in notes.items():
         log.warning("%s: %s", scene_id, text)
     return list(notes.items())
+
+
+def _tabulate_product(store: Store, folder: str, new: _NewScenes) -> dict[str, str]:
+    notes: dict[str, str] = {}
+
+    def table(existing: bytes | None) -> bytes:
+        entries = new.entries(item_table.tabled_ids(existing) if existing else frozenset())
+        if existing and not entries:
+            return existing
+        entered = {item["id"]: item for _, item in entries}
+        known = item_table.read_items(existing) if existing else []
+        others = [item for item in known if item["id"] not in entered]
+        notes.update(_namesakes(_linked(entered.values()), _linked(others)))
+        published = (item_table.published_of(existing) if existing else {}) | new.published(entered)
+        return item_table.items_parquet([*others, *entered.values()], published)
+
+    merge(store, f"{folder}/items.parquet", table)
+    _refresh_latest(store, folder)
+    new.check_present()
+    return notes
 
 
 def namesakes(store: Store, plans: Sequence[ScenePlan]) -> list[tuple[str, str]]:

@@ -7,16 +7,16 @@ between two of them, `earthloom verify` names the scene and the same command doe
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products.stac_item import dated
+from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.canonical import canonical, read_document
 from earthloom.jobs.records.documents import merge
 from earthloom.jobs.records.names import ITEM, RESULT
@@ -88,7 +88,7 @@ def correct(store: Store, plan: ScenePlan) -> Correction | None:
     def change(existing: bytes | None) -> bytes:
         document = _result(existing, plan)
         data = _read_item(store, plan)
-        item, stored = _vouched(data, document, plan), _stored(data)
+        item, stored = _vouched(data, document, plan), asdict(StoredObject.of(data))
         was = _date(document, item)
         now = PublishedDate(datetime=plan.scene.datetime, dated_by=plan.scene.dated_by)
         unfinished = document.get("correcting")
@@ -105,7 +105,7 @@ def correct(store: Store, plan: ScenePlan) -> Correction | None:
             document
             | {
                 "datetime": now.datetime, "dated_by": now.dated_by, "committed_s": document.get("committed_s", modified_s),
-                "files": document["files"] | {ITEM: _stored(corrected)},
+                "files": document["files"] | {ITEM: asdict(StoredObject.of(corrected))},
                 "correcting": {"was": before.to_dict(), "items": [one for n, one in enumerate(items) if one not in items[:n]]},
             }
         )  # fmt: skip
@@ -173,11 +173,11 @@ def _vouched(data: bytes, document: dict[str, Any], plan: ScenePlan) -> dict[str
     Raises:
         PublishError: if it is not, but for its date, what the result vouches for.
     """
-    meant, found = document["files"][ITEM], _stored(data)
+    meant, found = document["files"][ITEM], asdict(StoredObject.of(data))
     item: dict[str, Any] = {}
     with suppress(ValueError, KeyError, TypeError, AttributeError):  # no item at all
         item = json.loads(data)
-        found = _stored(canonical(_dated(item, plan, _date(document, item))))
+        found = asdict(StoredObject.of(canonical(_dated(item, plan, _date(document, item)))))
     if found != meant:
         raise PublishError(
             f"{plan.scene.id}: its date cannot be corrected, as {plan.prefix}/{ITEM} was changed by another tool in more than "
@@ -202,10 +202,6 @@ def _result(existing: bytes | None, plan: ScenePlan) -> dict[str, Any]:
     if existing is None:
         raise _removed(plan)
     return read_document(existing, f"{plan.prefix}/{RESULT}")
-
-
-def _stored(data: bytes) -> dict[str, Any]:
-    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _removed(plan: ScenePlan) -> StorageError:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any, Self
 
@@ -132,7 +132,7 @@ def _publish(
         writer.finish()
     result = {
         "format": FORMAT, "prefix": prefix, **about.fields(),
-        "files": {name: _to_dict(stored) for name, stored in sorted(files.items())},
+        "files": {name: asdict(stored) for name, stored in sorted(files.items())},
         "class_areas": areas, "nodata_px": main.nodata_px(counted), "write_id": write_id,
         **({"objects": dict(counts)} if counts else {}),
     }  # fmt: skip
@@ -144,11 +144,7 @@ def _publish(
 def _same_pixels(theirs: Mapping[str, Any], files: Mapping[str, StoredObject]) -> bool:
     """Whether a result has all files of these and none but its item beside them."""
     others = {name: stored for name, stored in theirs.get("files", {}).items() if name != ITEM}
-    return others == {name: _to_dict(stored) for name, stored in files.items()}
-
-
-def _to_dict(stored: StoredObject) -> dict[str, Any]:
-    return {"size": stored.size, "sha256": stored.sha256}
+    return others == {name: asdict(stored) for name, stored in files.items()}
 
 
 def _shards(store: Store, publication: Publication, layout: ZarrLayout) -> dict[tuple[int, int], ShardRecord]:
@@ -182,7 +178,7 @@ class _Writer:
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object below the prefix, soon; waits for others while many are on their way."""
-        self._files[name] = StoredObject(len(data), hashlib.sha256(data).hexdigest())
+        self._files[name] = StoredObject.of(data)
         self.put_outside(f"{self._prefix}/{name}", data)
 
     def put_outside(self, key: str, data: bytes) -> None:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.jobs.products.layout import publication_of
-from earthloom.jobs.publish.files import publish_files
-from earthloom.jobs.records.canonical import canonical
+from earthloom.jobs.publish.files import committed_document, publish_files
 from earthloom.jobs.records.names import RESULT
 from earthloom.jobs.records.result import SceneResult, SceneSummary
-from earthloom.tiling.errors import MissingObjectError
 from earthloom.tiling.storage.store import Store
 
 
 def committed(store: Store, plan: ScenePlan) -> SceneResult | None:
     """The scene's result if it is published."""
-    key = f"{plan.prefix}/{RESULT}"
-    try:
-        return SceneResult.from_json(store.get(key), key)
-    except MissingObjectError:
-        return None
+    document = committed_document(store, plan.prefix)
+    return SceneResult.from_document(document, f"{plan.prefix}/{RESULT}") if document else None
 
 
 def publish(store: Store, plan: ScenePlan, write_id: str) -> tuple[SceneSummary, bool]:
@@ -34,4 +29,4 @@ def publish(store: Store, plan: ScenePlan, write_id: str) -> tuple[SceneSummary,
         PublishError: if a shard is missing or an output fails its check; nothing becomes visible.
     """
     document, won = publish_files(store, publication_of(plan), write_id)
-    return SceneResult.from_json(canonical(document), f"{plan.prefix}/{RESULT}").summary, won
+    return SceneResult.from_document(document, f"{plan.prefix}/{RESULT}").summary, won

@@ -5,11 +5,9 @@ Knows nothing of where the pixels came from.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,8 +25,6 @@ from earthloom.tiling.writing.cog_parts import TileIndex, pack
 _PUTS = 8
 """Objects that are written at once: from far away one after another would take longer than computing."""
 
-_NO_TABLES: Mapping[str, bytes] = MappingProxyType({})
-
 Put: TypeAlias = Callable[[str, bytes], Future[StoredObject]]
 """Key below OUT and bytes of an object to the future of what was written."""
 
@@ -43,29 +39,27 @@ class Puts:
     def __call__(self, key: str, data: bytes) -> Future[StoredObject]:
         def write() -> StoredObject:
             self._store.put(key, data)
-            return StoredObject(len(data), hashlib.sha256(data).hexdigest())
+            return StoredObject.of(data)
 
         return self._threads.submit(write)
 
 
 def finish_shard(
-    store: Store, publication: Publication, part: Window, layers: Mapping[str, NDArray[Any]],
-    tables: Mapping[str, bytes] = _NO_TABLES,
-) -> ShardRecord:  # fmt: skip
+    store: Store, publication: Publication, part: Window, layers: Mapping[str, NDArray[Any]]
+) -> ShardRecord:
     """Write one shard and, when all of it is in storage, the marker that vouches for it. Twice leaves the same bytes.
 
     Args and errors are those of `write_shard`.
     """
-    shard = write_shard(publication, part, layers, Puts(store), tables)
+    shard = write_shard(publication, part, layers, Puts(store), {})
     block = Block(shard.row, shard.col, part)
     store.put(marker_key(publication.prefix, block, publication.shard_px), shard_marker(shard))
     return shard
 
 
 def write_shard(
-    publication: Publication, part: Window, layers: Mapping[str, NDArray[Any]], put: Put,
-    tables: Mapping[str, bytes] = _NO_TABLES,
-) -> ShardRecord:  # fmt: skip
+    publication: Publication, part: Window, layers: Mapping[str, NDArray[Any]], put: Put, tables: Mapping[str, bytes]
+) -> ShardRecord:
     """Write one shard and count what it holds; returns when all of it is in storage. The marker is its caller's to write.
 
     Args:

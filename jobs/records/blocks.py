@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from earthloom.jobs.records.canonical import FORMAT, canonical
@@ -18,6 +19,15 @@ class StoredObject:
 
     size: int
     sha256: str
+
+    @classmethod
+    def of(cls, data: bytes) -> StoredObject:
+        return cls(len(data), hashlib.sha256(data).hexdigest())
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> StoredObject:
+        """Inverse of `asdict`."""
+        return cls(int(entry["size"]), str(entry["sha256"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,10 @@ class ShardRecord:
         return sum(stored.size for _, stored in (*self.objects, ("", self.tiles)) if stored)
 
 
+PHASES = ("read", "wait", "compute", "write")
+"""In the order in which a block goes through them; `wait` is for a place among the blocks that are computed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockCost:
     """What a finished block took: all that the driver hears of it."""
@@ -92,6 +106,17 @@ class BlockCost:
     """Pixels of all bands in the source's tiles that were decoded."""
     source_px: int
     """Pixels of all bands that the block itself stands for; the rest of what was decoded is halo and tiles' edges."""
+
+    @property
+    def ended_s(self) -> float:
+        return self.started_s + self.read_s + self.wait_s + self.compute_s + self.write_s
+
+    def phases(self) -> Iterator[tuple[str, float, float]]:
+        """(name, start, end) of each phase, POSIX seconds, without gaps."""
+        start = self.started_s
+        for name, seconds in zip(PHASES, (self.read_s, self.wait_s, self.compute_s, self.write_s), strict=True):
+            yield name, start, start + seconds
+            start += seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +151,8 @@ def _shards_to_json(shards: Sequence[ShardRecord]) -> dict[str, Any]:
     return {
         "shards": {
             f"{shard.row}_{shard.col}": {
-                "objects": {key: _to_json(stored) for key, stored in shard.objects},
-                "tiles": _to_json(shard.tiles),
+                "objects": {key: stored and asdict(stored) for key, stored in shard.objects},
+                "tiles": shard.tiles and asdict(shard.tiles),
                 "files": [[file, index.to_json()] for file, index in shard.files],  # in the order of their bytes
                 **({"tables": [[name, *astuple(index)] for name, index in shard.tables]} if shard.tables else {}),
                 "tally": shard.tally.to_json() if shard.tally else None,
@@ -139,27 +164,20 @@ def _shards_to_json(shards: Sequence[ShardRecord]) -> dict[str, Any]:
     }
 
 
-def _to_json(stored: StoredObject | None) -> dict[str, Any] | None:
-    return {"size": stored.size, "sha256": stored.sha256} if stored else None
-
-
-def _from_json(entry: dict[str, Any] | None) -> StoredObject | None:
-    return StoredObject(entry["size"], entry["sha256"]) if entry else None
-
-
 def shard_records(document: dict[str, Any]) -> list[ShardRecord]:
+    """The shards that a marker's document vouches for."""
     records = []
     for name, shard in document["shards"].items():
         row, _, col = name.partition("_")
-        objects = tuple((key, _from_json(entry)) for key, entry in shard["objects"].items())
-        files = tuple((file, TileIndex.from_json(entry)) for file, entry in shard["files"])
-        tables = tuple((name, TableIndex(int(size), int(crc))) for name, size, crc in shard.get("tables", ()))
-        counted = Tally.from_json(shard["tally"]) if shard["tally"] is not None else None
-        sums = tuple((layer, BandSum.from_json(entry)) for layer, entry in shard["sums"].items())
         records.append(
             ShardRecord(
-                row=int(row), col=int(col), objects=objects, tiles=_from_json(shard["tiles"]), files=files, tables=tables,
-                tally=counted, sums=sums,
+                row=int(row), col=int(col),
+                objects=tuple((key, entry and StoredObject.from_dict(entry)) for key, entry in shard["objects"].items()),
+                tiles=shard["tiles"] and StoredObject.from_dict(shard["tiles"]),
+                files=tuple((file, TileIndex.from_json(entry)) for file, entry in shard["files"]),
+                tables=tuple((table, TableIndex(int(size), int(crc))) for table, size, crc in shard.get("tables", ())),
+                tally=Tally.from_json(shard["tally"]) if shard["tally"] is not None else None,
+                sums=tuple((layer, BandSum.from_json(entry)) for layer, entry in shard["sums"].items()),
             )
         )  # fmt: skip
     return records

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from earthloom.tiling.errors import PublishError
@@ -20,6 +21,14 @@ def canonical(value: Any) -> bytes:
 def digest(value: Any) -> str:
     """sha256 of the canonical JSON, hex."""
     return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def digest_of_parts(parts: Iterable[bytes]) -> str:
+    """sha256 of bytes that come in pieces, hex."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()
 
 
 def read_document(data: bytes, where: str) -> dict[str, Any]:

@@ -104,17 +104,14 @@ def vouched_shards(
     """
     done: dict[tuple[int, int], ShardRecord] = {}
     lost: dict[tuple[int, int], str] = {}
-    for marker, data in _read([key for key in sizes if _is_marker(prefix, key)], store):
+    markers = [key for key in sizes if key.startswith(f"{prefix}/blocks/") and key.endswith(".json")]
+    for marker, data in _read(markers, store):
         for record in parse_marker(data, marker):
             if wrong := _lost(record, prefix, layout, sizes):
                 lost[record.row, record.col] = f"{marker} vouches for {wrong}"
             else:
                 done[record.row, record.col] = record
     return done, lost
-
-
-def _is_marker(prefix: str, key: str) -> bool:
-    return key.startswith(f"{prefix}/blocks/") and key.endswith(".json")
 
 
 def _read(keys: Sequence[str], store: Store) -> Iterator[tuple[str, bytes]]:

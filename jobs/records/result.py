@@ -90,7 +90,11 @@ class SceneResult:
         Raises:
             PublishError: if it is no result of this version.
         """
-        document = read_document(data, where)
+        return cls.from_document(read_document(data, where), where)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], where: str) -> SceneResult:
+        """The same of one that is read already."""
         try:
             write_id = str(document["write_id"])
             files = {name: StoredObject(**stored) for name, stored in document["files"].items()}

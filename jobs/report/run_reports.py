@@ -122,8 +122,7 @@ class RunReports:
         put("earthloom_blocks_quarantined_total", self._quarantined)
         put("earthloom_scenes_published_total", counts.new)
         put(
-            "earthloom_scenes_failed_total",
-            counts.failed + counts.refused - counts.known_failed - counts.known_refused,
+            "earthloom_scenes_failed_total", counts.failed + counts.refused - counts.known_failed - counts.known_refused
         )
         put("earthloom_pixels_total", telemetry.get("computed_px", 0))
         running = view.state == "running"

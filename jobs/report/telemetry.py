@@ -12,8 +12,8 @@ from typing import Any
 
 from earthloom.cluster.worker import WorkerStats
 from earthloom.jobs.planning.plan import ScenePlan
-from earthloom.jobs.records.blocks import BlockCost
-from earthloom.jobs.report.trace import PHASES, BlockTimes, Mark, chrome_trace
+from earthloom.jobs.records.blocks import PHASES, BlockCost
+from earthloom.jobs.report.trace import Mark, chrome_trace
 from earthloom.tiling.grid import pixel_size_m
 from earthloom.tiling.storage.store import Store
 
@@ -64,7 +64,7 @@ class Meter:
     _km2: float = 0.0
     _km2_per_px: dict[str, float] = field(default_factory=dict)
     _workers: dict[str, _Worker] = field(default_factory=dict)
-    _times: list[BlockTimes] = field(default_factory=list)
+    _blocks: list[tuple[str, BlockCost]] = field(default_factory=list)
     _marks: list[Mark] = field(default_factory=list)
 
     def add(self, plan: ScenePlan, record: BlockCost) -> int:
@@ -74,25 +74,16 @@ class Meter:
             across, along = pixel_size_m(plan.fine)
             self._km2_per_px[plan.key] = across * along / 1e6
         self._km2 += pixels * self._km2_per_px[plan.key]
-        for name, n in zip(
-            _COUNTS,
-            (pixels, record.chip_px, record.read_bytes, record.written_bytes,
-             record.decoded_px, record.source_px), strict=True,
-        ):  # fmt: skip
-            self._counts[name] += n
-        times = BlockTimes(
-            scene=plan.scene.id, block=record.block, worker=record.worker, lane=record.lane,
-            started_s=record.started_s, read_s=record.read_s, wait_s=record.wait_s, compute_s=record.compute_s,
-            write_s=record.write_s, computed_px=pixels,
-        )  # fmt: skip
+        for name in _COUNTS:
+            self._counts[name] += getattr(record, name)
         worker = self._workers.setdefault(record.worker, _Worker())
         worker.blocks += 1
         worker.computed_px += pixels
         for phase in PHASES:
             setattr(worker, f"{phase}_s", getattr(worker, f"{phase}_s") + getattr(record, f"{phase}_s"))
-        worker.first_s, worker.last_s = min(worker.first_s, times.started_s), max(worker.last_s, times.ended_s)
-        if self.profile and len(self._times) < _MOST_BLOCKS:
-            self._times.append(times)
+        worker.first_s, worker.last_s = min(worker.first_s, record.started_s), max(worker.last_s, record.ended_s)
+        if self.profile and len(self._blocks) < _MOST_BLOCKS:
+            self._blocks.append((plan.scene.id, record))
         return pixels
 
     def mark(self, name: str, started_s: float, seconds: float) -> None:
@@ -125,7 +116,7 @@ class Meter:
     def save_profile(self, store: Store, prefix: str) -> list[str]:
         """Write the trace of the blocks; the keys of what was written."""
         trace = f"{prefix}.trace.json"
-        store.put(trace, chrome_trace(self._times, marks=self._marks))
+        store.put(trace, chrome_trace(self._blocks, marks=self._marks))
         return [trace]
 
 

@@ -7,59 +7,27 @@ lane follow one another.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-PHASES = ("read", "wait", "compute", "write")
-"""In the order in which a block goes through them; `wait` is for a place among the blocks that are computed."""
+from earthloom.jobs.records.blocks import BlockCost
 
 Mark = tuple[str, float, float]
 """Something that was done for a whole scene: (name, start, end), POSIX seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockTimes:
-    """When one block was read, waited, was computed and was written; one phase begins where the one before it ends."""
-
-    scene: str
-    block: str
-    worker: str
-    """Name of the process, unique in the run."""
-    lane: int
-    """Thread of the worker."""
-    started_s: float
-    """POSIX time at which reading began, by the worker's clock."""
-    read_s: float
-    wait_s: float
-    compute_s: float
-    write_s: float
-    computed_px: int
-    """Pixels of the block's core."""
-
-    @property
-    def ended_s(self) -> float:
-        return self.started_s + self.read_s + self.wait_s + self.compute_s + self.write_s
-
-    def phases(self) -> Iterator[Mark]:
-        """(name, start, end) of each phase, POSIX seconds, without gaps."""
-        start = self.started_s
-        for name, seconds in zip(PHASES, (self.read_s, self.wait_s, self.compute_s, self.write_s), strict=True):
-            yield name, start, start + seconds
-            start += seconds
-
-
-def chrome_trace(times: Sequence[BlockTimes], *, marks: Sequence[Mark]) -> bytes:
+def chrome_trace(blocks: Sequence[tuple[str, BlockCost]], *, marks: Sequence[Mark]) -> bytes:
     """A trace that Perfetto (ui.perfetto.dev) and chrome://tracing open: a process per worker, a thread per lane.
 
     Args:
-        times: of the blocks.
+        blocks: id of the scene, and what the block took, of each.
         marks: what was done for whole scenes; a process of their own, as many threads as overlap.
 
     Returns:
         JSON in the Trace Event Format: complete events (`X`) in microseconds from the earliest start, sorted by it.
     """
-    zero = _earliest(times, marks)
+    starts = [*(cost.started_s for _, cost in blocks), *(start for _, start, _ in marks)]
+    zero = min(starts, default=0.0)
 
     def event(name: str, start: float, end: float, pid: int, tid: int, **details: Any) -> dict[str, Any]:
         begun, over = round((start - zero) * 1e6), round((end - zero) * 1e6)
@@ -73,28 +41,19 @@ def chrome_trace(times: Sequence[BlockTimes], *, marks: Sequence[Mark]) -> bytes
     for tid, row in enumerate(rows):
         names.append(named("thread", "scenes" if len(rows) == 1 else f"scenes {tid}", 1, tid))
         events += [event(name, start, end, 1, tid) for name, start, end in row]
-    for pid, (worker, lanes) in enumerate(_by_lane(times).items(), start=2):
+    by_lane: dict[str, dict[int, list[tuple[str, BlockCost]]]] = {}
+    for scene, cost in sorted(blocks, key=lambda each: (each[1].worker, each[1].lane, each[1].started_s)):
+        by_lane.setdefault(cost.worker, {}).setdefault(cost.lane, []).append((scene, cost))
+    for pid, (worker, lanes) in enumerate(by_lane.items(), start=2):
         names.append(named("process", worker, pid))
-        for lane, blocks in lanes.items():
+        for lane, of_lane in lanes.items():
             names.append(named("thread", f"lane {lane}", pid, lane))
-            for one in blocks:
-                details = {"scene": one.scene, "block": one.block, "computed_px": one.computed_px}
-                events += [event(name, start, end, pid, lane, **details) for name, start, end in one.phases()]
+            for scene, cost in of_lane:
+                details = {"scene": scene, "block": cost.block, "computed_px": cost.computed_px}
+                events += [event(name, start, end, pid, lane, **details) for name, start, end in cost.phases()]
     events.sort(key=lambda each: each["ts"])
     document = {"displayTimeUnit": "ms", "traceEvents": [*names, *events]}
     return json.dumps(document, separators=(",", ":")).encode()
-
-
-def _earliest(times: Sequence[BlockTimes], marks: Sequence[Mark]) -> float:
-    return min([*(one.started_s for one in times), *(start for _, start, _ in marks)], default=0.0)
-
-
-def _by_lane(times: Sequence[BlockTimes]) -> dict[str, dict[int, list[BlockTimes]]]:
-    """Blocks in order of their start, by worker and lane, both sorted."""
-    found: dict[str, dict[int, list[BlockTimes]]] = {}
-    for one in sorted(times, key=lambda each: (each.worker, each.lane, each.started_s)):
-        found.setdefault(one.worker, {}).setdefault(one.lane, []).append(one)
-    return found
 
 
 def _rows(marks: Sequence[Mark]) -> list[list[Mark]]:

@@ -5,11 +5,11 @@ No result needs them. Knows nothing of who put them there.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from itertools import groupby
 
+from earthloom.jobs.records.canonical import digest_of_parts
 from earthloom.jobs.records.names import CARRIED
 from earthloom.jobs.upkeep.rubbish import Rubbish
 from earthloom.models.cards.file import FILE
@@ -42,10 +42,7 @@ def check_weights(store: Store) -> Iterator[tuple[Head, bool]]:
     for sha256, heads in _folders(store):
         for head in heads:
             if not head.key.endswith(f"/{FILE}"):
-                found = hashlib.sha256()
-                for part in store.parts(head.key):
-                    found.update(part)
-                yield head, found.hexdigest() == sha256
+                yield head, digest_of_parts(store.parts(head.key)) == sha256
 
 
 def _folders(store: Store) -> Iterator[tuple[str, list[Head]]]:

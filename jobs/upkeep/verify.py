@@ -6,10 +6,9 @@ and one collection's table at a time.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,7 +17,7 @@ from typing import Any
 from earthloom.jobs.products.item_table import latest_ids, read_items, tabled_ids
 from earthloom.jobs.products.stac_item import item_id
 from earthloom.jobs.publish.catalog import linked_items
-from earthloom.jobs.records.canonical import read_document
+from earthloom.jobs.records.canonical import digest_of_parts, read_document
 from earthloom.jobs.records.listing import ShelvedScene, shelved
 from earthloom.jobs.records.names import ITEM, RESULT, SURVEY
 from earthloom.jobs.records.result import SceneResult
@@ -157,7 +156,7 @@ def _check_scene(
             wrong(name, f"has {head.size} bytes and should have {stored.size}")
             continue
         report.checked_bytes += head.size
-        found = _sha256(store.parts(f"{scene.prefix}/{name}"))
+        found = digest_of_parts(store.parts(f"{scene.prefix}/{name}"))
         if found != stored.sha256 and found in [one.sha256 for one in former]:
             if scene.prefix in working():
                 report.notes.append(f"{scene.prefix}/{name} is about to be corrected by a run at work")
@@ -185,7 +184,6 @@ def _check_catalogue(
     """
     folder = f"collections/{model}"
     entering = {name for name, key in items.items() if key.removesuffix(f"/{ITEM}") in late}
-    all_entering = bool(entering) and entering == items.keys()
 
     def wrong(name: str, message: str) -> None:
         report.problems.append(Problem(f"{folder}/{name}", message))
@@ -204,15 +202,8 @@ def _check_catalogue(
             if not place or store.head(f"{place}/{RESULT}") is None:  # else it was committed after they were listed
                 wrong(file, f"holds {name}, of which no committed scene is there")
 
-    try:
-        root = json.loads(store.get("catalog.json"))
-        children = [link["href"] for link in root["links"] if link["rel"] == "child"]
-        if f"./{folder}/collection.json" not in children and not all_entering:
-            report.problems.append(Problem("catalog.json", f"does not link {folder}; run again with one of its scenes"))
-    except (MissingObjectError, ValueError, KeyError, TypeError) as error:
-        if not (all_entering and isinstance(error, MissingObjectError)):
-            message = f"cannot be read ({error}); run again with any published scene"
-            report.problems.append(Problem("catalog.json", message))
+    if problem := _root_problem(store, folder, may_be_late=bool(entering) and entering == items.keys()):
+        report.problems.append(Problem("catalog.json", problem))
     linked: dict[str, str] = {}
     try:
         linked = linked_items(store, model)
@@ -238,6 +229,20 @@ def _check_catalogue(
             report.notes.append(f"{folder}/items.parquet tells of {name} as it was; a run at work may be correcting it")
         elif not same:
             wrong("items.parquet", f"tells of {name} otherwise than {items[name]}")
+
+
+def _root_problem(store: Store, folder: str, *, may_be_late: bool) -> str | None:
+    """What is wrong with the root catalog as far as it concerns a collection; one that may be late need not be there yet."""
+    try:
+        root = json.loads(store.get("catalog.json"))
+        children = [link["href"] for link in root["links"] if link["rel"] == "child"]
+    except (MissingObjectError, ValueError, KeyError, TypeError) as error:
+        if may_be_late and isinstance(error, MissingObjectError):
+            return None
+        return f"cannot be read ({error}); run again with any published scene"
+    if may_be_late or f"./{folder}/collection.json" in children:
+        return None
+    return f"does not link {folder}; run again with one of its scenes"
 
 
 def _check_latest(store: Store, folder: str, wrong: Callable[[str, str], None]) -> None:
@@ -310,10 +315,3 @@ def _check_commit(commit: dict[str, Any], plan: dict[str, Any], report: Verifica
 def _collections(store: Store) -> list[str]:
     parts = [head.key.split("/") for head in store.list("collections")]
     return [part[1] for part in parts if part[2:] == ["collection.json"]]
-
-
-def _sha256(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()

@@ -10,8 +10,9 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from typing import Any
 
 from earthloom.tiling.errors import CardError
@@ -188,81 +189,77 @@ class ModelCard:
     """sha256 of `record.json` beside the card, which says how the weights were learned; None where nobody wrote it."""
 
     def __post_init__(self) -> None:
-        where = f"model card {self.name}{'-' + self.variant if self.variant else ''}"
+        problems = self._tiling_problems, self._answer_problems, self._rule_problems, self._value_problems
+        if problem := next(chain.from_iterable(find() for find in problems), None):
+            raise CardError(f"model card {self.label}: {problem}")
+
+    def _tiling_problems(self) -> Iterator[str]:
         if not _LABEL.match(self.label):
-            raise CardError(f"{where}: name and variant become folder names: lower-case letters, digits, . _ - only")
+            yield "name and variant become folder names: lower-case letters, digits, . _ - only"
         if self.stride_px < 1:
-            raise CardError(f"{where}: the stride is at least 1, got {self.stride_px}")
-        for name in ("mean", "std"):
-            if len(getattr(self, name)) != len(self.bands):
-                raise CardError(f"{where}: {len(self.bands)} bands but {len(getattr(self, name))} values of {name}")
+            yield f"the stride is at least 1, got {self.stride_px}"
         for name in ("core_px", "halo_px"):
             value = getattr(self, name)
             if value is not None and (value % self.stride_px or value < 0):
-                raise CardError(
-                    f"{where}: {name} {value} is not a multiple of the stride {self.stride_px}; pooling grids would "
-                    "shift between chips"
+                yield (
+                    f"{name} {value} is not a multiple of the stride {self.stride_px}; pooling grids would shift between chips"
                 )
-        if bool(self.classes) == bool(self.outputs):
-            raise CardError(f"{where}: a model gives either classes or the bands of an image, and not both")
-        if len(self.classes) > 255 or [c.value for c in self.classes] != list(range(len(self.classes))):
-            raise CardError(f"{where}: classes must be numbered 0, 1, 2, … (at most 255: 255 is nodata)")
-        if unknown := set(self.masks) - {c.value for c in self.classes}:
-            raise CardError(f"{where}: masks {sorted(unknown)} are none of its classes")
-        if self.output_dtype not in ("", "uint8", *_OWN_DTYPES):
-            raise CardError(f"{where}: output_dtype is '', 'uint8', 'int16' or 'float32', got {self.output_dtype!r}")
-        if self.makes_own_bands and (taken := set(self.outputs) & set(self.bands)):
-            raise CardError(f"{where}: makes bands of its own, so {sorted(taken)} cannot be among those that it takes")
-        if strange := set() if self.output_dtype else set(self.outputs) - set(self.bands):
-            raise CardError(f"{where}: makes bands {sorted(strange)} that it does not take: their scale is unknown")
-        if "*" in self.bands[:-1]:
-            raise CardError(f"{where}: * stands for all other bands and so comes last, got {', '.join(self.bands)}")
-        if self.scale < 1 or 512 % self.scale or (self.classes and self.scale != 1):
-            raise CardError(f"{where}: scale divides 512, and is 1 for a segmentation; got {self.scale}")
-        if self.makes_own_bands and self.scale != 1:
-            raise CardError(
-                f"{where}: bands of its own lie beside those that it takes, so scale is 1; got {self.scale}"
-            )
-        if self.outputs and self.overlap != "exact":
-            raise CardError(f"{where}: images are made by exact tiles only, got overlap {self.overlap!r}")
-        self._check_objects(where)
-        self._check_labels(where)
         if self.overlap not in ("exact", "blend"):
-            raise CardError(f"{where}: overlap is 'exact' or 'blend', got {self.overlap!r}")
-        if not all(math.isfinite(value) for value in self.mean) or not all(0 < value < math.inf for value in self.std):
-            raise CardError(f"{where}: mean must be finite and std positive, got {self.mean} and {self.std}")
-        if self.activation not in _ACTIVATIONS or (self.activation == "sigmoid") != (self.objects is not None):
-            raise CardError(
-                f"{where}: activation is 'sigmoid' of objects, else 'softmax' or 'none', got {self.activation!r}"
+            yield f"overlap is 'exact' or 'blend', got {self.overlap!r}"
+
+    def _answer_problems(self) -> Iterator[str]:
+        """Of what the network takes and says."""
+        if bool(self.classes) == bool(self.outputs):
+            yield "a model gives either classes or the bands of an image, and not both"
+        if len(self.classes) > 255 or [c.value for c in self.classes] != list(range(len(self.classes))):
+            yield "classes must be numbered 0, 1, 2, … (at most 255: 255 is nodata)"
+        if unknown := set(self.masks) - {c.value for c in self.classes}:
+            yield f"masks {sorted(unknown)} are none of its classes"
+        if self.output_dtype not in ("", "uint8", *_OWN_DTYPES):
+            yield f"output_dtype is '', 'uint8', 'int16' or 'float32', got {self.output_dtype!r}"
+        if self.makes_own_bands and (taken := set(self.outputs) & set(self.bands)):
+            yield f"makes bands of its own, so {sorted(taken)} cannot be among those that it takes"
+        if strange := set() if self.output_dtype else set(self.outputs) - set(self.bands):
+            yield f"makes bands {sorted(strange)} that it does not take: their scale is unknown"
+        if "*" in self.bands[:-1]:
+            yield f"* stands for all other bands and so comes last, got {', '.join(self.bands)}"
+        if self.scale < 1 or 512 % self.scale or (self.classes and self.scale != 1):
+            yield f"scale divides 512, and is 1 for a segmentation; got {self.scale}"
+        if self.makes_own_bands and self.scale != 1:
+            yield f"bands of its own lie beside those that it takes, so scale is 1; got {self.scale}"
+        if self.outputs and self.overlap != "exact":
+            yield f"images are made by exact tiles only, got overlap {self.overlap!r}"
+
+    def _rule_problems(self) -> Iterator[str]:
+        """Of how objects and labels are found."""
+        found = f"got {len(self.classes)} classes"
+        how = f"masks {list(self.masks)} and overlap {self.overlap!r}"
+        if self.objects and (not self.classes or self.masks or self.overlap != "exact"):
+            yield f"objects have classes, mask nothing and are found by exact tiles only; {found}, {how}"
+        if self.objects and self.halo_px is not None and self.halo_px < self.objects.radius_px:
+            yield (
+                f"halo_px {self.halo_px} is less than radius_px {self.objects.radius_px}: which pixel is a centre would depend "
+                "on the chip"
             )
+        if self.labels and (not self.classes or self.objects or self.masks or self.overlap != "exact"):
+            yield (
+                f"labels have classes, are no objects, mask nothing and are given to each chip by itself; {found}, objects "
+                f"{self.objects}, {how}"
+            )
+        if self.activation not in _ACTIVATIONS or (self.activation == "sigmoid") != (self.objects is not None):
+            yield f"activation is 'sigmoid' of objects, else 'softmax' or 'none', got {self.activation!r}"
+
+    def _value_problems(self) -> Iterator[str]:
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != len(self.bands):
+                yield f"{len(self.bands)} bands but {len(getattr(self, name))} values of {name}"
+        if not all(math.isfinite(value) for value in self.mean) or not all(0 < value < math.inf for value in self.std):
+            yield f"mean must be finite and std positive, got {self.mean} and {self.std}"
         if wrong := [c.color for c in self.classes if not _COLOR.match(c.color)]:
-            raise CardError(f"{where}: colours are #rrggbb in lower case, got {', '.join(wrong)}")
+            yield f"colours are #rrggbb in lower case, got {', '.join(wrong)}"
         for name in ("weights", "record"):
             if (value := getattr(self, name)) is not None and not _SHA256.match(value):
-                raise CardError(f"{where}: {name} is a sha256 in lower-case hex, got {value!r}")
-
-    def _check_objects(self, where: str) -> None:
-        if self.objects is None:
-            return
-        if not self.classes or self.masks or self.overlap != "exact":
-            raise CardError(
-                f"{where}: objects have classes, mask nothing and are found by exact tiles only; got {len(self.classes)} "
-                f"classes, masks {list(self.masks)} and overlap {self.overlap!r}"
-            )
-        if self.halo_px is not None and self.halo_px < self.objects.radius_px:
-            raise CardError(
-                f"{where}: halo_px {self.halo_px} is less than radius_px {self.objects.radius_px}: which pixel is a "
-                "centre would depend on the chip"
-            )
-
-    def _check_labels(self, where: str) -> None:
-        if self.labels is None:
-            return
-        if not self.classes or self.objects or self.masks or self.overlap != "exact":
-            raise CardError(
-                f"{where}: labels have classes, are no objects, mask nothing and are given to each chip by itself; got "
-                f"{len(self.classes)} classes, objects {self.objects}, masks {list(self.masks)} and overlap {self.overlap!r}"
-            )
+                yield f"{name} is a sha256 in lower-case hex, got {value!r}"
 
     @property
     def label(self) -> str:
@@ -347,22 +344,7 @@ def rule_fields(rule: ObjectRule | LabelRule) -> dict[str, Any]:
     return {name: value for name, value in asdict(rule).items() if (name, value) != ("footprints", False)}
 
 
-_PROSE = frozenset(
-    (
-        "title",
-        "description",
-        "license",
-        "citation",
-        "memory",
-        "flop_per_px",
-        "memory_per_band",
-        "flop_per_band",
-        "scores",
-        "record",
-        "support_px",
-        "gsd_m",
-        "core_px",
-        "halo_px",
-        "overlap",
-    )
-)  # tiling is in the scene key as it was resolved, so an option that overrides the card counts too
+_PROSE = frozenset((
+    "title", "description", "license", "citation", "memory", "flop_per_px", "memory_per_band", "flop_per_band", "scores",
+    "record", "support_px", "gsd_m", "core_px", "halo_px", "overlap",
+))  # fmt: skip  # tiling is in the scene key as it was resolved, so an option that overrides the card counts too

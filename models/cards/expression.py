@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from earthloom.tiling.errors import CardError
@@ -155,27 +157,14 @@ def _folded(name: str, parts: tuple[Expression, ...], text: str) -> Expression:
     return Number(float(found))
 
 
+_ARITHMETIC: dict[str, Callable[..., float]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow, "min": min,
+    "max": max, "abs": abs, "sqrt": math.sqrt, "log10": math.log10,
+}  # fmt: skip
+
+
 def compute(name: str, values: list[float]) -> float:
     """One operation on numbers."""
     if name == "-" and len(values) == 1:
         return -values[0]
-    first, *rest = values
-    found: float
-    match name:
-        case "+":
-            found = first + rest[0]
-        case "-":
-            found = first - rest[0]
-        case "*":
-            found = first * rest[0]
-        case "/":
-            found = first / rest[0]
-        case "**":
-            found = first ** rest[0]
-        case "min" | "max":
-            found = (min if name == "min" else max)(values)
-        case "abs":
-            found = abs(first)
-        case _:
-            found = math.sqrt(first) if name == "sqrt" else math.log10(first)
-    return found
+    return _ARITHMETIC[name](*values)

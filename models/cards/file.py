@@ -36,6 +36,8 @@ _EXTENSIONS = (
     "https://stac-extensions.github.io/version/v1.2.0/schema.json",
     "https://stac-extensions.github.io/scientific/v1.0.0/schema.json",
 )
+_ALIKE = ("title", "description", "license", "version")
+"""Fields of the card that STAC has under the same names."""
 _OWN = (
     "variant", "quantities", "gsd_m", "activation", "masks", "outputs", "output_dtype", "scale", "needs_survey",
     "stride_px", "support_px", "halo_px", "core_px", "overlap", "memory", "flop_per_px", "memory_per_band",
@@ -96,28 +98,9 @@ def write_card(folder: Path, card: ModelCard) -> None:
 
 def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[str, Any]:
     """The STAC item of a card: plain JSON values, always the same for the same card."""
-    chip = card.core_px + 2 * (card.halo_px or 0)
+    chip_px = card.core_px + 2 * (card.halo_px or 0)
     framework, media_type, artifact = _FORMATS.get(weights_name, _FORMATS[weights.FILE])
-    output: dict[str, Any] = {
-        "name": _OUTPUTS[card.kind],
-        "tasks": [card.task],
-        "result": _structure(
-            card.sizes.get("classes", len(card.outputs)),
-            1 if card.labels else chip * card.scale,
-            "class" if card.classes else "channel",
-        ),
-    }
-    if card.classes:
-        output["classification:classes"] = [
-            {"value": c.value, "name": c.name, "color_hint": c.color[1:].upper()}
-            | ({"description": c.description} if c.description else {})
-            for c in card.classes
-        ]
-    properties: dict[str, Any] = {
-        "title": card.title,
-        "description": card.description,
-        "license": card.license,
-        "version": card.version,
+    properties: dict[str, Any] = {name: getattr(card, name) for name in _ALIKE} | {
         "datetime": None,
         "start_datetime": "1957-10-04T00:00:00Z",
         "end_datetime": "9999-12-31T23:59:59Z",
@@ -126,19 +109,8 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
         "mlm:tasks": [card.task],
         "mlm:framework": framework,
         "mlm:total_parameters": n_parameters,
-        "mlm:input": [
-            {
-                "name": "bands",
-                "description": f"(value - mean) / std of {card.quantities[0]}; 0 where there is no data",
-                "bands": [{"name": band} for band in card.bands],
-                "input": _structure(len(card.bands), chip, "bands"),
-                "value_scaling": [
-                    {"type": "z-score", "mean": mean, "stddev": std}
-                    for mean, std in zip(card.mean, card.std, strict=True)
-                ],
-            }
-        ],
-        "mlm:output": [output],
+        "mlm:input": [_input(card, chip_px)],
+        "mlm:output": [_output(card, chip_px)],
     }
     if card.kwargs:  # the schema wants it absent rather than empty
         properties["mlm:hyperparameters"] = card.kwargs
@@ -152,38 +124,53 @@ def to_item(card: ModelCard, *, weights_name: str, n_parameters: int) -> dict[st
     assets: dict[str, Any] = {}
     if card.weights is not None:
         assets["weights"] = {
-            "href": f"./{weights_name}",
-            "type": media_type,
-            "title": "Weights",
-            "roles": ["mlm:model", "mlm:weights", "data"],
-            "mlm:artifact_type": artifact,
+            "href": f"./{weights_name}", "type": media_type, "title": "Weights",
+            "roles": ["mlm:model", "mlm:weights", "data"], "mlm:artifact_type": artifact,
             "file:checksum": _MULTIHASH + card.weights,
-        }
+        }  # fmt: skip
     if card.record is not None:
         assets["record"] = {
-            "href": f"./{RECORD}",
-            "type": "application/json",
-            "title": "How it was trained: data, split, seeds, scores",
-            "roles": ["metadata"],
-            "file:checksum": _MULTIHASH + card.record,
-        }
+            "href": f"./{RECORD}", "type": "application/json", "title": "How it was trained: data, split, seeds, scores",
+            "roles": ["metadata"], "file:checksum": _MULTIHASH + card.record,
+        }  # fmt: skip
     item = {
-        "type": "Feature",
-        "stac_version": "1.1.0",
-        "stac_extensions": list(_EXTENSIONS),
-        "id": card.label,
-        "geometry": {"type": "Polygon", "coordinates": _WORLD},
-        "bbox": [-180, -90, 180, 90],
-        "properties": properties,
-        "links": [],
-        "assets": assets,
-    }
+        "type": "Feature", "stac_version": "1.1.0", "stac_extensions": list(_EXTENSIONS), "id": card.label,
+        "geometry": {"type": "Polygon", "coordinates": _WORLD}, "bbox": [-180, -90, 180, 90], "properties": properties,
+        "links": [], "assets": assets,
+    }  # fmt: skip
     if from_item(item) != card:  # a card that would come back changed is not written
         raise CardError(
             f"model card {card.label} cannot be written without loss; arguments must be canonical JSON (sorted keys, no "
             f"spaces), colours #rrggbb in lower case, memory and scores without repeated names: {card}"
         )
     return item
+
+
+def _input(card: ModelCard, chip_px: int) -> dict[str, Any]:
+    scaling = zip(card.mean, card.std, strict=True)
+    return {
+        "name": "bands",
+        "description": f"(value - mean) / std of {card.quantities[0]}; 0 where there is no data",
+        "bands": [{"name": band} for band in card.bands],
+        "input": _structure(len(card.bands), chip_px, "bands"),
+        "value_scaling": [{"type": "z-score", "mean": mean, "stddev": std} for mean, std in scaling],
+    }
+
+
+def _output(card: ModelCard, chip_px: int) -> dict[str, Any]:
+    n_channels, side_px = card.sizes.get("classes", len(card.outputs)), 1 if card.labels else chip_px * card.scale
+    output: dict[str, Any] = {
+        "name": _OUTPUTS[card.kind],
+        "tasks": [card.task],
+        "result": _structure(n_channels, side_px, "class" if card.classes else "channel"),
+    }
+    if card.classes:
+        output["classification:classes"] = [
+            {"value": c.value, "name": c.name, "color_hint": c.color[1:].upper()}
+            | ({"description": c.description} if c.description else {})
+            for c in card.classes
+        ]
+    return output
 
 
 def from_item(item: Any) -> ModelCard:
@@ -202,31 +189,32 @@ def from_item(item: Any) -> ModelCard:
             raise CardError("mlm:hyperparameters must be an object: the architecture's arguments")
         asset, record = item["assets"].get("weights"), item["assets"].get("record")
         own = [name for name in _OWN if name not in _OPTIONAL or f"earthloom:{name}" in properties]
-        fields = {name: properties[f"earthloom:{name}"] for name in own} | {
-            "name": properties["mlm:name"],
-            "version": properties["version"],
-            "title": properties["title"],
-            "description": properties["description"],
-            "license": properties["license"],
-            "citation": properties.get("sci:citation", ""),
-            "task": properties["mlm:tasks"][0],
-            "architecture": properties["mlm:architecture"],
-            "arguments": canonical(arguments),
-            "bands": [band["name"] for band in taken["bands"]],
-            "mean": [scaling["mean"] for scaling in taken["value_scaling"]],
-            "std": [scaling["stddev"] for scaling in taken["value_scaling"]],
-            "classes": [
-                {name: c[name] for name in ("value", "name")}
-                | {"color": f"#{c['color_hint'].lower()}", "description": c.get("description", "")}
-                for c in given.get("classification:classes", [])
-            ],
-            "objects": properties.get("earthloom:objects"),
-            "labels": properties.get("earthloom:labels"),
-            "memory": sorted(properties["earthloom:memory"].items()),
-            "scores": sorted(properties["earthloom:scores"].items()),
-            "weights": _digest(asset["file:checksum"]) if asset is not None else None,
-            "record": _digest(record["file:checksum"]) if record is not None else None,
-        }
+        alike = {name: properties[name] for name in _ALIKE}
+        fields = (
+            alike
+            | {name: properties[f"earthloom:{name}"] for name in own}
+            | {
+                "name": properties["mlm:name"],
+                "citation": properties.get("sci:citation", ""),
+                "task": properties["mlm:tasks"][0],
+                "architecture": properties["mlm:architecture"],
+                "arguments": canonical(arguments),
+                "bands": [band["name"] for band in taken["bands"]],
+                "mean": [scaling["mean"] for scaling in taken["value_scaling"]],
+                "std": [scaling["stddev"] for scaling in taken["value_scaling"]],
+                "classes": [
+                    {name: c[name] for name in ("value", "name")}
+                    | {"color": f"#{c['color_hint'].lower()}", "description": c.get("description", "")}
+                    for c in given.get("classification:classes", [])
+                ],
+                "objects": properties.get("earthloom:objects"),
+                "labels": properties.get("earthloom:labels"),
+                "memory": sorted(properties["earthloom:memory"].items()),
+                "scores": sorted(properties["earthloom:scores"].items()),
+                "weights": _digest(asset["file:checksum"]) if asset is not None else None,
+                "record": _digest(record["file:checksum"]) if record is not None else None,
+            }
+        )
         encoded = json.dumps(fields, allow_nan=False)
     except KeyError as error:
         raise CardError(f"{error.args[0]!r} is missing; write the card with earthloom models measure") from error

@@ -86,7 +86,7 @@ def count_parameters(data: bytes) -> int:
 
 
 def _refuse_what_is_not_standard(model: Any) -> None:
-    opset = _opset(model)
+    opset = next((int(entry.version) for entry in model.opset_import if entry.domain in _STANDARD), 0)
     if not _OPSETS[0] <= opset <= _OPSETS[1]:
         raise CardError(
             f"the ONNX graph is of opset {opset}; {_OPSETS[0]} to {_OPSETS[1]} are read: export it again with opset 17"
@@ -110,10 +110,6 @@ def _refuse_what_is_not_standard(model: Any) -> None:
                     f"tensor {tensor.name} lies in another file, and none is read at a graph's word; save the model in "
                     "one file: onnx.save(onnx.load(PATH), TARGET)"
                 )
-
-
-def _opset(model: Any) -> int:
-    return next((int(entry.version) for entry in model.opset_import if entry.domain in _STANDARD), 0)
 
 
 def _graphs(graph: Any) -> Iterator[Any]:

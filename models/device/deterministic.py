@@ -174,10 +174,7 @@ def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-_CONVOLUTIONS: dict[Any, Callable[..., Tensor]] = {
-    torch.conv2d: _conv2d,
-    torch.conv_transpose2d: _conv_transpose2d,
-}
+_CONVOLUTIONS: dict[Any, Callable[..., Tensor]] = {torch.conv2d: _conv2d, torch.conv_transpose2d: _conv_transpose2d}
 _POINTWISE: dict[Any, Callable[..., Tensor]] = {
     torch.sigmoid: _sigmoid,
     Tensor.sigmoid: _sigmoid,

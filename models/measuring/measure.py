@@ -129,10 +129,7 @@ def _measure_from_outside(
                 "meet; import it again with a larger `halo`, or without one, and its chips are blended"
             )
     return Measurement(
-        card=with_memory(card, weights_path, device),
-        stride_px=card.stride_px,
-        support_px=None,
-        agreement=agreement,
+        card=with_memory(card, weights_path, device), stride_px=card.stride_px, support_px=None, agreement=agreement
     )
 
 
@@ -238,16 +235,13 @@ def _blend_halo(card: ModelCard) -> int:
     return max(1, card.core_px // 8 // card.stride_px) * card.stride_px
 
 
-def with_memory(
-    card: ModelCard, weights_path: Path | None, device: Device, precisions: Sequence[str] = PRECISIONS
-) -> ModelCard:
-    """The card with its bytes per chip pixel, for which no scene is needed.
+def with_memory(card: ModelCard, weights_path: Path | None, device: Device) -> ModelCard:
+    """The card with its bytes per chip pixel in each precision, for which no scene is needed.
 
     Args:
         card: one whose chips are known.
         weights_path: as for `Predictor`.
         device: where they are measured.
-        precisions: for which; a network that is its own file computes in fp32 only.
 
     Raises:
         CardError: if the weights cannot be loaded.
@@ -255,8 +249,10 @@ def with_memory(
     """
     module = Predictor(card, weights_path, replace(device, precision="fp32"), 1).module
     if not isinstance(module, LoadsItself):
-        return replace(card, memory=_memory(card, weights_path, device, precisions))
-    return replace(card, memory=_memory(card, weights_path, device, ("fp32",), module.only_px))
+        return replace(card, memory=_memory(card, weights_path, device, PRECISIONS))
+    return replace(
+        card, memory=_memory(card, weights_path, device, ("fp32",), module.only_px)
+    )  # it computes in no other
 
 
 def _memory(

@@ -59,7 +59,7 @@ def folder_of(card: ModelCard) -> Path:
 
 def catalogue() -> list[tuple[ModelCard, bool]]:
     """Every card of the zoo, and whether it can run now: its weights are at hand or it has none."""
-    return [(card, _needs_no_fetch(card) or (folder_of(card) / FILE).is_file())
+    return [(card, card.weights is None or _at_hand(card) is not None or (folder_of(card) / FILE).is_file())
             for entry in ZOO.values() for card in entry.cards]  # fmt: skip
 
 
@@ -122,10 +122,6 @@ def add(name: str) -> list[Path]:
             "set EARTHLOOM_CACHE to a folder that can be written"
         ) from error
     return [folder_of(card) for card in ZOO[name].cards if card.weights is not None]
-
-
-def _needs_no_fetch(card: ModelCard) -> bool:
-    return card.weights is None or _at_hand(card) is not None
 
 
 def _at_hand(card: ModelCard) -> Path | None:

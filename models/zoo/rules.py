@@ -67,10 +67,7 @@ XU = (
     "Xu, H. (2006): Modification of normalised difference water index (NDWI) to enhance open water features in remotely "
     "sensed imagery. International Journal of Remote Sensing 27, 3025-3033."
 )
-LAND_AND_WATER = (
-    ModelClass(value=0, name="land", color="#b59f6b"),
-    ModelClass(value=1, name="water", color="#1f78b4"),
-)
+LAND_AND_WATER = (ModelClass(value=0, name="land", color="#b59f6b"), ModelClass(value=1, name="water", color="#1f78b4"))
 _CLOUDS = "Shadows, snow and clouds may look like water to it: mask them first."
 
 

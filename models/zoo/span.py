@@ -88,18 +88,8 @@ def _both(scale: int, **measured: Any) -> tuple[ModelCard, ModelCard]:
 
 
 SPAN = (
-    *_both(
-        2,
-        memory=(("bf16", 980.0), ("fp32", 1850.0)),
-        memory_per_band=24.0,
-        flop_per_band=819360.0 / 3,
-    ),
-    *_both(
-        4,
-        memory=(("bf16", 1310.0), ("fp32", 1710.0)),
-        memory_per_band=70.0,
-        flop_per_band=850464.0 / 3,
-    ),
+    *_both(2, memory=(("bf16", 980.0), ("fp32", 1850.0)), memory_per_band=24.0, flop_per_band=819360.0 / 3),
+    *_both(4, memory=(("bf16", 1310.0), ("fp32", 1710.0)), memory_per_band=70.0, flop_per_band=850464.0 / 3),
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from earthloom.tiling.storage.store import open_store
 from tests import maps
 from tests.integration import test_alerts
 from tests.scenes import landscape, write_scene
+from tests.serving import serving
 
 ELSEWHERE = {
     "mercator": ("EPSG:3857", Affine(40, 0, -9_000_000, 0, -40, 4_800_000)),
@@ -68,9 +68,6 @@ def read(out: Path, scene: str) -> Map:
 @contextmanager
 def served(out: str) -> Iterator[str]:
     """The address at which `earthloom view` would show an OUT."""
-    with PageServer(open_store(ObjectRef.parse(out))) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    server = PageServer(open_store(ObjectRef.parse(out)))
+    with serving(server):
         yield server.url
-        server.shutdown()
-        thread.join()

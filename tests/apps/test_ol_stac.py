@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests import maps
-from tests.apps.chromium import chromium, opened
+from tests.apps.chromium import opened
 from tests.apps.published import ELSEWHERE, Map, read, served
 from tests.apps.test_page import on_screen
 from tests.scenes import landscape, write_scene
@@ -46,12 +45,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scene = write_scene(base / f"{name}.tif", pixels, ("green", "swir16"), crs=crs, transform=transform)
         assert maps.go(scene, out=base / "out").exit_code == 0
     return base
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as made:
-        yield made
 
 
 @pytest.mark.parametrize("scene", SCENES)

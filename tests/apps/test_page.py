@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from earthloom.jobs.page.libraries import LIBRARIES, kept
-from tests.apps.chromium import Shown, chromium, opened
+from tests.apps.chromium import Shown, opened
 from tests.apps.published import ELSEWHERE, Map, publish, read, served
 from tests.integration.test_alerts import DATES
 
@@ -33,12 +33,6 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if any(kept(library) is None for library in LIBRARIES):
         pytest.skip("the page's libraries are not in the cache: earthloom view OUT fetches them")
     return publish(tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

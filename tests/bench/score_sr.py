@@ -29,10 +29,7 @@ from earthloom.models.zoo import variants
 from tests.bench.scores import Score
 from tests.scenes import DATA
 
-_SETS = (
-    ("Sentinel-2 ports", "ships_s2", 1e-4),
-    ("NAIP wetlands", "timeseries_naip", 1 / 255),
-)
+_SETS = (("Sentinel-2 ports", "ships_s2", 1e-4), ("NAIP wetlands", "timeseries_naip", 1 / 255))
 _GOALS = {2: 2.5, 4: 1.2}
 """dB over the baseline."""
 _AS_GOOD_DB = 0.02

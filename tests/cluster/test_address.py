@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import http.server
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from earthloom.cluster.address import Answer, ask, auth_mode_for, find_token, resolve
 from earthloom.tiling.errors import EngineError
+from tests.serving import serving
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,8 @@ def test_a_port_that_accepts_and_says_nothing_is_given_up_in_time() -> None:
 
 @pytest.fixture
 def web_server() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(http.server.BaseHTTPRequestHandler) as host:
+        yield host
 
 
 def test_a_web_server_is_told_from_a_head(web_server: str, capfd: pytest.CaptureFixture[str]) -> None:

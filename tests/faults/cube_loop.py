@@ -11,21 +11,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from earthloom.jobs.monitoring.cube.cube import open_cube
 from earthloom.jobs.monitoring.cube.log import cube_prefix, read_head
 from earthloom.jobs.monitoring.cube.marks import read_sum
-from earthloom.jobs.monitoring.cube.update import CubeUpdate
-from earthloom.tiling.errors import EarthloomError
+from earthloom.tiling.errors import StorageError
 from earthloom.tiling.storage.objects import ObjectRef
-from tests.faults.store import Fault, FaultyStore, Injector, Killed, Request
+from tests.faults import again
+from tests.faults.again import Verdict
+from tests.faults.store import Fault, FaultyStore, Injector, Request
 from tests.jobs.monitoring.watched import RULES, Watched, scene, snapshot
 from tests.memory_store import MemoryStore
-
-_UPDATES = 4
 
 SCENES = (
     scene("a", "2020-01-01T10:00:00Z", seed=1), scene("b", "2020-02-01T10:00:00Z", seed=2, east_px=100),
@@ -51,16 +49,6 @@ class Case:
     requests: tuple[Request, ...]
     seen: frozenset[str]
     """What a reader may see: each state of the cube that is whole (`look`)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CubeVerdict:
-    """What became of one fault."""
-
-    fault: Fault
-    updates: int
-    """Until the cube was whole; 1 where the update itself got over the fault."""
-    wrong: tuple[str, ...]
 
 
 def case(name: str, folder: Path) -> Case:
@@ -102,59 +90,28 @@ def look(store: MemoryStore) -> str:
     found = hashlib.sha256(repr(dates).encode())
     for step in range(len(cube.steps)):
         for layer in cube.layers:
-            for (
-                row,
-                col,
-                _,
-            ) in cube.shards():  # as they are stored: decoding them before each request would take minutes
+            for row, col, _ in cube.shards():
+                # as they are stored: decoding them before each request would take minutes
                 shard = f"{cube.prefix}/{cube.layout.shard_key(layer.name, step, row, col)}"
                 found.update(repr(store.objects.get(shard)).encode())
         found.update(repr(read_sum(store, cube.prefix, step)).encode())
     return found.hexdigest()
 
 
-def faults_of(one: Case) -> list[Fault]:
-    """Every fault of every request but those that only take time, in the order of the requests."""
-    return [Fault(request, action) for request in one.requests for action in request.actions if action != "stall"]
-
-
-def strike(fault: Fault, one: Case) -> CubeVerdict:
+def strike(fault: Fault, one: Case) -> Verdict:
     """Update with one fault, then again until all is done, with a reader before each request."""
     store = MemoryStore(ObjectRef.parse(str(one.folder)), dict(one.before))
     out = Watched(one.folder, store)
-    wrong: list[str] = []
-    looks = dict[tuple[int, int], str]()
 
-    def check(_: Request, __: tuple[Any, ...]) -> None:
-        state = (len(store.objects), hash(tuple(map(id, store.objects.values()))))
-        if state not in looks:  # only where something was written since
-            try:
-                looks[state] = look(store)
-            except Exception as error:
-                looks[state] = f"{type(error).__name__}: {error}"
-        if looks[state] not in one.seen:
-            wrong.append(f"a reader sees {looks[state]}")
+    def update(faulty: FaultyStore) -> None:
+        if failures := out.update(store=faulty).failures:
+            raise StorageError("; ".join(failures))
 
-    for number in range(1, _UPDATES + 1):
-        injector = Injector(fault if number == 1 else None, hook=check)
-        ended = _update(out, FaultyStore(store, injector))
-        if number == 1 and not injector.fired:
-            wrong.append("the request was never made")
-        if isinstance(ended, CubeUpdate) and not ended.failures:
-            break
-        if not isinstance(ended, CubeUpdate | Killed | EarthloomError):
-            wrong.append(f"the update crashed: {type(ended).__name__}: {ended}")
-    else:
-        wrong.append(f"not done after {_UPDATES} updates: {ended}")
-    found = snapshot(store)
-    wrong += [
-        f"{name} differs" for name in sorted(found.keys() | one.after.keys()) if found.get(name) != one.after.get(name)
-    ]
-    return CubeVerdict(fault=fault, updates=number, wrong=tuple(dict.fromkeys(wrong)))
+    def wrong(objects: Mapping[str, bytes]) -> list[str]:
+        try:
+            seen = look(MemoryStore(store.ref, dict(objects)))
+        except Exception as error:
+            seen = f"{type(error).__name__}: {error}"
+        return [] if seen in one.seen else [f"a reader sees {seen}"]
 
-
-def _update(out: Watched, store: FaultyStore) -> CubeUpdate | Exception:
-    try:
-        return out.update(store=store)
-    except Exception as error:  # the caller judges which errors an update may end with
-        return error
+    return again.strike(fault, store, update, wrong, snapshot, one.after)

@@ -20,17 +20,19 @@ from earthloom.jobs.monitoring.change.stage import CHANGE_STAGE
 from earthloom.jobs.monitoring.composites.stage import COMPOSITES
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.trends.stage import MONITORS
-from earthloom.tiling.errors import EarthloomError, StorageError
+from earthloom.tiling.errors import StorageError
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.writing.zarr_sink import Layer
-from tests.faults.store import Fault, FaultyStore, Injector, Killed, Request
+from tests.faults import again
+from tests.faults.again import Verdict
+from tests.faults.store import Fault, FaultyStore, Injector, Request
 from tests.jobs.monitoring.cubes import make_cube, make_grid, make_layers
 from tests.memory_store import MemoryStore
 
 SIDE_PX, SHARD_PX = (600, 90), 512
 DAYS = ("2016-07-01", "2017-07-01", "2018-07-01", "2019-07-01", "2020-07-01")
 FOLDER = "monitors/here/{}/0123456789abcdef"
-_TRIES, _ROUNDS = 4, 6
+_ROUNDS = 6
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "composites": {"composites": [{"every": "year", "rule": "mode"}]},
@@ -50,16 +52,6 @@ class DerivedCase:
     before: Mapping[str, bytes]
     after: Mapping[str, bytes]
     requests: tuple[Request, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DerivedVerdict:
-    """What became of one fault."""
-
-    fault: Fault
-    tries: int
-    """Until the stage was done; 1 where it got over the fault itself."""
-    wrong: tuple[str, ...]
 
 
 def derived_case(name: str) -> DerivedCase:
@@ -104,40 +96,13 @@ def _derive(store: Store, stage: Stage, of: Monitored) -> None:
     raise StorageError(f"{stage.name} has planned {_ROUNDS} times and is not done")
 
 
-def strike(fault: Fault, one: DerivedCase) -> DerivedVerdict:
+def strike(fault: Fault, one: DerivedCase) -> Verdict:
     """Derive with one fault, then again until all is done, with a reader before each request."""
-    store = MemoryStore(objects=dict(one.before))
-    wrong: list[str] = []
-    looks = dict[int, list[str]]()
 
-    def check(_: Request, __: tuple[Any, ...]) -> None:
-        objects = dict(store.objects)  # at once, as other threads of the stage go on writing
-        state = hash(tuple((key, id(data)) for key, data in objects.items()))
-        if state not in looks:  # only where something was written since
-            looks[state] = look(objects)
-        wrong.extend(looks[state])
+    def derive(store: FaultyStore) -> None:
+        _derive(store, one.stage, one.of)
 
-    ended: Exception | None = None
-    for number in range(1, _TRIES + 1):
-        injector = Injector(fault if number == 1 else None, hook=check)
-        try:
-            _derive(FaultyStore(store, injector), one.stage, one.of)
-            ended = None
-        except Exception as error:  # judged below
-            ended = error
-        if number == 1 and not injector.fired:
-            wrong.append("the request was never made")
-        if ended is None:
-            break
-        if not isinstance(ended, Killed | EarthloomError):
-            wrong.append(f"it crashed: {type(ended).__name__}: {ended}")
-    else:
-        wrong.append(f"not done after {_TRIES} tries: {ended}")
-    found = snapshot(store)
-    wrong += [
-        f"{key} differs" for key in sorted(found.keys() | one.after.keys()) if found.get(key) != one.after.get(key)
-    ]
-    return DerivedVerdict(fault=fault, tries=number, wrong=tuple(dict.fromkeys(wrong)))
+    return again.strike(fault, MemoryStore(objects=dict(one.before)), derive, look, snapshot, one.after)
 
 
 def look(objects: Mapping[str, bytes]) -> list[str]:
@@ -184,8 +149,3 @@ def snapshot(store: MemoryStore) -> dict[str, bytes]:
             data = json.dumps({**json.loads(data), "write_id": ""}).encode()
         found[key] = data
     return found
-
-
-def faults_of(one: DerivedCase) -> list[Fault]:
-    """Every fault of every request but those that only take time."""
-    return [Fault(request, action) for request in one.requests for action in request.actions if action != "stall"]

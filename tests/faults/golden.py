@@ -22,6 +22,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.probe import PREFIX as PROBE
 from earthloom.tiling.storage.store import open_store
 from tests.faults.store import Injector, Request, injected
+from tests.maps import OPTIONS
 from tests.scenes import write_scene
 from tests.thrift import thrifty
 
@@ -29,10 +30,6 @@ SIDE_PX = 1544
 """Four shards of 512 px across; the last is 8 px wide."""
 SMALL_PX = 520
 """Two shards across, for tests that run very often."""
-OPTIONS: dict[str, Any] = {
-    "model": "water-index", "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512,
-    "precision": "fp32", "device": "cpu",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,21 +48,10 @@ def start(
     golden: Golden, out: Path | str, executor: str, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
     """The command, in a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "earthloom",
-        "run",
-        str(golden.scenes),
-        "--out",
-        str(out),
-        *_ARGUMENTS,
-        "--executor",
-        executor,
-    ]
+    words = ("run", str(golden.scenes), "--out", str(out), *_ARGUMENTS, "--executor", executor)
     return subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        start_new_session=True,
+        [sys.executable, "-m", "earthloom", *words], cwd=ROOT, env={**os.environ, **(env or {})}, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True, start_new_session=True,
     )  # fmt: skip
 
 

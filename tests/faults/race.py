@@ -13,6 +13,7 @@ from tests.faults.golden import Golden, attempt, config, differences, published
 from tests.faults.loop import lost_bytes
 from tests.faults.reader import Reader
 from tests.faults.store import Injector, Request
+from tests.threads import side_by_side
 
 _TRIES = 20  # each meets a handful of faults, with no retry below; what is asserted is how it ends
 
@@ -53,11 +54,7 @@ def race(golden: Golden, out: Path, *, seed: int, drivers: int = 4, chance: floa
                 return
 
     with Reader(out) as reader:
-        threads = [threading.Thread(target=drive, args=(number,)) for number in range(drivers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        side_by_side(drive, range(drivers))
     wrong = list(reader.violations)
     for number, runs in enumerate(ends):
         if not isinstance(runs[-1], RunResult) or runs[-1].exit_code:

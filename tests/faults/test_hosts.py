@@ -16,7 +16,7 @@ import pytest
 
 from infra.processes import end, spawn, tail
 from tests.cluster.nodes import Driver
-from tests.faults.hosts import Host, Network, network, unable
+from tests.faults.hosts import Host, network, unable
 from tests.scenes import landscape, write_scene
 
 pytestmark = [pytest.mark.chaos, pytest.mark.s3]
@@ -63,10 +63,10 @@ print(json.dumps(json.loads(store.get(result))["files"]))
 class _Cluster:
     """Three hosts of one core; the first one has the head and the driver. The fourth serves S3."""
 
-    def __init__(self, stack: ExitStack, made: Network, folder: Path) -> None:
+    def __init__(self, stack: ExitStack, made: list[Host], folder: Path) -> None:
         self._stack, self._folder, self.gate = stack, folder, folder / "gate"
         self.gate.mkdir()
-        self.nodes, storage = made.hosts[:3], made.hosts[3]
+        self.nodes, storage = made[:3], made[3]
         self.address = f"{self.nodes[0].address}:{_PORT}"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
         words = ("-m", "infra.s3_server", "--bucket", "scenes", "--bucket", "maps", "--host", storage.address)

@@ -30,28 +30,8 @@ from tests.scenes import landscape, write_scene
 CAP = Cap(deadline_s=20.0)
 _LOST = "cannot be trusted: checking it "
 _TAGS = (
-    254,
-    256,
-    257,
-    258,
-    259,
-    262,
-    273,
-    277,
-    278,
-    279,
-    284,
-    317,
-    322,
-    323,
-    324,
-    325,
-    339,
-    33550,
-    33922,
-    34735,
-    42113,
-)
+    254, 256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 339, 33550, 33922, 34735, 42113,
+)  # fmt: skip
 _INTERESTING = (0, 1, 2, 3, 7, 8, 16, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 

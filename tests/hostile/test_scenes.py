@@ -22,21 +22,10 @@ from earthloom.tiling.reading.sandbox import Cap
 from tests.hostile.corpus import SCENES
 from tests.hostile.making import BANDS, SENTINEL, Canary, HostileScene, plain
 from tests.http_range_server import RangeServer, serve
+from tests.maps import WORDS
 from tests.scenes import write_scene
 
 ROOT = Path(__file__).resolve().parents[2]
-OPTIONS = (
-    "--model",
-    "water-index",
-    "--scale",
-    "0.0001",
-    "--quantity",
-    "reflectance",
-    "--shard",
-    "512",
-    "--block",
-    "512",
-)
 COMMAND = """
 import resource, sys
 from earthloom.jobs.command import main
@@ -71,7 +60,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planned]:
         plain(folder / "in" / "good.tif")
         os.utime(bait, (1e9, 1e9))  # long not read: the next read would move the time of access, even under relatime
         before = bait.stat().st_atime
-        command = [sys.executable, "-c", COMMAND, "plan", f"{folder}/in/", "--out", f"{folder}/out", *OPTIONS, "--json"]
+        command = [sys.executable, "-c", COMMAND, "plan", f"{folder}/in/", "--out", f"{folder}/out", *WORDS, "--json"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
         yield Planned(folder, done.returncode, json.loads(done.stdout), done.stderr, canary, server, before)
 

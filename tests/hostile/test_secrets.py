@@ -20,23 +20,12 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from infra.s3_server import Server
 from tests.http_range_server import serve
+from tests.maps import WORDS
 from tests.scenes import landscape, write_scene
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "5e471e15e471e15e471e15e471e15e471e15e471e15e471e15e471e15e471e1"
 SIGNED = "X-Amz-Signature=5171a7u3e"
-OPTIONS = (
-    "--model",
-    "water-index",
-    "--scale",
-    "0.0001",
-    "--quantity",
-    "reflectance",
-    "--shard",
-    "512",
-    "--block",
-    "512",
-)
 
 
 @pytest.fixture
@@ -77,11 +66,11 @@ def test_no_byte_that_a_run_leaves_behind_holds_a_secret(s3: Server, tmp_path: P
     secrets = {"access key": s3.access_key, "secret": s3.secret_key, "token": TOKEN, "signature": "5171a7u3e"}
     out = ("--out", "s3://outputs/leak")
     runs = {
-        "run": (3, ("run", "s3://scenes/leak/", *out, *OPTIONS, "--json", "--executor", "ray"), env),
+        "run": (3, ("run", "s3://scenes/leak/", *out, *WORDS, "--json", "--executor", "ray"), env),
         "status": (0, ("status", "s3://outputs/leak", "--json"), env),
         "doctor": (None, ("doctor", *out), env),
-        "signed": (2, ("plan", f"https://scenes.example/a.tif?{SIGNED}", *out, *OPTIONS), env),
-        "denied": (None, ("plan", "s3://scenes/leak/good.tif", *out, *OPTIONS),
+        "signed": (2, ("plan", f"https://scenes.example/a.tif?{SIGNED}", *out, *WORDS), env),
+        "denied": (None, ("plan", "s3://scenes/leak/good.tif", *out, *WORDS),
                    env | {"AWS_SECRET_ACCESS_KEY": "another-5171a7u3e"}),
     }  # fmt: skip
     seen: dict[str, bytes] = {}
@@ -124,14 +113,14 @@ def test_no_byte_that_a_run_of_signed_files_leaves_behind_holds_the_signature(tm
                     "properties": {"datetime": "2026-01-01T00:00:00Z"}, "assets": {"scene": asset}}  # fmt: skip
             path = tmp_path / f"{name}.json"
             path.write_text(json.dumps(item))
-            words = ("run", str(path), server.url("in/bad.tif"), "--out", str(tmp_path / "maps"), *OPTIONS)
+            words = ("run", str(path), server.url("in/bad.tif"), "--out", str(tmp_path / "maps"), *WORDS)
             code, found = jobs(*words, "--executor", "local", "--json", env=env)
             assert code == 3, found.decode()
             assert b"web page (HTML)" in found
             assert all(signature in path for _, path, _ in server.requests)
             seen[f"output of {name}"] = found
             env |= {"EARTHLOOM_SIGNED_URLS": f"{server.url('in/')}?{signature}x"}  # as if it had expired
-            code, found = jobs("plan", str(path), "--out", str(tmp_path / "maps"), *OPTIONS, env=env)
+            code, found = jobs("plan", str(path), "--out", str(tmp_path / "maps"), *WORDS, env=env)
             assert b"the web server answers 403" in b" ".join(found.split())
             seen[f"refusal of {name}"] = found
     for folder in ("maps", "cache"):
@@ -169,6 +158,7 @@ def test_errors_and_logs_of_any_library_are_clean(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sentinel-secret-1")
     assert str(StorageError("said sentinel-secret-1")) == "said ***"
+    caplog.handler.setFormatter(logging.Formatter())  # not that of a command of another test, as JSON
     before = logging.getLogRecordFactory()
     try:
         guard_logs()

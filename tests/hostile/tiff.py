@@ -6,17 +6,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-WIDTH, HEIGHT, COMPRESSION, SAMPLES, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = (
-    256,
-    257,
-    259,
-    277,
-    322,
-    323,
-    324,
-    325,
-)
-PHOTOMETRIC, GEOKEYS, GEO_TEXT = 262, 34735, 34737
+WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC = 256, 257, 259, 262
+TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 12: 8, 16: 8}
 
 
@@ -50,19 +41,23 @@ def set_count(path: Path, tag: int, count: int) -> None:
 def set_array(path: Path, tag: int, index: int, value: int) -> None:
     """Overwrite one of several values that an entry points to."""
     data = bytearray(path.read_bytes())
-    _, kind, count, position = next(entry for entry in entries(data) if entry[0] == tag)
-    size = _SIZES[kind]
-    start = struct.unpack_from("<I", data, position + 8)[0] if size * count > 4 else position + 8
-    struct.pack_into("<H" if kind == 3 else "<I", data, start + size * index, value)
+    start, _, form = _array(data, tag)
+    struct.pack_into(f"<{form}", data, start + struct.calcsize(form) * index, value)
     path.write_bytes(data)
 
 
 def get_array(path: Path, tag: int) -> list[int]:
     data = path.read_bytes()
+    start, count, form = _array(data, tag)
+    return list(struct.unpack_from(f"<{count}{form}", data, start))
+
+
+def _array(data: bytes | bytearray, tag: int) -> tuple[int, int, str]:
+    """Where the values of an entry begin, how many there are, and of which form."""
     _, kind, count, position = next(entry for entry in entries(data) if entry[0] == tag)
-    size = _SIZES[kind]
-    start = struct.unpack_from("<I", data, position + 8)[0] if size * count > 4 else position + 8
-    return list(struct.unpack_from(f"<{count}{'H' if kind == 3 else 'I'}", data, start))
+    inside = _SIZES[kind] * count <= 4
+    start = position + 8 if inside else struct.unpack_from("<I", data, position + 8)[0]
+    return start, count, "H" if kind == 3 else "I"
 
 
 def set_next_directory(path: Path, value: int) -> None:

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from earthloom.jobs.learning.boxes import boxes_of
-from earthloom.jobs.learning.config import load_training
+from earthloom.jobs.learning.config import TrainConfig, load_training
 from earthloom.jobs.learning.corpus import open_corpus
+from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.labels import IGNORE
 from earthloom.jobs.learning.split import Part
 from earthloom.jobs.learning.start import bands_of, first_weights
 from earthloom.jobs.learning.train import prepare
 from earthloom.models.cards import weights
-from earthloom.models.cards.card import ObjectRule
+from earthloom.models.cards.card import ModelCard, ObjectRule
 from earthloom.models.networks import registry
 from earthloom.models.zoo.entry import shipped_weights
 from earthloom.models.zoo.trained import SHIPS
@@ -44,6 +45,13 @@ def shipped_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "write_lite0", write)
 
 
+def prepared(name: str, folder: Path) -> tuple[TrainConfig, Examples, ModelCard]:
+    config = load_training(command.lay_out(name, DATA, folder))
+    first = first_weights(config.model.start)
+    bands = bands_of(config, first)
+    return (config, *prepare(config, open_corpus(config, bands), first, bands))
+
+
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("shipped_first")
@@ -52,10 +60,7 @@ def shipped_first(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_recipe_is_a_file_that_train_reads(name: str, needs: str, tmp_path: Path) -> None:
     real(needs)
-    config = load_training(command.lay_out(name, DATA, tmp_path))
-    first = first_weights(config.model.start)
-    bands = bands_of(config, first)
-    examples, card = prepare(config, open_corpus(config, bands), first, bands)
+    _, examples, card = prepared(name, tmp_path)
     shipped = RECIPES[name].card
     same = ("architecture", "arguments", "bands", "quantities", "mean", "std", "stride_px", "gives")
     assert [getattr(card, field) for field in same] == [getattr(shipped, field) for field in same]
@@ -121,10 +126,7 @@ def test_whole_floods_and_fires_are_held_back(
     name: str, needs: str, n_bands: int, n_held_back: int, share: float | None, tmp_path: Path
 ) -> None:
     real(needs)
-    config = load_training(command.lay_out(name, DATA, tmp_path))
-    first = first_weights(config.model.start)
-    bands = bands_of(config, first)
-    examples, card = prepare(config, open_corpus(config, bands), first, bands)
+    config, examples, card = prepared(name, tmp_path)
     assert (len(card.bands), config.seeds) == (n_bands, 3)
     assert sum(part == Part.TEST for part in examples.split.of_scene) == n_held_back
     pixels = examples.split.pixels(examples.index)["test"]
@@ -155,10 +157,7 @@ def test_no_building_of_the_south_teaches_the_recipe_of_damage(tmp_path: Path, m
 
 def test_the_east_judges_the_recipe_of_land_cover(tmp_path: Path) -> None:
     real("landcover_nc")
-    config = load_training(command.lay_out("land-cover", DATA, tmp_path))
-    first = first_weights(config.model.start)
-    bands = bands_of(config, first)
-    examples, card = prepare(config, open_corpus(config, bands), first, bands)
+    _, examples, card = prepared("land-cover", tmp_path)
     assert len(card.gives) == 7
     pixels = examples.split.pixels(examples.index)
     assert 60_000 < sum(pixels["train"]) <= 300 * 443, "of whole crops"

@@ -13,6 +13,7 @@ from affine import Affine
 import earthloom
 from earthloom.jobs.monitoring.monitor import MonitorResult
 from tests.jobs.products.stac_validate import validate
+from tests.maps import KEYS
 from tests.scenes import write_scene
 
 AREA = """name = "lake"
@@ -22,12 +23,7 @@ shard = 512
 model = "water-index"
 scenes = ["{scenes}"]
 [product.options]
-scale = 1e-4
-quantity = "reflectance"
-precision = "fp32"
-device = "cpu"
-shard = 512
-block = 512
+{keys}
 [[product.alert]]
 name = "flooded"
 from = "land"
@@ -55,7 +51,7 @@ def write(folder: Path, number: int) -> None:
 
 def go(folder: Path) -> MonitorResult:
     file = folder / "lake.toml"
-    file.write_text(AREA.format(scenes=f"{folder}/in/*.tif"))
+    file.write_text(AREA.format(keys=KEYS, scenes=f"{folder}/in/*.tif"))
     return earthloom.monitor(file, out=folder / "out", executor="local")
 
 

@@ -21,6 +21,7 @@ from earthloom.jobs.command import cli
 from earthloom.jobs.products.areas import area_text
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid, pixel_areas_m2
+from tests.maps import KEYS
 from tests.scenes import write_scene
 
 SIDE, GSD = 600, 10
@@ -39,12 +40,7 @@ model = "water-index"
 scenes = ["{scenes}"]
 composites = [{{ every = "year", rule = "mode" }}]
 [product.options]
-scale = 1e-4
-quantity = "reflectance"
-precision = "fp32"
-device = "cpu"
-shard = 512
-block = 512
+{keys}
 date_pattern = "lake_%Y-%m-%d"
 [[product.change]]
 from = "2020"
@@ -78,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for date, columns in zip(DATES, SHORES, strict=True):
         write_scene(folder / f"scenes/lake_{date}.tif", shore(columns), ("green", "swir16"), date=None,
                     transform=Affine(GSD, 0, LEFT, 0, -GSD, TOP))  # fmt: skip
-    (folder / "shore.toml").write_text(FILE.format(grid=GRID, scenes=folder / "scenes/*.tif"))
+    (folder / "shore.toml").write_text(FILE.format(keys=KEYS, grid=GRID, scenes=folder / "scenes/*.tif"))
     answer = earthloom("monitor", folder / "shore.toml", "--out", folder / "out", "--executor", "local", "--json")
     assert answer.exit_code == 0, answer.stderr
     (folder / "first.json").write_text(answer.stdout)

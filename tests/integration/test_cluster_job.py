@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 
-from earthloom.jobs.config import load
-from earthloom.jobs.execution.driver import run
 from infra.ray_cluster import LocalCluster, local_cluster
+from tests.maps import WORDS, command, go
 from tests.scenes import landscape, write_scene
 
 ROOT = Path(__file__).resolve().parents[2]
-OPTIONS = ["--model", "water-index", "--scale", "0.0001", "--quantity", "reflectance", "--shard", "512", "--block", "512",
-           "--precision", "fp32"]  # fmt: skip
+OPTIONS = (*WORDS, "--precision", "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +32,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def golden(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("golden")
-    options = {
-        "model": "water-index",
-        "scale": 1e-4,
-        "quantity": "reflectance",
-        "shard": 512,
-        "block": 1024,
-        "precision": "fp32",
-    }
-    run(load({"scenes": (str(scene),), "out": str(out), "executor": "local", **options}))
+    go(scene, out=out, block=1024)
     return _files(out)
 
 
@@ -121,8 +111,8 @@ def test_what_cannot_be_submitted_is_told_before_anything_is_sent(cluster: Local
 def test_what_ray_itself_submits_gives_the_same_bytes(
     cluster: LocalCluster, scene: Path, golden: dict[str, Any], tmp_path: Path
 ) -> None:
-    command = ["python", "-m", "earthloom", "run", str(scene), "--out", str(tmp_path), *OPTIONS]
-    assert "succeeded" in cluster.submit(*command, working_dir=ROOT, timeout_s=600).lower()
+    words = ("python", "-m", "earthloom", "run", str(scene), "--out", str(tmp_path), *OPTIONS)
+    assert "succeeded" in cluster.submit(*words, working_dir=ROOT, timeout_s=600).lower()
     assert _files(tmp_path) == golden
 
 
@@ -130,19 +120,8 @@ def test_what_ray_itself_submits_gives_the_same_bytes(
 def test_a_driver_beside_the_cluster_gives_the_same_bytes(
     cluster: LocalCluster, scene: Path, golden: dict[str, Any], tmp_path: Path
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "earthloom",
-        "run",
-        str(scene),
-        "--out",
-        str(tmp_path),
-        *OPTIONS,
-        "--address",
-        cluster.address,
-    ]
-    done = subprocess.run([*command, "--json"], cwd=ROOT, env=cluster.env, capture_output=True, text=True, timeout=600)
+    words = ("run", scene, "--out", tmp_path, *OPTIONS, "--address", cluster.address)
+    done = command(*words, "--json", env=cluster.env, timeout_s=600)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["scenes"]["lake"]["status"] == "published"
     assert _files(tmp_path) == golden
@@ -151,40 +130,16 @@ def test_a_driver_beside_the_cluster_gives_the_same_bytes(
 def test_a_cluster_that_is_not_there_is_an_error_with_a_remedy(
     cluster: LocalCluster, scene: Path, tmp_path: Path
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "earthloom",
-        "run",
-        str(scene),
-        "--out",
-        str(tmp_path),
-        *OPTIONS,
-        "--address",
-        "127.0.0.1:1",
-    ]
-    done = subprocess.run(command, cwd=ROOT, env=cluster.env, capture_output=True, text=True, timeout=600)
+    words = ("run", scene, "--out", tmp_path, *OPTIONS, "--address", "127.0.0.1:1")
+    done = command(*words, env=cluster.env, timeout_s=600)
     assert done.returncode == 1
     assert "127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_missing_gpu_is_told_at_once(cluster: LocalCluster, scene: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "earthloom",
-        "run",
-        str(scene),
-        "--out",
-        str(tmp_path),
-        *OPTIONS,
-        "--device",
-        "cuda",
-    ]
-    done = subprocess.run(
-        [*command, "--address", cluster.address], cwd=ROOT, env=cluster.env, capture_output=True, text=True, timeout=600
-    )
+    words = ("run", scene, "--out", tmp_path, *OPTIONS, "--device", "cuda")
+    done = command(*words, "--address", cluster.address, env=cluster.env, timeout_s=600)
     assert done.returncode == 1
     assert "GPU" in done.stderr
     assert "Traceback" not in done.stderr

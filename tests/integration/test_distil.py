@@ -19,14 +19,11 @@ from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.grid import Grid
 from tests.scenes import write_scene
 
+pytestmark = pytest.mark.usefixtures("unmeasured_memory")
+
 RUN: dict[str, Any] = {"executor": "local", "shard": 512, "block": 512, "scale": 1e-4, "quantity": "reflectance"}
 STUDENT: dict[str, Any] = {"student": "ukis-unet", "arguments": '{"base": 4}', "steps": 40, "chips": 4, "crop": 32,
                            "rate": 1e-2}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _unmeasured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("earthloom.models.measuring.measure._bytes_per_px", lambda *_: 300.0)
 
 
 def lakes(path: Path, seed: int) -> Path:

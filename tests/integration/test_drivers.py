@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -22,11 +21,11 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from tests.http_range_server import serve_apart
 from tests.maps import faults, go, go_until_commit, lake, published
+from tests.threads import side_by_side
 
 
 def together(*calls: Callable[[], RunResult]) -> list[RunResult]:
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result() for future in [pool.submit(call) for call in calls]]
+    return side_by_side(lambda call: call(), calls)
 
 
 def sound(out: Path | str) -> bool:

@@ -19,11 +19,9 @@ from earthloom.jobs.learning.coco import export_coco
 from earthloom.jobs.learning.evaluate import Evaluation
 from earthloom.jobs.learning.object_report import size_ranges
 from earthloom.jobs.learning.worst_objects import MISSED, RIGHT, WRONG
-from earthloom.models.cards.file import write_card
-from earthloom.models.networks import registry
 from earthloom.tiling.errors import ConfigError, SceneError
-from tests.integration.test_objects import OPTIONS, finder
-from tests.models.nets import TinyNet, seeded
+from tests.integration.recognised import model_of
+from tests.maps import SMALL
 from tests.scenes import landscape, write_scene
 
 
@@ -34,11 +32,8 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Any:
     pixels = landscape(400, 300, 2)
     pixels[:, :40, :60] = 0
     scene = write_scene(folder / "bay.tif", pixels, ("green", "swir16"), nodata=0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.REGISTRY, "tiny", TinyNet)
-        card = finder()
-        write_card(folder / "finder", seeded(card, folder / "finder").card)
-        result = earthloom.run(scene, model=str(folder / "finder"), out=folder / "out", **OPTIONS)
+    with model_of("finder", folder / "finder") as model:
+        result = earthloom.run(scene, model=model, out=folder / "out", **SMALL)
         table = geopandas.read_parquet(folder / "out" / result.results["bay"].prefix / "finder.parquet")
         rng = np.random.default_rng(0)
         boxes = table[["left_px", "top_px", "width_px", "height_px"]].to_numpy()[::2]
@@ -73,7 +68,7 @@ def made(laid_out: Path) -> Evaluation:
         model=str(laid_out / "finder"),
         out=laid_out / "out",
         labels=laid_out / "marked.json",
-        **OPTIONS,
+        **SMALL,
     )
 
 
@@ -119,7 +114,7 @@ def test_reports_say_what_was_found_by_size_and_what_is_left_out(laid_out: Path,
         model=str(laid_out / "finder"),
         out=laid_out / "out",
         labels=laid_out / "marked.json",
-        **OPTIONS,
+        **SMALL,
     )
     assert (again.report, again.files) == (report, made.files)
 
@@ -159,7 +154,7 @@ def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong(laid_out: Path, mad
     (laid_out / "crowd.json").write_text(json.dumps(document))
     judged = earthloom.evaluate(
         laid_out / "bay.tif", model=str(laid_out / "finder"), out=laid_out / "out", labels=laid_out / "crowd.json",
-        **OPTIONS,
+        **SMALL,
     )  # fmt: skip
 
     def middle(box: list[float]) -> tuple[float, float]:
@@ -181,7 +176,7 @@ def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong(laid_out: Path, mad
 def test_pages_of_places_are_as_many_as_are_asked_for(laid_out: Path, made: Evaluation) -> None:
     none = earthloom.evaluate(
         laid_out / "bay.tif", model=str(laid_out / "finder"), out=laid_out / "out", labels=laid_out / "marked.json",
-        worst=0, **OPTIONS,
+        worst=0, **SMALL,
     )  # fmt: skip
     assert none.report["worst"] == []
     assert none.files != made.files, "another question has another report"
@@ -211,6 +206,4 @@ def test_what_does_not_suit_objects_is_refused(
     (laid_out / "other.json").write_text(json.dumps(document))
     given = {"labels": str(laid_out / "marked.json")} | {k: v.format(folder=laid_out) for k, v in options.items()}
     with pytest.raises(error, match=message):
-        earthloom.evaluate(
-            laid_out / "bay.tif", model=str(laid_out / "finder"), out=laid_out / "out", **given, **OPTIONS
-        )
+        earthloom.evaluate(laid_out / "bay.tif", model=str(laid_out / "finder"), out=laid_out / "out", **given, **SMALL)

@@ -25,14 +25,9 @@ from earthloom.models.cards.file import write_card
 from earthloom.models.networks import registry
 from earthloom.tiling.errors import CardError, ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
-from tests.maps import published
+from tests.maps import SMALL, published
 from tests.models.nets import TinyNet, card_of, seeded
 from tests.scenes import landscape, write_scene
-
-OPTIONS: dict[str, Any] = {
-    "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512, "precision": "fp32",
-    "device": "cpu",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,7 +60,7 @@ def _unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def explain(folder: Path, out: Path, **options: Any) -> list[Any]:
-    return earthloom.explain(folder / "s.tif", model=str(folder / "card"), out=out, **(OPTIONS | options))
+    return earthloom.explain(folder / "s.tif", model=str(folder / "card"), out=out, **(SMALL | options))
 
 
 def image_of(made: Any) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
@@ -135,7 +130,7 @@ def test_no_pixel_depends_on_how_a_scene_is_cut_or_when_it_is_done(folder: Path,
 
 def test_the_command_prints_what_matters(folder: Path, tmp_path: Path) -> None:
     arguments = ["explain", str(folder / "card"), str(folder / "s.tif"), "--what", "occlusion", "--out", str(tmp_path)]
-    for name, value in OPTIONS.items():
+    for name, value in SMALL.items():
         arguments += [f"--{name}", str(value)]
     shown = CliRunner().invoke(cli, arguments)
     assert shown.exit_code == 0, shown.output
@@ -158,7 +153,7 @@ def test_the_command_prints_what_matters(folder: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_explained_is_refused(
     folder: Path, tmp_path: Path, words: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    options = OPTIONS | {"model": str(folder / "card")} | words
+    options = SMALL | {"model": str(folder / "card")} | words
     options["model"] = options["model"].replace("{card}", str(folder / "card"))
     with pytest.raises(error, match=message):
         earthloom.explain(folder / "s.tif", out=tmp_path, **options)
@@ -172,7 +167,7 @@ def test_a_network_with_global_context_is_refused(folder: Path, tmp_path: Path) 
     (blended / weights.FILE).write_bytes((folder / "card" / weights.FILE).read_bytes())
     write_card(blended, replace(card, overlap="blend"))
     with pytest.raises(CardError, match=r"sample: its chips are cross-faded.*`earthloom distil sample` makes"):
-        earthloom.explain(folder / "s.tif", model=str(blended), out=tmp_path / "out", **OPTIONS)
+        earthloom.explain(folder / "s.tif", model=str(blended), out=tmp_path / "out", **SMALL)
 
 
 def test_a_network_that_is_a_program_is_refused() -> None:

@@ -33,7 +33,7 @@ from earthloom.tiling.errors import ConfigError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.vectors import pyogrio
 from tests.jobs.products.stac_validate import validate
-from tests.maps import published
+from tests.maps import SMALL, published
 from tests.models.nets import TinyClassifier
 from tests.scenes import write_scene
 
@@ -43,10 +43,7 @@ SIDE_PX, SIZE = 24, (900, 1100)
 """Of a chip, and rows and columns of a scene."""
 BEFORE = Affine(0.5, 0, 500_000, 0, -0.5, 4_500_000)
 BANDS = ("red", "green", "blue")
-OPTIONS: dict[str, Any] = {
-    "scale": 1 / 255, "quantity": "unit", "executor": "local", "shard": 512, "block": 512, "precision": "fp32",
-    "device": "cpu",
-}  # fmt: skip
+OPTIONS = SMALL | {"scale": 1 / 255, "quantity": "unit"}
 
 
 def small(*, encoder_name: str, in_channels: int, classes: int) -> TinyClassifier:

@@ -19,30 +19,29 @@ from PIL import Image
 from rasterio import Affine
 from rio_cogeo.cogeo import cog_validate
 
-from earthloom.jobs.config import load
-from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.jobs.execution.driver import RunResult
 from earthloom.jobs.upkeep.verify import verify
 from earthloom.models.cards.card import ModelClass
 from earthloom.models.cards.file import write_card
 from earthloom.models.zoo.rules import threshold_card
 from earthloom.tiling.errors import InputError
 from earthloom.tiling.storage.objects import ObjectRef
+from tests import maps
 from tests.hostile import tiff
 from tests.jobs.products.stac_validate import validate
-from tests.maps import fetched
+from tests.maps import SMALL, fetched
 from tests.scenes import landscape, write_scene
 
 BANDS = ("blue", "green", "red", "nir", "swir16")
 STORED = ("red", "green", "blue", *BANDS[3:])
 """As viewers take them."""
-OPTIONS: dict[str, Any] = {
-    "scale": 1e-4, "quantity": "boa_reflectance", "executor": "local", "shard": 512, "block": 512, "precision": "fp32",
-    "device": "cpu",
-}  # fmt: skip
 
 
-def go(scene: Path, out: Path, *model: str, **options: Any) -> RunResult:
-    return run(load({"scenes": (str(scene),), "model": model, "out": str(out), **OPTIONS, **options}))
+OPTIONS = SMALL | {"quantity": "boa_reflectance"}
+
+
+def go(scene: Path | str, out: Path, *model: str, **options: Any) -> RunResult:
+    return maps.go(scene, out=out, model=model, **OPTIONS | options)
 
 
 def files(out: Path, result: RunResult) -> dict[str, bytes]:
@@ -237,8 +236,7 @@ def sharpened(folder: Path, shift_px: int) -> RunResult:
     coarse = fine[:, :, 8:520].reshape(3, 256, 2, 256, 2).mean((2, 4)).astype(np.uint16)
     one = write_scene(folder / "pan.tif", pan, ("pan",), transform=Affine(10, 0, 300000, 0, -10, 4500000))
     many = write_scene(folder / "ms.tif", coarse, BANDS[:3], transform=Affine(20, 0, 300000, 0, -20, 4500000))
-    options = {"scene_id": "bay", **OPTIONS}
-    return run(load({"scenes": (f"{many},pan={one}",), "model": "pansharpen", "out": str(folder / "out"), **options}))
+    return go(f"{many},pan={one}", folder / "out", "pansharpen", scene_id="bay")
 
 
 def test_a_panchromatic_band_that_lies_beside_the_others_is_told_and_refused_beyond_one_of_their_pixels(
@@ -310,9 +308,9 @@ def test_products_of_real_and_whole_numbers_share_a_collection(tmp_path: Path) -
     whole = write_scene(tmp_path / "whole.tif", rng.integers(1, 4, (3, 64, 64)).astype("int16"), names, nodata=-9999)
     real = write_scene(tmp_path / "real.tif", rng.random((3, 64, 64)).astype("float32"), names, nodata=np.nan)
     one = write_scene(tmp_path / "one.tif", rng.random((1, 64, 64)), ("nir",), nodata=None)
-    options = {"model": ("destripe",), "out": str(tmp_path / "out"), **OPTIONS, "scale": 1.0}
-    for scenes in ((str(whole), str(real)), (str(one),)):
-        assert run(load({"scenes": scenes, **options})).exit_code == 0
+    for scenes in ((whole, real), (one,)):
+        options = OPTIONS | {"model": "destripe", "scale": 1.0}
+        assert maps.go(*scenes, out=tmp_path / "out", **options).exit_code == 0
     table = pq.read_table(tmp_path / "out" / "collections" / "destripe" / "items.parquet", columns=["id"])
     assert table.num_rows == 3
     assert verify(ObjectRef.parse(str(tmp_path / "out"))).exit_code == 0

@@ -31,17 +31,13 @@ from earthloom.tiling.errors import ConfigError, SceneError
 from tests.jobs.learning.meadows import tables, write_labels
 from tests.scenes import write_scene
 
+pytestmark = pytest.mark.usefixtures("unmeasured_memory")
+
 SIDE_PX = 16
 RUN: dict[str, Any] = {
     "executor": "local", "shard": 512, "block": 512, "scale": 1e-4, "quantity": "reflectance", "device": "cpu",
     "bands": "red=1,green=2,nir=3",
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _unmeasured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """tests/models measures memory; it takes a minute."""
-    monkeypatch.setattr("earthloom.models.measuring.measure._bytes_per_px", lambda *_: 300.0)
 
 
 def patchwork(seed: int, rows: int = 9, cols: int = 11) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:

@@ -1,12 +1,10 @@
-"""Labels by the whole road: from a GeoTIFF to a coarse map and a table, the same bytes whatever the blocks and kills."""
+"""Labels by the whole road: from a GeoTIFF to a coarse map and a table."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import geopandas
 import numpy as np
@@ -18,46 +16,26 @@ from shapely.geometry import box
 
 import earthloom
 from earthloom.jobs.config import load
-from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.jobs.execution.driver import RunResult
 from earthloom.jobs.planning.plan import plan
 from earthloom.jobs.planning.shape import result_sides
 from earthloom.jobs.upkeep.verify import verify
-from earthloom.models.cards.file import write_card
-from earthloom.models.networks import registry
-from earthloom.tiling.errors import ConfigError, StorageError
+from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
+from tests.integration.recognised import SIDE_PX, go, model_of, write_bay
 from tests.jobs.products.stac_validate import validate
-from tests.maps import published
-from tests.models.nets import TinyClassifier
-from tests.models.test_labels import drawn, labels_card
-from tests.scenes import landscape, write_scene
-
-SIDE_PX = 32
-OPTIONS: dict[str, Any] = {
-    "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512, "precision": "fp32",
-    "device": "cpu",
-}  # fmt: skip
-
-
-def go(scene: Path, out: Path, *model: str | Path, **options: Any) -> RunResult:
-    return run(load({"scenes": (str(scene),), "model": tuple(map(str, model)), "out": str(out), **OPTIONS, **options}))
+from tests.maps import SMALL
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A card folder of a tiny network of which every class is somewhere."""
-    with mock.patch.dict(registry.REGISTRY, {"tiny-classifier": TinyClassifier}):
-        folder = tmp_path_factory.mktemp("model") / "kinds"
-        card, _ = drawn(labels_card(name="kinds", bands=("green", "swir16"), core_px=SIDE_PX, halo_px=8), folder)
-        write_card(folder, card)
+    with model_of("kinds", tmp_path_factory.mktemp("model") / "kinds") as folder:
         yield folder
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pixels = landscape(1100, 700, 2)
-    pixels[:, 100:180, 300:460] = 0
-    return write_scene(tmp_path_factory.mktemp("scene") / "bay.tif", pixels, ("green", "swir16"), nodata=0)
+    return write_bay(tmp_path_factory.mktemp("scene"))
 
 
 @pytest.fixture(scope="module")
@@ -113,28 +91,6 @@ def test_labels_are_published_as_a_coarse_map_and_a_table(undisturbed: tuple[Pat
     assert (opened.classes.to_numpy() == classes).all()
 
 
-@pytest.mark.parametrize("changes", [{"block": 1024}, {"block": 1024, "batch": 3}])
-def test_labels_have_the_same_bytes_for_every_block_and_batch(
-    changes: dict[str, Any], undisturbed: tuple[Path, RunResult], model: Path, scene: Path, tmp_path: Path
-) -> None:
-    assert go(scene, tmp_path, model, **changes).exit_code == 0
-    assert published(tmp_path) == published(undisturbed[0])
-
-
-def test_labels_of_a_run_that_died_and_went_on_with_other_blocks_are_the_same(
-    undisturbed: tuple[Path, RunResult], model: Path, scene: Path, tmp_path: Path
-) -> None:
-    with mock.patch("earthloom.jobs.publish.files.commit", side_effect=StorageError("the driver dies here")):
-        assert go(scene, tmp_path, model).exit_code == 1
-    markers = sorted(tmp_path.glob("scenes/*/*/blocks/*.json"))
-    assert len(markers) == 6
-    for marker in markers[::2]:
-        marker.unlink()
-    again = go(scene, tmp_path, model, block=1024)
-    assert again.exit_code == 0, again.scenes
-    assert published(tmp_path) == published(undisturbed[0])
-
-
 def test_a_map_restricts_labels_to_one_of_its_classes(
     undisturbed: tuple[Path, RunResult], model: Path, scene: Path, tmp_path: Path
 ) -> None:
@@ -147,10 +103,7 @@ def test_a_map_restricts_labels_to_one_of_its_classes(
             each["value"] for each in maps.results["bay"].class_areas if each["name"] == "water"
         )
     found = []
-    for out, result, name in (
-        (*undisturbed, "kinds"),
-        (tmp_path / "chain", chain, "kinds-water-index-water"),
-    ):
+    for out, result, name in ((*undisturbed, "kinds"), (tmp_path / "chain", chain, "kinds-water-index-water")):
         with rasterio.open(out / result.results["bay"].prefix / f"{name}.tif") as cog:
             found.append(cog.read(1))
     share = is_water.reshape(22, SIDE_PX, 35, SIDE_PX).mean((1, 3))
@@ -181,7 +134,7 @@ def test_blocks_and_shards_of_labels_cover_the_ground_of_others() -> None:
 
 
 def test_memory_is_planned_for_the_ground_that_a_block_reads(model: Path, scene: Path, tmp_path: Path) -> None:
-    made = plan(load({"scenes": (str(scene),), "model": (str(model),), "out": str(tmp_path), **OPTIONS}))
+    made = plan(load({"scenes": (str(scene),), "model": (str(model),), "out": str(tmp_path), **SMALL}))
     (planned,) = made.scenes
     assert (planned.block_px, planned.shard_px, planned.n_blocks) == (16, 16, 6)
     assert planned.n_chips == 22 * 35

@@ -17,9 +17,8 @@ from earthloom.jobs.command import cli
 from earthloom.jobs.monitoring.monitor import MonitorResult
 from earthloom.tiling.errors import ConfigError
 from tests.jobs.products.stac_validate import validate
+from tests.maps import KEYS
 from tests.scenes import landscape, write_scene
-
-OPTIONS = "scale = 1e-4\nquantity = 'reflectance'\nprecision = 'fp32'\ndevice = 'cpu'\nshard = 512\nblock = 512"
 
 
 def write(folder: Path, name: str, date: str, *, seed: int = 0, zone: int = 17) -> Path:
@@ -36,7 +35,7 @@ def area_file(folder: Path, *, name: str = "lake", scenes: str | None = "in/*.ti
     sources = f"scenes = ['{folder / scenes}']" if scenes else ""
     path.write_text(
         f"name = '{name}'\nonto = 'EPSG:32617,20m,500000,4494000,506000,4500000'\nshard = 512\n[[product]]\n"
-        f"model = 'water-index'\n{sources}\n{more}\n[product.options]\n{OPTIONS}\n"
+        f"model = 'water-index'\n{sources}\n{more}\n[product.options]\n{KEYS}\n"
     )
     return path
 

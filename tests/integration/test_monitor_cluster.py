@@ -18,6 +18,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
 from infra.ray_cluster import local_cluster
 from tests.integration.test_monitor import write
+from tests.maps import KEYS
 
 pytestmark = [pytest.mark.s3, pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +49,6 @@ scenes = ["{scenes}"]
 method = "mann-kendall"
 level = 0.1
 """
-OPTIONS = 'scale = 1e-4\nquantity = "reflectance"\nprecision = "fp32"\ndevice = "cpu"\nshard = 512\nblock = 512'
 _TASKS_BEFORE = 4
 """Shards of dates that are there when the node dies: the update is under way and far from its end."""
 
@@ -59,7 +59,7 @@ def area(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, day in enumerate(DAYS):
         write(folder / "in", f"s{seed}", day, seed=seed)
     file = folder / "lake.toml"
-    file.write_text(AREA.format(scenes=f"{folder}/in/*.tif", options=OPTIONS))
+    file.write_text(AREA.format(scenes=f"{folder}/in/*.tif", options=KEYS))
     return file
 
 

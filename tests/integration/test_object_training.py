@@ -26,14 +26,11 @@ from earthloom.tiling.window import Window
 from tests.jobs.learning.meadows import ORIGIN, tables
 from tests.scenes import write_scene
 
+pytestmark = pytest.mark.usefixtures("unmeasured_memory")
+
 RUN: dict[str, Any] = {
     "executor": "local", "shard": 512, "block": 512, "scale": 1e-4, "quantity": "reflectance", "bands": "red=1,green=2,nir=3",
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _unmeasured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("earthloom.models.measuring.measure._bytes_per_px", lambda *_: 300.0)
 
 
 def harbour(folder: Path, name: str, seed: int, at_px: int) -> list[list[float]]:

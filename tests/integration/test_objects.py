@@ -1,9 +1,10 @@
-"""Objects by the whole road: from a GeoTIFF to tables on a map, the same bytes whatever the blocks and however often killed."""
+"""Objects by the whole road: from a GeoTIFF to tables on a map."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,55 +23,29 @@ from scipy import ndimage
 from shapely.geometry import box
 
 from earthloom.jobs.command import cli
-from earthloom.jobs.config import load
-from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.jobs.execution.driver import RunResult
 from earthloom.jobs.learning.coco import export_coco, parse_coco
 from earthloom.jobs.upkeep.verify import verify
-from earthloom.models.cards.card import ModelCard, ObjectRule
 from earthloom.models.cards.file import write_card
-from earthloom.models.networks import registry
 from earthloom.models.zoo.rules import WATER_INDEX
-from earthloom.tiling.errors import ConfigError, StorageError
+from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.vectors import pyogrio
+from tests.integration.recognised import RULE, go, model_of, write_bay
 from tests.jobs.products.stac_validate import validate
-from tests.maps import published
-from tests.models.nets import TinyNet, card_of, seeded
+from tests.maps import go_until_commit, published
 from tests.scenes import landscape, write_scene
-
-OPTIONS: dict[str, Any] = {
-    "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512, "precision": "fp32",
-    "device": "cpu",
-}  # fmt: skip
-RULE = ObjectRule(radius_px=3, threshold=0.9, merge_iou=0.3, size_px=4.0)
-
-
-def go(scene: Path, out: Path, *model: str | Path, **options: Any) -> RunResult:
-    return run(load({"scenes": (str(scene),), "model": tuple(map(str, model)), "out": str(out), **OPTIONS, **options}))
-
-
-def finder() -> ModelCard:
-    card = card_of("tiny", 2, 2, 2)
-    return replace(
-        card, name="finder", bands=("green", "swir16"), objects=RULE, activation="sigmoid", task="object-detection",
-        halo_px=8, core_px=64,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A card folder of a tiny network that finds hundreds of things on any landscape."""
-    with mock.patch.dict(registry.REGISTRY, {"tiny": TinyNet}):
-        folder = tmp_path_factory.mktemp("model") / "finder"
-        write_card(folder, seeded(finder(), folder).card)
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with model_of("finder", tmp_path_factory.mktemp("model") / "finder") as folder:
         yield folder
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pixels = landscape(1100, 700, 2)
-    pixels[:, 100:180, 300:460] = 0
-    return write_scene(tmp_path_factory.mktemp("scene") / "bay.tif", pixels, ("green", "swir16"), nodata=0)
+    return write_bay(tmp_path_factory.mktemp("scene"))
 
 
 @pytest.fixture(scope="module")
@@ -148,34 +123,11 @@ def test_published_objects_are_exported_as_coco_reads_them(undisturbed: tuple[Pa
     assert document["images"] == [{"id": 1, "file_name": "bay", "width": 1100, "height": 700}]
 
 
-@pytest.mark.parametrize("changes", [{"block": 1024}, {"block": 1024, "batch": 3}])
-def test_objects_have_the_same_bytes_for_every_block_and_batch(
-    changes: dict[str, Any], undisturbed: tuple[Path, RunResult], model: Path, scene: Path, tmp_path: Path
-) -> None:
-    assert go(scene, tmp_path, model, **changes).exit_code == 0
-    assert published(tmp_path) == published(undisturbed[0])
-
-
-def test_objects_of_a_run_that_died_and_went_on_with_other_blocks_are_the_same(
-    undisturbed: tuple[Path, RunResult], model: Path, scene: Path, tmp_path: Path
-) -> None:
-    with mock.patch("earthloom.jobs.publish.files.commit", side_effect=StorageError("the driver dies here")):
-        assert go(scene, tmp_path, model).exit_code == 1
-    markers = sorted(tmp_path.glob("scenes/*/*/blocks/*.json"))
-    assert len(markers) == 6
-    for marker in markers[::2]:
-        marker.unlink()
-    again = go(scene, tmp_path, model, block=1024)
-    assert again.exit_code == 0, again.scenes
-    assert published(tmp_path) == published(undisturbed[0])
-
-
 def test_damaged_rows_are_noticed_and_computed_again(
     undisturbed: tuple[Path, RunResult], model: Path, scene: Path, tmp_path: Path
 ) -> None:
-    with mock.patch("earthloom.jobs.publish.files.commit", side_effect=StorageError("the driver dies here")):
-        go(scene, tmp_path, model)
-    tiles = sorted(tmp_path.glob("scenes/*/*/blocks/*.tiles"))[0]
+    (begun,) = go_until_commit(scene, out=tmp_path, model=(model,))
+    tiles = sorted(begun.glob("blocks/*.tiles"))[0]
     data = bytearray(tiles.read_bytes())
     data[-1] ^= 1
     tiles.write_bytes(data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pystac
@@ -14,26 +13,16 @@ import rioxarray  # noqa: F401  (registers the .rio accessor)
 import xarray as xr
 from rio_cogeo.cogeo import cog_validate
 
-from earthloom.jobs.config import load
-from earthloom.jobs.execution.driver import RunResult, run
 from earthloom.jobs.upkeep.status import status
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.window import Window
 from tests.jobs.products.stac_validate import validate
-from tests.maps import go_until_commit
+from tests.maps import go, go_until_commit
 from tests.oracles import geodesic_area_m2, votes_of_cells
 from tests.scenes import landscape, write_scene
 
 BANDS = ("green", "swir16")
-OPTIONS: dict[str, Any] = {
-    "model": "water-index", "scale": 1e-4, "quantity": "reflectance", "executor": "local", "shard": 512, "block": 512,
-    "precision": "fp32", "device": "cpu",
-}  # fmt: skip
-
-
-def go(*scenes: Path, out: Path, **options: Any) -> RunResult:
-    return run(load({"scenes": tuple(map(str, scenes)), "out": str(out), **OPTIONS, **options}))
 
 
 @pytest.fixture
@@ -111,10 +100,7 @@ def test_overviews_follow_one_rule_and_never_invent_classes(folder: Path) -> Non
 
 @pytest.mark.parametrize(
     ("crs", "transform"),
-    [
-        ("EPSG:4326", (0.00027, 0, -112.9, 0, -0.00027, 41.0)),
-        ("EPSG:3857", (30.0, 0, -13651650, 0, -30.0, 4576290)),
-    ],
+    [("EPSG:4326", (0.00027, 0, -112.9, 0, -0.00027, 41.0)), ("EPSG:3857", (30.0, 0, -13651650, 0, -30.0, 4576290))],
 )
 def test_class_areas_are_true_areas(crs: str, transform: tuple[float, ...], tmp_path: Path) -> None:
     pixels = landscape(600, 550, 2)
@@ -161,7 +147,7 @@ def test_a_scene_that_was_interrupted_is_continued_with_any_block_size(
     scene: Path, folder: Path, tmp_path: Path
 ) -> None:
     golden = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    (begun,) = go_until_commit(scene, out=tmp_path, **OPTIONS)
+    (begun,) = go_until_commit(scene, out=tmp_path)
     (begun / "blocks" / "1_2.json").unlink()
     (begun / "data.zarr/0/classes/c/1/2").unlink()
     again = go(scene, out=tmp_path, block=1024)

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from rio_cogeo.cogeo import cog_validate
 
-from earthloom.jobs.config import load
-from earthloom.jobs.execution.driver import RunResult, run
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
-from tests.maps import result_files
+from tests.maps import WORDS, command, go, result_files
 from tests.scenes import landscape, write_scene
 
 pytestmark = pytest.mark.s3
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def go(scene: str, out: str) -> RunResult:
-    options = {
-        "model": "water-index",
-        "scale": 1e-4,
-        "quantity": "reflectance",
-        "shard": 512,
-        "block": 512,
-        "precision": "fp32",
-    }
-    return run(load({"scenes": (scene,), "out": out, "executor": "local", **options}))
 
 
 @pytest.fixture
@@ -41,8 +24,8 @@ def scene(s3_env: None, tmp_path: Path) -> Path:
 
 
 def test_a_run_from_bucket_to_bucket_gives_the_same_pixels_as_on_disk(scene: Path, tmp_path: Path) -> None:
-    remote = go("s3://scenes/2026/", "s3://outputs/maps")
-    local = go(str(scene), str(tmp_path / "out"))
+    remote = go("s3://scenes/2026/", out="s3://outputs/maps")
+    local = go(str(scene), out=str(tmp_path / "out"))
     assert remote.exit_code == local.exit_code == 0
     there, here = result_files(remote, "lake"), result_files(local, "lake")
     shards = {name for name in here if name.startswith("data.zarr/0/classes/c/")}
@@ -52,43 +35,20 @@ def test_a_run_from_bucket_to_bucket_gives_the_same_pixels_as_on_disk(scene: Pat
     assert cog_validate(cog, quiet=True)[0]
     catalog = json.loads(open_store(ObjectRef.parse("s3://outputs/maps")).get("catalog.json"))
     assert [link["rel"] for link in catalog["links"]] == ["root", "child"]
-    again = go("s3://scenes/2026/lake.tif", "s3://outputs/maps")
+    again = go("s3://scenes/2026/lake.tif", out="s3://outputs/maps")
     assert again.scenes["lake"].status == "already published"
 
 
 def test_the_command_line_works_with_the_standard_names_alone(scene: Path) -> None:
-    command = [sys.executable, "-m", "earthloom", "run", "s3://scenes/2026/lake.tif", "--model", "water-index", "--out"]
-    options = [
-        "s3://outputs/cli",
-        "--scale",
-        "0.0001",
-        "--quantity",
-        "reflectance",
-        "--shard",
-        "512",
-        "--executor",
-        "local",
-    ]
-    done = subprocess.run([*command, *options, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    options = ("--out", "s3://outputs/cli", "--executor", "local", "--json")
+    done = command("run", "s3://scenes/2026/lake.tif", *WORDS, *options)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["scenes"]["lake"]
     assert found["files"]["water-index.tif"].startswith("s3://outputs/cli/scenes/lake/")
-    seen = subprocess.run(
-        [sys.executable, "-m", "earthloom", "status", "s3://outputs/cli", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    seen = command("status", "s3://outputs/cli", "--json")
     assert json.loads(seen.stdout)["runs"][0]["state"] == "committed"
 
 
 def test_the_doctor_finds_that_conditional_writes_hold(scene: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "earthloom", "doctor", "--out", "s3://outputs/maps"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = command("doctor", "--out", "s3://outputs/maps")
     assert "conditional writes hold" in done.stdout

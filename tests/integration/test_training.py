@@ -26,14 +26,10 @@ from earthloom.tiling.storage.objects import ObjectRef
 from infra.s3_server import Server
 from tests.jobs.learning.meadows import meadow, tables
 
+pytestmark = pytest.mark.usefixtures("unmeasured_memory")
+
 ROOT = Path(__file__).resolve().parents[2]
 RUN = {"executor": "local", "shard": 512, "block": 512, "core": 256, "scale": 1e-4, "quantity": "reflectance"}
-
-
-@pytest.fixture(autouse=True)
-def _unmeasured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """tests/models measures memory; it takes a minute."""
-    monkeypatch.setattr("earthloom.models.measuring.measure._bytes_per_px", lambda *_: 300.0)
 
 
 def laid_out(folder: Path) -> dict[str, Any]:

@@ -17,10 +17,7 @@ from earthloom.jobs.learning.train import train
 from earthloom.tiling.errors import ConfigError
 from tests.jobs.learning.meadows import meadow, tables
 
-
-@pytest.fixture(autouse=True)
-def _unmeasured_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("earthloom.models.measuring.measure._bytes_per_px", lambda *_: 300.0)
+pytestmark = pytest.mark.usefixtures("unmeasured_memory")
 
 
 def laid_out(folder: Path, **schedule: Any) -> dict[str, Any]:

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import json
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from earthloom.jobs.records.documents import claim, commit, merge
+from earthloom.jobs.records.documents import Claim, claim, commit, merge
 from earthloom.jobs.records.run_commit import commit_key, commit_run, note_superseded
 from earthloom.tiling.errors import PublishError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
 from tests.stores import Fault, Faulty
+from tests.threads import side_by_side
 
 DOCUMENT = {"format": 1, "pixels": 7, "parts": ("a", "b")}
 
@@ -76,26 +78,19 @@ def test_a_document_of_an_unknown_version_is_refused(store: Store) -> None:
 def contend(store: Store, trials: int) -> None:
     """Four writers, each losing an answer now and then: one winner, and it is the one whose document is there."""
     faults: list[Fault | None] = [None, "lost", "conflict", "silent"]
+    barrier = threading.Barrier(4)
+
+    def write(trial: int, number: int) -> Claim:
+        fault = faults[(number + trial) % 4]
+        mine = Faulty(store, {("create", 1): fault} if fault else {})
+        barrier.wait()
+        return claim(mine, f"race/{trial}.json", {"format": 1, "writer": number})
+
     for trial in range(trials):
-        claims: dict[int, Any] = {}
-        barrier = threading.Barrier(4)
-
-        def writer(
-            number: int, trial: int = trial, claims: dict[int, Any] = claims, barrier: threading.Barrier = barrier
-        ) -> None:
-            fault = faults[(number + trial) % 4]
-            mine = Faulty(store, {("create", 1): fault} if fault else {})
-            barrier.wait()
-            claims[number] = claim(mine, f"race/{trial}.json", {"format": 1, "writer": number})
-
-        threads = [threading.Thread(target=writer, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        (winner,) = [number for number, made in claims.items() if made.won]
+        claims = side_by_side(partial(write, trial), range(4))
+        (winner,) = [number for number, made in enumerate(claims) if made.won]
         assert held(store, f"race/{trial}.json")["writer"] == winner
-        assert {made.document["writer"] for made in claims.values()} == {winner}
+        assert {made.document["writer"] for made in claims} == {winner}
 
 
 def test_one_of_four_racing_writers_wins_although_answers_are_lost(store: Store) -> None:
@@ -142,11 +137,7 @@ def test_writers_that_change_one_object_at_once_lose_nothing(store: Store) -> No
             faulty = Faulty(store, {("replace", 1): fault})
             merge(faulty, "list", _add(f"{number}-{count}"))
 
-    threads = [threading.Thread(target=add, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    side_by_side(add, range(4))
     assert len(json.loads(store.get("list"))) == 20
 
 

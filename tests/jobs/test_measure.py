@@ -39,18 +39,8 @@ def test_a_saved_network_is_measured_and_then_maps_a_scene(
     network.save_pretrained(folder)
     scene = write_scene(tmp_path / "rgb.tif", landscape(150, 130, 3))
     found = ("--scale", "0.0001", "--quantity", "reflectance", "--bands", "red=1,green=2,blue=3")
-    options = (
-        "--model",
-        str(folder),
-        "--out",
-        str(tmp_path / "out"),
-        "--executor",
-        "local",
-        "--shard",
-        "512",
-        "--block",
-        "512",
-    )
+    small = ("--executor", "local", "--shard", "512", "--block", "512")
+    options = ("--model", str(folder), "--out", str(tmp_path / "out"), *small)
     assert invoke("run", str(scene), *found, *options) == 2
     assert "models measure" in capsys.readouterr().err
     main(["models", "measure", str(folder), str(scene), *found])

@@ -368,9 +368,7 @@ def test_an_earlier_item_of_ours_of_another_quantity_is_refused(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    "model",
-    [FLOOD, BURN_SEVERITY, (*FLOOD, *WATER_INDEX)],
-    ids=["flood", "burn-severity", "flood after water-index"],
+    "model", [FLOOD, BURN_SEVERITY, (*FLOOD, *WATER_INDEX)], ids=["flood", "burn-severity", "flood after water-index"]
 )
 def test_a_model_of_two_dates_asks_for_the_earlier_one(after: OpenedScene, model: tuple[ModelCard, ...]) -> None:
     with pytest.raises(ConfigError, match=f"{model[0].name} compares two dates, .* `before=<scene>`"):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from earthloom.jobs.report.trace import BlockTimes, chrome_trace
+from earthloom.jobs.records.blocks import BlockCost
+from earthloom.jobs.report.trace import chrome_trace
 
 BEGUN = 1_764_000_000.0
 MARKS = [
@@ -18,15 +19,16 @@ MARKS = [
 ]  # fmt: skip
 
 
-def block(start: float, *phases: float, worker: str = "w", lane: int = 0) -> BlockTimes:
+def block(start: float, *phases: float, worker: str = "w", lane: int = 0) -> BlockCost:
     read_s, wait_s, compute_s, write_s = phases
-    return BlockTimes(
-        scene="a", block="0_0", worker=worker, lane=lane, started_s=BEGUN + start, read_s=read_s, wait_s=wait_s,
-        compute_s=compute_s, write_s=write_s, computed_px=1_000_000,
+    return BlockCost(
+        block="0_0", worker=worker, lane=lane, started_s=BEGUN + start, read_s=read_s, wait_s=wait_s, compute_s=compute_s,
+        write_s=write_s, computed_px=1_000_000, chips=1, skipped=0, chip_px=0, read_bytes=0, written_bytes=0, decoded_px=0,
+        source_px=0,
     )  # fmt: skip
 
 
-def busy_run(n_blocks: int, n_workers: int, lanes: int = 3) -> list[BlockTimes]:
+def busy_run(n_blocks: int, n_workers: int, lanes: int = 3) -> list[tuple[str, BlockCost]]:
     """Lanes that read, wait for their turn on the device, compute and write, as workers do."""
     rng = np.random.default_rng(0)
     times = []
@@ -37,7 +39,8 @@ def busy_run(n_blocks: int, n_workers: int, lanes: int = 3) -> list[BlockTimes]:
             read_s, compute_s, write_s = rng.uniform((0.1, 0.5, 0.1), (0.4, 1.5, 0.3)).tolist()
             ready = free[lane] + read_s
             wait_s = max(0.0, device - ready)
-            times.append(block(free[lane], read_s, wait_s, compute_s, write_s, worker=f"worker {worker}", lane=lane))
+            cost = block(free[lane], read_s, wait_s, compute_s, write_s, worker=f"worker {worker}", lane=lane)
+            times.append(("a", cost))
             device = ready + wait_s + compute_s
             free[lane] = device + write_s
     return times
@@ -66,7 +69,7 @@ def test_a_trace_holds_every_phase_once_from_the_earliest_start_on() -> None:
     assert {event["ph"] for event in found} == {"X"}
     assert all(isinstance(event["dur"], int) and event["dur"] >= 0 for event in found)
     computed_s = sum(event["dur"] for event in found if event["name"] == "compute") / 1e6
-    assert computed_s == pytest.approx(sum(one.compute_s for one in times), abs=1e-4)
+    assert computed_s == pytest.approx(sum(cost.compute_s for _, cost in times), abs=1e-4)
 
 
 def test_events_of_one_thread_of_a_trace_do_not_overlap() -> None:

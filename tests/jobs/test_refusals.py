@@ -16,6 +16,7 @@ from earthloom.jobs.command import main
 from tests.scenes import landscape, write_scene
 
 BANDS = ("green", "swir16")
+SCALED = ("--scale", "0.0001", "--quantity", "toa_reflectance")
 
 
 def invoke(*arguments: str) -> int:
@@ -25,20 +26,8 @@ def invoke(*arguments: str) -> int:
 
 
 def run(capsys: pytest.CaptureFixture[str], out: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
-    common = [
-        "--model",
-        "water-index",
-        "--out",
-        str(out),
-        "--executor",
-        "local",
-        "--shard",
-        "512",
-        "--block",
-        "512",
-        "--json",
-    ]
-    code = invoke("run", *arguments, *common)
+    small = ("--executor", "local", "--shard", "512", "--block", "512")
+    code = invoke("run", *arguments, "--model", "water-index", "--out", str(out), *small, "--json")
     return code, json.loads(capsys.readouterr().out)
 
 
@@ -83,16 +72,7 @@ def test_a_bad_scene_is_refused_and_the_good_one_is_mapped(
 ) -> None:
     good = write_scene(tmp_path / "good.tif", landscape(60, 50, 2), BANDS)
     spoil(tmp_path / "bad.tif")
-    code, found = run(
-        capsys,
-        tmp_path / "out",
-        str(good),
-        str(tmp_path / "bad.tif"),
-        "--scale",
-        "0.0001",
-        "--quantity",
-        "toa_reflectance",
-    )
+    code, found = run(capsys, tmp_path / "out", str(good), str(tmp_path / "bad.tif"), *SCALED)
     assert code == 3
     assert found["scenes"]["good"]["status"] == "published"
     assert found["scenes"]["bad"]["status"] == "refused"
@@ -239,16 +219,7 @@ def test_bad_options_are_one_sentence_and_exit_code_2(
     arguments: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene = write_scene(tmp_path / "a.tif", landscape(60, 50, 2), BANDS)
-    options = [
-        "--scale",
-        "0.0001",
-        "--quantity",
-        "toa_reflectance",
-        "--model",
-        "water-index",
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    options = (*SCALED, "--model", "water-index", "--out", str(tmp_path / "out"))
     assert invoke("plan", str(scene), *options, *arguments) == 2
     found = capsys.readouterr()
     assert_matches(message, " ".join(found.err.split()))

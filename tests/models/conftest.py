@@ -17,3 +17,9 @@ def _threads_stay() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread(_threads_stay: None) -> None:
+    """For chips so small that threads would wait for each other."""
+    torch.set_num_threads(1)

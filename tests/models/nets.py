@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.file import write_card
 from earthloom.models.cards.weights import sha256_of
 from earthloom.models.device.resolve import Device
 from earthloom.models.inference.predictor import Predictor
@@ -126,6 +129,18 @@ def landwater(variant: str = "6b") -> Case:
     return Case(card, path)
 
 
+def copy_landwater(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `cache` the cache, with nothing but both variants of the real model in it; or skip."""
+    cases = [landwater("6b"), landwater("4b")]
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(cache))
+    for case in cases:
+        assert case.path is not None
+        folder = folder_of(case.card)
+        folder.mkdir(parents=True)
+        shutil.copy(case.path, folder / weights.FILE)
+        write_card(folder, case.card)
+
+
 def stack_of(values: NDArray[np.generic], valid: NDArray[np.bool_] | None = None, gain: float = 1e-4) -> Stack:
     """A whole scene in memory, (C, h, w) stored values; all of it is valid where no mask is given."""
     n_bands, height, width = values.shape
@@ -137,3 +152,13 @@ def stack_of(values: NDArray[np.generic], valid: NDArray[np.bool_] | None = None
         gain=np.full(n_bands, gain, np.float32),
         bias=np.zeros(n_bands, np.float32),
     )
+
+
+class MakesFolder:
+    """A pickle of it makes a folder where it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.path),)

@@ -45,10 +45,7 @@ def main() -> None:
 
     assert ENTRY.wheel is not None
     answers = {}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        zipfile.ZipFile(download(ENTRY.wheel, Path(folder))) as wheel,
-    ):
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(download(ENTRY.wheel, Path(folder))) as wheel:
         for card in CLOUDMASK[1:]:
             graph = wheel.read(f"ukis_csmask/model_{card.variant.replace('-', '_')}.onnx")
             session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -24,7 +23,7 @@ from earthloom.models.zoo.convert.torchscript_archive import torchscript_tensors
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
-from tests.models.nets import Case, TinyNet, stack_of
+from tests.models.nets import Case, MakesFolder, TinyNet, stack_of
 from tests.models.record_cloudmask import RECORD, STEP_PX, cloud_chip, cloudy_scene
 from tests.scenes import real
 
@@ -133,17 +132,9 @@ def test_the_tensors_of_a_torchscript_archive_are_read_without_its_program(monke
     assert all(torch.equal(found[name], value) for name, value in module.state_dict().items())
 
 
-class Call:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (str(self.path),)
-
-
 def test_an_archive_that_would_call_something_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CardError, match=r"asks for posix\.mkdir"):
-        torchscript_tensors(forged(pickle.dumps(Call(tmp_path / "made"), protocol=2)))
+        torchscript_tensors(forged(pickle.dumps(MakesFolder(tmp_path / "made"), protocol=2)))
     assert not (tmp_path / "made").exists()
 
 

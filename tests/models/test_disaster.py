@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from earthloom.models import zoo
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard, ModelClass
-from earthloom.models.cards.file import from_item, to_item, write_card
+from earthloom.models.cards.file import from_item, to_item
 from earthloom.models.inference.class_map import ClassMap
 from earthloom.models.inference.predictor import Predictor
 from earthloom.models.inference.sliding import predict_block
@@ -32,7 +31,7 @@ from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
 from earthloom.tiling.window import Window
-from tests.models.nets import BF16, CPU, Case, card_of, landwater, seeded, stack_of
+from tests.models.nets import BF16, CPU, Case, card_of, copy_landwater, landwater, seeded, stack_of
 from tests.scenes import landscape
 
 CARDS = [card for entry in ENTRIES for card in entry.cards]
@@ -302,17 +301,12 @@ def test_flood_runs_on_the_weights_of_landwater(variant: str) -> None:
 
 
 def test_flood_takes_the_weights_that_landwater_brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cases = [landwater("6b"), landwater("4b")]
-    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it tried to download"))
-    with pytest.raises(CardError, match="earthloom models add flood"):
-        zoo.variants("flood")
-    for case in cases:
-        folder = zoo.folder_of(case.card)
-        folder.mkdir(parents=True)
-        assert case.path is not None
-        shutil.copy(case.path, folder / weights.FILE)
-        write_card(folder, case.card)
+    with monkeypatch.context() as empty:
+        empty.setenv("EARTHLOOM_CACHE", str(tmp_path / "empty"))
+        with pytest.raises(CardError, match="earthloom models add flood"):
+            zoo.variants("flood")
+    copy_landwater(tmp_path, monkeypatch)
     assert [card for card, _ in zoo.variants("flood")] == [*FLOOD, *FLOOD_REFERENCE]
     assert (zoo.folder_of(FLOOD[0]) / weights.FILE).is_file()
 

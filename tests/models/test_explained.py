@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,8 @@ from earthloom.tiling.errors import CardError
 from tests.models.nets import Case, TinyNet, card_of, seeded, stack_of
 from tests.scenes import landscape
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CHIP = torch.randn(2, 3, 32, 24, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The chips are so small that threads would wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

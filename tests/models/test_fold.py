@@ -136,10 +136,7 @@ def test_the_published_order_of_convolution_relu_norm_is_untouched() -> None:
     check_fold(module, torch.randn(1, 4, 32, 32), 0)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "arguments", "n_norms"),
-    [("smp", SMP, 30), ("lite-unet", "{}", 41)],
-)
+@pytest.mark.parametrize(("architecture", "arguments", "n_norms"), [("smp", SMP, 30), ("lite-unet", "{}", 41)])
 def test_every_norm_of_a_network_of_convolution_and_norm_is_folded(
     architecture: str, arguments: str, n_norms: int
 ) -> None:

@@ -28,7 +28,7 @@ from earthloom.models.networks.torchscript_net import TRUST
 from earthloom.models.networks.torchvision_ops import define_missing_ops
 from earthloom.tiling.errors import CardError, ConfigError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
-from tests.models.nets import BF16, CPU, Case, TinyNet, stack_of
+from tests.models.nets import BF16, CPU, Case, MakesFolder, TinyNet, stack_of
 from tests.models.onnx_files import BANDS, CLASSES, tiny, tiny_onnx, with_outside_weights
 from tests.scenes import landscape
 
@@ -124,10 +124,7 @@ def test_a_graph_of_one_size_names_the_halos_that_work(tmp_path: Path) -> None:
         imported(tiny_onnx(tmp_path / "tiny.onnx", side_px=256), halo=40)
 
 
-_POOL = (
-    helper.make_node("GlobalAveragePool", ["x0"], ["pool"]),
-    helper.make_node("Mul", ["x0", "pool"], ["x"]),
-)
+_POOL = (helper.make_node("GlobalAveragePool", ["x0"], ["pool"]), helper.make_node("Mul", ["x0", "pool"], ["x"]))
 
 
 @pytest.mark.parametrize(
@@ -242,16 +239,8 @@ def test_a_folder_of_save_pretrained_is_taken_with_its_classes(tmp_path: Path) -
         imported(tmp_path / "unet", stride=16)
 
 
-class Call:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (str(self.path),)
-
-
 def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path) -> None:
-    torch.save({"a": Call(tmp_path / "made")}, tmp_path / "evil.pth")
+    torch.save({"a": MakesFolder(tmp_path / "made")}, tmp_path / "evil.pth")
     with pytest.raises(CardError, match="only tensors are read"):
         imported(tmp_path / "evil.pth", architecture="tiny")
     assert not (tmp_path / "made").exists()

@@ -154,9 +154,7 @@ def test_cards_are_written_without_loss_and_their_halo_is_what_they_see(card: Mo
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"in_channels": 3}, {"classes": 4}, {"smooth_px": 4}, {"lowest": -20.0}, {"reference": True}],
-    ids=str,
+    "change", [{"in_channels": 3}, {"classes": 4}, {"smooth_px": 4}, {"lowest": -20.0}, {"reference": True}], ids=str
 )
 def test_arguments_that_contradict_each_other_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(CardError):

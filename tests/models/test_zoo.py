@@ -14,7 +14,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE, write_card
 from earthloom.models.zoo.landwater import LANDWATER
 from earthloom.tiling.errors import CardError, StorageError
-from tests.models.nets import landwater
+from tests.models.nets import copy_landwater
 
 
 @pytest.fixture
@@ -26,14 +26,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the real landwater in a cache of its own."""
-    cases = [landwater("6b"), landwater("4b")]
-    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path))
-    for case in cases:
-        folder = zoo.folder_of(case.card)
-        folder.mkdir(parents=True)
-        assert case.path is not None
-        shutil.copy(case.path, folder / weights.FILE)
-        write_card(folder, case.card)
+    copy_landwater(tmp_path, monkeypatch)
     return tmp_path
 
 

@@ -18,6 +18,8 @@ from earthloom.tiling.storage.objects import ObjectRef
 from tests.odd_bucket import odd_bucket
 from tests.scenes import landscape, write_scene
 
+pytestmark = pytest.mark.usefixtures("no_aws")
+
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = "[work]\naws_access_key_id = kkkkkkkkkkkkkkkk\naws_secret_access_key = ssssssssssssssss\n"
 _READ = (
@@ -30,14 +32,6 @@ _READ = (
     "print([head.key for head in open_store(ref).list()])\n"
     "with open_asset(pin(ref / 'a.tif')) as dataset: print(dataset.read().sum())\n"
 )
-
-
-@pytest.fixture(autouse=True)
-def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [*os.environ]:
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 def signed(headers: Mapping[str, str]) -> bool:

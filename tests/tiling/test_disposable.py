@@ -144,11 +144,7 @@ def test_a_child_that_was_started_early_is_the_first_of_the_next_pool_with_its_m
 
 @pytest.mark.parametrize(
     ("preload", "cap", "home"),
-    [
-        (("json", "csv"), None, None),
-        (("json",), Cap(memory_bytes=1 << 30), None),
-        (("json",), None, "elsewhere"),
-    ],
+    [(("json", "csv"), None, None), (("json",), Cap(memory_bytes=1 << 30), None), (("json",), None, "elsewhere")],
 )
 def test_a_child_that_was_started_early_for_something_else_is_ended_and_not_used(
     preload: tuple[str, ...], cap: Cap | None, home: str | None, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from tests.http_range_server import serve
 from tests.scenes import landscape, write_scene
+from tests.threads import side_by_side
 from tests.tiling.headers import asset, header, ramp
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -109,28 +110,19 @@ def test_assets_are_open_side_by_side_in_threads_without_mixing_options(
     n_threads = 6
     for number in range(n_threads):
         write_scene(tmp_path / f"{number}.tif", landscape(300, 300, 1, seed=number))
-    failures: list[BaseException] = []
     with serve(tmp_path) as server:
         monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", server.host)
         assets = [pin(ObjectRef.parse(server.url(f"{number}.tif"))) for number in range(n_threads)]
         barrier = threading.Barrier(n_threads)
 
         def read(number: int) -> None:
-            try:
-                barrier.wait(120)
-                for _ in range(5):
-                    with open_asset(assets[number]) as dataset, rasterio.open(tmp_path / f"{number}.tif") as local:
-                        np.testing.assert_array_equal(dataset.read(), local.read())
-            except BaseException as error:  # an assertion in a thread would be lost
-                failures.append(error)
+            barrier.wait(120)
+            for _ in range(5):
+                with open_asset(assets[number]) as dataset, rasterio.open(tmp_path / f"{number}.tif") as local:
+                    np.testing.assert_array_equal(dataset.read(), local.read())
 
         with open_asset(assets[0]):  # options of the main thread must not reach the others
-            threads = [threading.Thread(target=read, args=(number,)) for number in range(n_threads)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-    assert failures == []
+            side_by_side(read, range(n_threads))
 
 
 def test_a_local_file_replaced_after_pinning_is_not_opened(tmp_path: Path) -> None:

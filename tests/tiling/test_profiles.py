@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import string
 import tempfile
 from pathlib import Path
@@ -18,19 +17,13 @@ from earthloom.tiling.storage.profiles import read_profile
 from earthloom.tiling.storage.settings import derive, unsigned
 from earthloom.tiling.storage.store import open_store
 
+pytestmark = pytest.mark.usefixtures("no_aws")
+
 _WORD = st.text(string.ascii_letters + string.digits + "/+", min_size=16, max_size=40)
 _NAME = st.sampled_from(["default", "work", "open-data"])
 _ENTRY = st.fixed_dictionaries(
     {}, optional={"aws_access_key_id": _WORD, "region": st.sampled_from(["us-west-2", "eu-central-1"])}
 )
-
-
-@pytest.fixture(autouse=True)
-def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [*os.environ]:
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 def home(folder: Path, credentials: str = "", config: str = "") -> dict[str, str]:

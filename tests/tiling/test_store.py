@@ -5,6 +5,7 @@ import os
 import pickle
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,6 +15,7 @@ import pytest
 from earthloom.tiling.errors import MissingObjectError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
+from tests.threads import side_by_side
 
 
 def local(folder: Path) -> Store:
@@ -56,23 +58,16 @@ def exercise(store: Store) -> None:
 
 def race(store: Store) -> None:
     """One winner among many, for creating and for replacing."""
-    for trial in range(5):
-        key = f"race/{trial}"
-        wins: list[int] = []
-        barrier = threading.Barrier(8)
+    barrier = threading.Barrier(8)
 
-        def contend(name: int, key: str = key, wins: list[int] = wins, barrier: threading.Barrier = barrier) -> None:
-            barrier.wait()
-            if store.create(key, str(name).encode()):
-                wins.append(name)
+    def contend(key: str, name: int) -> bool:
+        barrier.wait()
+        return store.create(key, str(name).encode())
 
-        threads = [threading.Thread(target=contend, args=(name,)) for name in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(wins) == 1
-        assert store.get(key) == str(wins[0]).encode()
+    for key in (f"race/{trial}" for trial in range(5)):
+        wins = side_by_side(partial(contend, key), range(8))
+        assert sum(wins) == 1
+        assert store.get(key) == str(wins.index(True)).encode()
 
 
 def test_a_folder_is_a_store(tmp_path: Path) -> None:
@@ -88,18 +83,14 @@ def test_lost_updates_do_not_happen_in_a_folder(tmp_path: Path) -> None:
     store = local(tmp_path)
     store.put("count", b"0")
 
-    def add() -> None:
+    def add(_: int) -> None:
         for _ in range(10):
             while True:
                 data, version = store.get_versioned("count")
                 if store.replace("count", str(int(data) + 1).encode(), version):
                     break
 
-    threads = [threading.Thread(target=add) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    side_by_side(add, range(4))
     assert store.get("count") == b"40"
 
 

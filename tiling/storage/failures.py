@@ -42,7 +42,7 @@ def remote_errors(ref: ObjectRef, key: str, verb: str) -> Iterator[None]:
     except EarthloomError:  # of what was being written
         raise
     except FileNotFoundError as error:
-        raise MissingObjectError(f"cannot {verb} {(ref / key if key else ref).url}: it does not exist") from error
+        raise MissingObjectError(f"cannot {verb} {(ref / key).url}: it does not exist") from error
     except (BaseError, PermissionError, OSError) as error:
         if ref.scheme in ("http", "https") and (why := egress.refusal(ref.scheme, ref.bucket)):
             raise StorageError(
@@ -50,7 +50,7 @@ def remote_errors(ref: ObjectRef, key: str, verb: str) -> Iterator[None]:
             ) from error
         denied = type(error).__name__ in _HOPELESS or isinstance(error, PermissionError)
         cause, remedy, hopeless = _lesson(ref, str(error), denied)
-        where = (ref / key if key else ref).url
+        where = (ref / key).url
         raise StorageError(f"cannot {verb} {where}: {cause} ({remedy})", transient=not hopeless) from error
 
 

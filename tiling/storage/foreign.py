@@ -25,7 +25,7 @@ class ForeignObjects:
         self.ref = ref
 
     def _path(self, key: str) -> str:
-        ref = self.ref / key if key else self.ref
+        ref = self.ref / key
         return f"{ref.bucket}/{ref.key}"
 
     def get(self, key: str = "") -> bytes:
@@ -88,14 +88,12 @@ class ForeignObjects:
         except EarthloomError:
             raise
         except FileNotFoundError as error:
-            raise MissingObjectError(
-                f"cannot {verb} {(self.ref / key if key else self.ref).url}: it does not exist"
-            ) from error
+            raise MissingObjectError(f"cannot {verb} {(self.ref / key).url}: it does not exist") from error
         except Exception as error:
             cause = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             package = FOREIGN[self.ref.scheme]
             raise StorageError(
-                f"cannot {verb} {(self.ref / key if key else self.ref).url}: {cause} (the package {package} finds "
+                f"cannot {verb} {(self.ref / key).url}: {cause} (the package {package} finds "
                 "credentials in its own variables and files)", transient=not isinstance(error, PermissionError),
             ) from error  # fmt: skip
 

@@ -55,9 +55,9 @@ def start_gdal() -> None:
                 _started.append(True)
 
 
-def hush_absent(logger: str = "rasterio._env") -> None:
+def hush_absent() -> None:
     """Let no log tell, once a process, of each driver that this build of GDAL does not have to be skipped."""
-    target = logging.getLogger(logger)
+    target = logging.getLogger("rasterio._env")
     if _is_of_interest not in target.filters:
         target.addFilter(_is_of_interest)
 

@@ -30,7 +30,7 @@ class LocalObjects:
         self.ref = ref
 
     def _path(self, key: str) -> Path:
-        return (self.ref / key).path if key else self.ref.path
+        return (self.ref / key).path
 
     def get(self, key: str = "") -> bytes:
         with os_errors(self._path(key), "read"):
@@ -73,10 +73,7 @@ class LocalObjects:
                         yield _head_of(path.relative_to(self.ref.path).as_posix(), path)
 
     def put(self, key: str, data: bytes) -> None:
-        path = self._path(key)
-        with os_errors(path, "write"), written_aside(path, data) as aside:
-            aside.replace(path)
-            sync_folder(path.parent)
+        self.upload(key, (data,))
 
     def create(self, key: str, data: bytes) -> bool:
         path = self._path(key)

@@ -47,21 +47,26 @@ class ObjectRef:
             raise ConfigError(f"{shown} is empty or holds control characters")
         if text.lstrip().startswith(("<", "{", "/vsi", "\\")):
             raise ConfigError(f"{shown} is not a file path or URL: give a path, s3://bucket/key or https://host/key")
-        scheme, separator, _ = text.partition("://")
-        if not separator:
-            if re.match(r"^[A-Za-z][A-Za-z0-9_+.-]*:", text):
-                raise ConfigError(f"{shown} looks like a GDAL connection string; only files and URLs are read")
-            try:
-                path = Path(text).expanduser().absolute()
-            except RuntimeError:
-                raise ConfigError(f"{shown}: there is no such user; write the path out") from None
-            return cls("file", "", str(path).lstrip("/"))._checked(shown)
+        return (cls._of_url if "://" in text else cls._of_path)(text, shown)._checked(shown)
+
+    @classmethod
+    def _of_path(cls, text: str, shown: str) -> ObjectRef:
+        if re.match(r"^[A-Za-z][A-Za-z0-9_+.-]*:", text):
+            raise ConfigError(f"{shown} looks like a GDAL connection string; only files and URLs are read")
+        try:
+            return cls("file", "", str(Path(text).expanduser().absolute()).lstrip("/"))
+        except RuntimeError:
+            raise ConfigError(f"{shown}: there is no such user; write the path out") from None
+
+    @classmethod
+    def _of_url(cls, text: str, shown: str) -> ObjectRef:
         try:
             url = urlsplit(text)
         except ValueError as error:  # brackets or letters that no host name has
             raise ConfigError(f"{shown} is not a URL: {error}") from None
-        scheme = scheme.lower()
-        if scheme in ("https", "http") and signatures.query_for(scheme, url.netloc.lower(), _key(url)):
+        scheme, _, rest = text.partition("://")
+        scheme, host = scheme.lower(), url.netloc.lower()
+        if scheme in ("https", "http") and signatures.query_for(scheme, host, _key(url)):
             url = url._replace(query="")  # the one that is listed is appended when the file is asked for
         if url.query or "@" in url.netloc or (url.fragment and scheme != "s3"):
             remedy = (
@@ -76,14 +81,14 @@ class ObjectRef:
         if scheme == "file":
             if url.netloc not in ("", "localhost"):
                 raise ConfigError(f"{shown}: file URLs have three slashes, file:///path")
-            return cls("file", "", unquote(url.path).lstrip("/"))._checked(shown)
+            return cls("file", "", unquote(url.path).lstrip("/"))
         if scheme == "s3" or scheme in FOREIGN:
             allowed, what = (_BUCKET, "bucket") if scheme == "s3" else (_CONTAINER, "bucket or container")
             if not allowed.match(url.netloc):
                 raise ConfigError(f"{shown}: {url.netloc!r} is not a {what} name")
-            return cls(scheme, url.netloc, text.partition("://")[2].partition("/")[2])._checked(shown)
-        if scheme == "https" or (scheme == "http" and url.netloc.lower() in listed_hosts()):
-            return cls(scheme, url.netloc.lower(), _key(url))._checked(shown)
+            return cls(scheme, url.netloc, rest.partition("/")[2])
+        if scheme == "https" or (scheme == "http" and host in listed_hosts()):
+            return cls(scheme, host, _key(url))
         if scheme == "http":
             raise ConfigError(f"{shown}: plain http is refused; list the host in EARTHLOOM_HTTP_HOSTS to allow it")
         raise ConfigError(f"{shown}: {scheme}:// is not read; use a path, s3://, https://, gs:// or az://")
@@ -153,11 +158,13 @@ class ObjectRef:
         return PurePosixPath(self.key).stem
 
     def __truediv__(self, child: str) -> ObjectRef:
-        """A key below this prefix; the only way to build one.
+        """A key below this prefix, the only way to build one; with an empty `child`, this reference itself.
 
         Raises:
             ConfigError: if `child` could leave the prefix.
         """
+        if not child:
+            return self
         key = f"{self.key.rstrip('/')}/{child}".lstrip("/")
         if child.startswith("/") or _CONTROL.search(child):
             raise ConfigError(f"{child!r} is not a key below {self.url}")

@@ -46,35 +46,30 @@ def read_profile(env: Mapping[str, str]) -> Profile:
     config = Path(env.get("AWS_CONFIG_FILE") or home / ".aws" / "config").expanduser()
     sections: dict[str, dict[str, str]] = {}
     services: dict[str, str] = {}
-    known: set[str] = set()
     try:
         for path, title in ((config, "profile "), (secrets, "")):
             for section, values in _sections(path):
                 if section.startswith("services "):
                     services[section.removeprefix("services ").strip()] = _endpoint_of_s3(values.get("s3", ""))
-                    continue
-                if title and section != "default" and not section.startswith(title):
-                    continue
-                found = section.removeprefix(title).strip()
-                known.add(found)
-                sections.setdefault(found, {}).update(values)
+                elif not title or section == "default" or section.startswith(title):
+                    sections.setdefault(section.removeprefix(title).strip(), {}).update(values)
     except (OSError, UnicodeDecodeError, Error) as error:
         why = getattr(error, "strerror", None) or type(error).__name__
         return Profile(name=name, problem=f"{path} cannot be read ({why}): mend it, or set AWS_ACCESS_KEY_ID and "
                        "AWS_SECRET_ACCESS_KEY")  # fmt: skip
-    if name not in known:
-        there = f"they hold {', '.join(sorted(known)[:20])}" if known else "they hold none"
+    if name not in sections:
+        there = f"they hold {', '.join(sorted(sections)[:20])}" if sections else "they hold none"
         return Profile(name=name, problem=f"AWS_PROFILE={asked} is a profile of neither {secrets} nor {config}; {there}"
                        if asked else "")  # fmt: skip
     values = sections[name]
     if endpoint := services.get(values.get("services", "")):
         values["endpoint_url"] = endpoint
     settings = {_NAMES[key]: value for key, value in values.items() if key in _NAMES and value}
-    only_tools = [key for key in _FOR_THE_TOOLS if key in values]
+    only_tools = next((key for key in _FOR_THE_TOOLS if key in values), "")
     problem = ""
     if only_tools and "AWS_ACCESS_KEY_ID" not in settings:
         problem = (
-            f"the AWS profile {name} has no keys of its own but {only_tools[0]}, which only the AWS tools can turn into "
+            f"the AWS profile {name} has no keys of its own but {only_tools}, which only the AWS tools can turn into "
             f"keys; let them do so first: {_EXPORT.format(name)}"
         )
     return Profile(name=name, settings=settings, problem=problem)

@@ -47,7 +47,7 @@ class RemoteObjects:
         self._store: Any = _bucket(ref.bucket) if ref.scheme == "s3" else web_store(ref)
 
     def _key(self, key: str) -> str:
-        return (self.ref / key).key if key else self.ref.key
+        return (self.ref / key).key
 
     def get(self, key: str = "") -> bytes:
         with remote_errors(self.ref, key, "read"):

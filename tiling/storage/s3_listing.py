@@ -6,7 +6,7 @@ By botocore, used only where obstore has given up. Knows the keys of the environ
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -21,7 +21,7 @@ _NO_FILES: Any = {
 """The variables of a session by which the AWS tools' own files would be read: `tiling.storage.profiles` has done that."""
 
 
-def list_keys(bucket: str, prefix: str, after: str = "", env: Mapping[str, str] = os.environ) -> Iterator[Head]:
+def list_keys(bucket: str, prefix: str, after: str = "") -> Iterator[Head]:
     """Every object of a bucket below `prefix` whose key sorts after `after`, by whole keys, whatever they hold.
 
     Raises:
@@ -33,7 +33,7 @@ def list_keys(bucket: str, prefix: str, after: str = "", env: Mapping[str, str] 
     from botocore.parsers import ResponseParserError
     from botocore.session import Session
 
-    where = f"s3://{bucket}/{prefix}"
+    env, where = os.environ, f"s3://{bucket}/{prefix}"
     if not (unsigned(env) or (env.get("AWS_ACCESS_KEY_ID") and env.get("AWS_SECRET_ACCESS_KEY"))):
         raise StorageError(
             f"cannot list {where}: it holds a key with an empty part, as in a//b, and listing such keys needs "

@@ -118,10 +118,7 @@ class ZarrLayout:
         layout = []
         for level in range(len(self.pyramid.shapes)):
             placement = geo_attributes(self.grid.reduce(2**level))
-            finer = {
-                "derived_from": str(level - 1),
-                "transform": {"scale": [2.0, 2.0], "translation": [0.0, 0.0]},
-            }
+            finer = {"derived_from": str(level - 1), "transform": {"scale": [2.0, 2.0], "translation": [0.0, 0.0]}}
             layout.append(
                 {"asset": str(level)} | (finer if level else {}) | {name: placement[name] for name in _OF_A_LEVEL}
             )

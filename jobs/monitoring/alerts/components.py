@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from earthloom.jobs.monitoring.alerts.labelling import Ints, join, meeting, number_sets
 from earthloom.jobs.monitoring.alerts.pieces import BOTTOM, LEFT, RIGHT, TOP, Measures, Pieces
+from earthloom.tiling.components import Ints, join, meeting, number_sets
 from earthloom.tiling.errors import PublishError
 
 Shard = tuple[int, int]
@@ -24,6 +24,7 @@ NONE = -1
 _LEAST = ("first_day",)
 _LARGEST = ("last_day", "newest_day", "count")
 _TOTALS = ("px", "area", "confirmed_area", "observations", "confidence", "magnitude")
+_NAMES = (*_TOTALS, *_LEAST, *_LARGEST, "row", "col")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ def join_pieces(shards: Mapping[Shard, Pieces], alerts: Mapping[Shard, Ints]) ->
     first = np.cumsum(sizes) - sizes
     offset = dict(zip(order, first.tolist(), strict=True))
     root = join(int(sizes.sum()), *_across(shards, offset))
-    columns = {name: _concatenated([shards[shard].measures.columns()[name] for shard in order]) for name in _names()}
+    columns = {name: _concatenated([shards[shard].measures.columns()[name] for shard in order]) for name in _NAMES}
     number = _by_first_pixel(number_sets(root), columns["row"], columns["col"])
     n = int(number.max(initial=-1)) + 1
 
@@ -75,10 +76,6 @@ def join_pieces(shards: Mapping[Shard, Pieces], alerts: Mapping[Shard, Ints]) ->
         measures=_merged(columns, number, n), of_piece=of_piece, outlines=tuple(map(tuple, members)),
         component=component, alert=alert, shared=shared,
     )  # fmt: skip
-
-
-def _names() -> tuple[str, ...]:
-    return (*_TOTALS, *_LEAST, *_LARGEST, "row", "col")
 
 
 def _concatenated(parts: list[Ints]) -> Ints:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from earthloom.jobs.monitoring.alerts.history import Places
@@ -37,13 +37,7 @@ class Head:
         return tuple(sorted(self.updates))
 
     def to_json(self) -> dict[str, Any]:
-        def plain(objects: Mapping[str, StoredObject]) -> dict[str, Any]:
-            return {name: {"size": entry.size, "sha256": entry.sha256} for name, entry in objects.items()}
-
-        return {
-            "format": FORMAT, "generation": self.generation, "view": self.view, "files": plain(self.files),
-            "updates": plain(self.updates),
-        }  # fmt: skip
+        return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def parse(cls, data: bytes, where: str) -> Head:
@@ -55,10 +49,7 @@ class Head:
         document = read_document(data, where)
         try:
             files, updates = (
-                {
-                    str(name): StoredObject(int(entry["size"]), str(entry["sha256"]))
-                    for name, entry in document[part].items()
-                }
+                {str(name): StoredObject.from_dict(entry) for name, entry in document[part].items()}
                 for part in ("files", "updates")
             )
             return cls(

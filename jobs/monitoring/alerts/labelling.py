@@ -1,4 +1,4 @@
-"""Connected components of masks, by runs of pixels in rows. Numpy only; knows nothing of shards, files or alerts.
+"""Connected components of masks, by runs of pixels in rows. Knows nothing of shards, files or alerts.
 
 Pixels are connected to their eight neighbours: a river that moves sideways leaves strips that are one pixel wide and run
 diagonally, and four neighbours would break them into specks.
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from earthloom.tiling.components import Ints, join, meeting, number_sets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,48 +93,6 @@ def label(mask: NDArray[np.bool_], *, diagonal: bool = True) -> Runs:
     return Runs(row=row, start=start, end=end, label=number, n_components=int(number.max(initial=-1)) + 1)
 
 
-def meeting(
-    begins: Ints, ends: Ints, other_begins: Ints, other_ends: Ints, *, corners: bool = True
-) -> tuple[Ints, Ints]:
-    """Which intervals [begin, end) of two lines of pixels touch: positions in the first and in the second.
-
-    Several pairs of lines may be given at once, each moved by a number of its own. The second list is sorted, and its
-    intervals do not overlap.
-
-    Args:
-        corners: whether it is enough that one begins where another ends.
-    """
-    low = np.searchsorted(other_ends, begins, side="left" if corners else "right")
-    high = np.searchsorted(other_begins, ends, side="right" if corners else "left")
-    return _pairs(low, np.maximum(high, low))
-
-
-def join(n: int, left: Ints, right: Ints) -> Ints:
-    """Sets of the numbers below n in which `left[i]` and `right[i]` are together: for each number the least of its set.
-
-    Least labels are handed on along the pairs, and each chain of labels is halved, until nothing changes; the number of
-    rounds grows with the logarithm of the longest chain (Shiloach and Vishkin, 1982).
-    """
-    root = np.arange(n)
-    while left.size:
-        a, b = root[left], root[right]
-        apart = a != b
-        left, right, a, b = left[apart], right[apart], a[apart], b[apart]
-        np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
-        while True:
-            further = root[root]
-            if np.array_equal(further, root):
-                break
-            root = further
-    return root
-
-
-def number_sets(root: Ints) -> Ints:
-    """The sets of `join`, numbered from 0 in the order of their least members. (n,)"""
-    first = root == np.arange(root.size)
-    return (np.cumsum(first) - 1)[root]
-
-
 def overlaps(now: Runs, before: Runs) -> tuple[Ints, Ints, Ints]:
     """Which components of two masks of one window share pixels: (component now, component before, pixels), sorted."""
     stride = 1 + max(int(now.end.max(initial=0)), int(before.end.max(initial=0)))
@@ -146,11 +104,3 @@ def overlaps(now: Runs, before: Runs) -> tuple[Ints, Ints, Ints]:
     total = np.zeros(pair.size, np.int64)
     np.add.at(total, where, shared)
     return pair // width, pair % width, total
-
-
-def _pairs(low: Ints, high: Ints) -> tuple[Ints, Ints]:
-    """(i, j) for every i and every j from low[i] to below high[i]."""
-    counts = high - low
-    mine = np.repeat(np.arange(low.size), counts)
-    within = np.arange(mine.size) - np.repeat(np.cumsum(counts) - counts, counts)
-    return mine, low[mine] + within

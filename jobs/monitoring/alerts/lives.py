@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 
 from earthloom.jobs.monitoring.alerts.components import NONE, Components, Shard
-from earthloom.jobs.monitoring.alerts.labelling import Ints
 from earthloom.jobs.monitoring.alerts.outlines import unite
 from earthloom.jobs.records.canonical import digest
+from earthloom.tiling.components import Ints
 
 State = Literal["provisional", "confirmed", "closed", "settled", "dropped", "merged"]
 """Provisional and confirmed alerts live. Over are those whose change has gone (`closed`) or has become the rule (`settled`),

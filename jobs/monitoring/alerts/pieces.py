@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.alerts import packing
-from earthloom.jobs.monitoring.alerts.labelling import Ints, Runs, label, overlaps
+from earthloom.jobs.monitoring.alerts.labelling import Runs, label, overlaps
 from earthloom.jobs.monitoring.alerts.outlines import trace
 from earthloom.jobs.monitoring.alerts.pixels import CONFIRMED, PixelStates
+from earthloom.tiling.components import Ints
 from earthloom.tiling.grid import Grid, pixel_areas_m2
 from earthloom.tiling.window import Window
 

@@ -144,7 +144,7 @@ def change_of(table: AlertTable, classes: Sequence[ClassInfo]) -> Change:
         for name in names:
             if name not in values:
                 raise ConfigError(
-                    f"alert {table.name}: {key} names the class {name!r}; the product has {_list(values)}"
+                    f"alert {table.name}: {key} names the class {name!r}; the product has {', '.join(values) or 'no classes'}"
                 )
             if name in where:
                 raise ConfigError(
@@ -153,7 +153,3 @@ def change_of(table: AlertTable, classes: Sequence[ClassInfo]) -> Change:
             where[name] = key
     before, after, ignore = (tuple(sorted(values[name] for name in names)) for names in lists.values())
     return Change(before=before, after=after, ignore=ignore)
-
-
-def _list(names: Mapping[str, Any]) -> str:
-    return ", ".join(names) or "no classes"

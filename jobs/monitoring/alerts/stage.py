@@ -16,7 +16,7 @@ from earthloom.jobs.monitoring.alerts.evidence import ClassEvidence, Evidence, M
 from earthloom.jobs.monitoring.alerts.head import Head, is_reached, point, read_head, view_name
 from earthloom.jobs.monitoring.alerts.history import CHECKPOINT_STEPS, AlertSet, Places, base_of, start_of
 from earthloom.jobs.monitoring.alerts.rule import AlertTable, change_of
-from earthloom.jobs.monitoring.alerts.tasks import TABLES, JoinTask, ShardTask, TilesTask, stored, usual_bytes
+from earthloom.jobs.monitoring.alerts.tasks import TABLES, JoinTask, ShardTask, TilesTask, usual_bytes
 from earthloom.jobs.monitoring.linking import relink
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.trends.map import MonitorMap
@@ -152,16 +152,17 @@ def finish_alerts(store: Store, of: AlertSet) -> Mapping[str, Any]:
 
 def _head(store: Store, places: Places, before: Head | None) -> Head:
     known = before.updates if before else {}
-    updates = {name: known.get(name) or stored(store.get(places.update(n + 1))) for n, name in enumerate(places.names)}
+    updates = {
+        name: known.get(name) or StoredObject.of(store.get(places.update(n + 1))) for n, name in enumerate(places.names)
+    }
     data = store.get(f"{places.view}/{ITEM}")
     try:
         assets = json.loads(data)["assets"].values()
         files = {asset["href"].removeprefix("./"): _recorded(asset) for asset in assets}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PublishError(f"{places.view}/{ITEM} is damaged ({error}); remove the folder and run again") from error
-    return Head(
-        generation=places.generation, view=view_name(places), files=files | {ITEM: stored(data)}, updates=updates
-    )
+    files[ITEM] = StoredObject.of(data)
+    return Head(generation=places.generation, view=view_name(places), files=files, updates=updates)
 
 
 def _recorded(asset: Mapping[str, Any]) -> StoredObject:

@@ -6,7 +6,6 @@ the name. Nothing here is visible to readers before `stage` points to it.
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -252,11 +251,6 @@ class TilesTask:
         if tiles is not None:
             made["alerts.pmtiles"] = tiles
             store.put(f"{places.view}/alerts.pmtiles", tiles)
-        files = {name: stored(data) for name, data in made.items()}
+        files = {name: StoredObject.of(data) for name, data in made.items()}
         store.put(f"{places.view}/{ITEM}", canonical(alerts_item(of, places, ledger.alerts, files)))
         return len(ledger.alerts)
-
-
-def stored(data: bytes) -> StoredObject:
-    """Size and sha256 of an object."""
-    return StoredObject(len(data), hashlib.sha256(data).hexdigest())

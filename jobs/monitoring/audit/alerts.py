@@ -16,12 +16,13 @@ from earthloom.jobs.monitoring.alerts.history import AlertSet, Places
 from earthloom.jobs.monitoring.alerts.item import software
 from earthloom.jobs.monitoring.alerts.pixels import Observation
 from earthloom.jobs.monitoring.alerts.rule import Change, Rule
-from earthloom.jobs.monitoring.alerts.tasks import JoinTask, ShardTask, TilesTask, stored
+from earthloom.jobs.monitoring.alerts.tasks import JoinTask, ShardTask, TilesTask
 from earthloom.jobs.monitoring.audit.findings import Findings
 from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.cube.log import cube_prefix, read_generation
 from earthloom.jobs.monitoring.trends.map import monitor_map
 from earthloom.jobs.monitoring.trends.rules import MonitorTable
+from earthloom.jobs.records.blocks import StoredObject
 from earthloom.jobs.records.names import ITEM
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.storage.objects import ObjectRef
@@ -117,8 +118,8 @@ def _compare(found: Findings, beside: Store, places: Places) -> None:
         if held != wanted:
             found.wrong(
                 made.key,
-                f"is not what the cube and the rule give (sha256 {stored(held).sha256[:16]}…, replayed "
-                f"{stored(wanted).sha256[:16]}…). {_remedy(places.folder)}",
+                f"is not what the cube and the rule give (sha256 {StoredObject.of(held).sha256[:16]}…, replayed "
+                f"{StoredObject.of(wanted).sha256[:16]}…). {_remedy(places.folder)}",
             )
 
 

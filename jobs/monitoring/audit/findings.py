@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 from earthloom.jobs.records.blocks import StoredObject
+from earthloom.jobs.records.canonical import digest_of_parts
 from earthloom.jobs.upkeep.verify import Problem, Verification
 from earthloom.tiling.errors import MissingObjectError
 from earthloom.tiling.storage.store import Store
@@ -68,10 +68,7 @@ class Findings:
 
     def _sha256(self, key: str) -> str:
         """Empty where it was removed since it was listed."""
-        digest = hashlib.sha256()
         try:
-            for part in self.store.parts(key):
-                digest.update(part)
+            return digest_of_parts(self.store.parts(key))
         except MissingObjectError:
             return ""
-        return digest.hexdigest()

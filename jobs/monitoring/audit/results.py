@@ -79,4 +79,4 @@ def _check_series(found: Findings) -> None:
 
 
 def _stored(files: dict[str, Any]) -> dict[str, StoredObject]:
-    return {name: StoredObject(int(one["size"]), str(one["sha256"])) for name, one in files.items()}
+    return {name: StoredObject.from_dict(entry) for name, entry in files.items()}

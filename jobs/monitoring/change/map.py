@@ -10,7 +10,6 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from earthloom.jobs.monitoring.change.polygons import Pieces, polygon_table
 from earthloom.jobs.monitoring.change.transitions import Transition, TransitionRow, change_classes, transition_rows
 from earthloom.jobs.monitoring.composites.maps import ClassMap
+from earthloom.jobs.monitoring.cube.cube import grid_identity
 from earthloom.jobs.monitoring.series.series import table_parquet
 from earthloom.jobs.products import stac_item
 from earthloom.jobs.products.class_map import ClassMapProduct
@@ -26,7 +26,7 @@ from earthloom.jobs.products.publication import Publication
 from earthloom.jobs.products.stac_item import AssetInfo
 from earthloom.jobs.products.statistics import Counted
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest
-from earthloom.jobs.records.names import CLASSES, ITEM
+from earthloom.jobs.records.names import CLASSES
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import ConfigError
@@ -75,12 +75,11 @@ class Change:
     @property
     def key(self) -> str:
         """sha256 of all that can change a byte of the result."""
-        grid = self.grid
         return digest(
             {
                 "version": CHANGE_VERSION, "folder": self.folder,
                 "sides": [[side.name, side.made_of] for side in (self.before, self.after)],
-                "grid": [grid.crs, list(grid.transform), grid.width, grid.height], "shard_px": self.before.shard_px,
+                **grid_identity(self.grid, self.before.shard_px),
                 "classes": [entry.to_json() for entry in self.before.classes], "least_m2": repr(self.least_m2),
             }
         )  # fmt: skip
@@ -236,11 +235,10 @@ class _About:
         made = self.made
         up = "../" * len(made.prefix.split("/"))
         links = [
-            {"rel": "derived_from", "href": f"{up}{quote(prefix)}/{ITEM}", "type": "application/geo+json",
-             "title": f"{word}: {side.name}"}
+            stac_item.made_of(up, prefix, f"{word}: {side.name}")
             for word, side in (("Before", made.before), ("After", made.after))
             for prefix in side.sources
-        ]  # fmt: skip
+        ]
         start, end = made.before.start, made.after.end
         assert start is not None, "checked when it was made"
         assert end is not None, "checked when it was made"

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
 from earthloom.jobs.monitoring.composites.periods import Cadence, Period, by_period, most_days
 from earthloom.jobs.monitoring.composites.rules import COUNT, Rule
-from earthloom.jobs.monitoring.cube.cube import Cube, Step
+from earthloom.jobs.monitoring.cube.cube import Cube, Step, grid_identity
 from earthloom.jobs.monitoring.cube.stac import collection_id
 from earthloom.jobs.planning.image_plan import ImagePlan
 from earthloom.jobs.products import stac_item
@@ -26,7 +25,6 @@ from earthloom.jobs.products.product import Product
 from earthloom.jobs.products.publication import Publication
 from earthloom.jobs.products.stac_item import AssetInfo
 from earthloom.jobs.records.canonical import digest
-from earthloom.jobs.records.names import ITEM
 from earthloom.models.cards.card import ModelClass
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.errors import ConfigError
@@ -185,12 +183,11 @@ def shelf(folder: str, rule: Rule, every: Cadence) -> str:
 
 def _key(cube: Cube, folder: str, every: Cadence, period: Period, rule: Rule, steps: Sequence[Step]) -> str:
     """sha256 of all that can change a pixel. The folder's name is the digest of how the cube's steps are made."""
-    grid = cube.grid
     return digest(
         {
             "version": COMPOSITE_VERSION, "cube": folder, "title": cube.title, "rule": str(rule), "every": every,
             "period": period.name,
-            "grid": [grid.crs, list(grid.transform), grid.width, grid.height], "shard_px": cube.shard_px,
+            **grid_identity(cube.grid, cube.shard_px),
             "layers": [[layer.name, layer.dtype, repr(float(layer.nodata))] for layer in cube.layers],
             "classes": [entry.to_json() for entry in cube.classes], "steps": [step.to_json() for step in steps],
         }
@@ -225,12 +222,9 @@ class _About:
             {"rel": "parent", "href": f"{area}collection.json", "type": "application/json"},
             {"rel": "collection", "href": f"{area}collection.json", "type": "application/json"},
         ] + [
-            {
-                "rel": "derived_from", "href": f"{root}{quote(scene)}/{ITEM}", "type": "application/geo+json",
-                "title": f"Result {scene.split('/')[1]}",
-            }
+            stac_item.made_of(root, scene, f"Result {scene.split('/')[1]}")
             for scene in sorted({scene for step in made.steps for scene in (*step.scenes, *step.masks)})
-        ]  # fmt: skip
+        ]
         return stac_item.feature(
             f"{made.aoi}-{made.product}-{made.rule.slug}-{made.period.name}-{made.key[:8]}", made.cube.grid,
             stac_item.class_objects(made.legend.classes, areas), assets, links,

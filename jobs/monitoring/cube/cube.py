@@ -68,6 +68,11 @@ class ClassInfo:
         return {"value": self.value, "name": self.name, "color": self.color}
 
 
+def grid_identity(grid: Grid, shard_px: int) -> dict[str, Any]:
+    """Where pixels lie, as keys of what is made of cubes hold it."""
+    return {"grid": [grid.crs, list(grid.transform), grid.width, grid.height], "shard_px": shard_px}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cube:
     """What was committed when it was opened.

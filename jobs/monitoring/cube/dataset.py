@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.cube.log import current_cube, read_head
 from earthloom.jobs.monitoring.cube.stac import cube_item_id
 from earthloom.jobs.products.dataset import as_cf
@@ -27,10 +28,7 @@ def open_cube_dataset(out: str | Path, product: str, aoi: str, *, key: str | Non
     import xarray as xr
 
     store = open_store(ObjectRef.parse(str(out)))
-    base = cube_base(store, product, aoi, key)
-    cube = current_cube(store, base)
-    if cube is None:
-        raise ConfigError(f"{store.ref.url}/{base} holds no finished cube; run `earthloom monitor` again")
+    base, cube = finished_cube(store, product, aoi, key)
     dataset: xr.Dataset = xr.open_zarr(
         store.zarr(cube.prefix, read_only=True), chunks=None, mask_and_scale=False, decode_coords="all",
         consolidated=True, zarr_format=3,
@@ -42,7 +40,16 @@ def open_cube_dataset(out: str | Path, product: str, aoi: str, *, key: str | Non
     return named.sortby("time").chunk(time=1, y=cube.shard_px, x=cube.shard_px)
 
 
-def cube_base(store: Store, product: str, aoi: str, key: str | None) -> str:
+def finished_cube(store: Store, product: str, aoi: str, key: str | None) -> tuple[str, Cube]:
+    """Where the cube of a product over an area lies, the newest unless `key` names one, and the cube that readers follow."""
+    base = _cube_base(store, product, aoi, key)
+    cube = current_cube(store, base)
+    if cube is None:
+        raise ConfigError(f"{store.ref.url}/{base} holds no finished cube; run `earthloom monitor` again")
+    return base, cube
+
+
+def _cube_base(store: Store, product: str, aoi: str, key: str | None) -> str:
     """`monitors/<aoi>/<product>/<key>` of the cube that the area's file asks for now, or that of the key."""
     if key is not None:
         if not _KEY.match(key):

@@ -6,7 +6,6 @@ A task for a worker. Classes and their confidence come by nearest neighbour, the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +92,7 @@ class LayerTask:
             objects[layer.name] = None
             if data is not None:
                 store.put(f"{self.generation}/cube.zarr/{key}", data)
-                objects[layer.name] = StoredObject(len(data), hashlib.sha256(data).hexdigest())
+                objects[layer.name] = StoredObject.of(data)
         mark = ShardMark(row=self.row, col=self.col, objects=objects, counted=self._count(made, window))
         mark.write(store, self.generation, self.step)
         return self.key

@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from earthloom.jobs.monitoring.cube.cube import Step
@@ -41,10 +41,7 @@ class ShardMark:
         """Vouch for the shard."""
         document = {
             "format": FORMAT,
-            "objects": {
-                layer: {"size": stored.size, "sha256": stored.sha256} if stored else None
-                for layer, stored in self.objects.items()
-            },
+            "objects": {layer: stored and asdict(stored) for layer, stored in self.objects.items()},
             **counted_json(self.counted),
         }
         store.put(f"{step_prefix(generation, step)}/{self.row}_{self.col}.json", canonical(document))
@@ -118,10 +115,7 @@ def parse_mark(data: bytes, key: str) -> ShardMark | None:
     document = of_this_format(document, key)
     try:
         row, _, col = key.rpartition("/")[2].removesuffix(".json").partition("_")
-        objects = {
-            layer: StoredObject(int(stored["size"]), str(stored["sha256"])) if stored else None
-            for layer, stored in document["objects"].items()
-        }
+        objects = {layer: stored and StoredObject.from_dict(stored) for layer, stored in document["objects"].items()}
         return ShardMark(row=int(row), col=int(col), objects=objects, counted=counted_of(document))
     except (KeyError, TypeError, ValueError, AttributeError, PublishError) as error:
         log.warning("%s is damaged (%s: %s); its shard is made again", key, type(error).__name__, error)

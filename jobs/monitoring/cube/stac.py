@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pyproj import CRS
 
-from earthloom.jobs.monitoring.cube.cube import ClassInfo, Cube
+from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.products.renders import renders
 from earthloom.jobs.products.stac_collection import extent_of, item_link, item_links, refuse_foreign
 from earthloom.jobs.products.stac_item import (
@@ -57,7 +57,7 @@ def cube_item(
         SceneError: if the grid has no footprint.
     """
     geometry, bbox = footprint(cube.grid)
-    classes = _class_objects(cube.classes)
+    classes = class_objects([ModelClass(value=one.value, name=one.name, color=one.color) for one in cube.classes])
     dates = [step.date.isoformat() for step in cube.steps]
     start, end = f"{dates[0]}T00:00:00Z", f"{dates[-1]}T23:59:59Z"
     data = AssetInfo(
@@ -168,7 +168,3 @@ def _band(layer: Any) -> BandInfo:
         offset=float(layer.attributes.get("add_offset", 0.0)), unit=str(layer.attributes.get("units", "")),
         classes="flag_values" in layer.attributes,
     )  # fmt: skip
-
-
-def _class_objects(classes: Sequence[ClassInfo]) -> list[dict[str, Any]]:
-    return class_objects([ModelClass(value=one.value, name=one.name, color=one.color) for one in classes])

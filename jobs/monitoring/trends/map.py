@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote
 
-from earthloom.jobs.monitoring.cube.cube import Cube, Step
+from earthloom.jobs.monitoring.cube.cube import Cube, Step, grid_identity
 from earthloom.jobs.monitoring.trends.rules import FALL, NO_DAY, RISE, STABLE, MonitorRule, MonitorTable
 from earthloom.jobs.planning.image_plan import ImagePlan
 from earthloom.jobs.products import stac_item
@@ -21,7 +20,6 @@ from earthloom.jobs.products.product import Product
 from earthloom.jobs.products.publication import Publication
 from earthloom.jobs.products.stac_item import AssetInfo
 from earthloom.jobs.records.canonical import digest
-from earthloom.jobs.records.names import ITEM
 from earthloom.models.cards.card import ModelClass
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.errors import ConfigError
@@ -156,11 +154,10 @@ def monitor_map(cube: Cube, folder: str, rule: MonitorTable, *, aoi: str, produc
 
 def _key(cube: Cube, folder: str, rule: MonitorTable, layer: Layer) -> str:
     """sha256 of all that can change a pixel. The folder's name is the digest of how the cube's steps are made."""
-    grid = cube.grid
     return digest(
         {
             "version": MONITOR_VERSION, "cube": folder, "rule": rule.model_dump(mode="json", exclude={"layer", "name"}),
-            "grid": [grid.crs, list(grid.transform), grid.width, grid.height], "shard_px": cube.shard_px,
+            **grid_identity(cube.grid, cube.shard_px),
             "layer": [layer.name, layer.dtype, repr(float(layer.nodata)), dict(layer.attributes)],
             "steps": [step.to_json() for step in cube.steps],
         }
@@ -186,12 +183,9 @@ class _About:
         first, last = made.steps[0].date, made.steps[-1].date
         up = "../" * len(made.prefix.split("/"))
         links = [
-            {
-                "rel": "derived_from", "href": f"{up}{quote(scene)}/{ITEM}", "type": "application/geo+json",
-                "title": f"Result {scene.split('/')[1]}" if scene.count("/") else scene,
-            }
+            stac_item.made_of(up, scene, f"Result {scene.split('/')[1]}" if scene.count("/") else scene)
             for scene in sorted({scene for step in made.steps for scene in step.scenes})
-        ]  # fmt: skip
+        ]
         rule = made.rule.model_dump(mode="json", by_alias=True)
         return stac_item.feature(
             f"{made.aoi}-{made.product}-{made.name}-{made.key[:8]}", made.cube.grid,

@@ -24,8 +24,7 @@ finally:
 
 
 @pytest.mark.parametrize(
-    ("ending", "code"),
-    [("None", 0), ("sys.exit(3)", 3), ("sys.exit()", 0), ("1 / 0", 1), ("sys.exit('no')", 1)],
+    ("ending", "code"), [("None", 0), ("sys.exit(3)", 3), ("sys.exit()", 0), ("1 / 0", 1), ("sys.exit('no')", 1)]
 )
 def test_the_code_is_what_was_meant_and_what_was_said_is_said(ending: str, code: int) -> None:
     done = subprocess.run(

@@ -27,8 +27,7 @@ PLANETSCOPE8 = [
 
 
 @pytest.mark.parametrize(
-    ("declared", "centre", "width", "right"),
-    [*SENTINEL2_OF_PLANETARY_COMPUTER, *LANDSAT8, *LANDSAT5, *PLANETSCOPE8],
+    ("declared", "centre", "width", "right"), [*SENTINEL2_OF_PLANETARY_COMPUTER, *LANDSAT8, *LANDSAT5, *PLANETSCOPE8]
 )
 def test_a_band_has_the_common_name_of_its_wavelength(
     declared: str | None, centre: float, width: float, right: str

@@ -16,8 +16,8 @@ from earthloom.jobs.monitoring.alerts.history import EPOCH, AlertSet
 from earthloom.jobs.monitoring.alerts.pixels import AFTER, BEFORE, NOTHING, OTHER
 from earthloom.jobs.monitoring.alerts.rule import Change, Rule
 from earthloom.jobs.monitoring.alerts.stage import finish_alerts, plan_alerts
-from earthloom.jobs.monitoring.alerts.tasks import stored
 from earthloom.jobs.monitoring.cube.cube import ClassInfo, Cube, Step
+from earthloom.jobs.records.blocks import StoredObject
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.storage.store import Store
@@ -92,6 +92,6 @@ def published(store: Store, of: AlertSet) -> dict[str, bytes]:
     keys |= {f"{name}.parquet": f"{folder}/{name}.parquet" for name in head.updates}
     found = {name: store.get(key) for name, key in keys.items()}
     vouched = {**head.files, **{f"{name}.parquet": entry for name, entry in head.updates.items()}}
-    assert {name: stored(data) for name, data in found.items()} == vouched
+    assert {name: StoredObject.of(data) for name, data in found.items()} == vouched
     assert {entry.key for entry in store.list(folder)} <= set(keys.values()), "no partition but the history's own"
     return found

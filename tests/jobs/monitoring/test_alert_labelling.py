@@ -12,7 +12,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from earthloom.jobs.monitoring.alerts.labelling import join, label, meeting, number_sets, overlaps
+from earthloom.jobs.monitoring.alerts.labelling import label, overlaps
+from earthloom.tiling.components import join, meeting, number_sets
 
 MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=24))
 EIGHT, FOUR = np.ones((3, 3)), None

@@ -92,8 +92,7 @@ def test_classes_are_observed_by_their_lists_and_no_data_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("direction", "wanted"),
-    [(None, [AFTER, AFTER]), ("fall", [AFTER, OTHER]), ("rise", [OTHER, AFTER])],
+    ("direction", "wanted"), [(None, [AFTER, AFTER]), ("fall", [AFTER, OTHER]), ("rise", [OTHER, AFTER])]
 )
 def test_flags_are_observed_by_their_direction(direction: Any, wanted: list[int]) -> None:
     found = observe_flags(np.array([[0, -2, 5, UNKNOWN]], np.int8), direction)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import random
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from tests.jobs.monitoring.results import Result
 from tests.jobs.monitoring.test_alert_updates import a_world, at_once, everything
 from tests.jobs.monitoring.watched import RULES, Watched, current, scene
 from tests.memory_store import MemoryStore
+from tests.threads import side_by_side
 
 TO_WATER: dict[str, Any] = {"name": "to-water", "from": "land", "to": "water", "confirmations": 1, "min_area_m2": 3000}
 
@@ -162,7 +162,7 @@ def test_state_that_is_gone_while_nobody_has_come_further_is_an_error_with_the_r
 
 
 def test_several_drivers_at_once_make_one_result() -> None:
-    store, failures = MemoryStore(), list[BaseException]()
+    store = MemoryStore()
     orders = [(0, 1, 2), (0, 1, 2, 3, 4), (0, 1, 2, 3), (0, 1, 2, 3, 4)]
 
     def drive(known: tuple[int, ...]) -> None:
@@ -171,17 +171,9 @@ def test_several_drivers_at_once_make_one_result() -> None:
                 return alert_cubes.update(store, alert_set(*known))
             except StorageError:  # its state was cleaned up: run again, as it says
                 continue
-            except BaseException as error:
-                failures.append(error)
-                raise
         return None
 
-    threads = [threading.Thread(target=drive, args=(known,)) for known in orders]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    side_by_side(drive, orders)
     assert published(store, everything_of_one_generation()) == at_once(a_world(), 8)
 
 

@@ -21,9 +21,9 @@ from earthloom.jobs.upkeep.gc import Sweep, sweep
 from earthloom.jobs.upkeep.verify import Verification
 from earthloom.tiling.storage.objects import ObjectRef
 from tests.integration.test_monitor import write
+from tests.maps import KEYS
 
 DAY_S = 86400.0
-OPTIONS = 'scale = 1e-4\nquantity = "reflectance"\nprecision = "fp32"\ndevice = "cpu"\nshard = 512\nblock = 512'
 AREA = f"""name = "lake"
 onto = "EPSG:32617,20m,500000,4494000,506000,4500000"
 shard = 512
@@ -32,7 +32,7 @@ model = "water-index"
 scenes = ["IN/*.tif"]
 composites = [{{ every = "year", rule = "mode" }}]
 [product.options]
-{OPTIONS}
+{KEYS}
 [[product.change]]
 from = "2019"
 to = "2020"
@@ -45,7 +45,7 @@ closing = 1
 model = "index:wet=(green-swir16)/(green+swir16)"
 scenes = ["IN/*.tif"]
 [product.options]
-{OPTIONS}
+{KEYS}
 [[product.monitor]]
 method = "mann-kendall"
 min_observations = 3

@@ -18,15 +18,7 @@ from earthloom.jobs.monitoring.publishing import PublishTask
 from earthloom.tiling.errors import PublishError, StorageError
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.writing.zarr_sink import Layer
-from tests.jobs.monitoring.composite_cubes import (
-    DATES,
-    FOLDER,
-    bring_up,
-    class_cube,
-    in_memory,
-    monitored,
-    one,
-)
+from tests.jobs.monitoring.composite_cubes import DATES, FOLDER, bring_up, class_cube, in_memory, monitored, one
 from tests.jobs.monitoring.cubes import make_grid, make_layers
 from tests.jobs.products.stac_validate import validate
 

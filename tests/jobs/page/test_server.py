@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from tests.maps import go, lake
+from tests.serving import serving
 
 DATA = bytes(range(256)) * 4
 
@@ -32,12 +32,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
     (base / "out" / "index.html").write_bytes(b"evil")
     (base / "out" / "page" / "page.js").write_bytes(b"evil")
     (base / "out" / "collections" / "water-index" / "page.json").unlink()
-    with PageServer(open_store(ObjectRef.parse(str(base / "out")))) as made:
-        thread = threading.Thread(target=made.serve_forever, daemon=True)
-        thread.start()
+    made = PageServer(open_store(ObjectRef.parse(str(base / "out"))))
+    with serving(made):
         yield made
-        made.shutdown()
-        thread.join()
 
 
 def ask(server: PageServer, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict[str, str]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from earthloom.jobs.products import stac_item
 from earthloom.jobs.products.class_map import classes_band, confidence_band
+from earthloom.jobs.products.stac_collection import add_to_collection
 from earthloom.jobs.products.statistics import class_areas
 from earthloom.models.cards.card import ModelCard, ModelClass
 from earthloom.tiling.counting import Tally, tally
@@ -94,3 +96,7 @@ def item(grid: Grid = UTM, *, key: str = KEY, source_item: str | None = None, **
             source_item=source_item,
         ),
     )
+
+
+def collection_of(entries: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    return add_to_collection(None, name=card().name, card=card(), entries=entries)

@@ -12,10 +12,10 @@ import pytest
 from shapely.geometry import shape
 
 from earthloom.jobs.products.item_table import items_parquet, read_items
-from earthloom.jobs.products.stac_collection import add_to_catalog, add_to_collection, collection
+from earthloom.jobs.products.stac_collection import add_to_catalog, add_to_collection
 from earthloom.jobs.products.stac_item import item_href
 from earthloom.tiling.errors import PublishError
-from tests.jobs.products.samples import KEY, LONLAT, UTM, WKT, card, item
+from tests.jobs.products.samples import KEY, LONLAT, UTM, WKT, card, collection_of, item
 from tests.jobs.products.stac_validate import validate
 
 OTHER_KEY = KEY[::-1]
@@ -31,7 +31,7 @@ def entries() -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_a_collection_is_the_same_in_whatever_order_items_arrive() -> None:
-    whole = collection(card().name, card(), entries())
+    whole = collection_of(entries())
     validate(whole)
     for order in itertools.permutations(entries()):
         result: dict[str, Any] | None = None
@@ -42,7 +42,7 @@ def test_a_collection_is_the_same_in_whatever_order_items_arrive() -> None:
 
 
 def test_extents_cover_all_items() -> None:
-    result = collection(card().name, card(), entries())
+    result = collection_of(entries())
     ((west, south, east, north),) = result["extent"]["spatial"]["bbox"]
     for _, one in entries():
         assert west <= one["bbox"][0] <= one["bbox"][2] <= east
@@ -53,18 +53,18 @@ def test_extents_cover_all_items() -> None:
 
 
 def test_an_item_of_the_same_id_is_replaced_and_others_stay() -> None:
-    result = collection(card().name, card(), entries())
+    result = collection_of(entries())
     again = add_to_collection(
         result, name=card().name, card=card(), entries=[("../elsewhere/item.json", entries()[0][1])]
     )
     hrefs = [link["href"] for link in again["links"] if link["rel"] == "item"]
     assert len(hrefs) == 3
     assert "../elsewhere/item.json" in hrefs
-    assert result == collection(card().name, card(), entries())  # what was given is not changed
+    assert result == collection_of(entries())  # what was given is not changed
 
 
 def test_what_an_operator_added_is_kept() -> None:
-    result = collection(card().name, card(), entries()[:1])
+    result = collection_of(entries()[:1])
     result |= {"providers": [{"name": "ACME"}], "license": "CC-BY-4.0", "keywords": ["water"]}
     result["links"].append({"rel": "license", "href": "https://example.com/license"})
     again = add_to_collection(result, name=card().name, card=card(), entries=entries()[1:2])
@@ -90,18 +90,18 @@ def test_foreign_objects_are_not_overwritten() -> None:
         add_to_catalog({"type": "Catalog", "id": "someone-else"}, "a", "./a.json")
     with pytest.raises(PublishError, match="Collection 'landwater'"):
         add_to_collection({"type": "Collection", "id": "x"}, name=card().name, card=card(), entries=[first])
-    result = collection(card().name, card(), [first])
+    result = collection_of([first])
     del result["links"][-1]["earthloom:bbox"]
     with pytest.raises(PublishError, match=r"Delete collection\.json"):
         add_to_collection(result, name=card().name, card=card(), entries=[("x", entries()[1][1])])
     with pytest.raises(PublishError, match="no items"):
-        collection(card().name, card(), [])
+        collection_of([])
 
 
 def test_pystac_walks_from_the_catalog_to_every_item(tmp_path: Path) -> None:
     files = {
         "catalog.json": add_to_catalog(None, "landwater", "./collections/landwater/collection.json"),
-        "collections/landwater/collection.json": collection(card().name, card(), entries()),
+        "collections/landwater/collection.json": collection_of(entries()),
     }
     for _, one in entries():
         result = one["properties"]

@@ -22,10 +22,10 @@ from pystac.extensions.mlm import (
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType
 
-from earthloom.jobs.products.stac_collection import add_to_catalog, collection
+from earthloom.jobs.products.stac_collection import add_to_catalog
 from earthloom.jobs.products.stac_item import EXTENSIONS
 from tests.jobs.products import stac_validate as module
-from tests.jobs.products.samples import card, item
+from tests.jobs.products.samples import collection_of, item
 from tests.jobs.products.stac_validate import validate
 
 Break = Callable[[dict[str, Any]], Any]
@@ -41,7 +41,7 @@ def test_no_call_leaves_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(socket, name, refuse)
     validate(item())
     validate(model_card())
-    validate(collection(card().name, card(), [("./item.json", item())]))
+    validate(collection_of([("./item.json", item())]))
     validate(add_to_catalog(None, "landwater", "./x.json"))
     found = item()
     found["stac_extensions"].append("https://example.com/never-fetched.json")
@@ -129,11 +129,11 @@ def test_broken_items_are_refused_by_field(field: str, change: Break) -> None:
 
 
 def test_broken_collections_and_catalogs_are_refused() -> None:
-    found = collection(card().name, card(), [("./item.json", item())])
+    found = collection_of([("./item.json", item())])
     found["summaries"]["classification:classes"][0]["value"] = "0"
     with pytest.raises(ValueError, match=r"summaries\.classification:classes\[0\]\.value"):
         validate(found)
-    found = collection(card().name, card(), [("./item.json", item())])
+    found = collection_of([("./item.json", item())])
     found["extent"]["temporal"]["interval"] = [["2001-07-01", None]]
     with pytest.raises(ValueError, match=r"interval\[0\]\[0\]"):
         validate(found)

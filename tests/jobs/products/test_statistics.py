@@ -100,8 +100,7 @@ def test_a_tally_survives_json_exactly(
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"pixels": [1]}, {"pixels": ["1", 2]}, {"nodata": None}, {"nodata": 1.5}, {"areas_m2": [-1.0, 2.0]}],
+    "change", [{"pixels": [1]}, {"pixels": ["1", 2]}, {"nodata": None}, {"nodata": 1.5}, {"areas_m2": [-1.0, 2.0]}]
 )
 def test_a_damaged_tally_is_refused(change: dict[str, object]) -> None:
     found = Tally(pixels=(1, 2), areas_m2=(1.0, 2.0), confidence_sums=(3, 4), nodata=5).to_json()

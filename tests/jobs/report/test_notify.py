@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from earthloom.jobs.report import notify
 from earthloom.tiling.errors import ConfigError, EngineError
 from tests.maps import OPTIONS, faults, go, lake
 from tests.scenes import landscape, write_scene
+from tests.serving import Handler, serving
 
 SECRET = "T0KEN-that-nobody-may-see"
 
@@ -45,26 +44,18 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
     monkeypatch.setattr(notify, "_PAUSES_S", (0.0, 0.0))
     found = Hook()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Requests(Handler):
+        def answer(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status = found.answers.pop(0) if found.answers else 200
             if status == 200:
                 assert self.headers["Content-Type"] == "application/json"
                 found.bodies.append(body)
-            self.send_response(status)
-            self.send_header("Location", "/elsewhere")
-            self.end_headers()
+            self.send(status, headers=[("Location", "/elsewhere")])
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    found.url = f"http://127.0.0.1:{server.server_port}/services/{SECRET}"
-    yield found
-    server.shutdown()
-    server.server_close()
+    with serving(Requests) as host:
+        found.url = f"http://{host}/services/{SECRET}"
+        yield found
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -167,15 +166,6 @@ def test_the_overlap_of_boxes_is_the_published_generalised_one(other: tuple[floa
     """10 x 4 px beside another box: intersection over union, less the share of the hull that neither covers."""
     planes = [torch.tensor(pair).reshape(1, 2, 1, 1) for pair in ((10.0, 4.0), (0.0, 0.0), other[:2], other[2:])]
     assert overlap_of(*planes).item() == pytest.approx(wanted)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine take many times as long as one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_small_network_learns_to_find_bright_rectangles(one_thread: None) -> None:

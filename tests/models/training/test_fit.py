@@ -19,17 +19,10 @@ from earthloom.tiling.errors import CardError, ConfigError, EngineError
 from infra.recipes.pictures import Crops, Pair, counted, fit, labels_of, names_under
 from tests.models.nets import TinyNet, card_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 SCHEDULE = Schedule(steps=40, batch=4, rate=1e-2, memory_steps=5, precision="fp32")
 CARD = replace(card_of("tiny", 3, 2, 2), mean=MEAN, std=STD)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> object:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def meadows(seed: int = 0, side: int = 96) -> Pair:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -18,15 +17,8 @@ from earthloom.models.training.teacher import Teacher
 from earthloom.tiling.errors import ConfigError
 from tests.models.nets import TinyNet, card_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CARD = card_of("tiny", 3, 4, 2)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def network(seed: int = 0, channels: int = 3) -> TinyNet:

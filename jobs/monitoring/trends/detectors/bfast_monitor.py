@@ -16,10 +16,10 @@ from earthloom.jobs.monitoring.trends.detectors.series import (
     FLAT,
     blocks,
     clear_unknown,
+    history_before,
     medians,
     running_sums,
 )
-from earthloom.tiling.errors import InputError
 
 Process = Literal["mosum", "cusum"]
 History = Literal["roc", "all"]
@@ -61,11 +61,7 @@ def bfast_monitor(
         InputError: if there is no date to monitor, or too few before `start`.
         ConfigError: if no critical value is known for h, end and level.
     """
-    n_history = int(np.searchsorted(years, start))
-    if n_history == len(years):
-        raise InputError(
-            f"monitoring begins in {start:.3f}, after the last date {years[-1]:.3f}; name an earlier 'start'"
-        )
+    n_history = history_before(years, start)
     design = season_trend(years, order, trend=trend, origin=start)
     squares = LeastSquares(design[:n_history], min_observations)
     limit = (
@@ -117,11 +113,8 @@ def residual_process(
         process, h: as in `bfast_monitor`.
         limit: critical value of the process.
     """
-    residuals = fit.predict(design, np.empty_like(values))
-    np.subtract(values, residuals, out=residuals)
-    residuals *= known
-    past = residuals[:n_history]
-    sigma = np.sqrt(np.add.reduce(past * past, axis=0) / np.maximum(fit.n - design.shape[1], 1))
+    residuals = fit.residuals(design, values, known)
+    sigma = fit.deviation(residuals[:n_history])
     usable = fit.solved & (sigma > FLAT * np.abs(values).max(axis=0))
     counts = running_sums(known, np.int16)
     sums = running_sums(residuals, np.float64)

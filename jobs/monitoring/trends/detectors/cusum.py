@@ -78,10 +78,8 @@ def cusum(
     for part, block in blocks(values, years):
         known = clear_unknown(block)
         fit = squares.fit(block, known)
-        residuals = fit.predict(design, np.empty_like(block))
-        np.subtract(block, residuals, out=residuals)
-        residuals *= known
-        sigma = np.sqrt(np.add.reduce(residuals * residuals, axis=0) / np.maximum(fit.n - design.shape[1], 1))
+        residuals = fit.residuals(design, block, known)
+        sigma = fit.deviation(residuals)
         usable = fit.solved & (sigma > FLAT * np.abs(block).max(axis=0))
         sums = running_sums(residuals, np.float64)
         counts = running_sums(known, np.int16)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.trends.detectors.anomalies import NO_BREAK, UNKNOWN, Anomalies
 from earthloom.jobs.monitoring.trends.detectors.regression import Bools, Fit, Floats, LeastSquares, season_trend
-from earthloom.jobs.monitoring.trends.detectors.series import FLAT, blocks, clear_unknown
+from earthloom.jobs.monitoring.trends.detectors.series import FLAT, blocks, clear_unknown, history_before
 from earthloom.tiling.errors import InputError
 
 _MOST = 127
@@ -54,11 +54,7 @@ def ewmacd(
             f"EWMACD takes a lambda above 0 and at most 1, a control_limit above 0 and a persistence of at least 1; got "
             f"{lambda_:g}, {control_limit:g} and {persistence}"
         )
-    n_training = int(np.searchsorted(years, start))
-    if n_training == len(years):
-        raise InputError(
-            f"monitoring begins in {start:.3f}, after the last date {years[-1]:.3f}; name an earlier 'start'"
-        )
+    n_training = history_before(years, start)
     design = season_trend(years, order, trend=False, origin=start)
     squares = LeastSquares(design[:n_training], min_observations)
     made = Anomalies.empty(len(years) - n_training, values.shape[1])

@@ -62,6 +62,19 @@ class Fit:
         """Values (T, P) of the model at the dates of `design` (T, k), written to `out`."""
         return np.einsum("tk,kp->tp", design, self.coefficients, out=out, optimize=False)
 
+    def residuals(self, design: Floats, values: Floats, known: Bools) -> Floats:
+        """Values (T, P) less those of the model; 0 where not known."""
+        found = self.predict(design, np.empty_like(values))
+        np.subtract(values, found, out=found)
+        found *= known
+        return found
+
+    def deviation(self, residuals: Floats) -> Floats:
+        """(P,) standard deviation of what the model was fitted to, by the degrees of freedom that are left."""
+        squares = np.add.reduce(residuals * residuals, axis=0)
+        found: Floats = np.sqrt(squares / np.maximum(self.n - len(self.coefficients), 1))
+        return found
+
 
 class LeastSquares:
     """Regressors at given dates, ready for any number of blocks of pixels.

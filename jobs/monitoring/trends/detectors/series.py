@@ -51,6 +51,20 @@ def decimal_years(dates: Sequence[datetime.date]) -> NDArray[np.float64]:
     )
 
 
+def history_before(years: NDArray[np.float64], start: float) -> int:
+    """How many dates come before monitoring begins.
+
+    Raises:
+        InputError: if no date is left to monitor.
+    """
+    n_history = int(np.searchsorted(years, start))
+    if n_history == len(years):
+        raise InputError(
+            f"monitoring begins in {start:.3f}, after the last date {years[-1]:.3f}; name an earlier 'start'"
+        )
+    return n_history
+
+
 def running_sums(rows: NDArray[Any], dtype: type[N]) -> NDArray[N]:
     """(T, P) sums over the dates so far: as `numpy.cumsum` along the first axis, which goes through memory in columns."""
     sums = np.empty(rows.shape, dtype)

@@ -29,4 +29,5 @@ padding:2px 0 2px 12px;margin:14px 0}
 .trouble.known{border-color:var(--c-waiting)}.trouble p{color:var(--ink)}
 .trouble small{color:var(--quiet);overflow-wrap:anywhere}
 svg{display:block;max-width:100%}svg text{font:12px system-ui,sans-serif;fill:var(--quiet)}
+@media print{*{print-color-adjust:exact}.trouble,tr,.card{break-inside:avoid}}
 """

@@ -205,6 +205,19 @@ def test_dark_is_dark_and_light_is_light(browser: Any, url: str) -> None:
             assert not low <= np.median(shown.pixels()[:, :330]) < high
 
 
+def test_on_a_telephone_nothing_leaves_its_box(browser: Any, url: str, out: Path) -> None:
+    made = read(out, "d2")
+    with page(browser, address(url, made, 12, DATES[2]), width=360, height=700) as shown:
+        time = shown.page.locator("#time").bounding_box()
+        assert time["x"] >= 0
+        assert time["x"] + time["width"] <= 360
+        for part in shown.page.locator("#time > *").all():
+            box = part.bounding_box()
+            assert time["x"] <= box["x"]
+            assert box["x"] + box["width"] <= time["x"] + time["width"]
+        assert shown.page.evaluate("document.documentElement.scrollWidth") == 360
+
+
 def changed_index(out: Path, folder: Path, rows: list[dict[str, Any]]) -> Path:
     """A copy of OUT whose index of `water-index` says something else."""
     shutil.copytree(out, folder, ignore=shutil.ignore_patterns("*.zarr", "blocks", "runs"))

@@ -4,6 +4,8 @@ import {area, daysOf, rowsOf} from './catalogue.js';
 import {element, lineChart, swatch} from './elements.js';
 import {bandsShown, ramp} from './map.js';
 
+const LEAST_SHARE = 0.9; // of the ground of the best date, below which a fall may be that of the ground that is known
+
 /** Lines for a raster of the rows that are drawn. `toggled` is told when a class is shown or hidden; none: no boxes. */
 export function legend(rows, raster, hidden, toggled) {
   if (!raster) return [];
@@ -60,6 +62,9 @@ export function areasOverTime(rows, raster, hidden) {
   const days = daysOf(rows.filter((row) => row.day && row.areas));
   if (days.length < 2 || !raster?.classes) return null;
   const shown = raster.classes.filter((one) => !hidden.has(one.value));
+  const sum = (row) => Object.values(row.areas || {}).reduce((total, one) => total + one, 0);
+  const wholes = days.map((day) => rowsOf(rows, day).reduce((total, row) => total + sum(row), 0));
+  const uneven = Math.min(...wholes) < LEAST_SHARE * Math.max(...wholes);
   const lines = shown.map((one) => ({
     name: one.name,
     color: one.color,
@@ -68,7 +73,10 @@ export function areasOverTime(rows, raster, hidden) {
   return element(
     'div',
     {},
-    element('p', {className: 'note', textContent: 'km² over the dates in view'}),
+    element('p', {
+      className: 'note',
+      textContent: `km² over the dates in view${uneven ? ', which do not all show as much ground' : ''}`,
+    }),
     lineChart(days, lines, 'km²'),
   );
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import geopandas as gpd
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -242,6 +243,19 @@ def test_names_are_text_whatever_they_hold(browser: Any, out: Path, tmp_path: Pa
         assert evil in shown.page.locator("#answer").inner_text()
         assert shown.page.evaluate("window.hacked") is None
         assert shown.page.locator("img").count() == 0
+
+
+def test_outlines_that_are_too_many_are_counted(browser: Any, out: Path, tmp_path: Path) -> None:
+    (row, *_) = json.loads((out / "collections" / "water-index" / "page.json").read_text())["rows"]
+    folder = changed_index(out, tmp_path / "out", [row | {"features": ["many.fgb"]}])
+    west, south, *_ = row["bbox"]
+    places = gpd.points_from_xy(west + np.arange(20_001) * 1e-6, np.full(20_001, south))
+    frame = gpd.GeoDataFrame({"number": range(20_001)}, geometry=places, crs="EPSG:4326")
+    frame.to_file(folder / row["path"] / "many.fgb", driver="FlatGeobuf", engine="pyogrio")
+    with served(str(folder)) as url, page(browser, f"{url}#g=water-index") as shown:
+        shown.page.locator("#features input").check()
+        shown.wait_until("document.querySelector('#features .size').textContent")
+        assert shown.page.locator("#features .size").inner_text() == "first 20,000 of 20,001"
 
 
 def test_a_monitored_area_has_the_dates_of_its_cube(browser: Any, url: str, out: Path) -> None:

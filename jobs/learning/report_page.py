@@ -36,6 +36,7 @@ img{border:1px solid var(--line)}
 .scenes img{max-width:480px;image-rendering:pixelated}.legend{font-size:13px;columns:240px}
 .note{border-left:3px solid #d98c00;padding-left:10px}
 text{font:12px system-ui,sans-serif;fill:var(--quiet)}
+@media screen and (max-width:50rem){.wide td{white-space:nowrap}figure.wide img{max-width:none;width:700px}}
 @media print{@page{size:A4;margin:14mm;@bottom-right{content:counter(page) " / " counter(pages);font:9px system-ui,sans-serif}}
 main{max-width:none;padding:0}h2{break-after:avoid}figure,tr,.card{break-inside:avoid}
 .wide{overflow:visible}*{print-color-adjust:exact}th,td{padding:3px 6px;font-size:11px}

@@ -6,7 +6,6 @@ with one request. Names in it are those that scenes and models gave: whoever sho
 
 from __future__ import annotations
 
-import math
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from earthloom.jobs.products.stac_item import COG, OPEN_INTERVAL
+from earthloom.tiling.encoding import CONFIDENCE_SCALE, CONFIDENCE_STEPS
 
 if TYPE_CHECKING:
     from pyproj import CRS
@@ -56,7 +56,9 @@ def row_of(item: Mapping[str, Any], folder: str, href: str) -> dict[str, Any]:
     areas = properties.get("earthloom:class_areas", [])
     west, south, east, north = (float(edge) for edge in item["bbox"])
     middle = ((west + (east - west) % 360 / 2 + 180) % 360 - 180, (south + north) / 2)  # west > east at the date line
-    rasters = [_raster(name, asset, middle) for name, asset in sorted(item["assets"].items()) if asset.get("type") == COG]
+    rasters = [
+        _raster(name, asset, middle) for name, asset in sorted(item["assets"].items()) if asset.get("type") == COG
+    ]
     features = [_beside(asset["href"]) for asset in item["assets"].values() if asset.get("type") == _FLATGEOBUF]
     cube = (
         next((_below(asset["href"]) for asset in item["assets"].values()), "")
@@ -179,8 +181,8 @@ def _band(band: Mapping[str, Any]) -> dict[str, Any]:
             max(statistics["minimum"], round(statistics["mean"] - spread, 6)),
             min(statistics["maximum"], round(statistics["mean"] + spread, 6)),
         ]
-    if band["name"] == "confidence":
-        found["range"] = [0.0, 1.0 / scale]
+    if scale == CONFIDENCE_SCALE and band["data_type"] == "uint8":
+        found["range"] = [0.0, float(CONFIDENCE_STEPS)]  # so that maps can be compared
     return found
 
 

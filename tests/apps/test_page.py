@@ -219,6 +219,16 @@ def test_on_a_telephone_nothing_leaves_its_box(browser: Any, url: str, out: Path
         assert shown.page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+def test_the_page_of_a_run_can_be_read_on_a_telephone(browser: Any, url: str, out: Path) -> None:
+    run = next(out.glob("runs/*/index.html")).relative_to(out)
+    with opened(browser, f"{url}{run}", width=360, height=700) as shown:
+        assert shown.page.evaluate("document.documentElement.scrollWidth") == 360
+        names = shown.page.locator("td:first-child")
+        assert min(cell.bounding_box()["width"] for cell in names.all()) > 100
+        letters = shown.page.locator("svg text").first
+        assert letters.bounding_box()["height"] > 7
+
+
 def changed_index(out: Path, folder: Path, rows: list[dict[str, Any]]) -> Path:
     """A copy of OUT whose index of `water-index` says something else."""
     shutil.copytree(out, folder, ignore=shutil.ignore_patterns("*.zarr", "blocks", "runs"))
@@ -253,7 +263,7 @@ def test_outlines_that_are_too_many_are_counted(browser: Any, out: Path, tmp_pat
     frame = gpd.GeoDataFrame({"number": range(20_001)}, geometry=places, crs="EPSG:4326")
     frame.to_file(folder / row["path"] / "many.fgb", driver="FlatGeobuf", engine="pyogrio")
     with served(str(folder)) as url, page(browser, f"{url}#g=water-index") as shown:
-        shown.page.locator("#features input").check()
+        shown.page.locator("#features input").first.check()
         shown.wait_until("document.querySelector('#features .size').textContent")
         assert shown.page.locator("#features .size").inner_text() == "first 20,000 of 20,001"
 

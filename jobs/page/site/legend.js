@@ -14,8 +14,9 @@ export function legend(rows, raster, hidden, toggled) {
 
 function classLines(rows, raster, hidden, toggled) {
   const sum = (value) => rows.reduce((total, row) => total + (row.areas?.[value] || 0), 0);
-  const whole = raster.classes.reduce((total, one) => total + sum(one.value), 0);
-  return raster.classes.map((one) => {
+  const sums = raster.classes.map((one) => sum(one.value));
+  const [whole, largest] = [sums.reduce((total, one) => total + one, 0), Math.max(...sums)];
+  return raster.classes.map((one, at) => {
     const parts = [swatch(one.color), element('span', {textContent: one.name})];
     if (toggled) {
       const box = element('input', {
@@ -37,7 +38,7 @@ function classLines(rows, raster, hidden, toggled) {
       element('span', {
         className: 'size',
         title: sure ? `mean confidence ${(100 * sure).toFixed(1)} %` : '',
-        textContent: whole ? `${area(sum(one.value))} · ${((100 * sum(one.value)) / whole).toFixed(1)} %` : '',
+        textContent: whole ? `${area(sums[at], largest)} · ${((100 * sums[at]) / whole).toFixed(1)} %` : '',
       }),
     );
   });

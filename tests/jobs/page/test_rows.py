@@ -50,6 +50,12 @@ def test_a_row_says_what_the_files_say(item: dict[str, Any]) -> None:
     ]
 
 
+def test_whatever_lies_between_0_and_1_in_steps_of_confidence_is_drawn_over_all_of_it(item: dict[str, Any]) -> None:
+    changed = copy.deepcopy(item)
+    changed["assets"]["confidence"]["bands"][0]["name"] = "heat"
+    assert row(changed)["rasters"][1]["bands"][0]["range"] == [0.0, 250.0]
+
+
 def test_what_leaves_the_folder_is_no_row(item: dict[str, Any]) -> None:
     for href in (
         "../../../elsewhere/item.json",

@@ -6,6 +6,7 @@ with one request. Names in it are those that scenes and models gave: whoever sho
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -105,7 +106,7 @@ def proj4_of(code: str | None, wkt: str | None, lon: float, lat: float) -> tuple
     """What the page calls a CRS near a place, and its PROJ string; None for those that OpenLayers knows by itself.
 
     A PROJ string names the ellipsoid of a national grid and not how its datum lies to WGS 84, which is 100 m in Great
-    Britain and 400 m in Japan. `+towgs84` says it for the place, found by moving the place itself, and holds to a metre
+    Britain and 450 m in Japan. `+towgs84` says it for the place, found by moving the place itself, and holds to a metre
     or two within a scene.
 
     Args:
@@ -122,24 +123,24 @@ def proj4_of(code: str | None, wkt: str | None, lon: float, lat: float) -> tuple
         crs = CRS.from_user_input(code or wkt)
         text = crs.to_proj4()
     name = code or f"local:{crs.name}"
-    if not text or "+datum=WGS84" in text:
+    body = crs.ellipsoid
+    if not text or body is None or "+datum=WGS84" in text:
         return name, text or None
-    size = f" +a={crs.ellipsoid.semi_major_metre} +rf={crs.ellipsoid.inverse_flattening}"
+    size = f" +a={body.semi_major_metre} +rf={body.inverse_flattening}"
     bare = _DATUM.sub(size, text)  # a datum's own shift would be taken in place of this one
     lon, lat = round(lon, 1), round(lat, 1)  # so that one name means one string
-    shift = _shift_m(crs, bare, lon, lat)
-    if not max(map(abs, shift)) >= _LEAST_SHIFT_M:  # that of a place that the CRS does not reach is no number
+    shift = _shift_m(crs, bare, f"+a={body.semi_major_metre} +b={body.semi_minor_metre}", lon, lat)
+    if not all(map(math.isfinite, shift)) or max(map(abs, shift)) < _LEAST_SHIFT_M:  # a place may lie beyond the CRS
         return name, text
     return f"{name} at {lon}, {lat}", f"{bare} +towgs84={','.join(f'{metres:.2f}' for metres in shift)}"
 
 
-def _shift_m(crs: CRS, text: str, lon: float, lat: float) -> list[float]:
+def _shift_m(crs: CRS, text: str, axes: str, lon: float, lat: float) -> list[float]:
     """From the middle of the ellipsoid of a CRS to that of WGS 84, along X, Y and Z, as it holds at a place."""
     from pyproj import Proj, Transformer
 
     x, y = Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(lon, lat)
     own = (x, y) if crs.is_geographic else Proj(text)(x, y, inverse=True)
-    axes = f"+a={crs.ellipsoid.semi_major_metre} +b={crs.ellipsoid.semi_minor_metre}"
     there = Transformer.from_pipeline("+proj=cart +ellps=WGS84").transform(lon, lat, 0.0)
     here = Transformer.from_pipeline(f"+proj=cart {axes}").transform(*own, 0.0)
     return [a - b for a, b in zip(there, here, strict=True)]

@@ -20,6 +20,7 @@ export async function answer(target, lonLat, {drawn, group, raster, all, vectors
     type: 'button',
     textContent: '×',
     title: 'Close (Esc)',
+    ariaLabel: 'Close',
     onclick: () => {
       target.hidden = true;
     },

@@ -23,6 +23,7 @@ from earthloom.jobs.analysis import extract as extracting
 from earthloom.jobs.analysis.export import picture, polygons, write_extract
 from earthloom.jobs.analysis.extract import extract
 from earthloom.jobs.monitoring.composites.maps import ClassMap
+from earthloom.jobs.products.legend import ClassLegend
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid, pixel_areas_m2
 from earthloom.tiling.storage.store import Store
@@ -137,7 +138,12 @@ def test_a_picture_has_its_legend_s_colours_a_scale_and_north() -> None:
 
 def test_a_picture_of_a_scene_tells_its_date(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(exporting, "quicklook_png", lambda *_, legend, **__: told.append(legend.title) or b"")
+
+    def drawn(*_: object, legend: ClassLegend, **__: object) -> bytes:
+        told.append(legend.title)
+        return b""
+
+    monkeypatch.setattr(exporting, "quicklook_png", drawn)
     scene = replace(a_map(UTM, 3, prefix="scenes/lake/0a"), name="lake")
     last_day = replace(scene, end=datetime.date(2020, 7, 31))
     for one in (scene, last_day, replace(scene, start=None, end=None)):

@@ -27,6 +27,7 @@ from earthloom.jobs.monitoring.series.stage import read_steps
 from earthloom.jobs.products.areas import area_text, area_unit, percent_text
 from earthloom.jobs.records.names import ITEM
 from earthloom.tiling.encoding import NODATA
+from earthloom.tiling.errors import MissingObjectError
 from earthloom.tiling.grid import pixel_areas_m2
 from earthloom.tiling.storage.store import Store
 
@@ -162,7 +163,10 @@ def _made_by(store: Store, result: str) -> str:
     Args:
         result: prefix below OUT of a result that the latest date was made of.
     """
-    item = json.loads(store.get(f"{result}/{ITEM}"))
+    try:
+        item = json.loads(store.get(f"{result}/{ITEM}"))
+    except MissingObjectError:  # `gc` may have removed it since
+        return f"<p>The latest date was made of {escape(result)}, which is no longer there.</p>"
     versions = item["properties"]["processing:software"]
     said = [f"Earthloom {versions['earthloom']}, torch {versions['torch']}; the latest date by:"]
     for link in item["links"]:

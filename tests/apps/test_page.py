@@ -119,7 +119,12 @@ def test_each_date_shows_its_own_map_and_the_keys_go_through_them(browser: Any, 
             assert shown.page.locator("#day-label").inner_text() == f"{DATES[number]} ({number + 1} of 4 in view)"
         assert f"d={DATES[2]}" in shown.page.url
         assert shown.page.locator("#day").input_value() == "2"
-        for name in ("Earlier", "Later", "Play the dates", "Dark or light"):  # as a screen reader calls what shows a sign
+        for name in (
+            "Earlier",
+            "Later",
+            "Play the dates",
+            "Dark or light",
+        ):  # as a screen reader calls what shows a sign
             assert shown.page.get_by_role("button", name=name, exact=True).count() == 1
 
 

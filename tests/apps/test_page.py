@@ -272,7 +272,7 @@ def test_outlines_that_are_too_many_are_counted(browser: Any, out: Path, tmp_pat
     with served(str(folder)) as url, page(browser, f"{url}#g=water-index") as shown:
         shown.page.locator("#features input").first.check()
         shown.wait_until("document.querySelector('#features .size').textContent")
-        assert shown.page.locator("#features .size").inner_text() == "first 20,000 of 20,001"
+        assert shown.page.locator("#features .size").first.inner_text() == "first 20,000 of 20,001"
 
 
 def test_a_monitored_area_has_the_dates_of_its_cube(browser: Any, url: str, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -15,8 +16,10 @@ import geopandas as gpd
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from pyproj import Transformer
 
+from earthloom.jobs.learning.report_page import data_url, html
 from earthloom.jobs.page.libraries import LIBRARIES, kept
 from tests.apps.chromium import Shown, chromium, opened
 from tests.apps.published import ELSEWHERE, Map, publish, read, served
@@ -234,6 +237,15 @@ def test_the_page_of_a_run_can_be_read_on_a_telephone(browser: Any, url: str, ou
         assert min(cell.bounding_box()["width"] for cell in names.all()) > 100
         letters = shown.page.locator("svg text").first
         assert letters.bounding_box()["height"] > 7
+
+
+def test_pictures_of_an_evaluation_fit_a_telephone(browser: Any) -> None:
+    png = io.BytesIO()
+    Image.new("RGB", (700, 700)).save(png, "PNG")
+    figure = f'<figure><img alt="errors" src="{data_url(png.getvalue())}"><figcaption>lake</figcaption></figure>'
+    with opened(browser, "about:blank", width=360, height=700) as shown:
+        shown.page.set_content(html("lake", f'<div class="scenes">{figure}</div>'))
+        assert shown.page.evaluate("document.documentElement.scrollWidth") == 360
 
 
 def changed_index(out: Path, folder: Path, rows: list[dict[str, Any]]) -> Path:

@@ -179,6 +179,15 @@ def test_the_legend_has_the_areas_of_the_result_and_hides_classes(browser: Any, 
         assert (shown.pixels()[120:680, 400:] == water).all(axis=-1).sum() == 0
 
 
+def test_classes_of_unlike_size_have_one_unit_and_a_small_one_is_not_nothing(
+    browser: Any, out: Path, tmp_path: Path
+) -> None:
+    (row, *_) = json.loads((out / "collections" / "water-index" / "page.json").read_text())["rows"]
+    folder = changed_index(out, tmp_path / "out", [row | {"areas": {"0": 1.2e9, "1": 54_321.0}}])
+    with served(str(folder)) as url, page(browser, f"{url}#g=water-index") as shown:
+        assert shown.page.locator("#legend .size").all_inner_texts() == ["1,200 km² · 100.0 %", "0.05432 km² · <0.1 %"]
+
+
 def test_alerts_are_drawn_and_asked(browser: Any, url: str, out: Path) -> None:
     made = read(out, "d3")
     with page(browser, address(url, made, 13.5, DATES[3])) as shown:

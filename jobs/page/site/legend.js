@@ -6,6 +6,9 @@ import {bandsShown, ramp} from './map.js';
 
 const LEAST_SHARE = 0.9; // of the ground of the best date, below which a fall may be that of the ground that is known
 
+/** A class that is there but rounds to nothing is not nothing. */
+const percent = (share) => `${share > 0 && share < 0.05 ? '<0.1' : share.toFixed(1)} %`;
+
 /** Lines for a raster of the rows that are drawn. `toggled` is told when a class is shown or hidden; none: no boxes. */
 export function legend(rows, raster, hidden, toggled) {
   if (!raster) return [];
@@ -38,7 +41,7 @@ function classLines(rows, raster, hidden, toggled) {
       element('span', {
         className: 'size',
         title: sure ? `mean confidence ${(100 * sure).toFixed(1)} %` : '',
-        textContent: whole ? `${area(sums[at], largest)} · ${((100 * sums[at]) / whole).toFixed(1)} %` : '',
+        textContent: whole ? `${area(sums[at], largest)} · ${percent((100 * sums[at]) / whole)}` : '',
       }),
     );
   });

@@ -10,6 +10,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,10 +120,19 @@ def picture(found: Extract, title: str, outlines: gpd.GeoSeries | None = None) -
     if east < 0:
         thin, rings = thin[:, ::-1], [(thin.shape[1] - cols, rows_) for cols, rows_ in rings]
     across, along = pixel_size_m(grid)
+    legend = replace(found.legend, title=_subtitle(found))
     return quicklook_png(
-        thin, legend=found.legend, title=title, rows=rows, pixel_m=(across * step, along * step),
+        thin, legend=legend, title=title, rows=rows, pixel_m=(across * step, along * step),
         north_deg=_convergence_deg(grid), outlines=[np.stack(ring, axis=1) for ring in rings],
     )  # fmt: skip
+
+
+def _subtitle(found: Extract) -> str:
+    """What the map is called, and the date or dates of a published result: a map on paper has nothing else to tell them."""
+    start, end = found.stored.start, found.stored.end
+    if start is None or not found.stored.prefix:
+        return found.name
+    return f"{found.name}, {start}" if start == end else f"{found.name}, {start} to {end}"
 
 
 def _write_polygons(frame: gpd.GeoDataFrame, file: Path) -> list[Path]:

@@ -6,6 +6,8 @@ Knows nothing of how areas are monitored: it reads the cube.
 from __future__ import annotations
 
 import base64
+import json
+import posixpath
 from collections.abc import Sequence
 from html import escape
 from io import BytesIO
@@ -23,7 +25,9 @@ from earthloom.jobs.monitoring.series.plot import series_png
 from earthloom.jobs.monitoring.series.series import Moment, series_table
 from earthloom.jobs.monitoring.series.stage import read_steps
 from earthloom.jobs.products.areas import area_text, area_unit, percent_text
+from earthloom.jobs.records.names import ITEM
 from earthloom.tiling.encoding import NODATA
+from earthloom.tiling.errors import MissingObjectError
 from earthloom.tiling.grid import pixel_areas_m2
 from earthloom.tiling.storage.store import Store
 
@@ -78,7 +82,7 @@ def area_report(store: Store, product: str, aoi: str) -> str:
             "<h2>Over time</h2>", _figure(plot, "Area of each class on each date; hollow where part of the area is not known"),
             f"<h2>From {first.name} to {last.name}</h2>", _matrix(first, last, became),
         ]  # fmt: skip
-    body += ["<h2>Numbers</h2>", _table(moments)]
+    body += ["<h2>Numbers</h2>", _table(moments), "<h2>How it was made</h2>", _made_by(store, maps[-1].sources[0])]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
@@ -153,6 +157,32 @@ def _alert_table(alerts: gpd.GeoDataFrame) -> str:
     return f'<p>{counts}.{more}</p><div class="wide"><table><thead><tr>{head}</tr></thead>{rows}</table></div>'
 
 
+def _made_by(store: Store, result: str) -> str:
+    """What the cards of a result's models say of themselves: what they make and miss, licence and source.
+
+    Args:
+        result: prefix below OUT of a result that the latest date was made of.
+    """
+    try:
+        item = json.loads(store.get(f"{result}/{ITEM}"))
+    except MissingObjectError:  # `gc` may have removed it since
+        return f"<p>The latest date was made of {escape(result)}, which is no longer there.</p>"
+    versions = item["properties"]["processing:software"]
+    said = [f"Earthloom {versions['earthloom']}, torch {versions['torch']}; the latest date by:"]
+    for link in item["links"]:
+        if "mlm:name" in link:
+            card = json.loads(store.get(posixpath.normpath(posixpath.join(result, link["href"]))))["properties"]
+            parts = (
+                card["title"],
+                card["description"],
+                f"Licence of the model: {card['license']}",
+                card.get("sci:citation"),
+            )
+            about = " ".join(f"{part.rstrip('.')}." for part in parts if part)
+            said.append(f"{link['mlm:name']} {card['version']}: {about}")
+    return "".join(f"<p>{escape(line)}</p>" for line in said)
+
+
 def _share(confidence: float | None) -> str:
     return "" if confidence is None or confidence != confidence else f"{100 * confidence:.0f} %"
 
@@ -177,7 +207,7 @@ def _cards(moments: Sequence[Moment], gained: NDArray[np.float64]) -> str:
 def _figure(png: bytes, caption: str) -> str:
     data = base64.b64encode(png).decode()
     image = f'<img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
-    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f'<figure class="wide">{image}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def _matrix(first: Extract, last: Extract, found: NDArray[np.float64]) -> str:

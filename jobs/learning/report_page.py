@@ -33,9 +33,11 @@ i.s{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:7
 figure{margin:0 0 18px}figcaption{color:var(--quiet);font-size:13px;margin-top:4px}img{max-width:100%}
 img{border:1px solid var(--line)}
 .two>div{flex:1;min-width:300px}.two{display:flex;flex-wrap:wrap;gap:32px;align-items:flex-start}.scenes{display:flex;flex-wrap:wrap;gap:20px}
-.scenes img{max-width:480px;image-rendering:pixelated}.legend{font-size:13px;columns:240px}
+.scenes figure{max-width:100%}.scenes img{max-width:min(480px,100%);image-rendering:pixelated}
+.legend{font-size:13px;columns:240px}
 .note{border-left:3px solid #d98c00;padding-left:10px}
 text{font:12px system-ui,sans-serif;fill:var(--quiet)}
+@media screen and (max-width:50rem){.wide td{white-space:nowrap}figure.wide img{max-width:none;width:700px}}
 @media print{@page{size:A4;margin:14mm;@bottom-right{content:counter(page) " / " counter(pages);font:9px system-ui,sans-serif}}
 main{max-width:none;padding:0}h2{break-after:avoid}figure,tr,.card{break-inside:avoid}
 .wide{overflow:visible}*{print-color-adjust:exact}th,td{padding:3px 6px;font-size:11px}

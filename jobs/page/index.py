@@ -23,7 +23,7 @@ from earthloom.tiling.errors import EarthloomError, MissingObjectError, PublishE
 from earthloom.tiling.storage.store import Store
 
 FILE = "page.json"
-FORMAT = 1
+FORMAT = 2
 _REQUESTS = 16
 
 log = logging.getLogger(__name__)

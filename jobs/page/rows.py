@@ -6,13 +6,18 @@ with one request. Names in it are those that scenes and models gave: whoever sho
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from earthloom.jobs.products.stac_item import COG, OPEN_INTERVAL
+from earthloom.tiling.encoding import CONFIDENCE_SCALE, CONFIDENCE_STEPS
+
+if TYPE_CHECKING:
+    from pyproj import CRS
 
 _FLATGEOBUF = "application/vnd.flatgeobuf"
 _COLOR = re.compile(r"^[0-9A-Fa-f]{6}$")
@@ -20,6 +25,8 @@ _KEY = re.compile(r"-[0-9a-f]{16}$")
 """At the end of a folder's name, for people without meaning."""
 _KNOWN_TO_OL = re.compile(r"^EPSG:(4326|3857|32[67](0[1-9]|[1-5]\d|60))$")
 """OpenLayers knows longitude and latitude, Web Mercator and UTM by itself."""
+_DATUM = re.compile(r" \+datum=\S+")
+_LEAST_SHIFT_M = 0.5
 _SIGMAS = 2.0
 """A picture's grey values reach from its mean to so many standard deviations on either side."""
 
@@ -48,7 +55,11 @@ def row_of(item: Mapping[str, Any], folder: str, href: str) -> dict[str, Any]:
     )
     start, end = (None, None) if interval == OPEN_INTERVAL else interval
     areas = properties.get("earthloom:class_areas", [])
-    rasters = [_raster(name, asset) for name, asset in sorted(item["assets"].items()) if asset.get("type") == COG]
+    west, south, east, north = (float(edge) for edge in item["bbox"])
+    middle = ((west + (east - west) % 360 / 2 + 180) % 360 - 180, (south + north) / 2)  # west > east at the date line
+    rasters = [
+        _raster(name, asset, middle) for name, asset in sorted(item["assets"].items()) if asset.get("type") == COG
+    ]
     features = [_beside(asset["href"]) for asset in item["assets"].values() if asset.get("type") == _FLATGEOBUF]
     cube = (
         next((_below(asset["href"]) for asset in item["assets"].values()), "")
@@ -91,10 +102,15 @@ def group_of(folder: str, path: str) -> str:
     return " · ".join([folder.removeprefix("monitors/"), parts[0], *(_KEY.sub("", part) for part in parts[2:4])])
 
 
-def proj4_of(code: str | None, wkt: str | None) -> tuple[str, str | None]:
-    """What the page calls a CRS, and its PROJ string; None for those that OpenLayers knows by itself.
+def proj4_of(code: str | None, wkt: str | None, lon: float, lat: float) -> tuple[str, str | None]:
+    """What the page calls a CRS near a place, and its PROJ string; None for those that OpenLayers knows by itself.
 
-    The string is what a browser understands of a CRS. It may lack a datum's grid, which is metres, not pixels.
+    A PROJ string names the ellipsoid of a national grid and not how its datum lies to WGS 84, which is 100 m in Great
+    Britain and 450 m in Japan. `+towgs84` says it for the place, found by moving the place itself, and holds to a metre
+    or two within a scene.
+
+    Args:
+        lon, lat: the middle of the scene, in degrees.
     """
     if code and _KNOWN_TO_OL.match(code):
         return code, None
@@ -106,12 +122,33 @@ def proj4_of(code: str | None, wkt: str | None) -> tuple[str, str | None]:
         warnings.simplefilter("ignore", UserWarning)  # that a PROJ string says less than WKT
         crs = CRS.from_user_input(code or wkt)
         text = crs.to_proj4()
-    return code or f"local:{crs.name}", text or None
+    name = code or f"local:{crs.name}"
+    body = crs.ellipsoid
+    if not text or body is None or "+datum=WGS84" in text:
+        return name, text or None
+    size = f" +a={body.semi_major_metre} +rf={body.inverse_flattening}"
+    bare = _DATUM.sub(size, text)  # a datum's own shift would be taken in place of this one
+    lon, lat = round(lon, 1), round(lat, 1)  # so that one name means one string
+    shift = _shift_m(crs, bare, f"+a={body.semi_major_metre} +b={body.semi_minor_metre}", lon, lat)
+    if not all(map(math.isfinite, shift)) or max(map(abs, shift)) < _LEAST_SHIFT_M:  # a place may lie beyond the CRS
+        return name, text
+    return f"{name} at {lon}, {lat}", f"{bare} +towgs84={','.join(f'{metres:.2f}' for metres in shift)}"
 
 
-def _raster(name: str, asset: Mapping[str, Any]) -> dict[str, Any]:
+def _shift_m(crs: CRS, text: str, axes: str, lon: float, lat: float) -> list[float]:
+    """From the middle of the ellipsoid of a CRS to that of WGS 84, along X, Y and Z, as it holds at a place."""
+    from pyproj import Proj, Transformer
+
+    x, y = Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(lon, lat)
+    own = (x, y) if crs.is_geographic else Proj(text)(x, y, inverse=True)
+    there = Transformer.from_pipeline("+proj=cart +ellps=WGS84").transform(lon, lat, 0.0)
+    here = Transformer.from_pipeline(f"+proj=cart {axes}").transform(*own, 0.0)
+    return [a - b for a, b in zip(there, here, strict=True)]
+
+
+def _raster(name: str, asset: Mapping[str, Any], middle: tuple[float, float]) -> dict[str, Any]:
     bands = [_band(band) for band in asset["bands"]]
-    code, proj4 = proj4_of(asset.get("proj:code"), asset.get("proj:wkt2"))
+    code, proj4 = proj4_of(asset.get("proj:code"), asset.get("proj:wkt2"), *middle)
     raster: dict[str, Any] = {"name": name, "file": _beside(asset["href"]), "crs": code, "bands": bands}
     if proj4:
         raster["proj4"] = proj4
@@ -145,8 +182,8 @@ def _band(band: Mapping[str, Any]) -> dict[str, Any]:
             max(statistics["minimum"], round(statistics["mean"] - spread, 6)),
             min(statistics["maximum"], round(statistics["mean"] + spread, 6)),
         ]
-    if band["name"] == "confidence":
-        found["range"] = [0.0, 1.0 / scale]
+    if scale == CONFIDENCE_SCALE and band["data_type"] == "uint8":
+        found["range"] = [0.0, float(CONFIDENCE_STEPS)]  # so that maps can be compared
     return found
 
 

@@ -154,7 +154,7 @@ def _cells(states: Sequence[str]) -> str:
 
 def _timeline(view: RunView) -> str:
     drawn = timeline(view.moments)
-    return f"<h2>Over time</h2>{drawn}\n" if drawn else ""
+    return f'<h2>Over time</h2><div class="wide">{drawn}</div>\n' if drawn else ""
 
 
 def _troubles(view: RunView) -> str:
@@ -202,7 +202,8 @@ def _results(view: RunView) -> str:
     shown, left = _within(rows(), len(view.results), _BUDGET["results"])
     rest = f"<p>… and {left:,} more</p>" if left else ""
     return (
-        '<h2>Results</h2><p>All of them, of other runs too: <a href="../../catalog.json">catalog.json</a></p>'
+        '<h2>Results</h2><p>All of them, of other runs too: <a href="../../index.html">map</a> · '
+        '<a href="../../catalog.json">catalog.json</a></p>'
         '<div class="wide"><table>'
         f"<tr><th>scene</th><th></th><th>blocks</th><th>files</th></tr>{shown}</table></div>{rest}\n"
     )

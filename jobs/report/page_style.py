@@ -22,11 +22,13 @@ font-size:13px}.bar{display:flex;height:14px;border-radius:7px;overflow:hidden;b
 .key i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:6px;vertical-align:-1px}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%}td,th{padding:5px 10px;text-align:right;
 border-bottom:1px solid var(--line);vertical-align:top}th{font-size:13px;font-weight:600;color:var(--quiet)}
-td:first-child,th:first-child{text-align:left;overflow-wrap:anywhere}.wide{overflow-x:auto}
+td:first-child,th:first-child{text-align:left;overflow-wrap:anywhere;min-width:8em}.wide{overflow-x:auto}
+.wide svg{min-width:640px}
 .trouble{border-left:3px solid var(--c-failed);
 padding:2px 0 2px 12px;margin:14px 0}
 .trouble.refused{border-color:var(--c-refused)}
 .trouble.known{border-color:var(--c-waiting)}.trouble p{color:var(--ink)}
 .trouble small{color:var(--quiet);overflow-wrap:anywhere}
 svg{display:block;max-width:100%}svg text{font:12px system-ui,sans-serif;fill:var(--quiet)}
+@media print{*{print-color-adjust:exact}.trouble,tr,.card{break-inside:avoid}}
 """

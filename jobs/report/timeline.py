@@ -62,7 +62,7 @@ def timeline(moments: Sequence[Moment]) -> str:
         f'<line x1="{_LEFT}" y1="{bottom}" x2="{right}" y2="{bottom}" stroke="var(--line)"/>'
         f'<text x="{_LEFT - 8}" y="{_TOP + 6}" text-anchor="end">{last.blocks:,}</text>'
         f'<text x="{_LEFT - 8}" y="{bottom}" text-anchor="end">0</text>'
-        f'<text x="{_LEFT + 8}" y="{_TOP - 3}">blocks computed; {last.scenes:,} scenes published, '
+        f'<text x="{_LEFT + 8}" y="{_TOP - 3}">blocks computed; {last.scenes:,} scene{"s" * (last.scenes != 1)} published, '
         f"{last.pixels / 1e6:,.1f} Mpx</text>"
         f"{ticks}</svg>"
     )

@@ -25,9 +25,11 @@ ELSEWHERE = {
     "mercator": ("EPSG:3857", Affine(40, 0, -9_000_000, 0, -40, 4_800_000)),
     "degrees": ("EPSG:4326", Affine(0.0004, 0, 12.0, 0, -0.0003, 45.0)),
     "lambert": ("EPSG:3035", Affine(30, 0, 4_000_000, 0, -30, 2_900_000)),
+    "british": ("EPSG:27700", Affine(30, 0, 300_000, 0, -30, 400_000)),
     "south": ("EPSG:32733", Affine(30, 0, 400_000, 0, -30, 6_200_000)),
 }
-"""By scene: in longitude and latitude, Web Mercator, UTM in the south, and one that only proj4 knows."""
+"""By scene: in longitude and latitude, Web Mercator, UTM in the south, one that only proj4 knows, and one that it
+needs the datum of: by the ellipsoid alone it lies 100 m away."""
 
 
 def publish(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import geopandas as gpd
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from pyproj import Transformer
 
+from earthloom.jobs.learning.report_page import data_url, html
 from earthloom.jobs.page.libraries import LIBRARIES, kept
 from tests.apps.chromium import Shown, opened
 from tests.apps.published import ELSEWHERE, Map, publish, read, served
@@ -112,6 +116,13 @@ def test_each_date_shows_its_own_map_and_the_keys_go_through_them(browser: Any, 
             assert shown.page.locator("#day-label").inner_text() == f"{DATES[number]} ({number + 1} of 4 in view)"
         assert f"d={DATES[2]}" in shown.page.url
         assert shown.page.locator("#day").input_value() == "2"
+        for name in (
+            "Earlier",
+            "Later",
+            "Play the dates",
+            "Dark or light",
+        ):  # as a screen reader calls what shows a sign
+            assert shown.page.get_by_role("button", name=name, exact=True).count() == 1
 
 
 def test_the_line_divides_two_dates_and_can_be_moved(browser: Any, url: str, out: Path) -> None:
@@ -162,6 +173,15 @@ def test_the_legend_has_the_areas_of_the_result_and_hides_classes(browser: Any, 
         assert (shown.pixels()[120:680, 400:] == water).all(axis=-1).sum() == 0
 
 
+def test_classes_of_unlike_size_have_one_unit_and_a_small_one_is_not_nothing(
+    browser: Any, out: Path, tmp_path: Path
+) -> None:
+    (row, *_) = json.loads((out / "collections" / "water-index" / "page.json").read_text())["rows"]
+    folder = changed_index(out, tmp_path / "out", [row | {"areas": {"0": 1.2e9, "1": 54_321.0}}])
+    with served(str(folder)) as url, page(browser, f"{url}#g=water-index") as shown:
+        assert shown.page.locator("#legend .size").all_inner_texts() == ["1,200 km² · 100.0 %", "0.05432 km² · <0.1 %"]
+
+
 def test_alerts_are_drawn_and_asked(browser: Any, url: str, out: Path) -> None:
     made = read(out, "d3")
     with page(browser, address(url, made, 13.5, DATES[3])) as shown:
@@ -199,6 +219,38 @@ def test_dark_is_dark_and_light_is_light(browser: Any, url: str) -> None:
             assert not low <= np.median(shown.pixels()[:, :330]) < high
 
 
+def test_on_a_telephone_nothing_leaves_its_box(browser: Any, url: str, out: Path) -> None:
+    made = read(out, "d2")
+    with page(browser, address(url, made, 12, DATES[2]), width=360, height=700) as shown:
+        time = shown.page.locator("#time").bounding_box()
+        assert time["x"] >= 0
+        assert time["x"] + time["width"] <= 360
+        for part in shown.page.locator("#time > *").all():
+            box = part.bounding_box()
+            assert time["x"] <= box["x"]
+            assert box["x"] + box["width"] <= time["x"] + time["width"]
+        assert shown.page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_the_page_of_a_run_can_be_read_on_a_telephone(browser: Any, url: str, out: Path) -> None:
+    run = next(out.glob("runs/*/index.html")).relative_to(out)
+    with opened(browser, f"{url}{run}", width=360, height=700) as shown:
+        assert shown.page.evaluate("document.documentElement.scrollWidth") == 360
+        names = shown.page.locator("td:first-child")
+        assert min(cell.bounding_box()["width"] for cell in names.all()) > 100
+        letters = shown.page.locator("svg text").first
+        assert letters.bounding_box()["height"] > 7
+
+
+def test_pictures_of_an_evaluation_fit_a_telephone(browser: Any) -> None:
+    png = io.BytesIO()
+    Image.new("RGB", (700, 700)).save(png, "PNG")
+    figure = f'<figure><img alt="errors" src="{data_url(png.getvalue())}"><figcaption>lake</figcaption></figure>'
+    with opened(browser, "about:blank", width=360, height=700) as shown:
+        shown.page.set_content(html("lake", f'<div class="scenes">{figure}</div>'))
+        assert shown.page.evaluate("document.documentElement.scrollWidth") == 360
+
+
 def changed_index(out: Path, folder: Path, rows: list[dict[str, Any]]) -> Path:
     """A copy of OUT whose index of `water-index` says something else."""
     shutil.copytree(out, folder, ignore=shutil.ignore_patterns("*.zarr", "blocks", "runs"))
@@ -223,6 +275,19 @@ def test_names_are_text_whatever_they_hold(browser: Any, out: Path, tmp_path: Pa
         assert evil in shown.page.locator("#answer").inner_text()
         assert shown.page.evaluate("window.hacked") is None
         assert shown.page.locator("img").count() == 0
+
+
+def test_outlines_that_are_too_many_are_counted(browser: Any, out: Path, tmp_path: Path) -> None:
+    (row, *_) = json.loads((out / "collections" / "water-index" / "page.json").read_text())["rows"]
+    folder = changed_index(out, tmp_path / "out", [row | {"features": ["many.fgb"]}])
+    west, south, *_ = row["bbox"]
+    places = gpd.points_from_xy(west + np.arange(20_001) * 1e-6, np.full(20_001, south))
+    frame = gpd.GeoDataFrame({"number": range(20_001)}, geometry=places, crs="EPSG:4326")
+    frame.to_file(folder / row["path"] / "many.fgb", driver="FlatGeobuf", engine="pyogrio")
+    with served(str(folder)) as url, page(browser, f"{url}#g=water-index") as shown:
+        shown.page.locator("#features input").first.check()
+        shown.wait_until("document.querySelector('#features .size').textContent")
+        assert shown.page.locator("#features .size").first.inner_text() == "first 20,000 of 20,001"
 
 
 def test_a_monitored_area_has_the_dates_of_its_cube(browser: Any, url: str, out: Path) -> None:

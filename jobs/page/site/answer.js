@@ -9,16 +9,18 @@ const MOST_VECTORS = 5;
 const COLORS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000']; // Okabe and Ito
 const here = (row, [lon, lat]) => meet(row.bbox, [lon - 1e-9, lat - 1e-9, lon + 1e-9, lat + 1e-9]);
 const meaning = (band, value) => value * (band.scale ?? 1) + (band.offset ?? 0);
+const angle = (value, [plus, minus]) => `${Math.abs(value).toFixed(5)}° ${value < 0 ? minus : plus}`;
 const number = (value) => value.toLocaleString('en', {maximumSignificantDigits: 4});
 
 /** Tell of a place, first what is quick. `stale` says that another place was asked for meanwhile. */
 export async function answer(target, lonLat, {drawn, group, raster, all, vectors, stale}) {
   target.hidden = false;
-  const place = `${lonLat[1].toFixed(5)}°, ${lonLat[0].toFixed(5)}°`;
+  const place = `${angle(lonLat[1], 'NS')}, ${angle(lonLat[0], 'EW')}`;
   const close = element('button', {
     type: 'button',
     textContent: '×',
     title: 'Close (Esc)',
+    ariaLabel: 'Close',
     onclick: () => {
       target.hidden = true;
     },

@@ -77,8 +77,8 @@ export function current(rows, wanted) {
 /** Rows of a day. */
 export const rowsOf = (rows, day) => rows.filter((row) => row.day === day);
 
-/** km², ha or m², as many as are easy to read. */
-export function area(m2) {
-  const [value, unit] = m2 >= 1e6 ? [m2 / 1e6, 'km²'] : m2 >= 1e4 ? [m2 / 1e4, 'ha'] : [m2, 'm²'];
-  return `${value.toLocaleString('en', {maximumSignificantDigits: 4})} ${unit}`;
+/** km², ha or m², whichever reads best of the largest area that it stands beside. */
+export function area(m2, largest = m2) {
+  const [size, unit] = largest >= 1e7 ? [1e6, 'km²'] : largest >= 1e3 ? [1e4, 'ha'] : [1, 'm²'];
+  return `${(m2 / size).toLocaleString('en', {maximumSignificantDigits: 4})} ${unit}`;
 }

@@ -22,6 +22,7 @@ export function fill(select, pairs, chosen) {
 
 const SVG = 'http://www.w3.org/2000/svg';
 const [WIDTH, HEIGHT, LEFT, BOTTOM] = [300, 110, 44, 18];
+const EDGE = '#888';
 
 function svg(name, attributes, text) {
   const made = document.createElementNS(SVG, name);
@@ -45,7 +46,7 @@ export function classStrip(points) {
       width: Math.max(1, wide - 1),
       height: 22,
       fill: point.color,
-      stroke: '#888',
+      stroke: EDGE,
     });
     box.append(svg('title', {}, `${point.day}: ${point.name}`));
     made.append(box);
@@ -61,35 +62,28 @@ export function classStrip(points) {
 export function lineChart(days, lines, unit) {
   const values = lines.flatMap((line) => line.values).filter((value) => value !== null);
   const [low, high] = [Math.min(0, ...values), Math.max(...values, 1e-9)];
+  const said = (value) => value?.toLocaleString('en', {maximumSignificantDigits: 3}) ?? 'unknown';
   const times = days.map((day) => Date.parse(day));
   const x = (at) => LEFT + ((times[at] - times[0]) / Math.max(1, times.at(-1) - times[0])) * (WIDTH - LEFT - 6);
   const y = (value) => 6 + ((high - value) / (high - low)) * (HEIGHT - BOTTOM - 8);
   const made = svg('svg', {
     viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
     role: 'img',
-    'aria-label': lines.map((line) => line.name).join(', '),
+    'aria-label': lines.map((line) => `${line.name}: ${said(line.values[0])} to ${said(line.values.at(-1))}`).join('; '),
   });
   for (const value of [low, (low + high) / 2, high]) {
     made.append(
       svg('line', {x1: LEFT, x2: WIDTH - 6, y1: y(value), y2: y(value), class: 'grid'}),
-      svg(
-        'text',
-        {x: LEFT - 4, y: y(value) + 4, 'text-anchor': 'end'},
-        value.toLocaleString('en', {maximumSignificantDigits: 3}),
-      ),
+      svg('text', {x: LEFT - 4, y: y(value) + 4, 'text-anchor': 'end'}, said(value)),
     );
   }
   for (const line of lines) {
     const points = line.values.map((value, at) => (value === null ? null : [x(at), y(value)])).filter(Boolean);
-    made.append(
-      svg('polyline', {
-        points: points.map((p) => p.join()).join(' '),
-        fill: 'none',
-        stroke: line.color,
-        'stroke-width': 2,
-      }),
-    );
-    for (const [cx, cy] of points) made.append(svg('circle', {cx, cy, r: 2.5, fill: line.color}));
+    const places = points.map((p) => p.join()).join(' ');
+    const drawn = (stroke, wide) => svg('polyline', {points: places, fill: 'none', stroke, 'stroke-width': wide});
+    made.append(drawn(EDGE, 3.2), drawn(line.color, 2)); // a class may be as white, or as dark, as the page
+    for (const [cx, cy] of points)
+      made.append(svg('circle', {cx, cy, r: 2.7, fill: line.color, stroke: EDGE, 'stroke-width': 0.6}));
   }
   made.append(
     svg('text', {x: LEFT, y: HEIGHT - 3}, days[0]),

@@ -4,6 +4,11 @@ import {area, daysOf, rowsOf} from './catalogue.js';
 import {element, lineChart, swatch} from './elements.js';
 import {bandsShown, ramp} from './map.js';
 
+const LEAST_SHARE = 0.9; // of the ground of the best date, below which a fall may be that of the ground that is known
+
+/** A class that is there but rounds to nothing is not nothing. */
+const percent = (share) => `${share > 0 && share < 0.05 ? '<0.1' : share.toFixed(1)} %`;
+
 /** Lines for a raster of the rows that are drawn. `toggled` is told when a class is shown or hidden; none: no boxes. */
 export function legend(rows, raster, hidden, toggled) {
   if (!raster) return [];
@@ -12,8 +17,9 @@ export function legend(rows, raster, hidden, toggled) {
 
 function classLines(rows, raster, hidden, toggled) {
   const sum = (value) => rows.reduce((total, row) => total + (row.areas?.[value] || 0), 0);
-  const whole = raster.classes.reduce((total, one) => total + sum(one.value), 0);
-  return raster.classes.map((one) => {
+  const sums = raster.classes.map((one) => sum(one.value));
+  const [whole, largest] = [sums.reduce((total, one) => total + one, 0), Math.max(...sums)];
+  return raster.classes.map((one, at) => {
     const parts = [swatch(one.color), element('span', {textContent: one.name})];
     if (toggled) {
       const box = element('input', {
@@ -35,7 +41,7 @@ function classLines(rows, raster, hidden, toggled) {
       element('span', {
         className: 'size',
         title: sure ? `mean confidence ${(100 * sure).toFixed(1)} %` : '',
-        textContent: whole ? `${area(sum(one.value))} · ${((100 * sum(one.value)) / whole).toFixed(1)} %` : '',
+        textContent: whole ? `${area(sums[at], largest)} · ${percent((100 * sums[at]) / whole)}` : '',
       }),
     );
   });
@@ -60,6 +66,9 @@ export function areasOverTime(rows, raster, hidden) {
   const days = daysOf(rows.filter((row) => row.day && row.areas));
   if (days.length < 2 || !raster?.classes) return null;
   const shown = raster.classes.filter((one) => !hidden.has(one.value));
+  const sum = (row) => Object.values(row.areas || {}).reduce((total, one) => total + one, 0);
+  const wholes = days.map((day) => rowsOf(rows, day).reduce((total, row) => total + sum(row), 0));
+  const uneven = Math.min(...wholes) < LEAST_SHARE * Math.max(...wholes);
   const lines = shown.map((one) => ({
     name: one.name,
     color: one.color,
@@ -68,7 +77,10 @@ export function areasOverTime(rows, raster, hidden) {
   return element(
     'div',
     {},
-    element('p', {className: 'note', textContent: 'km² over the dates in view'}),
+    element('p', {
+      className: 'note',
+      textContent: `km² over the dates in view${uneven ? ', which do not all show as much ground' : ''}`,
+    }),
     lineChart(days, lines, 'km²'),
   );
 }

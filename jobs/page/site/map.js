@@ -214,15 +214,17 @@ function once(target, done) {
   });
 }
 
-/** A layer of the vectors of a row, how many there are, and which states they have. */
+/** A layer of the vectors of a row, how many of how many are drawn, and which states these have. */
 export async function featureLayer(row, file) {
   await library('flatgeobuf');
   const reader = new ol.format.GeoJSON();
   const features = [];
+  let whole = 0;
+  const counted = (header) => (whole = header.featuresCount);
   const url = address(row, file);
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`${url}: ${answer.status}`);
-  for await (const feature of flatgeobuf.deserialize(answer.body)) {
+  for await (const feature of flatgeobuf.deserialize(answer.body, {headerMetaFn: counted})) {
     features.push(reader.readFeature(feature, {dataProjection: LONLAT, featureProjection: 'EPSG:3857'}));
     if (features.length >= MOST_FEATURES) break;
   }
@@ -240,7 +242,7 @@ export async function featureLayer(row, file) {
     properties: {asked: true},
   });
   const states = [...new Set(features.map((feature) => feature.get('state')))].filter((state) => state in STATES);
-  return {layer, count: features.length, states};
+  return {layer, count: features.length, whole: Math.max(whole, features.length), states};
 }
 
 /** What the vectors at a place say, without their shapes. */

@@ -23,7 +23,8 @@ function line({row, file, name}, map, chosen, changed, failed) {
       const read = await featureLayer(row, file);
       layers.set(name, read.layer);
       map.addLayer(read.layer);
-      count.textContent = String(read.count);
+      const [some, every] = [read.count, read.whole].map((one) => one.toLocaleString('en'));
+      count.textContent = some === every ? every : `first ${some} of ${every}`;
       if (read.states.length) made.after(element('li', {className: 'keys'}, ...read.states.map(key)));
     }
     layers.get(name)?.setVisible(box.checked);

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -16,10 +18,12 @@ from PIL import Image
 from pyproj import Transformer
 from rio_cogeo.cogeo import cog_validate
 
+from earthloom.jobs.analysis import export as exporting
 from earthloom.jobs.analysis import extract as extracting
 from earthloom.jobs.analysis.export import picture, polygons, write_extract
 from earthloom.jobs.analysis.extract import extract
 from earthloom.jobs.monitoring.composites.maps import ClassMap
+from earthloom.jobs.products.legend import ClassLegend
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid, pixel_areas_m2
 from earthloom.tiling.storage.store import Store
@@ -130,6 +134,21 @@ def test_a_picture_has_its_legend_s_colours_a_scale_and_north() -> None:
     assert min(image.shape[:2]) > 300
     arrow = image[-60:, :]
     assert ((arrow == (27, 34, 44)).all(axis=2)).sum() > 150, "scale bar and arrow are drawn in ink"
+
+
+def test_a_picture_of_a_scene_tells_its_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def drawn(*_: object, legend: ClassLegend, **__: object) -> bytes:
+        told.append(legend.title)
+        return b""
+
+    monkeypatch.setattr(exporting, "quicklook_png", drawn)
+    scene = replace(a_map(UTM, 3, prefix="scenes/lake/0a"), name="lake")
+    last_day = replace(scene, end=datetime.date(2020, 7, 31))
+    for one in (scene, last_day, replace(scene, start=None, end=None)):
+        picture(extract(STORE, one), "Ponds")
+    assert told == ["lake, 2020-07-01", "lake, 2020-07-01 to 2020-07-31", "lake"]
 
 
 def test_what_cannot_be_exported_is_refused_with_the_remedy(tmp_path: Path) -> None:

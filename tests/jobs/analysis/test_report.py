@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from html import escape
 from pathlib import Path
 
 import geopandas as gpd
@@ -16,6 +17,7 @@ from PIL import Image
 from earthloom.jobs.analysis.extract import extract
 from earthloom.jobs.analysis.report import area_report, gained_m2, transitions_m2
 from earthloom.jobs.products.areas import area_text, area_unit
+from earthloom.models.zoo import variants
 from earthloom.tiling.grid import pixel_areas_m2
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
@@ -54,6 +56,19 @@ def test_alerts_are_listed_with_their_areas_and_outlined(folder: Path) -> None:
         assert f"<td>{area_text(area_m2, area_unit(alerts['area_m2'].max()))}</td>" in after
     assert after.count(f"<td>flooded</td><td>land → water</td><td>confirmed</td><td>{lake.DATES[1]}</td>") == 2
     assert (shown(after) == vermilion).all(axis=2).sum() > 300
+
+
+def test_the_page_says_by_which_model_the_maps_were_made(folder: Path) -> None:
+    page = area_report(open_store(ObjectRef.parse(str(folder / "out"))), "water-index", "lake")
+    (card,) = (card for card, _ in variants("water-index") if card.label == "water-index-mndwi")
+    said = f"{card.label} {card.version}: {card.title}. ", f"Licence of the model: {card.license}. ", card.citation
+    for text in said:
+        assert escape(text) in page
+    for item in folder.glob("out/scenes/*/*/item.json"):
+        item.unlink()  # as `gc` would
+    assert "which is no longer there" in area_report(
+        open_store(ObjectRef.parse(str(folder / "out"))), "water-index", "lake"
+    )
 
 
 def test_what_clouds_hide_on_one_date_is_no_change() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import rasterio
+from pyproj import CRS, Geod, Transformer
 
 from earthloom.jobs.page.rows import group_of, place, proj4_of, row_of
 from tests.maps import go, lake
@@ -49,6 +50,12 @@ def test_a_row_says_what_the_files_say(item: dict[str, Any]) -> None:
     ]
 
 
+def test_whatever_lies_between_0_and_1_in_steps_of_confidence_is_drawn_over_all_of_it(item: dict[str, Any]) -> None:
+    changed = copy.deepcopy(item)
+    changed["assets"]["confidence"]["bands"][0]["name"] = "heat"
+    assert row(changed)["rasters"][1]["bands"][0]["range"] == [0.0, 250.0]
+
+
 def test_what_leaves_the_folder_is_no_row(item: dict[str, Any]) -> None:
     for href in (
         "../../../elsewhere/item.json",
@@ -81,18 +88,36 @@ def test_a_scene_of_no_known_date_has_none(item: dict[str, Any]) -> None:
 
 def test_only_what_the_browser_does_not_know_is_spelled_out() -> None:
     for code in ("EPSG:4326", "EPSG:3857", "EPSG:32601", "EPSG:32660", "EPSG:32718"):
-        assert proj4_of(code, None) == (code, None)
-    for code in (
-        "EPSG:32119",
-        "EPSG:3035",
-        "EPSG:4269",
-        "EPSG:32661",
-        "EPSG:32761",
-    ):  # the last two: polar stereographic
-        name, text = proj4_of(code, None)
+        assert proj4_of(code, None, 10, 50) == (code, None)
+    for code in ("EPSG:32119", "EPSG:3035", "EPSG:4269", "EPSG:32661", "EPSG:32761"):  # the last: polar stereographic
+        name, text = proj4_of(code, None, -80, 35)
         assert name == code
         assert text
         assert text.startswith("+proj=")
+        assert "towgs84" not in text
+
+
+@pytest.mark.parametrize(
+    ("code", "lon", "lat"),
+    [
+        ("EPSG:27700", -0.13, 51.52), ("EPSG:28992", 5.4, 52.1), ("EPSG:2056", 7.4, 46.9), ("EPSG:31467", 9.1, 48.8),
+        ("EPSG:26710", -122.0, 37.7), ("EPSG:4267", -100.0, 40.0), ("EPSG:30161", 129.9, 32.7),
+    ],
+)  # fmt: skip
+def test_a_national_grid_lies_where_pyproj_says(code: str, lon: float, lat: float) -> None:
+    """A PROJ string alone is 90 to 800 m away. PROJ reads `+towgs84` as a browser does."""
+    _, text = proj4_of(code, None, lon, lat)
+    for away in (-0.2, 0, 0.2):
+        x, y = Transformer.from_crs("OGC:CRS84", code, always_xy=True).transform(lon + away, lat + away)
+        found = Transformer.from_crs(CRS(text), "OGC:CRS84", always_xy=True).transform(x, y)
+        assert Geod(ellps="WGS84").inv(lon + away, lat + away, *found)[2] < 2
+
+
+def test_scenes_far_apart_on_one_national_grid_have_crs_of_their_own() -> None:
+    """In the browser a name has one string, and the datum of Great Britain lies 20 m differently in Cornwall and Scotland."""
+    (south, _), (north, _) = proj4_of("EPSG:27700", None, -5.0, 50.3), proj4_of("EPSG:27700", None, -3.1, 58.9)
+    assert south != north
+    assert proj4_of("EPSG:27700", None, -5.01, 50.31) == proj4_of("EPSG:27700", None, -5.0, 50.3)
 
 
 def test_what_monitoring_makes_is_listed_by_area_and_product() -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 AS_JSON = "earthloom.log_json"
 """Where click's context says that lines are JSON, for whoever has none of the command's options."""
+_ABOUT = "earthloom.about"
+"""Where it holds the facts of every line."""
 _PLAIN_EVERY_S = 10.0
 _MOST_BARS = 12
 """Scenes with a bar of their own at a time."""
@@ -40,7 +42,7 @@ def log_json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     def remember(context: click.Context, _: click.Parameter, value: bool) -> bool:
         context.meta[AS_JSON] = value
         if value:
-            _log_as_json({})
+            _log_as_json(_about())
         return value
 
     told = "print each line of stderr as a JSON object"
@@ -58,8 +60,8 @@ class Lines:
         self.console = make_console()
         self.as_json, self._timed = as_json, timed
         self.is_live = self.console.is_terminal and not as_json
-        self.about: dict[str, Any] = {}
-        """Facts of every line from now on, for machines: of which run it is."""
+        self.about = _about()
+        """Facts of every line of this command from now on, for machines: of which run it is."""
         if as_json:
             _log_as_json(self.about)
 
@@ -84,6 +86,13 @@ class Lines:
         """Print a table, for people alone."""
         if not self.as_json:
             self.console.print(table)
+
+
+def _about() -> dict[str, Any]:
+    """One dictionary per command, so that whoever says its last line knows of which run it was."""
+    context = click.get_current_context(silent=True)
+    found: dict[str, Any] = context.meta.setdefault(_ABOUT, {}) if context else {}
+    return found
 
 
 def plain(text: str) -> str:

@@ -25,7 +25,7 @@ from earthloom.jobs.execution.engine import Engine
 from earthloom.jobs.execution.event import Event
 from earthloom.jobs.planning.plan import plan
 from earthloom.jobs.report import operation
-from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.errors import ConfigError, StorageError
 from tests.cluster.workers import square
 from tests.maps import OPTIONS, go, lake
 from tests.scenes import landscape, write_scene
@@ -129,6 +129,56 @@ def test_an_error_that_ends_the_command_is_json_too(
     with pytest.raises(SystemExit):
         main([command, *words])
     assert capfd.readouterr().err.startswith(("error: ", "Usage: ")), "only where it was asked for"
+
+
+SECRET = "s3cr3t-of-a-server"
+BUG = KeyError(f"bands of https://me:{SECRET}@example.com/a.tif")
+AT = r"earthloom\.jobs\.execution\.driver, line \d+"
+
+
+@pytest.mark.parametrize("error", [StorageError("the bucket is gone"), BUG], ids=["foreseen", "unforeseen"])
+def test_an_error_within_a_run_is_one_line_that_says_of_which_run(
+    error: Exception, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with mock.patch.object(driver, "probe_conditional_writes", side_effect=error):
+        code, _, err = night(capfd, folder, "--log-json")
+    begin, *_, end = (json.loads(line) for line in err)
+    assert (code, end["event"], end["exit_code"], end["kind"]) == (1, "end", 1, type(error).__name__)
+    assert (end["run_id"], end["product"]) == (begin["run_id"], begin["product"]) != ("", "")
+    if error is BUG:
+        assert re.fullmatch(AT, end["line"])
+        assert end["traceback"].startswith("Traceback")
+        assert end["line"] in end["message"]
+        assert SECRET not in err[-1]
+
+
+def test_people_get_an_unforeseen_error_in_a_sentence_and_its_traceback_in_a_file(
+    folder: Path, own_cache: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with mock.patch.object(driver, "probe_conditional_writes", side_effect=BUG):
+        code, _, err = night(capfd, folder)
+        (report,) = (tmp_path / "cache" / "errors").iterdir()
+        night(capfd, folder)
+    assert code == 1
+    assert re.fullmatch(rf"error: KeyError: .* \({AT}\)", err[-2])
+    assert err[-1].endswith(f"please report it with {report}")
+    assert "Traceback" not in "".join(err)
+    text = report.read_text()
+    assert f"\nearthloom run {folder / 'in'}" in text
+    assert "Traceback" in text
+    assert SECRET not in text + "".join(err)
+    assert list(report.parent.iterdir()) == [report], "the same error again is the same file"
+
+
+def test_without_a_place_for_a_file_the_traceback_is_said(
+    folder: Path, own_cache: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "errors").write_text("in the way")
+    with mock.patch.object(driver, "probe_conditional_writes", side_effect=BUG):
+        _, _, err = night(capfd, folder)
+    assert any(line.startswith("Traceback") for line in err)
+    assert SECRET not in "".join(err)
 
 
 @pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])

@@ -56,7 +56,7 @@ def plan_here(config: RunConfig, requests: Sequence[SceneRequest] | None = None)
     Raises:
         InputError, EngineError: see `jobs.planning.plan.plan`.
     """
-    return None if _remote(config.engine) else plan(config, requests=requests)
+    return None if is_remote(config.engine) else plan(config, requests=requests)
 
 
 def with_namesakes(made: RunPlan) -> RunPlan:
@@ -73,7 +73,7 @@ def workers_here(config: RunConfig, made: RunPlan) -> int:
     return share(config.engine, on_gpu=made.device.kind == "cuda", nodes=here()).workers or 1
 
 
-def _remote(options: EngineOptions) -> bool:
+def is_remote(options: EngineOptions) -> bool:
     """Whether machines compute that may be others than this one, come and go."""
     return options.executor != "local" and bool(options.address or os.environ.get("RAY_ADDRESS"))
 
@@ -179,7 +179,7 @@ def open_workers(options: EngineOptions) -> Iterator[Workers]:
     """
     with _session(options) as session:
         nodes = session.nodes if session else here()
-        given = share(options, on_gpu=False, nodes=nodes, elastic=_remote(options))
+        given = share(options, on_gpu=False, nodes=nodes, elastic=is_remote(options))
         made: list[Executor] = []
 
         def workers(crew: Callable[[Share], Crew]) -> Executor:
@@ -225,7 +225,7 @@ def _executor(
     resources = WorkerResources(cpus=given.threads, gpus=given.gpus, memory_bytes=crew.memory_bytes)
     return RayExecutor(
         crew.factory, workers=given.workers, lanes=crew.lanes, resources=resources, budget=BUDGET,
-        size=_size(options) if _remote(options) else None, excluded=excluded, name=name, keeps_workers=keeps_workers,
+        size=_size(options) if is_remote(options) else None, excluded=excluded, name=name, keeps_workers=keeps_workers,
     )  # fmt: skip
 
 

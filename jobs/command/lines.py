@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 from rich.markup import escape
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from earthloom.jobs.command.terminal import make_console, with_flags
+from earthloom.jobs.command.terminal import duration, make_console, with_flags
 from earthloom.jobs.records.attempt import now
 
 if TYPE_CHECKING:
@@ -134,14 +134,16 @@ class Progress:
         self._notes: Mapping[str, Sequence[str]] = {}
         self._said: set[str] = set()
         self._computed_px = 0
-        self._started = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._started: float | None = None
+        self._begun: dict[str, tuple[float, int]] = {}
+        """Of each scene that is being computed, when it was first heard of, and its blocks that were done then."""
         self._progress = RichProgress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} blocks"),
-            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=lines.console, transient=False,
+            TextColumn("{task.fields[rate]}"), console=lines.console, transient=False,
         )  # fmt: skip
 
     def __enter__(self) -> Self:
-        self._started = time.monotonic()
         return self
 
     def __exit__(
@@ -165,8 +167,12 @@ class Progress:
         if event.status == "already published" or event.known:
             return  # it was so before; the end of the run counts it
         self._computed_px += event.computed_px
+        if self._started is None:  # planning is over
+            self._started = time.monotonic()
         elapsed = max(time.monotonic() - self._started, 1e-6)
+        left_s = self._left_s(event)
         rate = f"{self._computed_px / 1e6 / elapsed:.2f} Mpx/s"
+        rate += f", about {duration(left_s)} left" if left_s else ""
         for text in self._notes.get(event.scene_id, ()):
             if text not in self._said:
                 self._said.add(text)
@@ -193,8 +199,18 @@ class Progress:
         self.lines.say(
             "scene", f"{plain(event.scene_id)} {event.status}{blocks}{why}", run_id=event.run_id, product=event.product,
             scene=event.scene_id, status=event.status, blocks_done=event.blocks_done, blocks=event.blocks,
-            error=with_flags(event.error) if event.error else None,
+            left_s=left_s and round(left_s, 1), error=with_flags(event.error) if event.error else None,
         )  # fmt: skip
+
+    def _left_s(self, event: Event) -> float | None:
+        """How long the blocks of a scene that are left will take, by those that were done; None where none was."""
+        if event.status != "running":
+            self._begun.pop(event.scene_id, None)
+            return None
+        now_s = time.monotonic()
+        begun_s, done_before = self._begun.setdefault(event.scene_id, (now_s, event.blocks_done))
+        done = event.blocks_done - done_before
+        return (now_s - begun_s) * (event.blocks - event.blocks_done) / done if done else None
 
     def _draw(self, event: Event, rate: str) -> None:
         self._progress.start()

@@ -16,6 +16,7 @@ import pytest
 
 from earthloom.cluster.executor import WorkerFactory
 from earthloom.cluster.local import LocalExecutor
+from earthloom.jobs.command import lines as stderr
 from earthloom.jobs.command import main
 from earthloom.jobs.command.watching import watch_runs
 from earthloom.jobs.config import RunConfig
@@ -191,6 +192,27 @@ def test_a_signal_that_ends_the_command_is_told_in_its_last_line(
         ended = json.loads(night(capfd, folder, "--log-json")[2][-1])
     assert (ended["event"], ended["exit_code"]) == ("end", code)
     assert "run the same command again" in ended["message"]
+
+
+def test_progress_tells_what_is_left_by_the_blocks_that_were_done(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(stderr, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    with stderr.Progress(stderr.Lines(as_json=True)) as progress:
+        for at, done in (
+            (1060, 2),
+            (1080, 3),
+            (1120, 5),
+            (1130, 6),
+        ):  # after a minute of planning; two blocks were there
+            clock[0] = at
+            status = "running" if done < 6 else "published"
+            progress(Event(run_id="1", product="m", scene_id="a", status=status, blocks_done=done, blocks=6,
+                           computed_px=0 if done == 2 else 2_000_000, error=None))  # fmt: skip
+    said = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [line["left_s"] for line in said] == [None, 60, 20, None]
+    assert said[1]["message"] == "a running 3/6 blocks 0.10 Mpx/s, about 60 s left"
 
 
 def test_a_run_that_is_skipped_ends_as_others_do(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from earthloom.cluster.local import LocalExecutor
 from earthloom.cluster.outcome import Outcome
 from earthloom.cluster.package import sent_package
 from earthloom.cluster.retry import Budget
+from earthloom.cluster.session import is_guest
 from earthloom.cluster.worker import WorkerStats
 from earthloom.jobs.config import EngineOptions, RunConfig
 from earthloom.jobs.execution.carrying import carry_all
@@ -75,7 +76,9 @@ def workers_here(config: RunConfig, made: RunPlan) -> int:
 
 def is_remote(options: EngineOptions) -> bool:
     """Whether machines compute that may be others than this one, come and go."""
-    return options.executor != "local" and bool(options.address or os.environ.get("RAY_ADDRESS"))
+    if options.executor == "local":
+        return False
+    return bool(options.address or os.environ.get("RAY_ADDRESS")) or is_guest()
 
 
 def idle_engine(made: RunPlan) -> Engine:

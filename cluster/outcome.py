@@ -32,9 +32,11 @@ class Fault:
         connection errors and time-outs are. An error that is not one of ours was not foreseen, so the message ends with the
         line of Earthloom's code that it came through: it is all that reaches a person from a worker elsewhere."""
         message = redact(str(error)) or type(error).__name__
+        if not isinstance(error, errors.EarthloomError) and (line := line_of(error)):
+            message = f"{message} ({line})"
         return cls(
             kind=type(error).__name__,
-            message=message if isinstance(error, errors.EarthloomError) else message + _line_of(error),
+            message=message,
             transient=bool(getattr(error, "transient", isinstance(error, ConnectionError | TimeoutError))),
             exit_code=error.exit_code if isinstance(error, errors.EarthloomError) else 1,
         )
@@ -49,12 +51,12 @@ class Fault:
         return found(self.message)
 
 
-def _line_of(error: BaseException) -> str:
-    """` (earthloom.tiling.window, line 8)`: the innermost line of Earthloom's code that an exception came through, but for
-    this package, which all of them come through."""
+def line_of(error: BaseException) -> str:
+    """`earthloom.tiling.window, line 8`: the innermost line of Earthloom's code that an exception came through, but for this
+    package, which all of them come through; empty where there is none."""
     modules = ((str(frame.f_globals.get("__name__")), line) for frame, line in walk_tb(error.__traceback__))
     lines = [
-        f" ({module}, line {line})"
+        f"{module}, line {line}"
         for module, line in modules
         if module.startswith("earthloom.") and not module.startswith("earthloom.cluster.")
     ]

@@ -108,6 +108,17 @@ def connect(
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_guest() -> bool:
+    """Whether this process is connected already to a cluster that it did not start: by `ray.init` of the program itself, say,
+    in whose workers none of this machine's files need lie."""
+    if "ray" not in sys.modules or not sys.modules["ray"].is_initialized():
+        return False
+    from ray._private import worker
+
+    node: Any = getattr(worker, "_global_node", None)
+    return node is None or not node.is_head()
+
+
 @contextmanager
 def _said_in_logs() -> Generator[None, None, None]:
     """Log what Ray tells, of workers that died and of what they print: stdout and stderr may each be a command's JSON."""

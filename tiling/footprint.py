@@ -82,8 +82,34 @@ def share_covered(grid: Grid, other: Grid) -> float:
     return float(ground.intersection(beside).area / ground.area)
 
 
+def box_of(grid: Grid) -> BBox:
+    """(west, south, east, north) of a grid's footprint, from -180 to 180 where it is cut at the antimeridian.
+
+    Raises:
+        SceneError: if it lies off the Earth.
+    """
+    return _shape(grid)[1]
+
+
+def most_covered(grid: Grid, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """No less than what `share_covered` says of each of many others (n,), by their boxes alone.
+
+    Args:
+        boxes: (n, 4), `box_of` each of the others.
+
+    Raises:
+        SceneError: if the grid lies off the Earth.
+    """
+    ground, (west, south, east, north) = _shape(grid)
+    width = np.minimum(boxes[:, 2], east) - np.maximum(boxes[:, 0], west)
+    height = np.minimum(boxes[:, 3], north) - np.maximum(boxes[:, 1], south)
+    common = np.maximum(width, 0) * np.maximum(height, 0) * (1 + 1e-9)  # of what is rounded
+    shares: NDArray[np.float64] = np.minimum(common / ground.area, 1.0)
+    return shares
+
+
 @lru_cache(maxsize=_KEPT)
-def _shape(grid: Grid) -> tuple[Any, tuple[float, float, float, float]]:
+def _shape(grid: Grid) -> tuple[Any, BBox]:
     """The footprint in shapely and its bounds (west, south, east, north), from -180 to 180 where it is cut at the
     antimeridian: of many scenes each is held against the same ones."""
     from shapely.geometry import shape

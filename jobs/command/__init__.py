@@ -30,6 +30,7 @@ from earthloom.jobs.command.submit import jobs, logs, stop, submit
 from earthloom.jobs.command.terminal import FlagFormatter, with_flags
 from earthloom.jobs.command.train import train
 from earthloom.jobs.command.tune import tune
+from earthloom.jobs.command.unforeseen import Unforeseen, command_words
 from earthloom.jobs.command.upkeep import doctor, gc, status, verify
 from earthloom.jobs.command.view import view
 from earthloom.jobs.command.watch import watch
@@ -60,7 +61,9 @@ class _Commands(click.Group):
         asked = "--log-json" in ctx.args
         try:
             return super().invoke(ctx)
-        except (EarthloomError, click.ClickException, KeyboardInterrupt, SystemExit) as error:
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):  # click knows what they mean
+            raise
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
             command = self.commands.get(ctx.invoked_subcommand or "")
             knows = command is not None and any(one.name == "log_json" for one in command.params)
             if not ctx.meta.get(AS_JSON) and not (asked and knows):  # the words may not have been read to their end
@@ -71,9 +74,13 @@ class _Commands(click.Group):
                 if error.code == EXIT_SIGTERM:
                     _end(_STOPPED_BY_SIGTERM, EXIT_SIGTERM)
                 raise
-            elif isinstance(error, EarthloomError):
-                _end(f"error: {error}", error.exit_code, error=with_flags(str(error)))
-            _end(f"error: {error.format_message()}", 2, error=error.format_message())
+            kind = type(error).__name__
+            if isinstance(error, EarthloomError):
+                _end(f"error: {error}", error.exit_code, error=with_flags(str(error)), kind=kind)
+            elif isinstance(error, click.ClickException):
+                _end(f"error: {error.format_message()}", 2, error=error.format_message(), kind=kind)
+            found = Unforeseen.of(error)
+            _end(f"error: {found}", 1, error=str(found), kind=kind, line=found.line, traceback=found.traceback)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         known = [name for names in _SECTIONS.values() for name in names]
@@ -178,3 +185,7 @@ def _main(arguments: Sequence[str] | None, obj: object) -> None:
     except EarthloomError as error:
         click.echo(f"error: {with_flags(str(error))}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        found = Unforeseen.of(error)
+        click.echo(f"error: {found}\n{found.advice(command_words(arguments))}", err=True)
+        sys.exit(1)

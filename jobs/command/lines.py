@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 from rich.markup import escape
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from earthloom.jobs.command.terminal import make_console, with_flags
+from earthloom.jobs.command.terminal import duration, make_console, with_flags
 from earthloom.jobs.records.attempt import now
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 AS_JSON = "earthloom.log_json"
 """Where click's context says that lines are JSON, for whoever has none of the command's options."""
+_ABOUT = "earthloom.about"
+"""Where it holds the facts of every line."""
 _PLAIN_EVERY_S = 10.0
 _MOST_BARS = 12
 """Scenes with a bar of their own at a time."""
@@ -40,7 +42,7 @@ def log_json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     def remember(context: click.Context, _: click.Parameter, value: bool) -> bool:
         context.meta[AS_JSON] = value
         if value:
-            _log_as_json({})
+            _log_as_json(_about())
         return value
 
     told = "print each line of stderr as a JSON object"
@@ -58,8 +60,8 @@ class Lines:
         self.console = make_console()
         self.as_json, self._timed = as_json, timed
         self.is_live = self.console.is_terminal and not as_json
-        self.about: dict[str, Any] = {}
-        """Facts of every line from now on, for machines: of which run it is."""
+        self.about = _about()
+        """Facts of every line of this command from now on, for machines: of which run it is."""
         if as_json:
             _log_as_json(self.about)
 
@@ -84,6 +86,13 @@ class Lines:
         """Print a table, for people alone."""
         if not self.as_json:
             self.console.print(table)
+
+
+def _about() -> dict[str, Any]:
+    """One dictionary per command, so that whoever says its last line knows of which run it was."""
+    context = click.get_current_context(silent=True)
+    found: dict[str, Any] = context.meta.setdefault(_ABOUT, {}) if context else {}
+    return found
 
 
 def plain(text: str) -> str:
@@ -125,14 +134,16 @@ class Progress:
         self._notes: Mapping[str, Sequence[str]] = {}
         self._said: set[str] = set()
         self._computed_px = 0
-        self._started = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._started: float | None = None
+        self._begun: dict[str, tuple[float, int]] = {}
+        """Of each scene that is being computed, when it was first heard of, and its blocks that were done then."""
         self._progress = RichProgress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} blocks"),
-            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=lines.console, transient=False,
+            TextColumn("{task.fields[rate]}"), console=lines.console, transient=False,
         )  # fmt: skip
 
     def __enter__(self) -> Self:
-        self._started = time.monotonic()
         return self
 
     def __exit__(
@@ -156,8 +167,12 @@ class Progress:
         if event.status == "already published" or event.known:
             return  # it was so before; the end of the run counts it
         self._computed_px += event.computed_px
+        if self._started is None:  # planning is over
+            self._started = time.monotonic()
         elapsed = max(time.monotonic() - self._started, 1e-6)
+        left_s = self._left_s(event)
         rate = f"{self._computed_px / 1e6 / elapsed:.2f} Mpx/s"
+        rate += f", about {duration(left_s)} left" if left_s else ""
         for text in self._notes.get(event.scene_id, ()):
             if text not in self._said:
                 self._said.add(text)
@@ -184,8 +199,18 @@ class Progress:
         self.lines.say(
             "scene", f"{plain(event.scene_id)} {event.status}{blocks}{why}", run_id=event.run_id, product=event.product,
             scene=event.scene_id, status=event.status, blocks_done=event.blocks_done, blocks=event.blocks,
-            error=with_flags(event.error) if event.error else None,
+            left_s=left_s and round(left_s, 1), error=with_flags(event.error) if event.error else None,
         )  # fmt: skip
+
+    def _left_s(self, event: Event) -> float | None:
+        """How long the blocks of a scene that are left will take, by those that were done; None where none was."""
+        if event.status != "running":
+            self._begun.pop(event.scene_id, None)
+            return None
+        now_s = time.monotonic()
+        begun_s, done_before = self._begun.setdefault(event.scene_id, (now_s, event.blocks_done))
+        done = event.blocks_done - done_before
+        return (now_s - begun_s) * (event.blocks - event.blocks_done) / done if done else None
 
     def _draw(self, event: Event, rate: str) -> None:
         self._progress.start()

@@ -196,7 +196,7 @@ def show_begin(plan: RunPlan, lines: Lines) -> None:
     seconds = sum(plan.estimated_s.values())
     n_blocks = sum(one.n_blocks for one in plan.scenes)
     lines.about |= {"run_id": plan.run_id, "product": plan.model}
-    took = f", at most about {duration(seconds)} of one worker" if seconds else ""
+    took = f", at most about {duration(seconds)} of one worker on idle cores" if seconds else ""
     lines.say(
         "begin",
         f"{plain(plan.model)} to {plain(plan.out.url)}: {counted(len(plan.scenes), 'scene')} of "

@@ -173,6 +173,8 @@ def show_status(found: Mapping[str, Any]) -> None:
             blocks = f"{scene['blocks_done']}/{scene['blocks']}"
             table.add_row(plain(name), scene["status"], blocks, plain(scene["error"] or ""))
         console.print(table)
+        if run["clock"]:
+            console.print(f"[yellow]note[/] {plain(run['clock'])}", soft_wrap=True)
 
 
 def show_unmapped(bad: Sequence[Unmapped]) -> None:

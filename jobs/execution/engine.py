@@ -18,6 +18,7 @@ from earthloom.cluster.local import LocalExecutor
 from earthloom.cluster.outcome import Outcome
 from earthloom.cluster.package import sent_package
 from earthloom.cluster.retry import Budget
+from earthloom.cluster.session import is_guest
 from earthloom.cluster.worker import WorkerStats
 from earthloom.jobs.config import EngineOptions, RunConfig
 from earthloom.jobs.execution.carrying import carry_all
@@ -56,7 +57,7 @@ def plan_here(config: RunConfig, requests: Sequence[SceneRequest] | None = None)
     Raises:
         InputError, EngineError: see `jobs.planning.plan.plan`.
     """
-    return None if _remote(config.engine) else plan(config, requests=requests)
+    return None if is_remote(config.engine) else plan(config, requests=requests)
 
 
 def with_namesakes(made: RunPlan) -> RunPlan:
@@ -73,9 +74,11 @@ def workers_here(config: RunConfig, made: RunPlan) -> int:
     return share(config.engine, on_gpu=made.device.kind == "cuda", nodes=here()).workers or 1
 
 
-def _remote(options: EngineOptions) -> bool:
+def is_remote(options: EngineOptions) -> bool:
     """Whether machines compute that may be others than this one, come and go."""
-    return options.executor != "local" and bool(options.address or os.environ.get("RAY_ADDRESS"))
+    if options.executor == "local":
+        return False
+    return bool(options.address or os.environ.get("RAY_ADDRESS")) or is_guest()
 
 
 def idle_engine(made: RunPlan) -> Engine:
@@ -179,7 +182,7 @@ def open_workers(options: EngineOptions) -> Iterator[Workers]:
     """
     with _session(options) as session:
         nodes = session.nodes if session else here()
-        given = share(options, on_gpu=False, nodes=nodes, elastic=_remote(options))
+        given = share(options, on_gpu=False, nodes=nodes, elastic=is_remote(options))
         made: list[Executor] = []
 
         def workers(crew: Callable[[Share], Crew]) -> Executor:
@@ -225,7 +228,7 @@ def _executor(
     resources = WorkerResources(cpus=given.threads, gpus=given.gpus, memory_bytes=crew.memory_bytes)
     return RayExecutor(
         crew.factory, workers=given.workers, lanes=crew.lanes, resources=resources, budget=BUDGET,
-        size=_size(options) if _remote(options) else None, excluded=excluded, name=name, keeps_workers=keeps_workers,
+        size=_size(options) if is_remote(options) else None, excluded=excluded, name=name, keeps_workers=keeps_workers,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from earthloom.models.device.speed import flop_per_s
 from earthloom.tiling.errors import EngineError, NodeError
 from earthloom.tiling.software import environment
 from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.probe import probe_conditional_writes
+from earthloom.tiling.storage.probe import probe_access
 from earthloom.tiling.storage.store import open_store
 
 _log = logging.getLogger(__name__)
@@ -137,23 +137,23 @@ class Fit:
     kind: Kind
     wanted: Wanted
     out: ObjectRef
-    """It must be able to write there."""
+    """It must be able to read and write there."""
 
 
 def fit_worker(fit: Fit) -> Worker:
-    """The worker, if this machine is of the right kind and may write what it computes.
+    """The worker, if this machine is of the right kind and may read and write where its results go.
 
     Else each block that comes here would fail, and with it its scene: a machine without credentials, which fails fast, would
     be given most of them.
 
     Raises:
         NodeError: if it is of another kind.
-        StorageError: if it cannot write.
+        StorageError: if it cannot read or write there.
     """
     if unlike := fit.kind.unlike(kind_here(fit.wanted)):
         raise NodeError(f"the node {unlike}, which the run began with")
     worker = fit.factory()  # which applies to this process what it needs to reach storage: profiles, endpoints
-    probe_conditional_writes(open_store(fit.out))
+    probe_access(open_store(fit.out))
     return worker
 
 

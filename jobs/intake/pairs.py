@@ -7,10 +7,10 @@ the key of its result covers both, and the reader warps the earlier bands onto t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
-from earthloom.jobs.intake.grids import OffGridError
+from earthloom.jobs.intake.earlier import Earlier, EarlierScenes
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all
 from earthloom.jobs.intake.wanted import Wanted
@@ -22,27 +22,7 @@ from earthloom.tiling.resampling import resampling
 from earthloom.tiling.scene import Band
 
 _WHOLE = 0.995  # a share that rounds to 100 %
-_SHOWN = 0.9  # of what the scene that shows most of it shows: an older full scene is worth more than a newer half
 _ALIKE = 1.5  # ratio of pixel sizes from which it is worth a word
-
-
-class NoEarlierSceneError(SceneError):
-    """None of several earlier scenes was taken before this one and shows its ground."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Earlier:
-    """A scene that `before` names."""
-
-    opened: OpenedScene | RefusedScene
-    end: str | None
-    """The last moment that it stands for, where its item spans an interval."""
-
-    @property
-    def moment(self) -> datetime | None:
-        """When all of it was taken."""
-        text = self.end or (self.opened.scene.datetime if isinstance(self.opened, OpenedScene) else None)
-        return datetime.fromisoformat(text) if text else None
 
 
 def open_pairs(
@@ -54,7 +34,7 @@ def open_pairs(
     Args:
         opened: from `jobs.intake.scenes.open_all`.
         before: references of the earlier scene, or of several, of any form that a scene may have; of several each scene
-            takes the latest that was taken before it and shows its ground (`_latest_before`). None of them: there is no
+            takes the latest that was taken before it and shows its ground (`jobs.intake.earlier`). None of them: there is no
             earlier scene.
         options: as for the scenes. What they say of bands and values holds for both dates; id and date do not. An earlier
             scene that is an item of Earthloom says itself what its bands and values are, and options say nothing of it.
@@ -76,12 +56,13 @@ def open_pairs(
         note = f"`before` is not used: {', '.join(sorted(one_date))} looks at one date"
         return [_noted(scene, note) for scene in opened]
     earlier = _open_earlier(before, options, onto, models)
+    several = EarlierScenes(earlier) if len(earlier) > 1 else None
 
     def attempt(later: OpenedScene | RefusedScene) -> OpenedScene | RefusedScene:
         if isinstance(later, RefusedScene):
             return later
         try:
-            found = earlier[0] if len(earlier) == 1 else _latest_before(later, earlier)
+            found = several.latest_before(later) if several else earlier[0]
             if isinstance(found.opened, RefusedScene):
                 raise SceneError(f"{later.scene.id}: its earlier scene cannot be used: {found.opened.message}")
             made = pair(later, found.opened)
@@ -97,7 +78,7 @@ def open_pairs(
 
 def _open_earlier(
     before: Sequence[str], options: SceneOptions, onto: Grid | None, models: Wanted | None
-) -> list[_Earlier]:
+) -> list[Earlier]:
     """Everything that `before` names, in order; items of Earthloom by what they say themselves."""
     requests = expand(before, options.alternate)
     said = options.model_copy(update={"scene_id": None, "datetime": None})
@@ -106,41 +87,7 @@ def _open_earlier(
         places = [n for n, one in enumerate(requests) if (one.item is not None and one.item.ours) is ours]
         some = open_all([requests[n] for n in places], own, onto=onto, models=models) if places else []
         found |= dict(zip(places, some, strict=True))
-    return [_Earlier(found[n], one.item.end if one.item else None) for n, one in enumerate(requests)]
-
-
-def _latest_before(later: OpenedScene, earlier: Sequence[_Earlier]) -> _Earlier:
-    """The latest of several that was taken before a scene, of those that show at least nine tenths of what the best of them
-    shows of its grid: scenes of other tiles are passed over, also those that share a border's overlap with it and those
-    that lie off the grid of `onto`. An interval, as a composite has, must end before it.
-
-    Raises:
-        NoEarlierSceneError: if none is earlier and shows any of it.
-        SceneError: if a date is not known, or one of them cannot be used, whose date then is not known either.
-    """
-    refused = [one.opened for one in earlier if isinstance(one.opened, RefusedScene)]
-    if broken := [one.message for one in refused if one.kind != OffGridError.__name__]:
-        raise SceneError(f"{later.scene.id}: an earlier scene cannot be used, so the latest is not known: {broken[0]}")
-    unknown = [one.opened for one in earlier if isinstance(one.opened, OpenedScene) and one.moment is None]
-    if later.scene.datetime is None or unknown:
-        who = later.scene.id if later.scene.datetime is None else unknown[0].scene.id
-        raise SceneError(
-            f"{later.scene.id}: of {len(earlier)} scenes that `before` names the latest before it is wanted, and the date of "
-            f"{who} is unknown; say when it was taken: `datetime`, `date_pattern`"
-        )
-    taken = datetime.fromisoformat(later.scene.datetime)
-    shown = [
-        (share, moment, one) for one in earlier
-        if isinstance(one.opened, OpenedScene) and (moment := one.moment) is not None and moment < taken
-        and (share := share_covered(later.scene.grid, one.opened.grids[0])) > 0
-    ]  # fmt: skip
-    if not shown:
-        raise NoEarlierSceneError(
-            f"{later.scene.id} was taken on {later.scene.datetime}, and none of the {len(earlier)} scenes that `before` "
-            f"names is earlier and shows its ground, {describe_extent(later.scene.grid)}; give one that is and does"
-        )
-    least = _SHOWN * max(share for share, _, _ in shown)
-    return max(((moment, one) for share, moment, one in shown if share >= least), key=lambda pair: pair[0])[1]
+    return [Earlier(found[n], one.item.end if one.item else None) for n, one in enumerate(requests)]
 
 
 def pair(after: OpenedScene, before: OpenedScene) -> OpenedScene:

@@ -142,6 +142,14 @@ class Ahead:
         self.waited_s = 0.0
         """How long `batch` has waited in all."""
 
+    def wait(self, number: int) -> None:
+        """Return when the batch of a number is made, so that whoever takes it need not wait for storage.
+
+        Raises:
+            SceneError, StorageError: what making a crop raised.
+        """
+        self._made(number)
+
     def batch(self, number: int, size: int) -> tuple[Any, Any]:
         """The batch of a number (size, C, side, side) and its labels (size, side, side); numbers come in order.
 
@@ -149,12 +157,17 @@ class Ahead:
             SceneError, StorageError: what making a crop raised.
         """
         assert size == len(self._places), "a process asks for its own part of a batch"
+        made = self._made(number)
+        self._coming.popleft()
+        return stacked(made)
+
+    def _made(self, number: int) -> list[tuple[Any, Any]]:
         if self._coming and self._coming[0][0] != number:
             self._coming.clear()
         following = self._coming[-1][0] + 1 if self._coming else number
         for later in range(following, min(number + self._ahead + 1, self._n_batches)):
             self._coming.append((later, [self._threads.submit(self._crop, later, place) for place in self._places]))
         begun = time.perf_counter()
-        made = [future.result() for future in self._coming.popleft()[1]]
+        made = [future.result() for future in self._coming[0][1]]
         self.waited_s += time.perf_counter() - begun
-        return stacked(made)
+        return made

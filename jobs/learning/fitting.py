@@ -167,6 +167,7 @@ def fit_seed(
         if looking.is_due(fit.step, schedule.steps) and fit.step != journal.last_step:  # a look that was interrupted
             look_and_tell()
         while fit.step < schedule.steps and not journal.is_out_of(looking.patience):
+            batches.wait(fit.step * schedule.accumulate)  # where a signal need not wait: no step has begun
             with unbroken():
                 is_whole = False
                 loss = fit.advance(batches.batch)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import fields
 from typing import Any
 
+from earthloom.cluster.address import resolve
+from earthloom.cluster.session import is_guest
 from earthloom.jobs.execution.carrying import carry
 from earthloom.jobs.intake.common_names import centre_um
 from earthloom.jobs.learning.batches import Crops, Sampling
@@ -126,18 +129,34 @@ def teacher_card(config: TrainConfig, bands: tuple[str, ...]) -> tuple[ModelCard
     return able[0]
 
 
-def carry_models(config: TrainConfig, first: First, bands: tuple[str, ...]) -> None:
-    """Put the weights that a training begins from, and its teacher's, into OUT for machines of a cluster that lack them.
+def carried(config: TrainConfig, first: First, bands: tuple[str, ...], address: str | None) -> TrainConfig:
+    """The same for processes on Ray: on a cluster, whose machines may lack them, the weights that a training begins from and
+    its teacher's are put into OUT, and folders of this machine are named by where their models lie there.
+
+    Args:
+        address: of a cluster; None: that of RAY_ADDRESS, or Ray inside this process.
 
     Raises:
         CardError: if a folder does not hold the weights that its card names.
         StorageError: if OUT cannot be written.
+        EngineError: if it is no address of a cluster.
     """
-    out = ObjectRef.parse(config.out)
-    wanted = [variants(config.model.start, out / CARRIED)[0] if first.card else None, teacher_card(config, bands)]
-    for card, folder in filter(None, wanted):
-        if card.weights and folder.scheme == "file":
-            carry(out, card, folder)
+    if resolve(address, os.environ) is None and not is_guest():
+        return config
+    out, changes = ObjectRef.parse(config.out), dict[str, Any]()
+
+    def there(name: str, card: ModelCard, folder: ObjectRef) -> str:
+        if not card.weights or folder.scheme != "file":
+            return name
+        place = carry(out, card, folder)
+        return place.url if "/" in name else name  # what has a name is found there by its weights
+
+    if first.card:
+        start = there(config.model.start, *variants(config.model.start, out / CARRIED)[0])
+        changes["model"] = config.model.model_copy(update={"start": start})
+    if config.teacher is not None and (found := teacher_card(config, bands)) is not None:
+        changes["teacher"] = config.teacher.model_copy(update={"model": there(config.teacher.model, *found)})
+    return config.model_copy(update=changes)
 
 
 def teacher_of(config: TrainConfig, student: ModelCard, device: str) -> Teacher | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +55,9 @@ def first_weights(start: str, out: str | None = None) -> First:
     path = Path(start)
     if path.suffix in _FILES:
         if not path.is_file():
-            raise CardError(f"'start={start}' does not exist")
+            raise CardError(
+                f"'start={start}' does not exist on {platform.node()}; on a cluster every node must see that file"
+            )
         return First(name=path.name, path=path, sha256=weights.sha256_of(path))
     card, folder = variants(start, ObjectRef.parse(out) / CARRIED if out else None)[0]
     if card.weights is None:

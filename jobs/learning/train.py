@@ -23,7 +23,7 @@ from earthloom.jobs.learning.fitting import Progress
 from earthloom.jobs.learning.index import ChipIndex, make_index
 from earthloom.jobs.learning.making import make_card
 from earthloom.jobs.learning.record import data_record
-from earthloom.jobs.learning.seeds import carry_models, looking_of, loss_of, teacher_card, teacher_of, train_seed
+from earthloom.jobs.learning.seeds import carried, looking_of, loss_of, teacher_card, teacher_of, train_seed
 from earthloom.jobs.learning.split import Part, open_regions, split, untaught
 from earthloom.jobs.learning.start import First, bands_of, draft, first_weights
 from earthloom.jobs.learning.together import train_together
@@ -86,8 +86,7 @@ def train(
     store = open_store(out_of(config))
     first = first_weights(config.model.start, config.out)
     bands = bands_of(config, first)
-    if address is not None:
-        carry_models(config, first, bands)
+    plain = {} if workers is None else carried(config, first, bands, address).model_dump(mode="json")
     found = _try_network(config, first, bands)
     if found is not None:
         on_stage(f"first weights from {first.name}: {found}")
@@ -110,7 +109,6 @@ def train(
         if workers is None:
             fitted.append(train_seed(config, card, first, examples, store, prefix, settings, seed, on_progress))
         else:
-            plain = config.model_dump(mode="json")
             fitted.append(train_together(plain, store, prefix, settings, seed, workers=workers, address=address))
     with TemporaryDirectory(prefix="earthloom-") as temporary:
         card, made = make_card(config, card, examples, fitted, Path(temporary), on_stage)

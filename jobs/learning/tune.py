@@ -23,7 +23,7 @@ from earthloom.jobs.execution.engine import BUDGET
 from earthloom.jobs.learning.config import RangeTable, TrainConfig
 from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.fitting import Progress
-from earthloom.jobs.learning.seeds import carry_models
+from earthloom.jobs.learning.seeds import carried
 from earthloom.jobs.learning.start import bands_of, first_weights
 from earthloom.jobs.learning.train import out_of, training_key
 from earthloom.jobs.learning.training_file import to_toml
@@ -83,8 +83,7 @@ def tune(
     store = open_store(out_of(config))
     first = first_weights(config.model.start, config.out)
     bands = bands_of(config, first)
-    if address is not None:
-        carry_models(config, first, bands)
+    there = config if workers is None else carried(config, first, bands, address)
     corpus = open_corpus(config, bands)
     prefix = f"tune/{digest({'training': training_key(config, corpus, first), 'space': _plain(space)})[:16]}"
     plain = config.model_dump(mode="json")
@@ -97,7 +96,7 @@ def tune(
                 continue
             parameters = _parameters(store, prefix, number, space, config, ended)
             on_begin(number, parameters)
-            trial = Trial(config=plain, prefix=prefix, number=number, parameters=parameters)
+            trial = Trial(config=there.model_dump(mode="json"), prefix=prefix, number=number, parameters=parameters)
             yield Task(key=f"trial {number}", payload=trial)
 
     with ExitStack() as stack:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from earthloom.jobs.execution.driver import RunResult
-from earthloom.jobs.intake.pairs import NoEarlierSceneError
+from earthloom.jobs.intake.earlier import NoEarlierSceneError
 from earthloom.jobs.monitoring.before_table import BeforeTable
 from earthloom.jobs.monitoring.composites.composite import shelf
 from earthloom.jobs.monitoring.composites.rules import parse_rule

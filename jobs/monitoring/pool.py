@@ -13,7 +13,7 @@ from typing import Self
 from earthloom.cluster.executor import Executor, Task, WorkerFactory
 from earthloom.cluster.outcome import Outcome
 from earthloom.jobs.config import EngineOptions
-from earthloom.jobs.execution.engine import Crew, open_workers
+from earthloom.jobs.execution.engine import Crew, is_remote, open_workers
 from earthloom.jobs.monitoring.worker import MonitorSetup, MonitorTask, MonitorWorker
 from earthloom.jobs.planning.resources import Share
 from earthloom.tiling.errors import TilingError
@@ -70,6 +70,8 @@ class Pool:
     def _crew(self, given: Share) -> Crew:
         limit = min(self._options.memory_per_worker, given.memory_bytes or self._options.memory_per_worker)
         self._limit_bytes = limit
-        setup = MonitorSetup(out=self._out, threads=given.threads, memory_bytes=max(0, limit - BASE_BYTES))
+        setup = MonitorSetup(
+            out=self._out, threads=given.threads, memory_bytes=max(0, limit - BASE_BYTES), elsewhere=is_remote(self._options)
+        )  # fmt: skip
         lanes = given.threads + 1  # one reads or writes while the others compute
         return Crew(factory=WorkerFactory(MonitorWorker, setup), lanes=lanes, memory_bytes=limit)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from earthloom.cluster.allowance import Allowance
 from earthloom.tiling.redact import guard_logs
 from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.probe import probe_access
 from earthloom.tiling.storage.settings import apply
 from earthloom.tiling.storage.store import Store, open_store
 
@@ -45,15 +46,23 @@ class MonitorSetup:
     threads: int
     memory_bytes: int
     """That its tasks may take together."""
+    elsewhere: bool
+    """Whether it may run on another machine than the command, which has other rights in OUT."""
 
 
 class MonitorWorker:
     """Does tasks, called from several threads at once."""
 
     def __init__(self, setup: MonitorSetup) -> None:
+        """
+        Raises:
+            StorageError: if this machine cannot read or write in OUT. A node that fails fast would be given most tasks.
+        """
         guard_logs()
         apply(threads=setup.threads)
         self._store = open_store(setup.out)
+        if setup.elsewhere:
+            probe_access(self._store)
         self._memory = Allowance(setup.memory_bytes)
 
     def __call__(self, task: MonitorTask) -> Any:

@@ -152,17 +152,20 @@ def begin(store: Store, run_id: str, scenes: dict[str, SceneProgress]) -> Attemp
         number += 1
 
 
-def is_recent(moment: str, within_s: float) -> bool:
-    """Whether a moment lies within so many seconds before now.
+def is_recent(updated: str, modified_s: float, within_s: float, now_s: float | None = None) -> bool:
+    """Whether a record was written within so many seconds before now, by its writer's clock or by its store's.
 
-    A machine's clock may be ahead of this one's, by an hour at most: what a clock that stood years ahead has written would
-    otherwise count as news for years.
+    Each clock may be wrong, and who is taken for dead may lose work: one of them is enough. A time more than an hour ahead
+    says nothing, or what a clock that stood years ahead has written would count as news for years.
 
     Args:
-        moment: RFC 3339.
+        updated: RFC 3339, by the clock of its writer.
+        modified_s: POSIX time, by the clock of the store.
+        now_s: POSIX time; default: by this machine's clock.
     """
-    age_s = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
-    return -_AHEAD_S < age_s < within_s
+    now_s = time.time() if now_s is None else now_s
+    moments = (datetime.fromisoformat(updated).timestamp(), modified_s)
+    return any(-_AHEAD_S < now_s - moment < within_s for moment in moments)
 
 
 def now() -> str:

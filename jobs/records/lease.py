@@ -89,7 +89,7 @@ def lease(store: Store, key: str) -> Lease:
             found = read_document(data, key)
             if found.get("holder") == ours["holder"]:
                 taken = True  # a write whose answer was lost
-            elif _is_living(found):
+            elif (head := store.head(key)) is not None and _is_living(found, head.modified_s):
                 return Lease(store, key, found, held=False)
             else:
                 taken = store.replace(key, canonical(ours), etag)
@@ -100,9 +100,9 @@ def lease(store: Store, key: str) -> Lease:
     raise StorageError(f"{store.ref.url}/{key} changes all the time; try again", transient=True)
 
 
-def _is_living(found: Mapping[str, Any]) -> bool:
+def _is_living(found: Mapping[str, Any], modified_s: float) -> bool:
     try:
-        if not is_recent(found["updated"], EXPIRES_S):
+        if not is_recent(found["updated"], modified_s, EXPIRES_S):
             return False
         if found["machine"] == _machine():
             return Path(f"/proc/{int(found['pid'])}").exists()

@@ -30,10 +30,12 @@ from earthloom.jobs.upkeep.status import is_living
 from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
 from earthloom.tiling.storage.objects import Head, ObjectRef
 from earthloom.tiling.storage.probe import PREFIX as PROBE
+from earthloom.tiling.storage.probe import time_of
 from earthloom.tiling.storage.store import Store, open_store
 
 LIVING_S = 3600.0
-"""An attempt that was heard of within this time may still be at work, and keeps its run and scenes."""
+"""An attempt that was heard of within this time, by its host's clock or the store's, may still be at work, and keeps its run
+and scenes."""
 
 _MULTIPART = (
     "unfinished multipart uploads are in no listing that this command can read; let the bucket drop them: a lifecycle "
@@ -100,10 +102,13 @@ def sweep(
         ConfigError: if there is nothing of ours below `out`.
         StorageError: if the store cannot be read, or something cannot be removed.
     """
-    store, now = open_store(out), time.time()
+    store = open_store(out)
+    is_there = next(iter(store.list("runs")), None) is not None
+    # this machine's clock may be wrong too; what is only listed must not need the right to write
+    now = time_of(store) if delete and is_there else time.time()
     before_s = now - older_than_s
     done = Sweep(out=out.url)
-    runs = list(_runs(store, living_s, done.notes))
+    runs = list(_runs(store, living_s, now, done.notes))
     kept = frozenset(prefix for run in runs for prefix in run.claims)
     committed: list[_Committed] = []
     is_ours = bool(runs)
@@ -146,7 +151,7 @@ def sweep(
     return done
 
 
-def _runs(store: Store, living_s: float, notes: list[str]) -> Iterator[_Run]:
+def _runs(store: Store, living_s: float, now: float, notes: list[str]) -> Iterator[_Run]:
     heads: dict[str, list[Head]] = {}
     for head in store.list("runs"):
         if head.key.count("/") >= 2:
@@ -170,7 +175,7 @@ def _runs(store: Store, living_s: float, notes: list[str]) -> Iterator[_Run]:
                 elif name == "commit.json":
                     results = frozenset(document["scenes"].values())
                 else:
-                    living |= is_living(document, living_s)
+                    living |= is_living(document, head.modified_s, living_s, now)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 notes.append(f"runs/{run_id} is kept: {head.key} is damaged ({type(error).__name__}: {error})")
                 living = True

@@ -13,6 +13,9 @@ from earthloom.tiling.errors import ConfigError, PublishError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
 
+_ODD_S = 300.0
+"""By which a host's clock and the store's may differ without a word."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unmapped:
@@ -38,21 +41,21 @@ def status(out: ObjectRef, since_s: float | None = None) -> dict[str, Any]:
         since_s: only runs that were heard of within this time; None for all.
 
     Returns:
-        `{"out": url, "runs": [{"run_id", "state", "model", "attempts", "started", "updated", "scenes": {id: {...}}}]}`,
-        oldest first. States: `committed`, `running`, `interrupted` (its last attempt stopped refreshing), `failed`,
-        `stopped`.
+        `{"out": url, "runs": [{"run_id", "state", "model", "attempts", "started", "updated", "clock", "scenes": {id: {…}}}]}`,
+        oldest first. `clock` says of a host at work how wrong its clock is, or is None. States: `committed`, `running`,
+        `interrupted` (its last attempt stopped refreshing), `failed`, `stopped`.
 
     Raises:
         ConfigError: if nothing has ever been run there.
     """
     store = open_store(out)
-    attempts: dict[str, list[dict[str, Any]]] = {}
+    attempts: dict[str, list[tuple[dict[str, Any], float]]] = {}
     committed: set[str] = set()
     plans: dict[str, dict[str, Any]] = {}
     for head in store.list("runs"):
         parts = head.key.split("/")
         if len(parts) == 4 and parts[2] == "attempts" and head.key.endswith(".json"):
-            attempts.setdefault(parts[1], []).append(_read(store, head.key, ("attempt", "started")))
+            attempts.setdefault(parts[1], []).append((_read(store, head.key, ("attempt", "started")), head.modified_s))
         elif parts[-1] == "commit.json":
             committed.add(parts[1])
         elif parts[-1] == "plan.json":
@@ -62,16 +65,16 @@ def status(out: ObjectRef, since_s: float | None = None) -> dict[str, Any]:
     runs = []
     first = datetime.now(UTC) - timedelta(seconds=since_s) if since_s is not None else None
     for run_id, plan in plans.items():
-        tried = sorted(attempts.get(run_id, []), key=lambda one: int(one["attempt"]))
-        last = tried[-1] if tried else {}
+        tried = sorted(attempts.get(run_id, []), key=lambda one: int(one[0]["attempt"]))
+        last, modified_s = tried[-1] if tried else ({}, 0.0)
         if first and not (last.get("updated") and datetime.fromisoformat(last["updated"]) >= first):
             continue
         runs.append(
             {
-                "run_id": run_id, "model": plan["model"], "state": _state(last, run_id in committed),
-                "attempts": len(tried), "started": tried[0]["started"] if tried else None,
+                "run_id": run_id, "model": plan["model"], "state": _state(last, modified_s, run_id in committed),
+                "attempts": len(tried), "started": tried[0][0]["started"] if tried else None,
                 "updated": last.get("updated"), "scenes": last.get("scenes", {}),
-                "telemetry": last.get("telemetry", {}),
+                "telemetry": last.get("telemetry", {}), "clock": _clock(last, modified_s),
             }
         )  # fmt: skip
     return {"out": out.url, "runs": sorted(runs, key=lambda run: (run["started"] or "", run["run_id"]))}
@@ -100,11 +103,16 @@ def _ended(state: str) -> str:
     return "unfinished" if state in ("waiting", "running") else state  # of a run that was interrupted
 
 
-def is_living(attempt: Mapping[str, Any], silent_s: float = 6 * REFRESH_S) -> bool:
-    """Whether an attempt says that it runs, and has said so within `silent_s`."""
-    if attempt.get("state") != "running":
-        return False
-    return is_recent(attempt["updated"], silent_s)
+def is_living(
+    attempt: Mapping[str, Any], modified_s: float, silent_s: float = 6 * REFRESH_S, now_s: float | None = None
+) -> bool:
+    """Whether an attempt says that it runs, and has said so within `silent_s`, by its host's clock or by the store's.
+
+    Args:
+        modified_s: when its record was last written, by the store's clock.
+        now_s: POSIX time; default: by this machine's clock.
+    """
+    return attempt.get("state") == "running" and is_recent(attempt["updated"], modified_s, silent_s, now_s)
 
 
 def _read(store: Store, key: str, fields: tuple[str, ...]) -> dict[str, Any]:
@@ -114,9 +122,23 @@ def _read(store: Store, key: str, fields: tuple[str, ...]) -> dict[str, Any]:
     return document
 
 
-def _state(last: dict[str, Any], committed: bool) -> str:
+def _state(last: dict[str, Any], modified_s: float, committed: bool) -> str:
     if committed:
         return "committed"
     if last.get("state") != "running":
         return str(last.get("state", "interrupted"))
-    return "running" if is_living(last) else "interrupted"
+    return "running" if is_living(last, modified_s) else "interrupted"
+
+
+def _clock(last: dict[str, Any], modified_s: float) -> str | None:
+    """What is odd about the clock of a host at work, whose record is stamped by it and by the store."""
+    if not last or not is_living(last, modified_s):
+        return None
+    ahead_s = datetime.fromisoformat(last["updated"]).timestamp() - modified_s
+    if abs(ahead_s) < _ODD_S:
+        return None
+    way = "ahead of" if ahead_s > 0 else "behind"
+    return (
+        f"the clock of {last.get('host')} is {abs(ahead_s) / 60:.0f} min {way} the storage's: one of the two is wrong; set it "
+        "by a time server"
+    )

@@ -266,7 +266,7 @@ def _at_work(store: Store) -> set[str]:
         parts = head.key.split("/")
         if len(parts) == 4 and parts[2] == "attempts":
             with suppress(MissingObjectError, PublishError, KeyError, ValueError, TypeError, AttributeError):
-                if is_living(read_document(store.get(head.key), head.key)):
+                if is_living(read_document(store.get(head.key), head.key), head.modified_s):
                     plan = f"runs/{parts[1]}/plan.json"
                     scenes = read_document(store.get(plan), plan)["scenes"].values()
                     living |= {scene["prefix"] for scene in scenes}

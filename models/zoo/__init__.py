@@ -52,9 +52,22 @@ ZOO |= {
 
 
 def folder_of(card: ModelCard) -> Path:
-    """Where a zoo card lives: below EARTHLOOM_MODELS, which may be read-only as in an image, else in the cache."""
-    came_along = Path(os.environ.get("EARTHLOOM_MODELS", os.devnull)) / card.label
-    return came_along if came_along.is_dir() else cache_folder() / "models" / card.label
+    """Where a zoo card lives: below EARTHLOOM_MODELS, which may be read-only as in an image, else in the cache.
+
+    Its name holds the beginning of the card's digest, so that releases of Earthloom whose models differ share a cache. A
+    folder of an older name, which has the label alone, counts where it holds just this card.
+    """
+    name = f"{card.label}-{card.digest()[:8]}"
+    came_along, cached = Path(os.environ.get("EARTHLOOM_MODELS", os.devnull)), cache_folder() / "models"
+    places = (came_along / name, came_along / card.label, cached / name, cached / card.label)
+    return next((folder for folder in places if _holds(folder, card)), cached / name)
+
+
+def _holds(folder: Path, card: ModelCard) -> bool:
+    try:
+        return (folder / FILE).is_file() and load_card(ObjectRef.parse(str(folder))).digest() == card.digest()
+    except CardError:
+        return False
 
 
 def catalogue() -> list[tuple[ModelCard, bool]]:
@@ -145,19 +158,9 @@ def _is_whole(card: ModelCard) -> bool:
 
 
 def _cached(card: ModelCard, folder: Path) -> ModelCard:
-    """The folder's card, which may have been measured anew since, but is of the same model. What another release of Earthloom
-    left there gives way to what comes with this one."""
+    """The folder's card, which may have been measured anew since, but is of the same model."""
     found = load_card(ObjectRef.parse(str(folder)))
     if found.digest() != card.digest():
-        if shipped_weights(card):
-            try:
-                _place(card, _copy_at_hand)
-            except OSError as error:
-                raise CardError(
-                    f"{folder} holds {found.label} {found.version}, not {card.version}, and cannot be replaced: "
-                    f"{error.strerror or error}; unset EARTHLOOM_MODELS, or let it name a folder of this release"
-                ) from error
-            return card
         raise CardError(f"{folder} does not hold the zoo's {card.label}; earthloom models add {card.name} mends it")
     return found
 
@@ -201,7 +204,8 @@ def _copy_at_hand(card: ModelCard, target: Path) -> None:
 
 
 def _place(card: ModelCard, write_weights: Callable[[ModelCard, Path], None]) -> None:
-    """Fill a temporary folder, then put it in the card's place: a reader sees the old one or the whole new one."""
+    """Fill a temporary folder, then give it the card's name. In a folder that is there already each file is exchanged, the
+    card last: other processes may be reading it, and never miss a file."""
     folder = folder_of(card)
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -213,11 +217,12 @@ def _place(card: ModelCard, write_weights: Callable[[ModelCard, Path], None]) ->
         target.chmod(0o644)
         write_card(made, card)
         made.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
         try:
             made.rename(folder)
         except OSError:
-            if not (folder / FILE).is_file():  # else another process was faster, with the same bytes
+            if not folder.is_dir():
                 raise
+            for name in (weights.FILE, FILE):
+                (made / name).replace(folder / name)
     finally:
         shutil.rmtree(made, ignore_errors=True)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from earthloom.cluster import session as sessions
-from earthloom.cluster.session import Session, connect
+from earthloom.cluster.session import Session, connect, is_guest
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +36,7 @@ def test_a_connected_process_keeps_its_connection(ray_session: Session) -> None:
         assert not again.embedded
         assert again.resources["CPU"] == 2
     assert ray.is_initialized()
+    assert not is_guest(), "this process started it"
 
 
 @pytest.mark.ray

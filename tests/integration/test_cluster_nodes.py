@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +14,9 @@ import pytest
 
 from earthloom.jobs.config import load
 from earthloom.jobs.execution.driver import run
+from earthloom.models.zoo import variants
 from infra.processes import end
-from tests.cluster.nodes import Driver, Nodes, nodes
+from tests.cluster.nodes import ROOT, Driver, Nodes, nodes
 from tests.scenes import landscape, write_scene
 
 pytestmark = pytest.mark.slow
@@ -48,6 +51,44 @@ def _settings(out: Path) -> str:
 def _earthloom(cluster: Nodes, scene: Path, out: Path, *options: str) -> Driver:
     words = ("-m", "earthloom", "run", str(scene), "--out", str(out), *OPTIONS, "--address", cluster.address, *options)
     return Driver(cluster, *words)
+
+
+_PROGRAM = """
+import os, sys
+import earthloom, ray
+
+del os.environ["RAY_ADDRESS"]
+scene, model, out, address, folder, code = sys.argv[1:]
+ray.init(address=address, runtime_env={"working_dir": folder, "env_vars": {"PYTHONPATH": code}}, logging_level="ERROR")
+result = earthloom.run(scene, model=model, out=out, scale=1e-4, quantity="boa_reflectance", executor="ray")
+print("ended", result.exit_code, [(one.status, one.error) for one in result.scenes.values()])
+"""
+
+
+@pytest.mark.long
+def test_a_model_on_the_disk_of_a_program_that_is_connected_already_reaches_the_nodes(
+    cluster: Nodes, tmp_path: Path
+) -> None:
+    """The folder is in a file system that only the program sees, and no worker: a mount namespace of its own."""
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        pytest.skip("no mount namespaces here: they need root")
+    ((card, shipped),) = variants("ships")
+    place, folder, out = tmp_path / "model", tmp_path / "folder", tmp_path / "out"
+    place.mkdir()
+    folder.mkdir()
+    scene = write_scene(tmp_path / "in.tif", landscape(600, 600, len(card.bands)), card.bands)
+    alone = f'mount -t tmpfs none {place} && cp -r {shipped.path}/. {place}/ && exec "$@"'
+    node = cluster.add(1)
+    words = (str(scene), str(place), str(out), cluster.address, str(folder), str(ROOT))
+    driver = Driver(cluster, "-c", _PROGRAM, *words, before=("unshare", "-m", "sh", "-c", alone, "sh"))
+    try:
+        assert driver.until("ended", timeout_s=300) == "ended 0 [('published', None)]"
+        assert not list(place.iterdir()), "no other process saw it"
+    finally:
+        end(driver.process, grace_s=5)
+        assert driver.process.stdout is not None
+        driver.process.stdout.close()
+    cluster.remove(node)
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import Any
 
 import pytest
 
+from earthloom.jobs.learning.batches import Crops
 from earthloom.jobs.learning.checkpoints import Checkpoints
 from earthloom.jobs.learning.config import load_training
 from earthloom.jobs.learning.fitting import Progress
 from earthloom.jobs.learning.looks import ClassLook
 from earthloom.jobs.learning.train import train
 from earthloom.jobs.learning.training_file import to_toml
+from earthloom.jobs.learning.unbroken import unbroken
 from earthloom.models.training.team import Team
 from tests.faults.training import digests
 from tests.jobs.learning.meadows import meadow, tables
@@ -105,6 +108,48 @@ def test_it_goes_on_with_the_step_after_the_last_that_was_taken(
     assert told[0].step == kept + (not looked_again)
     assert (told[0].look is not None) == (looked_again or told[0].step % 2 == 0)
     assert digests(tmp_path / "model") == digests(folder / "undisturbed")
+
+
+def test_it_does_not_wait_for_storage_and_keeps_the_steps_before(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(MEMORY, lambda *_: 300.0)
+    config = load_training(laid_out(folder, tmp_path / "model"))
+    crop, storage, gave_up = Crops.crop, threading.Event(), list[int]()
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def hangs(self: Crops, step: int, place: int) -> tuple[Any, Any]:
+        if step >= 3 and not storage.wait(30):
+            gave_up.append(step)
+        return crop(self, step, place)
+
+    def tell(progress: Progress) -> None:
+        if progress.step == 3:
+            threading.Timer(
+                0.3, signal.pthread_kill, (main, signal.SIGTERM)
+            ).start()  # when it waits for its next batch
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(Crops, "crop", hangs)
+        with pytest.raises(SystemExit):
+            train(config, on_progress=tell)
+        assert not gave_up
+        storage.set()
+    assert f"stopped after step 3 of {STEPS}, which is kept" in caplog.text
+    train(config)
+    assert digests(tmp_path / "model") == digests(folder / "undisturbed")
+
+
+def test_a_signal_does_not_wait_for_ever_for_what_is_to_stay_whole() -> None:
+    def stays_whole() -> None:
+        with unbroken(within_s=0.05):
+            signal.raise_signal(signal.SIGTERM)
+            threading.Event().wait(30)
+            pytest.fail("it waited to the end")
+
+    with pytest.raises(SystemExit):
+        stays_whole()
 
 
 @pytest.mark.parametrize("place", [Team, Checkpoints])

@@ -38,17 +38,19 @@ def test_an_attempt_says_that_it_lives_while_nothing_happens_and_nothing_after_i
     attempt.end()
     last = stored()
     assert last["state"] == "done"
-    assert not is_living(last)
+    assert not is_living(last, time.time())
     time.sleep(0.3)
     assert stored() == last
 
 
 def test_an_attempt_lives_as_long_as_it_is_heard_of_by_a_clock_that_can_be_right() -> None:
-    def heard_of(seconds_ago: float) -> dict[str, object]:
+    def is_heard_of(seconds_ago: float, written_ago: float) -> bool:
         moment = datetime.now(UTC) - timedelta(seconds=seconds_ago)
-        return {"state": "running", "updated": moment.isoformat()}
+        return is_living({"state": "running", "updated": moment.isoformat()}, time.time() - written_ago)
 
-    assert is_living(heard_of(5))
-    assert is_living(heard_of(-600)), "another machine's clock is ahead"
-    assert not is_living(heard_of(600))
-    assert not is_living(heard_of(-400 * 86400)), "by a clock that stood in the future"
+    assert is_heard_of(5, 600), "the store's clock is behind"
+    assert is_heard_of(-600, 600), "another machine's clock is ahead"
+    assert not is_heard_of(600, 600)
+    assert not is_heard_of(-400 * 86400, 600), "by a clock that stood in the future"
+    for ahead in (-400 * 86400, -7200, 7200, 400 * 86400):
+        assert is_heard_of(ahead, 5), "the store knows when it was written, whatever its host believes"

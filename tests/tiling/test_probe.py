@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from earthloom.tiling.errors import StorageError
 from earthloom.tiling.storage.local import LocalObjects
 from earthloom.tiling.storage.objects import ObjectRef
-from earthloom.tiling.storage.probe import probe_conditional_writes
+from earthloom.tiling.storage.probe import probe_access, probe_conditional_writes, time_of
 from earthloom.tiling.storage.store import Store, open_store
 from tests.stores import Fault, Faulty
 
@@ -59,8 +60,33 @@ def test_a_sound_store_passes_in_few_requests_and_keeps_nothing(
     assert not list(tmp_path.rglob("*.*"))
 
 
+@pytest.mark.parametrize("method", ["put", "get", "list", "delete"])
+def test_a_machine_that_lacks_one_right_is_refused(tmp_path: Path, method: str) -> None:
+    faulty: Any = Faulty(open_store(ObjectRef.parse(str(tmp_path))), {(method, 1): "reset"}, transient=False)
+    with pytest.raises(StorageError, match=f"{method} failed"):
+        probe_access(faulty)
+    assert bool(list(tmp_path.rglob("*.*"))) == (method == "delete"), "what may be removed is"
+
+
+def test_a_machine_with_all_rights_passes_in_four_requests_and_keeps_nothing(tmp_path: Path) -> None:
+    faulty: Any = Faulty(open_store(ObjectRef.parse(str(tmp_path))), {})
+    probe_access(faulty)
+    assert faulty.calls == {"put": 1, "get": 1, "list": 1, "delete": 1}
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_a_store_that_gives_other_bytes_is_refused(tmp_path: Path) -> None:
+    store = LocalObjects(ObjectRef.parse(str(tmp_path)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "get", lambda _: b"a cache's")
+        with pytest.raises(StorageError, match="not what was written there"):
+            probe_access(store)
+
+
 @pytest.mark.s3
 def test_a_real_server_passes(s3_env: None) -> None:
     store: Store = open_store(ObjectRef.parse("s3://outputs/probe"))
     probe_conditional_writes(store)
+    probe_access(store)
+    assert abs(time_of(store) - time.time()) < 60
     assert not list(store.list())

@@ -1,6 +1,7 @@
-"""Does a store keep its word? Two drivers are only safe from each other where conditional writes hold.
+"""Does a store keep its word, may this machine use it, and which time does it keep? Leaves nothing behind.
 
-Asked before a run writes anything, and by the doctor. Six small requests; leaves nothing behind.
+Two drivers are only safe from each other where conditional writes hold, so that is asked before a run writes anything, and
+by the doctor.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ PREFIX = "runs/.probe-"
 
 
 def probe_conditional_writes(store: Store) -> None:
-    """Create, create again, replace, replace a stale version: what a store must get right.
+    """Create, create again, replace, replace a stale version: what a store must get right. Six small requests.
 
     An answer that was lost on its way is no fault of the store, so a refusal is believed only when the bytes agree.
 
@@ -46,3 +47,39 @@ def probe_conditional_writes(store: Store) -> None:
             f"{store.ref.url}: {problem}. Two runs could overwrite each other there: use a store with If-None-Match and "
             "If-Match on PUT (AWS S3 has them), or a local file system with link(2) and flock(2)"
         )
+
+
+def probe_access(store: Store) -> None:
+    """Write an object, read it, list and remove it: what a worker must be allowed to do where it runs. Four small requests;
+    that conditions hold was found by whoever sends the work.
+
+    Raises:
+        StorageError: if one of these is not allowed, or what is read is not what was written.
+    """
+    key, written = f"{PREFIX}{secrets.token_hex(8)}", secrets.token_bytes(16)
+    store.put(key, written)
+    try:
+        read = store.get(key)
+        next(iter(store.list(key.partition("/")[0])), None)
+    except StorageError:
+        with suppress(StorageError):  # what went wrong before says more
+            store.delete(key)
+        raise
+    store.delete(key)
+    if read != written:
+        raise StorageError(f"{store.ref.url}/{key} is not what was written there a moment ago; use another `out`")
+
+
+def time_of(store: Store) -> float:
+    """POSIX time by the store's own clock, which stamps every object. Writes a small object and removes it.
+
+    Raises:
+        StorageError: if the store cannot be written.
+    """
+    key = f"{PREFIX}{secrets.token_hex(8)}"
+    store.put(key, b"")
+    head = store.head(key)
+    store.delete(key)
+    if head is None:
+        raise StorageError(f"{store.ref.url}/{key} was written and is not there; try again", transient=True)
+    return head.modified_s

@@ -132,6 +132,7 @@ def test_status_shows_causes_of_failure_with_flags(monkeypatch: pytest.MonkeyPat
         "updated": None,
         "scenes": scenes,
         "telemetry": {},
+        "clock": None,
     }
     monkeypatch.setattr("earthloom.jobs.upkeep.status.status", lambda out, _: {"out": out.url, "runs": [run]})
     for form in ([], ["--json"]):

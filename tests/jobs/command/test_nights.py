@@ -16,6 +16,7 @@ import pytest
 
 from earthloom.cluster.executor import WorkerFactory
 from earthloom.cluster.local import LocalExecutor
+from earthloom.jobs.command import lines as stderr
 from earthloom.jobs.command import main
 from earthloom.jobs.command.watching import watch_runs
 from earthloom.jobs.config import RunConfig
@@ -25,7 +26,7 @@ from earthloom.jobs.execution.engine import Engine
 from earthloom.jobs.execution.event import Event
 from earthloom.jobs.planning.plan import plan
 from earthloom.jobs.report import operation
-from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.errors import ConfigError, StorageError
 from tests.cluster.workers import square
 from tests.maps import OPTIONS, go, lake
 from tests.scenes import landscape, write_scene
@@ -131,6 +132,56 @@ def test_an_error_that_ends_the_command_is_json_too(
     assert capfd.readouterr().err.startswith(("error: ", "Usage: ")), "only where it was asked for"
 
 
+SECRET = "s3cr3t-of-a-server"
+BUG = KeyError(f"bands of https://me:{SECRET}@example.com/a.tif")
+AT = r"earthloom\.jobs\.execution\.driver, line \d+"
+
+
+@pytest.mark.parametrize("error", [StorageError("the bucket is gone"), BUG], ids=["foreseen", "unforeseen"])
+def test_an_error_within_a_run_is_one_line_that_says_of_which_run(
+    error: Exception, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with mock.patch.object(driver, "probe_conditional_writes", side_effect=error):
+        code, _, err = night(capfd, folder, "--log-json")
+    begin, *_, end = (json.loads(line) for line in err)
+    assert (code, end["event"], end["exit_code"], end["kind"]) == (1, "end", 1, type(error).__name__)
+    assert (end["run_id"], end["product"]) == (begin["run_id"], begin["product"]) != ("", "")
+    if error is BUG:
+        assert re.fullmatch(AT, end["line"])
+        assert end["traceback"].startswith("Traceback")
+        assert end["line"] in end["message"]
+        assert SECRET not in err[-1]
+
+
+def test_people_get_an_unforeseen_error_in_a_sentence_and_its_traceback_in_a_file(
+    folder: Path, own_cache: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with mock.patch.object(driver, "probe_conditional_writes", side_effect=BUG):
+        code, _, err = night(capfd, folder)
+        (report,) = (tmp_path / "cache" / "errors").iterdir()
+        night(capfd, folder)
+    assert code == 1
+    assert re.fullmatch(rf"error: KeyError: .* \({AT}\)", err[-2])
+    assert err[-1].endswith(f"please report it with {report}")
+    assert "Traceback" not in "".join(err)
+    text = report.read_text()
+    assert f"\nearthloom run {folder / 'in'}" in text
+    assert "Traceback" in text
+    assert SECRET not in text + "".join(err)
+    assert list(report.parent.iterdir()) == [report], "the same error again is the same file"
+
+
+def test_without_a_place_for_a_file_the_traceback_is_said(
+    folder: Path, own_cache: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "errors").write_text("in the way")
+    with mock.patch.object(driver, "probe_conditional_writes", side_effect=BUG):
+        _, _, err = night(capfd, folder)
+    assert any(line.startswith("Traceback") for line in err)
+    assert SECRET not in "".join(err)
+
+
 @pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
 def test_a_signal_that_ends_the_command_is_told_in_its_last_line(
     stop: BaseException, code: int, folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -141,6 +192,27 @@ def test_a_signal_that_ends_the_command_is_told_in_its_last_line(
         ended = json.loads(night(capfd, folder, "--log-json")[2][-1])
     assert (ended["event"], ended["exit_code"]) == ("end", code)
     assert "run the same command again" in ended["message"]
+
+
+def test_progress_tells_what_is_left_by_the_blocks_that_were_done(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(stderr, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    with stderr.Progress(stderr.Lines(as_json=True)) as progress:
+        for at, done in (
+            (1060, 2),
+            (1080, 3),
+            (1120, 5),
+            (1130, 6),
+        ):  # after a minute of planning; two blocks were there
+            clock[0] = at
+            status = "running" if done < 6 else "published"
+            progress(Event(run_id="1", product="m", scene_id="a", status=status, blocks_done=done, blocks=6,
+                           computed_px=0 if done == 2 else 2_000_000, error=None))  # fmt: skip
+    said = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [line["left_s"] for line in said] == [None, 60, 20, None]
+    assert said[1]["message"] == "a running 3/6 blocks 0.10 Mpx/s, about 60 s left"
 
 
 def test_a_run_that_is_skipped_ends_as_others_do(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

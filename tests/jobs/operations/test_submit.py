@@ -9,7 +9,7 @@ import pytest
 
 from earthloom.cluster.package import sent_package
 from earthloom.jobs.learning.config import load_training
-from earthloom.jobs.learning.seeds import carry_models
+from earthloom.jobs.learning.seeds import carried, teacher_card
 from earthloom.jobs.learning.start import first_weights
 from earthloom.jobs.monitoring.aoi_file import read_area
 from earthloom.jobs.operations.submit import models_named, pack
@@ -262,16 +262,41 @@ def test_only_models_are_renamed_in_a_file_that_travels(
     assert load_card(ObjectRef.parse(found["model"][0])) == load_card(ObjectRef.parse(str(model)))
 
 
+@pytest.mark.parametrize("by_variable", [False, True])
 def test_a_training_on_a_cluster_leaves_its_first_weights_and_its_teacher_where_nodes_find_them(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, by_variable: bool
 ) -> None:
     training, out = tmp_path / "training.toml", tmp_path / "out"
     training.write_text(_TRAINING.replace("landwater", str(model)))
     config = load_training(training, out=str(out))
     first = first_weights(config.model.start, config.out)
     assert first.card
-    carry_models(config, first, (*first.card.bands, *load_card(ObjectRef.parse(str(model))).bands))
-    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))  # a node that has never seen the model
+    bands = (*first.card.bands, *load_card(ObjectRef.parse(str(model))).bands)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert carried(config, first, bands, None) is config, "it stays on this machine"
+    if by_variable:  # as in a job of Ray
+        monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    there = carried(config, first, bands, None if by_variable else "head:6379")
+    monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))  # a node that has never seen the models
     monkeypatch.setattr(zoo, "_at_hand", lambda _: None)
-    found = first_weights(config.model.start, config.out)
+    model.rename(tmp_path / "on another machine")
+    found = first_weights(there.model.start, there.out)
     assert (found.sha256, found.path != first.path) == (first.sha256, True)
+    taught = teacher_card(there, bands)
+    assert taught is not None
+    assert fetch(taught[1], str(taught[0].weights)).is_file()
+
+
+def test_a_training_on_a_cluster_that_begins_from_a_folder_names_it_where_nodes_find_it(
+    tmp_path: Path, model: Path
+) -> None:
+    training, out = tmp_path / "training.toml", tmp_path / "out"
+    training.write_text(
+        _TRAINING.replace("buildings", str(model)).partition("[teacher]")[0] + "[schedule]\nsteps = 10\n"
+    )
+    config = load_training(training, out=str(out))
+    first = first_weights(config.model.start, config.out)
+    assert first.card
+    there = carried(config, first, first.card.bands, "head:6379")
+    model.rename(tmp_path / "on another machine")
+    assert first_weights(there.model.start, there.out).sha256 == first.sha256

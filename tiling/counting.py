@@ -74,15 +74,18 @@ def count(pixels: NDArray[Any], nodata: float) -> BandSum:
 
 
 def _count_bytes(pixels: NDArray[np.uint8], nodata: float) -> BandSum:
-    """By how often each of the 256 values stands there; sums of them are whole numbers, so this changes no bit."""
     flat = pixels.reshape(-1)
     pieces = (flat[start : start + _STRIP_PX] for start in range(0, flat.size, _STRIP_PX))
-    times = sum((np.bincount(piece, minlength=256) for piece in pieces), start=np.zeros(256, np.int64))
+    return _sum_of(sum((np.bincount(piece, minlength=256) for piece in pieces), start=np.zeros(256, np.int64)), nodata)
+
+
+def _sum_of(times: NDArray[np.int64], nodata: float) -> BandSum:
+    """By how often each of the 256 values stands there; sums of them are whole numbers, so this changes no bit."""
     values = np.flatnonzero(times)
     values = values[values != nodata]
     n_valid = int(times[values].sum())
     return BandSum(
-        valid=n_valid, nodata=pixels.size - n_valid,
+        valid=n_valid, nodata=int(times.sum()) - n_valid,
         minimum=float(values.min(initial=255)) if n_valid else 0.0, maximum=float(values.max(initial=0)),
         total=float(values @ times[values]), squares=float(np.square(values) @ times[values]),
     )  # fmt: skip
@@ -181,8 +184,8 @@ def _integer(value: object) -> int:
 
 def tally(
     classes: NDArray[np.uint8], confidence: NDArray[np.uint8], areas_m2: NDArray[np.float64], n_classes: int
-) -> Tally:
-    """Count one shard.
+) -> tuple[Tally, BandSum]:
+    """Count one shard: its classes, and its confidence as a band of numbers.
 
     Args:
         classes: (rows, columns) class values, 255 where there is no data.
@@ -204,26 +207,28 @@ def tally(
         strip = slice(row, row + n_rows)
         flat = classes[strip].ravel()
         pairs = flat.astype(np.uint16) << 8 | confidence[strip].ravel()
-        together += np.bincount(pairs, minlength=256 * 256).reshape(256, 256)
+        found = np.bincount(pairs)  # short where there is no nodata
+        together.reshape(-1)[: found.size] += found
         areas.append(np.bincount(flat, weights=areas_m2[strip].ravel(), minlength=256).astype(np.float64))
     if (above := np.flatnonzero(together[:NODATA, CONFIDENCE_STEPS + 1 :].any(axis=0))).size:
         raise PublishError(
             f"a pixel with a class has confidence {above[-1] + CONFIDENCE_STEPS + 1}, above {CONFIDENCE_STEPS}; "
             "class map and confidence do not belong together"
         )
-    pixels, sums = together.sum(axis=1), together @ np.arange(256)
+    pixels, sums = together.sum(axis=1), together[:n_classes] @ np.arange(256)
     if (stray := np.flatnonzero(pixels[n_classes:NODATA])).size:
         value = int(stray[0]) + n_classes
         raise PublishError(
             f"{pixels[value]} pixels have the value {value}, but the model has {n_classes} classes; "
             "its card and its weights do not belong together"
         )
-    return Tally(
+    counted = Tally(
         pixels=tuple(int(n) for n in pixels[:n_classes]),
         areas_m2=tuple(math.fsum(float(strip[value]) for strip in areas) for value in range(n_classes)),
-        confidence_sums=tuple(int(n) for n in sums[:n_classes]),
+        confidence_sums=tuple(int(n) for n in sums),
         nodata=int(pixels[NODATA]),
     )
+    return counted, _sum_of(together.sum(axis=0), NODATA)
 
 
 def merge_tallies(tallies: Iterable[Tally]) -> Tally:

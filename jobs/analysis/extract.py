@@ -115,7 +115,7 @@ class Extract:
             known = classes != NODATA
             rows[window.row_off : window.row_end] |= known.any(axis=1)
             cols[window.col_off : window.col_end] |= known.any(axis=0)
-            tallies.append(count_classes(self.grid, window, classes, confidence, len(self.legend.classes)))
+            tallies.append(count_classes(self.grid, window, classes, confidence, len(self.legend.classes))[0])
         down, across = np.flatnonzero(rows), np.flatnonzero(cols)
         held = self.grid.window
         if down.size:

@@ -17,7 +17,7 @@ from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
 from earthloom.jobs.products.statistics import Counted
 from earthloom.jobs.records.names import CLASSES, CONFIDENCE
 from earthloom.models.inference.class_map import BlockMap
-from earthloom.tiling.counting import BandSum, ClassArea, Tally, count
+from earthloom.tiling.counting import BandSum, ClassArea, Tally
 from earthloom.tiling.encoding import CONFIDENCE_SCALE, NODATA
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.grid import Grid
@@ -72,10 +72,10 @@ class ClassMapProduct(StageProduct):
         return {CLASSES: made.classes, CONFIDENCE: made.confidence}
 
     def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
-        counted = statistics.count_classes(
+        counted, trust = statistics.count_classes(
             self.grid, shard, pixels[CLASSES], pixels[CONFIDENCE], len(self.legend.classes)
         )
-        return Counted(tally=counted, sums={CONFIDENCE: count(pixels[CONFIDENCE], NODATA)})
+        return Counted(tally=counted, sums={CONFIDENCE: trust})
 
     def sums(self, counted: Counted) -> Mapping[str, BandSum]:
         return {CLASSES: statistics.band_sum(_tally_of(counted)), CONFIDENCE: counted.sums[CONFIDENCE]}

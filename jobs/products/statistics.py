@@ -54,8 +54,10 @@ def add_up(parts: Iterable[Counted]) -> Counted:
 
 def count_classes(
     grid: Grid, shard: Window, classes: NDArray[np.uint8], confidence: NDArray[np.uint8], n_classes: int
-) -> Tally:
-    """By class and true area, strip by strip: the areas of a whole shard at once would be the largest array here.
+) -> tuple[Tally, BandSum]:
+    """By class and true area, and the confidence as a band of numbers.
+
+    Strip by strip: the areas of a whole shard at once would be the largest array here.
 
     Args:
         grid: of the map.
@@ -66,10 +68,13 @@ def count_classes(
         Window(shard.col_off, row, shard.width, min(_STRIP_PX, shard.row_end - row))
         for row in range(shard.row_off, shard.row_end, _STRIP_PX)
     ]
-    return merge_tallies(
-        tally(classes[strip.slices(shard)], confidence[strip.slices(shard)], pixel_areas_m2(grid, strip), n_classes)
-        for strip in strips
-    )
+    tallies, sums = zip(
+        *(
+            tally(classes[at], confidence[at], pixel_areas_m2(grid, strip), n_classes)
+            for strip in strips for at in [strip.slices(shard)]
+        ), strict=True,
+    )  # fmt: skip
+    return merge_tallies(tallies), merge_sums(sums)
 
 
 def band_sum(counted: Tally) -> BandSum:

@@ -18,8 +18,8 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 _LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 """PyTorch's variable (c10/core/impl/alloc_cpu.cpp), which it reads once."""
 
-_CACHED_VALUES = 2**16
-"""fp32 values per thread that stay in a core's second-level cache from one operation to the next: 256 KiB."""
+_CACHED_VALUES = 2**17
+"""fp32 values per thread that stay in a core's second-level cache from one operation to the next: 512 KiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -204,7 +204,7 @@ class Predictor:
             out: (C, h, w) there, of any float dtype and layout; written to.
         """
         n_bands, height, width = raw.shape
-        all_valid = self.device.kind == "cpu" and bool(valid.all())  # a GPU would have to be waited for
+        all_valid = self.device.kind == "cpu" and valid.numpy().all()  # a GPU would have to be waited for
         for rows in strips(height, n_bands * width, self.device.kind):
             x = torch.empty((n_bands, rows.stop - rows.start, width), device=self.device.kind).copy_(raw[:, rows])
             x.mul_(gain).add_(bias).sub_(self._mean).div_(self._std)

@@ -22,9 +22,10 @@ PRODUCT = ClassMapProduct(name="made", grid=GRID, legend=card_of("made", 2, 3, 1
 
 
 def counted(shard: Window, classes: NDArray[np.uint8], confidence: NDArray[np.uint8]) -> Tally:
-    found = PRODUCT.count({CLASSES: classes, CONFIDENCE: confidence}, shard).tally
-    assert found is not None
-    return found
+    found = PRODUCT.count({CLASSES: classes, CONFIDENCE: confidence}, shard)
+    assert found.tally is not None
+    assert found.sums == {CONFIDENCE: count(confidence, 255)}
+    return found.tally
 
 
 @pytest.mark.parametrize(

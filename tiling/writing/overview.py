@@ -6,6 +6,8 @@ offsets) and does not depend on how the scene was cut.
 
 from __future__ import annotations
 
+from functools import reduce
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -34,13 +36,11 @@ def reduce_mode(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     if pixels.ndim != 2 or pixels.dtype != np.uint8:
         raise TilingError(f"class maps are uint8 (h, w) arrays, got {pixels.dtype} {pixels.shape}")
-    quarters = [quarter.astype(np.int16) for quarter in _quarters(pixels)]
-    best = np.zeros(quarters[0].shape, np.int16)
-    for value in quarters:
-        count = sum((value == other).astype(np.int16) for other in quarters)
-        key = np.where(value == NODATA, 0, count * 256 + (NODATA - value))  # more votes first, then the lower value
-        np.maximum(best, key, out=best)
-    return (NODATA - best % 256).astype(np.uint8)
+    quarters = _quarters(pixels)
+    twice = np.full(quarters[0].shape, NODATA, np.uint8)  # the lowest value that two of the four have
+    for one, other in combinations(quarters, 2):
+        np.minimum(twice, one | NODATA * (one != other).view(np.uint8), out=twice)
+    return np.where(twice == NODATA, reduce(np.minimum, quarters), twice)
 
 
 def reduce_mean(pixels: NDArray[Any], nodata: float = NODATA) -> NDArray[Any]:
@@ -56,22 +56,30 @@ def reduce_mean(pixels: NDArray[Any], nodata: float = NODATA) -> NDArray[Any]:
     kind = pixels.dtype
     wide = _WIDE.get(kind.str[1:], np.dtype(np.int64 if kind.kind in "iu" else np.float64))
     quarters = _quarters(pixels, nodata)
+    valid = [quarter != nodata if not np.isnan(nodata) else ~np.isnan(quarter) for quarter in quarters]
+    if kind.kind in "iu" and all(known.all() for known in valid):  # a shift in place of a division by what was counted
+        first, *others = (quarter.astype(wide) for quarter in quarters)
+        return _stored((sum(others, first) + 2) >> 2, kind, nodata)
     total, count = np.zeros(quarters[0].shape, wide), np.zeros(quarters[0].shape, np.uint16)
-    for quarter in quarters:
-        valid = quarter != nodata if not np.isnan(nodata) else ~np.isnan(quarter)
-        total += np.where(valid, quarter, 0).astype(wide)
-        count += valid
+    for quarter, known in zip(quarters, valid, strict=True):
+        total += np.where(known, quarter, 0).astype(wide)
+        count += known
     if kind.kind not in "iu":
         return np.where(count > 0, total / np.maximum(count, 1), nodata).astype(kind)
-    mean = (2 * total + count) // np.maximum(2 * count, 1)
-    taken = mean == nodata
-    mean = mean.astype(kind)
-    mean[taken] = int(nodata) + (1 if nodata < np.iinfo(kind).max else -1)
+    mean = _stored((2 * total + count) // np.maximum(2 * count, 1), kind, nodata)
     mean[count == 0] = int(nodata)
     return mean
 
 
+def _stored(mean: NDArray[Any], kind: np.dtype[Any], nodata: float) -> NDArray[Any]:
+    """Whole numbers in their dtype, none of them nodata."""
+    stored = mean.astype(kind)
+    stored[mean == nodata] = int(nodata) + (1 if nodata < np.iinfo(kind).max else -1)
+    return stored
+
+
 def _quarters(pixels: NDArray[Any], nodata: float = NODATA) -> list[NDArray[Any]]:
     rows, cols = pixels.shape
-    even = np.pad(pixels, ((0, rows % 2), (0, cols % 2)), constant_values=nodata)
-    return [even[row::2, col::2] for row in (0, 1) for col in (0, 1)]
+    even = np.pad(pixels, ((0, rows % 2), (0, cols % 2)), constant_values=nodata) if rows % 2 or cols % 2 else pixels
+    # each in one piece, for what is scattered is worked on value by value
+    return [np.ascontiguousarray(even[row::2, col::2]) for row in (0, 1) for col in (0, 1)]

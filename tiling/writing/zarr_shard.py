@@ -18,8 +18,8 @@ ZSTD_LEVEL = 5
 _ABSENT = np.uint64(2**64 - 1)
 
 
-def shard_bytes(pixels: NDArray[Any], shard_px: int, chunk_px: int, nodata: float) -> bytes:
-    """One shard of two dimensions.
+def shard_bytes(pixels: NDArray[Any], shard_px: int, chunk_px: int, nodata: float) -> bytes | None:
+    """One shard of two dimensions; None where it would hold no chunk.
 
     Args:
         pixels: (h, w), at most `shard_px` in each; what it lacks holds `nodata`.
@@ -45,6 +45,8 @@ def shard_bytes(pixels: NDArray[Any], shard_px: int, chunk_px: int, nodata: floa
         index[row, col] = position, len(part)
         position += len(part)
         parts.append(part)
+    if not parts:
+        return None
     packed = index.tobytes()
     return b"".join([*parts, packed, struct.pack("<I", google_crc32c.value(packed))])
 

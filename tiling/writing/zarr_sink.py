@@ -154,8 +154,6 @@ def encode_shard(layer: Layer, pixels: NDArray[Any], shard_px: int, where: str =
             f"a shard of {layer.name}{where} is a {layer.dtype} (h, w) array of at most {shard_px} px, got "
             f"{pixels.dtype} {pixels.shape}"
         )
-    if (np.isnan(pixels) if np.isnan(layer.nodata) else pixels == layer.nodata).all():
-        return None
     return shard_bytes(pixels, shard_px, min(CHUNK_PX, shard_px), layer.nodata)
 
 

@@ -115,7 +115,7 @@ class LayerTask:
         }
         if not self.n_classes:
             return Counted(sums=sums)
-        tally = count_classes(self.layout.grid, window, made[CLASSES], made[CONFIDENCE], self.n_classes)
+        tally, _ = count_classes(self.layout.grid, window, made[CLASSES], made[CONFIDENCE], self.n_classes)
         return Counted(tally=tally, sums=sums)
 
 

@@ -83,7 +83,7 @@ def class_result(
     card = _card(product, version, classes=tuple(
         ModelClass(value=value, name=name, color=_COLORS[value]) for value, name in enumerate(names)
     ))  # fmt: skip
-    tally = count_classes(grid, grid.window, classes, confidence, len(names))
+    tally, _ = count_classes(grid, grid.window, classes, confidence, len(names))
     rasters = {
         "classes": (f"{product}.tif", classes[None], 255.0, [classes_band(tally)]),
         "confidence": (f"{product}-confidence.tif", confidence[None], 255.0, [confidence_band(tally)]),

@@ -68,7 +68,7 @@ def counted(grid: Grid = UTM) -> Tally:
     classes = np.full(grid.shape, 1, np.uint8)
     classes[:, grid.width // 2 :] = 3
     classes[-1] = 255
-    return tally(classes, np.full(grid.shape, 200, np.uint8), pixel_areas_m2(grid, grid.window), 4)
+    return tally(classes, np.full(grid.shape, 200, np.uint8), pixel_areas_m2(grid, grid.window), 4)[0]
 
 
 def item(grid: Grid = UTM, *, key: str = KEY, source_item: str | None = None, **of_scene: Any) -> dict[str, Any]:

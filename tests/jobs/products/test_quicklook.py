@@ -23,7 +23,7 @@ SWATCH_PX = 20 * 20
 def draw(classes: NDArray[np.uint8], names: tuple[tuple[str, str], ...] = ONE, title: str = "scene",
          pixel_m: tuple[float, float] = (10.0, 10.0)) -> bytes:  # fmt: skip
     one = card(names)
-    counted = tally(classes, np.full(classes.shape, 200, np.uint8), np.full(classes.shape, 100.0), len(names))
+    counted, _ = tally(classes, np.full(classes.shape, 200, np.uint8), np.full(classes.shape, 100.0), len(names))
     return quicklook_png(classes, legend=one, title=title, rows=class_areas(counted, one), pixel_m=pixel_m)
 
 

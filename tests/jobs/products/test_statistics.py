@@ -32,7 +32,7 @@ def test_class_areas_are_true_areas_on_the_ellipsoid(grid: Grid) -> None:
 
 def test_percent_is_of_the_valid_area_and_not_of_the_pixels() -> None:
     classes = np.array([[0, 1, 255]], np.uint8)
-    found = tally(classes, np.full((1, 3), 125, np.uint8), np.array([[3.0, 1.0, 96.0]]), 4)
+    found, _ = tally(classes, np.full((1, 3), 125, np.uint8), np.array([[3.0, 1.0, 96.0]]), 4)
     rows = class_areas(found, card())
     assert [row["percent"] for row in rows] == [75.0, 25.0, 0.0, 0.0]
     assert [row["pixels"] for row in rows] == [1, 1, 0, 0]
@@ -41,7 +41,7 @@ def test_percent_is_of_the_valid_area_and_not_of_the_pixels() -> None:
 
 
 def test_a_scene_without_valid_pixels_has_zero_percent_everywhere() -> None:
-    found = tally(np.full((4, 4), 255, np.uint8), np.full((4, 4), 255, np.uint8), np.ones((4, 4)), 4)
+    found, _ = tally(np.full((4, 4), 255, np.uint8), np.full((4, 4), 255, np.uint8), np.ones((4, 4)), 4)
     assert found.nodata == 16
     assert {row["percent"] for row in class_areas(found, card())} == {0.0}
 
@@ -58,7 +58,7 @@ def test_shards_add_up_to_what_masks_say_of_the_whole(seed: int, height: int, wi
     classes, confidence, areas = arrays(seed, (height, width))
     whole = Window(0, 0, width, height)
     parts = [
-        tally(classes[at], confidence[at], areas[at], 4) for at in (part.slices(whole) for part in whole.split(step))
+        tally(classes[at], confidence[at], areas[at], 4)[0] for at in (part.slices(whole) for part in whole.split(step))
     ]
     found = merge_tallies(parts)
     for value in range(4):
@@ -72,7 +72,7 @@ def test_shards_add_up_to_what_masks_say_of_the_whole(seed: int, height: int, wi
 
 def test_strips_change_nothing_for_a_shard_wider_than_a_strip() -> None:
     classes, confidence, areas = arrays(7, (3, 300_000))
-    found = tally(classes, confidence, areas, 4)
+    found, _ = tally(classes, confidence, areas, 4)
     assert found.pixels == tuple(int((classes == value).sum()) for value in range(4))
     assert found.areas_m2[2] == pytest.approx(areas[classes == 2].sum(), rel=1e-12)
 

@@ -1,6 +1,6 @@
 // The legend: what colours mean, how much ground they cover, and how that went over the dates in view.
 
-import {area, daysOf, rowsOf} from './catalogue.js';
+import {area, areaUnit, daysOf, percent, rowsOf} from './catalogue.js';
 import {element, lineChart, swatch} from './elements.js';
 import {bandsShown, ramp} from './map.js';
 
@@ -12,8 +12,10 @@ export function legend(rows, raster, hidden, toggled) {
 
 function classLines(rows, raster, hidden, toggled) {
   const sum = (value) => rows.reduce((total, row) => total + (row.areas?.[value] || 0), 0);
-  const whole = raster.classes.reduce((total, one) => total + sum(one.value), 0);
-  return raster.classes.map((one) => {
+  const sums = raster.classes.map((one) => sum(one.value));
+  const whole = sums.reduce((total, one) => total + one, 0);
+  const unit = areaUnit(Math.max(...sums));
+  return raster.classes.map((one, at) => {
     const parts = [swatch(one.color), element('span', {textContent: one.name})];
     if (toggled) {
       const box = element('input', {
@@ -35,7 +37,7 @@ function classLines(rows, raster, hidden, toggled) {
       element('span', {
         className: 'size',
         title: sure ? `mean confidence ${(100 * sure).toFixed(1)} %` : '',
-        textContent: whole ? `${area(sum(one.value))} · ${((100 * sum(one.value)) / whole).toFixed(1)} %` : '',
+        textContent: whole ? `${area(sums[at], unit)} · ${percent((100 * sums[at]) / whole)}` : '',
       }),
     );
   });

@@ -1,4 +1,4 @@
-"""Which pixels of a grid lie inside an area that is given in longitude and latitude."""
+"""Which pixels of a grid lie inside an area, given in longitude and latitude or on the grid's own CRS."""
 
 from __future__ import annotations
 
@@ -30,20 +30,32 @@ def inside(outline: str, grid: Grid, window: Window) -> NDArray[np.bool_]:
             on the grid, so they are densified.
         window: part of the grid.
     """
+    return inside_rings(_rings_in(outline, grid.crs), grid, window, turns_of(grid))
+
+
+def inside_rings(
+    polygons: Sequence[Rings], grid: Grid, window: Window, turns: Sequence[float] = (0.0,)
+) -> NDArray[np.bool_]:
+    """Where a pixel's centre lies in polygons on the grid's CRS, whose edges are straight there. (rows, columns)
+
+    Args:
+        window: part of the grid.
+        turns: what to add to x, so that all places on the grid are met (`tiling.turn.turns_of`).
+    """
     from rasterio.features import geometry_mask
 
     bounds = grid.crop(window.grow(1)).bounds
-    polygons = [
+    shapes = [
         {"type": "Polygon", "coordinates": [[*map(tuple, ring.tolist()), tuple(ring[0].tolist())] for ring in near]}
-        for rings in _rings_in(outline, grid.crs)
-        for turn in turns_of(grid)
+        for rings in polygons
+        for turn in turns
         if (near := _near(rings, bounds, turn))
     ]
-    if not polygons:
+    if not shapes:
         return np.zeros(window.shape, np.bool_)
     corner = grid.affine.translation(window.col_off, window.row_off)
     mask: NDArray[np.bool_] = geometry_mask(
-        polygons, out_shape=window.shape, transform=grid.affine @ corner, all_touched=False, invert=True
+        shapes, out_shape=window.shape, transform=grid.affine @ corner, all_touched=False, invert=True
     )
     return mask
 

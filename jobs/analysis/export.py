@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.analysis.extract import Extract
+from earthloom.jobs.monitoring.series.zonal import true_areas_m2
 from earthloom.jobs.products.legend import class_tags, colors, pam
 from earthloom.jobs.products.qgis import class_style
 from earthloom.jobs.products.quicklook import quicklook_png
@@ -76,11 +77,10 @@ def polygons(found: Extract, min_area_m2: float = 0.0) -> gpd.GeoDataFrame:
     import geopandas as gpd
     import pandas as pd
     import rasterio
-    from pyproj import Geod
     from rasterio.features import shapes
     from shapely.geometry import shape
 
-    names, geod = {entry.value: entry.name for entry in found.legend.classes}, Geod(ellps="WGS84")
+    names = {entry.value: entry.name for entry in found.legend.classes}
 
     def frame(pairs: Sequence[tuple[Any, float]]) -> gpd.GeoDataFrame:
         values = [int(value) for _, value in pairs]
@@ -88,8 +88,7 @@ def polygons(found: Extract, min_area_m2: float = 0.0) -> gpd.GeoDataFrame:
             {"value": values, "class": [names[value] for value in values]},
             geometry=[shape(geometry) for geometry, _ in pairs], crs=found.grid.crs,
         )  # fmt: skip
-        lonlat = made.geometry.to_crs("EPSG:4326")
-        made.insert(2, "area_m2", [round(abs(geod.geometry_area_perimeter(one)[0]), 1) for one in lonlat])
+        made.insert(2, "area_m2", true_areas_m2(made.geometry.to_numpy(), made.crs, found.grid).round(1))
         return made[made["area_m2"] >= min_area_m2]
 
     with _raster(found, mask=True) as (path, _), rasterio.open(path) as raster:  # GDAL reads it row by row

@@ -127,7 +127,7 @@ def place(zones: gpd.GeoDataFrame, grid: Grid) -> Zones:
     """
     import geopandas as gpd
     import shapely
-    from pyproj import CRS, Geod, Transformer
+    from pyproj import CRS, Transformer
 
     fine, crs = polygons_for(zones, grid), CRS.from_user_input(zones.crs)
     to_zones = Transformer.from_crs(CRS.from_user_input(grid.crs), crs, always_xy=True)
@@ -143,10 +143,7 @@ def place(zones: gpd.GeoDataFrame, grid: Grid) -> Zones:
     a, _, c, _, e, f = grid.transform
     pixels = shapely.transform(np.asarray(onto.array), lambda points: (points - (c, f)) / (a, e))
     pixels = met(pixels, grid)
-    geod = Geod(ellps="WGS84")
-    lonlat = gpd.GeoSeries(fine, crs=zones.crs).to_crs("EPSG:4326")
-    areas = np.array([_geodesic_m2(geod, polygon) for polygon in lonlat])
-    return Zones(grid=grid, polygons=polygonal(pixels), areas_m2=areas)
+    return Zones(grid=grid, polygons=polygonal(pixels), areas_m2=true_areas_m2(fine, zones.crs, grid))
 
 
 def polygons_for(zones: gpd.GeoDataFrame, grid: Grid) -> NDArray[Any]:
@@ -157,7 +154,6 @@ def polygons_for(zones: gpd.GeoDataFrame, grid: Grid) -> NDArray[Any]:
         ConfigError: if they have no CRS or are no polygons.
     """
     import shapely
-    from pyproj import CRS
 
     if zones.crs is None:
         raise ConfigError(
@@ -170,7 +166,31 @@ def polygons_for(zones: gpd.GeoDataFrame, grid: Grid) -> NDArray[Any]:
     if (strange := np.flatnonzero(~np.isin(kinds, (3, 6)))).size:
         kind = shapes[strange[0]].geom_type
         raise ConfigError(f"feature {strange[0]} is a {kind}; polygons are wanted: buffer lines and points first")
-    return np.asarray(shapely.segmentize(polygonal(shapes), _longest_edge(CRS.from_user_input(zones.crs), grid)))
+    return _fine(polygonal(shapes), zones.crs, grid)
+
+
+def true_areas_m2(shapes: NDArray[Any], crs: Any, grid: Grid) -> NDArray[np.float64]:
+    """(n,) areas of polygons on the ellipsoid. Their edges are straight in their own CRS, where geodesics are curves: they are
+    split as finely as for a grid.
+
+    Args:
+        shapes: (n,) shapely polygons and multipolygons.
+        crs: theirs.
+    """
+    import geopandas as gpd
+    from pyproj import Geod
+
+    geod = Geod(ellps="WGS84")
+    lonlat = gpd.GeoSeries(_fine(shapes, crs, grid), crs=crs).to_crs("EPSG:4326")
+    return np.array([_geodesic_m2(geod, polygon) for polygon in lonlat], np.float64)
+
+
+def _fine(shapes: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
+    """Shapes with edges so short that they stay in place when they are brought onto a grid."""
+    import shapely
+    from pyproj import CRS
+
+    return np.asarray(shapely.segmentize(shapes, _longest_edge(CRS.from_user_input(crs), grid)))
 
 
 def _longest_edge(crs: Any, grid: Grid) -> float:

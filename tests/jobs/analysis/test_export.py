@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -68,6 +69,48 @@ def test_edges_of_polygons_are_straight_in_the_polygons_own_crs() -> None:
     assert (classes != 255).sum() == (expected != 255).sum()
     with pytest.raises(ConfigError, match="feature 0 is a LinearRing"):
         extract(STORE, MAP, clip=gpd.GeoDataFrame(geometry=[inner.exterior], crs=grid.crs))
+
+
+@pytest.mark.parametrize(
+    ("crs", "clip"),
+    [
+        ("EPSG:3413", shapely.box(-302_500, -202_500, 402_500, 502_500)),  # around the pole, where longitudes are none
+        ("EPSG:4326", shapely.box(-100.001, 84, 100, 90)),
+        ("EPSG:4326", shapely.MultiPolygon([shapely.box(150.003, 82, 180, 86), shapely.box(-180, 82, -150, 86)])),
+    ],
+    ids=["polar", "to the pole", "across 180 degrees"],
+)
+def test_a_map_is_clipped_where_longitudes_begin_anew(crs: str, clip: shapely.Geometry) -> None:
+    grid = Grid(crs="EPSG:3413", transform=(10_000.0, 0, -1_000_000, 0, -10_000.0, 1_004_000), width=200, height=201)
+    x, y = np.meshgrid(grid.xs(), grid.ys())
+    inside = shapely.intersects_xy(clip, *Transformer.from_crs(grid.crs, crs, always_xy=True).transform(x, y))
+    one = a_map(grid, 3)
+    found = extract(STORE, one, clip=gpd.GeoDataFrame(geometry=[clip], crs=crs))
+    classes = np.full(grid.shape, 255, np.uint8)
+    classes[found.part.slices(grid.window)], _ = found.read(found.grid.window)
+    assert inside.any()
+    np.testing.assert_array_equal(classes, np.where(inside, one.values, 255))
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        Grid(
+            crs="EPSG:4326", transform=(0.05, 0, 10.0, 0, -0.05, 62.0), width=300, height=60
+        ),  # parallels are no geodesics
+        Grid(crs="EPSG:3413", transform=(10_000.0, 0, -1_000_000, 0, -10_000.0, 1_000_000), width=200, height=200),
+    ],
+    ids=["degrees", "polar"],
+)
+def test_polygons_have_the_true_areas_of_their_pixels_however_long_their_edges(grid: Grid) -> None:
+    values = np.zeros(grid.shape, np.uint8)
+    values[10:50, 20:150] = 1
+    values[15:25, 40:60] = 0  # a hole, and a piece in it
+    found = polygons(extract(STORE, replace(a_map(grid, 2), values=values, trust=values + 99)))
+    areas = pixel_areas_m2(grid, grid.window)
+    hole = areas[15:25, 40:60].sum()
+    expected = sorted([hole, areas[values == 1].sum(), areas[values == 0].sum() - hole])
+    np.testing.assert_allclose(sorted(found["area_m2"]), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.gpkg", "a.shp", "a.geojson", "a.png"])

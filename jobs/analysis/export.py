@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.analysis.extract import Extract
-from earthloom.jobs.monitoring.series.zonal import true_areas_m2
+from earthloom.jobs.monitoring.series.zonal import in_degrees, true_areas_m2
 from earthloom.jobs.products.legend import class_tags, colors, pam
 from earthloom.jobs.products.qgis import class_style
 from earthloom.jobs.products.quicklook import quicklook_png
@@ -57,7 +57,7 @@ def write_extract(found: Extract, file: Path, *, title: str | None = None, min_a
         if ending in RASTERS:
             return _write_tiff(found, file)
         if ending in VECTORS:
-            return _write_polygons(polygons(found, min_area_m2), file)
+            return _write_polygons(polygons(found, min_area_m2), found.grid, file)
         if ending in PICTURES:
             file.write_bytes(picture(found, title or found.name))
             return [file]
@@ -124,9 +124,10 @@ def picture(found: Extract, title: str, outlines: gpd.GeoSeries | None = None) -
     )  # fmt: skip
 
 
-def _write_polygons(frame: gpd.GeoDataFrame, file: Path) -> list[Path]:
+def _write_polygons(frame: gpd.GeoDataFrame, grid: Grid, file: Path) -> list[Path]:
     module, ending = pyogrio(), file.suffix.lower()
-    frame = frame.to_crs("EPSG:4326") if ending == ".geojson" else frame  # RFC 7946 knows no other
+    if ending == ".geojson":  # RFC 7946 knows no other CRS, and wants polygons cut at 180 degrees
+        frame = frame.set_geometry(in_degrees(frame.geometry.to_numpy(), frame.crs, grid), crs="EPSG:4326")
     try:
         frame.to_file(file, driver=VECTORS[ending], engine="pyogrio")
     except (module.errors.DataSourceError, module.errors.DataLayerError) as error:  # no OSErrors

@@ -228,3 +228,20 @@ def test_memory_does_not_grow_with_the_map(name: str, tmp_path: Path) -> None:
             assert int((found.read(1) == 1).sum()) == n_ponds * 40 * 60
     if name == "a.gpkg":
         assert len(gpd.read_file(tmp_path / name)) == n_ponds
+
+
+def test_geojson_is_cut_at_180_degrees_and_holds_the_same_ground(tmp_path: Path) -> None:
+    grid = Grid(crs="EPSG:32660", transform=(2000.0, 0, 560_000, 0, -2000.0, 7_200_000), width=100, height=60)
+    values = np.zeros(grid.shape, np.uint8)
+    values[20:40, 10:90] = 1
+    found = extract(STORE, replace(a_map(grid, 2), values=values, trust=values + 99))
+    write_extract(found, tmp_path / "a.geojson")
+    table = gpd.read_file(tmp_path / "a.geojson").set_index("value")
+    assert (table.bounds.minx >= -180).all()
+    assert (table.bounds.maxx <= 180).all()
+    lon, lat = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True).transform(*np.meshgrid(grid.xs(), grid.ys()))
+    assert lon.min() < -179.9
+    assert lon.max() > 179.9
+    for value, shape in table.geometry.items():
+        np.testing.assert_array_equal(shapely.contains_xy(shape, lon, lat), values == value)
+        assert not shape.contains(shapely.Point(20, 64))

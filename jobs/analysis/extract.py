@@ -25,11 +25,12 @@ from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.outline import Rings, inside_rings
 from earthloom.tiling.storage.store import Store
-from earthloom.tiling.turn import goes_beyond, turn_of
+from earthloom.tiling.turn import goes_beyond, turn_of, unbroken
 from earthloom.tiling.window import Window
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    from pyproj import Transformer
 
 WINDOW_PX = 1024  # of a side: some 70 MB of coordinates where a map is reprojected
 _PIXELS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # of a grid in its own columns and rows
@@ -183,6 +184,18 @@ def _outline(clip: gpd.GeoDataFrame, grid: Grid) -> tuple[tuple[Rings, ...], Win
     return rings, around
 
 
+def _sides(grid: Grid, there: Transformer, turn: float) -> tuple[float, float] | None:
+    """Left and right edge of a grid in a CRS where x begins anew after a turn, going on there; None where PROJ cannot say."""
+    import shapely
+
+    edges = shapely.segmentize(
+        shapely.box(*grid.bounds), max(grid.width, grid.height) * abs(grid.transform[0]) / _EDGE_POINTS
+    )
+    border = shapely.transform(edges, lambda points: np.column_stack(there.transform(*points.T)))
+    left, _, right, _ = map(float, shapely.bounds(unbroken(np.array([border], object), turn))[0])
+    return (left, right) if right - left < turn * (1 - 1e-9) else None  # else around a pole, or not finite
+
+
 def _grid_in(name: str, grid: Grid, crs: str) -> Grid:
     """Around the same ground in another CRS. Its square pixels are such that a diagonal has as many of them as before."""
     from pyproj import CRS, Transformer
@@ -193,8 +206,14 @@ def _grid_in(name: str, grid: Grid, crs: str) -> Grid:
     except CRSError as error:
         raise ConfigError(f"`crs={crs}` is no CRS: {error}") from error
     left, bottom, right, top = there.transform_bounds(*grid.bounds, densify_pts=_EDGE_POINTS)
-    if not all(map(math.isfinite, (left, bottom, right, top))):
+    xs, ys = (np.linspace(*ends, _EDGE_POINTS) for ends in (grid.bounds[::2], grid.bounds[1::2]))
+    _, y = there.transform(*np.meshgrid(xs, ys))
+    over = max(y.max() - top, bottom - y.min())  # in Mercator a pole lies endlessly far beyond the edges around it
+    if not all(map(math.isfinite, (left, right, over))) or over > (top - bottom) / _EDGE_POINTS:
         raise ConfigError(f"{name} does not lie in the area of `crs={crs}`; give one of its own ground")
+    turn = turn_of(crs)
+    if turn is not None and not 0 < right - left < turn / 2:  # over the antimeridian: the grid goes on beyond it
+        left, right = _sides(grid, there, turn) or (left, right)
     side = math.hypot(right - left, top - bottom) / math.hypot(grid.width, grid.height)
     return Grid(
         crs=crs, transform=(side, 0.0, left, 0.0, -side, top), width=math.ceil((right - left) / side),

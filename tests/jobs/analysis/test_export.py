@@ -230,6 +230,28 @@ def test_memory_does_not_grow_with_the_map(name: str, tmp_path: Path) -> None:
         assert len(gpd.read_file(tmp_path / name)) == n_ponds
 
 
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32601"])
+def test_a_map_over_180_degrees_keeps_its_pixels_in_another_crs(crs: str) -> None:
+    grid = Grid(crs="EPSG:32660", transform=(2000.0, 0, 560_000, 0, -2000.0, 7_200_000), width=100, height=60)
+    one = a_map(grid, 2)
+    found = extract(STORE, one, crs=crs)
+    classes, _ = found.read(found.grid.window)
+    assert 0.5 < found.grid.gsd_m() / grid.gsd_m() < 1.5
+    x, y = np.meshgrid(found.grid.xs(), found.grid.ys())
+    col, row = ~grid.affine * np.array(Transformer.from_crs(crs, grid.crs, always_xy=True).transform(x, y))
+    known = (col >= 0) & (col < grid.width) & (row >= 0) & (row < grid.height)
+    assert known.mean() > 0.6
+    np.testing.assert_array_equal(classes[known], one.values[row[known].astype(int), col[known].astype(int)])
+    assert (classes[~known] == 255).all()
+
+
+def test_a_map_around_a_pole_is_not_cut_by_a_crs_that_has_none() -> None:
+    grid = Grid(crs="EPSG:3413", transform=(20_000.0, 0, -1_000_000, 0, -20_000.0, 1_000_000), width=100, height=100)
+    with pytest.raises(ConfigError, match="does not lie in the area of `crs=EPSG:3857`"):
+        extract(STORE, a_map(grid, 2), crs="EPSG:3857")
+    assert extract(STORE, a_map(grid, 2), crs="EPSG:6931").grid.gsd_m() == pytest.approx(29_000, rel=0.05)
+
+
 def test_geojson_is_cut_at_180_degrees_and_holds_the_same_ground(tmp_path: Path) -> None:
     grid = Grid(crs="EPSG:32660", transform=(2000.0, 0, 560_000, 0, -2000.0, 7_200_000), width=100, height=60)
     values = np.zeros(grid.shape, np.uint8)

@@ -188,6 +188,24 @@ def test_areas_and_shares_are_rounded_as_in_tables_and_pictures(browser: Any, ur
     ]  # fmt: skip
 
 
+def test_a_date_that_knows_little_of_the_ground_is_no_point_of_the_chart(browser: Any, url: str) -> None:
+    days = ["2020-07-01", "2020-07-11", "2020-07-21"]
+    areas = [{"0": 8e6, "1": 2e6}, {"0": 3e6, "1": 1e6}, {"0": 7.5e6, "1": 2.4e6}]
+    rows = [{"day": day, "areas": known} for day, known in zip(days, areas, strict=True)]
+    raster = {"classes": [{"value": value, "name": str(value), "color": "#1f78b4"} for value in (0, 1)]}
+    with opened(browser, url) as shown:
+        text, points = shown.page.evaluate(
+            """async ([rows, raster]) => {
+              const {areasOverTime} = await import('./page/legend.js');
+              const chart = areasOverTime(rows, raster, new Set());
+              return [chart.querySelector('p').textContent, chart.querySelectorAll('circle').length];
+            }""",
+            [rows, raster],
+        )
+    assert text.startswith("km² over the dates in view; without 1 of 3 dates, which know less than 90 %")
+    assert points == 4
+
+
 def test_alerts_are_drawn_and_asked(browser: Any, url: str, out: Path) -> None:
     made = read(out, "d3")
     with page(browser, address(url, made, 13.5, DATES[3])) as shown:

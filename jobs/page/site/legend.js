@@ -57,20 +57,28 @@ function imageLines(raster) {
   );
 }
 
+/** Dates that know less than this share of what the fullest one knows are no points of the chart (jobs/monitoring/series/plot.py). */
+const SEEN = 0.9;
+
 /** How the areas of classes that are not hidden went over the dates of rows; null for fewer than two dates. */
 export function areasOverTime(rows, raster, hidden) {
   const days = daysOf(rows.filter((row) => row.day && row.areas));
   if (days.length < 2 || !raster?.classes) return null;
+  const sum = (day, value) => rowsOf(rows, day).reduce((total, row) => total + (row.areas?.[value] || 0), 0);
+  const known = days.map((day) => raster.classes.reduce((total, one) => total + sum(day, one.value), 0));
+  const seen = known.map((one) => one >= SEEN * Math.max(...known));
+  const left = seen.filter((one) => !one).length;
+  const without = `; without ${left} of ${days.length} dates, which know less than 90 % of what the fullest one knows`;
   const shown = raster.classes.filter((one) => !hidden.has(one.value));
   const lines = shown.map((one) => ({
     name: one.name,
     color: one.color,
-    values: days.map((day) => rowsOf(rows, day).reduce((total, row) => total + (row.areas?.[one.value] || 0), 0) / 1e6),
+    values: days.map((day, at) => (seen[at] ? sum(day, one.value) / 1e6 : null)),
   }));
   return element(
     'div',
     {},
-    element('p', {className: 'note', textContent: 'km² over the dates in view'}),
+    element('p', {className: 'note', textContent: `km² over the dates in view${left ? without : ''}`}),
     lineChart(days, lines, 'km²'),
   );
 }

@@ -56,14 +56,16 @@ def unbroken(shapes: NDArray[np.object_], turn: float) -> NDArray[np.object_]:
     if not broken.size:
         return shapes
     for position in broken:
-        whole = parts[position]
+        rings = (parts[position].exterior, *parts[position].interiors)
         outer, *holes = (
-            shapely.make_valid(shapely.Polygon(_gone_on(shapely.get_coordinates(ring), turn)))
-            for ring in (whole.exterior, *whole.interiors)
+            shapely.make_valid(shapely.Polygon(_gone_on(shapely.get_coordinates(ring), turn))) for ring in rings
         )
         every = [translate(hole, xoff=turns * turn) for hole in holes for turns in (-1, 0, 1)]
         parts[position] = outer.difference(shapely.union_all(every))  # a hole may have come to lie a turn away
-    return np.array([shapely.union_all(parts[owner == number]) for number in range(len(shapes))], object)
+    whole = shapes.copy()
+    for number in np.unique(owner[broken]):
+        whole[number] = shapely.union_all(parts[owner == number])
+    return whole
 
 
 def _gone_on(ring: NDArray[np.float64], turn: float) -> NDArray[np.float64]:

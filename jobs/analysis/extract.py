@@ -169,9 +169,10 @@ def _outline(clip: gpd.GeoDataFrame, grid: Grid) -> tuple[tuple[Rings, ...], Win
     """All polygons as one, in pixels of a grid, and the pixels around it. Their edges are straight in their own CRS."""
     import shapely
 
-    whole = shapely.union_all(place(clip, grid).polygons)
-    if not shapely.area(clip.geometry.to_numpy()).sum():
+    placed = place(clip, grid)
+    if not placed.areas_m2.any():
         raise ConfigError("the polygons to clip by have no area; give polygons that have some")
+    whole = shapely.union_all(placed.polygons)
     if whole.is_empty:
         return (), Window(0, 0, 0, 0)
     left, top, right, bottom = whole.bounds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from earthloom.tiling.grid import Grid
 
 _MERCATOR_M = 6378137.0
 """Radius of Web Mercator's sphere (EPSG:3857)."""
+
+_POLE_DEG, _POLE_M = 90.0, 1e9  # Mercator has none; nothing is drawn so far out
 
 
 @lru_cache(maxsize=64)
@@ -36,7 +39,65 @@ def turns_of(grid: Grid) -> tuple[float, ...]:
     return (-turn, 0.0, turn) if turn is not None and goes_beyond(grid) else (0.0,)
 
 
-def met(shapes: NDArray[np.object_], grid: Grid, *, snap_px: float = 0.0) -> NDArray[np.object_]:
+def unbroken(shapes: NDArray[np.object_], turn: float) -> NDArray[np.object_]:
+    """Polygons that were brought into a CRS in short steps, with x going on where it would begin anew, from 179.9 to 180.1 and
+    not to -179.9; a ring around a pole is closed there.
+
+    Args:
+        shapes: (n,) shapely polygons and multipolygons, empty ones too.
+        turn: see `turn_of`.
+    """
+    import shapely
+    from shapely.affinity import translate
+
+    parts, owner = shapely.get_parts(shapes, return_index=True)
+    left, _, right, _ = shapely.bounds(parts).reshape(-1, 4).T
+    broken = np.flatnonzero(right - left > turn / 2)
+    if not broken.size:
+        return shapes
+    for position in broken:
+        rings = (parts[position].exterior, *parts[position].interiors)
+        outer, *holes = (
+            shapely.make_valid(shapely.Polygon(_gone_on(shapely.get_coordinates(ring), turn))) for ring in rings
+        )
+        every = [translate(hole, xoff=turns * turn) for hole in holes for turns in (-1, 0, 1)]
+        parts[position] = outer.difference(shapely.union_all(every))  # a hole may have come to lie a turn away
+    whole = shapes.copy()
+    for number in np.unique(owner[broken]):
+        whole[number] = shapely.union_all(parts[owner == number])
+    return whole
+
+
+def _gone_on(ring: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
+    """A closed ring (n, 2) without jumps in x."""
+    x, y = ring.T
+    x = x - turn * np.concatenate([[0.0], np.cumsum(np.round(np.diff(x) / turn))])
+    if abs(x[-1] - x[0]) < turn / 2:
+        return np.column_stack([x, y])
+    pole = np.copysign(_POLE_DEG if turn == 360.0 else _POLE_M, y.mean())
+    return np.column_stack([np.append(x, [x[-1], x[0], x[0]]), np.append(y, [pole, pole, y[0]])])
+
+
+def cut_at_180(outline: Any) -> Any:
+    """A polygon of longitudes and latitudes, some beyond 180 degrees, cut there and turned back into the map, as RFC 7946 wants
+    it: a normalised multipolygon."""
+    import shapely
+    from shapely.affinity import translate
+
+    pieces: list[Any] = []
+    for turn in (-360, 0, 360):
+        part = outline.intersection(shapely.box(turn - 180, -90, turn + 180, 90))
+        pieces += [
+            translate(piece, xoff=-turn)
+            for piece in getattr(part, "geoms", [part])
+            if isinstance(piece, shapely.Polygon) and piece.area
+        ]
+    return shapely.normalize(shapely.MultiPolygon(pieces))
+
+
+def met(
+    shapes: NDArray[np.object_], grid: Grid, *, snap_px: float = 0.0, go_on: bool = False
+) -> NDArray[np.object_]:  # fmt: skip
     """Shapes in pixels of a grid, as PROJ places them, where the grid meets them: it may count on where longitudes begin anew.
 
     A shape that is cut in two there, as RFC 7946 wants it, comes together again; one that the grid meets twice is there twice.
@@ -44,17 +105,19 @@ def met(shapes: NDArray[np.object_], grid: Grid, *, snap_px: float = 0.0) -> NDA
     Args:
         shapes: (n,) shapely geometries, columns before rows.
         snap_px: a turn is rounded to a multiple of this; 0 for none.
+        go_on: whether shapes may reach beyond half a turn as well (`unbroken`), on any grid whose CRS knows turns.
 
     Returns:
         (n,) the parts of each that touch the grid, whole; empty where there is none. All of them as they are on a grid that
-        does not go beyond 180 degrees.
+        does not go beyond 180 degrees, unless they `go_on`.
     """
-    if not goes_beyond(grid) or not len(shapes):
+    turn = turn_of(grid.crs)
+    if turn is None or not len(shapes) or not (go_on or goes_beyond(grid)):
         return shapes
     import shapely
 
     parts, owner = shapely.get_parts(shapes, return_index=True)
-    steps = [turn / grid.transform[0] for turn in turns_of(grid)]
+    steps = [turns * turn / grid.transform[0] for turns in (-1, 0, 1)]
     if snap_px:
         steps = [round(step / snap_px) * snap_px for step in steps]
     moved = np.concatenate(

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.analysis.extract import Extract
+from earthloom.jobs.monitoring.series.zonal import in_degrees, true_areas_m2
 from earthloom.jobs.products.legend import class_tags, colors, pam
 from earthloom.jobs.products.qgis import class_style
 from earthloom.jobs.products.quicklook import quicklook_png
@@ -57,7 +58,7 @@ def write_extract(found: Extract, file: Path, *, title: str | None = None, min_a
         if ending in RASTERS:
             return _write_tiff(found, file)
         if ending in VECTORS:
-            return _write_polygons(polygons(found, min_area_m2), file)
+            return _write_polygons(polygons(found, min_area_m2), found.grid, file)
         if ending in PICTURES:
             file.write_bytes(picture(found, title or found.name))
             return [file]
@@ -77,11 +78,10 @@ def polygons(found: Extract, min_area_m2: float = 0.0) -> gpd.GeoDataFrame:
     import geopandas as gpd
     import pandas as pd
     import rasterio
-    from pyproj import Geod
     from rasterio.features import shapes
     from shapely.geometry import shape
 
-    names, geod = {entry.value: entry.name for entry in found.legend.classes}, Geod(ellps="WGS84")
+    names = {entry.value: entry.name for entry in found.legend.classes}
 
     def frame(pairs: Sequence[tuple[Any, float]]) -> gpd.GeoDataFrame:
         values = [int(value) for _, value in pairs]
@@ -89,8 +89,7 @@ def polygons(found: Extract, min_area_m2: float = 0.0) -> gpd.GeoDataFrame:
             {"value": values, "class": [names[value] for value in values]},
             geometry=[shape(geometry) for geometry, _ in pairs], crs=found.grid.crs,
         )  # fmt: skip
-        lonlat = made.geometry.to_crs("EPSG:4326")
-        made.insert(2, "area_m2", [round(abs(geod.geometry_area_perimeter(one)[0]), 1) for one in lonlat])
+        made.insert(2, "area_m2", true_areas_m2(made.geometry.to_numpy(), made.crs, found.grid).round(1))
         return made[made["area_m2"] >= min_area_m2]
 
     with _raster(found, mask=True) as (path, _), rasterio.open(path) as raster:  # GDAL reads it row by row
@@ -135,9 +134,10 @@ def _subtitle(found: Extract) -> str:
     return f"{found.name}, {start}" if start == end else f"{found.name}, {start} to {end}"
 
 
-def _write_polygons(frame: gpd.GeoDataFrame, file: Path) -> list[Path]:
+def _write_polygons(frame: gpd.GeoDataFrame, grid: Grid, file: Path) -> list[Path]:
     module, ending = pyogrio(), file.suffix.lower()
-    frame = frame.to_crs("EPSG:4326") if ending == ".geojson" else frame  # RFC 7946 knows no other
+    if ending == ".geojson":  # RFC 7946 knows no other CRS, and wants polygons cut at 180 degrees
+        frame = frame.set_geometry(in_degrees(frame.geometry.to_numpy(), frame.crs, grid), crs="EPSG:4326")
     try:
         frame.to_file(file, driver=VECTORS[ending], engine="pyogrio")
     except (module.errors.DataSourceError, module.errors.DataLayerError) as error:  # no OSErrors

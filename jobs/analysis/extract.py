@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.monitoring.composites.maps import ClassMap
-from earthloom.jobs.monitoring.series.zonal import polygonal, polygons_for
+from earthloom.jobs.monitoring.series.zonal import place
 from earthloom.jobs.products.legend import ClassLegend
 from earthloom.jobs.products.statistics import class_areas, count_classes
 from earthloom.models.cards.card import ModelClass
@@ -23,16 +23,17 @@ from earthloom.tiling.counting import ClassArea, merge_tallies
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.outline import inside
+from earthloom.tiling.outline import Rings, inside_rings
 from earthloom.tiling.storage.store import Store
-from earthloom.tiling.turn import goes_beyond, turn_of
+from earthloom.tiling.turn import goes_beyond, turn_of, unbroken
 from earthloom.tiling.window import Window
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    from pyproj import Transformer
 
 WINDOW_PX = 1024  # of a side: some 70 MB of coordinates where a map is reprojected
-_EDGE_DEG = 0.05  # edges of polygons are straight in degrees and curves on the map
+_PIXELS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # of a grid in its own columns and rows
 _EDGE_POINTS = 41  # of each side of the map, whose edges are curves in another CRS
 
 Layers = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -53,8 +54,8 @@ class Extract:
     stored: ClassMap
     part: Window
     """Of the grid of `stored`."""
-    outline: str | None
-    """Outside of it is no data: a GeoJSON geometry in longitude and latitude."""
+    outline: tuple[Rings, ...] | None
+    """Outside of these polygons is no data; in pixels of the grid of `stored`."""
 
     def windows(self) -> Iterator[Window]:
         """The grid in pieces, row-major."""
@@ -70,7 +71,7 @@ class Extract:
         """
         part = self.stored.grid.crop(self.part)
         if part == self.grid:
-            return self._read_stored(part, window)
+            return self._read_stored(window)
         from pyproj import Transformer
 
         back = Transformer.from_crs(self.grid.crs, part.crs, always_xy=True)
@@ -84,16 +85,17 @@ class Extract:
             cols, rows = col[known].astype(np.intp), row[known].astype(np.intp)
             left, top = int(cols.min()), int(rows.min())
             around = Window(left, top, int(cols.max()) - left + 1, int(rows.max()) - top + 1)
-            for layer, made in zip(self._read_stored(part, around), (classes, confidence), strict=True):
+            for layer, made in zip(self._read_stored(around), (classes, confidence), strict=True):
                 made[known] = layer[rows - top, cols - left]
         return classes, confidence
 
-    def _read_stored(self, part: Grid, window: Window) -> Layers:
+    def _read_stored(self, window: Window) -> Layers:
         col, row = window.col_off + self.part.col_off, window.row_off + self.part.row_off
         there = Window(col, row, window.width, window.height)
         classes, confidence = self.stored.read(self.store, there)
         if self.outline is not None:
-            outside = ~inside(self.outline, part, window)
+            pixels = replace(self.stored.grid, transform=_PIXELS)
+            outside = ~inside_rings(self.outline, pixels, there)
             classes, confidence = (np.where(outside, np.uint8(NODATA), layer) for layer in (classes, confidence))
         return classes, confidence
 
@@ -149,8 +151,7 @@ def extract(store: Store, one: ClassMap, *, clip: gpd.GeoDataFrame | None = None
     Raises:
         ConfigError: if nothing of the map lies inside the polygons, or there is no such CRS.
     """
-    outline = _outline(clip, one.grid) if clip is not None else None
-    part = _window(one.grid, outline) if outline else one.grid.window
+    outline, part = (None, one.grid.window) if clip is None else _outline(clip, one.grid)
     if not part.size_px:
         raise ConfigError(f"{one.name} covers nothing of the polygons; check that they lie on its ground")
     grid = one.grid.crop(part)
@@ -164,31 +165,36 @@ def extract(store: Store, one: ClassMap, *, clip: gpd.GeoDataFrame | None = None
     )  # fmt: skip
 
 
-def _outline(clip: gpd.GeoDataFrame, grid: Grid) -> str:
-    """All polygons as one GeoJSON geometry in longitude and latitude, their edges straight in their own CRS."""
-    import geopandas as gpd
+def _outline(clip: gpd.GeoDataFrame, grid: Grid) -> tuple[tuple[Rings, ...], Window]:
+    """All polygons as one, in pixels of a grid, and the pixels around it. Their edges are straight in their own CRS."""
     import shapely
 
-    fine = gpd.GeoSeries(polygons_for(clip, grid), crs=clip.crs).to_crs("EPSG:4326")
-    whole = shapely.union_all(polygonal(fine.to_numpy()))
-    if whole.is_empty:
+    placed = place(clip, grid)
+    if not placed.areas_m2.any():
         raise ConfigError("the polygons to clip by have no area; give polygons that have some")
-    return str(shapely.to_geojson(whole))
+    whole = shapely.union_all(placed.polygons)
+    if whole.is_empty:
+        return (), Window(0, 0, 0, 0)
+    left, top, right, bottom = whole.bounds
+    col, row = math.floor(left), math.floor(top)
+    around = Window(col, row, math.ceil(right) - col, math.ceil(bottom) - row) & grid.window
+    polygons = [one for one in shapely.get_parts(whole) if one.geom_type == "Polygon"]
+    rings = tuple(
+        tuple(shapely.get_coordinates(ring)[:-1] for ring in (one.exterior, *one.interiors)) for one in polygons
+    )
+    return rings, around
 
 
-def _window(grid: Grid, outline: str) -> Window:
-    """The pixels around the polygons."""
+def _sides(grid: Grid, there: Transformer, turn: float) -> tuple[float, float] | None:
+    """Left and right edge of a grid in a CRS where x begins anew after a turn, going on there; None where PROJ cannot say."""
     import shapely
-    from pyproj import Transformer
 
-    to_grid = Transformer.from_crs("EPSG:4326", grid.crs, always_xy=True)
-    dense = shapely.segmentize(shapely.from_geojson(outline), _EDGE_DEG)
-    points = shapely.get_coordinates(dense)
-    col, row = ~grid.affine @ to_grid.transform(points[:, 0], points[:, 1])
-    left, right, top, bottom = math.floor(col.min()), math.ceil(col.max()), math.floor(row.min()), math.ceil(row.max())
-    if goes_beyond(grid):  # its columns count longitudes otherwise than the polygons
-        left, right = 0, grid.width
-    return Window(left, top, right - left, bottom - top).grow(1) & grid.window
+    edges = shapely.segmentize(
+        shapely.box(*grid.bounds), max(grid.width, grid.height) * abs(grid.transform[0]) / _EDGE_POINTS
+    )
+    border = shapely.transform(edges, lambda points: np.column_stack(there.transform(*points.T)))
+    left, _, right, _ = map(float, shapely.bounds(unbroken(np.array([border], object), turn))[0])
+    return (left, right) if right - left < turn * (1 - 1e-9) else None  # else around a pole, or not finite
 
 
 def _grid_in(name: str, grid: Grid, crs: str) -> Grid:
@@ -201,8 +207,14 @@ def _grid_in(name: str, grid: Grid, crs: str) -> Grid:
     except CRSError as error:
         raise ConfigError(f"`crs={crs}` is no CRS: {error}") from error
     left, bottom, right, top = there.transform_bounds(*grid.bounds, densify_pts=_EDGE_POINTS)
-    if not all(map(math.isfinite, (left, bottom, right, top))):
+    xs, ys = (np.linspace(*ends, _EDGE_POINTS) for ends in (grid.bounds[::2], grid.bounds[1::2]))
+    _, y = there.transform(*np.meshgrid(xs, ys))
+    over = max(y.max() - top, bottom - y.min())  # in Mercator a pole lies endlessly far beyond the edges around it
+    if not all(map(math.isfinite, (left, right, over))) or over > (top - bottom) / _EDGE_POINTS:
         raise ConfigError(f"{name} does not lie in the area of `crs={crs}`; give one of its own ground")
+    turn = turn_of(crs)
+    if turn is not None and not 0 < right - left < turn / 2:  # over the antimeridian: the grid goes on beyond it
+        left, right = _sides(grid, there, turn) or (left, right)
     side = math.hypot(right - left, top - bottom) / math.hypot(grid.width, grid.height)
     return Grid(
         crs=crs, transform=(side, 0.0, left, 0.0, -side, top), width=math.ceil((right - left) / side),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,10 @@ if TYPE_CHECKING:
     from earthloom.jobs.monitoring.questions import ChangeResult
 
 
-def _output(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where a table goes. `--table` is the option's first name, still accepted."""
-    told = "write the table here instead of to the terminal: FILE.csv or FILE.parquet"
-    command = click.option("--table", "-t", "table", type=click.Path(path_type=Path), hidden=True)(command)
-    return click.option("--output", "-o", type=click.Path(path_type=Path), help=told)(command)
+_output = click.option(
+    "--output", "-o", type=click.Path(path_type=Path),
+    help="write the table here instead of to the terminal: FILE.csv or FILE.parquet",
+)  # fmt: skip
 
 
 @click.command(cls=SectionedCommand)
@@ -122,9 +120,7 @@ def show_change(made: ChangeResult) -> None:
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="first day")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="last day")
 @_output
-def zonal(
-    polygons: str, out: str, product: str, output: Path | None, table: Path | None, **options: Any
-) -> None:  # fmt: skip
+def zonal(polygons: str, out: str, product: str, output: Path | None, **options: Any) -> None:
     """Compute class areas per polygon and date.
 
     A pixel at an edge counts by the fraction that the polygon covers. POLYGONS is any vector file that GDAL reads
@@ -133,7 +129,7 @@ def zonal(
     from earthloom.jobs.monitoring.questions import zones_of
 
     days = {name: options[name].date() if options[name] else None for name in ("since", "until")}
-    _write(zones_of(polygons, out, product, **{**options, **days}), output or table)
+    _write(zones_of(polygons, out, product, **{**options, **days}), output)
 
 
 @click.command()
@@ -142,16 +138,14 @@ def zonal(
 @click.option("--aoi", "-a", help="name of a monitored area: one row per class and date of its cube")
 @click.option("--scene", help="id of one scene")
 @_output
-def areas(
-    out: str, product: str, aoi: str | None, scene: str | None, output: Path | None, table: Path | None
-) -> None:  # fmt: skip
+def areas(out: str, product: str, aoi: str | None, scene: str | None, output: Path | None) -> None:
     """Print class areas of a product, each scene once.
 
     Superseded results are left out.
     """
     from earthloom.jobs.monitoring.questions import areas_of
 
-    _write(areas_of(out, product, aoi=aoi, scene=scene), output or table)
+    _write(areas_of(out, product, aoi=aoi, scene=scene), output)
 
 
 def _write(rows: pd.DataFrame, file: Path | None) -> None:

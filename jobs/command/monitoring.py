@@ -149,7 +149,9 @@ def _told(stage: str, summary: Mapping[str, Any], prefix: str) -> Iterator[tuple
                 waits = made.get("waits_for")
                 yield f"monitor {name}" + (f" waits for {waits}" if waits else ""), made.get("prefix")
         case "series" if summary:
-            yield f"series of {counted(summary['dates'], 'date')}", f"{prefix}/series.png"
+            left_out = ", ".join(summary["left_out"])
+            without = f" without the composites of {left_out}, which are outdated or missing" if left_out else ""
+            yield f"series of {counted(summary['dates'], 'date')}{without}", f"{prefix}/series.png"
 
 
 class _Lines:

@@ -226,10 +226,9 @@ class _Monitor:
             config = run_config(table, self._config, self._operation.budget_left)
             result.product = _name_of(table, config)
             if table.before:
-                bases = {
-                    p.result.product: p.result.prefix for p in every if p.area is product.area and p.result.update.cube
-                }
-                config = config.model_copy(update={"before": earlier_items(self._store, table.before, bases)})
+                there = [p.result for p in every if p.area is product.area]
+                cubes = {one.product: (one.prefix, one.update.cube) for one in there if one.update.cube}
+                config = config.model_copy(update={"before": earlier_items(self._store, table.before, cubes)})
                 if not config.before:
                     result.notes.append(f"there is no composite of {table.before.product} yet to compare scenes with")
             found = None if self._arrivals is None else self._arrivals(product.area, table)

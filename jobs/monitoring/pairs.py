@@ -18,14 +18,14 @@ names it. When a composite changes, what was compared with it is mapped again, u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from earthloom.jobs.execution.driver import RunResult
 from earthloom.jobs.intake.earlier import NoEarlierSceneError
 from earthloom.jobs.monitoring.before_table import BeforeTable
-from earthloom.jobs.monitoring.composites.composite import shelf
 from earthloom.jobs.monitoring.composites.rules import parse_rule
-from earthloom.jobs.monitoring.composites.stage import read_head
+from earthloom.jobs.monitoring.composites.stage import read_composites
+from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.records.names import ITEM
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.store import Store
@@ -34,22 +34,36 @@ _DONE = ("published", "already published", "corrected")
 _NAMED = 5
 
 
-def earlier_items(store: Store, table: BeforeTable, bases: Mapping[str, str]) -> tuple[str, ...]:
+def earlier_items(store: Store, table: BeforeTable, cubes: Mapping[str, tuple[str, Cube]]) -> tuple[str, ...]:
     """References of the composites that scenes may be compared with, in order of time; none if there is none yet.
 
     Args:
         store: on OUT.
-        bases: `monitors/<aoi>/<product>/<key>` of each product of the area whose cube there is.
+        cubes: `monitors/<aoi>/<product>/<key>` and the cube of each product of the area that has one.
 
     Raises:
-        ConfigError: if the area has no such product.
+        ConfigError: if the area has no such product, or a period of its cube has no composite of the scenes that it has
+            now: scenes would be compared with an outdated one, or with that of a period further back.
     """
-    if (base := bases.get(table.product)) is None:
-        known = ", ".join(sorted(bases)) or "no other product yet"
+    if table.product not in cubes:
+        known = ", ".join(sorted(cubes)) or "no other product yet"
         raise ConfigError(f"before: the area has no cube of {table.product!r}; it has {known}")
-    head = read_head(store, shelf(base, parse_rule(table.rule), table.every))
-    periods = sorted((head or {}).get("periods", {}).values(), key=lambda entry: str(entry["start"]))
-    return tuple(f"{store.ref.url.rstrip('/')}/{entry['prefix']}/{ITEM}" for entry in periods)
+    base, cube = cubes[table.product]
+    found = read_composites(store, base, cube, parse_rule(table.rule), table.every)
+    if found is None:
+        return ()
+    if found.behind:
+        raise ConfigError(
+            f"before: {_some(found.behind)}: {table.product} has no composite ({table.rule}, {table.every}) of the scenes "
+            f'that its cube has now; `composites = [{{ every = "{table.every}", rule = "{table.rule}" }}]` of that product '
+            "makes them"
+        )
+    return tuple(f"{store.ref.url.rstrip('/')}/{entry['prefix']}/{ITEM}" for entry in found.current.values())
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def without_earlier(run: RunResult) -> list[str]:
@@ -68,8 +82,7 @@ def has_failures(run: RunResult) -> bool:
 
 def describe_without(names: list[str], table: BeforeTable) -> str:
     """The same for people."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
-        f"{', '.join(names[:_NAMED])}{more}: no composite of {table.product} ({table.rule}, {table.every}) ends before, so "
+        f"{_some(names)}: no composite of {table.product} ({table.rule}, {table.every}) ends before, so "
         "there is nothing to compare with"
     )

@@ -70,7 +70,7 @@ def row_of(item: Mapping[str, Any], folder: str, href: str) -> dict[str, Any]:
         "id": str(item["id"]), "path": path, "group": group_of(folder, path), "start": start, "end": end,
         "bbox": [round(float(edge), 7) for edge in item["bbox"]],
         "scene": properties.get("earthloom:scene"),
-        "areas": {str(int(one["value"])): round(float(one["area_m2"]), 1) for one in areas},
+        "areas": {str(int(one["value"])): float(one["area_m2"]) for one in areas},
         "confidence": {
             str(int(one["value"])): round(float(one["mean_confidence"]), 4)
             for one in areas if one.get("mean_confidence") is not None

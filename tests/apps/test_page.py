@@ -21,7 +21,12 @@ from pyproj import Transformer
 
 from earthloom.jobs.learning.report_page import data_url, html
 from earthloom.jobs.page.libraries import LIBRARIES, kept
+<<<<<<< HEAD
 from tests.apps.chromium import Shown, opened
+=======
+from earthloom.jobs.products.areas import area_text, area_unit, percent_text
+from tests.apps.chromium import Shown, chromium, opened
+>>>>>>> monitor
 from tests.apps.published import ELSEWHERE, Map, publish, read, served
 from tests.integration.test_alerts import DATES
 
@@ -162,17 +167,18 @@ def test_the_legend_has_the_areas_of_the_result_and_hides_classes(browser: Any, 
         lines = [line.replace("\n", " ") for line in shown.page.locator("#legend li").all_inner_texts()]
         (path,) = out.glob("scenes/d2/*/result.json")
         areas = {one["name"]: one for one in json.loads(path.read_text())["class_areas"] if one["pixels"]}
+        unit = area_unit(max(one["area_m2"] for one in areas.values()))
         assert [line.split()[0] for line in lines] == ["land", "water"]
         for line in lines:
-            km2, percent = map(float, re.findall(r"([\d.]+) (?:km²|%)", line))
-            assert km2 == pytest.approx(areas[line.split()[0]]["area_m2"] / 1e6, rel=1e-3)
-            assert percent == pytest.approx(areas[line.split()[0]]["percent"], abs=0.06)
+            one = areas[line.split()[0]]
+            assert line.endswith(f"{area_text(one['area_m2'], unit)} · {percent_text(one['percent'])}")
         (water,) = np.unique(made.colors[made.values == 1], axis=0)
         assert (shown.pixels()[120:680, 400:] == water).all(axis=-1).sum() > 1000
         shown.page.locator("#legend li", has_text="water").locator("input").uncheck()
         assert (shown.pixels()[120:680, 400:] == water).all(axis=-1).sum() == 0
 
 
+<<<<<<< HEAD
 def test_classes_of_unlike_size_have_one_unit_and_a_small_one_is_not_nothing(
     browser: Any, out: Path, tmp_path: Path
 ) -> None:
@@ -180,6 +186,43 @@ def test_classes_of_unlike_size_have_one_unit_and_a_small_one_is_not_nothing(
     folder = changed_index(out, tmp_path / "out", [row | {"areas": {"0": 1.2e9, "1": 54_321.0}}])
     with served(str(folder)) as url, page(browser, f"{url}#g=water-index") as shown:
         assert shown.page.locator("#legend .size").all_inner_texts() == ["1,200 km² · 100.0 %", "0.05432 km² · <0.1 %"]
+=======
+def test_areas_and_shares_are_rounded_as_in_tables_and_pictures(browser: Any, url: str) -> None:
+    rng = np.random.default_rng(0)
+    areas = [0.0, 8.125, 99.5, 999.9, 1000.0, 9_995.0, 122_500.0, 9_999_999.0, 1e7, 12_250_000.0, 1_234_500_000.0]
+    areas += (10 ** rng.uniform(-1, 11, 200)).round(3).tolist()
+    shares = [0.0, 0.04, 0.05, 0.25, 0.35, 41.25, 99.95, 100.0, *rng.uniform(0, 100, 100).round(6).tolist()]
+    with opened(browser, url) as shown:
+        said = shown.page.evaluate(
+            """async ([areas, shares]) => {
+              const {area, areaUnit, percent} = await import('./page/catalogue.js');
+              return [areas.map((m2) => area(m2)), areas.map((m2) => area(m2, areaUnit(5e6))), shares.map(percent)];
+            }""",
+            [areas, shares],
+        )
+    hectares = area_unit(5e6)
+    assert said == [
+        [area_text(m2) for m2 in areas], [area_text(m2, hectares) for m2 in areas], [percent_text(one) for one in shares]
+    ]  # fmt: skip
+
+
+def test_a_date_that_knows_little_of_the_ground_is_no_point_of_the_chart(browser: Any, url: str) -> None:
+    days = ["2020-07-01", "2020-07-11", "2020-07-21"]
+    areas = [{"0": 8e6, "1": 2e6}, {"0": 3e6, "1": 1e6}, {"0": 7.5e6, "1": 2.4e6}]
+    rows = [{"day": day, "areas": known} for day, known in zip(days, areas, strict=True)]
+    raster = {"classes": [{"value": value, "name": str(value), "color": "#1f78b4"} for value in (0, 1)]}
+    with opened(browser, url) as shown:
+        text, points = shown.page.evaluate(
+            """async ([rows, raster]) => {
+              const {areasOverTime} = await import('./page/legend.js');
+              const chart = areasOverTime(rows, raster, new Set());
+              return [chart.querySelector('p').textContent, chart.querySelectorAll('circle').length];
+            }""",
+            [rows, raster],
+        )
+    assert text.startswith("km² over the dates in view; without 1 of 3 dates, which know less than 90 %")
+    assert points == 4
+>>>>>>> monitor
 
 
 def test_alerts_are_drawn_and_asked(browser: Any, url: str, out: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import rasterio
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 import earthloom
 from earthloom.models.cards.card import ModelCard
@@ -159,6 +160,38 @@ def test_cards_are_written_without_loss_and_their_halo_is_what_they_see(card: Mo
 def test_arguments_that_contradict_each_other_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(CardError):
         SarWater(**({"in_channels": 1, "classes": 2, "decibels": True} | change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("gain_db", "said"),
+    [(0.0, ""), (1.5, ""), (-1.5, ""), (6.0, "darker on the later one by 5"), (-6.0, "brighter on the later one by 5")],
+)
+def test_two_dates_of_unlike_calibration_are_noted(gain_db: float, said: str) -> None:
+    before, after = image(lake()), image(lake() | lake(left=90))
+    other = before * np.float32(10 ** (gain_db / 10))
+    for card, earlier, later in (
+        (FLOOD_SAR[0], other, after), (FLOOD_SAR[1], 10 * np.log10(other), 10 * np.log10(after)),
+    ):  # fmt: skip
+        x = np.stack([later, earlier]) - np.array(card.mean, np.float32)[:, None, None]
+        notes = look_at(build(card).eval(), torch.from_numpy(x)[None]).notes
+        assert [said in note for note in notes] == [True] * bool(said)
+    assert not look_at(build(WATER_SAR[0]).eval(), torch.from_numpy(x[:1])[None]).notes
+
+
+def test_pictures_of_two_stretches_are_noted_and_those_of_two_filters_or_without_water_are_not() -> None:
+    card = FLOOD_SAR[2]
+    after, before = grey_of(image(lake() | lake(left=90))), grey_of(image(lake()))
+    smooth = uniform_filter(before, 3)
+    dry = grey_of(image(np.zeros(SHAPE, bool)))
+
+    def notes(earlier: NDArray[np.float32], later: NDArray[np.float32] = after) -> tuple[str, ...]:
+        x = np.stack([later, earlier]) - np.array(card.mean, np.float32)[:, None, None]
+        return look_at(build(card).eval(), torch.from_numpy(x.astype(np.float32))[None]).notes
+
+    assert notes(before) == notes(smooth) == ()
+    assert "brighter" in notes(before * 0.6)[0]
+    assert "darker" in notes(np.asarray(255 * (before / 255) ** 0.3, np.float32))[0]
+    assert notes(dry * 0.6, dry) == ()
 
 
 def test_a_flood_is_mapped_from_files_by_the_preset_whatever_the_cut(tmp_path: Path) -> None:

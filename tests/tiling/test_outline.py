@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
+from numpy.typing import NDArray
 from pyproj import Transformer
+from rasterio.features import geometry_mask
 from shapely.geometry import Point, shape
 
+from earthloom.tiling import outline
 from earthloom.tiling.aoi import outline_of_bbox
+from earthloom.tiling.geojson import densified
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.outline import inside
 from earthloom.tiling.window import Window
@@ -42,6 +46,42 @@ def test_a_window_holds_what_the_whole_grid_holds_there() -> None:
     whole = inside(json.dumps(several), GRID, GRID.window)
     window = Window(13, 7, 40, 35)
     assert np.array_equal(inside(json.dumps(several), GRID, window), whole[window.slices(GRID.window)])
+
+
+@pytest.mark.parametrize("up", [1, -1], ids=["south up", "north up"])
+def test_windows_of_an_area_of_many_corners_are_the_whole_grid_and_its_edges_are_made_once(
+    up: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(up + 1)  # each of an area of its own, as edges are kept
+    grid = Grid(crs="EPSG:4326", transform=(0.01, 0, 10.0, 0, 0.01 * up, 50.0 - up), width=200, height=200)
+    middle = np.array([11.0, 50.0])
+    turn, far = np.linspace(0, 2 * np.pi, 600, endpoint=False), rng.uniform(0.4, 1.3, 600)  # it reaches beyond the grid
+    jagged = middle + np.column_stack([np.cos(turn), np.sin(turn)]) * far[:, None]
+    crossing = np.round(middle + rng.uniform(-1.4, 1.4, (25, 2)), 2) + 0.005  # through middles of pixels, and itself
+    rings = [jagged, middle + (jagged - middle) / 4, crossing]
+    area = {"type": "MultiPolygon", "coordinates": [[closed(rings[0]), closed(rings[1])], [closed(rings[2])]]}
+    made: list[int] = []
+
+    def counted(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+        made.append(len(ring))
+        return densified(ring)
+
+    monkeypatch.setattr(outline, "densified", counted)
+    split = grid.window.split(37)
+    found = {window: inside(json.dumps(area), grid, window) for window in split}
+    assert made == [601, 601, 26]
+    dense = [[densified(np.array(ring)).tolist() for ring in polygon] for polygon in area["coordinates"]]
+    whole = geometry_mask(
+        [{"type": "Polygon", "coordinates": [[*ring, ring[0]] for ring in polygon]} for polygon in dense],
+        out_shape=grid.shape, transform=grid.affine, invert=True,
+    )  # fmt: skip
+    assert 0.1 < whole.mean() < 0.9
+    for window, mask in found.items():
+        assert np.array_equal(mask, whole[window.slices(grid.window)]), window
+
+
+def closed(ring: NDArray[np.float64]) -> list[list[float]]:
+    return [*ring.tolist(), ring[0].tolist()]
 
 
 @pytest.mark.parametrize("west", [179.5, -180.5])

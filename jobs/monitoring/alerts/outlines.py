@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from earthloom.jobs.monitoring.alerts.rings import trace_rings
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.ground import to_wgs84
+from earthloom.tiling.turn import cut_at_180, unbroken
 from earthloom.tiling.window import Window
 
 if TYPE_CHECKING:
@@ -111,27 +112,16 @@ def to_lonlat(outlines: Sequence[Any], grid: Grid) -> NDArray[Any]:
         lon = lon - 360 * np.rint((lon - middle) / 360)  # within half a turn of the grid's centre
         return np.round(np.column_stack([lon, lat]), _DECIMALS)
 
-    split = shapely.segmentize(np.array(outlines, dtype=object), _LONGEST_EDGE_PX)
-    found = np.asarray(shapely.transform(split, onto_earth))
+    def has_pole(lat: float) -> bool:
+        x, y = transformer.transform(0.0, lat, direction="INVERSE")
+        return bool(0 < (x - c) / a < grid.width and 0 < (y - f) / e < grid.height)
+
+    longest_px = 1.0 if has_pole(90.0) or has_pole(-90.0) else _LONGEST_EDGE_PX  # near a pole straight edges are curves
+    split = shapely.segmentize(np.array(outlines, dtype=object), longest_px)
+    found = unbroken(np.asarray(shapely.transform(split, onto_earth)), 360.0)  # on a polar grid all longitudes meet
     west, _, east, _ = shapely.bounds(found).T
     for position in np.flatnonzero((west < -180) | (east > 180)):
-        found[position] = _cut(found[position])
+        found[position] = cut_at_180(found[position])
     for position in np.flatnonzero(shapely.get_type_id(found) == shapely.GeometryType.POLYGON):
         found[position] = shapely.MultiPolygon([found[position]])  # GEOS unpacks a single part
     return found
-
-
-def _cut(outline: Any) -> Any:
-    """A multipolygon whose longitudes reach beyond 180 degrees, cut there and turned back into the map."""
-    import shapely
-    from shapely.affinity import translate
-
-    pieces: list[Any] = []
-    for turn in (-360, 0, 360):
-        part = outline.intersection(shapely.box(turn - 180, -90, turn + 180, 90))
-        pieces += [
-            translate(piece, xoff=-turn)
-            for piece in getattr(part, "geoms", [part])
-            if isinstance(piece, shapely.Polygon) and piece.area
-        ]
-    return shapely.normalize(shapely.MultiPolygon(pieces))

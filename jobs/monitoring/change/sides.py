@@ -1,22 +1,19 @@
 """Which map a user means by a date or a period: `1985`, `2020-07`, `2020-DJF`, `2020-07-01`.
 
 A period is its composite where there is one of all of its dates, else the date within it that lies nearest to its middle; what
-was taken is told. A composite is left behind when the AOI file no longer asks for it, or could not be made: it is then of
-fewer scenes than the cube has, or of others. The composite of a single date is that date: the same classes, and the model's
-own confidence instead of how many dates agree.
+was taken is told. The composite of a single date is that date: the same classes, and the model's own confidence instead of
+how many dates agree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-from earthloom.jobs.monitoring.composites.composite import shelf
 from earthloom.jobs.monitoring.composites.maps import ClassMap, map_of_result, map_of_step
 from earthloom.jobs.monitoring.composites.periods import CADENCES, Period, parse_period, period_of
 from earthloom.jobs.monitoring.composites.rules import parse_rule
-from earthloom.jobs.monitoring.composites.stage import read_head
+from earthloom.jobs.monitoring.composites.stage import Composites, read_composites
 from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.publish.files import committed_document
 from earthloom.tiling.errors import ConfigError
@@ -49,19 +46,17 @@ def find_map(store: Store, folder: str, cube: Cube, text: str) -> Found:
     """
     period = parse_period(text)
     inside = [n for n, step in enumerate(cube.steps) if step.date in period]
-    steps = [cube.steps[n].to_json() for n in inside]
     behind = ""
-    for head in _shelves(store, folder, period) if len(inside) != 1 else ():
-        entry = head["periods"].get(period.name)
+    for rule, composites in _composites(store, folder, cube, period) if len(inside) != 1 else ():
+        if outdated := composites.outdated.get(period.name):
+            behind = f" of them: that by {rule} is of {len(outdated['dates'])}, or of other scenes"
+        entry = composites.current.get(period.name)
         document = committed_document(store, entry["prefix"]) if entry else None
-        if document and document["steps"] != steps:
-            behind = f" of them: that by {head['rule']} is of {len(document['steps'])}, or of other scenes"
-        elif entry and document and document["class_areas"]:
+        if entry and document and document["class_areas"]:
             found = map_of_result(
                 store, entry["prefix"], document, name=period.name, start=period.start, end=period.end
             )
-            days = len(entry["dates"])
-            return Found(found, f"{period.name}: composite of {days} date{'s' * (days != 1)}, {head['rule']}")
+            return Found(found, f"{period.name}: composite of {len(inside)} date{'s' * (len(inside) != 1)}, {rule}")
     if not inside:
         raise ConfigError(f"there is no date in {period.name} ({_span(period)}); there are {_dates(cube)}")
     nearest = min(inside, key=lambda n: (period.half_days_from_middle(cube.steps[n].date), cube.steps[n].date))
@@ -74,12 +69,12 @@ def find_map(store: Store, folder: str, cube: Cube, text: str) -> Found:
     )
 
 
-def _shelves(store: Store, folder: str, period: Period) -> Iterator[dict[str, Any]]:
-    """Heads of the composites of a period's cadence: modes first, then the best observation."""
+def _composites(store: Store, folder: str, cube: Cube, period: Period) -> Iterator[tuple[str, Composites]]:
+    """Composites of a period's cadence by their rules: modes first, then the best observation."""
     every = next(one for one in CADENCES if period_of(one, period.start) == period)
     for rule in _RULES:
-        if head := read_head(store, shelf(folder, parse_rule(rule), every)):
-            yield head
+        if found := read_composites(store, folder, cube, parse_rule(rule), every):
+            yield rule, found
 
 
 def _span(period: Period) -> str:

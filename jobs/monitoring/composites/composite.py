@@ -176,6 +176,16 @@ def composites_of(
     return tuple(found)
 
 
+def composite_keys(cube: Cube, folder: str, rule: Rule, every: Cadence) -> dict[str, str]:
+    """The key that the composite of each period has as long as it is of this cube's steps, by name of the period, in order
+    of time."""
+    periods = by_period(every, [step.date for step in cube.steps])
+    return {
+        period.name: _key(cube, folder, every, period, rule, [cube.steps[position] for position in positions])
+        for period, positions in periods.items()
+    }
+
+
 def shelf(folder: str, rule: Rule, every: Cadence) -> str:
     """Below OUT; where the composites of a rule and a cadence lie."""
     return f"{folder}/composites/{rule.slug}-{every}"

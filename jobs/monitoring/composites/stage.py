@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from earthloom.jobs.monitoring.composites.composite import Composite, composites_of
-from earthloom.jobs.monitoring.composites.rules import CompositeTable, parse_rule
+from earthloom.jobs.monitoring.composites.composite import Composite, composite_keys, composites_of, shelf
+from earthloom.jobs.monitoring.composites.periods import Cadence
+from earthloom.jobs.monitoring.composites.rules import CompositeTable, Rule, parse_rule
 from earthloom.jobs.monitoring.composites.tasks import is_committed, missing_shards
 from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.cube.marks import read_sum
@@ -112,6 +114,47 @@ def read_head(store: Store, folder: str) -> dict[str, Any] | None:
         return read_document(store.get(f"{folder}/{HEAD}"), f"{folder}/{HEAD}")
     except MissingObjectError:
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composites:
+    """What the head of a rule and a cadence names, seen from a cube."""
+
+    current: Mapping[str, Mapping[str, Any]]
+    """Entries of the head by name of the period, in order of time: composites of the very steps that the cube has."""
+    outdated: Mapping[str, Mapping[str, Any]]
+    """Entries of composites that are of fewer steps than the cube has now, or of others, as after a later delivery of a
+    scene. Nothing may take them for their period."""
+    missing: tuple[str, ...]
+    """Periods of the cube that have none."""
+
+    @property
+    def behind(self) -> list[str]:
+        """Names of the periods of the cube that have no composite of its steps."""
+        return sorted({*self.outdated, *self.missing})
+
+
+def read_composites(store: Store, folder: str, cube: Cube, rule: Rule, every: Cadence) -> Composites | None:
+    """The published composites of a rule and a cadence, told apart by whether they are still those of the cube; None where
+    nothing is published yet. A composite is left behind when the AOI file no longer asks for it, or could not be made.
+
+    Args:
+        store: on OUT.
+        folder: of the monitored product: `monitors/<aoi>/<product>/<key>`.
+        cube: with the scenes of its steps.
+
+    Raises:
+        PublishError: see `read_head`.
+    """
+    head = read_head(store, shelf(folder, rule, every))
+    if head is None:
+        return None
+    keys, entries = composite_keys(cube, folder, rule, every), head["periods"]
+    return Composites(
+        current={name: entries[name] for name, key in keys.items() if name in entries and entries[name]["key"] == key},
+        outdated={name: entries[name] for name, key in keys.items() if name in entries and entries[name]["key"] != key},
+        missing=tuple(name for name in keys if name not in entries),
+    )
 
 
 def _asked(store: Store, monitored: Monitored) -> Iterator[Composite]:

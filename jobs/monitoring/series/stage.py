@@ -7,14 +7,13 @@ are, and nothing is written where that is the state already.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from earthloom.jobs.monitoring.composites.composite import shelf
 from earthloom.jobs.monitoring.composites.periods import Period, parse_period
 from earthloom.jobs.monitoring.composites.rules import parse_rule
-from earthloom.jobs.monitoring.composites.stage import read_head
+from earthloom.jobs.monitoring.composites.stage import read_composites
 from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.cube.marks import read_sum
 from earthloom.jobs.monitoring.series.plot import series_png
@@ -42,11 +41,15 @@ def plan_series(_store: Store, _monitored: Monitored) -> Sequence[MonitorTask]:
 
 
 def finish_series(store: Store, monitored: Monitored) -> Mapping[str, Any]:
-    """Write table, CSV and plot unless they are of this very state. Of an image there are none."""
+    """Write table, CSV and plot unless they are of this very state. Of an image there are none.
+
+    Returns:
+        How many dates; whether something was written; and `left_out`, the periods whose composite is missing or outdated.
+    """
     cube, folder = monitored.cube, monitored.prefix
     if not cube.classes:
         return {}
-    composites = list(_composites(store, monitored))
+    composites, left_out = _composites(store, monitored)
     state = digest(
         {
             "version": SERIES_VERSION, "product": monitored.name, "aoi": monitored.area.name,
@@ -56,7 +59,7 @@ def finish_series(store: Store, monitored: Monitored) -> Mapping[str, Any]:
     )  # fmt: skip
     names = {kind: f"{folder}/{SERIES}.{kind}" for kind in ("parquet", "csv", "png")}
     if _is_of(store, folder, state, names):
-        return {"dates": len(cube.steps), "written": False}
+        return {"dates": len(cube.steps), "written": False, "left_out": left_out}
     table = series_table([*read_steps(store, cube), *_moments(store, composites)])
     files = {
         "parquet": table_parquet(table), "csv": table_csv(table),
@@ -66,7 +69,7 @@ def finish_series(store: Store, monitored: Monitored) -> Mapping[str, Any]:
         store.put(names[kind], data)
     sizes = {kind: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for kind, data in files.items()}
     store.put(f"{folder}/{SERIES}.json", canonical({"format": FORMAT, "state": state, "files": sizes}))
-    return {"dates": len(cube.steps), "written": True}
+    return {"dates": len(cube.steps), "written": True, "left_out": left_out}
 
 
 SERIES_STAGE = Stage(name=SERIES, plan=plan_series, finish=finish_series)
@@ -109,16 +112,21 @@ def read_steps(store: Store, cube: Cube) -> list[Moment]:
         return list(pool.map(moment, range(len(cube.steps))))
 
 
-def _composites(store: Store, monitored: Monitored) -> Iterator[tuple[str, Period, str]]:
-    """(cadence, period, prefix) of the current composites; of several rules of one cadence the first."""
+def _composites(store: Store, monitored: Monitored) -> tuple[list[tuple[str, Period, str]], list[str]]:
+    """(cadence, period, prefix) of the current composites, of several rules of one cadence those of the first; and names of
+    the periods whose composite is outdated or missing."""
+    made: list[tuple[str, Period, str]] = []
+    left_out: list[str] = []
     seen: set[str] = set()
     for table in monitored.product.composites:
-        head = read_head(store, shelf(monitored.prefix, parse_rule(table.rule), table.every))
-        if head is None or table.every in seen:
+        rule, every = parse_rule(table.rule), table.every
+        found = None if every in seen else read_composites(store, monitored.prefix, monitored.cube, rule, every)
+        if found is None:
             continue
-        seen.add(table.every)
-        for name, entry in sorted(head["periods"].items()):
-            yield table.every, parse_period(name), entry["prefix"]
+        seen.add(every)
+        made += [(every, parse_period(name), str(entry["prefix"])) for name, entry in found.current.items()]
+        left_out += found.behind
+    return made, left_out
 
 
 def _moments(store: Store, composites: Sequence[tuple[str, Period, str]]) -> list[Moment]:

@@ -21,7 +21,7 @@ from earthloom.tiling.encoding import CONFIDENCE_SCALE, NODATA
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.storage.store import Store
-from earthloom.tiling.turn import goes_beyond, met, turn_of
+from earthloom.tiling.turn import cut_at_180, met, turn_of, unbroken
 from earthloom.tiling.vectors import pyogrio
 from earthloom.tiling.window import Window
 
@@ -127,26 +127,48 @@ def place(zones: gpd.GeoDataFrame, grid: Grid) -> Zones:
     """
     import geopandas as gpd
     import shapely
-    from pyproj import CRS, Geod, Transformer
+    from pyproj import CRS
 
     fine, crs = polygons_for(zones, grid), CRS.from_user_input(zones.crs)
+    onto = gpd.GeoSeries(_near(fine, crs, grid), crs=zones.crs).to_crs(grid.crs).to_numpy()
+    turn = turn_of(grid.crs)
+    if turn is not None and crs != CRS.from_user_input(grid.crs):
+        onto = unbroken(onto, turn)
+    a, _, c, _, e, f = grid.transform
+    pixels = met(shapely.transform(onto, lambda points: (points - (c, f)) / (a, e)), grid, go_on=True)
+    return Zones(grid=grid, polygons=polygonal(pixels), areas_m2=true_areas_m2(fine, zones.crs, grid))
+
+
+def _near(fine: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
+    """The parts of polygons around a grid, in their own CRS: what is far away may have no place on the grid's projection.
+
+    Where their CRS goes once around the Earth they may count longitudes otherwise than PROJ, from 0 to 360 or past 180: what
+    lies a turn away is moved onto the grid's side.
+    """
+    import shapely
+    from pyproj import CRS, Transformer
+
     to_zones = Transformer.from_crs(CRS.from_user_input(grid.crs), crs, always_xy=True)
     west, south, east, north = to_zones.transform_bounds(*grid.bounds, densify_pts=64)
-    span = max(east - west, north - south) if east > west else math.inf  # over the antimeridian: clip nothing
-    near = fine
-    if not math.isinf(span):  # what is far away may have no place on the grid's projection
-        turn = turn_of(crs.to_wkt()) if goes_beyond(grid) else None
-        turns = (0.0,) if turn is None else (-turn, 0.0, turn)
-        boxes = [(west - span + turn, south - span, east + span + turn, north + span) for turn in turns]
-        near = shapely.union_all([shapely.clip_by_rect(fine, *box) for box in boxes], axis=0)
-    onto = gpd.GeoSeries(near, crs=zones.crs).to_crs(grid.crs)
-    a, _, c, _, e, f = grid.transform
-    pixels = shapely.transform(np.asarray(onto.array), lambda points: (points - (c, f)) / (a, e))
-    pixels = met(pixels, grid)
-    geod = Geod(ellps="WGS84")
-    lonlat = gpd.GeoSeries(fine, crs=zones.crs).to_crs("EPSG:4326")
-    areas = np.array([_geodesic_m2(geod, polygon) for polygon in lonlat])
-    return Zones(grid=grid, polygons=polygonal(pixels), areas_m2=areas)
+    turn = turn_of(crs.to_wkt())
+    if turn is not None and east <= west:  # over the antimeridian
+        east += turn
+    span = max(east - west, north - south)
+    if not math.isfinite(span):
+        return fine
+    left, right = west - span, east + span
+    if turn is None:
+        return np.asarray(shapely.clip_by_rect(fine, left, south - span, right, north + span))
+    if right - left > turn:
+        left, right = ((west + east + sign * turn) / 2 for sign in (-1, 1))
+    moved = [
+        shapely.transform(
+            shapely.clip_by_rect(fine, left + step, south - span, right + step, north + span),
+            lambda points, step=step: points - np.array([step, 0.0]),
+        )
+        for step in (-turn, 0.0, turn)
+    ]  # fmt: skip
+    return np.asarray(shapely.union_all(moved, axis=0))
 
 
 def polygons_for(zones: gpd.GeoDataFrame, grid: Grid) -> NDArray[Any]:
@@ -157,7 +179,6 @@ def polygons_for(zones: gpd.GeoDataFrame, grid: Grid) -> NDArray[Any]:
         ConfigError: if they have no CRS or are no polygons.
     """
     import shapely
-    from pyproj import CRS
 
     if zones.crs is None:
         raise ConfigError(
@@ -170,7 +191,43 @@ def polygons_for(zones: gpd.GeoDataFrame, grid: Grid) -> NDArray[Any]:
     if (strange := np.flatnonzero(~np.isin(kinds, (3, 6)))).size:
         kind = shapes[strange[0]].geom_type
         raise ConfigError(f"feature {strange[0]} is a {kind}; polygons are wanted: buffer lines and points first")
-    return np.asarray(shapely.segmentize(polygonal(shapes), _longest_edge(CRS.from_user_input(zones.crs), grid)))
+    return _fine(polygonal(shapes), zones.crs, grid)
+
+
+def true_areas_m2(shapes: NDArray[Any], crs: Any, grid: Grid) -> NDArray[np.float64]:
+    """(n,) areas of polygons on the ellipsoid. Their edges are straight in their own CRS, where geodesics are curves: they are
+    split as finely as for a grid.
+
+    Args:
+        shapes: (n,) shapely polygons and multipolygons.
+        crs: theirs.
+    """
+    import geopandas as gpd
+    from pyproj import Geod
+
+    geod = Geod(ellps="WGS84")
+    lonlat = gpd.GeoSeries(_fine(shapes, crs, grid), crs=crs).to_crs("EPSG:4326")
+    return np.array([_geodesic_m2(geod, polygon) for polygon in lonlat], np.float64)
+
+
+def in_degrees(shapes: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
+    """(n,) polygons and multipolygons in longitude and latitude (WGS 84), cut at 180 degrees. Their edges are straight in their
+    own CRS and stay in place, as for a grid."""
+    import geopandas as gpd
+    import shapely
+
+    found = unbroken(gpd.GeoSeries(_fine(shapes, crs, grid), crs=crs).to_crs("EPSG:4326").to_numpy(), 360.0)
+    west, _, east, _ = shapely.bounds(found).T
+    beyond = (west < -180) | (east > 180)
+    return np.array([cut_at_180(one) if cut else one for one, cut in zip(found, beyond, strict=True)], object)
+
+
+def _fine(shapes: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
+    """Shapes with edges so short that they stay in place when they are brought onto a grid."""
+    import shapely
+    from pyproj import CRS
+
+    return np.asarray(shapely.segmentize(shapes, _longest_edge(CRS.from_user_input(crs), grid)))
 
 
 def _longest_edge(crs: Any, grid: Grid) -> float:

@@ -77,8 +77,38 @@ export function current(rows, wanted) {
 /** Rows of a day. */
 export const rowsOf = (rows, day) => rows.filter((row) => row.day === day);
 
+<<<<<<< HEAD
 /** km², ha or m², whichever reads best of the largest area that it stands beside. */
 export function area(m2, largest = m2) {
   const [size, unit] = largest >= 1e7 ? [1e6, 'km²'] : largest >= 1e3 ? [1e4, 'ha'] : [1, 'm²'];
   return `${(m2 / size).toLocaleString('en', {maximumSignificantDigits: 4})} ${unit}`;
+=======
+const UNITS = [
+  {name: 'km²', size: 1e6, least: 1e7},
+  {name: 'ha', size: 1e4, least: 1e3},
+  {name: 'm²', size: 1, least: 0},
+];
+
+/** The unit in which an area in m² reads best, by the rule of all other tables and pictures (jobs/products/areas.py). */
+export const areaUnit = (m2) => UNITS.find(({least}) => Math.abs(m2) >= least);
+
+/** `1,234 km²`, `56.7 ha`: three significant digits, rounded and grouped as everywhere else. */
+export function area(m2, {name, size} = areaUnit(m2)) {
+  const [value, most] = [m2 / size, Math.abs(m2 / size)];
+  return `${fixed(value, most >= 100 ? 0 : most >= 10 ? 1 : 2)} ${name}`;
+}
+
+/** `41.2 %`; what is there but rounds to nothing reads `<0.1 %`. */
+export const percent = (value) => (value > 0 && value < 0.05 ? '<0.1 %' : `${fixed(value, 1)} %`);
+
+/** A number of so many decimals, rounded as Python does: of two that are as near the even one, where toFixed has the larger. */
+function fixed(value, digits) {
+  const halves = value * 2 ** (digits + 1); // exact, and odd where two are as near
+  const below = (halves * 5 ** digits - 1) / 2;
+  const nearest = halves % 2 === 1 && below % 2 === 0 ? below / 10 ** digits : value;
+  return Number(nearest.toFixed(digits)).toLocaleString('en', {
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  });
+>>>>>>> monitor
 }

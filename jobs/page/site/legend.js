@@ -1,6 +1,6 @@
 // The legend: what colours mean, how much ground they cover, and how that went over the dates in view.
 
-import {area, daysOf, rowsOf} from './catalogue.js';
+import {area, areaUnit, daysOf, percent, rowsOf} from './catalogue.js';
 import {element, lineChart, swatch} from './elements.js';
 import {bandsShown, ramp} from './map.js';
 
@@ -18,7 +18,12 @@ export function legend(rows, raster, hidden, toggled) {
 function classLines(rows, raster, hidden, toggled) {
   const sum = (value) => rows.reduce((total, row) => total + (row.areas?.[value] || 0), 0);
   const sums = raster.classes.map((one) => sum(one.value));
+<<<<<<< HEAD
   const [whole, largest] = [sums.reduce((total, one) => total + one, 0), Math.max(...sums)];
+=======
+  const whole = sums.reduce((total, one) => total + one, 0);
+  const unit = areaUnit(Math.max(...sums));
+>>>>>>> monitor
   return raster.classes.map((one, at) => {
     const parts = [swatch(one.color), element('span', {textContent: one.name})];
     if (toggled) {
@@ -41,7 +46,11 @@ function classLines(rows, raster, hidden, toggled) {
       element('span', {
         className: 'size',
         title: sure ? `mean confidence ${(100 * sure).toFixed(1)} %` : '',
+<<<<<<< HEAD
         textContent: whole ? `${area(sums[at], largest)} · ${percent((100 * sums[at]) / whole)}` : '',
+=======
+        textContent: whole ? `${area(sums[at], unit)} · ${percent((100 * sums[at]) / whole)}` : '',
+>>>>>>> monitor
       }),
     );
   });
@@ -61,10 +70,18 @@ function imageLines(raster) {
   );
 }
 
+/** Dates that know less than this share of what the fullest one knows are no points of the chart (jobs/monitoring/series/plot.py). */
+const SEEN = 0.9;
+
 /** How the areas of classes that are not hidden went over the dates of rows; null for fewer than two dates. */
 export function areasOverTime(rows, raster, hidden) {
   const days = daysOf(rows.filter((row) => row.day && row.areas));
   if (days.length < 2 || !raster?.classes) return null;
+  const sum = (day, value) => rowsOf(rows, day).reduce((total, row) => total + (row.areas?.[value] || 0), 0);
+  const known = days.map((day) => raster.classes.reduce((total, one) => total + sum(day, one.value), 0));
+  const seen = known.map((one) => one >= SEEN * Math.max(...known));
+  const left = seen.filter((one) => !one).length;
+  const without = `; without ${left} of ${days.length} dates, which know less than 90 % of what the fullest one knows`;
   const shown = raster.classes.filter((one) => !hidden.has(one.value));
   const sum = (row) => Object.values(row.areas || {}).reduce((total, one) => total + one, 0);
   const wholes = days.map((day) => rowsOf(rows, day).reduce((total, row) => total + sum(row), 0));
@@ -72,15 +89,19 @@ export function areasOverTime(rows, raster, hidden) {
   const lines = shown.map((one) => ({
     name: one.name,
     color: one.color,
-    values: days.map((day) => rowsOf(rows, day).reduce((total, row) => total + (row.areas?.[one.value] || 0), 0) / 1e6),
+    values: days.map((day, at) => (seen[at] ? sum(day, one.value) / 1e6 : null)),
   }));
   return element(
     'div',
     {},
+<<<<<<< HEAD
     element('p', {
       className: 'note',
       textContent: `km² over the dates in view${uneven ? ', which do not all show as much ground' : ''}`,
     }),
+=======
+    element('p', {className: 'note', textContent: `km² over the dates in view${left ? without : ''}`}),
+>>>>>>> monitor
     lineChart(days, lines, 'km²'),
   );
 }

@@ -74,6 +74,48 @@ def test_edges_of_polygons_are_straight_in_the_polygons_own_crs() -> None:
         extract(STORE, MAP, clip=gpd.GeoDataFrame(geometry=[inner.exterior], crs=grid.crs))
 
 
+@pytest.mark.parametrize(
+    ("crs", "clip"),
+    [
+        ("EPSG:3413", shapely.box(-302_500, -202_500, 402_500, 502_500)),  # around the pole, where longitudes are none
+        ("EPSG:4326", shapely.box(-100.001, 84, 100, 90)),
+        ("EPSG:4326", shapely.MultiPolygon([shapely.box(150.003, 82, 180, 86), shapely.box(-180, 82, -150, 86)])),
+    ],
+    ids=["polar", "to the pole", "across 180 degrees"],
+)
+def test_a_map_is_clipped_where_longitudes_begin_anew(crs: str, clip: shapely.Geometry) -> None:
+    grid = Grid(crs="EPSG:3413", transform=(10_000.0, 0, -1_000_000, 0, -10_000.0, 1_004_000), width=200, height=201)
+    x, y = np.meshgrid(grid.xs(), grid.ys())
+    inside = shapely.intersects_xy(clip, *Transformer.from_crs(grid.crs, crs, always_xy=True).transform(x, y))
+    one = a_map(grid, 3)
+    found = extract(STORE, one, clip=gpd.GeoDataFrame(geometry=[clip], crs=crs))
+    classes = np.full(grid.shape, 255, np.uint8)
+    classes[found.part.slices(grid.window)], _ = found.read(found.grid.window)
+    assert inside.any()
+    np.testing.assert_array_equal(classes, np.where(inside, one.values, 255))
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        Grid(
+            crs="EPSG:4326", transform=(0.05, 0, 10.0, 0, -0.05, 62.0), width=300, height=60
+        ),  # parallels are no geodesics
+        Grid(crs="EPSG:3413", transform=(10_000.0, 0, -1_000_000, 0, -10_000.0, 1_000_000), width=200, height=200),
+    ],
+    ids=["degrees", "polar"],
+)
+def test_polygons_have_the_true_areas_of_their_pixels_however_long_their_edges(grid: Grid) -> None:
+    values = np.zeros(grid.shape, np.uint8)
+    values[10:50, 20:150] = 1
+    values[15:25, 40:60] = 0  # a hole, and a piece in it
+    found = polygons(extract(STORE, replace(a_map(grid, 2), values=values, trust=values + 99)))
+    areas = pixel_areas_m2(grid, grid.window)
+    hole = areas[15:25, 40:60].sum()
+    expected = sorted([hole, areas[values == 1].sum(), areas[values == 0].sum() - hole])
+    np.testing.assert_allclose(sorted(found["area_m2"]), expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["a.tif", "a.gpkg", "a.shp", "a.geojson", "a.png"])
 def test_a_file_that_cannot_be_written_is_said_and_no_traceback(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=r"`output=.*` cannot be written: "):
@@ -204,3 +246,42 @@ def test_memory_does_not_grow_with_the_map(name: str, tmp_path: Path) -> None:
             assert int((found.read(1) == 1).sum()) == n_ponds * 40 * 60
     if name == "a.gpkg":
         assert len(gpd.read_file(tmp_path / name)) == n_ponds
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32601"])
+def test_a_map_over_180_degrees_keeps_its_pixels_in_another_crs(crs: str) -> None:
+    grid = Grid(crs="EPSG:32660", transform=(2000.0, 0, 560_000, 0, -2000.0, 7_200_000), width=100, height=60)
+    one = a_map(grid, 2)
+    found = extract(STORE, one, crs=crs)
+    classes, _ = found.read(found.grid.window)
+    assert 0.5 < found.grid.gsd_m() / grid.gsd_m() < 1.5
+    x, y = np.meshgrid(found.grid.xs(), found.grid.ys())
+    col, row = ~grid.affine * np.array(Transformer.from_crs(crs, grid.crs, always_xy=True).transform(x, y))
+    known = (col >= 0) & (col < grid.width) & (row >= 0) & (row < grid.height)
+    assert known.mean() > 0.6
+    np.testing.assert_array_equal(classes[known], one.values[row[known].astype(int), col[known].astype(int)])
+    assert (classes[~known] == 255).all()
+
+
+def test_a_map_around_a_pole_is_not_cut_by_a_crs_that_has_none() -> None:
+    grid = Grid(crs="EPSG:3413", transform=(20_000.0, 0, -1_000_000, 0, -20_000.0, 1_000_000), width=100, height=100)
+    with pytest.raises(ConfigError, match="does not lie in the area of `crs=EPSG:3857`"):
+        extract(STORE, a_map(grid, 2), crs="EPSG:3857")
+    assert extract(STORE, a_map(grid, 2), crs="EPSG:6931").grid.gsd_m() == pytest.approx(29_000, rel=0.05)
+
+
+def test_geojson_is_cut_at_180_degrees_and_holds_the_same_ground(tmp_path: Path) -> None:
+    grid = Grid(crs="EPSG:32660", transform=(2000.0, 0, 560_000, 0, -2000.0, 7_200_000), width=100, height=60)
+    values = np.zeros(grid.shape, np.uint8)
+    values[20:40, 10:90] = 1
+    found = extract(STORE, replace(a_map(grid, 2), values=values, trust=values + 99))
+    write_extract(found, tmp_path / "a.geojson")
+    table = gpd.read_file(tmp_path / "a.geojson").set_index("value")
+    assert (table.bounds.minx >= -180).all()
+    assert (table.bounds.maxx <= 180).all()
+    lon, lat = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True).transform(*np.meshgrid(grid.xs(), grid.ys()))
+    assert lon.min() < -179.9
+    assert lon.max() > 179.9
+    for value, shape in table.geometry.items():
+        np.testing.assert_array_equal(shapely.contains_xy(shape, lon, lat), values == value)
+        assert not shape.contains(shapely.Point(20, 64))

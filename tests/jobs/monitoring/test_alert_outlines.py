@@ -108,6 +108,24 @@ def test_outlines_are_cut_at_the_antimeridian(grid: Grid) -> None:
     assert found.is_valid
 
 
+@pytest.mark.parametrize(
+    "box", [(20, 5, 60, 30), (70, 10, 90, 25), (30, 30, 75, 90)], ids=["across", "beside", "around the pole"]
+)
+def test_outlines_of_a_polar_grid_hold_their_own_ground(box: tuple[int, int, int, int]) -> None:
+    grid = Grid(crs="EPSG:3413", transform=(20_000.0, 0, -1_000_000, 0, -20_000.0, 1_000_000), width=100, height=100)
+    left, top, right, bottom = box
+    hole = shapely.box(left + 12, top + 8, left + 15, top + 12)
+    (found,) = to_lonlat([shapely.MultiPolygon([shapely.box(*box).difference(hole)])], grid)
+    lon, lat = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True).transform(*np.meshgrid(grid.xs(), grid.ys()))
+    expected = np.zeros(grid.shape, bool)
+    expected[top:bottom, left:right] = True
+    expected[top + 8 : top + 12, left + 12 : left + 15] = False
+    np.testing.assert_array_equal(shapely.intersects_xy(found, lon, lat), expected)
+    assert found.is_valid
+    assert found.bounds[0] >= -180
+    assert found.bounds[2] <= 180
+
+
 def test_outlines_beside_the_antimeridian_stay_whole() -> None:
     grid = Grid(crs="EPSG:4326", transform=(1.0, 0, -180.0, 0, -1.0, 90.0), width=360, height=180)
     found = to_lonlat([shapely.MultiPolygon([shapely.box(col, 5, col + 1, 6)]) for col in (0, 359)], grid)

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import datetime
+import io
 import itertools
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from earthloom.jobs.command.monitoring import _told
+from earthloom.jobs.monitoring.before_table import BeforeTable
 from earthloom.jobs.monitoring.composites.stage import COMPOSITES, read_head
 from earthloom.jobs.monitoring.composites.tasks import ReduceTask
+from earthloom.jobs.monitoring.cube.marks import step_prefix, sum_document
+from earthloom.jobs.monitoring.pairs import earlier_items
 from earthloom.jobs.monitoring.publishing import PublishTask
-from earthloom.tiling.errors import PublishError, StorageError
+from earthloom.jobs.monitoring.series.stage import SERIES_STAGE
+from earthloom.jobs.products.statistics import Counted
+from earthloom.tiling.counting import Tally
+from earthloom.tiling.errors import ConfigError, PublishError, StorageError
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.writing.zarr_sink import Layer
 from tests.jobs.monitoring.composite_cubes import DATES, FOLDER, bring_up, class_cube, in_memory, monitored, one
@@ -166,3 +176,49 @@ def test_a_task_takes_no_more_memory_than_it_says(store: Store, dtype: str, n_ba
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert 0.7 * task.memory_bytes < peak <= task.memory_bytes
+
+
+def test_series_and_pairs_do_not_take_a_composite_that_a_later_delivery_of_a_scene_has_outdated() -> None:
+    store, asked = in_memory(), (("year", "mode"), ("season", "best"))
+    cube = class_cube(store)
+    for number, step in enumerate(cube.steps):
+        store.put(f"{step_prefix(FOLDER + '/generations/1', number)}.json", sum_document(step, Counted(tally=NOTHING)))
+    what = monitored(cube, *asked)
+    bring_up(store, what)
+    before = BeforeTable(product="landwater", every="year", rule="mode")
+    items = earlier_items(store, before, {"landwater": (FOLDER, cube)})
+    assert [item.split("/")[-3] for item in items] == ["2019", "2020"]
+    assert SERIES_STAGE.finish(store, what)["left_out"] == []
+    assert cadences(store) == {"date": 5, "year": 2, "season": 2}
+
+    again = replace(cube.steps[1], scenes=("scenes/20200105/delivered-again",))
+    later = replace(cube, steps=(cube.steps[0], again, *cube.steps[2:]))
+    said = SERIES_STAGE.finish(store, replace(what, cube=later))
+    assert said == {"dates": 5, "written": True, "left_out": ["2020", "2020-DJF"]}
+    assert cadences(store) == {"date": 5, "year": 1, "season": 1}
+    told = [text for text, _ in _told("series", said, FOLDER)]
+    assert told == ["series of 5 dates without the composites of 2020, 2020-DJF, which are outdated or missing"]
+    with pytest.raises(ConfigError, match=r"^before: 2020: landwater has no composite \(mode, year\) of the"):
+        earlier_items(store, before, {"landwater": (FOLDER, later)})
+
+    bring_up(store, replace(what, cube=later))
+    assert len(earlier_items(store, before, {"landwater": (FOLDER, later)})) == 2
+    assert SERIES_STAGE.finish(store, replace(what, cube=later))["left_out"] == []
+    assert cadences(store) == {"date": 5, "year": 2, "season": 2}
+
+
+def test_pairs_are_not_compared_with_a_year_further_back_where_one_has_no_composite() -> None:
+    store = in_memory()
+    cube = class_cube(store)
+    bring_up(store, monitored(replace(cube, steps=cube.steps[:1]), ("year", "best")))
+    with pytest.raises(ConfigError, match="before: 2020: landwater has no composite"):
+        earlier_items(store, BeforeTable(product="landwater"), {"landwater": (FOLDER, cube)})
+
+
+NOTHING = Tally(pixels=(0, 0, 0), areas_m2=(0.0, 0.0, 0.0), confidence_sums=(0, 0, 0), nodata=520 * 530)
+
+
+def cadences(store: Any) -> dict[str, int]:
+    """Moments of the published series by their cadence."""
+    table = pd.read_csv(io.BytesIO(store.get(f"{FOLDER}/series.csv")))
+    return {str(cadence): rows["period"].nunique() for cadence, rows in table.groupby("cadence")}

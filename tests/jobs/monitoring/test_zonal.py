@@ -15,6 +15,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pyproj import Transformer
 
 from earthloom.jobs.monitoring.composites.maps import ClassMap
 from earthloom.jobs.monitoring.cube.cube import ClassInfo
@@ -46,6 +47,12 @@ class InMemory(ClassMap):
             self.windows.append(window)
         at = window.slices(self.grid.window)
         return self.values[at], self.trust[at]
+
+
+PAST_180 = Grid(crs="EPSG:4326", transform=(0.02, 0, 178.0, 0, -0.02, 65.5), width=200, height=100)
+WEST_OF_180 = Grid(crs="EPSG:4326", transform=(0.02, 0, 178.0, 0, -0.02, 65.5), width=100, height=100)
+EAST_OF_180 = Grid(crs="EPSG:4326", transform=(0.02, 0, -180.0, 0, -0.02, 65.5), width=100, height=100)
+GLOBE = Grid(crs="EPSG:4326", transform=(1.0, 0, -180.0, 0, -1.0, 90.0), width=360, height=60)
 
 
 def a_map(grid: Grid, seed: int, shard_px: int = 16, **options: Any) -> InMemory:
@@ -249,3 +256,38 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "no.gpkg").write_text("no")
     with pytest.raises(ConfigError, match=r"no\.gpkg cannot be read as polygons"):
         read_zones(str(tmp_path / "no.gpkg"))
+
+
+@pytest.mark.parametrize(
+    ("grid", "crs", "zone"),
+    [
+        (PAST_180, "EPSG:32601", shapely.box(300_100, 7_130_000, 375_000, 7_190_000)),  # on both sides of 180 degrees
+        (
+            PAST_180,
+            "EPSG:4326",
+            shapely.MultiPolygon([shapely.box(179.51, 64, 180, 65), shapely.box(-180, 64, -179, 65)]),
+        ),
+        (WEST_OF_180, "EPSG:32601", shapely.box(300_100, 7_130_000, 375_000, 7_190_000)),
+        (
+            EAST_OF_180,
+            "EPSG:4326",
+            shapely.box(179.5, 64.3, 180.403, 64.7),
+        ),  # longitudes that go on, as some programs write
+        (GLOBE, "EPSG:3413", shapely.Point(0, 1).buffer(2.5e6).difference(shapely.Point(0, 1).buffer(1.2e6))),
+    ],
+    ids=["UTM on both sides", "cut in two", "UTM beyond the grid", "past 180", "around the pole"],
+)
+def test_zones_lie_where_they_are_whatever_becomes_of_their_longitudes(
+    grid: Grid, crs: str, zone: shapely.Geometry
+) -> None:
+    one = a_map(grid, 4, shard_px=512)
+    table = zonal(STORE, [one], gpd.GeoDataFrame(geometry=[zone], crs=crs))
+    fine = grid.refine(8)
+    x, y = np.meshgrid(fine.xs(), fine.ys())
+    x, y = Transformer.from_crs(grid.crs, crs, always_xy=True).transform(x, y)
+    turned = [shapely.contains_xy(zone, x + turn, y) for turn in ((-360, 0, 360) if crs == "EPSG:4326" else (0,))]
+    share = np.logical_or.reduce(turned).reshape(grid.height, 8, grid.width, 8).mean(axis=(1, 3))
+    areas = share * pixel_areas_m2(grid, grid.window)
+    expected = [areas[one.values == value].sum() for value in range(3)]
+    assert min(expected) > 0
+    np.testing.assert_allclose(table["area_m2"], expected, rtol=0.02)  # chords between a circle's corners

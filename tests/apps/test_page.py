@@ -21,12 +21,8 @@ from pyproj import Transformer
 
 from earthloom.jobs.learning.report_page import data_url, html
 from earthloom.jobs.page.libraries import LIBRARIES, kept
-<<<<<<< HEAD
-from tests.apps.chromium import Shown, opened
-=======
 from earthloom.jobs.products.areas import area_text, area_unit, percent_text
-from tests.apps.chromium import Shown, chromium, opened
->>>>>>> monitor
+from tests.apps.chromium import Shown, opened
 from tests.apps.published import ELSEWHERE, Map, publish, read, served
 from tests.integration.test_alerts import DATES
 
@@ -178,15 +174,15 @@ def test_the_legend_has_the_areas_of_the_result_and_hides_classes(browser: Any, 
         assert (shown.pixels()[120:680, 400:] == water).all(axis=-1).sum() == 0
 
 
-<<<<<<< HEAD
 def test_classes_of_unlike_size_have_one_unit_and_a_small_one_is_not_nothing(
     browser: Any, out: Path, tmp_path: Path
 ) -> None:
     (row, *_) = json.loads((out / "collections" / "water-index" / "page.json").read_text())["rows"]
     folder = changed_index(out, tmp_path / "out", [row | {"areas": {"0": 1.2e9, "1": 54_321.0}}])
     with served(str(folder)) as url, page(browser, f"{url}#g=water-index") as shown:
-        assert shown.page.locator("#legend .size").all_inner_texts() == ["1,200 km² · 100.0 %", "0.05432 km² · <0.1 %"]
-=======
+        assert shown.page.locator("#legend .size").all_inner_texts() == ["1,200 km² · 100.0 %", "0.05 km² · <0.1 %"]
+
+
 def test_areas_and_shares_are_rounded_as_in_tables_and_pictures(browser: Any, url: str) -> None:
     rng = np.random.default_rng(0)
     areas = [0.0, 8.125, 99.5, 999.9, 1000.0, 9_995.0, 122_500.0, 9_999_999.0, 1e7, 12_250_000.0, 1_234_500_000.0]
@@ -222,7 +218,6 @@ def test_a_date_that_knows_little_of_the_ground_is_no_point_of_the_chart(browser
         )
     assert text.startswith("km² over the dates in view; without 1 of 3 dates, which know less than 90 %")
     assert points == 4
->>>>>>> monitor
 
 
 def test_alerts_are_drawn_and_asked(browser: Any, url: str, out: Path) -> None:

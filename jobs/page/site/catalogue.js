@@ -77,12 +77,6 @@ export function current(rows, wanted) {
 /** Rows of a day. */
 export const rowsOf = (rows, day) => rows.filter((row) => row.day === day);
 
-<<<<<<< HEAD
-/** km², ha or m², whichever reads best of the largest area that it stands beside. */
-export function area(m2, largest = m2) {
-  const [size, unit] = largest >= 1e7 ? [1e6, 'km²'] : largest >= 1e3 ? [1e4, 'ha'] : [1, 'm²'];
-  return `${(m2 / size).toLocaleString('en', {maximumSignificantDigits: 4})} ${unit}`;
-=======
 const UNITS = [
   {name: 'km²', size: 1e6, least: 1e7},
   {name: 'ha', size: 1e4, least: 1e3},
@@ -110,5 +104,4 @@ function fixed(value, digits) {
     minimumFractionDigits: digits,
     maximumFractionDigits: digits,
   });
->>>>>>> monitor
 }

@@ -4,11 +4,6 @@ import {area, areaUnit, daysOf, percent, rowsOf} from './catalogue.js';
 import {element, lineChart, swatch} from './elements.js';
 import {bandsShown, ramp} from './map.js';
 
-const LEAST_SHARE = 0.9; // of the ground of the best date, below which a fall may be that of the ground that is known
-
-/** A class that is there but rounds to nothing is not nothing. */
-const percent = (share) => `${share > 0 && share < 0.05 ? '<0.1' : share.toFixed(1)} %`;
-
 /** Lines for a raster of the rows that are drawn. `toggled` is told when a class is shown or hidden; none: no boxes. */
 export function legend(rows, raster, hidden, toggled) {
   if (!raster) return [];
@@ -18,12 +13,8 @@ export function legend(rows, raster, hidden, toggled) {
 function classLines(rows, raster, hidden, toggled) {
   const sum = (value) => rows.reduce((total, row) => total + (row.areas?.[value] || 0), 0);
   const sums = raster.classes.map((one) => sum(one.value));
-<<<<<<< HEAD
-  const [whole, largest] = [sums.reduce((total, one) => total + one, 0), Math.max(...sums)];
-=======
   const whole = sums.reduce((total, one) => total + one, 0);
   const unit = areaUnit(Math.max(...sums));
->>>>>>> monitor
   return raster.classes.map((one, at) => {
     const parts = [swatch(one.color), element('span', {textContent: one.name})];
     if (toggled) {
@@ -46,11 +37,7 @@ function classLines(rows, raster, hidden, toggled) {
       element('span', {
         className: 'size',
         title: sure ? `mean confidence ${(100 * sure).toFixed(1)} %` : '',
-<<<<<<< HEAD
-        textContent: whole ? `${area(sums[at], largest)} · ${percent((100 * sums[at]) / whole)}` : '',
-=======
         textContent: whole ? `${area(sums[at], unit)} · ${percent((100 * sums[at]) / whole)}` : '',
->>>>>>> monitor
       }),
     );
   });
@@ -83,9 +70,6 @@ export function areasOverTime(rows, raster, hidden) {
   const left = seen.filter((one) => !one).length;
   const without = `; without ${left} of ${days.length} dates, which know less than 90 % of what the fullest one knows`;
   const shown = raster.classes.filter((one) => !hidden.has(one.value));
-  const sum = (row) => Object.values(row.areas || {}).reduce((total, one) => total + one, 0);
-  const wholes = days.map((day) => rowsOf(rows, day).reduce((total, row) => total + sum(row), 0));
-  const uneven = Math.min(...wholes) < LEAST_SHARE * Math.max(...wholes);
   const lines = shown.map((one) => ({
     name: one.name,
     color: one.color,
@@ -94,14 +78,7 @@ export function areasOverTime(rows, raster, hidden) {
   return element(
     'div',
     {},
-<<<<<<< HEAD
-    element('p', {
-      className: 'note',
-      textContent: `km² over the dates in view${uneven ? ', which do not all show as much ground' : ''}`,
-    }),
-=======
     element('p', {className: 'note', textContent: `km² over the dates in view${left ? without : ''}`}),
->>>>>>> monitor
     lineChart(days, lines, 'km²'),
   );
 }

@@ -31,7 +31,7 @@ _USUAL = {"resampling": None, "alpha": None, "nodata_in": "any", "shift_px": (0,
 """Of bands that lie where they say on the scene's grid, and whose file says by itself where they are valid: keys are older
 than these."""
 
-CODECS = {"zarr": "zstd5-crc", "tiff": "libdeflate6"}
+CODECS = {"zarr": "zstd3-crc", "tiff": "libdeflate5"}
 
 
 def scene_key(

@@ -167,4 +167,4 @@ def test_keys_are_stable_between_releases(monkeypatch: pytest.MonkeyPatch) -> No
     assert key() == GOLDEN
 
 
-GOLDEN = "fbc6883131d327ff3a08e196920c2e2e58c72dbbfa1475cd519a822f4a0e8fca"
+GOLDEN = "8d8601d5ff6457896ceea1e58c23092f23473fc2cac86bf9bab9baa8c9bb1f03"

@@ -39,8 +39,8 @@ from earthloom.tiling.resampling import pixel_ratio, reached
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 
-CUBE_VERSION = 3
-"""Raised whenever the same results would make other pixels."""
+CUBE_VERSION = 4
+"""Raised whenever the same results would make other pixels, or other bytes of them."""
 
 _TRIES = 30
 _AT_ONCE = 8

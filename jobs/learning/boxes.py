@@ -168,6 +168,14 @@ def _boxes_of(source: BoxLabels) -> LabelledBoxes | None:
             f"{source.asset.ref.name} has {len(named)} pictures called {source.scene_id}; it has {shown}. The picture of a "
             "scene has its id for a name"
         )
+    own = (source.picture.width, source.picture.height)
+    if named[0].size_px not in (None, own):
+        wide, high = named[0].size_px or own
+        raise SceneError(
+            f"{source.asset.ref.name} says that {named[0].file} has {wide} x {high} px, and the file of {source.scene_id} has "
+            f"{own[0]} x {own[1]}: its boxes were drawn on another picture. Multiply them by {own[0] / wide:.6g} and "
+            f"{own[1] / high:.6g} and state the new size, if both show the same ground"
+        )
     return named[0]
 
 

@@ -23,6 +23,9 @@ from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 
+_TELLING = 5
+"""Boxes from which on their numbers tell what they are."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledBoxes:
@@ -33,12 +36,14 @@ class LabelledBoxes:
         boxes: (n, 4) left, top, width, height, in pixels.
         classes: (n,) number of each one's class, in the order that was asked for.
         crowds: (m, 4) boxes in which nobody has marked each object (`iscrowd`).
+        size_px: width and height of the picture; None where the file does not say.
     """
 
     file: str
     boxes: NDArray[np.float64]
     classes: NDArray[np.int64]
     crowds: NDArray[np.float64]
+    size_px: tuple[int, int] | None = None
 
 
 def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[LabelledBoxes]:
@@ -50,11 +55,15 @@ def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[Labelle
         classes: names of the categories, in the order of the network's classes.
 
     Raises:
-        ConfigError: if it is no COCO file, a category is missing, or one is there that was not asked for.
+        ConfigError: if it is no COCO file, a category is missing, one is there that was not asked for, or boxes are not
+            left, top, width and height.
     """
     try:
         names = {int(each["id"]): str(each["name"]) for each in document["categories"]}
         files = {int(each["id"]): str(each["file_name"]) for each in document["images"]}
+        sizes = {
+            int(each["id"]): (int(each.get("width") or 0), int(each.get("height") or 0)) for each in document["images"]
+        }
         rows = [
             (
                 int(each["image_id"]), names[int(each["category_id"])], [float(number) for number in each["bbox"]],
@@ -62,16 +71,28 @@ def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[Labelle
             )
             for each in document["annotations"]
         ]  # fmt: skip
-        pictures = [files[image] for image, *_ in rows]
-        strange = {
-            file for file, (_, _, box, _) in zip(pictures, rows, strict=True) if len(box) != 4 or min(box[2:]) <= 0
-        }
+        placed = [(box, sizes[image]) for image, _, box, _ in rows]
+        strange = [
+            f"{box} of {files[image]}"
+            for image, _, box, _ in rows
+            if len(box) != 4 or not np.isfinite(box).all() or min(box[2:]) <= 0
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} is not a COCO file of boxes ({type(error).__name__}: {error}); it has images, categories and annotations"
         ) from error
     if strange:
-        raise ConfigError(f"{path}: a box of {sorted(strange)[0]} has no four numbers, or no width or height")
+        raise ConfigError(
+            f"{path}: {len(strange)} boxes are not four numbers, or have no width or height; the first is {strange[0]}. Mend "
+            "or remove them"
+        )
+    if len(files) < len(document["images"]):
+        raise ConfigError(f"{path}: two of its {len(document['images'])} images have one id; number them apart")
+    if _are_corners(placed):
+        raise ConfigError(
+            f"{path}: all of its {len(rows)} boxes are wider than their left edge and higher than their top, and some reach "
+            f"beyond the picture: they look like left, top, right, bottom. COCO wants left, top, width, height"
+        )
     if sorted(names.values()) != sorted(classes):
         raise ConfigError(
             f"{path} has the categories {', '.join(sorted(names.values()))}, the classes are {', '.join(classes)}; make them "
@@ -90,9 +111,17 @@ def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[Labelle
             boxes=np.array([box for _, box in pairs], np.float64).reshape(-1, 4),
             classes=np.array([value for value, _ in pairs], np.int64),
             crowds=np.array(crowds[image], np.float64).reshape(-1, 4),
+            size_px=sizes[image] if all(sizes[image]) else None,
         )
         for image, pairs in found.items()
     ]
+
+
+def _are_corners(boxes: Sequence[tuple[list[float], tuple[int, int]]]) -> bool:
+    """Whether boxes (n, 4) on pictures of a width and height look like left, top, right and bottom."""
+    rising = all(box[2] > box[0] and box[3] > box[1] for box, _ in boxes)
+    beyond = any(all(size) and (box[0] + box[2] > size[0] + 1 or box[1] + box[3] > size[1] + 1) for box, size in boxes)
+    return len(boxes) >= _TELLING and rising and beyond
 
 
 def export_coco(out: str | Path, product: str, scene: str | None = None) -> dict[str, Any]:

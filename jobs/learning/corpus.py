@@ -12,8 +12,8 @@ from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, assign_ids, 
 from earthloom.jobs.intake.wanted import Wanted
 from earthloom.jobs.learning.boxes import box_source, picture_of
 from earthloom.jobs.learning.config import SceneTable, TrainConfig
-from earthloom.jobs.learning.folders import check_apart, make_mosaic
-from earthloom.jobs.learning.labels import LabelOptions, LabelSource, label_source
+from earthloom.jobs.learning.folders import Mosaic, check_apart, make_mosaic
+from earthloom.jobs.learning.labels import LabelOptions, LabelSource, RasterLabels, label_source
 from earthloom.models.cards.card import BEFORE
 from earthloom.tiling.background import Background
 from earthloom.tiling.errors import ConfigError, SceneError
@@ -36,12 +36,23 @@ class LabelledScene:
     @property
     def content(self) -> dict[str, object]:
         """What pins its bytes and what they mean, as plain data; where the files lie is not in it."""
+        place = {asset: number for number, asset in enumerate(self._assets)}
         return {
             "id": self.scene.id,
             "files": [asset.identity for asset in self._assets],
             "labels": self.labels.identity,
+            "quantity": self.scene.quantity,
             "bands": [
-                [band.name, band.index, band.scale, band.offset, band.nodata, band.nodata_in] for band in self.bands
+                [
+                    band.name,
+                    place[self.scene.assets[band.asset]],
+                    band.index,
+                    band.scale,
+                    band.offset,
+                    band.nodata,
+                    band.nodata_in,
+                ]
+                for band in self.bands
             ],
             "clear": [[clear.band.name, clear.bits, list(clear.values)] for clear in self.scene.clear],
             "grid": [self.scene.grid.crs, *self.scene.grid.transform, self.scene.grid.width, self.scene.grid.height],
@@ -92,7 +103,8 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
     opened: list[tuple[SceneTable, OpenedScene]] = []
     refused: list[RefusedScene] = []
     wanted = Wanted(models=((frozenset(band.removeprefix(BEFORE) for band in bands),),))
-    tables = config.scenes or _laid_out(config)
+    mosaics = _laid_out(config)
+    tables = config.scenes or _tables_of(config, mosaics)
     options = config.labels if config.scenes else _by_value(config.labels)
     for table in tables:
         requests = assign_ids(expand([table.scene], table.alternate), table.scene_id)
@@ -129,7 +141,13 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
                 scene=each.scene, bands=each.scene.select(tuple(bands)), labels=labels, labels_reference=reference
             )
         )
-    notes = tuple(dict.fromkeys((each.scene.id, note) for _, each in opened for note in each.notes))
+    said = [(made.name, note) for made in mosaics for note in made.notes]
+    said += [
+        (each.scene.id, each.labels.note)
+        for each in scenes
+        if isinstance(each.labels, RasterLabels) and each.labels.note
+    ]
+    notes = tuple(dict.fromkeys([*said, *((each.scene.id, note) for _, each in opened for note in each.notes)]))
     return Corpus(scenes=tuple(scenes), notes=notes)
 
 
@@ -141,16 +159,20 @@ def _source(
     return label_source(reference, options, inspectors)
 
 
-def _laid_out(config: TrainConfig) -> tuple[SceneTable, ...]:
-    """Folders of chips as scenes with labels."""
-    assert config.chips is not None, "checked with the file"
+def _laid_out(config: TrainConfig) -> list[Mosaic]:
+    """The folders of chips, each laid out as a scene with labels."""
     mosaics = [
         make_mosaic(
             table.folder, config.labels, name=table.name, core_px=config.chips.core_px, gsd_m=table.gsd_m, number=number
         )
         for number, table in enumerate(config.folders)
+        if config.chips is not None  # without it, there are none
     ]  # fmt: skip
     check_apart(mosaics)
+    return mosaics
+
+
+def _tables_of(config: TrainConfig, mosaics: Sequence[Mosaic]) -> tuple[SceneTable, ...]:
     return tuple(
         SceneTable(
             **table.options.model_dump() | {"scene": str(made.scene), "labels": str(made.labels), "scene_id": made.name}

@@ -27,6 +27,7 @@ from earthloom.jobs.learning.labels import (
     LabelClass,
     LabelOptions,
     LabelSource,
+    RasterLabels,
     Stored,
     column_values,
     is_vector,
@@ -114,6 +115,7 @@ class _Setup:
     """What is read beside the maps."""
 
     matching: Matching
+    options: LabelOptions
     labels: Mapping[str, LabelSource]
     """By scene id."""
     references: Mapping[str, str]
@@ -144,7 +146,7 @@ def _prepare(config: EvaluateConfig, card: ModelCard, references: Mapping[str, s
         card.classes, [c.name for c in options.classes], dict(config.match), {c.name: c.color or "" for c in options.classes}
     )  # fmt: skip
     return _Setup(
-        matching=matching, labels={scene_id: sources[reference] for scene_id, reference in references.items()},
+        matching=matching, options=options, labels={scene_id: sources[reference] for scene_id, reference in references.items()},
         references=references, regions=_regions(config), cover=config.cover,
     )  # fmt: skip
 
@@ -220,6 +222,7 @@ def _evaluate(
     key = digest({
         **facts, "match": matching.to_dict(), "classes": matching.names, "regions": setup.regions and setup.regions[0].identity,
         "worst": config.worst, "bootstrap": config.bootstrap,
+        "label_options": setup.options.model_dump(mode="json"),
         **({"cover": config.cover} if plans[0].chain.pixel_px > 1 else {}),
     })  # fmt: skip
     folder = f"evaluations/{product}/{key[:16]}"
@@ -233,7 +236,12 @@ def _evaluate(
         counts, matching, mapped_m2=_mapped_m2(list(result.results.values()), matching), block_px=block_px,
         resamples=config.bootstrap, facts=facts,
     )  # fmt: skip
-    made["notes"] = [*made["notes"], *_unscored(counts, setup)]
+    made["notes"] = [
+        *made["notes"],
+        *_of_labels(setup),
+        *_unscored(counts, setup),
+        *_bare(counts, config.background, setup),
+    ]
     by_id = {plan.scene.id: plan for plan in plans}
     worst = worst_places(counts, {name: plan.grid.window for name, plan in by_id.items()}, block_px, config.worst)
     made["worst"] = [place.to_dict() for place in worst]
@@ -257,6 +265,25 @@ def _unscored(counts: Mapping[str, SceneCounts], setup: _Setup) -> list[str]:
         "a wrong CRS do, or are unknown everywhere"
         for scene_id, found in counts.items()
         if not found.confusion.any()
+    ]
+
+
+def _of_labels(setup: _Setup) -> list[str]:
+    rasters = (source for source in setup.labels.values() if isinstance(source, RasterLabels))
+    return list(dict.fromkeys(source.note for source in rasters if source.note))
+
+
+def _bare(counts: Mapping[str, SceneCounts], background: str | None, setup: _Setup) -> list[str]:
+    """A note on each scene on which no feature lies."""
+    if background is None:
+        return []
+    place = setup.matching.names.index(background)
+    labelled = {scene_id: found.confusion.sum(axis=1) for scene_id, found in counts.items()}
+    return [
+        f"nothing is marked on {scene_id}, so all of it counts as {background}; if something should be, look at the CRS of "
+        f"scene and labels ({redact(setup.references[scene_id])})"
+        for scene_id, pixels in labelled.items()
+        if pixels.any() and pixels.sum() == pixels[place]
     ]
 
 

@@ -70,7 +70,8 @@ class Examples:
         """A window as the network sees it, and the labels of a part inside of it.
 
         Args:
-            core: whose labels count; pixels as near as `gap_px` to one that is trained on do not.
+            core: whose labels count; pixels as near as `gap_px` to one that is trained on do not, and none that another scene
+                of the same ground trains on.
             margin_px: context around it.
 
         Returns:
@@ -83,11 +84,32 @@ class Examples:
         is_judged = np.zeros(read.shape, np.bool_)
         inside = core.slices(read)
         is_judged[inside] = pixels.part[inside] == part
-        if gap_px:
+        if gap_px or number in self._meeting:
             is_judged[inside] &= self.trained_around(number, gap_px).distances(core) > gap_px
         labels = np.where(is_judged, pixels.labels, IGNORE).astype(np.uint8)
         labels = self.rule.of_chip(labels) if self.rule else labels
         return plain(pixels.physical(self.scenes[number]), pixels.valid, labels).normalised(self.mean, self.std)
+
+    def shared(self, part: Part) -> float:
+        """Share of the labelled pixels of a part, about, that lie on ground which another scene trains on."""
+        chosen = self.split.part == part
+        pixels = self.index.counts[chosen].sum(axis=1)
+        on_trained = 0.0
+        for number, box, n_labelled in zip(
+            self.index.scene[chosen].tolist(), self.index.box[chosen], pixels, strict=True
+        ):
+            if number in self._meeting:
+                left, top, right, bottom = box.tolist()
+                window = Window(left, top, right - left, bottom - top)
+                on_trained += n_labelled * float((self.trained_around(number, 0).distances(window) == 0).mean())
+        return on_trained / max(int(pixels.sum()), 1)
+
+    @cached_property
+    def _meeting(self) -> frozenset[int]:
+        """Scenes that share ground with others, whose parts may differ there; those of regions are the same in all."""
+        if self.split.of_region:
+            return frozenset()
+        return frozenset(number for group in self._ground.groups() if len(group) > 1 for number in group)
 
     @cached_property
     def _ground(self) -> Ground:

@@ -26,6 +26,9 @@ _PICTURES, _TIFFS = (".jpg", ".jpeg", ".png"), (".tif", ".tiff")
 _LARGEST_BYTES = 64 << 20
 _ZONES = 60
 _CORNER_M = (300_000.0, 5_000_000.0)  # amid a UTM zone
+_GREY_16 = "I;16"  # as Pillow calls it
+_LAYOUT = 2  # raised when the same chips are laid out otherwise
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +39,14 @@ class Mosaic:
         name: of the scene.
         scene, labels: the two files.
         digests: sha256 of each chip's file, in order.
+        notes: what of the folder is not used.
     """
 
     name: str
     scene: Path
     labels: Path
     digests: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def make_mosaic(
@@ -58,16 +63,20 @@ def make_mosaic(
         number: of the table, which keeps different folders on different ground.
 
     Raises:
-        ConfigError: if there is no such folder, or a folder in it is of no class.
+        ConfigError: if there is no such folder, a folder in it is of no class, or a chip is of two classes.
         SceneError: if a file cannot be decoded, is smaller than a square, or has other bands than the first.
     """
-    files = list(_files(Path(folder), options))
+    listed, unused = _files(Path(folder), options)
     if number >= _ZONES:
         raise ConfigError(f"{number + 1} tables of folders; at most {_ZONES} can be laid out: join some")
-    digests = tuple(_digest(path) for path, _ in files)
-    digest = hashlib.sha256(repr((core_px, gsd_m, number, [c for _, c in files], digests)).encode()).hexdigest()
-    home = cache_folder() / "chips" / digest[:32]
-    made = Mosaic(name=name, scene=home / f"{name}.tif", labels=home / f"{name}-labels.tif", digests=digests)
+    by_digest = _once(listed)
+    files, digests = list(by_digest.values()), tuple(by_digest)
+    decides = (_LAYOUT, core_px, gsd_m, number, [c for _, c in files], digests)
+    home = cache_folder() / "chips" / hashlib.sha256(repr(decides).encode()).hexdigest()[:32]
+    made = Mosaic(
+        name=name, scene=home / f"{name}.tif", labels=home / f"{name}-labels.tif", digests=digests,
+        notes=tuple(_unused(folder, unused, len(listed) - len(files))),
+    )  # fmt: skip
     if not (made.scene.is_file() and made.labels.is_file()):
         home.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=home.parent) as temporary:  # whole or not at all, whoever else makes it
@@ -91,8 +100,8 @@ def check_apart(mosaics: Sequence[Mosaic]) -> None:
                 )
 
 
-def _files(folder: Path, options: LabelOptions) -> Iterator[tuple[Path, int]]:
-    """Every chip with the value of its class, in the order of names."""
+def _files(folder: Path, options: LabelOptions) -> tuple[list[tuple[Path, int]], list[Path]]:
+    """Every chip with the value of its class, in the order of names; and what lies beside them."""
     if not folder.is_dir():
         raise ConfigError(f"'folder={folder}' is no folder of this machine; chips are read from local folders")
     classes = {str(text): each.value for each in options.classes for text in (each.name, *each.stored)}
@@ -104,15 +113,44 @@ def _files(folder: Path, options: LabelOptions) -> Iterator[tuple[Path, int]]:
             f"{folder} holds {', '.join(map(repr, strange[:8]))}, which none of the classes {names} stands for; name them by "
             "'stored', or put them into 'ignore'"
         )
-    n_chips = 0
+    chips, others = [], []
     for part in inside:
         for path in sorted(part.iterdir()):
             if path.suffix.lower() in (*_PICTURES, *_TIFFS) and path.is_file():
-                n_chips += 1
-                yield path, classes[part.name]
-    if not n_chips:
+                chips.append((path, classes[part.name]))
+            elif not path.name.startswith("."):
+                others.append(path)
+    if not chips:
         raise ConfigError(
             f"{folder} holds no chips: it wants a folder for each class, with JPEG, PNG or TIFF files in it"
+        )
+    return chips, others
+
+
+def _once(files: Sequence[tuple[Path, int]]) -> dict[str, tuple[Path, int]]:
+    """The files by their digests, each once: a copy in the test part would be judged by what was trained on.
+
+    Raises:
+        ConfigError: if one is of two classes.
+    """
+    found: dict[str, tuple[Path, int]] = {}
+    for path, value in files:
+        first, known = found.setdefault(_digest(path), (path, value))
+        if known != value:
+            raise ConfigError(
+                f"{first} and {path} are the same, byte for byte, and of two classes; take one of them away"
+            )
+    return found
+
+
+def _unused(folder: str, others: Sequence[Path], n_copies: int) -> Iterator[str]:
+    if n_copies:
+        yield f"{n_copies} files of {folder} are copies of others there, byte for byte, and are not used"
+    if others:
+        shown = ", ".join(path.name for path in others[:_NAMED])
+        yield (
+            f"{len(others)} files or folders among the chips of {folder} are no JPEG, PNG or TIFF by their names and are not "
+            f"used: {shown}{', …' * (len(others) > _NAMED)}"
         )
 
 
@@ -130,7 +168,7 @@ def _write(
     import rasterio
     from rasterio.transform import from_origin
 
-    first = _decoded(files[0][0])
+    first, _ = _decoded(files[0][0])
     across = math.ceil(math.sqrt(len(files)))
     down = -(-len(files) // across)
     free = shutil.disk_usage(folder).free
@@ -142,6 +180,9 @@ def _write(
         "driver": "GTiff", "width": across * core_px, "height": down * core_px, "crs": f"EPSG:{32601 + number}",
         "transform": from_origin(*_CORNER_M, gsd_m, gsd_m), "compress": "deflate", "tiled": True, "BIGTIFF": "IF_SAFER",
     }  # fmt: skip
+    if len(first) == 4:  # of four bands of 8 bits GDAL would make the last one transparency
+        shared["photometric"] = "MINISBLACK"
+    masks: dict[int, NDArray[np.bool_]] = {}  # of the rows of chips that have pixels without data
     with (
         rasterio.open(folder / made.scene.name, "w", count=len(first), dtype=first.dtype, **shared) as scene,
         rasterio.open(folder / made.labels.name, "w", count=1, dtype="uint8", nodata=IGNORE, **shared) as labels,
@@ -149,17 +190,32 @@ def _write(
         for row in range(down):
             pixels = np.zeros((len(first), core_px, across * core_px), first.dtype)
             classes = np.full((1, core_px, across * core_px), IGNORE, np.uint8)
+            valid = np.ones((core_px, across * core_px), np.bool_)
             for col, (path, value) in enumerate(files[row * across : (row + 1) * across]):
                 place = slice(col * core_px, (col + 1) * core_px)
-                pixels[:, :, place] = _middle(path, first, core_px)
+                pixels[:, :, place], valid[:, place] = _middle(path, first, core_px)
                 classes[:, :, place] = value
             where = rasterio.windows.Window(0, row * core_px, across * core_px, core_px)
             scene.write(pixels, window=where)
             labels.write(classes, window=where)
+            if not valid.all():
+                masks[row] = valid
+    if not masks:
+        return
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(folder / made.scene.name, "r+", driver="GTiff") as scene,
+    ):
+        whole = np.ones((core_px, across * core_px), np.bool_)
+        for row in range(down):
+            where = rasterio.windows.Window(0, row * core_px, across * core_px, core_px)
+            scene.write_mask(masks.get(row, whole), window=where)
 
 
-def _middle(path: Path, first: NDArray[np.generic], side_px: int) -> NDArray[np.generic]:
-    chip = _decoded(path)
+def _middle(
+    path: Path, first: NDArray[np.generic], side_px: int
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:  # fmt: skip
+    chip, valid = _decoded(path)
     if (len(chip), chip.dtype) != (len(first), first.dtype):
         raise SceneError(f"{path} has {len(chip)} bands of {chip.dtype}, the first chip {len(first)} of {first.dtype}")
     if min(chip.shape[1:]) < side_px:
@@ -168,22 +224,27 @@ def _middle(path: Path, first: NDArray[np.generic], side_px: int) -> NDArray[np.
             f"set 'core_px' to {min(chip.shape[1:])}, or take the file away"
         )
     top, left = ((side - side_px) // 2 for side in chip.shape[1:])
-    return chip[:, top : top + side_px, left : left + side_px]
+    inside = slice(top, top + side_px), slice(left, left + side_px)
+    return chip[:, *inside], valid[inside]
 
 
-def _decoded(path: Path) -> NDArray[np.generic]:
-    """(C, h, w) of a file; a palette or transparency becomes red, green and blue."""
+def _decoded(path: Path) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """(C, h, w) of a file, and where it has data, (h, w); what is transparent has none. A palette becomes red, green, blue."""
     import rasterio
     from PIL import Image, UnidentifiedImageError
 
     try:
         if path.suffix.lower() in _TIFFS:
-            with rasterio.open(path, driver="GTiff") as dataset:
-                return np.asarray(dataset.read())
+            return _of_tiff(path)
         with Image.open(path, formats=("JPEG", "PNG")) as picture:
-            mode = picture.mode if picture.mode in ("L", "RGB") else "RGB"
+            if picture.mode != _GREY_16 and _is_deep_png(path):
+                raise SceneError(f"{path} has 16 bits for each colour, of which 8 would be read; save it as a TIFF")
+            mode = picture.mode if picture.mode in ("L", "RGB", _GREY_16) else "RGB"
             values = np.asarray(picture.convert(mode))
-            return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+            valid = np.ones(values.shape[:2], np.bool_)
+            if picture.has_transparency_data:
+                valid = np.asarray(picture.convert("RGBA"))[:, :, 3] != 0
+            return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0), valid
     except (
         OSError,
         UnidentifiedImageError,
@@ -192,3 +253,19 @@ def _decoded(path: Path) -> NDArray[np.generic]:
         ValueError,
     ) as error:
         raise SceneError(f"{path} cannot be decoded: {error}") from error
+
+
+def _of_tiff(path: Path) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    import rasterio
+    from rasterio.enums import ColorInterp
+
+    with rasterio.open(path, driver="GTiff") as dataset:
+        data = [number for number, means in enumerate(dataset.colorinterp, 1) if means != ColorInterp.alpha]
+        return np.asarray(dataset.read(data)), (dataset.read_masks(data) != 0).all(axis=0)
+
+
+def _is_deep_png(path: Path) -> bool:
+    """Whether a file is a PNG of 16 bits, as its header says (ISO/IEC 15948, 11.2.2)."""
+    with path.open("rb") as file:
+        head = file.read(25)
+    return head.startswith(b"\x89PNG") and head[24:] == b"\x10"

@@ -6,7 +6,7 @@ grid is cut. Knows nothing of models, of splits and of scores.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
@@ -178,6 +178,8 @@ class RasterLabels:
     grid: Grid
     """Of the file."""
     band: Band
+    note: str | None = None
+    """What a user should know of how it is read."""
 
     @property
     def identity(self) -> str:
@@ -225,7 +227,7 @@ class RasterLabels:
 
 
 def _band_of(asset: Asset, header: Header, options: LabelOptions) -> dict[str, Any]:
-    """The grid of a raster, and the band of it that holds labels."""
+    """The grid of a raster, the band of it that holds labels, and what is to be said of it."""
     data = [number for number, color in enumerate(header.colors, 1) if color != "alpha"]
     number = options.band or data[0]
     if options.band is None and len(data) > 1:
@@ -237,12 +239,16 @@ def _band_of(asset: Asset, header: Header, options: LabelOptions) -> dict[str, A
             f"{asset.ref.name} is a raster, which holds numbers: give one for {texts[0].name}, not {texts[0].stored[0]!r}"
         )
     nodata = header.nodata[number - 1]
-    named = {s for c in options.classes for s in (c.stored or (c.value,))}
+    named = {s: c.name for c in options.classes for s in (c.stored or (c.value,))}
     band = Band(
         name="labels", asset=0, index=number, dtype=header.dtypes[number - 1], categorical=True,
         nodata=None if nodata in named else nodata,  # a class that the file calls nodata is still a class
     )  # fmt: skip
-    return {"grid": header.grid, "band": band}
+    note = (
+        f"labels {asset.ref.name}: {nodata:g} is the file's nodata and stands for {named[nodata]}, so its pixels are labelled "
+        f"{named[nodata]}. Where nobody has looked, store another value"
+    ) if nodata in named else None  # fmt: skip
+    return {"grid": header.grid, "band": band, "note": note}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,9 +326,7 @@ def _classified(asset: Asset, options: LabelOptions) -> tuple[NDArray[np.object_
                 f"{name}: nothing says which of {_names(free)} a feature is; name the column that does: `class_column`"
             )
         return features.geometries, np.full(len(features.values), free[0].value, np.uint8), features.crs
-    known: dict[Stored, int] = dict.fromkeys(options.ignore, IGNORE)
-    for each in options.classes:
-        known |= dict.fromkeys(each.stored or (each.value, str(each.value), each.name), each.value)
+    known = _column_meaning(name, options, set(features.values))
     strange = sorted({str(value) for value in features.values if value is not None and value not in known})
     if strange:
         raise SceneError(
@@ -331,6 +335,25 @@ def _classified(asset: Asset, options: LabelOptions) -> tuple[NDArray[np.object_
         )
     values = np.array([IGNORE if value is None else known[value] for value in features.values], np.uint8)
     return features.geometries, values, features.crs
+
+
+def _column_meaning(file: str, options: LabelOptions, there: Collection[object]) -> dict[Stored, int]:
+    """What each value of a class column stands for, IGNORE for those to be ignored.
+
+    Raises:
+        ConfigError: if a value that is there stands for two classes, or for one and is to be ignored.
+    """
+    known: dict[Stored, int] = dict.fromkeys(options.ignore, IGNORE)
+    names = {IGNORE: "what is to be ignored"} | {each.value: each.name for each in options.classes}
+    for each in options.classes:
+        for stored in each.stored or (each.value, str(each.value), each.name):
+            if stored in there and (other := known.get(stored, each.value)) != each.value:
+                raise ConfigError(
+                    f"{file}: column {options.class_column} holds {stored!r}, which stands for {each.name} and for "
+                    f"{names[other]}, once as a name and once as a value; say by `stored` what the file holds for each class"
+                )
+            known[stored] = each.value
+    return known
 
 
 @lru_cache(maxsize=_KEPT)

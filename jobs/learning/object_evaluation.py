@@ -111,7 +111,8 @@ def evaluate_objects(
         "objects": {plan.scene.id: plan.prefix for plan in plans},
         "notes": training_notes(plans),
     }  # fmt: skip
-    key = digest({**facts, "sizes": config.sizes, "worst": config.worst})
+    options = setup.labels[ids[0]].options.model_dump(mode="json")
+    key = digest({**facts, "sizes": config.sizes, "worst": config.worst, "label_options": options})
     pictures, hidden = {}, 0
     for plan in plans:
         pictures[plan.scene.id], left_out = _compared(store, plan, setup)

@@ -24,11 +24,12 @@ _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2
 
 
 def scores(counts: NDArray[np.int64], classes: Sequence[str]) -> dict[str, float]:
-    """IoU, precision, recall and F1 of each class, mean IoU of the classes that are there, accuracy; 4 digits."""
+    """IoU, precision, recall and F1 of each class that is labelled, mean IoU of those that are there, accuracy; 4 digits."""
     each = class_scores(counts)
     found = {"iou": mean_iou(counts), "accuracy": float(np.trace(counts) / max(int(counts.sum()), 1))}
     for name in ("iou", "precision", "recall", "f1"):
-        found |= {f"{name}_{known}": float(value) for known, value in zip(classes, getattr(each, name), strict=True)}
+        values = zip(classes, getattr(each, name), each.support, strict=True)
+        found |= {f"{name}_{known}": float(value) for known, value, labelled in values if labelled}
     return {name: round(value, 4) for name, value in found.items()}
 
 

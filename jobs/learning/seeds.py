@@ -186,6 +186,12 @@ def looking_of(config: TrainConfig, examples: Examples, card: ModelCard) -> Look
     known = ("iou", *(f"iou_{name}" for name in examples.classes if card.objects is None))
     if table.metric not in known:
         raise ConfigError(f"`schedule.metric={table.metric}` is none of {', '.join(known)}")
+    value = known.index(table.metric) - 1
+    if windows and value >= 0 and not examples.split.pixels(examples.index)["validation"][value]:
+        raise ConfigError(
+            f"`schedule.metric={table.metric}` is judged on the validation part, which has no pixel with that label: choose "
+            "another metric, or split otherwise"
+        )
     if table.patience and not windows:
         raise ConfigError("'patience' counts looks at the validation part, and there is none: set `split.validation`")
     margin_px = margin_of(examples, card)

@@ -12,6 +12,7 @@ from earthloom.jobs.learning.config import ChipTable, TrainConfig
 from earthloom.jobs.records.names import CARRIED
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import LabelRule, ModelCard, ModelClass, ObjectRule, shade
+from earthloom.models.cards.file import canonical
 from earthloom.models.training.network import named
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
@@ -20,6 +21,8 @@ from earthloom.tiling.storage.objects import ObjectRef
 
 NOTHING = "nothing"
 _FILES = (".safetensors", ".pt", ".pth")
+_FOLLOW = ("in_channels", "classes")
+"""Arguments of a network that the bands and the classes of the training decide, whatever an imported card says."""
 _MARGIN = 1.25
 """A network is known to work at the pixel sizes that it has seen, and a little beyond."""
 
@@ -101,10 +104,13 @@ def draft(
         ConfigError: if no network is named.
     """
     table = config.model
+    if given := [name for name in _FOLLOW if name in table.arguments]:
+        raise ConfigError(f"'model.arguments' has {given[0]}, which follows from the bands and classes; leave it out")
     if table.architecture is not None:
         architecture, arguments, stride = named(table.architecture, table.encoder, table.arguments, bands)
     elif first.card is not None:
-        architecture, arguments, stride = first.card.architecture, first.card.arguments, first.card.stride_px
+        own = {name: value for name, value in first.card.kwargs.items() if name not in _FOLLOW}
+        architecture, arguments, stride = first.card.architecture, canonical(own), first.card.stride_px
     else:
         raise ConfigError("`model.architecture` is missing: unet with an 'encoder', lite-unet, … (docs/training.md)")
     if (architecture == "chip-classifier") != (config.chips is not None):
@@ -163,7 +169,7 @@ def _normalisation(
         if values is not None and len(values) != len(bands):
             raise ConfigError(f"`model.{name}` has {len(values)} numbers for {len(bands)} bands: {', '.join(bands)}")
     known: dict[str, tuple[float, float]] = {}
-    if first.card is not None and first.card.quantities[0] == quantity:
+    if first.card is not None and quantity in first.card.quantities:
         known = {band: (m, s) for band, m, s in zip(first.card.bands, first.card.mean, first.card.std, strict=True)}
     measured = [known.get(band, both) for band, both in zip(bands, zip(mean, std, strict=True), strict=True)]
     return given[0] or tuple(m for m, _ in measured), given[1] or tuple(s for _, s in measured)

@@ -23,8 +23,9 @@ from earthloom.jobs.learning.fitting import Progress
 from earthloom.jobs.learning.index import ChipIndex, make_index
 from earthloom.jobs.learning.making import make_card
 from earthloom.jobs.learning.record import data_record
-from earthloom.jobs.learning.seeds import carried, looking_of, loss_of, teacher_card, teacher_of, train_seed
-from earthloom.jobs.learning.split import Part, open_regions, split, untaught
+from earthloom.jobs.learning.remarks import refuse_blind, refuse_unsuited, remarks
+from earthloom.jobs.learning.seeds import carried, looking_of, loss_of, teacher_card, teacher_of, train_seed, variety_of
+from earthloom.jobs.learning.split import Part, open_regions, split
 from earthloom.jobs.learning.start import First, bands_of, draft, first_weights
 from earthloom.jobs.learning.together import train_together
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest, read_document
@@ -99,10 +100,10 @@ def train(
     settings = settle(store, prefix, config, workers)
     on_stage("looking where labels are")
     examples, card = prepare(config, corpus, first, bands, store, prefix)
-    missed = untaught(examples.split, examples.index, config.labels.classes)
-    for text in missed:
+    said = remarks(config, examples, card)
+    for text in said:
         on_stage(f"note: {text}")
-    notes = (*corpus.notes, *((config.name, text) for text in missed))
+    notes = (*corpus.notes, *((config.name, text) for text in said))
     fitted = []
     for seed in range(config.seed, config.seed + config.seeds):
         on_stage(f"training seed {seed}" if config.seeds > 1 else "training")
@@ -134,13 +135,13 @@ def training_key(config: TrainConfig, corpus: Corpus, first: First) -> str:
     said = config.model_dump(
         mode="json", include={"name", "seed", "seeds", "labels", "model", "loss", "augment", "schedule", "split"}
     )
-    for table, late in (("augment", "haze"), ("augment", "ceiling"), ("schedule", "stay")):
-        if not said[table][late]:
-            del said[table][late]  # a training without it keeps its key
+    bands = bands_of(config, first)
+    if config.augment.haze:
+        said["augment"]["wavelengths_um"] = variety_of(config, bands).wavelengths_um
     if config.objects is not None:
         said["objects"] = config.objects.model_dump()
-    if config.teacher is not None:  # a training without one keeps its key
-        taught = teacher_card(config, bands_of(config, first))
+    if config.teacher is not None:
+        taught = teacher_card(config, bands)
         said["teacher"] = config.teacher.model_dump() | {"model": taught and taught[0].digest()}
     said |= {"chips": config.chips.model_dump(mode="json")} if config.chips else {}
     said["model"] |= {"start": first.sha256}
@@ -164,7 +165,8 @@ def prepare(
     """The data, looked through and split, and the card of the network that is to see it.
 
     Args:
-        store: holds the index of chips below `prefix`, or is given it.
+        store: holds the index of chips below `prefix`, or is given it. Trials of a study share one as far as they see the
+            same bands in chips of one size.
 
     Raises:
         ConfigError: if nothing is labelled, a part that is wanted stays empty, or the tables contradict each other.
@@ -174,11 +176,17 @@ def prepare(
     rule = _rule_of(config)
     chip_px = rule.core_px if rule else config.model.crop_px
     regions = open_regions(config.split)
-    index = _stored_index(store, prefix)
+    decides = {
+        "scenes": [each.content for each in corpus.scenes], "labels": config.labels.model_dump(mode="json"),
+        "n_labels": config.n_labels, "chip_px": chip_px,
+        "regions": regions and [regions.identity, config.split.model_dump(mode="json", exclude={"regions"})],
+    }  # fmt: skip
+    name = f"{prefix}/index-{digest(decides)[:16]}.npz"
+    index = _stored_index(store, name)
     if index is None:
         index = make_index(corpus.scenes, n_classes=config.n_labels, chip_px=chip_px, regions=regions)
         if store is not None:
-            store.put(f"{prefix}/index.npz", index.to_bytes())
+            store.put(name, index.to_bytes())
     parts = split(index, corpus.scenes, config.split, regions, seed=config.seed, chip_px=chip_px)
     mean, std = index.statistics(parts.part == Part.TRAIN)
     grids = [each.scene.grid for each in corpus.scenes]
@@ -187,8 +195,10 @@ def prepare(
         corpus.scenes, index, parts, chip_px=chip_px, classes=card.gives, mean=card.mean, std=card.std,
         cache_bytes=config.compute.cache, rule=rule,
     )  # fmt: skip
+    refuse_unsuited(config.augment, bands, mean)
     loss_of(config, examples)  # what contradicts itself is said before hours are spent
     looking_of(config, examples, card)
+    refuse_blind(config, examples, card)
     teacher_of(config, card, "cpu")
     return examples, card
 
@@ -240,11 +250,11 @@ def settle(store: Store, prefix: str, config: TrainConfig, workers: int | None) 
     return kept
 
 
-def _stored_index(store: Store | None, prefix: str) -> ChipIndex | None:
+def _stored_index(store: Store | None, name: str) -> ChipIndex | None:
     if store is None:
         return None
     try:
-        return ChipIndex.from_bytes(store.get(f"{prefix}/index.npz"))
+        return ChipIndex.from_bytes(store.get(name))
     except (MissingObjectError, ValueError, OSError, KeyError):
         return None
 
@@ -260,7 +270,7 @@ def _finished(store: Store, config: TrainConfig, key: str, replaces: bool) -> Tr
         card, record = None, {}
     if card is not None and record.get("key") == key:
         if _holds(store, card):
-            return Trained(card=card, out=config.out, record=record, was_there=True)
+            return Trained(card=card, out=config.out, record=record, was_there=True, notes=_kept_texts(config, card))
         return None  # its weights were lost or changed, and are made again
     if replaces:
         return None
@@ -268,6 +278,14 @@ def _finished(store: Store, config: TrainConfig, key: str, replaces: bool) -> Tr
         f"{config.out} holds {card.label if card else 'a model'}, which another training or program made: its data, network "
         "or schedule were not these; choose another `out`, or say `replace`"
     )
+
+
+def _kept_texts(config: TrainConfig, card: ModelCard) -> tuple[tuple[str, str], ...]:
+    """What a finished training's card says otherwise than the file now does."""
+    wanted = {name: text for name, text in config.card.model_dump().items() if text or name != "title"}
+    if not (other := [name for name, text in wanted.items() if getattr(card, name) != text]):
+        return ()
+    return ((config.name, f"it was trained before, and its card keeps its {', '.join(other)}; edit them in card.json"),)
 
 
 def _holds(store: Store, card: ModelCard) -> bool:

@@ -120,8 +120,7 @@ def _run(
 
     first = first_weights(config.model.start, config.out)
     bands = bands_of(config, first)
-    data = f"{trial.prefix}/data-{config.model.crop_px}"
-    examples, card = prepare(config, open_corpus(config, bands), first, bands, store, data)
+    examples, card = prepare(config, open_corpus(config, bands), first, bands, store, trial.prefix)
     settings = settle(store, place, config, None)
     try:
         fitted = train_seed(config, card, first, examples, store, place, settings, config.seed, follow)

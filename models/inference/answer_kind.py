@@ -88,17 +88,17 @@ class AnswerKind(ABC, Generic[Made]):
         return 0
 
     @property
+    @abstractmethod
     def values_per_px(self) -> int:
-        """Numbers that the network gives for each pixel of a chip."""
-        return 1
+        """Numbers that the network gives for each pixel of a chip. No default: plans of memory rest on it and the next two."""
 
+    @abstractmethod
     def woven_bytes(self, *, blend: bool) -> int:
         """What the canvas holds on the device for each pixel of the input, while the stage runs, beside what is stored."""
-        return 0
 
+    @abstractmethod
     def passed_bytes(self, *, is_first: bool) -> int:
         """What is held between stages for each pixel of the input; nothing of what later stages do not read."""
-        return 0
 
     @abstractmethod
     def shapes(self, chips: Sequence[int]) -> list[tuple[int, ...]]:

@@ -85,6 +85,9 @@ class ClassMap(AnswerKind[BlockMap]):
         """Of each class a sum, and the weights, where chips are cross-faded; the map itself counts as what is stored."""
         return _FLOAT_BYTES * (self.n_classes + 1) if blend else 0
 
+    def passed_bytes(self, *, is_first: bool) -> int:
+        return 0
+
     def shapes(self, chips: Sequence[int]) -> list[tuple[int, ...]]:
         """(N, K, h, w); a single channel will do for two logits, of which the first one is 0."""
         n_chips, _, height, width = chips

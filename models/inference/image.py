@@ -57,6 +57,10 @@ class Image(AnswerKind[Tensor]):
     def values_per_px(self) -> int:
         return len(self.bands) * self.scale**2
 
+    def woven_bytes(self, *, blend: bool) -> int:
+        """None: it is woven into the image that is passed on."""
+        return 0
+
     def passed_bytes(self, *, is_first: bool) -> int:
         """An image, its quantised form on the way to storage, and for a later stage what it was made from."""
         return _FLOAT_BYTES * (2 if is_first else 3) * self.values_per_px

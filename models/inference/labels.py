@@ -99,6 +99,17 @@ class Labels(AnswerKind[BlockLabels]):
         )  # fmt: skip
 
     @property
+    def values_per_px(self) -> int:
+        """One at most: there are as many as classes for a whole chip."""
+        return 1
+
+    def woven_bytes(self, *, blend: bool) -> int:
+        return 0
+
+    def passed_bytes(self, *, is_first: bool) -> int:
+        return 0
+
+    @property
     def table_bytes(self) -> int:
         """Numbers and text of a row, a polygon of five corners, and the file that is made of them; measured."""
         return 1600 + 40 * self.n_classes

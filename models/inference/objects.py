@@ -88,6 +88,12 @@ class Objects(AnswerKind[BlockObjects]):
     def values_per_px(self) -> int:
         return self.n_classes + BOX_CHANNELS
 
+    def woven_bytes(self, *, blend: bool) -> int:
+        return 0
+
+    def passed_bytes(self, *, is_first: bool) -> int:
+        return 0
+
     @property
     def reach_px(self) -> int:
         return self.rule.radius_px

@@ -66,7 +66,7 @@ def from_network(module: nn.Module, card: ModelCard, given: Mapping[str, Tensor]
         fitted: Tensor | None = value
         if name in own and name == first and card.bands != before.bands:
             fitted = _by_band(value, card.bands, before.bands)
-        elif name in own and name in last and card.gives != before.gives:
+        elif name in own and name in last and (card.gives != before.gives or value.shape != own[name].shape):
             fitted = _by_class(value, own[name], card.gives, before.gives)
         if name not in own or fitted is None or fitted.shape != own[name].shape:
             unused.append(name)
@@ -165,7 +165,10 @@ def _by_band(value: Tensor, bands: Sequence[str], before: Sequence[str]) -> Tens
 
 
 def _by_class(value: Tensor, mine: Tensor, classes: Sequence[str], before: Sequence[str]) -> Tensor | None:
-    """Rows (classes, …) from those of other classes; new classes keep what `mine` has for them."""
+    """Rows (classes, …) from those of other classes; new classes keep what `mine` has for them. One row for two classes is
+    that of the second, and the first one's is 0."""
+    if len(value) == 1 and len(before) == 2:
+        value = torch.cat([torch.zeros_like(value), value])
     if len(value) != len(before) or value.shape[1:] != mine.shape[1:]:
         return None
     return torch.stack([value[before.index(name)] if name in before else mine[i] for i, name in enumerate(classes)])

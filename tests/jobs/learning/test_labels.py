@@ -247,3 +247,26 @@ def test_a_file_of_the_wrong_kind_is_refused(folder: Path) -> None:
         label_source(str(rgb), NAMED)
     with pytest.raises(ConfigError, match=r"holds vectors, and `label_band=1`"):
         label_source(str(folder / "lines.geojson"), options(class_column="class", band=1))
+
+
+@pytest.mark.parametrize("column", ["text", "number"])
+def test_a_value_that_is_the_name_of_one_class_and_the_number_of_another_is_refused(
+    tmp_path: Path, column: str
+) -> None:
+    """Names that are codes: the class that was listed last got both."""
+    values = [1, 0] if column == "number" else ["1", "0"]
+    shapes = [shapely.box(0, 0, 40, 40), shapely.box(60, 60, 90, 90)]
+    file = tmp_path / "codes.gpkg"
+    geopandas.GeoDataFrame({"code": values}, geometry=shapes, crs="EPSG:32617").to_file(file)
+    classes = (LabelClass(value=0, name="1"), LabelClass(value=1, name="0"))
+    options = LabelOptions(classes=classes, class_column="code")
+    if column == "number":
+        label_source(str(file), options)  # a number is no name
+    else:
+        with pytest.raises(
+            ConfigError, match=r"column code holds '[01]', which stands for [01] and for [01], once as a name"
+        ):
+            label_source(str(file), options)
+    told = tuple(each.model_copy(update={"stored": (each.name,)}) for each in classes)
+    if column == "text":
+        label_source(str(file), options.model_copy(update={"classes": told}))

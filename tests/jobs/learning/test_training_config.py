@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from pydantic import BaseModel
 from earthloom.jobs.command.terminal import in_a_file, with_flags
 from earthloom.jobs.learning import train
 from earthloom.jobs.learning.config import SceneTable, TrainConfig, check_training, keys_in_file, load_training
-from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.labels import LabelClass
 from earthloom.jobs.learning.seeds import variety_of
-from earthloom.jobs.learning.start import bands_of, first_weights
+from earthloom.jobs.learning.start import First, draft
 from earthloom.jobs.learning.training_file import to_toml
 from earthloom.tiling.errors import ConfigError, SceneError
-from tests.jobs.learning.meadows import meadow, tables
+from tests.jobs.learning.meadows import tables
+from tests.models.nets import card_of
 
 FILE = """
 name = "water"
@@ -165,18 +166,29 @@ def test_haze_goes_by_wavelengths_where_the_names_of_all_bands_tell_theirs(tmp_p
         load_training(tables(tmp_path, "a", augment={"haze": 1.0}))
 
 
-def test_a_training_without_haze_ceiling_and_stay_keeps_the_key_of_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    meadow(tmp_path, "a")
-    monkeypatch.setattr(train, "digest", lambda document: document["config"])
-    made: list[Any] = []
-    cases: list[dict[str, Any]] = [{}, {"augment": {"haze": 0.1, "ceiling": 1.0}, "schedule": {"stay": 0.5}}]
-    for changes in cases:
-        config = load_training(tables(tmp_path, "a", **changes))
-        first = first_weights(config.model.start)
-        made.append(train.training_key(config, open_corpus(config, bands_of(config, first)), first))
-    without, with_them = made
-    assert " ".join(without["augment"]) == "zoom gain tint offset gamma noise blur mixed"
-    assert set(with_them["augment"]) - set(without["augment"]) == {"haze", "ceiling"}
-    assert set(with_them["schedule"]) - set(without["schedule"]) == {"stay"}
+def test_a_start_decides_neither_bands_nor_classes_and_its_normalisation_is_kept(tmp_path: Path) -> None:
+    """An imported card has `in_channels` and `classes` among its arguments: other bands were refused, and other classes ended
+    in an IndexError of the loss."""
+    values = tables(tmp_path, "a", labels={"classes": [{"value": v, "name": n} for v, n in enumerate("abc")]})
+    config = load_training(values | {"model": {"bands": ["red", "green", "nir"]}})
+    known = replace(
+        card_of("lite-unet", 2, 2, 16), bands=("red", "green"), quantities=("toa_reflectance", "boa_reflectance"),
+        mean=(0.2, 0.3), std=(0.1, 0.2), arguments='{"base":4,"classes":1,"in_channels":2}',
+    )  # fmt: skip
+    first, ones = First(name="imported", card=known), (1.0, 1.0, 1.0)
+    made = draft(config, first, config.model.bands, quantity="boa_reflectance", grids=(), mean=ones, std=ones)
+    assert made.arguments == '{"base":4}'
+    assert (made.mean, made.std) == ((0.2, 0.3, 1.0), (0.1, 0.2, 1.0))
+    own = load_training(tables(tmp_path, "a", model={"arguments": {"classes": 1}}))
+    with pytest.raises(ConfigError, match="has classes, which follows from the bands and classes; leave it out"):
+        draft(own, First(name="nothing"), own.model.bands, quantity="dn", grids=(), mean=ones, std=ones)
+
+
+def test_a_finished_training_says_which_texts_of_its_card_are_those_of_before(tmp_path: Path) -> None:
+    config = load_training(tables(tmp_path, "a", card={"license": "MIT", "title": "Meadows"}))
+    card = replace(
+        card_of("lite-unet", 3, 2, 16), license="MIT", title="Meadows", description="", citation="", version="1.0.0"
+    )
+    assert train._kept_texts(config, card) == ()
+    ((_, text),) = train._kept_texts(config, replace(card, license="other", version="0.1"))
+    assert text == "it was trained before, and its card keeps its license, version; edit them in card.json"

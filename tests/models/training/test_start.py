@@ -77,6 +77,18 @@ def test_a_network_of_one_band_keeps_its_depthwise_filters() -> None:
     assert torch.equal(module.state_dict()[kept], given.state_dict()[kept])
 
 
+def test_one_logit_for_two_classes_becomes_two_that_say_the_same() -> None:
+    """smp's binary networks end in one; it was left out, and the head began anew."""
+    before = replace(BEFORE, arguments='{"classes":1}')
+    given = build(before, 1)
+    module = build(BEFORE, 2)
+    start = from_network(module, BEFORE, given.state_dict(), before)
+    one, two = answer(given, 3), answer(module, 3)
+    torch.testing.assert_close(two.softmax(dim=1)[:, 1:], one.sigmoid(), rtol=1e-5, atol=1e-6)
+    assert len(start.adapted) == 2
+    assert start.unused == ()
+
+
 def test_classes_are_kept_by_name_and_new_ones_start_from_nothing() -> None:
     given, more = build(BEFORE, 1), card(BEFORE.bands, ("snow", "water", "land"))
     module = build(more, 2)

@@ -13,7 +13,7 @@ from earthloom.jobs.records.names import CARRIED
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import LabelRule, ModelCard, ModelClass, ObjectRule, shade
 from earthloom.models.cards.file import canonical
-from earthloom.models.training.network import named
+from earthloom.models.training.network import TRAINED, named
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
 from earthloom.tiling.grid import Grid
@@ -68,6 +68,11 @@ def first_weights(start: str, out: str | None = None) -> First:
     if card.kind == "image":
         raise CardError(
             f"'start={start}': {card.label} makes {card.makes}; start from a segmentation, a classifier or a detector"
+        )
+    if card.architecture not in TRAINED:
+        raise CardError(
+            f"'start={start}': {card.label} is a network of the kind {card.architecture}, which cannot be trained further; "
+            f"`earthloom distil {start}` teaches another network what it says"
         )
     return First(name=card.label, path=weights.fetch(folder, card.weights), sha256=card.weights, card=card)
 

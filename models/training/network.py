@@ -25,6 +25,8 @@ GALILEO = "galileo"
 """An encoder of band groups with a light head; its stride is the side of its patches."""
 CLASSIFIER = "classifier"
 """A classifier of timm, which labels chips; each chip is seen by itself, so that no pooling grid has to meet another."""
+TRAINED = (*_OWN, GALILEO, "smp", "chip-classifier")
+"""Of the registry, what learns from batches."""
 _WIDER = {"pan": 128, "dpt": 32}
 """Of smp, those whose decoder reduces the image further than its encoder: strides."""
 

@@ -28,6 +28,12 @@ _STARTS = {
 }  # fmt: skip
 
 
+_TWO_TURNS, _BEYOND_POLES = (
+    720.0,
+    100.0,
+)  # degrees; files that go around the Earth count on, and rounding passes the poles
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
     """The features of one layer in the order of the file.
@@ -62,8 +68,8 @@ def read_features(asset: Asset, *, column: str | None, layer: str | None = None)
         layer: of a file that has several.
 
     Raises:
-        SceneError: if the file is of another format, damaged, without a CRS, or lacks the column or the layer; the
-            message lists what it has.
+        SceneError: if the file is of another format, damaged, without a CRS, has no degrees where its CRS does, or lacks
+            the column or the layer; the message lists what it has.
         StorageError: if it cannot be read.
     """
     name = asset.ref.name
@@ -83,7 +89,24 @@ def read_features(asset: Asset, *, column: str | None, layer: str | None = None)
         cause = " ".join(str(error).split())[:200]
         raise SceneError(f"cannot read {name}: {cause}; the file is damaged or no {form}: fetch it again") from error
     there = np.array([geometry is not None and not geometry.is_empty for geometry in found.geometries], np.bool_)
-    return Features(geometries=found.geometries[there], values=found.values[there], crs=found.crs)
+    found = Features(geometries=found.geometries[there], values=found.values[there], crs=found.crs)
+    _check_degrees(name, found)
+    return found
+
+
+def _check_degrees(name: str, found: Features) -> None:
+    """Metres that pass for degrees lie nowhere, so that nothing would be found there, without a word."""
+    import shapely
+
+    if not found.crs.is_geographic or not len(found.geometries):
+        return
+    west, south, east, north = shapely.total_bounds(found.geometries)
+    if max(abs(west), abs(east)) > _TWO_TURNS or max(abs(south), abs(north)) > _BEYOND_POLES:
+        raise SceneError(
+            f"{name} has coordinates from {west:.10g}, {south:.10g} to {east:.10g}, {north:.10g}, which are no degrees, and "
+            f"its CRS is {found.crs.name}, as GeoJSON's is where it names none. The longitude comes first; or say which CRS "
+            f"they are in: ogr2ogr -s_srs EPSG:<code> -t_srs EPSG:4326 degrees.gpkg {name}"
+        )
 
 
 def _by_pyogrio(asset: Asset, column: str | None, layer: str | None) -> Features:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -270,3 +271,18 @@ def test_a_value_that_is_the_name_of_one_class_and_the_number_of_another_is_refu
     told = tuple(each.model_copy(update={"stored": (each.name,)}) for each in classes)
     if column == "text":
         label_source(str(file), options.model_copy(update={"classes": told}))
+
+
+@pytest.mark.parametrize("corner", [(300100.0, 5599000.0), (50.5, 120.1)], ids=["metres", "latitude first"])
+def test_coordinates_that_are_no_degrees_are_refused(tmp_path: Path, corner: tuple[float, float]) -> None:
+    """GeoJSON that names no CRS is WGS 84: metres in it lay nowhere, and with a background a whole scene was that."""
+    x, y = corner
+    ring = [[x, y], [x + 0.1, y], [x, y + 0.1], [x, y]]
+    feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    file = tmp_path / "fields.geojson"
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    classes = (LabelClass(value=0, name="land"), LabelClass(value=1, name="field"))
+    with pytest.raises(
+        SceneError, match=r"geojson has coordinates from .*, which are no degrees, and its CRS is WGS 84"
+    ):
+        label_source(str(file), LabelOptions(classes=classes, background="land"))

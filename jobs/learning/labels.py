@@ -350,7 +350,7 @@ def _column_meaning(file: str, options: LabelOptions, there: Collection[object])
             if stored in there and (other := known.get(stored, each.value)) != each.value:
                 raise ConfigError(
                     f"{file}: column {options.class_column} holds {stored!r}, which stands for {each.name} and for "
-                    f"{names[other]}, once as a name and once as a value; say by `stored` what the file holds for each class"
+                    f"{names[other]}, once as a name and once as a value; say by 'stored' what the file holds for each class"
                 )
             known[stored] = each.value
     return known

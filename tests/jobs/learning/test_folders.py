@@ -14,11 +14,18 @@ from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
 
+from earthloom.jobs.learning.batches import Crops, Sampling
+from earthloom.jobs.learning.config import load_training
+from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.folders import Mosaic, make_mosaic
 from earthloom.jobs.learning.labels import IGNORE, LabelClass, LabelOptions
+from earthloom.jobs.learning.start import First
+from earthloom.jobs.learning.train import prepare
+from earthloom.models.training.augment import Variety
 from earthloom.tiling.errors import ConfigError, SceneError
 
 SIDE = 16
+BANDS = ("red", "green", "blue")
 OPTIONS = LabelOptions(classes=(LabelClass(value=0, name="sea"), LabelClass(value=1, name="land")))
 
 
@@ -138,3 +145,26 @@ def test_a_chip_of_two_classes_is_refused(tmp_path: Path) -> None:
         tiff(tmp_path / "chips" / name / "a.tif", chip(0))
     with pytest.raises(ConfigError, match=r"sea/a\.tif are the same, byte for byte, and of two classes"):
         laid_out(tmp_path / "chips")
+
+
+def test_what_has_no_data_is_neither_measured_nor_shown(tmp_path: Path) -> None:
+    """Fill was a value like any other: it moved mean and standard deviation, and the network saw it."""
+    for number, name in enumerate(("sea", "land") * 4):
+        pixels = np.full((3, SIDE, SIDE), 100 + number, np.uint8)
+        pixels[:, :6] = 0
+        tiff(tmp_path / "chips" / name / f"{number}.tif", pixels, nodata=0)
+    table = {"folder": str(tmp_path / "chips"), "name": "all", "gsd_m": 10.0, "quantity": "dn"}
+    config = load_training(
+        {
+            "name": "shores", "out": str(tmp_path / "model"), "schedule": {"steps": 1},
+            "folders": [table | {"bands": {"red": 1, "green": 2, "blue": 3}}], "chips": {"core_px": SIDE},
+            "labels": {"classes": [{"value": 0, "name": "sea"}, {"value": 1, "name": "land"}]},
+            "split": {"by": "block", "block_px": SIDE, "validation": 0, "test": 0},
+            "model": {"architecture": "classifier", "encoder": "resnet18", "bands": list(BANDS)},
+        }
+    )  # fmt: skip
+    examples, card = prepare(config, open_corpus(config, BANDS), First(name="nothing"), BANDS)
+    assert examples.index.valid.tolist() == [(SIDE - 6) * SIDE] * 8
+    assert card.mean == (103.5,) * 3
+    values, _ = Crops(examples, Sampling(variety=Variety(), balance=0, seed=0)).crop(0, 0)
+    assert sorted(np.unique((values == 0).sum(dim=(1, 2)).numpy())) == [6 * SIDE]

@@ -162,6 +162,7 @@ class TrainingProgress:
 
     def stage(self, sentence: str) -> None:
         """Say what begins."""
+        sentence = with_flags(sentence)
         if self._live:
             self.console.print(sentence)
         else:

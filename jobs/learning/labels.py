@@ -238,6 +238,10 @@ def _band_of(asset: Asset, header: Header, options: LabelOptions) -> dict[str, A
         raise ConfigError(
             f"{asset.ref.name} is a raster, which holds numbers: give one for {texts[0].name}, not {texts[0].stored[0]!r}"
         )
+    if spelt := [value for value in options.ignore if isinstance(value, str) and not _is_listed(value, options.ignore)]:
+        raise ConfigError(
+            f"{asset.ref.name} is a raster, which holds numbers: `label_ignore` has the text {spelt[0]!r}; give a number"
+        )
     nodata = header.nodata[number - 1]
     named = {s: c.name for c in options.classes for s in (c.stored or (c.value,))}
     band = Band(
@@ -249,6 +253,14 @@ def _band_of(asset: Asset, header: Header, options: LabelOptions) -> dict[str, A
         f"{named[nodata]}. Where nobody has looked, store another value"
     ) if nodata in named else None  # fmt: skip
     return {"grid": header.grid, "band": band, "note": note}
+
+
+def _is_listed(text: str, values: Sequence[Stored]) -> bool:
+    """Whether the number that a text spells is among some values too."""
+    try:
+        return float(text) in values
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

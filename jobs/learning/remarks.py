@@ -13,6 +13,7 @@ from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.labels import IGNORE, VectorLabels
 from earthloom.jobs.learning.seeds import margin_of
 from earthloom.jobs.learning.split import Part, untaught
+from earthloom.jobs.learning.start import First
 from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.errors import ConfigError
 
@@ -63,15 +64,16 @@ def refuse_blind(config: TrainConfig, examples: Examples, card: ModelCard) -> No
         )
 
 
-def remarks(config: TrainConfig, examples: Examples, card: ModelCard) -> list[str]:
+def remarks(config: TrainConfig, examples: Examples, card: ModelCard, first: First) -> list[str]:
     """A sentence on each thing that readers of the scores have to know.
 
     Args:
         card: of the network that is trained, whose normalisation may be another one's.
+        first: where its first weights come from.
     """
     return [
         *untaught(examples.split, examples.index, config.labels.classes), *_unjudged(config, examples),
-        *_bare(config, examples), *_shared(examples), *_unlike(examples, card),
+        *_bare(config, examples), *_shared(examples), *_unlike(examples, card), *_other_units(card, first),
     ]  # fmt: skip
 
 
@@ -115,6 +117,15 @@ def _shared(examples: Examples) -> list[str]:
                 "judged; 'by = \"scene\"' without names keeps scenes of the same ground together"
             )
     return found
+
+
+def _other_units(card: ModelCard, first: First) -> list[str]:
+    if first.card is None or card.quantities[0] in first.card.quantities:
+        return []
+    return [
+        f"the first weights, of {first.card.label}, learned from {' or '.join(first.card.quantities)}, and these scenes are "
+        f"{card.quantities[0]}: bands are normalised by their own mean and standard deviation, not by those of the card"
+    ]
 
 
 def _unlike(examples: Examples, card: ModelCard) -> list[str]:

@@ -100,7 +100,7 @@ def train(
     settings = settle(store, prefix, config, workers)
     on_stage("looking where labels are")
     examples, card = prepare(config, corpus, first, bands, store, prefix)
-    said = remarks(config, examples, card)
+    said = remarks(config, examples, card, first)
     for text in said:
         on_stage(f"note: {text}")
     notes = (*corpus.notes, *((config.name, text) for text in said))

@@ -286,3 +286,18 @@ def test_coordinates_that_are_no_degrees_are_refused(tmp_path: Path, corner: tup
         SceneError, match=r"geojson has coordinates from .*, which are no degrees, and its CRS is WGS 84"
     ):
         label_source(str(file), LabelOptions(classes=classes, background="land"))
+
+
+def test_a_text_to_be_ignored_is_refused_of_a_raster(tmp_path: Path) -> None:
+    """The value that it spells was refused, with the advice to ignore it."""
+    transform = Affine(10, 0, 300000, 0, -10, 5600000)
+    write_scene(
+        tmp_path / "codes.tif", np.full((1, 4, 4), 9, np.uint8), crs="EPSG:32633", transform=transform, date=None
+    )
+    with pytest.raises(
+        ConfigError, match="a raster, which holds numbers: `label_ignore` has the text '9'; give a number"
+    ):
+        label_source(str(tmp_path / "codes.tif"), options(ignore=("9",)))
+    for known in ((9,), (9, "9"), (9.0, "9.0")):
+        read = label_source(str(tmp_path / "codes.tif"), options(ignore=known)).read(GRID, Window(0, 0, 4, 4))
+        assert (read == IGNORE).all()

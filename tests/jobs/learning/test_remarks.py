@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.labels import IGNORE
 from earthloom.jobs.learning.remarks import remarks
 from earthloom.jobs.learning.split import Part
-from earthloom.jobs.learning.start import bands_of, first_weights
+from earthloom.jobs.learning.start import First, bands_of, first_weights
 from earthloom.jobs.learning.train import prepare, training_key
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 from earthloom.tiling.vectors import pyogrio
 from tests.jobs.learning.meadows import ORIGIN, meadow, tables, write_labels
+from tests.models.nets import card_of
 
 pyogrio()  # before geopandas does, in whose process rasterio's list of drivers holds
 
@@ -38,7 +40,7 @@ def opened(values: dict[str, Any]) -> tuple[Any, Any, Corpus]:
 def said_of(values: dict[str, Any]) -> tuple[list[str], Examples]:
     config, first, corpus = opened(values)
     examples, card = prepare(config, corpus, first, bands_of(config, first))
-    return remarks(config, examples, card), examples
+    return remarks(config, examples, card, first), examples
 
 
 def scenes_of(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -203,3 +205,18 @@ def test_trials_share_an_index_only_of_the_same_bands_and_chips(tmp_path: Path) 
     config, first, corpus = opened(tables(tmp_path, "a", model={"bands": ["nir", "green"]}))
     prepare(config, corpus, first, bands_of(config, first), store, "tune/0")
     assert len(list((tmp_path / "study" / "tune" / "0").iterdir())) == 2
+
+
+def test_first_weights_that_learned_from_another_quantity_are_told(tmp_path: Path) -> None:
+    meadow(tmp_path, "a", width=256, height=192)
+    config, _, corpus = opened(tables(tmp_path, "a"))
+    bands = config.model.bands
+    known = replace(card_of("ukis-unet", 3, 2, 16), bands=bands, mean=(0.1,) * 3, std=(0.1,) * 3)
+    first = First(name="made", card=known)
+    examples, card = prepare(config, corpus, first, bands)
+    assert (card.mean, remarks(config, examples, card, first)) == (known.mean, [])
+    other = First(name="made", card=replace(known, quantities=("unit",)))
+    examples, card = prepare(config, corpus, other, bands)
+    assert card.mean != known.mean
+    (text,) = remarks(config, examples, card, other)
+    assert "learned from unit, and these scenes are reflectance" in text

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn.metrics import classification_report, cohen_kappa_score, jaccard_score
 
+from earthloom.jobs.learning.record import scores
 from earthloom.jobs.learning.scores import (
     Z_95,
     accuracy,
@@ -220,3 +221,12 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert all((again[name] == first[name]).all() for name in first)
     assert first["iou"].shape == (2, 2)
     assert bootstrap(blocks[:9]) is None
+
+
+def test_a_class_without_labels_has_no_scores_in_a_record_though_the_mean_counts_what_was_taken_for_it() -> None:
+    """It had 0 in record and card, as if it had been missed everywhere."""
+    found = scores(np.array([[6, 0, 2], [0, 4, 0], [0, 0, 0]]), ("soil", "grass", "rock"))
+    assert {name for name in found if "_" in name} == {
+        f"{score}_{name}" for score in ("iou", "precision", "recall", "f1") for name in ("soil", "grass")
+    }
+    assert found["iou"] == pytest.approx((0.75 + 1 + 0) / 3, abs=1e-4)

@@ -174,3 +174,17 @@ def test_two_tiles_in_the_same_bytes_are_refused(tmp_path: Path) -> None:
     path.write_bytes(data.replace(second.to_bytes(4, "little"), first.to_bytes(4, "little")))
     with pytest.raises(SceneError, match=r"a\.tif: tile 1, 0 of band 1 and tile 0, 0 of band 1 lie in the same bytes"):
         header(path)
+
+
+def test_a_file_that_is_cut_short_behind_its_pixels_is_refused(tmp_path: Path) -> None:
+    """GDAL opens it, but without scale, offset and names of bands, which would be taken for unsaid."""
+    path = write_scene(tmp_path / "a.tif", ramp(), ("red",), nodata=-9999 if ramp().dtype.kind == "i" else None)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (1e-4,), (-0.1,)
+    data = path.read_bytes()
+    assert header(path).offsets == (-0.1,)
+    path.write_bytes(data[:-5])
+    with rasterio.open(path) as dataset:
+        assert (dataset.offsets, dataset.descriptions) == ((0.0,), (None,)), "GDAL goes on without them"
+    with pytest.raises(SceneError, match=r"a\.tif is cut short: what its tags GDALMetadata say .*; fetch it again"):
+        header(path)

@@ -11,6 +11,7 @@ import pytest
 import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyproj import CRS
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.reading.identity import pin
@@ -111,6 +112,26 @@ def test_the_same_place_in_the_notes_is_no_contradiction(tmp_path: Path) -> None
     path = write_scene(tmp_path / "a.tif", landscape(64, 64, 1))
     text = "  3.0000000000000000e+05,  1.0000000000000000e+01,  0,  4.5000000000000000e+06,  0, -1.0000000000000000e+01"
     assert header(noted(path, outside=f"<GeoTransform>{text}</GeoTransform>")).grid.transform[2] == 300000
+
+
+@pytest.mark.parametrize("form", ["WKT1_GDAL", "WKT1_ESRI", "WKT2_2019", "code"])
+def test_another_crs_in_the_notes_is_refused_and_the_same_in_other_words_is_not(form: str, tmp_path: Path) -> None:
+    """GDAL takes the one beside a file before its own, as ArcGIS does, whose "Define Projection" writes it there."""
+    path = write_scene(tmp_path / "a.tif", landscape(64, 64, 1))
+
+    def text(code: int) -> str:
+        written = f"EPSG:{code}" if form == "code" else CRS.from_epsg(code).to_wkt(form)
+        return f"<SRS>{written.replace(chr(34), '&quot;')}</SRS>"
+
+    assert header(noted(path, outside=text(32617))).grid.crs == "EPSG:32617"
+    noted(path, outside=text(32618))
+    code = "import rasterio, sys; print(rasterio.open(sys.argv[1]).crs.wkt.lower().replace('_', ' '))"
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, env={})
+    assert "zone 18n" in done.stdout
+    with pytest.raises(
+        SceneError, match=r"aux\.xml beside it gives the CRS .*, the file itself EPSG:32617, which is .* km away"
+    ):
+        header(path)
 
 
 def test_a_crs_that_only_the_notes_hold_is_named(tmp_path: Path) -> None:

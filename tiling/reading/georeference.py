@@ -46,9 +46,9 @@ def read_grid(ref: ObjectRef, dataset: DatasetReader) -> Grid:
             f"{name} has a CRS of kind {kind}, which is not tied to Earth's surface; "
             f"set the real one: gdal_edit.py -a_srs EPSG:<code> {name}"
         )
-    if (grids := _GRID_FILE.search(crs.wkt)) and grids[2] != "@null":
+    if grids := grid_file_in(crs.wkt):
         raise SceneError(
-            f"{name} has a CRS with a grid file of its own ({grids[1]}={grids[2][:60]}), which could be any file or "
+            f"{name} has a CRS with a grid file of its own ({grids}), which could be any file or "
             f"address; set a CRS without it: gdal_edit.py -a_srs EPSG:<code> {name}"
         )
     if not all(math.isfinite(value) for value in transform) or transform.determinant == 0:
@@ -64,6 +64,12 @@ def read_grid(ref: ObjectRef, dataset: DatasetReader) -> Grid:
     )  # fmt: skip
     check_place(name, grid)
     return grid
+
+
+def grid_file_in(wkt: str) -> str | None:
+    """The grid file that a CRS names, which PROJ would open: `nadgrids=…`; None if it names none."""
+    found = _GRID_FILE.search(wkt)
+    return f"{found[1]}={found[2][:60]}" if found and found[2] != "@null" else None
 
 
 def _rotation_px(transform: Affine, width: int, height: int) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from earthloom.tiling.errors import EarthloomError, EngineError, SceneError, StorageError
 from earthloom.tiling.reading import identity
-from earthloom.tiling.reading.gdal_faults import fault_in, listening
+from earthloom.tiling.reading.gdal_faults import Heard, fault_in, listening
 from earthloom.tiling.reading.not_tiff import HEAD_BYTES, lesson_of
 from earthloom.tiling.scene import Asset, Driver
 from earthloom.tiling.storage import egress
@@ -62,17 +62,33 @@ def open_asset(asset: Asset, *, checked: bool = False) -> Iterator[DatasetReader
         identity.verify_local(asset)
     is_open = checked
     with (
-        listening() as faults,
+        listening() as heard,
         rasterio.Env(session=DummySession(), **_options(asset)),
     ):  # GDAL finds credentials itself, in the environment
         try:
             with rasterio.open(asset.ref.gdal_path, driver=asset.driver, **_SOURCES[asset.driver]) as dataset:
                 is_open = True
+                _check_tags(asset, heard)
                 yield dataset
             if asset.ref.scheme == "file":
                 identity.verify_local(asset)  # nobody wrote into it while it was read
         except (RasterioError, CPLE_BaseError) as error:
-            raise _explained(asset, error, is_open, faults) from error
+            raise _explained(asset, error, is_open, heard.faults) from error
+
+
+def _check_tags(asset: Asset, heard: Heard) -> None:
+    """GDAL goes on without tags that it cannot reach, though nodata, scale, offset or the names of bands stood there."""
+    if not heard.lost_tags:
+        return
+    tags = ", ".join(dict.fromkeys(heard.lost_tags))
+    if heard.faults:
+        raise StorageError(
+            f"cannot read {asset.ref.url}: the storage answered {heard.faults[-1]} ({tags})", transient=True
+        )
+    raise SceneError(
+        f"{asset.ref.name} is cut short: what its tags {tags} say lies beyond its end (nodata, scale, place or names of bands "
+        "may stand there); fetch it again"
+    )
 
 
 def _options(asset: Asset) -> dict[str, str]:

@@ -9,12 +9,19 @@ are not of interest.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+import numpy as np
+from pyproj import CRS, Geod
+from pyproj.exceptions import ProjError
+
 from earthloom.tiling.errors import SceneError, StorageError
+from earthloom.tiling.ground import to_wgs84
+from earthloom.tiling.reading.georeference import grid_file_in
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 
@@ -25,6 +32,10 @@ MOST_BYTES = 8 << 20
 """Histograms and tables of 65536 classes take a few of them."""
 
 _NEAR = 1e-9  # of a pixel: the numbers of one transform, written as text
+_NEAR_PX, _NEAR_M = 0.5, 3.0  # of two CRSs: a datum may be written with a shift to WGS84, of which others know none
+_IS_CRS = re.compile(
+    r"(?i)EPSG:\d{4,6}$|(GEOGCRS|GEOGCS|GEODCRS|PROJCRS|PROJCS|BOUNDCRS|COMPD|COMPOUNDCRS|DERIVEDPROJCRS)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +114,7 @@ def _parse(name: str, data: bytes, dataset: DatasetReader) -> Sidecars:
     if root.tag != "PAMDataset":
         return Sidecars(notes=(f"{name} beside it is no file of GDAL's and is not read",))
     _check_place(name, root, dataset)
+    _check_crs(name, root, dataset)
     found = {}
     for element in root.findall("PAMRasterBand"):
         number = element.get("band", "1")
@@ -131,6 +143,37 @@ def _check_place(name: str, root: ET.Element, dataset: DatasetReader) -> None:
             )
 
 
+def _check_crs(name: str, root: ET.Element, dataset: DatasetReader) -> None:
+    """GDAL and ArcGIS take the CRS beside a file before its own. Two texts of one CRS lead to one place, names apart."""
+    text, own = (root.findtext("SRS") or "").strip(), dataset.crs
+    if not text or not own:
+        return
+    remedy = "write into the file what is right, gdal_translate in.tif out.tif takes the former, or move the other away"
+    if not (_IS_CRS.match(text) and not grid_file_in(text) and "PARAMETERFILE" not in text):
+        raise SceneError(f"{name} beside it gives the CRS {text[:60]!r}, which is not read; mend it or move it away")
+    a, b, c, d, e, f = tuple(dataset.transform)[:6]
+    cols, rows = (np.array([0.0, 0.5, 1.0]) * side for side in (dataset.width, dataset.height))
+    x, y = a * cols + b * rows + c, d * cols + e * rows + f
+    try:
+        (lon, lat), (own_lon, own_lat) = (to_wgs84(crs).transform(x, y) for crs in (text, own.to_wkt()))
+        apart_m = Geod(ellps="WGS84").inv(lon, lat, own_lon, own_lat)[2]
+        pixel_m = Geod(ellps="WGS84").inv(own_lon[:1], own_lat[:1], own_lon[2:], own_lat[2:])[2][0]
+        pixel_m /= max(1.0, float(np.hypot(dataset.width, dataset.height)))
+    except (ProjError, ValueError) as error:
+        raise SceneError(f"{name} beside it gives a CRS that PROJ cannot use ({str(error)[:80]}); {remedy}") from None
+    if not (np.max(apart_m) <= max(_NEAR_PX * pixel_m, _NEAR_M)):
+        raise SceneError(
+            f"{name} beside it gives the CRS {_called(text)}, the file itself {_called(own.to_wkt())}, which is "
+            f"{np.max(apart_m) / 1000:.3g} km away; {remedy}"
+        )
+
+
+def _called(crs: str) -> str:
+    found = CRS.from_user_input(crs)
+    code = found.to_epsg()
+    return f"EPSG:{code}" if code else found.name[:60]
+
+
 def _of_band(name: str, element: ET.Element) -> BandNotes:
     def number(tag: str) -> float | None:
         text = element.findtext(tag)
@@ -140,7 +183,7 @@ def _of_band(name: str, element: ET.Element) -> BandNotes:
             value = float(text.strip())
         except ValueError:
             raise SceneError(f"{name} beside it gives {text[:40]!r} as {tag}; mend it or move it away") from None
-        if tag != "NoDataValue" and not math.isfinite(value):
+        if (tag != "NoDataValue" and not math.isfinite(value)) or (tag == "Scale" and value == 0):
             raise SceneError(f"{name} beside it gives {value} as {tag}; mend it or move it away")
         return value
 

@@ -14,11 +14,11 @@ from earthloom.tiling.reading.gdal_faults import listening
 
 cli.main([*sys.argv[1:], "models", "list"], standalone_mode=False)
 gdal = logging.getLogger("rasterio._env")
-with listening() as faults:
+with listening() as heard:
     gdal.warning("CPLE_AppDefined in HTTP response code: 503. Retrying again in 1 s")
 gdal.error("a real fault")
 logging.getLogger("earthloom.jobs").warning("our own word")
-assert faults == ["HTTP 503"], faults
+assert heard.faults == ["HTTP 503"], heard.faults
 """
 
 

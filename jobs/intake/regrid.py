@@ -8,7 +8,7 @@ from earthloom.jobs.intake.grids import refuse_too_fine
 from earthloom.jobs.intake.scenes import OpenedScene
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
-from earthloom.tiling.reading.read import data_as_alpha
+from earthloom.tiling.reading.warp import data_as_alpha
 from earthloom.tiling.resampling import resampling
 from earthloom.tiling.scene import Band
 

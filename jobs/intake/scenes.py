@@ -31,9 +31,9 @@ from earthloom.tiling.errors import ConfigError, EarthloomError, EngineError, Sc
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.identity import pin
 from earthloom.tiling.reading.preflight import Header, Limits, inspect_apart
-from earthloom.tiling.reading.read import data_as_alpha
 from earthloom.tiling.reading.sample import Sample, sample_apart
 from earthloom.tiling.reading.sandbox import Cap, Disposables
+from earthloom.tiling.reading.warp import data_as_alpha
 from earthloom.tiling.resampling import resampling
 from earthloom.tiling.scene import SCENE_ID, Asset, Band, Scene
 

@@ -36,7 +36,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from tests.scenes import write_scene
 
 GOLDEN: dict[int, dict[str, str]] = {
-    5: {
+    6: {
         "water-index": "0b04327cb2278f22c3d80410fec70bea9a56c06275a633830237475c603ae526",
         "exact": "0f4853798ef4693485668212d137b951e6095b3eb11556e33a2ad54e19ec7859",
         "blend": "0de73d25c283290cb5d18406c3c9db25e4118cbba4c0c8bcf4caf74eae0561c4",
@@ -44,7 +44,7 @@ GOLDEN: dict[int, dict[str, str]] = {
         "dehaze": "f0746b24f537636c748f2acb6b8c86e592c876ca1494a35025a1b7a0bdf066c8",
         "destripe": "40ecf334e6222f9ab389ec2f5b01fe290c981e0a3b5707ac80193a0e27c24a1e",
         "stretch": "b013bb810c8ccb0bc61736daec7ff97ce7244677af3949c10c9973ed76dcaa60",
-        "warp": "076e61460c2163dc920e372509bb58332afef475a29dc423344fcd2e62d5ead9",
+        "warp": "31dc3197537a3aa9a64acdb6a031e7eb538a04558fe7aaf74b7918d571def86e",
     }
 }
 """sha256 by case, for each PIXEL_VERSION. A new version has new hashes, and what they were goes."""

@@ -167,4 +167,4 @@ def test_keys_are_stable_between_releases(monkeypatch: pytest.MonkeyPatch) -> No
     assert key() == GOLDEN
 
 
-GOLDEN = "8d8601d5ff6457896ceea1e58c23092f23473fc2cac86bf9bab9baa8c9bb1f03"
+GOLDEN = "8846e59d8db5e4aa20fc568c8d1228d23f8594b356f4866148e168715ffc3cde"

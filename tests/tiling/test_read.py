@@ -244,3 +244,18 @@ def test_absent_tiles_are_nodata_only_if_they_would_be_read_as_such(tmp_path: Pa
     source = scene(tiled(tmp_path / "s.tif", sparse=True), bands=known, grid=LARGE)
     core = Window(0, 0, 512, 512)
     assert read_pixels(source, known, core, 0, decide=core).valid.all()
+
+
+@pytest.mark.parametrize("interleave", ["band", "pixel"])
+def test_a_colour_that_is_absent_from_a_sparse_file_hides_no_other(tmp_path: Path, interleave: str) -> None:
+    """Deep water without red: rasterio has it as valid where nodata counts in all colours only."""
+    pixels = np.zeros((3, 512, 512), np.uint8)
+    pixels[0, :, 256:], pixels[1:, :256] = 80, 60
+    path = write_scene(tmp_path / "a.tif", pixels, nodata=0, photometric="RGB", interleave=interleave, sparse_ok=True)
+    colours = tuple(replace(band, nodata_in="all") for band in bands(3, "uint8", 0))
+    source = scene(path, bands=colours, grid=replace(GRID, width=512, height=512))
+    with rasterio.open(path) as dataset:
+        truth = dataset.dataset_mask() > 0
+    for core in source.grid.window.split(256):
+        found = read_pixels(source, colours, core, 0, decide=core)
+        np.testing.assert_array_equal(found.valid, truth[core.slices(source.grid.window)])

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio.enums import ColorInterp
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.quantity import NodataIn
 from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.resampling import Resampling
 from earthloom.tiling.scene import Band, Scene
@@ -78,6 +80,63 @@ def test_mask_and_nodata_both_count_after_a_warp(tmp_path: Path) -> None:
     assert not found.valid[:5].any()
     assert not found.valid[41:49].any()
     assert found.valid[8:38].all()
+
+
+@pytest.mark.parametrize("nodata", [0.0, None])
+@pytest.mark.parametrize("n_bands", [1, 3])
+def test_small_holes_stay_however_many_bands_a_file_has_and_whatever_says_where_they_are(
+    n_bands: int, nodata: float | None, tmp_path: Path
+) -> None:
+    """Nodata and a mask of the same pixels are valid alike: where the file's pixel around the middle is."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(200, 6000, (n_bands, 35, 45)).astype(np.uint16)
+    holes = rng.random((35, 45)) < 0.15
+    pixels[:, holes] = 0
+    path = write_scene(tmp_path / "s.tif", pixels, transform=TWICE, nodata=nodata)
+    if nodata is None:
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+            dataset.write_mask(np.where(holes, 0, 255).astype(np.uint8))
+    found = read_pixels(*_one(path, GRID, n_bands, "uint16", nodata), GRID.window, 0)
+    assert np.array_equal(found.valid, np.kron(~holes, np.ones((2, 2), bool))[: GRID.height, : GRID.width])
+    alone = read_pixels(*_one(path, GRID, 1, "uint16", nodata), GRID.window, 0)
+    np.testing.assert_array_equal(alone.valid, found.valid)
+    np.testing.assert_array_equal(alone.values[0], found.values[0])
+
+
+@pytest.mark.parametrize("resampling", ["bilinear", "average"])
+@pytest.mark.parametrize("nodata_in", ["any", "all"])
+@pytest.mark.parametrize("hides", ["mask", "alpha", "both"])
+def test_what_a_mask_hides_beside_nodata_is_mixed_into_no_pixel_however_it_is_cut(
+    hides: str, nodata_in: NodataIn, resampling: Resampling, tmp_path: Path
+) -> None:
+    """What is valid is 1000 everywhere, so whatever else comes out is of hidden pixels or of fill."""
+    rng = np.random.default_rng(0)
+    size, n_rows, n_cols = (20, 200, 300) if resampling == "bilinear" else (4, 1000, 1500)
+    hidden, fill = (np.kron(rng.random((20, 30)) < 0.2, np.ones((n_rows // 20,) * 2, bool)) for _ in range(2))
+    pixels = np.where(hidden, 60000, np.where(fill, 0, 1000)).astype(np.uint16)
+    opaque = np.where(hidden, 0, 65535).astype(np.uint16)
+    bands, color = ([pixels], None) if hides == "mask" else ([pixels, opaque], (ColorInterp.gray, ColorInterp.alpha))
+    place = rasterio.Affine(size, 0, 300003, 0, -size, 4500004)
+    path = write_scene(tmp_path / "s.tif", np.stack(bands), transform=place, nodata=0)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+        if color:
+            dataset.colorinterp = color
+        if hides != "alpha":
+            dataset.write_mask(np.where(hidden, 0, 255).astype(np.uint8))
+    grid = Grid(crs="EPSG:32617", transform=(10, 0, 300000, 0, -10, 4500000), width=600, height=400)
+    source, (known,) = _one(path, grid, 1, "uint16", 0.0, resampling)
+    known = replace(known, alpha=None if hides == "mask" else 2, nodata_in=nodata_in)
+    found = read_pixels(source, (known,), grid.window, 0)
+    assert set(np.unique(found.values[0][found.valid])) == {1000}
+    if resampling == "bilinear":  # valid where the pixel of the file around its middle is, as GDAL has it
+        cols, rows = np.meshgrid((grid.xs() - place.c) / size, (grid.ys() - place.f) / -size)
+        inside = (rows >= 0) & (cols >= 0) & (rows < n_rows) & (cols < n_cols)
+        seen = (~hidden & ~fill)[rows.astype(int).clip(0, n_rows - 1), cols.astype(int).clip(0, n_cols - 1)] & inside
+        assert np.array_equal(found.valid, seen)
+    for part in grid.window.split(170):
+        again = read_pixels(source, (known,), part, 0)
+        np.testing.assert_array_equal(again.valid, found.valid[part.slices(grid.window)])
+        np.testing.assert_array_equal(again.values[0], found.values[0][part.slices(grid.window)])
 
 
 def test_a_band_for_alpha_is_the_mask_after_a_warp_and_never_data(tmp_path: Path) -> None:

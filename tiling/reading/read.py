@@ -8,8 +8,6 @@ decoded once as long as a cache keeps them. Knows nothing of models or chips' va
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -19,12 +17,20 @@ from numpy.typing import NDArray
 
 from earthloom.tiling.chips import reflect_indices
 from earthloom.tiling.errors import SceneError
-from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.burn import burn
 from earthloom.tiling.reading.fill import HUGE
-from earthloom.tiling.reading.longitudes import around_its_middle
 from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.tile_cache import Cell, TileCache
+from earthloom.tiling.reading.warp import (
+    at_middles,
+    has_mask,
+    is_data,
+    load_burnt,
+    load_own,
+    load_warped,
+    on_grid,
+    seen_at_middles,
+)  # fmt: skip
 from earthloom.tiling.scene import Band, Scene
 from earthloom.tiling.window import Window
 
@@ -36,8 +42,6 @@ CELL_PX = 512
 
 _LARGE_PX = 2048
 """Side of a tile that is decoded again rather than kept whole: a read would hold several of them."""
-
-_EXACT = 1e-12  # px; GDAL then computes every pixel's place by itself, so cuts agree (it refuses 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +100,12 @@ def read_pixels(
     for clear in scene.clear:
         quality = _Source(scene, (clear.band,), window, None, halo_px, cache)
         quality.load()
-        source.valid &= quality.valid & ((quality.values[0] & clear.bits) == 0)
+        said = quality.values[0]
+        if said.dtype.kind == "f":  # a file has one type for all of its bands, and bits are those of whole numbers
+            said = said.astype(np.int64)
+        source.valid &= quality.valid & ((said & clear.bits) == 0)
         if clear.values:
-            source.valid &= ~np.isin(quality.values[0], clear.values)
+            source.valid &= ~np.isin(said, clear.values)
         source.cost.file_bytes += quality.cost.file_bytes
     raw, raw_valid = source.values, source.valid
     if window == read:
@@ -146,24 +153,27 @@ class _Source:
         together = nodata is not None and first.nodata_in == "all"
         with (
             open_asset(asset, checked=True) as dataset,
-            _on_grid(dataset, self._scene.grid, first) as (source, alpha),
-            _masked(dataset, self._scene.grid, first) as (masked, mask_band),
+            on_grid(dataset, self._scene.grid, first) as (source, alpha),
+            at_middles(dataset, self._scene.grid, first) as middles,
         ):
             wanted = {self._bands[channel].index for channel in channels}
             if together:
                 wanted |= _data_bands(dataset, first)
             indexes = sorted(wanted)  # GDAL's threads garble repeated bands
             same = source is dataset
-            if same and nodata is not None and self._decide and _absent(dataset, indexes[0], nodata, self._decide):
+            deciding = indexes if together else indexes[:1]
+            if same and nodata is not None and self._decide and _absent(dataset, deciding, nodata, self._decide):
                 return False
 
             def load(window: Window) -> Cell:
                 if same:
-                    values, mask = _load(source, indexes, first, window)
+                    values, mask = load_own(source, indexes, first, window)
+                elif nodata is not None and (first.alpha or has_mask(dataset, first)):
+                    values, mask = load_burnt(dataset, indexes, self._scene.grid, first, window)
                 else:
-                    values, mask = _load_warped(source, indexes, alpha, window)
-                    if masked is not None:
-                        mask = _load_warped(masked, indexes[:1], mask_band, window)[1]
+                    values, mask = load_warped(source, indexes, alpha, window)
+                    if middles and nodata is not None:
+                        mask = seen_at_middles(middles, indexes, nodata, window)
                 self._count(dataset, indexes, window, same=same)  # now GDAL has the index, and need not wait for it
                 return values, mask
 
@@ -178,15 +188,15 @@ class _Source:
         if known is not None:
             self.valid &= known
         if together and same:  # a warp has put it into its alpha
-            held = _is_data(read[0], nodata)
+            held = is_data(read[0], nodata)
             for band in read[1:]:
-                held |= _is_data(band, nodata)
+                held |= is_data(band, nodata)
             self.valid &= held
         for channel in channels:
             band = read[indexes.index(self._bands[channel].index)]
             self.values[channel] = band
             if nodata is not None and not together:
-                self.valid &= _is_data(band, nodata)
+                self.valid &= is_data(band, nodata)
             if band.dtype.kind == "f":
                 measured = np.abs(band) < HUGE
                 self.valid &= measured
@@ -209,21 +219,6 @@ class _Source:
                     self.cost.file_bytes += _tile_bytes(dataset, index, row, col)
 
 
-def _load(source: DatasetReader, indexes: list[int], band: Band, window: Window) -> Cell:
-    extra = [band.alpha] if band.alpha else []
-    read = source.read([*indexes, *extra], window=_rasterio(window))
-    mask = read[-1] > 0 if extra else None
-    if _has_mask(source, band):
-        own = source.read_masks(indexes[0], window=_rasterio(window)) > 0  # one mask for the whole file
-        mask = own if mask is None else mask & own
-    return read[: len(indexes)], mask
-
-
-def _is_data(band: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
-    known: NDArray[np.bool_] = ~np.isnan(band) if nodata is not None and np.isnan(nodata) else band != nodata
-    return known
-
-
 def _data_bands(dataset: DatasetReader, band: Band) -> set[int]:
     """Numbers of all bands of a file but its alpha, whose nodata decides together."""
     return {
@@ -232,39 +227,17 @@ def _data_bands(dataset: DatasetReader, band: Band) -> set[int]:
     }  # fmt: skip
 
 
-def _load_warped(source: DatasetReader, indexes: list[int], alpha: int | None, window: Window) -> Cell:
-    """Block by block of the warp: GDAL fits its kernel to what it is asked for, so other windows give other pixels."""
-    rows, cols = source.block_shapes[0]
-    whole = Window(0, 0, source.width, source.height)
-    values = np.empty((len(indexes), *window.shape), np.result_type(*(source.dtypes[index - 1] for index in indexes)))
-    mask = np.empty(window.shape, np.bool_) if alpha else None
-    for row in range(window.row_off // rows * rows, window.row_end, rows):
-        for col in range(window.col_off // cols * cols, window.col_end, cols):
-            block = Window(col, row, cols, rows) & whole
-            common = block & window
-            to, of = common.slices(window), common.slices(block)
-            values[(slice(None), *to)] = source.read(indexes, window=_rasterio(block))[(slice(None), *of)]
-            if mask is not None:  # read as a band: GDAL takes it for the mask of one or three bands only
-                mask[to] = source.read(alpha, window=_rasterio(block))[of] > 0
-    return values, mask
-
-
-def _rasterio(window: Window) -> Any:
-    from rasterio import windows
-
-    return windows.Window(window.col_off, window.row_off, window.width, window.height)
-
-
-def _absent(dataset: DatasetReader, index: int, nodata: float, window: Window) -> bool:
-    """Whether the file's index has no tile at all over a window, and what is read there is nodata."""
+def _absent(dataset: DatasetReader, indexes: list[int], nodata: float, window: Window) -> bool:
+    """Whether the file's index has no tile at all of some bands over a window, and what is read there is nodata."""
     if dataset.driver != "GTiff":  # others tell of no tile where it lies
         return False
-    filled = dataset.nodatavals[index - 1] or 0.0  # GDAL fills with the declared nodata, else with zeros
+    filled = dataset.nodatavals[indexes[0] - 1] or 0.0  # GDAL fills with the declared nodata, else with zeros
     if filled != nodata and not (np.isnan(filled) and np.isnan(nodata)):
         return False
-    rows, cols = dataset.block_shapes[index - 1]
+    rows, cols = dataset.block_shapes[indexes[0] - 1]
     return bool(window) and not any(
         _tile_bytes(dataset, index, row, col)
+        for index in indexes
         for row in range(window.row_off // rows, -(-window.row_end // rows))
         for col in range(window.col_off // cols, -(-window.col_end // cols))
     )
@@ -292,84 +265,3 @@ def _source(band: Band) -> tuple[Any, ...]:
     """What bands must share to be read together; repr, as NaN equals itself there, and None sorts."""
     how = band.categorical, band.resampling or "", band.shift_px
     return band.asset, *how, repr(band.nodata), repr(band.alpha), band.nodata_in
-
-
-def _has_mask(dataset: DatasetReader, band: Band) -> bool:
-    """Whether GDAL finds a mask of the file that is one: alpha that is data (`Band.alpha` 0) is none."""
-    from rasterio.enums import MaskFlags
-
-    flags = dataset.mask_flag_enums[band.index - 1]
-    return MaskFlags.per_dataset in flags and (MaskFlags.alpha not in flags or band.alpha is None)
-
-
-@contextmanager
-def _on_grid(
-    dataset: DatasetReader, grid: Grid, band: Band, *, mask_only: bool = False
-) -> Iterator[tuple[DatasetReader, int | None]]:
-    """The dataset on `grid`, and the number of the band that is its mask after a warp.
-
-    Args:
-        band: one of those that are read.
-        mask_only: heed the file's mask and no nodata.
-
-    Raises:
-        SceneError: if a band is to be warped as data that GDAL can only take for alpha, or nobody decided how.
-    """
-    from rasterio import enums
-    from rasterio.crs import CRS
-    from rasterio.vrt import WarpedVRT
-
-    crs = CRS.from_string(grid.crs)
-    rows, cols = band.shift_px
-    grid = grid.crop(Window(cols, rows, grid.width, grid.height))
-    same = dataset.shape == grid.shape and dataset.transform == grid.affine and dataset.crs == crs
-    if same:
-        yield dataset, None
-        return
-    name = dataset.name.rpartition("/")[2]
-    if band.resampling is None:
-        raise SceneError(
-            f"{name} lies on {tuple(dataset.transform)[:6]} and the scene on {grid.transform}, but nothing says how to "
-            "resample it: set Band.resampling"
-        )
-    nodata = None if mask_only else band.nodata
-    together = nodata is not None and band.nodata_in == "all"
-    # Without UNIFIED_SRC_NODATA a band's nodata counts only where all bands have it. Without a scale GDAL fits its
-    # kernel to each piece, wider where the grids are turned against each other or the file ends: it would blur there.
-    options: dict[str, Any] = {"UNIFIED_SRC_NODATA": "YES" if together else "NO", "XSCALE": "1", "YSCALE": "1"}
-    flagged = next((i for i, color in enumerate(dataset.colorinterp, 1) if color == enums.ColorInterp.alpha), None)
-    if flagged and band.alpha == 0:
-        raise SceneError(data_as_alpha(name, flagged))
-    alpha = band.alpha or flagged
-    if alpha:
-        options |= {"src_nodata": nodata} if nodata is None or together else {"src_nodata": nodata, "nodata": nodata}
-        if alpha != flagged or alpha != dataset.count:  # GDAL finds it by itself only where it is flagged and the last
-            options["src_alpha"] = alpha
-    elif nodata is None or together:
-        options |= {"add_alpha": True, "src_nodata": nodata}
-        alpha = dataset.count + 1
-    else:
-        options |= {"src_nodata": nodata, "nodata": nodata}
-    with WarpedVRT(
-        dataset, src_crs=around_its_middle(dataset, grid), crs=crs, transform=grid.affine, width=grid.width,
-        height=grid.height, tolerance=_EXACT, resampling=enums.Resampling[band.resampling], **options,
-    ) as warped:  # fmt: skip
-        yield warped, None if nodata is not None and not together else alpha  # else GDAL writes nodata where it is 0
-
-
-def data_as_alpha(name: str, index: int) -> str:
-    """Why a file cannot be resampled, and what to do."""
-    return (
-        f"band {index} of {name} is read as data and declared as alpha, which a warp to "
-        f"another grid would take for the mask; mend it: gdal_edit.py -colorinterp_{index} undefined {name}"
-    )
-
-
-@contextmanager
-def _masked(dataset: DatasetReader, grid: Grid, band: Band) -> Iterator[tuple[DatasetReader | None, int | None]]:
-    """A second warp for the mask of a file that has nodata too, because the first heeds one of them; else None."""
-    if band.nodata is None or not _has_mask(dataset, band):
-        yield None, None
-        return
-    with _on_grid(dataset, grid, band, mask_only=True) as (warped, alpha):
-        yield (warped, alpha) if alpha else (None, None)

@@ -18,7 +18,7 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from earthloom.jobs.intake.dates import utc
-from earthloom.jobs.intake.stac import MAX_DOCUMENTS, MAX_JSON_BYTES, StacItem, item_of
+from earthloom.jobs.intake.stac import MAX_DOCUMENTS, MAX_JSON_BYTES, StacItem, item_of, with_note_of_more
 from earthloom.jobs.intake.stac_assets import mapping, sequence
 from earthloom.tiling.errors import ConfigError, EarthloomError, NoSceneError
 from earthloom.tiling.storage.objects import ObjectRef
@@ -130,7 +130,9 @@ def search(text: str, alternate: str | None = None) -> list[StacItem]:
             )
     if not items:
         raise NoSceneError(f"{asked}: this search finds no item; check its collections, ground and time")
-    return list(items.values())
+    return with_note_of_more(
+        list(items.values()), page, f"{asked.ref.url} gave", "its pages end early: ask for less at once"
+    )
 
 
 def _pages(asked: Search) -> Iterator[Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""Scenes from STAC files: items, item collections, and static catalogues and collections one level down.
+"""Scenes from STAC files: items, item collections, and static catalogues and collections of any depth.
 
 Whatever a STAC document says is checked before it is believed: every href becomes an ObjectRef, a document from the
 network cannot name local files, and one on disk cannot name files outside its folder. Reads JSON only, never pixels.
@@ -85,7 +85,7 @@ def read_items(ref: ObjectRef, alternate: str | None = None) -> list[StacItem]:
 
     Args:
         ref: an Item, an ItemCollection, or a Catalog or Collection whose links of kind `item` are followed, its own and
-            those of its children, no deeper. For local files, its folder is what hrefs may not leave.
+            those of all catalogues below it. For local files, its folder is what hrefs may not leave.
         alternate: name of the alternate address (STAC's alternate-assets extension) to take of every asset that has it.
 
     Raises:
@@ -100,6 +100,7 @@ def read_items(ref: ObjectRef, alternate: str | None = None) -> list[StacItem]:
     if kind == "FeatureCollection":
         features = document.get("features")
         items = [item_of(mapping(feature), ref, root, alternate) for feature in sequence(features)]
+        items = with_note_of_more(items, document, f"{ref.url} holds", "give the search itself for all")
     elif kind in ("Catalog", "Collection"):
         items = list(_linked_items(document, ref, root, alternate))
     else:
@@ -108,10 +109,29 @@ def read_items(ref: ObjectRef, alternate: str | None = None) -> list[StacItem]:
         )
     if not items:
         raise NoSceneError(
-            f"{ref.url} is a STAC {kind} without items, its own or of its children; name a catalogue further down, "
-            "an item, or an ItemCollection"
+            f"{ref.url} is a STAC {kind} without items, its own or of catalogues below it; name an item, an ItemCollection, "
+            "or the search of a STAC API: https://host/search?collections=<id>"
         )
     return items
+
+
+def with_note_of_more(
+    items: list[StacItem], document: Mapping[str, Any], holds: str, remedy: str
+) -> list[StacItem]:  # fmt: skip
+    """Items of a search, the first with a note if the search says in an answer that it found more.
+
+    Args:
+        document: the answer.
+        holds: subject and verb of the note.
+        remedy: its end.
+    """
+    matched = number(document.get("numberMatched"))
+    for older in ("context", "search:metadata"):
+        matched = number(mapping(document.get(older)).get("matched")) if matched is None else matched
+    if matched is None or matched <= len(items) or not items:
+        return items
+    note = f"{holds} {len(items)} of the {matched:.0f} items that the search found; {remedy}"
+    return [replace(items[0], notes=(*items[0].notes, note)), *items[1:]]
 
 
 def resolve_href(href: str, base: ObjectRef, root: Path | None) -> ObjectRef:
@@ -175,29 +195,40 @@ def _below_host(href: str, base: ObjectRef) -> ObjectRef:
 def _linked_items(
     document: Mapping[str, Any], ref: ObjectRef, root: Path | None, alternate: str | None
 ) -> Iterator[StacItem]:
-    item_refs = list(_links(document, ref, root, "item"))
-    for child in _links(document, ref, root, "child"):
-        try:
-            item_refs += [child] if isinstance(child, StacItem) else _links(_read_json(child), child, root, "item")
-        except EarthloomError as error:
-            item_refs.append(StacItem(id=ref.stem, url=ref.url, problem=str(error)))
-        if len(item_refs) > MAX_DOCUMENTS:
-            break
-    if len(item_refs) > MAX_DOCUMENTS:
-        raise ConfigError(
-            f"{ref.url} leads to more than {MAX_DOCUMENTS} items; name a collection further down, or an ItemCollection"
-        )
+    """The items that a catalogue leads to, at any depth, level by level. Each catalogue is read once, were it in a circle."""
+    found: list[ObjectRef | StacItem] = []
+    seen, level = {ref.url}, [(document, ref)]
 
-    def read(found: ObjectRef | StacItem) -> StacItem:
-        if isinstance(found, StacItem):
-            return found
+    def open_child(child: ObjectRef) -> tuple[Mapping[str, Any], ObjectRef] | StacItem:
         try:
-            return item_of(_read_json(found), found, root, alternate)
+            return _read_json(child), child
         except EarthloomError as error:
-            return StacItem(id=found.stem, url=found.url, problem=str(error))
+            return StacItem(id=child.stem, url=child.url, problem=str(error))
+
+    def read(one: ObjectRef | StacItem) -> StacItem:
+        if isinstance(one, StacItem):
+            return one
+        try:
+            return item_of(_read_json(one), one, root, alternate)
+        except EarthloomError as error:
+            return StacItem(id=one.stem, url=one.url, problem=str(error))
 
     with ThreadPoolExecutor(8) as pool:
-        yield from pool.map(read, item_refs)
+        while level:
+            found += [one for parent in level for one in _links(*parent, root, "item")]
+            children = [one for parent in level for one in _links(*parent, root, "child")]
+            found += [one for one in children if isinstance(one, StacItem)]
+            new = {one.url: one for one in children if isinstance(one, ObjectRef) and one.url not in seen}
+            seen |= new.keys()
+            if len(found) + len(seen) > MAX_DOCUMENTS:
+                raise ConfigError(
+                    f"{ref.url} leads to more than {MAX_DOCUMENTS} items and catalogues; name a collection further down, or an "
+                    "ItemCollection"
+                )
+            opened = list(pool.map(open_child, new.values()))
+            found += [one for one in opened if isinstance(one, StacItem)]
+            level = [one for one in opened if not isinstance(one, StacItem)]
+        yield from pool.map(read, found)
 
 
 def _links(

@@ -160,7 +160,7 @@ def test_links_and_bytes_have_a_limit(tmp_path: Path, monkeypatch: pytest.Monkey
     links = [{"rel": "item", "href": f"{number}.json"} for number in range(5)]
     ref = save(tmp_path / "catalog.json", {"type": "Catalog", "links": links})
     monkeypatch.setattr(stac, "MAX_DOCUMENTS", 4)
-    with pytest.raises(ConfigError, match="leads to more than 4 items"):
+    with pytest.raises(ConfigError, match="leads to more than 4 items and catalogues"):
         read_items(ref)
     monkeypatch.setattr(stac, "MAX_JSON_BYTES", 100)
     with pytest.raises(ConfigError, match=r"catalog\.json has \d+ bytes; a STAC file of at most 100"):
@@ -185,7 +185,7 @@ def test_an_empty_collection_is_refused(tmp_path: Path) -> None:
         read_items(save(tmp_path / "a.json", {"type": "FeatureCollection", "features": []}))
 
 
-@pytest.mark.parametrize("number", [10**400, True, "5", None, [1], {"a": 1}])
+@pytest.mark.parametrize("number", [10**400, True, "5", None, [1], {"a": 1}, 0, 0.0])
 def test_numbers_that_are_none_are_ignored(tmp_path: Path, number: object) -> None:
     item = one(tmp_path / "i.json", document(red=asset("a.tif", **{"raster:scale": number, "bands": [{"name": "x"}]})))
     assert item.assets[0].bands[0].scale is None
@@ -249,3 +249,33 @@ def test_an_item_on_the_web_is_read_with_its_assets_beside_it(tmp_path: Path, mo
         monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", server.host)
         (item,) = read_items(ObjectRef.parse(server.url("x/i.json")))
         assert [found.ref.url for found in item.assets] == [server.url("x/a.tif"), server.url("x/b.tif")]
+
+
+def test_a_catalogue_is_followed_to_items_at_any_depth_and_in_circles(tmp_path: Path) -> None:
+    catalog = pystac.Catalog("root", "test")
+    year = pystac.Catalog("2024", "test")
+    month = pystac.Catalog("2024-05", "test")
+    catalog.add_child(year)
+    year.add_child(month)
+    for name, parent in (("above", year), ("deep", month)):
+        item = pystac.Item.from_dict(document(name, red=asset(str(tmp_path / "cat" / f"{name}.tif"))))
+        parent.add_item(item)
+    catalog.normalize_and_save(str(tmp_path / "cat"), pystac.CatalogType.SELF_CONTAINED)
+    lowest = tmp_path / "cat" / "2024" / "2024-05" / "catalog.json"
+    back = json.loads(lowest.read_text())
+    back["links"].append({"rel": "child", "href": "../../catalog.json"})
+    lowest.write_text(json.dumps(back))
+    items = read_items(ObjectRef.parse(str(tmp_path / "cat" / "catalog.json")))
+    assert [item.id for item in items] == ["above", "deep"]
+
+
+@pytest.mark.parametrize(
+    "said", [{"numberMatched": 40}, {"context": {"matched": 40}}, {"search:metadata": {"matched": 40}}]
+)
+def test_one_page_of_a_search_says_that_it_is_not_all(tmp_path: Path, said: dict[str, Any]) -> None:
+    features = [document("a", red=asset("a.tif")), document("b", red=asset("b.tif"))]
+    first, second = read_items(save(tmp_path / "c.json", {"type": "FeatureCollection", "features": features, **said}))
+    assert "c.json holds 2 of the 40 items that the search found" in first.notes[0]
+    assert not second.notes
+    whole = {"type": "FeatureCollection", "features": features, "numberMatched": 2}
+    assert not any(item.notes for item in read_items(save(tmp_path / "d.json", whole)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pystac_client
 import pytest
@@ -128,3 +129,19 @@ def test_too_much_is_not_read(api: StacApi, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(module, "MAX_DOCUMENTS", 10)
     with pytest.raises(ConfigError, match="more than 10 items"):
         search(api.search(collections="a"))
+
+
+@pytest.mark.parametrize(("matched", "told"), [(40, True), (1, False), (None, False)])
+def test_pages_that_end_before_all_was_given_are_told(
+    api: StacApi, monkeypatch: pytest.MonkeyPatch, matched: int | None, told: bool
+) -> None:
+    pages = module._pages
+
+    def counted(asked: Search) -> Iterator[Mapping[str, Any]]:
+        return ({**page, "numberMatched": matched} for page in pages(asked))
+
+    monkeypatch.setattr(module, "_pages", counted)
+    (only,) = search(api.search(collections="b"))
+    assert (
+        any("gave 1 of the 40 items that the search found; its pages end early" in note for note in only.notes) == told
+    )

@@ -53,7 +53,7 @@ def lines(side: int) -> NDArray[np.bool_]:
 @pytest.mark.parametrize(
     ("dtype", "fill"),
     [("uint8", 0), ("uint16", 0), ("uint16", 65535), ("int16", -9999), ("int16", -32768), ("float32", 0),
-     ("float32", LOWEST), ("float32", -3.4e38), ("float32", -9999)],
+     ("float32", LOWEST), ("float32", -3.4e38), ("float32", -9999), ("float32", 1e20)],
 )  # fmt: skip
 def test_fill_is_found_in_every_shape_and_spelling(shape: Any, dtype: str, fill: float, tmp_path: Path) -> None:
     if fill == 65535 and shape is not a_hole:
@@ -108,6 +108,7 @@ def test_fill_beside_another_declared_nodata_is_told_with_both(tmp_path: Path) -
     scene[:, :20], scene[:, -20:] = -9999, 0
     (sign,) = signs(write_scene(tmp_path / "a.tif", scene, nodata=-9999))
     assert (sign.value, "the declared nodata is -9999" in sign.text) == (0, True)
+    assert "make both one: gdalwarp -srcnodata 0 -dstnodata -9999 in.tif out.tif" in sign.text
 
 
 @pytest.mark.parametrize("overviews", [True, False])

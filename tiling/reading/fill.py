@@ -28,7 +28,7 @@ _LATTICE, _WINDOW_PX = 5, 256
 _BANDS = 32  # of a file with more, the others are taken to be like them
 _RUN_PX = {1: 64}  # by bytes of a value: 8 bits are often 0 over some pixels, in shadows and on paper
 _RUN_WIDE_PX = 16
-_WORDS = (-9999.0, -32768.0, -32767.0, -28672.0, -999.0, 9.969209968386869e36)
+_WORDS = (-9999.0, -32768.0, -32767.0, -28672.0, -999.0, 1e20, 9.969209968386869e36)
 _CORNERS = (
     "",
     ", at one of the four corners",
@@ -79,15 +79,24 @@ def signs_of_fill(
     return tuple(
         Fill(
             value,
-            f"{100 * count / n_px:.2g} % of the pixels looked at hold nothing but {_shown(value)} in every band, in long "
+            f"{_percent(count / n_px)} % of the pixels looked at hold nothing but {_shown(value)} in every band, in long "
             f"stretches{_CORNERS[corners[value] if n_parts == 1 else 0]}, and {but}: "
             + (
                 f"no measurement is as large, so they are nodata; `nodata={_shown(value)}` says so, and ends this note"
                 if abs(value) > HUGE
-                else f"if that is fill, give `nodata={_shown(value)}`; else it is mapped like any other pixel"
+                else f"{_remedy(value, says)}; else it is mapped like any other pixel"
             ),
         )
         for value, count in sorted(found.items(), key=lambda item: -item[1])
+    )
+
+
+def _remedy(value: float, declared: float | None) -> str:
+    if declared is None:
+        return f"if that is fill, give `nodata={_shown(value)}`"
+    return (
+        "if that is fill too, make both one: "
+        f"gdalwarp -srcnodata {_shown(value)} -dstnodata {_shown(declared)} in.tif out.tif"
     )
 
 
@@ -182,6 +191,10 @@ def _opened(mask: NDArray[np.bool_], length: int, axis: int) -> NDArray[np.bool_
     ends = np.cumsum(np.pad(starts, ((0, 0), (length, length - 1))), axis=1, dtype=np.int32)
     covered = ends[:, length:] - ends[:, :-length] > 0
     return np.moveaxis(covered, 1, axis)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}" if share >= 0.1 else f"{100 * share:.2g}"
 
 
 def _shown(value: float) -> str:

@@ -1,10 +1,11 @@
-"""A look at the values of a file: its smallest overview, or a few thousand pixels in its middle. Knows not what they mean."""
+"""A look at the values of a file: its smallest overview, or a few thousand pixels in its middle, or around it where there is
+no data. Knows not what they mean."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 _SIDE_PX = 64
 _OVERVIEW_PX = 512
 """Longest side of an overview that is read whole: one tile, in most files beside the header."""
+_PLACES = ((2, 2), (1, 1), (1, 3), (3, 1), (3, 3), (2, 0), (0, 2), (2, 4), (4, 2), (0, 0), (0, 4), (4, 0), (4, 4))
+"""Of windows, (down, across) in quarters of the file: the first with data is looked at."""
+
 _PERCENTS = np.arange(101)
 
 
@@ -61,24 +65,33 @@ def _sample(
 ) -> tuple[Sample | None, ...]:  # fmt: skip
     os.environ |= {"GDAL_CACHEMAX": "64", "GDAL_NUM_THREADS": "1"}
     identity.remember(memory)
+    found: tuple[Sample | None, ...] = (None,) * len(bands)
     with open_asset(asset) as dataset:
-        pixels = _small(dataset, tuple(bands))
-    return tuple(
-        _summary(np.asarray(band.compressed()), fill) for band, fill in zip(pixels, bands.values(), strict=True)
-    )
+        for pixels in _parts(dataset, tuple(bands)):
+            found = tuple(
+                _summary(np.asarray(band.compressed()), fill) for band, fill in zip(pixels, bands.values(), strict=True)
+            )
+            if any(found):
+                break
+    return found
 
 
-def _small(dataset: DatasetReader, bands: tuple[int, ...]) -> Any:
-    """Masked array (bands, rows, columns) of the smallest overview, or of the middle where there is none that is small."""
+def _parts(dataset: DatasetReader, bands: tuple[int, ...]) -> Iterator[Any]:
+    """Masked arrays (bands, rows, columns): the smallest overview, where there is one that is small; else windows in the
+    middle and, for scenes without data there, around it."""
     from rasterio.windows import Window
 
     factor = max(dataset.overviews(1), default=1)
     rows, cols = math.ceil(dataset.height / factor), math.ceil(dataset.width / factor)
     if factor > 1 and max(rows, cols) <= _OVERVIEW_PX:
-        return dataset.read(list(bands), out_shape=(len(bands), rows, cols), masked=True)
+        yield dataset.read(list(bands), out_shape=(len(bands), rows, cols), masked=True)
+        return
     width, height = min(_SIDE_PX, dataset.width), min(_SIDE_PX, dataset.height)
-    window = Window((dataset.width - width) // 2, (dataset.height - height) // 2, width, height)
-    return dataset.read(list(bands), window=window, masked=True)
+    places = [
+        ((dataset.width - width) * across // 4, (dataset.height - height) * down // 4) for down, across in _PLACES
+    ]
+    for col, row in dict.fromkeys(places):
+        yield dataset.read(list(bands), window=Window(col, row, width, height), masked=True)
 
 
 def _summary(values: NDArray[Any], fill: float | None) -> Sample | None:

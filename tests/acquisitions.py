@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
@@ -79,6 +80,15 @@ def as_odl(groups: Mapping[str, Mapping[str, str]]) -> str:
     return "\n".join([*lines, "END_GROUP = LANDSAT_METADATA_FILE", "END", ""])
 
 
+def as_xml(groups: Mapping[str, Mapping[str, str]]) -> str:
+    """The same as XML, as it lies beside both."""
+    inner = "".join(
+        f"<{group}>{''.join(f'<{name}>{escape(value)}</{name}>' for name, value in fields.items())}</{group}>"
+        for group, fields in groups.items()
+    )
+    return f'<?xml version="1.0" encoding="UTF-8"?><LANDSAT_METADATA_FILE>{inner}</LANDSAT_METADATA_FILE>'
+
+
 def landsat_dn(reflectance: NDArray[np.floating[Any]], name: str = L2_NAME, sun: float = SUN) -> NDArray[np.uint16]:
     """The stored numbers of reflectance."""
     if "_L2" in name:
@@ -88,7 +98,7 @@ def landsat_dn(reflectance: NDArray[np.floating[Any]], name: str = L2_NAME, sun:
 
 
 def landsat(
-    parent: Path, name: str = L2_NAME, *, written: Sequence[str] = ("json", "txt"), side: int = SIDE, seed: int = 0,
+    parent: Path, name: str = L2_NAME, *, written: Sequence[str] = ("json", "txt", "xml"), side: int = SIDE, seed: int = 0,
     clouds: bool = True,
 ) -> Path:  # fmt: skip
     """A folder of a Landsat acquisition: every file that its MTL names, a strip of fill on the left, a cloud in a corner."""
@@ -112,6 +122,8 @@ def landsat(
         (folder / f"{name}_MTL.json").write_text(json.dumps({"LANDSAT_METADATA_FILE": groups}))
     if "txt" in written:
         (folder / f"{name}_MTL.txt").write_text(as_odl(groups))
+    if "xml" in written:
+        (folder / f"{name}_MTL.xml").write_text(as_xml(groups))
     return folder
 
 

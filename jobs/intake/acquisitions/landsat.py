@@ -1,4 +1,4 @@
-"""Landsat Collection 2, levels 1 and 2, by their `*_MTL.json` or `*_MTL.txt`.
+"""Landsat Collection 2, levels 1 and 2, by their `*_MTL.json`, `*_MTL.txt` or `*_MTL.xml`.
 
 Landsat 8-9 OLI/TIRS Collection 2 Level 2 Data Format Control Book, LSDS-1328, and Level 1, LSDS-1822; Landsat 4-7: LSDS-1336,
 LSDS-1414. Scale and offset of each band, the sun and the date stand in the metadata; that 0 is fill stands in those books.
@@ -11,13 +11,14 @@ import re
 from collections.abc import Mapping
 
 from earthloom.jobs.intake.acquisitions.delivery import Contents, Delivery, day, is_scaling, number
+from earthloom.jobs.intake.acquisitions.xml import parse
 from earthloom.jobs.intake.preset import Sensor
 from earthloom.jobs.intake.recognise import Facts, preset_of, recognise
 from earthloom.jobs.intake.stac import StacItem
 from earthloom.jobs.intake.stac_assets import StacBand
 from earthloom.tiling.errors import SceneError
 
-METADATA = re.compile(r"_MTL\.(json|txt)$")
+METADATA = re.compile(r"_MTL\.(json|txt|xml)$")
 Group = Mapping[str, str]
 Groups = Mapping[str, Group]
 
@@ -119,10 +120,18 @@ def _groups(delivery: Delivery) -> Groups:
         found = root.get(_ROOT) if isinstance(root, dict) else None
         groups = found if isinstance(found, dict) else {}
         return {
-            str(name): {str(key): value for key, value in group.items() if isinstance(value, str)}
+            str(name): {
+                str(key): str(value)
+                for key, value in group.items()
+                if isinstance(value, str | int | float)  # numbers as some copies write them
+            }
             for name, group in groups.items()
             if isinstance(group, dict)
         }
+    if delivery.name.endswith(".xml"):
+        document = parse(data, delivery.name)
+        parts = list(document) if document.tag == _ROOT else []
+        return {part.tag: {field.tag: (field.text or "").strip() for field in part} for part in parts}
     return _lines(data.decode("utf-8", errors="replace"))
 
 

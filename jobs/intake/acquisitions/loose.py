@@ -51,8 +51,8 @@ class Loose:
         reference = shlex.quote(",".join(f"{name}={shown}{key}" for name, key in self.bands))
         sensor = f" `sensor={self.sensor}`" if self.sensor else ""
         return (
-            f"{start}, and no metadata file (MTL.json, MTL.txt) beside them says what they hold; name them as one scene: "
-            f"earthloom run {reference}{sensor}. If each is a scene of its own, run them one by one"
+            f"{start}, and no metadata file (MTL.json, MTL.txt, MTL.xml) beside them says what they hold; name them as one "
+            f"scene: earthloom run {reference}{sensor}. If each is a scene of its own, run them one by one"
         )
 
 

@@ -104,11 +104,23 @@ def test_level_1_becomes_reflectance_by_the_mtls_sun_and_by_the_users_where_give
     np.testing.assert_allclose(band(other, "green")[0][valid], ((stored * 2e-5 - 0.1) / np.sin(np.radians(40)))[valid])
 
 
-def test_json_and_text_say_the_same(landsat: Path) -> None:
-    (of_json,), (of_text,) = (expand([str(landsat / f"{L2_NAME}_MTL.{ending}")]) for ending in ("json", "txt"))
-    assert of_json.item
-    assert of_text.item
-    assert replace(of_text.item, url="", metadata="") == replace(of_json.item, url="", metadata="")
+def test_json_text_and_xml_say_the_same(landsat: Path) -> None:
+    found = [expand([str(landsat / f"{L2_NAME}_MTL.{ending}")])[0].item for ending in ("json", "txt", "xml")]
+    of_json, *others = [replace(item, url="", metadata="") for item in found if item]
+    assert others == [of_json, of_json]
+    assert len(of_json.assets) > 7
+
+
+def test_numbers_that_are_no_text_in_the_json_are_numbers(landsat: Path, tmp_path: Path) -> None:
+    copy = tmp_path / landsat.name
+    shutil.copytree(landsat, copy)
+    path = copy / f"{L2_NAME}_MTL.json"
+    document = json.loads(path.read_text())
+    fields = document["LANDSAT_METADATA_FILE"]["LEVEL2_SURFACE_REFLECTANCE_PARAMETERS"]
+    fields |= {name: float(value) for name, value in fields.items()}
+    path.write_text(json.dumps(document))
+    (one,) = opened(copy, asking("red")).scene.select(("red",))
+    assert (one.scale, one.offset) == (2.75e-5, -0.2)
 
 
 def test_the_option_wins_over_the_metadata_and_both_numbers_are_said(landsat: Path) -> None:

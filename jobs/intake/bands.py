@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from earthloom.jobs.intake.common_names import COMMON_NAMES, is_mask, is_no_image
+from earthloom.jobs.intake.common_names import COMMON_NAMES, is_mask, is_no_image, kin
 from earthloom.jobs.intake.preset import Sensor, SensorBand
 from earthloom.jobs.intake.stac_assets import StacBand
 from earthloom.jobs.intake.wanted import Wanted, common_key, pick, stand_in
@@ -19,6 +19,7 @@ from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.reading.preflight import Header
 from earthloom.tiling.suggest import did_you_mean
 
+_SHOWN = 6  # names in a note
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
 
 
@@ -127,10 +128,16 @@ def name_bands(
             claims.append((rank, _judged(band, named_by_item=named_by_item)))
     named = _settle(claims)
     if models:
+        notes += _ties(claims, models)
+    notes += [doubt for band in named if (doubt := _against_description(band))]
+    if models:
         named, borrowed = _stood_in(named, models)
         notes += borrowed
         missing = models.names - {band.name for band in named}
-        strangers = (band.name for band in named if band.name not in COMMON_NAMES and band.name not in models.names)
+        strangers = (
+            band.name for band in named
+            if band.name not in COMMON_NAMES and band.name not in models.names and not band.categorical
+        )  # fmt: skip
         notes += [
             f"no model asks for a band {name}{near}" for name in strangers if (near := did_you_mean(name, missing))
         ]
@@ -234,16 +241,19 @@ def _claim(band: NamedBand, explicit: str | None, known: SensorBand | None) -> t
     return next((rank, name) for rank, name in enumerate(sources) if name)
 
 
+def _against_description(band: NamedBand) -> str | None:
+    """Where the user or the item calls a band one colour, and the file another one: numbers that were counted wrong."""
+    said = (band.file.header.descriptions[band.index - 1] or "").lower()
+    by = "`bands`" if band.by_hand else "the STAC item" if band.stac.common_name == band.name else None
+    if by is None or said not in COMMON_NAMES or band.name not in COMMON_NAMES or kin(said) == kin(band.name):
+        return None
+    return f"band {band.index} of {band.file.stem} is {band.name} by {by}, and {said} by its description in the file"
+
+
 def _settle(claims: Sequence[tuple[int, NamedBand]]) -> tuple[NamedBand, ...]:
     """Make names unique: a band that loses its claim falls back on the file's own name."""
-
-    def strength(position: int) -> tuple[int, float, int]:
-        rank, band = claims[position]
-        transform = band.file.header.grid.transform
-        return rank, abs(transform[0] * transform[4]), position
-
     taken: dict[str, int] = {}
-    for position in sorted(range(len(claims)), key=strength):
+    for position in sorted(range(len(claims)), key=lambda position: _strength(claims, position)):
         band = claims[position][1]
         fallbacks = (band.name, band.own, f"{band.own}_{band.asset + 1}_{band.index}")
         free = next((name for name in fallbacks if name not in taken), None)
@@ -252,6 +262,33 @@ def _settle(claims: Sequence[tuple[int, NamedBand]]) -> tuple[NamedBand, ...]:
         taken[free] = position
     names = {position: name for name, position in taken.items()}
     return tuple(replace(band, name=names[position]) for position, (_, band) in enumerate(claims))
+
+
+def _strength(claims: Sequence[tuple[int, NamedBand]], position: int) -> tuple[int, float, int]:
+    """What comes first of several that claim one name: the stronger source, the finer pixels, the earlier place."""
+    rank, band = claims[position]
+    transform = band.file.header.grid.transform
+    return rank, abs(transform[0] * transform[4]), position
+
+
+def _ties(claims: Sequence[tuple[int, NamedBand]], models: Wanted) -> list[str]:
+    """Where several bands claim a name alike: of two hundred narrow bands, ten are red by their wavelength."""
+    groups: dict[str, list[int]] = {}
+    for position, (_, band) in enumerate(claims):
+        if band.name in models.names:
+            groups.setdefault(band.name, []).append(position)
+    notes = []
+    for name, positions in groups.items():
+        best = min(_strength(claims, position)[:2] for position in positions)
+        equal = [position for position in positions if _strength(claims, position)[:2] == best]
+        if len(equal) > 1:
+            owns = [claims[position][1].own for position in equal]
+            more = f" and {len(owns) - _SHOWN} more" if len(owns) > _SHOWN else ""
+            notes.append(
+                f"{len(owns)} bands are {name} alike ({', '.join(owns[:_SHOWN])}{more}): {owns[0]} is taken; `bands` takes "
+                "another"
+            )
+    return notes
 
 
 def _explicit(files: Sequence[BandFile], wanted: Sequence[tuple[str, int | str]]) -> Mapping[tuple[int, int], str]:

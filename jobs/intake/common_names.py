@@ -57,6 +57,14 @@ STAND_INS = {
 }  # fmt: skip
 """Which narrow bands may answer for a broad one that a scene lacks, if it has exactly one of them."""
 
+_KIN = ("green", "rededge", "nir", "lwir")
+
+
+def kin(name: str) -> str:
+    """What a common name has in common with those of narrower bands: `nir` of nir08 and nir09."""
+    return next((one for one in _KIN if name.startswith(one)), name)
+
+
 _MASKS = (
     "scl|fmask|cfmask|bqa|qa|qa_(pixel|radsat|aerosol)|udm2?|datamask|clm|cld|snw|cloud|clouds|snow|msk_[a-z]+|"
     "(cloud|snow|data|water|quality|pixel)_?(mask|prob|probability|cover|qa)"

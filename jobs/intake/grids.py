@@ -13,11 +13,13 @@ from earthloom.tiling.reading.preflight import Header
 from earthloom.tiling.resampling import PIECE_BYTES, PIECE_PX, pixel_ratio
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
+from earthloom.tiling.turn import goes_beyond
 
 _MAX_AOI_BYTES = 8 * 2**20
 _MIB = 2**20
 _ALIKE = 1.5  # ratio of pixel sizes from which it is worth a word
 _WHOLE = 0.995  # a share that rounds to 100 %
+_SAME = 0.99  # of files that end at the same place but for a pixel of the coarser one
 
 Named = tuple[str, Header]
 """Name of a file, and what it says of itself."""
@@ -75,6 +77,38 @@ def common_grid(files: Sequence[Named]) -> Grid:
             "gdalwarp -t_srs EPSG:4326 in.tif out.tif"
         )
     return finest
+
+
+def partly_covered(files: Sequence[Named], grid: Grid) -> tuple[str, ...]:
+    """What is lost where the files of a scene do not end at the same place: pixels beside the grid, or bands on a part of it.
+
+    Args:
+        files: of one CRS.
+        grid: of the finest of them.
+    """
+    finest = next(name for name, header in files if header.grid == grid)
+    notes = []
+    for name, header in files:
+        if goes_beyond(grid) or goes_beyond(header.grid):  # the same ground may stand a turn away
+            continue
+        of_scene, of_file = _share_in(grid, header.grid), _share_in(header.grid, grid)
+        if of_scene < _SAME:
+            notes.append(
+                f"{name} covers {100 * of_scene:.3g} % of the scene, whose grid is that of {finest}; the rest is nodata"
+            )
+        if of_file < _SAME:
+            notes.append(
+                f"the scene's grid is that of its finest file, {finest}, which covers {100 * of_file:.3g} % of {name}: the "
+                "rest of that is not mapped; `onto` names another grid"
+            )
+    return tuple(notes)
+
+
+def _share_in(grid: Grid, other: Grid) -> float:
+    """Which share of the ground of a grid another one in the same CRS covers, as the map has it."""
+    (left, bottom, right, top), (a, b, c, d) = grid.bounds, other.bounds
+    width, height = max(0.0, min(right, c) - max(left, a)), max(0.0, min(top, d) - max(bottom, b))
+    return width * height / ((right - left) * (top - bottom))
 
 
 def check_onto(files: Sequence[Named], onto: Grid) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ makes reflectance that cannot be. No single pixel proves it: glint and saturatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -20,8 +20,21 @@ from earthloom.tiling.scene import Band
 LOWEST, HIGHEST = -1.0, 3.0
 """No reflectance of more than a few pixels is beyond: atmospheric correction overshoots by tenths, glint reaches about 2."""
 
+DARKEST = -0.03
+"""Half of a scene is never below: correction of the air leaves dark water at about -0.01, and takes more off some pixels."""
+
+BLACK = 0.001
+"""Clear water is brighter in some band, and so is any other ground."""
+
+_DIM = 0.1
+"""What a picture of 16 bits reaches somewhere, and what a type can hold if it is to hold reflectance."""
+
+_PEAKS = (255, 1023, 2047, 4095, 10000, 65535)
+"""Stored numbers that stand for 1."""
+
 _UNIT = (-0.1, 1.1)
 """What a share of 1 stays within; resampling by cubic convolution overshoots by less."""
+Values = np.ndarray[tuple[int], np.dtype[np.float64]]
 _POLARISATIONS = frozenset(("vv", "vh", "hh", "hv"))
 _BRIGHTEST_DB = 10.0
 """Half of a scene is never as bright: cities and the ice of Greenland's percolation zone come to a few decibels."""
@@ -33,11 +46,17 @@ _STANDS_FOR_1 = ((100, 1.0), (255, 1.0), (10000, HIGHEST))
 1, 16 bits go beyond."""
 
 
-def judged(bands: Sequence[Band], quantity: str) -> list[Band]:
+def judged(bands: Sequence[Band], quantity: str, wanted: Collection[str] = ()) -> list[Band]:
     """The bands whose values must be reflectance, by common names, which no mask, angle or temperature has; or backscatter, by
-    their polarisation."""
+    their polarisation.
+
+    Args:
+        wanted: names of the bands that models compute with; none: they take all, or are not known.
+    """
     if quantity == "dn":
         return []
+    if wanted:
+        bands = [band for band in bands if band.name in wanted]
     if quantity.startswith("backscatter"):
         return [band for band in bands if band.name in _POLARISATIONS]
     return [
@@ -58,7 +77,7 @@ def implausible(samples: Mapping[Band, Sample], quantity: str) -> list[str]:
     outside = {band: 100 * float(np.mean((values < LOWEST) | (values > HIGHEST))) for band, values in scaled.items()}
     wrong = sorted((band for band in outside if outside[band] > _FEW_PERCENT), key=lambda band: -outside[band])
     if not wrong:
-        return []
+        return _darker_than_ground(samples, scaled, quantity)
     worst = wrong[0]
     values = scaled[worst]
     others = f" (also {', '.join(band.name for band in wrong[1:])})" if wrong[1:] else ""
@@ -71,6 +90,56 @@ def implausible(samples: Mapping[Band, Sample], quantity: str) -> list[str]:
     if outside[worst] > _MOST_PERCENT:
         raise SceneError(f"{text}{_usual_scale(worst, samples[worst])}")
     return [text]
+
+
+def _darker_than_ground(samples: Mapping[Band, Sample], scaled: Mapping[Band, Values], quantity: str) -> list[str]:
+    """An offset that is taken off twice makes most of the ground negative, which no correction of the air does."""
+    below = {band: 100 * float(np.mean(values < DARKEST)) for band, values in scaled.items()}
+    dark = sorted((band for band in below if below[band] > _MOST_PERCENT), key=lambda band: -below[band])
+    if not dark:
+        return _black(samples, scaled, quantity)
+    worst, others = dark[0], f" (also {', '.join(band.name for band in dark[1:])})" if dark[1:] else ""
+    remedy = "If it is fill, give `nodata`"
+    if worst.offset < 0:
+        remedy = (
+            "If the pixels are without the offset already, as those of harmonised copies of Sentinel-2 are, give `offset=0`; "
+            "if it is fill, give `nodata`"
+        )
+    return [
+        f"{worst.name}{others}: {below[worst]:.0f} % of a sample of {samples[worst].count} pixels are below {DARKEST:g}, "
+        f"darker than any ground, with scale {worst.scale:g} and offset {worst.offset:g}: they reach from "
+        f"{scaled[worst][0]:.3g} to {scaled[worst][-1]:.3g}. {remedy}"
+    ]
+
+
+def _black(samples: Mapping[Band, Sample], scaled: Mapping[Band, Values], quantity: str) -> list[str]:
+    """Next to nothing is left of reflectance whose tags scale it once more, of 12 bits taken as shares of 16, and of 8 bits
+    by the factor of 16."""
+    if not scaled or any(values[-1] > _least(band, quantity) for band, values in scaled.items()):
+        return []
+    band = max(scaled, key=lambda band: float(scaled[band][-1]))
+    stored = samples[band].percentiles[-1]
+    if stored <= 0:
+        return []
+    remedy = "if the values are reflectance as they are, give `scale=1`"
+    if np.dtype(band.dtype).kind != "f":
+        one = next((peak for peak in _PEAKS if stored <= peak), _PEAKS[-1])
+        remedy = f"say how they are scaled: `scale={1 / one:.6g}`, if {one} stands for 1"
+    return [
+        f"no band of a sample of {samples[band].count} pixels is brighter than {scaled[band][-1]:.2g} ({band.name}), with "
+        f"scale {band.scale:g} and offset {band.offset:g}, and ground in daylight is: {remedy}"
+    ]
+
+
+def _least(band: Band, quantity: str) -> float:
+    """How bright a scene is somewhere, in some band."""
+    kind = np.dtype(band.dtype)
+    if kind.kind == "f":
+        return BLACK
+    if quantity == "unit":
+        return _DIM if kind.itemsize > 1 else BLACK
+    reaches = float(np.iinfo(kind).max) * band.scale + band.offset
+    return BLACK if reaches > _DIM else reaches
 
 
 def refuse_beyond_unit(samples: Mapping[Band, Sample], quantity: str) -> None:
@@ -88,7 +157,7 @@ def refuse_beyond_unit(samples: Mapping[Band, Sample], quantity: str) -> None:
         if share <= _FEW_PERCENT:
             continue
         most = float(values[-1]) / band.scale
-        fits = next((peak for peak in (255, 1023, 4095, 10000, 65535) if 1.1 < most <= peak), None)
+        fits = next((peak for peak in _PEAKS if 1.1 < most <= peak), None)
         remedy = f": `scale={1 / fits:.6g}`, if {fits} stands for 1" if fits and not band.offset else ""
         raise SceneError(
             f"`quantity=unit` says that values are from 0 to 1, but in {band.name} {share:.0f} % of a sample of {sample.count} "
@@ -142,12 +211,12 @@ def _usual_scale(band: Band, sample: Sample) -> str:
     return f". Stored values reach from {low:g} to {high:g}: `scale={1 / fits:.6g}`, if {fits} stands for 1"
 
 
-def _scaled(band: Band, sample: Sample) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _scaled(band: Band, sample: Sample) -> Values:
     """A hundred physical values that stand for a hundredth of the sample each."""
     return np.sort(np.array(sample.percentiles[1:]) * band.scale + band.offset)
 
 
-def _histogram(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
+def _histogram(values: Values) -> str:
     """`0 to 0.5: 62 %, 0.5 to 1: 3 %, above 3: 35 %`."""
     names = (
         f"below {LOWEST:g}", *(f"{low:g} to {high:g}" for low, high in pairwise(_EDGES)),

@@ -7,8 +7,9 @@ model of clouds may be wanted instead. Opens nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from earthloom.jobs.intake.bands import NamedBand
 from earthloom.jobs.intake.wanted import Wanted
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.scene import Band, Clear
@@ -43,17 +44,25 @@ def with_quality(models: Wanted) -> Wanted:
     return Wanted(models=(*models.models, variants), every=models.every)
 
 
+def as_classes(named: Sequence[NamedBand]) -> tuple[NamedBand, ...]:
+    """The bands, those of quality as classes and bits, which are neither scaled nor averaged: who names a band by hand
+    otherwise takes it as data."""
+    names = {one.name for one in _BANDS}
+    return tuple(replace(band, categorical=True, image=False) if band.name.lower() in names else band for band in named)
+
+
 def clear_by(bands: Sequence[Band]) -> tuple[Clear, str]:
     """The quality band of a scene and which of its pixels are clear, and a note.
 
     Raises:
         SceneError: if it has none that is known.
     """
-    found = next(((one, band) for one in _BANDS for band in bands if band.name == one.name), None)
+    found = next(((one, band) for one in _BANDS for band in bands if band.name.lower() == one.name), None)
     if found is None:
         raise SceneError(
             f"`mask=qa` needs a quality band, QA_PIXEL of Landsat, SCL of Sentinel-2 or UDM2 of PlanetScope, and the scene "
-            f"has {', '.join(band.name for band in bands)}; leave it out, or find the clouds by `mask_clouds`"
+            f"has {', '.join(band.name for band in bands)}; if one of these is it, say so: `bands=scl=<number>`; else leave "
+            "`mask` out, or find the clouds by `mask_clouds`"
         )
     quality, band = found
     note = f"`mask=qa`: no data where {quality.name} says {quality.words}"

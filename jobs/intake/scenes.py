@@ -16,12 +16,12 @@ from earthloom.jobs.intake.band_numbers import NOTHING_SAID, BandNumbers, band_n
 from earthloom.jobs.intake.bands import name_bands
 from earthloom.jobs.intake.dates import scene_date
 from earthloom.jobs.intake.files import SceneFiles, keep_wanted, open_files
-from earthloom.jobs.intake.grids import OffGridError, check_onto, common_grid
+from earthloom.jobs.intake.grids import OffGridError, check_onto, common_grid, partly_covered
 from earthloom.jobs.intake.inspectors import PRELOAD, n_processes
 from earthloom.jobs.intake.masks import take_masks, take_palettes
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.plausible import implausible, judged, refuse_beyond_unit, refuse_negative_power
-from earthloom.jobs.intake.quality import clear_by, with_quality
+from earthloom.jobs.intake.quality import as_classes, clear_by, with_quality
 from earthloom.jobs.intake.recognise import Product, offer, preset_of, recognise, refuse_contradiction
 from earthloom.jobs.intake.references import Part, SceneRequest, find, settle
 from earthloom.jobs.intake.sensors import sensor as sensor_preset
@@ -230,15 +230,17 @@ def _open(
     opened = open_files(request, None if counted else models, preset or dialect, read)
     named, doubts = name_bands(opened.files, options.bands, preset, dialect=dialect, models=models)
     numbers = band_numbers(opened.files, named) if len(opened.files) == len(request.parts) else NOTHING_SAID
-    named, mask_notes = take_masks(named)
+    named, mask_notes = take_masks(as_classes(named) if options.mask else named)
     if item and models and not counted:
         opened, named = keep_wanted(opened, named, models, one_crs=onto is None)
     named, palette_notes = take_palettes(named)
     files = opened.files
     headers = [(file.stem, file.header) for file in files]
-    grid, grid_notes = (common_grid(headers), ()) if onto is None else (onto, check_onto(headers, onto))
+    grid = onto or common_grid(headers)
+    grid_notes = check_onto(headers, onto) if onto else partly_covered(headers, grid)
+    asked, every = (models.names, models.every) if models else (frozenset[str](), True)
     date = scene_date(item, [file.header for file in files], names_of(request), options)
-    meaning = give_meaning(named, options, sensor=preset, item=item, acquired=date.day, products=products)
+    meaning = give_meaning(named, options, sensor=preset, item=item, acquired=date.day, products=products, wanted=asked)
     bands = tuple(
         replace(band, resampling=resampling(files[band.asset].header.grid, grid, categorical=band.categorical))
         for band in meaning.bands
@@ -258,7 +260,7 @@ def _open(
         for position, file in enumerate(files)
         for doubt in (*file.header.warnings, *_undeclared(file.header, [b for b in bands if b.asset == position]))
     ]
-    samples = _samples(opened, judged(scene.bands, scene.quantity), inspectors)
+    samples = _samples(opened, judged(scene.bands, scene.quantity, () if every else asked), inspectors)
     refuse_beyond_unit(samples, scene.quantity)
     refuse_negative_power(samples, scene.quantity)
     notes = (

@@ -159,7 +159,7 @@ def _bands(asset: Mapping[str, Any], item_bands: list[Mapping[str, Any]]) -> tup
             StacBand(
                 name=text(band.get("name")),
                 common_name=common if common and _COMMON_NAME.match(common) else None,
-                scale=number(_first(band, "raster:scale", "scale")),
+                scale=number(_first(band, "raster:scale", "scale")) or None,  # 0 would make every value the same
                 offset=number(_first(band, "raster:offset", "offset")),
                 nodata=number(band.get("nodata"), finite=False),
                 categorical=quality or "classification:classes" in band or "classification:bitfields" in band,

@@ -8,7 +8,7 @@ guessed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ import numpy as np
 
 from earthloom.jobs.intake.bands import NamedBand
 from earthloom.jobs.intake.masks import has_colors, nodata_in
+from earthloom.jobs.intake.offsets import SENTINEL2_OFFSET, missing_offset, offset_doubts, stores_offset
 from earthloom.jobs.intake.preset import Sensor
 from earthloom.jobs.intake.recognise import Product
 from earthloom.jobs.intake.sensors import SENSORS
@@ -28,10 +29,7 @@ from earthloom.tiling.scene import Band
 if TYPE_CHECKING:
     from earthloom.jobs.intake.options import SceneOptions
 
-_SENTINEL2_OFFSET = -0.1  # BOA_ADD_OFFSET and RADIO_ADD_OFFSET of baseline 04.00 and later, -1000 / 10000
-_OFFSET_SINCE = 4.0
 _MOST_OFFSET = 10.0
-_OFFSET_SINCE_DAY = date(2022, 1, 25)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +64,7 @@ def give_meaning(
     item: StacItem | None,
     acquired: date | None,
     products: Sequence[Product] = (),
+    wanted: Collection[str] = (),
 ) -> Meaning:
     """Say what the values of all bands mean.
 
@@ -74,15 +73,17 @@ def give_meaning(
         item: STAC item that the scene comes from.
         acquired: day of the scene, where known: the distance to the sun depends on it.
         products: what the files and the item say that they are.
+        wanted: names of the bands that models compute with.
 
     Raises:
-        SceneError: if an option or the preset contradicts the files, or the preset needs something that is not known.
+        SceneError: if an option or the preset contradicts the files, the preset needs something that is not known, or nothing
+            says how a wanted band of whole numbers is scaled while others are.
     """
     notes: list[str] = []
     if sensor:
         notes += _preset_notes(named, sensor, options)
         if sensor.offset_baseline and options.offset is None:
-            notes += _offset_doubts(sensor, item, acquired, products)
+            notes += offset_doubts(sensor, item, acquired, products)
     _refuse_stored_offset(options, sensor)
     scalings = [_scaling(band, options, sensor, item, acquired) for band in named]
     notes += dict.fromkeys(note for scaling in scalings for note in scaling.notes)
@@ -92,9 +93,14 @@ def give_meaning(
         notes.append("scaled values are taken as reflectance; `quantity` says otherwise")
     elif quantity is None:
         notes.append("unknown value scale: say what the numbers mean by `sensor=<preset>`, or `scale` with `quantity`")
-    silent = [band.name for band, scaling in zip(named, scalings, strict=True) if not scaling.known]
+    if options.offset is None and not (sensor and sensor.offset_baseline):
+        image = [one for band, one in zip(named, scalings, strict=True) if band.image and one.reflectance]
+        notes += missing_offset([one.offset for one in image], item, products)
+    silent = [band for band, scaling in zip(named, scalings, strict=True) if not scaling.known]
     if quantity and silent:
-        notes.append(f"nothing says how these bands are scaled, so they stay as stored: {', '.join(silent)}")
+        _refuse_unscaled([band for band in silent if band.name in wanted], quantity)
+        names = ", ".join(band.name for band in silent)
+        notes.append(f"nothing says how these bands are scaled, so they stay as stored: {names}")
     bands = tuple(
         _with_nodata(
             Band(
@@ -126,6 +132,17 @@ def _refuse_stored_offset(options: SceneOptions, sensor: Sensor | None) -> None:
     )
 
 
+def _refuse_unscaled(silent: Sequence[NamedBand], quantity: str) -> None:
+    """An index of one band as reflectance and another one as stored, thousands of times as large, is the same everywhere."""
+    whole = [band for band in silent if np.dtype(band.dtype).kind != "f"]
+    if whole and quantity != "dn":
+        raise SceneError(
+            f"nothing says how {', '.join(band.name for band in whole)} is scaled, while other bands are {quantity}: whole "
+            f"numbers ({whole[0].dtype}) cannot be that as they are; say how all bands are scaled: "
+            f"`scale=<factor>`{_example(quantity, whole[0].dtype)} and `offset`, or `sensor=<preset>`"
+        )
+
+
 def _preset_notes(named: Sequence[NamedBand], sensor: Sensor, options: SceneOptions) -> list[str]:
     if not any(band.preset for band in named):
         sun = " and `sun_elevation=<degrees>`" if sensor.wants_sun and options.sun_elevation is None else ""
@@ -134,10 +151,30 @@ def _preset_notes(named: Sequence[NamedBand], sensor: Sensor, options: SceneOpti
             f"{', '.join(band.name for band in named)}; take another preset, or name the bands: `bands=red=<number>,…`{sun}"
         )
     notes = [f"`sensor={sensor.name}`: {sentence}" for sentence in sensor.assumes]
+    if others := _exactly_those_of(named, sensor):
+        sources = ", ".join(band.preset.source[0] for band in named if band.preset and band.preset.reflects)
+        notes.append(
+            f"{sources} are exactly the bands of {' and '.join(others)}, where some of them are other colours, and a part of "
+            f"those of {sensor.name}: is the scene of that sensor?"
+        )
     if any(band.by_place for band in named):
         order = ", ".join(band.name for band in named)
         notes.append(f"the file names no bands, so they are taken in the order of {sensor.name}: {order}")
     return notes
+
+
+def _exactly_those_of(named: Sequence[NamedBand], sensor: Sensor) -> list[str]:
+    """Presets of which a scene has all bands and no other, if it has but a part of those of the one that the user named, and
+    they are other colours there: B4 of Landsat 7 is near infrared, that of Landsat 8 red."""
+    there = {band.preset.source[0]: band.preset.name for band in named if band.preset and band.preset.reflects}
+
+    def has(one: Sensor) -> bool:
+        return any(set(order) == there.keys() for order in one.orders)
+
+    def differs(one: Sensor) -> bool:
+        return any((band := one.find(source)) is not None and band.name != name for source, name in there.items())
+
+    return [] if has(sensor) else [f"`sensor={one.name}`" for one in SENSORS.values() if has(one) and differs(one)]
 
 
 def _scaling(
@@ -259,9 +296,9 @@ def _of_preset(
         scale, offset = sensor.scaling(preset, sun_elevation_deg=sun, acquired=acquired)
         if preset.radiance and acquired is None:
             notes.append("the Sun is taken to be 1 AU away, as the date is unknown: reflectance may be 3.4 % off")
-    stored = _stores_offset(item) if sensor.offset_baseline and preset.image else None
+    stored = stores_offset(item) if sensor.offset_baseline and preset.image else None
     if item and stored is not None and band.stac.offset is None:
-        constant, offset = offset, _SENTINEL2_OFFSET if stored else 0.0
+        constant, offset = offset, SENTINEL2_OFFSET if stored else 0.0
         if offset != constant:
             says = (
                 "the offset is taken out" if item.offset_applied else f"processing baseline {item.processing_baseline}"
@@ -294,41 +331,6 @@ def _disagreements(claims: Sequence[_Claim], scale: tuple[float, _Claim], offset
     return notes
 
 
-def _stores_offset(item: StacItem | None) -> bool | None:
-    """Whether a Sentinel-2 item's pixels hold the offset of its processing baseline; None where it does not say."""
-    if item is None:
-        return None
-    if item.offset_applied:
-        return False
-    try:
-        return float((item.processing_baseline or "").lstrip("Nn")) >= _OFFSET_SINCE
-    except ValueError:
-        return None
-
-
-def _offset_doubts(
-    sensor: Sensor, item: StacItem | None, acquired: date | None, products: Sequence[Product]
-) -> list[str]:
-    """What speaks against the preset's word on the offset of Sentinel-2, where no item settles it."""
-    if _stores_offset(item) is not None:
-        return []
-    baseline = next((product.baseline for product in products if product.baseline is not None), None)
-    holds = any(band.offset for band in sensor.bands)
-    other = sensor.name.removesuffix("-0400") if holds else f"{sensor.name}-0400"
-    if baseline is not None and (baseline >= _OFFSET_SINCE) != holds:
-        return [
-            f"offset {_SENTINEL2_OFFSET if holds else 0:g} by `sensor={sensor.name}`, but its name says processing "
-            f"baseline {baseline:05.2f}, which stores {0 if holds else _SENTINEL2_OFFSET:g}: unless these are changed "
-            f"copies, take `sensor={other}`"
-        ]
-    if baseline is None and not holds and acquired and acquired >= _OFFSET_SINCE_DAY:
-        return [
-            f"taken on {acquired}, when ESA's files hold an offset of {_SENTINEL2_OFFSET:g}, and `sensor={sensor.name}` "
-            f"takes 0: right for harmonised copies, else take `sensor={other}`"
-        ]
-    return []
-
-
 def _with_nodata(band: Band, named: NamedBand, options: SceneOptions, sensor: Sensor | None) -> Band:
     """A band with its nodata. Colours beside alpha, and in 8 bits beside any mask, have none: the mask knows better."""
     header, rule = named.file.header, nodata_in(named, options.nodata_in, sensor)
@@ -341,8 +343,16 @@ def _with_nodata(band: Band, named: NamedBand, options: SceneOptions, sensor: Se
 
 
 def _nodata_doubts(band: NamedBand, options: SceneOptions) -> list[str]:
-    """What the STAC item says of nodata and cannot be, or the file contradicts."""
+    """What the STAC item says of nodata and cannot be, or the file contradicts; what the option makes data again."""
     declared, in_item = band.file.header.nodata[band.index - 1], band.stac.nodata
+    if options.nodata is not None and declared is not None:
+        given = _rounded(options.nodata, band.dtype)
+        if given == declared or (math.isnan(given) and math.isnan(declared)):
+            return []
+        return [
+            f"nodata {given:g} by the option is taken, not {declared:g} by the file, whose pixels of that value are data then; "
+            f"if both are fill, make them one: gdalwarp -srcnodata {declared:g} -dstnodata {given:g} in.tif out.tif"
+        ]
     if in_item is None or options.nodata is not None:
         return []
     said = _rounded(in_item, band.dtype)

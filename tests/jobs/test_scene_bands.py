@@ -136,3 +136,32 @@ def test_a_real_scene_without_band_names_is_named_by_hand() -> None:
     assert names(scene) == ["nir", "red", "green"]
     assert scaling(scene)[0] == pytest.approx((0.00223, -0.02), rel=0.02)
     assert names(opened(path)) == ["band1", "band2", "band3"]
+
+
+@pytest.mark.parametrize(("side", "said"), [(64, ()), (30, ("b covers 22 % of the scene",))])
+def test_files_that_do_not_end_at_the_same_place_are_told(tmp_path: Path, side: int, said: tuple[str, ...]) -> None:
+    make(tmp_path / "a.tif", side=64)
+    make(tmp_path / "b.tif", side=side)
+    a, b = f"red={tmp_path}/a.tif", f"nir={tmp_path}/b.tif"
+    first, second = opened(f"{a},{b}"), opened(f"{b},{a}")
+    assert len([note for note in first.notes if "covers" in note]) == len(said)
+    assert all(any(words in note for note in first.notes) for words in said)
+    if said:
+        assert second.scene.grid.shape == (side, side)
+        assert any("finest file, b, which covers 22 % of a: the rest of that is not mapped" in n for n in second.notes)
+
+
+def test_numbers_that_were_counted_wrong_are_told_by_the_descriptions(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.tif", 4, ("blue", "green", "red", "nir"))
+    counted = opened(path, bands=(("red", 1), ("nir", 4)))
+    assert [note for note in counted.notes if "description" in note] == [
+        "band 1 of a is red by `bands`, and blue by its description in the file"
+    ]
+    narrow = make(tmp_path / "b.tif", 1, ("nir08",))
+    assert not any("description" in note for note in opened(f"nir={narrow}").notes)
+    stac_item(tmp_path / "i.json", "x", a=["a.tif", "red", "green", "blue", "nir"])
+    by_item = [note for note in opened(tmp_path / "i.json").notes if "description" in note]
+    assert by_item == [
+        "band 1 of a is red by the STAC item, and blue by its description in the file",
+        "band 3 of a is blue by the STAC item, and red by its description in the file",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from earthloom.jobs.config import check
 from earthloom.jobs.intake.dates import utc
 from earthloom.jobs.intake.options import SceneOptions
-from earthloom.jobs.intake.scenes import OpenedScene
+from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all
+from earthloom.jobs.intake.wanted import Wanted
 from earthloom.tiling.errors import ConfigError, SceneError
 from tests.jobs.sources import make, names, opened, scaling, stac_item
 from tests.scenes import landscape, real, shipped, write_scene
@@ -113,6 +115,10 @@ def test_nodata_comes_from_the_option_then_the_file_then_stac(tmp_path: Path) ->
     stac_item(tmp_path / "i.json", "x", a=["a.tif", "red"], b=["b.tif", "nir"], nodata=0)
     assert [band.nodata for band in opened(tmp_path / "i.json").scene.bands] == [7, 0]
     assert [band.nodata for band in opened(tmp_path / "i.json", nodata=9).scene.bands] == [9, 9]
+    doubts = [note for note in opened(tmp_path / "a.tif", nodata=9).notes if "the option is taken" in note]
+    assert len(doubts) == 1
+    assert "nodata 9 by the option is taken, not 7 by the file, whose pixels of that value are data then" in doubts[0]
+    assert not any("the option is taken" in note for note in opened(tmp_path / "a.tif", nodata=7).notes)
     with pytest.raises(SceneError, match=r"`nodata=-9999` cannot occur in red, which holds uint16 values"):
         opened(tmp_path / "i.json", nodata=-9999)
 
@@ -209,3 +215,26 @@ def test_a_real_landsat7_scene_gets_plausible_reflectance() -> None:
         assert values.min() > -0.05
         assert values.max() < 1
         assert 0.02 < np.percentile(values, 90) < 0.6, "dry land; brine is darker"
+
+
+def test_a_band_of_unknown_scale_is_refused_beside_reflectance_if_a_model_computes_with_it(tmp_path: Path) -> None:
+    for name in ("red", "nir"):
+        make(tmp_path / f"{name}.tif")
+    item = tmp_path / "i.json"
+    stac_item(item, "x", red=["red.tif", "red"], nir=["nir.tif", "nir"])
+    document = json.loads(item.read_text())
+    document["assets"]["red"]["bands"][0]["raster:scale"] = 1e-4
+    item.write_text(json.dumps(document))
+
+    def opened_for(*names: str, **options: Any) -> OpenedScene | RefusedScene:
+        models = Wanted(models=((frozenset(names),),))
+        (found,) = open_all(expand([str(item)]), SceneOptions(**options), models=models)
+        return found
+
+    refused = opened_for("red", "nir")
+    assert isinstance(refused, RefusedScene)
+    assert "nothing says how nir is scaled, while other bands are reflectance" in refused.message
+    assert isinstance(opened_for("red"), OpenedScene)
+    mended = opened_for("red", "nir", scale=1e-4)
+    assert isinstance(mended, OpenedScene)
+    assert scaling(mended) == [(1e-4, 0.0), (1e-4, 0.0)]

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from earthloom.jobs.intake.options import SceneOptions
-from earthloom.jobs.intake.plausible import HIGHEST, LOWEST, implausible, judged
+from earthloom.jobs.intake.plausible import BLACK, DARKEST, HIGHEST, LOWEST, implausible, judged
 from earthloom.jobs.intake.scenes import OpenedScene, RefusedScene, expand, open_all
+from earthloom.jobs.intake.wanted import Wanted
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.reading.identity import pin
 from earthloom.tiling.reading.sample import Sample, sample_apart
@@ -191,7 +192,8 @@ def test_a_doubt_is_raised_by_more_than_a_few_pixels_and_never_without_any(
     else:
         assert share < 0.55
     assert said or share < 0.05
-    assert share > 0 or not said
+    dark = float(np.mean(values < DARKEST)) > 0.45 or values.max() <= BLACK
+    assert share > 0 or dark or not said
 
 
 def test_masks_and_raw_numbers_are_not_asked() -> None:
@@ -247,3 +249,67 @@ def test_power_with_a_few_negative_pixels_is_not_taken_for_decibels(tmp_path: Pa
 def test_power_that_nobody_calibrated_is_said(tmp_path: Path) -> None:
     numbers = radar(tmp_path / "numbers.tif", POWER * 1000, decibels=False)
     assert any("half of it is above 10 dB" in note for note in said(opened(numbers, quantity="backscatter")))
+
+
+@pytest.mark.parametrize(("sensor", "says"), [("sentinel2-l2a", False), ("sentinel2-l2a-0400", True)])
+def test_an_offset_that_is_taken_off_twice_is_said_with_a_remedy(tmp_path: Path, sensor: str, says: bool) -> None:
+    """Vegetation in a harmonised copy: red around 0.04, which the offset of baseline 04.00 makes -0.06."""
+    held = np.stack([pixels(250, 550)[0], pixels(2500, 3500)[0]])
+    path = write_scene(tmp_path / "x.tif", held, ("B04", "B08"))
+    assert ("red: 100 % of a sample of 4096 pixels are below -0.03" in doubt(opened(path, sensor=sensor))) == says
+    assert ("give `offset=0`" in doubt(opened(path, sensor=sensor))) == says
+    assert not doubt(opened(path, sensor=sensor, offset=0.0))
+
+
+def test_a_band_that_no_model_computes_with_is_not_asked(tmp_path: Path) -> None:
+    path = write_scene(
+        tmp_path / "x.tif", np.concatenate([pixels(100, 5000), pixels(100, 5000)]), ("green", "blue", "red", "nir")
+    )
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales = (1, 1, 1e-4, 1e-4)
+    requests = expand([str(path)])
+    (whole,) = open_all(requests, SceneOptions())
+    assert isinstance(whole, RefusedScene)
+    (asked,) = open_all(requests, SceneOptions(), models=Wanted(models=((frozenset(("red", "nir")),),)))
+    assert not doubt(asked)
+
+
+def test_reflectance_that_is_scaled_twice_is_said_with_a_remedy(tmp_path: Path) -> None:
+    """As programs write it that scale the values and keep the tags."""
+    path = write_scene(tmp_path / "x.tif", (pixels(100, 6000) / 1e4).astype(np.float32), ("green", "nir"))
+    assert not doubt(opened(path, scale=1.0))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales = (1e-4, 1e-4)
+    assert "brighter than 6e-05" in doubt(opened(path))
+    assert "give `scale=1`" in doubt(opened(path))
+    assert not doubt(opened(path, scale=1.0))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "most", "options", "remedy"),
+    [
+        ("uint16", 1900, {"quantity": "unit"}, "`scale=0.00048852`, if 2047 stands for 1"),
+        ("uint8", 250, {"quantity": "reflectance", "scale": 1e-4}, "`scale=0.00392157`, if 255 stands for 1"),
+        ("uint16", 60000, {"quantity": "unit"}, ""),
+        ("uint8", 20, {"quantity": "unit"}, ""),
+        ("uint16", 400, {"quantity": "reflectance", "scale": 1e-4}, ""),
+    ],
+)
+def test_a_factor_that_leaves_all_but_black_is_said_with_the_usual_one(
+    tmp_path: Path, dtype: str, most: int, options: dict[str, Any], remedy: str
+) -> None:
+    """11 bits of 16 taken as shares, and 8 bits by the factor of 16; not a dark photograph, nor water in 16 bits."""
+    path = write_scene(tmp_path / "x.tif", pixels(1, most, dtype=dtype), ("red", "nir"))
+    found = doubt(opened(path, **options))
+    assert remedy in found
+    assert bool(found) == bool(remedy)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_scene_without_data_in_its_middle_is_looked_at_elsewhere(tmp_path: Path, declared: bool) -> None:
+    held = np.zeros((2, 512, 512), np.float32)
+    held[:, :, :150] = pixels(100, 6000, side=512)[:, :, :150]
+    path = write_scene(tmp_path / "x.tif", held, ("green", "nir"), nodata=0 if declared else None)
+    found = opened(path, quantity="reflectance", **({} if declared else {"nodata": 0}))
+    assert isinstance(found, RefusedScene)
+    assert "green (also nir): 100 % of a sample of 2432 pixels" in found.message

@@ -290,3 +290,23 @@ def test_every_disagreement_on_scale_or_offset_is_said_with_both_numbers(
             if scales and offsets and other != values[0]:
                 assert f"{word} {values[0]:g} by " in text
                 assert f"not {other:g} by " in text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "preset", "told"),
+    [
+        ((1, 2, 3, 4, 5, 7), "landsat8-c2l2", True),
+        ((1, 2, 3, 4, 5, 7), "landsat7-c2l2", False),
+        ((1, 2, 3, 4, 5, 6, 7), "landsat8-c2l2", False),
+        ((2, 3, 4, 5), "landsat8-c2l2", False),
+    ],
+)
+def test_a_stack_that_holds_exactly_the_bands_of_another_sensor_is_told(
+    tmp_path: Path, numbers: tuple[int, ...], preset: str, told: bool
+) -> None:
+    """As exports without the product's name are: what is red on Landsat 8 is near infrared on Landsat 7."""
+    names = tuple(f"SR_B{number}" for number in numbers)
+    path = write_scene(tmp_path / "a.tif", landscape(64, 64, len(numbers)), names, nodata=0)
+    notes = [note for note in opened(path, sensor=preset).notes if "exactly the bands" in note]
+    assert bool(notes) == told
+    assert all("`sensor=landsat7-c2l2` and `sensor=landsat5-c2l2`" in note for note in notes)

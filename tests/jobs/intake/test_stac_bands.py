@@ -117,3 +117,19 @@ def test_a_band_of_a_whole_sensor_is_picked_only_if_key_or_file_name_it(sensor: 
     assert pick(bands, chosen.name, "file") == (chosen,)
     assert pick(bands, "asset", f"{prefix}{chosen.name}") == (chosen,)
     assert pick(bands, "asset", "file") == ()
+
+
+def test_of_narrow_bands_that_are_one_colour_alike_the_first_is_taken_and_all_are_named(tmp_path: Path) -> None:
+    """As hyperspectral items give them, which have wavelengths and no common names."""
+    write_scene(tmp_path / "cube.tif", landscape(64, 64, 5), nodata=0)
+    narrow = [
+        band(f"w{centre}", center_wavelength=centre / 1000, full_width_half_max=0.01)
+        for centre in (560, 640, 655, 670, 860)
+    ]
+    path = save(
+        tmp_path, {"cube": {"href": "./cube.tif", "eo:bands": narrow, "raster:bands": [{"scale": 1e-4}] * 5}}, "cube"
+    )
+    scene = opened(path, "ndvi")
+    assert "3 bands are red alike (w640, w655, w670): w640 is taken; `bands` takes another" in scene.notes
+    assert not any("green alike" in note or ("nir" in note and "alike" in note) for note in scene.notes)
+    assert not any("alike" in note for note in opened(path, "ndvi", bands=(("red", 3),)).notes)

@@ -116,7 +116,7 @@ def test_the_series_has_dates_and_years_and_is_not_written_again(folder: Path) -
     again = earthloom("monitor", folder / "shore.toml", "--out", folder / "out", "--executor", "local", "--json")
     said = json.loads(again.stdout)["products"][0]
     assert said["status"] == "up to date"
-    assert said["derived"]["series"] == {"dates": 4, "written": False}
+    assert said["derived"]["series"] == {"dates": 4, "written": False, "left_out": []}
     assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in base.glob("series.*")} == before
     (base / "series.csv").write_text("torn")
     earthloom("monitor", folder / "shore.toml", "--out", folder / "out", "--executor", "local", "--json")

@@ -5,6 +5,7 @@ Decides nothing. Heavy modules are imported inside the commands, so that `earthl
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -106,8 +107,12 @@ def run(
             engine = settings.engine.model_copy(update={"executor": outlive("auto")})
             settings = settings.model_copy(update={"engine": engine})
         start_early()
+        gc.disable()  # imports make no garbage; to look for some among all that they make takes a tenth of a small run
     from earthloom.jobs.execution.driver import run as do_run
 
+    if context.obj is STARTED_ALONE:
+        gc.freeze()
+        gc.enable()
     exit_on_sigterm()
     lines = Lines(as_json=log_json)
     with Progress(lines) as progress:

@@ -134,6 +134,38 @@ def test_another_crs_in_the_notes_is_refused_and_the_same_in_other_words_is_not(
         header(path)
 
 
+@pytest.mark.parametrize(
+    ("crs", "bounds"),
+    [
+        ("ESRI:54009", (-18040000, -9020000, 18040000, 9020000)),
+        ("+proj=geos +h=35786023 +lon_0=-75 +sweep=x +ellps=GRS80", (-5434894, -5434894, 5434894, 5434894)),
+        ("EPSG:4326", (-0.125, -90.125, 359.875, 90.125)),
+    ],
+    ids=["Mollweide", "disc", "nodes"],
+)
+def test_a_map_with_corners_off_the_earth_is_where_the_same_crs_in_its_notes_puts_it(
+    crs: str, bounds: tuple[float, float, float, float], tmp_path: Path
+) -> None:
+    transform = rasterio.transform.from_bounds(*bounds, 64, 64)
+    path = write_scene(tmp_path / "a.tif", landscape(64, 64, 1), crs=CRS(crs).to_wkt(), transform=transform)
+    with rasterio.open(path) as dataset:
+        own = dataset.crs.to_wkt()
+    assert header(noted(path, outside=f"<SRS>{own.replace(chr(34), '&quot;')}</SRS>")).grid.width == 64
+    for code in (32617, 3857, 4087):
+        with pytest.raises(SceneError, match="beside it gives the CRS"):
+            header(noted(path, outside=f"<SRS>EPSG:{code}</SRS>"))
+
+
+def test_a_datum_that_the_notes_write_with_a_shift_to_wgs84_is_the_same(tmp_path: Path) -> None:
+    """As GDAL wrote it before version 3: by other numbers than PROJ takes today, 12 m apart here."""
+    transform = rasterio.Affine(10, 0, 8500000, 0, -10, 5500000)
+    path = write_scene(tmp_path / "a.tif", landscape(64, 64, 1), crs="EPSG:28408", transform=transform)
+    text, ellipsoid = CRS(28408).to_wkt("WKT1_GDAL"), 'AUTHORITY["EPSG","7024"]]'
+    assert ellipsoid in text
+    shifted = text.replace(ellipsoid, f"{ellipsoid},TOWGS84[28,-130,-95,0,0,0,0]").replace('"', "&quot;")
+    assert header(noted(path, outside=f"<SRS>{shifted}</SRS>")).grid.crs == "EPSG:28408"
+
+
 def test_a_crs_that_only_the_notes_hold_is_named(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "a.tif", landscape(64, 64, 1), crs=None)
     with pytest.raises(SceneError, match=r"no CRS.*; a\.tif\.aux\.xml beside it is not read.*gdal_translate"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -20,7 +20,7 @@ from pyproj import CRS, Geod
 from pyproj.exceptions import ProjError
 
 from earthloom.tiling.errors import SceneError, StorageError
-from earthloom.tiling.ground import to_wgs84
+from earthloom.tiling.ground import horizontal, to_wgs84
 from earthloom.tiling.reading.georeference import grid_file_in
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
@@ -33,6 +33,9 @@ MOST_BYTES = 8 << 20
 
 _NEAR = 1e-9  # of a pixel: the numbers of one transform, written as text
 _NEAR_PX, _NEAR_M = 0.5, 3.0  # of two CRSs: a datum may be written with a shift to WGS84, of which others know none
+_SAMPLES = 9  # per side, at which they are compared
+_MOST_LAT = 90.0  # degrees; grids of nodes go half a pixel beyond
+_EARTH_M = 6_378_137.0  # per radian
 _IS_CRS = re.compile(
     r"(?i)EPSG:\d{4,6}$|(GEOGCRS|GEOGCS|GEODCRS|PROJCRS|PROJCS|BOUNDCRS|COMPD|COMPOUNDCRS|DERIVEDPROJCRS)"
 )
@@ -151,21 +154,37 @@ def _check_crs(name: str, root: ET.Element, dataset: DatasetReader) -> None:
     remedy = "write into the file what is right, gdal_translate in.tif out.tif takes the former, or move the other away"
     if not (_IS_CRS.match(text) and not grid_file_in(text) and "PARAMETERFILE" not in text):
         raise SceneError(f"{name} beside it gives the CRS {text[:60]!r}, which is not read; mend it or move it away")
-    a, b, c, d, e, f = tuple(dataset.transform)[:6]
-    cols, rows = (np.array([0.0, 0.5, 1.0]) * side for side in (dataset.width, dataset.height))
-    x, y = a * cols + b * rows + c, d * cols + e * rows + f
     try:
-        (lon, lat), (own_lon, own_lat) = (to_wgs84(crs).transform(x, y) for crs in (text, own.to_wkt()))
-        apart_m = Geod(ellps="WGS84").inv(lon, lat, own_lon, own_lat)[2]
-        pixel_m = Geod(ellps="WGS84").inv(own_lon[:1], own_lat[:1], own_lon[2:], own_lat[2:])[2][0]
-        pixel_m /= max(1.0, float(np.hypot(dataset.width, dataset.height)))
+        apart_m = min(_apart_m(one, other, dataset) for one, other in _both(text, own.to_wkt()))
+        found = horizontal(CRS.from_user_input(own.to_wkt()))
+        unit_m = found.axis_info[0].unit_conversion_factor * (_EARTH_M if found.is_geographic else 1)
     except (ProjError, ValueError) as error:
         raise SceneError(f"{name} beside it gives a CRS that PROJ cannot use ({str(error)[:80]}); {remedy}") from None
-    if not (np.max(apart_m) <= max(_NEAR_PX * pixel_m, _NEAR_M)):
+    side = math.sqrt(abs(dataset.transform.determinant))
+    if apart_m > max(_NEAR_PX * side * unit_m, _NEAR_M):
+        away = f"{apart_m / 1000:.3g} km away" if math.isfinite(apart_m) else "another place on Earth or none"
         raise SceneError(
-            f"{name} beside it gives the CRS {_called(text)}, the file itself {_called(own.to_wkt())}, which is "
-            f"{np.max(apart_m) / 1000:.3g} km away; {remedy}"
+            f"{name} beside it gives the CRS {_called(text)}, the file itself {_called(own.to_wkt())}, which is {away}; {remedy}"
         )
+
+
+def _both(text: str, own: str) -> Iterator[tuple[str, str]]:
+    """Two CRSs as they are, and without ways of their own to WGS84, which one of two texts of one datum may have."""
+    yield text, own
+    bare = (horizontal(CRS.from_user_input(crs)).to_wkt() for crs in (text, own))
+    yield next(bare), next(bare)
+
+
+def _apart_m(one: str, other: str, dataset: DatasetReader) -> float:
+    """How far apart two CRSs have a file's pixels at most; infinite if they know none of them together. A map of the whole
+    Earth has corners off it, where no CRS leads anywhere."""
+    a, b, c, d, e, f = tuple(dataset.transform)[:6]
+    cols, rows = np.meshgrid(*(np.linspace(0, side, _SAMPLES) for side in (dataset.width, dataset.height)))
+    x, y = a * cols + b * rows + c, d * cols + e * rows + f
+    lons, lats = np.moveaxis([to_wgs84(crs).transform(x, y) for crs in (one, other)], 1, 0)
+    known = np.all(np.isfinite(lons) & (np.abs(lats) <= _MOST_LAT), axis=0)
+    apart_m = Geod(ellps="WGS84").inv(lons[0][known], lats[0][known], lons[1][known], lats[1][known])[2]
+    return float(np.max(apart_m)) if known.any() else math.inf
 
 
 def _called(crs: str) -> str:

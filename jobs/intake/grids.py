@@ -19,7 +19,7 @@ _MAX_AOI_BYTES = 8 * 2**20
 _MIB = 2**20
 _ALIKE = 1.5  # ratio of pixel sizes from which it is worth a word
 _WHOLE = 0.995  # a share that rounds to 100 %
-_SAME = 0.99  # of files that end at the same place but for a pixel of the coarser one
+_SAME = 0.99  # of files that end at the same place but for a few pixels
 
 Named = tuple[str, Header]
 """Name of a file, and what it says of itself."""
@@ -92,16 +92,24 @@ def partly_covered(files: Sequence[Named], grid: Grid) -> tuple[str, ...]:
         if goes_beyond(grid) or goes_beyond(header.grid):  # the same ground may stand a turn away
             continue
         of_scene, of_file = _share_in(grid, header.grid), _share_in(header.grid, grid)
-        if of_scene < _SAME:
+        if of_scene < _SAME and not _ends_within(grid, header.grid):
             notes.append(
                 f"{name} covers {100 * of_scene:.3g} % of the scene, whose grid is that of {finest}; the rest is nodata"
             )
-        if of_file < _SAME:
+        if of_file < _SAME and not _ends_within(header.grid, grid):
             notes.append(
                 f"the scene's grid is that of its finest file, {finest}, which covers {100 * of_file:.3g} % of {name}: the "
                 "rest of that is not mapped; `onto` names another grid"
             )
     return tuple(notes)
+
+
+def _ends_within(grid: Grid, other: Grid) -> bool:
+    """Whether a grid ends inside another one in the same CRS, or beyond by less than a pixel of the coarser: as a small piece
+    of 60 m does that was cut as far as one of 10 m."""
+    (left, bottom, right, top), (a, b, c, d) = grid.bounds, other.bounds
+    width, height = (max(abs(one.transform[at]) for one in (grid, other)) for at in (0, 4))
+    return max(a - left, right - c) < width and max(b - bottom, top - d) < height
 
 
 def _share_in(grid: Grid, other: Grid) -> float:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from earthloom.jobs.intake.common_names import COMMON_NAMES
+from earthloom.jobs.intake.wanted import is_image
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.reading.sample import Sample
 from earthloom.tiling.scene import Band
@@ -53,16 +53,18 @@ def judged(bands: Sequence[Band], quantity: str, wanted: Collection[str] = ()) -
     Args:
         wanted: names of the bands that models compute with; none: they take all, or are not known.
     """
+    asked = (band for band in bands if not wanted or band.name in wanted)
+    return [band for band in asked if must_be(band.name, quantity) and not band.categorical]
+
+
+def must_be(name: str, quantity: str) -> bool:
+    """Whether the name of a band says that its values are what the scene's are: colours of reflectance, polarisations of
+    backscatter. Temperatures and heights beside them are something else."""
     if quantity == "dn":
-        return []
-    if wanted:
-        bands = [band for band in bands if band.name in wanted]
+        return False
     if quantity.startswith("backscatter"):
-        return [band for band in bands if band.name in _POLARISATIONS]
-    return [
-        band for band in bands
-        if band.name in COMMON_NAMES and not band.name.startswith("lwir") and not band.categorical
-    ]  # fmt: skip
+        return name in _POLARISATIONS
+    return is_image(name)
 
 
 def implausible(samples: Mapping[Band, Sample], quantity: str) -> list[str]:

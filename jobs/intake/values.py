@@ -18,11 +18,13 @@ import numpy as np
 from earthloom.jobs.intake.bands import NamedBand
 from earthloom.jobs.intake.masks import has_colors, nodata_in
 from earthloom.jobs.intake.offsets import SENTINEL2_OFFSET, missing_offset, offset_doubts, stores_offset
+from earthloom.jobs.intake.plausible import must_be
 from earthloom.jobs.intake.preset import Sensor
 from earthloom.jobs.intake.recognise import Product
 from earthloom.jobs.intake.sensors import SENSORS
 from earthloom.jobs.intake.stac import StacItem
 from earthloom.tiling.errors import SceneError
+from earthloom.tiling.reading.fill import HUGE
 from earthloom.tiling.reading.preflight import representable
 from earthloom.tiling.scene import Band
 
@@ -77,7 +79,7 @@ def give_meaning(
 
     Raises:
         SceneError: if an option or the preset contradicts the files, the preset needs something that is not known, or nothing
-            says how a wanted band of whole numbers is scaled while others are.
+            says how a wanted colour or polarisation of whole numbers is scaled while others are.
     """
     notes: list[str] = []
     if sensor:
@@ -98,7 +100,7 @@ def give_meaning(
         notes += missing_offset([one.offset for one in image], item, products)
     silent = [band for band, scaling in zip(named, scalings, strict=True) if not scaling.known]
     if quantity and silent:
-        _refuse_unscaled([band for band in silent if band.name in wanted], quantity)
+        _refuse_unscaled([band for band in silent if band.name in wanted and must_be(band.name, quantity)], quantity)
         names = ", ".join(band.name for band in silent)
         notes.append(f"nothing says how these bands are scaled, so they stay as stored: {names}")
     bands = tuple(
@@ -135,7 +137,7 @@ def _refuse_stored_offset(options: SceneOptions, sensor: Sensor | None) -> None:
 def _refuse_unscaled(silent: Sequence[NamedBand], quantity: str) -> None:
     """An index of one band as reflectance and another one as stored, thousands of times as large, is the same everywhere."""
     whole = [band for band in silent if np.dtype(band.dtype).kind != "f"]
-    if whole and quantity != "dn":
+    if whole:
         raise SceneError(
             f"nothing says how {', '.join(band.name for band in whole)} is scaled, while other bands are {quantity}: whole "
             f"numbers ({whole[0].dtype}) cannot be that as they are; say how all bands are scaled: "
@@ -347,7 +349,7 @@ def _nodata_doubts(band: NamedBand, options: SceneOptions) -> list[str]:
     declared, in_item = band.file.header.nodata[band.index - 1], band.stac.nodata
     if options.nodata is not None and declared is not None:
         given = _rounded(options.nodata, band.dtype)
-        if given == declared or (math.isnan(given) and math.isnan(declared)):
+        if given == declared or not abs(declared) < HUGE:  # NaN and what no measurement is are never data
             return []
         return [
             f"nodata {given:g} by the option is taken, not {declared:g} by the file, whose pixels of that value are data then; "

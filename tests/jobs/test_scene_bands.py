@@ -151,6 +151,18 @@ def test_files_that_do_not_end_at_the_same_place_are_told(tmp_path: Path, side: 
         assert any("finest file, b, which covers 22 % of a: the rest of that is not mapped" in n for n in second.notes)
 
 
+@pytest.mark.parametrize(("side", "told"), [(100, False), (256, False), (90, True)])
+def test_a_piece_of_coarse_pixels_that_ends_with_the_last_of_them_is_not_told(
+    tmp_path: Path, side: int, told: bool
+) -> None:
+    """60 m beside 10 m: 100 pixels are 16.7 of the coarser, which are cut as 17. Three too many are told."""
+    fine, coarse = Affine(10, 0, 300000, 0, -10, 4500000), Affine(60, 0, 300000, 0, -60, 4500000)
+    make(tmp_path / "a.tif", side=side, transform=fine)
+    make(tmp_path / "b.tif", side=-(-side // 6) + 3 * told, transform=coarse)
+    scene = opened(f"red={tmp_path}/a.tif,coastal={tmp_path}/b.tif")
+    assert any("covers" in note for note in scene.notes) == told
+
+
 def test_numbers_that_were_counted_wrong_are_told_by_the_descriptions(tmp_path: Path) -> None:
     path = make(tmp_path / "a.tif", 4, ("blue", "green", "red", "nir"))
     counted = opened(path, bands=(("red", 1), ("nir", 4)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +239,25 @@ def test_a_band_of_unknown_scale_is_refused_beside_reflectance_if_a_model_comput
     mended = opened_for("red", "nir", scale=1e-4)
     assert isinstance(mended, OpenedScene)
     assert scaling(mended) == [(1e-4, 0.0), (1e-4, 0.0)]
+
+
+@pytest.mark.parametrize("name", ["dem", "height", "lwir11"])
+def test_what_is_no_colour_stays_as_stored_beside_reflectance_with_a_note(tmp_path: Path, name: str) -> None:
+    """Metres in whole numbers, which the scale of all bands would make nonsense of."""
+    for one in ("B04", "B08", "other"):
+        make(tmp_path / f"{one}.tif")
+    reference = f"B04={tmp_path}/B04.tif,B08={tmp_path}/B08.tif,{name}={tmp_path}/other.tif"
+    models = Wanted(models=((frozenset(("red", "nir", name)),),))
+    (found,) = open_all(expand([reference]), SceneOptions(sensor="sentinel2-l2a"), models=models)
+    assert isinstance(found, OpenedScene)
+    assert scaling(found) == [(1e-4, 0.0), (1e-4, 0.0), (1.0, 0.0)]
+    assert f"nothing says how these bands are scaled, so they stay as stored: {name}" in found.notes
+
+
+@pytest.mark.parametrize(("declared", "told"), [(math.nan, False), (-3.4028234663852886e38, False), (-1.0, True)])
+def test_another_nodata_than_the_files_is_told_unless_that_is_never_data(
+    tmp_path: Path, declared: float, told: bool
+) -> None:
+    path = write_scene(tmp_path / "a.tif", landscape(64, 64, 1).astype(np.float32), nodata=declared)
+    notes = opened(path, nodata=-9999.0).notes
+    assert any("whose pixels of that value are data then" in note for note in notes) == told

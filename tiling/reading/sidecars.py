@@ -164,7 +164,8 @@ def _check_crs(name: str, root: ET.Element, dataset: DatasetReader) -> None:
     if apart_m > max(_NEAR_PX * side * unit_m, _NEAR_M):
         away = f"{apart_m / 1000:.3g} km away" if math.isfinite(apart_m) else "another place on Earth or none"
         raise SceneError(
-            f"{name} beside it gives the CRS {_called(text)}, the file itself {_called(own.to_wkt())}, which is {away}; {remedy}"
+            f"{name} beside it gives the CRS {_called(text)}, the file itself {_called(own.to_wkt())}, which is {away}; "
+            f"{remedy}"
         )
 
 

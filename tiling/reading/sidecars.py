@@ -182,7 +182,7 @@ def _apart_m(one: str, other: str, dataset: DatasetReader) -> float:
     a, b, c, d, e, f = tuple(dataset.transform)[:6]
     cols, rows = np.meshgrid(*(np.linspace(0, side, _SAMPLES) for side in (dataset.width, dataset.height)))
     x, y = a * cols + b * rows + c, d * cols + e * rows + f
-    lons, lats = np.moveaxis([to_wgs84(crs).transform(x, y) for crs in (one, other)], 1, 0)
+    lons, lats = np.moveaxis(np.array([to_wgs84(crs).transform(x, y) for crs in (one, other)]), 1, 0)
     known = np.all(np.isfinite(lons) & (np.abs(lats) <= _MOST_LAT), axis=0)
     apart_m = Geod(ellps="WGS84").inv(lons[0][known], lats[0][known], lons[1][known], lats[1][known])[2]
     return float(np.max(apart_m)) if known.any() else math.inf

@@ -12,8 +12,8 @@ from earthloom.jobs.intake.preset import Sensor
 from earthloom.jobs.intake.recognise import Product
 from earthloom.jobs.intake.stac import StacItem
 
-SENTINEL2_OFFSET = -0.1
-"""BOA_ADD_OFFSET and RADIO_ADD_OFFSET of baseline 04.00 and later, -1000 / 10000."""
+SENTINEL2_SCALE, SENTINEL2_OFFSET = 1e-4, -0.1
+"""1 / QUANTIFICATION_VALUE, and BOA_ADD_OFFSET and RADIO_ADD_OFFSET of baseline 04.00 and later, -1000 / 10000."""
 
 _OFFSET_SINCE = 4.0
 _OFFSET_SINCE_DAY = date(2022, 1, 25)

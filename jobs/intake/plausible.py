@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from earthloom.jobs.intake.offsets import SENTINEL2_OFFSET, SENTINEL2_SCALE
 from earthloom.jobs.intake.wanted import is_image
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.reading.sample import Sample
@@ -102,7 +103,7 @@ def _darker_than_ground(samples: Mapping[Band, Sample], scaled: Mapping[Band, Va
         return _black(samples, scaled, quantity)
     worst, others = dark[0], f" (also {', '.join(band.name for band in dark[1:])})" if dark[1:] else ""
     remedy = "If it is fill, give `nodata`"
-    if worst.offset < 0:
+    if np.isclose(worst.offset, SENTINEL2_OFFSET) and np.isclose(worst.scale, SENTINEL2_SCALE):
         remedy = (
             "If the pixels are without the offset already, as those of harmonised copies of Sentinel-2 are, give `offset=0`; "
             "if it is fill, give `nodata`"

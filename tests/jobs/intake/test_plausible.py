@@ -261,6 +261,14 @@ def test_an_offset_that_is_taken_off_twice_is_said_with_a_remedy(tmp_path: Path,
     assert not doubt(opened(path, sensor=sensor, offset=0.0))
 
 
+def test_dark_pixels_of_landsat_are_said_without_the_remedy_of_sentinel_2(tmp_path: Path) -> None:
+    """Its offset is in every file: without it, dark water would be as bright as sand."""
+    path = write_scene(tmp_path / "x.tif", pixels(4000, 5500), ("SR_B4", "SR_B5"))
+    found = doubt(opened(path, sensor="landsat8-c2l2"))
+    assert "100 % of a sample of 4096 pixels are below -0.03" in found
+    assert "offset=0" not in found
+
+
 def test_a_band_that_no_model_computes_with_is_not_asked(tmp_path: Path) -> None:
     path = write_scene(
         tmp_path / "x.tif", np.concatenate([pixels(100, 5000), pixels(100, 5000)]), ("green", "blue", "red", "nir")

@@ -25,7 +25,7 @@ _SHAPES = (
     (re.compile(r"(?i)(x-amz-security-token['\"]?\s*[:=]\s*)[^\s&\"']+"), rf"\1{_HIDDEN}"),
     (re.compile(r"(?i)((?:https?|s3)://[^\s?#\"'<>]*)\?[^\s\"'<>)]+"), rf"\1?{_HIDDEN}"),  # all of a query: signed or not
     (re.compile(r"(?i)(x-amz-(?:signature|credential)=)[^\s&\"']+"), rf"\1{_HIDDEN}"),
-    (re.compile(r"(?i)(\w+://)[^\s/@:\"']+:[^\s/@\"']+@"), rf"\1{_HIDDEN}@"),
+    (re.compile(r"(?i)(\w://)[^\s/@:\"']+:[^\s/@\"']+@"), rf"\1{_HIDDEN}@"),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b"), _HIDDEN),
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ Credentials are taken out of both (`tiling.redact`). Knows nothing of which comm
 from __future__ import annotations
 
 import platform
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +16,11 @@ from earthloom.cluster.outcome import line_of
 from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.redact import redact
 from earthloom.tiling.software import VERSION
+
+_MOST_CHARACTERS = 20_000
+"""Of a message or traceback: a library may put all that it read into one."""
+_WEBHOOK = re.compile(r"(--notify[ =])(?!env:)\S+")
+"""Whoever has a webhook's address can write to its channel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +38,8 @@ class Unforeseen:
     def of(cls, error: BaseException) -> Unforeseen:
         """Record an exception that is being handled."""
         return cls(
-            kind=type(error).__name__, message=redact(str(error)), line=line_of(error),
-            traceback=redact("".join(traceback.format_exception(error))),
+            kind=type(error).__name__, message=_cut(redact(str(error))), line=line_of(error),
+            traceback=_cut(redact("".join(traceback.format_exception(error)))),
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -48,15 +54,22 @@ class Unforeseen:
             words: of the command line.
         """
         about = f"earthloom {VERSION}, Python {platform.python_version()}, {platform.platform()}"
-        text = f"{about}\n{redact(' '.join(words))}\n\n{self.traceback}"
+        command = _WEBHOOK.sub(r"\1***", redact(" ".join(words)))
+        text = f"{about}\n{command}\n\n{self.traceback}"
         place = self.line.replace(", line ", "-")  # the same error again has the same file
         path = cache_folder() / "errors" / f"{self.kind}-{place}.txt"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names that are no text
         except OSError:
             return f"this was not foreseen. Please report it with the following:\n{text}"
         return f"this was not foreseen. If the message does not tell you what to change, please report it with {path}"
+
+
+def _cut(text: str) -> str:
+    """Its beginning and its end, where the cause is, if it is long."""
+    half = _MOST_CHARACTERS // 2
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:half]}\n…\n{text[-half:]}"
 
 
 def command_words(arguments: Sequence[str] | None) -> list[str]:

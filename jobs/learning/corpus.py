@@ -163,7 +163,8 @@ def _laid_out(config: TrainConfig) -> list[Mosaic]:
     """The folders of chips, each laid out as a scene with labels."""
     mosaics = [
         make_mosaic(
-            table.folder, config.labels, name=table.name, core_px=config.chips.core_px, gsd_m=table.gsd_m, number=number
+            table.folder, config.labels, name=table.name, core_px=config.chips.core_px, gsd_m=table.gsd_m, number=number,
+            named=frozenset(place for _, place in table.bands if isinstance(place, int)),
         )
         for number, table in enumerate(config.folders)
         if config.chips is not None  # without it, there are none

@@ -50,7 +50,8 @@ class Mosaic:
 
 
 def make_mosaic(
-    folder: str, options: LabelOptions, *, name: str, core_px: int, gsd_m: float, number: int
+    folder: str, options: LabelOptions, *, name: str, core_px: int, gsd_m: float, number: int,
+    named: frozenset[int] = frozenset(),
 ) -> Mosaic:  # fmt: skip
     """Lay out the chips of a folder.
 
@@ -61,6 +62,7 @@ def make_mosaic(
         core_px: side of a square; larger chips are cut to their middle.
         gsd_m: of a pixel.
         number: of the table, which keeps different folders on different ground.
+        named: numbers of bands that are data, whatever the files call them: alpha is a mask else.
 
     Raises:
         ConfigError: if there is no such folder, a folder in it is of no class, or a chip is of two classes.
@@ -71,7 +73,7 @@ def make_mosaic(
         raise ConfigError(f"{number + 1} tables of folders; at most {_ZONES} can be laid out: join some")
     by_digest = _once(listed)
     files, digests = list(by_digest.values()), tuple(by_digest)
-    decides = (_LAYOUT, core_px, gsd_m, number, [c for _, c in files], digests)
+    decides = (_LAYOUT, core_px, gsd_m, number, sorted(named), [c for _, c in files], digests)
     home = cache_folder() / "chips" / hashlib.sha256(repr(decides).encode()).hexdigest()[:32]
     made = Mosaic(
         name=name, scene=home / f"{name}.tif", labels=home / f"{name}-labels.tif", digests=digests,
@@ -80,7 +82,7 @@ def make_mosaic(
     if not (made.scene.is_file() and made.labels.is_file()):
         home.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=home.parent) as temporary:  # whole or not at all, whoever else makes it
-            _write(files, Path(temporary), made, core_px=core_px, gsd_m=gsd_m, number=number)
+            _write(files, Path(temporary), made, core_px=core_px, gsd_m=gsd_m, number=number, named=named)
             home.mkdir(exist_ok=True)
             for path in (made.scene, made.labels):
                 (Path(temporary) / path.name).replace(path)
@@ -131,15 +133,19 @@ def _once(files: Sequence[tuple[Path, int]]) -> dict[str, tuple[Path, int]]:
     """The files by their digests, each once: a copy in the test part would be judged by what was trained on.
 
     Raises:
-        ConfigError: if one is of two classes.
+        ConfigError: if some are of two classes.
     """
     found: dict[str, tuple[Path, int]] = {}
+    torn = []
     for path, value in files:
         first, known = found.setdefault(_digest(path), (path, value))
         if known != value:
-            raise ConfigError(
-                f"{first} and {path} are the same, byte for byte, and of two classes; take one of them away"
-            )
+            torn.append(f"{first} and {path}")
+    if torn:
+        raise ConfigError(
+            f"{len(torn)} chips are copies of others, byte for byte, and of another class: {', '.join(torn[:_NAMED])}"
+            f"{', …' * (len(torn) > _NAMED)}; take one of each pair away"
+        )
     return found
 
 
@@ -163,12 +169,13 @@ def _digest(path: Path) -> str:
 
 
 def _write(
-    files: Sequence[tuple[Path, int]], folder: Path, made: Mosaic, *, core_px: int, gsd_m: float, number: int
-) -> None:
+    files: Sequence[tuple[Path, int]], folder: Path, made: Mosaic, *, core_px: int, gsd_m: float, number: int,
+    named: frozenset[int],
+) -> None:  # fmt: skip
     import rasterio
     from rasterio.transform import from_origin
 
-    first, _ = _decoded(files[0][0])
+    first, _ = _decoded(files[0][0], named)
     across = math.ceil(math.sqrt(len(files)))
     down = -(-len(files) // across)
     free = shutil.disk_usage(folder).free
@@ -193,7 +200,7 @@ def _write(
             valid = np.ones((core_px, across * core_px), np.bool_)
             for col, (path, value) in enumerate(files[row * across : (row + 1) * across]):
                 place = slice(col * core_px, (col + 1) * core_px)
-                pixels[:, :, place], valid[:, place] = _middle(path, first, core_px)
+                pixels[:, :, place], valid[:, place] = _middle(path, first, core_px, named)
                 classes[:, :, place] = value
             where = rasterio.windows.Window(0, row * core_px, across * core_px, core_px)
             scene.write(pixels, window=where)
@@ -213,9 +220,9 @@ def _write(
 
 
 def _middle(
-    path: Path, first: NDArray[np.generic], side_px: int
+    path: Path, first: NDArray[np.generic], side_px: int, named: frozenset[int]
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:  # fmt: skip
-    chip, valid = _decoded(path)
+    chip, valid = _decoded(path, named)
     if (len(chip), chip.dtype) != (len(first), first.dtype):
         raise SceneError(f"{path} has {len(chip)} bands of {chip.dtype}, the first chip {len(first)} of {first.dtype}")
     if min(chip.shape[1:]) < side_px:
@@ -228,14 +235,14 @@ def _middle(
     return chip[:, *inside], valid[inside]
 
 
-def _decoded(path: Path) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+def _decoded(path: Path, named: frozenset[int]) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """(C, h, w) of a file, and where it has data, (h, w); what is transparent has none. A palette becomes red, green, blue."""
     import rasterio
     from PIL import Image, UnidentifiedImageError
 
     try:
         if path.suffix.lower() in _TIFFS:
-            return _of_tiff(path)
+            return _of_tiff(path, named)
         with Image.open(path, formats=("JPEG", "PNG")) as picture:
             if picture.mode != _GREY_16 and _is_deep_png(path):
                 raise SceneError(f"{path} has 16 bits for each colour, of which 8 would be read; save it as a TIFF")
@@ -255,13 +262,17 @@ def _decoded(path: Path) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         raise SceneError(f"{path} cannot be decoded: {error}") from error
 
 
-def _of_tiff(path: Path) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+def _of_tiff(path: Path, named: frozenset[int]) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     import rasterio
-    from rasterio.enums import ColorInterp
+    from rasterio.enums import ColorInterp, MaskFlags
 
     with rasterio.open(path, driver="GTiff") as dataset:
-        data = [number for number, means in enumerate(dataset.colorinterp, 1) if means != ColorInterp.alpha]
-        return np.asarray(dataset.read(data)), (dataset.read_masks(data) != 0).all(axis=0)
+        alpha = {number for number, means in enumerate(dataset.colorinterp, 1) if means == ColorInterp.alpha}
+        data = [number for number in dataset.indexes if number not in alpha - named]
+        pixels = np.asarray(dataset.read(data))
+        if alpha & named and MaskFlags.alpha in dataset.mask_flag_enums[0]:
+            return pixels, np.ones(dataset.shape, np.bool_)
+        return pixels, (dataset.read_masks(data) != 0).all(axis=0)
 
 
 def _is_deep_png(path: Path) -> bool:

@@ -256,11 +256,12 @@ def _band_of(asset: Asset, header: Header, options: LabelOptions) -> dict[str, A
 
 
 def _is_listed(text: str, values: Sequence[Stored]) -> bool:
-    """Whether the number that a text spells is among some values too."""
+    """Whether the number that a text spells is among some values too; of another text, for vectors, whether any number is."""
+    numbers = [value for value in values if not isinstance(value, str)]
     try:
-        return float(text) in values
+        return float(text) in numbers
     except ValueError:
-        return False
+        return bool(numbers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ from earthloom.models.training.schedule import Schedule
 from earthloom.models.training.start import to_hold
 from earthloom.models.training.teacher import Teacher
 from earthloom.models.training.team import Team
-from earthloom.models.zoo import variants
+from earthloom.models.zoo import ZOO, variants
 from earthloom.tiling.errors import CardError, ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store
@@ -149,7 +149,7 @@ def carried(config: TrainConfig, first: First, bands: tuple[str, ...], address: 
         if not card.weights or folder.scheme != "file":
             return name
         place = carry(out, card, folder)
-        return place.url if "/" in name else name  # what has a name is found there by its weights
+        return name if name in ZOO else place.url  # what has a name is found there by its weights
 
     if first.card:
         start = there(config.model.start, *variants(config.model.start, out / CARRIED)[0])

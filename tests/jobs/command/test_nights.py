@@ -171,6 +171,22 @@ def test_people_get_an_unforeseen_error_in_a_sentence_and_its_traceback_in_a_fil
     assert list(report.parent.iterdir()) == [report], "the same error again is the same file"
 
 
+def test_the_file_of_an_error_is_short_and_holds_no_webhook(
+    own_cache: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever has a webhook's address can write to its channel. Names of files may be no text, and messages hold files."""
+    missing = str(tmp_path / "no\udcfftext.tif")
+    with pytest.raises(SystemExit), mock.patch.object(driver, "run", side_effect=ValueError("x" * 10**6)):
+        main(["run", missing, "--out", "o", *WORDS, "--notify", f"https://hooks.example.com/{SECRET}"])
+    (report,) = (tmp_path / "cache" / "errors").iterdir()
+    text = report.read_text(encoding="utf-8")
+    assert r"no\udcfftext.tif" in text
+    assert "--notify ***" in text
+    assert SECRET not in text
+    assert "ValueError" in text
+    assert len(text) + len(capfd.readouterr().err) < 10**5
+
+
 def test_without_a_place_for_a_file_the_traceback_is_said(
     folder: Path, own_cache: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

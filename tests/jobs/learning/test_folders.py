@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EARTHLOOM_CACHE", str(tmp_path / "cache"))
 
 
-def laid_out(folder: Path) -> Mosaic:
-    return make_mosaic(str(folder), OPTIONS, name="train", core_px=SIDE, gsd_m=10, number=0)
+def laid_out(folder: Path, named: frozenset[int] = frozenset()) -> Mosaic:
+    return make_mosaic(str(folder), OPTIONS, name="train", core_px=SIDE, gsd_m=10, number=0, named=named)
 
 
 def chip(seed: int, dtype: str = "uint8", bands: int = 3) -> NDArray[Any]:
@@ -62,6 +63,15 @@ def tiff(path: Path, pixels: NDArray[Any], **options: Any) -> None:
 def read(made: Mosaic) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[Any]]:
     with rasterio.open(made.scene) as scene, rasterio.open(made.labels) as labels:
         return scene.read(), (scene.read_masks() != 0).all(axis=0), labels.read(1)
+
+
+def training(folder: Path, bands: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": "shores", "out": str(folder / "model"), "schedule": {"steps": 1}, "chips": {"core_px": SIDE},
+        "labels": {"classes": [{"value": 0, "name": "sea"}, {"value": 1, "name": "land"}]},
+        "split": {"by": "block", "block_px": SIDE, "validation": 0, "test": 0},
+        "model": {"architecture": "classifier", "encoder": "resnet18", "bands": list(bands)},
+    }  # fmt: skip
 
 
 def deep_png(path: Path, pixels: NDArray[np.uint16]) -> None:
@@ -125,6 +135,25 @@ def test_a_fourth_band_is_no_mask_where_the_file_calls_it_none(tmp_path: Path) -
         assert rasterio.enums.ColorInterp.alpha not in scene.colorinterp
 
 
+def test_a_fourth_band_is_data_where_the_user_names_it_though_gdal_calls_it_alpha(tmp_path: Path) -> None:
+    """As of a scene: GDAL flags the near infrared so in every file of four bands of 8 bits that nothing else is said of."""
+    for name, seed in (("land", 0), ("sea", 1)):
+        pixels = chip(seed, bands=4)
+        pixels[3, :4] = 0
+        tiff(tmp_path / "chips" / name / "a.tif", pixels)
+    assert len(read(laid_out(tmp_path / "chips"))[0]) == 3
+    table = {"folder": str(tmp_path / "chips"), "name": "all", "gsd_m": 10.0, "quantity": "dn"}
+    bands = (*BANDS, "nir")
+    numbers = {name: number for number, name in enumerate(bands, 1)}
+    config = load_training({**training(tmp_path, bands), "folders": [table | {"bands": numbers}]})
+    (scene,) = open_corpus(config, bands).scenes
+    assert [band.index for band in scene.bands] == [1, 2, 3, 4]
+    pixels, valid, _ = read(laid_out(tmp_path / "chips", frozenset(numbers.values())))
+    assert np.array_equal(pixels[:3, :, :SIDE], chip(0, bands=4)[:3])
+    assert not pixels[3, :4].any()
+    assert valid.all()
+
+
 def test_a_chip_counts_once_and_what_is_not_used_is_named(tmp_path: Path) -> None:
     for name in ("sea/a.tif", "sea/copy.tif"):
         tiff(tmp_path / "chips" / name, chip(0))
@@ -140,10 +169,14 @@ def test_a_chip_counts_once_and_what_is_not_used_is_named(tmp_path: Path) -> Non
     assert laid_out(tmp_path / "chips") == made, "said again when it is there"
 
 
-def test_a_chip_of_two_classes_is_refused(tmp_path: Path) -> None:
+def test_all_chips_of_two_classes_are_refused_at_once(tmp_path: Path) -> None:
     for name in ("sea", "land"):
-        tiff(tmp_path / "chips" / name / "a.tif", chip(0))
-    with pytest.raises(ConfigError, match=r"sea/a\.tif are the same, byte for byte, and of two classes"):
+        for seed in (0, 1):
+            tiff(tmp_path / "chips" / name / f"{seed}.tif", chip(seed))
+    with pytest.raises(
+        ConfigError,
+        match=r"^2 chips are copies .* another class: .*land/0\.tif and .*sea/0\.tif, .*sea/1\.tif; take one",
+    ):
         laid_out(tmp_path / "chips")
 
 
@@ -154,15 +187,8 @@ def test_what_has_no_data_is_neither_measured_nor_shown(tmp_path: Path) -> None:
         pixels[:, :6] = 0
         tiff(tmp_path / "chips" / name / f"{number}.tif", pixels, nodata=0)
     table = {"folder": str(tmp_path / "chips"), "name": "all", "gsd_m": 10.0, "quantity": "dn"}
-    config = load_training(
-        {
-            "name": "shores", "out": str(tmp_path / "model"), "schedule": {"steps": 1},
-            "folders": [table | {"bands": {"red": 1, "green": 2, "blue": 3}}], "chips": {"core_px": SIDE},
-            "labels": {"classes": [{"value": 0, "name": "sea"}, {"value": 1, "name": "land"}]},
-            "split": {"by": "block", "block_px": SIDE, "validation": 0, "test": 0},
-            "model": {"architecture": "classifier", "encoder": "resnet18", "bands": list(BANDS)},
-        }
-    )  # fmt: skip
+    numbers = {name: number for number, name in enumerate(BANDS, 1)}
+    config = load_training({**training(tmp_path, BANDS), "folders": [table | {"bands": numbers}]})
     examples, card = prepare(config, open_corpus(config, BANDS), First(name="nothing"), BANDS)
     assert examples.index.valid.tolist() == [(SIDE - 6) * SIDE] * 8
     assert card.mean == (103.5,) * 3

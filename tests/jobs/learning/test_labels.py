@@ -298,6 +298,8 @@ def test_a_text_to_be_ignored_is_refused_of_a_raster(tmp_path: Path) -> None:
         ConfigError, match="a raster, which holds numbers: `label_ignore` has the text '9'; give a number"
     ):
         label_source(str(tmp_path / "codes.tif"), options(ignore=("9",)))
-    for known in ((9,), (9, "9"), (9.0, "9.0")):
+    with pytest.raises(ConfigError, match="has the text 'clouds'; give a number"):
+        label_source(str(tmp_path / "codes.tif"), options(ignore=("clouds",)))
+    for known in ((9,), (9, "9"), (9.0, "9.0"), (9, "clouds")):  # the last where other labels are vectors
         read = label_source(str(tmp_path / "codes.tif"), options(ignore=known)).read(GRID, Window(0, 0, 4, 4))
         assert (read == IGNORE).all()

@@ -17,9 +17,10 @@ from earthloom.jobs.learning import train
 from earthloom.jobs.learning.config import SceneTable, TrainConfig, check_training, keys_in_file, load_training
 from earthloom.jobs.learning.labels import LabelClass
 from earthloom.jobs.learning.seeds import variety_of
-from earthloom.jobs.learning.start import First, draft
+from earthloom.jobs.learning.start import First, draft, first_weights
 from earthloom.jobs.learning.training_file import to_toml
-from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.errors import CardError, ConfigError, SceneError
+from earthloom.tiling.storage.objects import ObjectRef
 from tests.jobs.learning.meadows import tables
 from tests.models.nets import card_of
 
@@ -182,6 +183,15 @@ def test_a_start_decides_neither_bands_nor_classes_and_its_normalisation_is_kept
     own = load_training(tables(tmp_path, "a", model={"arguments": {"classes": 1}}))
     with pytest.raises(ConfigError, match="has classes, which follows from the bands and classes; leave it out"):
         draft(own, First(name="nothing"), own.model.bands, quantity="dn", grids=(), mean=ones, std=ones)
+
+
+def test_a_start_that_cannot_learn_is_refused_with_the_way_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = replace(card_of("onnx", 3, 2, 16), weights="0" * 64)
+    monkeypatch.setattr("earthloom.jobs.learning.start.variants", lambda *_: [(card, ObjectRef.parse("/models/mine"))])
+    with pytest.raises(
+        CardError, match=r"of the kind onnx, which cannot be trained further; `earthloom distil /models/mine`"
+    ):
+        first_weights("/models/mine")
 
 
 def test_a_finished_training_says_which_texts_of_its_card_are_those_of_before(tmp_path: Path) -> None:

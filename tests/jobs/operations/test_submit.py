@@ -287,12 +287,15 @@ def test_a_training_on_a_cluster_leaves_its_first_weights_and_its_teacher_where_
     assert fetch(taught[1], str(taught[0].weights)).is_file()
 
 
+@pytest.mark.parametrize("by_path", [True, False], ids=["path", "name of a folder"])
 def test_a_training_on_a_cluster_that_begins_from_a_folder_names_it_where_nodes_find_it(
-    tmp_path: Path, model: Path
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, by_path: bool
 ) -> None:
+    monkeypatch.chdir(model.parent)
     training, out = tmp_path / "training.toml", tmp_path / "out"
     training.write_text(
-        _TRAINING.replace("buildings", str(model)).partition("[teacher]")[0] + "[schedule]\nsteps = 10\n"
+        _TRAINING.replace("buildings", str(model) if by_path else model.name).partition("[teacher]")[0]
+        + "[schedule]\nsteps = 10\n"
     )
     config = load_training(training, out=str(out))
     first = first_weights(config.model.start, config.out)

@@ -60,7 +60,7 @@ def unbroken(shapes: NDArray[np.object_], turn: float) -> NDArray[np.object_]:
         outer, *holes = (
             shapely.make_valid(shapely.Polygon(_gone_on(shapely.get_coordinates(ring), turn))) for ring in rings
         )
-        every = [translate(hole, xoff=turns * turn) for hole in holes for turns in (-1, 0, 1)]
+        every = [translate(hole, xoff=turns * turn) for hole in holes for turns in (-2, -1, 0, 1, 2)]
         parts[position] = outer.difference(shapely.union_all(every))  # a hole may have come to lie a turn away
     whole = shapes.copy()
     for number in np.unique(owner[broken]):
@@ -76,6 +76,19 @@ def _gone_on(ring: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
         return np.column_stack([x, y])
     pole = np.copysign(_POLE_DEG if turn == 360.0 else _POLE_M, y.mean())
     return np.column_stack([np.append(x, [x[-1], x[0], x[0]]), np.append(y, [pole, pole, y[0]])])
+
+
+def polygonal(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Valid polygons: what crosses itself is mended, and lines and points that come of it are dropped."""
+    import shapely
+
+    mended = shapely.make_valid(shapes)
+    mixed = shapely.get_type_id(mended) == 7
+    for position in np.flatnonzero(mixed):
+        parts = shapely.get_parts(mended[position])
+        mended[position] = shapely.union_all(parts[np.isin(shapely.get_type_id(parts), (3, 6))])
+    mended[~np.isin(shapely.get_type_id(mended), (3, 6))] = shapely.Polygon()
+    return np.asarray(mended)
 
 
 def cut_at_180(outline: Any) -> Any:
@@ -104,29 +117,53 @@ def met(
 
     Args:
         shapes: (n,) shapely geometries, columns before rows.
-        snap_px: a turn is rounded to a multiple of this; 0 for none.
+        snap_px: coordinates are rounded to multiples of this; 0 for none.
         go_on: whether shapes may reach beyond half a turn as well (`unbroken`), on any grid whose CRS knows turns.
 
     Returns:
         (n,) the parts of each that touch the grid, whole; empty where there is none. All of them as they are on a grid that
         does not go beyond 180 degrees, unless they `go_on`.
     """
-    turn = turn_of(grid.crs)
-    if turn is None or not len(shapes) or not (go_on or goes_beyond(grid)):
-        return shapes
     import shapely
 
+    def moved(shapes: NDArray[np.object_], step: float) -> NDArray[np.object_]:
+        def move(points: NDArray[np.float64]) -> NDArray[np.float64]:
+            points = points + np.array([step, 0.0])
+            return np.round(points / snap_px) * snap_px if snap_px else points
+
+        return np.asarray(shapely.transform(shapes, move))
+
+    turn = turn_of(grid.crs)
+    if turn is None or not len(shapes) or not (go_on or goes_beyond(grid)):
+        return moved(shapes, 0.0) if snap_px else shapes
+
     parts, owner = shapely.get_parts(shapes, return_index=True)
-    steps = [turns * turn / grid.transform[0] for turns in (-1, 0, 1)]
-    if snap_px:
-        steps = [round(step / snap_px) * snap_px for step in steps]
-    moved = np.concatenate(
-        [shapely.transform(parts, lambda points, step=step: points + np.array([step, 0.0])) for step in steps]
-    )
-    left, top, right, bottom = shapely.bounds(moved).reshape(-1, 4).T
-    there = (left < grid.width) & (right > 0) & (top < grid.height) & (bottom > 0)
-    found, owners = moved[there], np.tile(owner, len(steps))[there]
-    several = np.bincount(owners, minlength=len(shapes)) > 1
-    found = np.where(several[owners], shapely.make_valid(found), found)  # what crosses itself cannot be joined
-    met_parts = [found[owners == number] for number in range(len(shapes))]
-    return np.array([one[0] if len(one) == 1 else shapely.union_all(one) for one in met_parts], object)
+    left, top, right, bottom = shapely.bounds(parts).reshape(-1, 4).T
+    found, owners = [], []
+    for turns in (-1, 0, 1):
+        step = turns * turn / grid.transform[0]
+        there = (left + step <= grid.width) & (right + step >= 0) & (top <= grid.height) & (bottom >= 0)
+        found.append(moved(parts[there], step))
+        owners.append(owner[there])
+    return joined(np.concatenate(found), np.concatenate(owners), len(shapes))
+
+
+def joined(
+    pieces: NDArray[np.object_], owner: NDArray[np.intp], n: int, *, snap_px: float | None = None
+) -> NDArray[np.object_]:  # fmt: skip
+    """(n,) the union of the pieces of each owner; a single one as it is, and an empty geometry where there is none.
+
+    Args:
+        snap_px: vertices of edges in which pieces meet may lie this far beside each other.
+    """
+    import shapely
+
+    whole = np.full(n, shapely.GeometryCollection(), object)
+    order = np.argsort(owner, kind="stable")
+    numbers, starts = np.unique(owner[order], return_index=True)
+    for number, its in zip(numbers, np.split(order, starts[1:]) if len(numbers) else (), strict=True):
+        whole[number] = (
+            pieces[its[0]] if len(its) == 1  # what crosses itself cannot be joined
+            else shapely.union_all(shapely.make_valid(pieces[its]), grid_size=snap_px)
+        )  # fmt: skip
+    return whole

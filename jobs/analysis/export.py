@@ -27,6 +27,7 @@ from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid, pixel_size_m
+from earthloom.tiling.reading.onto_grid import onto_grid
 from earthloom.tiling.vectors import pyogrio
 from earthloom.tiling.window import Window
 
@@ -148,9 +149,11 @@ def _write_polygons(frame: gpd.GeoDataFrame, grid: Grid, file: Path) -> list[Pat
 def _rings(outlines: gpd.GeoSeries, grid: Grid, step: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """(columns, rows) of the outer and inner edges of polygons, in pixels of the picture."""
     import shapely
+    from pyproj import CRS
 
-    edges = shapely.get_parts(outlines.to_crs(grid.crs).boundary.to_numpy())
-    found = [~grid.affine @ shapely.get_coordinates(edge).T for edge in edges]
+    placed = onto_grid(outlines.to_numpy(), CRS.from_user_input(outlines.crs), grid, "the outlines")[1]
+    edges = shapely.get_parts(shapely.boundary(placed))
+    found = [shapely.get_coordinates(edge).T for edge in edges]
     return [(cols / step, rows / step) for cols, rows in found]
 
 

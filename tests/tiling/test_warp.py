@@ -68,6 +68,38 @@ def test_fill_that_nobody_declares_is_mixed_into_no_valid_pixel(
         assert not found.valid.all()
 
 
+@pytest.mark.parametrize("resampling", ["bilinear", "average"])
+@pytest.mark.parametrize("n_bands", [1, 3])
+@pytest.mark.parametrize("fill", [np.nan, np.inf, -3.4e38])
+def test_what_is_no_measurement_costs_as_many_pixels_as_declared_nodata_however_it_is_cut(
+    fill: float, n_bands: int, resampling: Resampling, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.uniform(0.1, 0.2, (n_bands, 300, 900)).astype(np.float32)
+    holes = rng.random(pixels.shape) < 0.02
+    holes[:, :, :300] = False  # most of it has none
+    size = 20 if resampling == "bilinear" else 4
+    place = rasterio.Affine(size, 0, 300003, 0, -size, 4500004)
+    grid = Grid(crs="EPSG:32617", transform=(10, 0, 300000, 0, -10, 4500000), width=90 * size, height=30 * size)
+    found = []
+    for number, declared in ((fill, None), (-9999.0, -9999.0), (fill, -9999.0)):
+        path = write_scene(
+            tmp_path / f"{number}-{declared}.tif", np.where(holes, np.float32(number), pixels), transform=place, nodata=declared
+        )
+        source, known = _one(path, grid, n_bands, "float32", declared, resampling)
+        read = read_pixels(source, known, grid.window, 0)
+        for part in grid.window.split(401):
+            again = read_pixels(source, known, part, 0)
+            np.testing.assert_array_equal(again.valid, read.valid[part.slices(grid.window)])
+            np.testing.assert_array_equal(again.values, read.values[(slice(None), *part.slices(grid.window))])
+        found.append(read)
+    _, wanted, _ = found
+    for read in found:
+        np.testing.assert_array_equal(read.valid, wanted.valid)
+        np.testing.assert_allclose(read.values[:, read.valid], wanted.values[:, read.valid], rtol=1e-6)
+    assert 0.9 < wanted.valid[20:-20, 20:-20].mean()
+
+
 def test_mask_and_nodata_both_count_after_a_warp(tmp_path: Path) -> None:
     pixels = np.full((1, 35, 45), 1000, np.int16)
     pixels[0, :3] = -9999

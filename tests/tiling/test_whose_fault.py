@@ -169,3 +169,22 @@ def test_tables_stay_where_rasterio_brings_none(monkeypatch: pytest.MonkeyPatch)
     env = {"PROJ_DATA": "/opt/conda/share/proj"}
     apply(env)
     assert env["PROJ_DATA"] == "/opt/conda/share/proj"
+
+
+def test_a_crs_in_kilometres_is_read_without_a_word_on_stderr(tmp_path: Path) -> None:
+    path = write_scene(
+        tmp_path / "km.tif", np.ones((1, 8, 8), np.uint8), crs="+proj=utm +zone=33 +datum=WGS84 +units=km"
+    )
+    code = (
+        "import sys\n"
+        "from earthloom.tiling.storage.settings import apply; apply()\n"
+        "import rasterio, pyproj\n"
+        "with rasterio.open(sys.argv[1]) as dataset: print(dataset.crs.linear_units_factor[1])\n"
+        "print(pyproj.CRS.from_epsg(3413).to_epsg())"
+    )
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PROJ_", "GDAL_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], env=env, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["1000.0", "3413"]
+    assert "proj.db" not in done.stderr

@@ -8,6 +8,7 @@ decoded once as long as a cache keeps them. Knows nothing of models or chips' va
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,14 @@ from numpy.typing import NDArray
 from earthloom.tiling.chips import reflect_indices
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.reading.burn import burn
-from earthloom.tiling.reading.fill import HUGE
 from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.tile_cache import Cell, TileCache
 from earthloom.tiling.reading.warp import (
     at_middles,
     has_mask,
+    hiding,
     is_data,
+    is_measured,
     load_burnt,
     load_own,
     load_warped,
@@ -155,11 +157,15 @@ class _Source:
             open_asset(asset, checked=True) as dataset,
             on_grid(dataset, self._scene.grid, first) as (source, alpha),
             at_middles(dataset, self._scene.grid, first) as middles,
+            ExitStack() as stack,
         ):
             wanted = {self._bands[channel].index for channel in channels}
             if together:
                 wanted |= _data_bands(dataset, first)
             indexes = sorted(wanted)  # GDAL's threads garble repeated bands
+            again = None
+            if first.resampling != "nearest" and np.dtype(first.dtype).kind == "f" and not together:
+                again = stack.enter_context(hiding(dataset, indexes, self._scene.grid, first))
             same = source is dataset
             deciding = indexes if together else indexes[:1]
             if same and nodata is not None and self._decide and _absent(dataset, deciding, nodata, self._decide):
@@ -171,9 +177,10 @@ class _Source:
                 elif nodata is not None and (first.alpha or has_mask(dataset, first)):
                     values, mask = load_burnt(dataset, indexes, self._scene.grid, first, window)
                 else:
-                    values, mask = load_warped(source, indexes, alpha, window)
+                    values, mask = load_warped(source, indexes, alpha, window, again, nodata)
                     if middles and nodata is not None:
-                        mask = seen_at_middles(middles, indexes, nodata, window)
+                        seen = seen_at_middles(middles, indexes, nodata, window)
+                        mask = seen if mask is None else mask & seen
                 self._count(dataset, indexes, window, same=same)  # now GDAL has the index, and need not wait for it
                 return values, mask
 
@@ -198,7 +205,7 @@ class _Source:
             if nodata is not None and not together:
                 self.valid &= is_data(band, nodata)
             if band.dtype.kind == "f":
-                measured = np.abs(band) < HUGE
+                measured = is_measured(band)
                 self.valid &= measured
                 self.values[channel][~measured] = 0.0  # 0 * inf would be NaN in a chip
         return True

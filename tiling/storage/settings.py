@@ -112,12 +112,18 @@ def _endpoint_of_gdal(env: Mapping[str, str]) -> str:
 
 
 def forget_others_data(env: MutableMapping[str, str]) -> None:
-    """Take PROJ_LIB, PROJ_DATA and GDAL_DATA out of `env` where rasterio's wheel has tables of its own, which alone fit it."""
+    """Take PROJ_LIB, PROJ_DATA and GDAL_DATA out of `env` where rasterio's wheel has tables of its own, which alone fit it.
+
+    PROJ_DATA then names those: GDAL's reader of GeoTIFF tags asks PROJ for units other than metres without the path that
+    rasterio has given to all else, and would say on stderr that it cannot find proj.db. The wheel of pyproj has its own tables
+    and does not look there.
+    """
     package = find_spec("rasterio")
     own = Path(package.origin).parent if package and package.origin else None
     if own is None or not (own / "proj_data" / "proj.db").is_file():
         return
     found = [env.pop(name) for name in _OTHERS_DATA if name in env]
+    env["PROJ_DATA"] = str(own / "proj_data")
     if found and (loaded := sys.modules.get("rasterio.env")):  # it believed them when it was imported
         loaded.set_proj_data_search_path(str(own / "proj_data"))
         loaded.set_gdal_config("GDAL_DATA", str(own / "gdal_data"))

@@ -21,7 +21,7 @@ from earthloom.tiling.encoding import CONFIDENCE_SCALE, NODATA
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.storage.store import Store
-from earthloom.tiling.turn import cut_at_180, met, turn_of, unbroken
+from earthloom.tiling.turn import cut_at_180, met, polygonal, turn_of, unbroken
 from earthloom.tiling.vectors import pyogrio
 from earthloom.tiling.window import Window
 
@@ -235,19 +235,6 @@ def _longest_edge(crs: Any, grid: Grid) -> float:
     longest_m = math.sqrt(8 * _EARTH_RADIUS_M * _SAGITTA_PX * math.sqrt(pixel_m2(grid)))
     unit_m = crs.axis_info[0].unit_conversion_factor  # in radians for a geographic CRS
     return float(longest_m / (unit_m * _EARTH_RADIUS_M if crs.is_geographic else unit_m))
-
-
-def polygonal(shapes: NDArray[Any]) -> NDArray[Any]:
-    """Valid polygons: what crosses itself is mended, and lines and points that come of it are dropped."""
-    import shapely
-
-    mended = shapely.make_valid(shapes)
-    mixed = shapely.get_type_id(mended) == 7
-    for position in np.flatnonzero(mixed):
-        parts = shapely.get_parts(mended[position])
-        mended[position] = shapely.union_all(parts[np.isin(shapely.get_type_id(parts), (3, 6))])
-    mended[~np.isin(shapely.get_type_id(mended), (3, 6))] = shapely.Polygon()
-    return np.asarray(mended)
 
 
 def _geodesic_m2(geod: Any, shape: Any) -> float:

@@ -285,3 +285,29 @@ def test_geojson_is_cut_at_180_degrees_and_holds_the_same_ground(tmp_path: Path)
     for value, shape in table.geometry.items():
         np.testing.assert_array_equal(shapely.contains_xy(shape, lon, lat), values == value)
         assert not shape.contains(shapely.Point(20, 64))
+
+
+def test_outlines_are_drawn_where_the_picture_counts_their_longitudes() -> None:
+    """The same map with longitudes counted from -180 degrees on, and up to 360, looks the same."""
+    west = Grid(crs="EPSG:4326", transform=(0.1, 0, -178.0, 0, -0.1, 20.0), width=60, height=40)
+    east = replace(west, transform=(0.1, 0, 182.0, 0, -0.1, 20.0))
+    lake = gpd.GeoSeries([shapely.Point(-175, 18).buffer(1)], crs="EPSG:4326")
+    pictures = [
+        picture(extract(STORE, a_map(grid, 2)), "Lakes", lake.to_crs(crs)) for grid in (west, east)
+        for crs in ("EPSG:4326", "EPSG:32601")
+    ]  # fmt: skip
+    bare = picture(extract(STORE, a_map(west, 2)), "Lakes")
+    shown = [np.asarray(Image.open(io.BytesIO(each)).convert("RGB"), np.int16) for each in (bare, *pictures)]
+    assert (shown[1] != shown[0]).any(axis=2).sum() > 100
+    for other in shown[2:]:  # an arc may be another chord
+        assert (other != shown[1]).any(axis=2).sum() < 20
+
+
+def test_outlines_across_180_degrees_are_drawn_as_one() -> None:
+    grid = Grid(crs="EPSG:4326", transform=(0.1, 0, 177.0, 0, -0.1, 20.0), width=60, height=40)
+    cut = shapely.MultiPolygon([shapely.box(179, 17, 180, 19), shapely.box(-180, 17, -179, 19)])
+    found = extract(STORE, a_map(grid, 2))
+    as_cut, whole = (
+        picture(found, "Lakes", gpd.GeoSeries([lake], crs="EPSG:4326")) for lake in (cut, shapely.box(179, 17, 181, 19))
+    )
+    assert as_cut == whole != picture(found, "Lakes")

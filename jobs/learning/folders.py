@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from earthloom.jobs.learning.labels import IGNORE, LabelOptions
 from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.rounding import ceil_div
 
 _PICTURES, _TIFFS = (".jpg", ".jpeg", ".png"), (".tif", ".tiff")
 _LARGEST_BYTES = 64 << 20
@@ -170,7 +171,7 @@ def _write(
 
     first, _ = _decoded(files[0][0])
     across = math.ceil(math.sqrt(len(files)))
-    down = -(-len(files) // across)
+    down = ceil_div(len(files), across)
     free = shutil.disk_usage(folder).free
     if (needed := across * down * core_px**2 * (len(first) * first.itemsize + 1)) > free:
         raise SceneError(

@@ -39,6 +39,7 @@ from earthloom.models.training.teacher import Teacher
 from earthloom.models.training.team import Team
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
+from earthloom.tiling.rounding import ceil_div, round_up
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store
 
@@ -212,4 +213,4 @@ def margin_of(examples: Examples, card: ModelCard) -> int:
     """Context around a chip of the validation part."""
     if examples.rule is not None:
         return examples.rule.context_px
-    return -(-examples.chip_px // 4 // card.stride_px) * card.stride_px
+    return round_up(ceil_div(examples.chip_px, 4), card.stride_px)

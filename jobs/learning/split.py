@@ -19,6 +19,7 @@ from earthloom.jobs.learning.ground import Ground
 from earthloom.jobs.learning.index import ChipIndex
 from earthloom.jobs.learning.labels import IGNORE, LabelClass, LabelOptions, LabelSource, label_source
 from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.rounding import ceil_div, round_up
 from earthloom.tiling.suggest import did_you_mean
 from earthloom.tiling.window import Window
 
@@ -183,7 +184,7 @@ def _by_block(index: ChipIndex, scenes: Sequence[LabelledScene], table: SplitTab
     if table.block_px % chip_px:
         raise ConfigError(
             f"'block_px={table.block_px}' is not a multiple of 'crop_px={chip_px}'; use "
-            f"{-(-table.block_px // chip_px) * chip_px}"
+            f"{round_up(table.block_px, chip_px)}"
         )
     per_side = table.block_px // chip_px
     keys = np.stack([index.scene, index.row // per_side, index.col // per_side], axis=1)
@@ -195,7 +196,7 @@ def _by_block(index: ChipIndex, scenes: Sequence[LabelledScene], table: SplitTab
     of_block: dict[int, NDArray[np.uint8]] = {}
     for number, each in enumerate(scenes):
         grid = each.scene.grid
-        shape = (-(-grid.height // table.block_px), -(-grid.width // table.block_px))
+        shape = (ceil_div(grid.height, table.block_px), ceil_div(grid.width, table.block_px))
         of_block[number] = np.full(shape, NO_PART, np.uint8)
     for (number, row, col), part in zip(units.tolist(), parts, strict=True):
         of_block[number][row, col] = part

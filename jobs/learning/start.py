@@ -17,6 +17,7 @@ from earthloom.models.training.network import TRAINED, named
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.rounding import round_up
 from earthloom.tiling.storage.objects import ObjectRef
 
 NOTHING = "nothing"
@@ -126,7 +127,7 @@ def draft(
     if table.crop_px % stride:
         raise ConfigError(
             f"'crop_px={table.crop_px}' is not a multiple of the network's stride {stride}; use "
-            f"{-(-table.crop_px // stride) * stride}"
+            f"{round_up(table.crop_px, stride)}"
         )
     mean, std = _normalisation(config, first, bands, quantity, mean, std)
     sizes = [grid.gsd_m() for grid in grids] or [1.0]

@@ -23,6 +23,7 @@ from earthloom.models.device.resolve import Device
 from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage
 from earthloom.tiling.errors import CardError, ConfigError, SceneError
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.scene import Band, Scene
 from earthloom.tiling.storage.objects import ObjectRef
 
@@ -112,7 +113,7 @@ def bind(
         else:
             chips = chips_of(
                 grid.width, grid.height, members, config, shard_px=shard_px // int(np.prod(scales[number:])),
-                margin_px=-(-need_px // card.scale), is_last=number == len(cards) - 1,
+                margin_px=ceil_div(need_px, card.scale), is_last=number == len(cards) - 1,
             )  # fmt: skip
         need_px = chips.margin_px + chips.halo_px
         precision = "fp32" if answer_of(card).wants_fp32 and config.precision == "auto" else device.precision

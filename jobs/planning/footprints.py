@@ -19,6 +19,7 @@ from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.burn import polygons_on
 from earthloom.tiling.reading.identity import pin
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.scene import Asset
 from earthloom.tiling.storage.objects import ObjectRef
 
@@ -96,4 +97,6 @@ def at_footprints(members: Variants, *, is_last: bool) -> Variants:
 def chips_around(places: Places, card: ModelCard, grid: Grid) -> ChipGrid:
     """Windows that hold, for any block, the chips of all footprints that reach into it."""
     chip_px = card.core_px + 2 * (card.halo_px or 0)
-    return ChipGrid(scene=grid.window, core_px=_CELL_PX, halo_px=places.radius_px + -(-chip_px // 2) + 1, stride_px=1)
+    return ChipGrid(
+        scene=grid.window, core_px=_CELL_PX, halo_px=places.radius_px + ceil_div(chip_px, 2) + 1, stride_px=1
+    )

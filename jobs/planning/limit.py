@@ -12,6 +12,7 @@ from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
 from earthloom.jobs.planning.shape import result_sides
 from earthloom.models.device.resolve import Device
 from earthloom.tiling.errors import TilingError
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.scene import Scene
 from earthloom.tiling.storage.objects import ObjectRef
 
@@ -89,4 +90,4 @@ def _too_large(
 
 
 def _allow(size_bytes: int) -> str:
-    return f"`memory_per_worker={-(-size_bytes // _GIB)}GiB` would do"
+    return f"`memory_per_worker={ceil_div(size_bytes, _GIB)}GiB` would do"

@@ -12,6 +12,7 @@ from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage, windows
 from earthloom.tiling.reading.tile_cache import CACHE_BYTES
 from earthloom.tiling.resampling import PIECE_BYTES
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.scene import Band
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.pyramid import TILE_PX
@@ -123,14 +124,14 @@ def predict(
     """
     last = stages[-1]
     fine = last.chips.scene.zoom(last.card.scale)
-    result = Window(0, 0, -(-fine.width // pixel_px), -(-fine.height // pixel_px))
+    result = Window(0, 0, ceil_div(fine.width, pixel_px), ceil_div(fine.height, pixel_px))
     owned = Window(0, 0, block_px, block_px) & result
     core = owned.zoom(pixel_px) & fine
     made_and_read = windows(stages, core)
     n_parts = max(
-        -(-len(stage.chips.cores(own)) // batch) for stage, (own, _) in zip(stages, made_and_read, strict=True)
+        ceil_div(len(stage.chips.cores(own)), batch) for stage, (own, _) in zip(stages, made_and_read, strict=True)
     )
-    computing = -(-(passes + n_parts - 1) // n_parts)  # no pass idles while a block runs its last few
+    computing = ceil_div(passes + n_parts - 1, n_parts)  # no pass idles while a block runs its last few
     lanes = computing + ahead + 1
     read_px = made_and_read[0][1].size_px
     value_bytes = len(bands) * np.result_type(*(band.dtype for band in bands)).itemsize
@@ -174,7 +175,7 @@ def publishing_bytes(scene: Window, shard_px: int, stored_bytes: int, table_byte
     """
     whole = scene.size_px * stored_bytes
     tile_rows = _TILE_ROWS * scene.width * TILE_PX * stored_bytes
-    n_shards = -(-scene.width // shard_px) * -(-scene.height // shard_px)
+    n_shards = ceil_div(scene.width, shard_px) * ceil_div(scene.height, shard_px)
     return (
         min(whole, _STREAM_BYTES + tile_rows)
         + n_shards * _RECORD_BYTES

@@ -42,6 +42,7 @@ from earthloom.tiling.errors import ConfigError, InputError, SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.read import CELL_PX
 from earthloom.tiling.reading.tile_cache import CACHE_BYTES
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.scene import Scene
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.settings import apply
@@ -123,7 +124,7 @@ class ScenePlan:
 
     @property
     def n_blocks(self) -> int:
-        return -(-self.grid.width // self.block_px) * -(-self.grid.height // self.block_px)
+        return ceil_div(self.grid.width, self.block_px) * ceil_div(self.grid.height, self.block_px)
 
     @property
     def n_chips(self) -> int:
@@ -158,7 +159,7 @@ class ScenePlan:
             return [self.chain.n_footprints]
         if len(stages) == 1 and not stages[0].chips.blend:
             core_px, grid = stages[0].chips.core_px, self.scene.grid
-            return [-(-grid.width // core_px) * -(-grid.height // core_px)]
+            return [ceil_div(grid.width, core_px) * ceil_div(grid.height, core_px)]
         counts = [0] * len(stages)
         for block in self.blocks():
             for number, (own, _) in enumerate(windows(stages, self.owned(block.core))):
@@ -331,10 +332,10 @@ def _plan_scene(
 def _n_parts(chain: ChainPlan, config: RunConfig) -> int:
     """Forward passes over all of a scene, of the stage that has most."""
     sizes = [(stage.chips.scene, stage.chips.core_px) for stage in chain.stages]
-    counts = [-(-scene.width // core_px) * -(-scene.height // core_px) for scene, core_px in sizes]
+    counts = [ceil_div(scene.width, core_px) * ceil_div(scene.height, core_px) for scene, core_px in sizes]
     if chain.footprints:
         counts[-1] = max(1, chain.n_footprints)
-    return max(-(-count // (config.batch or 1)) for count in counts)
+    return max(ceil_div(count, config.batch or 1) for count in counts)
 
 
 def _estimate(plans: Sequence[ScenePlan], device: Device, speed: float | None) -> dict[str, float]:

@@ -34,6 +34,7 @@ from earthloom.models.networks import registry
 from earthloom.models.networks.survey import Look, Surveying
 from earthloom.tiling.errors import CardError, EngineError
 from earthloom.tiling.heap import settle
+from earthloom.tiling.rounding import round_up
 
 T = TypeVar("T")
 
@@ -363,5 +364,5 @@ def _fold(module: nn.Module, card: ModelCard) -> int:
 
 
 def _example(card: ModelCard, side_px: int) -> Tensor:
-    side = min(-(-side_px // card.stride_px) * card.stride_px, card.core_px + 2 * (card.halo_px or 0))
+    side = min(round_up(side_px, card.stride_px), card.core_px + 2 * (card.halo_px or 0))
     return torch.zeros(1, len(card.bands), side, side)

@@ -31,6 +31,7 @@ from earthloom.tiling.reading.warp import (
     on_grid,
     seen_at_middles,
 )  # fmt: skip
+from earthloom.tiling.rounding import ceil_div, round_up
 from earthloom.tiling.scene import Band, Scene
 from earthloom.tiling.window import Window
 
@@ -238,8 +239,8 @@ def _absent(dataset: DatasetReader, indexes: list[int], nodata: float, window: W
     return bool(window) and not any(
         _tile_bytes(dataset, index, row, col)
         for index in indexes
-        for row in range(window.row_off // rows, -(-window.row_end // rows))
-        for col in range(window.col_off // cols, -(-window.col_end // cols))
+        for row in range(window.row_off // rows, ceil_div(window.row_end, rows))
+        for col in range(window.col_off // cols, ceil_div(window.col_end, cols))
     )
 
 
@@ -258,7 +259,7 @@ def _cell(dataset: DatasetReader) -> tuple[int, int]:
     rows, cols = dataset.block_shapes[0]
     if rows > _LARGE_PX or _LARGE_PX < cols < dataset.width:
         return CELL_PX, CELL_PX
-    return rows * -(-CELL_PX // rows), CELL_PX if cols >= dataset.width else cols * -(-CELL_PX // cols)
+    return round_up(CELL_PX, rows), CELL_PX if cols >= dataset.width else round_up(CELL_PX, cols)
 
 
 def _source(band: Band) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.window import Window
 
 Cell: TypeAlias = tuple[NDArray[Any], NDArray[np.bool_] | None]
@@ -91,8 +92,8 @@ def _places(window: Window, cell: tuple[int, int]) -> list[tuple[int, int]]:
     height, width = cell
     return [
         (row, col)
-        for row in range(window.row_off // height, -(-window.row_end // height))
-        for col in range(window.col_off // width, -(-window.col_end // width))
+        for row in range(window.row_off // height, ceil_div(window.row_end, height))
+        for col in range(window.col_off // width, ceil_div(window.col_end, width))
     ]
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.tiling.errors import DamagedPartError, PublishError, TilingError
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.writing.cog import CogProfile, encode_tile, header
 from earthloom.tiling.writing.pyramid import Place, Pyramid, Reduce
 
@@ -179,7 +180,7 @@ class CogAssembly:
             window = self._pyramid.part(level, *place)
             side = self._pyramid.tile_px
             first_row, first_col = window.row_off // side, window.col_off // side
-            rows, cols = -(-window.height // side), -(-window.width // side)
+            rows, cols = ceil_div(window.height, side), ceil_div(window.width, side)
             where = np.s_[first_row : first_row + rows, first_col : first_col + cols]
             if entries is None:
                 self._sizes[level][where] = len(self._void) - _FRAME_BYTES
@@ -237,7 +238,7 @@ class CogAssembly:
         for level in range(self._pyramid.own, -1, -1):
             for shard_row in range(n_rows):
                 known = [self._rows.get((level, shard_row, col)) for col in range(n_cols)]
-                height = -(-self._pyramid.part(level, shard_row, 0).height // self._pyramid.tile_px)
+                height = ceil_div(self._pyramid.part(level, shard_row, 0).height, self._pyramid.tile_px)
                 total = sum(rows.length(0, height) for rows in known if rows)
                 step = min(height, max(1, height * _AHEAD_BYTES // max(total, 1)))
                 for first in range(0, height, step):
@@ -247,7 +248,7 @@ class CogAssembly:
     def _span(self, level: int, row: int, col: int, first: int, last: int) -> _Span:
         part, rows = self._shards[row, col], self._rows.get((level, row, col))
         if part is None or rows is None:
-            across = -(-self._pyramid.part(level, row, col).width // self._pyramid.tile_px)
+            across = ceil_div(self._pyramid.part(level, row, col).width, self._pyramid.tile_px)
             return _Span(0, lambda: [self._void * across] * (last - first))
         start, length, key = int(rows.starts[first]), rows.length(first, last), part.key
 

@@ -17,6 +17,7 @@ from earthloom.models.networks.enhance.denoise import valid_pixels
 from earthloom.models.networks.survey import EVER_PX, MOST_PX, WINDOW_PX, Look, Part, Surveying
 from earthloom.tiling.chips import reflect_indices
 from earthloom.tiling.errors import CardError
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.window import Window
 
 _MOST_CELLS = 400
@@ -77,7 +78,7 @@ class DarkObject(Surveying, nn.Module):
     def look(self, scene: Window, parts: Iterable[Part]) -> Look:
         """(3 + C * rows * cols,): the side of a cell, the scene's height and width, and what is taken at each cell."""
         cell = _cell_px(scene)
-        n_rows, n_cols = -(-scene.height // cell), -(-scene.width // cell)
+        n_rows, n_cols = ceil_div(scene.height, cell), ceil_div(scene.width, cell)
         every = math.ceil(math.sqrt(max(1.0, n_rows * n_cols * WINDOW_PX**2 / MOST_PX)))
         dark = np.full((self.in_channels, n_rows * n_cols), np.nan)
         sample = []
@@ -99,7 +100,7 @@ class DarkObject(Surveying, nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, corners: Sequence[tuple[int, int]] | None = None) -> Tensor:
         cell, height, width = (int(number) for number in context[:_HEAD].tolist())
-        taken = context[_HEAD:].reshape(self.in_channels, -(-height // cell), -(-width // cell))
+        taken = context[_HEAD:].reshape(self.in_channels, ceil_div(height, cell), ceil_div(width, cell))
         made = torch.empty_like(x, dtype=torch.float32)
         for chip, clear, (row, col) in zip(x, made, corners or [(0, 0)] * len(x), strict=True):
             across = _between(taken, reflect_indices(col, col + x.shape[3], width, EVER_PX), cell)

@@ -105,7 +105,7 @@ class Crew:
         self._actors = []
 
     def stats(self) -> dict[int, WorkerStats]:
-        """Of the actors that have answered at least once, by number."""
+        """Statistics of the actors that have answered at least once, by number."""
         stats_by_number = {actor.number: actor.stats() for actor in (*self._gone, *self._actors)}
         return {number: stats for number, stats in stats_by_number.items() if stats is not None}
 

@@ -65,7 +65,7 @@ class RayExecutor:
         self._keeps_workers = keeps_workers
         self._kept: Crew | None = None
         self._at_work: list[Crew] = []
-        """Of runs that have begun and not ended, which may be left in the middle and never closed."""
+        """Crews of runs that have begun and not ended; such a run may be left in the middle and never closed."""
         self._stats: dict[int, WorkerStats] = {}
 
     def worker_stats(self) -> list[WorkerStats]:

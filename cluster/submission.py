@@ -23,7 +23,7 @@ from earthloom.cluster.address import find_token
 from earthloom.tiling.errors import EngineError
 
 EXIT_STOPPED = 143
-"""Of a job that was stopped, as of a command that was sent SIGTERM."""
+"""Exit status of a job that was stopped, like that of a command that was sent SIGTERM."""
 _VARIABLE = "RAY_API_SERVER_ADDRESS"
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _POLL_S = 1.0

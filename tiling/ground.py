@@ -113,7 +113,7 @@ class _Map:
     is_geographic: bool
     goes_on: bool
     radians: float
-    """Of one unit of longitude: of a degree mostly; France has grads."""
+    """Radians of one unit of longitude, which mostly is a degree; France has grads."""
     semi_major_m: float
     e2: float
     unit_m: float

@@ -23,7 +23,7 @@ PIECE_PX = 512 * 128
 """GDAL warps a virtual file in pieces of this many pixels, each with all that it covers of the file, in all its bands."""
 
 PIECE_BYTES = 192 * 2**20
-"""Of the file under one piece, at most: what a read may hold beside its result."""
+"""Most bytes of the file under one piece: what a read may hold beside its result."""
 
 _ALONG = 65  # points per edge
 _LATTICE = 9  # points per side at which two grids are compared

@@ -46,14 +46,14 @@ class Extract:
 
     name: str
     grid: Grid
-    """Of what is read."""
+    """The grid of the pixels that are read."""
     legend: ClassLegend
     source: str
     """What it was made of."""
     store: Store
     stored: ClassMap
     part: Window
-    """Of the grid of `stored`."""
+    """Window of `stored`'s grid."""
     outline: tuple[Rings, ...] | None
     """Outside of these polygons is no data; in pixels of the grid of `stored`."""
 

@@ -112,7 +112,7 @@ def _strips(one: ClassMap) -> list[Window]:
 
 
 def _waits(seed: int, one: ClassMap, window: Window) -> NDArray[np.float64]:
-    """Of each pixel, exponential with mean 1: a function of the seed, the map and the place alone."""
+    """A random number for each pixel, exponential with mean 1: a function of the seed, the map and the place alone."""
     name = int.from_bytes(hashlib.sha256(one.made_of.encode()).digest()[:8], "little")
     return np.random.default_rng([seed, name, window.row_off]).exponential(size=window.shape)
 

@@ -137,7 +137,7 @@ class Progress:
         self._last = time.monotonic()
         self._started: float | None = None
         self._begun: dict[str, tuple[float, int]] = {}
-        """Of each scene that is being computed, when it was first heard of, and its blocks that were done then."""
+        """For each scene that is being computed: when it was first heard of, and how many of its blocks were done then."""
         self._progress = RichProgress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} blocks"),
             TextColumn("{task.fields[rate]}"), console=lines.console, transient=False,

@@ -210,7 +210,7 @@ def _session(options: EngineOptions) -> Iterator[Session | None]:
 
 
 def _size(options: EngineOptions) -> Size:
-    """Of a crew on a cluster."""
+    """How large a crew on a cluster may become."""
     from earthloom.cluster.places import Size
 
     return Size(elastic=True, most=options.max_workers, wait_s=options.wait_for_workers)

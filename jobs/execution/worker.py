@@ -72,9 +72,9 @@ class _KnownScene:
     publication: Publication
     products: tuple[StageProduct, ...]
     contexts: list[Context]
-    """Of each stage, what its network keeps of the scene."""
+    """What the network of each stage keeps of the scene."""
     places: Places | None
-    """Of the last stage, where it gives footprints their classes."""
+    """The footprints that the last stage gives classes to, if it does."""
 
 
 class BlockWorker:

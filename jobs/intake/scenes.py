@@ -50,7 +50,7 @@ class OpenedScene:
     grids: tuple[Grid, ...]
     """Where each file lies, in the order of the scene's assets."""
     pixel_bytes: tuple[int, ...] = ()
-    """Of one pixel of each file, in all its bands."""
+    """Bytes of one pixel of each file, in all its bands."""
     notes: tuple[str, ...] = ()
     """Assumptions and warnings, to be shown to the user."""
     scale_known: bool = True

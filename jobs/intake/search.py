@@ -44,7 +44,7 @@ class Search:
     """The address of a search, in its parts."""
 
     ref: ObjectRef
-    """Of the search itself, without its query."""
+    """Address of the search itself, without its query."""
     parameters: tuple[tuple[str, str], ...]
 
     @classmethod

@@ -53,7 +53,7 @@ class Wanted:
 
     @property
     def names(self) -> frozenset[str]:
-        """Of all variants of all models."""
+        """Names of the bands that any variant of any model asks for."""
         return frozenset().union(*(variant for model in self.models for variant in model))
 
     def surely(self, there: frozenset[str]) -> frozenset[str]:

@@ -70,7 +70,7 @@ class BoxLabels:
     options: LabelOptions
     scene_id: str
     picture: Grid
-    """Of the scene's own file, in whose pixels COCO counts; the scene may be read or mapped onto another grid."""
+    """Grid of the scene's own file, in whose pixels COCO counts; the scene may be read or mapped onto another grid."""
 
     @property
     def identity(self) -> str:

@@ -69,7 +69,7 @@ class ChipLabels:
     """Labels of whole chips, on the grid of a result that has one pixel for each."""
 
     pixels: LabelSource
-    """Of the pixels of the finer grid."""
+    """Labels of the pixels of the finer grid."""
     rule: ChipRule
     fine: Grid
 

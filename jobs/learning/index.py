@@ -189,6 +189,6 @@ def _sums(values: NDArray[np.generic], chosen: NDArray[np.bool_], each: Labelled
 
 
 def boxes(index: ChipIndex, chosen: NDArray[np.bool_]) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    """Of each scene that has chosen rows: its position and their boxes (m, 4)."""
+    """For each scene that has chosen rows: its position and their boxes (m, 4)."""
     for number in np.unique(index.scene[chosen]).tolist():
         yield number, index.box[chosen & (index.scene == number)]

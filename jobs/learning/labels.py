@@ -67,7 +67,7 @@ class LabelOptions(BaseModel):
     ignore: Annotated[tuple[Stored, ...], BeforeValidator(lambda value: parse_names(_as_list(value)))] = ()
     """Values in the files that mean unknown, beside nodata, masks and nulls."""
     class_column: str | None = None
-    """Of vector files; without it, all features are of the one class that is not `background`."""
+    """Column of vector files with the class; without it, all features are of the only class but `background`."""
     background: str | None = None
     """Class of all pixels of a scene that no feature of a vector file covers; without it they are unknown."""
     band: Annotated[int, Field(ge=1)] | None = None
@@ -176,7 +176,7 @@ class RasterLabels:
     asset: Asset
     options: LabelOptions
     grid: Grid
-    """Of the file."""
+    """Grid of the file."""
     band: Band
     note: str | None = None
     """What a user should know of how it is read."""

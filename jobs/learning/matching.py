@@ -21,7 +21,7 @@ class Matching:
     """The classes that are scored, and how those of the model become them."""
 
     names: tuple[str, ...]
-    """Of the scored classes; those of the labels come first, in their order."""
+    """Names of the scored classes; those of the labels come first, in their order."""
     colors: tuple[str, ...]
     """`#rrggbb` of each."""
     of_model: tuple[int, ...]

@@ -33,7 +33,7 @@ from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.window import Window
 
 _LEAST_SCORE = 0.05
-"""Of an object that counts for average precision, which is about all scores."""
+"""Lowest score of an object that counts for average precision, which is about all scores."""
 
 
 def lenient(card: ModelCard) -> ModelCard:

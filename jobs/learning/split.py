@@ -33,7 +33,7 @@ class Part(IntEnum):
 
 
 NO_PART = IGNORE
-"""Of a pixel outside all regions."""
+"""Part of a pixel outside all regions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +204,7 @@ def _by_block(index: ChipIndex, scenes: Sequence[LabelledScene], table: SplitTab
 
 
 def _shares(table: SplitTable) -> tuple[float, float, float]:
-    """Of train, validation and test, among what is not named."""
+    """Shares of train, validation and test in what no name assigns to a part."""
     validation, test = (share if isinstance(share, float) else 0.0 for share in (table.validation, table.test))
     return 1 - validation - test, validation, test
 

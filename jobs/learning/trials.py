@@ -31,9 +31,9 @@ class Trial:
     """What a worker is sent."""
 
     config: dict[str, Any]
-    """Of the study, plain values."""
+    """The study's configuration, as plain values."""
     prefix: str
-    """Of the study, below OUT."""
+    """The study's prefix below OUT."""
     number: int
     parameters: dict[str, Any]
     """By key of the file: `schedule.rate`."""
@@ -132,7 +132,7 @@ def _run(
 
 
 def _numbers(store: Store, prefix: str) -> set[int]:
-    """Of the trials that have been looked at."""
+    """Numbers of the trials that have been looked at."""
     places = (head.key.split("/") for head in store.list(prefix) if head.key.endswith(f"/{_LOOKS}"))
     return {int(parts[-2].removeprefix("trial-")) for parts in places}
 

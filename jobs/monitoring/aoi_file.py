@@ -55,7 +55,7 @@ class ProductTable(BaseModel):
     scenes: Annotated[tuple[str, ...], BeforeValidator(parse_names)] = ()
     """As `earthloom run` takes them; none: what OUT already has."""
     options: dict[str, Any] = {}
-    """Of `earthloom run`, by its own names with underscores."""
+    """Options of `earthloom run`, by its own names with underscores."""
     overlap: Overlap | None = None
     """Which scene of a day a pixel is taken from; None: the most confident class, and the latest image."""
     mask: MaskTable | None = None
@@ -93,7 +93,7 @@ class Area:
     where: str
     """The file that says so."""
     grid: Grid
-    """Of whole shards."""
+    """The area's grid, made of whole shards."""
     shard_px: int
     outline: str | None
     """The area itself as a GeoJSON geometry in longitude and latitude; None where only a grid was given."""

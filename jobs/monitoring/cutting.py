@@ -11,9 +11,9 @@ from earthloom.tiling.window import Window
 from earthloom.tiling.writing.zarr_sink import CHUNK_PX
 
 _STACK_BYTES = 192 * 2**20
-"""Of all dates of a window, as far as a strip of a chunk allows; more is not faster, as work goes by small blocks of it."""
+"""Size of all dates of a window, as far as a strip of a chunk allows; more is not faster, as work goes by small blocks."""
 _LEAST_ROWS = 32
-"""Of a window that is lower than a chunk, which is then decoded again for the next one."""
+"""Least height of a window that is lower than a chunk, which is then decoded again for the next one."""
 _WRITTEN = 3.5
 """Times a shard's layers: a copy with its overviews (4 / 3), and as tiles and in the Zarr, where nothing can be compressed."""
 _AREA_STRIP_BYTES = 256 * 8 * 4

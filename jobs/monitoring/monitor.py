@@ -75,10 +75,10 @@ class ProductResult:
     aoi: str
     product: str
     prefix: str = ""
-    """Of the cube and all that is derived from it; empty if it has not come so far."""
+    """Prefix of the cube and all that is derived from it; empty if it has not come so far."""
     update: CubeUpdate = field(default_factory=CubeUpdate)
     run: RunResult | None = None
-    """Of its sources, if it has any."""
+    """Result of the run of its sources, if it has any."""
     derived: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """By stage, its summary."""
     errors: list[tuple[str, str, str]] = field(default_factory=list)

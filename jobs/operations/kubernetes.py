@@ -35,7 +35,7 @@ class Cluster:
     """Name of the Secret whose keys become environment variables: AWS_ACCESS_KEY_ID and so on."""
     max_workers: int = 8
     gpus: int = 1
-    """Of each worker; 0: workers compute on CPUs."""
+    """GPUs of each worker; 0: workers compute on CPUs."""
     cpus: int = 4
     memory: str = "16Gi"
 

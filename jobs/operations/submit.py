@@ -56,7 +56,7 @@ class Parcel:
 
     job_id: str
     words: tuple[str, ...]
-    """Of the command line there, the program's name included."""
+    """Words of the command line there, the program's name included."""
     env: Mapping[str, str]
     notes: tuple[str, ...]
 

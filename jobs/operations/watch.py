@@ -44,9 +44,9 @@ class Seen:
     """Done before, or bad and not due."""
     new: int = 0
     changed: int = 0
-    """Of the new: other versions of scenes that are known."""
+    """Number of new scenes that are other versions of known ones."""
     late: int = 0
-    """Of the new: taken before the newest scene that was done."""
+    """Number of new scenes that were taken before the newest scene that was done."""
     retried: int = 0
     coming: int = 0
     """Left for the next look, as a file of theirs was written to a moment ago."""

@@ -47,7 +47,7 @@ class Library:
 
     @property
     def url(self) -> str:
-        """Of the same file at the CDN."""
+        """URL of the same file at the CDN."""
         return f"{CDN}{self.package}@{self.version}/{self.member}"
 
 

@@ -30,7 +30,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 _THERMAL = "lwir"
 
 GSD_SLACK = 1.01
-"""Of true pixel sizes against a card's range: a metre on a map is a little more or less than one on the ground."""
+"""Slack of true pixel sizes against a card's range: a metre on a map is a little more or less than one on the ground."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class ChainPlan:
 
     @property
     def stored_bytes(self) -> int:
-        """Of one pixel of the result, all layers together."""
+        """Stored bytes of one pixel of the result, all layers together."""
         own = answer_of(self.stages[self.main].card).stored_bytes
         return own + sum(image.stored_bytes for image in self.images)
 

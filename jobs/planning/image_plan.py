@@ -39,7 +39,7 @@ class ImagePlan:
 
     @property
     def stored_bytes(self) -> int:
-        """Of one pixel."""
+        """Stored bytes of one pixel."""
         return len(self.bands) * np.dtype(self.dtype).itemsize
 
 

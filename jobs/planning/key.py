@@ -22,7 +22,7 @@ PIXEL_VERSION = 6
 """Raised whenever Earthloom's own arithmetic may change a pixel; a golden-hash test guards it."""
 
 version = cache(metadata.version)
-"""Of an installed package; read once, for reading it for every scene takes longer than all else of planning it."""
+"""Version of an installed package; read once, because reading it for every scene takes longer than the rest of planning."""
 
 _RUNTIMES = {"onnx": "onnxruntime"}
 """Package that computes an architecture in the place of torch; its arithmetic may change with any release."""

@@ -27,7 +27,7 @@ _BASE_BYTES = 650 * 2**20
 """A worker before its first block: interpreter, torch, GDAL, Ray's client; measured, rounded up."""
 
 _SMALL_NETWORK_BYTES = 128 * 2**20
-"""Of a weights file whose network is part of the above, once: landwater's, with which it was measured, has 118 MiB."""
+"""Largest weights file whose network is part of the above: that of landwater, with which it was measured, has 118 MiB."""
 _LOADING = 2
 """Times its weights file that a network takes while it is loaded: as it was built, and what is copied into it."""
 
@@ -48,10 +48,10 @@ tiles of the further levels before they go to a temporary file (`tiling.writing.
 _TILE_ROWS = 2
 """Rows of decoded tiles of the further levels that are held at once."""
 _RECORD_BYTES = 6 * 2**10
-"""Of a shard's record, with where its tiles lie."""
+"""Memory of a shard's record, with where its tiles lie."""
 _PICTURE_PX = 1024 * 1024
 _PICTURE_BYTES_PER_PX = 24
-"""Of the quicklook: the level it is made from, in floats, colours and the drawn picture."""
+"""Memory of the quicklook: the level it is made from, in floats, colours and the drawn picture."""
 _LEAST_PUBLISHING_BYTES = 48 * 2**20
 """So that small scenes are published in all lanes at once."""
 
@@ -75,7 +75,7 @@ class MemoryPlan:
     cache_bytes: int
     """Decoded source pixels: held by GDAL while it reads or averages, and by `tiling.reading.tile_cache` for later."""
     publishing_bytes: int
-    """Of a scene that is published, beyond those of the block whose lane it takes."""
+    """Memory of a scene that is published, beyond that of the block whose lane it takes."""
     shape: WorkerShape
     """What the worker does at once, for which this is enough."""
 
@@ -185,7 +185,7 @@ def publishing_bytes(scene: Window, shard_px: int, stored_bytes: int, table_byte
 
 
 def _answers_bytes(stages: Sequence[Stage], own_px: Sequence[int]) -> int:
-    """Of a block that is computed: what its chips are cross-faded in, and what one stage passes to the next."""
+    """Memory of the answers of a block: what its chips are cross-faded in, and what one stage passes to the next."""
     answers = [(px, answer_of(stage.card), stage) for px, stage in zip(own_px, stages, strict=True)]
     woven = max(px * answer.woven_bytes(blend=stage.chips.blend) for px, answer, stage in answers)
     return woven + max(px * answer.passed_bytes(is_first=not n) for n, (px, answer, _) in enumerate(answers))
@@ -197,7 +197,7 @@ def _of_all_stages(sizes: Sequence[int]) -> int:
 
 
 def _chips_bytes(stage: Stage, batch: int, passes: int, computing: int) -> int:
-    """Of what runs, and of answers that wait to be looked at (`models.inference.passes`)."""
+    """Memory of the chips that run, and of answers that wait to be looked at (`models.inference.passes`)."""
     per_px = max(
         card.bytes_per_chip_px(stage.precision) or card.bytes_per_chip_px("fp32") or 0.0 for card in stage.cards
     )

@@ -77,27 +77,27 @@ class ScenePlan:
 
     @property
     def card(self) -> ModelCard:
-        """Of the stage that gives the result its classes or bands."""
+        """Card of the stage that gives the result its classes or bands."""
         return self.chain.stages[self.chain.main].card
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
-        """Of all stages, in their order, each once."""
+        """Cards of all stages, in their order, each once."""
         return tuple(dict.fromkeys(card for stage in self.chain.stages for card in stage.cards))
 
     @property
     def chips(self) -> ChipGrid:
-        """Of the stage that gives the result, in pixels of its input."""
+        """Chips of the stage that gives the result, in pixels of its input."""
         return self.chain.stages[self.chain.main].chips
 
     @property
     def fine(self) -> Grid:
-        """Of the last stage's output."""
+        """Grid of the last stage's output."""
         return self.scene.grid.refine(self.chain.scale)
 
     @property
     def grid(self) -> Grid:
-        """Of the result: that of the last stage, or where chips are labelled one pixel for each of their cores."""
+        """Grid of the result: that of the last stage, or, if chips are labelled, one pixel for each of their cores."""
         side = self.chain.pixel_px
         return self.fine.reduce(side) if side > 1 else self.fine
 

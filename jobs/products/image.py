@@ -34,7 +34,7 @@ class ImageProduct(StageProduct):
     image: ImagePlan
     grid: Grid
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Of its TIFF."""
+    """Tags of its TIFF."""
     asset: str = "image"
     """Its name in the STAC item."""
     title: str = ""

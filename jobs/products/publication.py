@@ -51,7 +51,7 @@ class Publication:
     grid: Grid
     shard_px: int
     title: str
-    """Of its Zarr."""
+    """Title of its Zarr."""
     products: tuple[Product, ...]
     about: About
     main: int = 0
@@ -82,7 +82,7 @@ class Publication:
 
     @property
     def stored_bytes(self) -> int:
-        """Of one pixel, all layers together."""
+        """Stored bytes of one pixel, all layers together."""
         return sum(np.dtype(layer.dtype).itemsize for layer in self.layout.layers)
 
     def assets(self, files: Mapping[str, StoredObject], counted: Counted) -> list[AssetInfo]:

@@ -27,7 +27,7 @@ class Counted:
     """What a shard holds, or all shards together."""
 
     tally: Tally | None = None
-    """Of the class map, if there is one."""
+    """Tally of the class map, if there is one."""
     sums: Mapping[str, BandSum] = field(default_factory=dict)
     """By layer, of everything but the class map."""
     tables: Mapping[str, bytes] = field(default_factory=dict)

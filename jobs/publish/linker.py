@@ -17,7 +17,7 @@ from earthloom.tiling.storage.store import Store
 PAUSE_S = 2.0
 """Between two rewritings at least, and before the first."""
 SHARE = 0.05
-"""Of the time that linking may take."""
+"""Largest share of the time that linking may take."""
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ REFRESH_S = 10.0
 _MOST_REFRESH_S = 30.0
 """Where a record of many scenes takes long to write; below the minute after which a silent attempt is taken for dead."""
 _SHARE = 0.02
-"""Of the time that writing it may take, as far as that allows."""
+"""Share of the time that writing it may take, as far as that allows."""
 _AHEAD_S = 3600.0
 
 MAX_FAULTY = 100

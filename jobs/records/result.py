@@ -72,7 +72,7 @@ class SceneResult:
     files: Mapping[str, StoredObject]
     """By name below the prefix; shards are among them."""
     write_id: str
-    """Of whoever committed it."""
+    """Write id of whoever committed it."""
     former_items: tuple[StoredObject, ...] = ()
     """What `item.json` may still be, while a correction is not finished."""
     committed_s: float | None = None

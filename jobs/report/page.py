@@ -56,7 +56,7 @@ class RunView:
     elapsed_s: float
     scenes: Mapping[str, SceneProgress]
     results: Mapping[str, SceneSummary]
-    """Of the published scenes, in the order in which the run found or made them."""
+    """Summaries of the published scenes, in the order in which the run found or made them."""
     telemetry: Mapping[str, Any] = field(default_factory=dict)
     moments: Sequence[Moment] = ()
     remaining_s: float | None = None

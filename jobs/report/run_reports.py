@@ -27,7 +27,7 @@ from earthloom.tiling.storage.store import Store
 EVERY_S = 5.0
 """Between two pages at least."""
 SHARE = 0.02
-"""Of the time that writing them may take."""
+"""Largest share of the time that writing them may take."""
 
 log = logging.getLogger(__name__)
 

@@ -57,7 +57,7 @@ class AnswerKind(ABC, Generic[Made]):
     """A kind of answer, bound to one card. A kind states only where it differs from what stands here."""
 
     label: str
-    """Of the card, for messages."""
+    """Label of the card, for messages."""
     does: ClassVar[str]
     """What a model of this kind does, for messages: `finds objects`."""
     bands: tuple[str, ...] = ()

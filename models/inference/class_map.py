@@ -82,7 +82,7 @@ class ClassMap(AnswerKind[BlockMap]):
         return self.n_classes
 
     def woven_bytes(self, *, blend: bool) -> int:
-        """Of each class a sum, and the weights, where chips are cross-faded; the map itself counts as what is stored."""
+        """Memory of cross-faded chips: a sum for each class, and the weights; the map itself counts as what is stored."""
         return _FLOAT_BYTES * (self.n_classes + 1) if blend else 0
 
     def passed_bytes(self, *, is_first: bool) -> int:

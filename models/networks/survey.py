@@ -98,7 +98,7 @@ class Statistical(Surveying):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """Of the valid pixels of one scene, per channel, in the values that the network sees (normalised)."""
+    """What is known of the valid pixels of one scene, per channel, in the values that the network sees (normalised)."""
 
     n: int
     """Pixels that were looked at; 0 when the scene has no valid one, and all else is 0 then."""

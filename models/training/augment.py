@@ -34,7 +34,7 @@ class Variety:
     haze: float = 0.0
     """Share of the ground's light, below 1, that haze takes at most, and gives its own instead; see `hazed`."""
     wavelengths_um: tuple[float, ...] = ()
-    """Of each band, for haze, which is thinner in longer waves; without them it is as thick in all bands."""
+    """Wavelength of each band, for haze, which is thinner in longer waves; without them it is as thick in all bands."""
     gamma: float = 0.0
     """Values are raised to e to the power of at most this, up or down: a stretch for the eye."""
     noise: float = 0.0

@@ -25,9 +25,9 @@ from earthloom.tiling.errors import ConfigError
 _BETA = 2
 """Exponent of the quality focal loss, as published."""
 _SIZE_WEIGHT = 0.1
-"""Of the error of width and height in pixels."""
+"""Weight of the error of width and height, which is in pixels."""
 _OFFSET_WEIGHT = 0.2
-"""Of the offset's, which here is of several pixels, and not of a part of one."""
+"""Weight of the error of the offset, which here is of several pixels, and not of a part of one."""
 _OVERLAP_WEIGHT = 5.0
 """Of 1 - the generalised intersection over union of the box (Rezatofighi et al. 2019, CVPR), the number too as in TTFNet:
 small boxes weigh as much as large ones."""
@@ -39,7 +39,7 @@ _LEAST_SIGMA_PX = 0.7
 _SEEN = 0.5
 """Share of a box that a crop must show for the object to count; of the others nothing is learned."""
 _LEAST_SIZE = 0.05
-"""Of width and height, in `size_px`, so that a box has an area while sizes are learned."""
+"""Least width and height, in `size_px`, so that a box has an area while sizes are learned."""
 _PRIOR = 0.05
 """What an untrained network says everywhere (Lin et al. 2017, Focal loss for dense object detection)."""
 

@@ -117,7 +117,7 @@ def from_file(module: nn.Module, bands: Sequence[str], path: Path) -> Start:
 
 
 def _matched(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, str]:
-    """Of all ways to spell the names, the one by which most tensors find a place: given name -> own name."""
+    """Given name -> own name, by the spelling of the names with which most tensors find a place."""
     mine = {_spelt(name): name for name in own}
     best: dict[str, str] = {}
     for cut in ("", *_PREFIXES):

@@ -19,7 +19,7 @@ from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.errors import CardError
 
 USGS_THRESHOLDS = (-0.251, -0.101, 0.099, 0.269, 0.439, 0.659)
-"""Of dNBR, between enhanced regrowth (high, low), unburned, and low, moderate-low, moderate-high and high severity."""
+"""Bounds of dNBR between enhanced regrowth (high, low), unburned, and low, moderate-low, moderate-high, high severity."""
 
 
 def paired_card(

@@ -86,7 +86,7 @@ class Header:
 
     @property
     def pixel_bytes(self) -> int:
-        """Of one pixel, in all bands."""
+        """Bytes of one pixel, in all bands."""
         return sum(np.dtype(_numpy_name(dtype)).itemsize for dtype in self.dtypes)
 
 

@@ -231,7 +231,7 @@ class _Source:
 
 
 def _any_data(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
-    """Of (C, h, w) values, (h, w): true where any band holds something other than nodata."""
+    """Where any band of (C, h, w) values holds something other than nodata, as (h, w)."""
     valid = is_data(values[0], nodata)
     for band in values[1:]:
         valid |= is_data(band, nodata)

@@ -153,7 +153,7 @@ class CogAssembly:
 
     @property
     def tile_bytes(self) -> int:
-        """Of all tiles, with their frames: all of the file but its header."""
+        """Bytes of all tiles, with their frames: all of the file but its header."""
         return sum(int(sizes.sum()) + _FRAME_BYTES * sizes.size for sizes in self._sizes)
 
     def finish(self, profile: CogProfile) -> tuple[bytes, Iterator[bytes]]:

@@ -20,7 +20,7 @@ class _Product:
     """Names of its metadata files, the preferred ones first where they are sorted."""
     read: Callable[[Delivery], StacItem]
     prefix: Callable[[str], str]
-    """Of the keys of all files of an acquisition, by the key of its metadata file; the same for each file of metadata."""
+    """The common prefix of an acquisition's files, from the key of any of its metadata files."""
 
 
 _PRODUCTS = (

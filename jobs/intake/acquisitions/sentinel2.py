@@ -27,7 +27,7 @@ _WITHOUT_FILL = frozenset(("AOT", "WVP"))
 
 
 def prefix(key: str) -> str:
-    """Of the keys of all files of the product whose metadata file has this key: those below its folder."""
+    """The common prefix of the keys of a product's files, its folder, from the key of its metadata file."""
     head, slash, _ = key.rpartition("/")
     return head + slash
 

@@ -35,7 +35,7 @@ class Components:
     of_piece: Mapping[Shard, Ints]
     """Component of each piece of a shard."""
     outlines: tuple[tuple[bytes | None, ...], ...]
-    """Of each component, those of its pieces, in the order of the shards; None where a piece is as it was."""
+    """For each component the outlines of its pieces, in the order of the shards; None for a piece that is as it was."""
     component: Ints
     """Components that share pixels with an alert of the date before, sorted; a pair occurs once."""
     alert: Ints

@@ -140,7 +140,7 @@ class Places:
         return self.state(n, f"{shard[0]}_{shard[1]}.pieces")
 
     def need(self, n: int, shard: Shard) -> str:
-        """Of a shard whose pieces take more memory than was planned: how much they need up to the n-th date."""
+        """A sentence for a shard whose pieces take more memory than was planned: what they need up to the n-th date."""
         return self.state(n, f"{shard[0]}_{shard[1]}.need")
 
     def ledger(self, n: int) -> str:

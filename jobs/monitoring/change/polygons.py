@@ -50,7 +50,7 @@ class Pieces:
     areas_m2: NDArray[np.float64]
     """Sums of true pixel areas, exact (`exact_areas_m2`)."""
     confidence_sums: NDArray[np.int64]
-    """Of the products of both stored confidences."""
+    """Sums of the products of both stored confidences."""
     open: NDArray[np.bool_]
     """Whether it touches another shard, where it may go on."""
 
@@ -115,7 +115,7 @@ class Changed:
     kept: NDArray[np.intp]
     """(n,) labels, ascending."""
     wanted: NDArray[np.bool_]
-    """Of each label, from 0, whether it is kept."""
+    """For each label, from 0, whether it is kept."""
     pairs: NDArray[np.uint16]
     """256 * before + after; so are the others (n,)."""
     pixels: NDArray[np.int64]

@@ -42,7 +42,7 @@ class Composite:
     """A period of a cube under a rule; travels to workers."""
 
     folder: str
-    """Of the monitored product below OUT: `monitors/<aoi>/<product>/<key>`."""
+    """Folder of the monitored product below OUT: `monitors/<aoi>/<product>/<key>`."""
     aoi: str
     product: str
     cube: Cube
@@ -51,9 +51,9 @@ class Composite:
     period: Period
     rule: Rule
     steps: tuple[Step, ...]
-    """Of the period, ascending."""
+    """Steps of the period, ascending."""
     positions: tuple[int, ...]
-    """Of these steps in the cube."""
+    """Positions of these steps in the cube."""
     order: tuple[int, ...]
     """Positions in `steps`, those first that win where others are as good (`Rule.order`)."""
     key: str
@@ -70,7 +70,7 @@ class Composite:
 
     @property
     def count_dtype(self) -> str:
-        """Of the number of clear observations: by the cadence, so that all periods have the same."""
+        """Type of the number of clear observations: decided by the cadence, so that all periods have the same."""
         return "uint8" if most_days(self.every) <= np.iinfo(np.uint8).max else "uint16"
 
     @property
@@ -84,12 +84,12 @@ class Composite:
 
     @property
     def title(self) -> str:
-        """Of the product, and what the rule makes of it."""
+        """Title of the product, and what the rule makes of it."""
         return f"{self.cube.title or self.product}: {_WORDS[self.rule.kind].format(by=self.rule.by)}"
 
     @property
     def legend(self) -> ClassLegend:
-        """Of a class map; without classes for an image."""
+        """Legend of a class map; without classes for an image."""
         classes = tuple(
             ModelClass(value=entry.value, name=entry.name, color=entry.color) for entry in self.cube.classes
         )

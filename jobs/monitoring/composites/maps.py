@@ -48,7 +48,7 @@ class ClassMap:
     step: int = 0
     """Which date of the cube."""
     prefix: str = ""
-    """Of the published result, below OUT."""
+    """Prefix of the published result, below OUT."""
 
     def read(self, store: Store, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """(classes, confidence) of a window of the grid, (h, w) uint8 each; 255 where there is no data.

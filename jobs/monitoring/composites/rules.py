@@ -45,7 +45,7 @@ class Rule:
 
     kind: _Kind
     by: str = ""
-    """Of `best`: `middle`, `clear`, or empty for the confidence; of `max` and `min` a layer."""
+    """For `best`: `middle`, `clear`, or empty for the confidence; for `max` and `min`: a layer."""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.by}" if self.by else self.kind

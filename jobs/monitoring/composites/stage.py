@@ -28,7 +28,7 @@ from earthloom.tiling.errors import MissingObjectError
 from earthloom.tiling.storage.store import Store
 
 HEAD = "head.json"
-"""Of a rule and a cadence: which composite of each period is the current one."""
+"""Document of a rule and a cadence that says which composite of each period is the current one."""
 
 _GENERATION = re.compile(r"/generations/(\d+)/")
 

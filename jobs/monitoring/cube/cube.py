@@ -26,7 +26,7 @@ ATTRIBUTE = "earthloom"
 """Attribute of the root group that holds what Zarr has no words for: steps with their scenes, layers, classes."""
 
 READS_AT_ONCE_BYTES = 16 * 2**20
-"""Of what zarr decodes at once, unless one date is more. It takes three times as much beside what `Cube.read` returns."""
+"""Memory that zarr decodes at once, unless one date is more. It takes three times that beside what `Cube.read` returns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class Cube:
     """
 
     prefix: str
-    """Of `cube.zarr` below OUT."""
+    """Prefix of `cube.zarr` below OUT."""
     grid: Grid
     shard_px: int
     layers: tuple[Layer, ...]

@@ -61,7 +61,7 @@ class LayerTask:
     n_classes: int
     """0 for an image."""
     piece_bytes: int = 0
-    """Of a file under one piece of a warp (`tiling.resampling`), at most."""
+    """Most bytes of a file under one piece of a warp (`tiling.resampling`)."""
     outline: str | None = None
     """GeoJSON of the area, outside of which nothing has data."""
 

@@ -57,7 +57,7 @@ def generation_prefix(base: str, number: int) -> str:
 
 
 def cube_prefix(base: str, number: int) -> str:
-    """Of a generation's `cube.zarr`."""
+    """Prefix of a generation's `cube.zarr`."""
     return f"{generation_prefix(base, number)}/cube.zarr"
 
 

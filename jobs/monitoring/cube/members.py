@@ -51,7 +51,7 @@ class _Found:
 
     source: Source
     outline: Any
-    """Of its grid, in longitude and latitude (shapely)."""
+    """Outline of its grid, in longitude and latitude (shapely)."""
     known_m2: float
     """Ground that has a class, nobody knows where within the outline; infinite where its item does not say."""
 
@@ -280,7 +280,7 @@ def _overlap(one: Any, other: Any) -> bool:
 
 
 def _area_m2(shape: Any) -> float:
-    """Of a shape in longitude and latitude, on the ellipsoid."""
+    """Area of a shape in longitude and latitude, on the ellipsoid."""
     import shapely
     from pyproj import Transformer
 
@@ -317,7 +317,7 @@ def _prefix(item: Mapping[str, Any]) -> str:
 
 
 def piece_bytes(source: Source, ratio: float) -> float:
-    """Of a result under one piece of a warp onto a grid whose pixels are `ratio` times as wide (`tiling.resampling`)."""
+    """Bytes of a result under one piece of a warp (`tiling.resampling`) onto pixels `ratio` times as wide."""
     per_px = max(sum(np.dtype(layer.dtype).itemsize for layer in raster.layers) for raster in source.rasters)
     return PIECE_PX * max(ratio, 1.0) ** 2 * per_px
 

@@ -38,7 +38,7 @@ def cube_item_id(aoi: str, product: str, until: str | None) -> str:
 
 
 def collection_id(aoi: str) -> str:
-    """Of the collection of everything that is derived for an area."""
+    """Id of the collection of everything that is derived for an area."""
     return f"monitor-{aoi}"
 
 

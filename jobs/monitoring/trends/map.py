@@ -36,7 +36,7 @@ _KEY_IN_PATH = 16
 _COLORS = {STABLE: "#d9d9d9", FALL: "#d7301f", RISE: "#2c7fb8"}
 
 _WORDS = {True: ("drop", "jump"), False: ("falling", "rising")}
-"""Of breaks, and of trends; each one word, as CF's `flag_meanings` has it."""
+"""Names of breaks, and of trends; each one word, as CF's `flag_meanings` has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class MonitorMap:
     """A cube's layer under a monitor; travels to workers."""
 
     folder: str
-    """Of the monitored product below OUT: `monitors/<aoi>/<product>/<key>`."""
+    """Folder of the monitored product below OUT: `monitors/<aoi>/<product>/<key>`."""
     aoi: str
     product: str
     cube: Cube
@@ -58,7 +58,7 @@ class MonitorMap:
 
     @property
     def name(self) -> str:
-        """Of its files: `ndvi-bfast-monitor`."""
+        """Name of its files, such as `ndvi-bfast-monitor`."""
         return self.rule.name or f"{self.layer.name}-{self.rule.method}"
 
     @property
@@ -82,7 +82,7 @@ class MonitorMap:
 
     @property
     def title(self) -> str:
-        """Of the layer, and what is looked for in it."""
+        """Title of the layer, and what is looked for in it."""
         rule: MonitorRule = self.rule
         return f"{'Breaks' if rule.breaks else 'Trends'} of {self.layer.name} by {rule.method}"
 

@@ -127,7 +127,7 @@ class Destripe(Surveying, nn.Module):
 
 
 def _step(steps: NDArray[np.float64], both: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Of one block (C, h, n) the mean step (C, n), and where (n,) half of it is known; 0 elsewhere."""
+    """The mean step (C, n) of one block (C, h, n), and where (n,) half of it is known; 0 elsewhere."""
     count = both.sum(axis=0)
     known = count >= max(len(both) // 2, 1)
     ordered = np.sort(np.where(both, steps, np.inf), axis=1)

@@ -51,5 +51,5 @@ def _dilate(marked: Tensor, known: Tensor, radius_px: int) -> Tensor:
 
 
 def _half_width(radius_px: int, offset: int) -> int:
-    """Of the row of a disc's pixels that lies `offset` from its middle; a third of a pixel wider than the circle."""
+    """Half the width of a disc's row `offset` from its middle; the disc is a third of a pixel wider than the circle."""
     return math.isqrt(int((radius_px + 1 / 3) ** 2 - offset**2))

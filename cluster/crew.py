@@ -46,7 +46,7 @@ class Crew:
         self._inbox: queue.SimpleQueue[tuple[ActorHandle, Call]] = queue.SimpleQueue()
         self._actors: list[ActorHandle] = []
         self._pauses: list[float] = []
-        """Until when a place stays empty, one for each that does."""
+        """For each place that stays empty, the time until which it does."""
         self._for_new: deque[Ticket] = deque()
         """Taken for actors that are not ready; whoever is free first gets them."""
         self._hired = 0

@@ -88,7 +88,7 @@ def _inside(points: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
 
 
 def _between(grid: Grid, other: Grid) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """From (n, 2) columns and rows of one grid to those of another; infinite where there are none."""
+    """A function from (n, 2) columns and rows of one grid to those of another; infinite where there are none."""
     transformer = Transformer.from_crs(CRS.from_user_input(grid.crs), CRS.from_user_input(other.crs), always_xy=True)
 
     def move(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -68,7 +68,7 @@ class Window:
                       round_up(self.row_end, step_px) - row_off)  # fmt: skip
 
     def zoom(self, factor: int) -> Window:
-        """The same pixels on a grid `factor` times finer."""
+        """This window in the pixels of a grid that is `factor` times finer."""
         return Window(self.col_off * factor, self.row_off * factor, self.width * factor, self.height * factor)
 
     def unzoom(self, factor: int) -> Window:

@@ -201,7 +201,7 @@ def _raster(found: Extract, *, mask: bool = False) -> Iterator[tuple[Path, list[
 
 
 def _convergence_deg(grid: Grid) -> float:
-    """Where true north is in the middle of the map, degrees clockwise from up."""
+    """Direction of true north in the middle of the map, degrees clockwise from up."""
     from pyproj import Transformer
 
     x, y = grid.affine @ (grid.width / 2, grid.height / 2)

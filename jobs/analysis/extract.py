@@ -198,7 +198,7 @@ def _sides(grid: Grid, there: Transformer, turn: float) -> tuple[float, float] |
 
 
 def _grid_in(name: str, grid: Grid, crs: str) -> Grid:
-    """Around the same ground in another CRS. Its square pixels are such that a diagonal has as many of them as before."""
+    """A grid around the same ground in another CRS, with square pixels of which a diagonal has as many as before."""
     from pyproj import CRS, Transformer
     from pyproj.exceptions import CRSError
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from earthloom.jobs.execution.event import Event
 
 AS_JSON = "earthloom.log_json"
-"""Where click's context says that lines are JSON, for whoever has none of the command's options."""
+"""Key in click's context that says that lines are JSON, for whoever has none of the command's options."""
 _ABOUT = "earthloom.about"
-"""Where it holds the facts of every line."""
+"""Key in click's context of the facts that every line repeats."""
 _PLAIN_EVERY_S = 10.0
 _MOST_BARS = 12
 """Scenes with a bar of their own at a time."""

@@ -46,9 +46,9 @@ class PlannedModel:
 
     card: ModelCard
     folder: ObjectRef
-    """Where its weights lie."""
+    """Folder of its weights."""
     spare: ObjectRef | None
-    """Where else, for machines that do not have that folder."""
+    """Folder of its weights for machines that do not have the other one."""
     precision: str
     flips: bool
     compiled: bool

@@ -65,7 +65,7 @@ class NamedBand:
     by_hand: bool = False
     """True when the user named it."""
     alpha: int | None = None
-    """Which band of its file is its mask (`tiling.scene.Band.alpha`), once `jobs.intake.masks` has told."""
+    """Number of the band that is its file's mask (`tiling.scene.Band.alpha`), once `jobs.intake.masks` has told."""
 
     @property
     def stac(self) -> StacBand:

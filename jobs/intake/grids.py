@@ -105,7 +105,7 @@ def partly_covered(files: Sequence[Named], grid: Grid) -> tuple[str, ...]:
 
 
 def _share_in(grid: Grid, other: Grid) -> float:
-    """Which share of the ground of a grid another one in the same CRS covers, as the map has it."""
+    """Share of the ground of a grid that another one in the same CRS covers, as the map has it."""
     (left, bottom, right, top), (a, b, c, d) = grid.bounds, other.bounds
     width, height = max(0.0, min(right, c) - max(left, a)), max(0.0, min(top, d) - max(bottom, b))
     return width * height / ((right - left) * (top - bottom))

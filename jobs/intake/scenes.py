@@ -48,7 +48,7 @@ class OpenedScene:
 
     scene: Scene
     grids: tuple[Grid, ...]
-    """Where each file lies, in the order of the scene's assets."""
+    """Grid of each file, in the order of the scene's assets."""
     pixel_bytes: tuple[int, ...] = ()
     """Bytes of one pixel of each file, in all its bands."""
     notes: tuple[str, ...] = ()

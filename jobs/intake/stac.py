@@ -57,7 +57,7 @@ class StacItem:
     quantity: str | None = None
     """What scaled values are, where it says so."""
     datetime: str | None = None
-    """As written; the start of the interval where the item spans one."""
+    """Date as it is written; the start of the interval if the item spans one."""
     end: str | None = None
     """The end of that interval, as written."""
     ours: bool = False

@@ -62,7 +62,7 @@ class StacAsset:
     ref: ObjectRef
     bands: tuple[StacBand, ...] = ()
     alternates: tuple[str, ...] = ()
-    """Where else the item says that the file lies: `s3 (s3://bucket/key)`."""
+    """Other addresses at which the item says that the file lies, such as `s3 (s3://bucket/key)`."""
     driver: Driver = "GTiff"
 
 

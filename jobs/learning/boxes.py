@@ -54,7 +54,7 @@ class Marked:
         return np.asarray(np.floor(self.boxes[:, :2] + self.boxes[:, 2:] / 2), np.int64)
 
     def chosen(self, which: NDArray[np.bool_]) -> Marked:
-        """Those that are chosen (n,)."""
+        """The objects that are chosen (n,)."""
         return Marked(self.boxes[which], self.classes[which])
 
 

@@ -24,7 +24,7 @@ _SMALLEST_PX = 32
 _THUMBNAIL_PX = 640
 
 RIGHT = 0
-"""In an error map: the mapped class is that of the label."""
+"""Value in an error map: the mapped class is that of the label."""
 MOST_PAIRS = 250
 """Error maps name each pair of classes as long as there are no more of them; else they hold 0 and 1."""
 
@@ -47,9 +47,9 @@ class SceneCounts:
     unlabelled_px: int = 0
     """Mapped, and without a label."""
     unmapped_px: int = 0
-    """With a label, and nodata in the map."""
+    """Pixels with a label, and nodata in the map."""
     left_out_px: int = 0
-    """With a label, and of a class of the model that is not scored."""
+    """Pixels with a label, and of a class of the model that is not scored."""
 
 
 def block_side_px(total_px: int) -> int:

@@ -29,7 +29,7 @@ from earthloom.tiling.redact import redact
 from earthloom.tiling.rounding import ceil_div
 
 MAPS = "teacher"
-"""Below OUT: what the teacher says."""
+"""Folder below OUT of what the teacher says."""
 _LEAST_BLOCKS = 16
 _MOST_CROPS = 16
 """Sides of a crop in that of a square, at most."""

@@ -29,7 +29,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
 
 FOLDER = "explanations"
-"""Below OUT: the cards."""
+"""Folder of the cards below OUT."""
 
 _CHIP_BYTES = 2**31
 """What a pass over one chip may take. A halo that covers all that a network sees is taken if a chip with a core of
@@ -57,7 +57,7 @@ class Explanation:
     what: str
     run: RunResult
     bands: dict[str, float]
-    """By band, the root mean square over all scenes and pixels: how much it matters. Empty of entropy and spread."""
+    """How much each band matters: the root mean square over all scenes and pixels. Empty for entropy and spread."""
 
 
 def explain(
@@ -191,7 +191,7 @@ def _place(store: Store, card: ModelCard, base: ObjectRef, device: Device) -> Ob
 
 
 def _measured(card: ModelCard, weights: Path | None, device: Device) -> ModelCard:
-    """With the bytes that a pass with gradients takes; one step takes as many as all of them."""
+    """The card with the memory that a pass with gradients takes; one step takes as much as all of them."""
     arguments = card.kwargs | {"steps": 1}
     one = replace(card, arguments=canonical(arguments))
     small, large = (round_up(side, card.stride_px) for side in _SIDES_PX)

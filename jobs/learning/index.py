@@ -47,7 +47,7 @@ class ChipIndex:
     """(n, C, 2) sums of their physical values and of the squares."""
 
     def to_bytes(self) -> bytes:
-        """As a file of numpy's own format."""
+        """The index as a file of numpy's own format."""
         file = io.BytesIO()
         np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
         return file.getvalue()

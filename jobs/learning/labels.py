@@ -314,7 +314,7 @@ class _Layer:
     tree: Any
 
     def within(self, window: Window) -> list[tuple[Any, int]]:
-        """Those that may touch a window, in the order of the file."""
+        """Features that may touch a window, in the order of the file."""
         from shapely import box
 
         there = np.sort(self.tree.query(box(window.col_off, window.row_off, window.col_end, window.row_end)))

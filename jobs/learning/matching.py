@@ -25,7 +25,7 @@ class Matching:
     colors: tuple[str, ...]
     """`#rrggbb` of each."""
     of_model: tuple[int, ...]
-    """By class value of the model: position of a scored class, or IGNORE."""
+    """For each class value of the model the position of a scored class, or IGNORE."""
     model_names: tuple[str, ...]
 
     def table(self) -> NDArray[np.uint8]:

@@ -106,7 +106,7 @@ class ObjectJudgement:
     distance: Distance
 
     def record(self, card: ModelCard) -> dict[str, Any]:
-        """As it goes into the record of a training."""
+        """The scores as they go into the record of a training."""
         pictures = [compared for _, compared in sorted(self.pictures.items())]
         return {
             "pixels": self.pixels,

@@ -186,7 +186,7 @@ def _nll(histogram: NDArray[np.int64], temperature: float) -> float:
 
 
 def _best_temperature(histogram: NDArray[np.int64]) -> float:
-    """By golden-section search; the likelihood is convex in 1 / T."""
+    """The best temperature, by golden-section search; the likelihood is convex in 1 / T."""
     low, high = 1 / 50, 50.0
     ratio = (np.sqrt(5) - 1) / 2
     for _ in range(120):

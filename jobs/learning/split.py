@@ -70,7 +70,7 @@ class Split:
         return self.of_block[number][np.ix_(rows, cols)]
 
     def room(self, each: LabelledScene, box: Window) -> Window:
-        """Within what a crop around a labelled window is to lie, if it fits: its square, or the scene."""
+        """The window inside which a crop around a labelled window is to lie, if it fits: its square, or the scene."""
         whole = each.scene.grid.window
         if not self.of_block:
             return whole

@@ -36,7 +36,7 @@ class Trial:
     """The study's prefix below OUT."""
     number: int
     parameters: dict[str, Any]
-    """By key of the file: `schedule.rate`."""
+    """Values that are tried, by key of the file, such as `schedule.rate`."""
 
 
 class TrialWorker:

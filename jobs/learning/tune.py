@@ -158,7 +158,7 @@ def _executor(
 def _parameters(
     store: Store, prefix: str, number: int, space: dict[str, Any], config: TrainConfig, ended: dict[int, dict[str, Any]]
 ) -> dict[str, Any]:
-    """Those of a trial: proposed once, then kept, so that whoever goes on with it tries the same."""
+    """Values that a trial tries: proposed once, then kept, so that whoever goes on with it tries the same."""
     key = _key(prefix, number)
     document: dict[str, Any] = {"format": FORMAT, "parameters": _proposed(space, config.seed, number, ended)}
     if not store.create(key, canonical(document)):

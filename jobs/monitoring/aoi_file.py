@@ -51,9 +51,9 @@ class ProductTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Annotated[tuple[str, ...], BeforeValidator(parse_names), Field(min_length=1)]
-    """As `earthloom run --model`: a name, or the stages of a chain."""
+    """A model's name, or the stages of a chain, as in `earthloom run --model`."""
     scenes: Annotated[tuple[str, ...], BeforeValidator(parse_names)] = ()
-    """As `earthloom run` takes them; none: what OUT already has."""
+    """Scenes as `earthloom run` takes them; none: what OUT already has."""
     options: dict[str, Any] = {}
     """Options of `earthloom run`, by its own names with underscores."""
     overlap: Overlap | None = None

@@ -17,7 +17,7 @@ _LEAST_ROWS = 32
 _WRITTEN = 3.5
 """Times a shard's layers: a copy with its overviews (4 / 3), and as tiles and in the Zarr, where nothing can be compressed."""
 _AREA_STRIP_BYTES = 256 * 8 * 4
-"""Per column: a strip of areas with temporaries, when classes are counted."""
+"""Memory per column: a strip of areas with temporaries, when classes are counted."""
 _DECODED = 3
 """Times what is read of a layer at once: what zarr holds beside what it returns."""
 LEAST_BYTES = 12 * 2**20
@@ -45,11 +45,11 @@ def windows(part: Window, px_bytes: int) -> Iterator[Window]:
 
 
 def reading_bytes(n_dates: int, sizes: Sequence[int]) -> int:
-    """That reading all dates of a window takes; `sizes` are bytes of one date, per layer."""
+    """Memory that reading all dates of a window takes; `sizes` are bytes of one date, per layer."""
     at_once = max(min(max(READS_AT_ONCE_BYTES, size), n_dates * size) for size in sizes)
     return n_dates * sum(sizes) + _DECODED * at_once
 
 
 def writing_bytes(out_bytes: int, width_px: int) -> int:
-    """That publishing a shard takes beside its layers of `out_bytes`."""
+    """Memory that publishing a shard takes beside its layers of `out_bytes`."""
     return int(_WRITTEN * out_bytes) + _AREA_STRIP_BYTES * width_px

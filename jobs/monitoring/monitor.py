@@ -80,7 +80,7 @@ class ProductResult:
     run: RunResult | None = None
     """Result of the run of its sources, if it has any."""
     derived: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By stage, its summary."""
+    """Summary of each stage, by its name."""
     errors: list[tuple[str, str, str]] = field(default_factory=list)
     """(what was being done, class of the error, its text)."""
     notes: list[str] = field(default_factory=list)

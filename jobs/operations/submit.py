@@ -38,7 +38,7 @@ _GIVEN = "given"
 _MODELS_OF_TOML = re.compile(r"""\b(?:model|start)\s*=\s*(?:\[[^]]*\]|"[^"\n]*"|'[^'\n]*')""")
 """Where a TOML file names models: of a run, an area, a watcher, and what a training starts from or is taught by."""
 _GEOMETRY_OF_TOML = re.compile(r"""^[ \t]*geometry[ \t]*=[ \t]*(["'])(?P<path>[^\n]*?)\1""", re.MULTILINE)
-"""Where an AOI file names the GeoJSON of its outline."""
+"""Place in an AOI file that names the GeoJSON of its outline."""
 _RUNS: dict[str, type[RunConfig]] = {
     "run": RunConfig, "plan": RunConfig, "evaluate": EvaluateConfig, "explain": ExplainConfig, "distil": DistilConfig
 }  # fmt: skip

@@ -51,7 +51,7 @@ class ChainPlan:
     footprints: FootprintFile | None = None
     """Polygons of which each gets a class, and not each pixel."""
     n_footprints: int = 0
-    """Those whose middle lies in the scene."""
+    """Number of footprints whose middle lies in the scene."""
 
     @property
     def scale(self) -> int:

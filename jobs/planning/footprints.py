@@ -24,7 +24,7 @@ from earthloom.tiling.scene import Asset
 from earthloom.tiling.storage.objects import ObjectRef
 
 _LARGEST_PX = 1024
-"""From a footprint's middle to its edge; every block reads so far around itself, and nothing larger is one building."""
+"""Most pixels from a footprint's middle to its edge; every block reads so far around; nothing larger is one building."""
 _CELL_PX = 512
 """Side of the squares that windows are aligned to; it divides every shard."""
 _KEPT = 4  # files on grids, per process

@@ -32,7 +32,7 @@ class ImagePlan:
     dtype: str
     nodata: float
     gain: tuple[float, ...]
-    """Per band, physical value = stored * gain + bias."""
+    """Factor for each band: physical value = stored * gain + bias."""
     bias: tuple[float, ...]
     quantity: str = ""
     """What physical values are (`tiling.quantity`); empty where they are no longer what the scene's were."""

@@ -28,8 +28,8 @@ _RUNTIMES = {"onnx": "onnxruntime"}
 """Package that computes an architecture in the place of torch; its arithmetic may change with any release."""
 
 _USUAL = {"resampling": None, "alpha": None, "nodata_in": "any", "shift_px": (0, 0)}
-"""Of bands that lie where they say on the scene's grid, and whose file says by itself where they are valid: keys are older
-than these."""
+"""Values of bands that lie where they say on the scene's grid, and whose file says by itself where they are valid; left out
+of keys, which are older than these fields."""
 
 CODECS = {"zarr": "zstd3-crc", "tiff": "libdeflate5"}
 

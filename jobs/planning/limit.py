@@ -71,7 +71,7 @@ def memory_within(
 def _too_large(
     scene: Scene, chain: ChainPlan, config: RunConfig, memory: MemoryPlan, memory_of: Callable[[int], MemoryPlan]
 ) -> TilingError:
-    """That a worker may not have the memory that it needs, with the largest core that would do, or else the limit."""
+    """The error that a worker may not have the memory that it needs, with the largest core that would do, or the limit."""
     last, limit_bytes = chain.stages[-1], config.engine.memory_per_worker
     remedy = _allow(memory.total_bytes)
     if chain.pixel_px == 1:  # what a label is about is no matter of memory

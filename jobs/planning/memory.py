@@ -40,10 +40,10 @@ _SCATTERED = 1.5
 """Pages of chips to those in use at which enough are kept: at 1.5 landwater and sr-x2 hardly ever give any back."""
 
 _KEPT_SIXTHS = 5
-"""Of the predicted peak; passes at work may take the last one before one of them ends and sees to it."""
+"""Sixths of the predicted peak at which a worker stops keeping pages; passes at work see it only as one of them ends."""
 
 _STREAM_BYTES = 80 * 2**20
-"""Of a file that is put together while it is uploaded: tiles fetched ahead and joined, parts on their way, and the encoded
+"""Memory of a file that is put together while it is uploaded: tiles fetched ahead and joined, parts on their way, and the encoded
 tiles of the further levels before they go to a temporary file (`tiling.writing.cog_parts`, `tiling.storage.store`)."""
 _TILE_ROWS = 2
 """Rows of decoded tiles of the further levels that are held at once."""
@@ -53,7 +53,7 @@ _PICTURE_PX = 1024 * 1024
 _PICTURE_BYTES_PER_PX = 24
 """Memory of the quicklook: the level it is made from, in floats, colours and the drawn picture."""
 _LEAST_PUBLISHING_BYTES = 48 * 2**20
-"""So that small scenes are published in all lanes at once."""
+"""Least memory of publishing, so that small scenes are published in all lanes at once."""
 
 _GDAL_CACHE_BYTES = 128 * 2**20
 """GDAL_CACHEMAX as set by `tiling.storage.settings`."""
@@ -67,7 +67,7 @@ class MemoryPlan:
     network_bytes: int
     """Weights that are held, beyond those of a small network."""
     loading_bytes: int
-    """The same while they are loaded, which is before the first block."""
+    """Memory of those weights while they are loaded, which is before the first block."""
     chips_bytes: int
     """Activations of all passes at once, from the card's measured bytes per chip pixel."""
     blocks_bytes: int
@@ -81,7 +81,7 @@ class MemoryPlan:
 
     @property
     def idle_bytes(self) -> int:
-        """Before the first block."""
+        """Memory before the first block."""
         return self.base_bytes + max(self.loading_bytes, self.network_bytes)
 
     @property

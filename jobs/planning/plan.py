@@ -67,7 +67,7 @@ class ScenePlan:
 
     @property
     def prefix(self) -> str:
-        """Below OUT; everything of this result lies under it."""
+        """Prefix below OUT under which everything of this result lies."""
         return f"scenes/{self.scene.id}/{self.key}"
 
     @property
@@ -282,7 +282,7 @@ def _open(
 
 
 def _output(text: str) -> ObjectRef:
-    """Where a run writes to."""
+    """The place that a run writes to."""
     out = ObjectRef.parse(text)
     if out.scheme not in ("file", "s3"):
         raise InputError(f"`out` {text}: outputs go to a folder or s3://bucket/prefix")

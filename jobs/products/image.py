@@ -118,7 +118,7 @@ class ImageProduct(StageProduct):
         return self.meaning or f"{band} of {self.image.name}"
 
     def _bands(self, counted: Counted) -> list[BandInfo]:
-        """With their statistics, of stored values."""
+        """Bands with their statistics, of stored values."""
         image, found = self.image, list[BandInfo]()
         for band, layer, gain, bias in zip(image.bands, image.layers, image.gain, image.bias, strict=True):
             found.append(

@@ -47,7 +47,7 @@ class Publication:
     name: str
     """Stands first in messages and on the picture."""
     prefix: str
-    """Below OUT; everything of this result lies under it."""
+    """Prefix below OUT under which everything of this result lies."""
     grid: Grid
     shard_px: int
     title: str
@@ -55,7 +55,7 @@ class Publication:
     products: tuple[Product, ...]
     about: About
     main: int = 0
-    """Which of the products gives the picture and the numbers of the result."""
+    """Position of the product that gives the picture and the numbers of the result."""
 
     @property
     def main_product(self) -> Product:
@@ -109,5 +109,5 @@ class Publication:
 
 
 def _stored(asset: AssetInfo, stored: StoredObject | None) -> AssetInfo:
-    """With size and checksum; a store of many objects has none of its own."""
+    """The asset with size and checksum; a store of many objects has none of its own."""
     return replace(asset, size=stored.size, sha256=stored.sha256) if stored else asset

@@ -27,7 +27,7 @@ def class_style(legend: Legend) -> bytes:
 
 
 def confidence_style() -> bytes:
-    """From no confidence, dark, to all, bright."""
+    """A style from no confidence, dark, to all, bright."""
     return _qml(_grey(1, (0, 1)))
 
 

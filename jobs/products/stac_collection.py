@@ -95,7 +95,7 @@ def add_to_collection(
 
 
 def linked_hrefs(existing: dict[str, Any] | None) -> dict[str, str]:
-    """Where a collection's links to items lead, by id of the item."""
+    """Targets of a collection's links to items, by id of the item."""
     return {str(link.get("title")): str(link.get("href")) for link in item_links(existing)}
 
 

@@ -101,7 +101,7 @@ class AssetInfo:
     sha256: str | None = None
     bands: tuple[BandInfo, ...] = ()
     grid: Grid | None = None
-    """Where its pixels lie; None for a picture or a sidecar."""
+    """Grid of its pixels; None for a picture or a sidecar."""
 
     def __post_init__(self) -> None:
         if self.sha256 is not None and not _SHA256.match(self.sha256):
@@ -130,7 +130,7 @@ def item_id(scene_id: str, model: str, key: str) -> str:
 
 
 def item_href(scene_id: str, key: str) -> str:
-    """Where an item lies, relative to its collection."""
+    """Reference to an item, relative to its collection."""
     return f"../../scenes/{quote(scene_id)}/{key}/item.json"
 
 
@@ -389,7 +389,7 @@ def _band(asset: str, band: BandInfo) -> dict[str, Any]:
 
 
 def extensions_of(document: dict[str, Any]) -> list[str]:
-    """Those whose fields are used; `mlm` only lends its name to a link."""
+    """Extensions whose fields are used; `mlm` only lends its name to a link."""
     fields = set(document["properties"])
     for asset in document["assets"].values():
         fields |= set(asset).union(*(set(band) for band in asset.get("bands", [])))

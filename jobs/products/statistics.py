@@ -29,9 +29,9 @@ class Counted:
     tally: Tally | None = None
     """Tally of the class map, if there is one."""
     sums: Mapping[str, BandSum] = field(default_factory=dict)
-    """By layer, of everything but the class map."""
+    """Sums by layer, of everything but the class map."""
     tables: Mapping[str, bytes] = field(default_factory=dict)
-    """By name, rows of all shards one after another, once they are all done."""
+    """Tables by name: rows of all shards one after another, once they are all done."""
 
 
 def add_up(parts: Iterable[Counted]) -> Counted:

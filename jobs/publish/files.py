@@ -249,7 +249,7 @@ def _write_cog(
 
 
 def _part_of(publication: Publication, raster: Raster, shard: ShardRecord) -> ShardPart | None:
-    """Where a shard's tiles of one file lie; None where all of the shard is nodata."""
+    """The place of a shard's tiles of one file; None if all of the shard is nodata."""
     start = 0
     for file, index in shard.files:
         if file == raster.file:

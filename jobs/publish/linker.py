@@ -15,7 +15,7 @@ from earthloom.jobs.publish.catalog import link
 from earthloom.tiling.storage.store import Store
 
 PAUSE_S = 2.0
-"""Between two rewritings at least, and before the first."""
+"""Least time between two rewritings, and before the first."""
 SHARE = 0.05
 """Largest share of the time that linking may take."""
 

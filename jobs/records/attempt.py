@@ -24,7 +24,7 @@ from earthloom.tiling.storage.store import Store
 REFRESH_S = 10.0
 """Seconds between two refreshes of a living attempt."""
 _MOST_REFRESH_S = 30.0
-"""Where a record of many scenes takes long to write; below the minute after which a silent attempt is taken for dead."""
+"""Most time between two refreshes if writing takes long; less than the minute after which silence is taken for death."""
 _SHARE = 0.02
 """Share of the time that writing it may take, as far as that allows."""
 _AHEAD_S = 3600.0

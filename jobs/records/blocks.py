@@ -67,12 +67,12 @@ class ShardRecord:
 
     @property
     def size_bytes(self) -> int:
-        """That were written."""
+        """Bytes that were written."""
         return sum(stored.size for _, stored in (*self.objects, ("", self.tiles)) if stored)
 
 
 PHASES = ("read", "wait", "compute", "write")
-"""In the order in which a block goes through them; `wait` is for a place among the blocks that are computed."""
+"""Phases in the order in which a block goes through them; in `wait` it waits for a place among the computed blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

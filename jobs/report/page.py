@@ -23,7 +23,7 @@ from earthloom.jobs.report.verdict import count
 from earthloom.tiling.rounding import ceil_div
 
 REFRESH_S = 20
-"""After which a browser loads the page of a running run again."""
+"""Seconds after which a browser loads the page of a running run again."""
 
 _BUDGET = {"troubles": 110_000, "results": 70_000, "notes": 20_000}
 """Most characters of each part that grows with the run; the rest of the page takes less than 100,000."""

@@ -25,7 +25,7 @@ class Counts:
     failed: int = 0
     known_failed: int = 0
     unfinished: int = 0
-    """Neither published nor given up."""
+    """Number of scenes that are neither published nor given up."""
 
     def __str__(self) -> str:
         """`27 published (5 new), 3 refused (3 known), 0 failed`."""

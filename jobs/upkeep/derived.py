@@ -93,7 +93,7 @@ def remove_result(store: Store, place: str, before_s: float) -> bool:
 
 
 def _results(heads: Iterator[Head]) -> dict[str, _Result]:
-    """By prefix, what lies below one monitored product: results, views of alerts, and the heads."""
+    """What lies below one monitored product, by prefix: results, views of alerts, and the heads."""
     found: dict[str, _Result] = {}
     for head in heads:
         parts = head.key.split("/")

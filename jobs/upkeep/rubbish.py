@@ -26,7 +26,7 @@ class Rubbish:
     objects: int
     size_bytes: int
     age_s: float
-    """Since it was last written; of a superseded result or generation: since the newer one took its place."""
+    """Time since it was last written; for a superseded result or generation, since the newer one took its place."""
     why: str
 
 

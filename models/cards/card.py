@@ -105,7 +105,7 @@ class LabelRule:
             raise CardError(f"labels: least_valid is above 0 and at most 1, got {self.least_valid}")
 
     def least_px(self, core_px: int) -> int:
-        """The same in pixels, of a core."""
+        """`least_valid` of a core, in pixels."""
         return math.ceil(self.least_valid * core_px**2)
 
 
@@ -137,7 +137,7 @@ class ModelCard:
     quantities: tuple[str, ...]
     """Accepted meanings of the values (`tiling.quantity.QUANTITIES`), the one it was trained on first."""
     mean: tuple[float, ...]
-    """Per channel, in that quantity: the model sees (value - mean) / std."""
+    """Mean of each channel, in that quantity: the model sees (value - mean) / std."""
     std: tuple[float, ...]
     gsd_m: tuple[float, float]
     """Smallest and largest ground sampling distance at which it is known to work."""

@@ -96,7 +96,7 @@ def find(folder: Path) -> Path | None:
 
 
 def size_bytes(folder: ObjectRef) -> int:
-    """Of a card folder's weights file, local or not; 0 where it holds none.
+    """Size of a card folder's weights file, local or not; 0 if it holds none.
 
     Raises:
         StorageError: if the storage fails.

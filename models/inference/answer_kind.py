@@ -47,10 +47,10 @@ class Kept(Protocol):
     """What a chain keeps of a stage until its block is written."""
 
     def over(self, window: Window) -> Self:
-        """The same on a smaller window."""
+        """This answer on a smaller window."""
 
     def hide(self, hidden: NDArray[np.bool_]) -> Self:
-        """The same with nodata where `hidden`, (h, w)."""
+        """This answer with nodata where `hidden`, (h, w)."""
 
 
 class AnswerKind(ABC, Generic[Made]):

@@ -38,7 +38,7 @@ class Stage:
     cards: tuple[ModelCard, ...]
     """Several are an ensemble of segmentations: their probabilities are averaged."""
     chips: ChipGrid
-    """In pixels of the stage's input; its margin is what later stages read beyond the scene."""
+    """Chips in pixels of the stage's input; their margin is what later stages read beyond the scene."""
     precision: str
     flips: bool = False
     compiled: bool = False
@@ -79,7 +79,7 @@ class ChainResult:
     n_skipped: int = 0
     chip_px: int = 0
     onward: Stack | None = None
-    """Over the core, what a stage that came next would see; only if it was asked for."""
+    """What a stage that came next would see over the core; only if it was asked for."""
 
     @property
     def goes_on(self) -> Stack:

@@ -43,14 +43,14 @@ class BlockMap:
     confidence: NDArray[np.uint8]
 
     def over(self, window: Window) -> BlockMap:
-        """The same on a window inside this one."""
+        """This answer on a window inside its own."""
         if window == self.window:
             return self
         inside = window.slices(self.window)
         return BlockMap(window, self.classes[inside], self.confidence[inside])
 
     def hide(self, hidden: NDArray[np.bool_]) -> BlockMap:
-        """The same with nodata where `hidden`, (h, w)."""
+        """This answer with nodata where `hidden`, (h, w)."""
         return replace(self, classes=hidden_in(self.classes, hidden), confidence=hidden_in(self.confidence, hidden))
 
 

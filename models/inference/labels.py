@@ -49,7 +49,7 @@ class BlockLabels:
     probabilities: NDArray[np.float32]
 
     def over(self, window: Window) -> BlockLabels:
-        """The same on a window inside this one, whose corner is that of a core too."""
+        """This answer on a window inside its own, whose corner is that of a core too."""
         if window == self.window:
             return self
         side, own = self.core_px, self.window

@@ -173,7 +173,7 @@ class Predictor:
 
     @property
     def network(self) -> Callable[..., Any]:
-        """From chips (N, C, h, w) in the module's dtype to its answer, bare: for use within `steady`."""
+        """The bare network, from chips (N, C, h, w) in its dtype to its answer: for use within `steady`."""
         return self._program or self.module
 
     @property

@@ -53,7 +53,7 @@ class Stack:
         )
 
     def over(self, window: Window) -> Stack:
-        """The same on another window; what it covers beyond this one is 0 and not valid."""
+        """This stack on another window; what it covers beyond its own is 0 and not valid."""
         inside = window & self.window
         rows, cols = inside.slices(self.window)
         values, valid = self.values[:, rows, cols], self.valid[rows, cols]
@@ -72,7 +72,7 @@ class Stack:
         return replace(self, window=window, values=values, valid=valid)
 
     def hide(self, hidden: NDArray[np.bool_]) -> Stack:
-        """The same without the pixels where `hidden`, (h, w)."""
+        """This stack without the pixels where `hidden`, (h, w)."""
         return replace(self, valid=self.valid & ~hidden)
 
     def put(self, names: Sequence[str], image: Tensor, scale: int, carried: Collection[str]) -> Stack:

@@ -41,7 +41,7 @@ class Measurement:
     stride_px: int
     support_px: int | None
     agreement: Agreement | None
-    """At the card's halo; None for a model whose chips must be cross-faded."""
+    """Agreement at the card's halo; None for a model whose chips must be cross-faded."""
 
 
 def measure(

@@ -72,7 +72,7 @@ class Crop:
 
 
 def zoom_of(variety: Variety, dice: np.random.Generator) -> float:
-    """By how much the ground sampling distance of the next crop differs from its scene's."""
+    """Factor by which the ground sampling distance of the next crop differs from its scene's."""
     return float(np.exp(dice.uniform(-1, 1) * np.log(variety.zoom)))
 
 

@@ -146,7 +146,7 @@ def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
 
 
 def inspect_apart(pool: Disposables, asset: Asset, *, limits: Limits | None = None) -> Header:
-    """The same as `inspect`, in a child of `pool`: whatever a file does to its reader, this process goes on.
+    """Inspect a file as `inspect` does, in a child of `pool`: whatever it does to its reader, this process goes on.
 
     Raises:
         SceneError: as `inspect` does, and if the file crashed, stalled or overfilled its reader.

@@ -41,7 +41,7 @@ class Sample:
 
     @property
     def span(self) -> tuple[float, float]:
-        """Between which most values lie: a few saturated or filled pixels say nothing."""
+        """The two values between which most lie: a few saturated or filled pixels say nothing."""
         return self.percentiles[2], self.percentiles[98]
 
 

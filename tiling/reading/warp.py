@@ -52,7 +52,7 @@ def is_data(band: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
 
 
 def load_warped(source: DatasetReader, indexes: list[int], alpha: int | None, window: Window) -> Cell:
-    """Block by block of the warp: GDAL fits its kernel to what it is asked for, so other windows give other pixels."""
+    """Read bands of a warp block by block: GDAL fits its kernel to what it is asked for, so other windows give other pixels."""
     rows, cols = source.block_shapes[0]
     whole = Window(0, 0, source.width, source.height)
     values = np.empty((len(indexes), *window.shape), np.result_type(*(source.dtypes[index - 1] for index in indexes)))

@@ -26,7 +26,7 @@ from earthloom.tiling.writing.cog import CogProfile, encode_tile, header
 from earthloom.tiling.writing.pyramid import Place, Pyramid, Reduce
 
 _FRAME_BYTES = 8
-"""Around each tile: its size before it, its last four bytes again behind it, as the file's ghost area promises."""
+"""Bytes around each tile: its size before it, its last four bytes again behind it, as the file's ghost area promises."""
 
 _AHEAD_BYTES = 8 << 20
 _AHEAD_PARTS = 32
@@ -95,7 +95,7 @@ def pack(profile: CogProfile, pyramid: Pyramid, levels: Sequence[NDArray[Any]]) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardPart:
-    """Where a shard's share of one file lies."""
+    """The place of a shard's share of one file."""
 
     key: str
     start: int
@@ -284,7 +284,7 @@ class _Span:
     """Rows of tiles of one shard, each in one piece."""
 
     n_bytes: int
-    """That have to be fetched; 0 of a shard without data."""
+    """Bytes that have to be fetched; 0 for a shard without data."""
     load: Callable[[], list[bytes]]
 
 

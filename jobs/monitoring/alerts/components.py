@@ -19,7 +19,7 @@ Shard = tuple[int, int]
 """(row, column) in the grid of shards."""
 
 NONE = -1
-"""In place of an alert's position: no alert."""
+"""Stands in place of an alert's position if there is no alert."""
 
 _LEAST = ("first_day",)
 _LARGEST = ("last_day", "newest_day", "count")

@@ -54,7 +54,7 @@ class ShardTask:
     start: int
     """Dates that its stored pixels have seen; 0: it begins."""
     pieces_bytes: int
-    """That the pieces of one date may take (`usual_bytes`, `pieces.describing_bytes`)."""
+    """Memory that the pieces of one date may take (`usual_bytes`, `pieces.describing_bytes`)."""
 
     @property
     def key(self) -> str:
@@ -111,7 +111,7 @@ class ShardTask:
 
 
 def usual_bytes(window: Window) -> int:
-    """For the pieces of a shard of which nothing is known yet."""
+    """Memory for the pieces of a shard of which nothing is known yet."""
     return window.size_px * _USUAL_BYTES
 
 

@@ -90,12 +90,12 @@ class Change:
 
     @property
     def name(self) -> str:
-        """For folders: `1985--2020`."""
+        """Name for folders, such as `1985--2020`."""
         return f"{self.before.name}--{self.after.name}"
 
     @property
     def prefix(self) -> str:
-        """Below OUT; everything of this result lies under it."""
+        """Prefix below OUT under which everything of this result lies."""
         return f"{self.folder}/change/{self.name}/{self.key[:_KEY_IN_PATH]}"
 
     @property

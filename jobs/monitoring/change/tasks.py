@@ -51,7 +51,7 @@ class CompareTask:
     part: Window
     """Window of the shard on the grid."""
     pieces_bytes: int
-    """That the changes may take beside arrays of the pixels."""
+    """Memory that the changes may take beside arrays of the pixels."""
 
     @property
     def key(self) -> str:
@@ -106,7 +106,7 @@ class PublishChangeTask:
     parts_bytes: int
     """Stored size of the objects that the shards have left."""
     write_id: str = field(default_factory=lambda: secrets.token_hex(16))
-    """By which a repetition knows a commit that is this task's own."""
+    """Id by which a repetition knows a commit that is this task's own."""
 
     @property
     def key(self) -> str:

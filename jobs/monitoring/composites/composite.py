@@ -46,7 +46,7 @@ class Composite:
     aoi: str
     product: str
     cube: Cube
-    """Without the scenes of its steps, which no worker reads."""
+    """The cube, without the scenes of its steps, which no worker reads."""
     every: Cadence
     period: Period
     rule: Rule
@@ -60,12 +60,12 @@ class Composite:
 
     @property
     def shelf(self) -> str:
-        """Below OUT; the composites of this rule and cadence lie under it, and their head."""
+        """Prefix below OUT under which the composites of this rule and cadence lie, and their head."""
         return shelf(self.folder, self.rule, self.every)
 
     @property
     def prefix(self) -> str:
-        """Below OUT; everything of this composite lies under it."""
+        """Prefix below OUT under which everything of this composite lies."""
         return f"{self.shelf}/{self.period.name}/{self.key[:_KEY_IN_PATH]}"
 
     @property
@@ -187,7 +187,7 @@ def composite_keys(cube: Cube, folder: str, rule: Rule, every: Cadence) -> dict[
 
 
 def shelf(folder: str, rule: Rule, every: Cadence) -> str:
-    """Below OUT; where the composites of a rule and a cadence lie."""
+    """Prefix below OUT under which the composites of a rule and a cadence lie."""
     return f"{folder}/composites/{rule.slug}-{every}"
 
 

@@ -29,7 +29,7 @@ class ClassMap:
     """A class map and its confidence, as they are stored."""
 
     name: str
-    """For people and for names of folders: `2020-07-01`, `2020`, or a scene's id."""
+    """Name for people and for folders: `2020-07-01`, `2020`, or a scene's id."""
     start: datetime.date | None
     """First day that it stands for; None where nobody knows."""
     end: datetime.date | None
@@ -44,9 +44,9 @@ class ClassMap:
     sources: tuple[str, ...] = ()
     """Prefixes below OUT of the published results that it is made of."""
     cube: Cube | None = None
-    """Where it is a date of a cube, without the scenes of its steps; else it is a published result."""
+    """The cube that it is a date of, without the scenes of its steps; None for a published result."""
     step: int = 0
-    """Which date of the cube."""
+    """Position of the date in the cube."""
     prefix: str = ""
     """Prefix of the published result, below OUT."""
 

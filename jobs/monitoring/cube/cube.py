@@ -37,7 +37,7 @@ class Step:
     scenes: tuple[str, ...]
     """Prefixes of committed results below OUT, sorted."""
     masks: tuple[str, ...] = ()
-    """Those of the product that masks them, sorted."""
+    """Masks of the product that are applied to it, sorted."""
 
     def to_json(self) -> dict[str, Any]:
         return {"date": self.date.isoformat(), "scenes": list(self.scenes), "masks": list(self.masks)}
@@ -69,7 +69,7 @@ class ClassInfo:
 
 
 def grid_identity(grid: Grid, shard_px: int) -> dict[str, Any]:
-    """Where pixels lie, as keys of what is made of cubes hold it."""
+    """The grid of a cube, as keys of what is made of cubes hold it."""
     return {"grid": [grid.crs, list(grid.transform), grid.width, grid.height], "shard_px": shard_px}
 
 

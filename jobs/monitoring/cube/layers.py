@@ -55,7 +55,7 @@ class LayerTask:
     row: int
     col: int
     members: tuple[Member, ...]
-    """In the order in which ties are decided."""
+    """Members in the order in which ties are decided."""
     confident: bool
     """Whether the most confident scene is taken, and not the first."""
     n_classes: int

@@ -33,7 +33,7 @@ class Generation:
     base: str
     """`monitors/<aoi>/<product>/<key>`"""
     number: int
-    """From 1."""
+    """Number of the entry, from 1."""
     template: Cube
     """The cube without steps."""
     steps: tuple[Step, ...]
@@ -52,7 +52,7 @@ class Generation:
 
 
 def generation_prefix(base: str, number: int) -> str:
-    """Below which a generation lies."""
+    """Prefix under which a generation lies."""
     return f"{base}/generations/{number}"
 
 

@@ -40,7 +40,7 @@ class Wanted:
     layers: tuple[Layer, ...] = ()
     classes: tuple[ClassInfo, ...] = ()
     sources: Mapping[str, Source] = field(default_factory=dict)
-    """By prefix, masks too."""
+    """Sources by prefix, masks too."""
     notes: tuple[str, ...] = ()
     """What was left out, and why."""
 
@@ -56,7 +56,7 @@ class _Found:
     """Ground that has a class, nobody knows where within the outline; infinite where its item does not say."""
 
     def shown_m2(self, ground: Any) -> float:
-        """At most this much of some ground."""
+        """An upper bound of how much it shows of some ground, in m2."""
         return min(_area_m2(self.outline.intersection(ground)), self.known_m2)
 
 

@@ -251,7 +251,7 @@ def polygonal(shapes: NDArray[Any]) -> NDArray[Any]:
 
 
 def _geodesic_m2(geod: Any, shape: Any) -> float:
-    """On the ellipsoid, edges as geodesics; whichever way the rings run."""
+    """Area on the ellipsoid, edges as geodesics; whichever way the rings run."""
     total = 0.0
     for polygon in getattr(shape, "geoms", [shape]):
         if not polygon.is_empty:
@@ -262,7 +262,7 @@ def _geodesic_m2(geod: Any, shape: Any) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Sums:
-    """By map, zone and class, nodata last: (maps, zones, classes + 1)."""
+    """Sums by map, zone and class, nodata last: (maps, zones, classes + 1)."""
 
     areas_m2: NDArray[np.float64]
     trust: NDArray[np.float64]

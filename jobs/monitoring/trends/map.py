@@ -48,10 +48,10 @@ class MonitorMap:
     aoi: str
     product: str
     cube: Cube
-    """Without the scenes of its steps, which no worker reads."""
+    """The cube, without the scenes of its steps, which no worker reads."""
     rule: MonitorTable
     layer: Layer
-    """That the rule is about."""
+    """Layer that the rule is about."""
     steps: tuple[Step, ...]
     """Ascending."""
     key: str
@@ -63,12 +63,12 @@ class MonitorMap:
 
     @property
     def shelf(self) -> str:
-        """Below OUT; the maps of this monitor lie under it, and their head."""
+        """Prefix below OUT under which the maps of this monitor lie, and their head."""
         return f"{self.folder}/trends/{self.name}"
 
     @property
     def prefix(self) -> str:
-        """Below OUT; everything of this map lies under it."""
+        """Prefix below OUT under which everything of this map lies."""
         return f"{self.shelf}/{self.key[:_KEY_IN_PATH]}"
 
     @property

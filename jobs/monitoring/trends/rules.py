@@ -33,7 +33,7 @@ from earthloom.tiling.errors import ConfigError
 STABLE, FALL, RISE = 0, 1, 2
 """Classes of every monitor's map."""
 NO_DAY = 0
-"""In the place of a date where there is no break."""
+"""Stands in the place of a date if there is no break."""
 
 _EPOCH = datetime.date(1970, 1, 1)
 _FEWEST = 4

@@ -25,7 +25,7 @@ _BLOCK_PX = 64
 _LEAST_BLOCK_PX = 8
 _SPREAD = 1.4826  # of the median deviation, to a standard deviation
 _LEAST_DOUBT = 1e-6
-"""Of the stripes' variance: what the variance of a difference is taken for at least, so that the system can be solved."""
+"""Least variance that a difference is taken to have, as a share of the stripes', so that the system can be solved."""
 
 
 class Destripe(Surveying, nn.Module):

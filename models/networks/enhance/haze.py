@@ -22,7 +22,7 @@ from earthloom.tiling.window import Window
 
 _MOST_CELLS = 400
 _MOST_IN_CLEAR = 0.6
-"""Of the rise in the haziest band that haze makes in the clearest: red has at most this of blue, by any law from 1 /
+"""Most of the rise in the haziest band that haze makes in the clearest: red has at most this share of blue's, by any law from 1 /
 wavelength on. What raises both alike is ground: sand, roofs, cloud."""
 _LEAST_SHARE = 1 / 16  # of a cell's pixels that are valid, below which its darkest say nothing
 _HEAD = 3  # numbers before the field: cell_px, height and width of the scene
@@ -115,7 +115,7 @@ def _cell_px(scene: Window) -> int:
 
 
 def _uneven(dark: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of dark objects (C, rows, cols), NaN where nobody knows, and those of the whole scene (C,): the haze beyond it."""
+    """Haze beyond that of the whole scene, from its dark objects (C,) and those of its parts (C, rows, cols), NaN if unknown."""
     excess = np.maximum(dark - least[:, None, None], 0)
     reference, clear = int(least.argmax()), int(least.argmin())
     highest, ground = excess[reference], excess[clear]
@@ -133,7 +133,7 @@ def _uneven(dark: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np
 
 
 def _median(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the known ones among 3 x 3 (rows, cols), the edge repeated; where none is, of those that are found next to it."""
+    """Median of the known among 3 x 3 cells (rows, cols), edges repeated; where none is known, of those found next to it."""
     while True:
         framed = np.pad(cells, 1, mode="edge")
         around = np.stack([framed[r : r + cells.shape[0], c : c + cells.shape[1]] for r in range(3) for c in range(3)])

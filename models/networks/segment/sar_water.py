@@ -24,11 +24,11 @@ _PART_PX = 64
 _LEAST_SHARE = 0.1
 """Least share of pixels on the smaller side (Chini et al. 2017, see `SarWater`); fewer are a scene and its outliers."""
 _LEAST_SEPARATION = 3.0
-"""Of the two sides (Ashman, K. M., Bird, C. M., Zepf, S. E. (1994), Detecting bimodality in astronomical datasets, The
+"""Least separation of the two sides (Ashman, K. M., Bird, C. M., Zepf, S. E. (1994), Detecting bimodality in astronomical datasets, The
 Astronomical Journal 108, 2348-2361, ask for 2). The halves of one normal distribution reach 2.7, and means over 5 x 5 px of
 speckle alone 2.9 in one of two thousand parts (gamma distributed, 1 or 4 looks, neighbours independent or not)."""
 _FALL = 0.25
-"""Of the distance between land and water: what has become darker by more was no water before. 3 dB where they are 12 apart."""
+"""Share of the distance between land and water: what became darker by more was no water before. 3 dB if they are 12 apart."""
 _LEAST_PART = 0.01
 """Least share of pixels that must be dry on both dates, and that must be water before, to judge their contrast."""
 _STEEPNESS = 6.0  # of the logit, over the distance between the means of the two sides
@@ -115,7 +115,7 @@ class SarWater(Surveying, nn.Module):
         return box_sum(level * valid, self.reach_px) / box_sum(valid, self.reach_px).clamp_(min=1)
 
     def _threshold(self, parts: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> tuple[float, float]:
-        """Of one date: the threshold, and the distance between the means of its two sides.
+        """The threshold of one date, and the distance between the means of its two sides.
 
         Args:
             parts: levels (h, w) and where they are valid.

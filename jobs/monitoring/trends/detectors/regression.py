@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 _DATES = 8
-"""In one entry of a table of sums: the bits of a byte."""
+"""Dates in one entry of a table of sums: the bits of a byte."""
 _SINGULAR = 1e-9
 """A pivot below this share of its own sum of squares says that the dates do not tell the regressors apart."""
 

@@ -38,8 +38,8 @@ sizes than that goes by colours, and finer pixels do it no harm."""
 _COARSEST = 3.0
 """Times a card's largest GSD, beyond which interpolation shows a network nothing that it could know."""
 _MOST_DENOMINATOR = 100
-"""Largest denominator of the ratio of both grids: their pixels meet again and again, and 0.15 m become 0.2 m, for all that a map's metre is not
-one of the ground. A ratio is changed by less than `GSD_SLACK` by that."""
+"""Largest denominator of the ratio of both grids: their pixels meet again and again, and 0.15 m become 0.2 m, for all
+that a map's metre is not one of the ground. A ratio is changed by less than `GSD_SLACK` by that."""
 _OFFERS = 4
 """Presets named in a refusal."""
 _AT_ONCE = 4  # pairs that are measured, each in a process

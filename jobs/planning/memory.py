@@ -43,8 +43,9 @@ _KEPT_SIXTHS = 5
 """Sixths of the predicted peak at which a worker stops keeping pages; passes at work see it only as one of them ends."""
 
 _STREAM_BYTES = 80 * 2**20
-"""Memory of a file that is put together while it is uploaded: tiles fetched ahead and joined, parts on their way, and the encoded
-tiles of the further levels before they go to a temporary file (`tiling.writing.cog_parts`, `tiling.storage.store`)."""
+"""Memory of a file that is put together while it is uploaded: tiles fetched ahead and joined, parts on their way, and
+the encoded tiles of the further levels before they go to a temporary file (`tiling.writing.cog_parts`,
+`tiling.storage.store`)."""
 _TILE_ROWS = 2
 """Rows of decoded tiles of the further levels that are held at once."""
 _RECORD_BYTES = 6 * 2**10

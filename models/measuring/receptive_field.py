@@ -16,8 +16,8 @@ from earthloom.models.device.deterministic import steady
 from earthloom.tiling.rounding import round_up
 
 _LENGTHS_PX = ((2048, 1024), (4096, 3072))
-"""Lengths of the two strips that a reach is read off, whose difference shows what grows with the input: for most networks the first
-are long enough and cost less than half."""
+"""Lengths of the two strips that a reach is read off, whose difference shows what grows with the input: for most
+networks the first are long enough and cost less than half."""
 _BREADTH_PX = 64
 
 

@@ -29,8 +29,8 @@ _SIZE_WEIGHT = 0.1
 _OFFSET_WEIGHT = 0.2
 """Weight of the error of the offset, which here is of several pixels, and not of a part of one."""
 _OVERLAP_WEIGHT = 5.0
-"""Weight of 1 - the generalised intersection over union of the box (Rezatofighi et al. 2019, CVPR), the number too as in TTFNet:
-small boxes weigh as much as large ones."""
+"""Weight of 1 - the generalised intersection over union of the box (Rezatofighi et al. 2019, CVPR), the number too as
+in TTFNet: small boxes weigh as much as large ones."""
 _NEAR = 0.3
 """Pixels with a heat above this also learn size and offset: a peak may lie a pixel or two beside the centre."""
 _SIGMAS = 5.0

@@ -25,8 +25,8 @@ from earthloom.tiling.writing.overview import level_shapes
 from earthloom.tiling.writing.pyramid import TILE_PX
 
 _LEVEL = 5
-"""Level of libdeflate. With real class maps and their confidence, 6 takes 28 % more time for 0.9 % fewer bytes, and 4 takes 11 % less
-for 3.0 % more."""
+"""Level of libdeflate. With real class maps and their confidence, 6 takes 28 % more time for 0.9 % fewer bytes, and 4
+takes 11 % less for 3.0 % more."""
 _CLASSIC_BYTES = 4_000_000_000  # beyond, offsets need 64 bits: BigTIFF
 
 _GHOST_BODY = (

@@ -22,8 +22,8 @@ from earthloom.tiling.window import Window
 
 _MOST_CELLS = 400
 _MOST_IN_CLEAR = 0.6
-"""Most of the rise in the haziest band that haze makes in the clearest: red has at most this share of blue's, by any law from 1 /
-wavelength on. What raises both alike is ground: sand, roofs, cloud."""
+"""Most of the rise in the haziest band that haze makes in the clearest: red has at most this share of blue's, by any
+law from 1 / wavelength on. What raises both alike is ground: sand, roofs, cloud."""
 _LEAST_SHARE = 1 / 16  # of a cell's pixels that are valid, below which its darkest say nothing
 _HEAD = 3  # numbers before the field: cell_px, height and width of the scene
 
@@ -115,7 +115,8 @@ def _cell_px(scene: Window) -> int:
 
 
 def _uneven(dark: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Haze beyond that of the whole scene, from its dark objects (C,) and those of its parts (C, rows, cols), NaN if unknown."""
+    """Haze beyond that of the whole scene, from its dark objects (C,) and those of its parts (C, rows, cols), NaN if
+    unknown."""
     excess = np.maximum(dark - least[:, None, None], 0)
     reference, clear = int(least.argmax()), int(least.argmin())
     highest, ground = excess[reference], excess[clear]

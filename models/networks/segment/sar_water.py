@@ -24,9 +24,10 @@ _PART_PX = 64
 _LEAST_SHARE = 0.1
 """Least share of pixels on the smaller side (Chini et al. 2017, see `SarWater`); fewer are a scene and its outliers."""
 _LEAST_SEPARATION = 3.0
-"""Least separation of the two sides (Ashman, K. M., Bird, C. M., Zepf, S. E. (1994), Detecting bimodality in astronomical datasets, The
-Astronomical Journal 108, 2348-2361, ask for 2). The halves of one normal distribution reach 2.7, and means over 5 x 5 px of
-speckle alone 2.9 in one of two thousand parts (gamma distributed, 1 or 4 looks, neighbours independent or not)."""
+"""Least separation of the two sides (Ashman, K. M., Bird, C. M., Zepf, S. E. (1994), Detecting bimodality in
+astronomical datasets, The Astronomical Journal 108, 2348-2361, ask for 2). The halves of one normal distribution reach
+2.7, and means over 5 x 5 px of speckle alone 2.9 in one of two thousand parts (gamma distributed, 1 or 4 looks,
+neighbours independent or not)."""
 _FALL = 0.25
 """Share of the distance between land and water: what became darker by more was no water before. 3 dB if they are 12 apart."""
 _LEAST_PART = 0.01

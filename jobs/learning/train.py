@@ -45,10 +45,10 @@ from earthloom.tiling.storage.store import Store, open_store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What came of a training.
+    """A model that a training has made.
 
     Attributes:
-        card: as it lies in OUT.
+        card: the model's card, as it lies in OUT.
         out: the card folder.
         record: what `record.json` holds.
         was_there: whether an earlier run had made it.
@@ -60,6 +60,23 @@ class Trained:
     record: dict[str, Any]
     was_there: bool
     notes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What a training, or a study of several, has before it opens its scenes.
+
+    Attributes:
+        store: that of OUT.
+        first: the first weights.
+        bands: names of the bands that the network sees.
+        sent: the configuration as processes on Ray get it; without Ray, the configuration itself.
+    """
+
+    store: Store
+    first: First
+    bands: tuple[str, ...]
+    sent: TrainConfig
 
 
 def train(
@@ -81,13 +98,8 @@ def train(
         CardError: if there is no such network, or the first weights do not fit it.
         StorageError, EngineError: if the storage fails, or the loss is no longer a number.
     """
-    apply()
-    if address is not None and workers is None:
-        raise ConfigError(f"`address={address}` is of no use without `workers`: one process trains without Ray")
-    store = open_store(out_of(config))
-    first = first_weights(config.model.start, config.out)
-    bands = bands_of(config, first)
-    plain = {} if workers is None else carried(config, first, bands, address).model_dump(mode="json")
+    begun = begin(config, workers, address, "trains")
+    store, first, bands = begun.store, begun.first, begun.bands
     found = _try_network(config, first, bands)
     if found is not None:
         on_stage(f"first weights from {first.name}: {found}")
@@ -110,6 +122,7 @@ def train(
         if workers is None:
             fitted.append(train_seed(config, card, first, examples, store, prefix, settings, seed, on_progress))
         else:
+            plain = begun.sent.model_dump(mode="json")
             fitted.append(train_together(plain, store, prefix, settings, seed, workers=workers, address=address))
     with TemporaryDirectory(prefix="earthloom-") as temporary:
         card, made = make_card(config, card, examples, fitted, Path(temporary), on_stage)
@@ -118,8 +131,30 @@ def train(
     return Trained(card=card, out=config.out, record=record, was_there=False, notes=notes)
 
 
+def begin(config: TrainConfig, workers: int | None, address: str | None, verb: str) -> Opening:
+    """Open OUT and the first weights.
+
+    Args:
+        workers: number of processes on Ray; None: this process alone, without Ray.
+        address: of a Ray cluster, with `workers`.
+        verb: what one process does without Ray, for a message.
+
+    Raises:
+        ConfigError: if an address is given without `workers`, or OUT is no folder or bucket.
+        CardError, StorageError: if the first weights cannot be used.
+    """
+    apply()
+    if address is not None and workers is None:
+        raise ConfigError(f"`address={address}` is of no use without `workers`: one process {verb} without Ray")
+    store = open_store(out_of(config))
+    first = first_weights(config.model.start, config.out)
+    bands = bands_of(config, first)
+    sent = config if workers is None else carried(config, first, bands, address)
+    return Opening(store=store, first=first, bands=bands, sent=sent)
+
+
 def out_of(config: TrainConfig) -> ObjectRef:
-    """Where a training writes.
+    """The place that a training writes to.
 
     Raises:
         ConfigError: if that is no folder or bucket.

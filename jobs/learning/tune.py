@@ -23,16 +23,13 @@ from earthloom.jobs.execution.engine import BUDGET
 from earthloom.jobs.learning.config import RangeTable, TrainConfig
 from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.fitting import Progress
-from earthloom.jobs.learning.seeds import carried
-from earthloom.jobs.learning.start import bands_of, first_weights
-from earthloom.jobs.learning.train import out_of, training_key
+from earthloom.jobs.learning.train import begin, training_key
 from earthloom.jobs.learning.training_file import to_toml
 from earthloom.jobs.learning.trials import Trial, TrialWorker, result_of, with_values
 from earthloom.jobs.planning.resources import here
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest, read_document
 from earthloom.tiling.errors import ConfigError
-from earthloom.tiling.storage.settings import apply
-from earthloom.tiling.storage.store import Store, open_store
+from earthloom.tiling.storage.store import Store
 
 STUDY = "study.json"
 BEST = "best.toml"
@@ -76,16 +73,11 @@ def tune(
         ConfigError: if nothing is to be tried, a key or value of it is wrong, or there is no validation part to choose by.
         EarthloomError: what opening the data, or the engine, raises.
     """
-    apply()
     space = _space(config)
-    if address is not None and workers is None:
-        raise ConfigError(f"`address={address}` is of no use without `workers`: one process tunes without Ray")
-    store = open_store(out_of(config))
-    first = first_weights(config.model.start, config.out)
-    bands = bands_of(config, first)
-    there = config if workers is None else carried(config, first, bands, address)
-    corpus = open_corpus(config, bands)
-    prefix = f"tune/{digest({'training': training_key(config, corpus, first), 'space': _plain(space)})[:16]}"
+    begun = begin(config, workers, address, "tunes")
+    store = begun.store
+    corpus = open_corpus(config, begun.bands)
+    prefix = f"tune/{digest({'training': training_key(config, corpus, begun.first), 'space': _plain(space)})[:16]}"
     plain = config.model_dump(mode="json")
     known = {number: result for number in range(trials) if (result := result_of(store, prefix, number)) is not None}
     ended = dict(known)
@@ -96,7 +88,9 @@ def tune(
                 continue
             parameters = _parameters(store, prefix, number, space, config, ended)
             on_begin(number, parameters)
-            trial = Trial(config=there.model_dump(mode="json"), prefix=prefix, number=number, parameters=parameters)
+            trial = Trial(
+                config=begun.sent.model_dump(mode="json"), prefix=prefix, number=number, parameters=parameters
+            )
             yield Task(key=f"trial {number}", payload=trial)
 
     with ExitStack() as stack:

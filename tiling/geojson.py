@@ -21,7 +21,7 @@ def feature_of(data: bytes, name: str) -> Mapping[str, Any]:
 
     Args:
         data: the file.
-        name: of the file, for messages.
+        name: name of the file, for messages.
 
     Raises:
         ConfigError: if it is no such file.

@@ -44,7 +44,7 @@ def write_extract(found: Extract, file: Path, *, title: str | None = None, min_a
     """Write it in the form that the file's ending names; the files that were written.
 
     Args:
-        title: of a picture.
+        title: title of a picture.
         min_area_m2: no smaller polygon.
 
     Raises:

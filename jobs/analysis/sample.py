@@ -52,10 +52,10 @@ def draw_sample(store: Store, maps: Sequence[ClassMap], *, points: int, least: i
 
     Args:
         store: on OUT.
-        maps: of one legend; ground that lies in two of them counts twice.
+        maps: maps of one legend; ground that lies in two of them counts twice.
         points: how many in all, unless `least` of each class are more.
         least: of each class that is mapped.
-        seed: of the drawing.
+        seed: seed of the drawing.
 
     Raises:
         ConfigError: if the maps have unlike classes, hold no data, or fewer points are asked for than classes need.

@@ -45,7 +45,7 @@ class Unforeseen:
         """Write the traceback down, and say where; or give it itself where no file can be written.
 
         Args:
-            words: of the command line.
+            words: words of the command line.
         """
         about = f"earthloom {VERSION}, Python {platform.python_version()}, {platform.platform()}"
         text = f"{about}\n{redact(' '.join(words))}\n\n{self.traceback}"

@@ -88,7 +88,7 @@ def name_bands(
     """Give every band of a scene a name of its own; masks and states of the air are told from image bands.
 
     Args:
-        files: of the scene, in order.
+        files: files of the scene, in order.
         wanted: (name, place) from `bands`: a band number from 1, counted over all files, or `<file>:<number>` with the
             file's STAC key, stem or number from 1.
         sensor: preset, when the user named one.

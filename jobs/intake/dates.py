@@ -52,7 +52,7 @@ def scene_date(
     Whatever says another day is named in the notes.
 
     Args:
-        names: of the item, the files and their folders.
+        names: names of the item, the files and their folders.
         options: the user's word.
     """
     notes: list[str] = []

@@ -83,8 +83,8 @@ def partly_covered(files: Sequence[Named], grid: Grid) -> tuple[str, ...]:
     """What is lost where the files of a scene do not end at the same place: pixels beside the grid, or bands on a part of it.
 
     Args:
-        files: of one CRS.
-        grid: of the finest of them.
+        files: files of one CRS.
+        grid: grid of the finest of them.
     """
     finest = next(name for name, header in files if header.grid == grid)
     notes = []

@@ -155,7 +155,7 @@ def open_all(
     Args:
         requests: what `expand` found.
         options: what the user says of all of them.
-        limits: of a header; default: `Limits()`.
+        limits: limits of a header; default: `Limits()`.
         cap: on time and memory for each file; default: `Cap()`.
         onto: grid that every scene is read onto, whatever its CRS and pixel size; default: each scene's own.
         models: what the run's models ask for; of a STAC item, only that is opened. Default: everything.

@@ -41,7 +41,7 @@ class Sampling:
     Attributes:
         variety: how far a crop may be changed.
         balance: 0: classes come as often as they are labelled; 1: each as often as any other.
-        seed: of everything that is drawn.
+        seed: seed of everything that is drawn.
     """
 
     variety: Variety
@@ -126,7 +126,7 @@ class Ahead:
 
     Args:
         crop: (number of the batch, place in it) -> the crop and its labels; a function of nothing else.
-        places: of a batch, those that this process takes.
+        places: places of a batch, those that this process takes.
         n_batches: how many there are in all; none is made beyond.
         threads: that make crops.
         ahead: batches that may be waiting.

@@ -118,7 +118,7 @@ def box_source(reference: str, options: LabelOptions, scene_id: str, picture: Gr
     Args:
         reference: path, s3:// or https://.
         options: the classes, and which column of vectors holds them.
-        scene_id: of the scene that they lie on.
+        scene_id: id of the scene that they lie on.
         picture: the grid of the scene's own file, whose pixels COCO counts in.
 
     Raises:

@@ -141,7 +141,7 @@ def explained_card(card: ModelCard, what: str, *, target: int | None = None, ste
     """The card of an explanation, without its memory where that must be measured; `fitted` gives it its chips.
 
     Args:
-        card: of a segmentation with exact overlap and a measured halo, bound to its bands.
+        card: card of a segmentation with exact overlap and a measured halo, bound to its bands.
         what: `entropy`, `spread`, `occlusion` or `gradients`.
         target: value of the class that is explained; None: the one that is mapped.
         steps: of `gradients`.

@@ -37,7 +37,7 @@ class Mosaic:
     """Chips side by side.
 
     Attributes:
-        name: of the scene.
+        name: name of the scene.
         scene, labels: the two files.
         digests: sha256 of each chip's file, in order.
         notes: what of the folder is not used.
@@ -58,10 +58,10 @@ def make_mosaic(
     Args:
         folder: holds one folder per class, called by its name or by what is `stored` for it, with JPEG, PNG or TIFF files.
         options: the classes; folders to be ignored are passed over.
-        name: of the scene that they become.
+        name: name of the scene that they become.
         core_px: side of a square; larger chips are cut to their middle.
-        gsd_m: of a pixel.
-        number: of the table, which keeps different folders on different ground.
+        gsd_m: side of a pixel on the ground.
+        number: number of the table, which keeps different folders on different ground.
 
     Raises:
         ConfigError: if there is no such folder, a folder in it is of no class, or a chip is of two classes.

@@ -58,7 +58,7 @@ def match(
         labels: names of the classes of the labels.
         explicit: name of the model's class to name of the label's class, or `-`. A name that is no class of the labels
             keeps the model's class as one of its own, which no label has.
-        colors: of classes of the labels, where they are known.
+        colors: colours of classes of the labels, where they are known.
 
     Raises:
         ConfigError: if a class of either side is left over; the message lists both sides.

@@ -49,7 +49,7 @@ class ObjectLook:
 
     Attributes:
         examples: the data.
-        card: of the detector.
+        card: card of the detector.
         windows: (scene, core) of the chips.
         margin_px: context around a core.
         threads: that read.
@@ -125,7 +125,7 @@ def judge_objects(
     """Find what is on each scene of a part and compare it with what was marked.
 
     Args:
-        predictor: of the `lenient` card.
+        predictor: predictor of the `lenient` card.
         card: says how the scenes are tiled.
         gap_px: objects as near as this to a pixel that was trained on are not judged; the card's halo at least.
 

@@ -33,7 +33,7 @@ def document(
 
     Args:
         pictures: by scene id, what was found and what is true.
-        card: of the detector.
+        card: card of the detector.
         sizes: bounds in m² between sizes of objects; none: the thirds of the true ones.
         hidden: true objects that were left out, because nothing is decided where they lie.
         facts: put into the document as they are.
@@ -155,7 +155,7 @@ def page(report: Mapping[str, Any], text: str, pictures: Sequence[bytes]) -> str
     """One HTML page that needs nothing beside it: the figures, the places with most mistakes, and the text.
 
     Args:
-        report: of `document`, with `worst`.
+        report: report that `document` made, with `worst`.
         text: what report.txt holds.
         pictures: PNG files, one for each entry of `report["worst"]`.
     """

@@ -48,7 +48,7 @@ def document(
         matching: the K scored classes.
         mapped_m2: (K,) area that all maps together give each of them.
         block_px: side of the blocks in `counts`.
-        resamples: of the bootstrap over blocks; 0 for none.
+        resamples: number of resamples of the bootstrap over blocks; 0 for none.
         facts: about model, labels and scenes, that are put into the document as they are.
     """
     names, K = matching.names, len(matching.names)

@@ -51,10 +51,10 @@ def train_seed(
     """Train one seed, or go on training it; in a team, this process's part of it.
 
     Args:
-        card: of the network, without weights.
+        card: card of the network, without weights.
         first: where its first weights come from.
         examples: the data.
-        store: of OUT; checkpoints and logs lie below `prefix`.
+        store: store of OUT; checkpoints and logs lie below `prefix`.
         settings: how this training computes: `device`, `precision`, `threads`.
 
     Raises:
@@ -131,11 +131,13 @@ def teacher_card(config: TrainConfig, bands: tuple[str, ...]) -> tuple[ModelCard
 
 
 def carried(config: TrainConfig, first: First, bands: tuple[str, ...], address: str | None) -> TrainConfig:
-    """The same for processes on Ray: on a cluster, whose machines may lack them, the weights that a training begins from and
-    its teacher's are put into OUT, and folders of this machine are named by where their models lie there.
+    """The configuration for processes on Ray, whose machines may lack models that lie on this one.
+
+    On a cluster, the weights that a training begins from and its teacher's are put into OUT, and the configuration names
+    their places there instead of folders of this machine.
 
     Args:
-        address: of a cluster; None: that of RAY_ADDRESS, or Ray inside this process.
+        address: address of a cluster; None: that of RAY_ADDRESS, or Ray inside this process.
 
     Raises:
         CardError: if a folder does not hold the weights that its card names.

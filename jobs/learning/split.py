@@ -114,7 +114,7 @@ def split(
     Shares are of labelled pixels, and as far as whole scenes or squares allow, of each class alike.
 
     Args:
-        index: of these scenes.
+        index: index of these scenes.
         regions: what `open_regions` gave.
         seed: decides among equals.
         chip_px: side of a chip of the index.
@@ -217,7 +217,7 @@ def _assign(pixels: NDArray[np.int64], shares: tuple[float, float, float], seed:
 
     Args:
         pixels: (units, K).
-        shares: of the parts, in their order.
+        shares: shares of the parts, in their order.
     """
     total = np.maximum(pixels.sum(axis=0), 1)
     brings = pixels / total  # (units, K)

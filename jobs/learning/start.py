@@ -34,9 +34,9 @@ class First:
 
     Attributes:
         name: as the user gave it.
-        path: of the file; None for random weights.
-        sha256: of its bytes.
-        card: of the model that they belong to; None for a file without one.
+        path: path of the file; None for random weights.
+        sha256: digest of its bytes.
+        card: card of the model that they belong to; None for a file without one.
     """
 
     name: str
@@ -101,8 +101,8 @@ def draft(
     """The card that the trained network will have, without weights, halo and scores.
 
     Args:
-        quantity: of all scenes.
-        grids: of the scenes, whose pixel sizes it will know.
+        quantity: quantity of all scenes.
+        grids: grids of the scenes, whose pixel sizes it will know.
         mean, std: of each band as measured; those that the user gives, or a card that is started from has, count more.
 
     Raises:

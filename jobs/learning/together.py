@@ -26,11 +26,11 @@ def train_together(
     """Train one seed on Ray, or go on training it.
 
     Args:
-        config: of the training, plain values.
-        store: of OUT; the index of chips lies below `prefix`, checkpoints and logs come there.
+        config: configuration of the training, plain values.
+        store: store of OUT; the index of chips lies below `prefix`, checkpoints and logs come there.
         settings: how it computes, as `jobs.learning.seeds.train_seed` takes them.
         workers: processes.
-        address: of a Ray cluster; None: Ray inside this process.
+        address: address of a Ray cluster; None: Ray inside this process.
 
     Raises:
         EngineError: if Ray cannot be used, workers die again and again, or they wrote elsewhere.

@@ -88,7 +88,7 @@ def train(
     Args:
         replaces: overwrite the model of another training that OUT holds.
         workers: processes on Ray that share each batch; None: this process alone, without Ray.
-        address: of a Ray cluster, with `workers`; None: Ray inside this process.
+        address: address of a Ray cluster, with `workers`; None: Ray inside this process.
         on_progress: told of every step that this process takes.
         on_stage: told what begins, in a sentence.
 
@@ -136,7 +136,7 @@ def begin(config: TrainConfig, workers: int | None, address: str | None, verb: s
 
     Args:
         workers: number of processes on Ray; None: this process alone, without Ray.
-        address: of a Ray cluster, with `workers`.
+        address: address of a Ray cluster, with `workers`.
         verb: what one process does without Ray, for a message.
 
     Raises:

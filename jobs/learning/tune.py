@@ -64,7 +64,7 @@ def tune(
         config: with a table of what is tried.
         trials: in all.
         workers: trials at once, on Ray; None: one after another in this process, without Ray.
-        address: of a Ray cluster, with `workers`; None: Ray inside this process.
+        address: address of a Ray cluster, with `workers`; None: Ray inside this process.
         on_trial: called with each trial that has ended.
         on_begin: called with the number and the values of each trial that begins or resumes.
         on_look: called at each look at the validation part, where this process trains; a top-level function.

@@ -122,7 +122,7 @@ def make_area(values: Mapping[str, Any], where: ObjectRef) -> Area:
     """The area that the values of an AOI file describe.
 
     Args:
-        values: of the file.
+        values: values of the file.
         where: the file, which a relative `geometry` lies beside.
 
     Raises:

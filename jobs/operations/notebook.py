@@ -78,7 +78,7 @@ class Notebook:
     """The documents of one watch.
 
     Args:
-        store: of OUT.
+        store: store of OUT.
         about: what is watched, as plain data; another watch is another notebook.
     """
 
@@ -120,7 +120,7 @@ class Notebook:
         """Remember a scene as published; False if another watcher has.
 
         Args:
-            prefix: of its result below OUT.
+            prefix: prefix of its result below OUT.
             taken: as the published result says.
         """
         document = {

@@ -117,7 +117,7 @@ def pack(
     """Put what a command needs into a folder and into OUT, and say how it is called there.
 
     Args:
-        words: of a command line, without the program's name: `run s3://… --model landwater --out s3://maps`.
+        words: words of a command line, without the program's name: `run s3://… --model landwater --out s3://maps`.
         folder: empty; will hold the small files.
         models: those that the command computes with, as it names them.
         out: where it writes, if it does.

@@ -34,7 +34,7 @@ def refresh(store: Store, folder: str, changed: Collection[str] = (), items: Map
 
     Args:
         store: on OUT.
-        folder: of the collection: `collections/landwater`, `monitors/pucallpa`.
+        folder: folder of the collection: `collections/landwater`, `monitors/pucallpa`.
         changed: ids of items that may say something else than when they were indexed.
         items: by id, those that are known already and need not be read.
     """

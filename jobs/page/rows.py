@@ -36,8 +36,8 @@ def row_of(item: Mapping[str, Any], folder: str, href: str) -> dict[str, Any]:
 
     Args:
         item: of ours, as it is in storage.
-        folder: of the collection that links it, below OUT: `collections/landwater`.
-        href: of the item, relative to the collection.
+        folder: folder of the collection that links it, below OUT: `collections/landwater`.
+        href: reference to the item, relative to the collection.
 
     Returns:
         `id`, `path` (its folder below OUT), `group` (what it is listed under), `bbox` (west, south, east, north in

@@ -91,8 +91,8 @@ def fitting_grid(grid: Grid, card: ModelCard, scale: int = 1) -> Grid | None:
     grid too, as its pixels are what was decided; on the scene's own it would show detail that nobody looked at.
 
     Args:
-        grid: of the scene.
-        card: of the network that gives the result its classes.
+        grid: grid of the scene.
+        card: card of the network that gives the result its classes.
         scale: pixels that the stages before it make of one of the scene, per side.
 
     Raises:

@@ -56,8 +56,8 @@ def image_plan(
 
     Args:
         scene: whose storage an image keeps that is of the scene's own bands.
-        card: of the model that makes it.
-        number: of the stage.
+        card: card of the model that makes it.
+        number: number of the stage.
         name: stem of its file.
         names: its bands.
         layers: what each is called in the Zarr.

@@ -110,16 +110,16 @@ def predict(
     """Peak memory of a worker, whatever the size of the scene.
 
     Args:
-        stages: of the chain.
+        stages: stages of the chain.
         bands: read from the source.
-        stored_bytes: of one pixel of the result, all layers together.
+        stored_bytes: stored size of one pixel of the result, all layers together.
         batch: chips per forward pass.
         passes: forward passes at once.
         ahead: blocks that are read at once.
         keeps_pages: with room for free pages among those in use.
         pixel_px: pixels of the last stage's output per pixel of the result and side; blocks and shards are of the result's.
-        table_bytes: of a row for each pixel of the result, while it is published.
-        network_bytes: of all weights files, in fp32.
+        table_bytes: size of a row for each pixel of the result, while it is published.
+        network_bytes: size of all weights files, in fp32.
         on_gpu: networks, chips and images between stages then live in GPU memory and do not count here, except while they are
             loaded.
     """
@@ -170,9 +170,9 @@ def publishing_bytes(scene: Window, shard_px: int, stored_bytes: int, table_byte
     """Most that publishing one scene takes (`jobs.publish.files`), whatever its size.
 
     Args:
-        scene: of the result, in pixels.
-        stored_bytes: of one pixel of the result, all layers together.
-        table_bytes: of a row for each of them; 0 where there is no such table.
+        scene: extent of the result, in pixels.
+        stored_bytes: stored size of one pixel of the result, all layers together.
+        table_bytes: size of a row for each of them; 0 where there is no such table.
     """
     whole = scene.size_px * stored_bytes
     tile_rows = _TILE_ROWS * scene.width * TILE_PX * stored_bytes

@@ -33,7 +33,7 @@ class About(Protocol):
 
         Args:
             assets: all of the result's files, with their sizes and checksums.
-            areas: of the main product, one row per class.
+            areas: areas of the main product, one row per class.
         """
 
     def documents(self) -> Mapping[str, Mapping[str, Any]]:

@@ -107,7 +107,7 @@ def objects_png(
         heat: (rows, columns) an overview level, stored confidence, north up.
         boxes: (n, 4) left, top, right and bottom edge in pixels of `heat`; tiny ones are drawn larger.
         shades: (n,) of the outlines.
-        lines: of the legend.
+        lines: lines of the legend.
 
     Other arguments and errors are those of `quicklook_png`.
     """

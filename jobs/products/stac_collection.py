@@ -31,7 +31,7 @@ def add_to_collection(
 
     Args:
         existing: the collection as it is; None where there is none yet.
-        name: of the product; the collection's id.
+        name: name of the product; the collection's id.
         card: gives title, description and classes; variants of a model share a collection.
         entries: (href relative to the collection, item).
 

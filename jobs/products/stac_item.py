@@ -150,7 +150,7 @@ def item(
     Args:
         scene: where it came from and when.
         product: name of the collection.
-        card: of the model that gave the result its classes or bands.
+        card: card of the model that gave the result its classes or bands.
         key: the scene key, 64 hex digits.
         grid: what the footprint is taken from.
         rows: `jobs.products.statistics.class_areas`; empty for a product without classes.

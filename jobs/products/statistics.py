@@ -60,7 +60,7 @@ def count_classes(
     Strip by strip: the areas of a whole shard at once would be the largest array here.
 
     Args:
-        grid: of the map.
+        grid: grid of the map.
         shard: where the pixels lie on it.
         classes, confidence: (h, w) as stored.
     """

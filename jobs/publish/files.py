@@ -70,7 +70,7 @@ def publish_files(store: Store, publication: Publication, write_id: str) -> tupl
     Doing it again, wherever it was broken off, ends in the same bytes.
 
     Args:
-        write_id: of the commit. Whoever has to do this again with the same one knows the commit for its own.
+        write_id: id of the commit. Whoever has to do this again with the same one knows the commit for its own.
 
     Returns:
         `result.json` as it was committed, and whether by this `write_id`; else another writer was faster and made the same.

@@ -133,8 +133,11 @@ class Attempt:
 
 
 def _updated(record: bytes) -> bytes:
-    """The same record with another time. It may be of many scenes, so it is not parsed: of its fields, in the order of
-    their names, only `write_id` comes after `updated`, and that is of digits."""
+    """The record with the present time.
+
+    It may hold many scenes, so it is not parsed: its fields are in the order of their names, and only `write_id`, which has
+    digits alone, comes after `updated`.
+    """
     head, name, tail = record.rpartition(b'"updated":"')
     return head + name + now().encode() + tail[tail.index(b'"') :]
 

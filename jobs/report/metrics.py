@@ -69,7 +69,7 @@ class Metrics:
 
     Args:
         out: the output prefix, a label of every metric.
-        file: of the textfile collector; None for none.
+        file: file of the textfile collector; None for none.
     """
 
     def __init__(self, out: str, file: Path | None = None) -> None:

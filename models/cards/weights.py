@@ -49,7 +49,7 @@ class LoadsItself(Protocol):
 
         Args:
             data: all of the file, which has the sha256 that the card names.
-            sha256: of `data`, in lower-case hex.
+            sha256: digest of `data`, in lower-case hex.
 
         Raises:
             CardError: if it is no such file, or must not be loaded here.

@@ -35,7 +35,7 @@ class Canvas(Protocol[Made_co]):
         Args:
             read: pixels of the input that the chip covers.
             owned: of these, the chip's core.
-            answers: of each member of an ensemble, (K, scale * h, scale * w) for `read`, or (K, 1, 1) where a chip
+            answers: answers of each member of an ensemble, (K, scale * h, scale * w) for `read`, or (K, 1, 1) where a chip
                 gets one label; may be written to.
         """
 

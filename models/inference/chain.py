@@ -143,12 +143,12 @@ def run_chain(
     """Send a block's pixels through all stages.
 
     Args:
-        predictors: of each stage, one per card.
-        contexts: of each stage, what its network keeps of the scene.
+        predictors: predictors of each stage, one per card.
+        contexts: contexts of each stage, what its network keeps of the scene.
         core: what the block owns, in pixels of the last stage's output.
         source: covers the first stage's read window (`windows`), reflected at the borders by its reach.
         wanted: numbers of the stages of which what they made is a result.
-        places: of the stage that gives classes to footprints, the last one, if there is one.
+        places: places of the stage that gives classes to footprints, the last one, if there is one.
         onward: bands that somebody wants of what goes on behind the last stage, which is then an image or a mask.
 
     Raises:

@@ -142,7 +142,7 @@ def burnt(
         here: footprints that reach into `core`.
         decided: places, among these, of those that have a class.
         probabilities: (n, K) of all of them; without meaning of others.
-        core: of the block.
+        core: core of the block.
         valid: (h, w) of its pixels.
     """
     from rasterio.features import rasterize

@@ -24,7 +24,7 @@ class Stack:
 
     Attributes:
         window: in pixels of the grid that the bands lie on.
-        names: of the bands.
+        names: names of the bands.
         values: (C, h, w), stored values of any dtype in memory or fp32 on a device.
         valid: (h, w), false where any band has no data.
         gain, bias: (C,), physical value = value * gain + bias.
@@ -79,7 +79,7 @@ class Stack:
         """What follows an image: its bands in the place of those it was made from.
 
         Args:
-            names: of the image's bands.
+            names: names of the image's bands.
             image: (K, scale * h, scale * w) fp32, physical values.
             scale: pixels of the image per pixel of this stack and side.
             carried: bands that later stages want; those that are not in the image go along where scale is 1.

@@ -91,7 +91,7 @@ def seen(
         values: (C, s, s) physical values; s is what `side_at` gave.
         valid: (s, s); None where all of them are.
         labels: (s, s).
-        side_px: of the crop.
+        side_px: side of the crop.
         variety: how far it may be changed.
         fill: (C,) what takes the place of values that are not valid until they are set to 0: the mean.
         dice: what is drawn depends on its state alone.

@@ -57,7 +57,7 @@ def seen_objects(
         known: (s, s), false where nothing is learned; nor is it where nothing is seen.
         boxes: (n, 4) column and row of the upper left corner, width and height, in pixels of `values`.
         classes: (n,) class of each.
-        side_px: of the crop.
+        side_px: side of the crop.
         n_classes: K.
         variety: how far it may be changed; `mixed` is not used, for it would cut objects.
         fill: (C,) what takes the place of values that are not valid until they are set to 0: the mean.
@@ -94,7 +94,7 @@ def targets(
         boxes: (n, 4) column, row, width, height, in pixels.
         classes: (n,).
         n_classes: K.
-        side_px: of the square.
+        side_px: side of the square.
 
     Returns:
         (K + 6, side, side): the heat of each class, 1 at the pixel that holds a centre and there alone; width, height, and

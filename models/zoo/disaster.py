@@ -41,14 +41,14 @@ def paired_card(
 
     Args:
         base: a segmentation of one date.
-        name: of the model that sees changes.
+        name: name of the model that sees changes.
         table: `table[b][a]` is the change of a pixel whose class of `base` was b and is a.
         classes: the changes.
         variant: the base's when None.
         citation: the base's when None.
         masks: changes whose pixels become nodata where the model is one stage of several.
         memory: peak bytes per chip pixel by precision, where it was measured.
-        radius_px: of the disc; a change on narrower ground is none.
+        radius_px: radius of the disc; a change on narrower ground is none.
         reference: classes of the base that land and water of that map are; None for two dates.
 
     Raises:

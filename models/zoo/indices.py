@@ -33,7 +33,7 @@ def index_card(
     """The card of an index.
 
     Args:
-        name: of the model, its product and its band.
+        name: name of the model, its product and its band.
         expression: of bands by name (`models.cards.expression`).
         output_dtype: `int16` in steps of 0.0001, or `float32`.
 

@@ -27,8 +27,8 @@ def onto_grid(
 
     Args:
         geometries: (n,) shapely geometries, x before y.
-        crs: of their coordinates.
-        name: of their file, for messages.
+        crs: CRS of their coordinates.
+        name: name of their file, for messages.
 
     Returns:
         (k,) their positions among `geometries`, rising, and (k,) the geometries in pixels from the grid's corner, columns

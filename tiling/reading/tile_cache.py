@@ -38,7 +38,7 @@ class TileCache:
         """`load(window)`, put together from cells that are here and from as few loads of whole cells as it takes.
 
         Args:
-            name: of the file and of what is read from it.
+            name: name of the file and of what is read from it.
             extent: all pixels that can be loaded; its corner is the origin of the cells.
             cell: (rows, columns).
             reach_px: what the next reads, to the right and below, reach back; cells beyond that are not kept.

@@ -76,8 +76,11 @@ def seen_at_middles(middles: DatasetReader, indexes: list[int], nodata: float, w
 
 
 def load_burnt(dataset: DatasetReader, indexes: list[int], grid: Grid, band: Band, window: Window) -> Cell:
-    """The same of a file that has nodata beside a mask or alpha: a warp heeds one of them, and would mix what the other hides
-    into the pixels beside it. So that becomes nodata before, in a copy of the pixels under each piece of the grid."""
+    """Read warped bands of a file that has nodata beside a mask or alpha.
+
+    A warp heeds one of them, and would mix what the other hides into the pixels beside it. So what the mask hides becomes
+    nodata before, in a copy of the pixels under each piece of the grid.
+    """
     from rasterio import MemoryFile
 
     assert band.nodata is not None, "only files with nodata hold it"

@@ -113,7 +113,7 @@ def header(profile: CogProfile, sizes: Sequence[NDArray[np.int64]]) -> bytes:
     """Everything before the first tile.
 
     Args:
-        sizes: of each level, (rows, columns) bytes of its encoded tiles. Tiles follow the header without gaps, smallest
+        sizes: sizes of each level, (rows, columns) bytes of its encoded tiles. Tiles follow the header without gaps, smallest
             level first, row-major, each between its size as uint32 and its last four bytes once more.
     """
     # two passes: the length does not depend on the offsets' values

@@ -144,7 +144,7 @@ def encode_times(dates: Sequence[datetime.date], number: int, existing: bytes | 
 
     Args:
         dates: all of the cube, from the first.
-        number: of the object.
+        number: number of the object.
         existing: what is there; what it holds beyond `dates` is kept, as another writer may be ahead.
     """
     values = np.frombuffer(existing, _TIME_DTYPE).copy() if existing else np.zeros(TIME_CHUNK, _TIME_DTYPE)

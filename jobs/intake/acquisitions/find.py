@@ -49,7 +49,7 @@ def acquisitions_in(
     One that cannot be read says so in its `problem`; it does not hide the others.
 
     Args:
-        keys: of all files there; None where they cannot be listed.
+        keys: keys of all files there; None where they cannot be listed.
         only: key of the one metadata file to heed.
 
     Returns:

@@ -129,7 +129,7 @@ def find(
     beyond which it could go on, and is not what became of a piece that was not left out. In a noisy map most are.
 
     Args:
-        states: of the shard's pixels, after the date.
+        states: states of the shard's pixels, after the date.
         tracked: (h, w), the pixels of the pieces of the date before.
         areas: (h, w), `pixel_area_units` of the shard.
         window: the shard on the grid.

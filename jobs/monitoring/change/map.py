@@ -136,7 +136,7 @@ class Change:
         """The files beside the map: transitions as JSON and Parquet, and the polygons as GeoParquet 1.1.
 
         Args:
-            transitions: of the whole grid.
+            transitions: transitions of the whole grid.
             pieces: united over the whole grid.
         """
         import pandas as pd

@@ -176,7 +176,7 @@ def find_changed(sides: Sides, grid: Grid, shard: Window, least_m2: float) -> Ch
 
     Args:
         sides: its pixels.
-        grid: of the whole map.
+        grid: grid of the whole map.
         shard: where these pixels lie in it.
         least_m2: smaller changes are left out, unless they touch another shard.
     """

@@ -37,7 +37,7 @@ def find_map(store: Store, folder: str, cube: Cube, text: str) -> Found:
 
     Args:
         store: on OUT.
-        folder: of the product: `monitors/<aoi>/<product>/<key>`.
+        folder: folder of the product: `monitors/<aoi>/<product>/<key>`.
         cube: its cube.
         text: the name of a period.
 

@@ -154,7 +154,7 @@ def composites_of(
     """The composites of all periods that hold a step, in order of time.
 
     Args:
-        folder: of the monitored product below OUT.
+        folder: folder of the monitored product below OUT.
         clear_px: pixels of the area that hold data on each step of the cube; only `best:clear` asks for it.
 
     Raises:

@@ -94,7 +94,7 @@ def map_of_result(
 
     Args:
         store: on OUT.
-        prefix: of the result.
+        prefix: prefix of the result.
         document: its `result.json`.
         name, start, end: see `ClassMap`.
 

@@ -151,7 +151,7 @@ def reduce_dates(
         layers: all of the cube.
         values: (T, h, w) by layer, as they are stored, at least one date.
         order: `Rule.order` of these dates.
-        n_classes: of a class map; 0 of images.
+        n_classes: number of classes of a class map; 0 of images.
         count_dtype: uint8 or uint16.
 
     Returns:

@@ -140,7 +140,7 @@ def read_composites(store: Store, folder: str, cube: Cube, rule: Rule, every: Ca
 
     Args:
         store: on OUT.
-        folder: of the monitored product: `monitors/<aoi>/<product>/<key>`.
+        folder: folder of the monitored product: `monitors/<aoi>/<product>/<key>`.
         cube: with the scenes of its steps.
 
     Raises:

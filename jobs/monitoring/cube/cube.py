@@ -218,7 +218,7 @@ def open_cube(store: Store, prefix: str) -> Cube:
 
     Args:
         store: on OUT.
-        prefix: of `cube.zarr`.
+        prefix: prefix of `cube.zarr`.
 
     Raises:
         MissingObjectError: if there is none.

@@ -149,7 +149,7 @@ def claim_steps(store: Store, prefix: str, place: int, steps: Sequence[Step], te
     """Claim the places from `place` on for these steps; False if another writer has claimed them.
 
     Args:
-        prefix: of the generation.
+        prefix: prefix of the generation.
         place: how many steps are claimed already.
         steps: at least one.
         template: the cube that they belong to; the first claim of a generation keeps it.

@@ -45,7 +45,7 @@ def zonal(store: Store, maps: Sequence[ClassMap], zones: gpd.GeoDataFrame, name:
 
     Args:
         store: on OUT.
-        maps: of any grids; those of one grid must have the same classes.
+        maps: maps of any grids; those of one grid must have the same classes.
         zones: polygons with a CRS, any.
         name: column of `zones` that names them; None: they are numbered only.
 

@@ -131,7 +131,7 @@ def monitor_map(cube: Cube, folder: str, rule: MonitorTable, *, aoi: str, produc
     """The map of a monitor over all dates of a cube.
 
     Args:
-        folder: of the monitored product below OUT.
+        folder: folder of the monitored product below OUT.
 
     Raises:
         ConfigError: if the cube is one of class maps, or the layer is not one of its layers.

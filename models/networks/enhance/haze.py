@@ -44,7 +44,7 @@ class DarkObject(Surveying, nn.Module):
 
     Args:
         in_channels: bands.
-        share: of the pixels that are darker than the dark object.
+        share: share of the pixels that are darker than the dark object.
         keep: physical value that dark objects do have: 0.01 of reflectance (Chavez 1996, Image-based atmospheric
             corrections, Photogrammetric Engineering & Remote Sensing 62, 1025-1036).
         zero: where the physical 0 lies among the normalised values, -mean / std; nothing falls below it.

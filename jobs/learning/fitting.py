@@ -120,10 +120,10 @@ def fit_seed(
             checkpoints.tidy()
         weights, note = finished
         return Fitted(seed=fit.schedule.seed, weights=weights, **note)
-    return _Training(fit, crops, looking, checkpoints, compute, team, on_progress).run()
+    return _SeedTraining(fit, crops, looking, checkpoints, compute, team, on_progress).run()
 
 
-class _Training:
+class _SeedTraining:
     """One seed's training while it goes on; it begins where the latest checkpoint ends."""
 
     def __init__(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from earthloom.cluster.address import resolve
@@ -44,22 +44,36 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store
 
 
-def train_seed(
-    config: TrainConfig, card: ModelCard, first: First, examples: Examples, store: Store, prefix: str,
-    settings: dict[str, Any], seed: int, on_progress: Callable[[Progress], None] = lambda _: None,
-) -> Fitted:  # fmt: skip
-    """Train one seed, or go on training it; in a team, this process's part of it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """All that its seeds share.
 
-    Args:
+    Attributes:
+        config: the file that describes it.
         card: card of the network, without weights.
-        first: where its first weights come from.
+        first: where the first weights come from.
         examples: the data.
-        store: store of OUT; checkpoints and logs lie below `prefix`.
-        settings: how this training computes: `device`, `precision`, `threads`.
+        store: store of OUT.
+        prefix: prefix below which checkpoints and logs lie.
+        settings: how it computes: `device`, `precision`, `threads`.
+    """
+
+    config: TrainConfig
+    card: ModelCard
+    first: First
+    examples: Examples
+    store: Store
+    prefix: str
+    settings: Mapping[str, Any]
+
+
+def train_seed(training: Training, seed: int, on_progress: Callable[[Progress], None] = lambda _: None) -> Fitted:
+    """Train one seed, or go on training it; in a team, this process's part of it.
 
     Raises:
         ConfigError, CardError, SceneError, StorageError, EngineError: as `jobs.learning.train.train` does.
     """
+    config, card, first, settings = training.config, training.card, training.first, training.settings
     use_threads(settings["threads"])
     team = Team()
     module = build(card, seed)
@@ -67,16 +81,16 @@ def train_seed(
         set_prior(module, len(card.classes))
     filled = fill(module, card, first.path, first.card).filled if first.path is not None else frozenset()
     fit = Fit(
-        module.to(settings["device"]), loss_of(config, examples), schedule_of(config, seed, settings["precision"]),
+        module.to(settings["device"]), loss_of(config, training.examples), schedule_of(config, seed, settings["precision"]),
         pretrained=filled, held=to_hold(module, filled, len(card.classes)), team=team,
         teacher=teacher_of(config, card, settings["device"]),
     )  # fmt: skip
     variety = variety_of(config, card.bands)
     kind = Crops if card.objects is None else ObjectCrops
-    crops = kind(examples, Sampling(variety=variety, balance=config.schedule.balance, seed=seed))
-    looking = looking_of(config, examples, card)
-    checkpoints = Checkpoints(store, f"{prefix}/seed-{seed}")
-    with closing(Tracker(config, store, prefix, seed)) if team.is_first else nullcontext() as tracker:
+    crops = kind(training.examples, Sampling(variety=variety, balance=config.schedule.balance, seed=seed))
+    looking = looking_of(config, training.examples, card)
+    checkpoints = Checkpoints(training.store, f"{training.prefix}/seed-{seed}")
+    with closing(Tracker(config, training.store, training.prefix, seed)) if team.is_first else nullcontext() as tracker:
 
         def tell(progress: Progress) -> None:
             if tracker is not None:

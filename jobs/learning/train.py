@@ -24,7 +24,16 @@ from earthloom.jobs.learning.index import ChipIndex, make_index
 from earthloom.jobs.learning.making import make_card
 from earthloom.jobs.learning.record import data_record
 from earthloom.jobs.learning.remarks import refuse_blind, refuse_unsuited, remarks
-from earthloom.jobs.learning.seeds import carried, looking_of, loss_of, teacher_card, teacher_of, train_seed, variety_of
+from earthloom.jobs.learning.seeds import (
+    Training,
+    carried,
+    looking_of,
+    loss_of,
+    teacher_card,
+    teacher_of,
+    train_seed,
+    variety_of,
+)
 from earthloom.jobs.learning.split import Part, open_regions, split
 from earthloom.jobs.learning.start import First, bands_of, draft, first_weights
 from earthloom.jobs.learning.together import train_together
@@ -116,11 +125,14 @@ def train(
     for text in said:
         on_stage(f"note: {text}")
     notes = (*corpus.notes, *((config.name, text) for text in said))
+    training = Training(
+        config=config, card=card, first=first, examples=examples, store=store, prefix=prefix, settings=settings
+    )
     fitted = []
     for seed in range(config.seed, config.seed + config.seeds):
         on_stage(f"training seed {seed}" if config.seeds > 1 else "training")
         if workers is None:
-            fitted.append(train_seed(config, card, first, examples, store, prefix, settings, seed, on_progress))
+            fitted.append(train_seed(training, seed, on_progress))
         else:
             plain = begun.sent.model_dump(mode="json")
             fitted.append(train_together(plain, store, prefix, settings, seed, workers=workers, address=address))

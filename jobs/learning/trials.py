@@ -13,7 +13,7 @@ from earthloom.jobs.learning.config import TrainConfig, check_training
 from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.fitting import Progress
 from earthloom.jobs.learning.halving import Looks, goes_on, rungs
-from earthloom.jobs.learning.seeds import train_seed
+from earthloom.jobs.learning.seeds import Training, train_seed
 from earthloom.jobs.learning.start import bands_of, first_weights
 from earthloom.jobs.learning.train import out_of, prepare, settle
 from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
@@ -121,9 +121,12 @@ def _run(
     first = first_weights(config.model.start, config.out)
     bands = bands_of(config, first)
     examples, card = prepare(config, open_corpus(config, bands), first, bands, store, trial.prefix)
-    settings = settle(store, place, config, None)
+    training = Training(
+        config=config, card=card, first=first, examples=examples, store=store, prefix=place,
+        settings=settle(store, place, config, None),
+    )  # fmt: skip
     try:
-        fitted = train_seed(config, card, first, examples, store, place, settings, config.seed, follow)
+        fitted = train_seed(training, config.seed, follow)
     except _EndedError:
         store.delete_all(f"{place}/seed-{config.seed}")
         return {"state": "pruned", "score": max(score for _, score in looks), "steps": looks[-1][0]}

@@ -42,7 +42,7 @@ class Backlog:
         """
         Args:
             tasks: pulled one at a time, when there is room; None where there is none now (`cluster.executor`).
-            budget: of each task.
+            budget: budget of each task.
             window: tasks that may run at once. No new one is pulled while twice as many have no outcome, so a storage
                 outage that makes every task wait does not pull them all.
         """

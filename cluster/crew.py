@@ -46,7 +46,7 @@ class Crew:
         self._inbox: queue.SimpleQueue[tuple[ActorHandle, Call]] = queue.SimpleQueue()
         self._actors: list[ActorHandle] = []
         self._pauses: list[float] = []
-        """Until when a place stays empty, one for each that does."""
+        """For each place that stays empty, the time until which it does."""
         self._for_new: deque[Ticket] = deque()
         """Taken for actors that are not ready; whoever is free first gets them."""
         self._hired = 0
@@ -105,7 +105,7 @@ class Crew:
         self._actors = []
 
     def stats(self) -> dict[int, WorkerStats]:
-        """Of the actors that have answered at least once, by number."""
+        """Statistics of the actors that have answered at least once, by number."""
         stats_by_number = {actor.number: actor.stats() for actor in (*self._gone, *self._actors)}
         return {number: stats for number, stats in stats_by_number.items() if stats is not None}
 

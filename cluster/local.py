@@ -34,7 +34,7 @@ class LocalExecutor:
         Args:
             factory: makes the one worker, in the thread that iterates.
             lanes: tasks that run at once.
-            budget: of each task, and of the factory's own transient faults.
+            budget: budget of each task, and of the factory's own transient faults.
 
         Raises:
             ConfigError: if `lanes` is below 1.

@@ -86,7 +86,7 @@ class Failed:
     attempts: int
     seconds: float
     causes: tuple[str, ...] = ()
-    """As for `Done`, the last attempt included."""
+    """Causes of the failed attempts, as in `Done`, the last one included."""
 
 
 Outcome: TypeAlias = Done | Failed

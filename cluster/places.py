@@ -16,6 +16,7 @@ from typing import Any
 from earthloom.cluster.nodes import Node, autoscales, living
 from earthloom.cluster.resources import WorkerResources, choose_workers, fitting, nothing_fits, shown
 from earthloom.tiling.errors import EarthloomError, EngineError
+from earthloom.tiling.rounding import ceil_div
 
 _log = logging.getLogger(__name__)
 _LOOK_S = 2.0
@@ -76,7 +77,7 @@ class Places:
         """How many workers so many tasks are worth: one each where there is room, else as many as their lanes take."""
         if self.size.elastic and time.monotonic() - self._looked > _LOOK_S:
             self._look()
-        return min(self.most, max(min(n_tasks, self.fit), -(-n_tasks // lanes)))
+        return min(self.most, max(min(n_tasks, self.fit), ceil_div(n_tasks, lanes)))
 
     def enough(self, lanes: int) -> int:
         """How many tasks are worth all workers that there may be."""

@@ -42,8 +42,8 @@ class RayExecutor:
             factory: makes one worker in each actor. Where it raises a NodeError or a StorageError, that node is left out.
             workers: actors, at most; None for as many as the tasks can use.
             lanes: tasks that run in one actor at once.
-            resources: of one actor.
-            budget: of each task, and of transient faults of the factory.
+            resources: resources of one actor.
+            budget: budget of each task, and of transient faults of the factory.
             size: how the crew may grow and shrink; default: only what fits on the nodes that there are now.
             excluded: nodes by id on which no actor may lie, each with the reason.
             name: what actors are called in Ray's dashboard, with their number.
@@ -65,7 +65,7 @@ class RayExecutor:
         self._keeps_workers = keeps_workers
         self._kept: Crew | None = None
         self._at_work: list[Crew] = []
-        """Of runs that have begun and not ended, which may be left in the middle and never closed."""
+        """Crews of runs that have begun and not ended; such a run may be left in the middle and never closed."""
         self._stats: dict[int, WorkerStats] = {}
 
     def worker_stats(self) -> list[WorkerStats]:

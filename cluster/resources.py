@@ -44,7 +44,7 @@ class WorkerResources:
         return options
 
     def demand(self) -> dict[str, float]:
-        """Under Ray's resource names, without those that are zero."""
+        """The demand under Ray's resource names, without those that are zero."""
         named = {"CPU": float(self.cpus), "GPU": float(self.gpus), "memory": float(self.memory_bytes)}
         return {name: amount for name, amount in named.items() if amount}
 

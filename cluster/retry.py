@@ -49,7 +49,7 @@ def pause_after(fault: Fault, *, key: str, attempts: int, elapsed_s: float, budg
 
     Args:
         fault: what the last attempt ended with.
-        key: of the task; it seeds the jitter together with `budget.seed`.
+        key: key of the task; it seeds the jitter together with `budget.seed`.
         attempts: counted runs so far, the failed one included.
         elapsed_s: since the task's first start.
         budget: what the task may cost.

@@ -44,7 +44,7 @@ class Session:
     resources: Mapping[str, float]
     """Totals over all nodes at the time of connecting, under Ray's names."""
     nodes: tuple[Mapping[str, float], ...] = ()
-    """The same of each living node."""
+    """Resources of each living node, under Ray's names."""
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def _said_in_logs() -> Generator[None, None, None]:
 
 
 def _session_folder() -> Path | None:
-    """Where an embedded Ray keeps its logs and sockets; one for each run would fill /tmp over the nights."""
+    """Folder in which an embedded Ray keeps its logs and sockets; one for each run would fill /tmp over the nights."""
     from ray._private import worker
 
     node: Any = getattr(worker, "_global_node", None)

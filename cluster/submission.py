@@ -23,7 +23,7 @@ from earthloom.cluster.address import find_token
 from earthloom.tiling.errors import EngineError
 
 EXIT_STOPPED = 143
-"""Of a job that was stopped, as of a command that was sent SIGTERM."""
+"""Exit status of a job that was stopped, like that of a command that was sent SIGTERM."""
 _VARIABLE = "RAY_API_SERVER_ADDRESS"
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _POLL_S = 1.0
@@ -43,7 +43,7 @@ class Job:
     message: str
     """What Ray says of its state."""
     driver_code: int | None
-    """With which the program ended, where it did by itself."""
+    """Exit status with which the program ended, if it ended by itself."""
 
     @property
     def ended(self) -> bool:
@@ -51,7 +51,7 @@ class Job:
 
     @property
     def exit_code(self) -> int:
-        """As if the program had run here."""
+        """Exit status as if the program had run here."""
         if self.status == "STOPPED":
             return EXIT_STOPPED
         code = self.driver_code or 0
@@ -137,7 +137,7 @@ class JobServer:
             raise self._unknown(job_id, error) from error
 
     def jobs(self) -> list[Job]:
-        """Those that were submitted and are remembered, the latest last."""
+        """Jobs that were submitted and are remembered, the latest last."""
         found = [_job(info) for info in self._client.list_jobs() if info.submission_id]
         return sorted(found, key=lambda job: job.started_s or 0)
 

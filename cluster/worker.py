@@ -35,7 +35,7 @@ class WorkerStats:
     """Counted from 0 in order of start; a replacement gets a new number."""
     vitals: Vitals
     start_s: float
-    """From asking for the worker until its factory returned."""
+    """Seconds from asking for the worker until its factory returned."""
     tasks: int
     """Attempts that it answered."""
 

@@ -246,7 +246,7 @@ def load(options: Mapping[str, Any], config_file: Path | None = None) -> RunConf
 
 
 def load_as(model: type[M], options: Mapping[str, Any], config_file: Path | None = None) -> M:
-    """The same for the options of another command.
+    """Read the options of another command than `run`, as `load` does.
 
     Raises:
         ConfigError: as `load` does.

@@ -143,7 +143,7 @@ def aoi_of_geojson(data: bytes, name: str, *, crs: str | None = None, gsd: str |
 
     Args:
         data: the file.
-        name: of the file, for messages.
+        name: name of the file, for messages.
         crs, gsd: in place of the properties.
 
     Raises:

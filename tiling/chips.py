@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from earthloom.tiling.errors import TilingError
+from earthloom.tiling.rounding import round_up
 from earthloom.tiling.window import Block, Window
 
 
@@ -47,7 +48,7 @@ class ChipGrid:
             if value % self.stride_px:
                 raise TilingError(
                     f"{name} {value} px is not a multiple of the model's stride {self.stride_px} px: pooling grids would "
-                    f"shift between chips; use {-(-value // self.stride_px) * self.stride_px}"
+                    f"shift between chips; use {round_up(value, self.stride_px)}"
                 )
         if self.blend and (2 * self.halo_px > self.core_px or not self.halo_px):
             raise TilingError(

@@ -58,7 +58,7 @@ class BandSum:
 
 
 def count(pixels: NDArray[Any], nodata: float) -> BandSum:
-    """Of one band's pixels, of any shape."""
+    """Count one band's pixels, in an array of any shape."""
     if pixels.dtype == np.uint8:
         return _count_bytes(pixels, nodata)
     valid = ~np.isnan(pixels) if np.isnan(nodata) else pixels != nodata

@@ -116,7 +116,7 @@ class DamagedPartError(PublishError):
 
     Args:
         message: which object, and the remedy.
-        key: of the object.
+        key: key of the object.
     """
 
     def __init__(self, message: str, key: str = "") -> None:

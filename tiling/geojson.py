@@ -13,7 +13,7 @@ from earthloom.tiling.errors import ConfigError
 
 _POINTS_PER_EDGE = 64
 _STEP_DEG = 0.25
-"""Between points of an edge, at most: on a polar map the parallel of 60 degrees then strays 8 m from its chords."""
+"""Most degrees between points of an edge: on a polar map the parallel of 60 degrees then strays 8 m from its chords."""
 
 
 def feature_of(data: bytes, name: str) -> Mapping[str, Any]:
@@ -21,7 +21,7 @@ def feature_of(data: bytes, name: str) -> Mapping[str, Any]:
 
     Args:
         data: the file.
-        name: of the file, for messages.
+        name: name of the file, for messages.
 
     Raises:
         ConfigError: if it is no such file.

@@ -13,6 +13,7 @@ from pyproj import Geod
 
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.ground import Ground, middle, to_wgs84
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.window import Window
 
 MAX_SIZE_PX = 2**36
@@ -75,7 +76,7 @@ class Grid:
         """The grid of an overview: pixels `factor` times larger, ceil sizes, same corner."""
         a, b, c, d, e, f = self.transform
         return Grid(crs=self.crs, transform=(a * factor, b, c, d, e * factor, f),
-                    width=-(-self.width // factor), height=-(-self.height // factor))  # fmt: skip
+                    width=ceil_div(self.width, factor), height=ceil_div(self.height, factor))  # fmt: skip
 
     def crop(self, window: Window) -> Grid:
         """The part of it that a window covers."""
@@ -85,13 +86,13 @@ class Grid:
         return replace(self, transform=corner, width=window.width, height=window.height)
 
     def refine(self, factor: int) -> Grid:
-        """The same ground in pixels `factor` times smaller."""
+        """The grid of the same ground with pixels `factor` times smaller."""
         a, b, c, d, e, f = self.transform
         return Grid(crs=self.crs, transform=(a / factor, b, c, d, e / factor, f),
                     width=self.width * factor, height=self.height * factor)  # fmt: skip
 
     def rescale(self, factor: float) -> Grid:
-        """The same ground in pixels `factor` times as wide and high, from the same corner: those whose middle lies on it."""
+        """The grid of pixels `factor` times as wide and high, from the same corner, whose middle lies on this one."""
         a, b, c, d, e, f = self.transform
         width, height = (max(1, math.floor(side / factor + 0.5)) for side in (self.width, self.height))
         return Grid(crs=self.crs, transform=(a * factor, b, c, d, e * factor, f), width=width, height=height)

@@ -109,11 +109,11 @@ class _Map:
     """What `Ground` knows of a CRS, the same for every grid in it."""
 
     to_lonlat: Transformer | None
-    """To longitude and latitude on its own datum, in units of `radians`; None for a CRS that is in those itself."""
+    """Transforms to longitude and latitude on its own datum, in units of `radians`; None for a CRS that is in those."""
     is_geographic: bool
     goes_on: bool
     radians: float
-    """Of one unit of longitude: of a degree mostly; France has grads."""
+    """Radians of one unit of longitude, which mostly is a degree; France has grads."""
     semi_major_m: float
     e2: float
     unit_m: float
@@ -137,7 +137,7 @@ def _map_of(crs: str) -> _Map:
 
 @lru_cache(maxsize=_KEPT)
 def to_wgs84(crs: str) -> Transformer:
-    """From a CRS to longitude and latitude in degrees on WGS84; may be used by several threads."""
+    """A transformer from a CRS to longitude and latitude in degrees on WGS84; may be used by several threads."""
     return Transformer.from_crs(CRS.from_user_input(crs), "EPSG:4326", always_xy=True)
 
 

@@ -17,7 +17,7 @@ from earthloom.tiling.turn import turns_of
 from earthloom.tiling.window import Window
 
 Rings: TypeAlias = tuple[NDArray[np.float64], ...]
-"""Of one polygon, (n, 2) x and y each, the outer one first; the last point, which is the first, is left out."""
+"""Rings of one polygon, (n, 2) x and y each, the outer one first; the last point, which is the first, is left out."""
 
 _LEAST_CORNERS = 3
 

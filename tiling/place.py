@@ -29,7 +29,7 @@ def check_place(name: str, grid: Grid) -> None:
     """Check that a grid lies on Earth, and some of it within the area of use of its CRS or not far beside it.
 
     Args:
-        name: of the file, for messages.
+        name: name of the file, for messages.
         grid: where the file says that it lies.
 
     Raises:

@@ -23,7 +23,7 @@ PIECE_PX = 512 * 128
 """GDAL warps a virtual file in pieces of this many pixels, each with all that it covers of the file, in all its bands."""
 
 PIECE_BYTES = 192 * 2**20
-"""Of the file under one piece, at most: what a read may hold beside its result."""
+"""Most bytes of the file under one piece: what a read may hold beside its result."""
 
 _ALONG = 65  # points per edge
 _LATTICE = 9  # points per side at which two grids are compared
@@ -88,7 +88,7 @@ def _inside(points: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
 
 
 def _between(grid: Grid, other: Grid) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """From (n, 2) columns and rows of one grid to those of another; infinite where there are none."""
+    """A function from (n, 2) columns and rows of one grid to those of another; infinite where there are none."""
     transformer = Transformer.from_crs(CRS.from_user_input(grid.crs), CRS.from_user_input(other.crs), always_xy=True)
 
     def move(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ ABSENT = "not installed"
 
 @cache
 def software() -> Mapping[str, str]:
-    """Of Earthloom and of what reads, computes and writes in this process, by name."""
+    """Versions of Earthloom and of what reads, computes and writes in this process, by name."""
     import rasterio
 
     return {

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from earthloom.tiling.errors import TilingError
+from earthloom.tiling.rounding import round_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,11 @@ class Window:
     def align(self, step_px: int) -> Window:
         """The smallest window around this one whose four edges are multiples of `step_px`."""
         col_off, row_off = self.col_off // step_px * step_px, self.row_off // step_px * step_px
-        return Window(col_off, row_off, -(-self.col_end // step_px) * step_px - col_off,
-                      -(-self.row_end // step_px) * step_px - row_off)  # fmt: skip
+        return Window(col_off, row_off, round_up(self.col_end, step_px) - col_off,
+                      round_up(self.row_end, step_px) - row_off)  # fmt: skip
 
     def zoom(self, factor: int) -> Window:
-        """The same pixels on a grid `factor` times finer."""
+        """This window in the pixels of a grid that is `factor` times finer."""
         return Window(self.col_off * factor, self.row_off * factor, self.width * factor, self.height * factor)
 
     def unzoom(self, factor: int) -> Window:

@@ -17,6 +17,7 @@ import torch
 import earthloom
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.predictor import Predictor
+from earthloom.tiling.rounding import round_up
 from infra.gpu_check.limits import ceilings, chips_for, compiled_pass, seconds_of
 from infra.gpu_check.networks import folder_of, predictor_of
 from infra.gpu_check.sections import Row, Task, Write
@@ -159,7 +160,7 @@ def _batch(task: Task, card: ModelCard, precision: str) -> int | None:
 def _flop_per_px(predictor: Predictor) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
-    card, side = predictor.card, -(-256 // predictor.card.stride_px) * predictor.card.stride_px
+    card, side = predictor.card, round_up(256, predictor.card.stride_px)
     dtype = next(predictor.module.parameters()).dtype
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         predictor.module(torch.zeros(1, len(card.bands), side, side, device=predictor.device.kind, dtype=dtype))

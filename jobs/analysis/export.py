@@ -45,7 +45,7 @@ def write_extract(found: Extract, file: Path, *, title: str | None = None, min_a
     """Write it in the form that the file's ending names; the files that were written.
 
     Args:
-        title: of a picture.
+        title: title of a picture.
         min_area_m2: no smaller polygon.
 
     Raises:
@@ -204,7 +204,7 @@ def _raster(found: Extract, *, mask: bool = False) -> Iterator[tuple[Path, list[
 
 
 def _convergence_deg(grid: Grid) -> float:
-    """Where true north is in the middle of the map, degrees clockwise from up."""
+    """Direction of true north in the middle of the map, degrees clockwise from up."""
     from pyproj import Transformer
 
     x, y = grid.affine @ (grid.width / 2, grid.height / 2)

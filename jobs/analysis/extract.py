@@ -46,14 +46,14 @@ class Extract:
 
     name: str
     grid: Grid
-    """Of what is read."""
+    """The grid of the pixels that are read."""
     legend: ClassLegend
     source: str
     """What it was made of."""
     store: Store
     stored: ClassMap
     part: Window
-    """Of the grid of `stored`."""
+    """Window of `stored`'s grid."""
     outline: tuple[Rings, ...] | None
     """Outside of these polygons is no data; in pixels of the grid of `stored`."""
 
@@ -198,7 +198,7 @@ def _sides(grid: Grid, there: Transformer, turn: float) -> tuple[float, float] |
 
 
 def _grid_in(name: str, grid: Grid, crs: str) -> Grid:
-    """Around the same ground in another CRS. Its square pixels are such that a diagonal has as many of them as before."""
+    """A grid around the same ground in another CRS, with square pixels of which a diagonal has as many as before."""
     from pyproj import CRS, Transformer
     from pyproj.exceptions import CRSError
 

@@ -120,7 +120,7 @@ def alerts_of(store: Store, folder: str) -> gpd.GeoDataFrame | None:
     """The living alerts of all rules of an area's product, largest first, in longitude and latitude; None if there are none.
 
     Args:
-        folder: of the product: `monitors/<aoi>/<product>/<key>`.
+        folder: folder of the product: `monitors/<aoi>/<product>/<key>`.
 
     Raises:
         PublishError: if a `head.json` of alerts is damaged.

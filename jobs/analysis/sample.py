@@ -52,10 +52,10 @@ def draw_sample(store: Store, maps: Sequence[ClassMap], *, points: int, least: i
 
     Args:
         store: on OUT.
-        maps: of one legend; ground that lies in two of them counts twice.
+        maps: maps of one legend; ground that lies in two of them counts twice.
         points: how many in all, unless `least` of each class are more.
         least: of each class that is mapped.
-        seed: of the drawing.
+        seed: seed of the drawing.
 
     Raises:
         ConfigError: if the maps have unlike classes, hold no data, or fewer points are asked for than classes need.
@@ -112,7 +112,7 @@ def _strips(one: ClassMap) -> list[Window]:
 
 
 def _waits(seed: int, one: ClassMap, window: Window) -> NDArray[np.float64]:
-    """Of each pixel, exponential with mean 1: a function of the seed, the map and the place alone."""
+    """A random number for each pixel, exponential with mean 1: a function of the seed, the map and the place alone."""
     name = int.from_bytes(hashlib.sha256(one.made_of.encode()).digest()[:8], "little")
     return np.random.default_rng([seed, name, window.row_off]).exponential(size=window.shape)
 

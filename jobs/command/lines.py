@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from earthloom.jobs.execution.event import Event
 
 AS_JSON = "earthloom.log_json"
-"""Where click's context says that lines are JSON, for whoever has none of the command's options."""
+"""Key in click's context that says that lines are JSON, for whoever has none of the command's options."""
 _ABOUT = "earthloom.about"
-"""Where it holds the facts of every line."""
+"""Key in click's context of the facts that every line repeats."""
 _PLAIN_EVERY_S = 10.0
 _MOST_BARS = 12
 """Scenes with a bar of their own at a time."""
@@ -137,7 +137,7 @@ class Progress:
         self._last = time.monotonic()
         self._started: float | None = None
         self._begun: dict[str, tuple[float, int]] = {}
-        """Of each scene that is being computed, when it was first heard of, and its blocks that were done then."""
+        """For each scene that is being computed: when it was first heard of, and how many of its blocks were done then."""
         self._progress = RichProgress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} blocks"),
             TextColumn("{task.fields[rate]}"), console=lines.console, transient=False,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _PLAIN_EVERY_S = 10.0
 CHECKPOINT_WITHIN_S = 20.0
-"""After SIGTERM, for the last checkpoint: less than the 30 s that Kubernetes gives a pod before it kills it."""
+"""Time after SIGTERM for the last checkpoint: less than the 30 s that Kubernetes gives a pod before it kills it."""
 _SHOWN = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1"}
 _SHOWN_OF_OBJECTS = {"ap50": "AP50", "ap50_95": "AP50-95", "precision": "precision", "recall": "recall", "f1": "F1"}
 
@@ -70,7 +70,7 @@ def trained_json(trained: Trained) -> dict[str, Any]:
 
 
 def show_trained(trained: Trained) -> None:
-    """Where the model is, how it is tiled and what it scored."""
+    """Print where the model is, how it is tiled and what it scored."""
     console = make_console()
     record, card = trained.record, trained.card
     show_notes(console, trained.notes)

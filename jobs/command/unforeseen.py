@@ -51,7 +51,7 @@ class Unforeseen:
         """Write the traceback down, and say where; or give it itself where no file can be written.
 
         Args:
-            words: of the command line.
+            words: words of the command line.
         """
         about = f"earthloom {VERSION}, Python {platform.python_version()}, {platform.platform()}"
         command = _WEBHOOK.sub(r"\1***", redact(" ".join(words)))

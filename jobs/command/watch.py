@@ -96,7 +96,7 @@ def show_seen(seen: Seen, lines: Lines, *, event: str) -> None:
     """One line, and one more for each thing that went wrong.
 
     Args:
-        event: of the last line, for machines.
+        event: event of the last line, for machines.
     """
     for bad in seen.bad[:_ROWS]:
         again = f"tried again after {bad.again}" if bad.again else "not tried again until it changes"

@@ -24,7 +24,7 @@ so that what a submitted job waits for is not removed before it begins."""
 
 
 def carry_all(setup: WorkerSetup) -> WorkerSetup:
-    """The same setup, with weights of local folders in OUT for the workers that do not have those folders.
+    """The setup with weights of local folders put into OUT, for the workers that do not have those folders.
 
     Raises:
         StorageError: if OUT cannot be written.

@@ -20,7 +20,7 @@ takes 14.9 s with them and 8.6 s without, on two idle cores."""
 LONG_S = 90.0
 """A run that takes longer starts Ray in any case: the start is then less than a tenth of it."""
 LARGE_MPX = 400.0
-"""The same where a model does not say what a pixel costs: those are rules and indices, of 4 to 12 Mpx/s on two cores."""
+"""Size that takes so long if a model does not say what a pixel costs: rules and indices, 4 to 12 Mpx/s on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def pays(seconds: float | None, mpx: float, n_workers: int) -> bool:
 
 
 def settle(config: RunConfig, made: RunPlan, ahead: StoredScenes) -> tuple[RunConfig, Choice | None]:
-    """The same with an executor that is decided, and which; None where the user had decided.
+    """The configuration with an executor that is decided, and which; None for the choice if the user had decided.
 
     Only a process that is guarded computes by itself unasked: elsewhere a block that kills its process would kill the
     caller's program.

@@ -61,7 +61,7 @@ class RunResult:
     """Empty where the run was skipped."""
     out: str
     scenes: dict[str, SceneProgress]
-    """By scene id, refused ones too."""
+    """Progress of each scene by its id, refused ones too."""
     results: dict[str, SceneSummary]
     """Published scenes, by scene id."""
     telemetry: dict[str, Any]
@@ -72,7 +72,7 @@ class RunResult:
     skipped: str | None = None
     """Why nothing was looked at, if so: the same command is at work elsewhere."""
     page: str | None = None
-    """Where the run's page is."""
+    """Address of the run's page."""
     allows_known: bool = False
     """Whether a scene that an earlier run named, with the same bytes and reason, is no failure."""
 

@@ -48,7 +48,7 @@ class Engine:
     """Seconds from asking for the engine to having it, without planning."""
     worker_stats: Callable[[], list[WorkerStats]]
     n_workers: int = 1
-    """That there is room for as it begins."""
+    """Number of workers that there is room for as it begins."""
 
 
 def plan_here(config: RunConfig, requests: Sequence[SceneRequest] | None = None) -> RunPlan | None:
@@ -61,7 +61,7 @@ def plan_here(config: RunConfig, requests: Sequence[SceneRequest] | None = None)
 
 
 def with_namesakes(made: RunPlan) -> RunPlan:
-    """The same with a note on each scene whose result will hide in tables what was made of another file of its name."""
+    """The plan with a note on each scene whose result will hide in tables what was made of another file of its name."""
     try:
         notes = namesakes(open_store(made.out), made.scenes)
     except EarthloomError as error:  # a run that goes on finds out by itself
@@ -82,7 +82,7 @@ def is_remote(options: EngineOptions) -> bool:
 
 
 def idle_engine(made: RunPlan) -> Engine:
-    """For a run whose scenes are all published: what it is given to compute is nothing, and nothing is started."""
+    """An engine that starts nothing, for a run whose scenes are all published."""
     return Engine(plan=made, executor=_Idle(), start_s=0.0, worker_stats=list)
 
 
@@ -210,7 +210,7 @@ def _session(options: EngineOptions) -> Iterator[Session | None]:
 
 
 def _size(options: EngineOptions) -> Size:
-    """Of a crew on a cluster."""
+    """How large a crew on a cluster may become."""
     from earthloom.cluster.places import Size
 
     return Size(elastic=True, most=options.max_workers, wait_s=options.wait_for_workers)

@@ -66,7 +66,7 @@ class Answer:
 
     kind: Kind
     flop_per_s: float
-    """Of one of its cores, or of its GPU (`models.device.speed`). The driver's machine may have no such device."""
+    """Speed of one of its cores, or of its GPU (`models.device.speed`). The driver's machine may have no such device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class Taken:
     kind: Kind
     nodes: tuple[Node, ...]
     flop_per_s: float
-    """Of one core, or of one GPU: the median of the nodes."""
+    """Speed of one core, or of one GPU: the median of the nodes."""
     left_out: Mapping[str, str]
     """Other nodes by id, each with the reason."""
 
@@ -119,7 +119,7 @@ def take_nodes(config: RunConfig, size: Size) -> Taken:
 
 
 def answer_here(wanted: Wanted) -> Answer:
-    """Of this machine."""
+    """What this machine answers."""
     kind = kind_here(wanted)
     return Answer(kind, flop_per_s(kind.device, threads=1))
 

@@ -54,7 +54,7 @@ class StoredScenes:
         return True
 
     def shares_missing(self) -> dict[str, float]:
-        """Of each scene that is not published, the share of its blocks that is still to be computed, 0 to 1.
+        """The share of its blocks that is still to be computed, 0 to 1, for each scene that is not published.
 
         Raises:
             StorageError: if storage cannot tell.
@@ -62,7 +62,7 @@ class StoredScenes:
         return {plan.scene.id: share for plan, share in self.missing()}
 
     def missing(self) -> Iterator[tuple[ScenePlan, float]]:
-        """The same one by one, asking no further than is iterated; to be done before the first `next`.
+        """What `shares_missing` gives, one by one, asking no further than is iterated; to be done before the first `next`.
 
         Raises:
             StorageError: if storage cannot tell.

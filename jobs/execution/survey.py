@@ -91,9 +91,9 @@ def take_survey(
     """The survey that a stage's network wants of a scene, in the values that it sees.
 
     Args:
-        number: of the stage.
-        predictors: of all stages.
-        contexts: of those before it.
+        number: number of the stage.
+        predictors: predictors of all stages.
+        contexts: contexts of those before it.
 
     Raises:
         SceneError: if a file cannot be decoded, or the network cannot use the scene.

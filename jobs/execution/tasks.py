@@ -43,7 +43,7 @@ class PublishTask:
 
     plan: ScenePlan
     write_id: str
-    """By which a repetition knows a commit that is this task's own."""
+    """Id by which a repetition knows a commit that is this task's own."""
 
     @property
     def key(self) -> str:

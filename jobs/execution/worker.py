@@ -46,9 +46,9 @@ class PlannedModel:
 
     card: ModelCard
     folder: ObjectRef
-    """Where its weights lie."""
+    """Folder of its weights."""
     spare: ObjectRef | None
-    """Where else, for machines that do not have that folder."""
+    """Folder of its weights for machines that do not have the other one."""
     precision: str
     flips: bool
     compiled: bool
@@ -72,9 +72,9 @@ class _KnownScene:
     publication: Publication
     products: tuple[StageProduct, ...]
     contexts: list[Context]
-    """Of each stage, what its network keeps of the scene."""
+    """What the network of each stage keeps of the scene."""
     places: Places | None
-    """Of the last stage, where it gives footprints their classes."""
+    """The footprints that the last stage gives classes to, if it does."""
 
 
 class BlockWorker:

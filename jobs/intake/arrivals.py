@@ -86,7 +86,7 @@ def look(
 
     Args:
         references: as `expand` takes them.
-        options: of which `alternate` and `date_pattern` matter.
+        options: options, of which `alternate` and `date_pattern` matter.
         span: only scenes taken in it.
         since: of a search, only items written since then, or taken less than `back` before it; None: all.
         back: how far behind the present scenes are expected to come late, where an API cannot say what it has written since.

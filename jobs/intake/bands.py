@@ -65,7 +65,7 @@ class NamedBand:
     by_hand: bool = False
     """True when the user named it."""
     alpha: int | None = None
-    """Which band of its file is its mask (`tiling.scene.Band.alpha`), once `jobs.intake.masks` has told."""
+    """Number of the band that is its file's mask (`tiling.scene.Band.alpha`), once `jobs.intake.masks` has told."""
 
     @property
     def stac(self) -> StacBand:
@@ -88,7 +88,7 @@ def name_bands(
     """Give every band of a scene a name of its own; masks and states of the air are told from image bands.
 
     Args:
-        files: of the scene, in order.
+        files: files of the scene, in order.
         wanted: (name, place) from `bands`: a band number from 1, counted over all files, or `<file>:<number>` with the
             file's STAC key, stem or number from 1.
         sensor: preset, when the user named one.
@@ -109,43 +109,59 @@ def name_bands(
                 f"{file.name}={file.stem} names one band, but the file has {file.header.count}; "
                 f"number them: `bands={file.name}=<number>`"
             )
-    explicit = _explicit(files, wanted)
-    named_by_item = any(band.common_name for file in files for band in file.stac_bands)
-    claims: list[tuple[int, NamedBand]] = []
-    for asset, file in enumerate(files):
-        nameless = len(files) == 1 and not any(file.header.descriptions) and not file.stac_bands
-        order = sensor.in_order(file.header.count) if sensor and nameless else None
-        for index in range(1, file.header.count + 1):
-            band = NamedBand(name="", file=file, asset=asset, index=index, own=_own(file, index, alone=len(files) == 1))
-            found = _find(sensor or dialect, band)
-            placed = order[index - 1] if order and not found else None
-            known = found or placed
-            by_hand = explicit.get((asset, index))
-            rank, name = _claim(band, by_hand, known)
-            if sensor and not known:
-                known = sensor.by_name(name)
-            band = replace(band, name=name, preset=known, by_place=placed is not None, by_hand=by_hand is not None)
-            claims.append((rank, _judged(band, named_by_item=named_by_item)))
+    claims = _claims(files, _explicit(files, wanted), sensor, dialect)
     named = _settle(claims)
     if models:
         notes += _ties(claims, models)
     notes += [doubt for band in named if (doubt := _against_description(band))]
     if models:
         named, borrowed = _stood_in(named, models)
-        notes += borrowed
-        missing = models.names - {band.name for band in named}
-        strangers = (
-            band.name for band in named
-            if band.name not in COMMON_NAMES and band.name not in models.names and not band.categorical
-        )  # fmt: skip
-        notes += [
-            f"no model asks for a band {name}{near}" for name in strangers if (near := did_you_mean(name, missing))
-        ]
-    kept = tuple(band for band in named if band.image or band.categorical or (models and band.name in models.names))
+        notes += [*borrowed, *_misspelt(named, models)]
+    asked = models.names if models else frozenset[str]()
+    kept = tuple(band for band in named if band.image or band.categorical or band.name in asked)
     if kept and len(kept) < len(named):
         out = ", ".join(band.name for band in named if band not in kept)
         notes.append(f"taken for no band of the image: {out}; `bands` takes one by name")
     return kept or named, tuple(notes)
+
+
+def _claims(
+    files: Sequence[BandFile], explicit: Mapping[tuple[int, int], str], sensor: Sensor | None, dialect: Sensor | None
+) -> list[tuple[int, NamedBand]]:
+    """Every band with the name that its strongest source gives it, and the rank of that source; names may repeat."""
+    named_by_item = any(band.common_name for file in files for band in file.stac_bands)
+    claims = []
+    for asset, file in enumerate(files):
+        by_place = _in_preset_order(files, file, sensor)
+        for index in range(1, file.header.count + 1):
+            band = NamedBand(name="", file=file, asset=asset, index=index, own=_own(file, index, alone=len(files) == 1))
+            by_hand = explicit.get((asset, index))
+            by_text = _find(sensor or dialect, band)
+            placed = by_place[index - 1] if by_place and not by_text else None
+            preset = by_text or placed
+            rank, name = _claim(band, by_hand, preset)
+            if sensor and not preset:
+                preset = sensor.by_name(name)
+            band = replace(band, name=name, preset=preset, by_place=placed is not None, by_hand=by_hand is not None)
+            claims.append((rank, _judged(band, named_by_item=named_by_item)))
+    return claims
+
+
+def _in_preset_order(files: Sequence[BandFile], file: BandFile, sensor: Sensor | None) -> tuple[SensorBand, ...] | None:
+    """The preset's bands in the order of a scene's only file, if nothing names that file's bands; else None."""
+    is_nameless = len(files) == 1 and not any(file.header.descriptions) and not file.stac_bands
+    return sensor.in_order(file.header.count) if sensor and is_nameless else None
+
+
+def _misspelt(named: Sequence[NamedBand], models: Wanted) -> list[str]:
+    """Notes on bands that nobody asks for and whose name is close to one that a model misses."""
+    missing = models.names - {band.name for band in named}
+    strangers = (
+        band.name
+        for band in named
+        if band.name not in COMMON_NAMES and band.name not in models.names and not band.categorical
+    )
+    return [f"no model asks for a band {name}{near}" for name in strangers if (near := did_you_mean(name, missing))]
 
 
 def _aligned(files: Sequence[BandFile]) -> tuple[list[BandFile], list[str]]:

@@ -31,7 +31,7 @@ class SceneDate:
 
     @property
     def day(self) -> date | None:
-        """On which it was taken, in UTC; None where that is unknown or assumed."""
+        """Day on which it was taken, in UTC; None if that is unknown or assumed."""
         known = self.datetime is not None and self.by not in ("year", "month")
         return datetime.fromisoformat(str(self.datetime)).date() if known else None
 
@@ -52,7 +52,7 @@ def scene_date(
     Whatever says another day is named in the notes.
 
     Args:
-        names: of the item, the files and their folders.
+        names: names of the item, the files and their folders.
         options: the user's word.
     """
     notes: list[str] = []

@@ -1,4 +1,4 @@
-"""Of several earlier scenes, finds for each later one the latest that shows its ground.
+"""Finds for each later scene the latest of several earlier ones that shows its ground.
 
 A thousand scenes before a thousand others are a million pairs, so only few of them are held against each other exactly:
 boxes say which may decide. Reads nothing.

@@ -86,7 +86,7 @@ def open_files(
 def keep_wanted(
     opened: SceneFiles, named: Sequence[NamedBand], models: Wanted, *, one_crs: bool
 ) -> tuple[SceneFiles, tuple[NamedBand, ...]]:
-    """Of a STAC item: the files with bands that a model asks for, and those bands. They alone make the scene's grid.
+    """Keep the files of a STAC item with bands that a model asks for, and those bands. They alone make the scene's grid.
 
     Where all must share a CRS (`one_crs`), a file that only may be wanted and lies in another one is left out.
     """

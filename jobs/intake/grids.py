@@ -83,8 +83,8 @@ def partly_covered(files: Sequence[Named], grid: Grid) -> tuple[str, ...]:
     """What is lost where the files of a scene do not end at the same place: pixels beside the grid, or bands on a part of it.
 
     Args:
-        files: of one CRS.
-        grid: of the finest of them.
+        files: files of one CRS.
+        grid: grid of the finest of them.
     """
     finest = next(name for name, header in files if header.grid == grid)
     notes = []
@@ -113,7 +113,7 @@ def _ends_within(grid: Grid, other: Grid) -> bool:
 
 
 def _share_in(grid: Grid, other: Grid) -> float:
-    """Which share of the ground of a grid another one in the same CRS covers, as the map has it."""
+    """Share of the ground of a grid that another one in the same CRS covers, as the map has it."""
     (left, bottom, right, top), (a, b, c, d) = grid.bounds, other.bounds
     width, height = max(0.0, min(right, c) - max(left, a)), max(0.0, min(top, d) - max(bottom, b))
     return width * height / ((right - left) * (top - bottom))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from earthloom.tiling.reading import sandbox
+from earthloom.tiling.rounding import ceil_div
 
 PRELOAD = ("earthloom.tiling.reading.preflight", "rasterio", "rasterio.session")
 """What a process that checks headers imports first."""
@@ -13,7 +14,7 @@ _FILES_EACH = 16  # another process costs half a second of a core, a file a few 
 
 def n_processes(n_files: int) -> int:
     """How many processes check the headers of so many files soonest."""
-    return min(_MOST, -(-n_files // _FILES_EACH))
+    return min(_MOST, ceil_div(n_files, _FILES_EACH))
 
 
 def start_early() -> None:

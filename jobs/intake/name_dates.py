@@ -48,7 +48,7 @@ class NamedDate:
     """A date that a name says."""
 
     moment: datetime
-    """In UTC, as the rules say, without a zone of its own; midnight where the name gives the day only."""
+    """Time in UTC, as the rules say, without a zone of its own; midnight if the name gives the day only."""
     evidence: str
     """The part of the name that says it."""
     only: Literal["year", "month"] | None = None

@@ -188,7 +188,7 @@ def refuse_negative_power(samples: Mapping[Band, Sample], quantity: str) -> None
 
 
 def _unlike_ground(samples: Mapping[Band, Sample], quantity: str) -> list[str]:
-    """Of decibels of which most are not negative, which are power most likely; of power that is far too high."""
+    """Doubts about decibels that are mostly not negative, thus most likely power, and about power that is far too high."""
     for band, sample in samples.items():
         values = _scaled(band, sample)
         said = f"a sample of {sample.count} pixels of {band.name} reaches from {values[0]:.4g} to {values[-1]:.4g}"

@@ -57,13 +57,13 @@ class Sensor:
     Args:
         title: what the product is called in full.
         quantity: what scaled values are (`tiling.quantity.QUANTITIES`).
-        dtypes: of the product; another one means that values were changed after the provider wrote them.
+        dtypes: types of the product; another one means that values were changed after the provider wrote them.
         bands: image bands and quality bands.
         orders: source names in file order, for files that name no bands; chosen by their count.
         fill: stored value of pixels without data; None where the product has none.
         valid: lowest and highest stored value that the product's specification allows in its image bands.
         platforms: as `jobs.intake.recognise` calls them; a file that says it is from another one contradicts the preset.
-        level: of processing, `L1` or `L2`; likewise.
+        level: level of processing, `L1` or `L2`; likewise.
         assumes: sentences for the user.
         source: where the figures stand.
     """

@@ -18,7 +18,7 @@ from earthloom.tiling.scene import Band, Clear
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Quality:
     name: str
-    """Of the band in a scene."""
+    """Name of the band in a scene."""
     bits: int = 0
     values: tuple[int, ...] = ()
     words: str

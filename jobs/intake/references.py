@@ -29,7 +29,7 @@ _JSON = re.compile(r"\.(geo)?json$", re.IGNORECASE)
 _GLOB = re.compile(r"[*?[]")
 _HIDDEN = re.compile(r"(^|/)\.")
 _RESULT = re.compile(r"(^|/)scenes/[^/]+/[0-9a-f]{64}/[^/]+$")
-"""Where a run publishes below its OUT, which may lie in the folder of its scenes."""
+"""Key of what a run publishes below its OUT, which may lie in the folder of its scenes."""
 _NAMED = re.compile(r"^([A-Za-z][A-Za-z0-9_]*)=(?!=)(.*)$", re.DOTALL)
 
 
@@ -45,7 +45,7 @@ class Part:
     stac_bands: tuple[StacBand, ...] = ()
     """What its STAC item says of its bands, in order; empty when it says nothing."""
     alternates: tuple[str, ...] = ()
-    """Where else its STAC item says that it lies."""
+    """Other addresses at which its STAC item says that it lies."""
     driver: Driver = "GTiff"
     """The one that opens it."""
 

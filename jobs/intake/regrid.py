@@ -14,7 +14,7 @@ from earthloom.tiling.scene import Band
 
 
 def onto_grid(opened: OpenedScene, grid: Grid) -> OpenedScene:
-    """The same scene, whose files are read onto `grid` as `onto` would have them: each resampled once, over the whole grid.
+    """The scene with its files read onto `grid` as `onto` would have them: each resampled once, over the whole grid.
 
     Raises:
         SceneError: if a file cannot be resampled, or is so much finer that a read could not hold its pixels.

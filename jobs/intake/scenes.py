@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from earthloom.jobs.intake.band_numbers import NOTHING_SAID, BandNumbers, band_numbers
-from earthloom.jobs.intake.bands import name_bands
+from earthloom.jobs.intake.bands import BandFile, NamedBand, name_bands
 from earthloom.jobs.intake.dates import scene_date
 from earthloom.jobs.intake.files import SceneFiles, keep_wanted, open_files
 from earthloom.jobs.intake.grids import OffGridError, check_onto, common_grid, partly_covered
@@ -21,6 +21,7 @@ from earthloom.jobs.intake.inspectors import PRELOAD, n_processes
 from earthloom.jobs.intake.masks import take_masks, take_palettes
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.intake.plausible import implausible, judged, refuse_beyond_unit, refuse_negative_power
+from earthloom.jobs.intake.preset import Sensor
 from earthloom.jobs.intake.quality import as_classes, clear_by, with_quality
 from earthloom.jobs.intake.recognise import Product, offer, preset_of, recognise, refuse_contradiction
 from earthloom.jobs.intake.references import Part, SceneRequest, find, settle
@@ -47,9 +48,9 @@ class OpenedScene:
 
     scene: Scene
     grids: tuple[Grid, ...]
-    """Where each file lies, in the order of the scene's assets."""
+    """Grid of each file, in the order of the scene's assets."""
     pixel_bytes: tuple[int, ...] = ()
-    """Of one pixel of each file, in all its bands."""
+    """Bytes of one pixel of each file, in all its bands."""
     notes: tuple[str, ...] = ()
     """Assumptions and warnings, to be shown to the user."""
     scale_known: bool = True
@@ -154,7 +155,7 @@ def open_all(
     Args:
         requests: what `expand` found.
         options: what the user says of all of them.
-        limits: of a header; default: `Limits()`.
+        limits: limits of a header; default: `Limits()`.
         cap: on time and memory for each file; default: `Cap()`.
         onto: grid that every scene is read onto, whatever its CRS and pixel size; default: each scene's own.
         models: what the run's models ask for; of a STAC item, only that is opened. Default: everything.
@@ -198,7 +199,7 @@ def open_scene(
         StorageError: if the storage failed.
     """
     try:
-        return _open(request, options, inspectors, limits, onto, models)
+        return _Opener(request, options, inspectors, limits, onto, models).open()
     except SceneError as error:
         text = str(error)
         if text.startswith(f"{request.id}:"):
@@ -207,72 +208,119 @@ def open_scene(
         raise kind(f"{request.id}: {text}") from error.__cause__
 
 
-def _open(
-    request: SceneRequest, options: SceneOptions, inspectors: Disposables, limits: Limits | None, onto: Grid | None,
-    models: Wanted | None,
-) -> OpenedScene:  # fmt: skip
-    if request.problem:
-        raise SceneError(request.problem)
-    if options.mask and models:
-        models = with_quality(models)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bands:
+    """The files of a scene and what their bands are called."""
 
-    def read(part: Part) -> tuple[Asset, Header]:
+    opened: SceneFiles
+    named: tuple[NamedBand, ...]
+    numbers: BandNumbers
+    left_out: tuple[str, ...]
+    """What was not taken, or taken for something else, and why."""
+    notes: tuple[str, ...]
+    """These and all other notes on files and names."""
+
+
+class _Opener:
+    """Opens one scene; see `open_all` for the arguments."""
+
+    def __init__(
+        self, request: SceneRequest, options: SceneOptions, inspectors: Disposables, limits: Limits | None,
+        onto: Grid | None, models: Wanted | None,
+    ) -> None:  # fmt: skip
+        self._request, self._options, self._inspectors, self._limits = request, options, inspectors, limits
+        self._onto = onto
+        self._models = with_quality(models) if options.mask and models else models
+
+    def open(self) -> OpenedScene:
+        """Open the files, name the bands, say what their values mean, and look at some of the values."""
+        request, options, models, item = self._request, self._options, self._models, self._request.item
+        if request.problem:
+            raise SceneError(request.problem)
+        products = recognise(names_of(request), item.facts if item else None)
+        preset = sensor_preset(options.sensor) if options.sensor else None
+        if preset:
+            refuse_contradiction(preset, products)
+        found = self._name(preset, products)
+        opened, files = found.opened, found.opened.files
+        grid, grid_notes = self._place(files)
+        asked, every = (models.names, models.every) if models else (frozenset[str](), True)
+        date = scene_date(item, [file.header for file in files], names_of(request), options)
+        meaning = give_meaning(
+            found.named, options, sensor=preset, item=item, acquired=date.day, products=products, wanted=asked
+        )
+        bands = tuple(
+            replace(band, resampling=resampling(files[band.asset].header.grid, grid, categorical=band.categorical))
+            for band in meaning.bands
+        )
+        quality = [clear_by(bands)] if options.mask else []
+        scene = Scene(
+            id=request.id, grid=grid, assets=opened.assets, bands=bands, quantity=meaning.quantity,
+            datetime=date.datetime, dated_by=date.by, clear=tuple(clear for clear, _ in quality),
+            source_item=item.url if item and not item.metadata else None, source_id=_source_id(request),
+        )  # fmt: skip
+        _refuse_data_as_alpha(scene, files)
+        samples = _samples(opened, judged(bands, meaning.quantity, () if every else asked), self._inspectors)
+        refuse_beyond_unit(samples, meaning.quantity)
+        refuse_negative_power(samples, meaning.quantity)
+        notes = (
+            *request.notes, *date.notes, *found.notes, *meaning.notes, *(note for _, note in quality),
+            *_fill_notes(files, bands), *grid_notes, *implausible(samples, meaning.quantity),
+        )  # fmt: skip
+        return OpenedScene(
+            scene=scene, grids=tuple(file.header.grid for file in files),
+            pixel_bytes=tuple(file.header.pixel_bytes for file in files), notes=notes, scale_known=meaning.scale_known,
+            offers=() if meaning.scale_known else _offers(opened, products, self._inspectors),
+            left_out=found.left_out, numbers=found.numbers,
+        )  # fmt: skip
+
+    def _name(self, preset: Sensor | None, products: Sequence[Product]) -> _Bands:
+        """Open the files and name their bands; of a STAC item, keep only what the models ask for."""
+        request, options, models = self._request, self._options, self._models
+        dialect = preset_of(products)
+        is_counted = any(":" not in str(where) for _, where in options.bands)  # over all files of the scene
+        opened = open_files(request, None if is_counted else models, preset or dialect, self._read)
+        named, doubts = name_bands(opened.files, options.bands, preset, dialect=dialect, models=models)
+        has_all = len(opened.files) == len(request.parts)
+        numbers = band_numbers(opened.files, named) if has_all else NOTHING_SAID
+        named, mask_notes = take_masks(as_classes(named) if options.mask else named)
+        if request.item and models and not is_counted:
+            opened, named = keep_wanted(opened, named, models, one_crs=self._onto is None)
+        named, palette_notes = take_palettes(named)
+        left_out = (*opened.notes, *doubts)
+        return _Bands(
+            opened=opened, named=named, numbers=numbers, left_out=left_out,
+            notes=(*left_out, *mask_notes, *palette_notes),
+        )  # fmt: skip
+
+    def _read(self, part: Part) -> tuple[Asset, Header]:
+        """Pin a file and check its header, in a process that may crash."""
         asset = replace(pin(part.ref), driver=part.driver)
-        return asset, inspect_apart(inspectors, asset, limits=limits)
+        return asset, inspect_apart(self._inspectors, asset, limits=self._limits)
 
-    item = request.item
-    products = recognise(names_of(request), item.facts if item else None)
-    preset = sensor_preset(options.sensor) if options.sensor else None
-    if preset:
-        refuse_contradiction(preset, products)
-    dialect = preset_of(products)
-    counted = any(":" not in str(where) for _, where in options.bands)  # over all files of the scene
-    opened = open_files(request, None if counted else models, preset or dialect, read)
-    named, doubts = name_bands(opened.files, options.bands, preset, dialect=dialect, models=models)
-    numbers = band_numbers(opened.files, named) if len(opened.files) == len(request.parts) else NOTHING_SAID
-    named, mask_notes = take_masks(as_classes(named) if options.mask else named)
-    if item and models and not counted:
-        opened, named = keep_wanted(opened, named, models, one_crs=onto is None)
-    named, palette_notes = take_palettes(named)
-    files = opened.files
-    headers = [(file.stem, file.header) for file in files]
-    grid = onto or common_grid(headers)
-    grid_notes = check_onto(headers, onto) if onto else partly_covered(headers, grid)
-    asked, every = (models.names, models.every) if models else (frozenset[str](), True)
-    date = scene_date(item, [file.header for file in files], names_of(request), options)
-    meaning = give_meaning(named, options, sensor=preset, item=item, acquired=date.day, products=products, wanted=asked)
-    bands = tuple(
-        replace(band, resampling=resampling(files[band.asset].header.grid, grid, categorical=band.categorical))
-        for band in meaning.bands
-    )
-    quality = [clear_by(bands)] if options.mask else []
-    scene = Scene(
-        id=request.id, grid=grid, assets=opened.assets, bands=bands, quantity=meaning.quantity,
-        datetime=date.datetime, dated_by=date.by, clear=tuple(clear for clear, _ in quality),
-        source_item=item.url if item and not item.metadata else None, source_id=_source_id(request),
-    )  # fmt: skip
-    for band in bands:
+    def _place(self, files: Sequence[BandFile]) -> tuple[Grid, tuple[str, ...]]:
+        """The grid that the scene is read onto, and notes on what its files do not cover of it."""
+        headers = [(file.stem, file.header) for file in files]
+        if self._onto:
+            return self._onto, check_onto(headers, self._onto)
+        grid = common_grid(headers)
+        return grid, partly_covered(headers, grid)
+
+
+def _refuse_data_as_alpha(scene: Scene, files: Sequence[BandFile]) -> None:
+    for band in scene.bands:
         if band.alpha == 0 and band.resampling:
             flagged = files[band.asset].header.colors.index("alpha") + 1
-            raise SceneError(data_as_alpha(opened.assets[band.asset].ref.name, flagged))
-    fill = [
+            raise SceneError(data_as_alpha(scene.assets[band.asset].ref.name, flagged))
+
+
+def _fill_notes(files: Sequence[BandFile], bands: Sequence[Band]) -> list[str]:
+    """What headers warn of, and fill that nobody declared, each with the name of its file if there are several."""
+    return [
         doubt if len(files) == 1 else f"{file.stem}: {doubt}"
         for position, file in enumerate(files)
         for doubt in (*file.header.warnings, *_undeclared(file.header, [b for b in bands if b.asset == position]))
     ]
-    samples = _samples(opened, judged(scene.bands, scene.quantity, () if every else asked), inspectors)
-    refuse_beyond_unit(samples, scene.quantity)
-    refuse_negative_power(samples, scene.quantity)
-    notes = (
-        *request.notes, *date.notes, *opened.notes, *doubts, *mask_notes, *palette_notes, *meaning.notes,
-        *(note for _, note in quality), *fill, *grid_notes, *implausible(samples, scene.quantity),
-    )  # fmt: skip
-    offers = () if meaning.scale_known else _offers(opened, products, inspectors)
-    return OpenedScene(
-        scene=scene, grids=tuple(file.header.grid for file in files),
-        pixel_bytes=tuple(file.header.pixel_bytes for file in files), notes=notes, scale_known=meaning.scale_known,
-        offers=offers, left_out=(*opened.notes, *doubts), numbers=numbers,
-    )  # fmt: skip
 
 
 def _identities(request: SceneRequest) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class Search:
     """The address of a search, in its parts."""
 
     ref: ObjectRef
-    """Of the search itself, without its query."""
+    """Address of the search itself, without its query."""
     parameters: tuple[tuple[str, str], ...]
 
     @classmethod
@@ -165,7 +165,7 @@ def _pages(asked: Search) -> Iterator[Mapping[str, Any]]:
 
 
 def _self_of(feature: Mapping[str, Any], ref: ObjectRef) -> ObjectRef:
-    """Where the API says that an item lies, on its own host; else the search."""
+    """Address at which the API says that an item lies, on its own host; else that of the search."""
     for link in map(mapping, sequence(feature.get("links"))):
         if link.get("rel") == "self":
             try:

@@ -47,7 +47,7 @@ class StacItem:
 
     id: str
     url: str
-    """Of the item itself, or of the collection file that holds it."""
+    """Address of the item itself, or of the collection file that holds it."""
     metadata: str | None = None
     """What the metadata of an acquisition as delivered are called, where they say all this and not a STAC item does."""
     assets: tuple[StacAsset, ...] = ()
@@ -57,14 +57,14 @@ class StacItem:
     quantity: str | None = None
     """What scaled values are, where it says so."""
     datetime: str | None = None
-    """As written; the start of the interval where the item spans one."""
+    """Date as it is written; the start of the interval if the item spans one."""
     end: str | None = None
     """The end of that interval, as written."""
     ours: bool = False
     """Whether it is an item of Earthloom, which says all that there is to say of its bands and values."""
     sun_elevation_deg: float | None = None
     processing_baseline: str | None = None
-    """Of Sentinel-2 products, `04.00`."""
+    """Processing baseline of a Sentinel-2 product, such as `04.00`."""
     offset_applied: bool = False
     """True when the item says that the offset of baseline 04.00 was already taken out of the pixels."""
     version: str = ""

@@ -41,7 +41,7 @@ class StacBand:
     name: str | None = None
     """The provider's own, `B02`."""
     common_name: str | None = None
-    """Of STAC's EO extension; by its wavelength where the item's own is missing or stands for several bands."""
+    """Name by STAC's EO extension; by the wavelength if the item gives none or one that stands for several bands."""
     scale: float | None = None
     offset: float | None = None
     nodata: float | None = None
@@ -62,7 +62,7 @@ class StacAsset:
     ref: ObjectRef
     bands: tuple[StacBand, ...] = ()
     alternates: tuple[str, ...] = ()
-    """Where else the item says that the file lies: `s3 (s3://bucket/key)`."""
+    """Other addresses at which the item says that the file lies, such as `s3 (s3://bucket/key)`."""
     driver: Driver = "GTiff"
 
 

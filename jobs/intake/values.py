@@ -187,38 +187,42 @@ def _scaling(
     if options.quantity == "dn" and options.scale is None and options.offset is None:
         return _Scaling()
     notes: list[str] = []
-    claims = [
-        _Claim("the option", options.scale, options.offset),
-        _of_item(band, item, options, notes),
-        _of_tags(band, sensor),
-    ]
+    by_option = _Claim("the option", options.scale, options.offset)
+    by_item, by_tags = _of_item(band, item, options, notes), _of_tags(band, sensor)
+    claims = [by_option, by_item, by_tags]
     if sensor and band.preset:
         said = any(claim.scale is not None for claim in claims)
         claims.append(_of_preset(band, options, sensor, item, acquired, notes, said=said))
     scale = next(((claim.scale, claim) for claim in claims if claim.scale is not None), None)
-    by_item, by_tags = claims[1], claims[2]
-    taken = [
-        claim for claim in claims if not (claim is by_tags and by_item.scale is not None)
-    ]  # an offset has its scale
-    offset = next(((claim.offset, claim) for claim in taken if claim.offset is not None), None)
+    with_offset = [claim for claim in claims if claim is not by_tags] if by_item.scale is not None else claims
+    offset = next(((claim.offset, claim) for claim in with_offset if claim.offset is not None), None)
     if offset is None and by_item.scale is not None:
-        offset = (0.0, by_item)
+        offset = (0.0, by_item)  # an item that gives a scale and no offset means none, whatever the file's tags say
     if scale and offset:
         notes += _disagreements(claims, scale, offset)
-    if not scale and not offset and options.quantity == "unit":
-        whole = np.dtype(band.dtype).kind != "f"
-        scale = (1.0 / float(np.iinfo(band.dtype).max) if whole else 1.0, claims[0])
-    elif not scale and not offset and options.quantity and np.dtype(band.dtype).kind != "f":
-        raise SceneError(
-            f"`quantity={options.quantity}` is said of {band.name}, but whole numbers ({band.dtype}) cannot be that as "
-            f"they are; say how they are scaled: `scale=<factor>`{_example(options.quantity, band.dtype)}, or "
-            "`sensor=<preset>`"
-        )
+    factor = scale[0] if scale else 1.0 if offset else _unscaled_factor(band, options.quantity)
     declared = any(claim.scale is not None or claim.offset is not None for claim in claims)
     return _Scaling(
-        scale[0] if scale else 1.0, offset[0] if offset else 0.0, known=declared or options.quantity is not None,
+        factor, offset[0] if offset else 0.0, known=declared or options.quantity is not None,
         reflectance=declared and band.stac.reflectance, notes=tuple(notes),
     )  # fmt: skip
+
+
+def _unscaled_factor(band: NamedBand, quantity: str | None) -> float:
+    """What values are multiplied by where the user names their quantity and nobody says how they are scaled.
+
+    Raises:
+        SceneError: if whole numbers cannot be that quantity as they are.
+    """
+    if quantity is None or np.dtype(band.dtype).kind == "f":
+        return 1.0
+    if quantity == "unit":
+        return 1.0 / float(np.iinfo(band.dtype).max)
+    raise SceneError(
+        f"`quantity={quantity}` is said of {band.name}, but whole numbers ({band.dtype}) cannot be that as "
+        f"they are; say how they are scaled: `scale=<factor>`{_example(quantity, band.dtype)}, or "
+        "`sensor=<preset>`"
+    )
 
 
 def _example(quantity: str, dtype: str) -> str:

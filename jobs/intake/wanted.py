@@ -36,7 +36,7 @@ class Wanted:
     """The bands that the models of a run ask for, by their names in a scene of one date."""
 
     models: tuple[tuple[frozenset[str], ...], ...]
-    """For each model the bands of its variants, the best first."""
+    """For each model the bands of each of its variants, the best first."""
     every: bool = False
     """True when a model takes all bands of an image."""
 
@@ -53,11 +53,11 @@ class Wanted:
 
     @property
     def names(self) -> frozenset[str]:
-        """Of all variants of all models."""
+        """Names of the bands that any variant of any model asks for."""
         return frozenset().union(*(variant for model in self.models for variant in model))
 
     def surely(self, there: frozenset[str]) -> frozenset[str]:
-        """Those of `there` that the best variant of each model takes which they suffice for."""
+        """Those of the bands `there` that, of each model, the best variant takes for which they suffice."""
         found: set[str] = set()
         for variants in self.models:
             for variant in variants:
@@ -129,7 +129,7 @@ def common_key(key: str, n_bands: int) -> str | None:
 
 
 def pick(bands: tuple[StacBand, ...], key: str, stem: str) -> tuple[StacBand, ...]:
-    """Of the bands of a whole sensor, listed beside a file of one band, the one that its key or its name speaks of.
+    """Pick the band that a file's key or name speaks of, where an item lists a whole sensor beside a file of one band.
 
     Nothing where none or more than one is spoken of.
     """

@@ -41,7 +41,7 @@ class Sampling:
     Attributes:
         variety: how far a crop may be changed.
         balance: 0: classes come as often as they are labelled; 1: each as often as any other.
-        seed: of everything that is drawn.
+        seed: seed of everything that is drawn.
     """
 
     variety: Variety
@@ -96,7 +96,7 @@ class Crops:
         return seen(values, pixels.valid & is_ours, labels, examples.crop_px, variety, examples.mean, dice)
 
     def _placed(self, side: int, dice: np.random.Generator) -> tuple[int, Window]:
-        """Which scene, and which window of it."""
+        """Draw a scene, and a window of it."""
         value = int(np.searchsorted(self._classes, dice.uniform(), side="right"))
         cumulated = self._cumulated[:, min(value, len(self._classes) - 1)]
         row = int(np.searchsorted(cumulated, dice.integers(cumulated[-1]), side="right"))
@@ -114,7 +114,7 @@ class Crops:
         return number, Window(offsets[0], offsets[1], side, side)
 
     def _room(self, number: int, box: Window) -> Window:
-        """Within what a crop around a labelled window is to lie, if it fits."""
+        """The window inside which a crop around a labelled window is to lie, if it fits."""
         rule = self._examples.rule
         if rule is not None and rule.alone:
             return Window(box.col_off, box.row_off, 1, 1).align(rule.core_px)
@@ -126,7 +126,7 @@ class Ahead:
 
     Args:
         crop: (number of the batch, place in it) -> the crop and its labels; a function of nothing else.
-        places: of a batch, those that this process takes.
+        places: places of a batch, those that this process takes.
         n_batches: how many there are in all; none is made beyond.
         threads: that make crops.
         ahead: batches that may be waiting.

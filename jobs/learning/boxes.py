@@ -54,7 +54,7 @@ class Marked:
         return np.asarray(np.floor(self.boxes[:, :2] + self.boxes[:, 2:] / 2), np.int64)
 
     def chosen(self, which: NDArray[np.bool_]) -> Marked:
-        """Those that are chosen (n,)."""
+        """The objects that are chosen (n,)."""
         return Marked(self.boxes[which], self.classes[which])
 
 
@@ -70,7 +70,7 @@ class BoxLabels:
     options: LabelOptions
     scene_id: str
     picture: Grid
-    """Of the scene's own file, in whose pixels COCO counts; the scene may be read or mapped onto another grid."""
+    """Grid of the scene's own file, in whose pixels COCO counts; the scene may be read or mapped onto another grid."""
 
     @property
     def identity(self) -> str:
@@ -118,7 +118,7 @@ def box_source(reference: str, options: LabelOptions, scene_id: str, picture: Gr
     Args:
         reference: path, s3:// or https://.
         options: the classes, and which column of vectors holds them.
-        scene_id: of the scene that they lie on.
+        scene_id: id of the scene that they lie on.
         picture: the grid of the scene's own file, whose pixels COCO counts in.
 
     Raises:

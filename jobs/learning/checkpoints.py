@@ -24,7 +24,7 @@ class Checkpoints:
     """Those of one training with one seed.
 
     Args:
-        store: of OUT.
+        store: store of OUT.
         prefix: below which they lie.
     """
 

@@ -69,7 +69,7 @@ class ChipLabels:
     """Labels of whole chips, on the grid of a result that has one pixel for each."""
 
     pixels: LabelSource
-    """Of the pixels of the finer grid."""
+    """Labels of the pixels of the finer grid."""
     rule: ChipRule
     fine: Grid
 
@@ -78,7 +78,7 @@ class ChipLabels:
         return self.pixels.identity
 
     def read(self, grid: Grid, window: Window) -> NDArray[np.uint8]:
-        """As `LabelSource.read`; `grid` is that of the cores."""
+        """Read labels as `LabelSource.read` does; `grid` is that of the cores."""
         side = self.rule.core_px
         if grid != self.fine.reduce(side):
             raise SceneError(f"chips of {side} px do not lie on a grid of {grid.width} x {grid.height} pixels")

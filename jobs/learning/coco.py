@@ -51,7 +51,7 @@ def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[Labelle
 
     Args:
         document: what its JSON says.
-        path: of its file, for messages.
+        path: path of its file, for messages.
         classes: names of the categories, in the order of the network's classes.
 
     Raises:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from earthloom.jobs.learning.labels import IGNORE
 from earthloom.jobs.learning.matching import Matching
 from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.window import Window
 
 BLOCKS = 400
@@ -23,7 +24,7 @@ _SMALLEST_PX = 32
 _THUMBNAIL_PX = 640
 
 RIGHT = 0
-"""In an error map: the mapped class is that of the label."""
+"""Value in an error map: the mapped class is that of the label."""
 MOST_PAIRS = 250
 """Error maps name each pair of classes as long as there are no more of them; else they hold 0 and 1."""
 
@@ -46,9 +47,9 @@ class SceneCounts:
     unlabelled_px: int = 0
     """Mapped, and without a label."""
     unmapped_px: int = 0
-    """With a label, and nodata in the map."""
+    """Pixels with a label, and nodata in the map."""
     left_out_px: int = 0
-    """With a label, and of a class of the model that is not scored."""
+    """Pixels with a label, and of a class of the model that is not scored."""
 
 
 def block_side_px(total_px: int) -> int:
@@ -96,10 +97,10 @@ def compare(
     K = len(matching.names)
     of_model, codes = matching.table(), error_codes(K)
     n_regions = len(regions[1]) if regions else 0
-    step = -(-max(extent.width, extent.height) // _THUMBNAIL_PX)
+    step = ceil_div(max(extent.width, extent.height), _THUMBNAIL_PX)
     counts = SceneCounts(
         confusion=np.zeros((K, K), np.int64), histogram=np.zeros((CONFIDENCE_STEPS + 1, 2), np.int64),
-        thumbnail=np.full((-(-extent.height // step), -(-extent.width // step)), NODATA, np.uint8),
+        thumbnail=np.full((ceil_div(extent.height, step), ceil_div(extent.width, step)), NODATA, np.uint8),
         regions={name: np.zeros((K, K), np.int64) for name in (regions[1] if regions else ())},
     )  # fmt: skip
     for window in extent.split(window_px):
@@ -113,8 +114,9 @@ def compare(
         errors = codes[pair]
         keep(window, errors)
         counts.thumbnail[
-            -(-window.row_off // step) : -(-window.row_end // step), -(-window.col_off // step) : -(-window.col_end // step)
-        ] = errors[-window.row_off % step :: step, -window.col_off % step :: step]  # fmt: skip
+            ceil_div(window.row_off, step) : ceil_div(window.row_end, step),
+            ceil_div(window.col_off, step) : ceil_div(window.col_end, step),
+        ] = errors[-window.row_off % step :: step, -window.col_off % step :: step]
         if not scored.any():
             continue
         right = (label == mapped)[scored]

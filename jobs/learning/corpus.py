@@ -60,7 +60,7 @@ class LabelledScene:
 
     @property
     def reference(self) -> dict[str, object]:
-        """Where its files lie, with their digests, for people who want to find them again."""
+        """Addresses of its files, with their digests, for people who want to find them again."""
         return {
             "id": self.scene.id,
             "item": self.scene.source_item,

@@ -50,7 +50,7 @@ class Boxes:
             )
 
     def chosen(self, which: NDArray[np.bool_]) -> Boxes:
-        """Those that are chosen (n,)."""
+        """The boxes that are chosen (n,)."""
         scores = None if self.scores is None else self.scores[which]
         return Boxes(
             edges=self.edges[which], classes=self.classes[which], areas=self.areas[which], scores=scores

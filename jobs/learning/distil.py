@@ -26,9 +26,10 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.redact import redact
+from earthloom.tiling.rounding import ceil_div
 
 MAPS = "teacher"
-"""Below OUT: what the teacher says."""
+"""Folder below OUT of what the teacher says."""
 _LEAST_BLOCKS = 16
 _MOST_CROPS = 16
 """Sides of a crop in that of a square, at most."""
@@ -129,7 +130,7 @@ def block_px(grids: Sequence[Grid], crop_px: int) -> int:
     enough = [
         side
         for side in sides
-        if sum(-(-grid.width // side) * -(-grid.height // side) for grid in grids) >= _LEAST_BLOCKS
+        if sum(ceil_div(grid.width, side) * ceil_div(grid.height, side) for grid in grids) >= _LEAST_BLOCKS
     ]
     return (enough or sides[-1:])[0]
 

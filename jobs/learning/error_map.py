@@ -28,7 +28,7 @@ _PAIR_COLORS = (
     (188, 189, 34), (44, 160, 44), (255, 187, 120), (174, 199, 232), (152, 223, 138), (255, 152, 150), (197, 176, 213),
     (247, 182, 210), (158, 218, 229), (196, 156, 148), (219, 219, 141),
 )  # fmt: skip
-"""Of Vega's scheme `category20` (BSD-3-Clause), without its greys."""
+"""Colours of Vega's scheme `category20` (BSD-3-Clause), without its greys."""
 
 
 def legend(names: tuple[str, ...]) -> dict[int, tuple[str, tuple[int, int, int]]]:

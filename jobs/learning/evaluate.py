@@ -66,7 +66,7 @@ class Evaluation:
 
     @property
     def exit_code(self) -> int:
-        """That of the run: 3 where some scenes could not be mapped, so that they are not in the scores."""
+        """Exit code of the run: 3 if some scenes could not be mapped, so that they are not in the scores."""
         return self.run.exit_code
 
 
@@ -117,13 +117,13 @@ class _Setup:
     matching: Matching
     options: LabelOptions
     labels: Mapping[str, LabelSource]
-    """By scene id."""
+    """Labels by scene id."""
     references: Mapping[str, str]
     regions: tuple[LabelSource, tuple[str, ...]] | None
     cover: float
 
     def labels_of(self, plan: ScenePlan) -> LabelSource:
-        """On the grid of a scene's result: of its pixels, or of chips where they are labelled."""
+        """Labels on the grid of a scene's result: of its pixels, or of chips if they are labelled."""
         pixels, side = self.labels[plan.scene.id], plan.chain.pixel_px
         if side == 1:
             return pixels

@@ -27,12 +27,12 @@ class Examples:
 
     Args:
         scenes: the corpus.
-        index: of it.
-        split: of the index.
+        index: index of it.
+        split: split of the index.
         chip_px: side of a chip of the index.
         classes: names, by value.
         mean, std: per channel, in the scenes' quantity; the network sees (value - mean) / std.
-        cache_bytes: of decoded pixels that are kept.
+        cache_bytes: size of decoded pixels that are kept.
         rule: how the labels of pixels become those of chips; None where each pixel has its own. Chips of the index are cores.
     """
 

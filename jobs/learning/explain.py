@@ -24,11 +24,12 @@ from earthloom.models.cards.weights import fetch
 from earthloom.models.device.resolve import Device
 from earthloom.models.measuring.peak_memory import peak_bytes
 from earthloom.tiling.errors import CardError, ConfigError, SceneError
+from earthloom.tiling.rounding import round_up
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
 
 FOLDER = "explanations"
-"""Below OUT: the cards."""
+"""Folder of the cards below OUT."""
 
 _CHIP_BYTES = 2**31
 """What a pass over one chip may take. A halo that covers all that a network sees is taken if a chip with a core of
@@ -56,7 +57,7 @@ class Explanation:
     what: str
     run: RunResult
     bands: dict[str, float]
-    """By band, the root mean square over all scenes and pixels: how much it matters. Empty of entropy and spread."""
+    """How much each band matters: the root mean square over all scenes and pixels. Empty for entropy and spread."""
 
 
 def explain(
@@ -140,7 +141,7 @@ def explained_card(card: ModelCard, what: str, *, target: int | None = None, ste
     """The card of an explanation, without its memory where that must be measured; `fitted` gives it its chips.
 
     Args:
-        card: of a segmentation with exact overlap and a measured halo, bound to its bands.
+        card: card of a segmentation with exact overlap and a measured halo, bound to its bands.
         what: `entropy`, `spread`, `occlusion` or `gradients`.
         target: value of the class that is explained; None: the one that is mapped.
         steps: of `gradients`.
@@ -168,10 +169,6 @@ def explained_card(card: ModelCard, what: str, *, target: int | None = None, ste
     )  # fmt: skip
 
 
-def _up(size_px: int, stride_px: int) -> int:
-    return -(-size_px // stride_px) * stride_px
-
-
 def _place(store: Store, card: ModelCard, base: ObjectRef, device: Device) -> ObjectRef:
     """Put the card and the weights into OUT, with its memory measured; what is there already is kept."""
     folder = store.ref / f"{FOLDER}/{card.label}"
@@ -194,10 +191,10 @@ def _place(store: Store, card: ModelCard, base: ObjectRef, device: Device) -> Ob
 
 
 def _measured(card: ModelCard, weights: Path | None, device: Device) -> ModelCard:
-    """With the bytes that a pass with gradients takes; one step takes as many as all of them."""
+    """The card with the memory that a pass with gradients takes; one step takes as much as all of them."""
     arguments = card.kwargs | {"steps": 1}
     one = replace(card, arguments=canonical(arguments))
-    small, large = (_up(side, card.stride_px) for side in _SIDES_PX)
+    small, large = (round_up(side, card.stride_px) for side in _SIDES_PX)
     exact = replace(device, precision="fp32")
     least, most = (peak_bytes(one, weights, exact, side) for side in (small, large))
     per_px = _SPARE * (most - least) / (large**2 - small**2)
@@ -216,7 +213,7 @@ def fitted(card: ModelCard) -> ModelCard:
         return (core_px + 2 * halo_px) ** 2 * per_px <= _CHIP_BYTES
 
     halo_px, core_px = card.halo_px or 0, card.core_px
-    if card.support_px is not None and fits(_LEAST_CORE_PX, covering := _up(card.support_px, stride_px)):
+    if card.support_px is not None and fits(_LEAST_CORE_PX, covering := round_up(card.support_px, stride_px)):
         halo_px = covering
     while core_px % (2 * stride_px) == 0 and core_px > _LEAST_CORE_PX and not fits(core_px, halo_px):
         core_px //= 2

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +27,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What was seen of the validation part.
+    """The scores of one look at the validation part.
 
     Attributes:
-        score: what is made large.
-        values: its other figures, by name.
+        score: the figure that training makes as large as it can.
+        values: the other figures, by name.
     """
 
     score: float
@@ -42,9 +43,10 @@ class Looking:
     """When and how the validation part is looked at.
 
     Attributes:
-        steps: between two looks.
-        patience: looks without a better one, after which the training ends; None: never.
-        look: judges the averaged weights of a fit, together with the other processes of a team; None: there is no such part.
+        steps: number of steps between two looks.
+        patience: number of looks without a better score after which the training ends; None: it never ends early.
+        look: judges the averaged weights of a fit, together with the other processes of a team; None if there is no
+            validation part.
     """
 
     steps: int
@@ -58,33 +60,33 @@ class Looking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What a training tells while it goes on."""
+    """How far a training has come, told after each step."""
 
     seed: int
     step: int
     steps: int
     loss: float
-    """Of this step."""
+    """Loss of this step."""
     rate: float
     """Learning rate, as a share of the highest."""
     waited_s: float
-    """Of `elapsed_s`, what was spent waiting for crops."""
+    """Part of `elapsed_s` that was spent waiting for crops."""
     elapsed_s: float
     look: Look | None = None
-    """At the validation part, where one was taken."""
+    """The look at the validation part after this step; None if none was taken."""
     is_best: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """What came of one seed.
+    """The network that training with one seed ended with.
 
     Attributes:
-        weights: name -> tensor, of the network that is kept.
-        step: of which they are.
-        steps: that were taken.
-        score: on the validation part; None without one.
-        looks: every look: step, mean loss since the last one, score.
+        weights: tensors of the network that is kept, by name.
+        step: the step after which the network had these weights.
+        steps: number of steps that were taken.
+        score: of these weights on the validation part; None if there is no such part.
+        looks: one entry for each look: its step, the mean loss since the last look, and its score.
     """
 
     seed: int
@@ -102,111 +104,142 @@ def fit_seed(
     """Train, or go on training, to the end.
 
     Args:
-        fit: at its beginning.
-        crops: the data.
-        looking: at the validation part.
-        checkpoints: of this training and seed.
-        compute: threads, and how often a checkpoint is written.
+        fit: the network and its optimiser, before the first step.
+        crops: the training data.
+        looking: when and how the validation part is looked at.
+        checkpoints: where those of this training and seed are kept.
+        compute: number of threads, and how often a checkpoint is written.
         team: the processes that train together; the first of them writes.
 
     Raises:
         EngineError: if the loss is no longer a number.
         SceneError, StorageError: if the data cannot be read, or a checkpoint not written.
     """
-    schedule, seed = fit.schedule, fit.schedule.seed
-    if (done := checkpoints.finished()) is not None:
+    if (finished := checkpoints.finished()) is not None:
         if team.is_first:
             checkpoints.tidy()
-        return Fitted(seed=seed, weights=done[0], **done[1])
-    journal, loss = _Journal(), math.nan
-    if (found := checkpoints.latest()) is not None:
-        tensors, note = found
-        fit.resume(tensors, note["step"])
-        journal, loss = _Journal(**note["journal"]), note.get("loss", math.nan)
-    n_parts = schedule.batch // team.size
-    places = range(team.number * n_parts, (team.number + 1) * n_parts)
-    batches = Ahead(
-        crops.crop, places, schedule.steps * schedule.accumulate, threads=compute.readers, ahead=compute.ahead
-    )
-    begun = saved = time.monotonic()
-    saved_step, is_whole = fit.step, True
+        weights, note = finished
+        return Fitted(seed=fit.schedule.seed, weights=weights, **note)
+    return _SeedTraining(fit, crops, looking, checkpoints, compute, team, on_progress).run()
 
-    def save() -> None:
-        nonlocal saved, saved_step
-        note = {"step": fit.step, "loss": loss, "journal": journal.to_dict()}
-        checkpoints.save(fit.step, fit.state(), note, journal.best_step)
-        saved, saved_step = time.monotonic(), fit.step
 
-    def tell(seen: Look | None, *, is_best: bool) -> None:
-        on_progress(
+class _SeedTraining:
+    """One seed's training while it goes on; it begins where the latest checkpoint ends."""
+
+    def __init__(
+        self, fit: Fit, crops: Crops, looking: Looking, checkpoints: Checkpoints, compute: ComputeTable, team: Team,
+        on_progress: Callable[[Progress], None],
+    ) -> None:  # fmt: skip
+        self._fit, self._looking, self._checkpoints = fit, looking, checkpoints
+        self._compute, self._team, self._on_progress = compute, team, on_progress
+        self._journal, self._loss = _Journal(), math.nan
+        if (latest := checkpoints.latest()) is not None:
+            tensors, note = latest
+            fit.resume(tensors, note["step"])
+            self._journal, self._loss = _Journal(**note["journal"]), note.get("loss", math.nan)
+        n_places = fit.schedule.batch // team.size
+        self._batches = Ahead(
+            crops.crop, range(team.number * n_places, (team.number + 1) * n_places),
+            fit.schedule.steps * fit.schedule.accumulate, threads=compute.readers, ahead=compute.ahead,
+        )  # fmt: skip
+        self._begun_s = self._saved_s = time.monotonic()
+        self._saved_step = fit.step
+        self._is_whole = True
+
+    def run(self) -> Fitted:
+        """Train to the end; a process that is being stopped first writes a checkpoint of the steps since the last one."""
+        try:
+            self._train()
+        except (SystemExit, KeyboardInterrupt):
+            is_unsaved = self._fit.step > self._saved_step
+            if self._team.is_first and self._is_whole and is_unsaved:  # else a second signal has left half a step
+                self._save_while_stopping()
+            raise
+        return self._finish()
+
+    def _train(self) -> None:
+        fit, schedule, journal = self._fit, self._fit.schedule, self._journal
+        if self._looking.is_due(fit.step, schedule.steps) and fit.step != journal.last_step:
+            self._end_step()  # its look was interrupted
+        while fit.step < schedule.steps and not journal.is_out_of(self._looking.patience):
+            self._batches.wait(fit.step * schedule.accumulate)  # where a signal need not wait: no step has begun
+            with unbroken(), self._changing():
+                self._loss = fit.advance(self._batches.batch)
+                journal.add(self._loss)
+            self._end_step()
+
+    def _end_step(self) -> None:
+        """Take a look if one is due, tell of the step, and write a checkpoint if it is time for one."""
+        fit, looking, steps = self._fit, self._looking, self._fit.schedule.steps
+        seen = None
+        if looking.look is not None and looking.is_due(fit.step, steps):
+            seen = looking.look(fit, self._team)
+            with unbroken():  # a look that is in the journal is told: it is not taken again
+                with self._changing():
+                    is_best = self._journal.look(fit.step, seen.score)
+                    if is_best and self._team.is_first:
+                        self._checkpoints.save_best(fit.step, _own(fit))
+                self._tell(seen, is_best=is_best)
+        else:
+            self._tell(None, is_best=False)
+        is_time = time.monotonic() - self._saved_s >= self._compute.checkpoint_s
+        if self._team.is_first and (seen is not None or fit.step == steps or is_time):
+            self._save()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Weights, journal and best weights belong together only before and after; an error in between leaves half a step."""
+        self._is_whole = False
+        yield
+        self._is_whole = True
+
+    def _tell(self, look: Look | None, *, is_best: bool) -> None:
+        schedule, step = self._fit.schedule, self._fit.step
+        self._on_progress(
             Progress(
-                seed=seed, step=fit.step, steps=schedule.steps, loss=loss, rate=schedule.rate_at(fit.step - 1),
-                waited_s=batches.waited_s, elapsed_s=time.monotonic() - begun, look=seen, is_best=is_best,
+                seed=schedule.seed, step=step, steps=schedule.steps, loss=self._loss, rate=schedule.rate_at(step - 1),
+                waited_s=self._batches.waited_s, elapsed_s=time.monotonic() - self._begun_s, look=look, is_best=is_best,
             )
         )  # fmt: skip
 
-    def look_and_tell() -> None:
-        nonlocal is_whole
-        seen = None
-        if looking.look is not None and looking.is_due(fit.step, schedule.steps):
-            seen = looking.look(fit, team)
-            with unbroken():  # a look that is in the journal is told: it is not taken again
-                is_whole = False
-                is_best = journal.look(fit.step, seen.score)
-                if is_best and team.is_first:
-                    checkpoints.save_best(fit.step, _own(fit))
-                is_whole = True
-                tell(seen, is_best=is_best)
-        else:
-            tell(None, is_best=False)
-        is_last = fit.step == schedule.steps
-        if team.is_first and (seen is not None or is_last or time.monotonic() - saved >= compute.checkpoint_s):
-            save()
+    def _save(self) -> None:
+        fit, journal = self._fit, self._journal
+        note = {"step": fit.step, "loss": self._loss, "journal": journal.to_dict()}
+        self._checkpoints.save(fit.step, fit.state(), note, journal.best_step)
+        self._saved_s, self._saved_step = time.monotonic(), fit.step
 
-    try:
-        if looking.is_due(fit.step, schedule.steps) and fit.step != journal.last_step:  # a look that was interrupted
-            look_and_tell()
-        while fit.step < schedule.steps and not journal.is_out_of(looking.patience):
-            batches.wait(fit.step * schedule.accumulate)  # where a signal need not wait: no step has begun
+    def _save_while_stopping(self) -> None:
+        """Write a checkpoint; what cannot be written is made again from the last one."""
+        step, steps = self._fit.step, self._fit.schedule.steps
+        try:
             with unbroken():
-                is_whole = False
-                loss = fit.advance(batches.batch)
-                journal.add(loss)
-                is_whole = True
-            look_and_tell()
-    except (SystemExit, KeyboardInterrupt):
-        if team.is_first and is_whole and fit.step > saved_step:  # else a second signal has left half a step
-            _keep(save, fit.step, schedule.steps)
-        raise
-    note = {
-        "step": journal.best_step or fit.step, "steps": fit.step, "score": journal.best_score, "looks": journal.looks,
-    }  # fmt: skip
-    weights: dict[str, Any] = {}  # the first process of a team has them, and writes them
-    if team.is_first:
-        weights = _own(fit) if journal.best_step is None else checkpoints.best(journal.best_step)
-        checkpoints.finish(weights, note)
-    team.wait()
-    return Fitted(seed=seed, weights=weights, **note)
+                self._save()
+        except EarthloomError as error:
+            _log.warning("step %d of %d is not kept: %s", step, steps, error)
+        else:
+            _log.warning("stopped after step %d of %d, which is kept", step, steps)
 
-
-def _keep(save: Callable[[], None], step: int, steps: int) -> None:
-    """Write a checkpoint while the process is being stopped; what cannot be written is made again from the last one."""
-    try:
-        with unbroken():
-            save()
-    except EarthloomError as error:
-        _log.warning("step %d of %d is not kept: %s", step, steps, error)
-    else:
-        _log.warning("stopped after step %d of %d, which is kept", step, steps)
+    def _finish(self) -> Fitted:
+        fit, journal = self._fit, self._journal
+        note: dict[str, Any] = {
+            "step": journal.best_step or fit.step, "steps": fit.step, "score": journal.best_score,
+            "looks": journal.looks,
+        }  # fmt: skip
+        weights: dict[str, Any] = {}  # the first process of a team has them, and writes them
+        if self._team.is_first:
+            weights = _own(fit) if journal.best_step is None else self._checkpoints.best(journal.best_step)
+            self._checkpoints.finish(weights, note)
+        self._team.wait()
+        return Fitted(seed=fit.schedule.seed, weights=weights, **note)
 
 
 def _own(fit: Fit) -> dict[str, Any]:
-    """The weights that would be kept now, on the CPU."""
+    """The weights that would be kept if training ended now, on the CPU."""
     return {name: value.cpu().contiguous() for name, value in fit.kept().state_dict().items()}
 
 
 class _Journal:
-    """What was seen so far, as it goes into a checkpoint."""
+    """The looks taken so far and the losses since the last one, as they go into a checkpoint."""
 
     def __init__(
         self, looks: list[dict[str, Any]] | None = None, total: float = 0.0, steps: int = 0, best_step: int | None = None,
@@ -233,7 +266,7 @@ class _Journal:
 
     @property
     def last_step(self) -> int | None:
-        """Of the last look."""
+        """The step of the last look; None before the first."""
         return self.looks[-1]["step"] if self.looks else None
 
     def is_out_of(self, patience: int | None) -> bool:

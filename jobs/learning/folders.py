@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from earthloom.jobs.learning.labels import IGNORE, LabelOptions
 from earthloom.tiling.cache import cache_folder
 from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.rounding import ceil_div
 
 _PICTURES, _TIFFS = (".jpg", ".jpeg", ".png"), (".tif", ".tiff")
 _LARGEST_BYTES = 64 << 20
@@ -36,7 +37,7 @@ class Mosaic:
     """Chips side by side.
 
     Attributes:
-        name: of the scene.
+        name: name of the scene.
         scene, labels: the two files.
         digests: sha256 of each chip's file, in order.
         notes: what of the folder is not used.
@@ -58,10 +59,10 @@ def make_mosaic(
     Args:
         folder: holds one folder per class, called by its name or by what is `stored` for it, with JPEG, PNG or TIFF files.
         options: the classes; folders to be ignored are passed over.
-        name: of the scene that they become.
+        name: name of the scene that they become.
         core_px: side of a square; larger chips are cut to their middle.
-        gsd_m: of a pixel.
-        number: of the table, which keeps different folders on different ground.
+        gsd_m: side of a pixel on the ground.
+        number: number of the table, which keeps different folders on different ground.
         named: numbers of bands that are data, whatever the files call them: alpha is a mask else.
 
     Raises:
@@ -177,7 +178,7 @@ def _write(
 
     first, _ = _decoded(files[0][0], named)
     across = math.ceil(math.sqrt(len(files)))
-    down = -(-len(files) // across)
+    down = ceil_div(len(files), across)
     free = shutil.disk_usage(folder).free
     if (needed := across * down * core_px**2 * (len(first) * first.itemsize + 1)) > free:
         raise SceneError(

@@ -14,11 +14,11 @@ from earthloom.tiling.ground import to_wgs84
 from earthloom.tiling.window import Window
 
 _EDGE_POINTS = 5
-"""Per side of a box that is brought onto another grid: its edges may be curves there."""
+"""Points per side of a box that is brought onto another grid: its edges may be curves there."""
 
 
 class Ground:
-    """Where the grids of all scenes lie, so that only those that may meet are compared."""
+    """The places of all scenes' grids, so that only those that may meet are compared."""
 
     def __init__(self, grids: Sequence[Grid]) -> None:
         from shapely import STRtree, box
@@ -91,7 +91,7 @@ class TrainedGround:
         self._tree: Any = STRtree([box(*each) for each in self._boxes])
 
     def distances(self, window: Window) -> NDArray[np.int32]:
-        """Of each pixel of a window, the distance to the nearest pixel trained on; `reach_px` + 1 where it is farther.
+        """Distance of each pixel of a window to the nearest pixel trained on; `reach_px` + 1 where it is farther.
 
         The distance is the larger of that in columns and that in rows, as context is a square. (rows, columns)
         """

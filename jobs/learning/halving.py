@@ -36,7 +36,7 @@ def goes_on(looks: Looks, others: Sequence[Looks], rung: int, reduction: int) ->
     """Whether a trial that has come to a rung is among the best 1 / `reduction` there, ties included.
 
     Args:
-        looks: of the trial.
+        looks: looks of the trial.
         others: of all others, those that have ended too.
     """
     own = score_at(looks, rung)

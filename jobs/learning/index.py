@@ -47,7 +47,7 @@ class ChipIndex:
     """(n, C, 2) sums of their physical values and of the squares."""
 
     def to_bytes(self) -> bytes:
-        """As a file of numpy's own format."""
+        """The index as a file of numpy's own format."""
         file = io.BytesIO()
         np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
         return file.getvalue()
@@ -189,6 +189,6 @@ def _sums(values: NDArray[np.generic], chosen: NDArray[np.bool_], each: Labelled
 
 
 def boxes(index: ChipIndex, chosen: NDArray[np.bool_]) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    """Of each scene that has chosen rows: its position and their boxes (m, 4)."""
+    """For each scene that has chosen rows: its position and their boxes (m, 4)."""
     for number in np.unique(index.scene[chosen]).tolist():
         yield number, index.box[chosen & (index.scene == number)]

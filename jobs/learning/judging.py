@@ -37,12 +37,12 @@ class Distance:
     """How far what is judged lies from what was trained on; `mapped` keeps it up to date."""
 
     nearest_px: int = LOOK_PX + 1
-    """From a judged pixel to one that was trained on, in rows or in columns, whichever is more."""
+    """Distance from a judged pixel to the nearest one trained on, in rows or in columns, whichever is more."""
     left_out_px: int = 0
     """Labelled pixels of the part that lie too near."""
 
     def record(self, n_judged: int) -> dict[str, Any]:
-        """As it goes into the record of a training; no distance where nothing was judged."""
+        """The scores as they go into the record of a training; no distance if nothing was judged."""
         return {
             "left_out_px": self.left_out_px, "least_distance_px": min(self.nearest_px, LOOK_PX) if n_judged else None,
             "is_farther": self.nearest_px > LOOK_PX,

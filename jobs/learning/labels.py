@@ -67,7 +67,7 @@ class LabelOptions(BaseModel):
     ignore: Annotated[tuple[Stored, ...], BeforeValidator(lambda value: parse_names(_as_list(value)))] = ()
     """Values in the files that mean unknown, beside nodata, masks and nulls."""
     class_column: str | None = None
-    """Of vector files; without it, all features are of the one class that is not `background`."""
+    """Column of vector files with the class; without it, all features are of the only class but `background`."""
     background: str | None = None
     """Class of all pixels of a scene that no feature of a vector file covers; without it they are unknown."""
     band: Annotated[int, Field(ge=1)] | None = None
@@ -176,7 +176,7 @@ class RasterLabels:
     asset: Asset
     options: LabelOptions
     grid: Grid
-    """Of the file."""
+    """Grid of the file."""
     band: Band
     note: str | None = None
     """What a user should know of how it is read."""
@@ -315,7 +315,7 @@ class _Layer:
     tree: Any
 
     def within(self, window: Window) -> list[tuple[Any, int]]:
-        """Those that may touch a window, in the order of the file."""
+        """Features that may touch a window, in the order of the file."""
         from shapely import box
 
         there = np.sort(self.tree.query(box(window.col_off, window.row_off, window.col_end, window.row_end)))

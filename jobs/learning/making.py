@@ -118,7 +118,7 @@ def _measured(config: TrainConfig, card: ModelCard, path: Path, examples: Exampl
 
 
 def _agreement(found: Measurement) -> dict[str, Any] | None:
-    """Of the halo that was chosen; None for a network whose chips are cross-faded."""
+    """The agreement at the halo that was chosen; None for a network whose chips are cross-faded."""
     if found.agreement is None:
         return None
     return {

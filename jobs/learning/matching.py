@@ -21,11 +21,11 @@ class Matching:
     """The classes that are scored, and how those of the model become them."""
 
     names: tuple[str, ...]
-    """Of the scored classes; those of the labels come first, in their order."""
+    """Names of the scored classes; those of the labels come first, in their order."""
     colors: tuple[str, ...]
     """`#rrggbb` of each."""
     of_model: tuple[int, ...]
-    """By class value of the model: position of a scored class, or IGNORE."""
+    """For each class value of the model the position of a scored class, or IGNORE."""
     model_names: tuple[str, ...]
 
     def table(self) -> NDArray[np.uint8]:
@@ -58,7 +58,7 @@ def match(
         labels: names of the classes of the labels.
         explicit: name of the model's class to name of the label's class, or `-`. A name that is no class of the labels
             keeps the model's class as one of its own, which no label has.
-        colors: of classes of the labels, where they are known.
+        colors: colours of classes of the labels, where they are known.
 
     Raises:
         ConfigError: if a class of either side is left over; the message lists both sides.

@@ -107,7 +107,7 @@ def measure_on(card: ModelCard, weights_path: Path | None, scene: Scene, part: W
 
     Args:
         card: bound to the scene's bands.
-        weights_path: of its weights; None for a card without.
+        weights_path: path of its weights; None for a card without.
         part: inside the scene.
 
     Raises:

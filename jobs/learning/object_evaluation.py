@@ -56,8 +56,8 @@ def prepare_objects(config: EvaluateConfig, plans: Sequence[ScenePlan], referenc
 
     Args:
         config: what was asked for.
-        plans: of the scenes that are mapped, all by one detector.
-        references: of the labels, by scene id.
+        plans: plans of the scenes that are mapped, all by one detector.
+        references: references of the labels, by scene id.
 
     Raises:
         ConfigError: if an option speaks of pixels, or a file is a raster.

@@ -33,7 +33,7 @@ from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.window import Window
 
 _LEAST_SCORE = 0.05
-"""Of an object that counts for average precision, which is about all scores."""
+"""Lowest score of an object that counts for average precision, which is about all scores."""
 
 
 def lenient(card: ModelCard) -> ModelCard:
@@ -49,7 +49,7 @@ class ObjectLook:
 
     Attributes:
         examples: the data.
-        card: of the detector.
+        card: card of the detector.
         windows: (scene, core) of the chips.
         margin_px: context around a core.
         threads: that read.
@@ -106,7 +106,7 @@ class ObjectJudgement:
     distance: Distance
 
     def record(self, card: ModelCard) -> dict[str, Any]:
-        """As it goes into the record of a training."""
+        """The scores as they go into the record of a training."""
         pictures = [compared for _, compared in sorted(self.pictures.items())]
         return {
             "pixels": self.pixels,
@@ -125,7 +125,7 @@ def judge_objects(
     """Find what is on each scene of a part and compare it with what was marked.
 
     Args:
-        predictor: of the `lenient` card.
+        predictor: predictor of the `lenient` card.
         card: says how the scenes are tiled.
         gap_px: objects as near as this to a pixel that was trained on are not judged; the card's halo at least.
 

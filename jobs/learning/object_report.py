@@ -23,7 +23,7 @@ FORMAT = 1
 """Version of report.json."""
 
 _IOUS = (0.3, 0.5)
-"""At which precision and recall are reported: objects of a few pixels are found by a box that covers half of them."""
+"""IoUs at which precision and recall are reported: a box that covers half of an object of a few pixels has found it."""
 
 
 def document(
@@ -33,7 +33,7 @@ def document(
 
     Args:
         pictures: by scene id, what was found and what is true.
-        card: of the detector.
+        card: card of the detector.
         sizes: bounds in m² between sizes of objects; none: the thirds of the true ones.
         hidden: true objects that were left out, because nothing is decided where they lie.
         facts: put into the document as they are.
@@ -95,7 +95,7 @@ def _at(every: Sequence[Compared], value: int, score: float, iou: float) -> dict
 
 
 def _best(every: Sequence[Compared], value: int, iou: float) -> dict[str, float]:
-    """At the score with the highest F1, the lowest of equals; it was chosen on these objects, which flatters it."""
+    """Scores at the confidence with the highest F1, the lowest of equals; chosen on these objects, which flatters it."""
     scores = {0.0}
     for found, _ in every:
         scores |= set() if found.scores is None else set(np.round(found.scores[found.classes == value], 2).tolist())
@@ -155,7 +155,7 @@ def page(report: Mapping[str, Any], text: str, pictures: Sequence[bytes]) -> str
     """One HTML page that needs nothing beside it: the figures, the places with most mistakes, and the text.
 
     Args:
-        report: of `document`, with `worst`.
+        report: report that `document` made, with `worst`.
         text: what report.txt holds.
         pictures: PNG files, one for each entry of `report["worst"]`.
     """

@@ -32,7 +32,7 @@ def refuse_unsuited(table: AugmentTable, bands: Sequence[str], mean: Sequence[fl
     """Changes that mean brightness from 0 to about 1 make nonsense of stored numbers, decibels or differences.
 
     Args:
-        mean: of each band over the training part, in the scenes' quantity.
+        mean: mean of each band over the training part, in the scenes' quantity.
 
     Raises:
         ConfigError: naming the key, the band and its mean.
@@ -68,7 +68,7 @@ def remarks(config: TrainConfig, examples: Examples, card: ModelCard, first: Fir
     """A sentence on each thing that readers of the scores have to know.
 
     Args:
-        card: of the network that is trained, whose normalisation may be another one's.
+        card: card of the network that is trained, whose normalisation may be another one's.
         first: where its first weights come from.
     """
     return [

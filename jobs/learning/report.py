@@ -48,7 +48,7 @@ def document(
         matching: the K scored classes.
         mapped_m2: (K,) area that all maps together give each of them.
         block_px: side of the blocks in `counts`.
-        resamples: of the bootstrap over blocks; 0 for none.
+        resamples: number of resamples of the bootstrap over blocks; 0 for none.
         facts: about model, labels and scenes, that are put into the document as they are.
     """
     names, K = matching.names, len(matching.names)
@@ -120,7 +120,7 @@ def _calibration(found: Calibration | None, matching: Matching) -> dict[str, Any
 def _areas(
     confusion: NDArray[np.int64], names: Sequence[str], mapped_m2: NDArray[np.float64], *, census: bool
 ) -> dict[str, Any]:
-    """By class, or why there are none; without intervals where every pixel of the maps has a label."""
+    """Areas by class, or why there are none; without intervals if every pixel of the maps has a label."""
     found = area_estimates(confusion, mapped_m2)
     if found is None:
         few = [name for name, area, n in zip(names, mapped_m2, confusion.sum(axis=0), strict=True) if area and n < 2]

@@ -49,7 +49,7 @@ def page(report: Mapping[str, Any], thumbnails: Mapping[str, NDArray[np.uint8]],
     """The page.
 
     Args:
-        report: of `jobs.learning.report.document`, with `worst`.
+        report: report that `jobs.learning.report.document` made, with `worst`.
         thumbnails: by scene id, (rows, columns) reduced error maps.
         pictures: PNG files, one for each entry of `report["worst"]`.
     """

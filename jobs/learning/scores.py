@@ -100,7 +100,7 @@ def text_report(confusion: NDArray[np.int64], names: Sequence[str], digits: int 
 
     Args:
         confusion: (K, K), labels by row.
-        names: of the K classes.
+        names: names of the K classes.
         digits: after the decimal point.
     """
     scores, means = class_scores(confusion), averages(confusion)
@@ -152,7 +152,7 @@ def calibrate(histogram: NDArray[np.int64], n_bins: int = 15) -> Calibration | N
 
     Args:
         histogram: (251, 2) int64, pixels by stored confidence (steps of 1/250) and by whether they are right.
-        n_bins: of the reliability curve and the ECE.
+        n_bins: number of bins of the reliability curve and the ECE.
 
     The temperature is that of temperature scaling (Guo et al. 2017) where there are two classes, because the probability
     of the chosen one then determines both logits. Of more classes it is that of the chosen class against all others.
@@ -186,7 +186,7 @@ def _nll(histogram: NDArray[np.int64], temperature: float) -> float:
 
 
 def _best_temperature(histogram: NDArray[np.int64]) -> float:
-    """By golden-section search; the likelihood is convex in 1 / T."""
+    """The best temperature, by golden-section search; the likelihood is convex in 1 / T."""
     low, high = 1 / 50, 50.0
     ratio = (np.sqrt(5) - 1) / 2
     for _ in range(120):
@@ -280,7 +280,7 @@ def bootstrap(
     Args:
         blocks: (B, K, K) confusion matrix of each block with labels.
         resamples: sets of B blocks that are drawn with replacement.
-        seed: of the drawing.
+        seed: seed of the drawing.
 
     Returns:
         By score, `iou` and `f1` (K, 2), `accuracy` and `mean_iou` (2,): lower and upper end, percentiles 2.5 and 97.5.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from earthloom.cluster.address import resolve
@@ -39,26 +39,41 @@ from earthloom.models.training.teacher import Teacher
 from earthloom.models.training.team import Team
 from earthloom.models.zoo import ZOO, variants
 from earthloom.tiling.errors import CardError, ConfigError
+from earthloom.tiling.rounding import ceil_div, round_up
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store
 
 
-def train_seed(
-    config: TrainConfig, card: ModelCard, first: First, examples: Examples, store: Store, prefix: str,
-    settings: dict[str, Any], seed: int, on_progress: Callable[[Progress], None] = lambda _: None,
-) -> Fitted:  # fmt: skip
-    """Train one seed, or go on training it; in a team, this process's part of it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """All that its seeds share.
 
-    Args:
-        card: of the network, without weights.
-        first: where its first weights come from.
+    Attributes:
+        config: the file that describes it.
+        card: card of the network, without weights.
+        first: where the first weights come from.
         examples: the data.
-        store: of OUT; checkpoints and logs lie below `prefix`.
-        settings: how this training computes: `device`, `precision`, `threads`.
+        store: store of OUT.
+        prefix: prefix below which checkpoints and logs lie.
+        settings: how it computes: `device`, `precision`, `threads`.
+    """
+
+    config: TrainConfig
+    card: ModelCard
+    first: First
+    examples: Examples
+    store: Store
+    prefix: str
+    settings: Mapping[str, Any]
+
+
+def train_seed(training: Training, seed: int, on_progress: Callable[[Progress], None] = lambda _: None) -> Fitted:
+    """Train one seed, or go on training it; in a team, this process's part of it.
 
     Raises:
         ConfigError, CardError, SceneError, StorageError, EngineError: as `jobs.learning.train.train` does.
     """
+    config, card, first, settings = training.config, training.card, training.first, training.settings
     use_threads(settings["threads"])
     team = Team()
     module = build(card, seed)
@@ -66,16 +81,16 @@ def train_seed(
         set_prior(module, len(card.classes))
     filled = fill(module, card, first.path, first.card).filled if first.path is not None else frozenset()
     fit = Fit(
-        module.to(settings["device"]), loss_of(config, examples), schedule_of(config, seed, settings["precision"]),
+        module.to(settings["device"]), loss_of(config, training.examples), schedule_of(config, seed, settings["precision"]),
         pretrained=filled, held=to_hold(module, filled, len(card.classes)), team=team,
         teacher=teacher_of(config, card, settings["device"]),
     )  # fmt: skip
     variety = variety_of(config, card.bands)
     kind = Crops if card.objects is None else ObjectCrops
-    crops = kind(examples, Sampling(variety=variety, balance=config.schedule.balance, seed=seed))
-    looking = looking_of(config, examples, card)
-    checkpoints = Checkpoints(store, f"{prefix}/seed-{seed}")
-    with closing(Tracker(config, store, prefix, seed)) if team.is_first else nullcontext() as tracker:
+    crops = kind(training.examples, Sampling(variety=variety, balance=config.schedule.balance, seed=seed))
+    looking = looking_of(config, training.examples, card)
+    checkpoints = Checkpoints(training.store, f"{training.prefix}/seed-{seed}")
+    with closing(Tracker(config, training.store, training.prefix, seed)) if team.is_first else nullcontext() as tracker:
 
         def tell(progress: Progress) -> None:
             if tracker is not None:
@@ -130,11 +145,13 @@ def teacher_card(config: TrainConfig, bands: tuple[str, ...]) -> tuple[ModelCard
 
 
 def carried(config: TrainConfig, first: First, bands: tuple[str, ...], address: str | None) -> TrainConfig:
-    """The same for processes on Ray: on a cluster, whose machines may lack them, the weights that a training begins from and
-    its teacher's are put into OUT, and folders of this machine are named by where their models lie there.
+    """The configuration for processes on Ray, whose machines may lack models that lie on this one.
+
+    On a cluster, the weights that a training begins from and its teacher's are put into OUT, and the configuration names
+    their places there instead of folders of this machine.
 
     Args:
-        address: of a cluster; None: that of RAY_ADDRESS, or Ray inside this process.
+        address: address of a cluster; None: that of RAY_ADDRESS, or Ray inside this process.
 
     Raises:
         CardError: if a folder does not hold the weights that its card names.
@@ -212,4 +229,4 @@ def margin_of(examples: Examples, card: ModelCard) -> int:
     """Context around a chip of the validation part."""
     if examples.rule is not None:
         return examples.rule.context_px
-    return -(-examples.chip_px // 4 // card.stride_px) * card.stride_px
+    return round_up(ceil_div(examples.chip_px, 4), card.stride_px)

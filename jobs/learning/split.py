@@ -19,6 +19,7 @@ from earthloom.jobs.learning.ground import Ground
 from earthloom.jobs.learning.index import ChipIndex
 from earthloom.jobs.learning.labels import IGNORE, LabelClass, LabelOptions, LabelSource, label_source
 from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.rounding import ceil_div, round_up
 from earthloom.tiling.suggest import did_you_mean
 from earthloom.tiling.window import Window
 
@@ -32,7 +33,7 @@ class Part(IntEnum):
 
 
 NO_PART = IGNORE
-"""Of a pixel outside all regions."""
+"""Part of a pixel outside all regions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ class Split:
         return self.of_block[number][np.ix_(rows, cols)]
 
     def room(self, each: LabelledScene, box: Window) -> Window:
-        """Within what a crop around a labelled window is to lie, if it fits: its square, or the scene."""
+        """The window inside which a crop around a labelled window is to lie, if it fits: its square, or the scene."""
         whole = each.scene.grid.window
         if not self.of_block:
             return whole
@@ -113,7 +114,7 @@ def split(
     Shares are of labelled pixels, and as far as whole scenes or squares allow, of each class alike.
 
     Args:
-        index: of these scenes.
+        index: index of these scenes.
         regions: what `open_regions` gave.
         seed: decides among equals.
         chip_px: side of a chip of the index.
@@ -183,7 +184,7 @@ def _by_block(index: ChipIndex, scenes: Sequence[LabelledScene], table: SplitTab
     if table.block_px % chip_px:
         raise ConfigError(
             f"'block_px={table.block_px}' is not a multiple of 'crop_px={chip_px}'; use "
-            f"{-(-table.block_px // chip_px) * chip_px}"
+            f"{round_up(table.block_px, chip_px)}"
         )
     per_side = table.block_px // chip_px
     keys = np.stack([index.scene, index.row // per_side, index.col // per_side], axis=1)
@@ -195,7 +196,7 @@ def _by_block(index: ChipIndex, scenes: Sequence[LabelledScene], table: SplitTab
     of_block: dict[int, NDArray[np.uint8]] = {}
     for number, each in enumerate(scenes):
         grid = each.scene.grid
-        shape = (-(-grid.height // table.block_px), -(-grid.width // table.block_px))
+        shape = (ceil_div(grid.height, table.block_px), ceil_div(grid.width, table.block_px))
         of_block[number] = np.full(shape, NO_PART, np.uint8)
     for (number, row, col), part in zip(units.tolist(), parts, strict=True):
         of_block[number][row, col] = part
@@ -203,7 +204,7 @@ def _by_block(index: ChipIndex, scenes: Sequence[LabelledScene], table: SplitTab
 
 
 def _shares(table: SplitTable) -> tuple[float, float, float]:
-    """Of train, validation and test, among what is not named."""
+    """Shares of train, validation and test in what no name assigns to a part."""
     validation, test = (share if isinstance(share, float) else 0.0 for share in (table.validation, table.test))
     return 1 - validation - test, validation, test
 
@@ -216,7 +217,7 @@ def _assign(pixels: NDArray[np.int64], shares: tuple[float, float, float], seed:
 
     Args:
         pixels: (units, K).
-        shares: of the parts, in their order.
+        shares: shares of the parts, in their order.
     """
     total = np.maximum(pixels.sum(axis=0), 1)
     brings = pixels / total  # (units, K)

@@ -17,6 +17,7 @@ from earthloom.models.training.network import TRAINED, named
 from earthloom.models.zoo import variants
 from earthloom.tiling.errors import CardError, ConfigError
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.rounding import round_up
 from earthloom.tiling.storage.objects import ObjectRef
 
 NOTHING = "nothing"
@@ -33,9 +34,9 @@ class First:
 
     Attributes:
         name: as the user gave it.
-        path: of the file; None for random weights.
-        sha256: of its bytes.
-        card: of the model that they belong to; None for a file without one.
+        path: path of the file; None for random weights.
+        sha256: digest of its bytes.
+        card: card of the model that they belong to; None for a file without one.
     """
 
     name: str
@@ -100,8 +101,8 @@ def draft(
     """The card that the trained network will have, without weights, halo and scores.
 
     Args:
-        quantity: of all scenes.
-        grids: of the scenes, whose pixel sizes it will know.
+        quantity: quantity of all scenes.
+        grids: grids of the scenes, whose pixel sizes it will know.
         mean, std: of each band as measured; those that the user gives, or a card that is started from has, count more.
 
     Raises:
@@ -126,7 +127,7 @@ def draft(
     if table.crop_px % stride:
         raise ConfigError(
             f"'crop_px={table.crop_px}' is not a multiple of the network's stride {stride}; use "
-            f"{-(-table.crop_px // stride) * stride}"
+            f"{round_up(table.crop_px, stride)}"
         )
     mean, std = _normalisation(config, first, bands, quantity, mean, std)
     sizes = [grid.gsd_m() for grid in grids] or [1.0]

@@ -26,11 +26,11 @@ def train_together(
     """Train one seed on Ray, or go on training it.
 
     Args:
-        config: of the training, plain values.
-        store: of OUT; the index of chips lies below `prefix`, checkpoints and logs come there.
+        config: configuration of the training, plain values.
+        store: store of OUT; the index of chips lies below `prefix`, checkpoints and logs come there.
         settings: how it computes, as `jobs.learning.seeds.train_seed` takes them.
         workers: processes.
-        address: of a Ray cluster; None: Ray inside this process.
+        address: address of a Ray cluster; None: Ray inside this process.
 
     Raises:
         EngineError: if Ray cannot be used, workers die again and again, or they wrote elsewhere.
@@ -64,7 +64,7 @@ def train_together(
 def work(argument: dict[str, Any]) -> None:
     """What each process does."""
     from earthloom.jobs.learning.corpus import open_corpus
-    from earthloom.jobs.learning.seeds import train_seed
+    from earthloom.jobs.learning.seeds import Training, train_seed
     from earthloom.jobs.learning.start import bands_of, first_weights
     from earthloom.jobs.learning.train import prepare
 
@@ -74,4 +74,8 @@ def work(argument: dict[str, Any]) -> None:
     first = first_weights(config.model.start, config.out)
     bands = bands_of(config, first)
     examples, card = prepare(config, open_corpus(config, bands), first, bands, store, prefix)
-    train_seed(config, card, first, examples, store, prefix, argument["settings"], argument["seed"])
+    training = Training(
+        config=config, card=card, first=first, examples=examples, store=store, prefix=prefix,
+        settings=argument["settings"],
+    )  # fmt: skip
+    train_seed(training, argument["seed"])

@@ -18,10 +18,10 @@ class Tracker:
     """The log of one seed; call it with each step, and `close` it at the end.
 
     Args:
-        config: of the training.
-        store: of OUT; event files that cannot be written there directly are copied at every look.
+        config: configuration of the training.
+        store: store of OUT; event files that cannot be written there directly are copied at every look.
         prefix: below which they lie.
-        seed: of the training.
+        seed: seed of the training.
     """
 
     def __init__(self, config: TrainConfig, store: Store, prefix: str, seed: int) -> None:

@@ -24,7 +24,16 @@ from earthloom.jobs.learning.index import ChipIndex, make_index
 from earthloom.jobs.learning.making import make_card
 from earthloom.jobs.learning.record import data_record
 from earthloom.jobs.learning.remarks import refuse_blind, refuse_unsuited, remarks
-from earthloom.jobs.learning.seeds import carried, looking_of, loss_of, teacher_card, teacher_of, train_seed, variety_of
+from earthloom.jobs.learning.seeds import (
+    Training,
+    carried,
+    looking_of,
+    loss_of,
+    teacher_card,
+    teacher_of,
+    train_seed,
+    variety_of,
+)
 from earthloom.jobs.learning.split import Part, open_regions, split
 from earthloom.jobs.learning.start import First, bands_of, draft, first_weights
 from earthloom.jobs.learning.together import train_together
@@ -45,10 +54,10 @@ from earthloom.tiling.storage.store import Store, open_store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What came of a training.
+    """A model that a training has made.
 
     Attributes:
-        card: as it lies in OUT.
+        card: the model's card, as it lies in OUT.
         out: the card folder.
         record: what `record.json` holds.
         was_there: whether an earlier run had made it.
@@ -62,6 +71,23 @@ class Trained:
     notes: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What a training, or a study of several, has before it opens its scenes.
+
+    Attributes:
+        store: that of OUT.
+        first: the first weights.
+        bands: names of the bands that the network sees.
+        sent: the configuration as processes on Ray get it; without Ray, the configuration itself.
+    """
+
+    store: Store
+    first: First
+    bands: tuple[str, ...]
+    sent: TrainConfig
+
+
 def train(
     config: TrainConfig, *, replaces: bool = False, workers: int | None = None, address: str | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None, on_stage: Callable[[str], None] = lambda _: None,
@@ -71,7 +97,7 @@ def train(
     Args:
         replaces: overwrite the model of another training that OUT holds.
         workers: processes on Ray that share each batch; None: this process alone, without Ray.
-        address: of a Ray cluster, with `workers`; None: Ray inside this process.
+        address: address of a Ray cluster, with `workers`; None: Ray inside this process.
         on_progress: told of every step that this process takes.
         on_stage: told what begins, in a sentence.
 
@@ -81,13 +107,8 @@ def train(
         CardError: if there is no such network, or the first weights do not fit it.
         StorageError, EngineError: if the storage fails, or the loss is no longer a number.
     """
-    apply()
-    if address is not None and workers is None:
-        raise ConfigError(f"`address={address}` is of no use without `workers`: one process trains without Ray")
-    store = open_store(out_of(config))
-    first = first_weights(config.model.start, config.out)
-    bands = bands_of(config, first)
-    plain = {} if workers is None else carried(config, first, bands, address).model_dump(mode="json")
+    begun = begin(config, workers, address, "trains")
+    store, first, bands = begun.store, begun.first, begun.bands
     found = _try_network(config, first, bands)
     if found is not None:
         on_stage(f"first weights from {first.name}: {found}")
@@ -104,12 +125,16 @@ def train(
     for text in said:
         on_stage(f"note: {text}")
     notes = (*corpus.notes, *((config.name, text) for text in said))
+    training = Training(
+        config=config, card=card, first=first, examples=examples, store=store, prefix=prefix, settings=settings
+    )
     fitted = []
     for seed in range(config.seed, config.seed + config.seeds):
         on_stage(f"training seed {seed}" if config.seeds > 1 else "training")
         if workers is None:
-            fitted.append(train_seed(config, card, first, examples, store, prefix, settings, seed, on_progress))
+            fitted.append(train_seed(training, seed, on_progress))
         else:
+            plain = begun.sent.model_dump(mode="json")
             fitted.append(train_together(plain, store, prefix, settings, seed, workers=workers, address=address))
     with TemporaryDirectory(prefix="earthloom-") as temporary:
         card, made = make_card(config, card, examples, fitted, Path(temporary), on_stage)
@@ -118,8 +143,30 @@ def train(
     return Trained(card=card, out=config.out, record=record, was_there=False, notes=notes)
 
 
+def begin(config: TrainConfig, workers: int | None, address: str | None, verb: str) -> Opening:
+    """Open OUT and the first weights.
+
+    Args:
+        workers: number of processes on Ray; None: this process alone, without Ray.
+        address: address of a Ray cluster, with `workers`.
+        verb: what one process does without Ray, for a message.
+
+    Raises:
+        ConfigError: if an address is given without `workers`, or OUT is no folder or bucket.
+        CardError, StorageError: if the first weights cannot be used.
+    """
+    apply()
+    if address is not None and workers is None:
+        raise ConfigError(f"`address={address}` is of no use without `workers`: one process {verb} without Ray")
+    store = open_store(out_of(config))
+    first = first_weights(config.model.start, config.out)
+    bands = bands_of(config, first)
+    sent = config if workers is None else carried(config, first, bands, address)
+    return Opening(store=store, first=first, bands=bands, sent=sent)
+
+
 def out_of(config: TrainConfig) -> ObjectRef:
-    """Where a training writes.
+    """The place that a training writes to.
 
     Raises:
         ConfigError: if that is no folder or bucket.

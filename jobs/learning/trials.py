@@ -13,7 +13,7 @@ from earthloom.jobs.learning.config import TrainConfig, check_training
 from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.fitting import Progress
 from earthloom.jobs.learning.halving import Looks, goes_on, rungs
-from earthloom.jobs.learning.seeds import train_seed
+from earthloom.jobs.learning.seeds import Training, train_seed
 from earthloom.jobs.learning.start import bands_of, first_weights
 from earthloom.jobs.learning.train import out_of, prepare, settle
 from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
@@ -31,12 +31,12 @@ class Trial:
     """What a worker is sent."""
 
     config: dict[str, Any]
-    """Of the study, plain values."""
+    """The study's configuration, as plain values."""
     prefix: str
-    """Of the study, below OUT."""
+    """The study's prefix below OUT."""
     number: int
     parameters: dict[str, Any]
-    """By key of the file: `schedule.rate`."""
+    """Values that are tried, by key of the file, such as `schedule.rate`."""
 
 
 class TrialWorker:
@@ -121,9 +121,12 @@ def _run(
     first = first_weights(config.model.start, config.out)
     bands = bands_of(config, first)
     examples, card = prepare(config, open_corpus(config, bands), first, bands, store, trial.prefix)
-    settings = settle(store, place, config, None)
+    training = Training(
+        config=config, card=card, first=first, examples=examples, store=store, prefix=place,
+        settings=settle(store, place, config, None),
+    )  # fmt: skip
     try:
-        fitted = train_seed(config, card, first, examples, store, place, settings, config.seed, follow)
+        fitted = train_seed(training, config.seed, follow)
     except _EndedError:
         store.delete_all(f"{place}/seed-{config.seed}")
         return {"state": "pruned", "score": max(score for _, score in looks), "steps": looks[-1][0]}
@@ -132,7 +135,7 @@ def _run(
 
 
 def _numbers(store: Store, prefix: str) -> set[int]:
-    """Of the trials that have been looked at."""
+    """Numbers of the trials that have been looked at."""
     places = (head.key.split("/") for head in store.list(prefix) if head.key.endswith(f"/{_LOOKS}"))
     return {int(parts[-2].removeprefix("trial-")) for parts in places}
 

@@ -23,16 +23,13 @@ from earthloom.jobs.execution.engine import BUDGET
 from earthloom.jobs.learning.config import RangeTable, TrainConfig
 from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.fitting import Progress
-from earthloom.jobs.learning.seeds import carried
-from earthloom.jobs.learning.start import bands_of, first_weights
-from earthloom.jobs.learning.train import out_of, training_key
+from earthloom.jobs.learning.train import begin, training_key
 from earthloom.jobs.learning.training_file import to_toml
 from earthloom.jobs.learning.trials import Trial, TrialWorker, result_of, with_values
 from earthloom.jobs.planning.resources import here
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest, read_document
 from earthloom.tiling.errors import ConfigError
-from earthloom.tiling.storage.settings import apply
-from earthloom.tiling.storage.store import Store, open_store
+from earthloom.tiling.storage.store import Store
 
 STUDY = "study.json"
 BEST = "best.toml"
@@ -67,7 +64,7 @@ def tune(
         config: with a table of what is tried.
         trials: in all.
         workers: trials at once, on Ray; None: one after another in this process, without Ray.
-        address: of a Ray cluster, with `workers`; None: Ray inside this process.
+        address: address of a Ray cluster, with `workers`; None: Ray inside this process.
         on_trial: called with each trial that has ended.
         on_begin: called with the number and the values of each trial that begins or resumes.
         on_look: called at each look at the validation part, where this process trains; a top-level function.
@@ -76,16 +73,11 @@ def tune(
         ConfigError: if nothing is to be tried, a key or value of it is wrong, or there is no validation part to choose by.
         EarthloomError: what opening the data, or the engine, raises.
     """
-    apply()
     space = _space(config)
-    if address is not None and workers is None:
-        raise ConfigError(f"`address={address}` is of no use without `workers`: one process tunes without Ray")
-    store = open_store(out_of(config))
-    first = first_weights(config.model.start, config.out)
-    bands = bands_of(config, first)
-    there = config if workers is None else carried(config, first, bands, address)
-    corpus = open_corpus(config, bands)
-    prefix = f"tune/{digest({'training': training_key(config, corpus, first), 'space': _plain(space)})[:16]}"
+    begun = begin(config, workers, address, "tunes")
+    store = begun.store
+    corpus = open_corpus(config, begun.bands)
+    prefix = f"tune/{digest({'training': training_key(config, corpus, begun.first), 'space': _plain(space)})[:16]}"
     plain = config.model_dump(mode="json")
     known = {number: result for number in range(trials) if (result := result_of(store, prefix, number)) is not None}
     ended = dict(known)
@@ -96,7 +88,9 @@ def tune(
                 continue
             parameters = _parameters(store, prefix, number, space, config, ended)
             on_begin(number, parameters)
-            trial = Trial(config=there.model_dump(mode="json"), prefix=prefix, number=number, parameters=parameters)
+            trial = Trial(
+                config=begun.sent.model_dump(mode="json"), prefix=prefix, number=number, parameters=parameters
+            )
             yield Task(key=f"trial {number}", payload=trial)
 
     with ExitStack() as stack:
@@ -158,7 +152,7 @@ def _executor(
 def _parameters(
     store: Store, prefix: str, number: int, space: dict[str, Any], config: TrainConfig, ended: dict[int, dict[str, Any]]
 ) -> dict[str, Any]:
-    """Those of a trial: proposed once, then kept, so that whoever goes on with it tries the same."""
+    """Values that a trial tries: proposed once, then kept, so that whoever goes on with it tries the same."""
     key = _key(prefix, number)
     document: dict[str, Any] = {"format": FORMAT, "parameters": _proposed(space, config.seed, number, ended)}
     if not store.create(key, canonical(document)):

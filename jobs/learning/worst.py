@@ -39,7 +39,7 @@ class Place:
 
     scene_id: str
     window: Window
-    """In pixels of the map."""
+    """Window in pixels of the map."""
     wrong_px: int
     scored_px: int
     shown: Window

@@ -51,11 +51,11 @@ class ProductTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Annotated[tuple[str, ...], BeforeValidator(parse_names), Field(min_length=1)]
-    """As `earthloom run --model`: a name, or the stages of a chain."""
+    """A model's name, or the stages of a chain, as in `earthloom run --model`."""
     scenes: Annotated[tuple[str, ...], BeforeValidator(parse_names)] = ()
-    """As `earthloom run` takes them; none: what OUT already has."""
+    """Scenes as `earthloom run` takes them; none: what OUT already has."""
     options: dict[str, Any] = {}
-    """Of `earthloom run`, by its own names with underscores."""
+    """Options of `earthloom run`, by its own names with underscores."""
     overlap: Overlap | None = None
     """Which scene of a day a pixel is taken from; None: the most confident class, and the latest image."""
     mask: MaskTable | None = None
@@ -93,7 +93,7 @@ class Area:
     where: str
     """The file that says so."""
     grid: Grid
-    """Of whole shards."""
+    """The area's grid, made of whole shards."""
     shard_px: int
     outline: str | None
     """The area itself as a GeoJSON geometry in longitude and latitude; None where only a grid was given."""
@@ -122,7 +122,7 @@ def make_area(values: Mapping[str, Any], where: ObjectRef) -> Area:
     """The area that the values of an AOI file describe.
 
     Args:
-        values: of the file.
+        values: values of the file.
         where: the file, which a relative `geometry` lies beside.
 
     Raises:

@@ -14,6 +14,6 @@ class BeforeTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     product: str
-    """Of the same area: `bands`, or `cloudmask-bands`."""
+    """Product of the same area: `bands`, or `cloudmask-bands`."""
     every: Cadence = "year"
     rule: RuleText = "best"

@@ -11,13 +11,13 @@ from earthloom.tiling.window import Window
 from earthloom.tiling.writing.zarr_sink import CHUNK_PX
 
 _STACK_BYTES = 192 * 2**20
-"""Of all dates of a window, as far as a strip of a chunk allows; more is not faster, as work goes by small blocks of it."""
+"""Size of all dates of a window, as far as a strip of a chunk allows; more is not faster, as work goes by small blocks."""
 _LEAST_ROWS = 32
-"""Of a window that is lower than a chunk, which is then decoded again for the next one."""
+"""Least height of a window that is lower than a chunk, which is then decoded again for the next one."""
 _WRITTEN = 3.5
 """Times a shard's layers: a copy with its overviews (4 / 3), and as tiles and in the Zarr, where nothing can be compressed."""
 _AREA_STRIP_BYTES = 256 * 8 * 4
-"""Per column: a strip of areas with temporaries, when classes are counted."""
+"""Memory per column: a strip of areas with temporaries, when classes are counted."""
 _DECODED = 3
 """Times what is read of a layer at once: what zarr holds beside what it returns."""
 LEAST_BYTES = 12 * 2**20
@@ -45,11 +45,11 @@ def windows(part: Window, px_bytes: int) -> Iterator[Window]:
 
 
 def reading_bytes(n_dates: int, sizes: Sequence[int]) -> int:
-    """That reading all dates of a window takes; `sizes` are bytes of one date, per layer."""
+    """Memory that reading all dates of a window takes; `sizes` are bytes of one date, per layer."""
     at_once = max(min(max(READS_AT_ONCE_BYTES, size), n_dates * size) for size in sizes)
     return n_dates * sum(sizes) + _DECODED * at_once
 
 
 def writing_bytes(out_bytes: int, width_px: int) -> int:
-    """That publishing a shard takes beside its layers of `out_bytes`."""
+    """Memory that publishing a shard takes beside its layers of `out_bytes`."""
     return int(_WRITTEN * out_bytes) + _AREA_STRIP_BYTES * width_px

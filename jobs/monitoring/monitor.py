@@ -75,12 +75,12 @@ class ProductResult:
     aoi: str
     product: str
     prefix: str = ""
-    """Of the cube and all that is derived from it; empty if it has not come so far."""
+    """Prefix of the cube and all that is derived from it; empty if it has not come so far."""
     update: CubeUpdate = field(default_factory=CubeUpdate)
     run: RunResult | None = None
-    """Of its sources, if it has any."""
+    """Result of the run of its sources, if it has any."""
     derived: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By stage, its summary."""
+    """Summary of each stage, by its name."""
     errors: list[tuple[str, str, str]] = field(default_factory=list)
     """(what was being done, class of the error, its text)."""
     notes: list[str] = field(default_factory=list)

@@ -81,7 +81,7 @@ def has_failures(run: RunResult) -> bool:
 
 
 def describe_without(names: list[str], table: BeforeTable) -> str:
-    """The same for people."""
+    """A sentence for people on the scenes that `without_earlier` names."""
     return (
         f"{_some(names)}: no composite of {table.product} ({table.rule}, {table.every}) ends before, so "
         "there is nothing to compare with"

@@ -33,7 +33,7 @@ class PublishTask:
 
     made: Derived
     write_id: str = field(default_factory=lambda: secrets.token_hex(16))
-    """By which a repetition knows a commit that is this task's own."""
+    """Id by which a repetition knows a commit that is this task's own."""
 
     @property
     def key(self) -> str:

@@ -69,13 +69,13 @@ class ChangeResult:
 
     out: str
     prefix: str
-    """Below OUT."""
+    """Prefix below OUT."""
     note: str
     """What was taken for the two sides, in words."""
     document: Mapping[str, Any]
     """`transitions.json`."""
     files: tuple[str, ...]
-    """Below the prefix, without shards."""
+    """Files below the prefix, without shards."""
 
 
 def change(config: ChangeConfig, on_task: Callable[[int, int], None] = lambda _done, _all: None) -> ChangeResult:

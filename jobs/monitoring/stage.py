@@ -25,7 +25,7 @@ class Monitored:
     product: ProductTable
     """Its tables in the AOI file."""
     name: str
-    """Of the product, as `collections/` has it."""
+    """Name of the product, as `collections/` has it."""
     prefix: str
     """`monitors/<aoi>/<product>/<key>`, below which everything derived lies."""
     cube: Cube

@@ -45,7 +45,7 @@ class MonitorSetup:
     out: ObjectRef
     threads: int
     memory_bytes: int
-    """That its tasks may take together."""
+    """Memory that its tasks may take together."""
     elsewhere: bool
     """Whether it may run on another machine than the command, which has other rights in OUT."""
 

@@ -35,7 +35,7 @@ class Cluster:
     """Name of the Secret whose keys become environment variables: AWS_ACCESS_KEY_ID and so on."""
     max_workers: int = 8
     gpus: int = 1
-    """Of each worker; 0: workers compute on CPUs."""
+    """GPUs of each worker; 0: workers compute on CPUs."""
     cpus: int = 4
     memory: str = "16Gi"
 
@@ -97,11 +97,11 @@ def nightly(name: str, schedule: str, job: Mapping[str, Any], job_text: str, con
     """A CronJob that makes a RayJob, unless the one before is still at work, with all that it needs.
 
     Args:
-        name: of everything.
+        name: name of every object that is made.
         schedule: in cron's five fields, UTC.
         job: the RayJob.
         job_text: the same as text.
-        config_text: of the file that is watched.
+        config_text: text of the file that is watched.
     """
     kind = f"rayjob/{job['metadata']['name']}"
     wait = ["wait", kind, "--for=jsonpath={.status.endTime}", f"--timeout={_DEADLINE_S + 600}s"]

@@ -27,8 +27,8 @@ from earthloom.tiling.storage.store import Store
 FIRST_PAUSE = timedelta(minutes=10)
 LAST_PAUSE = timedelta(days=1)
 TRIES = 8
-"""Of a scene that failed in passing, or whose item may have been there before its files: after 10, 20, 40 minutes … and at
-most a day; then not again until it changes."""
+"""Tries of a scene that failed in passing, or whose item may have been there before its files: after 10, 20, 40 minutes …
+and at most a day; then not again until it changes."""
 _AT_ONCE = 16
 _LASTING = ("SceneError", "OffGridError", "ConfigError", "CardError", "TilingError", "NoSceneError")
 """Errors of the scene itself, which only another version of its files can cure."""
@@ -63,7 +63,7 @@ class Remembered:
     done: frozenset[str]
     """Names of arrivals (`Arrival.name`)."""
     bad: Mapping[str, Bad]
-    """By the arrival's name."""
+    """Bad arrivals by name."""
     since: datetime | None
     """Everything that was written before is done, or bad for good."""
     newest: datetime | None
@@ -78,7 +78,7 @@ class Notebook:
     """The documents of one watch.
 
     Args:
-        store: of OUT.
+        store: store of OUT.
         about: what is watched, as plain data; another watch is another notebook.
     """
 
@@ -120,7 +120,7 @@ class Notebook:
         """Remember a scene as published; False if another watcher has.
 
         Args:
-            prefix: of its result below OUT.
+            prefix: prefix of its result below OUT.
             taken: as the published result says.
         """
         document = {

@@ -38,7 +38,7 @@ _GIVEN = "given"
 _MODELS_OF_TOML = re.compile(r"""\b(?:model|start)\s*=\s*(?:\[[^]]*\]|"[^"\n]*"|'[^'\n]*')""")
 """Where a TOML file names models: of a run, an area, a watcher, and what a training starts from or is taught by."""
 _GEOMETRY_OF_TOML = re.compile(r"""^[ \t]*geometry[ \t]*=[ \t]*(["'])(?P<path>[^\n]*?)\1""", re.MULTILINE)
-"""Where an AOI file names the GeoJSON of its outline."""
+"""Place in an AOI file that names the GeoJSON of its outline."""
 _RUNS: dict[str, type[RunConfig]] = {
     "run": RunConfig, "plan": RunConfig, "evaluate": EvaluateConfig, "explain": ExplainConfig, "distil": DistilConfig
 }  # fmt: skip
@@ -56,7 +56,7 @@ class Parcel:
 
     job_id: str
     words: tuple[str, ...]
-    """Of the command line there, the program's name included."""
+    """Words of the command line there, the program's name included."""
     env: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -117,7 +117,7 @@ def pack(
     """Put what a command needs into a folder and into OUT, and say how it is called there.
 
     Args:
-        words: of a command line, without the program's name: `run s3://… --model landwater --out s3://maps`.
+        words: words of a command line, without the program's name: `run s3://… --model landwater --out s3://maps`.
         folder: empty; will hold the small files.
         models: those that the command computes with, as it names them.
         out: where it writes, if it does.

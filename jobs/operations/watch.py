@@ -44,9 +44,9 @@ class Seen:
     """Done before, or bad and not due."""
     new: int = 0
     changed: int = 0
-    """Of the new: other versions of scenes that are known."""
+    """Number of new scenes that are other versions of known ones."""
     late: int = 0
-    """Of the new: taken before the newest scene that was done."""
+    """Number of new scenes that were taken before the newest scene that was done."""
     retried: int = 0
     coming: int = 0
     """Left for the next look, as a file of theirs was written to a moment ago."""
@@ -56,13 +56,13 @@ class Seen:
     """Ids, in order."""
     bad: list[Bad] = field(default_factory=list)
     unfinished: int = 0
-    """Neither published nor bad: the next look takes them again."""
+    """Number of scenes that are neither published nor bad: the next look takes them again."""
     errors: list[str] = field(default_factory=list)
     """What kept a whole run, or a product's monitor, from its work."""
     newest: datetime | None = None
     """When the newest scene was taken that is done."""
     latencies_s: list[float] = field(default_factory=list)
-    """From acquisition to publication, of each scene published now."""
+    """Seconds from acquisition to publication, for each scene published now."""
     monitor: MonitorResult | None = None
 
     @property
@@ -87,9 +87,9 @@ class Listeners:
     """Who hears of what, in the thread of the watcher; None: nobody."""
 
     on_due: Callable[[Seen, Sequence[Arrival]], None] | None = None
-    """Before anything is mapped: the counts so far, and what will be mapped."""
+    """Called before anything is mapped: with the counts so far, and what will be mapped."""
     on_seen: Callable[[Seen], None] | None = None
-    """After each look."""
+    """Called after each look."""
     on_held: Callable[[HeldError], None] | None = None
     """While another watcher is at work."""
     on_scene: Callable[[Event], None] | None = None

@@ -25,7 +25,7 @@ class Feed:
     """Scenes from somewhere, and how they are mapped."""
 
     name: str
-    """Of the product, where the file has several."""
+    """Name of the product, if the file has several."""
     references: tuple[str, ...]
     scene: SceneOptions
     about: Mapping[str, Any]
@@ -39,10 +39,10 @@ class Watched:
     out: str
     feeds: tuple[Feed, ...]
     run: RunConfig | None = None
-    """Of a file of `earthloom run`."""
+    """Configuration, if it is a file of `earthloom run`."""
     area: Area | None = None
     monitor: MonitorConfig | None = None
-    """Of an AOI file, with `area`."""
+    """Configuration, if it is an AOI file, with `area`."""
 
 
 def read_watched(file: str, out: str | None, engine: Mapping[str, Any]) -> Watched:

@@ -34,7 +34,7 @@ def refresh(store: Store, folder: str, changed: Collection[str] = (), items: Map
 
     Args:
         store: on OUT.
-        folder: of the collection: `collections/landwater`, `monitors/pucallpa`.
+        folder: folder of the collection: `collections/landwater`, `monitors/pucallpa`.
         changed: ids of items that may say something else than when they were indexed.
         items: by id, those that are known already and need not be read.
     """
@@ -131,7 +131,7 @@ def _ranked(store: Store, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, A
 
 
 def _rows(existing: bytes | None) -> dict[str, Mapping[str, Any]]:
-    """By id of the item; none of an index that is damaged or of another version."""
+    """Rows by id of the item; none if the index is damaged or of another version."""
     try:
         document = _document(existing or b"{}")
         return {row["id"]: row for row in document["rows"]} if document.get("format") == FORMAT else {}

@@ -33,7 +33,7 @@ class Library:
     member: str
     """Its path in the package."""
     sha384: str
-    """In base64, as browsers take it."""
+    """Digest in base64, as browsers take it."""
 
     @property
     def file(self) -> str:
@@ -42,12 +42,12 @@ class Library:
 
     @property
     def integrity(self) -> str:
-        """For the attribute of a script element."""
+        """Value for the attribute of a script element."""
         return f"sha384-{self.sha384}"
 
     @property
     def url(self) -> str:
-        """Of the same file at the CDN."""
+        """URL of the same file at the CDN."""
         return f"{CDN}{self.package}@{self.version}/{self.member}"
 
 

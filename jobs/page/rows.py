@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FLATGEOBUF = "application/vnd.flatgeobuf"
 _COLOR = re.compile(r"^[0-9A-Fa-f]{6}$")
 _KEY = re.compile(r"-[0-9a-f]{16}$")
-"""At the end of a folder's name, for people without meaning."""
+"""End of a folder's name that means nothing to people."""
 _KNOWN_TO_OL = re.compile(r"^EPSG:(4326|3857|32[67](0[1-9]|[1-5]\d|60))$")
 """OpenLayers knows longitude and latitude, Web Mercator and UTM by itself."""
 _DATUM = re.compile(r" \+datum=\S+")
@@ -36,8 +36,8 @@ def row_of(item: Mapping[str, Any], folder: str, href: str) -> dict[str, Any]:
 
     Args:
         item: of ours, as it is in storage.
-        folder: of the collection that links it, below OUT: `collections/landwater`.
-        href: of the item, relative to the collection.
+        folder: folder of the collection that links it, below OUT: `collections/landwater`.
+        href: reference to the item, relative to the collection.
 
     Returns:
         `id`, `path` (its folder below OUT), `group` (what it is listed under), `bbox` (west, south, east, north in
@@ -136,7 +136,7 @@ def proj4_of(code: str | None, wkt: str | None, lon: float, lat: float) -> tuple
 
 
 def _shift_m(crs: CRS, text: str, axes: str, lon: float, lat: float) -> list[float]:
-    """From the middle of the ellipsoid of a CRS to that of WGS 84, along X, Y and Z, as it holds at a place."""
+    """Shift from the middle of a CRS's ellipsoid to that of WGS 84, along X, Y and Z, as it holds at a place."""
     from pyproj import Proj, Transformer
 
     x, y = Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(lon, lat)

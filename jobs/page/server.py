@@ -26,7 +26,7 @@ from earthloom.tiling.storage.store import Store
 
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 _MOST_BYTES = 64 << 20
-"""Of one answer without a range; pixels are asked for by ranges."""
+"""Largest answer without a range; pixels are asked for by ranges."""
 _REMEMBERED_S = 30.0
 """How long an object's size is believed: a map is read by many ranges, each of which would ask for it again."""
 _ZIPPED = frozenset((".html", ".js", ".css", ".json"))
@@ -64,7 +64,7 @@ class PageServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Of the page."""
+        """URL of the page."""
         host, port = self.socket.getsockname()[:2]
         return f"http://{host}:{port}/"
 

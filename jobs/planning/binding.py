@@ -38,8 +38,8 @@ sizes than that goes by colours, and finer pixels do it no harm."""
 _COARSEST = 3.0
 """Times a card's largest GSD, beyond which interpolation shows a network nothing that it could know."""
 _MOST_DENOMINATOR = 100
-"""Of the ratio of both grids: their pixels meet again and again, and 0.15 m become 0.2 m, for all that a map's metre is not
-one of the ground. A ratio is changed by less than `GSD_SLACK` by that."""
+"""Largest denominator of the ratio of both grids: their pixels meet again and again, and 0.15 m become 0.2 m, for all
+that a map's metre is not one of the ground. A ratio is changed by less than `GSD_SLACK` by that."""
 _OFFERS = 4
 """Presets named in a refusal."""
 _AT_ONCE = 4  # pairs that are measured, each in a process
@@ -91,8 +91,8 @@ def fitting_grid(grid: Grid, card: ModelCard, scale: int = 1) -> Grid | None:
     grid too, as its pixels are what was decided; on the scene's own it would show detail that nobody looked at.
 
     Args:
-        grid: of the scene.
-        card: of the network that gives the result its classes.
+        grid: grid of the scene.
+        card: card of the network that gives the result its classes.
         scale: pixels that the stages before it make of one of the scene, per side.
 
     Raises:

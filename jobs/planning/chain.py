@@ -23,13 +23,14 @@ from earthloom.models.device.resolve import Device
 from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage
 from earthloom.tiling.errors import CardError, ConfigError, SceneError
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.scene import Band, Scene
 from earthloom.tiling.storage.objects import ObjectRef
 
 _THERMAL = "lwir"
 
 GSD_SLACK = 1.01
-"""Of true pixel sizes against a card's range: a metre on a map is a little more or less than one on the ground."""
+"""Slack of true pixel sizes against a card's range: a metre on a map is a little more or less than one on the ground."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ class ChainPlan:
     footprints: FootprintFile | None = None
     """Polygons of which each gets a class, and not each pixel."""
     n_footprints: int = 0
-    """Those whose middle lies in the scene."""
+    """Number of footprints whose middle lies in the scene."""
 
     @property
     def scale(self) -> int:
@@ -69,7 +70,7 @@ class ChainPlan:
 
     @property
     def stored_bytes(self) -> int:
-        """Of one pixel of the result, all layers together."""
+        """Stored bytes of one pixel of the result, all layers together."""
         own = answer_of(self.stages[self.main].card).stored_bytes
         return own + sum(image.stored_bytes for image in self.images)
 
@@ -112,7 +113,7 @@ def bind(
         else:
             chips = chips_of(
                 grid.width, grid.height, members, config, shard_px=shard_px // int(np.prod(scales[number:])),
-                margin_px=-(-need_px // card.scale), is_last=number == len(cards) - 1,
+                margin_px=ceil_div(need_px, card.scale), is_last=number == len(cards) - 1,
             )  # fmt: skip
         need_px = chips.margin_px + chips.halo_px
         precision = "fp32" if answer_of(card).wants_fp32 and config.precision == "auto" else device.precision

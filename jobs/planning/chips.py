@@ -11,6 +11,7 @@ from earthloom.models.cards.card import ModelCard
 from earthloom.models.inference.answers import answer_of
 from earthloom.tiling.chips import ChipGrid, check_core
 from earthloom.tiling.errors import CardError
+from earthloom.tiling.rounding import ceil_div, round_up
 from earthloom.tiling.window import Window
 
 _SMALLEST_CORE_PX = 256
@@ -39,7 +40,7 @@ def chips_of(
         raise CardError(f"{card.label} has global context, so no halo makes tiles exact; leave `overlap` at blend")
     blend = blend or (config.overlap == "blend" and not answer_of(card).exact_only and bool(card.halo_px))
     stride_px = int(np.lcm.reduce([member.stride_px for member in members]))
-    halo_px = -(-max(member.halo_px or 0 for member in members) // stride_px) * stride_px
+    halo_px = round_up(max(member.halo_px or 0 for member in members), stride_px)
     most_px = min(member.core_px for member in members)
     asked = config.core if is_last else None
     if answer_of(card).pixel_px > 1:  # the ground that a label is about
@@ -68,7 +69,7 @@ def _cheapest_core(width: int, height: int, halo_px: int, sizes: list[int]) -> i
     """`sizes` falls, and is not empty."""
 
     def cost(size: int) -> int:
-        n_chips = -(-width // size) * -(-height // size)
+        n_chips = ceil_div(width, size) * ceil_div(height, size)
         return n_chips * ((size + 2 * halo_px) ** 2 + _CHIP_COST_PX)
 
     return min([size for size in sizes if size >= _SMALLEST_CORE_PX] or sizes[:1], key=cost)
@@ -102,7 +103,8 @@ def undecided(card: ModelCard, width: int, height: int) -> str | None:
     n_cut = sum(n * m for w, n in within[0] for h, m in within[1] if w * h < least_px)
     if not n_cut:
         return None
+    n_chips = ceil_div(width, side) * ceil_div(height, side)
     return (
-        f"{card.label} leaves {n_cut} of {-(-width // side) * -(-height // side)} chips undecided at the right and lower edge, "
-        f"where less than {card.labels.least_valid:.0%} of their {side} x {side} px lies in the scene"
+        f"{card.label} leaves {n_cut} of {n_chips} chips undecided at the right and lower edge, where less "
+        f"than {card.labels.least_valid:.0%} of their {side} x {side} px lies in the scene"
     )

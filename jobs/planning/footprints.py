@@ -19,11 +19,12 @@ from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.burn import polygons_on
 from earthloom.tiling.reading.identity import pin
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.scene import Asset
 from earthloom.tiling.storage.objects import ObjectRef
 
 _LARGEST_PX = 1024
-"""From a footprint's middle to its edge; every block reads so far around itself, and nothing larger is one building."""
+"""Most pixels from a footprint's middle to its edge; every block reads so far around; nothing larger is one building."""
 _CELL_PX = 512
 """Side of the squares that windows are aligned to; it divides every shard."""
 _KEPT = 4  # files on grids, per process
@@ -96,4 +97,6 @@ def at_footprints(members: Variants, *, is_last: bool) -> Variants:
 def chips_around(places: Places, card: ModelCard, grid: Grid) -> ChipGrid:
     """Windows that hold, for any block, the chips of all footprints that reach into it."""
     chip_px = card.core_px + 2 * (card.halo_px or 0)
-    return ChipGrid(scene=grid.window, core_px=_CELL_PX, halo_px=places.radius_px + -(-chip_px // 2) + 1, stride_px=1)
+    return ChipGrid(
+        scene=grid.window, core_px=_CELL_PX, halo_px=places.radius_px + ceil_div(chip_px, 2) + 1, stride_px=1
+    )

@@ -32,14 +32,14 @@ class ImagePlan:
     dtype: str
     nodata: float
     gain: tuple[float, ...]
-    """Per band, physical value = stored * gain + bias."""
+    """Factor for each band: physical value = stored * gain + bias."""
     bias: tuple[float, ...]
     quantity: str = ""
     """What physical values are (`tiling.quantity`); empty where they are no longer what the scene's were."""
 
     @property
     def stored_bytes(self) -> int:
-        """Of one pixel."""
+        """Stored bytes of one pixel."""
         return len(self.bands) * np.dtype(self.dtype).itemsize
 
 
@@ -56,8 +56,8 @@ def image_plan(
 
     Args:
         scene: whose storage an image keeps that is of the scene's own bands.
-        card: of the model that makes it.
-        number: of the stage.
+        card: card of the model that makes it.
+        number: number of the stage.
         name: stem of its file.
         names: its bands.
         layers: what each is called in the Zarr.

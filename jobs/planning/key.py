@@ -22,14 +22,14 @@ PIXEL_VERSION = 6
 """Raised whenever Earthloom's own arithmetic may change a pixel; a golden-hash test guards it."""
 
 version = cache(metadata.version)
-"""Of an installed package; read once, for reading it for every scene takes longer than all else of planning it."""
+"""Version of an installed package; read once, because reading it for every scene takes longer than the rest of planning."""
 
 _RUNTIMES = {"onnx": "onnxruntime"}
 """Package that computes an architecture in the place of torch; its arithmetic may change with any release."""
 
 _USUAL = {"resampling": None, "alpha": None, "nodata_in": "any", "shift_px": (0, 0)}
-"""Of bands that lie where they say on the scene's grid, and whose file says by itself where they are valid: keys are older
-than these."""
+"""Values of bands that lie where they say on the scene's grid, and whose file says by itself where they are valid; left out
+of keys, which are older than these fields."""
 
 CODECS = {"zarr": "zstd3-crc", "tiff": "libdeflate5"}
 

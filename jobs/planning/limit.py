@@ -12,6 +12,7 @@ from earthloom.jobs.planning.memory import AHEAD, FAR_AHEAD, MemoryPlan, predict
 from earthloom.jobs.planning.shape import result_sides
 from earthloom.models.device.resolve import Device
 from earthloom.tiling.errors import TilingError
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.scene import Scene
 from earthloom.tiling.storage.objects import ObjectRef
 
@@ -70,7 +71,7 @@ def memory_within(
 def _too_large(
     scene: Scene, chain: ChainPlan, config: RunConfig, memory: MemoryPlan, memory_of: Callable[[int], MemoryPlan]
 ) -> TilingError:
-    """That a worker may not have the memory that it needs, with the largest core that would do, or else the limit."""
+    """The error that a worker may not have the memory that it needs, with the largest core that would do, or the limit."""
     last, limit_bytes = chain.stages[-1], config.engine.memory_per_worker
     remedy = _allow(memory.total_bytes)
     if chain.pixel_px == 1:  # what a label is about is no matter of memory
@@ -89,4 +90,4 @@ def _too_large(
 
 
 def _allow(size_bytes: int) -> str:
-    return f"`memory_per_worker={-(-size_bytes // _GIB)}GiB` would do"
+    return f"`memory_per_worker={ceil_div(size_bytes, _GIB)}GiB` would do"

@@ -12,6 +12,7 @@ from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage, windows
 from earthloom.tiling.reading.tile_cache import CACHE_BYTES
 from earthloom.tiling.resampling import PIECE_BYTES
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.scene import Band
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.pyramid import TILE_PX
@@ -26,7 +27,7 @@ _BASE_BYTES = 650 * 2**20
 """A worker before its first block: interpreter, torch, GDAL, Ray's client; measured, rounded up."""
 
 _SMALL_NETWORK_BYTES = 128 * 2**20
-"""Of a weights file whose network is part of the above, once: landwater's, with which it was measured, has 118 MiB."""
+"""Largest weights file whose network is part of the above: that of landwater, with which it was measured, has 118 MiB."""
 _LOADING = 2
 """Times its weights file that a network takes while it is loaded: as it was built, and what is copied into it."""
 
@@ -39,20 +40,21 @@ _SCATTERED = 1.5
 """Pages of chips to those in use at which enough are kept: at 1.5 landwater and sr-x2 hardly ever give any back."""
 
 _KEPT_SIXTHS = 5
-"""Of the predicted peak; passes at work may take the last one before one of them ends and sees to it."""
+"""Sixths of the predicted peak at which a worker stops keeping pages; passes at work see it only as one of them ends."""
 
 _STREAM_BYTES = 80 * 2**20
-"""Of a file that is put together while it is uploaded: tiles fetched ahead and joined, parts on their way, and the encoded
-tiles of the further levels before they go to a temporary file (`tiling.writing.cog_parts`, `tiling.storage.store`)."""
+"""Memory of a file that is put together while it is uploaded: tiles fetched ahead and joined, parts on their way, and
+the encoded tiles of the further levels before they go to a temporary file (`tiling.writing.cog_parts`,
+`tiling.storage.store`)."""
 _TILE_ROWS = 2
 """Rows of decoded tiles of the further levels that are held at once."""
 _RECORD_BYTES = 6 * 2**10
-"""Of a shard's record, with where its tiles lie."""
+"""Memory of a shard's record, with where its tiles lie."""
 _PICTURE_PX = 1024 * 1024
 _PICTURE_BYTES_PER_PX = 24
-"""Of the quicklook: the level it is made from, in floats, colours and the drawn picture."""
+"""Memory of the quicklook: the level it is made from, in floats, colours and the drawn picture."""
 _LEAST_PUBLISHING_BYTES = 48 * 2**20
-"""So that small scenes are published in all lanes at once."""
+"""Least memory of publishing, so that small scenes are published in all lanes at once."""
 
 _GDAL_CACHE_BYTES = 128 * 2**20
 """GDAL_CACHEMAX as set by `tiling.storage.settings`."""
@@ -66,7 +68,7 @@ class MemoryPlan:
     network_bytes: int
     """Weights that are held, beyond those of a small network."""
     loading_bytes: int
-    """The same while they are loaded, which is before the first block."""
+    """Memory of those weights while they are loaded, which is before the first block."""
     chips_bytes: int
     """Activations of all passes at once, from the card's measured bytes per chip pixel."""
     blocks_bytes: int
@@ -74,13 +76,13 @@ class MemoryPlan:
     cache_bytes: int
     """Decoded source pixels: held by GDAL while it reads or averages, and by `tiling.reading.tile_cache` for later."""
     publishing_bytes: int
-    """Of a scene that is published, beyond those of the block whose lane it takes."""
+    """Memory of a scene that is published, beyond that of the block whose lane it takes."""
     shape: WorkerShape
     """What the worker does at once, for which this is enough."""
 
     @property
     def idle_bytes(self) -> int:
-        """Before the first block."""
+        """Memory before the first block."""
         return self.base_bytes + max(self.loading_bytes, self.network_bytes)
 
     @property
@@ -108,29 +110,29 @@ def predict(
     """Peak memory of a worker, whatever the size of the scene.
 
     Args:
-        stages: of the chain.
+        stages: stages of the chain.
         bands: read from the source.
-        stored_bytes: of one pixel of the result, all layers together.
+        stored_bytes: stored size of one pixel of the result, all layers together.
         batch: chips per forward pass.
         passes: forward passes at once.
         ahead: blocks that are read at once.
         keeps_pages: with room for free pages among those in use.
         pixel_px: pixels of the last stage's output per pixel of the result and side; blocks and shards are of the result's.
-        table_bytes: of a row for each pixel of the result, while it is published.
-        network_bytes: of all weights files, in fp32.
+        table_bytes: size of a row for each pixel of the result, while it is published.
+        network_bytes: size of all weights files, in fp32.
         on_gpu: networks, chips and images between stages then live in GPU memory and do not count here, except while they are
             loaded.
     """
     last = stages[-1]
     fine = last.chips.scene.zoom(last.card.scale)
-    result = Window(0, 0, -(-fine.width // pixel_px), -(-fine.height // pixel_px))
+    result = Window(0, 0, ceil_div(fine.width, pixel_px), ceil_div(fine.height, pixel_px))
     owned = Window(0, 0, block_px, block_px) & result
     core = owned.zoom(pixel_px) & fine
     made_and_read = windows(stages, core)
     n_parts = max(
-        -(-len(stage.chips.cores(own)) // batch) for stage, (own, _) in zip(stages, made_and_read, strict=True)
+        ceil_div(len(stage.chips.cores(own)), batch) for stage, (own, _) in zip(stages, made_and_read, strict=True)
     )
-    computing = -(-(passes + n_parts - 1) // n_parts)  # no pass idles while a block runs its last few
+    computing = ceil_div(passes + n_parts - 1, n_parts)  # no pass idles while a block runs its last few
     lanes = computing + ahead + 1
     read_px = made_and_read[0][1].size_px
     value_bytes = len(bands) * np.result_type(*(band.dtype for band in bands)).itemsize
@@ -168,13 +170,13 @@ def publishing_bytes(scene: Window, shard_px: int, stored_bytes: int, table_byte
     """Most that publishing one scene takes (`jobs.publish.files`), whatever its size.
 
     Args:
-        scene: of the result, in pixels.
-        stored_bytes: of one pixel of the result, all layers together.
-        table_bytes: of a row for each of them; 0 where there is no such table.
+        scene: extent of the result, in pixels.
+        stored_bytes: stored size of one pixel of the result, all layers together.
+        table_bytes: size of a row for each of them; 0 where there is no such table.
     """
     whole = scene.size_px * stored_bytes
     tile_rows = _TILE_ROWS * scene.width * TILE_PX * stored_bytes
-    n_shards = -(-scene.width // shard_px) * -(-scene.height // shard_px)
+    n_shards = ceil_div(scene.width, shard_px) * ceil_div(scene.height, shard_px)
     return (
         min(whole, _STREAM_BYTES + tile_rows)
         + n_shards * _RECORD_BYTES
@@ -184,7 +186,7 @@ def publishing_bytes(scene: Window, shard_px: int, stored_bytes: int, table_byte
 
 
 def _answers_bytes(stages: Sequence[Stage], own_px: Sequence[int]) -> int:
-    """Of a block that is computed: what its chips are cross-faded in, and what one stage passes to the next."""
+    """Memory of the answers of a block: what its chips are cross-faded in, and what one stage passes to the next."""
     answers = [(px, answer_of(stage.card), stage) for px, stage in zip(own_px, stages, strict=True)]
     woven = max(px * answer.woven_bytes(blend=stage.chips.blend) for px, answer, stage in answers)
     return woven + max(px * answer.passed_bytes(is_first=not n) for n, (px, answer, _) in enumerate(answers))
@@ -196,7 +198,7 @@ def _of_all_stages(sizes: Sequence[int]) -> int:
 
 
 def _chips_bytes(stage: Stage, batch: int, passes: int, computing: int) -> int:
-    """Of what runs, and of answers that wait to be looked at (`models.inference.passes`)."""
+    """Memory of the chips that run, and of answers that wait to be looked at (`models.inference.passes`)."""
     per_px = max(
         card.bytes_per_chip_px(stage.precision) or card.bytes_per_chip_px("fp32") or 0.0 for card in stage.cards
     )

@@ -25,7 +25,7 @@ def check_pan(scene: Scene, grids: Sequence[Grid], cards: Sequence[ModelCard]) -
 
     Args:
         grids: where each of the scene's files lies.
-        cards: of all stages, with their bands bound.
+        cards: cards of all stages, with their bands bound.
 
     Raises:
         SceneError: if the other bands' pixels are not as many times as wide as the panchromatic band's as the card says,

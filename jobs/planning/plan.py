@@ -42,6 +42,7 @@ from earthloom.tiling.errors import ConfigError, InputError, SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.reading.read import CELL_PX
 from earthloom.tiling.reading.tile_cache import CACHE_BYTES
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.scene import Scene
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.settings import apply
@@ -66,7 +67,7 @@ class ScenePlan:
 
     @property
     def prefix(self) -> str:
-        """Below OUT; everything of this result lies under it."""
+        """Prefix below OUT under which everything of this result lies."""
         return f"scenes/{self.scene.id}/{self.key}"
 
     @property
@@ -76,27 +77,27 @@ class ScenePlan:
 
     @property
     def card(self) -> ModelCard:
-        """Of the stage that gives the result its classes or bands."""
+        """Card of the stage that gives the result its classes or bands."""
         return self.chain.stages[self.chain.main].card
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
-        """Of all stages, in their order, each once."""
+        """Cards of all stages, in their order, each once."""
         return tuple(dict.fromkeys(card for stage in self.chain.stages for card in stage.cards))
 
     @property
     def chips(self) -> ChipGrid:
-        """Of the stage that gives the result, in pixels of its input."""
+        """Chips of the stage that gives the result, in pixels of its input."""
         return self.chain.stages[self.chain.main].chips
 
     @property
     def fine(self) -> Grid:
-        """Of the last stage's output."""
+        """Grid of the last stage's output."""
         return self.scene.grid.refine(self.chain.scale)
 
     @property
     def grid(self) -> Grid:
-        """Of the result: that of the last stage, or where chips are labelled one pixel for each of their cores."""
+        """Grid of the result: that of the last stage, or, if chips are labelled, one pixel for each of their cores."""
         side = self.chain.pixel_px
         return self.fine.reduce(side) if side > 1 else self.fine
 
@@ -123,7 +124,7 @@ class ScenePlan:
 
     @property
     def n_blocks(self) -> int:
-        return -(-self.grid.width // self.block_px) * -(-self.grid.height // self.block_px)
+        return ceil_div(self.grid.width, self.block_px) * ceil_div(self.grid.height, self.block_px)
 
     @property
     def n_chips(self) -> int:
@@ -158,7 +159,7 @@ class ScenePlan:
             return [self.chain.n_footprints]
         if len(stages) == 1 and not stages[0].chips.blend:
             core_px, grid = stages[0].chips.core_px, self.scene.grid
-            return [-(-grid.width // core_px) * -(-grid.height // core_px)]
+            return [ceil_div(grid.width, core_px) * ceil_div(grid.height, core_px)]
         counts = [0] * len(stages)
         for block in self.blocks():
             for number, (own, _) in enumerate(windows(stages, self.owned(block.core))):
@@ -281,7 +282,7 @@ def _open(
 
 
 def _output(text: str) -> ObjectRef:
-    """Where a run writes to."""
+    """The place that a run writes to."""
     out = ObjectRef.parse(text)
     if out.scheme not in ("file", "s3"):
         raise InputError(f"`out` {text}: outputs go to a folder or s3://bucket/prefix")
@@ -331,10 +332,10 @@ def _plan_scene(
 def _n_parts(chain: ChainPlan, config: RunConfig) -> int:
     """Forward passes over all of a scene, of the stage that has most."""
     sizes = [(stage.chips.scene, stage.chips.core_px) for stage in chain.stages]
-    counts = [-(-scene.width // core_px) * -(-scene.height // core_px) for scene, core_px in sizes]
+    counts = [ceil_div(scene.width, core_px) * ceil_div(scene.height, core_px) for scene, core_px in sizes]
     if chain.footprints:
         counts[-1] = max(1, chain.n_footprints)
-    return max(-(-count // (config.batch or 1)) for count in counts)
+    return max(ceil_div(count, config.batch or 1) for count in counts)
 
 
 def _estimate(plans: Sequence[ScenePlan], device: Device, speed: float | None) -> dict[str, float]:

@@ -14,7 +14,7 @@ from earthloom.tiling.errors import EngineError
 
 _CGROUP = Path("/sys/fs/cgroup")
 _OURS_BYTES = 1200 * 2**20
-"""Of the driver and of an embedded Ray, beside the workers; measured, rounded up."""
+"""Memory of the driver and of an embedded Ray, beside the workers; measured, rounded up."""
 _CORES_PER_WORKER = 4
 """More would want more memory than one worker should have: every core computes a chip of its own."""
 

@@ -21,9 +21,9 @@ class WorkerShape:
     ahead: int = 1
     """Blocks that are read while others are computed."""
     kept_bytes: int = 0
-    """Up to which a worker keeps what one chip frees for the next (`tiling.heap`); 0 where there is no memory for that."""
+    """Most memory with which a worker keeps freed pages for the next chip (`tiling.heap`); 0: it keeps none."""
     publishing_bytes: int = 0
-    """That scenes which are published at once may take together (`jobs.planning.memory`)."""
+    """Memory that scenes which are published at once may take together (`jobs.planning.memory`)."""
 
     def with_threads(self, threads: int) -> WorkerShape:
         """The shape for a worker that is given so many threads; more passes than threads would only wait."""

@@ -35,7 +35,7 @@ class ClassMapProduct(StageProduct):
     grid: Grid
     legend: Legend
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Of its TIFFs."""
+    """Tags of its TIFFs."""
     meaning: str = "class with the highest probability"
     """What a pixel of the map is."""
     confidence: str = "probability of the class"

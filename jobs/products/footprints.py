@@ -92,7 +92,7 @@ def _rows(made: BlockFootprints) -> Mapping[str, bytes]:
 
 @lru_cache(maxsize=2)
 def _in_order(rows: bytes, outlines: bytes, n_classes: int) -> tuple[NDArray[np.void], NDArray[np.object_]]:
-    """Of all shards, in the order of the file of polygons; publishing asks for it several times."""
+    """Rows of all shards, in the order of the file of polygons; publishing asks for them several times."""
     import shapely
 
     found = np.frombuffer(rows, row_type(n_classes))

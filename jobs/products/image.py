@@ -34,7 +34,7 @@ class ImageProduct(StageProduct):
     image: ImagePlan
     grid: Grid
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Of its TIFF."""
+    """Tags of its TIFF."""
     asset: str = "image"
     """Its name in the STAC item."""
     title: str = ""
@@ -118,7 +118,7 @@ class ImageProduct(StageProduct):
         return self.meaning or f"{band} of {self.image.name}"
 
     def _bands(self, counted: Counted) -> list[BandInfo]:
-        """With their statistics, of stored values."""
+        """Bands with their statistics, of stored values."""
         image, found = self.image, list[BandInfo]()
         for band, layer, gain, bias in zip(image.bands, image.layers, image.gain, image.bias, strict=True):
             found.append(

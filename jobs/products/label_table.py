@@ -27,7 +27,7 @@ def label_frame(
 
     Args:
         chips: (n,) of `row_type`.
-        grid: of the result, one pixel per chip.
+        grid: grid of the result, one pixel per chip.
         classes: name by value.
         scene_id, key: of the result.
 

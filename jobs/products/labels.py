@@ -72,6 +72,6 @@ def _rows(made: BlockLabels, part: Window) -> NDArray[np.void]:
 
 @lru_cache(maxsize=4)
 def _in_order(data: bytes, n_classes: int) -> NDArray[np.void]:
-    """Of all shards, by row and column."""
+    """Rows of all shards, by row and column."""
     found = np.frombuffer(data, row_type(n_classes))
     return found[np.lexsort((found["col"], found["row"]))]

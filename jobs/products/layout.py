@@ -63,5 +63,5 @@ def _images(plan: ScenePlan) -> tuple[ImageProduct, ...]:
 
 
 def _tags(plan: ScenePlan) -> dict[str, str]:
-    """Of every TIFF of a scene: the model's, and which result it belongs to."""
+    """Tags of every TIFF of a scene: the model's, and which result it belongs to."""
     return model_tags(plan.card) | {"EARTHLOOM_KEY": plan.key, "EARTHLOOM_SCENE": plan.scene.id}

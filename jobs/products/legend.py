@@ -53,7 +53,7 @@ class Legend(Protocol):
 
     @property
     def title(self) -> str:
-        """For people; empty: the label."""
+        """Title for people; empty: the label."""
 
     @property
     def classes(self) -> tuple[ModelClass, ...]: ...

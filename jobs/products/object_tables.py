@@ -114,7 +114,7 @@ def footprint_frame(
 
 
 def _area_m2(geometry: Any) -> float:
-    """Of a polygon, or of several, in longitude and latitude, on the ellipsoid, without its holes."""
+    """Area of one or several polygons in longitude and latitude, on the ellipsoid, without their holes."""
     from pyproj import Geod
 
     geod = Geod(ellps="WGS84")

@@ -51,7 +51,7 @@ class ObjectsProduct(StageProduct):
     key: str
     shard_px: int
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Of its TIFF."""
+    """Tags of its TIFF."""
     stage: int = 0
     """Number of the stage that makes it."""
 
@@ -137,5 +137,5 @@ class ObjectsProduct(StageProduct):
 
 @lru_cache(maxsize=4)
 def _merged(rows: bytes, rule: ObjectRule) -> Found:
-    """Of all shards; publishing asks for it several times."""
+    """Objects of all shards; publishing asks for them several times."""
     return merge(np.frombuffer(rows, OBJECT), rule.merge_iou)

@@ -29,7 +29,7 @@ class Raster:
     file: str
     layers: tuple[str, ...]
     profile: CogProfile
-    """Without statistics."""
+    """Profile of the file, without statistics."""
     by_mode: bool = False
     """Whether an overview's pixel is the most frequent of its four, and not their mean."""
     attribute_table: Callable[[Counted], str] | None = None

@@ -33,7 +33,7 @@ class About(Protocol):
 
         Args:
             assets: all of the result's files, with their sizes and checksums.
-            areas: of the main product, one row per class.
+            areas: areas of the main product, one row per class.
         """
 
     def documents(self) -> Mapping[str, Mapping[str, Any]]:
@@ -47,15 +47,15 @@ class Publication:
     name: str
     """Stands first in messages and on the picture."""
     prefix: str
-    """Below OUT; everything of this result lies under it."""
+    """Prefix below OUT under which everything of this result lies."""
     grid: Grid
     shard_px: int
     title: str
-    """Of its Zarr."""
+    """Title of its Zarr."""
     products: tuple[Product, ...]
     about: About
     main: int = 0
-    """Which of the products gives the picture and the numbers of the result."""
+    """Position of the product that gives the picture and the numbers of the result."""
 
     @property
     def main_product(self) -> Product:
@@ -82,7 +82,7 @@ class Publication:
 
     @property
     def stored_bytes(self) -> int:
-        """Of one pixel, all layers together."""
+        """Stored bytes of one pixel, all layers together."""
         return sum(np.dtype(layer.dtype).itemsize for layer in self.layout.layers)
 
     def assets(self, files: Mapping[str, StoredObject], counted: Counted) -> list[AssetInfo]:
@@ -109,5 +109,5 @@ class Publication:
 
 
 def _stored(asset: AssetInfo, stored: StoredObject | None) -> AssetInfo:
-    """With size and checksum; a store of many objects has none of its own."""
+    """The asset with size and checksum; a store of many objects has none of its own."""
     return replace(asset, size=stored.size, sha256=stored.sha256) if stored else asset

@@ -27,7 +27,7 @@ def class_style(legend: Legend) -> bytes:
 
 
 def confidence_style() -> bytes:
-    """From no confidence, dark, to all, bright."""
+    """A style from no confidence, dark, to all, bright."""
     return _qml(_grey(1, (0, 1)))
 
 
@@ -36,7 +36,7 @@ def image_style(bands: Sequence[int], ranges: Ranges) -> bytes:
 
     Args:
         bands: numbers, from 1, of those that are shown: three, or one.
-        ranges: of each.
+        ranges: ranges of each.
     """
     return _qml(_grey(bands[0], ranges[0]) if len(bands) < 3 else _colored(bands, ranges))
 
@@ -45,7 +45,7 @@ def catalogue(title: str, items: Sequence[Mapping[str, Any]], base: str) -> byte
     """A layer definition (`.qlr`) of all maps and images of these STAC items, newest first, only the newest one shown.
 
     Args:
-        title: of the group.
+        title: title of the group.
         items: in any order; their assets and renders say what is drawn and how.
         base: relative path from the file to OUT.
     """

@@ -107,7 +107,7 @@ def objects_png(
         heat: (rows, columns) an overview level, stored confidence, north up.
         boxes: (n, 4) left, top, right and bottom edge in pixels of `heat`; tiny ones are drawn larger.
         shades: (n,) of the outlines.
-        lines: of the legend.
+        lines: lines of the legend.
 
     Other arguments and errors are those of `quicklook_png`.
     """
@@ -158,7 +158,7 @@ def _page(
 
 
 def _picture(rgba: NDArray[np.uint8], pixel_m: tuple[float, float]) -> Image.Image:
-    """At its size on the page and in its true proportions, over hatching where it is transparent."""
+    """The picture at its size on the page and in its true proportions, over hatching where it is transparent."""
     square = 0.98 < pixel_m[0] / pixel_m[1] < 1.02
     wide, high = (rgba.shape[1 - axis] * (1.0 if square else pixel_m[axis] / min(pixel_m)) for axis in (0, 1))
     factor = _SIDE_PX / max(wide, high)

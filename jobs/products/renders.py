@@ -23,7 +23,7 @@ def renders(assets: Sequence[AssetInfo], classes: Sequence[Mapping[str, Any]]) -
     """A rendering for each asset of pixels, by the asset's name.
 
     Args:
-        assets: of one item.
+        assets: assets of one item.
         classes: `stac_item.class_objects`, of bands that hold classes.
     """
     return {asset.name: _render(asset, classes) for asset in assets if asset.bands and asset.grid is not None}

@@ -20,7 +20,7 @@ from earthloom.tiling.storage.store import open_store
 
 
 def card_key(plan: ScenePlan, card: ModelCard) -> str:
-    """Where a model's card is published, below OUT."""
+    """Key below OUT at which a model's card is published."""
     return f"collections/{plan.product}/{card.label}-{card.digest()[:8]}.json"
 
 

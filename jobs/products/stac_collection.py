@@ -31,7 +31,7 @@ def add_to_collection(
 
     Args:
         existing: the collection as it is; None where there is none yet.
-        name: of the product; the collection's id.
+        name: name of the product; the collection's id.
         card: gives title, description and classes; variants of a model share a collection.
         entries: (href relative to the collection, item).
 
@@ -95,7 +95,7 @@ def add_to_collection(
 
 
 def linked_hrefs(existing: dict[str, Any] | None) -> dict[str, str]:
-    """Where a collection's links to items lead, by id of the item."""
+    """Targets of a collection's links to items, by id of the item."""
     return {str(link.get("title")): str(link.get("href")) for link in item_links(existing)}
 
 

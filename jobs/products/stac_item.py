@@ -31,7 +31,7 @@ STAC_VERSION = "1.1.0"
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 ZARR = "application/vnd.zarr; version=3"
 ZARR_LEVELS = f"{ZARR}; profile=multiscales"
-"""Of a Zarr with overview levels, by which viewers know that they may draw it."""
+"""Media type of a Zarr with overview levels, by which viewers know that they may draw it."""
 SOURCE = "Source "
 """Begins the title of a link to what a scene itself is made of, as opposed to an earlier date or permanent water."""
 OPEN_INTERVAL = ("1957-10-04T00:00:00Z", "9999-12-31T23:59:59Z")
@@ -74,7 +74,7 @@ class BandInfo:
     """Meaning = stored value * scale + offset; None when stored values are the meaning."""
     offset: float = 0.0
     statistics: Mapping[str, float] | None = None
-    """Of stored values: any of minimum, maximum, mean, stddev, count, valid_percent."""
+    """Statistics of stored values: any of minimum, maximum, mean, stddev, count, valid_percent."""
     classes: bool = False
     """Its values are the model's classes."""
     quantity: str = ""
@@ -101,7 +101,7 @@ class AssetInfo:
     sha256: str | None = None
     bands: tuple[BandInfo, ...] = ()
     grid: Grid | None = None
-    """Where its pixels lie; None for a picture or a sidecar."""
+    """Grid of its pixels; None for a picture or a sidecar."""
 
     def __post_init__(self) -> None:
         if self.sha256 is not None and not _SHA256.match(self.sha256):
@@ -130,7 +130,7 @@ def item_id(scene_id: str, model: str, key: str) -> str:
 
 
 def item_href(scene_id: str, key: str) -> str:
-    """Where an item lies, relative to its collection."""
+    """Reference to an item, relative to its collection."""
     return f"../../scenes/{quote(scene_id)}/{key}/item.json"
 
 
@@ -150,7 +150,7 @@ def item(
     Args:
         scene: where it came from and when.
         product: name of the collection.
-        card: of the model that gave the result its classes or bands.
+        card: card of the model that gave the result its classes or bands.
         key: the scene key, 64 hex digits.
         grid: what the footprint is taken from.
         rows: `jobs.products.statistics.class_areas`; empty for a product without classes.
@@ -272,7 +272,7 @@ def dated(item: Mapping[str, Any], scene_id: str, moment: str | None, by: DatedB
 
 
 def _when(scene_id: str, moment: str | None, by: DatedBy) -> dict[str, str | None]:
-    """Of a moment that stands for a year or a month, that as well: STAC's `datetime` is then the nominal one."""
+    """An item's times; a moment that stands for a year or a month gives that span too, and `datetime` is then nominal."""
     if moment is not None:
         try:
             said: dict[str, str | None] = {"datetime": utc(moment)}
@@ -295,7 +295,7 @@ def _lineage(scene: Scene, cards: Sequence[ModelCard]) -> str:
 
 
 def links(scene: Scene, product: str, provenance: Provenance) -> list[dict[str, Any]]:
-    """Of an item: up to the catalogue, and back to what it was made of."""
+    """Links of an item: up to the catalogue, and back to what it was made of."""
     collection = {"href": f"../../../collections/{product}/collection.json", "type": "application/json"}
     made: list[dict[str, Any]] = [
         {"rel": "root", "href": "../../../catalog.json", "type": "application/json"},
@@ -389,7 +389,7 @@ def _band(asset: str, band: BandInfo) -> dict[str, Any]:
 
 
 def extensions_of(document: dict[str, Any]) -> list[str]:
-    """Those whose fields are used; `mlm` only lends its name to a link."""
+    """Extensions whose fields are used; `mlm` only lends its name to a link."""
     fields = set(document["properties"])
     for asset in document["assets"].values():
         fields |= set(asset).union(*(set(band) for band in asset.get("bands", [])))

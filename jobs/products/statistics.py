@@ -27,11 +27,11 @@ class Counted:
     """What a shard holds, or all shards together."""
 
     tally: Tally | None = None
-    """Of the class map, if there is one."""
+    """Tally of the class map, if there is one."""
     sums: Mapping[str, BandSum] = field(default_factory=dict)
-    """By layer, of everything but the class map."""
+    """Sums by layer, of everything but the class map."""
     tables: Mapping[str, bytes] = field(default_factory=dict)
-    """By name, rows of all shards one after another, once they are all done."""
+    """Tables by name: rows of all shards one after another, once they are all done."""
 
 
 def add_up(parts: Iterable[Counted]) -> Counted:
@@ -60,7 +60,7 @@ def count_classes(
     Strip by strip: the areas of a whole shard at once would be the largest array here.
 
     Args:
-        grid: of the map.
+        grid: grid of the map.
         shard: where the pixels lie on it.
         classes, confidence: (h, w) as stored.
     """

@@ -202,7 +202,7 @@ class _NewScenes:
         }
 
     def href(self, name: str) -> str | None:
-        """From the collection to an item of these; None for others."""
+        """Reference from the collection to an item of these; None for others."""
         plan = self._plans.get(name)
         return stac_item.item_href(plan.scene.id, plan.key) if plan else None
 

@@ -37,7 +37,7 @@ class Correction:
     now: PublishedDate
 
     def to_dict(self) -> dict[str, Any]:
-        """As the record of the attempt has it."""
+        """The correction as the record of the attempt has it."""
         return {
             "datetime": [self.was.datetime, self.now.datetime], "dated_by": [self.was.dated_by, self.now.dated_by],
         }  # fmt: skip
@@ -127,7 +127,7 @@ def correct(store: Store, plan: ScenePlan) -> Correction | None:
 
 
 def correct_all(store: Store, plans: Sequence[ScenePlan]) -> list[Correction | EarthloomError | None]:
-    """The same of many results, several at a time, in order; an error stands in the place of the scene that it is of."""
+    """Correct many results, several at a time, in order; an error stands in the place of the scene that it is of."""
 
     def attempt(plan: ScenePlan) -> Correction | EarthloomError | None:
         try:

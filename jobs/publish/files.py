@@ -70,7 +70,7 @@ def publish_files(store: Store, publication: Publication, write_id: str) -> tupl
     Doing it again, wherever it was broken off, ends in the same bytes.
 
     Args:
-        write_id: of the commit. Whoever has to do this again with the same one knows the commit for its own.
+        write_id: id of the commit. Whoever has to do this again with the same one knows the commit for its own.
 
     Returns:
         `result.json` as it was committed, and whether by this `write_id`; else another writer was faster and made the same.
@@ -98,51 +98,73 @@ def publish_files(store: Store, publication: Publication, write_id: str) -> tupl
 def _publish(
     store: Store, publication: Publication, write_id: str, shards: dict[tuple[int, int], ShardRecord]
 ) -> tuple[dict[str, Any], bool]:  # fmt: skip
-    layout, prefix = publication.layout, publication.prefix
-    shards |= _shards(store, publication, layout)
+    """Write everything, then the commit; `shards` gets the shards that the result is made of."""
+    shards |= _shards(store, publication, publication.layout)
     ordered = [shards[place] for place in sorted(shards)]
-    products, main, about = publication.products, publication.main_product, publication.about
     counted = add_up(Counted(tally=shard.tally, sums=dict(shard.sums)) for shard in ordered)
     counted = replace(counted, tables=read_tables(store, publication.prefix, ordered))
-    areas, counts = main.areas(counted), main.counts(counted)
-    sums = {layer: total for product in products for layer, total in product.sums(counted).items()}
     files: dict[str, StoredObject] = {
         f"{DATA}/{key}": stored for shard in ordered for key, stored in shard.objects if stored
     }
-    with _Writer(store, prefix, files) as writer:
-        for name, data in layout.metadata().items():
-            writer.put(f"{DATA}/{name}", data)
-        for raster in publication.rasters:
-            table = raster.attribute_table(counted) if raster.attribute_table else ""
-            files[raster.file] = _write_cog(store, publication, layout, raster, shards, sums, table, writer)
-        for name, data in [pair for product in products for pair in product.sidecars(counted).items()]:
-            writer.put(name, data)
-        writer.finish()  # the picture is made from the Zarr, and the item tells sizes of everything
-        writer.put(QUICKLOOK, _quicklook(store, publication, layout, counted))
-        writer.finish()
-        if (theirs := committed_document(store, prefix)) and _same_pixels(theirs, files):
-            # its item may have been corrected since, and is not to be touched
+    with _Writer(store, publication.prefix, files) as writer:
+        _write_pixels(store, publication, shards, counted, writer)
+        theirs = committed_document(store, publication.prefix)
+        if theirs and _same_pixels(theirs, files):  # its item may have been corrected since, and is not to be touched
             return theirs, theirs.get("write_id") == write_id
-        item = about.item(publication.assets(files, counted), areas)
-        if counts:
-            item["properties"] = {**item["properties"], "earthloom:objects": dict(counts)}
-        writer.put(ITEM, canonical(item))
-        for key, document in about.documents().items():
-            writer.put_outside(key, canonical(document))
-        writer.finish()
-    result = {
-        "format": FORMAT, "prefix": prefix, **about.fields(),
+        _write_documents(publication, counted, writer)
+    result = _result(publication, counted, files, write_id)
+    _check_complete(store, publication, files)
+    return result, commit(store, f"{publication.prefix}/{RESULT}", result)
+
+
+def _write_pixels(
+    store: Store, publication: Publication, shards: Mapping[tuple[int, int], ShardRecord], counted: Counted,
+    writer: _Writer,
+) -> None:  # fmt: skip
+    """Write the metadata of the Zarr, its levels beyond a shard, the COGs, the files beside them, and the picture."""
+    layout = publication.layout
+    sums = {layer: total for product in publication.products for layer, total in product.sums(counted).items()}
+    for name, data in layout.metadata().items():
+        writer.put(f"{DATA}/{name}", data)
+    for raster in publication.rasters:
+        table = raster.attribute_table(counted) if raster.attribute_table else ""
+        writer.files[raster.file] = _write_cog(store, publication, layout, raster, shards, sums, table, writer)
+    for product in publication.products:
+        for name, data in product.sidecars(counted).items():
+            writer.put(name, data)
+    writer.finish()  # the picture is made from the Zarr, and the item tells sizes of everything
+    writer.put(QUICKLOOK, _quicklook(store, publication, layout, counted))
+    writer.finish()
+
+
+def _write_documents(publication: Publication, counted: Counted, writer: _Writer) -> None:
+    """Write the STAC item, which tells the sizes of all files so far, and the documents that it leads to."""
+    main, about = publication.main_product, publication.about
+    item = about.item(publication.assets(writer.files, counted), main.areas(counted))
+    if counts := main.counts(counted):
+        item["properties"] = {**item["properties"], "earthloom:objects": dict(counts)}
+    writer.put(ITEM, canonical(item))
+    for key, document in about.documents().items():
+        writer.put_outside(key, canonical(document))
+    writer.finish()
+
+
+def _result(
+    publication: Publication, counted: Counted, files: Mapping[str, StoredObject], write_id: str
+) -> dict[str, Any]:
+    """The document whose presence commits a result."""
+    main = publication.main_product
+    counts = main.counts(counted)
+    return {
+        "format": FORMAT, "prefix": publication.prefix, **publication.about.fields(),
         "files": {name: asdict(stored) for name, stored in sorted(files.items())},
-        "class_areas": areas, "nodata_px": main.nodata_px(counted), "write_id": write_id,
+        "class_areas": main.areas(counted), "nodata_px": main.nodata_px(counted), "write_id": write_id,
         **({"objects": dict(counts)} if counts else {}),
     }  # fmt: skip
-    _check_complete(store, publication, files)
-    won = commit(store, f"{prefix}/{RESULT}", result)
-    return result, won
 
 
 def _same_pixels(theirs: Mapping[str, Any], files: Mapping[str, StoredObject]) -> bool:
-    """Whether a result has all files of these and none but its item beside them."""
+    """Whether a committed result has exactly these files, apart from its item."""
     others = {name: stored for name, stored in theirs.get("files", {}).items() if name != ITEM}
     return others == {name: asdict(stored) for name, stored in files.items()}
 
@@ -166,7 +188,7 @@ class _Writer:
     """Writes a result's objects, several at a time, and notes what the result will vouch for."""
 
     def __init__(self, store: Store, prefix: str, files: dict[str, StoredObject]) -> None:
-        self._store, self._prefix, self._files = store, prefix, files
+        self._store, self._prefix, self.files = store, prefix, files
         self._pool = ThreadPoolExecutor(_PUTS, "put")
         self._waiting: deque[Future[None]] = deque()
 
@@ -178,11 +200,11 @@ class _Writer:
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object below the prefix, soon; waits for others while many are on their way."""
-        self._files[name] = StoredObject.of(data)
+        self.files[name] = StoredObject.of(data)
         self.put_outside(f"{self._prefix}/{name}", data)
 
     def put_outside(self, key: str, data: bytes) -> None:
-        """The same of an object that is no part of the result."""
+        """Write an object that is no part of the result, like `put`."""
         while len(self._waiting) >= _PUTS:
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(self._store.put, key, data))
@@ -197,7 +219,7 @@ def _write_cog(
     store: Store, publication: Publication, layout: ZarrLayout, raster: Raster, shards: Mapping[tuple[int, int], ShardRecord],
     sums: Mapping[str, BandSum], attribute_table: str, writer: _Writer,
 ) -> StoredObject:  # fmt: skip
-    """One file of the result, and the levels of its layers in the Zarr that no owner of a shard has written."""
+    """Write one COG, and those levels of its layers in the Zarr that no owner of a shard has written."""
     profile = replace(raster.profile, band_tags=_band_tags(raster, sums), attribute_table=attribute_table)
     parts = {place: _part_of(publication, raster, shard) for place, shard in shards.items()}
     digest, size = hashlib.sha256(), 0
@@ -227,7 +249,7 @@ def _write_cog(
 
 
 def _part_of(publication: Publication, raster: Raster, shard: ShardRecord) -> ShardPart | None:
-    """Where a shard's tiles of one file lie; None where all of the shard is nodata."""
+    """The place of a shard's tiles of one file; None if all of the shard is nodata."""
     start = 0
     for file, index in shard.files:
         if file == raster.file:

@@ -15,9 +15,9 @@ from earthloom.jobs.publish.catalog import link
 from earthloom.tiling.storage.store import Store
 
 PAUSE_S = 2.0
-"""Between two rewritings at least, and before the first."""
+"""Least time between two rewritings, and before the first."""
 SHARE = 0.05
-"""Of the time that linking may take."""
+"""Largest share of the time that linking may take."""
 
 log = logging.getLogger(__name__)
 

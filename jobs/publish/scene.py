@@ -20,7 +20,7 @@ def publish(store: Store, plan: ScenePlan, write_id: str) -> tuple[SceneSummary,
     """Assemble, check and commit a scene whose shards are all done, from what its markers in storage say.
 
     Args:
-        write_id: of the commit. Whoever has to do this again with the same one knows the commit for its own.
+        write_id: id of the commit. Whoever has to do this again with the same one knows the commit for its own.
 
     Returns:
         What was committed, and whether by this `write_id`; else another driver was faster and made the same.

@@ -24,9 +24,9 @@ from earthloom.tiling.storage.store import Store
 REFRESH_S = 10.0
 """Seconds between two refreshes of a living attempt."""
 _MOST_REFRESH_S = 30.0
-"""Where a record of many scenes takes long to write; below the minute after which a silent attempt is taken for dead."""
+"""Most time between two refreshes if writing takes long; less than the minute after which silence is taken for death."""
 _SHARE = 0.02
-"""Of the time that writing it may take, as far as that allows."""
+"""Share of the time that writing it may take, as far as that allows."""
 _AHEAD_S = 3600.0
 
 MAX_FAULTY = 100
@@ -133,8 +133,11 @@ class Attempt:
 
 
 def _updated(record: bytes) -> bytes:
-    """The same record with another time. It may be of many scenes, so it is not parsed: of its fields, in the order of
-    their names, only `write_id` comes after `updated`, and that is of digits."""
+    """The record with the present time.
+
+    It may hold many scenes, so it is not parsed: its fields are in the order of their names, and only `write_id`, which has
+    digits alone, comes after `updated`.
+    """
     head, name, tail = record.rpartition(b'"updated":"')
     return head + name + now().encode() + tail[tail.index(b'"') :]
 

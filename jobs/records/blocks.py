@@ -57,7 +57,7 @@ class ShardRecord:
     tables: tuple[tuple[str, TableIndex], ...] = ()
     """(table, how much of the rest of `tiles` is its rows), in that order."""
     tally: Tally | None = None
-    """Of the class map, if there is one."""
+    """Tally of the class map, if there is one."""
     sums: tuple[tuple[str, BandSum], ...] = ()
     """(layer, what it holds) of everything but the class map."""
 
@@ -67,12 +67,12 @@ class ShardRecord:
 
     @property
     def size_bytes(self) -> int:
-        """That were written."""
+        """Bytes that were written."""
         return sum(stored.size for _, stored in (*self.objects, ("", self.tiles)) if stored)
 
 
 PHASES = ("read", "wait", "compute", "write")
-"""In the order in which a block goes through them; `wait` is for a place among the blocks that are computed."""
+"""Phases in the order in which a block goes through them; in `wait` it waits for a place among the computed blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ class BlockCost:
     worker: str
     """Machine and process."""
     lane: int
-    """Of the worker, from 0."""
+    """Number of the worker's lane, from 0."""
     started_s: float
     """POSIX time. The block was read, waited for the device, was computed and was written, without a gap."""
     read_s: float
@@ -101,7 +101,7 @@ class BlockCost:
     read_bytes: int
     """Compressed bytes of the source's tiles that were decoded."""
     written_bytes: int
-    """Of its shards and their tiles."""
+    """Bytes of its shards and their tiles."""
     decoded_px: int
     """Pixels of all bands in the source's tiles that were decoded."""
     source_px: int

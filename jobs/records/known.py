@@ -84,7 +84,7 @@ def remember(store: Store, product: str, scenes: Collection[str], troubles: Coll
 
 
 def _troubles(data: bytes) -> Mapping[str, Mapping[str, Any]]:
-    """By digest; none where the document is damaged, for it can be made again."""
+    """Troubles by digest; none if the document is damaged, for it can be made again."""
     try:
         found = read_document(data, KNOWN)["troubles"]
         return {name: entry for name, entry in found.items() if {"product", "scene"} <= entry.keys()}

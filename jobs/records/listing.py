@@ -21,7 +21,7 @@ class ShelvedScene:
     scene_id: str
     key: str
     objects: Mapping[str, Head]
-    """By name below the prefix."""
+    """Objects by name below the prefix."""
 
     @property
     def prefix(self) -> str:

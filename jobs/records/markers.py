@@ -97,7 +97,7 @@ def vouched_shards(
     """What the markers of a scene say, as far as storage agrees.
 
     Args:
-        sizes: of all objects below the prefix, by key.
+        sizes: sizes of all objects below the prefix, by key.
 
     Returns:
         The shards that storage holds, and of those that it does not hold as a marker says, what is wrong, in words.

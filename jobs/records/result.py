@@ -70,9 +70,9 @@ class SceneResult:
 
     summary: SceneSummary
     files: Mapping[str, StoredObject]
-    """By name below the prefix; shards are among them."""
+    """Files by name below the prefix; shards are among them."""
     write_id: str
-    """Of whoever committed it."""
+    """Write id of whoever committed it."""
     former_items: tuple[StoredObject, ...] = ()
     """What `item.json` may still be, while a correction is not finished."""
     committed_s: float | None = None
@@ -94,7 +94,7 @@ class SceneResult:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], where: str) -> SceneResult:
-        """The same of one that is read already."""
+        """What a `result.json` says that is read already."""
         try:
             write_id = str(document["write_id"])
             files = {name: StoredObject(**stored) for name, stored in document["files"].items()}

@@ -25,7 +25,7 @@ class Metric:
     kind: Kind
     text: str
     labels: tuple[str, ...] = ()
-    """Beside `out`, which all have."""
+    """Names of the labels, beside `out`, which all have."""
 
 
 METRICS: Mapping[str, Metric] = {
@@ -69,14 +69,14 @@ class Metrics:
 
     Args:
         out: the output prefix, a label of every metric.
-        file: of the textfile collector; None for none.
+        file: file of the textfile collector; None for none.
     """
 
     def __init__(self, out: str, file: Path | None = None) -> None:
         self._out, self._file = out, file
         self._ray = RayMetrics()
         self._samples: dict[tuple[str, str], float] = {}
-        """By name and labels as they are written."""
+        """Samples by name and labels, as they are written."""
         self._before: dict[tuple[str, str], float] = {}
         if file is not None and file.is_file():
             try:

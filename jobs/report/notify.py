@@ -27,7 +27,7 @@ from earthloom.tiling.errors import EarthloomError, StorageError
 from earthloom.tiling.storage.store import Store
 
 _PAUSES_S = (1.0, 4.0)
-"""Before the second and the third try."""
+"""Seconds before the second and the third try."""
 _TIMEOUT_S = 10.0
 _LISTED = 10  # problems of one message
 _TEXT = 300  # characters of one problem
@@ -44,7 +44,7 @@ class News:
     summary: str
     """`27 published (5 new), 3 refused, 0 failed`."""
     problems: Mapping[str, tuple[str, str]]
-    """By scene, or by another word for what failed: class of the error, and its text."""
+    """For each scene, or other word for what failed: class of the error, and its text."""
     known: frozenset[str] = frozenset()
     """Problems that an earlier run named."""
     new: int = 0

@@ -36,7 +36,7 @@ class Operation:
 
     @property
     def cost(self) -> float | None:
-        """So far; None where no price is known."""
+        """Cost so far; None if no price is known."""
         price = self.options.price_per_hour
         return None if price is None else price * (time.monotonic() - self._started) / 3600
 

@@ -20,9 +20,10 @@ from earthloom.jobs.report.flags import with_flags
 from earthloom.jobs.report.page_style import STYLE
 from earthloom.jobs.report.timeline import Moment, timeline
 from earthloom.jobs.report.verdict import count
+from earthloom.tiling.rounding import ceil_div
 
 REFRESH_S = 20
-"""After which a browser loads the page of a running run again."""
+"""Seconds after which a browser loads the page of a running run again."""
 
 _BUDGET = {"troubles": 110_000, "results": 70_000, "notes": 20_000}
 """Most characters of each part that grows with the run; the rest of the page takes less than 100,000."""
@@ -55,7 +56,7 @@ class RunView:
     elapsed_s: float
     scenes: Mapping[str, SceneProgress]
     results: Mapping[str, SceneSummary]
-    """Of the published scenes, in the order in which the run found or made them."""
+    """Summaries of the published scenes, in the order in which the run found or made them."""
     telemetry: Mapping[str, Any] = field(default_factory=dict)
     moments: Sequence[Moment] = ()
     remaining_s: float | None = None
@@ -146,7 +147,7 @@ def _cells(states: Sequence[str]) -> str:
     for number, state in enumerate(states):
         row, col = divmod(number, across)
         paths.setdefault(_COLOR.get(state, state), []).append(f"M{col * side} {row * side}h10v10h-10z")
-    height = side * -(-len(states) // across)
+    height = side * ceil_div(len(states), across)
     drawn = "".join(f'<path fill="var(--c-{color})" d="{"".join(path)}"/>' for color, path in paths.items())
     width = side * min(across, len(states))
     return f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="scenes by state">{drawn}</svg>'

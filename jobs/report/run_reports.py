@@ -25,9 +25,9 @@ from earthloom.jobs.report.verdict import count
 from earthloom.tiling.storage.store import Store
 
 EVERY_S = 5.0
-"""Between two pages at least."""
+"""Least time between two pages."""
 SHARE = 0.02
-"""Of the time that writing them may take."""
+"""Largest share of the time that writing them may take."""
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class RunReports:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return f"{self._store.ref.url.rstrip('/')}/{self._key}"
 
     @property

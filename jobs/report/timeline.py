@@ -16,10 +16,10 @@ class Moment:
 
     elapsed_s: float
     blocks: int
-    """That this attempt had computed."""
+    """Number of blocks that this attempt had computed."""
     pixels: int
     scenes: int
-    """That it had published."""
+    """Number of scenes that it had published."""
 
 
 @dataclass(slots=True)

@@ -17,15 +17,15 @@ class Counts:
 
     published: int = 0
     new: int = 0
-    """Of those, published by this run."""
+    """How many of the published scenes this run published."""
     corrected: int = 0
     refused: int = 0
     known_refused: int = 0
-    """Of those, that an earlier run named already, with the same bytes and reason."""
+    """How many of the refused scenes an earlier run named already, with the same bytes and reason."""
     failed: int = 0
     known_failed: int = 0
     unfinished: int = 0
-    """Neither published nor given up."""
+    """Number of scenes that are neither published nor given up."""
 
     def __str__(self) -> str:
         """`27 published (5 new), 3 refused (3 known), 0 failed`."""

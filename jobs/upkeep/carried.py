@@ -11,7 +11,7 @@ from itertools import groupby
 
 from earthloom.jobs.records.canonical import digest_of_parts
 from earthloom.jobs.records.names import CARRIED
-from earthloom.jobs.upkeep.rubbish import Rubbish
+from earthloom.jobs.upkeep.rubbish import Rubbish, Search
 from earthloom.models.cards.file import FILE
 from earthloom.tiling.storage.objects import Head
 from earthloom.tiling.storage.store import Store
@@ -21,15 +21,15 @@ WEIGHTS = "weights"
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
-def unused_weights(store: Store, still_s: float, now: float) -> Iterator[Rubbish]:
-    """Folders that nobody has written to since `still_s`, POSIX time. A run that wants one writes it again as it begins, so
-    the caller must know that none is at work."""
-    for sha256, heads in _folders(store):
+def unused_weights(search: Search) -> Iterator[Rubbish]:
+    """Folders that nobody has written to since `search.still_s`. A run that wants one writes it again as it begins, so the
+    caller must know that none is at work."""
+    for sha256, heads in _folders(search.store):
         written_s = max(head.modified_s for head in heads)
-        if written_s <= still_s:
+        if written_s <= search.still_s:
             yield Rubbish(
                 kind=WEIGHTS, place=f"{CARRIED}/{sha256}", objects=len(heads), size_bytes=sum(head.size for head in heads),
-                age_s=now - written_s, why="no run is at work; the next one that wants it writes it again",
+                age_s=search.now_s - written_s, why="no run is at work; the next one that wants it writes it again",
             )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from earthloom.jobs.records.canonical import digest, read_document
 from earthloom.jobs.records.names import ITEM, RESULT
-from earthloom.jobs.upkeep.rubbish import Rubbish
+from earthloom.jobs.upkeep.rubbish import Rubbish, Search
 from earthloom.tiling.errors import MissingObjectError, PublishError
 from earthloom.tiling.storage.objects import Head
 from earthloom.tiling.storage.store import Store
@@ -56,28 +56,27 @@ class _Result:
         )
 
 
-def spent_results(
-    store: Store, before_s: float, still_s: float, now: float, notes: list[str], *, superseded: bool
-) -> Iterator[Rubbish]:
-    """What is not finished and that nobody has written to since `still_s`; and, if `superseded`, what newer results replace.
+def spent_results(search: Search, *, superseded: bool) -> Iterator[Rubbish]:
+    """Unfinished results that nobody has written to since `search.still_s`.
 
     Args:
-        before_s, still_s, now: POSIX times.
-        notes: gets what cannot be read, which is kept.
-        superseded: also committed results of which a newer one was committed before `before_s`.
+        superseded: also committed results of which a newer one was committed before `search.before_s`.
     """
+    store = search.store
     for base, heads in groupby(store.list("monitors"), key=lambda head: "/".join(head.key.split("/")[:4])):
         results = _results(heads)
         try:
             named = frozenset(_named(store, base, results))
         except (PublishError, KeyError, TypeError, ValueError, AttributeError) as error:
-            notes.append(f"what is derived below {base} is kept: a head is damaged ({type(error).__name__}: {error})")
+            search.notes.append(
+                f"what is derived below {base} is kept: a head is damaged ({type(error).__name__}: {error})"
+            )
             continue
-        for one in results.values():
-            if not one.is_committed and one.modified_s <= still_s and one.prefix not in named:
-                yield one.rubbish(now - one.modified_s, "not committed, and nobody works on it")
+        for result in results.values():
+            if not result.is_committed and result.modified_s <= search.still_s and result.prefix not in named:
+                yield result.rubbish(search.now_s - result.modified_s, "not committed, and nobody works on it")
         if superseded:
-            yield from _replaced(store, base, results, named, before_s, now, notes)
+            yield from _replaced(search, base, results, named)
 
 
 def remove_result(store: Store, place: str, before_s: float) -> bool:
@@ -94,7 +93,7 @@ def remove_result(store: Store, place: str, before_s: float) -> bool:
 
 
 def _results(heads: Iterator[Head]) -> dict[str, _Result]:
-    """By prefix, what lies below one monitored product: results, views of alerts, and the heads."""
+    """What lies below one monitored product, by prefix: results, views of alerts, and the heads."""
     found: dict[str, _Result] = {}
     for head in heads:
         parts = head.key.split("/")
@@ -126,39 +125,32 @@ def _named(store: Store, base: str, results: Mapping[str, _Result]) -> Iterator[
             yield str(entry["prefix"])
 
 
-def _replaced(
-    store: Store,
-    base: str,
-    results: Mapping[str, _Result],
-    named: frozenset[str],
-    before_s: float,
-    now: float,
-    notes: list[str],
-) -> Iterator[Rubbish]:
-    groups: dict[str, list[_Result]] = {}
-    for one in results.values():
-        if one.is_committed and not one.prefix.endswith(f"/{_HEAD}"):
+def _replaced(search: Search, base: str, results: Mapping[str, _Result], named: frozenset[str]) -> Iterator[Rubbish]:
+    """Committed results with a newer one of the same making: the one that a head names, else the last to be committed."""
+    same_making: dict[str, list[_Result]] = {}
+    for result in results.values():
+        if result.is_committed and not result.prefix.endswith(f"/{_HEAD}"):
             try:
-                groups.setdefault(_making(store, base, one), []).append(one)
+                same_making.setdefault(_making(search.store, base, result), []).append(result)
             except (PublishError, MissingObjectError) as error:
-                notes.append(f"{one.prefix} is kept: {error}")
-    for group in groups.values():
-        current = max([one for one in group if one.prefix in named] or group, key=lambda one: one.committed_s)
-        for one in group:
-            is_older = one.committed_s < current.committed_s <= before_s
-            if is_older and one.modified_s <= before_s and one.prefix not in named:
-                yield one.rubbish(now - current.committed_s, f"{current.prefix} has taken its place")
+                search.notes.append(f"{result.prefix} is kept: {error}")
+    for group in same_making.values():
+        current = max([result for result in group if result.prefix in named] or group, key=lambda it: it.committed_s)
+        for result in group:
+            is_older = result.committed_s < current.committed_s <= search.before_s
+            if is_older and result.modified_s <= search.before_s and result.prefix not in named:
+                yield result.rubbish(search.now_s - current.committed_s, f"{current.prefix} has taken its place")
 
 
 def _commit_name(prefix: str) -> str:
     return ITEM if prefix.split("/")[4] == "alerts" else RESULT
 
 
-def _making(store: Store, base: str, one: _Result) -> str:
-    """What two results share that are old and new of one another: the place, and all that was asked for."""
-    shelf = one.prefix.rpartition("/")[0]
+def _making(store: Store, base: str, result: _Result) -> str:
+    """A digest that two results share if one is the newer version of the other: of their place, and of all that was asked."""
+    shelf = result.prefix.rpartition("/")[0]
     asked: Any = None
     if not shelf.removeprefix(f"{base}/").startswith("alerts/"):
-        document = read_document(store.get(f"{one.prefix}/{RESULT}"), RESULT)
+        document = read_document(store.get(f"{result.prefix}/{RESULT}"), RESULT)
         asked = {name: document.get(name) for name in ("kind", "rule", "layer", "min_area_m2")}
     return digest({"shelf": shelf, "asked": asked})

@@ -25,7 +25,7 @@ from earthloom.jobs.records.run_commit import note_superseded
 from earthloom.jobs.upkeep.carried import unused_weights
 from earthloom.jobs.upkeep.derived import DERIVED, remove_result, spent_results
 from earthloom.jobs.upkeep.retention import EXPIRED, RECORD, Policy, expired, old_records
-from earthloom.jobs.upkeep.rubbish import Rubbish, replaced_generations
+from earthloom.jobs.upkeep.rubbish import Rubbish, Search, replaced_generations
 from earthloom.jobs.upkeep.status import is_living
 from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
 from earthloom.tiling.storage.objects import Head, ObjectRef
@@ -45,7 +45,7 @@ _MULTIPART = (
 
 @dataclass(slots=True, kw_only=True)
 class Sweep:
-    """What was found, and what became of it."""
+    """The rubbish below an OUT that a search found, and what of it was removed."""
 
     out: str
     found: list[Rubbish] = field(default_factory=list)
@@ -61,13 +61,13 @@ class _Run:
     modified_s: float
     living: bool
     claims: frozenset[str]
-    """Prefixes that it works on, if it is living."""
+    """Prefixes of the scenes that it works on, if it is living."""
     results: frozenset[str] | None
-    """Prefixes that it has committed; None if it is not committed."""
+    """Prefixes of the scenes that it has committed; None if it is not committed."""
     product: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Committed:
     """A committed result, remembered until all are known."""
 
@@ -76,11 +76,21 @@ class _Committed:
     prefix: str
     model: str
     made_of: str
-    """What two results share that are old and new of one another (`made_of`)."""
+    """A digest that two results share if one is the newer version of the other (`made_of`)."""
     acquired: str | None
     committed_s: float
     objects: int
     size_bytes: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Scenes:
+    """What lies below `scenes/`."""
+
+    is_empty: bool = True
+    found: list[Rubbish] = field(default_factory=list)
+    committed: list[_Committed] = field(default_factory=list)
+    """Only where they were asked for: each costs two requests."""
 
 
 def sweep(
@@ -102,63 +112,76 @@ def sweep(
         ConfigError: if there is nothing of ours below `out`.
         StorageError: if the store cannot be read, or something cannot be removed.
     """
-    store = open_store(out)
-    is_there = next(iter(store.list("runs")), None) is not None
-    # this machine's clock may be wrong too; what is only listed must not need the right to write
-    now = time_of(store) if delete and is_there else time.time()
-    before_s = now - older_than_s
-    done = Sweep(out=out.url)
-    runs = list(_runs(store, living_s, now, done.notes))
-    kept = frozenset(prefix for run in runs for prefix in run.claims)
-    committed: list[_Committed] = []
-    is_ours = bool(runs)
-    for scene in shelved(store):
-        is_ours = True
-        if scene.result:
-            done.found += _spent(scene, before_s, now)
-            if superseded or policy:
-                committed += _committed(store, scene, done.notes)
-        elif scene.modified_s <= before_s and scene.prefix not in kept:
-            done.found.append(_rubbish("scene", scene, now, "not committed, and no living run works on it"))
-    # What looks unfinished may be in the middle of being written, also by a run that has not yet said that it lives.
-    still_s = min(before_s, now - living_s)
-    for run in runs:
-        if run.results is None and not run.living and run.modified_s <= still_s:
-            done.found.append(
-                Rubbish(kind="run", place=f"runs/{run.run_id}", objects=run.objects, size_bytes=run.size_bytes,
-                        age_s=now - run.modified_s, why="not committed, and no attempt is living")
-            )  # fmt: skip
+    search = _search(open_store(out), older_than_s, living_s, delete=delete)
+    runs = list(_runs(search, living_s))
+    in_use = frozenset(prefix for run in runs for prefix in run.claims)
+    scenes = _scenes(search, in_use, with_committed=superseded or policy is not None)
+    found = [*scenes.found, *_unfinished_runs(search, runs)]
     if superseded:
-        done.found += _superseded(store, committed, before_s, now, kept)
+        found += _superseded(search, scenes.committed, in_use)
     if policy:
-        gone = {rubbish.place for rubbish in done.found}
-        left = [one for one in committed if one.prefix not in gone]
-        done.found += old_records(policy, runs, still_s, now)  # first: giving up a result is written into its run
-        done.found += expired(store, policy, left, kept, before_s, now, done.notes)
-    done.found += _leftovers(store, still_s, now, done.notes)
-    done.found += replaced_generations(store, before_s, now, done.notes)
+        gone = {rubbish.place for rubbish in found}
+        left = [result for result in scenes.committed if result.prefix not in gone]
+        found += old_records(search, policy, runs)  # first: giving up a result is written into its run
+        found += expired(search, policy, left, in_use)
+    found += _leftovers(search)
+    found += replaced_generations(search)
     if not any(run.living for run in runs):
-        done.found += unused_weights(store, still_s, now)
-    done.found += spent_results(store, before_s, still_s, now, done.notes, superseded=superseded)
-    if not (is_ours or done.found):
+        found += unused_weights(search)
+    found += spent_results(search, superseded=superseded)
+    if scenes.is_empty and not (runs or found):
         raise ConfigError(f"{out.url}: no run has been started there; is this the `out` of a run?")
+    done = Sweep(out=out.url, found=found, notes=search.notes)
     if delete:
-        for rubbish in done.found:
-            if _remove(store, rubbish, runs, committed, before_s):
+        for rubbish in found:
+            if _remove(search, rubbish, runs, scenes.committed):
                 done.removed.append(rubbish)
             else:
                 done.notes.append(f"{rubbish.place} came to life meanwhile and is kept")
     return done
 
 
-def _runs(store: Store, living_s: float, now: float, notes: list[str]) -> Iterator[_Run]:
-    heads: dict[str, list[Head]] = {}
+def _search(store: Store, older_than_s: float, living_s: float, *, delete: bool) -> Search:
+    is_there = next(iter(store.list("runs")), None) is not None
+    # this machine's clock may be wrong too; what is only listed must not need the right to write
+    now_s = time_of(store) if delete and is_there else time.time()
+    before_s = now_s - older_than_s
+    return Search(store=store, now_s=now_s, before_s=before_s, still_s=min(before_s, now_s - living_s))
+
+
+def _scenes(search: Search, in_use: frozenset[str], *, with_committed: bool) -> _Scenes:
+    """Look at every scene: its leftover tiles if it is committed, else whether it is abandoned."""
+    seen = _Scenes()
+    for scene in shelved(search.store):
+        seen.is_empty = False
+        if scene.result:
+            seen.found += _spent(search, scene)
+            if with_committed and (committed := _committed(search, scene)):
+                seen.committed.append(committed)
+        elif scene.modified_s <= search.before_s and scene.prefix not in in_use:
+            seen.found.append(
+                Rubbish(kind="scene", place=scene.prefix, objects=len(scene.objects), size_bytes=scene.size_bytes,
+                        age_s=search.now_s - scene.modified_s, why="not committed, and no living run works on it")
+            )  # fmt: skip
+    return seen
+
+
+def _unfinished_runs(search: Search, runs: list[_Run]) -> Iterator[Rubbish]:
+    for run in runs:
+        if run.results is None and not run.living and run.modified_s <= search.still_s:
+            yield Rubbish(kind="run", place=f"runs/{run.run_id}", objects=run.objects, size_bytes=run.size_bytes,
+                          age_s=search.now_s - run.modified_s, why="not committed, and no attempt is living")  # fmt: skip
+
+
+def _runs(search: Search, living_s: float) -> Iterator[_Run]:
+    store, notes = search.store, search.notes
+    by_run: dict[str, list[Head]] = {}
     for head in store.list("runs"):
         if head.key.count("/") >= 2:
-            heads.setdefault(head.key.split("/")[1], []).append(head)
-    for run_id, found in heads.items():
+            by_run.setdefault(head.key.split("/")[1], []).append(head)
+    for run_id, heads in by_run.items():
         living, claims, results, product = False, frozenset[str](), None, ""
-        for head in found:
+        for head in heads:
             if "/profiles/" in head.key or not head.key.endswith(".json"):
                 continue
             try:
@@ -175,42 +198,44 @@ def _runs(store: Store, living_s: float, now: float, notes: list[str]) -> Iterat
                 elif name == "commit.json":
                     results = frozenset(document["scenes"].values())
                 else:
-                    living |= is_living(document, head.modified_s, living_s, now)
+                    living |= is_living(document, head.modified_s, living_s, search.now_s)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 notes.append(f"runs/{run_id} is kept: {head.key} is damaged ({type(error).__name__}: {error})")
                 living = True
         yield _Run(
-            run_id=run_id, objects=len(found), size_bytes=sum(head.size for head in found),
-            modified_s=max(head.modified_s for head in found), living=living,
+            run_id=run_id, objects=len(heads), size_bytes=sum(head.size for head in heads),
+            modified_s=max(head.modified_s for head in heads), living=living,
             claims=claims if living else frozenset(), results=results, product=product,
         )  # fmt: skip
 
 
-def _rubbish(kind: str, scene: ShelvedScene, now: float, why: str) -> Rubbish:
-    return Rubbish(kind=kind, place=scene.prefix, objects=len(scene.objects), size_bytes=scene.size_bytes,
-                   age_s=now - scene.modified_s, why=why)  # fmt: skip
-
-
-def _committed(store: Store, scene: ShelvedScene, notes: list[str]) -> list[_Committed]:
+def _committed(search: Search, scene: ShelvedScene) -> _Committed | None:
+    """The committed result of a scene; None, with a note, if its documents cannot be read."""
     assert scene.result
+    store, notes = search.store, search.notes
     try:
         result = SceneResult.from_json(store.get(f"{scene.prefix}/{RESULT}"), f"{scene.prefix}/{RESULT}")
         making = made_of(json.loads(store.get(f"{scene.prefix}/{ITEM}")))
     except PublishError as error:
         notes.append(f"{scene.prefix} is kept: {error}")
-        return []
+        return None
     except (MissingObjectError, ValueError, KeyError, TypeError, AttributeError) as error:
         notes.append(f"{scene.prefix} is kept: its {ITEM} is damaged ({type(error).__name__}: {error})")
-        return []
+        return None
     date = result.summary.date
-    return [_Committed(scene.scene_id, scene.key, scene.prefix, result.model, making, date.datetime if date else None,
-                       result.committed_s or scene.result.modified_s,
-                       len(scene.objects), scene.size_bytes)]  # fmt: skip
+    return _Committed(
+        scene=scene.scene_id, key=scene.key, prefix=scene.prefix, model=result.model, made_of=making,
+        acquired=date.datetime if date else None, committed_s=result.committed_s or scene.result.modified_s,
+        objects=len(scene.objects), size_bytes=scene.size_bytes,
+    )  # fmt: skip
 
 
 def made_of(item: Mapping[str, Any]) -> str:
-    """Files, grids, models and options of a result, by its STAC item: a scene's id alone is a file's name, which another
-    place may share. Bytes of the files, versions and tiling are left out: a newer result of those is what supersedes."""
+    """A digest of the files, grids, models and options of a result, as its STAC item tells them.
+
+    A scene's id would not do: it is a file's name, which another place may share. Bytes of the files, versions and tiling
+    are left out, because a result that differs in those is what supersedes an older one.
+    """
     sources = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]
     return digest({
         "sources": sorted(href for href in sources if not href.startswith("../../../collections/")),
@@ -224,57 +249,58 @@ def made_of(item: Mapping[str, Any]) -> str:
     })  # fmt: skip
 
 
-def _superseded(
-    store: Store, committed: list[_Committed], before_s: float, now: float, kept: frozenset[str]
-) -> Iterator[Rubbish]:
+def _superseded(search: Search, committed: list[_Committed], in_use: frozenset[str]) -> Iterator[Rubbish]:
     """Results with a newer one of the same making that readers find; ties have no order and are both kept."""
     newest: dict[tuple[str, str, str], _Committed] = {}
-    for one in committed:
-        best = newest.get((one.scene, one.model, one.made_of))
-        if best is None or one.committed_s > best.committed_s:
-            newest[one.scene, one.model, one.made_of] = one
-    found = {
-        model: linked_items(store, model).keys() & tabled_items(store, model) for model in {c.model for c in committed}
+    for result in committed:
+        best = newest.get((result.scene, result.model, result.made_of))
+        if best is None or result.committed_s > best.committed_s:
+            newest[result.scene, result.model, result.made_of] = result
+    in_catalogue = {
+        model: linked_items(search.store, model).keys() & tabled_items(search.store, model)
+        for model in {result.model for result in committed}
     }
-    for one in committed:
-        best = newest[one.scene, one.model, one.made_of]
+    for result in committed:
+        best = newest[result.scene, result.model, result.made_of]
         if (
-            one.committed_s < best.committed_s <= before_s
-            and one.prefix not in kept
-            and item_id(best.scene, best.model, best.key) in found[best.model]
+            result.committed_s < best.committed_s <= search.before_s
+            and result.prefix not in in_use
+            and item_id(best.scene, best.model, best.key) in in_catalogue[best.model]
         ):
-            yield Rubbish(kind="superseded", place=one.prefix, objects=one.objects, size_bytes=one.size_bytes,
-                          age_s=now - best.committed_s, why=f"{best.prefix} is newer")  # fmt: skip
+            yield Rubbish(kind="superseded", place=result.prefix, objects=result.objects, size_bytes=result.size_bytes,
+                          age_s=search.now_s - best.committed_s, why=f"{best.prefix} is newer")  # fmt: skip
 
 
-def _spent(scene: ShelvedScene, before_s: float, now: float) -> Iterator[Rubbish]:
+def _spent(search: Search, scene: ShelvedScene) -> Iterator[Rubbish]:
     """Tiles that have gone into the files of a committed scene; its driver died before it had removed them."""
     for name, head in scene.objects.items():
-        if name.endswith(TILES) and head.modified_s <= before_s:
+        if name.endswith(TILES) and head.modified_s <= search.before_s:
             yield Rubbish(kind="leftover", place=head.key, objects=1, size_bytes=head.size,
-                          age_s=now - head.modified_s, why="its files are published")  # fmt: skip
+                          age_s=search.now_s - head.modified_s, why="its files are published")  # fmt: skip
 
 
-def _leftovers(store: Store, before_s: float, now: float, notes: list[str]) -> Iterator[Rubbish]:
-    unfinished = store.leftovers()
+def _leftovers(search: Search) -> Iterator[Rubbish]:
+    """Objects that a killed writer or probe has left."""
+    unfinished = search.store.leftovers()
     if unfinished is None:
-        notes.append(_MULTIPART)
-    probes = (head for head in store.list("runs") if head.key.startswith(PROBE))
+        search.notes.append(_MULTIPART)
+    probes = (head for head in search.store.list("runs") if head.key.startswith(PROBE))
     for why, heads in (("a writer was killed", unfinished or ()), ("a probe was killed", probes)):
         for head in heads:
-            if head.modified_s <= before_s:
+            if head.modified_s <= search.still_s:
                 yield Rubbish(kind="leftover", place=head.key, objects=1, size_bytes=head.size,
-                              age_s=now - head.modified_s, why=why)  # fmt: skip
+                              age_s=search.now_s - head.modified_s, why=why)  # fmt: skip
 
 
-def _remove(store: Store, rubbish: Rubbish, runs: list[_Run], committed: list[_Committed], before_s: float) -> bool:
-    """Remove it, unless it has come to life since it was found."""
+def _remove(search: Search, rubbish: Rubbish, runs: list[_Run], committed: list[_Committed]) -> bool:
+    """Remove it; False if it has come to life since it was found, and is kept."""
+    store, before_s = search.store, search.before_s
     if rubbish.kind == "leftover":
         store.delete(rubbish.place)
     elif rubbish.kind == DERIVED:
         return remove_result(store, rubbish.place, before_s)
     elif rubbish.kind in ("superseded", EXPIRED):
-        _remove_superseded(store, next(one for one in committed if one.prefix == rubbish.place), runs)
+        _remove_superseded(store, next(result for result in committed if result.prefix == rubbish.place), runs)
     elif rubbish.kind == "scene":
         again = list(shelved(store, rubbish.place))
         if any(scene.result or scene.modified_s > before_s for scene in again):
@@ -290,18 +316,18 @@ def _remove(store: Store, rubbish: Rubbish, runs: list[_Run], committed: list[_C
     return True
 
 
-def _remove_superseded(store: Store, one: _Committed, runs: list[_Run]) -> None:
+def _remove_superseded(store: Store, result: _Committed, runs: list[_Run]) -> None:
     """Take it out of everything that leads to it, then remove the commit, then the rest.
 
     A run that enters it into the catalogue again meanwhile either does so before the last step here, or sees that the
     commit is gone and undoes it itself.
     """
-    leave(store, model=one.model, scene_id=one.scene, key=one.key)
+    leave(store, model=result.model, scene_id=result.scene, key=result.key)
     for run in runs:
-        if run.results and one.prefix in run.results:
+        if run.results and result.prefix in run.results:
             with suppress(MissingObjectError):  # its record is gone
-                note_superseded(store, run.run_id, one.prefix)
-    store.delete(f"{one.prefix}/{RESULT}")
-    store.delete_all(f"{one.prefix}/blocks")
-    store.delete_all(one.prefix)
-    leave(store, model=one.model, scene_id=one.scene, key=one.key)
+                note_superseded(store, run.run_id, result.prefix)
+    store.delete(f"{result.prefix}/{RESULT}")
+    store.delete_all(f"{result.prefix}/blocks")
+    store.delete_all(result.prefix)
+    leave(store, model=result.model, scene_id=result.scene, key=result.key)

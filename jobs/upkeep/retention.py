@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from earthloom.jobs.upkeep.rubbish import Rubbish
+from earthloom.jobs.upkeep.rubbish import Rubbish, Search
 from earthloom.tiling.storage.store import Store
 
 EXPIRED, RECORD = "expired", "record"
@@ -71,57 +71,54 @@ class Run(Protocol):
     def results(self) -> frozenset[str] | None: ...
 
 
-def expired(
-    store: Store, policy: Policy, results: Iterable[Result], kept: Collection[str], before_s: float, now: float,
-    notes: list[str],
-) -> Iterator[Rubbish]:  # fmt: skip
-    """Results beyond the last ones of their product by acquisition, that were committed before `before_s`.
+def expired(search: Search, policy: Policy, results: Iterable[Result], in_use: Collection[str]) -> Iterator[Rubbish]:
+    """Results beyond the last ones of their product by acquisition, that were committed before `search.before_s`.
 
     Of unknown date, when a result was committed counts in place of when its scene was acquired.
 
     Args:
-        kept: prefixes that living runs work on.
-        before_s, now: POSIX times.
-        notes: gets what is kept in spite of the policy.
+        in_use: prefixes that living runs work on.
     """
     seen: Counter[str] = Counter()
     members: frozenset[bytes] | None = None
     n_members = n_expired = 0
-    for one in sorted(results, key=_moment, reverse=True):
-        if policy.product not in (None, one.model):
+    for result in sorted(results, key=_moment, reverse=True):
+        if policy.product not in (None, result.model):
             continue
-        seen[one.model] += 1
-        if seen[one.model] <= policy.keep_last or one.committed_s > before_s or one.prefix in kept:
+        seen[result.model] += 1
+        is_young = result.committed_s > search.before_s
+        if seen[result.model] <= policy.keep_last or is_young or result.prefix in in_use:
             continue
         if members is None:
-            members = cube_members(store)
-        if one.prefix.encode() in members:
+            members = cube_members(search.store)
+        if result.prefix.encode() in members:
             n_members += 1
             continue
         n_expired += 1
         yield Rubbish(
-            kind=EXPIRED, place=one.prefix, objects=one.objects, size_bytes=one.size_bytes, age_s=now - one.committed_s,
-            why=f"only the last {policy.keep_last} of {one.model} are kept",
+            kind=EXPIRED, place=result.prefix, objects=result.objects, size_bytes=result.size_bytes,
+            age_s=search.now_s - result.committed_s,
+            why=f"only the last {policy.keep_last} of {result.model} are kept",
         )  # fmt: skip
     if n_members:
-        notes.append(f"{n_members} older results are kept: cubes below monitors/ are made of them")
+        search.notes.append(f"{n_members} older results are kept: cubes below monitors/ are made of them")
     if n_expired:
-        notes.append(
+        search.notes.append(
             "a run that still names the scene of an expired result computes it again; let it name only newer scenes"
         )
 
 
-def old_records(policy: Policy, runs: Iterable[Run], still_s: float, now: float) -> Iterator[Rubbish]:
-    """Records of committed runs beyond the last ones of their product, that nobody has written to since `still_s`."""
+def old_records(search: Search, policy: Policy, runs: Iterable[Run]) -> Iterator[Rubbish]:
+    """Records of committed runs beyond the last ones of their product, that nobody has written to since `search.still_s`."""
     seen: Counter[str] = Counter()
     for run in sorted(runs, key=lambda run: run.modified_s, reverse=True):
         if run.results is None or policy.product not in (None, run.product):
             continue
         seen[run.product] += 1
-        if seen[run.product] > policy.keep_last and not run.living and run.modified_s <= still_s:
+        if seen[run.product] > policy.keep_last and not run.living and run.modified_s <= search.still_s:
             yield Rubbish(
                 kind=RECORD, place=f"runs/{run.run_id}", objects=run.objects, size_bytes=run.size_bytes,
-                age_s=now - run.modified_s, why=f"only the last {policy.keep_last} runs of {run.product} are kept",
+                age_s=search.now_s - run.modified_s, why=f"only the last {policy.keep_last} runs of {run.product} are kept",
             )  # fmt: skip
 
 
@@ -138,5 +135,6 @@ def cube_members(store: Store) -> frozenset[bytes]:
     return frozenset(found)
 
 
-def _moment(one: Result) -> float:
-    return datetime.fromisoformat(one.acquired).timestamp() if one.acquired else one.committed_s
+def _moment(result: Result) -> float:
+    """POSIX time of acquisition; of commit where that is unknown."""
+    return datetime.fromisoformat(result.acquired).timestamp() if result.acquired else result.committed_s

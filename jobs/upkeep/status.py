@@ -14,7 +14,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
 
 _ODD_S = 300.0
-"""By which a host's clock and the store's may differ without a word."""
+"""Difference of a host's clock from the store's that needs no word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -182,53 +182,92 @@ def _check_catalogue(
         items: key below OUT of each item's document, by id.
         late: prefixes that a run at work may yet have to enter.
     """
-    folder = f"collections/{model}"
-    entering = {name for name, key in items.items() if key.removesuffix(f"/{ITEM}") in late}
+    entering = frozenset(name for name, key in items.items() if key.removesuffix(f"/{ITEM}") in late)
+    _Catalogue(
+        store=store, folder=f"collections/{model}", items=items, entering=entering, report=report, whole=whole
+    ).check(model)
 
-    def wrong(name: str, message: str) -> None:
-        report.problems.append(Problem(f"{folder}/{name}", message))
 
-    def compare(file: str, held: dict[str, str]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Catalogue:
+    """A model's collection and table, held against the items that should be in them.
+
+    Attributes:
+        folder: the collection's folder below OUT.
+        items: key below OUT of each item's document, by id.
+        entering: ids of items that a run at work may be entering.
+        whole: whether these are all items that there are.
+    """
+
+    store: Store
+    folder: str
+    items: Mapping[str, str]
+    entering: frozenset[str]
+    report: Verification
+    whole: bool
+
+    def check(self, model: str) -> None:
+        may_be_late = bool(self.entering) and self.entering == self.items.keys()
+        if problem := _root_problem(self.store, self.folder, may_be_late=may_be_late):
+            self.report.problems.append(Problem("catalog.json", problem))
+        linked: dict[str, str] = {}
+        try:
+            linked = linked_items(self.store, model)
+            self._compare("collection.json", linked)
+        except PublishError as error:
+            self._wrong("collection.json", str(error))
+        rows: dict[str, dict[str, Any]] = {}
+        try:
+            rows = {row["id"]: row for row in read_items(self.store.get(f"{self.folder}/items.parquet"))}
+        except (MissingObjectError, PublishError) as error:
+            if self.items.keys() - self.entering or not isinstance(error, MissingObjectError):
+                self._wrong("items.parquet", f"{error}; run again with one of its scenes")
+                return
+        if not self.entering:  # a run at work may be between the table and what follows from it
+            _check_latest(self.store, self.folder, self._wrong)
+        self._compare("items.parquet", {name: self.items.get(name) or linked.get(name, "") for name in rows})
+        self._check_rows(rows)
+
+    def _wrong(self, name: str, message: str) -> None:
+        self.report.problems.append(Problem(f"{self.folder}/{name}", message))
+
+    def _compare(self, file: str, held: Mapping[str, str]) -> None:
+        """Report items that a file does not hold, leads elsewhere, or holds although they are not committed.
+
+        Args:
+            held: where the file leads, by id of the item.
+        """
+        items = self.items
         for name in sorted(items.keys() - held.keys()):
-            if name in entering:
-                report.notes.append(f"{folder}/{file} does not hold {name} yet, which a run at work may be entering")
+            if name in self.entering:
+                self.report.notes.append(
+                    f"{self.folder}/{file} does not hold {name} yet, which a run at work may be entering"
+                )
             else:
-                wrong(file, f"does not hold {name}, which is committed; the same run again enters it")
+                self._wrong(file, f"does not hold {name}, which is committed; the same run again enters it")
         for name in sorted(items.keys() & held.keys()):
             if items[name] != held[name]:
-                wrong(file, f"leads {name} to {held[name]}; it lies at {items[name]}")
-        for name in sorted(held.keys() - items.keys()) if whole else ():
+                self._wrong(file, f"leads {name} to {held[name]}; it lies at {items[name]}")
+        for name in sorted(held.keys() - items.keys()) if self.whole else ():
             place = held[name].rpartition("/")[0]
-            if not place or store.head(f"{place}/{RESULT}") is None:  # else it was committed after they were listed
-                wrong(file, f"holds {name}, of which no committed scene is there")
+            if (
+                not place or self.store.head(f"{place}/{RESULT}") is None
+            ):  # else it was committed after they were listed
+                self._wrong(file, f"holds {name}, of which no committed scene is there")
 
-    if problem := _root_problem(store, folder, may_be_late=bool(entering) and entering == items.keys()):
-        report.problems.append(Problem("catalog.json", problem))
-    linked: dict[str, str] = {}
-    try:
-        linked = linked_items(store, model)
-        compare("collection.json", linked)
-    except PublishError as error:
-        wrong("collection.json", str(error))
-    rows: dict[str, dict[str, Any]] = {}
-    try:
-        rows = {row["id"]: row for row in read_items(store.get(f"{folder}/items.parquet"))}
-    except (MissingObjectError, PublishError) as error:
-        if items.keys() - entering or not isinstance(error, MissingObjectError):
-            wrong("items.parquet", f"{error}; run again with one of its scenes")
-            return
-    if not entering:  # a run at work may be between the table and what follows from it
-        _check_latest(store, folder, wrong)
-    compare("items.parquet", {name: items.get(name) or linked.get(name, "") for name in rows})
-    for name in sorted(rows.keys() & items.keys()):
-        try:
-            same = rows[name] == json.loads(store.get(items[name]))
-        except (MissingObjectError, ValueError):  # already reported of the scene itself
-            continue
-        if not same and name in entering:
-            report.notes.append(f"{folder}/items.parquet tells of {name} as it was; a run at work may be correcting it")
-        elif not same:
-            wrong("items.parquet", f"tells of {name} otherwise than {items[name]}")
+    def _check_rows(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Report rows of the table that differ from their item's document."""
+        for name in sorted(rows.keys() & self.items.keys()):
+            try:
+                same = rows[name] == json.loads(self.store.get(self.items[name]))
+            except (MissingObjectError, ValueError):  # already reported of the scene itself
+                continue
+            if not same and name in self.entering:
+                self.report.notes.append(
+                    f"{self.folder}/items.parquet tells of {name} as it was; a run at work may be correcting it"
+                )
+            elif not same:
+                self._wrong("items.parquet", f"tells of {name} otherwise than {self.items[name]}")
 
 
 def _root_problem(store: Store, folder: str, *, may_be_late: bool) -> str | None:

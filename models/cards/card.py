@@ -25,7 +25,7 @@ PERMANENT_WATER = "permanent_water"
 PROGRAMS = ("onnx", "torchscript")
 """Architectures whose file says what is computed, beside the weights."""
 BOX_CHANNELS = 4
-"""Of a network that finds objects, behind one of each class: width, height, and the centre's offset in columns and rows."""
+"""Channels that follow the classes of a network that finds objects: width, height, offset of the centre in columns, rows."""
 
 _LABEL = re.compile(r"^[a-z0-9](?:[a-z0-9_-]|\.(?!\.)){0,99}\Z")
 _COLOR = re.compile(r"^#[0-9a-f]{6}\Z")
@@ -65,7 +65,7 @@ class ObjectRule:
     threshold: float = 0.3
     """Least score of an object, from 0 to 1."""
     merge_iou: float = 0.3
-    """Of two boxes of one class with a larger intersection over union the one with the lower score is left out."""
+    """If two boxes of one class have a larger intersection over union, the one with the lower score is left out."""
     size_px: float = 16.0
     """Pixels that 1 means in the channels of width and height."""
 
@@ -105,7 +105,7 @@ class LabelRule:
             raise CardError(f"labels: least_valid is above 0 and at most 1, got {self.least_valid}")
 
     def least_px(self, core_px: int) -> int:
-        """The same in pixels, of a core."""
+        """`least_valid` of a core, in pixels."""
         return math.ceil(self.least_valid * core_px**2)
 
 
@@ -137,16 +137,16 @@ class ModelCard:
     quantities: tuple[str, ...]
     """Accepted meanings of the values (`tiling.quantity.QUANTITIES`), the one it was trained on first."""
     mean: tuple[float, ...]
-    """Per channel, in that quantity: the model sees (value - mean) / std."""
+    """Mean of each channel, in that quantity: the model sees (value - mean) / std."""
     std: tuple[float, ...]
     gsd_m: tuple[float, float]
     """Smallest and largest ground sampling distance at which it is known to work."""
     classes: tuple[ModelClass, ...] = ()
-    """Of a segmentation, of labels or of objects; a model that makes an image has `outputs` instead."""
+    """Classes of a segmentation, of labels or of objects; a model that makes an image has `outputs` instead."""
     objects: ObjectRule | None = None
-    """Of a model that finds objects of its classes."""
+    """How objects are found, for a model that finds objects of its classes."""
     labels: LabelRule | None = None
-    """Of a model that gives each chip one of its classes; `core_px` is then the ground that a label is about."""
+    """How chips are labelled, for a model that gives each a class; `core_px` is the ground that a label is about."""
     activation: str = "softmax"
     """Turns the output channels into per-class probabilities: `softmax`, or `none` when they already are; of objects, which
     do not exclude each other, `sigmoid`."""
@@ -208,7 +208,7 @@ class ModelCard:
             yield f"overlap is 'exact' or 'blend', got {self.overlap!r}"
 
     def _answer_problems(self) -> Iterator[str]:
-        """Of what the network takes and says."""
+        """Problems of what the network takes and gives."""
         if bool(self.classes) == bool(self.outputs):
             yield "a model gives either classes or the bands of an image, and not both"
         if len(self.classes) > 255 or [c.value for c in self.classes] != list(range(len(self.classes))):
@@ -231,7 +231,7 @@ class ModelCard:
             yield f"images are made by exact tiles only, got overlap {self.overlap!r}"
 
     def _rule_problems(self) -> Iterator[str]:
-        """Of how objects and labels are found."""
+        """Problems of how objects and labels are found."""
         found = f"got {len(self.classes)} classes"
         how = f"masks {list(self.masks)} and overlap {self.overlap!r}"
         if self.objects and (not self.classes or self.masks or self.overlap != "exact"):

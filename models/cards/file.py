@@ -45,7 +45,7 @@ _OWN = (
 )  # fmt: skip
 """Fields of the card that have no word in STAC or MLM."""
 _OPTIONAL = ("masks", "outputs", "output_dtype", "scale", "needs_survey", "memory_per_band", "flop_per_band")
-"""Those among them that a segmentation may leave out."""
+"""Fields among them that a segmentation may leave out."""
 _FORMATS = {
     weights.FILE: ("PyTorch", "application/vnd.safetensors", "safetensors.torch.save_file"),
     weights.ONNX_FILE: ("ONNX", "application/onnx", "onnx"),

@@ -49,7 +49,7 @@ class LoadsItself(Protocol):
 
         Args:
             data: all of the file, which has the sha256 that the card names.
-            sha256: of `data`, in lower-case hex.
+            sha256: digest of `data`, in lower-case hex.
 
         Raises:
             CardError: if it is no such file, or must not be loaded here.
@@ -96,7 +96,7 @@ def find(folder: Path) -> Path | None:
 
 
 def size_bytes(folder: ObjectRef) -> int:
-    """Of a card folder's weights file, local or not; 0 where it holds none.
+    """Size of a card folder's weights file, local or not; 0 if it holds none.
 
     Raises:
         StorageError: if the storage fails.

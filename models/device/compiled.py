@@ -27,7 +27,7 @@ def compile_network(module: nn.Module, label: str) -> Callable[..., Any]:
 
     Args:
         module: in evaluation mode, on its device, in its precision; not to be changed afterwards.
-        label: of the model, for errors.
+        label: label of the model, for errors.
 
     Raises:
         EngineError: from the call, where the network or this machine cannot compile it.

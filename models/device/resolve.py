@@ -73,7 +73,7 @@ def resolve(device: str = "auto", precision: str = "auto") -> Device:
 
 
 def cudnn_version() -> int | None:
-    """As one number, 91002 for 9.10.2; None where there is none."""
+    """Version as one number, 91002 for 9.10.2; None if there is no cuDNN."""
     import torch
 
     known: Any = torch.backends.cudnn  # torch gives it no types

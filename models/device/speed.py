@@ -8,8 +8,8 @@ from earthloom.models.device.resolve import Device, use_large_pages
 
 _CHANNELS, _SIDE_PX, _RUNS = 32, 512, 3
 _SHARE_OF_CONVOLUTION = 0.5
-"""Of its speed on a core, what whole networks reach, with their small and strided layers: 0.67 landwater, 0.49 deforestation,
-0.48 ships, 0.35 cloudmask, of 512 px in bf16 with AVX-512."""
+"""Share of that speed on a core that whole networks reach, with their small and strided layers: 0.67 landwater, 0.49
+deforestation, 0.48 ships, 0.35 cloudmask, of 512 px in bf16 with AVX-512."""
 
 
 def flop_per_s(device: Device, threads: int | None = None) -> float:

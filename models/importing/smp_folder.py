@@ -39,7 +39,7 @@ def card_from_smp(
         mean, std: of each band in that quantity, as in training; 0 and 1 when None (the quantity itself goes in).
         classes: names from 0; `class_0` … when None. A network with one output channel has two classes.
         gsd_m: ground sampling distances at which it works.
-        name: of the model; the folder's when None.
+        name: name of the model; the folder's when None.
 
     Raises:
         CardError: if the folder is not smp's, or contradicts what was said of it.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 MAX_FLIPS = 0.0005
 """Share of valid pixels that tiling may change."""
 MAX_CLASS_FLIPS = 0.005
-"""For each class, pixels that tiling moved into or out of it, as a share of its pixels."""
+"""For each class, the most pixels that tiling may move into or out of it, as a share of its pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ class Canvas(Protocol[Made_co]):
         Args:
             read: pixels of the input that the chip covers.
             owned: of these, the chip's core.
-            answers: of each member of an ensemble, (K, scale * h, scale * w) for `read`, or (K, 1, 1) where a chip
+            answers: answers of each member of an ensemble, (K, scale * h, scale * w) for `read`, or (K, 1, 1) where a chip
                 gets one label; may be written to.
         """
 
@@ -47,17 +47,17 @@ class Kept(Protocol):
     """What a chain keeps of a stage until its block is written."""
 
     def over(self, window: Window) -> Self:
-        """The same on a smaller window."""
+        """This answer on a smaller window."""
 
     def hide(self, hidden: NDArray[np.bool_]) -> Self:
-        """The same with nodata where `hidden`, (h, w)."""
+        """This answer with nodata where `hidden`, (h, w)."""
 
 
 class AnswerKind(ABC, Generic[Made]):
     """A kind of answer, bound to one card. A kind states only where it differs from what stands here."""
 
     label: str
-    """Of the card, for messages."""
+    """Label of the card, for messages."""
     does: ClassVar[str]
     """What a model of this kind does, for messages: `finds objects`."""
     bands: tuple[str, ...] = ()

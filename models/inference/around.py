@@ -34,7 +34,7 @@ def predict_footprints(
         core: pixels to decide.
         stack: the network's bands in the order of its channels, over a window that contains the chips of all footprints
             that reach into `core`; reflected at the scene's borders.
-        places: of the scene.
+        places: places of the scene.
 
     Raises:
         CardError, EngineError: from the predictors.

@@ -24,7 +24,7 @@ Found = NDArray[np.void]
 
 
 def in_order(found: Found) -> Found:
-    """By row, column and class."""
+    """Objects sorted by row, column and class."""
     return found[np.lexsort((found["class"], found["col"], found["row"]))]
 
 

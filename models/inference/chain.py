@@ -38,7 +38,7 @@ class Stage:
     cards: tuple[ModelCard, ...]
     """Several are an ensemble of segmentations: their probabilities are averaged."""
     chips: ChipGrid
-    """In pixels of the stage's input; its margin is what later stages read beyond the scene."""
+    """Chips in pixels of the stage's input; their margin is what later stages read beyond the scene."""
     precision: str
     flips: bool = False
     compiled: bool = False
@@ -79,7 +79,7 @@ class ChainResult:
     n_skipped: int = 0
     chip_px: int = 0
     onward: Stack | None = None
-    """Over the core, what a stage that came next would see; only if it was asked for."""
+    """What a stage that came next would see over the core; only if it was asked for."""
 
     @property
     def goes_on(self) -> Stack:
@@ -143,12 +143,12 @@ def run_chain(
     """Send a block's pixels through all stages.
 
     Args:
-        predictors: of each stage, one per card.
-        contexts: of each stage, what its network keeps of the scene.
+        predictors: predictors of each stage, one per card.
+        contexts: contexts of each stage, what its network keeps of the scene.
         core: what the block owns, in pixels of the last stage's output.
         source: covers the first stage's read window (`windows`), reflected at the borders by its reach.
         wanted: numbers of the stages of which what they made is a result.
-        places: of the stage that gives classes to footprints, the last one, if there is one.
+        places: places of the stage that gives classes to footprints, the last one, if there is one.
         onward: bands that somebody wants of what goes on behind the last stage, which is then an image or a mask.
 
     Raises:

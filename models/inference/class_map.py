@@ -43,14 +43,14 @@ class BlockMap:
     confidence: NDArray[np.uint8]
 
     def over(self, window: Window) -> BlockMap:
-        """The same on a window inside this one."""
+        """This answer on a window inside its own."""
         if window == self.window:
             return self
         inside = window.slices(self.window)
         return BlockMap(window, self.classes[inside], self.confidence[inside])
 
     def hide(self, hidden: NDArray[np.bool_]) -> BlockMap:
-        """The same with nodata where `hidden`, (h, w)."""
+        """This answer with nodata where `hidden`, (h, w)."""
         return replace(self, classes=hidden_in(self.classes, hidden), confidence=hidden_in(self.confidence, hidden))
 
 
@@ -82,7 +82,7 @@ class ClassMap(AnswerKind[BlockMap]):
         return self.n_classes
 
     def woven_bytes(self, *, blend: bool) -> int:
-        """Of each class a sum, and the weights, where chips are cross-faded; the map itself counts as what is stored."""
+        """Memory of cross-faded chips: a sum for each class, and the weights; the map itself counts as what is stored."""
         return _FLOAT_BYTES * (self.n_classes + 1) if blend else 0
 
     def passed_bytes(self, *, is_first: bool) -> int:

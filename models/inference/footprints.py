@@ -38,7 +38,7 @@ class Places:
 
     @classmethod
     def of(cls, numbers: NDArray[np.int64], outlines: NDArray[np.object_], extent: Window) -> Places:
-        """Those whose middle lies in `extent`."""
+        """The places whose middle lies in `extent`."""
         import shapely
 
         left, top, right, bottom = shapely.bounds(outlines).reshape(-1, 4).T
@@ -59,7 +59,7 @@ class Places:
         return int(np.ceil(np.max([self.cols - left, right - self.cols, self.rows - top, bottom - self.rows])))
 
     def touching(self, window: Window) -> Places:
-        """Those of which a pixel may lie in a window: by their bounds, in the order of the file."""
+        """The places of which a pixel may lie in a window, by their bounds, in the order of the file."""
         import shapely
 
         left, top, right, bottom = shapely.bounds(self.outlines).reshape(-1, 4).T
@@ -91,7 +91,7 @@ class BlockFootprints:
     probabilities: NDArray[np.float32]
 
     def over(self, window: Window) -> BlockFootprints:
-        """The same on a window inside this one."""
+        """This answer on a window inside its own."""
         if window == self.window:
             return self
         inside, own = window.slices(self.window), _within(window, self.places.rows, self.places.cols)
@@ -100,7 +100,7 @@ class BlockFootprints:
         )
 
     def hide(self, hidden: NDArray[np.bool_]) -> BlockFootprints:
-        """The same with nodata where `hidden`, (h, w). What is decided of a footprint stays: nothing comes behind it."""
+        """This answer with nodata where `hidden`, (h, w). What is decided of a footprint stays: nothing comes behind it."""
         return replace(self, classes=hidden_in(self.classes, hidden), confidence=hidden_in(self.confidence, hidden))
 
 
@@ -142,7 +142,7 @@ def burnt(
         here: footprints that reach into `core`.
         decided: places, among these, of those that have a class.
         probabilities: (n, K) of all of them; without meaning of others.
-        core: of the block.
+        core: core of the block.
         valid: (h, w) of its pixels.
     """
     from rasterio.features import rasterize

@@ -34,7 +34,7 @@ class Image(AnswerKind[Tensor]):
     bands: tuple[str, ...]
     scale: int
     mean: tuple[float, ...]
-    """Per band, physical value = answer * std + mean; empty where the network gives the physical values."""
+    """Mean of each band: physical value = answer * std + mean; empty if the network gives the physical values."""
     std: tuple[float, ...]
     most: float | None = None
     """Largest magnitude that is a value, where the network may have none for a pixel: what is beyond or NaN is nodata."""

@@ -24,6 +24,7 @@ from earthloom.models.inference.transfer import download
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
 from earthloom.tiling.errors import CardError
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.window import Window
 
 
@@ -48,7 +49,7 @@ class BlockLabels:
     probabilities: NDArray[np.float32]
 
     def over(self, window: Window) -> BlockLabels:
-        """The same on a window inside this one, whose corner is that of a core too."""
+        """This answer on a window inside its own, whose corner is that of a core too."""
         if window == self.window:
             return self
         side, own = self.core_px, self.window
@@ -150,7 +151,7 @@ class _Decided:
                 f"{members[0].label}: labels begin with a chip's core of {self._side} px, got a window at column "
                 f"{core.col_off}, row {core.row_off}"
             )
-        shape = (-(-core.height // self._side), -(-core.width // self._side))
+        shape = (ceil_div(core.height, self._side), ceil_div(core.width, self._side))
         self._probabilities = torch.zeros((members[0].n_classes, *shape), device=device)
 
     def add(self, read: Window, owned: Window, answers: Sequence[Tensor]) -> None:

@@ -48,19 +48,19 @@ class BlockObjects:
     found: Found
 
     def over(self, window: Window) -> BlockObjects:
-        """The same on a window inside this one."""
+        """This answer on a window inside its own."""
         if window == self.window:
             return self
         return BlockObjects(window, self.heat[window.slices(self.window)], within(self.found, window))
 
     def hide(self, hidden: NDArray[np.bool_]) -> BlockObjects:
-        """Without the objects whose centre is `hidden`, (h, w), and with nodata there."""
+        """The answer without the objects whose centre is `hidden`, (h, w), and with nodata there."""
         rows, cols = self.found["row"] - self.window.row_off, self.found["col"] - self.window.col_off
         return replace(self, heat=hidden_in(self.heat, hidden), found=self.found[~hidden[rows, cols]])
 
 
 def within(found: Found, window: Window) -> Found:
-    """Those whose centre pixel lies in a window."""
+    """The objects whose centre pixel lies in a window."""
     rows, cols = found["row"], found["col"]
     inside = (rows >= window.row_off) & (rows < window.row_end) & (cols >= window.col_off) & (cols < window.col_end)
     return found[inside]

@@ -34,6 +34,7 @@ from earthloom.models.networks import registry
 from earthloom.models.networks.survey import Look, Surveying
 from earthloom.tiling.errors import CardError, EngineError
 from earthloom.tiling.heap import settle
+from earthloom.tiling.rounding import round_up
 
 T = TypeVar("T")
 
@@ -172,7 +173,7 @@ class Predictor:
 
     @property
     def network(self) -> Callable[..., Any]:
-        """From chips (N, C, h, w) in the module's dtype to its answer, bare: for use within `steady`."""
+        """The bare network, from chips (N, C, h, w) in its dtype to its answer: for use within `steady`."""
         return self._program or self.module
 
     @property
@@ -363,5 +364,5 @@ def _fold(module: nn.Module, card: ModelCard) -> int:
 
 
 def _example(card: ModelCard, side_px: int) -> Tensor:
-    side = min(-(-side_px // card.stride_px) * card.stride_px, card.core_px + 2 * (card.halo_px or 0))
+    side = min(round_up(side_px, card.stride_px), card.core_px + 2 * (card.halo_px or 0))
     return torch.zeros(1, len(card.bands), side, side)

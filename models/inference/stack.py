@@ -24,7 +24,7 @@ class Stack:
 
     Attributes:
         window: in pixels of the grid that the bands lie on.
-        names: of the bands.
+        names: names of the bands.
         values: (C, h, w), stored values of any dtype in memory or fp32 on a device.
         valid: (h, w), false where any band has no data.
         gain, bias: (C,), physical value = value * gain + bias.
@@ -53,7 +53,7 @@ class Stack:
         )
 
     def over(self, window: Window) -> Stack:
-        """The same on another window; what it covers beyond this one is 0 and not valid."""
+        """This stack on another window; what it covers beyond its own is 0 and not valid."""
         inside = window & self.window
         rows, cols = inside.slices(self.window)
         values, valid = self.values[:, rows, cols], self.valid[rows, cols]
@@ -72,14 +72,14 @@ class Stack:
         return replace(self, window=window, values=values, valid=valid)
 
     def hide(self, hidden: NDArray[np.bool_]) -> Stack:
-        """The same without the pixels where `hidden`, (h, w)."""
+        """This stack without the pixels where `hidden`, (h, w)."""
         return replace(self, valid=self.valid & ~hidden)
 
     def put(self, names: Sequence[str], image: Tensor, scale: int, carried: Collection[str]) -> Stack:
         """What follows an image: its bands in the place of those it was made from.
 
         Args:
-            names: of the image's bands.
+            names: names of the image's bands.
             image: (K, scale * h, scale * w) fp32, physical values.
             scale: pixels of the image per pixel of this stack and side.
             carried: bands that later stages want; those that are not in the image go along where scale is 1.

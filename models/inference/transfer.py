@@ -110,7 +110,7 @@ def to_stored(
     Args:
         stack: (C, h, w) that a stage has made; `nodata` is stored where it is not valid.
         gain, bias: (C,), physical value = stored * gain + bias.
-        dtype: of the file.
+        dtype: type of the file.
         nodata: may be NaN for a float dtype.
     """
     where = stack.values.device if isinstance(stack.values, Tensor) else "cpu"

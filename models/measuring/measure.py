@@ -26,6 +26,7 @@ from earthloom.models.measuring import peak_memory, receptive_field
 from earthloom.models.networks.survey import Part
 from earthloom.tiling.chips import ChipGrid, reflect_indices
 from earthloom.tiling.errors import CardError
+from earthloom.tiling.rounding import ceil_div, round_up
 from earthloom.tiling.window import Window
 
 PRECISIONS = ("fp32", "bf16")
@@ -40,7 +41,7 @@ class Measurement:
     stride_px: int
     support_px: int | None
     agreement: Agreement | None
-    """At the card's halo; None for a model whose chips must be cross-faded."""
+    """Agreement at the card's halo; None for a model whose chips must be cross-faded."""
 
 
 def measure(
@@ -88,7 +89,7 @@ def measure(
     halo = None
     if support is not None:
         predictor = Predictor(card, weights_path, exact, 1)
-        n_most = -(-(support + structure.answer.reach_px) // card.stride_px)
+        n_most = ceil_div(support + structure.answer.reach_px, card.stride_px)
         if structure.answer.exact_only:
             halo = n_most * card.stride_px
             tried[halo] = agreement_at(predictor, halo, _two_chips(card, scene), scene)
@@ -270,7 +271,7 @@ def _bytes_per_px(card: ModelCard, weights_path: Path | None, device: Device, on
     What the C library keeps of freed tensors varies by tens of MiB from run to run; a plan must hold for all of them. A
     network that takes chips of one size is held to a process that computes none: what its first chip loads counts too.
     """
-    small, large = (-(-side // card.stride_px) * card.stride_px for side in (512, 1536))
+    small, large = (round_up(side, card.stride_px) for side in (512, 1536))
     if only_px is not None:
         small, large = 0, only_px
     least, most = (
@@ -281,7 +282,7 @@ def _bytes_per_px(card: ModelCard, weights_path: Path | None, device: Device, on
 
 
 def _flop_per_px(module: nn.Module, card: ModelCard) -> float:
-    side = card.core_px + 2 * (card.halo_px or 0) if card.labels else -(-256 // card.stride_px) * card.stride_px
+    side = card.core_px + 2 * (card.halo_px or 0) if card.labels else round_up(256, card.stride_px)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(torch.zeros(1, len(card.bands), side, side))
     return round(int(counter.get_total_flops()) / side**2, 1)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from earthloom.models.device.deterministic import steady
+from earthloom.tiling.rounding import round_up
 
 _LENGTHS_PX = ((2048, 1024), (4096, 3072))
-"""Of the two strips that a reach is read off, whose difference shows what grows with the input: for most networks the first
-are long enough and cost less than half."""
+"""Lengths of the two strips that a reach is read off, whose difference shows what grows with the input: for most
+networks the first are long enough and cost less than half."""
 _BREADTH_PX = 64
 
 
@@ -32,9 +33,9 @@ def total_stride(module: nn.Module, n_bands: int, multiple_px: int) -> int:
         multiple_px: the input's sides must be multiples of this.
     """
     narrow, wide = (
-        _widths(module, n_bands, _up(size, multiple_px), _up(_BREADTH_PX, multiple_px)) for size in (512, 768)
+        _widths(module, n_bands, round_up(size, multiple_px), round_up(_BREADTH_PX, multiple_px)) for size in (512, 768)
     )
-    size, larger = _up(512, multiple_px), _up(768, multiple_px)
+    size, larger = round_up(512, multiple_px), round_up(768, multiple_px)
     factors = [Fraction(size, a) for a, b in zip(narrow, wide, strict=True) if Fraction(size, a) == Fraction(larger, b)]
     return max(int(factor) for factor in [Fraction(1), *factors] if factor.denominator == 1)
 
@@ -56,12 +57,12 @@ def _reach(module: nn.Module, n_bands: int, stride_px: int, lengths: tuple[int, 
     farthest = 0
     reaches = set[int]()
     dice = torch.Generator().manual_seed(0)
-    breadth = _up(max(_BREADTH_PX, 2 * stride_px), stride_px)
+    breadth = round_up(max(_BREADTH_PX, 2 * stride_px), stride_px)
     for turned in (False, True):
         # the two ends of a pooling cell reach farthest to either side
         for length, shift in zip(lengths, (0, stride_px - 1), strict=True):
             position = length // 2 // stride_px * stride_px + shift
-            x = torch.rand(1, n_bands, breadth, _up(length, stride_px), generator=dice)
+            x = torch.rand(1, n_bands, breadth, round_up(length, stride_px), generator=dice)
             before = _forward(module, x, turned)
             x[:, :, :, position] = torch.nan
             reached = (_forward(module, x, turned) != before).any(dim=1)[0].any(dim=0)  # NaN differs from everything
@@ -100,7 +101,3 @@ def _widths(module: nn.Module, n_bands: int, width: int, height: int) -> list[in
     for hook in hooks:
         hook.remove()
     return [width for place, width in enumerate(widths) if place in used]
-
-
-def _up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple

@@ -46,7 +46,7 @@ def noise_of(parts: Seen) -> tuple[float, ...]:
 
 
 def _together(parts: Seen) -> list[float]:
-    """Of few bands. Where no block is half valid, all count as one."""
+    """Noise of a few bands, measured together. If no block is half valid, all count as one."""
     n_bands = parts[0][0].shape[0]
     covariances, counts = [np.zeros((n_bands, n_bands, 0))], [np.zeros(0)]
     for values, valid in parts:

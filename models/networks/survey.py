@@ -35,7 +35,7 @@ class Part:
     """Pixels of one window of a scene."""
 
     window: Window
-    """In pixels of the grid that the network sees, whose corner is (0, 0)."""
+    """Window in pixels of the grid that the network sees, whose corner is (0, 0)."""
     values: NDArray[np.float32]
     """(C, h, w), normalised."""
     valid: NDArray[np.bool_]
@@ -49,10 +49,10 @@ class Look:
     context: Tensor
     """fp32; its `forward` takes it after the chips."""
     notes: tuple[str, ...] = ()
-    """For the user."""
+    """Notes for the user."""
 
     def to_json(self) -> dict[str, Any]:
-        """As a document that gives back the same bits: nine digits tell any two numbers of fp32 apart."""
+        """A document that gives back the same bits: nine digits tell any two numbers of fp32 apart."""
         values = [float(f"{value:.9g}") for value in self.context.flatten().tolist()]
         return {"shape": list(self.context.shape), "values": values, "notes": list(self.notes)}
 
@@ -72,7 +72,7 @@ class Surveying(ABC):
     is_placed = False
 
     def windows(self, scene: Window) -> list[Window]:
-        """Where to look; a function of the scene's extent alone, as everybody who surveys it must see the same."""
+        """Windows to look at; a function of the scene's extent alone, as everybody who surveys it must see the same."""
         return lattice(scene)
 
     @abstractmethod
@@ -98,7 +98,7 @@ class Statistical(Surveying):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """Of the valid pixels of one scene, per channel, in the values that the network sees (normalised)."""
+    """What is known of the valid pixels of one scene, per channel, in the values that the network sees (normalised)."""
 
     n: int
     """Pixels that were looked at; 0 when the scene has no valid one, and all else is 0 then."""

@@ -34,7 +34,7 @@ class Variety:
     haze: float = 0.0
     """Share of the ground's light, below 1, that haze takes at most, and gives its own instead; see `hazed`."""
     wavelengths_um: tuple[float, ...] = ()
-    """Of each band, for haze, which is thinner in longer waves; without them it is as thick in all bands."""
+    """Wavelength of each band, for haze, which is thinner in longer waves; without them it is as thick in all bands."""
     gamma: float = 0.0
     """Values are raised to e to the power of at most this, up or down: a stretch for the eye."""
     noise: float = 0.0
@@ -72,7 +72,7 @@ class Crop:
 
 
 def zoom_of(variety: Variety, dice: np.random.Generator) -> float:
-    """By how much the ground sampling distance of the next crop differs from its scene's."""
+    """Factor by which the ground sampling distance of the next crop differs from its scene's."""
     return float(np.exp(dice.uniform(-1, 1) * np.log(variety.zoom)))
 
 
@@ -91,7 +91,7 @@ def seen(
         values: (C, s, s) physical values; s is what `side_at` gave.
         valid: (s, s); None where all of them are.
         labels: (s, s).
-        side_px: of the crop.
+        side_px: side of the crop.
         variety: how far it may be changed.
         fill: (C,) what takes the place of values that are not valid until they are set to 0: the mean.
         dice: what is drawn depends on its state alone.

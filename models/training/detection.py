@@ -25,12 +25,12 @@ from earthloom.tiling.errors import ConfigError
 _BETA = 2
 """Exponent of the quality focal loss, as published."""
 _SIZE_WEIGHT = 0.1
-"""Of the error of width and height in pixels."""
+"""Weight of the error of width and height, which is in pixels."""
 _OFFSET_WEIGHT = 0.2
-"""Of the offset's, which here is of several pixels, and not of a part of one."""
+"""Weight of the error of the offset, which here is of several pixels, and not of a part of one."""
 _OVERLAP_WEIGHT = 5.0
-"""Of 1 - the generalised intersection over union of the box (Rezatofighi et al. 2019, CVPR), the number too as in TTFNet:
-small boxes weigh as much as large ones."""
+"""Weight of 1 - the generalised intersection over union of the box (Rezatofighi et al. 2019, CVPR), the number too as
+in TTFNet: small boxes weigh as much as large ones."""
 _NEAR = 0.3
 """Pixels with a heat above this also learn size and offset: a peak may lie a pixel or two beside the centre."""
 _SIGMAS = 5.0
@@ -39,7 +39,7 @@ _LEAST_SIGMA_PX = 0.7
 _SEEN = 0.5
 """Share of a box that a crop must show for the object to count; of the others nothing is learned."""
 _LEAST_SIZE = 0.05
-"""Of width and height, in `size_px`, so that a box has an area while sizes are learned."""
+"""Least width and height, in `size_px`, so that a box has an area while sizes are learned."""
 _PRIOR = 0.05
 """What an untrained network says everywhere (Lin et al. 2017, Focal loss for dense object detection)."""
 
@@ -57,7 +57,7 @@ def seen_objects(
         known: (s, s), false where nothing is learned; nor is it where nothing is seen.
         boxes: (n, 4) column and row of the upper left corner, width and height, in pixels of `values`.
         classes: (n,) class of each.
-        side_px: of the crop.
+        side_px: side of the crop.
         n_classes: K.
         variety: how far it may be changed; `mixed` is not used, for it would cut objects.
         fill: (C,) what takes the place of values that are not valid until they are set to 0: the mean.
@@ -94,7 +94,7 @@ def targets(
         boxes: (n, 4) column, row, width, height, in pixels.
         classes: (n,).
         n_classes: K.
-        side_px: of the square.
+        side_px: side of the square.
 
     Returns:
         (K + 6, side, side): the heat of each class, 1 at the pixel that holds a centre and there alone; width, height, and

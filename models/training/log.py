@@ -22,10 +22,10 @@ class Log:
     """Where the numbers of one training go.
 
     Args:
-        folder: of the event files.
+        folder: folder of the event files.
         step: the first to be logged; what an earlier process logged beyond it does not count.
-        name: of the training.
-        settings: of the training, plain values, shown beside the curves.
+        name: name of the training.
+        settings: settings of the training, plain values, shown beside the curves.
         wandb: project of Weights & Biases; offline unless WANDB_MODE says otherwise.
         mlflow: experiment of MLflow, at MLFLOW_TRACKING_URI.
 

@@ -37,7 +37,7 @@ class Loss:
     smoothing: float = 0.0
     """Share of the truth that cross-entropy spreads over all classes (Szegedy et al. 2016, CVPR)."""
     class_weights: tuple[float, ...] | None = None
-    """Of each class in cross-entropy and focal loss; None: all count 1."""
+    """Weight of each class in cross-entropy and focal loss; None: all count 1."""
 
     def __post_init__(self) -> None:
         terms = (self.cross_entropy, self.dice, self.focal, self.lovasz)

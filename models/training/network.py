@@ -26,9 +26,9 @@ GALILEO = "galileo"
 CLASSIFIER = "classifier"
 """A classifier of timm, which labels chips; each chip is seen by itself, so that no pooling grid has to meet another."""
 TRAINED = (*_OWN, GALILEO, "smp", "chip-classifier")
-"""Of the registry, what learns from batches."""
+"""Networks of the registry that learn from batches."""
 _WIDER = {"pan": 128, "dpt": 32}
-"""Of smp, those whose decoder reduces the image further than its encoder: strides."""
+"""Strides of the smp architectures whose decoder reduces the image further than its encoder."""
 
 
 def named(

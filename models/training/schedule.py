@@ -25,10 +25,10 @@ class Schedule:
     pretrained_rate: float = 0.5
     """Share of the rate for the part that was trained before."""
     layer_decay: float = 1.0
-    """Of that part, each layer's rate is this share of the next one's: early layers move least (Howard and Ruder 2018,
+    """In that part, each layer's rate is this share of the next one's: early layers move least (Howard and Ruder 2018,
     ACL; Bao et al. 2022, ICLR)."""
     freeze_steps: int = 0
-    """For so many steps that part stays as it is, its batch statistics too."""
+    """Number of steps for which that part stays as it is, its batch statistics too."""
     warm_up: float = 0.1
     """Share of the steps over which the rate rises; a half cosine then brings it to 0."""
     decay: float = 0.02

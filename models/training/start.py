@@ -19,7 +19,7 @@ from earthloom.tiling.errors import CardError
 
 _PREFIXES = ("module.", "model.", "net.", "backbone.")
 _ENCODERS = ("encoder.", "encoder.model.", "network.")
-"""Where smp keeps its encoders and those of timm, and where a classifier keeps its network."""
+"""Prefixes under which smp keeps its encoders and those of timm, and a classifier its network."""
 _COLOURS = ("red", "green", "blue")
 """Order of the channels of photographs, on which published encoders were trained."""
 
@@ -31,7 +31,7 @@ class Start:
     filled: frozenset[str]
     """Names of the tensors that were filled."""
     adapted: tuple[str, ...] = ()
-    """Those among them that were fitted to other bands or classes."""
+    """Tensors among them that were fitted to other bands or classes."""
     missing: tuple[str, ...] = ()
     """Tensors of the network that stay random."""
     unused: tuple[str, ...] = ()
@@ -117,7 +117,7 @@ def from_file(module: nn.Module, bands: Sequence[str], path: Path) -> Start:
 
 
 def _matched(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, str]:
-    """Of all ways to spell the names, the one by which most tensors find a place: given name -> own name."""
+    """Given name -> own name, by the spelling of the names with which most tensors find a place."""
     mine = {_spelt(name): name for name in own}
     best: dict[str, str] = {}
     for cut in ("", *_PREFIXES):
@@ -134,7 +134,7 @@ def _spelt(name: str) -> str:
 
 
 def to_hold(module: nn.Module, filled: Collection[str], n_classes: int) -> frozenset[str]:
-    """Of the tensors that were taken over, those to hold still while the rest catches up: the encoder's, or all but the last
+    """The tensors taken over that hold still while the rest catches up: the encoder's, or all but the last
     layer's of a network that has no encoder by that name."""
     encoder = [name for name in filled if name.startswith("encoder.")]
     return frozenset(encoder or set(filled) - set(_last(module, n_classes)))

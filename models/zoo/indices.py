@@ -17,8 +17,9 @@ from earthloom.models.zoo.rules import MCFEETERS, XU, formula_card, threshold_ca
 from earthloom.tiling.errors import CardError
 
 PREFIX = "index:"
-"""Of a model that is an expression: `index:(nir-red)/(nir+red)`, or with a name, `index:mine=(nir-red)/(nir+red)`; with a
-threshold it is a map of two classes: `index:wet=(green-nir)/(green+nir) > 0.1`."""
+"""Prefix of a model that is an expression: `index:(nir-red)/(nir+red)`, or with a name,
+`index:mine=(nir-red)/(nir+red)`; with a threshold it is a map of two classes: `index:wet=(green-nir)/(green+nir) >
+0.1`."""
 
 _NAMED = re.compile(r"\s*([a-z][a-z0-9-]{0,31})\s*=(.*)\Z", re.DOTALL)
 _COMPARED = re.compile(r"([^<>]*)([<>])\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*\Z", re.DOTALL)
@@ -32,7 +33,7 @@ def index_card(
     """The card of an index.
 
     Args:
-        name: of the model, its product and its band.
+        name: name of the model, its product and its band.
         expression: of bands by name (`models.cards.expression`).
         output_dtype: `int16` in steps of 0.0001, or `float32`.
 

@@ -22,8 +22,8 @@ def formula_card(
     Args:
         expression: of bands by name (`models.cards.expression`).
         values_besides: arrays that are held beside the bands, as read and as normalised, and those of the expression.
-        arguments: of the network, beside the expression and its bands.
-        fields: of the card.
+        arguments: arguments of the network, beside the expression and its bands.
+        fields: fields of the card.
 
     Raises:
         CardError: if the expression is none.

@@ -23,6 +23,7 @@ from unittest import mock
 from earthloom.jobs.config import RunConfig, load
 from earthloom.jobs.execution.driver import run
 from earthloom.jobs.records.canonical import canonical
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.storage.local import LocalObjects
 from tests.bench.command import command, large_scene
 
@@ -63,7 +64,7 @@ def ledger(folder: Path) -> list[dict[str, Any]]:
         time.sleep(3)  # a file that has just been written may still change, so its digest is not kept
         times = command("tests.bench.ledger", str(scene), str(rounds)).printed
         scene.unlink()
-        row: dict[str, Any] = {"scene": f"{side_px}²", "blocks": (-(-side_px // 2048)) ** 2, "runs of each": rounds}
+        row: dict[str, Any] = {"scene": f"{side_px}²", "blocks": ceil_div(side_px, 2048) ** 2, "runs of each": rounds}
         for what, title in (("s", "wall"), ("cpu_s", "processor")):
             without, with_it = times[f"without_{what}"], times[f"with_{what}"]
             ratio = median(b / a for a, b in zip(without, with_it, strict=True))  # of neighbours: loads come and go

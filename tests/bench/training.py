@@ -118,7 +118,7 @@ def _telemetry(file: str) -> dict[str, float]:
     from earthloom.jobs.learning.config import load_training
     from earthloom.jobs.learning.corpus import open_corpus
     from earthloom.jobs.learning.fitting import Progress
-    from earthloom.jobs.learning.seeds import train_seed
+    from earthloom.jobs.learning.seeds import Training, train_seed
     from earthloom.jobs.learning.start import bands_of, first_weights
     from earthloom.jobs.learning.train import out_of, prepare
     from earthloom.models.device.resolve import resolve
@@ -136,7 +136,11 @@ def _telemetry(file: str) -> dict[str, float]:
     device = resolve()
     settings = {"device": device.kind, "precision": device.precision, "threads": config.compute.threads}
     told: list[Progress] = []
-    train_seed(config, card, first, examples, open_store(out_of(config)), "training", settings, 0, told.append)
+    training = Training(
+        config=config, card=card, first=first, examples=examples, store=open_store(out_of(config)), prefix="training",
+        settings=settings,
+    )  # fmt: skip
+    train_seed(training, 0, told.append)
     return {
         "steps": told[-1].step - told[0].step, "elapsed_s": told[-1].elapsed_s - told[0].elapsed_s,
         "waited_s": told[-1].waited_s - told[0].waited_s, "first_s": told[0].waited_s, "index_s": index_s,

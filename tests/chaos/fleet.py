@@ -28,6 +28,7 @@ from pathlib import Path
 
 import psutil
 
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.settings import derive
 from earthloom.tiling.storage.store import Store, open_store
@@ -182,7 +183,7 @@ def _parts(n_scenes: int, n_bad: int, folder: Path, seed: int) -> list[list[Path
         path.write_bytes(b"this is no TIFF" if kind == 0 else data[: len(data) // 2] if kind == 1 else data)
         files.append(path)
     dice.shuffle(files)
-    size = -(-n_scenes // len(_ARRIVALS))
+    size = ceil_div(n_scenes, len(_ARRIVALS))
     return [files[start : start + size] for start in range(0, n_scenes, size)]
 
 

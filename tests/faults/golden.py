@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from earthloom.cluster.retry import Budget
 from earthloom.jobs.config import RunConfig, load
 from earthloom.jobs.execution.driver import RunResult, run
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.probe import PREFIX as PROBE
 from earthloom.tiling.storage.store import open_store
@@ -70,7 +71,7 @@ def golden(folder: Path, side_px: int = SIDE_PX) -> Golden:
     with injected(injector, out):
         result = run(config(scenes, out), on_plan=lambda plan: lanes.append(plan.shape.lanes))
     assert result.exit_code == 0, result
-    blocks = 2 * (-(-side_px // 512)) ** 2
+    blocks = 2 * ceil_div(side_px, 512) ** 2
     assert injector.markers == blocks
     return Golden(scenes, blocks, published(out), tuple(injector.requests), lanes[0])
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from earthloom.tiling.rounding import ceil_div
 from infra.processes import end
 from tests.faults.golden import SIDE_PX, Golden, differences, markers, published
 from tests.faults.loop import lost_bytes
@@ -103,7 +104,7 @@ def kill_loop(
     lost = differences(published(out), golden.published)
     wrong += [*reader.violations, *(f"{name} differs" for name in lost)]
     return KillVerdict(
-        seed=seed, kills=tuple(done), runs=runs, excess_blocks=-(-max(0, excess_px) // 512**2),
+        seed=seed, kills=tuple(done), runs=runs, excess_blocks=ceil_div(max(0, excess_px), 512**2),
         lost_bytes=lost_bytes(lost, golden), seconds=time.monotonic() - begun, wrong=tuple(wrong),
     )  # fmt: skip
 

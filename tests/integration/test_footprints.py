@@ -30,6 +30,7 @@ from earthloom.jobs.planning.plan import plan
 from earthloom.jobs.upkeep.verify import verify
 from earthloom.models.networks import registry
 from earthloom.tiling.errors import ConfigError, StorageError
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.vectors import pyogrio
 from tests.jobs.products.stac_validate import validate
@@ -303,7 +304,7 @@ def test_without_polygons_the_model_labels_chips_and_has_its_old_key(town: Town,
         load({"scenes": (after,), "before": (before,), "model": (str(model),), "out": str(tmp_path), **OPTIONS})
     )
     assert made.scenes[0].card.kind == "labels"
-    assert made.scenes[0].grid.width == -(-SIZE[1] // SIDE_PX)
+    assert made.scenes[0].grid.width == ceil_div(SIZE[1], SIDE_PX)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from earthloom.jobs.learning.start import bands_of, first_weights
 from earthloom.jobs.learning.train import Trained, prepare
 from earthloom.models.training.augment import Variety
 from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.rounding import ceil_div
 from tests.jobs.learning.meadows import tables, write_labels
 from tests.scenes import write_scene
 
@@ -66,7 +67,7 @@ def wanted_of(folder: Path, name: str) -> NDArray[np.uint8]:
     """The class of each chip, counted chip by chip."""
     with rasterio.open(folder / f"{name}_labels.tif") as dataset:
         labels = dataset.read(1)
-    found = np.full((-(-labels.shape[0] // SIDE_PX), -(-labels.shape[1] // SIDE_PX)), 255, np.uint8)
+    found = np.full((ceil_div(labels.shape[0], SIDE_PX), ceil_div(labels.shape[1], SIDE_PX)), 255, np.uint8)
     for row, col in np.ndindex(found.shape):
         chip = labels[row * SIDE_PX : (row + 1) * SIDE_PX, col * SIDE_PX : (col + 1) * SIDE_PX]
         counts = [int((chip == value).sum()) for value in (0, 1)]

@@ -24,6 +24,7 @@ from earthloom.models.measuring.measure import framed
 from earthloom.models.networks import registry
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.errors import TilingError
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.window import Window
 from tests.models.nets import CPU, stack_of
 from tests.scenes import landscape
@@ -85,7 +86,7 @@ def chain(
     for one, core, factor in reversed(list(zip(cards, cores, factors, strict=True))):
         chips = ChipGrid(
             scene=Window(0, 0, size[0] * factor, size[1] * factor), core_px=core, halo_px=2 if one.outputs else 8,
-            stride_px=one.stride_px, margin_px=-(-need // one.scale), blend=blend and not one.outputs,
+            stride_px=one.stride_px, margin_px=ceil_div(need, one.scale), blend=blend and not one.outputs,
         )  # fmt: skip
         need = chips.margin_px + chips.halo_px
         main = not one.masks

@@ -30,6 +30,7 @@ from earthloom.models.zoo.disaster import BURN_SEVERITY, ENTRIES, FLOOD, FLOOD_R
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
+from earthloom.tiling.rounding import round_up
 from earthloom.tiling.window import Window
 from tests.models.nets import BF16, CPU, Case, card_of, copy_landwater, landwater, seeded, stack_of
 from tests.scenes import landscape
@@ -280,7 +281,7 @@ def test_a_pair_sees_as_far_as_its_base_and_its_tiles_equal_the_whole(paired: tu
     assert receptive_field.support(both.predictor().module, 4, 2) == reach
     values = np.concatenate([landscape(70, 50, 2), landscape(70, 50, 2, seed=1)])
     valid = np.random.default_rng(0).random((50, 70)) > 0.1
-    agreement = agreement_at(both.predictor(), -(-reach // 2) * 2, 16, stack_of(values, valid))
+    agreement = agreement_at(both.predictor(), round_up(reach, 2), 16, stack_of(values, valid))
     assert agreement.identical
 
 

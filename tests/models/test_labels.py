@@ -30,6 +30,7 @@ from earthloom.models.training.network import fill
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import CardError
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.window import Window
 from tests.models.nets import CPU, TinyClassifier, card_of, stack_of
 from tests.scenes import landscape
@@ -112,7 +113,7 @@ def test_labels_do_not_depend_on_how_the_scene_is_cut_nor_on_the_order(
 ) -> None:
     scene = a_scene(width, height, seed, holes)
     whole = block(predictor, scene, scene.window)
-    assert whole.classes.shape == (-(-height // CORE_PX), -(-width // CORE_PX))
+    assert whole.classes.shape == (ceil_div(height, CORE_PX), ceil_div(width, CORE_PX))
     parts = [
         Window(col, row, cols * CORE_PX, rows * CORE_PX) & scene.window
         for row in range(0, height, rows * CORE_PX)

@@ -26,6 +26,7 @@ from earthloom.models.inference.predictor import Predictor
 from earthloom.models.networks import registry
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.encoding import NODATA
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.window import Window
 from tests.models.nets import CPU, TinyClassifier, TinyNet, seeded
 from tests.models.test_chain import Scene, Sharper, Wide, scene
@@ -88,7 +89,7 @@ def stages_of(cards: Sequence[ModelCard], cores: Sequence[int]) -> tuple[Stage, 
         chips = ChipGrid(
             scene=Window(0, 0, SIZE[0] * factor, SIZE[1] * factor), core_px=one.core_px if one.kind == "labels" else core,
             halo_px=PLACES.radius_px + CORE_PX // 2 + 5 if one is ASKED else one.halo_px or 0, stride_px=one.stride_px,
-            margin_px=-(-need // one.scale),
+            margin_px=ceil_div(need, one.scale),
         )  # fmt: skip
         need = chips.margin_px + chips.halo_px
         stages.append(Stage(cards=(one,), chips=chips, precision="fp32", is_mask=bool(one.masks)))

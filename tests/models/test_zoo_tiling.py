@@ -26,6 +26,7 @@ from earthloom.models.networks.survey import Part
 from earthloom.models.zoo import catalogue, variants
 from earthloom.tiling.chips import ChipGrid
 from earthloom.tiling.errors import CardError
+from earthloom.tiling.rounding import round_up
 from earthloom.tiling.window import Window
 from tests.models.nets import CPU, stack_of
 from tests.scenes import landscape
@@ -70,9 +71,9 @@ def test_a_model_of_the_zoo_gives_the_same_for_two_block_sizes_and_no_seams(labe
     card = predictor.card
     whole_scene = scene(card)
     valid = whole_scene.valid
-    core_px = -(-64 // card.stride_px) * card.stride_px
+    core_px = round_up(64, card.stride_px)
     blend = card.overlap == "blend"
-    halo_px = -(-16 // card.stride_px) * card.stride_px if blend else card.halo_px or 0
+    halo_px = round_up(16, card.stride_px) if blend else card.halo_px or 0
     chips = ChipGrid(
         scene=Window(0, 0, _WIDTH, _HEIGHT), core_px=core_px, halo_px=halo_px, stride_px=card.stride_px, blend=blend
     )
@@ -105,7 +106,7 @@ def test_a_model_of_the_zoo_gives_the_same_for_two_block_sizes_and_no_seams(labe
     if not blend:
         # a halo below the support is good for the real scenes that it was measured on, in tests of those models
         assert card.support_px is not None
-        reach_px = -(-card.support_px // card.stride_px) * card.stride_px
+        reach_px = round_up(card.support_px, card.stride_px)
         assert agreement_at(predictor, reach_px, core_px, whole_scene).identical
 
 

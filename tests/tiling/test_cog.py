@@ -17,6 +17,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from earthloom.tiling.errors import DamagedPartError, PublishError, TilingError
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.writing import cog, cog_parts
 from earthloom.tiling.writing.cog import CogProfile, encode_tile
 from earthloom.tiling.writing.cog_parts import CogAssembly, ShardPart, TileIndex, pack
@@ -41,7 +42,7 @@ GRIDS = {
 
 def class_map(grid: Grid) -> NDArray[np.uint8]:
     rng = np.random.default_rng(7)
-    coarse = rng.integers(0, 5, (-(-grid.height // 3), -(-grid.width // 3)))
+    coarse = rng.integers(0, 5, (ceil_div(grid.height, 3), ceil_div(grid.width, 3)))
     pixels = np.kron(coarse, np.ones((3, 3))).astype(np.uint8)[: grid.height, : grid.width]
     pixels[: grid.height // 3, : grid.width // 3] = 255
     return np.ascontiguousarray(pixels)

@@ -183,8 +183,6 @@ def test_a_crs_in_kilometres_is_read_without_a_word_on_stderr(tmp_path: Path) ->
         "print(pyproj.CRS.from_epsg(3413).to_epsg())"
     )
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PROJ_", "GDAL_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], env=env, cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], env=env, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.split() == ["1000.0", "3413"]
     assert "proj.db" not in done.stderr

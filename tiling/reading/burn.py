@@ -28,7 +28,7 @@ def polygons_on(
     Args:
         asset: the pinned file.
         called: what they are, for messages.
-        layer: of a file that has several.
+        layer: layer of a file that has several.
 
     Raises:
         SceneError: if the file is not what it was when it was pinned, cannot be read, is empty, or holds what is no polygon.

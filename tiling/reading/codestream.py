@@ -13,7 +13,7 @@ from earthloom.tiling.scene import Asset
 from earthloom.tiling.storage.store import Store, open_store
 
 PIXEL_BYTES = 4
-"""Of one pixel of one band while it is decoded, whatever its type."""
+"""Memory of one pixel of one band while it is decoded, whatever its type."""
 
 _BOXES = 64
 """Most boxes before the image; Sentinel-2 has five."""

@@ -73,7 +73,7 @@ def grid_file_in(wkt: str) -> str | None:
 
 
 def _rotation_px(transform: Affine, width: int, height: int) -> float:
-    """By how many pixels the transform's rotation moves the corner opposite to the origin."""
+    """Number of pixels by which the transform's rotation moves the corner opposite to the origin."""
     if not (transform.a and transform.e):
         return math.inf
     return max(abs(transform.b * height / transform.a), abs(transform.d * width / transform.e))

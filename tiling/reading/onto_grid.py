@@ -38,8 +38,8 @@ def onto_grid(
 
     Args:
         geometries: (n,) shapely geometries, x before y. Longitudes may be counted from 0 to 360, or on beyond 180.
-        crs: of their coordinates.
-        name: of their file, for messages.
+        crs: CRS of their coordinates.
+        name: name of their file, for messages.
 
     Returns:
         (k,) their positions among `geometries`, rising, and (k,) the geometries in pixels from the grid's corner, columns

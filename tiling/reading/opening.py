@@ -106,28 +106,47 @@ def _options(asset: Asset) -> dict[str, str]:
 
 def _explained(asset: Asset, error: BaseException, is_open: bool, faults: Sequence[str]) -> Exception:
     """The likely cause of a failed open or read: GDAL's own message often lost it."""
+    text = str(error.__cause__ or error)
+    return (
+        _gone_or_changed(asset)
+        or _storage_fault(asset.ref, text, is_open=is_open, faults=faults)
+        or _file_fault(asset, text)
+    )
+
+
+def _gone_or_changed(asset: Asset) -> SceneError | None:
+    """The error if a file is no longer the one that was checked, or its server leads elsewhere; else None."""
     ref: ObjectRef = asset.ref
     gone = SceneError(f"{ref.url} is gone; it was there when the scene was checked")
     if ref.scheme == "file":
-        if not ref.path.exists():
-            return gone
-    else:
-        if ref.scheme != "s3" and (why := egress.refusal(ref.scheme, ref.bucket)):
-            return SceneError(f"cannot read {ref.url}: {why}; name the file's own address, if you trust it")
-        head = open_store(ref).head()
-        if head is None:
-            return gone
-        if f"etag:{(head.etag or '').strip(chr(34))}:{head.size}" != asset.identity:
-            return SceneError(
-                f"{ref.url} changed since it was checked: it was {asset.identity} and is now etag {head.etag}, "
-                f"{head.size} bytes; run again to take the new one"
-            )
-    cause = str(error.__cause__ or error).partition("\n")[0][:200]
+        return None if ref.path.exists() else gone
+    if ref.scheme != "s3" and (why := egress.refusal(ref.scheme, ref.bucket)):
+        return SceneError(f"cannot read {ref.url}: {why}; name the file's own address, if you trust it")
+    head = open_store(ref).head()
+    if head is None:
+        return gone
+    if f"etag:{(head.etag or '').strip(chr(34))}:{head.size}" != asset.identity:
+        return SceneError(
+            f"{ref.url} changed since it was checked: it was {asset.identity} and is now etag {head.etag}, "
+            f"{head.size} bytes; run again to take the new one"
+        )
+    return None
+
+
+def _storage_fault(ref: ObjectRef, text: str, *, is_open: bool, faults: Sequence[str]) -> StorageError | None:
+    """The error if remote storage failed, in a read too: a 503 there looks like a damaged tile."""
+    cause = _first_line(text)
     heard = fault_in(cause) or (faults[-1] if faults else None)
-    if ref.scheme != "file" and (is_open or heard):  # a 503 in a read looks like a damaged tile
-        answer = f"the storage answered {heard}" if heard else "the storage faltered, or the file is damaged there"
-        return StorageError(f"cannot read {ref.url}: {answer} ({cause})", transient=True)
-    of_another = "not recognized as being in a supported file format" in str(error.__cause__ or error)
+    if ref.scheme == "file" or not (is_open or heard):
+        return None
+    answer = f"the storage answered {heard}" if heard else "the storage faltered, or the file is damaged there"
+    return StorageError(f"cannot read {ref.url}: {answer} ({cause})", transient=True)
+
+
+def _file_fault(asset: Asset, text: str) -> Exception:
+    """The error of a file that is there and that GDAL cannot read: its format, its codec, its bytes, or PROJ's tables."""
+    ref, cause = asset.ref, _first_line(text)
+    of_another = "not recognized as being in a supported file format" in text
     if of_another and asset.driver == "JP2OpenJPEG":
         return SceneError(
             f"{ref.url} is not a JPEG 2000 file, though its product's metadata name it as one: fetch it again"
@@ -150,6 +169,10 @@ def _explained(asset: Asset, error: BaseException, is_open: bool, faults: Sequen
         f"cannot read {ref.url}: {cause}; if another program reads it, rewrite it there: gdal_translate -of COG. earthloom "
         "doctor tells whether this installation is at fault"
     )
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0][:200]
 
 
 def _codec(name: str) -> str:

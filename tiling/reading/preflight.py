@@ -26,6 +26,7 @@ from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.sandbox import CrashError, Disposables
 from earthloom.tiling.reading.sidecars import Sidecars, read_sidecars
 from earthloom.tiling.reading.sound import sound_tiff
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.scene import Asset
 from earthloom.tiling.storage.objects import ObjectRef
 
@@ -85,7 +86,7 @@ class Header:
 
     @property
     def pixel_bytes(self) -> int:
-        """Of one pixel, in all bands."""
+        """Bytes of one pixel, in all bands."""
         return sum(np.dtype(_numpy_name(dtype)).itemsize for dtype in self.dtypes)
 
 
@@ -145,7 +146,7 @@ def inspect(asset: Asset, *, limits: Limits | None = None) -> Header:
 
 
 def inspect_apart(pool: Disposables, asset: Asset, *, limits: Limits | None = None) -> Header:
-    """The same as `inspect`, in a child of `pool`: whatever a file does to its reader, this process goes on.
+    """Inspect a file as `inspect` does, in a child of `pool`: whatever it does to its reader, this process goes on.
 
     Raises:
         SceneError: as `inspect` does, and if the file crashed, stalled or overfilled its reader.
@@ -241,8 +242,8 @@ def _check_index(asset: Asset, dataset: DatasetReader, limits: Limits) -> int:
     size, absent, seen = identity.size_bytes(asset), 0, dict[int, tuple[str, int]]()
     shared: set[int] = set()
     rows, cols = dataset.block_shapes[0]
-    n_cols = -(-dataset.width // cols)
-    n_blocks = n_cols * -(-dataset.height // rows)
+    n_cols = ceil_div(dataset.width, cols)
+    n_blocks = n_cols * ceil_div(dataset.height, rows)
     planes = dataset.indexes if _by_band(dataset) else (1,)
     step = max(1, n_blocks * len(planes) // limits.indexed_blocks)
     for band in planes:

@@ -1,9 +1,9 @@
 """Pixels of one block: windowed reads of the required bands onto the scene's grid, with their mask, reflected at borders.
 
 The scene's grid is the finest of its files, or a given one. The result does not depend on how a scene is cut: bands on
-another grid go through one warp over the *whole* scene grid
-with windows on it, and reflection is counted in scene coordinates. Tiles of a file that neighbouring blocks share are
-decoded once as long as a cache keeps them. Knows nothing of models or chips' values.
+another grid go through one warp over the *whole* scene grid with windows on it, and reflection is counted in scene
+coordinates. Tiles of a file that neighbouring blocks share are decoded once as long as a cache keeps them. Knows nothing
+of models or chips' values.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from earthloom.tiling.reading.warp import (
     on_grid,
     seen_at_middles,
 )  # fmt: skip
+from earthloom.tiling.rounding import ceil_div, round_up
 from earthloom.tiling.scene import Band, Scene
 from earthloom.tiling.window import Window
 
@@ -66,8 +67,8 @@ class ReadCost:
 
     Attributes:
         file_bytes: compressed bytes of the tiles that were decoded.
-        decoded_px: pixels of all bands in those tiles; of a band on another grid, those that were made by the warp.
-        n_bands: that were wanted.
+        decoded_px: pixels of all bands in those tiles; for a band on another grid, the pixels that the warp made.
+        n_bands: number of bands that were asked for.
     """
 
     file_bytes: int = 0
@@ -82,7 +83,7 @@ def read_pixels(
     """Load `bands` over `read`, which may reach past the scene: reflected by `halo_px`, invalid beyond.
 
     Args:
-        decide: pixels that the result is about; where the file's index says that none of them exists (sparse tiles),
+        decide: pixels that the result is about; if the file's index says that none of them exists (sparse tiles),
             nothing is read and nothing is valid.
         cache: keeps tiles that the block to the right and the one below will want.
 
@@ -102,12 +103,12 @@ def read_pixels(
     for clear in scene.clear:
         quality = _Source(scene, (clear.band,), window, None, halo_px, cache)
         quality.load()
-        said = quality.values[0]
-        if said.dtype.kind == "f":  # a file has one type for all of its bands, and bits are those of whole numbers
-            said = said.astype(np.int64)
-        source.valid &= quality.valid & ((said & clear.bits) == 0)
+        codes = quality.values[0]
+        if codes.dtype.kind == "f":  # a file has one type for all of its bands, and bits are those of whole numbers
+            codes = codes.astype(np.int64)
+        source.valid &= quality.valid & ((codes & clear.bits) == 0)
         if clear.values:
-            source.valid &= ~np.isin(said, clear.values)
+            source.valid &= ~np.isin(codes, clear.values)
         source.cost.file_bytes += quality.cost.file_bytes
     raw, raw_valid = source.values, source.valid
     if window == read:
@@ -159,20 +160,16 @@ class _Source:
             at_middles(dataset, self._scene.grid, first) as middles,
             ExitStack() as stack,
         ):
-            wanted = {self._bands[channel].index for channel in channels}
-            if together:
-                wanted |= _data_bands(dataset, first)
-            indexes = sorted(wanted)  # GDAL's threads garble repeated bands
+            indexes = self._indexes(dataset, channels)
             again = None
             if first.resampling != "nearest" and np.dtype(first.dtype).kind == "f" and not together:
                 again = stack.enter_context(hiding(dataset, indexes, self._scene.grid, first))
-            same = source is dataset
-            deciding = indexes if together else indexes[:1]
-            if same and nodata is not None and self._decide and _absent(dataset, deciding, nodata, self._decide):
+            is_own_grid = source is dataset
+            if is_own_grid and self._is_absent(dataset, indexes if together else indexes[:1], nodata):
                 return False
 
             def load(window: Window) -> Cell:
-                if same:
+                if is_own_grid:
                     values, mask = load_own(source, indexes, first, window)
                 elif nodata is not None and (first.alpha or has_mask(dataset, first)):
                     values, mask = load_burnt(dataset, indexes, self._scene.grid, first, window)
@@ -181,34 +178,48 @@ class _Source:
                     if middles and nodata is not None:
                         seen = seen_at_middles(middles, indexes, nodata, window)
                         mask = seen if mask is None else mask & seen
-                self._count(dataset, indexes, window, same=same)  # now GDAL has the index, and need not wait for it
+                # counted last: now GDAL has the index, and need not wait for it
+                self._count(dataset, indexes, window, same=is_own_grid)
                 return values, mask
 
             if self._cache is None:
-                read, known = load(self._window)
+                values, mask = load(self._window)
             else:
-                read, known = self._cache.read(
+                values, mask = self._cache.read(
                     (self._scene.id, asset.identity, _source(first), tuple(indexes)), load, self._window,
-                    extent=self._scene.grid.window, cell=_cell(dataset) if same else (CELL_PX, CELL_PX),
+                    extent=self._scene.grid.window, cell=_cell(dataset) if is_own_grid else (CELL_PX, CELL_PX),
                     reach_px=self._reach_px,
                 )  # fmt: skip
-        if known is not None:
-            self.valid &= known
-        if together and same:  # a warp has put it into its alpha
-            held = is_data(read[0], nodata)
-            for band in read[1:]:
-                held |= is_data(band, nodata)
-            self.valid &= held
+        if mask is not None:
+            self.valid &= mask
+        if together and is_own_grid:  # a warp has put it into its alpha
+            self.valid &= _any_data(values, nodata)
         for channel in channels:
-            band = read[indexes.index(self._bands[channel].index)]
-            self.values[channel] = band
+            band = values[indexes.index(self._bands[channel].index)]
             if nodata is not None and not together:
                 self.valid &= is_data(band, nodata)
-            if band.dtype.kind == "f":
-                measured = is_measured(band)
-                self.valid &= measured
-                self.values[channel][~measured] = 0.0  # 0 * inf would be NaN in a chip
+            self._keep(channel, band)
         return True
+
+    def _indexes(self, dataset: DatasetReader, channels: list[int]) -> list[int]:
+        """Numbers of the bands to read of a file, each once: GDAL's threads garble repeated bands."""
+        first = self._bands[channels[0]]
+        wanted = {self._bands[channel].index for channel in channels}
+        if first.nodata is not None and first.nodata_in == "all":
+            wanted |= _data_bands(dataset, first)
+        return sorted(wanted)
+
+    def _is_absent(self, dataset: DatasetReader, indexes: list[int], nodata: float | None) -> bool:
+        """Whether nothing that the result is about exists in a file on the scene's grid."""
+        return nodata is not None and self._decide is not None and _absent(dataset, indexes, nodata, self._decide)
+
+    def _keep(self, channel: int, band: NDArray[Any]) -> None:
+        """Keep the values of a band (h, w); those that are not finite, or immense, are invalid and become 0."""
+        self.values[channel] = band
+        if band.dtype.kind == "f":
+            measured = is_measured(band)
+            self.valid &= measured
+            self.values[channel][~measured] = 0.0  # 0 * inf would be NaN in a chip
 
     def _count(self, dataset: DatasetReader, indexes: list[int], window: Window, *, same: bool) -> None:
         if not same:  # which source tiles a warp decodes is GDAL's affair
@@ -224,6 +235,14 @@ class _Source:
             for col in range(first.col_off, last_col + 1):
                 for index in indexes[:1] if together else indexes:
                     self.cost.file_bytes += _tile_bytes(dataset, index, row, col)
+
+
+def _any_data(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
+    """Where any band of (C, h, w) values holds something other than nodata, as (h, w)."""
+    valid = is_data(values[0], nodata)
+    for band in values[1:]:
+        valid |= is_data(band, nodata)
+    return valid
 
 
 def _data_bands(dataset: DatasetReader, band: Band) -> set[int]:
@@ -245,13 +264,13 @@ def _absent(dataset: DatasetReader, indexes: list[int], nodata: float, window: W
     return bool(window) and not any(
         _tile_bytes(dataset, index, row, col)
         for index in indexes
-        for row in range(window.row_off // rows, -(-window.row_end // rows))
-        for col in range(window.col_off // cols, -(-window.col_end // cols))
+        for row in range(window.row_off // rows, ceil_div(window.row_end, rows))
+        for col in range(window.col_off // cols, ceil_div(window.col_end, cols))
     )
 
 
 def _tile_bytes(dataset: DatasetReader, index: int, row: int, col: int) -> int:
-    """Compressed bytes of a tile or strip; 0 where the file has none."""
+    """Compressed bytes of a tile or strip; 0 if the file does not store it."""
     from rasterio.errors import RasterBlockError
 
     try:
@@ -265,7 +284,7 @@ def _cell(dataset: DatasetReader) -> tuple[int, int]:
     rows, cols = dataset.block_shapes[0]
     if rows > _LARGE_PX or _LARGE_PX < cols < dataset.width:
         return CELL_PX, CELL_PX
-    return rows * -(-CELL_PX // rows), CELL_PX if cols >= dataset.width else cols * -(-CELL_PX // cols)
+    return round_up(CELL_PX, rows), CELL_PX if cols >= dataset.width else round_up(CELL_PX, cols)
 
 
 def _source(band: Band) -> tuple[Any, ...]:

@@ -25,7 +25,7 @@ _SIDE_PX = 64
 _OVERVIEW_PX = 512
 """Longest side of an overview that is read whole: one tile, in most files beside the header."""
 _PLACES = ((2, 2), (1, 1), (1, 3), (3, 1), (3, 3), (2, 0), (0, 2), (2, 4), (4, 2), (0, 0), (0, 4), (4, 0), (4, 4))
-"""Of windows, (down, across) in quarters of the file: the first with data is looked at."""
+"""Places of windows, (down, across) in quarters of the file: the first with data is looked at."""
 
 _PERCENTS = np.arange(101)
 
@@ -41,7 +41,7 @@ class Sample:
 
     @property
     def span(self) -> tuple[float, float]:
-        """Between which most values lie: a few saturated or filled pixels say nothing."""
+        """The two values between which most lie: a few saturated or filled pixels say nothing."""
         return self.percentiles[2], self.percentiles[98]
 
 

@@ -57,7 +57,7 @@ class Sidecars:
     """What lies beside a file and matters."""
 
     bands: Mapping[int, BandNotes] = field(default_factory=dict)
-    """By number, from 1."""
+    """Notes on each band by its number, from 1."""
     notes: tuple[str, ...] = ()
 
     def of(self, band: int) -> BandNotes:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.window import Window
 
 Cell: TypeAlias = tuple[NDArray[Any], NDArray[np.bool_] | None]
@@ -37,7 +38,7 @@ class TileCache:
         """`load(window)`, put together from cells that are here and from as few loads of whole cells as it takes.
 
         Args:
-            name: of the file and of what is read from it.
+            name: name of the file and of what is read from it.
             extent: all pixels that can be loaded; its corner is the origin of the cells.
             cell: (rows, columns).
             reach_px: what the next reads, to the right and below, reach back; cells beyond that are not kept.
@@ -91,8 +92,8 @@ def _places(window: Window, cell: tuple[int, int]) -> list[tuple[int, int]]:
     height, width = cell
     return [
         (row, col)
-        for row in range(window.row_off // height, -(-window.row_end // height))
-        for col in range(window.col_off // width, -(-window.col_end // width))
+        for row in range(window.row_off // height, ceil_div(window.row_end, height))
+        for col in range(window.col_off // width, ceil_div(window.col_end, width))
     ]
 
 

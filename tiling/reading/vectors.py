@@ -41,7 +41,7 @@ class Features:
     Attributes:
         geometries: (n,) shapely geometries, x before y; features without one are left out.
         values: (n,) values of the column that was asked for; None where it was not, or is null.
-        crs: of the coordinates.
+        crs: CRS of the coordinates.
     """
 
     geometries: NDArray[np.object_]
@@ -65,7 +65,7 @@ def read_features(asset: Asset, *, column: str | None, layer: str | None = None)
     Args:
         asset: the pinned file, of any storage.
         column: whose values are wanted.
-        layer: of a file that has several.
+        layer: layer of a file that has several.
 
     Raises:
         SceneError: if the file is of another format, damaged, without a CRS, has no degrees where its CRS does, or lacks

@@ -67,7 +67,7 @@ def load_warped(
     source: DatasetReader, indexes: list[int], alpha: int | None, window: Window,
     again: Callable[[Window], Cell] | None = None, nodata: float | None = None,
 ) -> Cell:  # fmt: skip
-    """Block by block of the warp: GDAL fits its kernel to what it is asked for, so other windows give other pixels.
+    """Read bands of a warp block by block: GDAL fits its kernel to what it is asked for, so other windows give other pixels.
 
     Args:
         again: reads a block anew that comes out with what is no measurement and not nodata either: GDAL has mixed it into the
@@ -102,9 +102,11 @@ def seen_at_middles(middles: DatasetReader, indexes: list[int], nodata: float, w
 
 
 def load_burnt(dataset: DatasetReader, indexes: list[int], grid: Grid, band: Band, window: Window) -> Cell:
-    """The same of a file that has nodata beside a mask, alpha or numbers that are no measurements: a warp heeds one of them, and
-    would mix what the others hide into the pixels beside it. So all become nodata before, NaN where none is declared, in a copy
-    of the pixels under each piece of the grid."""
+    """Read warped bands of a file that has nodata beside a mask, alpha or numbers that are no measurements.
+
+    A warp heeds one of them, and would mix what the others hide into the pixels beside it. So all become nodata before, NaN
+    where none is declared, in a copy of the pixels under each piece of the grid.
+    """
     from rasterio import MemoryFile
 
     band = band if band.nodata is not None else replace(band, nodata=float("nan"))
@@ -157,8 +159,8 @@ def load_burnt(dataset: DatasetReader, indexes: list[int], grid: Grid, band: Ban
 def hiding(dataset: DatasetReader, indexes: list[int], grid: Grid, band: Band) -> Iterator[Callable[[Window], Cell]]:
     """What reads blocks of a file of floats again in which something is no measurement, so that only that is lost.
 
-    What no file declares is NaN nearly always. As nodata of a warp it is hidden at half again the cost of a plain warp; whatever
-    else it is, and beside nodata, by `load_burnt` at five times the cost. So blocks without it, the most, are read plainly.
+    What no file declares is NaN nearly always. As nodata of a warp it is hidden at half again the cost of a plain warp;
+    whatever else it is, and beside nodata, by `load_burnt` at five times the cost. So blocks without it are read plainly.
     """
     unknown = replace(band, nodata=float("nan"))
     with ExitStack() as stack:

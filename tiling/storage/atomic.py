@@ -16,7 +16,7 @@ PARTIAL = ".partial"
 """Ending of files that are no object: half written, or a lock. Only a writer that was killed leaves one behind."""
 
 PART_BYTES = 8 << 20
-"""At most this much of a large file is held at once."""
+"""Most bytes of a large file that are held at once."""
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class _Gate:
         self._target = (host, port)
         self._inside = inside
         self.refused: str | None = None
-        """Where the server last tried to lead a client, in words."""
+        """The address, in words, to which the server last tried to lead a client."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._listen, daemon=True).start()

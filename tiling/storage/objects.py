@@ -177,7 +177,7 @@ def printable(name: str) -> str:
 
 
 def _key(url: SplitResult) -> str:
-    """Of a web address, whose path is percent-encoded."""
+    """Key of a web address, whose path is percent-encoded."""
     return unquote(url.path).removeprefix("/")
 
 

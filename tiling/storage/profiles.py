@@ -28,7 +28,7 @@ class Profile:
 
     name: str
     settings: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """By the names that the environment has for them."""
+    """Settings by the names that the environment has for them."""
     problem: str = ""
     """Why no request can be signed by it, with the remedy; empty where nothing speaks against it."""
 

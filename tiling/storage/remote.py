@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from earthloom.tiling.errors import ConfigError, MissingObjectError, StorageError
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.storage import egress, s3_listing, signatures
 from earthloom.tiling.storage.atomic import PART_BYTES
 from earthloom.tiling.storage.failures import remote_errors
@@ -147,7 +148,7 @@ class RemoteObjects:
             return True
 
     def upload(self, key: str, pieces: Iterable[bytes], expected_bytes: int = 0) -> None:
-        part_bytes = PART_BYTES * -(-max(expected_bytes, 1) // (PART_BYTES * _MOST_PARTS))
+        part_bytes = PART_BYTES * ceil_div(max(expected_bytes, 1), PART_BYTES * _MOST_PARTS)
         first, size, coming = list[bytes](), 0, iter(pieces)
         while size <= PART_BYTES and (piece := next(coming, None)) is not None:
             first.append(piece)

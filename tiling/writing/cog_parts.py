@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.tiling.errors import DamagedPartError, PublishError, TilingError
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.writing.cog import CogProfile, encode_tile, header
 from earthloom.tiling.writing.pyramid import Place, Pyramid, Reduce
 
 _FRAME_BYTES = 8
-"""Around each tile: its size before it, its last four bytes again behind it, as the file's ghost area promises."""
+"""Bytes around each tile: its size before it, its last four bytes again behind it, as the file's ghost area promises."""
 
 _AHEAD_BYTES = 8 << 20
 _AHEAD_PARTS = 32
@@ -94,7 +95,7 @@ def pack(profile: CogProfile, pyramid: Pyramid, levels: Sequence[NDArray[Any]]) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardPart:
-    """Where a shard's share of one file lies."""
+    """The place of a shard's share of one file."""
 
     key: str
     start: int
@@ -152,7 +153,7 @@ class CogAssembly:
 
     @property
     def tile_bytes(self) -> int:
-        """Of all tiles, with their frames: all of the file but its header."""
+        """Bytes of all tiles, with their frames: all of the file but its header."""
         return sum(int(sizes.sum()) + _FRAME_BYTES * sizes.size for sizes in self._sizes)
 
     def finish(self, profile: CogProfile) -> tuple[bytes, Iterator[bytes]]:
@@ -179,7 +180,7 @@ class CogAssembly:
             window = self._pyramid.part(level, *place)
             side = self._pyramid.tile_px
             first_row, first_col = window.row_off // side, window.col_off // side
-            rows, cols = -(-window.height // side), -(-window.width // side)
+            rows, cols = ceil_div(window.height, side), ceil_div(window.width, side)
             where = np.s_[first_row : first_row + rows, first_col : first_col + cols]
             if entries is None:
                 self._sizes[level][where] = len(self._void) - _FRAME_BYTES
@@ -237,7 +238,7 @@ class CogAssembly:
         for level in range(self._pyramid.own, -1, -1):
             for shard_row in range(n_rows):
                 known = [self._rows.get((level, shard_row, col)) for col in range(n_cols)]
-                height = -(-self._pyramid.part(level, shard_row, 0).height // self._pyramid.tile_px)
+                height = ceil_div(self._pyramid.part(level, shard_row, 0).height, self._pyramid.tile_px)
                 total = sum(rows.length(0, height) for rows in known if rows)
                 step = min(height, max(1, height * _AHEAD_BYTES // max(total, 1)))
                 for first in range(0, height, step):
@@ -247,7 +248,7 @@ class CogAssembly:
     def _span(self, level: int, row: int, col: int, first: int, last: int) -> _Span:
         part, rows = self._shards[row, col], self._rows.get((level, row, col))
         if part is None or rows is None:
-            across = -(-self._pyramid.part(level, row, col).width // self._pyramid.tile_px)
+            across = ceil_div(self._pyramid.part(level, row, col).width, self._pyramid.tile_px)
             return _Span(0, lambda: [self._void * across] * (last - first))
         start, length, key = int(rows.starts[first]), rows.length(first, last), part.key
 
@@ -283,7 +284,7 @@ class _Span:
     """Rows of tiles of one shard, each in one piece."""
 
     n_bytes: int
-    """That have to be fetched; 0 of a shard without data."""
+    """Bytes that have to be fetched; 0 for a shard without data."""
     load: Callable[[], list[bytes]]
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import TilingError
+from earthloom.tiling.rounding import ceil_div
 
 _WIDE: dict[str, np.dtype[Any]] = {"u1": np.dtype(np.uint16), "u2": np.dtype(np.uint32)}
 """What sums of four pixels fit into, where that is less than 64 bits: half the time."""
@@ -25,7 +26,7 @@ def level_shapes(height: int, width: int, *, smallest_px: int = 512) -> list[tup
     shapes = [(height, width)]
     while max(shapes[-1]) > smallest_px:
         rows, cols = shapes[-1]
-        shapes.append((-(-rows // 2), -(-cols // 2)))
+        shapes.append((ceil_div(rows, 2), ceil_div(cols, 2)))
     return shapes
 
 

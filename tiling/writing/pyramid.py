@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.overview import level_shapes
 
@@ -66,12 +67,12 @@ class Pyramid:
     @property
     def shard_grid(self) -> tuple[int, int]:
         """(rows, columns) of shards."""
-        return -(-self.height // self.shard_px), -(-self.width // self.shard_px)
+        return ceil_div(self.height, self.shard_px), ceil_div(self.width, self.shard_px)
 
     def tile_grid(self, level: int) -> tuple[int, int]:
         """(rows, columns) of tiles."""
         rows, cols = self.shapes[level]
-        return -(-rows // self.tile_px), -(-cols // self.tile_px)
+        return ceil_div(rows, self.tile_px), ceil_div(cols, self.tile_px)
 
     def part(self, level: int, row: int, col: int, side_px: int | None = None) -> Window:
         """What a shard, or a square of `side_px`, covers of a level; up to `own + 1`, where seeds are pieces of it."""
@@ -106,8 +107,8 @@ class Pyramid:
         tile, side = self.part(level, row, col, self.tile_px), self.shard_px >> level
         return [
             (i, j)
-            for i in range(tile.row_off // side, -(-tile.row_end // side))
-            for j in range(tile.col_off // side, -(-tile.col_end // side))
+            for i in range(tile.row_off // side, ceil_div(tile.row_end, side))
+            for j in range(tile.col_off // side, ceil_div(tile.col_end, side))
         ]
 
     def make_further(

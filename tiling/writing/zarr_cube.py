@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.tiling.grid import Grid
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.zarr_sink import (
     Layer,
@@ -61,7 +62,7 @@ class CubeLayout:
     @property
     def shard_grid(self) -> tuple[int, int]:
         """(rows, columns) of shards."""
-        return -(-self.grid.height // self.shard_px), -(-self.grid.width // self.shard_px)
+        return ceil_div(self.grid.height, self.shard_px), ceil_div(self.grid.width, self.shard_px)
 
     def shard_window(self, row: int, col: int) -> Window:
         """What a shard covers of the grid."""
@@ -135,7 +136,7 @@ class CubeLayout:
 
 def time_keys(dates: Sequence[datetime.date]) -> list[str]:
     """Keys of the objects of the time coordinate that hold so many dates."""
-    return [f"time/c/{number}" for number in range(-(-len(dates) // TIME_CHUNK))]
+    return [f"time/c/{number}" for number in range(ceil_div(len(dates), TIME_CHUNK))]
 
 
 def encode_times(dates: Sequence[datetime.date], number: int, existing: bytes | None = None) -> bytes:
@@ -143,7 +144,7 @@ def encode_times(dates: Sequence[datetime.date], number: int, existing: bytes | 
 
     Args:
         dates: all of the cube, from the first.
-        number: of the object.
+        number: number of the object.
         existing: what is there; what it holds beyond `dates` is kept, as another writer may be ahead.
     """
     values = np.frombuffer(existing, _TIME_DTYPE).copy() if existing else np.zeros(TIME_CHUNK, _TIME_DTYPE)

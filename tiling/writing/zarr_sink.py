@@ -216,7 +216,7 @@ def declared(*conventions: str) -> dict[str, Any]:
 
 
 def geo_attributes(grid: Grid) -> dict[str, Any]:
-    """Where the pixels of a group or an array lie, in the words of the Zarr conventions `proj` and `spatial`."""
+    """The place of a group's or an array's pixels, in the words of the Zarr conventions `proj` and `spatial`."""
     left, bottom, right, top = grid.bounds
     code = (
         {"proj:code": grid.crs}

@@ -18,7 +18,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
 
 MAX_BYTES = 8 * 2**20
-"""Of a metadata file; those of Landsat have 30 kB, of Sentinel-2 100 kB."""
+"""Largest size of a metadata file that is read; those of Landsat have 30 kB, those of Sentinel-2 100 kB."""
 
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 _DIGITS = 64
@@ -33,9 +33,9 @@ class Delivery:
     folder: ObjectRef
     """The folder or prefix that was looked through."""
     key: str
-    """Of the metadata file, relative to it."""
+    """Key of the metadata file, relative to it."""
     keys: frozenset[str] | None
-    """Of all files below the folder; None where they cannot be listed."""
+    """Keys of all files below the folder; None if they cannot be listed."""
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ class Delivery:
 
     @property
     def url(self) -> str:
-        """Of the metadata file."""
+        """URL of the metadata file."""
         return f"{self.folder.url}/{self.key}"
 
     def read(self) -> bytes:

@@ -20,7 +20,7 @@ class _Product:
     """Names of its metadata files, the preferred ones first where they are sorted."""
     read: Callable[[Delivery], StacItem]
     prefix: Callable[[str], str]
-    """Of the keys of all files of an acquisition, by the key of its metadata file; the same for each file of metadata."""
+    """The common prefix of an acquisition's files, from the key of any of its metadata files."""
 
 
 _PRODUCTS = (
@@ -49,7 +49,7 @@ def acquisitions_in(
     One that cannot be read says so in its `problem`; it does not hide the others.
 
     Args:
-        keys: of all files there; None where they cannot be listed.
+        keys: keys of all files there; None where they cannot be listed.
         only: key of the one metadata file to heed.
 
     Returns:

@@ -73,7 +73,7 @@ def read(delivery: Delivery) -> StacItem:
 
 
 def prefix(key: str) -> str:
-    """Of the keys of all files of the acquisition whose metadata file has this key."""
+    """The common prefix of the keys of an acquisition's files, from the key of its metadata file."""
     return METADATA.sub("", key) + "_"
 
 
@@ -136,7 +136,7 @@ def _groups(delivery: Delivery) -> Groups:
 
 
 def _lines(text: str) -> Groups:
-    """Of `NAME = value` lines: the groups directly below the root."""
+    """The groups directly below the root of a text of `NAME = value` lines."""
     groups: dict[str, dict[str, str]] = {}
     path: list[str] = []
     for line in text.splitlines():

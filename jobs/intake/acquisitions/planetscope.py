@@ -32,7 +32,7 @@ _FILL = 0.0
 
 
 def prefix(key: str) -> str:
-    """Of the keys of all files of the scene whose metadata file has this key."""
+    """The common prefix of the keys of a scene's files, from the key of its metadata file."""
     head, slash, name = key.rpartition("/")
     found = METADATA.match(name)
     return f"{head}{slash}{found['id'] if found else name}_"

@@ -20,14 +20,14 @@ from earthloom.tiling.errors import SceneError
 METADATA = re.compile(r"^MTD_MSIL(1C|2A)\.xml$")
 
 _BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
-"""In the order of `band_id` and `bandId`."""
+"""Names of the bands, in the order of `band_id` and `bandId`."""
 _IMAGE = re.compile(r"^GRANULE/([^/]+)/IMG_DATA/(?:R\d\dm/)?[^/]*_(B\d[\dA]|SCL|AOT|WVP)(?:_(\d\d)m)?$")
 _OFFSET_SINCE = 4.0
 _WITHOUT_FILL = frozenset(("AOT", "WVP"))
 
 
 def prefix(key: str) -> str:
-    """Of the keys of all files of the product whose metadata file has this key: those below its folder."""
+    """The common prefix of the keys of a product's files, its folder, from the key of its metadata file."""
     head, slash, _ = key.rpartition("/")
     return head + slash
 

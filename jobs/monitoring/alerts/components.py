@@ -19,7 +19,7 @@ Shard = tuple[int, int]
 """(row, column) in the grid of shards."""
 
 NONE = -1
-"""In place of an alert's position: no alert."""
+"""Stands in place of an alert's position if there is no alert."""
 
 _LEAST = ("first_day",)
 _LARGEST = ("last_day", "newest_day", "count")
@@ -35,7 +35,7 @@ class Components:
     of_piece: Mapping[Shard, Ints]
     """Component of each piece of a shard."""
     outlines: tuple[tuple[bytes | None, ...], ...]
-    """Of each component, those of its pieces, in the order of the shards; None where a piece is as it was."""
+    """For each component the outlines of its pieces, in the order of the shards; None for a piece that is as it was."""
     component: Ints
     """Components that share pixels with an alert of the date before, sorted; a pair occurs once."""
     alert: Ints

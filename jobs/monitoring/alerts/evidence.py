@@ -132,5 +132,5 @@ def _steps_at_once(window: Window) -> int:
 
 
 def _until(made: MonitorMap, n: int) -> MonitorMap:
-    """The same monitor over the first n dates."""
+    """The monitor over only the first n dates."""
     return replace(made, steps=made.steps[:n], cube=replace(made.cube, steps=made.cube.steps[:n]))

@@ -19,17 +19,17 @@ class Head:
     """What is current."""
 
     generation: int
-    """Of the cube."""
+    """Generation of the cube."""
     view: str
     """Folder of the view, below the folder of the alerts."""
     files: Mapping[str, StoredObject]
-    """Of the view, by name."""
+    """Files of the view, by name."""
     updates: Mapping[str, StoredObject]
     """Partitions of `updates/<generation>/`, by name without its ending, ascending by date."""
 
     @property
     def order(self) -> tuple[int, int]:
-        """Of two heads the one with the greater order is newer: first by the cube's generation, then by its dates."""
+        """The newer of two heads has the greater order: first by the cube's generation, then by its dates."""
         return self.generation, len(self.updates)
 
     @property

@@ -66,7 +66,7 @@ class AlertSet:
 
     @property
     def generation(self) -> int:
-        """Of the cube: it grows when the past of the cube changes.
+        """Generation of the cube: it grows when the past of the cube changes.
 
         Raises:
             PublishError: if the cube does not lie in a generation's folder.
@@ -86,7 +86,7 @@ class AlertSet:
 
     @property
     def min_area(self) -> float:
-        """With which an alert begins, in units of `pieces.area_unit_m2`."""
+        """Least area with which an alert begins, in units of `pieces.area_unit_m2`."""
         return self.rule.min_area_m2 / area_unit_m2(self.cube.grid)
 
     def day(self, step: int) -> int:
@@ -94,7 +94,7 @@ class AlertSet:
         return (self.cube.steps[step].date - EPOCH).days
 
     def places(self) -> Places:
-        """Where all of it lies."""
+        """The places of all that is kept."""
         key, names = self.key, list[str]()
         before = key
         for step in self.cube.steps:
@@ -140,7 +140,7 @@ class Places:
         return self.state(n, f"{shard[0]}_{shard[1]}.pieces")
 
     def need(self, n: int, shard: Shard) -> str:
-        """Of a shard whose pieces take more memory than was planned: how much they need up to the n-th date."""
+        """A sentence for a shard whose pieces take more memory than was planned: what they need up to the n-th date."""
         return self.state(n, f"{shard[0]}_{shard[1]}.need")
 
     def ledger(self, n: int) -> str:

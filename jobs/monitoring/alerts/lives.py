@@ -35,7 +35,7 @@ class Extent:
     area: int
     """In units of `pieces.area_unit_m2`."""
     observations: int
-    """Of the change, of all its pixels."""
+    """Observations of all pixels of the change, added up."""
     confidence: int
     """Sum over these of the stored probability."""
     magnitude: int
@@ -53,7 +53,7 @@ class Alert:
     born_day: int
     """Date on which it reached the least area."""
     born_row: int
-    """Of its first pixel on that date."""
+    """Row of its first pixel on that date."""
     born_col: int
     first_day: int
     """Earliest observation of the change among the pixels that it ever had."""
@@ -97,7 +97,7 @@ class Naming:
     identity: Mapping[str, Any]
     """All that tells the rule, its product and the pixels of its grid from others."""
     row: int = 0
-    """Of the grid's first pixel, counted from the origin of the CRS: areas that share pixels share ids."""
+    """Row of the grid's first pixel, counted from the origin of the CRS: areas that share pixels share ids."""
     col: int = 0
 
     def id(self, day: int, row: int, col: int) -> str:

@@ -57,13 +57,13 @@ class Measures:
     count: Ints
     """Observations of the change of the pixel that has most."""
     observations: Ints
-    """Of all its pixels."""
+    """Observations of all its pixels, added up."""
     confidence: Ints
     """Sum over these of the stored probability."""
     magnitude: Ints
     """Sum over these of the stored magnitude."""
     row: Ints
-    """Of its first pixel in the row-major order of the grid."""
+    """Row of its first pixel in the row-major order of the grid."""
     col: Ints
 
     @property
@@ -83,7 +83,7 @@ class Pieces:
     outlines: tuple[bytes | None, ...]
     """WKB in pixel coordinates; None where the piece is the same as on the date before, and lies within the shard."""
     side: NDArray[np.uint8]
-    """Of each run of pixels along an edge that the shard shares with another: TOP, BOTTOM, LEFT or RIGHT."""
+    """For each run of pixels along an edge that the shard shares with another, which edge: TOP, BOTTOM, LEFT or RIGHT."""
     start: Ints
     """First column of the run on the grid, or row along a vertical edge."""
     end: Ints
@@ -129,7 +129,7 @@ def find(
     beyond which it could go on, and is not what became of a piece that was not left out. In a noisy map most are.
 
     Args:
-        states: of the shard's pixels, after the date.
+        states: states of the shard's pixels, after the date.
         tracked: (h, w), the pixels of the pieces of the date before.
         areas: (h, w), `pixel_area_units` of the shard.
         window: the shard on the grid.

@@ -14,16 +14,16 @@ from earthloom.jobs.monitoring.cube.cube import ClassInfo
 from earthloom.tiling.errors import ConfigError
 
 MOST_OBSERVATIONS = 255
-"""Of `confirmations` and `closing`: the state of a pixel counts them in one byte."""
+"""Largest `confirmations` and `closing`: the state of a pixel counts them in one byte."""
 
 MOST_COUNTED = 65_535
-"""Of `settling`, in two bytes."""
+"""Largest `settling`, which is counted in two bytes."""
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"
 """Form of a rule's name, which is part of a path."""
 
 Direction = Literal["fall", "rise"]
-"""Of a monitor's flags: below or above what is expected."""
+"""Which way a monitor's flags point: below or above what is expected."""
 
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
 

@@ -29,19 +29,19 @@ from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 
 TABLES = ("alerts.parquet", "alerts.fgb")
-"""Of a view, which the join writes."""
+"""Names of a view's tables, which the join writes."""
 
 _REQUESTS = 16
 _PX_BYTES = 53
-"""Of a pixel: its state, its true area, its label, and what is read. Measured: bench `alerts`."""
+"""Memory per pixel: its state, its true area, its label, and what is read. Measured: bench `alerts`."""
 _USUAL_BYTES = 8
-"""Of a pixel: what its pieces take on a usual map. A map with more is planned anew."""
+"""Memory per pixel that the pieces of a usual map take. A map with more is planned anew."""
 _SHARD_BYTES = 16 * 2**20
-"""Of the libraries, and small shards."""
+"""Memory of the libraries, and of small shards."""
 _PIECES_FACTOR = 12
-"""Of the stored size of pieces and ledger: what they take as Python values, with the tables that are made of them."""
+"""Times their stored size that pieces and ledger take as Python values, with the tables that are made of them."""
 _JOIN_BYTES = 200 * 2**20
-"""Of the libraries that write tables, and small grids."""
+"""Memory of the libraries that write tables, and of small grids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class ShardTask:
     start: int
     """Dates that its stored pixels have seen; 0: it begins."""
     pieces_bytes: int
-    """That the pieces of one date may take (`usual_bytes`, `pieces.describing_bytes`)."""
+    """Memory that the pieces of one date may take (`usual_bytes`, `pieces.describing_bytes`)."""
 
     @property
     def key(self) -> str:
@@ -111,7 +111,7 @@ class ShardTask:
 
 
 def usual_bytes(window: Window) -> int:
-    """For the pieces of a shard of which nothing is known yet."""
+    """Memory for the pieces of a shard of which nothing is known yet."""
     return window.size_px * _USUAL_BYTES
 
 
@@ -145,7 +145,7 @@ class JoinTask:
     borrowed: tuple[tuple[str, str], ...]
     """(from, to) keys of partitions that another history of the cube shares with this one."""
     stored_bytes: int
-    """Of the ledger, and of the pieces of the date that has most."""
+    """Stored size of the ledger and of the pieces of the date that has most."""
 
     @property
     def key(self) -> str:
@@ -221,7 +221,7 @@ class TilesTask:
 
     alerts: AlertSet
     stored_bytes: int
-    """Of the ledger."""
+    """Stored size of the ledger."""
 
     @property
     def key(self) -> str:

@@ -30,7 +30,7 @@ from earthloom.tiling.storage.store import Store, open_store
 from earthloom.tiling.window import Window
 
 _ALL_BYTES = 2**40
-"""For pieces: a replay, which goes on shard by shard, is planned with all the memory that there is."""
+"""Memory for pieces: a replay, which goes on shard by shard, is planned with all the memory that there is."""
 _TABLE: TypeAdapter[MonitorTable] = TypeAdapter(MonitorTable)
 
 
@@ -124,7 +124,7 @@ def _compare(found: Findings, beside: Store, places: Places) -> None:
 
 
 def _alert_set(found: Findings, cube: Cube, said: Mapping[str, Any]) -> AlertSet:
-    """As the item of a view describes it."""
+    """The alert set that the item of a view describes."""
     aoi, product = found.base.split("/")[1:3]
     rule, by = said["earthloom:rule"], said["earthloom:evidence"]
     evidence: Evidence

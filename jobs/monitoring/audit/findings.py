@@ -29,7 +29,7 @@ class Findings:
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:
-        """Of everything below the base, by key; listed when it is first asked for, after the commit that it is held against."""
+        """Sizes of all below the base, by key; listed when first asked for, after the commit they are held against."""
         return {head.key: head.size for head in self.store.list(self.base)}
 
     def wrong(self, place: str, message: str) -> None:

@@ -53,7 +53,7 @@ class Change:
     """
 
     folder: str
-    """Of the monitored product below OUT: `monitors/<aoi>/<product>/<key>`."""
+    """Folder of the monitored product below OUT: `monitors/<aoi>/<product>/<key>`."""
     aoi: str
     product: str
     before: ClassMap
@@ -90,12 +90,12 @@ class Change:
 
     @property
     def name(self) -> str:
-        """For folders: `1985--2020`."""
+        """Name for folders, such as `1985--2020`."""
         return f"{self.before.name}--{self.after.name}"
 
     @property
     def prefix(self) -> str:
-        """Below OUT; everything of this result lies under it."""
+        """Prefix below OUT under which everything of this result lies."""
         return f"{self.folder}/change/{self.name}/{self.key[:_KEY_IN_PATH]}"
 
     @property
@@ -136,7 +136,7 @@ class Change:
         """The files beside the map: transitions as JSON and Parquet, and the polygons as GeoParquet 1.1.
 
         Args:
-            transitions: of the whole grid.
+            transitions: transitions of the whole grid.
             pieces: united over the whole grid.
         """
         import pandas as pd
@@ -182,7 +182,7 @@ class ChangeProduct(ClassMapProduct):
     def picture(
         self, layer: Callable[[str], NDArray[Any]], counted: Counted, title: str, pixel_m: tuple[float, float]
     ) -> bytes:
-        """Of that part of the grid only that holds data: a grid of whole shards may reach far beyond its area."""
+        """A picture of only the part of the grid that holds data: a grid of whole shards may reach far beyond its area."""
         classes = layer(CLASSES)
         rows, cols = (np.flatnonzero((classes != NODATA).any(axis=axis)) for axis in (1, 0))
         known = classes[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1] if rows.size else classes

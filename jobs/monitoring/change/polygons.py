@@ -34,7 +34,7 @@ _LABEL_BYTES, _RUN_BYTES, _RUN_AT_ONCE_BYTES, _POLYGON_BYTES = 70, 230, 720, 500
 """Measured (bench `watching`): sums of each change; corners of each run of pixels in a row that is drawn; those of the largest
 polygon; each polygon."""
 _STORED_RUN_BYTES, _STORED_POLYGON_BYTES, _FREED_PX_BYTES = 280, 1200, 18
-"""The same while polygons become a table, and what is given back of each pixel by then."""
+"""Measured too: what runs and polygons take while they become a table, and what is given back of each pixel by then."""
 _STRIP_ROWS = 256  # true areas of a whole shard would be the largest array here
 
 
@@ -50,7 +50,7 @@ class Pieces:
     areas_m2: NDArray[np.float64]
     """Sums of true pixel areas, exact (`exact_areas_m2`)."""
     confidence_sums: NDArray[np.int64]
-    """Of the products of both stored confidences."""
+    """Sums of the products of both stored confidences."""
     open: NDArray[np.bool_]
     """Whether it touches another shard, where it may go on."""
 
@@ -58,7 +58,7 @@ class Pieces:
         return int(self.polygons.size)
 
     def encode(self, notes: Mapping[str, Any]) -> bytes:
-        """As a Parquet file, uncompressed, with notes in its metadata; `decode_pieces` is the inverse."""
+        """The pieces as a Parquet file, uncompressed, with notes in its metadata; `decode_pieces` is the inverse."""
         import pyarrow as pa
         import pyarrow.parquet as pq
         import shapely
@@ -73,7 +73,7 @@ class Pieces:
         return buffer.getvalue()
 
     def select(self, wanted: NDArray[Any]) -> Pieces:
-        """Those at these positions, or where a mask is true."""
+        """The pieces at these positions, or where a mask is true."""
         return Pieces(
             polygons=self.polygons[wanted], before=self.before[wanted], after=self.after[wanted],
             pixels=self.pixels[wanted], areas_m2=self.areas_m2[wanted], confidence_sums=self.confidence_sums[wanted],
@@ -115,7 +115,7 @@ class Changed:
     kept: NDArray[np.intp]
     """(n,) labels, ascending."""
     wanted: NDArray[np.bool_]
-    """Of each label, from 0, whether it is kept."""
+    """For each label, from 0, whether it is kept."""
     pairs: NDArray[np.uint16]
     """256 * before + after; so are the others (n,)."""
     pixels: NDArray[np.int64]
@@ -141,7 +141,7 @@ class Changed:
         return max(drawing, storing)
 
     def draw(self) -> Pieces:
-        """With their polygons."""
+        """The pieces with their polygons."""
         return Pieces(
             polygons=_outlines(self.labels, self.wanted, self.kept, self.shard),
             before=(self.pairs >> 8).astype(np.uint8), after=(self.pairs & 0xFF).astype(np.uint8), pixels=self.pixels,
@@ -176,7 +176,7 @@ def find_changed(sides: Sides, grid: Grid, shard: Window, least_m2: float) -> Ch
 
     Args:
         sides: its pixels.
-        grid: of the whole map.
+        grid: grid of the whole map.
         shard: where these pixels lie in it.
         least_m2: smaller changes are left out, unless they touch another shard.
     """

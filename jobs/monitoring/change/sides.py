@@ -20,7 +20,7 @@ from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.store import Store
 
 _RULES = ("mode", "best", "best:middle", "best:clear", "max:confidence", "min:confidence")
-"""Of composites of classes; the first that there is is taken."""
+"""Rules for composites of classes; the first that the cube has is taken."""
 _NAMED = 12
 
 
@@ -37,7 +37,7 @@ def find_map(store: Store, folder: str, cube: Cube, text: str) -> Found:
 
     Args:
         store: on OUT.
-        folder: of the product: `monitors/<aoi>/<product>/<key>`.
+        folder: folder of the product: `monitors/<aoi>/<product>/<key>`.
         cube: its cube.
         text: the name of a period.
 

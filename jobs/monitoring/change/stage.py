@@ -39,7 +39,7 @@ def make_change(
     """The change between two dates or periods, and what was taken for them, in words.
 
     Args:
-        folder: of the monitored product: `monitors/<aoi>/<product>/<key>`.
+        folder: folder of the monitored product: `monitors/<aoi>/<product>/<key>`.
         before, after: names of periods.
         least_m2: minimum mapping unit; None for nine pixels.
 

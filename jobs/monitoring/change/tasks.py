@@ -35,9 +35,9 @@ from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 
 _PX_BYTES = 28
-"""Of a pixel: both maps, labels, and the map of changes as it is written. Measured on maps of few changes: 22 to 27."""
+"""Memory per pixel: both maps, labels, the map of changes as it is written. Measured on maps of few changes: 22 to 27."""
 _USUAL_BYTES = 3
-"""Of a pixel: what the changes of a usual map take. A map with more is planned anew."""
+"""Memory per pixel that the changes of a usual map take. A map with more is planned anew."""
 _PIECE_BYTES = 6
 """What pieces take in memory while they are united, for each byte that they have in storage; measured: 3 to 5.5."""
 _STRIP_ROWS = 256
@@ -49,9 +49,9 @@ class CompareTask:
 
     change: Change
     part: Window
-    """Of the shard on the grid."""
+    """Window of the shard on the grid."""
     pieces_bytes: int
-    """That the changes may take beside arrays of the pixels."""
+    """Memory that the changes may take beside arrays of the pixels."""
 
     @property
     def key(self) -> str:
@@ -104,9 +104,9 @@ class PublishChangeTask:
 
     change: Change
     parts_bytes: int
-    """Of the objects that the shards have left."""
+    """Stored size of the objects that the shards have left."""
     write_id: str = field(default_factory=lambda: secrets.token_hex(16))
-    """By which a repetition knows a commit that is this task's own."""
+    """Id by which a repetition knows a commit that is this task's own."""
 
     @property
     def key(self) -> str:

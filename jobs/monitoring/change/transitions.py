@@ -45,7 +45,7 @@ class Transition:
     pixels: int
     area_m2: float
     confidence_sum: int
-    """Of the products of both stored confidences, 0 to 250 * 250 a pixel; 0 where a side does not know."""
+    """Sum of the products of both stored confidences, 0 to 250 * 250 a pixel; 0 if a side does not know."""
 
     @property
     def known(self) -> bool:
@@ -100,7 +100,7 @@ class Sides:
         return np.asarray(self.before.astype(np.uint16) << 8 | self.after)
 
     def products(self) -> NDArray[np.float64]:
-        """Of both stored confidences: whole numbers, of which 2^37 add up without rounding."""
+        """Products of both stored confidences: whole numbers, of which 2^37 add up without rounding."""
         return self.before_confidence.astype(np.float64) * self.after_confidence
 
 
@@ -205,7 +205,7 @@ class TransitionRow(TypedDict):
     """One row of the table of transitions."""
 
     value: int | None
-    """Of the map; None where a side does not know."""
+    """Value in the map; None if a side does not know."""
     before: str
     after: str
     color: str

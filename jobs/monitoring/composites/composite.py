@@ -42,35 +42,35 @@ class Composite:
     """A period of a cube under a rule; travels to workers."""
 
     folder: str
-    """Of the monitored product below OUT: `monitors/<aoi>/<product>/<key>`."""
+    """Folder of the monitored product below OUT: `monitors/<aoi>/<product>/<key>`."""
     aoi: str
     product: str
     cube: Cube
-    """Without the scenes of its steps, which no worker reads."""
+    """The cube, without the scenes of its steps, which no worker reads."""
     every: Cadence
     period: Period
     rule: Rule
     steps: tuple[Step, ...]
-    """Of the period, ascending."""
+    """Steps of the period, ascending."""
     positions: tuple[int, ...]
-    """Of these steps in the cube."""
+    """Positions of these steps in the cube."""
     order: tuple[int, ...]
     """Positions in `steps`, those first that win where others are as good (`Rule.order`)."""
     key: str
 
     @property
     def shelf(self) -> str:
-        """Below OUT; the composites of this rule and cadence lie under it, and their head."""
+        """Prefix below OUT under which the composites of this rule and cadence lie, and their head."""
         return shelf(self.folder, self.rule, self.every)
 
     @property
     def prefix(self) -> str:
-        """Below OUT; everything of this composite lies under it."""
+        """Prefix below OUT under which everything of this composite lies."""
         return f"{self.shelf}/{self.period.name}/{self.key[:_KEY_IN_PATH]}"
 
     @property
     def count_dtype(self) -> str:
-        """Of the number of clear observations: by the cadence, so that all periods have the same."""
+        """Type of the number of clear observations: decided by the cadence, so that all periods have the same."""
         return "uint8" if most_days(self.every) <= np.iinfo(np.uint8).max else "uint16"
 
     @property
@@ -84,12 +84,12 @@ class Composite:
 
     @property
     def title(self) -> str:
-        """Of the product, and what the rule makes of it."""
+        """Title of the product, and what the rule makes of it."""
         return f"{self.cube.title or self.product}: {_WORDS[self.rule.kind].format(by=self.rule.by)}"
 
     @property
     def legend(self) -> ClassLegend:
-        """Of a class map; without classes for an image."""
+        """Legend of a class map; without classes for an image."""
         classes = tuple(
             ModelClass(value=entry.value, name=entry.name, color=entry.color) for entry in self.cube.classes
         )
@@ -154,7 +154,7 @@ def composites_of(
     """The composites of all periods that hold a step, in order of time.
 
     Args:
-        folder: of the monitored product below OUT.
+        folder: folder of the monitored product below OUT.
         clear_px: pixels of the area that hold data on each step of the cube; only `best:clear` asks for it.
 
     Raises:
@@ -187,7 +187,7 @@ def composite_keys(cube: Cube, folder: str, rule: Rule, every: Cadence) -> dict[
 
 
 def shelf(folder: str, rule: Rule, every: Cadence) -> str:
-    """Below OUT; where the composites of a rule and a cadence lie."""
+    """Prefix below OUT under which the composites of a rule and a cadence lie."""
     return f"{folder}/composites/{rule.slug}-{every}"
 
 

@@ -29,7 +29,7 @@ class ClassMap:
     """A class map and its confidence, as they are stored."""
 
     name: str
-    """For people and for names of folders: `2020-07-01`, `2020`, or a scene's id."""
+    """Name for people and for folders: `2020-07-01`, `2020`, or a scene's id."""
     start: datetime.date | None
     """First day that it stands for; None where nobody knows."""
     end: datetime.date | None
@@ -44,11 +44,11 @@ class ClassMap:
     sources: tuple[str, ...] = ()
     """Prefixes below OUT of the published results that it is made of."""
     cube: Cube | None = None
-    """Where it is a date of a cube, without the scenes of its steps; else it is a published result."""
+    """The cube that it is a date of, without the scenes of its steps; None for a published result."""
     step: int = 0
-    """Which date of the cube."""
+    """Position of the date in the cube."""
     prefix: str = ""
-    """Of the published result, below OUT."""
+    """Prefix of the published result, below OUT."""
 
     def read(self, store: Store, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """(classes, confidence) of a window of the grid, (h, w) uint8 each; 255 where there is no data.
@@ -94,7 +94,7 @@ def map_of_result(
 
     Args:
         store: on OUT.
-        prefix: of the result.
+        prefix: prefix of the result.
         document: its `result.json`.
         name, start, end: see `ClassMap`.
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BUFFERS_BYTES = 1536 * 2**10
-"""Of all strips at once. From 1 to 6 MiB the time is the same within a tenth; a third of it takes a third longer."""
+"""Size of all strips at once. From 1 to 6 MiB the time is the same within a tenth; a third of it takes a third longer."""
 _LEAST_PX = 4096
-"""Of a strip: below, what numpy does around each operation is the larger part."""
+"""Least size of a strip: below, what numpy does around each operation is the larger part."""
 
 
 class Comparator(NamedTuple):

@@ -98,7 +98,7 @@ def extreme(
 
 
 def take(values: NDArray[Any], index: NDArray[np.int16], nodata: float) -> NDArray[Any]:
-    """Of each pixel the value of one date: (T, h, w) and (h, w) to (h, w), nodata where the date is -1."""
+    """The value of one date for each pixel: (T, h, w) and (h, w) to (h, w), nodata where the date is -1."""
     out = np.full(index.shape, nodata, values.dtype)
     bits = np.dtype(f"i{values.dtype.itemsize}")
     for rows, cols in strips(index.shape, _STRIP_PX):
@@ -144,7 +144,7 @@ def mode(
 
 
 def _largest_class(rows: Sequence[NDArray[np.uint8]]) -> int:
-    """Of a class map whose nodata is 255; -1 where there is nothing else."""
+    """The largest class of a class map whose nodata is 255; -1 if there is nothing else."""
     return int(max((row + np.uint8(1)).max() for row in rows)) - 1
 
 

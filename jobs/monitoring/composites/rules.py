@@ -45,7 +45,7 @@ class Rule:
 
     kind: _Kind
     by: str = ""
-    """Of `best`: `middle`, `clear`, or empty for the confidence; of `max` and `min` a layer."""
+    """For `best`: `middle`, `clear`, or empty for the confidence; for `max` and `min`: a layer."""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.by}" if self.by else self.kind
@@ -151,7 +151,7 @@ def reduce_dates(
         layers: all of the cube.
         values: (T, h, w) by layer, as they are stored, at least one date.
         order: `Rule.order` of these dates.
-        n_classes: of a class map; 0 of images.
+        n_classes: number of classes of a class map; 0 of images.
         count_dtype: uint8 or uint16.
 
     Returns:

@@ -28,7 +28,7 @@ from earthloom.tiling.errors import MissingObjectError
 from earthloom.tiling.storage.store import Store
 
 HEAD = "head.json"
-"""Of a rule and a cadence: which composite of each period is the current one."""
+"""Document of a rule and a cadence that says which composite of each period is the current one."""
 
 _GENERATION = re.compile(r"/generations/(\d+)/")
 
@@ -140,7 +140,7 @@ def read_composites(store: Store, folder: str, cube: Cube, rule: Rule, every: Ca
 
     Args:
         store: on OUT.
-        folder: of the monitored product: `monitors/<aoi>/<product>/<key>`.
+        folder: folder of the monitored product: `monitors/<aoi>/<product>/<key>`.
         cube: with the scenes of its steps.
 
     Raises:

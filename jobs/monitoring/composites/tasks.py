@@ -27,7 +27,7 @@ class ReduceTask:
 
     composite: Composite
     part: Window
-    """Of the shard on the grid."""
+    """Window of the shard on the grid."""
 
     @property
     def key(self) -> str:

@@ -26,7 +26,7 @@ ATTRIBUTE = "earthloom"
 """Attribute of the root group that holds what Zarr has no words for: steps with their scenes, layers, classes."""
 
 READS_AT_ONCE_BYTES = 16 * 2**20
-"""Of what zarr decodes at once, unless one date is more. It takes three times as much beside what `Cube.read` returns."""
+"""Memory that zarr decodes at once, unless one date is more. It takes three times that beside what `Cube.read` returns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Step:
     scenes: tuple[str, ...]
     """Prefixes of committed results below OUT, sorted."""
     masks: tuple[str, ...] = ()
-    """Those of the product that masks them, sorted."""
+    """Masks of the product that are applied to it, sorted."""
 
     def to_json(self) -> dict[str, Any]:
         return {"date": self.date.isoformat(), "scenes": list(self.scenes), "masks": list(self.masks)}
@@ -69,7 +69,7 @@ class ClassInfo:
 
 
 def grid_identity(grid: Grid, shard_px: int) -> dict[str, Any]:
-    """Where pixels lie, as keys of what is made of cubes hold it."""
+    """The grid of a cube, as keys of what is made of cubes hold it."""
     return {"grid": [grid.crs, list(grid.transform), grid.width, grid.height], "shard_px": shard_px}
 
 
@@ -81,7 +81,7 @@ class Cube:
     """
 
     prefix: str
-    """Of `cube.zarr` below OUT."""
+    """Prefix of `cube.zarr` below OUT."""
     grid: Grid
     shard_px: int
     layers: tuple[Layer, ...]
@@ -218,7 +218,7 @@ def open_cube(store: Store, prefix: str) -> Cube:
 
     Args:
         store: on OUT.
-        prefix: of `cube.zarr`.
+        prefix: prefix of `cube.zarr`.
 
     Raises:
         MissingObjectError: if there is none.

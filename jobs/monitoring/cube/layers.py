@@ -55,13 +55,13 @@ class LayerTask:
     row: int
     col: int
     members: tuple[Member, ...]
-    """In the order in which ties are decided."""
+    """Members in the order in which ties are decided."""
     confident: bool
     """Whether the most confident scene is taken, and not the first."""
     n_classes: int
     """0 for an image."""
     piece_bytes: int = 0
-    """Of a file under one piece of a warp (`tiling.resampling`), at most."""
+    """Most bytes of a file under one piece of a warp (`tiling.resampling`)."""
     outline: str | None = None
     """GeoJSON of the area, outside of which nothing has data."""
 

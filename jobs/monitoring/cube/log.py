@@ -33,7 +33,7 @@ class Generation:
     base: str
     """`monitors/<aoi>/<product>/<key>`"""
     number: int
-    """From 1."""
+    """Number of the entry, from 1."""
     template: Cube
     """The cube without steps."""
     steps: tuple[Step, ...]
@@ -52,12 +52,12 @@ class Generation:
 
 
 def generation_prefix(base: str, number: int) -> str:
-    """Below which a generation lies."""
+    """Prefix under which a generation lies."""
     return f"{base}/generations/{number}"
 
 
 def cube_prefix(base: str, number: int) -> str:
-    """Of a generation's `cube.zarr`."""
+    """Prefix of a generation's `cube.zarr`."""
     return f"{generation_prefix(base, number)}/cube.zarr"
 
 
@@ -149,7 +149,7 @@ def claim_steps(store: Store, prefix: str, place: int, steps: Sequence[Step], te
     """Claim the places from `place` on for these steps; False if another writer has claimed them.
 
     Args:
-        prefix: of the generation.
+        prefix: prefix of the generation.
         place: how many steps are claimed already.
         steps: at least one.
         template: the cube that they belong to; the first claim of a generation keeps it.

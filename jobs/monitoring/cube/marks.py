@@ -34,7 +34,7 @@ class ShardMark:
     row: int
     col: int
     objects: Mapping[str, StoredObject | None]
-    """By layer; None where all of it is nodata."""
+    """Objects by layer; None for a layer of which all is nodata."""
     counted: Counted
 
     def write(self, store: Store, generation: str, step: int) -> None:
@@ -48,7 +48,7 @@ class ShardMark:
 
 
 def step_prefix(generation: str, step: int) -> str:
-    """Below which the marks of a step lie; with `.json`, its sum."""
+    """Prefix under which the marks of a step lie; with `.json`, the key of its sum."""
     return f"{generation}/steps/{step}"
 
 

@@ -40,7 +40,7 @@ class Wanted:
     layers: tuple[Layer, ...] = ()
     classes: tuple[ClassInfo, ...] = ()
     sources: Mapping[str, Source] = field(default_factory=dict)
-    """By prefix, masks too."""
+    """Sources by prefix, masks too."""
     notes: tuple[str, ...] = ()
     """What was left out, and why."""
 
@@ -51,12 +51,12 @@ class _Found:
 
     source: Source
     outline: Any
-    """Of its grid, in longitude and latitude (shapely)."""
+    """Outline of its grid, in longitude and latitude (shapely)."""
     known_m2: float
     """Ground that has a class, nobody knows where within the outline; infinite where its item does not say."""
 
     def shown_m2(self, ground: Any) -> float:
-        """At most this much of some ground."""
+        """An upper bound of how much it shows of some ground, in m2."""
         return min(_area_m2(self.outline.intersection(ground)), self.known_m2)
 
 
@@ -280,7 +280,7 @@ def _overlap(one: Any, other: Any) -> bool:
 
 
 def _area_m2(shape: Any) -> float:
-    """Of a shape in longitude and latitude, on the ellipsoid."""
+    """Area of a shape in longitude and latitude, on the ellipsoid."""
     import shapely
     from pyproj import Transformer
 
@@ -317,7 +317,7 @@ def _prefix(item: Mapping[str, Any]) -> str:
 
 
 def piece_bytes(source: Source, ratio: float) -> float:
-    """Of a result under one piece of a warp onto a grid whose pixels are `ratio` times as wide (`tiling.resampling`)."""
+    """Bytes of a result under one piece of a warp (`tiling.resampling`) onto pixels `ratio` times as wide."""
     per_px = max(sum(np.dtype(layer.dtype).itemsize for layer in raster.layers) for raster in source.rasters)
     return PIECE_PX * max(ratio, 1.0) ** 2 * per_px
 

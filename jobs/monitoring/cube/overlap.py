@@ -40,7 +40,7 @@ def merge(
 
     Args:
         scenes: (h, w) by layer, and where they are valid, in the order in which ties are decided. One is held at a time.
-        layers: of the result.
+        layers: layers of the result.
         shape: (h, w).
         by: layer whose largest value decides; None: the first valid scene.
 

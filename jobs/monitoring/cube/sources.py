@@ -31,7 +31,7 @@ class SourceRaster:
     """One COG of a committed result."""
 
     name: str
-    """Below the result's prefix."""
+    """Name below the result's prefix."""
     sha256: str
     size_bytes: int
     grid: Grid
@@ -51,7 +51,7 @@ class Source:
     classes: tuple[ClassInfo, ...]
     """Empty for an image."""
     model: str = ""
-    """Which made it, with its version."""
+    """The model that made it, with its version."""
 
     @property
     def date(self) -> datetime.date:

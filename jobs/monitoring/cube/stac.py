@@ -38,7 +38,7 @@ def cube_item_id(aoi: str, product: str, until: str | None) -> str:
 
 
 def collection_id(aoi: str) -> str:
-    """Of the collection of everything that is derived for an area."""
+    """Id of the collection of everything that is derived for an area."""
     return f"monitor-{aoi}"
 
 
@@ -49,7 +49,7 @@ def cube_item(
 
     Args:
         cube: with at least one step.
-        key: of the cube, 64 hex digits.
+        key: key of the cube, 64 hex digits.
         rules: what the key is made of (`CubeRules.to_json`).
         generation: the current one.
 
@@ -98,7 +98,7 @@ def add_to_area(existing: dict[str, Any] | None, aoi: str, href: str, item: dict
 
     Args:
         existing: the collection that is there.
-        href: of the item, relative to the collection.
+        href: reference to the item, relative to the collection.
 
     Raises:
         PublishError: if `existing` is another collection.

@@ -80,7 +80,7 @@ class CubeRules:
 
     @property
     def base(self) -> str:
-        """Below which the cube and all that is derived from it lie."""
+        """Prefix under which the cube and all that is derived from it lie."""
         return f"monitors/{self.aoi}/{self.product}/{self.key[:16]}"
 
 

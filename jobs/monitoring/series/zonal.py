@@ -45,7 +45,7 @@ def zonal(store: Store, maps: Sequence[ClassMap], zones: gpd.GeoDataFrame, name:
 
     Args:
         store: on OUT.
-        maps: of any grids; those of one grid must have the same classes.
+        maps: maps of any grids; those of one grid must have the same classes.
         zones: polygons with a CRS, any.
         name: column of `zones` that names them; None: they are numbered only.
 
@@ -238,7 +238,7 @@ def _longest_edge(crs: Any, grid: Grid) -> float:
 
 
 def _geodesic_m2(geod: Any, shape: Any) -> float:
-    """On the ellipsoid, edges as geodesics; whichever way the rings run."""
+    """Area on the ellipsoid, edges as geodesics; whichever way the rings run."""
     total = 0.0
     for polygon in getattr(shape, "geoms", [shape]):
         if not polygon.is_empty:
@@ -249,7 +249,7 @@ def _geodesic_m2(geod: Any, shape: Any) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Sums:
-    """By map, zone and class, nodata last: (maps, zones, classes + 1)."""
+    """Sums by map, zone and class, nodata last: (maps, zones, classes + 1)."""
 
     areas_m2: NDArray[np.float64]
     trust: NDArray[np.float64]

@@ -36,7 +36,7 @@ _KEY_IN_PATH = 16
 _COLORS = {STABLE: "#d9d9d9", FALL: "#d7301f", RISE: "#2c7fb8"}
 
 _WORDS = {True: ("drop", "jump"), False: ("falling", "rising")}
-"""Of breaks, and of trends; each one word, as CF's `flag_meanings` has it."""
+"""Names of breaks, and of trends; each one word, as CF's `flag_meanings` has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,31 +44,31 @@ class MonitorMap:
     """A cube's layer under a monitor; travels to workers."""
 
     folder: str
-    """Of the monitored product below OUT: `monitors/<aoi>/<product>/<key>`."""
+    """Folder of the monitored product below OUT: `monitors/<aoi>/<product>/<key>`."""
     aoi: str
     product: str
     cube: Cube
-    """Without the scenes of its steps, which no worker reads."""
+    """The cube, without the scenes of its steps, which no worker reads."""
     rule: MonitorTable
     layer: Layer
-    """That the rule is about."""
+    """Layer that the rule is about."""
     steps: tuple[Step, ...]
     """Ascending."""
     key: str
 
     @property
     def name(self) -> str:
-        """Of its files: `ndvi-bfast-monitor`."""
+        """Name of its files, such as `ndvi-bfast-monitor`."""
         return self.rule.name or f"{self.layer.name}-{self.rule.method}"
 
     @property
     def shelf(self) -> str:
-        """Below OUT; the maps of this monitor lie under it, and their head."""
+        """Prefix below OUT under which the maps of this monitor lie, and their head."""
         return f"{self.folder}/trends/{self.name}"
 
     @property
     def prefix(self) -> str:
-        """Below OUT; everything of this map lies under it."""
+        """Prefix below OUT under which everything of this map lies."""
         return f"{self.shelf}/{self.key[:_KEY_IN_PATH]}"
 
     @property
@@ -82,7 +82,7 @@ class MonitorMap:
 
     @property
     def title(self) -> str:
-        """Of the layer, and what is looked for in it."""
+        """Title of the layer, and what is looked for in it."""
         rule: MonitorRule = self.rule
         return f"{'Breaks' if rule.breaks else 'Trends'} of {self.layer.name} by {rule.method}"
 
@@ -131,7 +131,7 @@ def monitor_map(cube: Cube, folder: str, rule: MonitorTable, *, aoi: str, produc
     """The map of a monitor over all dates of a cube.
 
     Args:
-        folder: of the monitored product below OUT.
+        folder: folder of the monitored product below OUT.
 
     Raises:
         ConfigError: if the cube is one of class maps, or the layer is not one of its layers.

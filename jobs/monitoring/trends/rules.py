@@ -33,7 +33,7 @@ from earthloom.tiling.errors import ConfigError
 STABLE, FALL, RISE = 0, 1, 2
 """Classes of every monitor's map."""
 NO_DAY = 0
-"""In the place of a date where there is no break."""
+"""Stands in the place of a date if there is no break."""
 
 _EPOCH = datetime.date(1970, 1, 1)
 _FEWEST = 4
@@ -67,11 +67,11 @@ class MonitorRule(Protocol):
 
     @property
     def name(self) -> str | None:
-        """Of its map; None: made of layer and method."""
+        """Name of its map; None: made of layer and method."""
 
     @property
     def layer(self) -> str | None:
-        """Of the cube; None: the only one."""
+        """Layer of the cube; None: the only one."""
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     name: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = None
-    """Of its map; None: of layer and method, `ndvi-cusum`. Two of one name are told apart by this."""
+    """Name of its map; None: made of layer and method, `ndvi-cusum`. It tells two of one layer and method apart."""
     layer: str | None = None
     least: Annotated[float, Field(ge=0)] = 0.0
     """Magnitude below which a change is none on the map, in the layer's unit; of a trend, per year."""
@@ -158,7 +158,7 @@ class _Watching(_Table):
 
     @abstractmethod
     def _n_coefficients(self) -> int:
-        """Of the model that is fitted to the history."""
+        """Number of coefficients of the model that is fitted to the history."""
 
     def _start(self) -> float:
         return float(decimal_years([self.start])[0])
@@ -289,7 +289,7 @@ def _too_few(dates: Sequence[datetime.date], least: int) -> str | None:
 
 
 def _classes(direction: NDArray[Any], said: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Of (P,) signs, where something can be said."""
+    """Classes of (P,) signs; nodata where nothing can be said."""
     classes = np.select([direction < 0, direction > 0], [FALL, RISE], STABLE)
     return np.where(said, classes, NODATA).astype(np.uint8)
 

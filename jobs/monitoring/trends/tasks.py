@@ -39,7 +39,7 @@ class JudgeTask:
 
     made: MonitorMap
     part: Window
-    """Of the shard on the grid."""
+    """Window of the shard on the grid."""
 
     @property
     def key(self) -> str:
@@ -76,7 +76,7 @@ class JudgeTask:
         return self.part.size_px
 
     def _px_bytes(self) -> int:
-        """Of a pixel of a window, of all dates: as stored, as numbers, and the masks."""
+        """Memory of a pixel of a window, for all dates: as stored, as numbers, and the masks."""
         stored = np.dtype(self.made.layer.dtype).itemsize
         return len(self.made.steps) * (stored + _FLOAT_BYTES + _MASKS)
 

@@ -20,7 +20,7 @@ class BandMath(nn.Module):
     Args:
         in_channels: as many as there are `names`.
         expression: of bands by name (`models.cards.expression`).
-        names: of the channels.
+        names: names of the channels.
 
     `forward` takes physical values (N, C, H, W) and returns (N, 1, H, W). Where the expression has no value (a division by
     0, the root of a negative number) that is NaN or infinite, and the pixel becomes nodata.

@@ -25,7 +25,7 @@ _BLOCK_PX = 64
 _LEAST_BLOCK_PX = 8
 _SPREAD = 1.4826  # of the median deviation, to a standard deviation
 _LEAST_DOUBT = 1e-6
-"""Of the stripes' variance: what the variance of a difference is taken for at least, so that the system can be solved."""
+"""Least variance that a difference is taken to have, as a share of the stripes', so that the system can be solved."""
 
 
 class Destripe(Surveying, nn.Module):
@@ -127,7 +127,7 @@ class Destripe(Surveying, nn.Module):
 
 
 def _step(steps: NDArray[np.float64], both: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Of one block (C, h, n) the mean step (C, n), and where (n,) half of it is known; 0 elsewhere."""
+    """The mean step (C, n) of one block (C, h, n), and where (n,) half of it is known; 0 elsewhere."""
     count = both.sum(axis=0)
     known = count >= max(len(both) // 2, 1)
     ordered = np.sort(np.where(both, steps, np.inf), axis=1)

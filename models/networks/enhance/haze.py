@@ -17,12 +17,13 @@ from earthloom.models.networks.enhance.denoise import valid_pixels
 from earthloom.models.networks.survey import EVER_PX, MOST_PX, WINDOW_PX, Look, Part, Surveying
 from earthloom.tiling.chips import reflect_indices
 from earthloom.tiling.errors import CardError
+from earthloom.tiling.rounding import ceil_div
 from earthloom.tiling.window import Window
 
 _MOST_CELLS = 400
 _MOST_IN_CLEAR = 0.6
-"""Of the rise in the haziest band that haze makes in the clearest: red has at most this of blue, by any law from 1 /
-wavelength on. What raises both alike is ground: sand, roofs, cloud."""
+"""Most of the rise in the haziest band that haze makes in the clearest: red has at most this share of blue's, by any
+law from 1 / wavelength on. What raises both alike is ground: sand, roofs, cloud."""
 _LEAST_SHARE = 1 / 16  # of a cell's pixels that are valid, below which its darkest say nothing
 _HEAD = 3  # numbers before the field: cell_px, height and width of the scene
 
@@ -43,7 +44,7 @@ class DarkObject(Surveying, nn.Module):
 
     Args:
         in_channels: bands.
-        share: of the pixels that are darker than the dark object.
+        share: share of the pixels that are darker than the dark object.
         keep: physical value that dark objects do have: 0.01 of reflectance (Chavez 1996, Image-based atmospheric
             corrections, Photogrammetric Engineering & Remote Sensing 62, 1025-1036).
         zero: where the physical 0 lies among the normalised values, -mean / std; nothing falls below it.
@@ -77,7 +78,7 @@ class DarkObject(Surveying, nn.Module):
     def look(self, scene: Window, parts: Iterable[Part]) -> Look:
         """(3 + C * rows * cols,): the side of a cell, the scene's height and width, and what is taken at each cell."""
         cell = _cell_px(scene)
-        n_rows, n_cols = -(-scene.height // cell), -(-scene.width // cell)
+        n_rows, n_cols = ceil_div(scene.height, cell), ceil_div(scene.width, cell)
         every = math.ceil(math.sqrt(max(1.0, n_rows * n_cols * WINDOW_PX**2 / MOST_PX)))
         dark = np.full((self.in_channels, n_rows * n_cols), np.nan)
         sample = []
@@ -99,7 +100,7 @@ class DarkObject(Surveying, nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, corners: Sequence[tuple[int, int]] | None = None) -> Tensor:
         cell, height, width = (int(number) for number in context[:_HEAD].tolist())
-        taken = context[_HEAD:].reshape(self.in_channels, -(-height // cell), -(-width // cell))
+        taken = context[_HEAD:].reshape(self.in_channels, ceil_div(height, cell), ceil_div(width, cell))
         made = torch.empty_like(x, dtype=torch.float32)
         for chip, clear, (row, col) in zip(x, made, corners or [(0, 0)] * len(x), strict=True):
             across = _between(taken, reflect_indices(col, col + x.shape[3], width, EVER_PX), cell)
@@ -114,7 +115,8 @@ def _cell_px(scene: Window) -> int:
 
 
 def _uneven(dark: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of dark objects (C, rows, cols), NaN where nobody knows, and those of the whole scene (C,): the haze beyond it."""
+    """Haze beyond that of the whole scene, from its dark objects (C,) and those of its parts (C, rows, cols), NaN if
+    unknown."""
     excess = np.maximum(dark - least[:, None, None], 0)
     reference, clear = int(least.argmax()), int(least.argmin())
     highest, ground = excess[reference], excess[clear]
@@ -132,7 +134,7 @@ def _uneven(dark: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np
 
 
 def _median(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the known ones among 3 x 3 (rows, cols), the edge repeated; where none is, of those that are found next to it."""
+    """Median of the known among 3 x 3 cells (rows, cols), edges repeated; where none is known, of those found next to it."""
     while True:
         framed = np.pad(cells, 1, mode="edge")
         around = np.stack([framed[r : r + cells.shape[0], c : c + cells.shape[1]] for r in range(3) for c in range(3)])

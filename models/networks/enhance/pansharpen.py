@@ -24,7 +24,7 @@ from earthloom.tiling.window import Window
 _SHARPNESS = 1.2
 """Share of the blur that is given back to interpolated bands; by measurement (tests/bench/score_pansharpen.py)."""
 _FLOOR = 0.02
-"""Of the intensity's variance in the scene: what varies less than this locally is taken for noise."""
+"""Share of the intensity's variance in the scene: what varies less than this locally is taken for noise."""
 _MOST_CRISP = 0.3
 """Share of its own value by which Brovey's bands are made crisp at most: dark pixels beside bright ones would change colour."""
 _LIMIT = 4.0

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _MEAN = (0.4488, 0.4371, 0.4040)
-"""Of the photographs that it was trained on (DIV2K), red, green, blue, in 0 to 1."""
+"""Mean of the photographs that it was trained on (DIV2K): red, green, blue, in 0 to 1."""
 _RANGE = 255.0
 _N_BLOCKS = 6
 _SOFTENING = 0.05

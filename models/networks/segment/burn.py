@@ -31,7 +31,7 @@ class BurnIndex(nn.Module):
         first_burned: number of the first class that is burnt ground.
         burned_above: of the index.
         most_nbr: of the later date; what is still as green as that did not burn.
-        radius_px: of the disc, 0 to 31.
+        radius_px: radius of the disc, 0 to 31.
         water: the last class is open water, snow or ice: (green - nir) / (green + nir) above 0 on any date.
         sharpness: slope of the logits per unit of the index; says only how fast the confidence grows.
 

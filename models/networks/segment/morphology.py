@@ -15,7 +15,7 @@ def close_and_open(marked: Tensor, known: Tensor, radius_px: int) -> Tensor:
     Args:
         marked: (N, H, W) fp32, 1 or 0; NaN stays NaN wherever it can reach.
         known: (N, H, W) bool; what is not known, and what lies beyond the edge, neither marks nor clears a neighbour.
-        radius_px: of the disc; 0 changes nothing.
+        radius_px: radius of the disc; 0 changes nothing.
 
     Returns:
         (N, H, W) fp32, 1 or 0, 0 where it is not known. A pixel hears of others up to 4 radii away.
@@ -51,5 +51,5 @@ def _dilate(marked: Tensor, known: Tensor, radius_px: int) -> Tensor:
 
 
 def _half_width(radius_px: int, offset: int) -> int:
-    """Of the row of a disc's pixels that lies `offset` from its middle; a third of a pixel wider than the circle."""
+    """Half the width of a disc's row `offset` from its middle; the disc is a third of a pixel wider than the circle."""
     return math.isqrt(int((radius_px + 1 / 3) ** 2 - offset**2))

@@ -22,15 +22,16 @@ from earthloom.tiling.window import Window
 _PART_PX = 64
 """Side of the parts of a scene that are looked at where the scene as a whole shows one population."""
 _LEAST_SHARE = 0.1
-"""Of the pixels on the smaller side (Chini et al. 2017, see `SarWater`); below it these are a scene and its outliers."""
+"""Least share of pixels on the smaller side (Chini et al. 2017, see `SarWater`); fewer are a scene and its outliers."""
 _LEAST_SEPARATION = 3.0
-"""Of the two sides (Ashman, K. M., Bird, C. M., Zepf, S. E. (1994), Detecting bimodality in astronomical datasets, The
-Astronomical Journal 108, 2348-2361, ask for 2). The halves of one normal distribution reach 2.7, and means over 5 x 5 px of
-speckle alone 2.9 in one of two thousand parts (gamma distributed, 1 or 4 looks, neighbours independent or not)."""
+"""Least separation of the two sides (Ashman, K. M., Bird, C. M., Zepf, S. E. (1994), Detecting bimodality in
+astronomical datasets, The Astronomical Journal 108, 2348-2361, ask for 2). The halves of one normal distribution reach
+2.7, and means over 5 x 5 px of speckle alone 2.9 in one of two thousand parts (gamma distributed, 1 or 4 looks,
+neighbours independent or not)."""
 _FALL = 0.25
-"""Of the distance between land and water: what has become darker by more was no water before. 3 dB where they are 12 apart."""
+"""Share of the distance between land and water: what became darker by more was no water before. 3 dB if they are 12 apart."""
 _LEAST_PART = 0.01
-"""Of the pixels: so many must be dry on both dates, and be water on the earlier one, for a word on their contrast."""
+"""Least share of pixels that must be dry on both dates, and that must be water before, to judge their contrast."""
 _STEEPNESS = 6.0  # of the logit, over the distance between the means of the two sides
 _LEAST_POWER = 1e-6
 
@@ -115,7 +116,7 @@ class SarWater(Surveying, nn.Module):
         return box_sum(level * valid, self.reach_px) / box_sum(valid, self.reach_px).clamp_(min=1)
 
     def _threshold(self, parts: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> tuple[float, float]:
-        """Of one date: the threshold, and the distance between the means of its two sides.
+        """The threshold of one date, and the distance between the means of its two sides.
 
         Args:
             parts: levels (h, w) and where they are valid.
@@ -207,7 +208,7 @@ def _split(values: NDArray[np.float64]) -> Split:
 
 
 def _of_squares(parts: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> Iterator[Split]:
-    """Of each whole square of _PART_PX that is at least half valid."""
+    """The split of each whole square of _PART_PX that is at least half valid."""
     for levels, valid in parts:
         for square, known in squares(levels, valid, _PART_PX, 0.5):
             yield _split(square[known].astype(np.float64))

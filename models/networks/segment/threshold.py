@@ -18,8 +18,8 @@ class Threshold(nn.Module):
         in_channels: as many as there are `names`.
         classes: 2.
         expression: of bands by name (`models.cards.expression`).
-        names: of the channels.
-        threshold: of the expression's value.
+        names: names of the channels.
+        threshold: threshold of the expression's value.
         sharpness: slope of the logit per unit of the expression; says only how fast the confidence grows.
 
     `forward` takes physical values (N, C, H, W) and returns logits (N, 2, H, W) in fp32. Atmospheric correction leaves

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.tiling.errors import CardError
+from earthloom.tiling.rounding import round_up
 
 _FP16 = 0x01306B47
 """The four bytes before the weights of a convolution say how they are stored: as halves, or by 0 as floats."""
@@ -37,7 +38,7 @@ def arrays_of(param: bytes, data: bytes) -> list[tuple[str, list[NDArray[np.floa
 
     def taken(count: int, dtype: str = "<f4") -> NDArray[np.float32]:
         nonlocal position
-        start, position = position, position + -(-count * np.dtype(dtype).itemsize // 4) * 4  # halves are filled up
+        start, position = position, position + round_up(count * np.dtype(dtype).itemsize, 4)  # halves are filled up
         if position > len(data):
             raise CardError(f"the ncnn weights end at {len(data)} bytes where a layer wants {position}")
         return np.frombuffer(data, dtype, count, start).astype(np.float32)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from earthloom.models.cards.file import load_card, write_card
+from earthloom.tiling.rounding import round_up
 from earthloom.tiling.storage.objects import ObjectRef
 from tests.bench.command import ROOT
 from tests.bench.peers import judge
@@ -80,7 +81,7 @@ def peers(
     card = load_card(ObjectRef.parse(str(model)))
     assert card.support_px is not None, "a plain U-Net has one"
     # random weights reach farther than trained ones: the halo measured for them leaves just what `exact` tolerates
-    halo_px = -(-card.support_px // card.stride_px) * card.stride_px
+    halo_px = round_up(card.support_px, card.stride_px)
     write_card(model, replace(card, halo_px=halo_px))
     case = _Case(folder=folder, network=network, model=model, halo_px=halo_px, reach_px=halo_px, batch=4, runs=runs)
     return _compare(case, tuple(OURS), sizes, only)

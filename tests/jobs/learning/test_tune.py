@@ -16,6 +16,7 @@ from earthloom.jobs.learning.halving import goes_on, rungs, score_at
 from earthloom.jobs.learning.training_file import to_toml
 from earthloom.jobs.learning.tune import Study, _proposed, tune
 from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.rounding import ceil_div
 from tests.jobs.learning.meadows import meadow, tables
 
 LOOKS = st.lists(st.floats(0, 1), min_size=0, max_size=6).map(
@@ -42,7 +43,7 @@ def test_at_a_rung_the_best_share_goes_on_and_the_best_always_does(
             assert still, "it has not come there"
         elif score == max(there):
             assert still
-        elif sum(other > score for other in there) >= -(-len(there) // reduction):
+        elif sum(other > score for other in there) >= ceil_div(len(there), reduction):
             assert not still
 
 

@@ -45,13 +45,13 @@ def bfast_monitor(
     Args:
         values: (T, P), NaN where nothing was observed.
         years: (T,), rising.
-        start: of the monitoring period, in years.
+        start: start of the monitoring period, in years.
         order, trend: of the season-trend model.
         history: `roc` finds the stable part by the reverse-ordered CUSUM at `level`; `all` takes all before `start`.
         h: width of the moving sum as a share of n.
         end: longest monitoring for which the false alarms are counted, in lengths of the history.
         level: probability of a false alarm within that period.
-        min_observations: of a history; never less than the model's coefficients and one more.
+        min_observations: least number of observations in a history; at least one more than the model's coefficients.
 
     Returns:
         `magnitude` is the median of the residuals of the monitoring period; `flags` are -1 and 1 while the process is
@@ -107,7 +107,7 @@ def residual_process(
     Args:
         values: (T, P), 0 where not known.
         known: (T, P); of the history only what the model was fitted to.
-        fit: of the history.
+        fit: fit of the history.
         design: (T, k).
         n_history: dates of the history.
         process, h: as in `bfast_monitor`.

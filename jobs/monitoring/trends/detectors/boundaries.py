@@ -46,7 +46,7 @@ _MOSUM = {
 
 
 def mosum_critical_value(h: float, end: float, level: float) -> float:
-    """Of the moving sum of OLS residuals whose boundary is `mosum_boundary` (Zeileis et al. 2005, section 3).
+    """Critical value of the moving sum of OLS residuals whose boundary is `mosum_boundary` (Zeileis et al. 2005, section 3).
 
     The quantile 1 - level of sup_{1 <= t <= end} |W(t) - W(t - h) - h W(1)| / sqrt(log+ t), W a Wiener process.
 

@@ -61,7 +61,7 @@ def cusum(
         order: harmonics of a year that are fitted with the mean; 0 for one value a year. There is no trend, under which the
             limit would be another one.
         level: at which constancy is rejected.
-        min_observations: below that nothing is said; never less than the model's coefficients and one more.
+        min_observations: below that nothing is said; at least one more than the model's coefficients.
 
     Raises:
         InputError: if there are too few dates, the shapes do not fit each other or the times do not rise.

@@ -40,7 +40,7 @@ def ewmacd(
         control_limit: L, in standard deviations of z.
         persistence: observations with flags of one sign that make a break.
         xbar_limit_1, xbar_limit_2: of the training period, and after it.
-        min_observations: of the training period; never less than the model's coefficients and one more.
+        min_observations: least number of observations in the training period; at least one more than the model's coefficients.
 
     Returns:
         `first` is the first flag of a run of `persistence` flags of one sign; `magnitude` is z at the last observation;

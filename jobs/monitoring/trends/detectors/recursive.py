@@ -72,7 +72,7 @@ def stable_since(design: Floats, values: Floats, known: Bools, level: float) -> 
     Args:
         design: (n, k), oldest date first.
         values, known: (n, P).
-        level: of the test.
+        level: level of the test.
     """
     n_dates, k = design.shape
     errors = recursive_residuals(design[::-1], values[::-1], known[::-1])

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.tiling.errors import InputError
+from earthloom.tiling.rounding import ceil_div
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 _DATES = 8
-"""In one entry of a table of sums: the bits of a byte."""
+"""Dates in one entry of a table of sums: the bits of a byte."""
 _SINGULAR = 1e-9
 """A pivot below this share of its own sum of squares says that the dates do not tell the regressors apart."""
 
@@ -123,7 +124,7 @@ class LeastSquares:
 def _tables(products: Floats) -> Floats:
     """(G, 256, q): for eight dates each, the sum of `products` (n, q) over those whose bit is set, the first the highest."""
     n_dates, q = products.shape
-    n_groups = -(-n_dates // _DATES)
+    n_groups = ceil_div(n_dates, _DATES)
     padded = np.zeros((n_groups * _DATES, q))
     padded[:n_dates] = products
     bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)

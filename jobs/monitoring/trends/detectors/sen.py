@@ -28,7 +28,7 @@ _MAX_PASSES = 24
 _MOSTLY = 0.7
 """Share of the pixels from which on it is cheaper to count for all of them."""
 _ROUNDING = 4 * 2.0**-23
-"""Of the difference of two values less a line, relative to the largest."""
+"""Rounding error of the difference of two values less a line, relative to the largest."""
 _SUMMED = 255
 """Flags that a byte can count."""
 

@@ -168,19 +168,21 @@ def _made_by(store: Store, result: str) -> str:
     except MissingObjectError:  # `gc` may have removed it since
         return f"<p>The latest date was made of {escape(result)}, which is no longer there.</p>"
     versions = item["properties"]["processing:software"]
-    said = [f"Earthloom {versions['earthloom']}, torch {versions['torch']}; the latest date by:"]
+    lines = [f"Earthloom {versions['earthloom']}, torch {versions['torch']}; the latest date by:"]
     for link in item["links"]:
         if "mlm:name" in link:
-            card = json.loads(store.get(posixpath.normpath(posixpath.join(result, link["href"]))))["properties"]
-            parts = (
-                card["title"],
-                card["description"],
-                f"Licence of the model: {card['license']}",
-                card.get("sci:citation"),
-            )
-            about = " ".join(f"{part.rstrip('.')}." for part in parts if part)
-            said.append(f"{link['mlm:name']} {card['version']}: {about}")
-    return "".join(f"<p>{escape(line)}</p>" for line in said)
+            lines.append(_about(store, posixpath.normpath(posixpath.join(result, link["href"])), link["mlm:name"]))
+    return "".join(f"<p>{escape(line)}</p>" for line in lines)
+
+
+def _about(store: Store, path: str, name: str) -> str:
+    """A model's version, what it makes and misses, licence and source, by its published card."""
+    try:
+        card = json.loads(store.get(path))["properties"]
+    except MissingObjectError:
+        return f"{name}, whose card {path} is no longer there."
+    parts = (card["title"], card["description"], f"Licence of the model: {card['license']}", card.get("sci:citation"))
+    return f"{name} {card['version']}: " + " ".join(f"{part.rstrip('.')}." for part in parts if part)
 
 
 def _share(confidence: float | None) -> str:

@@ -64,11 +64,12 @@ def test_the_page_says_by_which_model_the_maps_were_made(folder: Path) -> None:
     said = f"{card.label} {card.version}: {card.title}. ", f"Licence of the model: {card.license}. ", card.citation
     for text in said:
         assert escape(text) in page
-    for item in folder.glob("out/scenes/*/*/item.json"):
-        item.unlink()  # as `gc` would
-    assert "which is no longer there" in area_report(
-        open_store(ObjectRef.parse(str(folder / "out"))), "water-index", "lake"
-    )
+    for pattern, what in (("collections/*/water-index-*.json", f"{card.label}, whose card"), ("scenes/*/*/item.json", "was made of")):
+        for document in folder.glob(f"out/{pattern}"):
+            document.unlink()  # as somebody may, and as `gc` would
+        page = area_report(open_store(ObjectRef.parse(str(folder / "out"))), "water-index", "lake")
+        assert what in page
+        assert "no longer there" in page
 
 
 def test_what_clouds_hide_on_one_date_is_no_change() -> None:

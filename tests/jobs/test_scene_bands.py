@@ -10,6 +10,7 @@ import pytest
 from affine import Affine
 
 from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.rounding import ceil_div
 from tests.jobs.sources import make, names, opened, scaling, stac_item
 from tests.scenes import landscape, shipped, write_scene
 
@@ -158,7 +159,7 @@ def test_a_piece_of_coarse_pixels_that_ends_with_the_last_of_them_is_not_told(
     """60 m beside 10 m: 100 pixels are 16.7 of the coarser, which are cut as 17. Three too many are told."""
     fine, coarse = Affine(10, 0, 300000, 0, -10, 4500000), Affine(60, 0, 300000, 0, -60, 4500000)
     make(tmp_path / "a.tif", side=side, transform=fine)
-    make(tmp_path / "b.tif", side=-(-side // 6) + 3 * told, transform=coarse)
+    make(tmp_path / "b.tif", side=ceil_div(side, 6) + 3 * told, transform=coarse)
     scene = opened(f"red={tmp_path}/a.tif,coastal={tmp_path}/b.tif")
     assert any("covers" in note for note in scene.notes) == told
 

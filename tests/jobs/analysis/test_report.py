@@ -64,7 +64,11 @@ def test_the_page_says_by_which_model_the_maps_were_made(folder: Path) -> None:
     said = f"{card.label} {card.version}: {card.title}. ", f"Licence of the model: {card.license}. ", card.citation
     for text in said:
         assert escape(text) in page
-    for pattern, what in (("collections/*/water-index-*.json", f"{card.label}, whose card"), ("scenes/*/*/item.json", "was made of")):
+    removals = (
+        ("collections/*/water-index-*.json", f"{card.label}, whose card"),
+        ("scenes/*/*/item.json", "was made of"),
+    )
+    for pattern, what in removals:
         for document in folder.glob(f"out/{pattern}"):
             document.unlink()  # as somebody may, and as `gc` would
         page = area_report(open_store(ObjectRef.parse(str(folder / "out"))), "water-index", "lake")

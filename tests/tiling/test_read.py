@@ -259,3 +259,16 @@ def test_a_colour_that_is_absent_from_a_sparse_file_hides_no_other(tmp_path: Pat
     for core in source.grid.window.split(256):
         found = read_pixels(source, colours, core, 0, decide=core)
         np.testing.assert_array_equal(found.valid, truth[core.slices(source.grid.window)])
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-4, -0.1)])
+def test_impossible_reflectance_is_nodata_in_its_own_pixel_only(tmp_path: Path, scale: float, offset: float) -> None:
+    pixels = np.full((1, 70, 90), 0.2 / scale, np.float32)
+    for place, value in (((10, 10), 1e20), ((20, 30), -1e20), ((40, 50), 3e24), ((60, 60), 2e5 / scale)):
+        pixels[0][place] = value
+    pixels[0, 5, 5] = 65535  # unscaled, maybe; to be told by whoever looks at values
+    known = tuple(replace(band, scale=scale, offset=offset) for band in bands(1, "float32", None))
+    source = scene(write_scene(tmp_path / "s.tif", pixels), bands=known)
+    found = read_pixels(replace(source, quantity="toa_reflectance"), known, source.grid.window, 0)
+    assert np.argwhere(~found.valid).tolist() == [[10, 10], [20, 30], [40, 50], [60, 60]]
+    assert read_pixels(replace(source, quantity="dn"), known, source.grid.window, 0).valid.all()

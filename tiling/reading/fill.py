@@ -21,6 +21,10 @@ HUGE = 1e25
 after a warp, which mixes such fill with the ground beside it: 1e38 by a weight of 1e-13 is still beyond. No measurement comes
 near: a column of carbon dioxide holds 1e22 molecules per cm2."""
 
+IMPOSSIBLE = 1e5
+"""A reflectance beyond is garbage, in files of floats: white ground has 1, glint of the Sun some 100. Digital numbers of 16
+bits that nobody has scaled stay below, so that they are told from reflectance and not taken for holes."""
+
 SAMPLE_PX, SAMPLE_FAR_PX = 1 << 21, 1 << 18
 """Pixels of one band that are looked at, at most: of a file at hand, and of one in object storage, about a tile."""
 

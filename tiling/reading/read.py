@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from earthloom.tiling.chips import reflect_indices
 from earthloom.tiling.errors import SceneError
 from earthloom.tiling.reading.burn import burn
+from earthloom.tiling.reading.fill import HUGE, IMPOSSIBLE
 from earthloom.tiling.reading.opening import open_asset
 from earthloom.tiling.reading.tile_cache import Cell, TileCache
 from earthloom.tiling.reading.warp import (
@@ -214,10 +215,10 @@ class _Source:
         return nodata is not None and self._decide is not None and _absent(dataset, indexes, nodata, self._decide)
 
     def _keep(self, channel: int, band: NDArray[Any]) -> None:
-        """Keep the values of a band (h, w); those that are not finite, or immense, are invalid and become 0."""
+        """Keep the values of a band (h, w); those that no measurement can be are invalid and become 0."""
         self.values[channel] = band
         if band.dtype.kind == "f":
-            measured = is_measured(band)
+            measured = is_measured(band, _largest(self._bands[channel], self._scene.quantity))
             self.valid &= measured
             self.values[channel][~measured] = 0.0  # 0 * inf would be NaN in a chip
 
@@ -285,6 +286,14 @@ def _cell(dataset: DatasetReader) -> tuple[int, int]:
     if rows > _LARGE_PX or _LARGE_PX < cols < dataset.width:
         return CELL_PX, CELL_PX
     return round_up(CELL_PX, rows), CELL_PX if cols >= dataset.width else round_up(CELL_PX, cols)
+
+
+def _largest(band: Band, quantity: str) -> float:
+    """The magnitude from which a stored float of a band is fill, or garbage: one such pixel turns the answers of a network for
+    all pixels that see it."""
+    if not quantity.endswith("reflectance") or not band.scale:
+        return HUGE
+    return min(HUGE, (IMPOSSIBLE + abs(band.offset)) / abs(band.scale))
 
 
 def _source(band: Band) -> tuple[Any, ...]:

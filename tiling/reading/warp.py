@@ -52,9 +52,9 @@ def is_data(band: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
     return known
 
 
-def is_measured(values: NDArray[Any]) -> NDArray[np.bool_]:
+def is_measured(values: NDArray[Any], largest: float = HUGE) -> NDArray[np.bool_]:
     """Where a number can be a measurement: not NaN, infinite or as large as only fill is. Any shape."""
-    measured: NDArray[np.bool_] = np.abs(values) < HUGE
+    measured: NDArray[np.bool_] = np.abs(values) < largest
     return measured
 
 

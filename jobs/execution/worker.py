@@ -30,7 +30,7 @@ from earthloom.models.inference.chain import Context, Stage, run_chain, windows
 from earthloom.models.inference.footprints import Places
 from earthloom.models.inference.passes import Threads, one_thread
 from earthloom.models.inference.predictor import Predictor
-from earthloom.tiling.heap import give_back
+from earthloom.tiling.heap import give_back, settle
 from earthloom.tiling.reading.read import read_pixels
 from earthloom.tiling.reading.tile_cache import TileCache
 from earthloom.tiling.storage.objects import ObjectRef
@@ -133,13 +133,17 @@ class BlockWorker:
             }
             computed = time.perf_counter()
         del source
+        tables = [
+            (part, {name: rows for each in products for name, rows in each.rows(made.made[each.stage], part).items()})
+            for part in block.core.split(plan.shard_px)
+        ]
+        made.made.clear()  # an image in floats is not held while it is written
         shards = tuple(
             write_shard(
                 known.publication, part, {name: pixels[part.slices(block.core)] for name, pixels in layers.items()},
-                self._puts,
-                {name: rows for each in products for name, rows in each.rows(made.made[each.stage], part).items()},
+                self._puts, rows,
             )
-            for part in block.core.split(plan.shard_px)
+            for part, rows in tables
         )  # fmt: skip
         cost = BlockCost(
             block=block.name, chips=made.n_computed, skipped=made.n_skipped, chip_px=made.chip_px,
@@ -153,7 +157,9 @@ class BlockWorker:
         self._store.put(
             marker_key(plan.prefix, block, plan.shard_px), record.to_json()
         )  # after the pixels: a marker is proof
-        if not self._keeps_pages:
+        if self._keeps_pages:
+            settle()  # what was written is free now
+        else:
             give_back()
         return cost
 

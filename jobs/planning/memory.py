@@ -40,7 +40,7 @@ _SCATTERED = 1.5
 """Pages of chips to those in use at which enough are kept: at 1.5 landwater and sr-x2 hardly ever give any back."""
 
 _KEPT_SIXTHS = 5
-"""Sixths of the predicted peak at which a worker stops keeping pages; passes at work see it only as one of them ends."""
+"""Sixths of the predicted peak at which a worker stops keeping pages; a layer of a pass sees it only as it ends."""
 
 _STREAM_BYTES = 80 * 2**20
 """Memory of a file that is put together while it is uploaded: tiles fetched ahead and joined, parts on their way, and

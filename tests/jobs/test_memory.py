@@ -99,6 +99,12 @@ def test_chips_cost_the_cards_measured_bytes_for_each_pixel_chip_and_pass() -> N
     assert planned(coarse).chips_bytes == pytest.approx(one / 2)
 
 
+def test_pages_are_kept_up_to_a_sixth_below_the_predicted_peak() -> None:
+    keeping = planned(stage(MEASURED, halo_px=96), passes=2, keeps_pages=True)
+    assert keeping.shape.kept_bytes == keeping.total_bytes * 5 // 6
+    assert planned(stage(MEASURED, halo_px=96), passes=2).shape.kept_bytes == 0
+
+
 def test_on_a_gpu_chips_are_not_in_the_workers_memory() -> None:
     made, host = (planned(stage(MEASURED, halo_px=96, blend=True), on_gpu=on_gpu) for on_gpu in (True, False))
     assert made.chips_bytes == 0

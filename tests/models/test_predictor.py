@@ -111,6 +111,16 @@ def test_passes_side_by_side_halve_the_batch_too_and_lose_no_chip(tiny: Case) ->
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+def test_pages_that_are_kept_are_looked_at_after_each_layer_and_each_pass(
+    tiny: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = list[None]()
+    monkeypatch.setattr(predictor_module, "settle", lambda: looks.append(None))
+    predictor = tiny.predictor()
+    answers(predictor, chips(2))
+    assert len(looks) == 2 * (3 + 1), "after a whole pass half a GiB can be too much"
+
+
 def test_no_memory_for_one_chip_is_an_error_with_a_remedy(tiny: Case) -> None:
     predictor = tiny.predictor(batch=4)
     predictor.module = SmallMemory(predictor.module, 0, OUT_OF_MEMORY[0])

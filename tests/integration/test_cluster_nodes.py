@@ -89,6 +89,7 @@ def test_a_model_on_the_disk_of_a_program_that_is_connected_already_reaches_the_
         assert driver.process.stdout is not None
         driver.process.stdout.close()
     cluster.remove(node)
+    cluster.settle()
 
 
 @pytest.mark.long

@@ -31,7 +31,7 @@ from tests.bench.command import LANDWATER_BANDS, SCENE_OPTIONS, command, large_s
 
 _BLOCK = "earthloom.jobs.execution.worker.BlockWorker"
 _STAGES = {
-    "decode": ("earthloom.tiling.reading.read._load",),
+    "decode": ("earthloom.tiling.reading.read.load_own",),
     "read": ("earthloom.jobs.execution.worker.read_pixels",),
     "cut and scale": ("earthloom.models.inference.predictor.Predictor.write_normalised",),
     "network": ("earthloom.models.inference.predictor.Predictor._forward",),

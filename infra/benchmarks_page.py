@@ -89,19 +89,33 @@ def _picture(name: str) -> str:
 
 
 def _judged(goal: Mapping[str, Any], cases: Mapping[str, Any]) -> dict[str, str]:
-    """A line of the table of goals. Every row that `where` selects has to reach it."""
-    rows = [
-        row for row in cases.get(goal["case"], {}).get("rows", [])
-        if all(row.get(column) == value for column, value in goal.get("where", {}).items())
-    ]  # fmt: skip
-    found = sorted((number, str(row[goal["column"]])) for row in rows
-                   if (number := _number(row.get(goal["column"]))) is not None)  # fmt: skip
+    """A line of the table of goals. Every row that `where` selects has to reach it; where the goal names `rivals`, the share
+    that the row has of the least of their rows of the same `beside`."""
+    every = cases.get(goal["case"], {}).get("rows", [])
+    found: list[tuple[float, str]] = []
+    for row in _selected(every, goal.get("where", {})):
+        number, cell = _number(row.get(goal["column"])), str(row.get(goal["column"]))
+        if number is not None and "rivals" in goal:
+            rivals = _selected(every, {**goal["rivals"], goal["beside"]: row[goal["beside"]]})
+            best = min(rival for one in rivals if (rival := _number(one[goal["column"]])) is not None)
+            number, cell = number / best, f"{number / best:.2f}"
+        if number is not None:
+            found.append((number, cell))
+    found.sort()
     measured, verdict = "", "not measured"
     if found:
         least, most = goal.get("least", float("-inf")), goal.get("most", float("inf"))
         measured = " to ".join(dict.fromkeys((found[0][1], found[-1][1])))
         verdict = "met" if all(least <= number <= most for number, _ in found) else "**missed**"
     return {"goal": goal["goal"], "measured": measured, "verdict": verdict}
+
+
+def _selected(rows: Sequence[Mapping[str, Any]], where: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Rows with these values in these columns; a list holds any of them."""
+    return [
+        row for row in rows
+        if all(row.get(column) in (value if isinstance(value, list) else [value]) for column, value in where.items())
+    ]  # fmt: skip
 
 
 def _number(cell: object) -> float | None:

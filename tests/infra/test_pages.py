@@ -124,6 +124,25 @@ def test_a_goal_is_met_only_if_every_row_that_it_is_about_reaches_it() -> None:
     assert "| of another |  | not measured |" in lines
 
 
+def test_a_goal_against_rivals_is_judged_by_the_best_of_them_in_the_same_scene() -> None:
+    rows = [
+        {"who": "ours", "scene": "1", "CPU s": "2"}, {"who": "a", "scene": "1", "CPU s": "4"},
+        {"who": "b", "scene": "1", "CPU s": "8"}, {"who": "ours", "scene": "2", "CPU s": "9"},
+        {"who": "a", "scene": "2", "CPU s": "not run"}, {"who": "b", "scene": "2", "CPU s": "10"},
+    ]  # fmt: skip
+    goal = {
+        "case": "peers",
+        "column": "CPU s",
+        "where": {"who": "ours"},
+        "rivals": {"who": ["a", "b"]},
+        "beside": "scene",
+    }
+    figures = kept(peers=rows) | {"goals": [{"goal": "all", "most": 1, **goal}, {"goal": "half", "most": 0.5, **goal}]}
+    lines = benchmarks_page.page(figures).splitlines()
+    assert "| all | 0.50 to 0.90 | met |" in lines
+    assert "| half | 0.50 to 0.90 | **missed** |" in lines
+
+
 def test_a_case_is_told_with_its_command_machine_and_versions() -> None:
     text = benchmarks_page.page(kept(ledger=[{"a": "1", "b": "x|y"}]) | {"lost": ["An idea: 3 s instead of 2 s."]})
     assert "`python -m tests.bench ledger` took 2 min on 2026-11-25: some, 2 cores, 8 GiB, GPU: none; ray 2.60." in text

@@ -14,7 +14,7 @@ from earthloom.jobs.products.stac_collection import add_to_catalog, item_links
 from earthloom.jobs.records.canonical import canonical
 from earthloom.jobs.records.documents import json_object, merge
 from earthloom.jobs.records.names import ITEM
-from earthloom.tiling.errors import PublishError
+from earthloom.tiling.errors import MissingObjectError, PublishError
 from earthloom.tiling.storage.store import Store
 
 
@@ -73,8 +73,11 @@ def relink(store: Store, aoi: str, folder: str, prefixes: Sequence[str]) -> None
         StorageError: if other writers win every time.
     """
     base = f"monitors/{aoi}"
+    below = f"./{folder.removeprefix(f'{base}/')}/"
     hrefs = {f"./{prefix.removeprefix(f'{base}/')}/{ITEM}": f"{prefix}/{ITEM}" for prefix in prefixes}
     items: dict[str, dict[str, Any]] = {}
+    if not prefixes and not any(href.startswith(below) for href in area_hrefs(store, aoi)):
+        return
 
     def collection(existing: bytes | None) -> bytes:
         document = json_object(existing, f"{base}/collection.json")
@@ -82,13 +85,25 @@ def relink(store: Store, aoi: str, folder: str, prefixes: Sequence[str]) -> None
         for href in hrefs.keys() - linked - items.keys():
             items[href] = json.loads(store.get(hrefs[href]))
         entries = {href: items.get(href, {}) for href in hrefs}
-        return canonical(replace_in_area(document, aoi, f"./{folder.removeprefix(f'{base}/')}/", entries))
+        return canonical(replace_in_area(document, aoi, below, entries))
 
     def root(existing: bytes | None) -> bytes:
         return canonical(
             add_to_catalog(json_object(existing, "catalog.json"), collection_id(aoi), f"./{base}/collection.json")
         )
 
-    if prefixes:
-        merge(store, f"{base}/collection.json", collection)
-        merge(store, "catalog.json", root)
+    merge(store, f"{base}/collection.json", collection)
+    merge(store, "catalog.json", root)
+
+
+def area_hrefs(store: Store, aoi: str) -> tuple[str, ...]:
+    """References of an area's collection to its items, relative to `monitors/<aoi>/`; none where there is no collection.
+
+    Raises:
+        PublishError: if it is no JSON object.
+    """
+    key = f"monitors/{aoi}/collection.json"
+    try:
+        return tuple(str(link.get("href")) for link in item_links(json_object(store.get(key), key)))
+    except MissingObjectError:
+        return ()

@@ -23,6 +23,7 @@ from earthloom.jobs.monitoring.alerts.stage import ALERTS
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable, read_area
 from earthloom.jobs.monitoring.change.stage import CHANGE_STAGE
 from earthloom.jobs.monitoring.composites.stage import COMPOSITES
+from earthloom.jobs.monitoring.cube.log import current_cube
 from earthloom.jobs.monitoring.cube.members import Mask, Wanted, wanted
 from earthloom.jobs.monitoring.cube.stac import cube_item
 from earthloom.jobs.monitoring.cube.update import CubeRules, CubeUpdate, update_cube
@@ -274,10 +275,8 @@ class _Monitor:
 
         first = members()
         if not first.steps:
-            result.notes += [
-                *first.notes,
-                f"no committed scene of {result.product} that is dated lies on {area.name} yet",
-            ]
+            note = f"no committed scene of {result.product} that is dated lies on {area.name} yet"
+            result.notes += [*first.notes, note]
             return None
         rules = CubeRules(
             aoi=area.name, product=result.product, grid=area.grid, outline=area.outline, shard_px=area.shard_px,
@@ -285,6 +284,11 @@ class _Monitor:
             until=until.isoformat() if until else None,
         )  # fmt: skip
         result.prefix = rules.base
+        if table.scenes and self._arrivals is None and not result.run:
+            # it failed, and cannot say which results are its own: those that it made before still are
+            held = current_cube(self._store, rules.base)
+            preferred = frozenset(prefix for step in held.steps for prefix in step.members) if held else preferred
+            first = members()
         result.update = update = update_cube(
             self._store, self._pool, rules, first, members,
             lambda done, total: self._tell(product, "cube", done, total),

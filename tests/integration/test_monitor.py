@@ -18,6 +18,7 @@ from earthloom.jobs.monitoring.monitor import MonitorResult
 from earthloom.tiling.errors import ConfigError
 from tests.jobs.products.stac_validate import validate
 from tests.maps import KEYS
+from tests.maps import go as run
 from tests.scenes import landscape, write_scene
 
 
@@ -125,6 +126,20 @@ def test_again_nothing_is_done_and_later_only_what_is_new(made: tuple[Path, Moni
     assert days(late) == ["2020-07-01", "2020-08-01", "2020-09-01", "2020-10-01", "2020-11-01"]
     assert (late.products[0].update.generation, late.products[0].update.renewed) == (2, True)
     assert earthloom.open(folder / "out", "water-index", aoi="lake").sizes["time"] == 5
+
+
+def test_a_night_without_the_source_keeps_the_results_that_the_own_run_made(tmp_path: Path) -> None:
+    write(tmp_path / "in", "july", "2020-07-01")
+    (first,) = go(area_file(tmp_path), out=tmp_path / "out").products
+    tried = run(tmp_path / "in/july.tif", out=tmp_path / "out", core=256)
+    assert first.update.cube
+    (own,) = first.update.cube.steps[0].scenes
+    assert tried.results["july"].prefix != own
+    (again,) = go(area_file(tmp_path), out=tmp_path / "out").products
+    (without,) = go(area_file(tmp_path, scenes="gone/*.tif"), out=tmp_path / "out").products
+    assert (again.status, without.status) == ("up to date", "failed")
+    assert without.update.cube
+    assert (without.update.cube.steps[0].scenes, without.update.generation) == ((own,), 1)
 
 
 def test_one_bad_product_or_file_does_not_stop_the_others(made: tuple[Path, MonitorResult], tmp_path: Path) -> None:

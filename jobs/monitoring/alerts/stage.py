@@ -196,10 +196,15 @@ def _plan(store: Store, monitored: Monitored) -> Sequence[MonitorTask]:
 
 
 def _finish(store: Store, monitored: Monitored) -> Mapping[str, Any]:
-    return {
+    summary = {
         of.rule.name: finish_alerts(store, of) if waits is None else {"waits_for": waits}
         for of, waits in alerts_of(monitored)
     }
+    current = [
+        made["view"] for made in summary.values() if "view" in made
+    ]  # none of rules that have changed or are gone
+    relink(store, monitored.area.name, f"{monitored.prefix}/alerts", current)
+    return summary
 
 
 ALERTS = Stage(name="alerts", plan=_plan, finish=_finish)

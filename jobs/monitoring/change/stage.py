@@ -80,11 +80,13 @@ def finish_changes(store: Store, monitored: Monitored) -> Mapping[str, Any]:
         By name of the change where it lies and of what it is; None for one whose dates have not come yet.
     """
     if not monitored.product.change:
+        relink(store, monitored.area.name, f"{monitored.prefix}/change", ())
         return {}
-    made = {
-        change.name: {"prefix": change.prefix, "key": change.key, "of": note}
-        for change, note in changes_of(store, monitored)
-    }  # fmt: skip
+    made: dict[str, dict[str, str]] = {}
+    for change, note in changes_of(store, monitored):
+        entry = {"prefix": change.prefix, "key": change.key, "of": note}
+        if made.setdefault(change.name, entry)["key"] != change.key:  # the same sides with another smallest polygon
+            made[f"{change.name}, {change.least_m2:g} m2"] = entry
     key, state = f"{monitored.prefix}/change/{HEAD}", cube_state(monitored.cube)
 
     def changed(existing: bytes | None) -> bytes:

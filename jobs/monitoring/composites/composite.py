@@ -233,7 +233,7 @@ class _About:
             {"rel": "collection", "href": f"{area}collection.json", "type": "application/json"},
         ] + [
             stac_item.made_of(root, scene, f"Result {scene.split('/')[1]}")
-            for scene in sorted({scene for step in made.steps for scene in (*step.scenes, *step.masks)})
+            for scene in sorted({prefix for step in made.steps for prefix in step.members})
         ]
         return stac_item.feature(
             f"{made.aoi}-{made.product}-{made.rule.slug}-{made.period.name}-{made.key[:8]}", made.cube.grid,

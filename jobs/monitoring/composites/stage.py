@@ -49,16 +49,17 @@ def plan_composites(store: Store, monitored: Monitored) -> Sequence[MonitorTask]
 def finish_composites(store: Store, monitored: Monitored) -> Mapping[str, Any]:
     """Say which composites are the current ones; those of a later cube stay."""
     summary: dict[str, Any] = {}
+    current: list[str] = []
     for table in dict.fromkeys(monitored.product.composites):
         asked = _of_table(store, monitored, table)
         made = [composite for composite in asked if is_committed(store, composite)]
         write_head(store, table, monitored.cube, asked, made)
         if asked and (head := read_head(store, asked[0].shelf)):  # which may be a later writer's by now
-            current = [str(entry["prefix"]) for entry in head["periods"].values()]
-            relink(store, monitored.area.name, asked[0].shelf, current)
+            current += [str(entry["prefix"]) for entry in head["periods"].values()]
         summary[f"{table.rule}-{table.every}"] = {
             "periods": len(made), "latest": made[-1].prefix if made else None,
         }  # fmt: skip
+    relink(store, monitored.area.name, f"{monitored.prefix}/composites", current)
     return summary
 
 

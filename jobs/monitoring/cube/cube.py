@@ -35,9 +35,15 @@ class Step:
 
     date: datetime.date
     scenes: tuple[str, ...]
-    """Prefixes of committed results below OUT, sorted."""
+    """Prefixes of committed results below OUT, the latest first, equally late ones sorted: so are ties decided, and a time of
+    day that is corrected makes another step."""
     masks: tuple[str, ...] = ()
     """Masks of the product that are applied to it, sorted."""
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Prefixes of all results that it is made of."""
+        return (*self.scenes, *self.masks)
 
     def to_json(self) -> dict[str, Any]:
         return {"date": self.date.isoformat(), "scenes": list(self.scenes), "masks": list(self.masks)}

@@ -17,6 +17,7 @@ import numpy as np
 
 from earthloom.jobs.intake.deliveries import Delivery, delivery
 from earthloom.jobs.monitoring.cube.cube import ClassInfo, Step
+from earthloom.jobs.monitoring.cube.overlap import in_order
 from earthloom.jobs.monitoring.cube.sources import Source, check_alike, cube_layers, source_of
 from earthloom.jobs.products.item_table import read_items
 from earthloom.jobs.records.result import committed_s
@@ -101,12 +102,12 @@ def wanted(
         days.setdefault(source.date, []).append(source)
     steps = tuple(
         Step(
-            date=day, scenes=tuple(sorted(source.prefix for source in members)),
+            date=day, scenes=tuple(source.prefix for source in in_order(members, "latest")),
             masks=tuple(sorted(masks[source.scene_id].prefix for source in members)) if mask else (),
         )
         for day, members in sorted(days.items())
     )  # fmt: skip
-    last = max(found, key=lambda source: (source.moment, source.prefix))
+    last = max(found, key=lambda source: (source.taken, source.prefix))
     sources = {source.prefix: source for source in (*found, *masks.values())}
     return Wanted(
         steps=steps, layers=cube_layers(product, last), classes=last.classes, sources=sources, notes=tuple(notes)

@@ -28,7 +28,7 @@ def in_order(sources: Iterable[S], overlap: str | Sequence[str]) -> tuple[S, ...
         return next(fits, len(patterns))
 
     by_prefix = sorted(sources, key=lambda source: source.prefix)
-    latest = sorted(by_prefix, key=lambda source: source.moment, reverse=True)  # sorting is stable, also in reverse
+    latest = sorted(by_prefix, key=lambda source: source.taken, reverse=True)  # sorting is stable, also in reverse
     return tuple(sorted(latest, key=rank))
 
 

@@ -54,8 +54,12 @@ class Source:
     """The model that made it, with its version."""
 
     @property
+    def taken(self) -> datetime.datetime:
+        return datetime.datetime.fromisoformat(self.moment)
+
+    @property
     def date(self) -> datetime.date:
-        return datetime.datetime.fromisoformat(self.moment).astimezone(datetime.UTC).date()
+        return self.taken.astimezone(datetime.UTC).date()
 
     @property
     def layers(self) -> tuple[Layer, ...]:

@@ -30,6 +30,8 @@ from earthloom.tiling.grid import Grid
 
 _OWN_RELS = frozenset(("root", "parent", "item"))
 _EPSG = re.compile(r"^EPSG:(\d+)$")
+_CUBE_DEPTH = 3
+"""Parts of a reference to a cube's folder, `./<product>/<key>`."""
 
 
 def cube_item_id(aoi: str, product: str, until: str | None) -> str:
@@ -94,7 +96,8 @@ def cube_item(
 def add_to_area(existing: dict[str, Any] | None, aoi: str, href: str, item: dict[str, Any]) -> dict[str, Any]:
     """An area's collection with this item in it: one of the same id is replaced, others and foreign fields are kept.
 
-    Adding twice equals adding once, and the order of adding does not matter.
+    Adding twice equals adding once, and the order of adding does not matter. When the grid, rules or masks of an area change,
+    its product has another cube; what was derived from the old one is not linked any more.
 
     Args:
         existing: the collection that is there.
@@ -127,10 +130,17 @@ def replace_in_area(
 
 
 def _area(existing: dict[str, Any] | None, aoi: str, links: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The collection with these links to items; of one id the last."""
+    """The collection with these links to items; of one id the last, and none to what is derived from a replaced cube."""
     kept = existing or {}
     by_id = {str(link.get("title")): link for link in links}
-    ordered = [by_id[name] for name in sorted(by_id)]
+    folders = {name: str(link.get("href")).split("/")[:-1] for name, link in by_id.items()}  # ./<product>/<key>/…
+    cubes = [folder for folder in folders.values() if len(folder) == _CUBE_DEPTH]
+    products = {folder[1] for folder in cubes}
+    ordered = [
+        by_id[name]
+        for name, folder in sorted(folders.items())
+        if folder[:_CUBE_DEPTH] in cubes or folder[1] not in products
+    ]
     return kept | {
         "type": "Collection", "stac_version": STAC_VERSION, "id": collection_id(aoi), "title": f"Monitoring of {aoi}",
         "description": f"Cubes of the area {aoi}, and what is derived from them.",

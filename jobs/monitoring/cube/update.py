@@ -39,7 +39,7 @@ from earthloom.tiling.resampling import pixel_ratio, reached
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 
-CUBE_VERSION = 5
+CUBE_VERSION = 6
 """Raised whenever the same results would make other pixels, or other bytes of them."""
 
 _TRIES = 30

@@ -57,12 +57,14 @@ def plan(store: Store, monitored: Monitored) -> Sequence[MonitorTask]:
 def finish(store: Store, monitored: Monitored) -> Mapping[str, Any]:
     """Say which map of each monitor is the current one, where it lies and what it found, or what it waits for."""
     summary: dict[str, Any] = {}
+    current: list[str] = []
     for made, waits in maps_of(monitored):
         if waits:
             summary[made.name] = {"waits_for": waits}
         elif document := committed_document(store, made.prefix):
-            relink(store, monitored.area.name, made.shelf, [write_head(store, made)])
+            current.append(write_head(store, made))
             summary[made.name] = {"prefix": made.prefix, "areas": document["class_areas"]}
+    relink(store, monitored.area.name, f"{monitored.prefix}/trends", current)
     return summary
 
 

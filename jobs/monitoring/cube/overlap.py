@@ -47,15 +47,15 @@ def merge(
     Returns:
         (h, w) by layer in the layer's dtype, nodata where no scene is valid.
     """
-    made: dict[str, NDArray[Any]] = {
+    merged: dict[str, NDArray[Any]] = {
         layer.name: np.full(shape, np.dtype(layer.dtype).type(layer.nodata)) for layer in layers
     }
     taken = np.zeros(shape, np.bool_)
     for values, valid in scenes:
         take = valid & ~taken
         if by is not None:
-            take |= valid & taken & (values[by] > made[by])
+            take |= valid & taken & (values[by] > merged[by])
         for layer in layers:
-            np.copyto(made[layer.name], values[layer.name], where=take)
+            np.copyto(merged[layer.name], values[layer.name], where=take)
         taken |= valid
-    return made
+    return merged

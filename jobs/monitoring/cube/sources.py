@@ -1,4 +1,4 @@
-"""What a committed result is to a cube: its files, their grid and bands, its classes and date, read from its STAC item.
+"""A committed result as a cube needs it: its files, their grid and bands, its classes and date, read from its STAC item.
 
 Opens no raster and knows nothing of grids that it is brought onto.
 """
@@ -159,16 +159,11 @@ def check_alike(product: str, found: Sequence[Source]) -> None:
         PublishError: if results differ in their layers, or in what their classes mean.
     """
 
+    meaning = ("scale_factor", "add_offset", "quantity")
+
     def kind(source: Source) -> tuple[Any, ...]:
         layers = [
-            (
-                layer.name,
-                layer.dtype,
-                repr(layer.nodata),
-                layer.attributes.get("scale_factor"),
-                layer.attributes.get("add_offset"),
-                layer.attributes.get("quantity"),
-            )
+            (layer.name, layer.dtype, repr(layer.nodata), *map(layer.attributes.get, meaning))
             for layer in source.layers
         ]
         return (*layers, *((entry.value, entry.name) for entry in source.classes))

@@ -24,7 +24,6 @@ from earthloom.jobs.products.stac_item import (
     class_objects,
     extensions_of,
 )
-from earthloom.models.cards.card import ModelClass
 from earthloom.tiling.footprint import footprint
 from earthloom.tiling.grid import Grid
 
@@ -59,7 +58,7 @@ def cube_item(
         SceneError: if the grid has no footprint.
     """
     geometry, bbox = footprint(cube.grid)
-    classes = class_objects([ModelClass(value=one.value, name=one.name, color=one.color) for one in cube.classes])
+    classes = class_objects(cube.legend.classes)
     dates = [step.date.isoformat() for step in cube.steps]
     start, end = f"{dates[0]}T00:00:00Z", f"{dates[-1]}T23:59:59Z"
     data = AssetInfo(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from earthloom.jobs.analysis.export import picture
 from earthloom.jobs.analysis.extract import Extract, extract
 from earthloom.jobs.learning.report_page import STYLE
-from earthloom.jobs.monitoring.alerts.head import Head
+from earthloom.jobs.monitoring.linking import area_hrefs
 from earthloom.jobs.monitoring.questions import chosen_maps
 from earthloom.jobs.monitoring.series.plot import series_png
 from earthloom.jobs.monitoring.series.series import Moment, series_table
@@ -119,21 +119,23 @@ def gained_m2(became: NDArray[np.float64]) -> NDArray[np.float64]:
 def alerts_of(store: Store, folder: str) -> gpd.GeoDataFrame | None:
     """The living alerts of all rules of an area's product, largest first, in longitude and latitude; None if there are none.
 
+    The area's collection links those of the rules that the AOI file has now. Alerts of rules that it had before stay in
+    storage, as they were then.
+
     Args:
         folder: folder of the product: `monitors/<aoi>/<product>/<key>`.
 
     Raises:
-        PublishError: if a `head.json` of alerts is damaged.
+        PublishError: if the collection is damaged.
         StorageError: if something cannot be read.
     """
     import geopandas as gpd
     import pandas as pd
 
-    tables = []
-    for key in sorted(head.key for head in store.list(f"{folder}/alerts") if head.key.endswith("/head.json")):
-        head = Head.parse(store.get(key), f"{store.ref.url}/{key}")
-        view = f"{key.removesuffix('/head.json')}/{head.view}/alerts.parquet"
-        tables.append(gpd.read_parquet(BytesIO(store.get(view))))
+    _, aoi, below = folder.split("/", 2)
+    views = sorted(posixpath.dirname(href) for href in area_hrefs(store, aoi) if href.startswith(f"./{below}/alerts/"))
+    tables = [gpd.read_parquet(BytesIO(store.get(posixpath.normpath(f"monitors/{aoi}/{view}/alerts.parquet"))))
+              for view in views]  # fmt: skip
     every = pd.concat(tables, ignore_index=True) if tables else None
     if every is None or not (living := every["state"].isin(LIVING)).any():
         return None

@@ -16,9 +16,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from earthloom.jobs.config import describe_problem, keys_at, parse_names
 from earthloom.jobs.intake.grids import read_aoi
 from earthloom.jobs.monitoring.alerts.rule import AlertTable
-from earthloom.jobs.monitoring.before_table import BeforeTable
 from earthloom.jobs.monitoring.change.table import ChangeTable
-from earthloom.jobs.monitoring.composites.rules import CompositeTable
+from earthloom.jobs.monitoring.composites.periods import Cadence
+from earthloom.jobs.monitoring.composites.rules import CompositeTable, RuleText
+from earthloom.jobs.monitoring.cube.members import Mask
 from earthloom.jobs.monitoring.trends.rules import MonitorTable
 from earthloom.tiling.aoi import Aoi, aoi_of_geojson, outline_of_bbox
 from earthloom.tiling.errors import ConfigError
@@ -36,13 +37,15 @@ _OURS = ("scenes", "model", "out")
 Overlap = Literal["confident", "latest"] | tuple[str, ...]
 
 
-class MaskTable(BaseModel):
-    """Pixels that another product of the same scene calls cloud, shadow and the like have no data."""
+class BeforeTable(BaseModel):
+    """`before` of a product in an AOI file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     product: str
-    classes: Annotated[tuple[str, ...], BeforeValidator(parse_names), Field(min_length=1)]
+    """Product of the same area: `bands`, or `cloudmask-bands`."""
+    every: Cadence = "year"
+    rule: RuleText = "best"
 
 
 class ProductTable(BaseModel):
@@ -57,8 +60,8 @@ class ProductTable(BaseModel):
     options: dict[str, Any] = {}
     """Options of `earthloom run`, by its own names with underscores."""
     overlap: Overlap | None = None
-    """Which scene of a day a pixel is taken from; None: the most confident class, and the latest image."""
-    mask: MaskTable | None = None
+    """The scene of a day from which a pixel is taken; None: the most confident class, and the latest image."""
+    mask: Mask | None = None
     before: BeforeTable | None = None
     """Each scene is compared with the composite of another product of the period before it."""
     composites: tuple[CompositeTable, ...] = ()

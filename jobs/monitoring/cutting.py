@@ -1,5 +1,5 @@
-"""How a shard of a cube is worked on: window by window, as all of its dates at once would be the largest thing; and what that
-takes of memory beside the work itself. One rule for composites and monitors over time.
+"""Work on a shard of a cube window by window, as all of its dates at once would be the largest thing; and the memory that it
+takes beside the work itself. One rule for composites and monitors over time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def part_name(part: Window, shard_px: int) -> str:
 
 
 def windows(part: Window, px_bytes: int) -> Iterator[Window]:
-    """What of a shard is worked on at once, row-major.
+    """The windows of a shard that are worked on one after another, row-major.
 
     Args:
         part: the shard on the grid.

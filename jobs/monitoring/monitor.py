@@ -6,37 +6,39 @@ scenes, so it does not matter who mapped those, or when. One bad product does no
 
 from __future__ import annotations
 
+import datetime
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from earthloom.cluster.outcome import Failed
-from earthloom.jobs.config import EngineOptions, ReportOptions, RunConfig, check
+from earthloom.jobs.config import RunConfig
 from earthloom.jobs.execution.driver import RunResult
 from earthloom.jobs.execution.driver import run as run_scenes
 from earthloom.jobs.execution.event import Event
+from earthloom.jobs.execution.known import problems as run_problems
 from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.monitoring.alerts.stage import ALERTS
 from earthloom.jobs.monitoring.aoi_file import Area, ProductTable, read_area
 from earthloom.jobs.monitoring.change.stage import CHANGE_STAGE
 from earthloom.jobs.monitoring.composites.stage import COMPOSITES
-from earthloom.jobs.monitoring.cube.members import Mask, Wanted, wanted
+from earthloom.jobs.monitoring.cube.log import current_cube
+from earthloom.jobs.monitoring.cube.members import Wanted, wanted
 from earthloom.jobs.monitoring.cube.stac import cube_item
 from earthloom.jobs.monitoring.cube.update import CubeRules, CubeUpdate, update_cube
 from earthloom.jobs.monitoring.linking import enter
-from earthloom.jobs.monitoring.options import MonitorConfig
+from earthloom.jobs.monitoring.options import MonitorConfig, run_config
 from earthloom.jobs.monitoring.pairs import describe_without, earlier_items, has_failures, without_earlier
 from earthloom.jobs.monitoring.pool import Pool
 from earthloom.jobs.monitoring.series.stage import SERIES_STAGE
 from earthloom.jobs.monitoring.stage import Monitored, Stage
-from earthloom.jobs.monitoring.tidings import note_staleness, problems
 from earthloom.jobs.monitoring.trends.stage import MONITORS
 from earthloom.jobs.page.index import refresh
 from earthloom.jobs.page.site import write_page
 from earthloom.jobs.planning.words import load_models, product_name
+from earthloom.jobs.report.metrics import Metrics
 from earthloom.jobs.report.operation import Operation, operating
 from earthloom.jobs.report.verdict import Counts
 from earthloom.models.zoo.indices import PREFIX as INDEX_PREFIX
@@ -46,7 +48,7 @@ from earthloom.tiling.storage.probe import probe_conditional_writes
 from earthloom.tiling.storage.store import Store, open_store
 
 STAGES: tuple[Stage, ...] = (COMPOSITES, CHANGE_STAGE, ALERTS, MONITORS, SERIES_STAGE)
-"""What is derived from each cube, in this order. Another kind is one more line: `Stage(name="…", plan=…, finish=…)`."""
+"""Derive results from each cube, in this order. Another kind is one more line: `Stage(name="…", plan=…, finish=…)`."""
 
 Arrivals: TypeAlias = Callable[[Area, ProductTable], Sequence[SceneRequest]]
 
@@ -70,7 +72,7 @@ class MonitorEvent:
 
 @dataclass(slots=True, kw_only=True)
 class ProductResult:
-    """What became of one product over one area."""
+    """The outcome for one product over one area."""
 
     aoi: str
     product: str
@@ -98,7 +100,7 @@ class ProductResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitorResult:
-    """How a command ended."""
+    """The end of a command."""
 
     out: str
     products: tuple[ProductResult, ...]
@@ -110,7 +112,7 @@ class MonitorResult:
     @property
     def counts(self) -> Counts:
         """Scenes of all products by what became of them."""
-        return sum((one.run.counts for one in self.products if one.run), Counts())
+        return sum((product.run.counts for product in self.products if product.run), Counts())
 
     @property
     def exit_code(self) -> int:
@@ -148,37 +150,23 @@ def monitor(
     with operating(config.report, store, f"{', '.join(config.files)} to {out.url}", asked) as operation:
         if operation.skipped:
             return MonitorResult(out=out.url, products=(), skipped=operation.skipped)
-        result = _monitor(config, store, out, operation, arrivals, on_event, on_scene)
-        found, known = problems(result.products, result.refused)
-        operation.end(str(result.counts), found, known=known, new=result.counts.new)
-        note_staleness(out.url, config.report.metrics_file, [(one.aoi, one.update.cube) for one in result.products])
-        return result
+        areas, refused = _areas(config.files)
+        results: tuple[ProductResult, ...] = ()
+        if areas:
+            probe_conditional_writes(store)
+            with Pool(config.engine, out) as pool:
+                results = _Monitor(config, store, pool, operation, arrivals, on_event, on_scene).run(areas)
+            for aoi in {result.aoi for result in results if result.update.cube}:
+                refresh(store, f"monitors/{aoi}")
+                write_page(store)
+        ended = MonitorResult(out=out.url, products=results, refused=refused)
+        problems, known = _problems(ended)
+        operation.end(str(ended.counts), problems, known=known, new=ended.counts.new)
+        _note_staleness(out.url, config.report.metrics_file, results)
+        return ended
 
 
-def _monitor(
-    config: MonitorConfig, store: Store, out: ObjectRef, operation: Operation, arrivals: Arrivals | None,
-    on_event: Callable[[MonitorEvent], None] | None, on_scene: Callable[[Event], None] | None,
-) -> MonitorResult:  # fmt: skip
-    areas, refused = _areas(config.files)
-    if not areas:
-        return MonitorResult(out=out.url, products=(), refused=tuple(refused))
-    probe_conditional_writes(store)
-    with Pool(config.engine, out) as pool:
-        made = _Monitor(config, store, pool, operation, arrivals, on_event, on_scene)
-        products = [_Product(area, table) for area in areas for table in area.products]
-        # pairs need the composites of other products; and before any cube all scenes, as one product may mask another
-        for some in ([p for p in products if not p.table.before], [p for p in products if p.table.before]):
-            for product in some:
-                made.map_scenes(product, products)
-            for product in some:
-                made.bring_up_to_date(product)
-    for area in {one.result.aoi for one in products if one.result.update.cube}:
-        refresh(store, f"monitors/{area}")
-        write_page(store)
-    return MonitorResult(out=out.url, products=tuple(one.result for one in products), refused=tuple(refused))
-
-
-def _areas(files: Sequence[str]) -> tuple[list[Area], list[tuple[str, str]]]:
+def _areas(files: Sequence[str]) -> tuple[list[Area], tuple[tuple[str, str], ...]]:
     areas: list[Area] = []
     refused: list[tuple[str, str]] = []
     for file in files:
@@ -189,7 +177,38 @@ def _areas(files: Sequence[str]) -> tuple[list[Area], list[tuple[str, str]]]:
     for number, area in enumerate(areas):
         if same := [other.where for other in areas[:number] if other.name == area.name]:
             raise ConfigError(f"{same[0]} and {area.where} both describe an area called {area.name!r}; rename one")
-    return areas, refused
+    return areas, tuple(refused)
+
+
+def _problems(ended: MonitorResult) -> tuple[dict[str, tuple[str, str]], frozenset[str]]:
+    """Class and text of each failure by its place; and the places that an earlier run named already."""
+    problems = {file: ("ConfigError", why) for file, why in ended.refused}
+    known: set[str] = set()
+    for product in ended.products:
+        where = f"{product.aoi} {product.product}"
+        problems |= {f"{where}, {doing}": (kind, text) for doing, kind, text in product.errors}
+        if run := product.run:
+            excused = without_earlier(run)
+            of_run = run_problems(run.scenes, run.stopped)
+            problems |= {f"{where}, {name}": why for name, why in of_run.items() if name not in excused}
+            known |= {f"{where}, {name}" for name, scene in run.scenes.items() if scene.known}
+    return problems, frozenset(known)
+
+
+def _note_staleness(out: str, file: Path | None, results: Sequence[ProductResult]) -> None:
+    """Set the metric of each area: the time since the newest date in its cubes, which is taken to begin at 0 h UTC."""
+    newest: dict[str, datetime.date] = {}
+    for result in results:
+        if result.update.cube:
+            last = result.update.cube.steps[-1].date
+            newest[result.aoi] = max(newest.get(result.aoi, last), last)
+    metrics = Metrics(out, file)
+    for aoi, day in newest.items():
+        begun = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+        metrics.set(
+            "earthloom_staleness_seconds", (datetime.datetime.now(datetime.UTC) - begun).total_seconds(), aoi=aoi
+        )
+    metrics.write()
 
 
 @dataclass(slots=True)
@@ -197,21 +216,37 @@ class _Product:
     area: Area
     table: ProductTable
     result: ProductResult = field(init=False)
+    is_named: bool = False
+    """The result has the product's name as `collections/` has it, which options of the run decide too."""
 
     def __post_init__(self) -> None:
         self.result = ProductResult(aoi=self.area.name, product="-".join(self.table.model), notes=[*self.area.notes])
 
 
+@dataclass(frozen=True, slots=True)
 class _Monitor:
-    """State of one command; every method runs in the caller's thread."""
+    """One command's work; every method runs in the caller's thread."""
 
-    def __init__(
-        self, config: MonitorConfig, store: Store, pool: Pool, operation: Operation, arrivals: Arrivals | None,
-        on_event: Callable[[MonitorEvent], None] | None, on_scene: Callable[[Event], None] | None,
-    ) -> None:  # fmt: skip
-        self._config, self._store, self._pool = config, store, pool
-        self._operation, self._arrivals = operation, arrivals
-        self._on_event, self._on_scene = on_event, on_scene
+    config: MonitorConfig
+    store: Store
+    pool: Pool
+    operation: Operation
+    arrivals: Arrivals | None
+    on_event: Callable[[MonitorEvent], None] | None
+    on_scene: Callable[[Event], None] | None
+
+    def run(self, areas: Sequence[Area]) -> tuple[ProductResult, ...]:
+        """Map the scenes of all products of all areas, and bring up to date what follows from them."""
+        products = [_Product(area, table) for area in areas for table in area.products]
+        # pairs need the composites of other products; and before any cube all scenes, as one product may mask another
+        for of_pairs in (False, True):
+            some = [product for product in products if bool(product.table.before) == of_pairs]
+            for product in some:
+                self.map_scenes(product, products)
+            for product in some:
+                if product.is_named:
+                    self.bring_up_to_date(product, products)
+        return tuple(product.result for product in products)
 
     def map_scenes(self, product: _Product, every: Sequence[_Product]) -> None:
         """Map the product's sources, if it has any; what is mapped already costs nothing.
@@ -221,29 +256,34 @@ class _Monitor:
         """
         table, result = product.table, product.result
         try:
-            if spent := self._operation.over_budget():
+            spent = self.operation.over_budget()
+            config = run_config(table, self.config, None if spent else self.operation.budget_left)
+            result.product, product.is_named = _name_of(table, config), True
+            if spent:
                 raise ConfigError(spent)
-            config = run_config(table, self._config, self._operation.budget_left)
-            result.product = _name_of(table, config)
             if table.before:
-                there = [p.result for p in every if p.area is product.area]
-                cubes = {one.product: (one.prefix, one.update.cube) for one in there if one.update.cube}
-                config = config.model_copy(update={"before": earlier_items(self._store, table.before, cubes)})
+                others = [other.result for other in every if other.area is product.area]
+                cubes = {other.product: (other.prefix, other.update.cube) for other in others if other.update.cube}
+                config = config.model_copy(update={"before": earlier_items(self.store, table.before, cubes)})
                 if not config.before:
                     result.notes.append(f"there is no composite of {table.before.product} yet to compare scenes with")
-            found = None if self._arrivals is None else self._arrivals(product.area, table)
-            if (table.scenes if found is None else found) and (config.before or not table.before):
-                self._pool.rest()  # else a run's workers would wait for what ours hold
-                result.run = run_scenes(config, requests=found, on_event=self._on_scene)
+            arrived = None if self.arrivals is None else self.arrivals(product.area, table)
+            if (table.scenes if arrived is None else arrived) and (config.before or not table.before):
+                self.pool.rest()  # else a run's workers would wait for what ours hold
+                result.run = run_scenes(config, requests=arrived, on_event=self.on_scene)
             if table.before and result.run and (names := without_earlier(result.run)):
                 result.notes.append(describe_without(names, table.before))
         except EarthloomError as error:  # what is committed already can be watched all the same
             self._failed(product, "mapping scenes", error)
 
-    def bring_up_to_date(self, product: _Product) -> None:
-        """The product's cube, and what is derived from it."""
+    def bring_up_to_date(self, product: _Product, every: Sequence[_Product]) -> None:
+        """The product's cube, and what is derived from it.
+
+        Args:
+            every: all products, of which one may mask this one.
+        """
         try:
-            of = self._update(product)
+            of = self._update(product, every)
         except EarthloomError as error:
             self._failed(product, "cube", error)
             return
@@ -255,39 +295,38 @@ class _Monitor:
             except EarthloomError as error:
                 self._failed(product, stage.name, error)
 
-    def _update(self, product: _Product) -> Monitored | None:
+    def _update(self, product: _Product, every: Sequence[_Product]) -> Monitored | None:
         area, table, result = product.area, product.table, product.result
-        until = self._config.until
-        mask = Mask(product=table.mask.product, classes=table.mask.classes) if table.mask else None
-        preferred = frozenset(one.prefix for one in result.run.results.values()) if result.run else frozenset()
+        until = self.config.until
+        runs = {other.result.product: other for other in every if other.area is area}
+        own = {of.prefix for other in runs.values() if other.result.run for of in other.result.run.results.values()}
 
         def members() -> Wanted:
             return wanted(
-                self._store,
-                result.product,
-                area.grid,
-                mask=mask,
-                until=until,
-                preferred=preferred,
-                outline=area.outline,
+                self.store, result.product, area.grid, mask=table.mask, until=until, preferred=own, outline=area.outline
             )
 
         first = members()
         if not first.steps:
-            result.notes += [
-                *first.notes,
-                f"no committed scene of {result.product} that is dated lies on {area.name} yet",
-            ]
+            note = f"no committed scene of {result.product} that is dated lies on {area.name} yet"
+            result.notes += [*first.notes, note]
             return None
         rules = CubeRules(
             aoi=area.name, product=result.product, grid=area.grid, outline=area.outline, shard_px=area.shard_px,
-            overlap=_overlap(table, is_classes=bool(first.classes), product=result.product), mask=mask,
+            overlap=_overlap(table, is_classes=bool(first.classes), product=result.product), mask=table.mask,
             until=until.isoformat() if until else None,
         )  # fmt: skip
         result.prefix = rules.base
+        # a run that failed, or had nothing to do, does not name its own results: those that the cube holds still are
+        silent = {name for name, other in runs.items() if other.table.scenes and not other.result.run}
+        held = current_cube(self.store, rules.base) if silent else None
+        for step in held.steps if held else ():
+            own |= set(step.scenes) if result.product in silent else set()
+            own |= set(step.masks) if table.mask and table.mask.product in silent else set()
+        first = members() if held else first
         result.update = update = update_cube(
-            self._store, self._pool, rules, first, members,
-            lambda done, total: self._tell(product, "cube", done, total),
+            self.store, self.pool, rules, first, members,
+            partial(self._tell, product, "cube"),
         )  # fmt: skip
         result.notes += update.notes
         result.errors += [("cube", "PublishError", text) for text in update.failures]
@@ -297,7 +336,7 @@ class _Monitor:
             update.cube, aoi=area.name, product=result.product, key=rules.key, rules=rules.to_json(),
             generation=update.generation,
         )  # fmt: skip
-        enter(self._store, area.name, rules.base, item, _progress)
+        enter(self.store, area.name, rules.base, item, _progress)
         return Monitored(
             area=area, product=table, name=result.product, prefix=rules.base, cube=update.cube, until=until
         )  # fmt: skip
@@ -305,26 +344,20 @@ class _Monitor:
     def _derive(self, product: _Product, stage: Stage, of: Monitored) -> None:
         seen: set[str] = set()
         for _ in range(_ROUNDS):
-            tasks = stage.plan(self._store, of)
+            tasks = stage.plan(self.store, of)
             if not tasks:
-                product.result.derived[stage.name] = stage.finish(self._store, of)
+                product.result.derived[stage.name] = stage.finish(self.store, of)
                 return
             if again := [task.key for task in tasks if task.key in seen]:
                 raise PublishError(f"{again[0]} was done, and is still missing; run again")
             seen |= {task.key for task in tasks}
-            with closing(self._pool.run(tasks)) as outcomes:
-                for number, outcome in enumerate(outcomes, 1):
-                    if isinstance(outcome, Failed):
-                        raise outcome.error.as_error()
-                    self._tell(product, stage.name, number, len(tasks))
+            self.pool.complete(tasks, partial(self._tell, product, stage.name))
         raise StorageError(f"{stage.name} of {of.prefix} has planned {_ROUNDS} times and is not done", transient=True)
 
     def _tell(self, product: _Product, doing: str, done: int, total: int) -> None:
-        if self._on_event:
+        if self.on_event:
             result = product.result
-            self._on_event(
-                MonitorEvent(aoi=result.aoi, product=result.product, doing=doing, done=done, total=total)
-            )  # fmt: skip
+            self.on_event(MonitorEvent(aoi=result.aoi, product=result.product, doing=doing, done=done, total=total))
 
     def _failed(self, product: _Product, doing: str, error: EarthloomError) -> None:
         result = product.result
@@ -332,25 +365,8 @@ class _Monitor:
         result.errors.append((doing, type(error).__name__, str(error)))
 
 
-def run_config(table: ProductTable, config: MonitorConfig, budget: float | None = None) -> RunConfig:
-    """What the ordinary driver is asked for; the command around it waits for others, and tells people.
-
-    Args:
-        budget: what is left of the cost that is allowed; None for no limit.
-
-    Raises:
-        ConfigError: naming each wrong option.
-    """
-    given = {name: getattr(config.engine, name) for name in EngineOptions.model_fields}
-    report = {name: getattr(config.report, name) for name in ReportOptions.model_fields}
-    report |= {"max_cost": budget, "notify": None, "if_running": None}
-    given |= {name: value for name, value in report.items() if value is not None}
-    own = {"scenes": table.scenes or ("-",), "model": table.model, "out": config.out}
-    return check(RunConfig, {**table.options, **given, **own})
-
-
 def _name_of(table: ProductTable, config: RunConfig) -> str:
-    """What `collections/` calls the product; models are looked at only where a word is no name but a place."""
+    """The name of the product in `collections/`; models are looked at only where a word is no name but a place."""
     if any("/" in word or word.startswith(INDEX_PREFIX) or Path(word).is_dir() for word in table.model):
         return product_name(load_models(config))
     words = list(table.model)
@@ -368,6 +384,6 @@ def _overlap(table: ProductTable, *, is_classes: bool, product: str) -> str | tu
 
 
 def _progress(item: Mapping[str, Any]) -> tuple[int, int]:
-    """How far an item is: one that is further is never replaced by one that is less far."""
+    """The progress of an item: one that is further is never replaced by one that is less far."""
     properties = item["properties"]
     return int(properties["earthloom:generation"]), len(properties["cube:dimensions"]["time"]["values"])

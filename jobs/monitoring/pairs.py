@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 
 from earthloom.jobs.execution.driver import RunResult
 from earthloom.jobs.intake.earlier import NoEarlierSceneError
-from earthloom.jobs.monitoring.before_table import BeforeTable
+from earthloom.jobs.monitoring.aoi_file import BeforeTable
 from earthloom.jobs.monitoring.composites.rules import parse_rule
 from earthloom.jobs.monitoring.composites.stage import read_composites
 from earthloom.jobs.monitoring.cube.cube import Cube
@@ -72,7 +72,7 @@ def without_earlier(run: RunResult) -> list[str]:
 
 
 def has_failures(run: RunResult) -> bool:
-    """Whether a scene that could have been mapped was not."""
+    """True if a scene that could have been mapped was not."""
     excused = without_earlier(run)
     return bool(run.stopped) or any(
         scene.status not in _DONE and not (scene.known and run.allows_known)

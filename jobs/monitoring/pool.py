@@ -5,13 +5,13 @@ Apart from the worker, whose process need not import what plans runs.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from types import TracebackType
 from typing import Self
 
 from earthloom.cluster.executor import Executor, Task, WorkerFactory
-from earthloom.cluster.outcome import Outcome
+from earthloom.cluster.outcome import Failed, Outcome
 from earthloom.jobs.config import EngineOptions
 from earthloom.jobs.execution.engine import Crew, is_remote, open_workers
 from earthloom.jobs.monitoring.worker import MonitorSetup, MonitorTask, MonitorWorker
@@ -61,6 +61,21 @@ class Pool:
                 f"{self._limit_bytes / _GIB:.2f}; give it more (`memory_per_worker`), or the area a smaller `shard`"
             )
         yield from self._executor.run(Task(key=task.key, payload=task) for task in tasks)
+
+    def complete(self, tasks: Sequence[MonitorTask], on_done: Callable[[int, int], None]) -> None:
+        """Do these tasks, all of them.
+
+        Args:
+            on_done: called with the tasks that are done, and all.
+
+        Raises:
+            EarthloomError: that of the first task that fails; and see `run`.
+        """
+        with closing(self.run(tasks)) as outcomes:
+            for number, outcome in enumerate(outcomes, 1):
+                if isinstance(outcome, Failed):
+                    raise outcome.error.as_error()
+                on_done(number, len(tasks))
 
     def rest(self) -> None:
         """Give the workers' cores and memory back for now; the next task starts others."""

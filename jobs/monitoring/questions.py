@@ -1,4 +1,4 @@
-"""What an analyst asks of monitored areas and committed maps: what changed, how much of what lies in a zone, areas of scenes.
+"""Questions of analysts to monitored areas and committed maps: changes, areas of classes in zones, areas of scenes.
 
 Each answer is a value; the command prints it. A change is published below OUT, the others write nothing.
 """
@@ -8,13 +8,11 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from earthloom.cluster.outcome import Failed
 from earthloom.jobs.config import EngineOptions
 from earthloom.jobs.monitoring.change.map import TRANSITIONS
 from earthloom.jobs.monitoring.change.stage import make_change
@@ -42,7 +40,7 @@ _NO_SCENE = "`scene` goes with scenes and not with `aoi`, whose dates may be of 
 
 
 class ChangeConfig(BaseModel):
-    """What `earthloom change` is asked for."""
+    """The request of `earthloom change`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -71,7 +69,7 @@ class ChangeResult:
     prefix: str
     """Prefix below OUT."""
     note: str
-    """What was taken for the two sides, in words."""
+    """The maps that were taken for the two sides, in words."""
     document: Mapping[str, Any]
     """`transitions.json`."""
     files: tuple[str, ...]
@@ -91,27 +89,22 @@ def change(config: ChangeConfig, on_task: Callable[[int, int], None] = lambda _d
     out = ObjectRef.parse(config.out)
     store = open_store(out)
     base, cube = finished_cube(store, config.product, config.aoi, config.key)
-    made, note = make_change(
+    comparison, note = make_change(
         store, base, cube, config.before, config.after, aoi=config.aoi, product=config.product,
         least_m2=config.min_area_m2,
     )  # fmt: skip
     with Pool(config.engine, out) as pool:
-        probed = False
-        while tasks := plan_change(store, made):
-            if not probed:
-                probe_conditional_writes(store)
-                probed = True
-            with closing(pool.run(tasks)) as outcomes:
-                for number, outcome in enumerate(outcomes, 1):
-                    if isinstance(outcome, Failed):
-                        raise outcome.error.as_error()
-                    on_task(number, len(tasks))
-    key = f"{made.prefix}/{TRANSITIONS}"
-    document = committed_document(store, made.prefix)
+        if tasks := plan_change(store, comparison):
+            probe_conditional_writes(store)
+        while tasks:
+            pool.complete(tasks, on_task)
+            tasks = plan_change(store, comparison)
+    key = f"{comparison.prefix}/{TRANSITIONS}"
+    document = committed_document(store, comparison.prefix)
     assert document is not None, "nothing was left to do"
     files = tuple(name for name in document["files"] if "/" not in name)
     return ChangeResult(
-        out=out.url, prefix=made.prefix, note=note, document=read_document(store.get(key), key), files=files
+        out=out.url, prefix=comparison.prefix, note=note, document=read_document(store.get(key), key), files=files
     )
 
 
@@ -124,11 +117,8 @@ def zones_of(
     Args:
         polygons: a file of polygons that GDAL or GeoPandas reads, or a table of them, in any CRS.
         out: folder or `s3://` prefix of all outputs.
-        product: as `collections/` has it.
-        aoi: name of a monitored area; None: committed scenes, each on its own grid.
         name: column of the polygons that names them.
-        since, until: first and last day; scenes of unknown date are left out where one is given.
-        scene: id of one scene, where `aoi` is None.
+        product, aoi, since, until, scene: see `chosen_maps`.
 
     Returns:
         `jobs.monitoring.series.zonal.zonal`: a row for each class, polygon and date.
@@ -165,7 +155,7 @@ def chosen_maps(
         _, cube = finished_cube(store, product, aoi, None)
         maps = [map_of_step(cube, n) for n, step in enumerate(cube.steps) if _within(step.date, since, until)]
     else:
-        maps = [one for one in _scenes(store, product, scene) if _within(one.start, since, until)]
+        maps = [class_map for class_map in _scenes(store, product, scene) if _within(class_map.start, since, until)]
     if not maps:
         raise ConfigError(f"no {'date' if aoi else 'scene'} of {product} lies between {since} and {until}")
     return maps

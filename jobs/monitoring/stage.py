@@ -1,4 +1,4 @@
-"""What is derived from a cube: composites, change, alerts, series are stages, each told the same and asked the same.
+"""The stages of what is derived from a cube: composites, change, alerts, series, each told the same and asked the same.
 
 A stage is a pure function of the cube and of its tables in the AOI file. It plans tasks for workers, and when they are
 done it commits what they made. Twice equals once: what is up to date gives no task and is not written again.

@@ -40,14 +40,14 @@ class MonitorTask(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitorSetup:
-    """What a worker is made from."""
+    """The settings of a worker."""
 
     out: ObjectRef
     threads: int
     memory_bytes: int
     """Memory that its tasks may take together."""
     elsewhere: bool
-    """Whether it may run on another machine than the command, which has other rights in OUT."""
+    """True if it may run on another machine than the command, which has other rights in OUT."""
 
 
 class MonitorWorker:

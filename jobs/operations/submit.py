@@ -24,8 +24,7 @@ from earthloom.jobs.learning.config import load_training
 from earthloom.jobs.learning.options import DistilConfig, EvaluateConfig, ExplainConfig
 from earthloom.jobs.learning.start import NOTHING
 from earthloom.jobs.monitoring.aoi_file import ProductTable, read_area
-from earthloom.jobs.monitoring.monitor import run_config
-from earthloom.jobs.monitoring.options import MonitorConfig
+from earthloom.jobs.monitoring.options import MonitorConfig, run_config
 from earthloom.jobs.operations.watched import read_watched
 from earthloom.jobs.planning.words import words_of
 from earthloom.models.zoo import ZOO, variants

@@ -9,8 +9,7 @@ from typing import Any
 from earthloom.jobs.config import RunConfig, check, read_toml
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.jobs.monitoring.aoi_file import Area, read_area
-from earthloom.jobs.monitoring.monitor import run_config
-from earthloom.jobs.monitoring.options import MonitorConfig
+from earthloom.jobs.monitoring.options import MonitorConfig, run_config
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 

@@ -15,9 +15,11 @@ from click.testing import CliRunner
 import earthloom
 from earthloom.jobs.command import cli
 from earthloom.jobs.monitoring.monitor import MonitorResult
+from earthloom.jobs.report.operation import Operation
 from earthloom.tiling.errors import ConfigError
 from tests.jobs.products.stac_validate import validate
 from tests.maps import KEYS
+from tests.maps import go as run
 from tests.scenes import landscape, write_scene
 
 
@@ -125,6 +127,50 @@ def test_again_nothing_is_done_and_later_only_what_is_new(made: tuple[Path, Moni
     assert days(late) == ["2020-07-01", "2020-08-01", "2020-09-01", "2020-10-01", "2020-11-01"]
     assert (late.products[0].update.generation, late.products[0].update.renewed) == (2, True)
     assert earthloom.open(folder / "out", "water-index", aoi="lake").sizes["time"] == 5
+
+
+def test_a_night_without_the_source_keeps_the_results_that_the_own_run_made(tmp_path: Path) -> None:
+    write(tmp_path / "in", "july", "2020-07-01")
+    (first,) = go(area_file(tmp_path), out=tmp_path / "out").products
+    tried = run(tmp_path / "in/july.tif", out=tmp_path / "out", core=256)
+    assert first.update.cube
+    (own,) = first.update.cube.steps[0].scenes
+    assert tried.results["july"].prefix != own
+    (again,) = go(area_file(tmp_path), out=tmp_path / "out").products
+    (without,) = go(area_file(tmp_path, scenes="gone/*.tif"), out=tmp_path / "out").products
+    assert (again.status, without.status) == ("up to date", "failed")
+    assert without.update.cube
+    assert (without.update.cube.steps[0].scenes, without.update.generation) == ((own,), 1)
+
+
+def test_masks_are_those_that_the_own_run_made(tmp_path: Path) -> None:
+    wet = "index:wet=(green-swir16)/(green+swir16) > 0.1"
+    write(tmp_path / "in", "july", "2020-07-01")
+    sources = f"scenes = ['{tmp_path / 'in/*.tif'}']"
+    masked = "mask = { product = 'wet', classes = ['wet'] }\n[product.options]\n" + KEYS
+    masked += f"\n[[product]]\nmodel = '{wet}'\n{sources}"
+    file = area_file(tmp_path, more=masked)
+    first, _ = go(file, out=tmp_path / "out").products
+    assert first.update.cube
+    (own,) = first.update.cube.steps[0].masks
+    assert run(tmp_path / "in/july.tif", out=tmp_path / "out", model=wet, core=256).results["july"].prefix != own
+    again, _ = go(file, out=tmp_path / "out").products
+    assert again.update.cube
+    assert (again.errors, again.update.cube.steps[0].masks, again.update.generation) == ([], (own,), 1)
+
+
+def test_a_night_without_budget_watches_the_product_by_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in", "july", "2020-07-01")
+    file = area_file(tmp_path)
+    file.write_text(file.read_text().replace("'water-index'", "'index:wet=(green-swir16)/(green+swir16)'"))
+    (first,) = go(file, out=tmp_path / "out").products
+    monkeypatch.setattr(Operation, "over_budget", lambda _: "all is spent")
+    (again,) = go(file, out=tmp_path / "out").products
+    assert (again.product, again.prefix) == (first.product, first.prefix)
+    assert again.errors == [("mapping scenes", "ConfigError", "all is spent")]
+    assert days(MonitorResult(out="", products=(again,))) == ["2020-07-01"]
 
 
 def test_one_bad_product_or_file_does_not_stop_the_others(made: tuple[Path, MonitorResult], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where a rule's observations come from: what a cube says of each pixel on each date. Values that travel."""
+"""The sources of a rule's observations: what a cube says of each pixel on each date. Values that travel."""
 
 from __future__ import annotations
 
@@ -31,16 +31,13 @@ class Evidence(Protocol):
         """All of it that can change an alert, as plain JSON: part of the key and of the ids."""
 
     def has_confidence(self) -> bool:
-        """Whether its observations state a probability."""
-
-    def has_magnitude(self) -> bool:
-        """Whether its observations state how large the change is."""
+        """True where its observations state a probability; else they state how large the change is."""
 
     def memory_bytes(self, window: Window, n_steps: int) -> int:
         """Most that it takes while it observes a window on so many dates, beside one date's observation."""
 
     def observe(self, store: Store, cube: Cube, window: Window, steps: Sequence[int]) -> Iterator[Observation]:
-        """What is seen in a window, date by date.
+        """Observe a window, date by date.
 
         Args:
             store: on OUT.
@@ -64,9 +61,6 @@ class ClassEvidence:
 
     def has_confidence(self) -> bool:
         return True
-
-    def has_magnitude(self) -> bool:
-        return False
 
     def memory_bytes(self, window: Window, n_steps: int) -> int:  # noqa: ARG002 - one date is read at a time
         return 0
@@ -101,28 +95,21 @@ class MonitorEvidence:
     def has_confidence(self) -> bool:
         return False
 
-    def has_magnitude(self) -> bool:
-        return True
-
     def memory_bytes(self, window: Window, n_steps: int) -> int:
         judging = JudgeTask(made=self.made, part=window).memory_bytes
         return judging + min(n_steps, _steps_at_once(window)) * window.size_px
 
-    def observe(
-        self,
-        store: Store,
-        cube: Cube,  # noqa: ARG002 - the monitor is of this cube
-        window: Window,
-        steps: Sequence[int],
-    ) -> Iterator[Observation]:
+    def observe(  # the monitor is of this cube
+        self, store: Store, cube: Cube, window: Window, steps: Sequence[int]  # noqa: ARG002
+    ) -> Iterator[Observation]:  # fmt: skip
         at_once = _steps_at_once(window)
         for start in range(0, len(steps), at_once):
             some = list(steps[start : start + at_once])
-            made = _until(self.made, some[-1] + 1)
+            until = _until(self.made, some[-1] + 1)
             flags = np.empty((len(some), *window.shape), np.int8)
-            for part in JudgeTask(made=made, part=window).windows():
+            for part in JudgeTask(made=until, part=window).windows():
                 rows, cols = part.slices(window)
-                flags[:, rows, cols] = flag_series(store, made, part, some)
+                flags[:, rows, cols] = flag_series(store, until, part, some)
             for seen in flags:
                 yield observe_flags(seen, self.direction)
 

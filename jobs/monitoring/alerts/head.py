@@ -16,7 +16,7 @@ from earthloom.tiling.storage.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What is current."""
+    """The current alerts of one rule."""
 
     generation: int
     """Generation of the cube."""
@@ -62,7 +62,7 @@ class Head:
 
 
 def read_head(store: Store, places: Places) -> Head | None:
-    """What is current; None if nothing has been published.
+    """Read the head; None if nothing has been published.
 
     Raises:
         PublishError: if it is damaged.
@@ -74,7 +74,7 @@ def read_head(store: Store, places: Places) -> Head | None:
 
 
 def is_reached(head: Head | None, places: Places) -> bool:
-    """Whether what is current is made from these steps, or from newer ones."""
+    """True if what is current is made from these steps, or from newer ones."""
     if head is None:
         return False
     if head.view == view_name(places):

@@ -80,7 +80,7 @@ class AlertSet:
 
     @property
     def naming(self) -> Naming:
-        """How ids are made: areas on pixels of one CRS and size share them, wherever their grids begin."""
+        """The making of ids: areas on pixels of one CRS and size share them, wherever their grids begin."""
         a, _, c, _, e, f = self.cube.grid.transform
         return Naming(identity=self._identity(), row=round(f / e), col=round(c / a))
 
@@ -158,12 +158,12 @@ class Places:
 
 
 def is_kept(n: int, total: int) -> bool:
-    """Whether pixels and ledger are stored after the first n dates, when `total` are taken into account."""
+    """True if pixels and ledger are stored after the first n dates, when `total` are taken into account."""
     return n == total or n % CHECKPOINT_STEPS == 0
 
 
 def base_of(places: Places, shards: Iterable[Shard], present: Collection[str]) -> int:
-    """How many dates are done for good: the state after them is there, and so are the partitions up to them.
+    """The number of dates that are done for good: the state after them is there, and so are the partitions up to them.
 
     Args:
         present: keys of everything below the folder.

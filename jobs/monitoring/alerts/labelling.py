@@ -94,7 +94,7 @@ def label(mask: NDArray[np.bool_], *, diagonal: bool = True) -> Runs:
 
 
 def overlaps(now: Runs, before: Runs) -> tuple[Ints, Ints, Ints]:
-    """Which components of two masks of one window share pixels: (component now, component before, pixels), sorted."""
+    """Components of two masks of one window that share pixels: (component now, component before, pixels), sorted."""
     stride = 1 + max(int(now.end.max(initial=0)), int(before.end.max(initial=0)))
     begins, ends = before.row * stride + before.start, before.row * stride + before.end
     mine, theirs = meeting(now.row * stride + now.start, now.row * stride + now.end, begins, ends, corners=False)

@@ -29,7 +29,7 @@ _ID_DIGITS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """How far an alert reached on a date, and what was measured of that."""
+    """The extent of an alert on a date, with its measures."""
 
     px: int
     area: int
@@ -92,7 +92,7 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Naming:
-    """What an alert's id is made from, beside its first date and pixel."""
+    """The content of an alert's id beside its first date and pixel."""
 
     identity: Mapping[str, Any]
     """All that tells the rule, its product and the pixels of its grid from others."""

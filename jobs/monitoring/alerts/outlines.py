@@ -53,7 +53,7 @@ def trace(labels: NDArray[np.int32], window: Window, n: int) -> NDArray[Any]:
     return found
 
 
-def unite(outlines: Sequence[MultiPolygon]) -> MultiPolygon:
+def unite(outlines: Sequence[Any] | NDArray[Any]) -> MultiPolygon:
     """One outline of parts that do not overlap, canonical: edges that parts share are gone, and what lay on them."""
     import shapely
 

@@ -1,4 +1,4 @@
-"""What one shard sees of the connected areas on one date: pieces, which are joined across shards later.
+"""The connected areas of one date as one shard sees them: pieces, which are joined across shards later.
 
 A **piece** is a connected set of active pixels within one shard. Knows nothing of other shards, of storage or of alerts.
 """
@@ -42,7 +42,7 @@ def pixel_area_units(grid: Grid, window: Window) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """What is measured of n areas of active pixels: whole numbers. Each (n,) int64."""
+    """The measures of n areas of active pixels: whole numbers. Each (n,) int64."""
 
     px: Ints
     area: Ints
@@ -188,16 +188,9 @@ def describe(
         row=row + window.row_off, col=col + window.col_off,
     )  # fmt: skip
     pieces = Pieces(
-        measures=measures,
-        outlines=tuple(outlines),
-        side=side,
-        start=start,
-        end=end,
-        label=piece,
-        now=now,
-        before=before,
+        measures=measures, outlines=tuple(outlines), side=side, start=start, end=end, label=piece, now=now, before=before,
         shared=shared,
-    )
+    )  # fmt: skip
     return pieces, mask
 
 

@@ -21,7 +21,7 @@ from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import TilingError
 
 NOTHING, BEFORE, AFTER, OTHER = range(4)
-"""What one date says of a pixel: nothing, the state before the change, the state after it, any other."""
+"""The word of one date on a pixel: nothing, the state before the change, the state after it, any other."""
 
 IDLE, ARMED, PROVISIONAL, CONFIRMED = range(4)
 """Phase of a pixel. From PROVISIONAL on it is active: part of an alert."""
@@ -32,7 +32,7 @@ MAGNITUDE_STEPS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one date says of each pixel of a window."""
+    """The word of one date on each pixel of a window."""
 
     seen: NDArray[np.uint8]
     """(h, w): NOTHING, BEFORE, AFTER or OTHER."""
@@ -44,7 +44,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelStates:
-    """Where each pixel of a window is in its life. Arrays (h, w), changed in place by `advance`.
+    """The stages of life of a window's pixels. Arrays (h, w), changed in place by `advance`.
 
     All but `phase` are 0 where a pixel is not active.
     """
@@ -80,8 +80,8 @@ class PixelStates:
     @property
     def active(self) -> NDArray[np.bool_]:
         """Provisional and confirmed pixels. (h, w)"""
-        found: NDArray[np.bool_] = self.phase >= PROVISIONAL
-        return found
+        is_active: NDArray[np.bool_] = self.phase >= PROVISIONAL
+        return is_active
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name."""
@@ -141,7 +141,7 @@ def _end(flat: dict[str, NDArray[Any]], pixels: NDArray[np.intp]) -> None:
 
 
 def observe_classes(classes: NDArray[np.uint8], confidence: NDArray[np.uint8], change: Change) -> Observation:
-    """What a class map and its confidence say of a change. Both (h, w) as stored; 255 in either is no observation."""
+    """Observe a change in a class map and its confidence. Both (h, w) as stored; 255 in either is no observation."""
     table = np.full(256, OTHER, np.uint8)
     table[list(change.before)] = BEFORE
     table[list(change.after)] = AFTER
@@ -152,7 +152,7 @@ def observe_classes(classes: NDArray[np.uint8], confidence: NDArray[np.uint8], c
 
 
 def observe_flags(flags: NDArray[np.int8], direction: Direction | None = None) -> Observation:
-    """What the flags of a per-pixel monitor say: without a flag a pixel is as before the change, with one as after it.
+    """Observe a change in the flags of a monitor: without a flag a pixel is as before the change, with one as after it.
 
     Args:
         flags: (h, w): 0 as expected, negative below, positive above, `UNKNOWN` where nothing was observed. How far a flag is

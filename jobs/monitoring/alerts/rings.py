@@ -17,7 +17,7 @@ from earthloom.jobs.monitoring.alerts.labelling import label
 _TOP_LEFT, _TOP_RIGHT, _BOTTOM_LEFT, _BOTTOM_RIGHT = 1, 2, 4, 8
 _FALLING, _RISING = _TOP_LEFT | _BOTTOM_RIGHT, _TOP_RIGHT | _BOTTOM_LEFT
 _VISITS = np.zeros(16, np.uint8)
-"""How often a boundary turns at a point of the lattice, by which of the four pixels around it are set."""
+"""The number of turns of a boundary at a point of the lattice, by the set ones among the four pixels around it."""
 _VISITS[[1, 2, 4, 8, 7, 11, 13, 14]] = 1
 _VISITS[[_FALLING, _RISING]] = 2
 
@@ -78,7 +78,7 @@ def trace_rings(labels: NDArray[np.int32]) -> Rings:
 
 
 def _neighbours(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Which of the four pixels around each point of the lattice are set. (h + 1, w + 1)"""
+    """The set ones among the four pixels around each point of the lattice, as bits. (h + 1, w + 1)"""
     around = np.zeros((labels.shape[0] + 2, labels.shape[1] + 2), np.uint8)
     around[1:-1, 1:-1] = labels > 0
     code: NDArray[np.uint8] = around[:-1, :-1] | around[:-1, 1:] << 1

@@ -1,4 +1,4 @@
-"""What an alert is about: the change that is looked for, and when it counts. Values only; opens nothing."""
+"""The rule of an alert: the change that is looked for, and when it counts. Values only; opens nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"
 """Form of a rule's name, which is part of a path."""
 
 Direction = Literal["fall", "rise"]
-"""Which way a monitor's flags point: below or above what is expected."""
+"""The side to which a monitor's flags point: below or above what is expected."""
 
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
 
@@ -87,7 +87,7 @@ class Rule:
 
     name: str
     before: str
-    """What a pixel changed from, as a column of the alerts shows it: `land`, or `land+forest`."""
+    """The state before the change, as a column of the alerts shows it: `land`, or `land+forest`."""
     after: str
     confirmations: int = 2
     """Observations of the change in a row after which a pixel is confirmed."""
@@ -132,7 +132,7 @@ class Change:
 
 
 def change_of(table: AlertTable, classes: Sequence[ClassInfo]) -> Change:
-    """What the class names of a table mean for a product with these classes.
+    """The class names of a table as values of a product with these classes.
 
     Raises:
         ConfigError: if the product has no class of a name, or a class stands in two lists.

@@ -28,9 +28,6 @@ from earthloom.jobs.records.names import ITEM
 from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
 from earthloom.tiling.storage.store import Store
 
-_FOLLOWED = ("bfast-monitor", "ewmacd", "cusum")
-"""Monitors that flag dates."""
-
 
 def alerts_of(monitored: Monitored) -> list[tuple[AlertSet, str | None]]:
     """The sets of alerts that the `alert` tables of a product ask for, and what each waits for, None if nothing.
@@ -38,9 +35,9 @@ def alerts_of(monitored: Monitored) -> list[tuple[AlertSet, str | None]]:
     Raises:
         ConfigError: if a table names a class or a monitor that the product does not have, or two have one name.
     """
-    found: dict[str, tuple[AlertSet, str | None]] = {}
+    sets: dict[str, tuple[AlertSet, str | None]] = {}
     for table in monitored.product.alert:
-        if table.name in found:
+        if table.name in sets:
             raise ConfigError(
                 f"{monitored.name}: there are two alerts called {table.name}; each needs a name of its own"
             )
@@ -55,25 +52,26 @@ def alerts_of(monitored: Monitored) -> list[tuple[AlertSet, str | None]]:
         of = AlertSet(
             cube=monitored.cube, prefix=monitored.prefix, product=monitored.name, rule=rule, evidence=evidence
         )  # fmt: skip
-        found[table.name] = of, waits
-    return list(found.values())
+        sets[table.name] = of, waits
+    return list(sets.values())
 
 
 def _monitor(monitored: Monitored, table: AlertTable) -> tuple[MonitorMap, str | None]:
-    monitors = {made.name: (made, waits) for made, waits in maps_of(monitored)}
+    monitors = {monitor_map.name: (monitor_map, waits) for monitor_map, waits in maps_of(monitored)}
     if table.monitor not in monitors:
         names = ", ".join(monitors) or "none"
         raise ConfigError(f"alert {table.name}: there is no monitor {table.monitor!r}; {monitored.name} has {names}")
-    made, waits = monitors[table.monitor]
-    if made.rule.method not in _FOLLOWED:
+    monitor_map, waits = monitors[table.monitor]
+    if not monitor_map.rule.breaks:
         raise ConfigError(
-            f"alert {table.name}: {made.rule.method} finds trends and flags no date; alerts follow {', '.join(_FOLLOWED)}"
+            f"alert {table.name}: {monitor_map.rule.method} finds trends and flags no date; alerts follow bfast-monitor, "
+            "ewmacd, cusum"
         )
-    return made, waits
+    return monitor_map, waits
 
 
 def plan_alerts(store: Store, of: AlertSet) -> Sequence[MonitorTask]:
-    """What can be done now: shards that have not seen all dates, else the join, else tiles; nothing if the view is there."""
+    """Tasks that can be done now: shards that have not seen all dates, else the join, else tiles; none if the view is there."""
     if not of.cube.steps:
         return []
     places = of.places()
@@ -196,10 +194,15 @@ def _plan(store: Store, monitored: Monitored) -> Sequence[MonitorTask]:
 
 
 def _finish(store: Store, monitored: Monitored) -> Mapping[str, Any]:
-    return {
+    summary = {
         of.rule.name: finish_alerts(store, of) if waits is None else {"waits_for": waits}
         for of, waits in alerts_of(monitored)
     }
+    current = [
+        made["view"] for made in summary.values() if "view" in made
+    ]  # none of rules that have changed or are gone
+    relink(store, monitored.area.name, f"{monitored.prefix}/alerts", current)
+    return summary
 
 
 ALERTS = Stage(name="alerts", plan=_plan, finish=_finish)

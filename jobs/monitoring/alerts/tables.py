@@ -58,13 +58,13 @@ def _columns(alerts: Sequence[Alert], of: AlertSet) -> dict[str, Any]:
 
     unit, extents = area_unit_m2(of.cube.grid), [alert.now for alert in alerts]
     text, date, real = pa.string(), pa.date32(), pa.float64()
-    has_confidence, has_magnitude = of.evidence.has_confidence(), of.evidence.has_magnitude()
+    has_confidence = of.evidence.has_confidence()
     confidence = [
         round(extent.confidence / extent.observations / CONFIDENCE_STEPS, _DIGITS) if has_confidence else None
         for extent in extents
     ]
     magnitude = [
-        extent.magnitude / extent.observations / MAGNITUDE_STEPS if has_magnitude else extent.observations / extent.px
+        extent.observations / extent.px if has_confidence else extent.magnitude / extent.observations / MAGNITUDE_STEPS
         for extent in extents
     ]
     return {

@@ -66,11 +66,14 @@ class ShardTask:
         observing = self.alerts.evidence.memory_bytes(self.window, len(self.alerts.cube.steps) - self.start)
         return _SHARD_BYTES + self.window.size_px * _PX_BYTES + self.pieces_bytes + observing
 
-    def do(self, store: Store) -> int:
+    def do(self, store: Store, cube_store: Store | None = None) -> int:
         """Write the pieces of every new date, and then the pixels, which say that the pieces are there.
 
         On a date whose pieces would take more memory than is planned it stops before they do, and says how much this date
         and the later ones need; it is planned again with that.
+
+        Args:
+            cube_store: holds the cube; None: the same store.
 
         Returns:
             Number of new dates.
@@ -86,7 +89,7 @@ class ShardTask:
         areas = pixel_area_units(of.cube.grid, self.window)
         whole, min_area, total = of.cube.grid.window, of.min_area, len(of.cube.steps)
         steps = range(self.start, total)
-        observed = zip(steps, of.evidence.observe(store, of.cube, self.window, steps), strict=True)
+        observed = zip(steps, of.evidence.observe(cube_store or store, of.cube, self.window, steps), strict=True)
         for step, observation in observed:
             advance(states, observation, of.day(step), of.rule)
             found = find(states, tracked, areas, self.window, whole, min_area)

@@ -1,1 +1,1 @@
-"""Whether what is stored of monitored areas is what follows from their committed scenes."""
+"""Checks that what is stored of monitored areas follows from their committed scenes."""

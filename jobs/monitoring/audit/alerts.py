@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -14,7 +14,6 @@ from earthloom.jobs.monitoring.alerts.evidence import ClassEvidence, Evidence, M
 from earthloom.jobs.monitoring.alerts.head import Head
 from earthloom.jobs.monitoring.alerts.history import AlertSet, Places
 from earthloom.jobs.monitoring.alerts.item import software
-from earthloom.jobs.monitoring.alerts.pixels import Observation
 from earthloom.jobs.monitoring.alerts.rule import Change, Rule
 from earthloom.jobs.monitoring.alerts.tasks import JoinTask, ShardTask, TilesTask
 from earthloom.jobs.monitoring.audit.findings import Findings
@@ -27,14 +26,13 @@ from earthloom.jobs.records.names import ITEM
 from earthloom.tiling.errors import EarthloomError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
-from earthloom.tiling.window import Window
 
 _ALL_BYTES = 2**40
 """Memory for pieces: a replay, which goes on shard by shard, is planned with all the memory that there is."""
 _TABLE: TypeAdapter[MonitorTable] = TypeAdapter(MonitorTable)
 
 
-def check_alerts(found: Findings, *, replayed: bool) -> None:
+def check_alerts(findings: Findings, *, replayed: bool) -> None:
     """Every set of alerts below a product.
 
     Args:
@@ -42,90 +40,91 @@ def check_alerts(found: Findings, *, replayed: bool) -> None:
     """
     folders = sorted(
         key.removesuffix("/head.json")
-        for key in found.sizes
-        if key.startswith(f"{found.base}/alerts/") and key.endswith("/head.json")
+        for key in findings.sizes
+        if key.startswith(f"{findings.base}/alerts/") and key.endswith("/head.json")
     )
     for folder in folders:
-        before = found.n_problems
-        head = _check_head(found, folder)
-        if head and replayed and found.n_problems == before:
-            _replay(found, folder, head)
+        before = findings.n_problems
+        head = _check_head(findings, folder)
+        if head and replayed and findings.n_problems == before:
+            _replay(findings, folder, head)
 
 
 def _remedy(folder: str) -> str:
     return f"Remove {folder} and run `earthloom monitor` again: the alerts are made again from the cube, with the same bytes"
 
 
-def _check_head(found: Findings, folder: str) -> Head | None:
+def _check_head(findings: Findings, folder: str) -> Head | None:
     key = f"{folder}/head.json"
     try:
-        head = Head.parse(found.store.get(key), key)
+        head = Head.parse(findings.store.get(key), key)
     except EarthloomError as error:
-        found.wrong(key, f"cannot be read ({error}). {_remedy(folder)}")
+        findings.wrong(key, f"cannot be read ({error}). {_remedy(folder)}")
         return None
     views = {f"{folder}/{head.view}/{name}": one for name, one in head.files.items()}
     updates = {f"{folder}/updates/{head.generation}/{name}.parquet": one for name, one in head.updates.items()}
-    found.check({**views, **updates}, _remedy(folder))
+    findings.check({**views, **updates}, _remedy(folder))
     return head
 
 
-def _replay(found: Findings, folder: str, head: Head) -> None:
+def _replay(findings: Findings, folder: str, head: Head) -> None:
     """Make all of it again, beside, and compare."""
-    item = json.loads(found.store.get(f"{folder}/{head.view}/{ITEM}"))
+    item = json.loads(findings.store.get(f"{folder}/{head.view}/{ITEM}"))
     if (made_by := item["properties"]["processing:software"]) != software():
         mine, theirs = (", ".join(f"{name} {one[name]}" for name in sorted(one)) for one in (software(), made_by))
-        found.note(f"{folder} was made by {theirs}; it is not replayed by {mine}, which may write other bytes")
+        findings.note(f"{folder} was made by {theirs}; it is not replayed by {mine}, which may write other bytes")
         return
     try:
-        generation = read_generation(found.store, found.base, head.generation)
+        generation = read_generation(findings.store, findings.base, head.generation)
         if generation is None or generation.committed < len(head.updates):
-            found.wrong(
+            findings.wrong(
                 f"{folder}/head.json",
-                f"tells of {len(head.updates)} dates of {cube_prefix(found.base, head.generation)}, which has fewer. "
+                f"tells of {len(head.updates)} dates of {cube_prefix(findings.base, head.generation)}, which has fewer. "
                 f"{_remedy(folder)}",
             )
             return
         cube = replace(generation.cube, steps=generation.cube.steps[: len(head.updates)])
-        of = _alert_set(found, cube, item["properties"])
+        of = _alert_set(findings, cube, item["properties"])
     except (EarthloomError, KeyError, TypeError, ValueError) as error:
-        found.wrong(
+        findings.wrong(
             f"{folder}/{head.view}/{ITEM}",
             f"does not describe alerts that can be replayed ({error}). {_remedy(folder)}",
         )
         return
     places = of.places()
     if places.folder != folder or set(places.names) != set(head.updates):
-        found.wrong(f"{folder}/head.json", f"is not of this rule and these dates of the cube. {_remedy(folder)}")
+        findings.wrong(f"{folder}/head.json", f"is not of this rule and these dates of the cube. {_remedy(folder)}")
         return
     with tempfile.TemporaryDirectory(prefix="earthloom-replay-") as scratch:
         beside = open_store(ObjectRef.parse(scratch))
         for row, col, window in cube.shards():
-            ShardTask(alerts=of, shard=(row, col), window=window, start=0, pieces_bytes=_ALL_BYTES).do(beside)
+            task = ShardTask(alerts=of, shard=(row, col), window=window, start=0, pieces_bytes=_ALL_BYTES)
+            task.do(beside, findings.store)
         JoinTask(alerts=of, base=0, borrowed=(), stored_bytes=0).do(beside)
         TilesTask(alerts=of, stored_bytes=0).do(beside)
-        _compare(found, beside, places)
+        _compare(findings, beside, places)
 
 
-def _compare(found: Findings, beside: Store, places: Places) -> None:
-    """What was made again against what is stored: all that readers see, and of the working state what is there."""
+def _compare(findings: Findings, beside: Store, places: Places) -> None:
+    """Compare what was made again with what is stored: all that readers see, and the working state that is still there."""
     for made in beside.list(places.folder):
         is_state = made.key.startswith(f"{places.folder}/state/")
-        if is_state and made.key not in found.sizes:
+        if is_state and made.key not in findings.sizes:
             continue  # what no update needs any more is removed
         if made.key.endswith(f"/{ITEM}"):
             continue  # it names days that only the AOI file knows; the head vouches for it
-        wanted, held = beside.get(made.key), found.store.get(made.key) if made.key in found.sizes else b""
+        wanted, held = beside.get(made.key), findings.store.get(made.key) if made.key in findings.sizes else b""
         if held != wanted:
-            found.wrong(
+            findings.wrong(
                 made.key,
                 f"is not what the cube and the rule give (sha256 {StoredObject.of(held).sha256[:16]}…, replayed "
                 f"{StoredObject.of(wanted).sha256[:16]}…). {_remedy(places.folder)}",
             )
 
 
-def _alert_set(found: Findings, cube: Cube, said: Mapping[str, Any]) -> AlertSet:
+def _alert_set(findings: Findings, cube: Cube, said: Mapping[str, Any]) -> AlertSet:
     """The alert set that the item of a view describes."""
-    aoi, product = found.base.split("/")[1:3]
+    aoi, product = findings.base.split("/")[1:3]
     rule, by = said["earthloom:rule"], said["earthloom:evidence"]
     evidence: Evidence
     if "classes" in by:
@@ -133,32 +132,6 @@ def _alert_set(found: Findings, cube: Cube, said: Mapping[str, Any]) -> AlertSet
     else:
         monitor = by["monitor"]
         table = _TABLE.validate_python({**monitor["rule"], "layer": monitor["layer"][0]})
-        made = monitor_map(cube, found.base, table, aoi=aoi, product=product)
+        made = monitor_map(cube, findings.base, table, aoi=aoi, product=product)
         evidence = MonitorEvidence(made=made, direction=monitor["direction"])
-    return AlertSet(
-        cube=cube, prefix=found.base, product=product, rule=Rule(**rule),
-        evidence=_From(evidence=evidence, store=found.store),
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _From:
-    """Evidence that reads the cube in one store, whatever store the alerts are written to (`Evidence`)."""
-
-    evidence: Evidence
-    store: Store
-
-    def identity(self) -> Mapping[str, Any]:
-        return self.evidence.identity()
-
-    def has_confidence(self) -> bool:
-        return self.evidence.has_confidence()
-
-    def has_magnitude(self) -> bool:
-        return self.evidence.has_magnitude()
-
-    def memory_bytes(self, window: Window, n_steps: int) -> int:
-        return self.evidence.memory_bytes(window, n_steps)
-
-    def observe(self, _: Store, cube: Cube, window: Window, steps: Sequence[int]) -> Iterator[Observation]:
-        return self.evidence.observe(self.store, cube, window, steps)
+    return AlertSet(cube=cube, prefix=findings.base, product=product, rule=Rule(**rule), evidence=evidence)

@@ -11,87 +11,90 @@ from earthloom.tiling.errors import EarthloomError, MissingObjectError
 from earthloom.tiling.writing.zarr_cube import ROOT, encode_times, time_keys
 
 
-def check_cube(found: Findings) -> Cube | None:
+def check_cube(findings: Findings) -> Cube | None:
     """The cube that readers follow, once its documents were read; None where there is none, or it cannot be read."""
-    store, base = found.store, found.base
+    store, base = findings.store, findings.base
     try:
         number = read_head(store, base)
         generation = read_generation(store, base, number) if number else None
     except (EarthloomError, KeyError, TypeError, ValueError) as error:
-        found.wrong(f"{base}/{HEAD}", f"cannot be followed to a cube ({error}). {remedy(base)}")
+        findings.wrong(f"{base}/{HEAD}", f"cannot be followed to a cube ({error}). {remedy(base)}")
         return None
     if not number:
-        found.note(f"{base} has no finished cube yet")
+        findings.note(f"{base} has no finished cube yet")
         return None
     if generation is None or not generation.committed:
-        found.wrong(
+        findings.wrong(
             f"{base}/{HEAD}", f"leads to {cube_prefix(base, number)}, of which nothing is committed. {remedy(base)}"
         )
         return None
-    _check_documents(found, generation.cube)
+    _check_documents(findings, generation.cube)
     for step in range(generation.committed):
-        _check_step(found, generation, step)
+        _check_step(findings, generation, step)
     return generation.cube
 
 
 def remedy(base: str) -> str:
-    """What to do about a damaged cube."""
+    """The remedy for a damaged cube."""
     return f"Remove {base} and run `earthloom monitor` again: all of it is made again from the committed scenes"
 
 
-def _check_documents(found: Findings, cube: Cube) -> None:
+def _check_documents(findings: Findings, cube: Cube) -> None:
     """Those that do not grow are to the byte what the cube's description gives; the dates are its dates."""
     documents = cube.metadata()
     growing = {f"{layer.name}/{ROOT}" for layer in cube.layers} | {f"time/{ROOT}"}
     for name in sorted(documents.keys() - growing):
-        _compare(found, f"{cube.prefix}/{name}", documents[name])
+        _compare(findings, f"{cube.prefix}/{name}", documents[name])
     for name in sorted(growing):
-        if f"{cube.prefix}/{name}" not in found.sizes:
-            found.wrong(f"{cube.prefix}/{name}", "is missing. Run `earthloom monitor` again, which writes it")
+        if f"{cube.prefix}/{name}" not in findings.sizes:
+            findings.wrong(f"{cube.prefix}/{name}", "is missing. Run `earthloom monitor` again, which writes it")
     dates = [step.date for step in cube.steps]
     for number, name in enumerate(time_keys(dates)):
         key = f"{cube.prefix}/{name}"
         try:
-            held = found.store.get(key)
+            held = findings.store.get(key)
             is_ours = encode_times(dates, number, held) == held
         except MissingObjectError:
             is_ours = False
         except (EarthloomError, ValueError):
             is_ours = False
         if not is_ours:
-            found.wrong(key, f"does not hold the dates of the cube. {remedy(found.base)}")
+            findings.wrong(key, f"does not hold the dates of the cube. {remedy(findings.base)}")
 
 
-def _compare(found: Findings, key: str, wanted: bytes) -> None:
+def _compare(findings: Findings, key: str, wanted: bytes) -> None:
     try:
-        held = found.store.get(key)
+        held = findings.store.get(key)
     except MissingObjectError:
-        found.wrong(key, f"is missing. {remedy(found.base)}")
+        findings.wrong(key, f"is missing. {remedy(findings.base)}")
         return
     if held != wanted:
-        found.wrong(key, f"is not what the cube's own description gives. {remedy(found.base)}")
+        findings.wrong(key, f"is not what the cube's own description gives. {remedy(findings.base)}")
 
 
-def _check_step(found: Findings, generation: Generation, step: int) -> None:
+def _check_step(findings: Findings, generation: Generation, step: int) -> None:
     cube, prefix = generation.cube, step_prefix(generation.prefix, step)
     marks: dict[tuple[int, int], ShardMark] = {}
     objects: dict[str, StoredObject] = {}
-    for key in sorted(key for key in found.sizes if key.startswith(f"{prefix}/")):
-        mark = parse_mark(found.store.get(key), key)
+    for key in sorted(key for key in findings.sizes if key.startswith(f"{prefix}/")):
+        mark = parse_mark(findings.store.get(key), key)
         if mark is None:
-            found.wrong(key, f"is damaged, so nothing vouches for its shard. {remedy(found.base)}")
+            findings.wrong(key, f"is damaged, so nothing vouches for its shard. {remedy(findings.base)}")
             continue
         marks[mark.row, mark.col] = mark
         for layer, stored in mark.objects.items():
             if stored:
                 objects[f"{cube.prefix}/{cube.layout.shard_key(layer, step, mark.row, mark.col)}"] = stored
-    found.check(objects, remedy(found.base))
+    findings.check(objects, remedy(findings.base))
     held = {
-        key for layer in cube.layers for key in found.sizes if key.startswith(f"{cube.prefix}/{layer.name}/c/{step}/")
+        key
+        for layer in cube.layers
+        for key in findings.sizes
+        if key.startswith(f"{cube.prefix}/{layer.name}/c/{step}/")
     }
     for key in sorted(held - objects.keys()):
-        found.wrong(key, f"has pixels that no mark vouches for. {remedy(found.base)}")
+        findings.wrong(key, f"has pixels that no mark vouches for. {remedy(findings.base)}")
     rows, cols = cube.layout.shard_grid
     empty = [(row, col) for row in range(rows) for col in range(cols) if (row, col) not in marks]
     total = sum_up(cube.layout, [marks[place] for place in sorted(marks)], len(cube.classes), empty)
-    _compare(found, f"{prefix}.json", sum_document(cube.steps[step], total))
+    _compare(findings, f"{prefix}.json", sum_document(cube.steps[step], total))

@@ -1,4 +1,4 @@
-"""What a check of one monitored product finds: objects that are missing, or other than they should be."""
+"""The findings of a check of one monitored product: objects that are missing, or other than they should be."""
 
 from __future__ import annotations
 
@@ -59,11 +59,13 @@ class Findings:
             else:
                 sound[key] = stored
         with ThreadPoolExecutor(_AT_ONCE, "hash") as pool:
-            for (key, stored), found in zip(sound.items(), pool.map(self._sha256, sound), strict=True):
+            for (key, stored), digest in zip(sound.items(), pool.map(self._sha256, sound), strict=True):
                 self._report.objects += 1
                 self._report.checked_bytes += stored.size
-                if found != stored.sha256:
-                    said = f"has sha256 {found[:16]}… and should have {stored.sha256[:16]}…" if found else "was removed"
+                if digest != stored.sha256:
+                    said = (
+                        f"has sha256 {digest[:16]}… and should have {stored.sha256[:16]}…" if digest else "was removed"
+                    )
                     self.wrong(key, f"{said}: its bytes were changed. {remedy}")
 
     def _sha256(self, key: str) -> str:

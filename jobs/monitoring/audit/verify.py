@@ -46,11 +46,11 @@ def _check_monitors(store: Store, report: Verification, on_place: Callable[[str]
     for base in sorted(bases):
         if on_place:
             on_place(base)
-        found = Findings(store, base, report)
-        cube = check_cube(found)
-        is_sound = cube is not None and not found.n_problems
-        check_results(found)
-        check_alerts(found, replayed=is_sound)
+        findings = Findings(store, base, report)
+        cube = check_cube(findings)
+        is_sound = cube is not None and not findings.n_problems
+        check_results(findings)
+        check_alerts(findings, replayed=is_sound)
         report.monitors += 1
     for aoi in sorted(areas):
         _check_collection(store, aoi, report)

@@ -1,4 +1,4 @@
-"""What changed between two maps of a monitored area, as a result: what it depends on, what it is called, what is published.
+"""The change between two maps of a monitored area as a result: what it depends on, what it is called, what is published.
 
 Pure: reads no storage. The key is made of everything that can change a byte of the result, so the same two maps give the
 same folder whoever asks.
@@ -104,7 +104,7 @@ class Change:
 
     @property
     def trust(self) -> str:
-        """What the confidence of the result is, in words."""
+        """The meaning of the result's confidence, in words."""
         of = dict.fromkeys((self.before.trust, self.after.trust))
         return f"product of both sides' confidence: {', and '.join(of)}"
 
@@ -113,7 +113,7 @@ class Change:
         return ClassLegend(name=f"{self.product}-change", title=self.title, classes=change_classes(self.before.classes))
 
     def publication(self, tables: Mapping[str, bytes] | None = None) -> Publication:
-        """What is published of it.
+        """Its product, as it is published.
 
         Args:
             tables: files beside the map, by name; while shards are made there are none yet.
@@ -129,7 +129,7 @@ class Change:
         )  # fmt: skip
         return Publication(
             name=f"{self.aoi} {self.before.name} to {self.after.name}", prefix=self.prefix, grid=self.grid,
-            shard_px=self.before.shard_px, title=f"{self.title}, {self.aoi}", products=(product,), about=_About(self),
+            shard_px=self.before.shard_px, title=f"{self.title}, {self.aoi}", products=(product,), about=self,
         )  # fmt: skip
 
     def tables(self, transitions: Sequence[Transition], pieces: Pieces) -> dict[str, bytes]:
@@ -142,16 +142,10 @@ class Change:
         import pandas as pd
 
         rows = transition_rows(transitions, self.before.classes)
-        table = pd.DataFrame(
-            {
-                "from": [row["before"] for row in rows],
-                "to": [row["after"] for row in rows],
-                "area_m2": [row["area_m2"] for row in rows],
-                "px": [row["pixels"] for row in rows],
-                "confidence": [row["confidence"] for row in rows],
-                "value": pd.array([row["value"] for row in rows], "UInt8"),
-            }
-        ).astype({"area_m2": "float64", "px": "int64", "confidence": "float64"})
+        columns = {"before": "from", "after": "to", "area_m2": "area_m2", "pixels": "px", "confidence": "confidence",
+                   "value": "value"}  # fmt: skip
+        types = {"area_m2": "float64", "px": "int64", "confidence": "float64", "value": "UInt8"}
+        table = pd.DataFrame(rows, columns=list(columns)).rename(columns=columns).astype(types)
         buffer = io.BytesIO()
         polygon_table(pieces, self.grid, self.before.classes).to_parquet(
             buffer, schema_version="1.1.0", write_covering_bbox=True, index=False
@@ -171,6 +165,42 @@ class Change:
             "transitions": [dict(row) for row in rows],
             "polygons": len(pieces), "min_area_m2": self.least_m2,
         }  # fmt: skip
+
+    def fields(self) -> Mapping[str, Any]:
+        """See `jobs.products.publication.About`; so for the next two."""
+        return {
+            "kind": "change", "aoi": self.aoi, "product": self.product, "key": self.key, "from": _side(self.before),
+            "to": _side(self.after), "min_area_m2": self.least_m2,
+        }  # fmt: skip
+
+    def item(self, assets: Sequence[AssetInfo], areas: Sequence[ClassArea]) -> dict[str, Any]:
+        up = "../" * len(self.prefix.split("/"))
+        links = [
+            stac_item.made_of(up, prefix, f"{word}: {side.name}")
+            for word, side in (("Before", self.before), ("After", self.after))
+            for prefix in side.sources
+        ]
+        start, end = self.before.start, self.after.end
+        assert start is not None, "checked when it was made"
+        assert end is not None, "checked when it was made"
+        return stac_item.feature(
+            f"{self.aoi}-{self.product}-change-{self.name}-{self.key[:8]}", self.grid,
+            stac_item.class_objects(self.legend.classes, areas), assets, links,
+            {
+                "title": f"{self.title}: {self.aoi}", **stac_item.interval(start, max(end, self.before.end or end)),
+                "processing:lineage": (
+                    f"{self.product} of {self.before.name} and of {self.after.name}, compared pixel by pixel; polygons from "
+                    f"{self.least_m2:g} m² on."
+                ),
+                "processing:software": dict(sorted(software().items())),
+                "earthloom:aoi": self.aoi, "earthloom:key": self.key, "earthloom:product": self.product,
+                "earthloom:from": self.before.name, "earthloom:to": self.after.name,
+                "earthloom:class_areas": [dict(row) for row in areas],
+            },
+        )  # fmt: skip
+
+    def documents(self) -> Mapping[str, Mapping[str, Any]]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,47 +246,3 @@ def _side(side: ClassMap) -> dict[str, Any]:
 
 def _iso(day: Any) -> str | None:
     return None if day is None else str(day)
-
-
-@dataclass(frozen=True, slots=True)
-class _About:
-    """What a change says of itself (`jobs.products.publication.About`)."""
-
-    made: Change
-
-    def fields(self) -> Mapping[str, Any]:
-        made = self.made
-        return {
-            "kind": "change", "aoi": made.aoi, "product": made.product, "key": made.key, "from": _side(made.before),
-            "to": _side(made.after), "min_area_m2": made.least_m2,
-        }  # fmt: skip
-
-    def item(self, assets: Sequence[AssetInfo], areas: Sequence[ClassArea]) -> dict[str, Any]:
-        made = self.made
-        up = "../" * len(made.prefix.split("/"))
-        links = [
-            stac_item.made_of(up, prefix, f"{word}: {side.name}")
-            for word, side in (("Before", made.before), ("After", made.after))
-            for prefix in side.sources
-        ]
-        start, end = made.before.start, made.after.end
-        assert start is not None, "checked when it was made"
-        assert end is not None, "checked when it was made"
-        return stac_item.feature(
-            f"{made.aoi}-{made.product}-change-{made.name}-{made.key[:8]}", made.grid,
-            stac_item.class_objects(made.legend.classes, areas), assets, links,
-            {
-                "title": f"{made.title}: {made.aoi}", **stac_item.interval(start, max(end, made.before.end or end)),
-                "processing:lineage": (
-                    f"{made.product} of {made.before.name} and of {made.after.name}, compared pixel by pixel; polygons from "
-                    f"{made.least_m2:g} m² on."
-                ),
-                "processing:software": dict(sorted(software().items())),
-                "earthloom:aoi": made.aoi, "earthloom:key": made.key, "earthloom:product": made.product,
-                "earthloom:from": made.before.name, "earthloom:to": made.after.name,
-                "earthloom:class_areas": [dict(row) for row in areas],
-            },
-        )  # fmt: skip
-
-    def documents(self) -> Mapping[str, Mapping[str, Any]]:
-        return {}

@@ -1,4 +1,4 @@
-"""Where a map changed, as polygons: pieces of each shard, united over the shards' borders, with areas and confidence.
+"""The changed ground of a map as polygons: pieces of each shard, united over the shards' borders, with areas and confidence.
 
 Corners are whole pixels of the grid until the very end, so nothing is rounded and no polygon depends on the cut.
 Knows nothing of files.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from earthloom.jobs.monitoring.alerts.outlines import unite as unite_outlines
 from earthloom.jobs.monitoring.change.transitions import Sides, exact_areas_m2, pixel_m2
 from earthloom.jobs.monitoring.cube.cube import ClassInfo
 from earthloom.jobs.records.canonical import canonical
@@ -52,7 +53,7 @@ class Pieces:
     confidence_sums: NDArray[np.int64]
     """Sums of the products of both stored confidences."""
     open: NDArray[np.bool_]
-    """Whether it touches another shard, where it may go on."""
+    """True if it touches another shard, where it may go on."""
 
     def __len__(self) -> int:
         return int(self.polygons.size)
@@ -165,7 +166,7 @@ def _is_changed(sides: Sides) -> NDArray[np.bool_]:
 
 
 def _begins(values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where runs of one value begin within the rows of a mask. (rows, columns)"""
+    """The beginnings of runs of one value within the rows of a mask. (rows, columns)"""
     begun = mask.copy()
     begun[:, 1:] &= (values[:, 1:] != values[:, :-1]) | ~mask[:, :-1]
     return begun
@@ -258,8 +259,7 @@ def _unite_alike(pieces: Pieces) -> Pieces:
     """Pieces of one change, united where they share an edge; what meets in a corner only stays apart."""
     import shapely
 
-    united = shapely.get_parts(shapely.unary_union(pieces.polygons))
-    polygons = np.array([_plain(polygon) for polygon in united], object)
+    polygons = shapely.get_parts(unite_outlines(pieces.polygons))
     inside, of = shapely.STRtree(polygons).query(shapely.point_on_surface(pieces.polygons), predicate="within")
     assert np.array_equal(np.sort(inside), np.arange(len(pieces))), "each piece lies in one polygon"
     owner = np.empty(len(pieces), np.intp)
@@ -272,21 +272,6 @@ def _unite_alike(pieces: Pieces) -> Pieces:
         confidence_sums=np.bincount(owner, weights=pieces.confidence_sums, minlength=n).astype(np.int64),
         open=np.zeros(n, bool),
     )  # fmt: skip
-
-
-def _plain(polygon: Any) -> Any:
-    """A polygon without the points that its pieces had on their borders: corners only."""
-    import shapely
-
-    rings = [_corners(shapely.get_coordinates(ring)) for ring in (polygon.exterior, *polygon.interiors)]
-    return shapely.Polygon(rings[0], rings[1:])
-
-
-def _corners(ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points of a closed ring at which it turns; whole numbers, so the test is exact."""
-    points = ring[:-1]
-    to, on = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
-    return np.asarray(points[to[:, 0] * on[:, 1] != to[:, 1] * on[:, 0]])
 
 
 def _first_pixels(polygons: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -308,7 +293,7 @@ def polygon_table(pieces: Pieces, grid: Grid, classes: Sequence[ClassInfo]) -> g
     import geopandas as gpd
     import shapely
 
-    names = {one.value: one.name for one in classes}
+    names = {entry.value: entry.name for entry in classes}
     a, _, c, _, e, f = grid.transform
     placed = shapely.transform(pieces.polygons, lambda points: points * (a, e) + (c, f))
     certain = pieces.pixels * float(CONFIDENCE_STEPS**2)

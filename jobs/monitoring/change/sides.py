@@ -1,4 +1,4 @@
-"""Which map a user means by a date or a period: `1985`, `2020-07`, `2020-DJF`, `2020-07-01`.
+"""Finds the map that a user means by a date or a period: `1985`, `2020-07`, `2020-DJF`, `2020-07-01`.
 
 A period is its composite where there is one of all of its dates, else the date within it that lies nearest to its middle; what
 was taken is told. The composite of a single date is that date: the same classes, and the model's own confidence instead of

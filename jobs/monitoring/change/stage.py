@@ -12,13 +12,10 @@ from earthloom.jobs.monitoring.change.sides import find_map
 from earthloom.jobs.monitoring.change.table import ChangeTable
 from earthloom.jobs.monitoring.change.tasks import plan_change
 from earthloom.jobs.monitoring.composites.periods import parse_period, period_of
-from earthloom.jobs.monitoring.composites.stage import HEAD, cube_state
 from earthloom.jobs.monitoring.cube.cube import Cube
-from earthloom.jobs.monitoring.linking import relink
+from earthloom.jobs.monitoring.linking import HEAD, advance, relink
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.worker import MonitorTask
-from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
-from earthloom.jobs.records.documents import merge
 from earthloom.tiling.storage.store import Store
 
 
@@ -80,23 +77,17 @@ def finish_changes(store: Store, monitored: Monitored) -> Mapping[str, Any]:
         By name of the change where it lies and of what it is; None for one whose dates have not come yet.
     """
     if not monitored.product.change:
+        relink(store, monitored.area.name, f"{monitored.prefix}/change", ())
         return {}
-    made = {
-        change.name: {"prefix": change.prefix, "key": change.key, "of": note}
-        for change, note in changes_of(store, monitored)
-    }  # fmt: skip
-    key, state = f"{monitored.prefix}/change/{HEAD}", cube_state(monitored.cube)
-
-    def changed(existing: bytes | None) -> bytes:
-        theirs = read_document(existing, key) if existing is not None else {"generation": 0, "steps": 0}
-        if existing is not None and (theirs["generation"], theirs["steps"]) > state:
-            return existing
-        return canonical({"format": FORMAT, "generation": state[0], "steps": state[1], "changes": made})
-
-    merge(store, key, changed)
-    relink(store, monitored.area.name, f"{monitored.prefix}/change", [str(one["prefix"]) for one in made.values()])
+    current: dict[str, dict[str, str]] = {}
+    for change, note in changes_of(store, monitored):
+        entry = {"prefix": change.prefix, "key": change.key, "of": note}
+        if current.setdefault(change.name, entry)["key"] != change.key:  # the same sides with another smallest polygon
+            current[f"{change.name}, {change.least_m2:g} m2"] = entry
+    advance(store, f"{monitored.prefix}/change/{HEAD}", monitored.cube, lambda _: {"changes": current})
+    relink(store, monitored.area.name, f"{monitored.prefix}/change", [str(one["prefix"]) for one in current.values()])
     waiting = [f"{one.before}--{one.after}" for one in monitored.product.change if one.before is not None]
-    return {name: made.get(name) for name in sorted({*made, *waiting})}
+    return {name: current.get(name) for name in sorted({*current, *waiting})}
 
 
 CHANGE_STAGE = Stage(name="change", plan=plan_changes, finish=finish_changes)

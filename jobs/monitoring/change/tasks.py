@@ -1,4 +1,4 @@
-"""What workers do for a change: compare one shard, then join the shards and publish. Each may be done twice.
+"""The tasks of workers for a change: compare one shard, then join the shards and publish. Each may be done twice.
 
 A shard leaves what it counted and the pieces of polygons that it saw as one object, and its part of the map; the marker of
 the map comes last and so vouches for both.
@@ -39,7 +39,7 @@ _PX_BYTES = 28
 _USUAL_BYTES = 3
 """Memory per pixel that the changes of a usual map take. A map with more is planned anew."""
 _PIECE_BYTES = 6
-"""What pieces take in memory while they are united, for each byte that they have in storage; measured: 3 to 5.5."""
+"""Memory that pieces take while they are united, for each byte that they have in storage; measured: 3 to 5.5."""
 _STRIP_ROWS = 256
 
 
@@ -119,7 +119,7 @@ class PublishChangeTask:
         return publishing_bytes(before.grid.window, before.shard_px, stored) + _PIECE_BYTES * self.parts_bytes
 
     def do(self, store: Store) -> bool:
-        """Whether this task committed it; False if another writer was faster and made the same."""
+        """Returns True if this task committed it, False if another writer was faster and made the same."""
         change = self.change
         if committed_document(store, change.prefix) is not None:
             return False
@@ -138,7 +138,7 @@ class PublishChangeTask:
 
 
 def plan_change(store: Store, change: Change) -> Sequence[MonitorTask]:
-    """What is to be done next for a change; nothing once it is committed."""
+    """The tasks that can be done now for a change; none once it is committed."""
     if committed_document(store, change.prefix) is not None:
         return []
     sizes = {head.key: head.size for head in store.list(_parts(change))}

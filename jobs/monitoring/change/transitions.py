@@ -1,10 +1,11 @@
-"""What became of what between two class maps of one grid: a matrix in true areas, and a map of changes with its legend.
+"""Transitions between two class maps of one grid: a matrix in true areas, and a map of changes with its legend.
 
 Pure: arrays in, numbers and arrays out. Knows nothing of files, dates or shards.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,7 +50,7 @@ class Transition:
 
     @property
     def known(self) -> bool:
-        """Whether both sides have a class."""
+        """True if both sides have a class."""
         return NODATA not in (self.before, self.after)
 
     @property
@@ -128,7 +129,7 @@ def count_transitions(sides: Sides, areas_m2: NDArray[np.float64], n_classes: in
         pixels += np.bincount(flat, minlength=1 << 16)
         areas += np.bincount(flat, weights=areas_m2[row : row + n_rows].ravel(), minlength=1 << 16)
         sums += np.bincount(flat, weights=strip.products().ravel(), minlength=1 << 16)
-    found = []
+    counted = []
     for pair in np.flatnonzero(pixels):
         of, to = int(pair) >> 8, int(pair) & 0xFF
         for side, value in (("before", of), ("after", to)):
@@ -138,12 +139,12 @@ def count_transitions(sides: Sides, areas_m2: NDArray[np.float64], n_classes: in
                     "classes; its maps were made by another model"
                 )
         trust = 0 if NODATA in (of, to) else int(sums[pair])
-        found.append(
+        counted.append(
             Transition(
                 before=of, after=to, pixels=int(pixels[pair]), area_m2=float(areas[pair]), confidence_sum=trust
             )
         )  # fmt: skip
-    return tuple(found)
+    return tuple(counted)
 
 
 def _check(sides: Sides) -> None:
@@ -158,15 +159,14 @@ def _check(sides: Sides) -> None:
 def merge_transitions(parts: Iterable[Sequence[Transition]]) -> tuple[Transition, ...]:
     """Add up what windows hold, at once: areas are exact or rounded once, so neither cut nor order matters."""
     by_pair: defaultdict[tuple[int, int], list[Transition]] = defaultdict(list)
-    for part in parts:
-        for one in part:
-            by_pair[one.before, one.after].append(one)
+    for transition in itertools.chain.from_iterable(parts):
+        by_pair[transition.before, transition.after].append(transition)
     return tuple(
         Transition(
-            before=of, after=to, pixels=sum(one.pixels for one in found),
-            area_m2=math.fsum(one.area_m2 for one in found), confidence_sum=sum(one.confidence_sum for one in found),
+            before=of, after=to, pixels=sum(each.pixels for each in alike),
+            area_m2=math.fsum(each.area_m2 for each in alike), confidence_sum=sum(each.confidence_sum for each in alike),
         )
-        for (of, to), found in sorted(by_pair.items())
+        for (of, to), alike in sorted(by_pair.items())
     )  # fmt: skip
 
 
@@ -254,25 +254,19 @@ def change_classes(classes: Sequence[ClassInfo]) -> tuple[ModelClass, ...]:
     """
     if len(classes) > _MOST_VALUES:
         raise ConfigError(f"a map of changes has room for {_MOST_VALUES} classes, and these are {len(classes)}")
-    found = {UNCHANGED: ModelClass(value=UNCHANGED, name="unchanged", color=_UNCHANGED_COLOR,
+    legend = {UNCHANGED: ModelClass(value=UNCHANGED, name="unchanged", color=_UNCHANGED_COLOR,
                                    description="The same class before and after")}  # fmt: skip
     for of in classes:
         for to in classes:
             if (value := change_value(of.value, to.value, len(classes))) == UNCHANGED:
                 continue
             if len(classes) > MOST_CLASSES:
-                found[value] = ModelClass(
-                    value=value,
-                    name=f"→ {to.name}",
-                    color=to.color,
-                    description=f"{to.name} after, another class before",
-                )
+                name, color, described = f"→ {to.name}", to.color, f"{to.name} after, another class before"
             else:
-                found[value] = ModelClass(
-                    value=value, name=f"{of.name} → {to.name}", color=_mixed(of.color, to.color),
-                    description=f"{of.name} before, {to.name} after",
-                )  # fmt: skip
-    return tuple(found[value] for value in sorted(found))
+                name, color = f"{of.name} → {to.name}", _mixed(of.color, to.color)
+                described = f"{of.name} before, {to.name} after"
+            legend[value] = ModelClass(value=value, name=name, color=color, description=described)
+    return tuple(legend[value] for value in sorted(legend))
 
 
 def _mixed(before: str, after: str) -> str:

@@ -25,7 +25,6 @@ from earthloom.jobs.products.product import Product
 from earthloom.jobs.products.publication import Publication
 from earthloom.jobs.products.stac_item import AssetInfo
 from earthloom.jobs.records.canonical import digest
-from earthloom.models.cards.card import ModelClass
 from earthloom.tiling.counting import ClassArea
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.software import software
@@ -75,11 +74,11 @@ class Composite:
 
     @property
     def publication(self) -> Publication:
-        """What is published of it."""
+        """Its products, as they are published."""
         return Publication(
             name=f"{self.aoi} {self.period.name}", prefix=self.prefix, grid=self.cube.grid, shard_px=self.cube.shard_px,
             title=f"{self.title}, {self.aoi} {self.period.name}", products=(self._main_product, self._count_product),
-            about=_About(self),
+            about=self,
         )  # fmt: skip
 
     @property
@@ -90,10 +89,7 @@ class Composite:
     @property
     def legend(self) -> ClassLegend:
         """Legend of a class map; without classes for an image."""
-        classes = tuple(
-            ModelClass(value=entry.value, name=entry.name, color=entry.color) for entry in self.cube.classes
-        )
-        return ClassLegend(name=self.product, title=self.title, classes=classes)
+        return ClassLegend(name=self.product, title=self.title, classes=self.cube.legend.classes)
 
     @property
     def _main_product(self) -> Product:
@@ -141,6 +137,44 @@ class Composite:
             "EARTHLOOM_RULE": str(self.rule), "EARTHLOOM_KEY": self.key,
         }  # fmt: skip
 
+    def fields(self) -> Mapping[str, Any]:
+        """See `jobs.products.publication.About`; so for the next two."""
+        return {
+            "kind": "composite", "aoi": self.aoi, "product": self.product, "key": self.key, "rule": str(self.rule),
+            "every": self.every, "period": self.period.name, "start": str(self.period.start), "end": str(self.period.end),
+            "steps": [step.to_json() for step in self.steps],
+        }  # fmt: skip
+
+    def item(self, assets: Sequence[AssetInfo], areas: Sequence[ClassArea]) -> dict[str, Any]:
+        days = [str(step.date) for step in self.steps]
+        depth = len(self.prefix.split("/"))
+        root, area = "../" * depth, "../" * (depth - 2)  # of OUT, and of monitors/<aoi>
+        links = [
+            {"rel": "root", "href": f"{root}catalog.json", "type": "application/json"},
+            {"rel": "parent", "href": f"{area}collection.json", "type": "application/json"},
+            {"rel": "collection", "href": f"{area}collection.json", "type": "application/json"},
+        ] + [
+            stac_item.made_of(root, scene, f"Result {scene.split('/')[1]}")
+            for scene in sorted({prefix for step in self.steps for prefix in step.members})
+        ]
+        return stac_item.feature(
+            f"{self.aoi}-{self.product}-{self.rule.slug}-{self.period.name}-{self.key[:8]}", self.cube.grid,
+            stac_item.class_objects(self.legend.classes, areas), assets, links,
+            {
+                "title": f"{self.title}: {self.aoi}, {self.period.name}",
+                **stac_item.interval(self.period.start, self.period.end),
+                "processing:lineage": f"{self.rule} of {len(days)} dates of {self.product}: {', '.join(days)}.",
+                "processing:software": dict(sorted(software().items())),
+                "earthloom:aoi": self.aoi, "earthloom:key": self.key, "earthloom:product": self.product,
+                "earthloom:period": self.period.name, "earthloom:rule": str(self.rule), "earthloom:dates": days,
+                **({"earthloom:class_areas": [dict(row) for row in areas]} if areas else {}),
+            },
+            collection=collection_id(self.aoi),
+        )  # fmt: skip
+
+    def documents(self) -> Mapping[str, Mapping[str, Any]]:
+        return {}
+
 
 _WORDS = {
     "median": "median", "mode": "commonest class", "best": "best observation", "max": "greatest {by}", "min": "least {by}",
@@ -162,18 +196,18 @@ def composites_of(
     """
     rule.check(cube.layers)
     lean = replace(cube, steps=tuple(replace(step, scenes=(), masks=()) for step in cube.steps))
-    found = []
+    composites = []
     for period, positions in by_period(every, [step.date for step in cube.steps]).items():
         steps = tuple(cube.steps[position] for position in positions)
         clear = [clear_px[position] for position in positions] if clear_px is not None else None
-        found.append(
+        composites.append(
             Composite(
                 folder=folder, aoi=aoi, product=product, cube=lean, every=every, period=period, rule=rule, steps=steps,
                 positions=positions, order=rule.order(period, [step.date for step in steps], clear),
                 key=_key(cube, folder, every, period, rule, steps),
             )
         )  # fmt: skip
-    return tuple(found)
+    return tuple(composites)
 
 
 def composite_keys(cube: Cube, folder: str, rule: Rule, every: Cadence) -> dict[str, str]:
@@ -206,49 +240,3 @@ def _key(cube: Cube, folder: str, every: Cadence, period: Period, rule: Rule, st
 
 def _storage(layer: Layer) -> tuple[str, str]:
     return layer.dtype, repr(float(layer.nodata))
-
-
-@dataclass(frozen=True, slots=True)
-class _About:
-    """What a composite says of itself (`jobs.products.publication.About`)."""
-
-    made: Composite
-
-    def fields(self) -> Mapping[str, Any]:
-        made = self.made
-        return {
-            "kind": "composite", "aoi": made.aoi, "product": made.product, "key": made.key, "rule": str(made.rule),
-            "every": made.every, "period": made.period.name, "start": str(made.period.start), "end": str(made.period.end),
-            "steps": [step.to_json() for step in made.steps],
-        }  # fmt: skip
-
-    def item(self, assets: Sequence[AssetInfo], areas: Sequence[ClassArea]) -> dict[str, Any]:
-        made = self.made
-        days = [str(step.date) for step in made.steps]
-        depth = len(made.prefix.split("/"))
-        root, area = "../" * depth, "../" * (depth - 2)  # of OUT, and of monitors/<aoi>
-        links = [
-            {"rel": "root", "href": f"{root}catalog.json", "type": "application/json"},
-            {"rel": "parent", "href": f"{area}collection.json", "type": "application/json"},
-            {"rel": "collection", "href": f"{area}collection.json", "type": "application/json"},
-        ] + [
-            stac_item.made_of(root, scene, f"Result {scene.split('/')[1]}")
-            for scene in sorted({scene for step in made.steps for scene in (*step.scenes, *step.masks)})
-        ]
-        return stac_item.feature(
-            f"{made.aoi}-{made.product}-{made.rule.slug}-{made.period.name}-{made.key[:8]}", made.cube.grid,
-            stac_item.class_objects(made.legend.classes, areas), assets, links,
-            {
-                "title": f"{made.title}: {made.aoi}, {made.period.name}",
-                **stac_item.interval(made.period.start, made.period.end),
-                "processing:lineage": f"{made.rule} of {len(days)} dates of {made.product}: {', '.join(days)}.",
-                "processing:software": dict(sorted(software().items())),
-                "earthloom:aoi": made.aoi, "earthloom:key": made.key, "earthloom:product": made.product,
-                "earthloom:period": made.period.name, "earthloom:rule": str(made.rule), "earthloom:dates": days,
-                **({"earthloom:class_areas": [dict(row) for row in areas]} if areas else {}),
-            },
-            collection=collection_id(made.aoi),
-        )  # fmt: skip
-
-    def documents(self) -> Mapping[str, Mapping[str, Any]]:
-        return {}

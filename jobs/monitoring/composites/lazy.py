@@ -126,6 +126,6 @@ def _clear_px(cube: xr.Dataset, layers: list[Layer]) -> list[int]:
     counts = []
     for layer in layers:
         values = cube[layer.name]
-        clear = values.notnull() if np.isnan(layer.nodata) else values != layer.nodata
+        clear = values.notnull() if np.isnan(layer.nodata) else values.notnull() & (values != layer.nodata)
         counts.append(clear.sum([dim for dim in clear.dims if dim != "time"]))
     return [int(n) for n in xr.concat(counts, dim="layer").min("layer").values]

@@ -35,12 +35,12 @@ class ClassMap:
     end: datetime.date | None
     """Its last day."""
     made_of: str
-    """What only maps of equal pixels share."""
+    """Shared by maps of equal pixels only."""
     grid: Grid
     shard_px: int
     classes: tuple[ClassInfo, ...]
     trust: str = "probability of the class"
-    """What its confidence is, from 0 to 1, in words."""
+    """The meaning of its confidence, from 0 to 1, in words."""
     sources: tuple[str, ...] = ()
     """Prefixes below OUT of the published results that it is made of."""
     cube: Cube | None = None

@@ -48,7 +48,7 @@ def batcher_network(n: int) -> list[tuple[int, int]]:
 
 
 def selection_network(n: int, wanted: Sequence[int]) -> tuple[Comparator, ...]:
-    """What of the sorting of n values is needed to know those at the positions `wanted`."""
+    """The comparisons in the sorting of n values that those at the positions `wanted` need."""
     needed, kept = set(wanted), list[Comparator]()
     for low, high in reversed(batcher_network(n)):
         if low in needed or high in needed:

@@ -57,11 +57,11 @@ class Rule:
 
     @property
     def by_date(self) -> bool:
-        """Whether it goes by how much of the whole area is clear on each date."""
+        """True if it goes by the share of the whole area that is clear on each date."""
         return self.kind == "best" and self.by == "clear"
 
     def check(self, layers: Sequence[Layer]) -> None:
-        """Whether layers are such that the rule means something.
+        """Refuse layers for which the rule means nothing.
 
         Raises:
             ConfigError: if it does not; the message says what would.
@@ -108,15 +108,9 @@ def parse_rule(text: str) -> Rule:
         ConfigError: if it is not the name of a rule.
     """
     kind, _, by = text.partition(":")
-    wanted = {
-        "median": by == "",
-        "mode": by == "",
-        "best": by in ("", "middle", "clear"),
-        "max": by != "",
-        "min": by != "",
-    }
+    fits = by != "" if kind in ("max", "min") else by in (("", "middle", "clear") if kind == "best" else ("",))
     kinds: dict[str, _Kind] = {kind: kind for kind in get_args(_Kind)}
-    if kind not in kinds or not wanted[kind] or text.endswith(":"):
+    if kind not in kinds or not fits or text.endswith(":"):
         raise ConfigError(f"'rule={text}' is no rule of composites; give {_KNOWN}")
     return Rule(kinds[kind], by)
 

@@ -7,30 +7,25 @@ the items of these alone.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from earthloom.jobs.monitoring.composites.composite import Composite, composite_keys, composites_of, shelf
 from earthloom.jobs.monitoring.composites.periods import Cadence
 from earthloom.jobs.monitoring.composites.rules import CompositeTable, Rule, parse_rule
-from earthloom.jobs.monitoring.composites.tasks import is_committed, missing_shards
+from earthloom.jobs.monitoring.composites.tasks import ReduceTask
 from earthloom.jobs.monitoring.cube.cube import Cube
 from earthloom.jobs.monitoring.cube.marks import read_sum
-from earthloom.jobs.monitoring.linking import relink
-from earthloom.jobs.monitoring.publishing import PublishTask
+from earthloom.jobs.monitoring.linking import HEAD, advance, relink
+from earthloom.jobs.monitoring.publishing import plan_derived
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.worker import MonitorTask
-from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
-from earthloom.jobs.records.documents import merge
+from earthloom.jobs.publish.files import committed_document
+from earthloom.jobs.records.canonical import read_document
 from earthloom.tiling.errors import MissingObjectError
 from earthloom.tiling.storage.store import Store
-
-HEAD = "head.json"
-"""Document of a rule and a cadence that says which composite of each period is the current one."""
-
-_GENERATION = re.compile(r"/generations/(\d+)/")
 
 
 def plan_composites(store: Store, monitored: Monitored) -> Sequence[MonitorTask]:
@@ -39,26 +34,28 @@ def plan_composites(store: Store, monitored: Monitored) -> Sequence[MonitorTask]
     Raises:
         ConfigError: if a rule means nothing for the product.
     """
-    tasks: list[MonitorTask] = []
-    for composite in _asked(store, monitored):
-        if not is_committed(store, composite):
-            tasks += missing_shards(store, composite) or [PublishTask(made=composite)]
-    return tasks
+    return [
+        task
+        for table in dict.fromkeys(monitored.product.composites)
+        for composite in _of_table(store, monitored, table)
+        for task in plan_derived(store, composite, partial(ReduceTask, composite=composite))
+    ]
 
 
 def finish_composites(store: Store, monitored: Monitored) -> Mapping[str, Any]:
     """Say which composites are the current ones; those of a later cube stay."""
     summary: dict[str, Any] = {}
+    current: list[str] = []
     for table in dict.fromkeys(monitored.product.composites):
         asked = _of_table(store, monitored, table)
-        made = [composite for composite in asked if is_committed(store, composite)]
-        write_head(store, table, monitored.cube, asked, made)
+        published = [composite for composite in asked if committed_document(store, composite.prefix)]
+        write_head(store, table, monitored.cube, asked, published)
         if asked and (head := read_head(store, asked[0].shelf)):  # which may be a later writer's by now
-            current = [str(entry["prefix"]) for entry in head["periods"].values()]
-            relink(store, monitored.area.name, asked[0].shelf, current)
+            current += [str(entry["prefix"]) for entry in head["periods"].values()]
         summary[f"{table.rule}-{table.every}"] = {
-            "periods": len(made), "latest": made[-1].prefix if made else None,
+            "periods": len(published), "latest": published[-1].prefix if published else None,
         }  # fmt: skip
+    relink(store, monitored.area.name, f"{monitored.prefix}/composites", current)
     return summary
 
 
@@ -76,7 +73,6 @@ def write_head(
     """
     if not asked:
         return
-    state, key = cube_state(cube), f"{asked[0].shelf}/{HEAD}"
     entries = {
         composite.period.name: {
             "key": composite.key, "prefix": composite.prefix, "start": str(composite.period.start),
@@ -85,23 +81,14 @@ def write_head(
         for composite in made
     }  # fmt: skip
 
-    def change(existing: bytes | None) -> bytes:
-        theirs = read_document(existing, key) if existing is not None else {}
-        if existing is not None and (theirs["generation"], theirs["steps"]) > state:
-            return existing
+    def content(theirs: Mapping[str, Any]) -> Mapping[str, Any]:
+        held = theirs.get("periods", {})
         kept = {
-            composite.period.name: theirs["periods"][composite.period.name]
-            for composite in asked
-            if composite.period.name in theirs.get("periods", {})
+            composite.period.name: held[composite.period.name] for composite in asked if composite.period.name in held
         }
-        return canonical(
-            {
-                "format": FORMAT, "rule": table.rule, "every": table.every, "generation": state[0], "steps": state[1],
-                "periods": kept | entries,
-            }
-        )  # fmt: skip
+        return {"rule": table.rule, "every": table.every, "periods": kept | entries}
 
-    merge(store, key, change)
+    advance(store, f"{asked[0].shelf}/{HEAD}", cube, content)
 
 
 def read_head(store: Store, folder: str) -> dict[str, Any] | None:
@@ -118,7 +105,7 @@ def read_head(store: Store, folder: str) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composites:
-    """What the head of a rule and a cadence names, seen from a cube."""
+    """The composites that the head of a rule and a cadence names, seen from a cube."""
 
     current: Mapping[str, Mapping[str, Any]]
     """Entries of the head by name of the period, in order of time: composites of the very steps that the cube has."""
@@ -157,11 +144,6 @@ def read_composites(store: Store, folder: str, cube: Cube, rule: Rule, every: Ca
     )
 
 
-def _asked(store: Store, monitored: Monitored) -> Iterator[Composite]:
-    for table in dict.fromkeys(monitored.product.composites):
-        yield from _of_table(store, monitored, table)
-
-
 def _of_table(store: Store, monitored: Monitored, table: CompositeTable) -> Sequence[Composite]:
     rule = parse_rule(table.rule)
     return composites_of(
@@ -177,9 +159,3 @@ def _clear_px(store: Store, cube: Cube) -> list[int]:
         counted.tally.valid if counted.tally else min(total.valid for total in counted.sums.values())
         for counted in sums
     ]  # fmt: skip
-
-
-def cube_state(cube: Cube) -> tuple[int, int]:
-    """A cube's generation and number of steps: both only grow."""
-    found = _GENERATION.search(cube.prefix)
-    return int(found[1]) if found else 0, len(cube.steps)

@@ -1,4 +1,4 @@
-"""What workers do for composites: reduce one shard of a period. It may be done twice.
+"""The task of workers for composites: reduce one shard of a period. It may be done twice.
 
 A shard is reduced window by window: all of its dates at once would be the largest thing here, however many there are. Which
 windows these are changes no pixel.
@@ -14,9 +14,7 @@ import numpy as np
 from earthloom.jobs.monitoring.composites.composite import Composite
 from earthloom.jobs.monitoring.composites.rules import reduce_dates, reducing_bytes_per_px
 from earthloom.jobs.monitoring.cutting import LEAST_BYTES, part_name, reading_bytes, windows, writing_bytes
-from earthloom.jobs.publish.files import committed_document
 from earthloom.jobs.publish.shards import finish_shard
-from earthloom.jobs.records.markers import finished_shards
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 
@@ -44,40 +42,29 @@ class ReduceTask:
         return out + max(reading_bytes(n_dates, sizes), reducing, writing_bytes(out, self.part.width)) + LEAST_BYTES
 
     def windows(self) -> Iterator[Window]:
-        """What is reduced at once, row-major."""
+        """The windows that are reduced one after another, row-major."""
         px_bytes = reducing_bytes_per_px(self.composite.cube.layers, len(self.composite.steps))
         return windows(self.part, px_bytes)
 
     def do(self, store: Store) -> int:
         """Read, reduce, write, then mark as done. Returns how many pixels it made."""
-        made, cube = self.composite, self.composite.cube
-        publication = made.publication
+        composite, cube = self.composite, self.composite.cube
+        publication = composite.publication
         out = {
             layer.name: np.empty(self.part.shape, layer.dtype) for layer in publication.layout.layers
         }  # fmt: skip
         for window in self.windows():
-            values = {layer.name: cube.read(store, layer.name, window, made.positions) for layer in cube.layers}
+            values = {layer.name: cube.read(store, layer.name, window, composite.positions) for layer in cube.layers}
             reduced = reduce_dates(
-                made.rule, cube.layers, values, made.order, n_classes=len(cube.classes), count_dtype=made.count_dtype
+                composite.rule,
+                cube.layers,
+                values,
+                composite.order,
+                n_classes=len(cube.classes),
+                count_dtype=composite.count_dtype,
             )
             del values
             for name, pixels in reduced.items():
                 out[name][window.slices(self.part)] = pixels
         finish_shard(store, publication, self.part, out)
         return self.part.size_px
-
-
-def is_committed(store: Store, composite: Composite) -> bool:
-    """Whether a composite is published; one request."""
-    return committed_document(store, composite.prefix) is not None
-
-
-def missing_shards(store: Store, composite: Composite) -> list[ReduceTask]:
-    """The tasks of all shards that no marker vouches for yet, row-major."""
-    publication = composite.publication
-    done = finished_shards(store, composite.prefix, publication.layout)
-    return [
-        ReduceTask(composite=composite, part=part)
-        for row, col, part in composite.cube.shards()
-        if (row, col) not in done
-    ]

@@ -36,7 +36,7 @@ class CopyTask:
         return 32 * 2**20  # of a folder, parts of the shards that are copied at once
 
     def do(self, store: Store) -> int:
-        """How many shards were copied."""
+        """Returns the number of shards that were copied."""
         marks = vouched(store, self.source, self.layout, self.source_step)
 
         def copy(mark: ShardMark) -> bool:

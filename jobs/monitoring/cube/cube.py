@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from earthloom.jobs.products.legend import ClassLegend
 from earthloom.jobs.records.canonical import FORMAT, of_this_format
+from earthloom.models.cards.card import ModelClass
 from earthloom.tiling.errors import ConfigError, PublishError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.storage.store import Store
@@ -35,9 +37,15 @@ class Step:
 
     date: datetime.date
     scenes: tuple[str, ...]
-    """Prefixes of committed results below OUT, sorted."""
+    """Prefixes of committed results below OUT, the latest first, equally late ones sorted: so are ties decided, and a time of
+    day that is corrected makes another step."""
     masks: tuple[str, ...] = ()
     """Masks of the product that are applied to it, sorted."""
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Prefixes of all results that it is made of."""
+        return (*self.scenes, *self.masks)
 
     def to_json(self) -> dict[str, Any]:
         return {"date": self.date.isoformat(), "scenes": list(self.scenes), "masks": list(self.masks)}
@@ -68,6 +76,11 @@ class ClassInfo:
         return {"value": self.value, "name": self.name, "color": self.color}
 
 
+def grid_json(grid: Grid) -> dict[str, Any]:
+    """Plain values of a grid, from which `Grid(**…)` with a tuple as its transform is the same again."""
+    return {"crs": grid.crs, "transform": list(grid.transform), "width": grid.width, "height": grid.height}
+
+
 def grid_identity(grid: Grid, shard_px: int) -> dict[str, Any]:
     """The grid of a cube, as keys of what is made of cubes hold it."""
     return {"grid": [grid.crs, list(grid.transform), grid.width, grid.height], "shard_px": shard_px}
@@ -75,7 +88,7 @@ def grid_identity(grid: Grid, shard_px: int) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cube:
-    """What was committed when it was opened.
+    """A cube as it was committed when it was opened.
 
     Later dates may be appended below the same prefix; they do not show here, and what shows here never changes.
     """
@@ -94,6 +107,12 @@ class Cube:
     @property
     def layout(self) -> CubeLayout:
         return CubeLayout(grid=self.grid, layers=self.layers, shard_px=self.shard_px, title=self.title)
+
+    @property
+    def legend(self) -> ClassLegend:
+        """Its classes; none for an image product."""
+        classes = tuple(ModelClass(value=one.value, name=one.name, color=one.color) for one in self.classes)
+        return ClassLegend(name=self.title, title=self.title, classes=classes)
 
     def shards(self) -> Iterator[tuple[int, int, Window]]:
         """(row, column, window on the grid) of every shard, row-major."""
@@ -150,11 +169,7 @@ class Cube:
         """Everything but where it lies."""
         return {
             "format": FORMAT, "title": self.title, "shard_px": self.shard_px,
-            "classes": [entry.to_json() for entry in self.classes],
-            "grid": {
-                "crs": self.grid.crs, "transform": list(self.grid.transform), "width": self.grid.width,
-                "height": self.grid.height,
-            },
+            "classes": [entry.to_json() for entry in self.classes], "grid": grid_json(self.grid),
             "layers": [
                 {
                     "name": layer.name, "dtype": layer.dtype,
@@ -175,20 +190,10 @@ class Cube:
         """
         said = of_this_format(document, where)
         try:
-            grid = said["grid"]
             return cls(
-                prefix=prefix,
-                grid=Grid(
-                    crs=grid["crs"], transform=tuple(grid["transform"]), width=grid["width"], height=grid["height"]
-                ),
+                prefix=prefix, grid=Grid(**said["grid"] | {"transform": tuple(said["grid"]["transform"])}),
                 shard_px=int(said["shard_px"]),
-                layers=tuple(
-                    Layer(
-                        name=layer["name"], dtype=layer["dtype"], nodata=float(layer["nodata"]),
-                        attributes=layer["attributes"],
-                    )
-                    for layer in said["layers"]
-                ),
+                layers=tuple(Layer(**layer | {"nodata": float(layer["nodata"])}) for layer in said["layers"]),
                 classes=tuple(ClassInfo(**entry) for entry in said["classes"]),
                 steps=tuple(Step.from_json(step) for step in said["steps"]),
                 title=str(said["title"]),

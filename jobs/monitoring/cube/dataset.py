@@ -41,7 +41,7 @@ def open_cube_dataset(out: str | Path, product: str, aoi: str, *, key: str | Non
 
 
 def finished_cube(store: Store, product: str, aoi: str, key: str | None) -> tuple[str, Cube]:
-    """Where the cube of a product over an area lies, the newest unless `key` names one, and the cube that readers follow."""
+    """The folder of a product over an area, the newest unless `key` names one, and the cube in it that readers follow."""
     base = _cube_base(store, product, aoi, key)
     cube = current_cube(store, base)
     if cube is None:

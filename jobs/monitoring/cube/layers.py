@@ -57,7 +57,7 @@ class LayerTask:
     members: tuple[Member, ...]
     """Members in the order in which ties are decided."""
     confident: bool
-    """Whether the most confident scene is taken, and not the first."""
+    """True if the most confident scene is taken, and not the first."""
     n_classes: int
     """0 for an image."""
     piece_bytes: int = 0
@@ -82,18 +82,18 @@ class LayerTask:
     def do(self, store: Store) -> str:
         """Write the shard of each layer, then the mark that vouches for them; the mark's key."""
         window = self.window
-        made = merge(
+        merged = merge(
             self._scenes(store, window), self.layout.layers, window.shape, by=CONFIDENCE if self.confident else None
         )
         objects: dict[str, StoredObject | None] = {}
         for layer in self.layout.layers:
             key = self.layout.shard_key(layer.name, self.step, self.row, self.col)
-            data = self.layout.encode_shard(layer.name, made[layer.name])
+            data = self.layout.encode_shard(layer.name, merged[layer.name])
             objects[layer.name] = None
             if data is not None:
                 store.put(f"{self.generation}/cube.zarr/{key}", data)
                 objects[layer.name] = StoredObject.of(data)
-        mark = ShardMark(row=self.row, col=self.col, objects=objects, counted=self._count(made, window))
+        mark = ShardMark(row=self.row, col=self.col, objects=objects, counted=self._count(merged, window))
         mark.write(store, self.generation, self.step)
         return self.key
 
@@ -109,13 +109,13 @@ class LayerTask:
                 valid = valid & known & ~np.isin(clouds[CLASSES], member.masked)
             yield values, valid
 
-    def _count(self, made: Mapping[str, NDArray[Any]], window: Window) -> Counted:
+    def _count(self, merged: Mapping[str, NDArray[Any]], window: Window) -> Counted:
         sums = {
-            layer.name: count(made[layer.name], layer.nodata) for layer in self.layout.layers if layer.name != CLASSES
+            layer.name: count(merged[layer.name], layer.nodata) for layer in self.layout.layers if layer.name != CLASSES
         }
         if not self.n_classes:
             return Counted(sums=sums)
-        tally, _ = count_classes(self.layout.grid, window, made[CLASSES], made[CONFIDENCE], self.n_classes)
+        tally, _ = count_classes(self.layout.grid, window, merged[CLASSES], merged[CONFIDENCE], self.n_classes)
         return Counted(tally=tally, sums=sums)
 
 

@@ -1,4 +1,4 @@
-"""How a cube comes to be in storage: generations, claims, commits, and which generation is the current one.
+"""The making of a cube in storage: generations, claims, commits, and the choice of the current generation.
 
 A generation is a list of steps that only grows. Who wants to add steps claims their places first, by creating
 `log/<places taken so far>.json`: one writer wins, and everybody reads the same list. A claimed step is a pure function of
@@ -28,7 +28,7 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """What storage holds of one generation."""
+    """One generation as storage holds it."""
 
     base: str
     """`monitors/<aoi>/<product>/<key>`"""
@@ -39,7 +39,7 @@ class Generation:
     steps: tuple[Step, ...]
     """All that are claimed."""
     committed: int
-    """How many of them readers see."""
+    """Number of them that readers see."""
 
     @property
     def prefix(self) -> str:
@@ -47,7 +47,7 @@ class Generation:
 
     @property
     def cube(self) -> Cube:
-        """What readers see."""
+        """The cube that readers see."""
         return replace(self.template, steps=self.steps[: self.committed])
 
 
@@ -84,7 +84,7 @@ def current_cube(store: Store, base: str) -> Cube | None:
     return open_cube(store, cube_prefix(base, number)) if number else None
 
 
-def advance_head(store: Store, base: str, number: int, said: Mapping[str, Any]) -> None:
+def advance_head(store: Store, base: str, number: int, content: Mapping[str, Any]) -> None:
     """Let readers follow this generation, unless they follow a later one.
 
     Args:
@@ -95,7 +95,7 @@ def advance_head(store: Store, base: str, number: int, said: Mapping[str, Any]) 
     def changed(existing: bytes | None) -> bytes:
         if existing is not None and int(read_document(existing, key)["generation"]) >= number:
             return existing
-        return canonical({**said, "format": FORMAT, "generation": number})
+        return canonical({**content, "format": FORMAT, "generation": number})
 
     merge(store, key, changed)
 
@@ -103,10 +103,10 @@ def advance_head(store: Store, base: str, number: int, said: Mapping[str, Any]) 
 def newest_generation(store: Store, base: str) -> Generation | None:
     """The last generation that anybody has begun, finished or not; None if there is none."""
     number = max(1, read_head(store, base))
-    found = read_generation(store, base, number)
-    while found is not None and (later := read_generation(store, base, found.number + 1)) is not None:
-        found = later
-    return found
+    newest = read_generation(store, base, number)
+    while newest is not None and (later := read_generation(store, base, newest.number + 1)) is not None:
+        newest = later
+    return newest
 
 
 def read_generation(store: Store, base: str, number: int) -> Generation | None:
@@ -130,8 +130,8 @@ def read_generation(store: Store, base: str, number: int) -> Generation | None:
         claims = dict(zip(wanted, pool.map(lambda place: _read_claim(store, prefix, place), wanted), strict=True))
     template = Cube.from_json({**claims[0]["cube"], "steps": []}, cube_at, log_key(prefix, 0))
     steps = committed[:first]
-    while len(steps) in claims and (said := claims[len(steps)]["steps"]):
-        steps += tuple(Step.from_json(step) for step in said)
+    while len(steps) in claims and (claimed := claims[len(steps)]["steps"]):
+        steps += tuple(Step.from_json(step) for step in claimed)
     if steps[: len(committed)] != committed:
         raise PublishError(
             f"{store.ref.url}/{cube_at} holds steps that its log does not know; another program has written there: remove "

@@ -1,4 +1,4 @@
-"""What vouches for a cube's pixels: a mark per shard and step, written after its objects, and the sum of each step.
+"""Marks vouch for a cube's pixels: a mark per shard and step, written after its objects, and the sum of each step.
 
 `steps/<t>/<row>_<col>.json` and `steps/<t>.json`, below a generation. Both are deterministic. A shard that no scene of
 the date reaches has no mark: it is nodata, and counts as such in the sum.
@@ -102,7 +102,7 @@ def vouched(store: Store, generation: str, layout: CubeLayout, step: int) -> dic
 
 
 def parse_mark(data: bytes, key: str) -> ShardMark | None:
-    """What a mark says; None if it is damaged.
+    """Read a mark; None if it is damaged.
 
     Raises:
         PublishError: if it is of another format.
@@ -130,7 +130,7 @@ def sum_document(step: Step, total: Counted) -> bytes:
 def sum_up(
     layout: CubeLayout, marks: Iterable[ShardMark], n_classes: int, empty: Collection[tuple[int, int]]
 ) -> Counted:
-    """What a step holds.
+    """Add up the contents of a step.
 
     Args:
         marks: of every shard that a scene reaches.
@@ -147,7 +147,7 @@ def sum_up(
 
 
 def read_sum(store: Store, cube_prefix: str, step: int) -> Counted:
-    """What a committed step of a cube holds, over the whole grid: tally of its classes, or sums of its bands.
+    """The content of a committed step of a cube over the whole grid: tally of its classes, or sums of its bands.
 
     Args:
         store: on OUT.

@@ -1,4 +1,4 @@
-"""Which committed results make which step of a cube: a pure function of the catalogue, the grid and the AOI file's rules.
+"""The committed results that make each step of a cube: a pure function of the catalogue, the grid and the AOI file's rules.
 
 Reads the table of a product's items; opens no raster. What is left out is said, with the reason.
 """
@@ -11,12 +11,15 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from earthloom.jobs.config import parse_names
 from earthloom.jobs.intake.deliveries import Delivery, delivery
 from earthloom.jobs.monitoring.cube.cube import ClassInfo, Step
+from earthloom.jobs.monitoring.cube.overlap import in_order
 from earthloom.jobs.monitoring.cube.sources import Source, check_alike, cube_layers, source_of
 from earthloom.jobs.products.item_table import read_items
 from earthloom.jobs.records.result import committed_s
@@ -34,7 +37,7 @@ _EQUAL_AREA = "EPSG:6933"  # cylindrical, on the ellipsoid of WGS 84: parallels 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a cube should hold."""
+    """The content that a cube should have."""
 
     steps: tuple[Step, ...]
     layers: tuple[Layer, ...] = ()
@@ -42,11 +45,11 @@ class Wanted:
     sources: Mapping[str, Source] = field(default_factory=dict)
     """Sources by prefix, masks too."""
     notes: tuple[str, ...] = ()
-    """What was left out, and why."""
+    """Results that were left out, with the reasons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Found:
+class _Result:
     """A result that may count."""
 
     source: Source
@@ -54,18 +57,21 @@ class _Found:
     """Outline of its grid, in longitude and latitude (shapely)."""
     known_m2: float
     """Ground that has a class, nobody knows where within the outline; infinite where its item does not say."""
+    way: str
+    """Models and options by which it was made."""
 
     def shown_m2(self, ground: Any) -> float:
         """An upper bound of how much it shows of some ground, in m2."""
         return min(_area_m2(self.outline.intersection(ground)), self.known_m2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mask:
-    """Another product whose classes take pixels away."""
+class Mask(BaseModel):
+    """`mask` of a product in an AOI file: where another product of the same scene has one of these classes there is no data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     product: str
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], BeforeValidator(parse_names), Field(min_length=1)]
 
 
 def wanted(
@@ -76,7 +82,8 @@ def wanted(
 
     A result is a member if it is in the product's table, dated, not later than `until` and on the grid's ground; with a
     mask, if its scene has a result of that product too. Of several results of one scene the preferred one counts, else, of
-    those that show most of the ground, the one that was committed last. Of several deliveries of one acquisition the latest
+    those that show most of the ground, one that was made by the same models and options as preferred ones, else the one that
+    was committed last. Of several deliveries of one acquisition the latest
     processing counts, preferred ones before others, where it shows as much of the ground.
 
     Args:
@@ -101,12 +108,12 @@ def wanted(
         days.setdefault(source.date, []).append(source)
     steps = tuple(
         Step(
-            date=day, scenes=tuple(sorted(source.prefix for source in members)),
+            date=day, scenes=tuple(source.prefix for source in in_order(members, "latest")),
             masks=tuple(sorted(masks[source.scene_id].prefix for source in members)) if mask else (),
         )
         for day, members in sorted(days.items())
     )  # fmt: skip
-    last = max(found, key=lambda source: (source.moment, source.prefix))
+    last = max(found, key=lambda source: (source.taken, source.prefix))
     sources = {source.prefix: source for source in (*found, *masks.values())}
     return Wanted(
         steps=steps, layers=cube_layers(product, last), classes=last.classes, sources=sources, notes=tuple(notes)
@@ -143,17 +150,21 @@ def _members(
     masks: dict[str, Source] = {}
     if mask is not None:
         of_masks = _usable(store, mask.product, ground, grid, until=until, notes=[])
-        masks = {one.source.scene_id: one.source for one in _one_of_scene(store, of_masks, preferred, ground)}
+        masks = {result.source.scene_id: result.source for result in _one_of_scene(store, of_masks, preferred, ground)}
         mask_values(masks.values(), mask)
-        usable = _with_mask(usable, masks, mask, notes)
+        if without := [result.source.scene_id for result in usable if result.source.scene_id not in masks]:
+            notes.append(
+                f"{_named(without)} left out, which {mask.product} has not mapped: nothing says where clouds are"
+            )
+        usable = [result for result in usable if result.source.scene_id in masks]
     of_scenes = _one_of_scene(store, usable, preferred, ground)
     of_acquisitions = _latest_deliveries(of_scenes, preferred, ground, notes)
-    return [one.source for one in of_acquisitions], masks
+    return [result.source for result in of_acquisitions], masks
 
 
 def _usable(
     store: Store, product: str, ground: Any, grid: Grid, *, until: datetime.date | None, notes: list[str]
-) -> list[_Found]:
+) -> list[_Result]:
     """Results on the ground that are dated, not too late and not too fine."""
     from shapely.geometry import shape
 
@@ -163,24 +174,27 @@ def _usable(
         return []
     undated: list[str] = []
     too_fine: list[str] = []
-    found: list[_Found] = []
+    results: list[_Result] = []
     gsd_m = grid.gsd_m()
     for item in items:
         outline = shape(item["geometry"])
         if not _overlap(ground, outline):
             continue
-        said = item["properties"]
+        properties = item["properties"]
         source = source_of(item, _prefix(item))
         if source is None:
-            undated.append(str(said["earthloom:scene"]))
+            undated.append(str(properties["earthloom:scene"]))
         elif until is not None and source.date > until:
             pass
-        elif piece_bytes(source, gsd_m / float(said["gsd"])) > PIECE_BYTES:
+        elif piece_bytes(source, gsd_m / float(properties["gsd"])) > PIECE_BYTES:
             too_fine.append(source.scene_id)
         else:
-            areas = said.get("earthloom:class_areas")
+            areas = properties.get("earthloom:class_areas")
             known_m2 = math.fsum(float(area["area_m2"]) for area in areas) if areas else math.inf
-            found.append(_Found(source=source, outline=outline, known_m2=known_m2))
+            way = json.dumps(
+                [properties.get("earthloom:card_sha256"), properties.get("earthloom:settings")], sort_keys=True
+            )
+            results.append(_Result(source=source, outline=outline, known_m2=known_m2, way=way))
     if undated:
         notes.append(
             f"{_named(undated)} left out: nobody knows when they were taken; run them again with `datetime` or `date_pattern`"
@@ -190,93 +204,93 @@ def _usable(
             f"{_named(too_fine)} left out: their pixels are so much finer than the grid's {gsd_m:.3g} m that a worker "
             "could not hold those under a piece of it; give a finer gsd"
         )
-    return found
+    return results
 
 
-def _with_mask(found: Sequence[_Found], masks: Collection[str], mask: Mask, notes: list[str]) -> list[_Found]:
-    """Results of scenes that have a mask."""
-    if without := [one.source.scene_id for one in found if one.source.scene_id not in masks]:
-        notes.append(f"{_named(without)} left out, which {mask.product} has not mapped: nothing says where clouds are")
-    return [one for one in found if one.source.scene_id in masks]
-
-
-def _one_of_scene(store: Store, found: Iterable[_Found], preferred: Collection[str], ground: Any) -> list[_Found]:
-    """One result of each scene, in the order of their names: a map of a part of the area, as `onto` makes one, never takes the
-    place of one that shows more of it."""
-    by_scene: dict[str, list[_Found]] = {}
-    for one in found:
-        by_scene.setdefault(one.source.scene_id, []).append(one)
-    chosen: list[_Found] = []
-    for _, results in sorted(by_scene.items()):
-        some = [one for one in results if one.source.prefix in preferred] or results
+def _one_of_scene(store: Store, results: Iterable[_Result], preferred: Collection[str], ground: Any) -> list[_Result]:
+    """One result of each scene, in the order of their names: a preferred one, else any. A map of a part of the area, as `onto`
+    makes one, never takes the place of one that shows more of it. Of those that show as much, one that was made like
+    preferred ones counts before others: a run need not name all scenes again."""
+    by_scene: dict[str, list[_Result]] = {}
+    ways: set[str] = set()
+    for result in results:
+        by_scene.setdefault(result.source.scene_id, []).append(result)
+        if result.source.prefix in preferred:
+            ways.add(result.way)
+    chosen: list[_Result] = []
+    for _, of_scene in sorted(by_scene.items()):
+        some = [result for result in of_scene if result.source.prefix in preferred] or of_scene
         if len(some) > 1:
-            shown = [one.shown_m2(ground) for one in some]
-            some = [one for one, area in zip(some, shown, strict=True) if area >= _AS_MUCH * max(shown)]
-            some.sort(key=lambda one: (committed_s(store, one.source.prefix) or -math.inf, one.source.prefix))
+            shown = [result.shown_m2(ground) for result in some]
+            some = [result for result, area in zip(some, shown, strict=True) if area >= _AS_MUCH * max(shown)]
+            some = [result for result in some if result.way in ways] or some
+            some.sort(key=lambda it: (committed_s(store, it.source.prefix) or -math.inf, it.source.prefix))
         chosen.append(some[-1])
     return chosen
 
 
 def _latest_deliveries(
-    found: Sequence[_Found], preferred: Collection[str], ground: Any, notes: list[str]
-) -> list[_Found]:
+    results: Sequence[_Result], preferred: Collection[str], ground: Any, notes: list[str]
+) -> list[_Result]:
     """Without deliveries of which later ones show as much; one of the file's own run gives way to none of another's."""
-    by_acquisition: dict[str, list[tuple[Delivery, _Found]]] = {}
-    for one in found:
-        if said := delivery(one.source.scene_id):
-            by_acquisition.setdefault(said.acquisition, []).append((said, one))
+    by_acquisition: dict[str, list[tuple[Delivery, _Result]]] = {}
+    for result in results:
+        if parsed := delivery(result.source.scene_id):
+            by_acquisition.setdefault(parsed.acquisition, []).append((parsed, result))
 
-    def rank(said: Delivery, one: _Found) -> tuple[bool, tuple[str, ...]]:
-        return one.source.prefix in preferred, said.processing
+    def rank(parsed: Delivery, result: _Result) -> tuple[bool, tuple[str, ...]]:
+        return result.source.prefix in preferred, parsed.processing
 
     left_out: dict[str, dict[str, str]] = {"a later delivery": {}, "the own run's delivery": {}}
     for several in by_acquisition.values():
-        for said, one in several:
-            others = [pair for pair in several if _overlap(pair[1].outline, one.outline)]
-            alike = [pair for pair in others if pair[0].processing == said.processing]
+        for parsed, result in several:
+            others = [pair for pair in several if _overlap(pair[1].outline, result.outline)]
+            alike = [pair for pair in others if pair[0].processing == parsed.processing]
             better = [
-                pair for pair in others if pair[0].processing != said.processing and rank(*pair) > rank(said, one)
+                pair
+                for pair in others
+                if pair[0].processing != parsed.processing and rank(*pair) > rank(parsed, result)
             ]
-            if better and _show_as_much(better, one, alike, ground):
-                best_said, best = max(better, key=lambda pair: (rank(*pair), pair[1].source.scene_id))
-                why = "a later delivery" if best_said.processing > said.processing else "the own run's delivery"
-                left_out[why][one.source.scene_id] = best.source.scene_id
+            if better and _show_as_much(better, result, alike, ground):
+                best_parsed, best = max(better, key=lambda pair: (rank(*pair), pair[1].source.scene_id))
+                why = "a later delivery" if best_parsed.processing > parsed.processing else "the own run's delivery"
+                left_out[why][result.source.scene_id] = best.source.scene_id
     for why, names in left_out.items():
         if names:
             notes.append(
                 f"{_named(list(names))} left out, which {why} of the same acquisition replaces ({next(iter(names.values()))})"
             )
-    return [one for one in found if not any(one.source.scene_id in names for names in left_out.values())]
+    return [result for result in results if not any(result.source.scene_id in names for names in left_out.values())]
 
 
 def _show_as_much(
-    better: Sequence[tuple[Delivery, _Found]], one: _Found, alike: Sequence[tuple[Delivery, _Found]], ground: Any
+    better: Sequence[tuple[Delivery, _Result]], result: _Result, alike: Sequence[tuple[Delivery, _Result]], ground: Any
 ) -> bool:
-    """Whether deliveries together show what one shows of the ground.
+    """True if deliveries together show as much of the ground as one does.
 
     The pieces of a Sentinel-2 tile all have the outline of the tile. Nobody knows which of them shows the ground, so they
     (`alike`, with the one) are held against the others together and on all of the tile.
     """
     from shapely import union_all
 
-    pieces = {said.piece for said, _ in alike}
-    within = one.outline if len(pieces) > 1 else one.outline.intersection(ground)
+    pieces = {parsed.piece for parsed, _ in alike}
+    within = result.outline if len(pieces) > 1 else result.outline.intersection(ground)
     together = within.intersection(union_all([other.outline for _, other in better]))
     shown_m2 = min(_area_m2(within), _known_m2(alike))
     return min(_area_m2(together), _known_m2(better)) >= _AS_MUCH * shown_m2
 
 
-def _known_m2(deliveries: Iterable[tuple[Delivery, _Found]]) -> float:
+def _known_m2(deliveries: Iterable[tuple[Delivery, _Result]]) -> float:
     """Ground with a class in deliveries of one acquisition: pieces add up, copies and processings show the same ground."""
     known: dict[tuple[str, ...], dict[str, float]] = {}
-    for said, one in deliveries:
-        pieces = known.setdefault(said.processing, {})
-        pieces[said.piece] = max(one.known_m2, pieces.get(said.piece, 0.0))
+    for parsed, result in deliveries:
+        pieces = known.setdefault(parsed.processing, {})
+        pieces[parsed.piece] = max(result.known_m2, pieces.get(parsed.piece, 0.0))
     return max(math.fsum(pieces.values()) for pieces in known.values())
 
 
-def _overlap(one: Any, other: Any) -> bool:
-    return bool(one.intersects(other) and not one.touches(other))
+def _overlap(shape: Any, other: Any) -> bool:
+    return bool(shape.intersects(other) and not shape.touches(other))
 
 
 def _area_m2(shape: Any) -> float:
@@ -288,9 +302,9 @@ def _area_m2(shape: Any) -> float:
     return float(shapely.transform(shape, lambda points: np.column_stack(onto.transform(*points.T))).area)
 
 
-def _several_models(product: str, found: Sequence[Source]) -> list[str]:
+def _several_models(product: str, members: Sequence[Source]) -> list[str]:
     """A note, where dates are by several models or versions of one: what changes between them may be theirs."""
-    by = Counter(source.model for source in found)
+    by = Counter(source.model for source in members)
     if len(by) < 2:
         return []
     named = ", ".join(f"{model} ({n})" for model, n in sorted(by.items()))

@@ -28,7 +28,7 @@ def in_order(sources: Iterable[S], overlap: str | Sequence[str]) -> tuple[S, ...
         return next(fits, len(patterns))
 
     by_prefix = sorted(sources, key=lambda source: source.prefix)
-    latest = sorted(by_prefix, key=lambda source: source.moment, reverse=True)  # sorting is stable, also in reverse
+    latest = sorted(by_prefix, key=lambda source: source.taken, reverse=True)  # sorting is stable, also in reverse
     return tuple(sorted(latest, key=rank))
 
 
@@ -47,15 +47,15 @@ def merge(
     Returns:
         (h, w) by layer in the layer's dtype, nodata where no scene is valid.
     """
-    made: dict[str, NDArray[Any]] = {
+    merged: dict[str, NDArray[Any]] = {
         layer.name: np.full(shape, np.dtype(layer.dtype).type(layer.nodata)) for layer in layers
     }
     taken = np.zeros(shape, np.bool_)
     for values, valid in scenes:
         take = valid & ~taken
         if by is not None:
-            take |= valid & taken & (values[by] > made[by])
+            take |= valid & taken & (values[by] > merged[by])
         for layer in layers:
-            np.copyto(made[layer.name], values[layer.name], where=take)
+            np.copyto(merged[layer.name], values[layer.name], where=take)
         taken |= valid
-    return made
+    return merged

@@ -1,4 +1,4 @@
-"""What a committed result is to a cube: its files, their grid and bands, its classes and date, read from its STAC item.
+"""A committed result as a cube needs it: its files, their grid and bands, its classes and date, read from its STAC item.
 
 Opens no raster and knows nothing of grids that it is brought onto.
 """
@@ -54,8 +54,12 @@ class Source:
     """The model that made it, with its version."""
 
     @property
+    def taken(self) -> datetime.datetime:
+        return datetime.datetime.fromisoformat(self.moment)
+
+    @property
     def date(self) -> datetime.date:
-        return datetime.datetime.fromisoformat(self.moment).astimezone(datetime.UTC).date()
+        return self.taken.astimezone(datetime.UTC).date()
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -155,16 +159,11 @@ def check_alike(product: str, found: Sequence[Source]) -> None:
         PublishError: if results differ in their layers, or in what their classes mean.
     """
 
+    meaning = ("scale_factor", "add_offset", "quantity")
+
     def kind(source: Source) -> tuple[Any, ...]:
         layers = [
-            (
-                layer.name,
-                layer.dtype,
-                repr(layer.nodata),
-                layer.attributes.get("scale_factor"),
-                layer.attributes.get("add_offset"),
-                layer.attributes.get("quantity"),
-            )
+            (layer.name, layer.dtype, repr(layer.nodata), *map(layer.attributes.get, meaning))
             for layer in source.layers
         ]
         return (*layers, *((entry.value, entry.name) for entry in source.classes))

@@ -24,12 +24,13 @@ from earthloom.jobs.products.stac_item import (
     class_objects,
     extensions_of,
 )
-from earthloom.models.cards.card import ModelClass
 from earthloom.tiling.footprint import footprint
 from earthloom.tiling.grid import Grid
 
 _OWN_RELS = frozenset(("root", "parent", "item"))
 _EPSG = re.compile(r"^EPSG:(\d+)$")
+_CUBE_DEPTH = 3
+"""Parts of a reference to a cube's folder, `./<product>/<key>`."""
 
 
 def cube_item_id(aoi: str, product: str, until: str | None) -> str:
@@ -57,7 +58,7 @@ def cube_item(
         SceneError: if the grid has no footprint.
     """
     geometry, bbox = footprint(cube.grid)
-    classes = class_objects([ModelClass(value=one.value, name=one.name, color=one.color) for one in cube.classes])
+    classes = class_objects(cube.legend.classes)
     dates = [step.date.isoformat() for step in cube.steps]
     start, end = f"{dates[0]}T00:00:00Z", f"{dates[-1]}T23:59:59Z"
     data = AssetInfo(
@@ -94,7 +95,8 @@ def cube_item(
 def add_to_area(existing: dict[str, Any] | None, aoi: str, href: str, item: dict[str, Any]) -> dict[str, Any]:
     """An area's collection with this item in it: one of the same id is replaced, others and foreign fields are kept.
 
-    Adding twice equals adding once, and the order of adding does not matter.
+    Adding twice equals adding once, and the order of adding does not matter. When the grid, rules or masks of an area change,
+    its product has another cube; what was derived from the old one is not linked any more.
 
     Args:
         existing: the collection that is there.
@@ -127,10 +129,17 @@ def replace_in_area(
 
 
 def _area(existing: dict[str, Any] | None, aoi: str, links: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The collection with these links to items; of one id the last."""
+    """The collection with these links to items; of one id the last, and none to what is derived from a replaced cube."""
     kept = existing or {}
     by_id = {str(link.get("title")): link for link in links}
-    ordered = [by_id[name] for name in sorted(by_id)]
+    folders = {name: str(link.get("href")).split("/")[:-1] for name, link in by_id.items()}  # ./<product>/<key>/…
+    cubes = [folder for folder in folders.values() if len(folder) == _CUBE_DEPTH]
+    products = {folder[1] for folder in cubes}
+    ordered = [
+        by_id[name]
+        for name, folder in sorted(folders.items())
+        if folder[:_CUBE_DEPTH] in cubes or folder[1] not in products
+    ]
     return kept | {
         "type": "Collection", "stac_version": STAC_VERSION, "id": collection_id(aoi), "title": f"Monitoring of {aoi}",
         "description": f"Cubes of the area {aoi}, and what is derived from them.",

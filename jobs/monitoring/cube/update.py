@@ -14,7 +14,7 @@ from typing import Any
 
 from earthloom.cluster.outcome import Failed
 from earthloom.jobs.monitoring.cube.copies import CopyTask
-from earthloom.jobs.monitoring.cube.cube import Cube, Step
+from earthloom.jobs.monitoring.cube.cube import Cube, Step, grid_json
 from earthloom.jobs.monitoring.cube.layers import LayerTask, Member
 from earthloom.jobs.monitoring.cube.log import (
     Generation,
@@ -39,7 +39,7 @@ from earthloom.tiling.resampling import pixel_ratio, reached
 from earthloom.tiling.storage.store import Store
 from earthloom.tiling.window import Window
 
-CUBE_VERSION = 5
+CUBE_VERSION = 6
 """Raised whenever the same results would make other pixels, or other bytes of them."""
 
 _TRIES = 30
@@ -67,10 +67,7 @@ class CubeRules:
             "version": CUBE_VERSION, "product": self.product, "shard_px": self.shard_px, "overlap": self.overlap,
             "mask": {"product": self.mask.product, "classes": list(self.mask.classes)} if self.mask else None,
             "until": self.until, "outline": json.loads(self.outline) if self.outline else None,
-            "grid": {
-                "crs": self.grid.crs, "transform": list(self.grid.transform), "width": self.grid.width,
-                "height": self.grid.height,
-            },
+            "grid": grid_json(self.grid),
         }  # fmt: skip
 
     @property
@@ -86,15 +83,15 @@ class CubeRules:
 
 @dataclass(slots=True, kw_only=True)
 class CubeUpdate:
-    """What became of an update."""
+    """The outcome of an update."""
 
     cube: Cube | None = None
-    """What readers see now; None if there is nothing to see."""
+    """The cube that readers see now; None if there is none."""
     generation: int = 0
     before: int = 0
     """Steps that readers saw before."""
     renewed: bool = False
-    """Whether a new generation was made, as a date lay between others or had changed."""
+    """True if a new generation was made, as a date lay between others or had changed."""
     failures: list[str] = field(default_factory=list)
     """Shards that could not be made, in words."""
     notes: tuple[str, ...] = ()
@@ -117,22 +114,22 @@ def update_cube(
         EngineError: if there are no workers.
         PublishError, ConfigError: if results do not fit together.
     """
-    made = CubeUpdate(generation=read_head(store, rules.base))
-    if made.generation and (seen := read_generation(store, rules.base, made.generation)):
-        made.cube, made.before = seen.cube, seen.committed
+    outcome = CubeUpdate(generation=read_head(store, rules.base))
+    if outcome.generation and (seen := read_generation(store, rules.base, outcome.generation)):
+        outcome.cube, outcome.before = seen.cube, seen.committed
     agreed = _agree(store, rules, want, members)
     if isinstance(agreed, Wanted):
-        made.notes = agreed.notes
-        return made
+        outcome.notes = agreed.notes
+        return outcome
     generation, want = agreed
-    made.notes = want.notes
-    generation, made.failures = _Finishing(store, pool, rules, generation, want, on_shard).run()
+    outcome.notes = want.notes
+    generation, outcome.failures = _Finishing(store, pool, rules, generation, want, on_shard).run()
     whole = generation.committed == len(generation.steps)
-    if whole or generation.number == made.generation or (generation.committed and not made.generation):
+    if whole or generation.number == outcome.generation or (generation.committed and not outcome.generation):
         advance_head(store, rules.base, generation.number, {"key": rules.key, "rules": rules.to_json()})
-        made.renewed = 0 < made.generation < generation.number
-        made.cube, made.generation = generation.cube, generation.number
-    return made
+        outcome.renewed = 0 < outcome.generation < generation.number
+        outcome.cube, outcome.generation = generation.cube, generation.number
+    return outcome
 
 
 def _agree(
@@ -140,28 +137,28 @@ def _agree(
 ) -> tuple[Generation, Wanted] | Wanted:
     """A generation whose log says what is wanted, and what that is; only the latter where nothing is."""
     for _ in range(_TRIES):
-        found = newest_generation(store, rules.base)
-        if not _fits(found, want, rules):
+        newest = newest_generation(store, rules.base)
+        if not _fits(newest, want, rules):
             want = members()  # after the log was read: whoever wrote it knew no more than the catalogue says now
         if not want.steps:
             return want
         template = _template(rules, want)
-        if found is not None and _fits(found, want, rules):
-            if len(found.steps) == len(want.steps):
-                return found, want
-            claim_steps(store, found.prefix, len(found.steps), want.steps[len(found.steps) :], template)
+        if newest is not None and _fits(newest, want, rules):
+            if len(newest.steps) == len(want.steps):
+                return newest, want
+            claim_steps(store, newest.prefix, len(newest.steps), want.steps[len(newest.steps) :], template)
         else:
-            number = found.number + 1 if found else 1
+            number = newest.number + 1 if newest else 1
             claim_steps(store, generation_prefix(rules.base, number), 0, want.steps, template)
     raise StorageError(f"{rules.base} was rewritten {_TRIES} times while it was being read; try again", transient=True)
 
 
-def _fits(found: Generation | None, want: Wanted, rules: CubeRules) -> bool:
-    """Whether a generation has nothing that is not wanted, in the same order."""
+def _fits(generation: Generation | None, want: Wanted, rules: CubeRules) -> bool:
+    """True if a generation has only steps that are wanted, in the same order."""
     return (
-        found is not None
-        and found.steps == want.steps[: len(found.steps)]
-        and found.template.to_json() == _template(rules, want).to_json()  # so that NaN equals itself
+        generation is not None
+        and generation.steps == want.steps[: len(generation.steps)]
+        and generation.template.to_json() == _template(rules, want).to_json()  # so that NaN equals itself
     )
 
 
@@ -208,7 +205,7 @@ class _Finishing:
         return commit_steps(self._store, generation, finished), list(failures.values())
 
     def _vouched(self, places: Sequence[int]) -> dict[int, dict[tuple[int, int], ShardMark]]:
-        """What storage holds of these steps."""
+        """The finished shards of these steps."""
 
         def look(place: int) -> dict[tuple[int, int], ShardMark]:
             return vouched(self._store, self._generation.prefix, self._layout, place)
@@ -244,7 +241,7 @@ class _Finishing:
     def _tasks(
         self, place: int, done: dict[tuple[int, int], ShardMark], older: dict[Step, tuple[str, int]]
     ) -> Iterator[MonitorTask]:
-        """What is missing of a step."""
+        """The tasks for the missing shards of a step."""
         generation, step = self._generation, self._generation.steps[place]
         missing = [shard for shard in self._shards(step) if shard not in done]
         if missing and step in older:
@@ -268,7 +265,7 @@ class _Finishing:
         """The scenes of a step in the order of the rule."""
         masks = {source.scene_id: source for source in map(self._source, step.masks)}
         ordered = in_order(map(self._source, step.scenes), self._rules.overlap)
-        return tuple(self._member(one, masks.get(one.scene_id)) for one in ordered)
+        return tuple(self._member(source, masks.get(source.scene_id)) for source in ordered)
 
     def _member(self, source: Source, mask: Source | None) -> Member:
         """Masks of one product may have other legends, by versions of its model: each is read by its own."""
@@ -311,12 +308,12 @@ class _Finishing:
 
 
 def _stored_alike(cube: Cube, other: Cube) -> bool:
-    """Whether both store the same values in the same way, whatever their layers and classes are called in words."""
+    """True if both store the same values in the same way, whatever their layers and classes are called in words."""
 
-    def kind(one: Cube) -> tuple[object, ...]:
+    def kind(cube: Cube) -> tuple[object, ...]:
         return (
-            one.grid, one.shard_px, len(one.classes),
-            [(layer.name, layer.dtype, repr(layer.nodata)) for layer in one.layers],
+            cube.grid, cube.shard_px, len(cube.classes),
+            [(layer.name, layer.dtype, repr(layer.nodata)) for layer in cube.layers],
         )  # fmt: skip
 
     return kind(cube) == kind(other)

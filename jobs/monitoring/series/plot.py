@@ -44,8 +44,10 @@ def series_png(table: pd.DataFrame, classes: Sequence[ClassInfo], title: str) ->
     from matplotlib.figure import Figure
 
     most = table.groupby("class")["area_m2"].max() if len(table) else {}
-    largest = sorted((one for one in classes if most.get(one.name, 0)), key=lambda one: (-most[one.name], one.value))
-    drawn = [one for one in classes if one in largest[:_MOST_PANELS]]
+    largest = sorted(
+        (entry for entry in classes if most.get(entry.name, 0)), key=lambda entry: (-most[entry.name], entry.value)
+    )
+    drawn = [entry for entry in classes if entry in largest[:_MOST_PANELS]]
     n = max(1, len(drawn))
     unit = area_unit(float(table["area_m2"].max()) if len(table) else 0.0)
     height_in = _TOP_IN + n * _PANEL_IN + (n - 1) * _GAP_IN + _FOOT_IN
@@ -55,10 +57,10 @@ def series_png(table: pd.DataFrame, classes: Sequence[ClassInfo], title: str) ->
         FigureCanvasAgg(figure)
         top = 1 - _TOP_IN / height_in
         axes: Any = None
-        for number, one in enumerate(drawn):
+        for number, entry in enumerate(drawn):
             bottom = top - (_PANEL_IN + number * (_PANEL_IN + _GAP_IN)) / height_in
             axes = figure.add_axes((0.085, bottom, 0.885, _PANEL_IN / height_in), sharex=axes)
-            _panel(axes, table, one, unit, is_last=number == n - 1)
+            _panel(axes, table, entry, unit, is_last=number == n - 1)
         figure.text(0.02, 1 - 0.3 / height_in, title, fontsize=12, fontweight="bold", color=_INK)
         figure.text(0.02, 1 - 0.52 / height_in, _subtitle(table, len(largest) - len(drawn)), fontsize=8.5, color=_QUIET)
         buffer = io.BytesIO()
@@ -66,15 +68,15 @@ def series_png(table: pd.DataFrame, classes: Sequence[ClassInfo], title: str) ->
     return buffer.getvalue()
 
 
-def _panel(axes: Any, table: pd.DataFrame, one: ClassInfo, unit: tuple[str, float], *, is_last: bool) -> None:
-    rows = table[table["class"] == one.name]
+def _panel(axes: Any, table: pd.DataFrame, entry: ClassInfo, unit: tuple[str, float], *, is_last: bool) -> None:
+    rows = table[table["class"] == entry.name]
     name, unit_m2 = unit
     most_m2 = table.groupby("cadence")["valid_m2"].max()
     cadences = list(dict.fromkeys(rows["cadence"]))
     for cadence in cadences:
-        _draw(axes, rows[rows["cadence"] == cadence], one, cadence, cadences, unit_m2, float(most_m2[cadence]))
+        _draw(axes, rows[rows["cadence"] == cadence], entry, cadence, cadences, unit_m2, float(most_m2[cadence]))
     axes.set_ylim(0, axes.get_ylim()[1] * 1.04)
-    axes.set_title(f"{one.name}, {name}", loc="left", fontsize=9, color=_INK, pad=4)
+    axes.set_title(f"{entry.name}, {name}", loc="left", fontsize=9, color=_INK, pad=4)
     axes.tick_params(colors=_QUIET, labelsize=8.5, length=3, labelbottom=is_last)
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.locator_params(axis="y", nbins=4)
@@ -86,7 +88,13 @@ def _panel(axes: Any, table: pd.DataFrame, one: ClassInfo, unit: tuple[str, floa
 
 
 def _draw(
-    axes: Any, rows: pd.DataFrame, one: ClassInfo, cadence: str, cadences: Sequence[str], unit_m2: float, most_m2: float
+    axes: Any,
+    rows: pd.DataFrame,
+    entry: ClassInfo,
+    cadence: str,
+    cadences: Sequence[str],
+    unit_m2: float,
+    most_m2: float,
 ) -> None:
     """One class of one cadence; a composite stands amid its period."""
     import pandas as pd
@@ -95,7 +103,7 @@ def _draw(
     when = start + (end - start) / 2
     areas = rows["area_m2"] / unit_m2
     seen = (rows["valid_m2"] >= _SEEN * most_m2).to_numpy()
-    edge, fill = (_QUIET, _PALE_FILL) if _is_pale(one.color) else (one.color, one.color)
+    edge, fill = (_QUIET, _PALE_FILL) if _is_pale(entry.color) else (entry.color, entry.color)
     is_main = cadence == cadences[-1]
     if is_main or cadence != DATE:
         axes.plot(when[seen], areas[seen], color=edge, linewidth=1.8, linestyle="-" if is_main else ":", zorder=3)
@@ -108,7 +116,7 @@ def _draw(
 
 
 def _subtitle(table: pd.DataFrame, n_left_out: int) -> str:
-    """What points and lines are, what a hollow point means where there is one, and what is not drawn."""
+    """Explains points, lines and hollow points, and counts the classes that are not drawn."""
     if not len(table):
         return "no date yet"
     cadences = list(dict.fromkeys(table["cadence"]))

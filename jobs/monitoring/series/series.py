@@ -49,15 +49,15 @@ def series_table(moments: Sequence[Moment]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    ordered = sorted(moments, key=lambda one: (one.cadence != DATE, one.cadence, one.start, one.period))
+    ordered = sorted(moments, key=lambda moment: (moment.cadence != DATE, moment.cadence, moment.start, moment.period))
     rows = [
         (
-            one.cadence, one.period, one.start, one.end, area["value"], area["name"], area["area_m2"], area["percent"],
-            area["pixels"], area.get("mean_confidence"), valid_m2, one.nodata_px,
+            moment.cadence, moment.period, moment.start, moment.end, area["value"], area["name"], area["area_m2"],
+            area["percent"], area["pixels"], area.get("mean_confidence"), valid_m2, moment.nodata_px,
         )
-        for one in ordered
-        for valid_m2 in [round(sum(area["area_m2"] for area in one.areas), 3)]
-        for area in one.areas
+        for moment in ordered
+        for valid_m2 in [round(sum(area["area_m2"] for area in moment.areas), 3)]
+        for area in moment.areas
     ]  # fmt: skip
     types = {"value": "uint8", "area_m2": "float64", "percent": "float64", "px": "int64", "confidence": "float64",
              "valid_m2": "float64", "nodata_px": "int64"}  # fmt: skip

@@ -19,12 +19,9 @@ from earthloom.jobs.monitoring.cube.marks import read_sum
 from earthloom.jobs.monitoring.series.plot import series_png
 from earthloom.jobs.monitoring.series.series import DATE, Moment, series_table, table_csv, table_parquet
 from earthloom.jobs.monitoring.stage import Monitored, Stage
-from earthloom.jobs.monitoring.worker import MonitorTask
-from earthloom.jobs.products.legend import ClassLegend
 from earthloom.jobs.products.statistics import class_areas
 from earthloom.jobs.publish.files import committed_document
 from earthloom.jobs.records.canonical import FORMAT, canonical, digest, read_document
-from earthloom.models.cards.card import ModelClass
 from earthloom.tiling.errors import MissingObjectError, PublishError
 from earthloom.tiling.storage.store import Store
 
@@ -33,11 +30,6 @@ SERIES_VERSION = 1
 """Raised when the bytes of a series may change."""
 
 _AT_ONCE = 16
-
-
-def plan_series(_store: Store, _monitored: Monitored) -> Sequence[MonitorTask]:
-    """Nothing: a series is made of sums that are there."""
-    return ()
 
 
 def finish_series(store: Store, monitored: Monitored) -> Mapping[str, Any]:
@@ -72,11 +64,11 @@ def finish_series(store: Store, monitored: Monitored) -> Mapping[str, Any]:
     return {"dates": len(cube.steps), "written": True, "left_out": left_out}
 
 
-SERIES_STAGE = Stage(name=SERIES, plan=plan_series, finish=finish_series)
+SERIES_STAGE = Stage(name=SERIES, plan=lambda _store, _monitored: (), finish=finish_series)
 
 
 def _is_of(store: Store, folder: str, state: str, names: Mapping[str, str]) -> bool:
-    """Whether the files are of a state, and there with their sizes: a slower writer may have put its own beside."""
+    """True if the files are of a state, and there with their sizes: a slower writer may have put its own beside."""
     key = f"{folder}/{SERIES}.json"
     try:
         document = read_document(store.get(key), key)
@@ -94,17 +86,13 @@ def read_steps(store: Store, cube: Cube) -> list[Moment]:
     Raises:
         PublishError: if a sum is damaged.
     """
-    legend = ClassLegend(
-        name=cube.title, title=cube.title,
-        classes=tuple(ModelClass(value=one.value, name=one.name, color=one.color) for one in cube.classes),
-    )  # fmt: skip
 
     def moment(position: int) -> Moment:
         date, tally = cube.steps[position].date, read_sum(store, cube.prefix, position).tally
         if tally is None:
             raise PublishError(f"{cube.prefix}: the sum of step {position} counts no classes; run again")
         return Moment(
-            cadence=DATE, period=date.isoformat(), start=date, end=date, areas=tuple(class_areas(tally, legend)),
+            cadence=DATE, period=date.isoformat(), start=date, end=date, areas=tuple(class_areas(tally, cube.legend)),
             nodata_px=tally.nodata,
         )  # fmt: skip
 

@@ -65,15 +65,15 @@ def zonal(store: Store, maps: Sequence[ClassMap], zones: gpd.GeoDataFrame, name:
 
     named = _names(zones, name)
     frames = []
-    for grid in dict.fromkeys(one.grid for one in maps):
-        some = [one for one in maps if one.grid == grid]
-        if others := [one for one in some if one.classes != some[0].classes]:
+    for grid in dict.fromkeys(class_map.grid for class_map in maps):
+        some = [class_map for class_map in maps if class_map.grid == grid]
+        if others := [class_map for class_map in some if class_map.classes != some[0].classes]:
             raise ConfigError(f"{some[0].name} and {others[0].name} have other classes; zone maps of one product")
         placed = place(zones, grid)
         frames.append(_table(some, placed, _count(store, some, placed), named))
     if not frames:
         return pd.DataFrame(columns=list(COLUMNS))
-    order = {one.made_of: position for position, one in enumerate(maps)}
+    order = {class_map.made_of: position for position, class_map in enumerate(maps)}
     table = pd.concat(frames, ignore_index=True)
     table["order"] = table["order"].map(order)
     return table.sort_values(["zone", "order", "value"], kind="stable", ignore_index=True)[list(COLUMNS)]
@@ -90,7 +90,7 @@ class Zones:
     """True area of each whole zone, on and off the grid."""
 
     def parts(self, window: Window) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-        """What zones cover of a window: (position of the zone, flat pixel in the window, share of the pixel, 0 to 1)."""
+        """Parts of a window that zones cover: (position of the zone, flat pixel in the window, share of the pixel, 0 to 1)."""
         import shapely
         from exactextract import exact_extract
         from exactextract.raster import NumPyRasterSource
@@ -110,9 +110,9 @@ class Zones:
             if not shapely.area(local):
                 continue
             feature = {"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(local)}
-            (found,) = exact_extract(source, [feature], ["cell_id", "coverage"])
-            cells.append(found["properties"]["cell_id"])
-            shares.append(found["properties"]["coverage"])
+            (covered,) = exact_extract(source, [feature], ["cell_id", "coverage"])
+            cells.append(covered["properties"]["cell_id"])
+            shares.append(covered["properties"]["coverage"])
             zones.append(np.full(cells[-1].size, position))
         if not zones:
             return np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0)
@@ -216,10 +216,12 @@ def in_degrees(shapes: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
     import geopandas as gpd
     import shapely
 
-    found = unbroken(gpd.GeoSeries(_fine(shapes, crs, grid), crs=crs).to_crs("EPSG:4326").to_numpy(), 360.0)
-    west, _, east, _ = shapely.bounds(found).T
+    outlines = unbroken(gpd.GeoSeries(_fine(shapes, crs, grid), crs=crs).to_crs("EPSG:4326").to_numpy(), 360.0)
+    west, _, east, _ = shapely.bounds(outlines).T
     beyond = (west < -180) | (east > 180)
-    return np.array([cut_at_180(one) if cut else one for one, cut in zip(found, beyond, strict=True)], object)
+    return np.array(
+        [cut_at_180(outline) if cut else outline for outline, cut in zip(outlines, beyond, strict=True)], object
+    )
 
 
 def _fine(shapes: NDArray[Any], crs: Any, grid: Grid) -> NDArray[Any]:
@@ -265,8 +267,8 @@ def _count(store: Store, maps: Sequence[ClassMap], zones: Zones) -> _Sums:
         if not zone.size:
             continue
         weights = summable(exact_areas_m2(zones.grid, window).ravel()[cell] * share, pixel_m2(zones.grid))
-        for position, one in enumerate(maps):
-            classes, confidence = (values.ravel()[cell] for values in one.read(store, window))
+        for position, class_map in enumerate(maps):
+            classes, confidence = (values.ravel()[cell] for values in class_map.read(store, window))
             slot = zone * (n_classes + 1) + np.where(classes == NODATA, n_classes, classes)
             size = shape[1] * shape[2]
             areas[position] += np.bincount(slot, weights, minlength=size).reshape(shape[1:])
@@ -326,7 +328,7 @@ def _names(zones: gpd.GeoDataFrame, column: str | None) -> list[str]:
     if column is None:
         return [""] * len(zones)
     if column not in zones.columns or column == zones.geometry.name:
-        others = [str(one) for one in zones.columns if one != zones.geometry.name]
+        others = [str(column) for column in zones.columns if column != zones.geometry.name]
         raise ConfigError(f"the zones have no column `name={column}`; they have {', '.join(others) or 'none at all'}")
     return ["" if value is None else str(value) for value in zones[column]]
 

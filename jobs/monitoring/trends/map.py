@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from earthloom.jobs.monitoring.cube.cube import Cube, Step, grid_identity
-from earthloom.jobs.monitoring.trends.rules import FALL, NO_DAY, RISE, STABLE, MonitorRule, MonitorTable
+from earthloom.jobs.monitoring.trends.rules import FALL, NO_DAY, RISE, STABLE, MonitorTable
 from earthloom.jobs.planning.image_plan import ImagePlan
 from earthloom.jobs.products import stac_item
 from earthloom.jobs.products.class_map import ClassMapProduct
@@ -73,18 +73,17 @@ class MonitorMap:
 
     @property
     def publication(self) -> Publication:
-        """What is published of it."""
+        """Its products, as they are published."""
         products: tuple[Product, ...] = (self._class_map, *self._images)
         return Publication(
             name=f"{self.aoi} {self.layer.name}", prefix=self.prefix, grid=self.cube.grid,
-            shard_px=self.cube.shard_px, title=f"{self.title}, {self.aoi}", products=products, about=_About(self),
+            shard_px=self.cube.shard_px, title=f"{self.title}, {self.aoi}", products=products, about=self,
         )  # fmt: skip
 
     @property
     def title(self) -> str:
         """Title of the layer, and what is looked for in it."""
-        rule: MonitorRule = self.rule
-        return f"{'Breaks' if rule.breaks else 'Trends'} of {self.layer.name} by {rule.method}"
+        return f"{'Breaks' if self.rule.breaks else 'Trends'} of {self.layer.name} by {self.rule.method}"
 
     @property
     def legend(self) -> ClassLegend:
@@ -126,6 +125,39 @@ class MonitorMap:
             "EARTHLOOM_KEY": self.key,
         }  # fmt: skip
 
+    def fields(self) -> Mapping[str, Any]:
+        """See `jobs.products.publication.About`; so for the next two."""
+        return {
+            "kind": "monitor", "aoi": self.aoi, "product": self.product, "key": self.key,
+            "rule": self.rule.model_dump(mode="json"), "layer": self.layer.name,
+            "steps": [step.to_json() for step in self.steps],
+        }  # fmt: skip
+
+    def item(self, assets: Sequence[AssetInfo], areas: Sequence[ClassArea]) -> dict[str, Any]:
+        first, last = self.steps[0].date, self.steps[-1].date
+        up = "../" * len(self.prefix.split("/"))
+        links = [
+            stac_item.made_of(up, scene, f"Result {scene.split('/')[1]}" if scene.count("/") else scene)
+            for scene in sorted({scene for step in self.steps for scene in step.scenes})
+        ]
+        rule = self.rule.model_dump(mode="json", by_alias=True)
+        return stac_item.feature(
+            f"{self.aoi}-{self.product}-{self.name}-{self.key[:8]}", self.cube.grid,
+            stac_item.class_objects(self.legend.classes, areas), assets, links,
+            {
+                "title": f"{self.title}: {self.aoi}, {first} to {last}",
+                **stac_item.interval(first, last),
+                "processing:lineage": f"{self.rule.method} over {len(self.steps)} dates of {self.layer.name}.",
+                "processing:software": dict(sorted(software().items())),
+                "earthloom:aoi": self.aoi, "earthloom:key": self.key, "earthloom:product": self.product,
+                "earthloom:monitor": rule, "earthloom:dates": [str(step.date) for step in self.steps],
+                **({"earthloom:class_areas": [dict(row) for row in areas]} if areas else {}),
+            },
+        )  # fmt: skip
+
+    def documents(self) -> Mapping[str, Mapping[str, Any]]:
+        return {}
+
 
 def monitor_map(cube: Cube, folder: str, rule: MonitorTable, *, aoi: str, product: str) -> MonitorMap:
     """The map of a monitor over all dates of a cube.
@@ -162,44 +194,3 @@ def _key(cube: Cube, folder: str, rule: MonitorTable, layer: Layer) -> str:
             "steps": [step.to_json() for step in cube.steps],
         }
     )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _About:
-    """What such a map says of itself (`jobs.products.publication.About`)."""
-
-    made: MonitorMap
-
-    def fields(self) -> Mapping[str, Any]:
-        made = self.made
-        return {
-            "kind": "monitor", "aoi": made.aoi, "product": made.product, "key": made.key,
-            "rule": made.rule.model_dump(mode="json"), "layer": made.layer.name,
-            "steps": [step.to_json() for step in made.steps],
-        }  # fmt: skip
-
-    def item(self, assets: Sequence[AssetInfo], areas: Sequence[ClassArea]) -> dict[str, Any]:
-        made = self.made
-        first, last = made.steps[0].date, made.steps[-1].date
-        up = "../" * len(made.prefix.split("/"))
-        links = [
-            stac_item.made_of(up, scene, f"Result {scene.split('/')[1]}" if scene.count("/") else scene)
-            for scene in sorted({scene for step in made.steps for scene in step.scenes})
-        ]
-        rule = made.rule.model_dump(mode="json", by_alias=True)
-        return stac_item.feature(
-            f"{made.aoi}-{made.product}-{made.name}-{made.key[:8]}", made.cube.grid,
-            stac_item.class_objects(made.legend.classes, areas), assets, links,
-            {
-                "title": f"{made.title}: {made.aoi}, {first} to {last}",
-                **stac_item.interval(first, last),
-                "processing:lineage": f"{made.rule.method} over {len(made.steps)} dates of {made.layer.name}.",
-                "processing:software": dict(sorted(software().items())),
-                "earthloom:aoi": made.aoi, "earthloom:key": made.key, "earthloom:product": made.product,
-                "earthloom:monitor": rule, "earthloom:dates": [str(step.date) for step in made.steps],
-                **({"earthloom:class_areas": [dict(row) for row in areas]} if areas else {}),
-            },
-        )  # fmt: skip
-
-    def documents(self) -> Mapping[str, Mapping[str, Any]]:
-        return {}

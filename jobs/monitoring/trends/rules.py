@@ -14,7 +14,7 @@ import datetime
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from earthloom.jobs.monitoring.trends.detectors import boundaries
 from earthloom.jobs.monitoring.trends.detectors.anomalies import UNKNOWN, Anomalies
 from earthloom.jobs.monitoring.trends.detectors.bfast_monitor import History, Process, bfast_monitor
-from earthloom.jobs.monitoring.trends.detectors.cusum import cusum
+from earthloom.jobs.monitoring.trends.detectors.cusum import Shift, cusum
 from earthloom.jobs.monitoring.trends.detectors.ewmacd import ewmacd
 from earthloom.jobs.monitoring.trends.detectors.mann_kendall import mann_kendall
 from earthloom.jobs.monitoring.trends.detectors.series import decimal_years
@@ -41,7 +41,7 @@ _FEWEST = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a monitor says of P pixels.
+    """The judgement of a monitor on P pixels.
 
     Attributes:
         classes: (P,) uint8: STABLE, FALL or RISE; NODATA where nothing can be said.
@@ -58,49 +58,9 @@ class Verdict:
     count: NDArray[np.uint16]
 
 
-class MonitorRule(Protocol):
-    """A monitor with its parameters."""
-
-    @property
-    def method(self) -> str:
-        """Its name in AOI files."""
-
-    @property
-    def name(self) -> str | None:
-        """Name of its map; None: made of layer and method."""
-
-    @property
-    def layer(self) -> str | None:
-        """Layer of the cube; None: the only one."""
-
-    @property
-    def numbers(self) -> tuple[str, ...]:
-        """Names of the numbers that it publishes."""
-
-    @property
-    def confidence(self) -> str:
-        """What its confidence is."""
-
-    @property
-    def breaks(self) -> bool:
-        """Whether it finds dates of breaks, and flags each date."""
-
-    @property
-    def looks_back(self) -> bool:
-        """Whether it judges a series as a whole, so that its flags of a date may change when later dates come."""
-
-    def waits_for(self, dates: Sequence[datetime.date]) -> str | None:
-        """What is missing before anything can be said; None if nothing is."""
-
-    def judge(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Verdict:
-        """What it says of (T, P) values with NaN where nothing was observed.
-
-        Raises:
-            InputError: if there are too few dates; `waits_for` says so before.
-        """
-
-
 class _Table(BaseModel):
+    """A monitor with its parameters, `method` among them."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     name: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = None
@@ -109,6 +69,27 @@ class _Table(BaseModel):
     least: Annotated[float, Field(ge=0)] = 0.0
     """Magnitude below which a change is none on the map, in the layer's unit; of a trend, per year."""
     min_observations: Annotated[int, Field(ge=0)] = 0
+
+    numbers: ClassVar[tuple[str, ...]]
+    """Names of the numbers that it publishes."""
+    confidence: ClassVar[str]
+    """The meaning of its confidence."""
+    breaks: ClassVar[bool]
+    """It finds dates of breaks, and flags each date."""
+    looks_back: ClassVar[bool]
+    """It judges a series as a whole, so that its flags of a date may change when later dates come."""
+
+    @abstractmethod
+    def waits_for(self, dates: Sequence[datetime.date]) -> str | None:
+        """Says what is missing before anything can be said; None if nothing is."""
+
+    @abstractmethod
+    def judge(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Verdict:
+        """The verdict on (T, P) values with NaN where nothing was observed.
+
+        Raises:
+            InputError: if there are too few dates; `waits_for` says so before.
+        """
 
 
 class _Watching(_Table):
@@ -129,20 +110,22 @@ class _Watching(_Table):
         return None if before < len(dates) else f"a date from {self.start} on"
 
     def judge(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Verdict:
-        found = self._run(values, dates)
-        at = np.arange(len(dates))[-len(found.flags) :, None]
-        said = found.n_history > 0
-        broken = (found.first >= 0) & (np.abs(found.magnitude) >= self.least)
-        direction = np.sign(np.take_along_axis(found.flags, np.maximum(found.first - at[0], 0)[None], axis=0))[0]
+        anomalies = self._run(values, dates)
+        at = np.arange(len(dates))[-len(anomalies.flags) :, None]
+        judged = anomalies.n_history > 0
+        broken = (anomalies.first >= 0) & (np.abs(anomalies.magnitude) >= self.least)
+        direction = np.sign(np.take_along_axis(anomalies.flags, np.maximum(anomalies.first - at[0], 0)[None], axis=0))[
+            0
+        ]
         direction = np.where(broken, direction, 0).astype(np.int8)
-        observed = (found.flags != UNKNOWN) & (at >= np.where(broken, found.first, 0))
-        agreeing = (observed & (np.sign(found.flags) == direction)).sum(axis=0)
+        observed = (anomalies.flags != UNKNOWN) & (at >= np.where(broken, anomalies.first, 0))
+        agreeing = (observed & (np.sign(anomalies.flags) == direction)).sum(axis=0)
         share = agreeing / np.maximum(observed.sum(axis=0), 1)
         days = np.array([(date - _EPOCH).days for date in dates], np.int32)
         return Verdict(
-            classes=_classes(direction, said), confidence=_stored_share(share, said),
-            numbers={"magnitude": found.magnitude}, days=np.where(broken, days[found.first], NO_DAY).astype(np.int32),
-            count=found.n_history.astype(np.uint16),
+            classes=_classes(direction, judged), confidence=_stored_share(share, judged),
+            numbers={"magnitude": anomalies.magnitude}, days=np.where(broken, days[anomalies.first], NO_DAY).astype(np.int32),
+            count=anomalies.n_history.astype(np.uint16),
         )  # fmt: skip
 
     def flags(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> NDArray[np.int8]:
@@ -233,24 +216,25 @@ class CusumRule(_Table):
         return _too_few(dates, max(self.min_observations, 2 * self.order + 2))
 
     def judge(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Verdict:
-        found = cusum(
-            values, decimal_years(dates), order=self.order, level=self.level, min_observations=self.min_observations
-        )
-        said = found.n > 0
-        broken = (found.first >= 0) & (np.abs(found.magnitude) >= self.least)
+        shift = self._run(values, dates)
+        judged = shift.n > 0
+        broken = (shift.first >= 0) & (np.abs(shift.magnitude) >= self.least)
         days = np.array([(date - _EPOCH).days for date in dates], np.int32)
         return Verdict(
-            classes=_classes(np.where(broken, np.sign(found.magnitude), 0), said),
-            confidence=_stored_share(np.where(broken, 1 - found.p_value, found.p_value), said),
-            numbers={"magnitude": found.magnitude, "p_value": found.p_value},
-            days=np.where(broken, days[found.first], NO_DAY).astype(np.int32), count=found.n.astype(np.uint16),
+            classes=_classes(np.where(broken, np.sign(shift.magnitude), 0), judged),
+            confidence=_stored_share(np.where(broken, 1 - shift.p_value, shift.p_value), judged),
+            numbers={"magnitude": shift.magnitude, "p_value": shift.p_value},
+            days=np.where(broken, days[shift.first], NO_DAY).astype(np.int32), count=shift.n.astype(np.uint16),
         )  # fmt: skip
 
     def flags(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> NDArray[np.int8]:
         """(T, P) for every date; see `jobs.monitoring.trends.tasks.flag_series`."""
+        return self._run(values, dates).flags
+
+    def _run(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Shift:
         return cusum(
             values, decimal_years(dates), order=self.order, level=self.level, min_observations=self.min_observations
-        ).flags
+        )
 
 
 class MannKendallRule(_Table):
@@ -269,14 +253,14 @@ class MannKendallRule(_Table):
         return _too_few(dates, self.min_observations)
 
     def judge(self, values: NDArray[np.floating[Any]], dates: Sequence[datetime.date]) -> Verdict:
-        found = mann_kendall(values, decimal_years(dates), min_observations=self.min_observations)
-        said = ~np.isnan(found.p_value)
-        moves = (found.p_value < self.level) & (np.abs(found.slope) >= self.least)
+        trend = mann_kendall(values, decimal_years(dates), min_observations=self.min_observations)
+        judged = ~np.isnan(trend.p_value)
+        moves = (trend.p_value < self.level) & (np.abs(trend.slope) >= self.least)
         return Verdict(
-            classes=_classes(np.where(moves, np.sign(found.tau), 0), said),
-            confidence=_stored_share(np.where(moves, 1 - found.p_value, found.p_value), said),
-            numbers={"slope": found.slope, "p_value": found.p_value, "tau": found.tau}, days=None,
-            count=np.where(said, found.n, 0).astype(np.uint16),
+            classes=_classes(np.where(moves, np.sign(trend.tau), 0), judged),
+            confidence=_stored_share(np.where(moves, 1 - trend.p_value, trend.p_value), judged),
+            numbers={"slope": trend.slope, "p_value": trend.p_value, "tau": trend.tau}, days=None,
+            count=np.where(judged, trend.n, 0).astype(np.uint16),
         )  # fmt: skip
 
 
@@ -288,13 +272,13 @@ def _too_few(dates: Sequence[datetime.date], least: int) -> str | None:
     return f"{len(dates)} of {least} dates" if len(dates) < least else None
 
 
-def _classes(direction: NDArray[Any], said: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _classes(direction: NDArray[Any], judged: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Classes of (P,) signs; nodata where nothing can be said."""
     classes = np.select([direction < 0, direction > 0], [FALL, RISE], STABLE)
-    return np.where(said, classes, NODATA).astype(np.uint8)
+    return np.where(judged, classes, NODATA).astype(np.uint8)
 
 
-def _stored_share(share: NDArray[Any], said: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _stored_share(share: NDArray[Any], judged: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """(P,) shares from 0 to 1 as they are stored."""
-    stored = np.round(np.where(said, share, 0) / CONFIDENCE_SCALE)
-    return np.where(said, stored, NODATA).astype(np.uint8)
+    stored = np.round(np.where(judged, share, 0) / CONFIDENCE_SCALE)
+    return np.where(judged, stored, NODATA).astype(np.uint8)

@@ -7,19 +7,17 @@ of a monitor names the folder that is current, and the area's collection links t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from earthloom.jobs.monitoring.composites.stage import HEAD, cube_state
-from earthloom.jobs.monitoring.linking import relink
-from earthloom.jobs.monitoring.publishing import PublishTask
+from earthloom.jobs.monitoring.linking import HEAD, advance, relink
+from earthloom.jobs.monitoring.publishing import plan_derived
 from earthloom.jobs.monitoring.stage import Monitored, Stage
 from earthloom.jobs.monitoring.trends.map import MonitorMap, monitor_map
 from earthloom.jobs.monitoring.trends.tasks import JudgeTask
 from earthloom.jobs.monitoring.worker import MonitorTask
 from earthloom.jobs.publish.files import committed_document
-from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
-from earthloom.jobs.records.documents import merge
-from earthloom.jobs.records.markers import finished_shards
+from earthloom.jobs.records.canonical import read_document
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.store import Store
 
@@ -31,62 +29,53 @@ def maps_of(monitored: Monitored) -> list[tuple[MonitorMap, str | None]]:
         ConfigError: if a monitor is not of one of the product's layers, or two share a name.
     """
     cube = monitored.cube
-    found: dict[str, tuple[MonitorMap, str | None]] = {}
+    maps: dict[str, tuple[MonitorMap, str | None]] = {}
     for rule in monitored.product.monitor:
-        made = monitor_map(cube, monitored.prefix, rule, aoi=monitored.area.name, product=monitored.name)
-        if made.name in found:
+        trend = monitor_map(cube, monitored.prefix, rule, aoi=monitored.area.name, product=monitored.name)
+        if trend.name in maps:
             raise ConfigError(
-                f"two monitors of {monitored.name} are called {made.name}; give one of them another `name`"
+                f"two monitors of {monitored.name} are called {trend.name}; give one of them another `name`"
             )
-        found[made.name] = made, rule.waits_for([step.date for step in cube.steps])
-    return list(found.values())
+        maps[trend.name] = trend, rule.waits_for([step.date for step in cube.steps])
+    return list(maps.values())
 
 
 def plan(store: Store, monitored: Monitored) -> Sequence[MonitorTask]:
     """Shards that nobody has judged yet; when all of a map are done, its publication."""
-    tasks: list[MonitorTask] = []
-    for made, waits in maps_of(monitored):
-        if waits or committed_document(store, made.prefix) is not None:
-            continue
-        done = finished_shards(store, made.prefix, made.publication.layout)
-        missing = [JudgeTask(made=made, part=part) for row, col, part in made.cube.shards() if (row, col) not in done]
-        tasks += missing or [PublishTask(made=made)]
-    return tasks
+    return [
+        task
+        for trend, waits in maps_of(monitored)
+        if not waits
+        for task in plan_derived(store, trend, partial(JudgeTask, made=trend))
+    ]
 
 
 def finish(store: Store, monitored: Monitored) -> Mapping[str, Any]:
     """Say which map of each monitor is the current one, where it lies and what it found, or what it waits for."""
     summary: dict[str, Any] = {}
-    for made, waits in maps_of(monitored):
+    current: list[str] = []
+    for trend, waits in maps_of(monitored):
         if waits:
-            summary[made.name] = {"waits_for": waits}
-        elif document := committed_document(store, made.prefix):
-            relink(store, monitored.area.name, made.shelf, [write_head(store, made)])
-            summary[made.name] = {"prefix": made.prefix, "areas": document["class_areas"]}
+            summary[trend.name] = {"waits_for": waits}
+        elif document := committed_document(store, trend.prefix):
+            current.append(write_head(store, trend))
+            summary[trend.name] = {"prefix": trend.prefix, "areas": document["class_areas"]}
+    relink(store, monitored.area.name, f"{monitored.prefix}/trends", current)
     return summary
 
 
-def write_head(store: Store, made: MonitorMap) -> str:
+def write_head(store: Store, trend: MonitorMap) -> str:
     """Replace the head of a monitor unless it is of a later state of the cube; twice leaves the same bytes.
 
     Returns:
         The prefix of the map that it names now.
     """
-    state, key = cube_state(made.cube), f"{made.shelf}/{HEAD}"
-
-    def change(existing: bytes | None) -> bytes:
-        theirs = read_document(existing, key) if existing is not None else None
-        if theirs and existing is not None and (theirs["generation"], theirs["steps"]) > state:
-            return existing
-        return canonical(
-            {
-                "format": FORMAT, "generation": state[0], "steps": state[1], "key": made.key, "prefix": made.prefix,
-                "rule": made.rule.model_dump(mode="json", by_alias=True), "layer": made.layer.name,
-                "latest": str(made.steps[-1].date),
-            }
-        )  # fmt: skip
-
-    merge(store, key, change)
+    key = f"{trend.shelf}/{HEAD}"
+    content = {
+        "key": trend.key, "prefix": trend.prefix, "rule": trend.rule.model_dump(mode="json", by_alias=True),
+        "layer": trend.layer.name, "latest": str(trend.steps[-1].date),
+    }  # fmt: skip
+    advance(store, key, trend.cube, lambda _: content)
     return str(read_document(store.get(key), key)["prefix"])
 
 

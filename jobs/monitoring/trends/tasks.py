@@ -1,4 +1,4 @@
-"""What workers do for monitors over time: judge one shard of a cube. It may be done twice.
+"""The task of workers for monitors over time: judge one shard of a cube. It may be done twice.
 
 A shard is judged window by window: all of its dates at once would be the largest thing here, however many there are. What is
 said of a pixel follows from its series alone, so which windows these are changes no bit.
@@ -59,7 +59,7 @@ class JudgeTask:
         return out + max(reading, converting, judging, writing) + LEAST_BYTES
 
     def windows(self) -> Iterator[Window]:
-        """What is judged at once, row-major."""
+        """The windows that are judged one after another, row-major."""
         return windows(self.part, self._px_bytes())
 
     def do(self, store: Store) -> int:
@@ -91,12 +91,12 @@ def read_series(store: Store, cube: Cube, layer: Layer, window: Window) -> NDArr
     values = stored.reshape(len(stored), -1)
     valid = ~np.isnan(values) if np.isnan(layer.nodata) else values != layer.nodata
     gain, bias = (float(layer.attributes.get(name, usual)) for name, usual in (("scale_factor", 1), ("add_offset", 0)))
-    found = values.astype(np.float32)
+    series = values.astype(np.float32)
     if (gain, bias) != (1.0, 0.0):
-        found *= np.float32(gain)
-        found += np.float32(bias)
-    np.copyto(found, np.nan, where=~valid)
-    return found
+        series *= np.float32(gain)
+        series += np.float32(bias)
+    np.copyto(series, np.nan, where=~valid)
+    return series
 
 
 def flag_series(store: Store, made: MonitorMap, window: Window, steps: Sequence[int]) -> NDArray[np.int8]:
@@ -113,16 +113,16 @@ def flag_series(store: Store, made: MonitorMap, window: Window, steps: Sequence[
         ConfigError: if the method flags no dates.
     """
     rule, dates = _flagging(made), [step.date for step in made.steps]
-    found = np.full((len(steps), *window.shape), UNKNOWN, np.int8)
+    flags = np.full((len(steps), *window.shape), UNKNOWN, np.int8)
     series = read_series(store, made.cube, made.layer, window)
     if not rule.looks_back:
         if rule.waits_for(dates) is None:
-            found[:] = rule.flags(series, dates).reshape(-1, *window.shape)[list(steps)]
-        return found
+            flags[:] = rule.flags(series, dates).reshape(-1, *window.shape)[list(steps)]
+        return flags
     for position, step in enumerate(steps):
         if rule.waits_for(dates[: step + 1]) is None:
-            found[position] = rule.flags(series[: step + 1], dates[: step + 1])[-1].reshape(window.shape)
-    return found
+            flags[position] = rule.flags(series[: step + 1], dates[: step + 1])[-1].reshape(window.shape)
+    return flags
 
 
 def _flagging(made: MonitorMap) -> BfastMonitorRule | EwmacdRule | CusumRule:
@@ -133,7 +133,7 @@ def _flagging(made: MonitorMap) -> BfastMonitorRule | EwmacdRule | CusumRule:
     return made.rule
 
 
-def _layers(found: Verdict) -> dict[str, NDArray[Any]]:
+def _layers(verdict: Verdict) -> dict[str, NDArray[Any]]:
     """(P,) by the name of the layer, in the stored dtypes."""
-    days = {DAY: found.days} if found.days is not None else {}
-    return {CLASSES: found.classes, CONFIDENCE: found.confidence, **found.numbers, **days, COUNT: found.count}
+    days = {DAY: verdict.days} if verdict.days is not None else {}
+    return {CLASSES: verdict.classes, CONFIDENCE: verdict.confidence, **verdict.numbers, **days, COUNT: verdict.count}

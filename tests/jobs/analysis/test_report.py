@@ -58,6 +58,22 @@ def test_alerts_are_listed_with_their_areas_and_outlined(folder: Path) -> None:
     assert (shown(after) == vermilion).all(axis=2).sum() > 300
 
 
+@pytest.mark.parametrize(("rule", "told"), [("min_area_m2 = 900_000", "<p>1 confirmed.</p>"), (None, None)])
+def test_alerts_of_a_rule_that_was_changed_or_removed_are_not_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, rule: str | None, told: str | None
+) -> None:
+    for number in range(len(lake.DATES)):
+        lake.write(folder / "in", number)
+    area, _, _ = lake.AREA.partition("[[product.alert]]")
+    monkeypatch.setattr(lake, "AREA", lake.AREA.replace("min_area_m2 = 50_000", rule) if rule else area)
+    assert lake.go(folder).exit_code == 0
+    store = open_store(ObjectRef.parse(str(folder / "out")))
+    page, collection = area_report(store, "water-index", "lake"), store.get("monitors/lake/collection.json").decode()
+    assert ("<h2>Alerts</h2>" in page) == (told is not None)
+    assert told is None or told in page
+    assert collection.count("/alerts/") == (told is not None)
+
+
 def test_the_page_says_by_which_model_the_maps_were_made(folder: Path) -> None:
     page = area_report(open_store(ObjectRef.parse(str(folder / "out"))), "water-index", "lake")
     (card,) = (card for card, _ in variants("water-index") if card.label == "water-index-mndwi")

@@ -19,12 +19,15 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
+from earthloom.jobs.monitoring.aoi_file import Area, ProductTable
 from earthloom.jobs.monitoring.change.map import Change
 from earthloom.jobs.monitoring.change.polygons import find_changed, unite
+from earthloom.jobs.monitoring.change.stage import CHANGE_STAGE
 from earthloom.jobs.monitoring.change.tasks import CompareTask, PublishChangeTask, part_key, plan_change
 from earthloom.jobs.monitoring.change.transitions import Sides, count_transitions, exact_areas_m2, transition_rows
 from earthloom.jobs.monitoring.composites.maps import map_of_result, map_of_step
 from earthloom.jobs.monitoring.cutting import part_name
+from earthloom.jobs.monitoring.stage import Monitored
 from earthloom.jobs.publish.files import committed_document
 from earthloom.tiling.errors import ConfigError, StorageError
 from earthloom.tiling.storage.objects import ObjectRef
@@ -316,3 +319,22 @@ def test_a_shard_whose_changes_need_more_memory_than_planned_says_so_and_is_plan
         assert planned[-1][part] > planned[0][part]
     bring_up_to_date(store, change)
     assert committed_document(store, change.prefix) is not None
+
+
+def test_one_change_with_two_smallest_polygons_is_two_current_results(tmp_path: Path) -> None:
+    store = open_store(ObjectRef.parse(str(tmp_path)))
+    classes, confidence = (values[:, 450:550, 200:300] for values in maps())
+    cube = make_cube(store, f"{FOLDER}/generations/1/cube.zarr", make_grid(100, 100), 512,
+                     ["1985-07-01", "2020-08-01"], classes, confidence, NAMES)  # fmt: skip
+    asked = [{"from": "1985", "to": "2020", "min_area_m2": least} for least in (0, 50_000, 0)]
+    product = ProductTable.model_validate({"model": "landwater", "change": asked})
+    area = Area(name="here", where="", grid=cube.grid, shard_px=512, outline=None, products=(product,))
+    of = Monitored(area=area, product=product, name="landwater", prefix=FOLDER, cube=cube)
+    while tasks := CHANGE_STAGE.plan(store, of):
+        for task in tasks:
+            task.do(store)
+    made = CHANGE_STAGE.finish(store, of)
+    assert sorted(made) == ["1985--2020", "1985--2020, 50000 m2"]
+    assert json.loads(store.get(f"{FOLDER}/change/head.json"))["changes"] == made
+    least = [json.loads(store.get(f"{made[name]['prefix']}/transitions.json"))["min_area_m2"] for name in sorted(made)]
+    assert least == [0, 50_000]

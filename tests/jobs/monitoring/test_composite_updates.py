@@ -16,10 +16,12 @@ import pandas as pd
 import pytest
 
 from earthloom.jobs.command.monitoring import _told
-from earthloom.jobs.monitoring.before_table import BeforeTable
+from earthloom.jobs.monitoring.aoi_file import BeforeTable
 from earthloom.jobs.monitoring.composites.stage import COMPOSITES, read_head
 from earthloom.jobs.monitoring.composites.tasks import ReduceTask
 from earthloom.jobs.monitoring.cube.marks import step_prefix, sum_document
+from earthloom.jobs.monitoring.cube.stac import cube_item
+from earthloom.jobs.monitoring.linking import area_hrefs, enter
 from earthloom.jobs.monitoring.pairs import earlier_items
 from earthloom.jobs.monitoring.publishing import PublishTask
 from earthloom.jobs.monitoring.series.stage import SERIES_STAGE
@@ -67,6 +69,18 @@ def test_the_same_command_again_does_nothing_and_a_new_step_makes_its_period_alo
         f"./{prefix.removeprefix('monitors/lake/')}/item.json" for prefix in current
     }, "what is no longer current is not linked"
     validate(collection)
+
+
+def test_composites_that_are_not_asked_for_any_more_are_not_linked() -> None:
+    store, cube = in_memory(), None
+    for asked in ((("season", "mode"), ("year", "best")), (("year", "best"),), ()):
+        cube = cube or class_cube(store)
+        enter(store, "lake", FOLDER, cube_item(cube, aoi="lake", product="landwater", key="k", rules={"until": None},
+                                               generation=1))  # fmt: skip
+        bring_up(store, monitored(cube, *asked))
+        linked = [href for href in area_hrefs(store, "lake") if "/composites/" in href]
+        assert {href.split("/")[4] for href in linked} == {f"{rule}-{every}" for every, rule in asked}
+    assert len(area_hrefs(store, "lake")) == 1, "the cube"
 
 
 def test_a_late_writer_does_not_turn_the_head_back() -> None:

@@ -121,6 +121,25 @@ def test_a_scene_that_is_mapped_anew_replaces_its_pixels_and_one_that_vanishes_t
     assert dates(out.update()) == ["2020-01-01"], "what nothing can be said of stays as it was"
 
 
+def test_a_time_of_day_that_is_corrected_decides_anew_which_scene_is_the_latest(out: Watched, tmp_path: Path) -> None:
+    rules = replace(RULES, overlap="latest")
+    first, second = (
+        scene(name, f"2020-01-01T{hour}:00:00Z", seed=n) for n, (name, hour) in enumerate((("a", 10), ("b", 11)))
+    )
+    corrected = scene("b", "2020-01-01T09:00:00Z", seed=1)
+    assert corrected.prefix == second.prefix
+    out.commit(first, second)
+    out.update(rules)
+    before = snapshot(out.store, rules)
+    out.commit(corrected)
+    assert out.update(rules).generation == 2
+    fresh = Watched(tmp_path / "fresh")
+    fresh.commit(first, corrected)
+    fresh.update(rules)
+    assert snapshot(out.store, rules) == snapshot(fresh.store, rules)
+    assert snapshot(out.store, rules)["cube.zarr/classes/c/0/0/0"] != before["cube.zarr/classes/c/0/0/0"]
+
+
 def test_a_renewed_mask_renews_the_date(out: Watched) -> None:
     rules = replace(RULES, mask=Mask(product="cloudmask", classes=("cloud",)))
     masks = [scene("a", "2020-01-01T10:00:00Z", seed=n, product="cloudmask", names=("clear", "cloud"), version=f"{n}.0.0")

@@ -82,6 +82,18 @@ def test_in_memory_and_lazy_are_equal() -> None:
     assert np.array_equal(eager["red"].values[0], values[:2].max(axis=0))
 
 
+def test_a_number_that_is_none_is_not_clear_beside_a_nodata_value() -> None:
+    values = np.array([[[1, np.nan, np.nan]], [[2, 2, -9999]]], np.float32)
+    time = np.array(["2020-01-16", "2020-01-31"], "datetime64[ns]")
+    array = xr.DataArray(
+        values, dims=("time", "y", "x"), coords={"time": time}, name="red", attrs={"_FillValue": -9999.0}
+    )
+    made = composite(array, "best:clear", "month")
+    assert made["red"].values.tolist() == [[[2, 2, -9999]]], (
+        "two pixels are clear on the later date, one on the earlier"
+    )
+
+
 def test_what_cannot_be_is_refused() -> None:
     time = np.array(["2020-01-01"], "datetime64[ns]")
     array = xr.DataArray(np.ones((1, 2, 2), np.int16), dims=("time", "y", "x"), coords={"time": time}, name="red")

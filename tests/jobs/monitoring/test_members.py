@@ -88,6 +88,24 @@ def test_of_several_results_of_a_scene_the_one_committed_last_counts_unless_the_
     assert wanted(out.store, "landwater", AREA).steps[0].scenes == (old.prefix,)
 
 
+def test_a_scene_that_the_run_does_not_name_again_keeps_the_result_that_was_made_like_those_of_the_run(
+    out: Watched,
+) -> None:
+    own, tried = scene("earlier", MORNING, version="1.0.0"), scene("earlier", MORNING, version="1.1.0-beta")
+    new = scene("new", MORNING, version="1.0.0", east_px=100)
+    out.commit(own, tried, new)
+    out.store.times[f"{own.prefix}/result.json"] = 1000.0
+    out.store.times[f"{tried.prefix}/result.json"] = 2000.0
+    assert set(wanted(out.store, "landwater", AREA).steps[0].scenes) == {tried.prefix, new.prefix}
+    assert set(wanted(out.store, "landwater", AREA, preferred=[new.prefix]).steps[0].scenes) == {own.prefix, new.prefix}
+    out.commit(scene("earlier", MORNING, version="1.0.0", side=100))
+    own.withdraw(out.store)
+    assert set(wanted(out.store, "landwater", AREA, preferred=[new.prefix]).steps[0].scenes) == {
+        tried.prefix,
+        new.prefix,
+    }
+
+
 def test_a_map_of_a_part_never_takes_the_place_of_one_that_shows_more_of_the_area(out: Watched) -> None:
     whole, part = scene("lake", MORNING), scene("lake", MORNING, side=100)
     beyond = scene("lake", MORNING, east_px=-20, side=100)

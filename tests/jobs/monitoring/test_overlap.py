@@ -29,6 +29,11 @@ def test_the_latest_scene_comes_first_and_a_tie_goes_by_prefix() -> None:
         assert [one.scene_id for one in in_order(given_order, "latest")] == ["late", "a", "b", "c"]
 
 
+def test_a_part_of_a_second_later_is_later() -> None:
+    scenes = [source("a"), source("b", "2020-01-01T10:00:00.250000Z")]
+    assert [one.scene_id for one in in_order(scenes, "latest")] == ["b", "a"]
+
+
 def test_patterns_rank_scenes_and_the_rest_comes_last() -> None:
     scenes = [source("S2A_x"), source("LC08_x"), source("LC09_x", "2019-01-01T00:00:00Z"), source("other")]
     ordered = [one.scene_id for one in in_order(scenes, ("LC09*", "LC08*"))]

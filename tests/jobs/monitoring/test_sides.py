@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from earthloom.jobs.monitoring.composites.composite import composites_of
 from earthloom.jobs.monitoring.composites.maps import map_of_step
 from earthloom.jobs.monitoring.composites.rules import CompositeTable, parse_rule
 from earthloom.jobs.monitoring.composites.stage import write_head
-from earthloom.jobs.monitoring.composites.tasks import missing_shards
+from earthloom.jobs.monitoring.composites.tasks import ReduceTask
 from earthloom.jobs.monitoring.cube.cube import Cube
-from earthloom.jobs.monitoring.publishing import PublishTask
+from earthloom.jobs.monitoring.publishing import plan_derived
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.store import Store
 from tests.jobs.monitoring.cubes import make_cube, make_grid
@@ -35,9 +36,9 @@ def cube(store: Store) -> Cube:
 def publish(store: Store, cube: Cube, rule: str) -> None:
     made = composites_of(cube, FOLDER, aoi="lake", product="landwater", every="year", rule=parse_rule(rule))
     for composite in made:
-        for task in missing_shards(store, composite):
-            task.do(store)
-        PublishTask(made=composite).do(store)
+        while tasks := plan_derived(store, composite, partial(ReduceTask, composite=composite)):
+            for task in tasks:
+                task.do(store)
     write_head(store, CompositeTable(every="year", rule=rule), cube, made, made)
 
 

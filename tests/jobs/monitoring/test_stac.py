@@ -12,7 +12,7 @@ import pystac
 import pytest
 
 from earthloom.jobs.monitoring.cube.cube import ClassInfo, Cube, Step
-from earthloom.jobs.monitoring.cube.stac import add_to_area, cube_item
+from earthloom.jobs.monitoring.cube.stac import add_to_area, cube_item, replace_in_area
 from earthloom.jobs.monitoring.cube.update import CubeRules
 from earthloom.jobs.monitoring.linking import enter
 from earthloom.tiling.errors import PublishError
@@ -96,6 +96,20 @@ def test_the_collection_does_not_depend_on_the_order_of_adding() -> None:
     ]  # fmt: skip
     with pytest.raises(PublishError, match="expected the STAC Collection 'monitor-sea'"):
         add_to_area(forth, "sea", "./x", item())
+
+
+def test_what_was_derived_from_a_replaced_cube_is_not_linked_any_more() -> None:
+    derived = {"id": "mode", "bbox": item()["bbox"], "properties": item()["properties"]}
+    until = item(rules=replace(RULES, until="2020-02-01"))
+    held = add_to_area(None, "lake", "./landwater/a/item.json", item())
+    held = add_to_area(held, "lake", "./landwater/b/item.json", until)
+    for number, folder in enumerate(("landwater/a", "landwater/b", "ndvi/c")):
+        items = {f"./{folder}/composites/mode-year/2020/x/item.json": derived | {"id": f"mode-{number}"}}
+        held = replace_in_area(held, "lake", f"./{folder}/composites/", items)
+    moved = add_to_area(held, "lake", "./landwater/d/item.json", item())
+    assert sorted(link["href"].split("/composites")[0] for link in moved["links"] if link["rel"] == "item") == [
+        "./landwater/b", "./landwater/b/item.json", "./landwater/d/item.json", "./ndvi/c",
+    ]  # fmt: skip
 
 
 def test_an_item_and_its_links_never_go_back(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a monitor with a date to begin at says of many pixels. Knows no monitor."""
+"""The findings of a monitor with a date to begin at, for many pixels. Knows no monitor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_BREAK = -1
 
 @dataclass(frozen=True, slots=True)
 class Anomalies:
-    """What a monitor with a date to begin at says of P pixels.
+    """The findings of a monitor with a date to begin at, for P pixels.
 
     Attributes:
         first: (P,) int16, number of the date of the first anomaly, counted from the series' first date; NO_BREAK where

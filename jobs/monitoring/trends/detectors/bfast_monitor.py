@@ -67,7 +67,7 @@ def bfast_monitor(
     limit = (
         boundaries.mosum_critical_value(h, end, level) if process == "mosum" else boundaries.cusum_critical_value(level)
     )
-    made = Anomalies.empty(len(years) - n_history, values.shape[1])
+    anomalies = Anomalies.empty(len(years) - n_history, values.shape[1])
     for part, block in blocks(values, years):
         known = clear_unknown(block)
         if history == "roc":
@@ -76,13 +76,13 @@ def bfast_monitor(
             block[:n_history] *= known[:n_history]
         fit = squares.fit(block[:n_history], known[:n_history])
         watched = residual_process(block, known, fit, design, n_history, process=process, h=h, limit=limit)
-        made.put(part, _judge(watched, known, fit, n_history))
-    return made
+        anomalies.put(part, _judge(watched, known, fit, n_history))
+    return anomalies
 
 
 @dataclass(frozen=True, slots=True)
 class ResidualProcess:
-    """What is watched, of P pixels.
+    """The process that is watched, of P pixels.
 
     Attributes:
         residuals: (T, P), 0 where not known.

@@ -1,4 +1,4 @@
-"""How far a process of residuals may wander before its model is rejected: critical values and boundaries.
+"""Critical values and boundaries: the reach of a process of residuals beyond which its model is rejected.
 
 Closed forms where there are; the moving sum's values are quantiles of its simulated limit.
 """

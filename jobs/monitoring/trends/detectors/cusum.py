@@ -23,7 +23,7 @@ _OVERSHOOT = 0.5826
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """What the CUSUM of OLS residuals says of P pixels.
+    """The findings of the CUSUM of OLS residuals for P pixels.
 
     Attributes:
         first: (P,) int16, number of the first date after the change; NO_BREAK where the test does not reject constancy, or
@@ -69,7 +69,7 @@ def cusum(
     n_dates, n_px = values.shape
     design = season_trend(years, order, trend=False, origin=float(years[0]))
     squares = LeastSquares(design, min_observations)
-    made = Shift(
+    shift = Shift(
         first=np.full(n_px, NO_BREAK, np.int16), magnitude=np.full(n_px, np.nan, np.float32),
         p_value=np.full(n_px, np.nan, np.float32), flags=np.full((n_dates, n_px), UNKNOWN, np.int8),
         n=np.zeros(n_px, np.int16),
@@ -94,9 +94,9 @@ def cusum(
         first = np.where(changed, (counts > before).argmax(axis=0), NO_BREAK).astype(np.int16)
         flags = np.where(changed & (dates >= first), np.sign(magnitude), 0).astype(np.int8)
         size = part.stop - part.start
-        made.first[part] = first[:size]
-        made.magnitude[part] = np.where(usable, magnitude, np.nan)[:size]
-        made.p_value[part] = np.where(usable, p_value, np.nan)[:size]
-        made.flags[:, part] = np.where(known & usable, flags, UNKNOWN)[:, :size]
-        made.n[part] = (fit.n * usable)[:size]
-    return made
+        shift.first[part] = first[:size]
+        shift.magnitude[part] = np.where(usable, magnitude, np.nan)[:size]
+        shift.p_value[part] = np.where(usable, p_value, np.nan)[:size]
+        shift.flags[:, part] = np.where(known & usable, flags, UNKNOWN)[:, :size]
+        shift.n[part] = (fit.n * usable)[:size]
+    return shift

@@ -57,7 +57,7 @@ def ewmacd(
     n_training = history_before(years, start)
     design = season_trend(years, order, trend=False, origin=start)
     squares = LeastSquares(design[:n_training], min_observations)
-    made = Anomalies.empty(len(years) - n_training, values.shape[1])
+    anomalies = Anomalies.empty(len(years) - n_training, values.shape[1])
     for part, block in blocks(values, years):
         known = clear_unknown(block)
         training, past = block[:n_training], known[:n_training]
@@ -73,13 +73,13 @@ def ewmacd(
         sigma = _deviation(residuals[:n_training], past)
         usable = fit.solved & (sigma > FLAT * np.abs(block).max(axis=0))
         known &= usable
-        made.put(
+        anomalies.put(
             part,
             _chart(
                 residuals, known, np.where(usable, sigma, 0.0), fit, n_training, lambda_, control_limit, persistence
             ),
         )
-    return made
+    return anomalies
 
 
 def _deviation(residuals: Floats, known: Bools) -> Floats:

@@ -16,7 +16,7 @@ Singles = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """What Mann and Kendall's test says of P pixels; NaN where fewer than `min_observations` were made.
+    """The findings of Mann and Kendall's test for P pixels; NaN where fewer than `min_observations` were made.
 
     Attributes:
         slope: (P,) Sen's slope, in the values' unit per year.
@@ -55,7 +55,7 @@ def mann_kendall(
     """
     n_px = values.shape[1]
     slopes, p_values, taus = np.full((3, n_px), np.nan, np.float32)
-    made = Trend(slope=slopes, p_value=p_values, tau=taus, n=np.zeros(n_px, np.int16))
+    trend = Trend(slope=slopes, p_value=p_values, tau=taus, n=np.zeros(n_px, np.int16))
     times = years - years[0]
     for part, block in blocks(values.astype(np.float32, copy=False), years):
         single = block.astype(np.float32)
@@ -70,10 +70,10 @@ def mann_kendall(
         tau = np.divide(s, root, out=np.zeros(len(s)), where=root > 0)
         slope = median_slopes(single, times, falling, rising, pairs)
         size, enough = part.stop - part.start, n >= max(min_observations, 3)
-        for array, found in ((made.slope, slope), (made.p_value, p), (made.tau, tau)):
+        for array, found in ((trend.slope, slope), (trend.p_value, p), (trend.tau, tau)):
             array[part] = np.where(enough, found, np.nan)[:size]
-        made.n[part] = n[:size]
-    return made
+        trend.n[part] = n[:size]
+    return trend
 
 
 def _ties(values: Singles, where: NDArray[np.bool_]) -> NDArray[np.int64]:

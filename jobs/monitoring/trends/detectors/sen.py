@@ -23,7 +23,7 @@ _CANDIDATES = 16
 _SAMPLE = 128
 """Pairs whose slopes give the first guess."""
 _SAMPLE_REACH = 1.2
-"""How far around the sample's median the guess is bracketed, in units of the square root of its size."""
+"""Reach of the bracket around the sample's median, in units of the square root of its size."""
 _MAX_PASSES = 24
 _MOSTLY = 0.7
 """Share of the pixels from which on it is cheaper to count for all of them."""

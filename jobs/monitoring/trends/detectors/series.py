@@ -52,7 +52,7 @@ def decimal_years(dates: Sequence[datetime.date]) -> NDArray[np.float64]:
 
 
 def history_before(years: NDArray[np.float64], start: float) -> int:
-    """How many dates come before monitoring begins.
+    """The number of dates before monitoring begins.
 
     Raises:
         InputError: if no date is left to monitor.

@@ -325,6 +325,11 @@ class TrainConfig(_Table):
                 raise ValueError("'augment.mixed' would cut objects in two; leave it out")
         return self
 
+    def plain(self, *, exclude_none: bool = False) -> dict[str, Any]:
+        """Plain values that `check_training` takes back: of chips without the side of a crop, which they decide."""
+        derived = {"model": {"crop_px"}} if self.chips else None
+        return self.model_dump(mode="json", exclude=derived, exclude_none=exclude_none)
+
     @property
     def n_labels(self) -> int:
         """Values that a pixel's label may have: a class; of objects also none."""

@@ -48,6 +48,14 @@ class Examples:
         self.cells = Cells(scenes, split, cache_bytes)
         self._around = lru_cache(maxsize=_KEPT)(self._ground_around)
 
+    def labelled(self) -> dict[str, list[int]]:
+        """Labels of each class in each part: of pixels, or of the grid's chips where these have labels."""
+        counts = self.index.counts
+        if self.rule is not None:
+            likeliest = np.eye(counts.shape[1], dtype=np.int64)[counts.argmax(axis=1)]
+            counts = likeliest * (counts.max(axis=1, keepdims=True) >= self.rule.least_px)
+        return {part.name.lower(): counts[self.split.part == part].sum(axis=0).tolist() for part in Part}
+
     def windows(self, part: Part) -> tuple[tuple[int, Window], ...]:
         """(scene, chip) of every chip with labels of a part; a chip may reach past its scene."""
         chosen = self.split.part == part

@@ -67,15 +67,15 @@ def prepare_objects(config: EvaluateConfig, plans: Sequence[ScenePlan], referenc
     card = plans[0].card
     if given := [name for name in _OF_PIXELS if getattr(config, name)]:
         raise ConfigError(f"{card.label} finds objects, and `{given[0]}` speaks of pixels; leave it out")
-    stored = {name: value for value, name in config.label_classes}
+    stored = config.stored_by_class
     classes = tuple(
-        LabelClass(value=each.value, name=each.name, stored=(stored.get(each.name, each.name),))
+        LabelClass(value=each.value, name=each.name, stored=tuple(stored.get(each.name, (each.name,))))
         for each in card.classes
     )
     if strange := sorted(set(stored) - {each.name for each in classes}):
         raise ConfigError(f"`label_classes` names {strange[0]}; {card.label} finds {', '.join(card.gives)}")
     options = LabelOptions(
-        classes=classes, class_column=config.class_column, ignore=config.label_ignore, layer=config.label_layer
+        classes=classes, class_column=config.class_column, ignore=config.ignored, layer=config.label_layer
     )
     pictures = _pictures([plan.scene for plan in plans])
     labels = {name: box_source(references[name], options, name, picture) for name, picture in pictures.items()}

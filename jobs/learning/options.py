@@ -33,6 +33,16 @@ def parse_numbers(value: object) -> object:
     return tuple(numbers)
 
 
+def spellings(text: str) -> tuple[int | float | str, ...]:
+    """What a value that is given as text may be in a file: that text and, if it spells one, a number."""
+    for number in (int, float):
+        try:
+            return number(text), text
+        except ValueError:
+            continue
+    return (text,)
+
+
 Pairs = Annotated[tuple[tuple[str, str], ...], BeforeValidator(parse_pairs)]
 
 
@@ -68,6 +78,19 @@ class EvaluateConfig(RunConfig):
     bootstrap: Annotated[int, Field(ge=0, le=100_000, description="bootstrap resamples for intervals; 0 for none")] = (
         1000
     )
+
+    @property
+    def stored_by_class(self) -> dict[str, list[int | float | str]]:
+        """What stands for each class of `label_classes` in the files, by its name."""
+        stored: dict[str, list[int | float | str]] = {}
+        for value, name in self.label_classes:
+            stored.setdefault(name, []).extend(spellings(value))
+        return stored
+
+    @property
+    def ignored(self) -> tuple[int | float | str, ...]:
+        """What means unknown in the files."""
+        return tuple(each for value in self.label_ignore for each in spellings(value))
 
 
 def label_references(labels: Sequence[str], scene_ids: Sequence[str]) -> dict[str, str]:

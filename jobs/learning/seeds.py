@@ -82,7 +82,7 @@ def train_seed(training: Training, seed: int, on_progress: Callable[[Progress], 
     filled = fill(module, card, first.path, first.card).filled if first.path is not None else frozenset()
     fit = Fit(
         module.to(settings["device"]), loss_of(config, training.examples), schedule_of(config, seed, settings["precision"]),
-        pretrained=filled, held=to_hold(module, filled, len(card.classes)), team=team,
+        pretrained=filled, held=to_hold(module, filled, card.sizes["classes"]), team=team,
         teacher=teacher_of(config, card, settings["device"]),
     )  # fmt: skip
     variety = variety_of(config, card.bands)
@@ -204,10 +204,10 @@ def looking_of(config: TrainConfig, examples: Examples, card: ModelCard) -> Look
     if table.metric not in known:
         raise ConfigError(f"`schedule.metric={table.metric}` is none of {', '.join(known)}")
     value = known.index(table.metric) - 1
-    if windows and value >= 0 and not examples.split.pixels(examples.index)["validation"][value]:
+    if windows and value >= 0 and not examples.labelled()["validation"][value]:
         raise ConfigError(
-            f"`schedule.metric={table.metric}` is judged on the validation part, which has no pixel with that label: choose "
-            "another metric, or split otherwise"
+            f"`schedule.metric={table.metric}` is judged on the validation part, which has no "
+            f"{'chip' if examples.rule else 'pixel'} with that label: choose another metric, or split otherwise"
         )
     if table.patience and not windows:
         raise ConfigError("'patience' counts looks at the validation part, and there is none: set `split.validation`")

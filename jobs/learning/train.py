@@ -134,8 +134,9 @@ def train(
         if workers is None:
             fitted.append(train_seed(training, seed, on_progress))
         else:
-            plain = begun.sent.model_dump(mode="json")
-            fitted.append(train_together(plain, store, prefix, settings, seed, workers=workers, address=address))
+            fitted.append(
+                train_together(begun.sent.plain(), store, prefix, settings, seed, workers=workers, address=address)
+            )
     with TemporaryDirectory(prefix="earthloom-") as temporary:
         card, made = make_card(config, card, examples, fitted, Path(temporary), on_stage)
         record = _record(config, corpus, examples, first, found, settings, key) | made

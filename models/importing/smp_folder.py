@@ -1,4 +1,4 @@
-"""A first card for a folder that smp's `save_pretrained` wrote. Knows nothing of torch; measures nothing.
+"""A first card for a folder that smp's `save_pretrained` wrote. Builds no network and measures nothing.
 
 Such a folder says which network it is and nothing of what goes in or comes out: that has to be said.
 """
@@ -12,11 +12,11 @@ from typing import Any
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard, ModelClass, shade
 from earthloom.models.cards.file import canonical
+from earthloom.models.networks.smp_stride import smp_stride
 from earthloom.tiling.errors import CardError
 
 _CONFIG = "config.json"
 _DROPPED = ("encoder_weights", "activation", "aux_params")
-_DEPTH = 5
 
 
 def card_from_smp(
@@ -70,7 +70,7 @@ def card_from_smp(
         std=std or (1.0,) * len(bands),
         gsd_m=gsd_m,
         classes=tuple(ModelClass(value=v, name=n, color=shade(v, n_classes)) for v, n in enumerate(names)),
-        stride_px=2 ** int(arguments.get("encoder_depth", _DEPTH)),
+        stride_px=smp_stride(arguments["arch"], arguments),
         weights=weights.sha256_of(path),
     )
 

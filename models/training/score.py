@@ -24,12 +24,6 @@ def iou(counts: NDArray[np.int64], value: int) -> float:
     return float(counts[value, value] / max(int(union), 1))
 
 
-def mean_iou(counts: NDArray[np.int64]) -> float:
-    """Mean of the IoU of all classes that are there or were found."""
-    there = [value for value in range(len(counts)) if counts[value].sum() + counts[:, value].sum()]
-    return float(np.mean([iou(counts, value) for value in there])) if there else 0.0
-
-
 @torch.inference_mode()
 def confusion_of(network: nn.Module, crops: Tensor, labels: Tensor, n_classes: int, *, is_bf16: bool) -> Tensor:
     """Count a batch: (K, K) int64 on the CPU, as `confusion` counts.

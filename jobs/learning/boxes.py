@@ -143,7 +143,7 @@ def box_source(reference: str, options: LabelOptions, scene_id: str, picture: Gr
 
 @lru_cache(maxsize=_KEPT)
 def _pictures(asset: Asset, classes: tuple[str, ...]) -> tuple[LabelledBoxes, ...] | None:
-    """What a COCO file holds; None of a file of another kind."""
+    """The pictures of a COCO file; None of a file of another kind."""
     if not asset.ref.name.endswith(".json"):
         return None
     data = open_store(asset.ref).get("")

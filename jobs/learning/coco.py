@@ -30,7 +30,7 @@ _TELLING = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledBoxes:
-    """What is on one picture.
+    """The objects on one picture.
 
     Attributes:
         file: name of the picture's file.

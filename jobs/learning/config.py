@@ -32,7 +32,7 @@ class _Table(BaseModel):
 class _OfScenes(SceneOptions):
     @property
     def options(self) -> SceneOptions:
-        """What it says of scenes, without the rest."""
+        """Its options of scenes, without the rest."""
         return SceneOptions.model_validate({name: getattr(self, name) for name in SceneOptions.model_fields})
 
 
@@ -337,7 +337,7 @@ class TrainConfig(_Table):
 
 
 def keys_in_file() -> dict[str, str]:
-    """How a training's file calls the options that messages name: `label_ignore` is the key 'labels.ignore'."""
+    """The names in a training's file of the options that messages name: `label_ignore` is the key 'labels.ignore'."""
     same = {name: name for name in (*SceneTable.model_fields, *ModelTable.model_fields, *ComputeTable.model_fields)}
     labels = {name: f"labels.{name}" for name in LabelOptions.model_fields}
     return same | labels | {f"label_{name}": key for name, key in labels.items()}

@@ -57,7 +57,7 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How well a model maps some scenes, or finds what is on them."""
+    """Scores of a model on some scenes."""
 
     report: dict[str, Any]
     """What report.json holds; empty where no scene was mapped."""
@@ -115,7 +115,7 @@ def evaluate(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Setup:
-    """What is read beside the maps."""
+    """Labels and regions that are read beside the maps."""
 
     matching: Matching
     options: LabelOptions

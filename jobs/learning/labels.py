@@ -59,7 +59,7 @@ def _as_list(value: object) -> object:
 
 
 class LabelOptions(BaseModel):
-    """What the user says of label files; the table [labels] of a training file."""
+    """Options of label files; the table [labels] of a training file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -81,7 +81,7 @@ class LabelSource(Protocol):
 
     @property
     def identity(self) -> str:
-        """What pins the file's bytes."""
+        """Digest or ETag that pins the file's bytes."""
         ...
 
     def read(self, grid: Grid, window: Window) -> NDArray[np.uint8]:
@@ -217,7 +217,7 @@ class RasterLabels:
         return labels
 
     def _meaning(self, values: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """What each stored value stands for, IGNORE if for nothing, and whether that is known."""
+        """Class value of each stored value, IGNORE if it stands for none, and whether it is known."""
         found = np.full(values.shape, IGNORE, np.uint8)
 
         def is_one_of(stored: Sequence[Stored]) -> NDArray[np.bool_]:
@@ -361,7 +361,7 @@ def classified(asset: Asset, options: LabelOptions) -> tuple[NDArray[np.object_]
 
 
 def _column_meaning(file: str, options: LabelOptions, there: Collection[object]) -> dict[Stored, int]:
-    """What each value of a class column stands for, IGNORE for those to be ignored.
+    """Class value of each value of a class column, IGNORE for those to be ignored.
 
     Raises:
         ConfigError: if a value that is there stands for two classes, or for one and is to be ignored.

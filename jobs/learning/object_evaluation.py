@@ -44,7 +44,7 @@ _OF_PIXELS = ("match", "background", "label_band", "regions")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectSetup:
-    """What is read beside the published objects: the marked ones, by scene id."""
+    """The marked objects that published ones are compared with, by scene id."""
 
     card: ModelCard
     labels: Mapping[str, BoxLabels]
@@ -139,7 +139,7 @@ def evaluate_objects(
 
 
 def _compared(store: Store, plan: ScenePlan, setup: ObjectSetup) -> tuple[Compared, int]:
-    """What is published of a scene and what is marked on it, and how many of the latter lie where nothing is decided."""
+    """The published objects of a scene and the marked ones, and how many of the latter lie where nothing is decided."""
     import geopandas
 
     table = geopandas.read_parquet(io.BytesIO(store.get(f"{plan.prefix}/{plan.product}.parquet")))

@@ -45,7 +45,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def seed_record(fitted: Fitted, test: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What came of one seed, and of judging it on the test part."""
+    """The training with one seed, and its scores on the test part."""
     return {
         "seed": fitted.seed,
         "steps": fitted.steps,
@@ -59,7 +59,7 @@ def seed_record(fitted: Fitted, test: Mapping[str, Any] | None) -> dict[str, Any
 
 
 def judgement_record(test: Judgement, classes: Sequence[str]) -> dict[str, Any]:
-    """What was found on the test part."""
+    """Counts and scores of the test part."""
     return {
         "pixels": int(test.counts.sum()),
         **test.distance.record(int(test.counts.sum())),

@@ -23,7 +23,7 @@ _BOOTSTRAP_ROWS = 256  # resamples at once
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScores:
-    """How well each class is mapped; arrays are (K,) float64, 0 where the denominator is 0.
+    """Scores of each class; arrays are (K,) float64, 0 where the denominator is 0.
 
     Attributes:
         precision: correct pixels of all that the map gives the class; also called user's accuracy.
@@ -123,7 +123,7 @@ def text_report(confusion: NDArray[np.int64], names: Sequence[str], digits: int 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Whether the map is right as often as its confidence says.
+    """The map's confidence against how often it is right.
 
     Attributes:
         pixels: (bins,) int64, how many pixels have a confidence in each of equally wide bins, (low, high].

@@ -101,7 +101,7 @@ def train_seed(training: Training, seed: int, on_progress: Callable[[Progress], 
 
 
 def variety_of(config: TrainConfig, bands: Sequence[str]) -> Variety:
-    """How far crops may be changed; haze goes by the wavelengths of the bands if the names of all of them tell theirs."""
+    """Limits of the changes of crops; haze goes by the wavelengths of the bands if the names of all of them tell theirs."""
     found = [centre_um(band.removeprefix(BEFORE)) for band in bands]
     known = tuple(each for each in found if each is not None)
     return Variety(**config.augment.model_dump(), wavelengths_um=known if len(known) == len(bands) else ())
@@ -194,7 +194,7 @@ def teacher_of(config: TrainConfig, student: ModelCard, device: str) -> Teacher 
 
 
 def looking_of(config: TrainConfig, examples: Examples, card: ModelCard) -> Looking:
-    """When and how the validation part is looked at.
+    """The plan of looks at the validation part.
 
     Raises:
         ConfigError: if the metric is none, or something waits for looks that are never taken.

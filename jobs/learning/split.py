@@ -26,7 +26,7 @@ from earthloom.tiling.window import Window
 
 
 class Part(IntEnum):
-    """What a pixel is for."""
+    """The part of the data that a pixel belongs to."""
 
     TRAIN = 0
     VALIDATION = 1
@@ -87,7 +87,7 @@ class Split:
 
 
 def open_regions(table: SplitTable) -> LabelSource | None:
-    """What gives the region of a pixel, numbered as train, validation and test name them; None where regions do not split.
+    """The regions of pixels, numbered as train, validation and test name them; None where regions do not split.
 
     Raises:
         ConfigError: if a region is named twice or more than 254 are.

@@ -39,7 +39,7 @@ _RANDOM_TRIALS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """What came of the trials.
+    """The trials of a study and the best of them.
 
     Attributes:
         trials: by number: parameters, state (`complete`, `pruned`, `failed`), score, steps.

@@ -20,16 +20,10 @@ _DROPPED = ("encoder_weights", "activation", "aux_params")
 
 
 def card_from_smp(
-    folder: Path,
-    *,
-    bands: tuple[str, ...],
-    quantity: str,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    classes: tuple[str, ...] | None = None,
-    gsd_m: tuple[float, float] = (0.1, 1000.0),
-    name: str | None = None,
-) -> ModelCard:
+    folder: Path, *, bands: tuple[str, ...], quantity: str, mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None, classes: tuple[str, ...] | None = None,
+    gsd_m: tuple[float, float] = (0.1, 1000.0), name: str | None = None,
+) -> ModelCard:  # fmt: skip
     """Derive a card whose tiling is not measured yet (`halo_px` None).
 
     Args:
@@ -61,18 +55,12 @@ def card_from_smp(
         raise CardError(f"{folder} holds no {weights.SMP_FILE}; save_pretrained writes one unless it is asked not to")
     return ModelCard(
         name=name or folder.resolve().name.lower(),
-        title=f"{config['_model_class']} on {arguments.get('encoder_name', 'its encoder')}",
-        architecture="smp",
-        arguments=canonical(arguments),
-        bands=bands,
-        quantities=(quantity,),
-        mean=mean or (0.0,) * len(bands),
-        std=std or (1.0,) * len(bands),
-        gsd_m=gsd_m,
+        title=f"{config['_model_class']} on {arguments.get('encoder_name', 'its encoder')}", architecture="smp",
+        arguments=canonical(arguments), bands=bands, quantities=(quantity,), mean=mean or (0.0,) * len(bands),
+        std=std or (1.0,) * len(bands), gsd_m=gsd_m,
         classes=tuple(ModelClass(value=v, name=n, color=shade(v, n_classes)) for v, n in enumerate(names)),
-        stride_px=smp_stride(arguments["arch"], arguments),
-        weights=weights.sha256_of(path),
-    )
+        stride_px=smp_stride(arguments["arch"], arguments), weights=weights.sha256_of(path),
+    )  # fmt: skip
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

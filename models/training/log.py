@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class Log:
-    """Where the numbers of one training go.
+    """The trackers that the numbers of one training go to.
 
     Args:
         folder: folder of the event files.

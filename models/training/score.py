@@ -43,7 +43,7 @@ def confusion_of(network: nn.Module, crops: Tensor, labels: Tensor, n_classes: i
 
 @torch.inference_mode()
 def answered(network: nn.Module, crops: Tensor, *, is_bf16: bool) -> Tensor:
-    """What a network in eval mode says of crops (n, C, h, w) that are on the CPU: fp32 on the CPU."""
+    """The answer of a network in eval mode to crops (n, C, h, w) that are on the CPU: fp32 on the CPU."""
     return _answer(network, crops, is_bf16).float().cpu()
 
 

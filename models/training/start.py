@@ -26,7 +26,7 @@ _COLOURS = ("red", "green", "blue")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What became of the weights that a network starts from."""
+    """The use that was made of the weights that a network starts from."""
 
     filled: frozenset[str]
     """Names of the tensors that were filled."""
@@ -142,7 +142,7 @@ def to_hold(module: nn.Module, filled: Collection[str], n_outputs: int) -> froze
 
 
 def _outputs(card: ModelCard) -> tuple[str, ...]:
-    """What each channel of the last layer says: a class, or of objects one of the numbers of a box."""
+    """Meaning of each channel of the last layer: a class, or of objects one of the numbers of a box."""
     return (*card.gives, *(f"box {number}" for number in range(BOX_CHANNELS if card.objects else 0)))
 
 

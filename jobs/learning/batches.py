@@ -20,23 +20,14 @@ from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.labels import IGNORE
 from earthloom.jobs.learning.split import Part
 from earthloom.models.device.threads import use_threads
-from earthloom.models.training.augment import (
-    Crop,
-    Variety,
-    mix,
-    relabelled,
-    seen,
-    side_at,
-    stacked,
-    zoom_of,
-)
+from earthloom.models.training.augment import Crop, Variety, mix, relabelled, seen, side_at, stacked, zoom_of
 from earthloom.tiling.background import Background
 from earthloom.tiling.window import Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How crops are drawn.
+    """Rules by which crops are drawn.
 
     Attributes:
         variety: how far a crop may be changed.

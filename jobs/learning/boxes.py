@@ -62,8 +62,8 @@ class Marked:
 class BoxLabels:
     """Marked objects of one scene on its grid.
 
-    `read` gives the class of the object in whose box a pixel lies, IGNORE where a crowd of COCO says that not all are marked,
-    and `n_classes` elsewhere: there is none.
+    `read` gives the class of the object in whose box a pixel lies, IGNORE in a crowd of COCO, where not all are marked, and in
+    features whose class is ignored or null, and `n_classes` elsewhere: there is none.
     """
 
     asset: Asset
@@ -143,7 +143,7 @@ def box_source(reference: str, options: LabelOptions, scene_id: str, picture: Gr
 
 @lru_cache(maxsize=_KEPT)
 def _pictures(asset: Asset, classes: tuple[str, ...]) -> tuple[LabelledBoxes, ...] | None:
-    """What a COCO file holds; None of a file of another kind."""
+    """The pictures of a COCO file; None of a file of another kind."""
     if not asset.ref.name.endswith(".json"):
         return None
     data = open_store(asset.ref).get("")
@@ -190,9 +190,12 @@ def _inside(edges: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[
 
 @lru_cache(maxsize=_KEPT)
 def _crowds(source: BoxLabels, grid: Grid) -> Marked:
-    """Boxes in which not all objects are marked; their class is IGNORE. Only COCO's files have them."""
+    """Boxes in which nobody says what there is; their class is IGNORE: crowds of COCO, features whose class is unknown."""
     listed = _boxes_of(source)
-    _, boxes = _onto(source, np.zeros((0, 4)) if listed is None else listed.crowds, grid)
+    if listed is None:
+        features = Marked(*_bounds(source.asset, source.options, grid))
+        return features.chosen(features.classes == IGNORE)
+    _, boxes = _onto(source, listed.crowds, grid)
     return Marked(boxes, np.full(len(boxes), IGNORE, np.int64))
 
 

@@ -21,7 +21,7 @@ _FINAL = "final.safetensors"
 
 
 class Checkpoints:
-    """Those of one training with one seed.
+    """The checkpoints of one training with one seed.
 
     Args:
         store: store of OUT.
@@ -80,7 +80,7 @@ class Checkpoints:
                 self._store.delete(self._key(kind, step))
 
     def finished(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """What came of this seed; None while it is not done."""
+        """Weights and note of the finished training; None while it is not done."""
         key = f"{self._prefix}/{_FINAL}"
         try:
             return from_bytes(self._store.get(key), f"{self._store.ref.url}/{key}")

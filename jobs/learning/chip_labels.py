@@ -38,6 +38,11 @@ class ChipRule:
         """Side of what the network sees."""
         return self.core_px + 2 * self.context_px
 
+    @property
+    def least_px(self) -> int:
+        """Pixels of a core that its class covers at least."""
+        return max(1, math.ceil(self.cover * self.core_px**2))
+
     def labels(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The label of each core of a window that begins with one.
 
@@ -55,7 +60,7 @@ class ChipRule:
             covered = np.add.reduceat(np.add.reduceat((pixels == value).astype(np.int64), rows, axis=0), cols, axis=1)
             found[covered > best] = value
             best = np.maximum(best, covered)
-        found[best < max(1, math.ceil(self.cover * self.core_px**2))] = IGNORE
+        found[best < self.least_px] = IGNORE
         return found
 
     def of_chip(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ _TELLING = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledBoxes:
-    """What is on one picture.
+    """The objects on one picture.
 
     Attributes:
         file: name of the picture's file.
@@ -59,76 +60,96 @@ def parse_coco(document: Any, path: str, classes: Sequence[str]) -> list[Labelle
             left, top, width and height.
     """
     try:
-        names = {int(each["id"]): str(each["name"]) for each in document["categories"]}
-        files = {int(each["id"]): str(each["file_name"]) for each in document["images"]}
-        sizes = {
-            int(each["id"]): (int(each.get("width") or 0), int(each.get("height") or 0)) for each in document["images"]
-        }
-        rows = [
-            (
-                int(each["image_id"]), names[int(each["category_id"])], [float(number) for number in each["bbox"]],
-                bool(each.get("iscrowd")),
-            )
-            for each in document["annotations"]
-        ]  # fmt: skip
-        placed = [(box, sizes[image]) for image, _, box, _ in rows]
-        strange = [
-            f"{box} of {files[image]}"
-            for image, _, box, _ in rows
-            if len(box) != 4 or not np.isfinite(box).all() or min(box[2:]) <= 0
-        ]
+        categories = {_id(each["id"]): str(each["name"]) for each in document["categories"]}
+        pictures = {_id(each["id"]): _Picture(document=each) for each in document["images"]}
+        for each in document["annotations"]:
+            pictures[_id(each["image_id"])].add(each, categories[_id(each["category_id"])])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} is not a COCO file of boxes ({type(error).__name__}: {error}); it has images, categories and annotations"
         ) from error
-    if strange:
-        raise ConfigError(
-            f"{path}: {len(strange)} boxes are not four numbers, or have no width or height; the first is {strange[0]}. Mend "
-            "or remove them"
-        )
-    if len(files) < len(document["images"]):
+    if len(pictures) < len(document["images"]):
         raise ConfigError(f"{path}: two of its {len(document['images'])} images have one id; number them apart")
-    if _are_corners(placed):
+    _check_boxes(path, list(pictures.values()))
+    if sorted(categories.values()) != sorted(classes):
         raise ConfigError(
-            f"{path}: all of its {len(rows)} boxes are wider than their left edge and higher than their top, and some reach "
+            f"{path} has the categories {', '.join(sorted(categories.values()))}, the classes are {', '.join(classes)}; make "
+            "them agree"
+        )
+    return [picture.labelled(classes) for picture in pictures.values()]
+
+
+def _id(value: Any) -> int | str:
+    """An id as numbers and texts of numbers have it; tools number pictures by texts of their own, too."""
+    try:
+        return int(value)
+    except ValueError:
+        return str(value)
+
+
+class _Picture:
+    """A picture of a document, and the boxes on it: (left, top, width, height), name of the category, whether of a crowd."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.file = str(document["file_name"])
+        self.size_px = int(document.get("width") or 0), int(document.get("height") or 0)
+        self.marked: list[tuple[list[float], str, bool]] = []
+
+    def add(self, annotation: Mapping[str, Any], category: str) -> None:
+        box = [float(number) for number in annotation["bbox"]]
+        attributes = annotation.get("attributes")
+        degrees = float(attributes.get("rotation") or 0) if isinstance(attributes, Mapping) else 0.0
+        self.marked.append((_around(box, degrees) if degrees else box, category, bool(annotation.get("iscrowd"))))
+
+    def labelled(self, classes: Sequence[str]) -> LabelledBoxes:
+        objects, crowds = ([each for each in self.marked if each[2] == is_crowd] for is_crowd in (False, True))
+        return LabelledBoxes(
+            file=self.file,
+            boxes=np.array([box for box, *_ in objects], np.float64).reshape(-1, 4),
+            classes=np.array([list(classes).index(category) for _, category, _ in objects], np.int64),
+            crowds=np.array([box for box, *_ in crowds], np.float64).reshape(-1, 4),
+            size_px=self.size_px if all(self.size_px) else None,
+        )
+
+
+def _around(box: list[float], degrees: float) -> list[float]:
+    """The box along rows and columns around one that is turned about its middle, as CVAT's `rotation` says."""
+    left, top, width, height = box
+    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    across, along = width * cos + height * sin, width * sin + height * cos
+    return [left + (width - across) / 2, top + (height - along) / 2, across, along]
+
+
+def _check_boxes(path: str, pictures: Sequence[_Picture]) -> None:
+    """
+    Raises:
+        ConfigError: if boxes are not four numbers with a width and a height, or look like left, top, right and bottom.
+    """
+    boxes = [(box, picture) for picture in pictures for box, *_ in picture.marked]
+    strange = [pair for pair in boxes if len(pair[0]) != 4 or not np.isfinite(pair[0]).all() or min(pair[0][2:]) <= 0]
+    if strange:
+        box, picture = strange[0]
+        raise ConfigError(
+            f"{path}: {len(strange)} boxes are not four numbers, or have no width or height; the first is {box} of "
+            f"{picture.file}. Mend or remove them"
+        )
+    are_rising = all(right > left and bottom > top for (left, top, right, bottom), _ in boxes)
+    are_beyond = any(
+        all(picture.size_px) and (left + width > picture.size_px[0] + 1 or top + height > picture.size_px[1] + 1)
+        for (left, top, width, height), picture in boxes
+    )
+    if len(boxes) >= _TELLING and are_rising and are_beyond:
+        raise ConfigError(
+            f"{path}: all of its {len(boxes)} boxes are wider than their left edge and higher than their top, and some reach "
             f"beyond the picture: they look like left, top, right, bottom. COCO wants left, top, width, height"
         )
-    if sorted(names.values()) != sorted(classes):
-        raise ConfigError(
-            f"{path} has the categories {', '.join(sorted(names.values()))}, the classes are {', '.join(classes)}; make them "
-            "agree"
-        )
-    found: dict[int, list[tuple[int, list[float]]]] = {image: [] for image in files}
-    crowds: dict[int, list[list[float]]] = {image: [] for image in files}
-    for image, name, box, is_crowd in rows:
-        if is_crowd:
-            crowds[image].append(box)
-        else:
-            found[image].append((list(classes).index(name), box))
-    return [
-        LabelledBoxes(
-            file=files[image],
-            boxes=np.array([box for _, box in pairs], np.float64).reshape(-1, 4),
-            classes=np.array([value for value, _ in pairs], np.int64),
-            crowds=np.array(crowds[image], np.float64).reshape(-1, 4),
-            size_px=sizes[image] if all(sizes[image]) else None,
-        )
-        for image, pairs in found.items()
-    ]
-
-
-def _are_corners(boxes: Sequence[tuple[list[float], tuple[int, int]]]) -> bool:
-    """Whether boxes (n, 4) on pictures of a width and height look like left, top, right and bottom."""
-    rising = all(box[2] > box[0] and box[3] > box[1] for box, _ in boxes)
-    beyond = any(all(size) and (box[0] + box[2] > size[0] + 1 or box[1] + box[3] > size[1] + 1) for box, size in boxes)
-    return len(boxes) >= _TELLING and rising and beyond
 
 
 def export_coco(out: str | Path, product: str, scene: str | None = None) -> dict[str, Any]:
     """The published objects of a product as one COCO document, each annotation with its `score`.
 
     Scenes are images, in the order of their ids, with the name of the scene in the place of a file's; `area` is in pixels, as
-    COCO wants it, and `area_m2` on the ground. Of a scene with several results the last in the order of keys counts.
+    COCO wants it, and `area_m2` on the ground. Of a scene with several results the one that was committed last counts.
 
     Args:
         out: the folder or `s3://` prefix of the runs.
@@ -141,12 +162,11 @@ def export_coco(out: str | Path, product: str, scene: str | None = None) -> dict
     import geopandas
 
     store = open_store(ObjectRef.parse(str(out)))
+    committed = ((place.result.modified_s, place) for place in shelved(store, "scenes") if place.result)
     prefixes = {}
-    for place in shelved(store, "scenes"):
-        if place.result is None or scene not in (None, place.scene_id):
-            continue
+    for _, place in sorted(committed, key=lambda each: each[0]):
         where = f"{place.prefix}/{RESULT}"
-        if SceneResult.from_json(store.get(where), where).model == product:
+        if scene in (None, place.scene_id) and SceneResult.from_json(store.get(where), where).model == product:
             prefixes[place.scene_id] = place.prefix
     if not prefixes:
         raise ConfigError(

@@ -34,7 +34,7 @@ Read = Callable[[Window], NDArray[np.uint8]]
 
 @dataclass(slots=True, kw_only=True)
 class SceneCounts:
-    """What one scene adds up to. Confusion matrices are (K, K) int64, labels by row."""
+    """The counts of one scene. Confusion matrices are (K, K) int64, labels by row."""
 
     confusion: NDArray[np.int64]
     histogram: NDArray[np.int64]
@@ -70,17 +70,10 @@ def error_codes(n_classes: int) -> NDArray[np.uint8]:
 
 
 def compare(
-    extent: Window,
-    matching: Matching,
-    *,
-    classes: Read,
-    confidence: Read,
-    labels: Read,
-    regions: tuple[Read, tuple[str, ...]] | None,
-    window_px: int,
-    block_px: int,
+    extent: Window, matching: Matching, *, classes: Read, confidence: Read, labels: Read,
+    regions: tuple[Read, tuple[str, ...]] | None, window_px: int, block_px: int,
     keep: Callable[[Window, NDArray[np.uint8]], None],
-) -> SceneCounts:
+) -> SceneCounts:  # fmt: skip
     """Go over a scene once.
 
     Args:

@@ -32,7 +32,7 @@ class _Table(BaseModel):
 class _OfScenes(SceneOptions):
     @property
     def options(self) -> SceneOptions:
-        """What it says of scenes, without the rest."""
+        """Its options of scenes, without the rest."""
         return SceneOptions.model_validate({name: getattr(self, name) for name in SceneOptions.model_fields})
 
 
@@ -325,6 +325,11 @@ class TrainConfig(_Table):
                 raise ValueError("'augment.mixed' would cut objects in two; leave it out")
         return self
 
+    def plain(self, *, exclude_none: bool = False) -> dict[str, Any]:
+        """Plain values that `check_training` takes back: of chips without the side of a crop, which they decide."""
+        derived = {"model": {"crop_px"}} if self.chips else None
+        return self.model_dump(mode="json", exclude=derived, exclude_none=exclude_none)
+
     @property
     def n_labels(self) -> int:
         """Values that a pixel's label may have: a class; of objects also none."""
@@ -332,7 +337,7 @@ class TrainConfig(_Table):
 
 
 def keys_in_file() -> dict[str, str]:
-    """How a training's file calls the options that messages name: `label_ignore` is the key 'labels.ignore'."""
+    """The names in a training's file of the options that messages name: `label_ignore` is the key 'labels.ignore'."""
     same = {name: name for name in (*SceneTable.model_fields, *ModelTable.model_fields, *ComputeTable.model_fields)}
     labels = {name: f"labels.{name}" for name in LabelOptions.model_fields}
     return same | labels | {f"label_{name}": key for name, key in labels.items()}

@@ -22,6 +22,7 @@ from earthloom.tiling.scene import Asset, Band, Scene
 
 _OPENERS = 8  # threads; labels are pinned over the network
 _NAMED = 5
+_BAND = ("index", "scale", "offset", "nodata", "nodata_in")  # what the pixels of a band mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class LabelledScene:
 
     @property
     def content(self) -> dict[str, object]:
-        """What pins its bytes and what they mean, as plain data; where the files lie is not in it."""
+        """Its bytes, by digests, and their meaning, as plain data; addresses of files are not in it."""
         place = {asset: number for number, asset in enumerate(self._assets)}
         return {
             "id": self.scene.id,
@@ -43,15 +44,7 @@ class LabelledScene:
             "labels": self.labels.identity,
             "quantity": self.scene.quantity,
             "bands": [
-                [
-                    band.name,
-                    place[self.scene.assets[band.asset]],
-                    band.index,
-                    band.scale,
-                    band.offset,
-                    band.nodata,
-                    band.nodata_in,
-                ]
+                [band.name, place[self.scene.assets[band.asset]], *(getattr(band, name) for name in _BAND)]
                 for band in self.bands
             ],
             "clear": [[clear.band.name, clear.bits, list(clear.values)] for clear in self.scene.clear],
@@ -85,7 +78,7 @@ class Corpus:
 
     @property
     def quantity(self) -> str:
-        """What the values of all scenes mean."""
+        """Quantity of all scenes' values."""
         return self.scenes[0].scene.quantity
 
 
@@ -100,12 +93,33 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
         ConfigError: if a reference names nothing, or the values of two scenes mean different things.
         StorageError: if the storage failed.
     """
+    mosaics = _laid_out(config)
+    opened = _opened(config.scenes or _tables_of(config, mosaics), bands)
+    sources = _labels_of(config, opened)
+    scenes = tuple(
+        LabelledScene(
+            scene=each.scene,
+            bands=each.scene.select(tuple(bands)),
+            labels=labels,
+            labels_reference=_reference(table, each),
+        )
+        for (table, each), labels in zip(opened, sources, strict=True)
+    )
+    notes = [(mosaic.name, note) for mosaic in mosaics for note in mosaic.notes]
+    notes += [
+        (each.scene.id, each.labels.note)
+        for each in scenes
+        if isinstance(each.labels, RasterLabels) and each.labels.note
+    ]
+    notes += [(each.scene.id, note) for _, each in opened for note in each.notes]
+    return Corpus(scenes=scenes, notes=tuple(dict.fromkeys(notes)))
+
+
+def _opened(tables: Sequence[SceneTable], bands: Sequence[str]) -> list[tuple[SceneTable, OpenedScene]]:
+    """Every scene with the table that names it; with `before`, the pair of both dates."""
+    wanted = Wanted(models=((frozenset(band.removeprefix(BEFORE) for band in bands),),))
     opened: list[tuple[SceneTable, OpenedScene]] = []
     refused: list[RefusedScene] = []
-    wanted = Wanted(models=((frozenset(band.removeprefix(BEFORE) for band in bands),),))
-    mosaics = _laid_out(config)
-    tables = config.scenes or _tables_of(config, mosaics)
-    options = config.labels if config.scenes else _by_value(config.labels)
     for table in tables:
         requests = assign_ids(expand([table.scene], table.alternate), table.scene_id)
         for result in open_all(requests, table.options, models=wanted):
@@ -118,37 +132,33 @@ def open_corpus(config: TrainConfig, bands: Sequence[str]) -> Corpus:
         raise SceneError(f"{len(refused)} scenes cannot be used{' (the first)' * (len(refused) > _NAMED)}: {shown}")
     _check_ids([each.scene for _, each in opened])
     _check_values([each for _, each in opened])
+    return opened
+
+
+def _reference(table: SceneTable, opened: OpenedScene) -> str:
+    return table.labels.replace("{id}", opened.scene.id)
+
+
+def _labels_of(config: TrainConfig, opened: Sequence[tuple[SceneTable, OpenedScene]]) -> list[LabelSource]:
+    """The labels of each scene; all files are read at once."""
+    options = config.labels if config.scenes else _by_value(config.labels)
     threads = Background(_OPENERS, "labels")
     with ExitStack() as stack:
         inspectors = Disposables(n_processes(len(opened)))  # none is started where all labels are vectors
         stack.push(inspectors.__exit__)
         coming = [
-            threads.submit(_source, reference, config, options, each, inspectors)
+            threads.submit(_source, _reference(table, each), config, options, each, inspectors)
             for table, each in opened
-            for reference in (table.labels.replace("{id}", each.scene.id),)
         ]
         for future in coming:
             future.exception()  # the processes stay until the last file has been read
-    scenes = []
+    sources = []
     for (table, each), future in zip(opened, coming, strict=True):
-        reference = table.labels.replace("{id}", each.scene.id)
         try:
-            labels = future.result()
+            sources.append(future.result())
         except SceneError as error:
-            raise SceneError(f"{each.scene.id}: labels {reference}: {error}") from error
-        scenes.append(
-            LabelledScene(
-                scene=each.scene, bands=each.scene.select(tuple(bands)), labels=labels, labels_reference=reference
-            )
-        )
-    said = [(made.name, note) for made in mosaics for note in made.notes]
-    said += [
-        (each.scene.id, each.labels.note)
-        for each in scenes
-        if isinstance(each.labels, RasterLabels) and each.labels.note
-    ]
-    notes = tuple(dict.fromkeys([*said, *((each.scene.id, note) for _, each in opened for note in each.notes)]))
-    return Corpus(scenes=tuple(scenes), notes=notes)
+            raise SceneError(f"{each.scene.id}: labels {_reference(table, each)}: {error}") from error
+    return sources
 
 
 def _source(

@@ -22,7 +22,7 @@ from earthloom.jobs.learning.ground import Ground
 from earthloom.jobs.learning.options import DistilConfig
 from earthloom.jobs.learning.train import Trained, train
 from earthloom.jobs.planning.plan import RunPlan
-from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.card import BEFORE, ModelCard
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.redact import redact
@@ -47,7 +47,7 @@ class Distilled:
         return self.trained.card
 
     def to_dict(self) -> dict[str, Any]:
-        """How the student compares: on how many pixels of the test part it says what the teacher says, how well it agrees on
+        """The comparison of both: on how many pixels of the test part it says what the teacher says, how well it agrees on
         each class, and what each costs."""
         test = self.trained.record["test"]
         return {
@@ -118,6 +118,11 @@ def _teacher(made: RunPlan) -> ModelCard:
         len(scene.chain.stages) > 1 for scene in made.scenes
     ):
         raise ConfigError("a student has one teacher, and no chain; name one model alone")
+    if any(band.startswith(BEFORE) for band in card.bands):
+        raise ConfigError(
+            f"{card.label} compares two dates, and a student that is distilled sees one; write a training file, whose scenes "
+            "have 'before' and whose table [teacher] names this model"
+        )
     return card
 
 

@@ -32,7 +32,7 @@ _PAIR_COLORS = (
 
 
 def legend(names: tuple[str, ...]) -> dict[int, tuple[str, tuple[int, int, int]]]:
-    """What each value of the error map means, and its colour."""
+    """Meaning and colour of each value of the error map."""
     K, codes = len(names), error_codes(len(names))
     entries = {0: ("right", _RIGHT_COLOR)}
     if K * (K - 1) > MOST_PAIRS:

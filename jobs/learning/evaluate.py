@@ -29,6 +29,8 @@ from earthloom.jobs.learning.labels import (
     LabelSource,
     RasterLabels,
     Stored,
+    VectorLabels,
+    classified,
     column_values,
     is_vector,
     label_source,
@@ -50,11 +52,12 @@ from earthloom.tiling.redact import redact
 from earthloom.tiling.storage.store import Store, open_store
 
 _MOST_REGIONS = IGNORE  # their numbers are read like labels
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How well a model maps some scenes, or finds what is on them."""
+    """Scores of a model on some scenes."""
 
     report: dict[str, Any]
     """What report.json holds; empty where no scene was mapped."""
@@ -112,14 +115,14 @@ def evaluate(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Setup:
-    """What is read beside the maps."""
+    """Labels and regions that are read beside the maps."""
 
     matching: Matching
     options: LabelOptions
     labels: Mapping[str, LabelSource]
     """Labels by scene id."""
     references: Mapping[str, str]
-    regions: tuple[LabelSource, tuple[str, ...]] | None
+    regions: tuple[VectorLabels, tuple[str, ...]] | None
     cover: float
 
     def labels_of(self, plan: ScenePlan) -> LabelSource:
@@ -137,6 +140,9 @@ def _prepare(config: EvaluateConfig, card: ModelCard, references: Mapping[str, s
         )
     if config.sizes:
         raise ConfigError(f"`sizes` tells objects apart, and {card.label} makes {card.makes}")
+    named = [name for name, _ in config.match]
+    if twice := sorted({name for name in named if named.count(name) > 1}):
+        raise ConfigError(f"`match` has {twice[0]} twice; a class of the model is scored as one class of the labels")
     options = _label_options(config, card, list(dict.fromkeys(references.values())))
     with ExitStack() as stack:
         inspectors = Disposables(1)  # none is started where all labels are vectors
@@ -152,24 +158,7 @@ def _prepare(config: EvaluateConfig, card: ModelCard, references: Mapping[str, s
 
 
 def _label_options(config: EvaluateConfig, card: ModelCard, references: Sequence[str]) -> LabelOptions:
-    stored: dict[str, list[Stored]] = {}
-    ignore = [each for value in config.label_ignore for each in _spellings(value)]
-    if config.label_classes:
-        for value, name in config.label_classes:
-            stored.setdefault(name, []).extend(_spellings(value))
-    elif config.class_column and all(map(is_vector, references)):
-        for reference in references:
-            for found in column_values(reference, config.class_column, config.label_layer):
-                if found not in ignore and found not in (values := stored.setdefault(str(found), [])):
-                    values.append(found)
-        order = [c.name for c in card.classes]
-        known = [name for name in order if name in stored]  # as the model lists them, others behind
-        stored = {name: stored[name] for name in (*known, *(name for name in stored if name not in order))}
-    else:
-        raise ConfigError(
-            f"say what the values of the labels mean: `label_classes=0={card.classes[0].name},1={card.classes[-1].name}`; "
-            f"{card.label} knows {', '.join(c.name for c in card.classes)}. Of vectors, `class_column` names the column"
-        )
+    stored = config.stored_by_class or _stored_in_column(config, card, references)
     if config.background:
         stored.setdefault(config.background, [])
     colors = {c.name: c.color for c in card.classes}
@@ -178,33 +167,46 @@ def _label_options(config: EvaluateConfig, card: ModelCard, references: Sequence
         for number, (name, values) in enumerate(stored.items())
     )
     return LabelOptions(
-        classes=classes, ignore=tuple(ignore), class_column=config.class_column, background=config.background,
+        classes=classes, ignore=config.ignored, class_column=config.class_column, background=config.background,
         band=config.label_band, layer=config.label_layer,
     )  # fmt: skip
 
 
-def _spellings(text: str) -> list[Stored]:
-    """A stored value as a raster or as a column of text has it."""
-    try:
-        return [int(text), text]
-    except ValueError:
-        pass
-    try:
-        return [float(text), text]
-    except ValueError:
-        return [text]
+def _stored_in_column(
+    config: EvaluateConfig, card: ModelCard, references: Sequence[str]
+) -> dict[str, list[Stored]]:  # fmt: skip
+    """The values of the class column by their text, which names their class: as the model lists them, others behind."""
+    if not config.class_column or not all(map(is_vector, references)):
+        raise ConfigError(
+            f"say what the values of the labels mean: `label_classes=0={card.classes[0].name},1={card.classes[-1].name}`; "
+            f"{card.label} knows {', '.join(c.name for c in card.classes)}. Of vectors, `class_column` names the column"
+        )
+    found: dict[str, list[Stored]] = {}
+    for reference in references:
+        for value in column_values(reference, config.class_column, config.label_layer):
+            if value not in config.ignored and value not in (values := found.setdefault(str(value), [])):
+                values.append(value)
+    if "" in found:
+        raise ConfigError(
+            f"the column {config.class_column} of the labels has an empty text, which names no class; say that it means "
+            "unknown: `label_ignore=''`"
+        )
+    order = [c.name for c in card.classes if c.name in found]
+    return {name: found[name] for name in dict.fromkeys((*order, *found))}
 
 
-def _regions(config: EvaluateConfig) -> tuple[LabelSource, tuple[str, ...]] | None:
+def _regions(config: EvaluateConfig) -> tuple[VectorLabels, tuple[str, ...]] | None:
     if config.regions is None:
         return None
     if config.region_column is None:
         raise ConfigError(f"say which column of {config.regions} holds the names of its regions: `region_column`")
-    values = column_values(config.regions, config.region_column)
+    values = [value for value in column_values(config.regions, config.region_column) if value != ""]
     if len(values) > _MOST_REGIONS:
         raise ConfigError(f"{config.regions} has {len(values)} regions; at most {_MOST_REGIONS} are told one by one")
     classes = tuple(LabelClass(value=i, name=str(v), stored=(v,)) for i, v in enumerate(values))
-    source = label_source(config.regions, LabelOptions(classes=classes, class_column=config.region_column))
+    options = LabelOptions(classes=classes, class_column=config.region_column, ignore=("",))  # which names no region
+    source = label_source(config.regions, options)
+    assert isinstance(source, VectorLabels), "a raster has no columns"
     return source, tuple(str(value) for value in values)
 
 
@@ -241,6 +243,8 @@ def _evaluate(
         *_of_labels(setup),
         *_unscored(counts, setup),
         *_bare(counts, config.background, setup),
+        *_absent(np.array(made["confusion"]), matching.names),
+        *_overlapping(setup.regions),
     ]
     by_id = {plan.scene.id: plan for plan in plans}
     worst = worst_places(counts, {name: plan.grid.window for name, plan in by_id.items()}, block_px, config.worst)
@@ -284,6 +288,39 @@ def _bare(counts: Mapping[str, SceneCounts], background: str | None, setup: _Set
         f"scene and labels ({redact(setup.references[scene_id])})"
         for scene_id, pixels in labelled.items()
         if pixels.any() and pixels.sum() == pixels[place]
+    ]
+
+
+def _absent(confusion: NDArray[np.int64], names: Sequence[str]) -> list[str]:
+    """A note on the classes that no label has, if there are labels."""
+    absent = [name for name, n_labelled in zip(names, confusion.sum(axis=1), strict=True) if not n_labelled]
+    if not absent or not confusion.any():
+        return []
+    return [
+        f"no scored label is {', '.join(absent)}: precision, recall and F1 are 0 there and lower the macro averages, as in "
+        "scikit-learn's report; the mean IoU leaves out what the maps do not have either"
+    ]
+
+
+def _overlapping(regions: tuple[VectorLabels, tuple[str, ...]] | None) -> list[str]:
+    """A note on regions that hide more than a hundredth of one another."""
+    import shapely
+
+    if regions is None:
+        return []
+    source, names = regions
+    shapes, values, _ = classified(source.asset, source.options)
+    shapes, values = shapely.make_valid(shapes[values != IGNORE]), values[values != IGNORE]
+    earlier, later = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+    is_pair = (earlier < later) & (values[earlier] != values[later])
+    earlier, later = earlier[is_pair], later[is_pair]
+    shared = shapely.area(shapely.intersection(shapes[earlier], shapes[later]))
+    is_much = shared > 0.01 * np.minimum(shapely.area(shapes[earlier]), shapely.area(shapes[later]))
+    pairs = {(names[values[a]], names[values[b]]) for a, b in zip(earlier[is_much], later[is_much], strict=True)}
+    return [
+        f"the regions {first} and {second} overlap, and where they do, pixels count in {second} alone, which is later in the "
+        "file; for the scores of each, give them in files of their own, one after the other"
+        for first, second in sorted(pairs)[:_NAMED]
     ]
 
 

@@ -15,6 +15,7 @@ from earthloom.jobs.learning.ground import Ground, TrainedGround
 from earthloom.jobs.learning.index import ChipIndex, boxes
 from earthloom.jobs.learning.labels import IGNORE
 from earthloom.jobs.learning.split import Part, Split
+from earthloom.models.cards.card import ModelCard
 from earthloom.models.device.threads import use_threads
 from earthloom.models.training.augment import plain
 from earthloom.tiling.window import Window
@@ -29,41 +30,43 @@ class Examples:
         scenes: the corpus.
         index: index of it.
         split: split of the index.
+        card: card of the network: its classes, and mean and std per channel, by which it sees (value - mean) / std.
         chip_px: side of a chip of the index.
-        classes: names, by value.
-        mean, std: per channel, in the scenes' quantity; the network sees (value - mean) / std.
         cache_bytes: size of decoded pixels that are kept.
         rule: how the labels of pixels become those of chips; None where each pixel has its own. Chips of the index are cores.
     """
 
     def __init__(
-        self, scenes: Sequence[LabelledScene], index: ChipIndex, split: Split, *, chip_px: int, classes: Sequence[str],
-        mean: tuple[float, ...], std: tuple[float, ...], cache_bytes: int, rule: ChipRule | None = None,
+        self, scenes: Sequence[LabelledScene], index: ChipIndex, split: Split, *, card: ModelCard, chip_px: int,
+        cache_bytes: int, rule: ChipRule | None = None,
     ) -> None:  # fmt: skip
         self.scenes, self.index, self.split = tuple(scenes), index, split
-        self.chip_px, self.classes, self.mean, self.std = chip_px, tuple(classes), mean, std
+        self.classes, self.mean, self.std, self.chip_px = card.gives, card.mean, card.std, chip_px
         self.rule = rule
         self.crop_px = rule.chip_px if rule else chip_px
         """Side of what the network sees while it learns."""
         self.cells = Cells(scenes, split, cache_bytes)
         self._around = lru_cache(maxsize=_KEPT)(self._ground_around)
 
+    def labelled(self) -> dict[str, list[int]]:
+        """Labels of each class in each part: of pixels, or of the grid's chips where these have labels."""
+        counts = self.index.counts
+        if self.rule is not None:
+            likeliest = np.eye(counts.shape[1], dtype=np.int64)[counts.argmax(axis=1)]
+            counts = likeliest * (counts.max(axis=1, keepdims=True) >= self.rule.least_px)
+        return {part.name.lower(): counts[self.split.part == part].sum(axis=0).tolist() for part in Part}
+
     def windows(self, part: Part) -> tuple[tuple[int, Window], ...]:
         """(scene, chip) of every chip with labels of a part; a chip may reach past its scene."""
-        chosen = self.split.part == part
-        side = self.chip_px
-        found = dict.fromkeys(
-            zip(
-                self.index.scene[chosen].tolist(),
-                self.index.row[chosen].tolist(),
-                self.index.col[chosen].tolist(),
-                strict=True,
-            )
+        index, side = self.index, self.chip_px
+        chips = np.stack([index.scene, index.row, index.col], axis=1)[self.split.part == part]
+        return tuple(
+            (number, Window(col * side, row * side, side, side))
+            for number, row, col in dict.fromkeys(map(tuple, chips.tolist()))
         )
-        return tuple((number, Window(col * side, row * side, side, side)) for number, row, col in found)
 
     def trained_around(self, number: int, reach_px: int) -> TrainedGround:
-        """What is trained on within `reach_px` of a scene."""
+        """The ground within `reach_px` of a scene that is trained on."""
         return self._around(number, reach_px)
 
     def judged(self, number: int, core: Window, margin_px: int, part: Part, gap_px: int) -> tuple[Any, Any]:

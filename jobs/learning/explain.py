@@ -7,6 +7,7 @@ run like every other, so it is tiled, resumed, keyed and published as maps are.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +53,7 @@ _MEANING = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What was made of one kind."""
+    """The published images of one kind of explanation."""
 
     what: str
     run: RunResult
@@ -158,7 +159,7 @@ def explained_card(card: ModelCard, what: str, *, target: int | None = None, ste
     own_bytes = 4.0 * (4 * len(card.classes) + 4 * len(card.bands) + 8)
     times = {"entropy": 1, "spread": 4, "occlusion": len(card.bands) + 1, "gradients": 3 * steps}[what]
     return replace(
-        card, name="-".join((card.name, what, *([of.lower().replace(" ", "_")] if of_bands and target is not None else []))),
+        card, name="-".join((card.name, what, *([_in_a_name(of, target)] if of_bands and target is not None else []))),
         title=f"{_TITLES[what]} of {card.label}", description=_MEANING[what].format(of=of, steps=steps),
         task="image-explanation", architecture="explained", arguments=canonical(arguments), classes=(),
         activation="softmax", masks=(), outputs=tuple(map(_of_band, card.bands)) if of_bands else (what,),
@@ -167,6 +168,12 @@ def explained_card(card: ModelCard, what: str, *, target: int | None = None, ste
         memory=() if what == "gradients" else tuple((name, size + own_bytes) for name, size in card.memory),
         flop_per_px=None if card.flop_per_px is None else times * card.flop_per_px,
     )  # fmt: skip
+
+
+def _in_a_name(class_name: str, value: int) -> str:
+    """The name of a class as a folder may have it, which `Bare soil / rock` is not: that is called by its value."""
+    name = class_name.lower().replace(" ", "_")
+    return name if re.fullmatch(r"[a-z0-9._-]+", name) else f"class_{value}"
 
 
 def _place(store: Store, card: ModelCard, base: ObjectRef, device: Device) -> ObjectRef:
@@ -221,7 +228,7 @@ def fitted(card: ModelCard) -> ModelCard:
 
 
 def _of_band(band: str) -> str:
-    """What the image that says how much a band has weighed calls it."""
+    """Name of the image that shows how much a band has weighed."""
     return f"attribution_{band}"
 
 

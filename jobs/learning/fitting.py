@@ -40,7 +40,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looking:
-    """When and how the validation part is looked at.
+    """The plan of looks at the validation part.
 
     Attributes:
         steps: number of steps between two looks.
@@ -60,7 +60,7 @@ class Looking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a training has come, told after each step."""
+    """The state of a training after a step."""
 
     seed: int
     step: int

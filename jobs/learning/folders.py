@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ _LARGEST_BYTES = 64 << 20
 _ZONES = 60
 _CORNER_M = (300_000.0, 5_000_000.0)  # amid a UTM zone
 _GREY_16 = "I;16"  # as Pillow calls it
-_LAYOUT = 2  # raised when the same chips are laid out otherwise
+_LAYOUT = 3  # raised when the same chips are laid out otherwise
 _NAMED = 5
 
 
@@ -268,12 +269,23 @@ def _of_tiff(path: Path, named: frozenset[int]) -> tuple[NDArray[np.generic], ND
     from rasterio.enums import ColorInterp, MaskFlags
 
     with rasterio.open(path, driver="GTiff") as dataset:
+        if dataset.colorinterp[0] == ColorInterp.palette:
+            return _of_palette(dataset)
         alpha = {number for number, means in enumerate(dataset.colorinterp, 1) if means == ColorInterp.alpha}
         data = [number for number in dataset.indexes if number not in alpha - named]
         pixels = np.asarray(dataset.read(data))
         if alpha & named and MaskFlags.alpha in dataset.mask_flag_enums[0]:
             return pixels, np.ones(dataset.shape, np.bool_)
         return pixels, (dataset.read_masks(data) != 0).all(axis=0)
+
+
+def _of_palette(dataset: Any) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Red, green and blue of a TIFF whose values are numbers of colours, and where it has data."""
+    colors = np.zeros((np.iinfo(dataset.dtypes[0]).max + 1, 4), np.uint8)
+    for number, color in dataset.colormap(1).items():
+        colors[number] = color
+    chosen = colors[dataset.read(1)]  # (h, w, 4)
+    return np.moveaxis(chosen[:, :, :3], -1, 0), (dataset.read_masks(1) != 0) & (chosen[:, :, 3] != 0)
 
 
 def _is_deep_png(path: Path) -> bool:

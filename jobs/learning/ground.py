@@ -54,7 +54,7 @@ class Ground:
         return list(found.values())
 
     def around(self, number: int, trained: Mapping[int, NDArray[np.int32]], reach_px: int) -> TrainedGround:
-        """What was trained on within `reach_px` of a scene.
+        """The ground within `reach_px` of a scene that was trained on.
 
         Args:
             number: position of the scene.

@@ -22,13 +22,17 @@ from earthloom.tiling.window import Window
 
 _WINDOW_PX = 1024
 """Side of what is read at once, at least."""
+_DTYPES: dict[str, type[np.generic]] = {
+    "region": np.uint8, "counts": np.int64, "valid": np.int64, "sums": np.float64,
+}  # fmt: skip
+"""Those of the index; of its other columns int32."""
 _NAMED = 5
 _READERS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChipIndex:
-    """What is known of each chip with a labelled pixel, in the order of scenes, rows and columns."""
+    """Facts about each chip with a labelled pixel, in the order of scenes, rows and columns."""
 
     scene: NDArray[np.int32]
     """(n,) position in the corpus."""
@@ -104,16 +108,8 @@ def make_index(
     rows = [row for found in ordered(rows_of, windows, threads=_READERS, ahead=2 * _READERS) for row in found]
     _check_labelled(scenes, {row.scene for row in rows}, regions is not None)
     rows.sort(key=lambda row: (row.scene, row.row, row.col, row.region))
-    return ChipIndex(
-        scene=np.array([row.scene for row in rows], np.int32),
-        row=np.array([row.row for row in rows], np.int32),
-        col=np.array([row.col for row in rows], np.int32),
-        region=np.array([row.region for row in rows], np.uint8),
-        counts=np.stack([row.counts for row in rows]),
-        box=np.array([row.box for row in rows], np.int32),
-        valid=np.array([row.valid for row in rows], np.int64),
-        sums=np.stack([row.sums for row in rows]),
-    )
+    columns = {field.name: [getattr(row, field.name) for row in rows] for field in fields(ChipIndex)}
+    return ChipIndex(**{name: np.array(values, _DTYPES.get(name, np.int32)) for name, values in columns.items()})
 
 
 def _check_labelled(scenes: Sequence[LabelledScene], found: Collection[int], has_regions: bool) -> None:

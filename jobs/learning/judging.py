@@ -34,7 +34,7 @@ LOOK_PX = 4096
 
 @dataclass(slots=True)
 class Distance:
-    """How far what is judged lies from what was trained on; `mapped` keeps it up to date."""
+    """Distance of the judged pixels from those that were trained on; `mapped` keeps it up to date."""
 
     nearest_px: int = LOOK_PX + 1
     """Distance from a judged pixel to the nearest one trained on, in rows or in columns, whichever is more."""
@@ -51,7 +51,7 @@ class Distance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What was found on one part.
+    """Confusion matrices of one part.
 
     Attributes:
         counts: (K, K); row k, column j counts the pixels of class k that were found to be j, or chips where these have labels.

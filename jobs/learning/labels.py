@@ -59,7 +59,7 @@ def _as_list(value: object) -> object:
 
 
 class LabelOptions(BaseModel):
-    """What the user says of label files; the table [labels] of a training file."""
+    """Options of label files; the table [labels] of a training file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -81,7 +81,7 @@ class LabelSource(Protocol):
 
     @property
     def identity(self) -> str:
-        """What pins the file's bytes."""
+        """Digest or ETag that pins the file's bytes."""
         ...
 
     def read(self, grid: Grid, window: Window) -> NDArray[np.uint8]:
@@ -127,7 +127,8 @@ def label_source(reference: str, options: LabelOptions, inspectors: Disposables 
 
 
 def column_values(reference: str, column: str, layer: str | None = None) -> tuple[Stored, ...]:
-    """The different values of a column of a vector file, sorted by their text; nulls are left out.
+    """The different values of a column of a vector file, sorted by their text; nulls, for which GDAL makes whole numbers
+    floating ones, are left out.
 
     Raises:
         SceneError: if the file is a raster, cannot be read or has no such column.
@@ -135,7 +136,8 @@ def column_values(reference: str, column: str, layer: str | None = None) -> tupl
     """
     asset = pin(ObjectRef.parse(reference))
     features = read_features(asset, column=column, layer=layer)
-    return tuple(sorted({value for value in features.values if value is not None}, key=str))
+    values = {value for value in features.values if value is not None}
+    return tuple(sorted((int(v) if isinstance(v, float) and v.is_integer() else v for v in values), key=str))
 
 
 def is_vector(reference: str) -> bool:
@@ -215,12 +217,16 @@ class RasterLabels:
         return labels
 
     def _meaning(self, values: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """What each stored value stands for, IGNORE if for nothing, and whether that is known."""
+        """Class value of each stored value, IGNORE if it stands for none, and whether it is known."""
         found = np.full(values.shape, IGNORE, np.uint8)
-        known = np.isin(values, [each for each in self.options.ignore if not isinstance(each, str)])
+
+        def is_one_of(stored: Sequence[Stored]) -> NDArray[np.bool_]:
+            numbers = np.array([each for each in stored if not isinstance(each, str)])
+            return np.isin(values, numbers.astype(values.dtype) if values.dtype.kind == "f" else numbers)  # 0.1 in fp32
+
+        known = is_one_of(self.options.ignore)
         for each in self.options.classes:
-            numbers = [stored for stored in each.stored or (each.value,) if not isinstance(stored, str)]
-            is_class = np.isin(values, numbers) & ~known
+            is_class = is_one_of(each.stored or (each.value,)) & ~known
             found[is_class] = each.value
             known |= is_class
         return found, known
@@ -284,7 +290,7 @@ class VectorLabels:
         Raises:
             SceneError: as `label_source` does.
         """
-        _classified(self.asset, self.options)
+        classified(self.asset, self.options)
 
     def read(self, grid: Grid, window: Window) -> NDArray[np.uint8]:
         from rasterio.features import rasterize
@@ -323,8 +329,12 @@ class _Layer:
 
 
 @lru_cache(maxsize=_KEPT)
-def _classified(asset: Asset, options: LabelOptions) -> tuple[NDArray[np.object_], NDArray[np.uint8], CRS]:
-    """Geometries, class values and CRS of a file's features; those to be ignored keep IGNORE."""
+def classified(asset: Asset, options: LabelOptions) -> tuple[NDArray[np.object_], NDArray[np.uint8], CRS]:
+    """Geometries (n,), class values (n,) and CRS of a file's features; those to be ignored have IGNORE.
+
+    Raises:
+        SceneError, ConfigError: as `label_source` does.
+    """
     name = asset.ref.name
     features = read_features(asset, column=options.class_column, layer=options.layer)
     kinds = {str(kind) for kind in {geometry.geom_type for geometry in features.geometries}}
@@ -351,7 +361,7 @@ def _classified(asset: Asset, options: LabelOptions) -> tuple[NDArray[np.object_
 
 
 def _column_meaning(file: str, options: LabelOptions, there: Collection[object]) -> dict[Stored, int]:
-    """What each value of a class column stands for, IGNORE for those to be ignored.
+    """Class value of each value of a class column, IGNORE for those to be ignored.
 
     Raises:
         ConfigError: if a value that is there stands for two classes, or for one and is to be ignored.
@@ -378,6 +388,6 @@ def features_on_grid(asset: Asset, options: LabelOptions, grid: Grid) -> _Layer:
     """
     import shapely
 
-    geometries, values, crs = _classified(asset, options)
+    geometries, values, crs = classified(asset, options)
     near, moved = onto_grid(geometries, crs, grid, asset.ref.name)
     return _Layer(moved, values[near], shapely.STRtree(moved))

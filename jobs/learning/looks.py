@@ -13,10 +13,11 @@ import numpy as np
 
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.fitting import Look
+from earthloom.jobs.learning.scores import averages, class_scores
 from earthloom.jobs.learning.split import Part
 from earthloom.models.training.augment import stacked
 from earthloom.models.training.fit import Fit
-from earthloom.models.training.score import confusion_of, iou, mean_iou, summed
+from earthloom.models.training.score import confusion_of, summed
 from earthloom.models.training.team import Team
 from earthloom.tiling.background import ordered
 from earthloom.tiling.window import Window
@@ -53,8 +54,9 @@ class ClassLook:
                 total += confusion_of(kept, *stacked(waiting), len(classes), is_bf16=is_bf16).numpy()
                 waiting = []
         counts = summed(total, team)
-        values = {f"iou_{name}": iou(counts, value) for value, name in enumerate(classes)}
-        return Look(score=mean_iou(counts) if self.metric == "iou" else values[self.metric], values=values)
+        values = {f"iou_{name}": float(iou) for name, iou in zip(classes, class_scores(counts).iou, strict=True)}
+        score = averages(counts)["macro"]["iou"] if self.metric == "iou" else values[self.metric]
+        return Look(score=score, values=values)
 
     def _window(self, item: tuple[int, Window]) -> tuple[Any, Any]:
         return self.examples.judged(*item, self.margin_px, Part.VALIDATION, self.gap_px)

@@ -72,7 +72,7 @@ def make_card(
 
 
 def _calibrated(config: TrainConfig, card: ModelCard, kept: Fitted, examples: Examples) -> dict[str, Any] | None:
-    """How sure the kept network is of the classes on the validation part; None of objects, or where there is no such part."""
+    """Calibration of the kept network on the validation part; None of objects, or where there is no such part."""
     if card.objects is not None or not (windows := examples.windows(Part.VALIDATION)):
         return None
     found, network, margin_px = Calibration(), load(build(card, kept.seed), kept.weights), margin_of(examples, card)
@@ -128,7 +128,7 @@ def _agreement(found: Measurement) -> dict[str, Any] | None:
 
 
 def _judged(config: TrainConfig, card: ModelCard, fitted: Fitted, examples: Examples, folder: Path) -> dict[str, Any]:
-    """What was found on the test part, as it goes into the record."""
+    """Scores on the test part, as they go into the record."""
     path = folder / f"seed-{fitted.seed}.safetensors"
     own = replace(card, weights=save_weights(fitted.weights, path, config.model.stored))
     device = resolve(config.compute.device)

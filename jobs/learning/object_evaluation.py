@@ -44,7 +44,7 @@ _OF_PIXELS = ("match", "background", "label_band", "regions")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectSetup:
-    """What is read beside the published objects: the marked ones, by scene id."""
+    """The marked objects that published ones are compared with, by scene id."""
 
     card: ModelCard
     labels: Mapping[str, BoxLabels]
@@ -67,15 +67,15 @@ def prepare_objects(config: EvaluateConfig, plans: Sequence[ScenePlan], referenc
     card = plans[0].card
     if given := [name for name in _OF_PIXELS if getattr(config, name)]:
         raise ConfigError(f"{card.label} finds objects, and `{given[0]}` speaks of pixels; leave it out")
-    stored = {name: value for value, name in config.label_classes}
+    stored = config.stored_by_class
     classes = tuple(
-        LabelClass(value=each.value, name=each.name, stored=(stored.get(each.name, each.name),))
+        LabelClass(value=each.value, name=each.name, stored=tuple(stored.get(each.name, (each.name,))))
         for each in card.classes
     )
     if strange := sorted(set(stored) - {each.name for each in classes}):
         raise ConfigError(f"`label_classes` names {strange[0]}; {card.label} finds {', '.join(card.gives)}")
     options = LabelOptions(
-        classes=classes, class_column=config.class_column, ignore=config.label_ignore, layer=config.label_layer
+        classes=classes, class_column=config.class_column, ignore=config.ignored, layer=config.label_layer
     )
     pictures = _pictures([plan.scene for plan in plans])
     labels = {name: box_source(references[name], options, name, picture) for name, picture in pictures.items()}
@@ -139,7 +139,7 @@ def evaluate_objects(
 
 
 def _compared(store: Store, plan: ScenePlan, setup: ObjectSetup) -> tuple[Compared, int]:
-    """What is published of a scene and what is marked on it, and how many of the latter lie where nothing is decided."""
+    """The published objects of a scene and the marked ones, and how many of the latter lie where nothing is decided."""
     import geopandas
 
     table = geopandas.read_parquet(io.BytesIO(store.get(f"{plan.prefix}/{plan.product}.parquet")))

@@ -94,7 +94,7 @@ class ObjectLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectJudgement:
-    """What was found on one part.
+    """The objects of one part, found and true.
 
     Attributes:
         pictures: by scene, what was found and what is true.

@@ -33,11 +33,21 @@ def parse_numbers(value: object) -> object:
     return tuple(numbers)
 
 
+def spellings(text: str) -> tuple[int | float | str, ...]:
+    """The values in a file that a text may stand for: the text and, if it spells one, a number."""
+    for number in (int, float):
+        try:
+            return number(text), text
+        except ValueError:
+            continue
+    return (text,)
+
+
 Pairs = Annotated[tuple[tuple[str, str], ...], BeforeValidator(parse_pairs)]
 
 
 class EvaluateConfig(RunConfig):
-    """What is evaluated: a run, and the labels of its scenes."""
+    """An evaluation: a run, and the labels of its scenes."""
 
     labels: Annotated[
         tuple[str, ...], BeforeValidator(parse_names),
@@ -69,6 +79,19 @@ class EvaluateConfig(RunConfig):
         1000
     )
 
+    @property
+    def stored_by_class(self) -> dict[str, list[int | float | str]]:
+        """The stored values of each class of `label_classes`, by its name."""
+        stored: dict[str, list[int | float | str]] = {}
+        for value, name in self.label_classes:
+            stored.setdefault(name, []).extend(spellings(value))
+        return stored
+
+    @property
+    def ignored(self) -> tuple[int | float | str, ...]:
+        """The stored values that mean unknown."""
+        return tuple(each for value in self.label_ignore for each in spellings(value))
+
 
 def label_references(labels: Sequence[str], scene_ids: Sequence[str]) -> dict[str, str]:
     """Which file holds the labels of each scene.
@@ -87,7 +110,7 @@ def label_references(labels: Sequence[str], scene_ids: Sequence[str]) -> dict[st
 
 
 class ExplainConfig(RunConfig):
-    """What is explained: a model on scenes."""
+    """An explanation: a model on scenes."""
 
     what: Annotated[
         tuple[Literal["entropy", "spread", "occlusion", "gradients"], ...], BeforeValidator(parse_names),
@@ -102,7 +125,7 @@ class ExplainConfig(RunConfig):
 
 
 class DistilConfig(RunConfig):
-    """What is distilled: a model, on scenes that need no labels."""
+    """A distillation: a model, on scenes that need no labels."""
 
     name: Annotated[str | None, Field(description="name of the student  [default: the model's, with -student]")] = None
     student: Annotated[

@@ -16,8 +16,7 @@ from earthloom.jobs.learning.corpus import Corpus
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.fitting import Fitted
 from earthloom.jobs.learning.judging import Judgement
-from earthloom.jobs.learning.scores import class_scores
-from earthloom.models.training.score import mean_iou
+from earthloom.jobs.learning.scores import accuracy, averages, class_scores
 
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 """Quantile 0.975 of Student's t distribution with 1, 2, … 15 degrees of freedom; 1.96 beyond."""
@@ -26,7 +25,7 @@ _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2
 def scores(counts: NDArray[np.int64], classes: Sequence[str]) -> dict[str, float]:
     """IoU, precision, recall and F1 of each class that is labelled, mean IoU of those that are there, accuracy; 4 digits."""
     each = class_scores(counts)
-    found = {"iou": mean_iou(counts), "accuracy": float(np.trace(counts) / max(int(counts.sum()), 1))}
+    found = {"iou": averages(counts)["macro"]["iou"], "accuracy": accuracy(counts)}
     for name in ("iou", "precision", "recall", "f1"):
         values = zip(classes, getattr(each, name), each.support, strict=True)
         found |= {f"{name}_{known}": float(value) for known, value, labelled in values if labelled}
@@ -46,7 +45,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def seed_record(fitted: Fitted, test: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What came of one seed, and of judging it on the test part."""
+    """The training with one seed, and its scores on the test part."""
     return {
         "seed": fitted.seed,
         "steps": fitted.steps,
@@ -60,7 +59,7 @@ def seed_record(fitted: Fitted, test: Mapping[str, Any] | None) -> dict[str, Any
 
 
 def judgement_record(test: Judgement, classes: Sequence[str]) -> dict[str, Any]:
-    """What was found on the test part."""
+    """Counts and scores of the test part."""
     return {
         "pixels": int(test.counts.sum()),
         **test.distance.record(int(test.counts.sum())),

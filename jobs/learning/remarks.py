@@ -12,7 +12,7 @@ from earthloom.jobs.learning.config import AugmentTable, TrainConfig
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.labels import IGNORE, VectorLabels
 from earthloom.jobs.learning.seeds import margin_of
-from earthloom.jobs.learning.split import Part, untaught
+from earthloom.jobs.learning.split import Part
 from earthloom.jobs.learning.start import First
 from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.errors import ConfigError
@@ -72,20 +72,39 @@ def remarks(config: TrainConfig, examples: Examples, card: ModelCard, first: Fir
         first: where its first weights come from.
     """
     return [
-        *untaught(examples.split, examples.index, config.labels.classes), *_unjudged(config, examples),
+        *_untaught(config, examples), *_unjudged(config, examples),
         *_bare(config, examples), *_shared(examples), *_unlike(examples, card), *_other_units(card, first),
     ]  # fmt: skip
 
 
-def _unjudged(config: TrainConfig, examples: Examples) -> list[str]:
-    pixels = examples.split.pixels(examples.index)
+def _untaught(config: TrainConfig, examples: Examples) -> list[str]:
+    labels = examples.labelled()
     return [
-        f"no pixel of the {part} part is labelled {each.name}: its scores say nothing of that class"
-        for part in ("validation", "test")
-        if any(pixels[part])
+        f"{_none_of('training', each.name, config)}, and {sum(labels[part][each.value] for part in labels)} of the others are: "
+        "the network does not learn it, and what it says of it means nothing; label some, split otherwise, or leave the "
+        "class out"
         for each in config.labels.classes
-        if pixels["train"][each.value] and not pixels[part][each.value]
+        if not labels["train"][each.value]
     ]
+
+
+def _unjudged(config: TrainConfig, examples: Examples) -> list[str]:
+    labels = examples.labelled()
+    return [
+        f"{_none_of(part, each.name, config)}: its scores say nothing of that class"
+        for part in ("validation", "test")
+        if any(labels[part])
+        for each in config.labels.classes
+        if labels["train"][each.value] and not labels[part][each.value]
+    ]
+
+
+def _none_of(part: str, name: str, config: TrainConfig) -> str:
+    if config.chips is None:
+        return f"no pixel of the {part} part is labelled {name}"
+    return (
+        f"no chip of the {part} part is labelled {name}, for its pixels cover nowhere {config.chips.cover:.0%} of one"
+    )
 
 
 def _bare(config: TrainConfig, examples: Examples) -> list[str]:

@@ -23,7 +23,7 @@ _BOOTSTRAP_ROWS = 256  # resamples at once
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScores:
-    """How well each class is mapped; arrays are (K,) float64, 0 where the denominator is 0.
+    """Scores of each class; arrays are (K,) float64, 0 where the denominator is 0.
 
     Attributes:
         precision: correct pixels of all that the map gives the class; also called user's accuracy.
@@ -123,7 +123,7 @@ def text_report(confusion: NDArray[np.int64], names: Sequence[str], digits: int 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Whether the map is right as often as its confidence says.
+    """The map's confidence against how often it is right.
 
     Attributes:
         pixels: (bins,) int64, how many pixels have a confidence in each of equally wide bins, (low, high].
@@ -283,8 +283,8 @@ def bootstrap(
         seed: seed of the drawing.
 
     Returns:
-        By score, `iou` and `f1` (K, 2), `accuracy` and `mean_iou` (2,): lower and upper end, percentiles 2.5 and 97.5.
-        None of fewer than ten blocks, of which an interval would say nothing.
+        By score, `iou` and `f1` (K, 2), `accuracy` and `mean_iou` (2,): lower and upper end, percentiles 2.5 and 97.5 of
+        the sets that show the class. None of fewer than ten blocks, of which an interval would say nothing.
     """
     B, K = blocks.shape[:2]
     if B < 10:
@@ -299,8 +299,13 @@ def bootstrap(
     hits, labelled, mapped = np.einsum("bkk->bk", drawn), drawn.sum(axis=2), drawn.sum(axis=1)
     with np.errstate(invalid="ignore"):
         iou, f1 = hits / (labelled + mapped - hits), 2 * hits / (labelled + mapped)
-    found = {
-        "iou": np.nan_to_num(iou), "f1": np.nan_to_num(f1), "accuracy": hits.sum(axis=1) / labelled.sum(axis=1),
-        "mean_iou": np.nan_to_num(iou[:, blocks.sum(axis=(0, 1)) + blocks.sum(axis=(0, 2)) > 0]).mean(axis=1),
+    return {
+        "iou": _ends(iou), "f1": _ends(f1), "mean_iou": _ends(np.nanmean(iou, axis=1, keepdims=True))[0],
+        "accuracy": _ends(hits.sum(axis=1, keepdims=True) / drawn.sum(axis=(1, 2))[:, None])[0],
     }  # fmt: skip
-    return {name: np.percentile(values, (2.5, 97.5), axis=0).T for name, values in found.items()}
+
+
+def _ends(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 2) percentiles 2.5 and 97.5 of the numbers in each column (sets, n); 0 where there is none."""
+    columns = (column[~np.isnan(column)] for column in values.T)
+    return np.array([np.percentile(column, (2.5, 97.5)) if len(column) else (0.0, 0.0) for column in columns])

@@ -82,7 +82,7 @@ def train_seed(training: Training, seed: int, on_progress: Callable[[Progress], 
     filled = fill(module, card, first.path, first.card).filled if first.path is not None else frozenset()
     fit = Fit(
         module.to(settings["device"]), loss_of(config, training.examples), schedule_of(config, seed, settings["precision"]),
-        pretrained=filled, held=to_hold(module, filled, len(card.classes)), team=team,
+        pretrained=filled, held=to_hold(module, filled, card.sizes["classes"]), team=team,
         teacher=teacher_of(config, card, settings["device"]),
     )  # fmt: skip
     variety = variety_of(config, card.bands)
@@ -101,7 +101,7 @@ def train_seed(training: Training, seed: int, on_progress: Callable[[Progress], 
 
 
 def variety_of(config: TrainConfig, bands: Sequence[str]) -> Variety:
-    """How far crops may be changed; haze goes by the wavelengths of the bands if the names of all of them tell theirs."""
+    """Limits of the changes of crops; haze goes by the wavelengths of the bands if the names of all of them tell theirs."""
     found = [centre_um(band.removeprefix(BEFORE)) for band in bands]
     known = tuple(each for each in found if each is not None)
     return Variety(**config.augment.model_dump(), wavelengths_um=known if len(known) == len(bands) else ())
@@ -194,7 +194,7 @@ def teacher_of(config: TrainConfig, student: ModelCard, device: str) -> Teacher 
 
 
 def looking_of(config: TrainConfig, examples: Examples, card: ModelCard) -> Looking:
-    """When and how the validation part is looked at.
+    """The plan of looks at the validation part.
 
     Raises:
         ConfigError: if the metric is none, or something waits for looks that are never taken.
@@ -204,10 +204,10 @@ def looking_of(config: TrainConfig, examples: Examples, card: ModelCard) -> Look
     if table.metric not in known:
         raise ConfigError(f"`schedule.metric={table.metric}` is none of {', '.join(known)}")
     value = known.index(table.metric) - 1
-    if windows and value >= 0 and not examples.split.pixels(examples.index)["validation"][value]:
+    if windows and value >= 0 and not examples.labelled()["validation"][value]:
         raise ConfigError(
-            f"`schedule.metric={table.metric}` is judged on the validation part, which has no pixel with that label: choose "
-            "another metric, or split otherwise"
+            f"`schedule.metric={table.metric}` is judged on the validation part, which has no "
+            f"{'chip' if examples.rule else 'pixel'} with that label: choose another metric, or split otherwise"
         )
     if table.patience and not windows:
         raise ConfigError("'patience' counts looks at the validation part, and there is none: set `split.validation`")

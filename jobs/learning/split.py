@@ -18,6 +18,7 @@ from earthloom.jobs.learning.corpus import LabelledScene
 from earthloom.jobs.learning.ground import Ground
 from earthloom.jobs.learning.index import ChipIndex
 from earthloom.jobs.learning.labels import IGNORE, LabelClass, LabelOptions, LabelSource, label_source
+from earthloom.jobs.learning.options import spellings
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.rounding import ceil_div, round_up
 from earthloom.tiling.suggest import did_you_mean
@@ -25,7 +26,7 @@ from earthloom.tiling.window import Window
 
 
 class Part(IntEnum):
-    """What a pixel is for."""
+    """The part of the data that a pixel belongs to."""
 
     TRAIN = 0
     VALIDATION = 1
@@ -86,7 +87,7 @@ class Split:
 
 
 def open_regions(table: SplitTable) -> LabelSource | None:
-    """What gives the region of a pixel, numbered as train, validation and test name them; None where regions do not split.
+    """The regions of pixels, numbered as train, validation and test name them; None where regions do not split.
 
     Raises:
         ConfigError: if a region is named twice or more than 254 are.
@@ -101,7 +102,7 @@ def open_regions(table: SplitTable) -> LabelSource | None:
         raise ConfigError(
             f"{len(names)} regions are named; at most {IGNORE - 1} can be told apart: join some in the file"
         )
-    classes = tuple(LabelClass(value=number, name=name) for number, name in enumerate(names))
+    classes = tuple(LabelClass(value=number, name=name, stored=spellings(name)) for number, name in enumerate(names))
     return label_source(table.regions, LabelOptions(classes=classes, class_column=table.column))
 
 
@@ -137,18 +138,6 @@ def split(
                 "'block_px'), name other scenes or regions, or set its share to 0"
             )
     return made
-
-
-def untaught(made: Split, index: ChipIndex, classes: Sequence[LabelClass]) -> list[str]:
-    """A sentence on each class that the training part does not show."""
-    pixels = made.pixels(index)
-    return [
-        f"no pixel of the training part is labelled {each.name}, and {sum(pixels[part][each.value] for part in pixels)} px of "
-        "the others are: the network does not learn it, and what it says of it means nothing; label some, split otherwise, or "
-        "leave the class out"
-        for each in classes
-        if not pixels["train"][each.value]
-    ]
 
 
 def _named(table: SplitTable) -> list[tuple[Part, tuple[str, ...]]]:

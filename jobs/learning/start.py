@@ -30,7 +30,7 @@ _MARGIN = 1.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class First:
-    """Where first weights come from.
+    """Source of the first weights.
 
     Attributes:
         name: as the user gave it.
@@ -147,7 +147,7 @@ def draft(
 
 
 def _of_chips(table: ChipTable | None) -> dict[str, Any]:
-    """What a card says besides, where it labels chips: their size is no matter of measurement."""
+    """Further fields of a card that labels chips, whose size is not measured."""
     if table is None:
         return {}
     return {
@@ -169,7 +169,7 @@ def _normalisation(
     config: TrainConfig, first: First, bands: tuple[str, ...], quantity: str, mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:  # fmt: skip
-    """What is subtracted from and divides each band: as given, else as the network that is started from knows it."""
+    """Mean and std by which each band is normalised: as given, else as the network that is started from knows it."""
     given = (config.model.mean, config.model.std)
     for name, values in zip(("mean", "std"), given, strict=True):
         if values is not None and len(values) != len(bands):

@@ -62,20 +62,11 @@ def train_together(
 
 
 def work(argument: dict[str, Any]) -> None:
-    """What each process does."""
-    from earthloom.jobs.learning.corpus import open_corpus
-    from earthloom.jobs.learning.seeds import Training, train_seed
-    from earthloom.jobs.learning.start import bands_of, first_weights
-    from earthloom.jobs.learning.train import prepare
+    """Train one process's share of a seed; every process runs this."""
+    from earthloom.jobs.learning.seeds import train_seed
+    from earthloom.jobs.learning.train import reopened
 
     apply()
-    config = check_training(argument["config"])
-    store, prefix = open_store(ObjectRef.parse(config.out)), argument["prefix"]
-    first = first_weights(config.model.start, config.out)
-    bands = bands_of(config, first)
-    examples, card = prepare(config, open_corpus(config, bands), first, bands, store, prefix)
-    training = Training(
-        config=config, card=card, first=first, examples=examples, store=store, prefix=prefix,
-        settings=argument["settings"],
-    )  # fmt: skip
-    train_seed(training, argument["seed"])
+    config, prefix = check_training(argument["config"]), argument["prefix"]
+    store = open_store(ObjectRef.parse(config.out))
+    train_seed(reopened(config, store, prefix, argument["settings"], index_prefix=prefix), argument["seed"])

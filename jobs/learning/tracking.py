@@ -59,7 +59,8 @@ class Tracker:
         if self._log is None:
             tracking = self._config.tracking
             self._log = Log(
-                self._folder, step - 1, name=f"{self._config.name}-seed{self._seed}", wandb=tracking.wandb,
+                self._folder, step - 1, name=f"{self._config.name}-seed{self._seed}",
+                key=self._prefix.replace("/", "-"), wandb=tracking.wandb,
                 mlflow=tracking.mlflow, settings=self._config.model_dump(mode="json", exclude={"scenes", "out"}),
             )  # fmt: skip
         return self._log

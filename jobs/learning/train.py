@@ -8,7 +8,7 @@ goes on where it was killed and another file begins anew.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -73,7 +73,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """What a training, or a study of several, has before it opens its scenes.
+    """OUT and first weights of a training, or of a study of several, before its scenes are opened.
 
     Attributes:
         store: that of OUT.
@@ -134,8 +134,9 @@ def train(
         if workers is None:
             fitted.append(train_seed(training, seed, on_progress))
         else:
-            plain = begun.sent.model_dump(mode="json")
-            fitted.append(train_together(plain, store, prefix, settings, seed, workers=workers, address=address))
+            fitted.append(
+                train_together(begun.sent.plain(), store, prefix, settings, seed, workers=workers, address=address)
+            )
     with TemporaryDirectory(prefix="earthloom-") as temporary:
         card, made = make_card(config, card, examples, fitted, Path(temporary), on_stage)
         record = _record(config, corpus, examples, first, found, settings, key) | made
@@ -239,8 +240,7 @@ def prepare(
     grids = [each.scene.grid for each in corpus.scenes]
     card = draft(config, first, bands, quantity=corpus.quantity, grids=grids, mean=mean, std=std)
     examples = Examples(
-        corpus.scenes, index, parts, chip_px=chip_px, classes=card.gives, mean=card.mean, std=card.std,
-        cache_bytes=config.compute.cache, rule=rule,
+        corpus.scenes, index, parts, card=card, chip_px=chip_px, cache_bytes=config.compute.cache, rule=rule
     )  # fmt: skip
     refuse_unsuited(config.augment, bands, mean)
     loss_of(config, examples)  # what contradicts itself is said before hours are spent
@@ -250,8 +250,24 @@ def prepare(
     return examples, card
 
 
+def reopened(
+    config: TrainConfig, store: Store, prefix: str, settings: Mapping[str, Any], *, index_prefix: str
+) -> Training:  # fmt: skip
+    """A training as processes open it that did not begin it; its index of chips lies below `index_prefix`.
+
+    Raises:
+        ConfigError, CardError, SceneError, StorageError: as `train` does.
+    """
+    first = first_weights(config.model.start, config.out)
+    bands = bands_of(config, first)
+    examples, card = prepare(config, open_corpus(config, bands), first, bands, store, index_prefix)
+    return Training(
+        config=config, card=card, first=first, examples=examples, store=store, prefix=prefix, settings=settings
+    )
+
+
 def _rule_of(config: TrainConfig) -> ChipRule | None:
-    """How chips get their labels; None where pixels have them."""
+    """The rule by which chips get their labels; None where pixels have them."""
     table = config.chips
     if table is None:
         return None
@@ -274,7 +290,7 @@ def _try_network(config: TrainConfig, first: First, bands: tuple[str, ...]) -> s
 
 
 def settle(store: Store, prefix: str, config: TrainConfig, workers: int | None) -> dict[str, Any]:
-    """How this training computes: decided by the process that begins it, kept by those that go on.
+    """Device, precision and threads of this training: decided by the process that begins it, kept by those that go on.
 
     Raises:
         ConfigError: if it was begun with another number of workers.
@@ -328,7 +344,7 @@ def _finished(store: Store, config: TrainConfig, key: str, replaces: bool) -> Tr
 
 
 def _kept_texts(config: TrainConfig, card: ModelCard) -> tuple[tuple[str, str], ...]:
-    """What a finished training's card says otherwise than the file now does."""
+    """A note on texts of a finished training's card that differ from the file's."""
     wanted = {name: text for name, text in config.card.model_dump().items() if text or name != "title"}
     if not (other := [name for name, text in wanted.items() if getattr(card, name) != text]):
         return ()
@@ -346,7 +362,7 @@ def _record(
     config: TrainConfig, corpus: Corpus, examples: Examples, first: First, found: str | None, settings: dict[str, Any],
     key: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """What does not depend on how well it went."""
+    """The part of the record that does not depend on scores."""
     said = config.model_dump(mode="json", exclude={"out", "scenes", "folders", "compute", "tracking", "card", "tune"})
     return {
         "format": FORMAT,

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+_BAND = re.compile(r"[A-Za-z][A-Za-z0-9_]*=(?!=)\s*")
+"""The name of a band before its file, as `jobs.intake.references` has it."""
 
 
 def relative_to(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     """The values of a file with its local paths made absolute."""
 
-    def placed(table: Any, *keys: str) -> Any:
+    def placed(table: Any, *keys: str, place: Callable[[Path, str], str] = _placed) -> Any:
         if not isinstance(table, dict):
             return table
-        return table | {key: _placed(folder, table[key]) for key in keys if isinstance(table.get(key), str)}
+        return table | {key: place(folder, table[key]) for key in keys if isinstance(table.get(key), str)}
 
     values = placed(values, "out")
     if isinstance(values.get("scenes"), list):
-        values["scenes"] = [placed(table, "scene", "labels", "before") for table in values["scenes"]]
+        values["scenes"] = [
+            placed(placed(table, "labels"), "scene", "before", place=_placed_scene) for table in values["scenes"]
+        ]
     if isinstance(values.get("folders"), list):
         values["folders"] = [placed(table, "folder") for table in values["folders"]]
     if "split" in values:
@@ -55,8 +60,26 @@ def _key(name: str) -> str:
 
 
 def _placed(folder: Path, text: str) -> str:
-    """A local path below a folder, or several as bands of one scene; a reference of another kind stays as it is."""
-    if "://" not in text and "=" in text:
-        parts = (part.partition("=") for part in text.split(","))
-        return ",".join(f"{name}={_placed(folder, path.strip())}" for name, _, path in parts)
+    """A local path below a folder; a reference of another kind stays as it is."""
     return text if "://" in text or text.startswith(("/", "~")) else str(folder / text)
+
+
+def _placed_scene(folder: Path, text: str) -> str:
+    """The same of a scene, which may be several files, with the names of their bands as in `red=B04.tif,nir=B08.tif`."""
+    if "://" in text or _is_there(folder / text):
+        return _placed(folder, text)
+    return ",".join(_placed_file(folder, piece.strip()) for piece in text.split(","))
+
+
+def _placed_file(folder: Path, text: str) -> str:
+    band = _BAND.match(text)
+    if band is None or _is_there(folder / text.partition("/")[0]):  # a folder may be called year=2020
+        return _placed(folder, text)
+    return f"{band[0]}{_placed(folder, text[band.end() :])}"
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long a name for a file
+        return False

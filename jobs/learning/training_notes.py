@@ -14,7 +14,7 @@ from earthloom.tiling.storage.store import open_store
 
 
 def training_notes(plans: Sequence[ScenePlan]) -> list[str]:
-    """What a reader of the scores has to know of each model's training.
+    """Notes on each model's training, for readers of its scores.
 
     Files are compared by their digests, so a copy under another name is found, and the same place on another date is not.
 
@@ -51,7 +51,7 @@ def _record(folder: ObjectRef) -> Mapping[str, Any] | None:
 
 
 def _known_pixels(record: Mapping[str, Any], plan: ScenePlan) -> str:
-    """How many labelled pixels of a scene were used for what; empty if none were."""
+    """The numbers of a scene's labelled pixels in each part of a training; empty if it has none."""
     files = {asset.identity for asset in plan.scene.assets}
     used: dict[str, int] = {}
     for scene in record.get("data", {}).get("scenes", ()):

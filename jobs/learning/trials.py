@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from earthloom.jobs.learning.config import TrainConfig, check_training
-from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.fitting import Progress
 from earthloom.jobs.learning.halving import Looks, goes_on, rungs
-from earthloom.jobs.learning.seeds import Training, train_seed
-from earthloom.jobs.learning.start import bands_of, first_weights
-from earthloom.jobs.learning.train import out_of, prepare, settle
+from earthloom.jobs.learning.seeds import train_seed
+from earthloom.jobs.learning.train import out_of, reopened, settle
 from earthloom.jobs.records.canonical import FORMAT, canonical, read_document
 from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
 from earthloom.tiling.storage.settings import apply
@@ -28,7 +26,7 @@ _LEAST = 9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What a worker is sent."""
+    """A trial as it is sent to a worker."""
 
     config: dict[str, Any]
     """The study's configuration, as plain values."""
@@ -51,7 +49,7 @@ class TrialWorker:
         self._on_look = on_look or (lambda *_: None)
 
     def __call__(self, trial: Trial) -> dict[str, Any]:
-        """How the trial ended, as `result_of` reads it."""
+        """Run a trial and return its result, as `result_of` reads it."""
         study = check_training(trial.config)
         store = open_store(out_of(study))
         if (known := result_of(store, trial.prefix, trial.number)) is not None:
@@ -80,12 +78,12 @@ def with_values(config: dict[str, Any], parameters: dict[str, Any]) -> TrainConf
 
 
 def result_of(store: Store, prefix: str, number: int) -> dict[str, Any] | None:
-    """How a trial ended; None while it has not."""
+    """The result of a trial; None while it has not ended."""
     return _document(store, f"{_place(prefix, number)}/{_RESULT}")
 
 
 def looks_of(store: Store, prefix: str, number: int) -> Looks:
-    """What was seen of a trial so far."""
+    """The looks at a trial so far."""
     document = _document(store, f"{_place(prefix, number)}/{_LOOKS}") or {"looks": []}
     return [(int(step), float(score)) for step, score in document["looks"]]
 
@@ -118,13 +116,7 @@ def _run(
             if not goes_on(looks, others, waiting.pop(0), study.tune.reduction if study.tune else 2):
                 raise _EndedError
 
-    first = first_weights(config.model.start, config.out)
-    bands = bands_of(config, first)
-    examples, card = prepare(config, open_corpus(config, bands), first, bands, store, trial.prefix)
-    training = Training(
-        config=config, card=card, first=first, examples=examples, store=store, prefix=place,
-        settings=settle(store, place, config, None),
-    )  # fmt: skip
+    training = reopened(config, store, place, settle(store, place, config, None), index_prefix=trial.prefix)
     try:
         fitted = train_seed(training, config.seed, follow)
     except _EndedError:

@@ -11,7 +11,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -39,7 +39,7 @@ _RANDOM_TRIALS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """What came of the trials.
+    """The trials of a study and the best of them.
 
     Attributes:
         trials: by number: parameters, state (`complete`, `pruned`, `failed`), score, steps.
@@ -78,7 +78,6 @@ def tune(
     store = begun.store
     corpus = open_corpus(config, begun.bands)
     prefix = f"tune/{digest({'training': training_key(config, corpus, begun.first), 'space': _plain(space)})[:16]}"
-    plain = config.model_dump(mode="json")
     known = {number: result for number in range(trials) if (result := result_of(store, prefix, number)) is not None}
     ended = dict(known)
 
@@ -88,9 +87,7 @@ def tune(
                 continue
             parameters = _parameters(store, prefix, number, space, config, ended)
             on_begin(number, parameters)
-            trial = Trial(
-                config=begun.sent.model_dump(mode="json"), prefix=prefix, number=number, parameters=parameters
-            )
+            trial = Trial(config=begun.sent.plain(), prefix=prefix, number=number, parameters=parameters)
             yield Task(key=f"trial {number}", payload=trial)
 
     with ExitStack() as stack:
@@ -107,7 +104,7 @@ def tune(
                 ended[number] = outcome.value
             on_trial(ended[number])
             _write(store, ended)
-    return _write(store, ended) if not ended else _finish(store, config, plain, ended)
+    return _finish(store, config, ended)
 
 
 def _space(config: TrainConfig) -> dict[str, Any]:
@@ -117,7 +114,7 @@ def _space(config: TrainConfig) -> dict[str, Any]:
         raise ConfigError("nothing is to be tried: the file needs a table [tune.space] (docs/training.md)")
     if not config.split.validation:
         raise ConfigError("trials are chosen by the validation part, and there is none: set `split.validation`")
-    plain = config.model_dump(mode="json")
+    plain = config.plain()
     for key, values in config.tune.space.items():
         tried = [values.low, values.high] if isinstance(values, RangeTable) else list(values)
         for value in tried:
@@ -173,7 +170,7 @@ def _proposed(space: dict[str, Any], seed: int, number: int, ended: dict[int, di
     made: dict[str, Any] = {}
     for key, values in space.items():
         if not isinstance(values, RangeTable):
-            made[key] = CategoricalDistribution([json.dumps(value) for value in values])
+            made[key] = CategoricalDistribution([_as_choice(value) for value in values])
         elif isinstance(values.low, int) and isinstance(values.high, int):
             made[key] = IntDistribution(values.low, values.high, log=values.log)
         else:
@@ -191,7 +188,12 @@ def _proposed(space: dict[str, Any], seed: int, number: int, ended: dict[int, di
 
 
 def _as_proposed(distribution: Any, value: Any) -> Any:
-    return json.dumps(value) if hasattr(distribution, "choices") else value
+    return _as_choice(value) if hasattr(distribution, "choices") else value
+
+
+def _as_choice(value: Any) -> str:
+    """A value of a list as Optuna knows it; a table has its keys in order, as it has when a trial's document is read."""
+    return json.dumps(value, sort_keys=True)
 
 
 def _write(store: Store, ended: dict[int, dict[str, Any]]) -> Study:
@@ -203,13 +205,11 @@ def _write(store: Store, ended: dict[int, dict[str, Any]]) -> Study:
     return Study(trials=trials, best=best, file=None)
 
 
-def _finish(store: Store, config: TrainConfig, plain: dict[str, Any], ended: dict[int, dict[str, Any]]) -> Study:
-    made = _write(store, ended)
-    if made.best is None:
-        return made
-    best = with_values(plain, ended[made.best]["parameters"]).model_dump(
-        mode="json", exclude={"tune"}, exclude_none=True
-    )
+def _finish(store: Store, config: TrainConfig, ended: dict[int, dict[str, Any]]) -> Study:
+    study = _write(store, ended)
+    if study.best is None:
+        return study
+    best = with_values(config.plain(), ended[study.best]["parameters"]).plain(exclude_none=True)
     best["out"] = f"{config.out.rstrip('/')}/best"
-    store.put(BEST, to_toml(best).encode())
-    return Study(trials=made.trials, best=made.best, file=f"{config.out.rstrip('/')}/{BEST}")
+    store.put(BEST, to_toml({name: value for name, value in best.items() if name != "tune"}).encode())
+    return replace(study, file=f"{config.out.rstrip('/')}/{BEST}")

@@ -6,7 +6,7 @@ Of objects, `jobs.learning.worst_objects` finds the places, and draws its panels
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +40,38 @@ class Place:
     scene_id: str
     window: Window
     """Window in pixels of the map."""
-    wrong_px: int
-    scored_px: int
     shown: Window
     """The window and its surroundings."""
+    counts: Mapping[str, int]
+    """What was counted there, by name."""
+
+    @classmethod
+    def of_block(cls, scene_id: str, extent: Window, row: int, col: int, side_px: int, **counts: int) -> Place:
+        """The block of a row and column, as far as it lies in the scene's extent."""
+        block = Window(col * side_px, row * side_px, side_px, side_px)
+        shown = block.grow(side_px // 2) & extent
+        return cls(scene_id=scene_id, window=block & extent, shown=shown, counts=counts)
 
     def to_dict(self) -> dict[str, Any]:
         window = self.window
         return {
             "scene": self.scene_id, "col_off": window.col_off, "row_off": window.row_off, "width": window.width,
-            "height": window.height, "wrong_px": self.wrong_px, "scored_px": self.scored_px,
+            "height": window.height, **self.counts,
         }  # fmt: skip
+
+
+def worst(places: Iterable[Place], mistakes: Sequence[str], number: int) -> list[Place]:
+    """The places with most mistakes, most first; equal ones by scene, row and column; at most so many.
+
+    Args:
+        mistakes: names of the counts that are mistakes; a place without one is left out.
+    """
+
+    def rank(place: Place) -> tuple[int, str, int, int]:
+        n_mistakes = sum(place.counts[name] for name in mistakes)
+        return -n_mistakes, place.scene_id, place.window.row_off, place.window.col_off
+
+    return sorted((place for place in places if rank(place)[0]), key=rank)[:number]
 
 
 def worst_places(
@@ -63,16 +84,13 @@ def worst_places(
         block_px: side of the blocks in `counts`.
         number: at most so many.
     """
-    places = [
-        Place(
-            scene_id=name, window=Window(col * block_px, row * block_px, block_px, block_px) & extents[name],
-            wrong_px=int(block.sum() - np.trace(block)), scored_px=int(block.sum()),
-            shown=Window(col * block_px, row * block_px, block_px, block_px).grow(block_px // 2) & extents[name],
+    places = (
+        Place.of_block(
+            name, extents[name], row, col, block_px, wrong_px=int(block.sum() - np.trace(block)), scored_px=int(block.sum())
         )
         for name, part in counts.items() for (row, col), block in part.blocks.items()
-    ]  # fmt: skip
-    wrong = [place for place in places if place.wrong_px]
-    return sorted(wrong, key=lambda p: (-p.wrong_px, p.scene_id, p.window.row_off, p.window.col_off))[:number]
+    )  # fmt: skip
+    return worst(places, ("wrong_px",), number)
 
 
 def picture(

@@ -6,14 +6,12 @@ Knows nothing of how a box is judged (`jobs.learning.detection_scores`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.learning.detection_scores import Boxes, Compared, mistakes
-from earthloom.jobs.learning.worst import enlarged, scene_rgb, side_by_side
+from earthloom.jobs.learning.worst import Place, enlarged, scene_rgb, side_by_side, worst
 from earthloom.jobs.planning.plan import ScenePlan
 from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
 from earthloom.tiling.window import Window
@@ -26,29 +24,9 @@ _OBJECTS_ACROSS = 6  # of usual length, in a block
 _BLOCK_PX = 32, 512  # its side, at least and at most
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectPlace:
-    """One block of a scene, with the objects whose middle lies in it."""
-
-    scene_id: str
-    window: Window
-    missed: int
-    wrong: int
-    """Found where there is none, or a second time."""
-    right: int
-    shown: Window
-    """The window and its surroundings."""
-
-    def to_dict(self) -> dict[str, Any]:
-        window = self.window
-        return {
-            "scene": self.scene_id, "col_off": window.col_off, "row_off": window.row_off, "width": window.width,
-            "height": window.height, "missed": self.missed, "wrong": self.wrong, "right": self.right,
-        }  # fmt: skip
-
-
-def worst_objects(pictures: Mapping[str, Compared], extents: Mapping[str, Window], number: int) -> list[ObjectPlace]:
-    """The blocks with most mistakes at an intersection over union of 0.5, most first; equal ones by scene, row and column.
+def worst_objects(pictures: Mapping[str, Compared], extents: Mapping[str, Window], number: int) -> list[Place]:
+    """The blocks with most mistakes at an intersection over union of 0.5, as `worst` orders them. Of the objects whose middle
+    lies in a block are counted those that were missed, were found where there is none or a second time, and were found.
 
     Args:
         pictures: by scene id, what was found and what is true.
@@ -56,30 +34,20 @@ def worst_objects(pictures: Mapping[str, Compared], extents: Mapping[str, Window
         number: at most so many.
     """
     side = _block_px(pictures)
-    places = []
+    places: list[Place] = []
     for scene_id, (found, true) in pictures.items():
         wrong, missed = mistakes(found, true)
-        blocks: dict[tuple[int, int], list[int]] = {}
-        of_each = ((true, missed, 0), (found, wrong, 1), (found, ~wrong, 2))
-        for boxes, chosen, kind in of_each:
+        blocks: dict[tuple[int, int], dict[str, int]] = {}
+        for name, boxes, chosen in (("missed", true, missed), ("wrong", found, wrong), ("right", found, ~wrong)):
             for row, col in (_middles(boxes)[chosen] // side).astype(np.int64).tolist():
-                blocks.setdefault((row, col), [0, 0, 0])[kind] += 1
-        for (row, col), (n_missed, n_wrong, n_right) in blocks.items():
-            block = Window(col * side, row * side, side, side)
-            inside = block & extents[scene_id]
-            if n_missed + n_wrong and inside:
-                places.append(
-                    ObjectPlace(
-                        scene_id=scene_id, window=inside, missed=n_missed, wrong=n_wrong, right=n_right,
-                        shown=block.grow(side // 2) & extents[scene_id],
-                    )
-                )  # fmt: skip
-    return sorted(
-        places, key=lambda p: (-p.missed - p.wrong, p.scene_id, p.window.row_off, p.window.col_off)
-    )[:number]  # fmt: skip
+                blocks.setdefault((row, col), {"missed": 0, "wrong": 0, "right": 0})[name] += 1
+        places += [
+            Place.of_block(scene_id, extents[scene_id], *block, side, **counts) for block, counts in blocks.items()
+        ]
+    return worst((place for place in places if place.window), ("missed", "wrong"), number)
 
 
-def picture(plan: ScenePlan, place: ObjectPlace, compared: Compared, heat: NDArray[np.uint8]) -> bytes:
+def picture(plan: ScenePlan, place: Place, compared: Compared, heat: NDArray[np.uint8]) -> bytes:
     """Three panels side by side, as a PNG file.
 
     Args:

@@ -19,6 +19,7 @@ from earthloom.models.cards.file import canonical
 from earthloom.models.importing.options import ImportOptions
 from earthloom.models.importing.smp_folder import card_from_smp
 from earthloom.models.importing.tensorflow_graph import to_standard
+from earthloom.models.networks.smp_stride import smp_stride
 from earthloom.tiling.errors import CardError
 
 _STATE_SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -88,7 +89,7 @@ def _from_state(folder: Path, source: Path, options: ImportOptions, architecture
     arguments = _arguments(options)
     stride_px = options.stride
     if stride_px is None and architecture == "smp":
-        stride_px = 2 ** int(arguments.get("encoder_depth", 5))
+        stride_px = smp_stride(str(arguments.get("arch", "unet")).lower(), arguments)
     card = _card(options, source, architecture, canonical(arguments), stride_px)
     module = build(card)
     state = weights.read_tensors(source)

@@ -42,7 +42,7 @@ def _a_range_of_distances(value: tuple[float, float]) -> tuple[float, float]:
 
 
 class ImportOptions(BaseModel):
-    """What the user says of a network that its file does not say.
+    """Facts about a network that its file does not hold.
 
     Raises:
         pydantic.ValidationError: for an unknown name or a value of the wrong form.

@@ -1,4 +1,4 @@
-"""A first card for a folder that smp's `save_pretrained` wrote. Knows nothing of torch; measures nothing.
+"""A first card for a folder that smp's `save_pretrained` wrote. Builds no network and measures nothing.
 
 Such a folder says which network it is and nothing of what goes in or comes out: that has to be said.
 """
@@ -12,24 +12,18 @@ from typing import Any
 from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard, ModelClass, shade
 from earthloom.models.cards.file import canonical
+from earthloom.models.networks.smp_stride import smp_stride
 from earthloom.tiling.errors import CardError
 
 _CONFIG = "config.json"
 _DROPPED = ("encoder_weights", "activation", "aux_params")
-_DEPTH = 5
 
 
 def card_from_smp(
-    folder: Path,
-    *,
-    bands: tuple[str, ...],
-    quantity: str,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    classes: tuple[str, ...] | None = None,
-    gsd_m: tuple[float, float] = (0.1, 1000.0),
-    name: str | None = None,
-) -> ModelCard:
+    folder: Path, *, bands: tuple[str, ...], quantity: str, mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None, classes: tuple[str, ...] | None = None,
+    gsd_m: tuple[float, float] = (0.1, 1000.0), name: str | None = None,
+) -> ModelCard:  # fmt: skip
     """Derive a card whose tiling is not measured yet (`halo_px` None).
 
     Args:
@@ -61,18 +55,12 @@ def card_from_smp(
         raise CardError(f"{folder} holds no {weights.SMP_FILE}; save_pretrained writes one unless it is asked not to")
     return ModelCard(
         name=name or folder.resolve().name.lower(),
-        title=f"{config['_model_class']} on {arguments.get('encoder_name', 'its encoder')}",
-        architecture="smp",
-        arguments=canonical(arguments),
-        bands=bands,
-        quantities=(quantity,),
-        mean=mean or (0.0,) * len(bands),
-        std=std or (1.0,) * len(bands),
-        gsd_m=gsd_m,
+        title=f"{config['_model_class']} on {arguments.get('encoder_name', 'its encoder')}", architecture="smp",
+        arguments=canonical(arguments), bands=bands, quantities=(quantity,), mean=mean or (0.0,) * len(bands),
+        std=std or (1.0,) * len(bands), gsd_m=gsd_m,
         classes=tuple(ModelClass(value=v, name=n, color=shade(v, n_classes)) for v, n in enumerate(names)),
-        stride_px=2 ** int(arguments.get("encoder_depth", _DEPTH)),
-        weights=weights.sha256_of(path),
-    )
+        stride_px=smp_stride(arguments["arch"], arguments), weights=weights.sha256_of(path),
+    )  # fmt: skip
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

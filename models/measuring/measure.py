@@ -35,7 +35,7 @@ _RUNS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What was found, and the card that says so."""
+    """The measured values, and the card with them."""
 
     card: ModelCard
     stride_px: int

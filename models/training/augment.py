@@ -21,7 +21,7 @@ IGNORE = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variety:
-    """How far a crop may be changed, so that scenes of other sensors, seasons and haze look familiar."""
+    """Limits of the changes of a crop, so that scenes of other sensors, seasons and haze look familiar."""
 
     zoom: float = 1.0
     """Factor by which the ground sampling distance varies, up and down: 1.5 is from 1 / 1.5 to 1.5."""

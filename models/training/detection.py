@@ -88,7 +88,7 @@ def turned_boxes(boxes: NDArray[np.float64], turn: int, side_px: int) -> NDArray
 def targets(
     boxes: NDArray[np.float64], classes: NDArray[np.int64], n_classes: int, side_px: int
 ) -> NDArray[np.float32]:
-    """What a perfect network says of a square.
+    """The answer of a perfect network on a square.
 
     Args:
         boxes: (n, 4) column, row, width, height, in pixels.

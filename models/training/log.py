@@ -19,12 +19,13 @@ _log = logging.getLogger(__name__)
 
 
 class Log:
-    """Where the numbers of one training go.
+    """The trackers that the numbers of one training go to.
 
     Args:
         folder: folder of the event files.
         step: the first to be logged; what an earlier process logged beyond it does not count.
-        name: name of the training.
+        name: name of the training, for people.
+        key: what tells it from all others, whatever their names.
         settings: settings of the training, plain values, shown beside the curves.
         wandb: project of Weights & Biases; offline unless WANDB_MODE says otherwise.
         mlflow: experiment of MLflow, at MLFLOW_TRACKING_URI.
@@ -34,7 +35,7 @@ class Log:
     """
 
     def __init__(
-        self, folder: Path, step: int, *, name: str, settings: Mapping[str, Any], wandb: str | None = None,
+        self, folder: Path, step: int, *, name: str, key: str, settings: Mapping[str, Any], wandb: str | None = None,
         mlflow: str | None = None,
     ) -> None:  # fmt: skip
         self._board: Any = None
@@ -50,7 +51,7 @@ class Log:
             module = _module("wandb", "tracking.wandb")
             mode = os.environ.get("WANDB_MODE", "offline")
             self._wandb = module.init(
-                project=wandb, name=name, config=dict(settings), dir=str(folder), mode=mode, resume="allow", id=name
+                project=wandb, name=name, config=dict(settings), dir=str(folder), mode=mode, resume="allow", id=key
             )
         self._mlflow: Any = None
         if mlflow is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from earthloom.models.cards import weights
 from earthloom.models.cards.card import ModelCard
 from earthloom.models.cards.file import canonical
 from earthloom.models.networks import registry
+from earthloom.models.networks.smp_stride import smp_stride
 from earthloom.models.networks.torchvision_ops import define_missing_ops
 from earthloom.models.training.start import Start, from_file, from_network
 from earthloom.tiling.errors import CardError
@@ -27,8 +27,6 @@ CLASSIFIER = "classifier"
 """A classifier of timm, which labels chips; each chip is seen by itself, so that no pooling grid has to meet another."""
 TRAINED = (*_OWN, GALILEO, "smp", "chip-classifier")
 """Networks of the registry that learn from batches."""
-_WIDER = {"pan": 128, "dpt": 32}
-"""Strides of the smp architectures whose decoder reduces the image further than its encoder."""
 
 
 def named(
@@ -69,8 +67,7 @@ def named(
         )
     if encoder is None:
         raise CardError(f"{architecture} needs an 'encoder', such as resnet18, efficientnet-b0 or tu-convnext_tiny")
-    depth = arguments.get("encoder_depth", inspect.signature(known[architecture]).parameters["encoder_depth"].default)
-    stride = _WIDER.get(architecture, 2 ** int(depth))
+    stride = smp_stride(architecture, arguments)
     if architecture == "dpt" and "decoder_readout" not in arguments and not _has_prefix_tokens(encoder):
         arguments = {**arguments, "decoder_readout": "ignore"}  # smp warns of any other
     return "smp", canonical({"arch": architecture, "encoder_name": encoder, **arguments}), stride

@@ -10,7 +10,7 @@ from earthloom.tiling.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """How a network is fitted.
+    """Steps, rates and precision of a fit.
 
     Raises:
         ConfigError: if a number is out of its range.

@@ -24,12 +24,6 @@ def iou(counts: NDArray[np.int64], value: int) -> float:
     return float(counts[value, value] / max(int(union), 1))
 
 
-def mean_iou(counts: NDArray[np.int64]) -> float:
-    """Mean of the IoU of all classes that are there or were found."""
-    there = [value for value in range(len(counts)) if counts[value].sum() + counts[:, value].sum()]
-    return float(np.mean([iou(counts, value) for value in there])) if there else 0.0
-
-
 @torch.inference_mode()
 def confusion_of(network: nn.Module, crops: Tensor, labels: Tensor, n_classes: int, *, is_bf16: bool) -> Tensor:
     """Count a batch: (K, K) int64 on the CPU, as `confusion` counts.
@@ -49,7 +43,7 @@ def confusion_of(network: nn.Module, crops: Tensor, labels: Tensor, n_classes: i
 
 @torch.inference_mode()
 def answered(network: nn.Module, crops: Tensor, *, is_bf16: bool) -> Tensor:
-    """What a network in eval mode says of crops (n, C, h, w) that are on the CPU: fp32 on the CPU."""
+    """The answer of a network in eval mode to crops (n, C, h, w) that are on the CPU: fp32 on the CPU."""
     return _answer(network, crops, is_bf16).float().cpu()
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from earthloom.models.cards import weights
-from earthloom.models.cards.card import ModelCard
+from earthloom.models.cards.card import BOX_CHANNELS, ModelCard
 from earthloom.tiling.errors import CardError
 
 _PREFIXES = ("module.", "model.", "net.", "backbone.")
@@ -26,7 +26,7 @@ _COLOURS = ("red", "green", "blue")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What became of the weights that a network starts from."""
+    """The use that was made of the weights that a network starts from."""
 
     filled: frozenset[str]
     """Names of the tensors that were filled."""
@@ -59,15 +59,16 @@ def from_network(module: nn.Module, card: ModelCard, given: Mapping[str, Tensor]
     Raises:
         CardError: if no tensor fits.
     """
-    own, first, last = module.state_dict(), _first(module, len(card.bands)), _last(module, len(card.gives))
+    rows, rows_before = _outputs(card), _outputs(before)
+    own, first, last = module.state_dict(), _first(module, len(card.bands)), _last(module, len(rows))
     filled: dict[str, Tensor] = {}
     adapted, unused = [], []
     for name, value in given.items():
         fitted: Tensor | None = value
         if name in own and name == first and card.bands != before.bands:
             fitted = _by_band(value, card.bands, before.bands)
-        elif name in own and name in last and (card.gives != before.gives or value.shape != own[name].shape):
-            fitted = _by_class(value, own[name], card.gives, before.gives)
+        elif name in own and name in last and (rows != rows_before or value.shape != own[name].shape):
+            fitted = _by_class(value, own[name], rows, rows_before)
         if name not in own or fitted is None or fitted.shape != own[name].shape:
             unused.append(name)
             continue
@@ -133,11 +134,16 @@ def _spelt(name: str) -> str:
     return re.sub(r"_(?=\d+(\.|$))", ".", name)
 
 
-def to_hold(module: nn.Module, filled: Collection[str], n_classes: int) -> frozenset[str]:
+def to_hold(module: nn.Module, filled: Collection[str], n_outputs: int) -> frozenset[str]:
     """The tensors taken over that hold still while the rest catches up: the encoder's, or all but the last
     layer's of a network that has no encoder by that name."""
     encoder = [name for name in filled if name.startswith("encoder.")]
-    return frozenset(encoder or set(filled) - set(_last(module, n_classes)))
+    return frozenset(encoder or set(filled) - set(_last(module, n_outputs)))
+
+
+def _outputs(card: ModelCard) -> tuple[str, ...]:
+    """Meaning of each channel of the last layer: a class, or of objects one of the numbers of a box."""
+    return (*card.gives, *(f"box {number}" for number in range(BOX_CHANNELS if card.objects else 0)))
 
 
 def _first(module: nn.Module, n_bands: int) -> str | None:
@@ -146,11 +152,11 @@ def _first(module: nn.Module, n_bands: int) -> str | None:
                  if isinstance(layer, nn.Conv2d) and layer.in_channels == n_bands), None)  # fmt: skip
 
 
-def _last(module: nn.Module, n_classes: int) -> tuple[str, ...]:
+def _last(module: nn.Module, n_outputs: int) -> tuple[str, ...]:
     """Names of weight and bias of the layer that names the classes."""
     found = [name for name, layer in module.named_modules()
-             if (isinstance(layer, nn.Conv2d) and layer.out_channels == n_classes)
-             or (isinstance(layer, nn.Linear) and layer.out_features == n_classes)]  # fmt: skip
+             if (isinstance(layer, nn.Conv2d) and layer.out_channels == n_outputs)
+             or (isinstance(layer, nn.Linear) and layer.out_features == n_outputs)]  # fmt: skip
     return (f"{found[-1]}.weight", f"{found[-1]}.bias") if found else ()
 
 

@@ -18,7 +18,7 @@ from earthloom.tiling.errors import ConfigError
 
 
 class Teacher:
-    """What a student learns from beside its labels: temperature^2 * KL(teacher || student), both softened by the temperature.
+    """A loss beside that of the labels: temperature^2 * KL(teacher || student), both softened by the temperature.
 
     Hinton et al. (2015), Distilling the knowledge in a neural network, arXiv:1503.02531. It is averaged over the pixels
     whose label is known, so that what is hidden from the student stays hidden.

@@ -48,7 +48,7 @@ class Calibration:
         return float(GRID[place] * math.exp(shift * math.log(GRID[1] / GRID[0])))
 
     def to_dict(self) -> dict[str, Any]:
-        """What is written down; losses are means, at temperature 1 and at the best of the grid. 4 digits."""
+        """The values for a record; losses are means, at temperature 1 and at the best of the grid. 4 digits."""
         means = self.losses / max(self.pixels, 1)
         return {
             "pixels": self.pixels, "temperature": round(self.temperature, 4),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,10 @@ from click.testing import CliRunner
 
 import earthloom
 from earthloom.jobs.command import cli
-from earthloom.jobs.learning.distil import Distilled, block_px
+from earthloom.jobs.learning.distil import Distilled, _teacher, block_px
 from earthloom.tiling.errors import ConfigError, SceneError
 from earthloom.tiling.grid import Grid
+from tests.models.nets import card_of
 from tests.scenes import write_scene
 
 pytestmark = pytest.mark.usefixtures("unmeasured_memory")
@@ -115,3 +118,12 @@ def test_a_scene_that_cannot_be_mapped_stops_it(scenes: list[Path], tmp_path: Pa
         earthloom.distil([scenes[0], bare], model="water-index", out=tmp_path / "out", **(RUN | STUDENT))
     with pytest.raises(ConfigError, match="what is distilled is a segmentation"):
         earthloom.distil(scenes, model="destripe", out=tmp_path / "out", **(RUN | STUDENT))
+
+
+def test_a_teacher_of_two_dates_is_refused_before_anything_is_mapped() -> None:
+    card = replace(card_of("lite-unet", 2, 2, 16), bands=("red", "before_red"))
+    plans: Any = SimpleNamespace(
+        scenes=[SimpleNamespace(card=card, chain=SimpleNamespace(stages=[SimpleNamespace(cards=[card])]))]
+    )
+    with pytest.raises(ConfigError, match=r"compares two dates, .* write a training file"):
+        _teacher(plans)

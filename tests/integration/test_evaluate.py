@@ -26,8 +26,11 @@ from earthloom.models.zoo import variants
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
+from earthloom.tiling.vectors import pyogrio
 from tests.maps import OPTIONS, lake
 from tests.scenes import write_scene
+
+pyogrio()  # before geopandas does, in whose process rasterio's list of drivers holds
 
 CLASSES = "0=dry,1=water"
 
@@ -125,6 +128,43 @@ def test_a_scene_of_which_nothing_is_scored_is_named(scenes: list[Path], done: E
     assert note in judged.text
 
 
+def test_notes_name_classes_without_a_label_and_regions_that_hide_others(
+    scenes: list[Path], done: Evaluation, tmp_path: Path
+) -> None:
+    assert not [note for note in done.report["notes"] if "no scored label" in note]
+    with rasterio.open(scenes[1]) as source:
+        (west, south, east, north), crs = source.bounds, source.crs
+    half = (west + east) / 2
+    places = [(west, south, east, north), (west, south, half, north), (half, south, east, north), (0, 0, 1, 1)]
+    names = {"name": ["all", "left", "right", ""]}
+    geopandas.GeoDataFrame(names, geometry=[box(*place) for place in places], crs=crs).to_file(tmp_path / "r.gpkg")
+    words = {"regions": tmp_path / "r.gpkg", "region_column": "name"}
+    dry = {"label_classes": {0: "dry", 1: "dry", 7: "water"}}
+    judged = evaluate(scenes[1:], done.run.out, **words, **dry)
+    assert judged.report["regions"].keys() == {"all", "left", "right"}, "what has no name is no region"
+    absent, *overlaps = [note for note in judged.report["notes"] if "no scored label" in note or "regions" in note]
+    assert absent.startswith("no scored label is water: precision, recall and F1 are 0 there")
+    assert [note.partition(",")[0] for note in overlaps] == [
+        f"the regions all and {part} overlap" for part in ("left", "right")
+    ]
+    assert not judged.report["regions"]["all"]["pixels"]
+
+
+def test_an_empty_text_in_the_class_column_is_no_class_until_it_is_ignored(
+    scenes: list[Path], done: Evaluation, tmp_path: Path
+) -> None:
+    """It ended with an error of pydantic."""
+    with rasterio.open(scenes[1]) as source:
+        place, crs = box(*source.bounds), source.crs
+    shapes = [place, place.buffer(-2000)]
+    geopandas.GeoDataFrame({"kind": ["water", ""]}, geometry=shapes, crs=crs).to_file(tmp_path / "a.gpkg")
+    words = {"labels": tmp_path / "a.gpkg", "class_column": "kind", "label_classes": (), "match": "land=-"}
+    with pytest.raises(ConfigError, match=r"the column kind .* empty text, .* unknown: `label_ignore=''`"):
+        evaluate(scenes[1:], done.run.out, **words, label_ignore=())
+    judged = evaluate(scenes[1:], done.run.out, **words, label_ignore="")
+    assert judged.report["pixels"]["unlabelled"] > 0
+
+
 def test_what_is_published_is_not_computed_again_and_the_bytes_are_the_same(scenes: list[Path], tmp_path: Path) -> None:
     first = evaluate(scenes, tmp_path)
     before = {path: Path(path).read_bytes() for path in first.files}
@@ -190,6 +230,7 @@ def test_the_command_prints_the_report_and_where_it_lies(scenes: list[Path], tmp
         ({"label_classes": ()}, r"say what the values of the labels mean: `label_classes=0=land,1=water`"),
         ({"labels": ("a.tif", "b.tif", "c.tif")}, r"3 files of labels for 2 scenes \(lake, pond\)"),
         ({"regions": "x.gpkg"}, r"`region_column`"),
+        ({"match": (("land", "dry"), ("land", "-"))}, r"`match` has land twice"),
         ({"model": "denoise"}, r"what is evaluated is a map of classes"),
     ],
 )

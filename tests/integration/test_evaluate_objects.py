@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
+import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import geopandas
 import numpy as np
 import pytest
+import rasterio
+from shapely import box
 
 import earthloom
 from earthloom.jobs.learning.coco import export_coco
@@ -20,9 +24,12 @@ from earthloom.jobs.learning.evaluate import Evaluation
 from earthloom.jobs.learning.object_report import size_ranges
 from earthloom.jobs.learning.worst_objects import MISSED, RIGHT, WRONG
 from earthloom.tiling.errors import ConfigError, SceneError
+from earthloom.tiling.vectors import pyogrio
 from tests.integration.recognised import model_of
 from tests.maps import SMALL
 from tests.scenes import landscape, write_scene
+
+pyogrio()  # before geopandas does, in whose process rasterio's list of drivers holds
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +178,46 @@ def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong(laid_out: Path, mad
     before, after = (sum(report["scores"][name]["found"] for name in names) for report in (made.report, judged.report))
     assert before - after == left_out > 0
     assert all(judged.report["scores"][name]["true"] == made.report["scores"][name]["true"] for name in names)
+
+
+def test_classes_of_features_may_be_numbers_and_unknown_ones_judge_nothing(laid_out: Path, made: Evaluation) -> None:
+    """Numbers of a column were not known by what `label_classes` and `label_ignore` say of them."""
+    with rasterio.open(laid_out / "bay.tif") as source:
+        crs, transform = source.crs, source.transform
+    annotations = json.loads((laid_out / "marked.json").read_bytes())["annotations"]
+    corners = [((x, y), (x + width, y + height)) for x, y, width, height in (each["bbox"] for each in annotations)]
+    shapes = [box(*(transform * first), *(transform * last)) for first, last in corners]
+    kinds = [each["category_id"] for each in annotations]
+
+    def judged(column: list[Any], n: int) -> dict[str, Any]:
+        geopandas.GeoDataFrame({"kind": column}, geometry=shapes[:n], crs=crs).to_file(laid_out / "kinds.gpkg")
+        options = {"class_column": "kind", "label_classes": "1=class_0,2=class_1,7=class_1", "label_ignore": "9"}
+        scores: dict[str, Any] = earthloom.evaluate(
+            laid_out / "bay.tif", model=str(laid_out / "finder"), out=laid_out / "out",
+            labels=laid_out / "kinds.gpkg", **options, **SMALL,
+        ).report["scores"]  # fmt: skip
+        return scores
+
+    for column in (kinds, [str(kind) for kind in kinds]):
+        scores = judged(column, len(shapes))
+        for name, wanted in made.report["scores"].items():
+            assert (scores[name]["true"], scores[name]["found"]) == (wanted["true"], wanted["found"])
+    unknown = judged([9, 9], 2)
+    lost = sum(scores["found"] - unknown[name]["found"] for name, scores in made.report["scores"].items())
+    assert lost >= 1, "what lies there is neither right nor wrong"
+    assert not any(scores["true"] for scores in unknown.values())
+
+
+def test_the_boxes_that_were_published_last_are_exported(laid_out: Path, made: Evaluation, tmp_path: Path) -> None:
+    """Those with the last key were, which is a digest and says nothing of time."""
+    (first,) = (Path(made.run.out) / "scenes" / "bay").iterdir()
+    for age, key in ((0, "0" * 64), (1, "f" * 64)):
+        folder = shutil.copytree(first, tmp_path / "scenes" / "bay" / key)
+        geopandas.read_parquet(first / "finder.parquet").head(1 + age).to_parquet(folder / "finder.parquet")
+        os.utime(folder / "result.json", (1e9 - age, 1e9 - age))
+    assert len(export_coco(tmp_path, "finder")["annotations"]) == 1
+    os.utime(tmp_path / "scenes" / "bay" / ("f" * 64) / "result.json", (1e9 + 1, 1e9 + 1))
+    assert len(export_coco(tmp_path, "finder")["annotations"]) == 2
 
 
 def test_pages_of_places_are_as_many_as_are_asked_for(laid_out: Path, made: Evaluation) -> None:

@@ -141,6 +141,18 @@ def test_the_command_prints_what_matters(folder: Path, tmp_path: Path) -> None:
     assert told["occlusion"]["scenes"]["s"]["status"] == "already published"
 
 
+def test_a_class_whose_name_no_folder_may_have_is_called_by_its_value() -> None:
+    """`of_class=Bare soil / rock` was refused with an error about the card's own name."""
+    card = replace(card_of("lite-unet", 3, 2, 16), halo_px=32, memory=(("fp32", 100.0),))
+    rock, water = (
+        replace(each, name=name) for each, name in zip(card.classes, ("Bare soil / rock", "Open water"), strict=True)
+    )
+    named = replace(card, classes=(rock, water))
+    assert [explained_card(named, "occlusion", target=value).name for value in (0, 1)] == [
+        "made-occlusion-class_0", "made-occlusion-open_water",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [

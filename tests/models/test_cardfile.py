@@ -207,3 +207,22 @@ def test_a_card_is_derived_from_what_save_pretrained_writes(tmp_path: Path) -> N
     assert load_card(ObjectRef.parse(str(tmp_path))) == card
     with pytest.raises(CardError, match="takes 4 channels but 3 bands"):
         card_from_smp(tmp_path, bands=bands[:3], quantity="reflectance")
+
+
+@pytest.mark.parametrize(
+    ("network", "depth", "stride"), [("Unet", 4, 16), ("PAN", 5, 128), ("DPT", 4, 32), ("PSPNet", 3, 8)]
+)
+def test_the_stride_of_a_folder_of_smp_is_that_of_its_network(
+    tmp_path: Path, network: str, depth: int, stride: int
+) -> None:
+    """Where a decoder reduces further than its encoder, tiles lay between the steps of the network: PAN's every 32 px."""
+    config = {
+        "_model_class": network,
+        "encoder_name": "resnet18",
+        "encoder_depth": depth,
+        "in_channels": 1,
+        "classes": 2,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert card_from_smp(tmp_path, bands=("red",), quantity="reflectance").stride_px == stride

@@ -91,6 +91,8 @@ def read_features(asset: Asset, *, column: str | None, layer: str | None = None)
     there = np.array([geometry is not None and not geometry.is_empty for geometry in found.geometries], np.bool_)
     found = Features(geometries=found.geometries[there], values=found.values[there], crs=found.crs)
     _check_degrees(name, found)
+    if strange := [value for value in found.values if isinstance(value, list | dict)]:
+        raise SceneError(f"{name}: {column} of a feature is {strange[0]!r:.80}, and not one value; take another column")
     return found
 
 

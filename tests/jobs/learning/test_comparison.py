@@ -158,7 +158,7 @@ def test_the_worst_places_are_those_with_most_wrong_pixels() -> None:
     counts = counted(arrays)
     extent = Window(0, 0, 300, 210)
     places = worst_places({"a": counts, "b": counts}, {"a": extent, "b": extent}, 32, 3)
-    assert [(p.scene_id, p.window, p.wrong_px, p.scored_px) for p in places] == [
+    assert [(p.scene_id, p.window, *p.counts.values()) for p in places] == [
         ("a", Window(96, 32, 32, 32), 400, 1024), ("b", Window(96, 32, 32, 32), 400, 1024),
         ("a", Window(288, 192, 12, 18), 100, 216),
     ]  # fmt: skip

@@ -154,6 +154,28 @@ def test_a_fourth_band_is_data_where_the_user_names_it_though_gdal_calls_it_alph
     assert valid.all()
 
 
+@pytest.mark.parametrize("kind", ["tif", "png"])
+def test_a_palette_becomes_colours(tmp_path: Path, kind: str) -> None:
+    """Of a TIFF, the numbers of the colours were learned as if they were brightness."""
+    colors = np.random.default_rng(3).integers(0, 256, (256, 3)).astype(np.uint8)
+    for name, seed in (("land", 0), ("sea", 1)):
+        numbers = chip(seed, bands=1)
+        path = tmp_path / "chips" / name / f"a.{kind}"
+        if kind == "tif":
+            tiff(path, numbers)
+            with rasterio.open(path, "r+") as file:
+                file.write_colormap(1, dict(enumerate(map(tuple, colors.tolist()))))
+            continue
+        path.parent.mkdir(parents=True)
+        picture = Image.fromarray(numbers[0], "P")
+        picture.putpalette(colors.tobytes())
+        picture.save(path)
+    pixels, valid, _ = read(laid_out(tmp_path / "chips"))
+    assert np.array_equal(pixels[:, :, :SIDE], np.moveaxis(colors[chip(0, bands=1)[0]], -1, 0))
+    assert np.array_equal(pixels[:, :, SIDE:], np.moveaxis(colors[chip(1, bands=1)[0]], -1, 0))
+    assert valid.all()
+
+
 def test_a_chip_counts_once_and_what_is_not_used_is_named(tmp_path: Path) -> None:
     for name in ("sea/a.tif", "sea/copy.tif"):
         tiff(tmp_path / "chips" / name, chip(0))

@@ -173,6 +173,26 @@ def test_what_is_stored_need_not_be_what_the_map_holds(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole(label_source(str(floats), LabelOptions(classes=classes))), labels)
 
 
+def test_numbers_of_a_raster_are_known_in_its_precision(tmp_path: Path) -> None:
+    """0.1 and the usual fill of 32-bit floats are other numbers in 64 bits, so no spelling of theirs was known."""
+    values = np.full((1, GRID.height, GRID.width), 0.1, np.float32)
+    values[0, :9], values[0, 9:20], values[0, 20:30] = -3.4028235e38, 2, np.nan
+    write_scene(tmp_path / "a.tif", values, transform=Affine(*GRID.transform), crs=GRID.crs)
+    classes = (LabelClass(value=0, name="dry", stored=(0.1,)), LabelClass(value=1, name="wet", stored=(2,)))
+    source = label_source(str(tmp_path / "a.tif"), LabelOptions(classes=classes, ignore=(-3.4028235e38,)))
+    wanted = np.repeat([IGNORE, 1, IGNORE, 0], [9, 11, 10, GRID.height - 30])
+    assert np.array_equal(whole(source), np.broadcast_to(wanted[:, None], (GRID.height, GRID.width)))
+
+
+def test_a_list_in_the_column_of_the_class_is_refused(tmp_path: Path) -> None:
+    """It ended with a TypeError."""
+    place = {"type": "Polygon", "coordinates": [[[12.1, 50.5], [12.2, 50.5], [12.2, 50.6], [12.1, 50.5]]]}
+    feature = {"type": "Feature", "properties": {"class": ["land"]}, "geometry": place}
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    with pytest.raises(SceneError, match=r"class of a feature is \['land'\], and not one value"):
+        label_source(str(tmp_path / "a.geojson"), NAMED)
+
+
 def test_points_label_the_pixel_they_lie_in_and_nulls_none(folder: Path) -> None:
     points = [shapely.Point(300000 + 10 * col + 3, 5600000 - 10 * row - 8) for col, row in ((3, 5), (149, 109), (7, 7))]
     frame = geopandas.GeoDataFrame({"class": ["water", "4", None]}, geometry=points, crs="EPSG:32633")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from numpy.typing import NDArray
 from shapely import box
 
 from earthloom.jobs.learning.config import load_training
@@ -60,6 +61,36 @@ def test_a_class_that_the_test_part_does_not_show_is_named(tmp_path: Path) -> No
     values = tables(tmp_path, "north", "south")
     values["split"] = {"by": "scene", "validation": 0, "test": ["south"]}
     assert said_of(values)[0] == ["no pixel of the test part is labelled grass: its scores say nothing of that class"]
+
+
+def test_a_class_that_the_training_part_does_not_show_is_named(tmp_path: Path) -> None:
+    meadow(tmp_path, "a", width=256, height=192)
+    values = tables(tmp_path, "a")
+    values["labels"]["classes"].append({"value": 2, "name": "rock"})
+    (text,) = said_of(values)[0]
+    assert text.startswith("no pixel of the training part is labelled rock, and 0 of the others are")
+
+
+def test_a_class_that_covers_no_chip_is_named_though_many_pixels_have_it(tmp_path: Path) -> None:
+    """Its pixels counted, of which none made a label: it was never learned, without a word."""
+    meadow(tmp_path, "a", width=256, height=192)
+    rows, cols = np.indices((192, 256))
+    values = tables(tmp_path, "a", chips={"core_px": 16}, split={"validation": 0.3, "test": 0})
+    values["model"] = {"architecture": "classifier", "encoder": "resnet18", "bands": values["model"]["bands"]}
+
+    def labelled(grass: NDArray[np.bool_]) -> tuple[list[str], list[int]]:
+        transform = Affine(10, 0, ORIGIN[0], 0, -10, ORIGIN[1])
+        write_labels(tmp_path / "a_labels.tif", grass.astype(np.uint8), transform)
+        said, examples = said_of(values)
+        return said, np.sum(list(examples.labelled().values()), axis=0).tolist()
+
+    said, chips = labelled(np.where(cols < 128, rows >= 96, cols % 4 == 0))
+    assert (said, chips) == ([], [12 * 16 - 6 * 8, 6 * 8])
+    (text,), chips = labelled(cols % 4 == 0)
+    assert text.startswith(
+        "no chip of the training part is labelled grass, for its pixels cover nowhere 50% of one, and 0 of the others are"
+    )
+    assert chips == [12 * 16, 0]
 
 
 def test_a_metric_of_a_class_that_the_validation_part_does_not_show_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from earthloom.jobs.learning.corpus import open_corpus
 from earthloom.jobs.learning.examples import Examples
 from earthloom.jobs.learning.index import ChipIndex, make_index
 from earthloom.jobs.learning.labels import IGNORE
-from earthloom.jobs.learning.split import Part, _assign, untaught
+from earthloom.jobs.learning.split import Part, _assign
 from earthloom.jobs.learning.start import bands_of, first_weights
 from earthloom.jobs.learning.train import prepare
 from earthloom.models.training.augment import Variety
@@ -130,7 +130,7 @@ def test_scenes_go_where_they_are_named_and_the_others_are_trained_on(tmp_path: 
         examples_of(tables(tmp_path, "s0", "s1", "s2", split=split | {"test": ["s2"]}))
 
 
-def regions(folder: Path, *names: str) -> Path:
+def regions(folder: Path, *names: str | int) -> Path:
     """Vertical strips of 60 px in another CRS, one for each name."""
     pyogrio()  # with its own drivers, before geopandas imports it
     x, y = ORIGIN
@@ -140,17 +140,26 @@ def regions(folder: Path, *names: str) -> Path:
     return folder / "regions.gpkg"
 
 
-def by_region(folder: Path) -> dict[str, Any]:
-    file = str(regions(folder, "west", "middle", "east"))
-    split = {"by": "region", "regions": file, "train": ["west"], "validation": ["middle"], "test": ["east"]}
+def by_region(folder: Path, *names: str | int) -> dict[str, Any]:
+    names = names or ("west", "middle", "east")
+    train, validation, test = ([str(name)] for name in names)
+    split = {
+        "by": "region",
+        "regions": str(regions(folder, *names)),
+        "train": train,
+        "validation": validation,
+        "test": test,
+    }
     made = tables(folder, "a", split=split)
     made["split"].pop("block_px")
     return made
 
 
-def test_regions_of_another_crs_decide_pixel_by_pixel(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("west", "middle", "east"), (2, 1, 0), ("2", "1", "0"), (10, 20, 30)])
+def test_regions_of_another_crs_decide_pixel_by_pixel(tmp_path: Path, names: tuple[str | int, ...]) -> None:
+    """Numbers in their column were taken for the order in which the file names them: 2, 1, 0 tested what it trained on."""
     meadow(tmp_path, "a")
-    examples = examples_of(by_region(tmp_path))
+    examples = examples_of(by_region(tmp_path, *names))
     parts = examples.split.parts(0, examples.scenes[0], Window(0, 0, 192, 160))
     wanted = np.repeat([0, 1, 2, IGNORE], [60, 60, 60, 12])
     assert (parts == wanted).mean() > 0.99
@@ -185,16 +194,6 @@ def test_a_scene_whose_labels_lie_elsewhere_or_are_all_unknown_is_refused_by_nam
     write_labels(tmp_path / "b_labels.tif", np.full((160, 192), 255, np.uint8), Affine(10, 0, 300000, 0, -10, 4470000))
     with pytest.raises(ConfigError, match="of 2 scenes 1 have no pixel"):
         examples_of(tables(tmp_path, "a", "b"))
-
-
-def test_a_class_that_the_training_part_does_not_show_is_named(tmp_path: Path) -> None:
-    meadow(tmp_path, "a")
-    values = tables(tmp_path, "a")
-    values["labels"]["classes"].append({"value": 2, "name": "rock"})
-    made = examples_of(values)
-    classes = load_training(values).labels.classes
-    (text,) = untaught(made.split, made.index, classes)
-    assert text.startswith("no pixel of the training part is labelled rock, and 0 px of the others are")
 
 
 def coded(folder: Path, name: str, *, width: int, height: int) -> None:

@@ -18,7 +18,8 @@ from earthloom.jobs.learning.config import SceneTable, TrainConfig, check_traini
 from earthloom.jobs.learning.labels import LabelClass
 from earthloom.jobs.learning.seeds import variety_of
 from earthloom.jobs.learning.start import First, draft, first_weights
-from earthloom.jobs.learning.training_file import to_toml
+from earthloom.jobs.learning.training_file import relative_to, to_toml
+from earthloom.jobs.learning.trials import with_values
 from earthloom.tiling.errors import CardError, ConfigError, SceneError
 from earthloom.tiling.storage.objects import ObjectRef
 from tests.jobs.learning.meadows import tables
@@ -83,6 +84,39 @@ def test_keys_of_the_top_level_can_be_changed_in_passing(tmp_path: Path) -> None
 def test_what_was_checked_is_the_same_after_a_journey_as_plain_values(tmp_path: Path) -> None:
     config = load_training(tables(tmp_path, "a", loss={"class_weights": (1.0, 2.0)}))
     assert check_training(config.model_dump(mode="json")) == config
+
+
+def test_a_training_on_chips_survives_the_journey_too(tmp_path: Path) -> None:
+    """The side of a crop was filled in on the way and then refused: neither `tune` nor `--workers` took chips."""
+    network = {"architecture": "classifier", "encoder": "resnet18", "bands": ["red"]}
+    config = load_training(tables(tmp_path, "a", chips={"core_px": 16}) | {"model": network})
+    assert check_training(config.plain()) == config
+    assert with_values(config.plain(), {"schedule.rate": 0.1}).schedule.rate == 0.1
+    (tmp_path / "again.toml").write_text(to_toml(config.plain(exclude_none=True)))
+    assert load_training(tmp_path / "again.toml") == config
+    with pytest.raises(ConfigError, match="model has no key 'crop_px'"):
+        with_values(config.plain(), {"model.crop_px": 64})
+
+
+def test_a_sign_of_equality_in_a_path_names_a_band_only_where_a_scene_begins_with_it(tmp_path: Path) -> None:
+    """`out = "runs/rate=0.1"` became `runs/rate=/…/0.1`, a folder below wherever the command was given."""
+    (tmp_path / "year=2020").mkdir()
+    scenes = {
+        "year=2020/a.tif": f"{tmp_path}/year=2020/a.tif",
+        "red=year=2020/a.tif, nir=b.tif": f"red={tmp_path}/year=2020/a.tif,nir={tmp_path}/b.tif",
+        "runs/x=1/*.tif": f"{tmp_path}/runs/x=1/*.tif",
+        "a.tif,b.tif": f"{tmp_path}/a.tif,{tmp_path}/b.tif",
+        "red=s3://b/r.tif,nir=s3://b/n.tif": "red=s3://b/r.tif,nir=s3://b/n.tif",
+    }
+    values = {
+        "out": "runs/rate=0.1",
+        "scenes": [{"scene": text, "labels": "year=2020/{id}.gpkg", "before": text} for text in scenes],
+    }
+    placed = relative_to(tmp_path, values)
+    assert placed["out"] == f"{tmp_path}/runs/rate=0.1"
+    assert [table["scene"] for table in placed["scenes"]] == list(scenes.values())
+    assert [table["before"] for table in placed["scenes"]] == list(scenes.values())
+    assert {table["labels"] for table in placed["scenes"]} == {f"{tmp_path}/year=2020/{{id}}.gpkg"}
 
 
 def test_it_is_the_same_after_a_journey_through_a_file(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from earthloom.jobs.learning.config import load_training
 from earthloom.jobs.learning.halving import goes_on, rungs, score_at
 from earthloom.jobs.learning.training_file import to_toml
 from earthloom.jobs.learning.tune import Study, _proposed, tune
+from earthloom.jobs.records.canonical import canonical
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.rounding import ceil_div
 from tests.jobs.learning.meadows import meadow, tables
@@ -59,6 +60,14 @@ def test_what_is_proposed_depends_on_the_trials_that_ended_and_the_number_alone(
     assert first != _proposed(dict(space.space), 0, 11, ended)
     assert 1e-7 <= first["schedule.rate"] <= 0.03
     assert first["model.arguments"] in ({"base": 4}, {"base": 2})
+
+
+def test_a_table_of_several_keys_is_known_again_among_what_was_tried() -> None:
+    """Documents have keys in order; the second trial ended with Optuna's ValueError."""
+    space = {"model.arguments": ({"depth": 3, "base": 4}, {"depth": 2, "base": 4})}
+    first = _proposed(space, 0, 0, {})
+    ended = {0: {"parameters": json.loads(canonical(first)), "score": 0.5, "number": 0}}
+    assert _proposed(space, 0, 1, ended)["model.arguments"] in space["model.arguments"]
 
 
 def studied(folder: Path) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from earthloom.models.cards.card import ModelCard, ModelClass
+from earthloom.models.cards.card import ModelCard, ModelClass, ObjectRule
 from earthloom.models.networks.torchvision_ops import define_missing_ops
 from earthloom.models.training.network import build, named
-from earthloom.models.training.start import from_file, from_network
+from earthloom.models.training.start import from_file, from_network, to_hold
 from earthloom.tiling.errors import CardError
 from tests.models.nets import card_of
 
@@ -33,7 +33,8 @@ def answer(module: nn.Module, bands: int | torch.Tensor) -> torch.Tensor:
     return found
 
 
-BEFORE = card(("red", "green", "nir"), ("land", "water"))
+BANDS = ("red", "green", "nir")
+BEFORE = card(BANDS, ("land", "water"))
 
 
 def test_a_network_of_the_same_bands_and_classes_answers_as_before() -> None:
@@ -75,6 +76,27 @@ def test_a_network_of_one_band_keeps_its_depthwise_filters() -> None:
     assert from_network(module, two, given.state_dict(), one).adapted == ("encoder.stem.conv.weight",)
     kept = "encoder.stages.1.0.look.conv.weight"
     assert torch.equal(module.state_dict()[kept], given.state_dict()[kept])
+
+
+def test_a_detector_finds_its_classes_again_by_name_and_keeps_what_it_knows_of_boxes() -> None:
+    """Where as many classes stood in another order, each began as another one; of another number, none was taken over."""
+    rule = ObjectRule(radius_px=3, threshold=0.3, merge_iou=0.3, size_px=16.0)
+    before = replace(card(BANDS, ("ship", "buoy")), objects=rule, task="object-detection", activation="sigmoid")
+    given = build(before, 1)
+    for classes in (("buoy", "ship"), ("buoy", "rig", "ship")):
+        other = replace(before, classes=card(BANDS, classes).classes)
+        module = build(other, 2)
+        own = answer(module, 3)
+        start = from_network(module, other, given.state_dict(), before)
+        old, new = answer(given, 3), answer(module, 3)
+        for value, name in enumerate(classes):
+            if name in before.gives:
+                assert torch.equal(new[:, value], old[:, before.gives.index(name)])
+        assert torch.equal(new[:, len(classes) :], old[:, 2:]), "width, height and the place of the centre"
+        assert not torch.equal(new, own)
+        assert not start.unused
+        held = to_hold(module, {name.replace("encoder.", "trunk.") for name in start.filled}, other.sizes["classes"])
+        assert len(start.filled - {name.replace("trunk.", "encoder.") for name in held}) == 2, "all but the last layer"
 
 
 def test_one_logit_for_two_classes_becomes_two_that_say_the_same() -> None:

@@ -61,7 +61,9 @@ def show_alerts(table: Any) -> None:
         )  # fmt: skip
     console = make_console(stderr=False)
     console.print(shown)
-    console.print(f"{len(living)} alerts that live, {len(table) - len(living)} that are merged, dropped or closed")
+    console.print(
+        f"{len(living)} alerts are confirmed or provisional; {len(table) - len(living)} have merged, were dropped or have ended"
+    )
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`python -m infra.page_pictures PUCALLPA LAKE`: the pictures of docs/page.md and docs/analysts.md, from real results.
+"""`python -m infra.page_pictures PUCALLPA LAKE`: pictures of the README, docs/page.md and docs/analysts.md, of real results.
 
 PUCALLPA is the OUT of `infra.monitoring_pictures`, LAKE that of `earthloom demo`. Needs Playwright, and Debian's Chromium
 and QGIS.
@@ -20,6 +20,7 @@ import geopandas
 from PIL import Image
 
 import earthloom
+from earthloom.jobs.command.demo_scene import demo_scene
 from earthloom.jobs.page.server import PageServer
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
@@ -61,11 +62,32 @@ def pages(out: Path) -> None:
                 page.wait_for_timeout(_REST_MS)
             page.screenshot(path=IMAGES / f"page-{name}.png")
             page.close()
-            with Image.open(IMAGES / f"page-{name}.png") as picture:
-                few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-            few.save(IMAGES / f"page-{name}.png", optimize=True)
+            _with_fewer_colours(IMAGES / f"page-{name}.png")
         browser.close()
         server.shutdown()
+
+
+def front(out: Path) -> None:
+    """The demo's scene in natural colours beside its map, for the README."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+    import rasterio
+
+    (scene,) = [path.name for path in (out / "scenes").iterdir()]
+    with rasterio.open(demo_scene()) as file:
+        pixels = file.read([3, 2, 1]).astype(np.float32)
+    low, high = (np.percentile(pixels, share, axis=(1, 2), keepdims=True) for share in (1, 99))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 6.6), layout="constrained")
+    classes = earthloom.open(str(out), "landwater", scene=scene).classes
+    classes.earthloom.plot(right)
+    left.imshow(np.clip((pixels - low) / (high - low), 0, 1).transpose(1, 2, 0), aspect=right.get_aspect())
+    left.set_title("Landsat 7, natural colours")
+    right.set_title("landwater")
+    for axes in (left, right):
+        axes.set_axis_off()
+    figure.savefig(IMAGES / "demo.png", dpi=100)
+    plt.close(figure)
+    _with_fewer_colours(IMAGES / "demo.png")
 
 
 def analysts(out: Path) -> None:
@@ -79,6 +101,14 @@ def analysts(out: Path) -> None:
     subprocess.run(["/usr/bin/python3", script, tif, IMAGES / "analysts-qgis.png"], check=True, env=own)
 
 
+def _with_fewer_colours(path: Path) -> None:
+    """A picture in a third of its bytes."""
+    with Image.open(path) as picture:
+        few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
+
+
 if __name__ == "__main__":
     pages(Path(sys.argv[1]))
     analysts(Path(sys.argv[2]))
+    front(Path(sys.argv[2]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -17,12 +17,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 
 from earthloom.jobs.intake.options import SceneOptions
 from earthloom.tiling.errors import ConfigError
+from earthloom.tiling.suggest import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
 
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _MAX_BYTES = 1 << 20
-_NO_SUCH_OPTION = "{}: there is no such option; `help` lists them"
+_NO_SUCH_OPTION = "there is no option {!r}{}; `help` lists them"
+_INPUT = "Input should "
+"""How pydantic begins to say what a value must be."""
 _SECONDS = {"": 1, "S": 1, "M": 60, "H": 3600, "D": 86400}
 
 
@@ -287,13 +290,13 @@ def check(model: type[M], values: Mapping[str, Any]) -> M:
     inner = inner_models(model)
     given = {name: _text_of_paths(value) for name, value in values.items() if value is not None}
     if refused := sorted(inner.keys() & given.keys()):
-        raise ConfigError(_NO_SUCH_OPTION.format(refused[0]))
+        raise ConfigError(_NO_SUCH_OPTION.format(refused[0], ""))
     for name, kind in inner.items():
         given[name] = {option: given.pop(option) for option in kind.model_fields if option in given}
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise ConfigError("; ".join(_describe(problem, inner) for problem in error.errors())) from None
+        raise ConfigError("; ".join(_describe(problem, model, inner) for problem in error.errors())) from None
 
 
 def _text_of_paths(value: Any) -> Any:
@@ -308,11 +311,15 @@ def inner_models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
     return {name: kind for name, kind in fields if isinstance(kind, type) and issubclass(kind, BaseModel)}
 
 
-def _describe(problem: Mapping[str, Any], inner: Collection[str]) -> str:
+def _describe(problem: Mapping[str, Any], model: type[BaseModel], inner: Mapping[str, type[BaseModel]]) -> str:
     place = problem["loc"][1:] if problem["loc"][0] in inner else problem["loc"]
-    where = ".".join(str(part)[:40] for part in place)
-    missing = "name at least one scene" if where == "scenes" else f"`{where}` is missing"
-    return describe_problem(problem, where, unknown=lambda: _NO_SUCH_OPTION.format(where), missing=missing)
+    name = str(place[0])[:40] if place else ""
+    where = f"`{name}`" if name else ""
+    missing = "name at least one scene" if name == "scenes" else f"`{name}` is missing"
+    known = {field for kind in (model, *inner.values()) for field in kind.model_fields} - inner.keys()
+    return describe_problem(
+        problem, where, unknown=lambda: _NO_SUCH_OPTION.format(name, did_you_mean(name, known)), missing=missing
+    )
 
 
 def describe_problem(problem: Mapping[str, Any], where: str, *, unknown: Callable[[], str], missing: str) -> str:
@@ -330,7 +337,10 @@ def describe_problem(problem: Mapping[str, Any], where: str, *, unknown: Callabl
             return missing
         case "value_error":  # of a parser, whose sentence has the value
             return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
-    return f"{where}: {problem['msg']}, got {str(problem['input'])[:80]!r}"
+    got = f"got {str(problem['input'])[:80]!r}"
+    if problem["msg"].startswith(_INPUT):
+        return f"{where or 'it'} must {problem['msg'].removeprefix(_INPUT)}, {got}"
+    return f"{where}: {problem['msg']}, {got}"
 
 
 def keys_at(model: type[BaseModel], place: Sequence[str | int]) -> list[str]:

@@ -58,8 +58,8 @@ def accuracy(points: pd.DataFrame, strata: pd.DataFrame, *, reference: str = REF
     if found is None:
         few = [name for name, area, n in zip(names, mapped_m2, confusion.sum(axis=0), strict=True) if area and n < 2]
         raise ConfigError(
-            f"{', '.join(few)}: fewer than two points are interpreted, so that nothing can be said of how sure the answer "
-            f"is; fill in {reference!r} of more points that are mapped so"
+            f"{', '.join(few)}: fewer than two points of each have a reference class, too few for an interval; fill in the "
+            f"column {reference!r} of more points that are mapped so"
         )
 
     def pair(value: float, se: float) -> list[float]:

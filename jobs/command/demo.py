@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -42,7 +44,9 @@ def demo(context: click.Context, out: str, executor: str, scenes: Path | None) -
         )
     except SystemExit as stop:  # as every `run` ends
         if not stop.code:
-            click.echo(f"look at the map in a browser: earthloom view {shlex.quote(out)}", err=True)
+            program = Path(sys.argv[0])  # `make` calls that of .venv, which may not be on the path
+            command = str(program) if program.name == "earthloom" and not shutil.which("earthloom") else "earthloom"
+            click.echo(f"look at the map in a browser: {shlex.quote(command)} view {shlex.quote(out)}", err=True)
         raise
 
 

@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,6 +32,8 @@ AS_JSON = "earthloom.log_json"
 _ABOUT = "earthloom.about"
 """Key in click's context of the facts that every line repeats."""
 _PLAIN_EVERY_S = 10.0
+_NAMES = 8
+"""Scenes named in a line that is about many."""
 _MOST_BARS = 12
 """Scenes with a bar of their own at a time."""
 
@@ -105,6 +107,26 @@ def named(scene_id: str, text: str) -> str:
     return plain(text if text.startswith(f"{scene_id}: ") else f"{scene_id}: {text}")
 
 
+def by_reason(found: Iterable[tuple[str, str]]) -> list[tuple[list[str], str]]:
+    """Scenes with what is wrong with them, each reason once, in the words that it has for the first of its scenes.
+
+    Args:
+        found: id and reason of each scene. Reasons are the same if they differ by the id alone.
+    """
+    groups: dict[str, tuple[list[str], str]] = {}
+    for scene_id, text in found:
+        text = text.removeprefix(f"{scene_id}: ")
+        groups.setdefault(text.replace(scene_id, "\0"), ([], text))[0].append(scene_id)
+    return list(groups.values())
+
+
+def listed(scene_ids: Sequence[str]) -> str:
+    """`a`, `a, b and c`, or the first few and how many more."""
+    if len(scene_ids) > _NAMES + 1:
+        return f"{', '.join(scene_ids[:_NAMES])} and {len(scene_ids) - _NAMES} more"
+    return " and ".join(filter(None, (", ".join(scene_ids[:-1]), scene_ids[-1])))
+
+
 def _log_as_json(about: Mapping[str, Any]) -> None:
     logging.captureWarnings(True)
     for handler in logging.getLogger().handlers:
@@ -133,6 +155,8 @@ class Progress:
         self._bars: dict[str, TaskID] = {}
         self._notes: Mapping[str, Sequence[str]] = {}
         self._said: set[str] = set()
+        self._refused: list[Event] = []
+        """Refusals come first and all together. They are said when the last of them is there."""
         self._computed_px = 0
         self._last = time.monotonic()
         self._started: float | None = None
@@ -153,6 +177,7 @@ class Progress:
 
     def stop(self) -> None:
         """Leave the bars as they are."""
+        self._say_refused()
         if self._bars:  # else it would print an empty line
             self._progress.stop()
 
@@ -166,6 +191,10 @@ class Progress:
     def __call__(self, event: Event) -> None:
         if event.status == "already published" or event.known:
             return  # it was so before; the end of the run counts it
+        if event.status == "refused" and not self.lines.as_json:
+            self._refused.append(event)
+            return
+        self._say_refused()
         self._computed_px += event.computed_px
         if self._started is None:  # planning is over
             self._started = time.monotonic()
@@ -201,6 +230,11 @@ class Progress:
             scene=event.scene_id, status=event.status, blocks_done=event.blocks_done, blocks=event.blocks,
             left_s=left_s and round(left_s, 1), error=with_flags(event.error) if event.error else None,
         )  # fmt: skip
+
+    def _say_refused(self) -> None:
+        for scene_ids, why in by_reason((event.scene_id, event.error or "") for event in self._refused):
+            self.lines.say("scene", f"{plain(listed(scene_ids))} refused: {plain(why)}")
+        self._refused.clear()
 
     def _left_s(self, event: Event) -> float | None:
         """How long the blocks of a scene that are left will take, by those that were done; None where none was."""

@@ -20,7 +20,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from earthloom.jobs.command.lines import Lines, Progress, log_json_option, named, plain
+from earthloom.jobs.command.lines import Lines, Progress, by_reason, listed, log_json_option, named, plain
 from earthloom.jobs.command.options import RunCommand, run_options
 from earthloom.jobs.command.terminal import GIB, MIB, counted, duration, make_console, show_path, with_flags
 from earthloom.jobs.records.names import QUICKLOOK
@@ -186,8 +186,8 @@ def show_plan(plan: RunPlan) -> None:
         console.print(table)
     if len(plan.scenes) > _ROWS:
         console.print(f"… and {len(plan.scenes) - _ROWS} more scenes that are ready")
-    for refused in plan.refused:
-        console.print(f"[red]refused[/] {named(refused.id, refused.message)}", soft_wrap=True)
+    for scene_ids, why in by_reason((refused.id, refused.message) for refused in plan.refused):
+        console.print(f"[red]refused[/] {plain(listed(scene_ids))}: {plain(why)}", soft_wrap=True)
     show_notes(console, plan.notes)
     if plan.scenes:
         console.print(
@@ -201,13 +201,15 @@ def show_begin(plan: RunPlan, lines: Lines) -> None:
     seconds = sum(plan.estimated_s.values())
     n_blocks = sum(one.n_blocks for one in plan.scenes)
     lines.about |= {"run_id": plan.run_id, "product": plan.model}
-    took = f", at most about {duration(seconds)} of one worker on idle cores" if seconds else ""
+    took = f", at most about {duration(seconds)} of one worker on idle cores" if seconds >= 1 else ""
+    work = (
+        f"{counted(len(plan.scenes), 'scene')} of {counted(n_blocks, 'block')}{took}, {len(plan.refused)} refused; device "
+        f"{plan.device.device_class}, {plan.device.precision}, at most {plan.worker_bytes / GIB:.2f} GiB per worker"
+    )
+    nothing = f"nothing to do, {len(plan.refused)} refused"
     lines.say(
         "begin",
-        f"{plain(plan.model)} to {plain(plan.out.url)}: {counted(len(plan.scenes), 'scene')} of "
-        f"{counted(n_blocks, 'block')}{took}, {len(plan.refused)} refused; device "
-        f"{plan.device.device_class}, {plan.device.precision}, at most {plan.worker_bytes / GIB:.2f} GiB per worker; run "
-        f"{plan.run_id[:12]}",
+        f"{plain(plan.model)} to {plain(plan.out.url)}: {work if plan.scenes else nothing}; run {plan.run_id[:12]}",
         out=plan.out.url, scenes=len(plan.scenes), blocks=n_blocks, refused=len(plan.refused), estimated_s=round(seconds, 1),
         device=plan.device.device_class, precision=plan.device.precision, worker_bytes=plan.worker_bytes,
     )  # fmt: skip

@@ -79,16 +79,19 @@ def show_trained(trained: Trained) -> None:
         console.print(table)
     tiling, proof = record["tiling"], record["tiling"]["tiled_is_whole"]
     if card.labels:
+        same = "the same labels as" if proof["identical"] else "other labels, for some of them, than"
         told = (
-            f"chips of {card.core_px} px are labelled one by one, with {card.halo_px} px around each: blocks of one chip say "
-            f"what all say at once: {'identical' if proof['identical'] else 'they differ'}"
+            f"chips of {card.core_px} px are labelled one by one, with {card.halo_px} px around each: by themselves they get "
+            f"{same} all at once"
         )
     elif proof is None:
         told = f"it looks at the whole chip, so chips are cross-faded over {2 * tiling['halo_px']} px"
     else:
-        flips = f"{proof['flips']:.4%} of pixels differ" if proof["flips"] else "the same class at every pixel"
-        same = "identical" if proof["identical"] else flips
-        told = f"with a halo of {tiling['halo_px']} px tiles give what the whole scene gives: {same}"
+        flips = f"differs from it in {proof['flips']:.4%} of the pixels" if proof["flips"] else "has the same classes"
+        same = "is identical to it" if proof["identical"] else flips
+        told = (
+            f"compared with one pass over the whole scene, the tiled map with a halo of {tiling['halo_px']} px {same}"
+        )
     console.print(told, soft_wrap=True)
     for seed in record["seeds"]:
         console.print(_judged(seed, "chips" if card.labels else "pixels"), soft_wrap=True)
@@ -132,11 +135,11 @@ def _judged(seed: dict[str, Any], unit: str) -> str:
         return f"seed {seed['seed']}: {chosen}; there is no test part"
     if not test["pixels"]:
         return (
-            f"seed {seed['seed']}: {chosen}; nothing was judged: all {test['left_out_px']} pixels of the test part lie within "
-            "the halo of what was trained on. Split by scene, or into larger squares"
+            f"seed {seed['seed']}: {chosen}; nothing was tested: all {test['left_out_px']:,} pixels of the test part lie "
+            "within the halo of training pixels. Split by scene, or into larger squares"
         )
-    near = f"{'more than ' * test['is_farther']}{test['least_distance_px']} px"
-    return f"seed {seed['seed']}: {chosen}; judged on {test['pixels']} {unit}, {near} from the nearest pixel trained on"
+    near = f"{'more than' if test['is_farther'] else 'at least'} {test['least_distance_px']} px"
+    return f"seed {seed['seed']}: {chosen}; tested on {test['pixels']:,} {unit}, {near} from any training pixel"
 
 
 class TrainingProgress:
@@ -172,7 +175,7 @@ class TrainingProgress:
         told = f"loss {progress.loss:.4f}"
         if progress.look is not None:
             told += f", validation {progress.look.score:.4f}{' (best)' * progress.is_best}"
-        told += f", waited {progress.waited_s / max(progress.elapsed_s, 1e-9):.0%}"
+        told += f", waited for data {progress.waited_s / max(progress.elapsed_s, 1e-9):.0%} of the time"
         if self._live:
             self._progress.start()
             if progress.seed not in self._bars:

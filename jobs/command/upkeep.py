@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from earthloom.jobs.command.lines import plain
+from earthloom.jobs.command.lines import listed, plain
 from earthloom.jobs.command.terminal import counted, duration, make_console, with_flags
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from earthloom.jobs.upkeep.gc import Sweep
     from earthloom.jobs.upkeep.status import Unmapped
     from earthloom.jobs.upkeep.verify import Verification
-
-_NAMED = 8
-"""Scenes that are named with a reason that they share."""
 
 
 @click.command()
@@ -165,8 +162,9 @@ def show_status(found: Mapping[str, Any]) -> None:
     console = make_console(stderr=False)
     for run in found["runs"]:
         state, scenes, *_ = facts_of(run)
-        table = Table(title=f"run {run['run_id'][:12]} · {run['model']} · {state}: {scenes} · attempt {run['attempts']} · "
-                            f"{run['updated'] or 'never started'}", title_justify="left")  # fmt: skip
+        title = f"run {run['run_id'][:12]} · {run['model']} · {state}: {scenes} · attempt {run['attempts']}"
+        console.print(f"{plain(title)} · {run['updated'] or 'never started'}", soft_wrap=True)
+        table = Table()
         for name in ("scene", "status", "blocks", "cause"):
             table.add_column(name, overflow="fold")
         for name, scene in run["scenes"].items():
@@ -186,9 +184,7 @@ def show_unmapped(bad: Sequence[Unmapped]) -> None:
             text = (one.error or "not finished").removeprefix(f"{one.scene}: ")
             reasons.setdefault((one.status, one.product, text), []).append(one)
     for (state, product, text), ones in reasons.items():
-        names = ", ".join(one.scene for one in ones[:_NAMED]) + (
-            f" and {len(ones) - _NAMED} more" * (len(ones) > _NAMED)
-        )
+        names = listed([one.scene for one in ones])
         where = f"({plain(product)}, run {ones[0].run_id[:12]}, {ones[0].when})"
         console.print(f"[red]{state}[/] {plain(names)}: {plain(text)} {where}", soft_wrap=True)
     known = sum(one.known for one in bad)

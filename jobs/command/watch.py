@@ -83,12 +83,14 @@ def watch(file: str, dry_run: bool, as_json: bool, log_json: bool, **options: An
 
 
 def found_text(seen: Seen) -> str:
-    """`120 found: 3 new (1 changed, 2 late), 1 tried again, 116 known; 1 still arriving`."""
+    """`120 found: 3 new (1 changed, 2 late), 1 tried again, 116 known; 1 still arriving …`."""
     of_new = [f"{n} {word}" for n, word in ((seen.changed, "changed"), (seen.late, "late")) if n]
     text = f"{seen.found} found: {seen.new} new" + (f" ({', '.join(of_new)})" if of_new else "")
     text += f", {seen.retried} tried again" if seen.retried else ""
     text += f", {seen.known} known"
-    text += f"; {seen.coming} still arriving" if seen.coming else ""
+    text += (
+        f"; {seen.coming} still arriving (written to within --settle; left for the next look)" if seen.coming else ""
+    )
     return text + (f"; {seen.undated} left out, as nothing says when they were taken" if seen.undated else "")
 
 

@@ -72,7 +72,8 @@ def settle(config: RunConfig, made: RunPlan, ahead: StoredScenes) -> tuple[RunCo
     took = f"{mpx:.1f} Mpx" + ("" if seconds is None else f", about {max(1.0, seconds):.0f} s")
     return _with(config, "local"), Choice(
         "local",
-        f"computed in this process: {took}, for which Ray's {RAY_START_S:.0f} s of start would not pay; `executor=ray` has it",
+        f"computed in this process: for {took}, the {RAY_START_S:.0f} s that Ray takes to start would not pay off; "
+        "`executor=ray` starts it",
     )
 
 

@@ -50,13 +50,13 @@ def make_card(
     best = max(fitted, key=lambda each: (each.score or 0.0, -each.seed))
     path = folder / weights.FILE
     card = replace(card, weights=save_weights(best.weights, path, config.model.stored))
-    on_stage("measuring the halo, and that tiles give what the whole scene gives")
+    on_stage("measuring the halo, and comparing the tiled map with one pass over the whole scene")
     measurement = _measured(config, card, path, examples)
     card = measurement.card
     tests: list[dict[str, Any] | None] = [None] * len(fitted)
     if (examples.split.part == Part.TEST).any():
         for place, each in enumerate(fitted):
-            on_stage(f"judging seed {each.seed} on the test part" if len(fitted) > 1 else "judging on the test part")
+            on_stage(f"testing seed {each.seed} on the test part" if len(fitted) > 1 else "testing on the test part")
             tests[place] = _judged(config, card, each, examples, folder)
     records = [seed_record(each, test) for each, test in zip(fitted, tests, strict=True)]
     own = records[[each.seed for each in fitted].index(best.seed)]["test"]

@@ -27,7 +27,8 @@ p{margin:6px 0;color:var(--quiet);max-width:78ch}.cards{display:flex;flex-wrap:w
 .card{background:var(--tint);border-radius:8px;padding:10px 16px;min-width:130px}.card b{display:block;font-size:24px}
 .card span{color:var(--quiet);font-size:13px}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:5px 12px;text-align:right;border-bottom:1px solid var(--line)}th{font-weight:600;color:var(--quiet)}
-th{font-size:13px}th:first-child,td:first-child{text-align:left}td.n{font-weight:600}.wide{overflow-x:auto}
+th{font-size:13px}.wide td{white-space:nowrap}th:first-child,td:first-child{text-align:left}td.n{font-weight:600}
+.wide{overflow-x:auto}
 i.s{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:7px;vertical-align:-1px;border:1px solid #0002}
 .bar{display:inline-block;height:9px;background:var(--accent);border-radius:2px;vertical-align:1px}
 figure{margin:0 0 18px}figcaption{color:var(--quiet);font-size:13px;margin-top:4px}img{max-width:100%}
@@ -37,7 +38,7 @@ img{border:1px solid var(--line)}
 .legend{font-size:13px;columns:240px}
 .note{border-left:3px solid #d98c00;padding-left:10px}
 text{font:12px system-ui,sans-serif;fill:var(--quiet)}
-@media screen and (max-width:50rem){.wide td{white-space:nowrap}figure.wide img{max-width:none;width:700px}}
+@media screen and (max-width:50rem){figure.wide img{max-width:none;width:700px}}
 @media print{@page{size:A4;margin:14mm;@bottom-right{content:counter(page) " / " counter(pages);font:9px system-ui,sans-serif}}
 main{max-width:none;padding:0}h2{break-after:avoid}figure,tr,.card{break-inside:avoid}
 .wide{overflow:visible}*{print-color-adjust:exact}th,td{padding:3px 6px;font-size:11px}

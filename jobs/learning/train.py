@@ -119,7 +119,7 @@ def train(
         return there
     prefix = f"training/{key[:16]}"
     settings = settle(store, prefix, config, workers)
-    on_stage("looking where labels are")
+    on_stage("finding the labelled pixels")
     examples, card = prepare(config, corpus, first, bands, store, prefix)
     said = remarks(config, examples, card, first)
     for text in said:

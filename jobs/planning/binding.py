@@ -152,7 +152,8 @@ def _explained(error: SceneError, opened: OpenedScene) -> SceneError:
     """Why a model cannot use a scene, with what was left out of it, and with presets for values of unknown scale."""
     text = str(error)
     if opened.offers:
-        text += f". Presets that fit its bands and values, the best first: {', '.join(opened.offers[:_OFFERS])}"
+        first, *others = opened.offers[:_OFFERS]
+        text += f". `sensor={first}` fits its bands and values" + f", and so do {', '.join(others)}" * bool(others)
     if opened.left_out:
         text += f". Of its files, {'; '.join(opened.left_out)}"
     return SceneError(text) if text != str(error) else error

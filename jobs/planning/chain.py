@@ -208,9 +208,11 @@ def _variant(
             f"values are brightness from 0 to 1; leave {maker} out, or run it by itself"
         )
     if quantity == "dn":
+        is_picture = "unit" in accepted and all(band.dtype == "uint8" for band in scene.bands)
+        picture = "; `quantity=unit` alone if they are brightness from 0 to 255" if is_picture else ""
         raise SceneError(
             f"{scene.id}: {able[0][0].label} wants {accepted} but the scene's values are of unknown scale; say what they "
-            "are: `sensor=<preset>`, or `scale` with `quantity`"
+            f"are: `sensor=<preset>`, or `scale` with `quantity`{picture}"
         )
     raise SceneError(
         f"{scene.id}: {able[0][0].label} wants {accepted} but the scene's values are {quantity}; if they may pass for it all "
@@ -241,8 +243,9 @@ def _refuse_all(scene: Scene, card: ModelCard, quantity: str, numbers: BandNumbe
     except SceneError as error:
         if quantity in card.quantities or quantity != "dn":
             raise
+        lacks = str(error).partition(". If they are there")[0]
         raise SceneError(
-            f"{error}. And {card.label} wants {' or '.join(card.quantities)}, while nothing says what the scene's values are. "
+            f"{lacks}. And {card.label} wants {' or '.join(card.quantities)}, while nothing says what the scene's values are. "
             f"Both in one line: {_settings(scene, card, names, numbers)}"
         ) from None
 
@@ -258,11 +261,11 @@ def _settings(scene: Scene, card: ModelCard, names: Sequence[str], numbers: Band
     wanted = dict.fromkeys(name for name, is_there in both if not is_there or name in found)
     bands = ",".join(f"{name}={found.get(name, '<number>')}" for name in wanted)
     line = f"`bands={bands}` {scale}`quantity={'unit' if as_stored else card.quantities[0]}`"
-    unsaid = " and which ".join(name for name in wanted if name not in found)
+    unsaid = [name for name in wanted if name not in found]
     if not unsaid:
         return line
-    among = f"of the {numbers.count} bands" if numbers.count else "of the bands"
-    return f"{line}. Nothing says which {among} is {unsaid}: put in the numbers, from 1"
+    among = f"the {numbers.count} bands" if numbers.count else "the bands"
+    return f"{line}. Nothing says which of {among} is {' or '.join(unsaid)}: put in the numbers, from 1"
 
 
 def _main_stage(chosen: Sequence[Variants]) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MOST_PX = 2048  # of a side on screen; more is thinned out, as no screen shows it
 _STRETCH = (2, 98)  # percentiles
+_LEAST_COSINE = 0.1  # nearer to a pole a map would become a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class EarthloomAccessor:
         extent = (left, right, bottom, top)
         origin: Literal["upper", "lower"] = "upper" if data.y.size < 2 or data.y[0] > data.y[-1] else "lower"
         flags = _flags(data)
+        geographic = bool(data.rio.crs and data.rio.crs.is_geographic)
         if flags:
             axes.imshow(_painted(pixels, flags), extent=extent, origin=origin, interpolation="nearest")
             if legend:
@@ -81,10 +83,13 @@ class EarthloomAccessor:
             drawn = axes.imshow(values, extent=extent, origin=origin, cmap="gray", vmin=low, vmax=high)
             if legend:
                 axes.figure.colorbar(drawn, ax=axes, label=str(data.attrs.get("long_name", data.name)), shrink=0.8)
+        if geographic:  # a degree of longitude is shorter on the ground than one of latitude
+            axes.set_aspect(1 / max(math.cos(math.radians((bottom + top) / 2)), _LEAST_COSINE))
         axes.set_title(_title(data))
-        axes.set_xlabel("longitude" if data.rio.crs and data.rio.crs.is_geographic else "easting")
-        axes.set_ylabel("latitude" if data.rio.crs and data.rio.crs.is_geographic else "northing")
+        axes.set_xlabel("longitude" if geographic else "easting")
+        axes.set_ylabel("latitude" if geographic else "northing")
         axes.ticklabel_format(useOffset=False, style="plain")
+        axes.locator_params(axis="x", nbins=5)  # long numbers side by side
         return axes
 
     def areas(self) -> pd.DataFrame:

@@ -68,7 +68,7 @@ def test_a_plan_is_that_of_the_command_and_writes_nothing(tmp_path: Path) -> Non
 
 
 def test_a_wrong_option_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="sensr: there is no such option"):
+    with pytest.raises(ConfigError, match="there is no option 'sensr'"):
         earthloom.plan(tmp_path / "a.tif", model="water-index", out=tmp_path, sensr="sentinel2-l2a")
 
 
@@ -213,6 +213,20 @@ def test_a_plot_has_the_legend_s_own_colours_and_names(out: Path) -> None:
     grey = data.confidence.earthloom.plot()
     assert float(np.nanmax(grey.get_images()[0].get_array())) <= 1
     matplotlib.pyplot.close(grey.figure)
+
+
+def test_a_plot_in_degrees_has_the_proportions_of_the_ground() -> None:
+    import earthloom.jobs.products.accessor  # noqa: F401 - registers it
+
+    def drawn(crs: str, y: list[float]) -> float:
+        data = xr.DataArray(np.zeros((2, 2), np.uint8), {"y": y, "x": [0.0, 1.0]}, ("y", "x"), name="classes")
+        axes = data.rio.write_crs(crs).earthloom.plot(legend=False)
+        matplotlib.pyplot.close(axes.figure)
+        return float(axes.get_aspect())
+
+    assert drawn("EPSG:4326", [60.5, 59.5]) == pytest.approx(2)  # cos 60° is a half
+    assert drawn("EPSG:32633", [60.5, 59.5]) == 1
+    assert drawn("EPSG:4326", [89.5, 88.5]) == pytest.approx(10)
 
 
 def test_a_plot_of_many_dates_asks_for_one() -> None:

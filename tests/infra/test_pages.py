@@ -98,6 +98,25 @@ def test_the_page_and_pictures_of_benchmarks_are_those_of_the_figures() -> None:
     assert drawn == benchmarks_page.pictures(figures), "run python -m infra.benchmarks_page"
 
 
+def test_the_readme_states_the_figures_of_benchmarks_and_scores() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    rows = json.loads(benchmarks_page.FIGURES.read_text())["cases"]["peers"]["rows"]
+    for contender, name in (("earthloom fp32", "Earthloom"), ("monai", "MONAI")):
+        (row,) = [row for row in rows if (row["contender"], row["scene"]) == (contender, "8192²")]
+        cpu_s, flips = float(row["CPU s"]), float(row["flips %"])
+        shown = f"{flips:.1f}" if flips >= 1 else f"{flips:.4f}"
+        assert re.search(rf"\| {name}[^|]*\| {cpu_s:.0f} \| {shown} % \|", text), f"{name}: {cpu_s} s, {flips} %"
+    scored = models_page.PAGE.read_text()
+    for sentence, line in (
+        ("`deforestation` has an IoU of {:.2f}", r"IoU of deforested, pooled \| ([\d.]+)"),
+        ("`buildings` {:.2f} for buildings", r"outlines as published .* IoU of building, pooled \| ([\d.]+)"),
+        ("two water indices on {:.1%} of six ports", r"NDWI and MNDWI agree: ([\d.]+)"),
+    ):
+        found = re.search(line, scored)
+        assert found, line
+        assert sentence.format(float(found[1])).replace("%", " %") in text, (sentence, found[1])
+
+
 def test_the_page_of_models_is_that_of_their_cards() -> None:
     assert models_page.PAGE.read_text() == models_page.page(), "run python -m infra.models_page"
 

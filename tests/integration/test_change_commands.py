@@ -249,7 +249,7 @@ def test_a_sample_and_an_export_are_of_the_date_that_is_meant(folder: Path) -> N
     answer = earthloom("sample", folder / "out", "-p", "water-index", "-a", "shore", "-n", "60", "--least", "20",
                        "--date", DATES[0], "-o", folder / "points.gpkg")  # fmt: skip
     assert answer.exit_code == 0, answer.stderr
-    with pytest.raises(ConfigError, match="fewer than two points are interpreted"):
+    with pytest.raises(ConfigError, match="fewer than two points of each have a reference class"):
         earthloom("accuracy", folder / "points.gpkg", "--json")
     answer = earthloom("export", folder / "out", "-p", "water-index", "-a", "shore", "-o", folder / "last.tif")
     assert answer.exit_code == 0, answer.stderr

@@ -214,7 +214,7 @@ def test_the_command_prints_what_it_made_and_json_for_machines(
     told = capsys.readouterr()
     assert told.out.strip() == trained.out
     assert "trained already" in told.err
-    assert "judged on" in told.err
+    assert "tested on" in told.err
     main(["train", str(file), "--json"])
     assert json.loads(capsys.readouterr().out)["weights"] == trained.card.weights
 

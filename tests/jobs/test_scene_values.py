@@ -182,7 +182,7 @@ def test_what_is_no_date_is_refused(text: str) -> None:
     ("options", "message"),
     [
         ({"sensor": "spot5"}, "no sensor preset 'spot5'"),
-        ({"quantity": "albedo"}, "quantity: Input should be 'toa_reflectance'.*got 'albedo'"),
+        ({"quantity": "albedo"}, "`quantity` must be 'toa_reflectance'.*got 'albedo'"),
         ({"datetime": "soon"}, "is not a date"),
         ({"scale": 0.0}, "`scale=0`"),
     ],

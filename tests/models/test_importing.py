@@ -345,12 +345,12 @@ def test_the_network_is_tried_before_anything_is_kept(tmp_path: Path, cache: Pat
 @pytest.mark.parametrize(
     ("option", "text", "message"),
     [
-        ("bands", "red,,nir", "bands: 'red,,nir' is not a list of different names"),
-        ("classes", "a,a", "classes: 'a,a' is not a list of different names"),
-        ("mean", "0.1;0.2", "mean: '0.1;0.2' is not a list of numbers"),
-        ("gsd", "60,8", "gsd: .*60.*8.* is neither a distance in metres nor a range"),
-        ("gsd", "1,2,3", "gsd: .*at most 2 items"),
-        ("quantity", "brightness", "quantity.0: Input should be 'toa_reflectance'.*got 'brightness'"),
+        ("bands", "red,,nir", "`bands`: 'red,,nir' is not a list of different names"),
+        ("classes", "a,a", "`classes`: 'a,a' is not a list of different names"),
+        ("mean", "0.1;0.2", "`mean`: '0.1;0.2' is not a list of numbers"),
+        ("gsd", "60,8", "`gsd`: .*60.*8.* is neither a distance in metres nor a range"),
+        ("gsd", "1,2,3", "`gsd`: .*at most 2 items"),
+        ("quantity", "brightness", "`quantity` must be 'toa_reflectance'.*got 'brightness'"),
     ],
 )
 def test_an_option_of_the_wrong_form_is_named(option: str, text: str, message: str) -> None:

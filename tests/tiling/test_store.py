@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 
 from earthloom.tiling.errors import MissingObjectError, StorageError
+from earthloom.tiling.storage.failures import os_errors
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
 from tests.threads import side_by_side
@@ -117,6 +118,19 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Pat
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=r"cannot write .*file/x: File exists"):
         local(tmp_path / "file").put("x", b"")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space, then run the same command again"),
+        (errno.EROFS, "name a folder that this user may write to"),
+        (errno.EIO, "output error$"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_an_error_with_what_helps(tmp_path: Path, number: int, remedy: str) -> None:
+    with pytest.raises(StorageError, match=remedy), os_errors(tmp_path / "a", "write"):
+        raise OSError(number, os.strerror(number))
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error_and_not_empty(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -16,6 +17,11 @@ from earthloom.tiling.storage.settings import unsigned
 _STATUS = re.compile(r"status code: (\d{3})")
 _METADATA = "169.254."
 """Where a cloud's machines ask for the role that they have; where obstore ends when nothing else gave it keys."""
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; free some space, then run the same command again: it continues"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "; name a folder that this user may write to"),
+}
+"""What helps where a file on disk could not be written, by the system's error number."""
 _HOPELESS = ("PermissionDeniedError", "UnauthenticatedError", "InvalidPathError", "UnknownConfigurationKeyError")
 
 
@@ -29,7 +35,8 @@ def os_errors(path: Path, verb: str) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and verb != "write":
             raise MissingObjectError(f"cannot {verb} {path}: it does not exist") from error
-        raise StorageError(f"cannot {verb} {path}: {error.strerror or error}") from error
+        remedy = _REMEDIES.get(error.errno or 0, "") if verb == "write" else ""
+        raise StorageError(f"cannot {verb} {path}: {error.strerror or error}{remedy}") from error
 
 
 @contextmanager

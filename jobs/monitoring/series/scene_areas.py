@@ -70,6 +70,10 @@ def scene_areas(items: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for item in items:
         said = item["properties"]
         if "earthloom:class_areas" not in said:
+            if "earthloom:objects" in said:
+                raise ConfigError(
+                    f"{item['id']} holds objects, which have no class areas; its tables (.parquet, .fgb) have the area of each"
+                )
             raise ConfigError(f"{item['id']} is an image and has no classes")
         for area in said["earthloom:class_areas"]:
             rows.append(

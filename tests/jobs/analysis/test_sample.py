@@ -93,7 +93,7 @@ def test_wrong_answers_are_named_with_what_would_be_right(tmp_path: Path) -> Non
     points = drawn.points.assign(reference="lake")
     with pytest.raises(ConfigError, match="lake, which is no class of the map; classes are land, water"):
         accuracy(points, drawn.strata)
-    with pytest.raises(ConfigError, match=r"land, water: fewer than two points are interpreted"):
+    with pytest.raises(ConfigError, match=r"land, water: fewer than two points of each have a reference class"):
         accuracy(drawn.points, drawn.strata)
     with pytest.raises(ConfigError, match="no column 'truth'"):
         accuracy(points, drawn.strata, reference="truth")

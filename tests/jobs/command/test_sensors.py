@@ -71,4 +71,4 @@ def test_a_wrong_band_and_an_unknown_scale_are_answered_with_what_would_do(
     with pytest.raises(SystemExit):
         main([*plan, "--bands", "green=1,swir16=2"])
     (refused,) = json.loads(capsys.readouterr().out)["refused"]
-    assert "Presets that fit its bands and values, the best first: sentinel2-l2a" in refused["message"]
+    assert "--sensor sentinel2-l2a fits its bands and values" in refused["message"]

@@ -53,6 +53,15 @@ def scenes(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_scenes_that_are_refused_for_one_reason_share_a_line(command: str, call: Call, tmp_path: Path) -> None:
+    for number in range(12):
+        write_scene(tmp_path / "in" / f"poor{number:02}.tif", landscape(64, 64, 1), ("green",))
+    code, lines = call(command, tmp_path / "in", "--out", tmp_path / "out", *OPTIONS)
+    assert code == 2
+    assert "poor07 and 4 more" in line_of(lines, "missing swir16")
+
+
 def test_the_plan_has_a_row_for_each_scene_and_says_why_one_is_refused(
     call: Call, scenes: Path, tmp_path: Path
 ) -> None:

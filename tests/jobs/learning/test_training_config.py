@@ -140,7 +140,7 @@ def test_it_is_the_same_after_a_journey_through_a_file(tmp_path: Path) -> None:
             r"labels\.classes\.0\.colour: there is no",
         ),
         ({"password": "hunter2"}, "password: there is no such key"),
-        ({"schedule": {"steps": 0}}, r"schedule\.steps: Input should be greater than 0, got '0'"),
+        ({"schedule": {"steps": 0}}, r"schedule\.steps must be greater than 0, got '0'"),
     ],
 )
 def test_a_wrong_key_is_named_with_what_is_expected(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -197,7 +197,7 @@ def test_haze_goes_by_wavelengths_where_the_names_of_all_bands_tell_theirs(tmp_p
     assert (known.haze, known.ceiling) == (0.3, 1.0)
     assert known.wavelengths_um == pytest.approx((0.655, 1.65))
     assert variety_of(config, ("red", "vv")).wavelengths_um == ()
-    with pytest.raises(ConfigError, match=r"augment\.haze: Input should be less than 1"):
+    with pytest.raises(ConfigError, match=r"augment\.haze must be less than 1"):
         load_training(tables(tmp_path, "a", augment={"haze": 1.0}))
 
 

@@ -140,7 +140,7 @@ def test_the_command_tells_what_it_tries_while_it_tries(tmp_path: Path, capfd: p
         ({"tune": {"space": {}}}, "nothing is to be tried"),
         ({"tune": {"space": {"schedule.rat": [1]}}}, "schedule has no key 'rat'"),
         ({"tune": {"space": {"rate": [1]}}}, "'rate' is no key of a table"),
-        ({"tune": {"space": {"schedule.batch": [0, 2]}}}, r"schedule\.batch: Input should be greater than 0"),
+        ({"tune": {"space": {"schedule.batch": [0, 2]}}}, r"schedule\.batch must be greater than 0"),
         ({"split": {"validation": 0}}, "trials are chosen by the validation part, and there is none"),
     ],
 )

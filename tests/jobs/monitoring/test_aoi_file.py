@@ -108,7 +108,7 @@ def test_a_bbox_across_the_antimeridian_is_one_area() -> None:
         ),
         ({"product": []}, "product: Tuple should have at least 1 item"),
         ({"product": None}, "product is missing"),
-        ({"shard": 700}, "shard: Input should be a multiple of 512, got '700'"),
+        ({"shard": 700}, "shard must be a multiple of 512, got '700'"),
         ({"name": "../etc"}, r"name: '\.\./etc' cannot be a folder name"),
         ({"bbox": None}, "an area has one of geometry, bbox and onto, and this one has none"),
         ({"geometry": "a.geojson"}, "and this one has geometry and bbox"),

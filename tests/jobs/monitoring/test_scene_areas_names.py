@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from earthloom.jobs.monitoring.series.scene_areas import current_results
+from earthloom.jobs.monitoring.series.scene_areas import current_results, scene_areas
 from earthloom.tiling.errors import ConfigError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import open_store
@@ -28,3 +28,9 @@ def test_a_product_and_a_scene(tmp_path: Path) -> None:
 def test_a_folder_without_products(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="it has none: name the OUT of a run"):
         current_results(open_store(ObjectRef.parse(str(tmp_path))), "landwater")
+
+
+@pytest.mark.parametrize(("more", "why"), [({}, "is an image"), ({"earthloom:objects": {"ship": 40}}, "holds objects")])
+def test_a_result_without_classes_is_refused_as_what_it_is(more: dict[str, object], why: str) -> None:
+    with pytest.raises(ConfigError, match=f"^port-1 {why}"):
+        scene_areas([{"id": "port-1", "properties": {"earthloom:scene": "port", "earthloom:key": "1", **more}}])

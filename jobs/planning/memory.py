@@ -31,6 +31,8 @@ FAR_AHEAD = 4
 _BASE_BYTES = 440 * 2**20
 """A worker without blocks and networks, rounded up. Measured: interpreter, torch, GDAL and the rest of ours 260 MiB, kernels of
 its first chip 40; beside them Ray's client some 60, or in a process of its own planning and the catalogue's libraries 130."""
+_BASE_ON_GPU_BYTES = 650 * 2**20
+"""The same with what torch and CUDA hold of the machine's memory; not measured, for want of a GPU."""
 
 _LOADING = 2
 """Times its weights file that a network takes while it is loaded: as it was built, and what is copied into it."""
@@ -185,7 +187,8 @@ def predict(work: Work, *, passes: int = 1, ahead: int = AHEAD, keeps_pages: boo
     of_scene = max(_LEAST_PUBLISHING_BYTES, published, survey_bytes(work.stages))
     shape = WorkerShape(lanes=lanes, passes=passes, computing=computing, ahead=ahead, scene_bytes=of_scene)
     plan = MemoryPlan(
-        base_bytes=_BASE_BYTES + libraries_bytes(card for stage in work.stages for card in stage.cards),
+        base_bytes=(_BASE_ON_GPU_BYTES if work.on_gpu else _BASE_BYTES)
+        + libraries_bytes(card for stage in work.stages for card in stage.cards),
         network_bytes=0 if work.on_gpu else work.network_bytes * _widest(work.stages) // _FLOAT_BYTES,
         loading_bytes=_LOADING * work.network_bytes, chips_bytes=int(chips * (_SCATTERED if keeps_pages else 1.0)),
         blocks_bytes=blocks, cache_bytes=cache,

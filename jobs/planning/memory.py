@@ -51,7 +51,7 @@ _KEPT_SIXTHS = 5
 _COUNTING_BYTES = 12
 """Memory per pixel of a layer that is counted, in each lane: its values and their squares are held in fp64, but hardly ever in
 all lanes at once. Bytes are counted in place."""
-_SURVEY_BYTES = 68
+_SURVEY_BYTES = 64
 """Memory per value that a survey looks at, measured on `dehaze`: as it was read, in fp64, joined, and sorted for quantiles.
 Others take as little as a half."""
 

@@ -77,7 +77,7 @@ def test_a_scene_alone_is_published_in_the_place_of_its_blocks() -> None:
 def test_a_survey_counts_like_a_publication_by_what_it_looks_at() -> None:
     denoise = next(card for entry in ENTRIES for card in entry.cards if card.label == "denoise").bind(("a", "b", "c"))
     small, large = (survey_bytes([stage(denoise, side_px=side)]) for side in (512, SIDE_PX))
-    assert (small, large) == (68 * 3 * 512**2, 68 * 3 * 2**21)
+    assert (small, large) == (64 * 3 * 512**2, 64 * 3 * 2**21)
     assert survey_bytes([stage(WATER_INDEX[0])]) == 0
     assert planned(stage(denoise)).shape.scene_bytes == large
 

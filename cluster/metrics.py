@@ -33,7 +33,7 @@ class RayMetrics:
         from ray.util import metrics
 
         tags = {
-            key: one.encode("ascii", "backslashreplace").decode() for key, one in labels.items()
+            key: label.encode("ascii", "backslashreplace").decode() for key, label in labels.items()
         }  # Ray takes no other
         maker: Any = metrics.Counter if kind == "counter" else metrics.Gauge
         if name not in self._made:

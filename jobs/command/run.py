@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -363,16 +364,24 @@ def _flagged(text: str | None) -> str | None:
 def exit_on_sigterm(within_s: float = 1.5) -> None:
     """Preemption and `ray job stop` send SIGTERM and kill soon after: leave at once, the next run continues.
 
-    What is in flight is abandoned. Native code may hold the interpreter up, so a timer has the last word.
+    What is in flight is abandoned. A handler waits for native code in the main thread to return, which a request to a storage
+    that does not answer does after minutes, so a thread of its own has the last word.
 
     Args:
         within_s: what may be put away until then.
     """
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
 
-    def stop(_signal: int, _frame: object) -> None:
-        last_word = threading.Timer(within_s, os._exit, [EXIT_SIGTERM])
-        last_word.daemon = True
-        last_word.start()
-        sys.exit(EXIT_SIGTERM)
+    def last_word() -> None:
+        while os.read(heard, 1)[0] != signal.SIGTERM:
+            pass
+        time.sleep(within_s)
+        os._exit(EXIT_SIGTERM)
 
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGTERM))
+    signal.set_wakeup_fd(
+        told, warn_on_full_buffer=False
+    )  # written to as the signal comes, whatever the main thread does
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # which shares the pipe
+    threading.Thread(target=last_word, name="last word", daemon=True).start()

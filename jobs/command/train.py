@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from earthloom.jobs.learning.train import Trained
 
 _PLAIN_EVERY_S = 10.0
-CHECKPOINT_WITHIN_S = 20.0
-"""Time after SIGTERM for the last checkpoint: less than the 30 s that Kubernetes gives a pod before it kills it."""
+CHECKPOINT_WITHIN_S = 28.0
+"""Time after SIGTERM for what is not to be broken off (`jobs.learning.unbroken`) and then for the last checkpoint: less than
+the 30 s that Kubernetes gives a pod before it kills it."""
 _SHOWN = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1"}
 _SHOWN_OF_OBJECTS = {"ap50": "AP50", "ap50_95": "AP50-95", "precision": "precision", "recall": "recall", "f1": "F1"}
 

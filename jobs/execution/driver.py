@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +26,10 @@ from earthloom.jobs.execution.schedule import Schedule
 from earthloom.jobs.execution.tasks import BlockTask, PublishTask, SceneTask, SurveyTask
 from earthloom.jobs.intake.references import SceneRequest
 from earthloom.jobs.page.site import write_page
-from earthloom.jobs.planning.plan import RunPlan, ScenePlan
+from earthloom.jobs.planning.plan import RunPlan
 from earthloom.jobs.products.item_table import load_libraries
-from earthloom.jobs.publish.catalog import link, tabulate
-from earthloom.jobs.publish.correction import Correction, correct_all, finish, kept_date, needs_correction
+from earthloom.jobs.publish.correction import Correction, correct_all, kept_date, needs_correction
+from earthloom.jobs.publish.entering import enter
 from earthloom.jobs.publish.linker import Linker
 from earthloom.jobs.records.attempt import Attempt, SceneProgress, begin
 from earthloom.jobs.records.blocks import BlockCost
@@ -333,25 +333,13 @@ class _Driver:
     def _catalogue(self) -> None:
         """Link what is published, again: an earlier run may have died between a commit and its link."""
         corrected = self._correct()
-        plans = {scene_id: self._plans[scene_id] for scene_id in self._results}
-        try:
-            self._enter(list(plans.values()), corrected)
-        except EarthloomError:
-            for scene_id, plan in plans.items():  # one by one, so that only the scene in question fails
-                try:
-                    self._enter([plan], corrected)
-                except EarthloomError as error:
-                    del self._results[scene_id]
-                    self._fail(scene_id, type(error).__name__, f"entering the catalogue: {error}")
+        notes, errors = enter(self._store, {name: self._plans[name] for name in self._results}, corrected)
+        self._notes += [note for note in notes if note not in self._notes]
+        for scene_id, error in errors.items():
+            del self._results[scene_id]
+            self._fail(scene_id, type(error).__name__, f"entering the catalogue: {error}")
         if self._results:
             write_page(self._store)
-
-    def _enter(self, plans: Sequence[ScenePlan], corrected: Mapping[str, Correction]) -> None:
-        link(self._store, plans, corrected)
-        self._notes += [note for note in tabulate(self._store, plans, corrected) if note not in self._notes]
-        for plan in plans:
-            if made := corrected.get(plan.scene.id):
-                finish(self._store, plan, made)
 
     def _finish(self, attempt: Attempt) -> str:
         elapsed = time.monotonic() - self._started

@@ -26,7 +26,7 @@ class KnownTroubles:
 
     def remember(self, scenes: Mapping[str, SceneProgress]) -> None:
         """Keep what a run has ended with, for the next one."""
-        troubles = [self._trouble(name, one) for name, one in scenes.items() if one.status in _UNMAPPED]
+        troubles = [self._trouble(name, scene) for name, scene in scenes.items() if scene.status in _UNMAPPED]
         remember(self._store, self._plan.model, list(scenes), troubles)
 
     def _trouble(self, scene_id: str, progress: SceneProgress) -> Trouble:
@@ -39,5 +39,5 @@ class KnownTroubles:
 
 def problems(scenes: Mapping[str, SceneProgress], stopped: str | None) -> dict[str, tuple[str, str]]:
     """What people are told of: class and text of each trouble."""
-    found = {name: (one.kind or "", one.error or "") for name, one in scenes.items() if one.status in _UNMAPPED}
+    found = {name: (scene.kind or "", scene.error or "") for name, scene in scenes.items() if scene.status in _UNMAPPED}
     return {**found, "the run": ("stopped", stopped)} if stopped else found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from earthloom.cluster.allowance import Allowance
 from earthloom.jobs.execution.tasks import BlockTask, PublishTask, SceneTask, SurveyTask
 from earthloom.jobs.execution.worker import BlockWorker, WorkerSetup
-from earthloom.jobs.planning.memory import publishing_bytes
+from earthloom.jobs.planning.memory import publishing_bytes, survey_bytes
 from earthloom.jobs.publish.scene import publish
 from earthloom.jobs.records.blocks import BlockCost
 from earthloom.jobs.records.result import SceneSummary
@@ -45,7 +45,7 @@ class SceneWorker:
         self._metrics, self._counting = Metrics(setup.out.url), threading.Lock()
         self._n_blocks = self._n_px = 0
         self._device_s = 0.0
-        self._publishing = Allowance(setup.shape.publishing_bytes)
+        self._of_scenes = Allowance(setup.shape.scene_bytes)
 
     def __call__(self, task: SceneTask) -> BlockCost | PublishedScene | tuple[str, ...]:
         match task:
@@ -54,7 +54,8 @@ class SceneWorker:
                 self._count(cost)
                 return cost
             case SurveyTask():
-                return self._blocks.survey(task.plan)
+                with self._of_scenes.taken(survey_bytes(task.plan.chain.stages)):
+                    return self._blocks.survey(task.plan)
             case PublishTask():
                 return self._publish(task)
 
@@ -70,7 +71,7 @@ class SceneWorker:
     def _publish(self, task: PublishTask) -> PublishedScene:
         plan = task.plan
         needed = publishing_bytes(plan.grid.window, plan.shard_px, plan.chain.stored_bytes, plan.chain.table_bytes)
-        with self._publishing.taken(needed):
+        with self._of_scenes.taken(needed):
             started_s, started = time.time(), time.perf_counter()
             summary, won = publish(self._store, plan, task.write_id)
             return PublishedScene(

@@ -157,10 +157,7 @@ class BlockWorker:
         self._store.put(
             marker_key(plan.prefix, block, plan.shard_px), record.to_json()
         )  # after the pixels: a marker is proof
-        if self._keeps_pages:
-            settle()  # what was written is free now
-        else:
-            give_back()
+        self._tidy()
         return cost
 
     def survey(self, plan: ScenePlan) -> tuple[str, ...]:
@@ -170,7 +167,16 @@ class BlockWorker:
             SceneError: if a file cannot be decoded, or a network cannot use the scene.
             StorageError: if it cannot be written.
         """
-        return survey_scene(self._store, plan, self._members, self._compute)
+        notes = survey_scene(self._store, plan, self._members, self._compute)
+        self._tidy()
+        return notes
+
+    def _tidy(self) -> None:
+        """Give back what a task has freed, or of it what is more than was planned."""
+        if self._keeps_pages:
+            settle()
+        else:
+            give_back()
 
     def _lane(self) -> int:
         """Number of the calling thread among those that have called."""

@@ -156,7 +156,7 @@ def _pod(
         "resources": {"requests": dict(resources), "limits": dict(resources)},
         "env": [{"name": "MALLOC_ARENA_MAX", "value": "1"}],
         "envFrom": [{"secretRef": {"name": cluster.secret, "optional": True}}], "volumeMounts": places,
-        **({"ports": [{"name": one, "containerPort": number} for one, number in named]} if ports else {}),
+        **({"ports": [{"name": port, "containerPort": number} for port, number in named]} if ports else {}),
     }  # fmt: skip
     return {
         "metadata": {"annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "8080"}},
@@ -165,7 +165,7 @@ def _pod(
             "securityContext": {
                 "runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"},
             },
-            **({"tolerations": [dict(one) for one in tolerations]} if tolerations else {}),
+            **({"tolerations": [dict(toleration) for toleration in tolerations]} if tolerations else {}),
             "volumes": volumes, "containers": [container],
         },
     }  # fmt: skip

@@ -199,7 +199,7 @@ def _kubernetes(config: ScheduleConfig, watched: Watched, name: str, minutes: in
     return (
         f"# kubectl apply -n NAMESPACE -f this-file.  Needs KubeRay, and a Secret {config.secret!r} with the AWS_* names:\n"
         f"# kubectl create secret generic {config.secret} -n NAMESPACE --from-env-file=storage.env\n"
-        + "".join(f"---\n{to_yaml(one)}" for one in manifests)
+        + "".join(f"---\n{to_yaml(manifest)}" for manifest in manifests)
     )
 
 

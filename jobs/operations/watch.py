@@ -122,7 +122,7 @@ def watch(config: WatchConfig, watched: Watched, listeners: Listeners | None = N
     while True:
         try:
             with watcher.leases() as leases:
-                while all(one.held for one in leases):
+                while all(taken.held for taken in leases):
                     seen = watcher.turn(leases)
                     if config.once:
                         return seen
@@ -207,7 +207,7 @@ class _Watcher:
             return seen
         behind = self._behind
         while any(source.due for source in self._sources) or behind:
-            if not all(one.held for one in leases):
+            if not all(taken.held for taken in leases):
                 seen.unfinished += sum(len(source.due) for source in self._sources)
                 return seen
             taken = [source.due[: self._config.at_once] for source in self._sources]
@@ -236,7 +236,8 @@ class _Watcher:
         moment = datetime.now(UTC)
         # unique among all that is there, not only among what is new, so that an id does not depend on the day of the look
         requests = assign_ids([arrival.request for arrival in looked.arrivals], source.feed.scene.scene_id)
-        for arrival in [replace(one, request=request) for one, request in zip(looked.arrivals, requests, strict=True)]:
+        for found, request in zip(looked.arrivals, requests, strict=True):
+            arrival = replace(found, request=request)
             bad = remembered.bad.get(arrival.name)
             if arrival.name in remembered.done or (bad and not (self._config.retry or bad.is_due(moment))):
                 seen.known += 1
@@ -248,7 +249,7 @@ class _Watcher:
                 seen.changed += remembered.is_changed(arrival)
                 seen.late += bool(remembered.newest and arrival.taken and arrival.taken < remembered.newest)
             source.due.append(arrival)
-        source.due.sort(key=lambda one: (one.taken or moment, one.request.reference))
+        source.due.sort(key=lambda arrival: (arrival.taken or moment, arrival.request.reference))
 
     def _map(self, taken: Sequence[Sequence[Arrival]], seen: Seen) -> None:
         """Map some scenes of each feed, and remember what became of them."""

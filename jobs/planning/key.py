@@ -66,7 +66,7 @@ def scene_key(
             "grid": asdict(scene.grid),
             "quantity": scene.quantity,
             "bands": [_band(band, used.index(band.asset)) for band in bands],
-            **({"clear": [_clear(one, used) for one in scene.clear]} if scene.clear else {}),
+            **({"clear": [_clear(clear, used) for clear in scene.clear]} if scene.clear else {}),
             "stages": [_stage(stage) for stage in stages],
             "images": [asdict(image) for image in images],
             **({"footprints": [footprints.asset.identity, footprints.layer]} if footprints else {}),

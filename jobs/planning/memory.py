@@ -10,6 +10,8 @@ import numpy as np
 from earthloom.jobs.planning.shape import WorkerShape
 from earthloom.models.inference.answers import answer_of
 from earthloom.models.inference.chain import Stage, windows
+from earthloom.models.networks.registry import libraries_bytes
+from earthloom.models.networks.survey import MOST_PX
 from earthloom.tiling.reading.tile_cache import CACHE_BYTES
 from earthloom.tiling.resampling import PIECE_BYTES
 from earthloom.tiling.rounding import ceil_div
@@ -17,17 +19,21 @@ from earthloom.tiling.scene import Band
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.pyramid import TILE_PX
 
+_MANY = 2**31
+"""More blocks and scenes than any worker has at once."""
+
 AHEAD = 1
 """Blocks that are read while others are computed and one is written."""
 
 FAR_AHEAD = 4
 """Where blocks are computed faster than one is read or written: remote storage, or a GPU. As far as memory allows."""
 
-_BASE_BYTES = 650 * 2**20
-"""A worker before its first block: interpreter, torch, GDAL, Ray's client; measured, rounded up."""
+_BASE_BYTES = 440 * 2**20
+"""A worker without blocks and networks, rounded up. Measured: interpreter, torch, GDAL and the rest of ours 260 MiB, kernels of
+its first chip 40; beside them Ray's client some 60, or in a process of its own planning and the catalogue's libraries 130."""
+_BASE_ON_GPU_BYTES = 650 * 2**20
+"""The same with what torch and CUDA hold of the machine's memory; not measured, for want of a GPU."""
 
-_SMALL_NETWORK_BYTES = 128 * 2**20
-"""Largest weights file whose network is part of the above: that of landwater, with which it was measured, has 118 MiB."""
 _LOADING = 2
 """Times its weights file that a network takes while it is loaded: as it was built, and what is copied into it."""
 
@@ -41,6 +47,13 @@ _SCATTERED = 1.5
 
 _KEPT_SIXTHS = 5
 """Sixths of the predicted peak at which a worker stops keeping pages; a layer of a pass sees it only as it ends."""
+
+_COUNTING_BYTES = 12
+"""Memory per pixel of a layer that is counted, in each lane: its values and their squares are held in fp64, but hardly ever in
+all lanes at once. Bytes are counted in place."""
+_SURVEY_BYTES = 64
+"""Memory per value that a survey looks at, measured on `dehaze`: as it was read, in fp64, joined, and sorted for quantiles.
+Others take as little as a half."""
 
 _STREAM_BYTES = 80 * 2**20
 """Memory of a file that is put together while it is uploaded: tiles fetched ahead and joined, parts on their way, and
@@ -66,7 +79,7 @@ class MemoryPlan:
 
     base_bytes: int
     network_bytes: int
-    """Weights that are held, beyond those of a small network."""
+    """Weights that are held."""
     loading_bytes: int
     """Memory of those weights while they are loaded, which is before the first block."""
     chips_bytes: int
@@ -75,8 +88,8 @@ class MemoryPlan:
     """Values, masks and outputs of the blocks in the worker's lanes."""
     cache_bytes: int
     """Decoded source pixels: held by GDAL while it reads or averages, and by `tiling.reading.tile_cache` for later."""
-    publishing_bytes: int
-    """Memory of a scene that is published, beyond that of the block whose lane it takes."""
+    scene_bytes: int
+    """Memory of a scene that is surveyed or published, beyond that of the block whose lane it takes."""
     shape: WorkerShape
     """What the worker does at once, for which this is enough."""
 
@@ -87,83 +100,104 @@ class MemoryPlan:
 
     @property
     def total_bytes(self) -> int:
-        working = self.chips_bytes + self.blocks_bytes + self.cache_bytes + self.publishing_bytes
+        working = self.chips_bytes + self.blocks_bytes + self.cache_bytes + self.scene_bytes
         return self.base_bytes + max(self.loading_bytes, self.network_bytes + working)
 
 
-def predict(
-    stages: Sequence[Stage],
-    bands: Sequence[Band],
-    stored_bytes: int,
-    *,
-    block_px: int,
-    shard_px: int,
-    batch: int,
-    on_gpu: bool,
-    passes: int = 1,
-    ahead: int = AHEAD,
-    keeps_pages: bool = False,
-    pixel_px: int = 1,
-    table_bytes: int = 0,
-    network_bytes: int = 0,
-) -> MemoryPlan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a run asks its workers to do of one scene, as far as memory depends on it."""
+
+    stages: tuple[Stage, ...]
+    bands: tuple[Band, ...]
+    """Bands that are read from the source."""
+    stored_bytes: int
+    """Stored size of one pixel of the result, all layers together."""
+    has_wide_layers: bool = False
+    """Whether a layer has more than a byte for each pixel."""
+    table_bytes: int = 0
+    """Size of a row for each pixel of the result, while it is published."""
+    network_bytes: int = 0
+    """Size of all weights files, in fp32."""
+    block_px: int
+    shard_px: int
+    """Sides of a block and of a shard, in pixels of the result."""
+    pixel_px: int = 1
+    """Pixels of the last stage's output per pixel of the result and side."""
+    batch: int = 1
+    """Chips per forward pass."""
+    on_gpu: bool = False
+    """Networks, chips and images between stages then live in GPU memory and do not count, except while they are loaded."""
+    n_blocks: int = _MANY
+    """Blocks of the whole run, of which a worker may have all at once."""
+    n_scenes: int = _MANY
+    """Scenes of the whole run; one alone is published when none of its blocks is left."""
+
+    @property
+    def result(self) -> Window:
+        """Extent of the result."""
+        fine = self._fine
+        return Window(0, 0, ceil_div(fine.width, self.pixel_px), ceil_div(fine.height, self.pixel_px))
+
+    @property
+    def owned(self) -> Window:
+        """Core of the largest block, in pixels of the result."""
+        return Window(0, 0, self.block_px, self.block_px) & self.result
+
+    @property
+    def made_and_read(self) -> list[tuple[Window, Window]]:
+        """What each stage makes of that block and what it reads, in pixels of its input."""
+        return windows(self.stages, self.owned.zoom(self.pixel_px) & self._fine)
+
+    @property
+    def _fine(self) -> Window:
+        last = self.stages[-1]
+        return last.chips.scene.zoom(last.card.scale)
+
+
+def predict(work: Work, *, passes: int = 1, ahead: int = AHEAD, keeps_pages: bool = False) -> MemoryPlan:
     """Peak memory of a worker, whatever the size of the scene.
 
     Args:
-        stages: stages of the chain.
-        bands: read from the source.
-        stored_bytes: stored size of one pixel of the result, all layers together.
-        batch: chips per forward pass.
         passes: forward passes at once.
-        ahead: blocks that are read at once.
+        ahead: blocks that are read while others are computed.
         keeps_pages: with room for free pages among those in use.
-        pixel_px: pixels of the last stage's output per pixel of the result and side; blocks and shards are of the result's.
-        table_bytes: size of a row for each pixel of the result, while it is published.
-        network_bytes: size of all weights files, in fp32.
-        on_gpu: networks, chips and images between stages then live in GPU memory and do not count here, except while they are
-            loaded.
     """
-    last = stages[-1]
-    fine = last.chips.scene.zoom(last.card.scale)
-    result = Window(0, 0, ceil_div(fine.width, pixel_px), ceil_div(fine.height, pixel_px))
-    owned = Window(0, 0, block_px, block_px) & result
-    core = owned.zoom(pixel_px) & fine
-    made_and_read = windows(stages, core)
+    own = [made for made, _ in work.made_and_read]
     n_parts = max(
-        ceil_div(len(stage.chips.cores(own)), batch) for stage, (own, _) in zip(stages, made_and_read, strict=True)
+        ceil_div(len(stage.chips.cores(part)), work.batch) for stage, part in zip(work.stages, own, strict=True)
     )
     computing = ceil_div(passes + n_parts - 1, n_parts)  # no pass idles while a block runs its last few
     lanes = computing + ahead + 1
-    read_px = made_and_read[0][1].size_px
-    value_bytes = len(bands) * np.result_type(*(band.dtype for band in bands)).itemsize
-    held = read_px * (value_bytes + 1)
-    # the block's layers, and of one shard at a time a copy with its overviews (4 / 3) and its encoded tiles
-    written = int((owned.size_px + 2.5 * min(owned.size_px, shard_px**2)) * stored_bytes)
-    if answer_of(last.card).stored_bytes or len(stages) > 1:
-        written += 256 * min(owned.width, shard_px) * 8 * 4  # a strip of areas with temporaries
-    answers = _answers_bytes(stages, [own.size_px for own, _ in made_and_read])
-    chips = _of_all_stages([_chips_bytes(stage, batch, passes, computing) for stage in stages])
-    publishing = max(_LEAST_PUBLISHING_BYTES, publishing_bytes(result, shard_px, stored_bytes, table_bytes))
-    large = max(0, network_bytes - _SMALL_NETWORK_BYTES)
-    width = max(_FLOAT_BYTES if stage.precision == "fp32" else 2 for stage in stages)
-    made = MemoryPlan(
-        base_bytes=_BASE_BYTES,
-        network_bytes=0 if on_gpu else large * width // _FLOAT_BYTES,
-        loading_bytes=_LOADING * large + _SMALL_NETWORK_BYTES if large else 0,
-        chips_bytes=0 if on_gpu else int(chips * (_SCATTERED if keeps_pages else 1.0)),
-        # one more `held` while the border is reflected
-        blocks_bytes=lanes * (held + written) + held + (0 if on_gpu else computing * answers),
-        cache_bytes=min(_GDAL_CACHE_BYTES, read_px * value_bytes)
-        + (ahead * PIECE_BYTES if any(band.resampling == "average" for band in bands) else 0)
-        + (min(CACHE_BYTES, lanes * read_px * value_bytes) if stages[0].reach_px else 0),
-        publishing_bytes=max(0, publishing - held - written),
-        shape=WorkerShape(
-            lanes=lanes, passes=passes, computing=computing, ahead=ahead, publishing_bytes=publishing
-        ),
+    n_held = min(lanes, work.n_blocks)
+    held, source = _held_bytes(work), _source_bytes(work)
+    lane = held + _written_bytes(work)
+    chips, blocks = 0, n_held * lane
+    if work.stages[0].reach_px:
+        blocks += held  # beside what it is reflected from
+    if not work.on_gpu:
+        chips = _of_all_stages([_chips_bytes(stage, work.batch, passes, computing) for stage in work.stages])
+        blocks += computing * _answers_bytes(work.stages, [part.size_px for part in own])
+    cache = min(_GDAL_CACHE_BYTES, source)
+    if any(band.resampling == "average" for band in work.bands):
+        cache += ahead * PIECE_BYTES
+    if work.stages[0].reach_px:  # also while it puts a read together
+        cache += min(CACHE_BYTES, n_held * source)
+    published = publishing_bytes(work.result, work.shard_px, work.stored_bytes, work.table_bytes)
+    of_scene = max(_LEAST_PUBLISHING_BYTES, published, survey_bytes(work.stages))
+    shape = WorkerShape(lanes=lanes, passes=passes, computing=computing, ahead=ahead, scene_bytes=of_scene)
+    plan = MemoryPlan(
+        base_bytes=(_BASE_ON_GPU_BYTES if work.on_gpu else _BASE_BYTES)
+        + libraries_bytes(card for stage in work.stages for card in stage.cards),
+        network_bytes=0 if work.on_gpu else work.network_bytes * _widest(work.stages) // _FLOAT_BYTES,
+        loading_bytes=_LOADING * work.network_bytes, chips_bytes=int(chips * (_SCATTERED if keeps_pages else 1.0)),
+        blocks_bytes=blocks, cache_bytes=cache,
+        # of a run with a single scene no block is left, or has begun
+        scene_bytes=max(0, of_scene - (lane if work.n_scenes > 1 else blocks + chips)), shape=shape,
     )  # fmt: skip
     if not keeps_pages:
-        return made
-    return replace(made, shape=replace(made.shape, kept_bytes=made.total_bytes * _KEPT_SIXTHS // 6))
+        return plan
+    return replace(plan, shape=replace(shape, kept_bytes=plan.total_bytes * _KEPT_SIXTHS // 6))
 
 
 def publishing_bytes(scene: Window, shard_px: int, stored_bytes: int, table_bytes: int = 0) -> int:
@@ -183,6 +217,46 @@ def publishing_bytes(scene: Window, shard_px: int, stored_bytes: int, table_byte
         + scene.size_px * table_bytes
         + _PICTURE_BYTES_PER_PX * min(scene.size_px, _PICTURE_PX)
     )
+
+
+def survey_bytes(stages: Sequence[Stage]) -> int:
+    """Most that surveying one scene takes (`models.networks.survey`), whatever its size; 0 where no stage wants that."""
+    return max(
+        _SURVEY_BYTES * len(stage.card.bands) * min(MOST_PX, stage.chips.scene.size_px)
+        if stage.card.needs_survey
+        else 0
+        for stage in stages
+    )
+
+
+def _source_bytes(work: Work) -> int:
+    """Stored values of what a block reads."""
+    return (
+        work.made_and_read[0][1].size_px
+        * len(work.bands)
+        * np.result_type(*(band.dtype for band in work.bands)).itemsize
+    )
+
+
+def _held_bytes(work: Work) -> int:
+    """What a block reads, with its mask."""
+    return _source_bytes(work) + work.made_and_read[0][1].size_px
+
+
+def _written_bytes(work: Work) -> int:
+    """What a block makes and writes: its layers; and of one shard at a time what counts it, then a copy with its overviews
+    (4 / 3) and its encoded tiles."""
+    shard_px = min(work.owned.size_px, work.shard_px**2)
+    packed, counting = 2.5 * work.stored_bytes, _COUNTING_BYTES if work.has_wide_layers else 0
+    written = work.owned.size_px * work.stored_bytes + int(shard_px * max(packed, counting))
+    if answer_of(work.stages[-1].card).stored_bytes or len(work.stages) > 1:
+        written += 256 * min(work.owned.width, work.shard_px) * 8 * 4  # a strip of areas with temporaries
+    return written
+
+
+def _widest(stages: Sequence[Stage]) -> int:
+    """Bytes of a weight as it is held."""
+    return max(_FLOAT_BYTES if stage.precision == "fp32" else 2 for stage in stages)
 
 
 def _answers_bytes(stages: Sequence[Stage], own_px: Sequence[int]) -> int:

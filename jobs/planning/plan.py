@@ -24,7 +24,7 @@ from earthloom.jobs.planning.chain import ChainPlan
 from earthloom.jobs.planning.chips import undecided
 from earthloom.jobs.planning.footprints import find_footprints
 from earthloom.jobs.planning.key import scene_key
-from earthloom.jobs.planning.limit import memory_within
+from earthloom.jobs.planning.limit import Means, memory_within
 from earthloom.jobs.planning.memory import MemoryPlan
 from earthloom.jobs.planning.pan import check_pan
 from earthloom.jobs.planning.resources import Share, here, share
@@ -234,12 +234,16 @@ def plan(
     found = expand(config.scenes, config.scene.alternate) if requests is None else requests
     opened = _open(assign_ids(found, config.scene.scene_id), config, models, onto)
     results = bind_all(opened, models, config, device, footprints)
-    bound = [one for one in results if not isinstance(one, RefusedScene)]
-    refused = [one for one in results if isinstance(one, RefusedScene)]
-    sizes = {folder: size_bytes(folder) for model in models for member in model.members for card, folder in member
-             if card.weights}  # fmt: skip
-    most = 1 if on_gpu else min(given.threads, max(1, sum(_n_parts(chain, config) for _, chain in bound)))
-    room_bytes = _PLENTY if on_gpu or given.memory_bytes is None else given.memory_bytes
+    bound = [result for result in results if not isinstance(result, RefusedScene)]
+    refused = [result for result in results if isinstance(result, RefusedScene)]
+    means = Means(
+        on_gpu=on_gpu,
+        most_passes=1 if on_gpu else min(given.threads, max(1, sum(_n_parts(chain, config) for _, chain in bound))),
+        n_blocks=sum(_n_blocks(chain, config) for _, chain in bound), n_scenes=len(bound),
+        room_bytes=_PLENTY if on_gpu or given.memory_bytes is None else given.memory_bytes,
+        weights_bytes={folder: size_bytes(folder) for model in models for member in model.members for card, folder in member
+                       if card.weights},
+    )  # fmt: skip
     plans: list[ScenePlan] = []
     notes: list[tuple[str, str]] = []
     grid_notes = aoi.notes(config.shard) if aoi else ()
@@ -253,7 +257,7 @@ def plan(
     for result, chain in bound:
         try:
             pan_notes = check_pan(result.scene, result.grids, [card for stage in chain.stages for card in stage.cards])
-            scene_plan, scene_notes = _plan_scene(result.scene, chain, config, device, most, room_bytes, sizes)
+            scene_plan, scene_notes = _plan_scene(result.scene, chain, config, device, means)
         except SceneError as error:
             refused.append(refused_scene(result.scene, error))
             continue
@@ -304,12 +308,11 @@ def _identity(
 
 
 def _plan_scene(
-    scene: Scene, chain: ChainPlan, config: RunConfig, device: Device, most: int, room_bytes: int,
-    weights_bytes: Mapping[ObjectRef, int],
-) -> tuple[ScenePlan, list[str]]:  # fmt: skip
+    scene: Scene, chain: ChainPlan, config: RunConfig, device: Device, means: Means
+) -> tuple[ScenePlan, list[str]]:
     """A scene's plan and notes."""
     block_px, shard_px = result_sides(config.block, config.shard, chain.pixel_px)
-    memory, fewer = memory_within(scene, chain, config, device, most, room_bytes, weights_bytes)
+    memory, fewer = memory_within(scene, chain, config, means)
     key = scene_key(
         scene, chain.bands, chain.stages, chain.images, chain.footprints, shard_px=shard_px, device_class=device.device_class,
     )  # fmt: skip
@@ -336,6 +339,13 @@ def _n_parts(chain: ChainPlan, config: RunConfig) -> int:
     if chain.footprints:
         counts[-1] = max(1, chain.n_footprints)
     return max(ceil_div(count, config.batch or 1) for count in counts)
+
+
+def _n_blocks(chain: ChainPlan, config: RunConfig) -> int:
+    """Blocks of a scene, whoever has computed some of them before."""
+    last, (block_px, _) = chain.stages[-1], result_sides(config.block, config.shard, chain.pixel_px)
+    fine, side_px = last.chips.scene.zoom(last.card.scale), block_px * chain.pixel_px
+    return ceil_div(fine.width, side_px) * ceil_div(fine.height, side_px)
 
 
 def _estimate(plans: Sequence[ScenePlan], device: Device, speed: float | None) -> dict[str, float]:

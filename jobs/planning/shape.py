@@ -22,8 +22,8 @@ class WorkerShape:
     """Blocks that are read while others are computed."""
     kept_bytes: int = 0
     """Most memory with which a worker keeps freed pages for the next chip (`tiling.heap`); 0: it keeps none."""
-    publishing_bytes: int = 0
-    """Memory that scenes which are published at once may take together (`jobs.planning.memory`)."""
+    scene_bytes: int = 0
+    """Memory that scenes which are surveyed or published at once may take together (`jobs.planning.memory`)."""
 
     def with_threads(self, threads: int) -> WorkerShape:
         """The shape for a worker that is given so many threads; more passes than threads would only wait."""
@@ -40,12 +40,12 @@ def common(shapes: Iterable[WorkerShape]) -> WorkerShape:
     if not every:
         return WorkerShape(lanes=1)
     return WorkerShape(
-        lanes=min(one.lanes for one in every),
-        passes=min(one.passes for one in every),
-        computing=min(one.computing for one in every),
-        ahead=min(one.ahead for one in every),
-        kept_bytes=max(one.kept_bytes for one in every) if all(one.kept_bytes for one in every) else 0,
-        publishing_bytes=max(one.publishing_bytes for one in every),
+        lanes=min(shape.lanes for shape in every),
+        passes=min(shape.passes for shape in every),
+        computing=min(shape.computing for shape in every),
+        ahead=min(shape.ahead for shape in every),
+        kept_bytes=max(shape.kept_bytes for shape in every) if all(shape.kept_bytes for shape in every) else 0,
+        scene_bytes=max(shape.scene_bytes for shape in every),
     )
 
 

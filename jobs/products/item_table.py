@@ -85,10 +85,16 @@ def latest_parquet(table: bytes) -> bytes:
 def _parquet(table: pa.Table) -> bytes:
     from stac_geoparquet.arrow import to_parquet
 
-    with tempfile.TemporaryDirectory(prefix="earthloom-items-") as folder:
-        path = Path(folder) / "items.parquet"
-        to_parquet(table, path, compression="zstd")
-        return path.read_bytes()
+    try:
+        with tempfile.TemporaryDirectory(prefix="earthloom-items-") as folder:
+            path = Path(folder) / "items.parquet"
+            to_parquet(table, path, compression="zstd")
+            return path.read_bytes()
+    except OSError as error:
+        raise PublishError(
+            f"a table of items cannot be written in {tempfile.gettempdir()} ({error.strerror or error}): free some space, "
+            "or set TMPDIR to a folder with more, and run again; the scenes are published, only the table is behind"
+        ) from error
 
 
 def _flat_columns(items: Sequence[Mapping[str, Any]], published: Mapping[str, str | None]) -> dict[str, pa.Array]:

@@ -301,9 +301,16 @@ def _by_product(plans: Sequence[ScenePlan]) -> dict[str, list[ScenePlan]]:
 
 def _item(store: Store, plan: ScenePlan) -> dict[str, Any]:
     try:
-        item: dict[str, Any] = json.loads(store.get(f"{plan.prefix}/{ITEM}"))
+        item = json.loads(store.get(f"{plan.prefix}/{ITEM}"))
     except MissingObjectError as error:
         raise _removed(plan) from error
+    except ValueError:
+        item = None
+    if not isinstance(item, dict) or not item:
+        raise PublishError(
+            f"{plan.prefix}/{ITEM} is no STAC item any more; remove {plan.prefix}/{RESULT} and run again, which publishes the "
+            "scene anew"
+        )
     return item
 
 

@@ -39,7 +39,7 @@ class _Result:
 
     @property
     def modified_s(self) -> float:
-        return max(one.modified_s for one in self.objects)
+        return max(head.modified_s for head in self.objects)
 
     @property
     def committed_s(self) -> float:
@@ -47,10 +47,10 @@ class _Result:
 
     @property
     def _commit(self) -> Head | None:
-        return next((one for one in self.objects if one.key == f"{self.prefix}/{_commit_name(self.prefix)}"), None)
+        return next((head for head in self.objects if head.key == f"{self.prefix}/{_commit_name(self.prefix)}"), None)
 
     def rubbish(self, age_s: float, why: str) -> Rubbish:
-        size = sum(one.size for one in self.objects)
+        size = sum(head.size for head in self.objects)
         return Rubbish(
             kind=DERIVED, place=self.prefix, objects=len(self.objects), size_bytes=size, age_s=age_s, why=why
         )

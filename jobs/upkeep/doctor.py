@@ -91,7 +91,7 @@ def _package(name: str, floor: tuple[int, int]) -> Callable[[], Finding]:
 
 
 def _cores() -> Finding:
-    free = shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free
+    free = shutil.disk_usage(tempfile.gettempdir()).free
     ok = free > 2**30
     return Finding(ok, "machine", f"{len(os.sched_getaffinity(0))} cores, {free / 2**30:.0f} GiB of scratch space",
                    "publishing spools overviews of large scenes there: free some space, or point TMPDIR elsewhere")  # fmt: skip

@@ -186,6 +186,8 @@ def _runs(search: Search, living_s: float) -> Iterator[_Run]:
                 continue
             try:
                 document = read_document(store.get(head.key), head.key)
+            except MissingObjectError:  # another sweep has removed it since it was listed
+                continue
             except PublishError as error:
                 notes.append(f"runs/{run_id} is kept: {error}")
                 living = True

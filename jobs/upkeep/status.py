@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from earthloom.jobs.records.attempt import REFRESH_S, is_recent
 from earthloom.jobs.records.canonical import read_document
-from earthloom.tiling.errors import ConfigError, PublishError
+from earthloom.tiling.errors import ConfigError, MissingObjectError, PublishError
 from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.store import Store, open_store
 
@@ -54,18 +55,21 @@ def status(out: ObjectRef, since_s: float | None = None) -> dict[str, Any]:
     plans: dict[str, dict[str, Any]] = {}
     for head in store.list("runs"):
         parts = head.key.split("/")
-        if len(parts) == 4 and parts[2] == "attempts" and head.key.endswith(".json"):
-            attempts.setdefault(parts[1], []).append((_read(store, head.key, ("attempt", "started")), head.modified_s))
-        elif parts[-1] == "commit.json":
-            committed.add(parts[1])
-        elif parts[-1] == "plan.json":
-            plans[parts[1]] = _read(store, head.key, ("model",))
+        with suppress(MissingObjectError):  # `earthloom gc` has removed it since it was listed
+            if len(parts) == 4 and parts[2] == "attempts" and head.key.endswith(".json"):
+                attempts.setdefault(parts[1], []).append(
+                    (_read(store, head.key, ("attempt", "started")), head.modified_s)
+                )
+            elif parts[-1] == "commit.json":
+                committed.add(parts[1])
+            elif parts[-1] == "plan.json":
+                plans[parts[1]] = _read(store, head.key, ("model",))
     if not plans:
         raise ConfigError(f"{out.url}: no run has been started there; is this the `out` of a run?")
     runs = []
     first = datetime.now(UTC) - timedelta(seconds=since_s) if since_s is not None else None
     for run_id, plan in plans.items():
-        tried = sorted(attempts.get(run_id, []), key=lambda one: int(one[0]["attempt"]))
+        tried = sorted(attempts.get(run_id, []), key=lambda record: int(record[0]["attempt"]))
         last, modified_s = tried[-1] if tried else ({}, 0.0)
         if first and not (last.get("updated") and datetime.fromisoformat(last["updated"]) >= first):
             continue
@@ -96,7 +100,7 @@ def unmapped(found: Mapping[str, Any]) -> list[Unmapped]:
                 scene=name, product=run["model"], run_id=run["run_id"], status=_ended(scene["status"]),
                 kind=scene.get("kind"), error=scene.get("error"), known=bool(scene.get("known")), when=run["updated"],
             ) if bad else None  # fmt: skip
-    return [one for one in latest.values() if one]
+    return [scene for scene in latest.values() if scene]
 
 
 def _ended(state: str) -> str:

@@ -87,7 +87,14 @@ def verify(place: ObjectRef, *, on_scene: Callable[[str], None] | None = None) -
             if on_scene:
                 on_scene(scene.prefix)
             keys.add(scene.prefix)
-            if result := _check_scene(store, scene, report, working):
+            try:
+                result = _check_scene(store, scene, report, working)
+            except MissingObjectError:
+                if store.head(f"{scene.prefix}/{RESULT}"):
+                    raise
+                report.notes.append(f"{scene.prefix} was removed while it was read")
+                continue
+            if result:
                 name = item_id(scene.scene_id, result.model, scene.key)
                 items.setdefault(result.model, {})[name] = f"{scene.prefix}/{ITEM}"
     late = _at_work(store)
@@ -152,12 +159,12 @@ def _check_scene(
             continue
         report.objects += 1
         former = result.former_items if name == ITEM else ()
-        if head.size != stored.size and head.size not in [one.size for one in former]:
+        if head.size != stored.size and head.size not in [item.size for item in former]:
             wrong(name, f"has {head.size} bytes and should have {stored.size}")
             continue
         report.checked_bytes += head.size
         found = digest_of_parts(store.parts(f"{scene.prefix}/{name}"))
-        if found != stored.sha256 and found in [one.sha256 for one in former]:
+        if found != stored.sha256 and found in [item.sha256 for item in former]:
             if scene.prefix in working():
                 report.notes.append(f"{scene.prefix}/{name} is about to be corrected by a run at work")
             else:
@@ -243,7 +250,7 @@ class _Catalogue:
                 self.report.notes.append(
                     f"{self.folder}/{file} does not hold {name} yet, which a run at work may be entering"
                 )
-            else:
+            elif self.store.head(f"{items[name].rpartition('/')[0]}/{RESULT}"):  # else it was removed since it was read
                 self._wrong(file, f"does not hold {name}, which is committed; the same run again enters it")
         for name in sorted(items.keys() & held.keys()):
             if items[name] != held[name]:

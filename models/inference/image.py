@@ -62,8 +62,10 @@ class Image(AnswerKind[Tensor]):
         return 0
 
     def passed_bytes(self, *, is_first: bool) -> int:
-        """An image, its quantised form on the way to storage, and for a later stage what it was made from."""
-        return _FLOAT_BYTES * (2 if is_first else 3) * self.values_per_px
+        """An image, its quantised form on the way to storage, where it has undefined values a copy without them, and for a
+        later stage what it was made from."""
+        n_images = 2 + (self.most is not None) + (not is_first)
+        return _FLOAT_BYTES * n_images * self.values_per_px
 
     def shapes(self, chips: Sequence[int]) -> list[tuple[int, ...]]:
         """(N, K, scale * h, scale * w)."""

@@ -7,7 +7,7 @@ read from disk, no size is absurd.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
@@ -36,6 +36,10 @@ from earthloom.models.networks.torchscript_net import TorchscriptNet
 from earthloom.models.networks.torchvision_ops import define_missing_ops
 from earthloom.tiling.errors import CardError
 
+_OF_LIBRARIES = frozenset({"smp", "chip-classifier", "onnx"})
+"""Architectures whose builders import segmentation-models-pytorch and timm, or a reader of ONNX."""
+_LIBRARY_BYTES = 112 * 2**20
+"""Measured: segmentation-models-pytorch with timm and torchvision, the largest of them."""
 _LARGEST = 8192  # channels, sizes; a card must not make us allocate without end
 _NOT_FROM_A_CARD = frozenset({"self", "kwargs", "encoder_weights", "activation", "aux_params"})
 
@@ -73,6 +77,13 @@ def build(card: ModelCard) -> nn.Module:
         raise CardError(f"{card.label}: {error}") from error
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, IndexError) as error:
         raise CardError(f"{card.label}: {card.architecture} cannot be built from {card.arguments}: {error}") from error
+
+
+def libraries_bytes(cards: Iterable[ModelCard]) -> int:
+    """Resident memory of the libraries that only these cards' networks need."""
+    return max(
+        (_LIBRARY_BYTES for card in cards if {card.architecture, card.kwargs.get("base")} & _OF_LIBRARIES), default=0
+    )
 
 
 def _smp(*, arch: str, encoder_name: str, in_channels: int, classes: int, **options: Any) -> nn.Module:

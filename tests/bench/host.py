@@ -46,7 +46,7 @@ _STAGES = {
 _APART = {
     "load": (f"{_BLOCK}._load",),
     "plan": ("earthloom.jobs.execution.driver.plan_here",),
-    "catalogue": ("earthloom.jobs.execution.driver.tabulate", "earthloom.jobs.publish.linker.link"),
+    "catalogue": ("earthloom.jobs.publish.entering.tabulate", "earthloom.jobs.publish.linker.link"),
 }
 """Stages by the functions that do them."""
 _SIDES_PX = (4096, 8192)

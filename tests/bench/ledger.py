@@ -45,9 +45,9 @@ def no_ledger() -> Iterator[None]:
         stack.enter_context(mock.patch.object(LocalObjects, "put", put))
         stack.enter_context(mock.patch("earthloom.jobs.publish.files.commit", commit))
         for name in (
-            "earthloom.jobs.execution.driver.link",
+            "earthloom.jobs.publish.entering.link",
             "earthloom.jobs.publish.linker.link",
-            "earthloom.jobs.execution.driver.tabulate",
+            "earthloom.jobs.publish.entering.tabulate",
             "earthloom.jobs.execution.driver.commit_run",
             "earthloom.jobs.execution.driver.probe_conditional_writes",
             "earthloom.jobs.publish.files._check_complete",

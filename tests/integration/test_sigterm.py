@@ -55,23 +55,34 @@ def test_a_run_leaves_in_the_middle_of_its_blocks_and_is_continued(executor: str
     assert computed_px <= SIDE_PX**2 - done * 512**2, "finished blocks were computed again"
 
 
-_STUBBORN = """
-import time
+_READY = """
+import ctypes, time
 from earthloom.jobs.command.run import exit_on_sigterm
 exit_on_sigterm()
 print("ready", flush=True)
+"""
+_GOES_ON = """
 while True:
     try:
         time.sleep(60)
     except SystemExit:
         pass
 """
+_WAITS_IN_NATIVE_CODE = """
+mutex, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+libc.pthread_mutex_lock(mutex)
+libc.pthread_mutex_lock(mutex)  # for ever, and no signal ends it: like a request of obstore that is not answered
+"""
 
 
-def test_code_that_does_not_let_go_is_left_too() -> None:
-    process = subprocess.Popen([sys.executable, "-c", _STUBBORN], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("stubborn", [_GOES_ON, _WAITS_IN_NATIVE_CODE], ids=["catches", "native"])
+def test_code_that_does_not_let_go_is_left_too(stubborn: str) -> None:
+    process = subprocess.Popen([sys.executable, "-c", _READY + stubborn], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    try:
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 143

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,20 @@ def test_a_damaged_catalogue_is_told_by_name_and_what_is_published_stays(
         f"{progress.error}" for progress in result.scenes.values()
     ) + str(result.stopped)
     (out / name).unlink()
+    assert beside(out, tmp_path).exit_code == 0
+    assert verify(ref(out)).problems == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b"\0"])
+def test_a_damaged_item_that_is_to_be_entered_again_costs_its_scene_only(
+    out: Path, tmp_path: Path, damage: bytes
+) -> None:
+    next(out.glob("scenes/a/*/item.json")).write_bytes(damage)
+    shutil.rmtree(out / "collections")  # as the message about a damaged catalogue advises
+    result = beside(out, tmp_path)
+    assert (result.scenes["a"].status, result.scenes["b"].status) == ("failed", "published")
+    assert "item.json is no STAC item" in str(result.scenes["a"].error)
+    next(out.glob("scenes/a/*/result.json")).unlink()  # the remedy that it names
     assert beside(out, tmp_path).exit_code == 0
     assert verify(ref(out)).problems == []
 

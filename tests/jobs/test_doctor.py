@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import sys
+import tempfile
 from collections import namedtuple
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -61,6 +62,12 @@ def test_an_old_python_and_old_or_missing_packages_are_named_with_the_version_to
     assert old["ray"].remedy.startswith("pip install 'ray>=2.56'")
     assert old["zarr"].remedy == "pip install 'zarr>=3.1'"
     assert not {"torch", "rasterio", "obstore"} & old.keys(), "1.10 is newer than 1.4, and +cpu is no version"
+
+
+def test_a_tmpdir_that_is_not_there_is_passed_over_as_by_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/no/such/folder")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert "scratch space" in found("machine").found
 
 
 def test_a_full_disk_and_little_shared_memory_are_said(monkeypatch: pytest.MonkeyPatch) -> None:

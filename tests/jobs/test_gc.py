@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +20,11 @@ from earthloom.jobs.execution.event import Event
 from earthloom.jobs.records import attempt as attempts
 from earthloom.jobs.upkeep import gc
 from earthloom.jobs.upkeep.gc import Sweep
+from earthloom.jobs.upkeep.status import status
 from earthloom.jobs.upkeep.verify import verify
 from earthloom.tiling.errors import ConfigError
-from earthloom.tiling.storage.objects import ObjectRef
+from earthloom.tiling.storage.local import LocalObjects
+from earthloom.tiling.storage.objects import Head, ObjectRef
 from earthloom.tiling.storage.store import open_store
 from tests.jobs.aged import DAY_S, age, clean, files, kinds
 from tests.maps import go, go_until_commit, lake
@@ -45,6 +48,28 @@ def interrupted(abandoned: Path, tmp_path: Path) -> Path:
     """A copy of that OUT, and of the scenes beside it."""
     shutil.copytree(abandoned, tmp_path, copy_function=shutil.copyfile, dirs_exist_ok=True)
     return tmp_path / "out"
+
+
+def test_a_run_that_another_sweep_removes_meanwhile_is_gone_for_sweeps_and_for_status(
+    interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(interrupted, days=8)
+    (gone,) = (path for path in interrupted.glob("runs/*/") if not (path / "commit.json").exists())
+    kept, walk = shutil.copytree(gone, tmp_path / "kept"), LocalObjects.list
+
+    calls = iter([True, False, True])  # of `status`; of `gc`, which first asks whether there is any run
+
+    def swept(store: LocalObjects, prefix: str = "") -> Iterator[Head]:
+        heads = list(walk(store, prefix))
+        if prefix == "runs" and next(calls, False):
+            shutil.rmtree(gone)
+        return iter(heads)
+
+    monkeypatch.setattr(LocalObjects, "list", swept)
+    assert [run["state"] for run in status(ObjectRef.parse(str(interrupted)))["runs"]] == ["committed"]
+    shutil.copytree(kept, gone)
+    assert "scene" in kinds(clean(interrupted))
+    assert not gone.exists()
 
 
 def test_an_abandoned_scene_and_its_run_go_and_nothing_else_does(interrupted: Path, tmp_path: Path) -> None:

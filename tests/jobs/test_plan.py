@@ -113,12 +113,14 @@ def test_where_unused_files_stand_among_a_scenes_files_changes_nothing(tmp_path:
 def test_where_a_scene_is_far_away_more_blocks_are_read_ahead_as_far_as_memory_allows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_scene(tmp_path / "far.tif", landscape(1300, 700, 2), ("green", "swir16"))
-    near = planned([str(path)])
+    small: dict[str, Any] = {"block": 512, "shard": 512}  # so that there are blocks to be read ahead
+    pixels, names = landscape(1300, 700, 2), ("far.tif", "too.tif")
+    near = planned([str(write_scene(tmp_path / name, pixels, ("green", "swir16"))) for name in names], **small)
     with serve_apart(tmp_path) as server:
         monkeypatch.setenv("EARTHLOOM_HTTP_HOSTS", server.removeprefix("http://"))
-        far = planned([f"{server}/far.tif"])
-        tight = planned([f"{server}/far.tif"], memory_per_worker=far.worker_bytes - 1)
+        there = [f"{server}/{name}" for name in names]
+        far = planned(there, **small)
+        tight = planned(there, memory_per_worker=far.worker_bytes - 1, **small)
     assert far.shape.lanes == near.shape.lanes + 3
     assert near.worker_bytes < tight.worker_bytes < far.worker_bytes
     assert near.shape.lanes <= tight.shape.lanes < far.shape.lanes
@@ -167,7 +169,7 @@ def test_chips_are_computed_side_by_side_as_far_as_threads_chips_and_memory_go(
     assert sizes == sorted(set(sizes)), "each pass has activations of its own"
     tight = plan(load(options | {"memory_per_worker": sizes[1]}), CPU, on(4))
     assert (tight.shape.passes, tight.worker_bytes) == (2, sizes[1])
-    note = "memory for 2 chips at once where 4 could be computed; `memory_per_worker=3GiB` would do"
+    note = "memory for 2 chips at once where 4 could be computed; `memory_per_worker=2GiB` would do"
     assert ("wide", note) in tight.notes
     assert passes(8, batch=4) == 2, "four chips make one pass"
     little = plan(load(options), CPU, on(4, sizes[1]))

@@ -45,9 +45,9 @@ def test_the_core_does_not_depend_on_the_block(scene: Path) -> None:
 def test_a_plan_counts_its_memory_and_names_the_core_that_would_fit(scene: Path) -> None:
     assert planned(scene, block=4096, shard=2048).memory.total_bytes >= planned(scene).memory.total_bytes
     with pytest.raises(
-        Exception, match=r"would need .* GiB, more than `memory_per_worker` 0\.50 GiB.* first block"
+        Exception, match=r"would need .* GiB, more than `memory_per_worker` 0\.25 GiB.* first block"
     ) as said:
-        planned(scene, memory_per_worker="512MiB")
+        planned(scene, memory_per_worker="256MiB")
     remedy = re.findall(r"`memory_per_worker=(\d+GiB)` would do", str(said.value))
     assert planned(scene, memory_per_worker=remedy[0])
 

@@ -76,6 +76,25 @@ def test_a_scene_that_is_published_while_bytes_are_read_is_no_problem(out: Path,
     assert (late, report.problems) == ([0], [])
 
 
+def test_a_scene_that_is_removed_while_bytes_are_read_is_no_problem(out: Path) -> None:
+    """`earthloom gc --superseded` and this command may be of the same night."""
+    store, key = open_store(ObjectRef.parse(str(out))), scene(out).name
+
+    def sweep(prefix: str) -> None:
+        if "/b/" in prefix:  # which is read next, and `a`, which was read
+            for folder in (scene(out, "b"), scene(out)):
+                shutil.rmtree(folder)
+            for path in out.glob("runs/*/commit.json"):
+                path.unlink()
+            leave(store, model="water-index", scene_id="a", key=key)
+
+    report = verify(ObjectRef.parse(str(out)), on_scene=sweep)
+    assert [
+        problem for problem in report.problems if "a-water-index" in problem.message or "/a/" in problem.place
+    ] == []
+    assert any("/b/" in note and note.endswith("was removed while it was read") for note in report.notes)
+
+
 @pytest.mark.parametrize(
     ("name", "problem"),
     [

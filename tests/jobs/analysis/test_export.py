@@ -187,7 +187,7 @@ def test_a_picture_has_its_legend_s_colours_a_scale_and_north() -> None:
 @pytest.mark.parametrize(
     ("crs", "corner", "side", "north_deg"),
     [
-        ("EPSG:32618", (480_000, 4_000_000), 100.0, 0), ("EPSG:3857", (19_980_000, 4_000_000), 500.0, 0),  # beyond 180 degrees
+        ("EPSG:32618", (480_000, 4_000_000), 100.0, 0), ("EPSG:3857", (20_000_000, 4_000_000), 500.0, 0),  # beyond 180 degrees
         ("EPSG:3031", (1_000_000, 10_000), 100.0, 90), ("EPSG:3413", (1_000_000, -999_000), 10.0, -45),
     ],
 )  # fmt: skip

@@ -206,10 +206,7 @@ def feature(
         raise PublishError(f"{name}: two assets share a name: {', '.join(names)}")
     geometry, bbox = footprint(grid)
     document: dict[str, Any] = {
-        "type": "Feature",
-        "stac_version": STAC_VERSION,
-        "stac_extensions": [],
-        "id": name,
+        "type": "Feature", "stac_version": STAC_VERSION, "stac_extensions": [], "id": name,
         **({"collection": collection} if collection else {}),
         "geometry": geometry,
         "bbox": list(bbox),

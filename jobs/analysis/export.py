@@ -129,10 +129,8 @@ def picture(found: Extract, title: str, outlines: gpd.GeoSeries | None = None) -
 
 def _subtitle(found: Extract) -> str:
     """What the map is called, and the date or dates of a published result: a map on paper has nothing else to tell them."""
-    start, end = found.stored.start, found.stored.end
-    if start is None or not found.stored.prefix:
-        return found.name
-    return f"{found.name}, {start}" if start == end else f"{found.name}, {start} to {end}"
+    days = found.stored.days if found.stored.prefix else ""
+    return f"{found.name}, {days}" if days else found.name
 
 
 def _write_polygons(frame: gpd.GeoDataFrame, grid: Grid, file: Path) -> list[Path]:
@@ -212,5 +210,8 @@ def _convergence_deg(grid: Grid) -> float:
         Transformer.from_crs(*pair, always_xy=True) for pair in ((grid.crs, "EPSG:4326"), ("EPSG:4326", grid.crs))
     )
     lon, lat = to_lonlat.transform(x, y)
-    east, north = back.transform(lon, lat + 1e-4)
-    return math.degrees(math.atan2(east - x, north - y))
+    away = 1e-4 if lat < 0 else -1e-4  # to where there is ground, next to a pole too
+    (x, there_x), (y, there_y) = back.transform(
+        [lon, lon], [lat, lat + away]
+    )  # both alike, where x may lie a turn away
+    return math.degrees(math.atan2((there_x - x) * away, (there_y - y) * away))

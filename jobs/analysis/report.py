@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.analysis.export import picture
 from earthloom.jobs.analysis.extract import Extract, extract
-from earthloom.jobs.learning.report_page import STYLE
+from earthloom.jobs.learning.report_page import html
 from earthloom.jobs.monitoring.linking import area_hrefs
 from earthloom.jobs.monitoring.questions import chosen_maps
 from earthloom.jobs.monitoring.series.plot import series_png
@@ -83,11 +83,7 @@ def area_report(store: Store, product: str, aoi: str) -> str:
             f"<h2>From {first.name} to {last.name}</h2>", _matrix(first, last, became),
         ]  # fmt: skip
     body += ["<h2>Numbers</h2>", _table(moments), "<h2>How it was made</h2>", _made_by(store, maps[-1].sources[0])]
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
-        f"<body><main>\n{''.join(body)}\n</main></body></html>\n"
-    )
+    return html(title, f"\n{''.join(body)}\n")
 
 
 def transitions_m2(first: Extract, last: Extract) -> NDArray[np.float64]:

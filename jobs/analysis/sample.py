@@ -149,7 +149,7 @@ def _sample(
             frames.append(
                 gpd.GeoDataFrame(
                     {
-                        "map": one.name, "date": one.start.isoformat() if one.start else "", "map_value": entry.value,
+                        "map": one.name, "date": one.days, "map_value": entry.value,
                         "map_class": entry.name, "confidence": np.where(
                             some["confidence"] == NODATA, np.nan, np.round(some["confidence"] * CONFIDENCE_SCALE, 3)
                         ), "row": some["row"], "col": some["col"], REFERENCE: "",

@@ -132,11 +132,14 @@ class BlockWorker:
                 for name, pixels in product.stored(made.made[product.stage]).items()
             }
             computed = time.perf_counter()
-        del source
         tables = [
-            (part, {name: rows for each in products for name, rows in each.rows(made.made[each.stage], part).items()})
+            (
+                part,
+                {name: rows for one in products for name, rows in one.rows(made.made[one.stage], part, source).items()},
+            )
             for part in block.core.split(plan.shard_px)
         ]
+        del source
         made.made.clear()  # an image in floats is not held while it is written
         shards = tuple(
             write_shard(

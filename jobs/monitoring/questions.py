@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +24,7 @@ from earthloom.jobs.monitoring.series.scene_areas import current_results, scene_
 from earthloom.jobs.monitoring.series.series import series_table
 from earthloom.jobs.monitoring.series.stage import read_steps
 from earthloom.jobs.monitoring.series.zonal import read_zones, zonal
+from earthloom.jobs.products.stac_item import OPEN_INTERVAL, interval_of
 from earthloom.jobs.publish.files import committed_document
 from earthloom.jobs.records.canonical import read_document
 from earthloom.tiling.errors import ConfigError
@@ -155,7 +156,8 @@ def chosen_maps(
         _, cube = finished_cube(store, product, aoi, None)
         maps = [map_of_step(cube, n) for n, step in enumerate(cube.steps) if _within(step.date, since, until)]
     else:
-        maps = [class_map for class_map in _scenes(store, product, scene) if _within(class_map.start, since, until)]
+        items = [item for item in current_results(store, product, scene) if _within(_day_of(item), since, until)]
+        maps = [_map_of_scene(store, item) for item in items]
     if not maps:
         raise ConfigError(f"no {'date' if aoi else 'scene'} of {product} lies between {since} and {until}")
     return maps
@@ -188,20 +190,22 @@ def areas_of(out: str, product: str, *, aoi: str | None = None, scene: str | Non
     return series_table(read_steps(store, cube))
 
 
-def _scenes(store: Store, product: str, scene: str | None) -> Sequence[ClassMap]:
-    maps = []
-    for item in current_results(store, product, scene):
-        properties = item["properties"]
-        prefix = f"scenes/{properties['earthloom:scene']}/{properties['earthloom:key']}"
-        moment = properties.get("datetime")
-        day = datetime.datetime.fromisoformat(moment).date() if moment else None
-        maps.append(
-            map_of_result(
-                store, prefix, json.loads(store.get(f"{prefix}/result.json")), name=properties["earthloom:scene"], start=day,
-                end=day,
-            )
-        )  # fmt: skip
-    return maps
+def _map_of_scene(store: Store, item: Mapping[str, Any]) -> ClassMap:
+    said, interval = item["properties"], interval_of(item)
+    prefix = f"scenes/{said['earthloom:scene']}/{said['earthloom:key']}"
+    start, end = (None, None) if interval == OPEN_INTERVAL else map(_day, interval)
+    document = json.loads(store.get(f"{prefix}/result.json"))
+    return map_of_result(store, prefix, document, name=said["earthloom:scene"], start=start, end=end)
+
+
+def _day_of(item: Mapping[str, Any]) -> datetime.date | None:
+    """The day that stands for a scene, also where only its year or month is known; None where nothing is."""
+    moment = item["properties"].get("datetime")
+    return _day(moment) if moment else None
+
+
+def _day(moment: str) -> datetime.date:
+    return datetime.datetime.fromisoformat(moment).date()
 
 
 def _within(day: datetime.date | None, since: datetime.date | None, until: datetime.date | None) -> bool:

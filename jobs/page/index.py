@@ -23,7 +23,7 @@ from earthloom.tiling.errors import EarthloomError, MissingObjectError, PublishE
 from earthloom.tiling.storage.store import Store
 
 FILE = "page.json"
-FORMAT = 2
+FORMAT = 3
 _REQUESTS = 16
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from earthloom.jobs.products.stac_item import COG, OPEN_INTERVAL
-from earthloom.tiling.encoding import CONFIDENCE_SCALE, CONFIDENCE_STEPS
+from earthloom.jobs.products.renders import stretch
+from earthloom.jobs.products.stac_item import COG, OPEN_INTERVAL, interval_of
 
 if TYPE_CHECKING:
     from pyproj import CRS
@@ -27,8 +27,6 @@ _KNOWN_TO_OL = re.compile(r"^EPSG:(4326|3857|32[67](0[1-9]|[1-5]\d|60))$")
 """OpenLayers knows longitude and latitude, Web Mercator and UTM by itself."""
 _DATUM = re.compile(r" \+datum=\S+")
 _LEAST_SHIFT_M = 0.5
-_SIGMAS = 2.0
-"""A picture's grey values reach from its mean to so many standard deviations on either side."""
 
 
 def row_of(item: Mapping[str, Any], folder: str, href: str) -> dict[str, Any]:
@@ -49,10 +47,7 @@ def row_of(item: Mapping[str, Any], folder: str, href: str) -> dict[str, Any]:
     """
     properties = item["properties"]
     path = place(folder, href)
-    interval = (
-        properties.get("start_datetime") or properties["datetime"],
-        properties.get("end_datetime") or properties["datetime"],
-    )
+    interval = interval_of(item)
     start, end = (None, None) if interval == OPEN_INTERVAL else interval
     areas = properties.get("earthloom:class_areas", [])
     west, south, east, north = (float(edge) for edge in item["bbox"])
@@ -147,12 +142,13 @@ def _shift_m(crs: CRS, text: str, axes: str, lon: float, lat: float) -> list[flo
 
 
 def _raster(name: str, asset: Mapping[str, Any], middle: tuple[float, float]) -> dict[str, Any]:
-    bands = [_band(band) for band in asset["bands"]]
+    classes = asset.get("classification:classes")
+    bands = [_band(band, is_class=bool(classes)) for band in asset["bands"]]
     code, proj4 = proj4_of(asset.get("proj:code"), asset.get("proj:wkt2"), *middle)
     raster: dict[str, Any] = {"name": name, "file": _beside(asset["href"]), "crs": code, "bands": bands}
     if proj4:
         raster["proj4"] = proj4
-    if classes := asset.get("classification:classes"):
+    if classes:
         raster["classes"] = _classes(classes)
     return raster
 
@@ -167,7 +163,7 @@ def _classes(classes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _band(band: Mapping[str, Any]) -> dict[str, Any]:
+def _band(band: Mapping[str, Any], *, is_class: bool) -> dict[str, Any]:
     """Its name, the nodata and scale of stored values, and between which of them a picture of it spreads its greys."""
     found: dict[str, Any] = {"name": str(band["name"])}
     scale, offset = float(band.get("raster:scale", 1.0)), float(band.get("raster:offset", 0.0))
@@ -175,15 +171,8 @@ def _band(band: Mapping[str, Any]) -> dict[str, Any]:
         found |= {"scale": scale, "offset": offset}
     if band.get("nodata") is not None:
         found["nodata"] = band["nodata"]
-    statistics = band.get("statistics", {})
-    if "stddev" in statistics:
-        spread = _SIGMAS * statistics["stddev"]
-        found["range"] = [
-            max(statistics["minimum"], round(statistics["mean"] - spread, 6)),
-            min(statistics["maximum"], round(statistics["mean"] + spread, 6)),
-        ]
-    if scale == CONFIDENCE_SCALE and band["data_type"] == "uint8":
-        found["range"] = [0.0, float(CONFIDENCE_STEPS)]  # so that maps can be compared
+    if not is_class and (limits := stretch(scale, band["data_type"], band.get("statistics"))):
+        found["range"] = limits
     return found
 
 

@@ -18,7 +18,7 @@ from earthloom.jobs.records.canonical import digest
 from earthloom.models.inference.chain import Stage
 from earthloom.tiling.scene import Band, Clear, Scene
 
-PIXEL_VERSION = 6
+PIXEL_VERSION = 7
 """Raised whenever Earthloom's own arithmetic may change a pixel; a golden-hash test guards it."""
 
 version = cache(metadata.version)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _MOST_PX = 2048  # of a side on screen; more is thinned out, as no screen shows it
 _STRETCH = (2, 98)  # percentiles
 _LEAST_COSINE = 0.1  # nearer to a pole a map would become a line
+_ROUNDED, _UNEVEN = (
+    1e-6,
+    1e-2,
+)  # shares of a pixel: coordinates are sums, and rounded; other programs may round them more
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +63,31 @@ class EarthloomAccessor:
         """
         import matplotlib.pyplot as plt
 
-        data = self._data
+        data = _laid_out(self._data)
         if data.ndim != 2:
             raise ConfigError(
                 f"{data.name} has the dimensions {', '.join(map(str, data.dims))}; choose one date with .isel(time=…)"
             )
+        a, _, c, _, e, f = _transform(data)
+        (left, right), (bottom, top) = (
+            sorted((edge, edge + step * data.sizes[name])) for name, edge, step in (("x", c, a), ("y", f, e))
+        )
         steps = [max(1, math.ceil(size / _MOST_PX)) for size in data.shape]
         pixels = np.asarray(data[:: steps[0], :: steps[1]].values)
         axes = ax if ax is not None else plt.subplots(figsize=(9, 7), layout="constrained")[1]
-        left, bottom, right, top = data.rio.bounds()
+        pixels = pixels[:: -1 if e > 0 else 1, :: -1 if a < 0 else 1]  # north up, whichever way the rows run
         extent = (left, right, bottom, top)
-        origin: Literal["upper", "lower"] = "upper" if data.y.size < 2 or data.y[0] > data.y[-1] else "lower"
         flags = _flags(data)
         geographic = bool(data.rio.crs and data.rio.crs.is_geographic)
         if flags:
-            axes.imshow(_painted(pixels, flags), extent=extent, origin=origin, interpolation="nearest")
+            axes.imshow(_painted(pixels, flags), extent=extent, origin="upper", interpolation="nearest")
             if legend:
                 _name_classes(axes, [flag for flag in flags if (pixels == flag.value).any()])
         else:
             values = _decoded(data, pixels)
             known = values[np.isfinite(values)]
             low, high = np.percentile(known, _STRETCH) if known.size else (0.0, 1.0)
-            drawn = axes.imshow(values, extent=extent, origin=origin, cmap="gray", vmin=low, vmax=high)
+            drawn = axes.imshow(values, extent=extent, origin="upper", cmap="gray", vmin=low, vmax=high)
             if legend:
                 axes.figure.colorbar(drawn, ax=axes, label=str(data.attrs.get("long_name", data.name)), shrink=0.8)
         if geographic:  # a degree of longitude is shorter on the ground than one of latitude
@@ -104,7 +111,7 @@ class EarthloomAccessor:
         """
         import pandas as pd
 
-        data, flags = self._data, _flags(self._data)
+        data, flags = _laid_out(self._data), _flags(self._data)
         if not flags:
             raise ConfigError(
                 f"{data.name} has no classes, for lack of the attribute flag_values; areas are those of `classes`"
@@ -143,12 +150,58 @@ def _counted(data: xr.DataArray, grid: Grid) -> tuple[NDArray[np.int64], NDArray
     return px, area_m2
 
 
+def _laid_out(data: xr.DataArray) -> xr.DataArray:
+    """The same data with the dimensions (time, y, x) or (y, x), in this order.
+
+    Raises:
+        ConfigError: if it has others.
+    """
+    if not {"x", "y"} <= set(data.dims) <= {"time", "x", "y"}:
+        raise ConfigError(
+            f"{data.name} has the dimensions {', '.join(map(str, data.dims)) or 'none'}; a map has y, x and perhaps time: "
+            "select one of any other with .isel(…), and a row or column with a slice, .isel(y=slice(0, 1))"
+        )
+    return data.transpose(..., "y", "x")
+
+
 def _grid(data: xr.DataArray) -> Grid:
     crs = data.rio.crs
     if crs is None:
         raise ConfigError(f"{data.name} has no CRS; set it with .rio.write_crs(…)")
-    a, b, c, d, e, f = (float(value) for value in tuple(data.rio.transform())[:6])
-    return Grid(crs=crs.to_string(), transform=(a, b, c, d, e, f), width=data.sizes["x"], height=data.sizes["y"])
+    return Grid(
+        crs=crs.to_string(), transform=_transform(data), width=data.sizes["x"], height=data.sizes["y"]
+    )  # fmt: skip
+
+
+def _transform(data: xr.DataArray) -> tuple[float, float, float, float, float, float]:
+    """Where the pixels lie by their coordinates, as they are after any selection.
+
+    The attribute `GeoTransform`, which rioxarray goes by, stays as it was when every second pixel is taken or the rows are
+    turned around. It gives the size of a pixel where there is only one, and the exact size where it agrees.
+
+    Raises:
+        ConfigError: if there are no coordinates, or they are not evenly spaced.
+    """
+    noted_x, noted_y = data.rio.resolution()
+    (a, c), (e, f) = _axis(data, "x", noted_x), _axis(data, "y", noted_y)
+    return a, 0.0, c, 0.0, e, f
+
+
+def _axis(data: xr.DataArray, name: str, noted: float) -> tuple[float, float]:
+    """Step from pixel to pixel along an axis, and the outer edge of the first one."""
+    if name not in data.coords:
+        raise ConfigError(f"{data.name} has no coordinate {name}, so nobody knows where its pixels lie")
+    centres = data[name].to_numpy().astype(np.float64)
+    step = noted
+    if centres.size > 1:
+        steps = np.diff(centres)
+        if not np.allclose(steps, steps.mean(), rtol=_UNEVEN, atol=0):
+            raise ConfigError(
+                f"the coordinate {name} of {data.name} goes in steps of {steps.min():g} to {steps.max():g}, so its pixels are "
+                f"not all of one size; select with a slice, .isel({name}=slice(…))"
+            )
+        step = noted if abs(steps.mean() - noted) <= _ROUNDED * abs(noted) else float(steps.mean())
+    return step, float(centres[0]) - step / 2
 
 
 def _flags(data: xr.DataArray) -> list[_Flag]:

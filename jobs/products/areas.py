@@ -32,33 +32,21 @@ def percent_text(percent: float) -> str:
     return "<0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %"
 
 
-def _cells(rows: Sequence[ClassArea]) -> list[tuple[str, str, str, str]]:
-    unit = area_unit(max((row["area_m2"] for row in rows), default=0.0))
-    total_m2 = sum(row["area_m2"] for row in rows)
-    cells = [
-        (
-            row["name"],
-            area_text(row["area_m2"], unit),
-            percent_text(row["percent"]),
-            f"{row['mean_confidence']:.2f}" if "mean_confidence" in row else "-",
-        )
-        for row in rows
-    ]
-    return [*cells, ("valid area", area_text(total_m2, unit), "100.0 %" if total_m2 else "0.0 %", "")]
-
-
 def area_table(rows: Sequence[ClassArea], title: str | None = None) -> Table:
     """A rich table of `jobs.products.statistics.class_areas`, all areas in one unit, the valid area last."""
     from rich.markup import escape
     from rich.table import Table
 
+    unit, total_m2 = area_unit(max((row["area_m2"] for row in rows), default=0.0)), sum(row["area_m2"] for row in rows)
     table = Table(title=escape(title) if title else None, title_justify="left")
     table.add_column("class")
     for heading in ("area", "share", "confidence"):
         table.add_column(heading, justify="right")
-    *classes, total = _cells(rows)
-    for row, (name, *numbers) in zip(rows, classes, strict=True):
-        table.add_row(f"[{row['color']}]■[/] {escape(name)}", *numbers)
+    for row in rows:
+        table.add_row(
+            f"[{row['color']}]■[/] {escape(row['name'])}", area_text(row["area_m2"], unit), percent_text(row["percent"]),
+            f"{row['mean_confidence']:.2f}" if "mean_confidence" in row else "-",
+        )  # fmt: skip
     table.add_section()
-    table.add_row(*total, style="bold")
+    table.add_row("valid area", area_text(total_m2, unit), "100.0 %" if total_m2 else "0.0 %", "", style="bold")
     return table

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from earthloom.jobs.products.item_table import latest_items
+from earthloom.jobs.products.item_table import latest_ids, latest_items, tabled_ids
+from earthloom.jobs.products.stac_item import item_id
 from earthloom.jobs.records.listing import shelved
 from earthloom.jobs.records.names import DATA, RESULT
 from earthloom.jobs.records.result import SceneResult
@@ -89,7 +90,7 @@ def _candidates(store: Store, scene: str | None, key: str | None) -> Iterator[_F
         levels = sorted(int(name[1]) for name in names if name[0] == DATA and name[2:] == ["zarr.json"])
         yield _Found(
             scene_id=place.scene_id, key=place.key, prefix=place.prefix, product=result.model, levels=tuple(levels),
-            committed_s=place.result.modified_s,
+            committed_s=result.committed_s or place.result.modified_s,
         )  # fmt: skip
 
 
@@ -113,6 +114,8 @@ def _one_of(candidates: Iterator[_Found], store: Store, product: str, scene: str
     if len(of_scene) > 1:
         raise ConfigError(f"{out} holds {product} of several scenes; give scene=, one of {_listed(sorted(of_scene))}")
     (results,) = of_scene.values()
+    if len(results) > 1 and (current := _tabled_as_latest(store, product, results)):
+        return current
     last_s = max(result.committed_s for result in results)
     last = [result for result in results if result.committed_s == last_s]
     if len(last) > 1:
@@ -121,6 +124,20 @@ def _one_of(candidates: Iterator[_Found], store: Store, product: str, scene: str
             f"{out}{asked}: {len(last)} results were committed at the same time; give key=, one of {keys}"
         )
     return last[0]
+
+
+def _tabled_as_latest(store: Store, product: str, results: Sequence[_Found]) -> _Found | None:
+    """The result that counts by the product's table, which keeps the times of the commits in a copy of OUT too; None where it
+    does not know them all."""
+    try:
+        table = store.get(f"collections/{product}/items.parquet")
+    except MissingObjectError:
+        return None
+    by_id = {item_id(result.scene_id, product, result.key): result for result in results}
+    if not by_id.keys() <= tabled_ids(table):
+        return None
+    latest = by_id.keys() & latest_ids(table)
+    return by_id[latest.pop()] if latest else None
 
 
 def _instead(store: Store, product: str, scene: str | None) -> str:

@@ -21,6 +21,7 @@ from earthloom.jobs.products.product import file_asset
 from earthloom.jobs.products.stac_item import AssetInfo
 from earthloom.jobs.products.statistics import Counted
 from earthloom.models.inference.footprints import BlockFootprints
+from earthloom.models.inference.stack import Stack
 from earthloom.tiling.window import Window
 
 FOOTPRINTS = "footprints"
@@ -36,7 +37,7 @@ class FootprintsProduct(ClassMapProduct):
     scene_id: str
     key: str
 
-    def rows(self, made: Any, part: Window) -> Mapping[str, bytes]:
+    def rows(self, made: Any, part: Window, source: Stack) -> Mapping[str, bytes]:  # noqa: ARG002 - they need no scene
         return _rows(made.over(part))
 
     def counts(self, counted: Counted) -> Mapping[str, int]:

@@ -91,7 +91,7 @@ class ImageProduct(StageProduct):
         ranges = [
             [limit * self.image.gain[number] + self.image.bias[number] for limit in limits]
             for number in numbers
-            if (limits := stretch(bands[number]))
+            if (limits := stretch(bands[number].scale, bands[number].data_type, bands[number].statistics))
         ]
         shown = len(ranges) == len(numbers)  # an image without a valid pixel has no range
         return {f"{self.image.name}.qml": image_style([number + 1 for number in numbers], ranges)} if shown else {}

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from earthloom.jobs.products.legend import word
+from earthloom.jobs.products.legend import words
 from earthloom.jobs.products.stac_item import utc
 from earthloom.tiling.errors import PublishError
 
@@ -121,13 +120,8 @@ def _flat_columns(items: Sequence[Mapping[str, Any]], published: Mapping[str, st
 
 def _measures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """What is said of the classes of one result, by name of the column."""
-    found: dict[str, float | None] = {}
-    for row in rows:
-        stem = re.sub("[^0-9A-Za-z_]", "_", word(row["name"])) or f"class_{int(row['value'])}"
-        if f"{stem}_m2" in found:
-            stem = f"{stem}_{int(row['value'])}"
-        found |= {f"{stem}_{ending}": row.get(field) for ending, field in _MEASURES}
-    return found
+    stems = words({int(row["value"]): row["name"] for row in rows}, hyphens=False)
+    return {f"{stems[int(row['value'])]}_{ending}": row.get(field) for row in rows for ending, field in _MEASURES}
 
 
 def _spelled(item: dict[str, Any]) -> dict[str, Any]:

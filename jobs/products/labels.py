@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.products.class_map import ClassMapProduct
-from earthloom.jobs.products.label_table import label_frame, row_type
 from earthloom.jobs.products.legend import labels
-from earthloom.jobs.products.object_tables import PARQUET, geoparquet
+from earthloom.jobs.products.object_tables import PARQUET, geoparquet, label_frame
 from earthloom.jobs.products.product import file_asset
 from earthloom.jobs.products.stac_item import AssetInfo
 from earthloom.jobs.products.statistics import Counted
 from earthloom.models.inference.labels import BlockLabels
+from earthloom.models.inference.stack import Stack
 from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.window import Window
 
@@ -38,7 +38,7 @@ class LabelsProduct(ClassMapProduct):
     scene_id: str
     key: str
 
-    def rows(self, made: Any, part: Window) -> Mapping[str, bytes]:
+    def rows(self, made: Any, part: Window, source: Stack) -> Mapping[str, bytes]:
         return {CHIPS: _rows(made, part).tobytes()}
 
     def sidecars(self, counted: Counted) -> dict[str, bytes]:
@@ -57,6 +57,11 @@ class LabelsProduct(ClassMapProduct):
                 CHIPS, f"{self.name}.parquet", PARQUET, "Chips with the probability of every class, as GeoParquet"
             ),
         ]
+
+
+def row_type(n_classes: int) -> np.dtype[np.void]:
+    """One chip: row and column of its pixel in the result, its class, and the probability of each class."""
+    return np.dtype([("row", "<i4"), ("col", "<i4"), ("class", "<i4"), ("probabilities", "<f4", (n_classes,))])
 
 
 def _rows(made: BlockLabels, part: Window) -> NDArray[np.void]:

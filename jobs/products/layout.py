@@ -47,7 +47,7 @@ def _of_main_stage(plan: ScenePlan) -> tuple[StageProduct, ...]:
             return (FootprintsProduct(**of_rows, meaning="class of the footprint that covers the pixel"),)
         case "objects":
             assert plan.card.objects is not None
-            return (ObjectsProduct(**of_rows, rule=plan.card.objects, shard_px=plan.shard_px),)
+            return (ObjectsProduct(**of_rows, rule=plan.card.objects, shard_px=plan.shard_px, scale=plan.chain.scale),)
     return ()
 
 

@@ -6,7 +6,7 @@ Knows nothing of pixels or files: the writers of the COG put these beside and in
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree as ET
@@ -86,9 +86,19 @@ def labels(legend: Legend) -> dict[int, str]:
     return {one.value: one.name for one in legend.classes}
 
 
-def word(name: str) -> str:
-    """A class's name as one word, for formats that want words: CF's `flag_meanings`, STAC's names of classes."""
-    return re.sub(r"[^0-9A-Za-z_-]+", "_", name.replace("→", " to ")).strip("_")
+def words(names: Mapping[int, str], *, hyphens: bool = True) -> dict[int, str]:
+    """Names of classes as one word each, by value, for formats that want words: CF's `flag_meanings`, STAC's names of classes,
+    columns of tables.
+
+    No two are the same: a class without a letter of ASCII is `class_<value>`, and one whose word another has, or that would be
+    taken for no data, has its value behind it.
+    """
+    others = r"[^0-9A-Za-z_-]+" if hyphens else r"[^0-9A-Za-z_]+"
+    found: dict[int, str] = {}
+    for value, name in names.items():
+        word = re.sub(others, "_", name.replace("→", " to ")).strip("_") or f"class_{value}"
+        found[value] = f"{word}_{value}" if word == "nodata" or word in found.values() else word
+    return found
 
 
 def flags(classes: Sequence[Flag]) -> dict[str, Any]:
@@ -96,7 +106,7 @@ def flags(classes: Sequence[Flag]) -> dict[str, Any]:
     as CCI, SNAP and xcube know it: `#rrggbb` of each."""
     return {
         "flag_values": [one.value for one in classes],
-        "flag_meanings": " ".join(word(one.name) or f"class_{one.value}" for one in classes),
+        "flag_meanings": " ".join(words({one.value: one.name for one in classes}).values()),
         "flag_colors": " ".join(one.color for one in classes),
     }
 

@@ -1,20 +1,20 @@
-"""Objects with their place and size on Earth, as GeoParquet 1.1 and as FlatGeobuf: the same input gives the same bytes.
+"""Objects, footprints and chips with their place and size on Earth, as GeoParquet 1.1 and as FlatGeobuf.
 
-Knows nothing of models or storage.
+The same input gives the same bytes. Knows nothing of models or storage.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from earthloom.jobs.products.legend import word
+from earthloom.jobs.products.legend import words
 from earthloom.models.inference.boxes import Found, corners, scores
-from earthloom.tiling.grid import Grid
+from earthloom.tiling.grid import Grid, pixel_areas_m2
 from earthloom.tiling.vectors import pyogrio
 
 if TYPE_CHECKING:
@@ -90,24 +90,50 @@ def footprint_frame(
         file of polygons from 0; row and col of the pixel in its middle; scene and key.
     """
     import shapely
-    from geopandas import GeoDataFrame
 
     def to_lonlat(xy: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.round(_lonlat(grid, xy[:, 0][None], xy[:, 1][None])[0], _DECIMALS))
 
-    geometry = [
-        shapely.transform(outline, to_lonlat) for outline in outlines
-    ]  # each by itself on one side of 180 degrees
-    columns: dict[str, object] = {
+    geometry = [shapely.transform(outline, to_lonlat) for outline in outlines]  # each on one side of 180 degrees
+    areas_m2 = [round(_area_m2(each), 1) for each in geometry]
+    return _classed(found, geometry, areas_m2, {"feature": found["number"]}, classes, scene_id, key)
+
+
+def label_frame(
+    chips: NDArray[np.void], grid: Grid, *, classes: Mapping[int, str], scene_id: str, key: str
+) -> GeoDataFrame:
+    """One row per decided chip, in the order of `chips`.
+
+    Args:
+        chips: (n,) of `jobs.products.labels.row_type`.
+        grid: grid of the result, one pixel per chip.
+        classes: name by value.
+        scene_id, key: of the result.
+
+    Returns:
+        geometry (the core as a polygon in longitude and latitude; across the antimeridian longitudes go on beyond 180);
+        class; probability of that class; `probability_<name>` of every class; area_m2 on the ellipsoid; row and col of the
+        result's pixel; scene and key.
+    """
+    rows, cols = chips["row"].astype(np.float64), chips["col"].astype(np.float64)
+    geometry = footprints(grid, np.stack([cols, rows, cols + 1, rows + 1], axis=1))
+    areas_m2 = np.round(pixel_areas_m2(grid, grid.window)[chips["row"], chips["col"]], 1)
+    return _classed(chips, geometry, areas_m2, {}, classes, scene_id, key)
+
+
+def _classed(
+    found: NDArray[np.void], geometry: Sequence[Any], areas_m2: ArrayLike, more: Mapping[str, object],
+    classes: Mapping[int, str], scene_id: str, key: str,
+) -> GeoDataFrame:  # fmt: skip
+    """The table of what got a class: `found` has the fields row, col, class and probabilities."""
+    from geopandas import GeoDataFrame
+
+    columns = {
         "class": [classes[int(value)] for value in found["class"]],
-        **probability_columns(found["probabilities"], found["class"], classes),
-        "area_m2": [round(_area_m2(each), 1) for each in geometry],
-        "feature": found["number"],
-        "row": found["row"],
-        "col": found["col"],
-        "scene": [scene_id] * len(found),
-        "key": [key] * len(found),
-    }
+        **_probability_columns(found["probabilities"], found["class"], classes),
+        "area_m2": areas_m2, **more, "row": found["row"], "col": found["col"],
+        "scene": [scene_id] * len(found), "key": [key] * len(found),
+    }  # fmt: skip
     return GeoDataFrame(columns, geometry=geometry, crs="OGC:CRS84").astype(
         dict.fromkeys(("class", "scene", "key"), "str")
     )
@@ -126,10 +152,10 @@ def _area_m2(geometry: Any) -> float:
     return sum(of_ring(part.exterior) - sum(of_ring(hole) for hole in part.interiors) for part in parts)
 
 
-def probability_columns(
+def _probability_columns(
     values: NDArray[np.float32], likeliest: NDArray[np.int32], classes: Mapping[int, str]
 ) -> dict[str, NDArray[np.floating[Any]]]:
-    """`probability` of the likeliest class, and `probability_<name>` of every class, with its value for a name that two have.
+    """`probability` of the likeliest class, and `probability_<name>` of every class.
 
     Args:
         values: (n, K).
@@ -137,9 +163,7 @@ def probability_columns(
         classes: name by value.
     """
     rounded = np.round(values.astype(np.float64), _PROBABILITY_DECIMALS).reshape(len(values), len(classes))
-    names = [word(name) for name in classes.values()]
-    ends = names if len(set(names)) == len(names) else list(classes)
-    every = {f"probability_{end}": rounded[:, value] for value, end in zip(classes, ends, strict=True)}
+    every = {f"probability_{name}": rounded[:, value] for value, name in words(classes).items()}
     return {"probability": rounded[np.arange(len(values)), likeliest], **every}
 
 

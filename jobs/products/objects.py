@@ -15,19 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthloom.jobs.products import quicklook
+from earthloom.jobs.products.backdrop import BACKDROP, backdrop, backdrop_part
 from earthloom.jobs.products.legend import Legend, colors, labels
 from earthloom.jobs.products.object_tables import FLATGEOBUF, PARQUET, flatgeobuf, geoparquet, object_frame
 from earthloom.jobs.products.product import Raster, StageProduct, cog_asset, file_asset
+from earthloom.jobs.products.quicklook import PICTURE_PX
 from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
 from earthloom.jobs.products.statistics import Counted, band_statistics
 from earthloom.models.cards.card import ObjectRule
 from earthloom.models.inference.boxes import OBJECT, Found, corners, merge
 from earthloom.models.inference.objects import BlockObjects, within
+from earthloom.models.inference.stack import Stack
 from earthloom.tiling.counting import BandSum, count
 from earthloom.tiling.encoding import CONFIDENCE_SCALE, NODATA
 from earthloom.tiling.grid import Grid
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.cog import CogProfile
+from earthloom.tiling.writing.pyramid import Pyramid
 from earthloom.tiling.writing.zarr_sink import Layer
 
 HEAT = "heat"
@@ -50,6 +54,8 @@ class ObjectsProduct(StageProduct):
     scene_id: str
     key: str
     shard_px: int
+    scale: int = 1
+    """Pixels of the grid per pixel of the scene and side."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Tags of its TIFF."""
     stage: int = 0
@@ -72,8 +78,15 @@ class ObjectsProduct(StageProduct):
     def stored(self, made: BlockObjects) -> dict[str, NDArray[Any]]:
         return {HEAT: made.heat}
 
-    def rows(self, made: BlockObjects, part: Window) -> Mapping[str, bytes]:
-        return {OBJECTS: within(made.found, part).tobytes()}
+    def rows(self, made: BlockObjects, part: Window, source: Stack) -> Mapping[str, bytes]:
+        return {
+            BACKDROP: backdrop_part(source, part, self._pyramid, self._pyramid.level_within(PICTURE_PX), self.scale),
+            OBJECTS: within(made.found, part).tobytes(),
+        }
+
+    @property
+    def _pyramid(self) -> Pyramid:
+        return Pyramid(height=self.grid.height, width=self.grid.width, shard_px=self.shard_px)
 
     def count(self, pixels: Mapping[str, NDArray[Any]], shard: Window) -> Counted:
         return Counted(sums={HEAT: count(pixels[HEAT], NODATA)})
@@ -118,16 +131,17 @@ class ObjectsProduct(StageProduct):
         self, layer: Callable[[str], NDArray[Any]], counted: Counted, title: str, pixel_m: tuple[float, float]
     ) -> bytes:
         found, heat, palette = self._found(counted), layer(HEAT), colors(self.legend)
-        boxes = corners(found)
+        boxes, level = corners(found), self._pyramid.level_within(PICTURE_PX)
+        behind = backdrop(counted.tables.get(BACKDROP, b""), self._pyramid, level)
         if self.grid.transform[0] < 0:  # the picture is north up, whichever way the rows run
-            boxes[:, [0, 2]] = self.grid.width - boxes[:, [2, 0]]
+            boxes[:, [0, 2]], behind = self.grid.width - boxes[:, [2, 0]], behind[:, :, ::-1]
         if self.grid.transform[4] > 0:
-            boxes[:, [1, 3]] = self.grid.height - boxes[:, [3, 1]]
+            boxes[:, [1, 3]], behind = self.grid.height - boxes[:, [3, 1]], behind[:, ::-1]
         boxes /= [self.grid.width / heat.shape[1], self.grid.height / heat.shape[0]] * 2
         counts = self.counts(counted)
         lines = [(palette[value], name, f"{counts[name]:,}", "") for value, name in labels(self.legend).items()]
         return quicklook.objects_png(
-            heat, boxes, [palette[int(value)] for value in found["class"]], lines=lines, title=title,
+            behind, heat != NODATA, boxes, [palette[int(value)] for value in found["class"]], lines=lines, title=title,
             subtitle=f"{self.legend.title or self.legend.label}  ·  {len(found):,} objects", pixel_m=pixel_m,
         )  # fmt: skip
 

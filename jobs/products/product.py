@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from earthloom.jobs.products.stac_item import COG, AssetInfo, BandInfo
 from earthloom.jobs.products.statistics import Counted
+from earthloom.models.inference.stack import Stack
 from earthloom.tiling.counting import BandSum, ClassArea
 from earthloom.tiling.window import Window
 from earthloom.tiling.writing.cog import CogProfile
@@ -117,11 +118,12 @@ class StageProduct(Product):
     def stored(self, made: Any) -> dict[str, NDArray[Any]]:
         """(h, w) by layer, as they are stored, from what the stage made (`ChainResult.made`)."""
 
-    def rows(self, made: Any, part: Window) -> Mapping[str, bytes]:
+    def rows(self, made: Any, part: Window, source: Stack) -> Mapping[str, bytes]:
         """What a shard keeps, by the name of a table, of what the stage made and of what no pixel says; mostly nothing.
 
         Args:
             part: the shard's window, in the result.
+            source: the scene over at least the shard.
         """
         return {}
 

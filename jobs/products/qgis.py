@@ -12,6 +12,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from earthloom.jobs.products.legend import Legend, labels
+from earthloom.jobs.products.stac_item import OPEN_INTERVAL, interval_of
 from earthloom.tiling.encoding import NODATA
 
 Entry = tuple[int, str, str]
@@ -61,7 +62,7 @@ def catalogue(title: str, items: Sequence[Mapping[str, Any]], base: str) -> byte
             if not str(asset["type"]).startswith("image/tiff"):
                 continue
             source = f"{folder}/{str(asset['href']).removeprefix('./')}"
-            label = f"{said['earthloom:scene']} {name}" + (f", {said['datetime'][:10]}" if said.get("datetime") else "")
+            label = f"{said['earthloom:scene']} {name}{_days(item)}"
             layer_id = re.sub(r"\W", "_", f"{item['id']}_{name}")
             shown = number == 0 and name != "confidence"
             ET.SubElement(
@@ -74,6 +75,14 @@ def catalogue(title: str, items: Sequence[Mapping[str, Any]], base: str) -> byte
             layer.append(_pipe(_of_render(render, asset)))
             ET.SubElement(layer, "blendMode").text = "0"
     return _document(root)
+
+
+def _days(item: Mapping[str, Any]) -> str:
+    """The day of a map, or those between which it was taken; nothing where nobody knows."""
+    if (interval := interval_of(item)) == OPEN_INTERVAL:
+        return ""
+    first, last = (moment[:10] for moment in interval)
+    return f", {first}" if first == last else f", {first} to {last}"
 
 
 def _of_render(render: Mapping[str, Any], asset: Mapping[str, Any]) -> ET.Element:

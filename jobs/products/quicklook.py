@@ -18,7 +18,7 @@ from earthloom.jobs.products.areas import area_text
 from earthloom.jobs.products.legend import Legend, Line, colors, lines
 from earthloom.jobs.products.lettering import Color, font, write
 from earthloom.tiling.counting import ClassArea
-from earthloom.tiling.encoding import CONFIDENCE_STEPS, NODATA
+from earthloom.tiling.encoding import NODATA
 from earthloom.tiling.errors import PublishError
 
 _INK, _QUIET, _LINE, _PAPER = (27, 34, 44), (96, 106, 120), (205, 210, 217), (255, 255, 255)
@@ -27,6 +27,8 @@ _ALERT = (213, 94, 0)  # vermilion of Okabe and Ito, as the page draws confirmed
 _SIDE_PX, _ENLARGED_PX = 1024, 512  # at most, of a picture that is drawn smaller than it is, or larger
 _MARGIN, _GAP, _TOP, _FOOT, _LEGEND_PX, _ROW_PX, _SWATCH_PX = 28, 28, 88, 42, 260, 40, 20
 _LEAST_WIDTH, _LEAST_COLUMN, _BAR_PX = 560, 280, 200
+PICTURE_PX = 1024
+"""Longest side of the overview that a picture is drawn from."""
 
 
 def quicklook_png(
@@ -84,43 +86,51 @@ def image_png(pixels: NDArray[Any], *, nodata: float, title: str, subtitle: str,
     if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.size:
         raise PublishError(f"{title}: cannot draw an image of shape {pixels.shape}; give (3, rows, columns)")
     valid = (~np.isnan(pixels) if math.isnan(nodata) else pixels != nodata).all(axis=0)
+    return _page(_stretched(pixels, valid), title, subtitle, pixel_m, [])
+
+
+def _stretched(pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """(rows, columns, 4): each channel from dark at its 2nd to bright at its 98th percentile, transparent where not valid."""
     rgba = np.zeros((*valid.shape, 4), np.uint8)
     for channel, band in enumerate(pixels.astype(np.float64)):
         low, high = np.percentile(band[valid], (2, 98)) if valid.any() else (0.0, 1.0)
         bright = np.clip((np.where(valid, band, low) - low) / max(high - low, 1e-12), 0, 1)
         rgba[..., channel] = np.round(255 * bright)
     rgba[..., 3] = np.where(valid, 255, 0)
-    return _page(rgba, title, subtitle, pixel_m, [])
+    return rgba
 
 
-_COLD, _HOT = (22, 30, 44), (255, 244, 214)
 _LEAST_BOX_PX = 5.0
 
 
 def objects_png(
-    heat: NDArray[np.uint8], boxes: NDArray[np.float64], shades: Sequence[Color], *, lines: Sequence[Line], title: str,
-    subtitle: str, pixel_m: tuple[float, float],
+    pixels: NDArray[np.float32], known: NDArray[np.bool_], boxes: NDArray[np.float64], shades: Sequence[Color], *,
+    lines: Sequence[Line], title: str, subtitle: str, pixel_m: tuple[float, float],
 ) -> bytes:  # fmt: skip
-    """Draw the outlines of objects over how likely a centre is, dark to bright, nodata hatched.
+    """Draw the outlines of objects over the scene, stretched as an image is; hatched where nothing was looked for.
 
     Args:
-        heat: (rows, columns) an overview level, stored confidence, north up.
-        boxes: (n, 4) left, top, right and bottom edge in pixels of `heat`; tiny ones are drawn larger.
+        pixels: (3, rows, columns) thinned scene, north up, NaN where there is no data.
+        known: (rows, columns) where objects were looked for.
+        boxes: (n, 4) left, top, right and bottom edge in these pixels; tiny ones are drawn larger.
         shades: (n,) of the outlines.
         lines: lines of the legend.
 
     Other arguments and errors are those of `quicklook_png`.
     """
-    if heat.ndim != 2 or not heat.size:
-        raise PublishError(f"{title}: cannot draw a heat of shape {heat.shape}; give (rows, columns), at least 1 x 1")
-    share = np.minimum(heat, CONFIDENCE_STEPS)[..., None] / CONFIDENCE_STEPS
-    rgb = np.round(np.array(_COLD) * (1 - share) + np.array(_HOT) * share).astype(np.uint8)
-    canvas = Image.fromarray(np.dstack([rgb, np.where(heat == NODATA, 0, 255).astype(np.uint8)]))
+    if pixels.shape != (3, *known.shape) or not known.size:
+        raise PublishError(
+            f"{title}: cannot draw a scene of shape {pixels.shape} that is known where {known.shape} says; give (3, rows, "
+            "columns) and (rows, columns)"
+        )
+    rgba = _stretched(pixels, np.asarray((~np.isnan(pixels)).all(axis=0), np.bool_))
+    rgba[..., 3] = np.where(known, 255, 0)
+    canvas = Image.fromarray(rgba)
     draw = ImageDraw.Draw(canvas)
     for (left, top, right, bottom), shade in zip(boxes.tolist(), shades, strict=True):
         more_x, more_y = (max(0.0, _LEAST_BOX_PX - side) / 2 for side in (right - left, bottom - top))
         draw.rectangle((left - more_x, top - more_y, right + more_x, bottom + more_y), outline=(*shade, 255))
-    drawn = [*lines, *[(None, "no data", "", "")] * bool((heat == NODATA).any())]
+    drawn = [*lines, *[(None, "no data", "", "")] * (not known.all())]
     return _page(np.asarray(canvas), title, subtitle, pixel_m, drawn)
 
 

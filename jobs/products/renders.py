@@ -14,7 +14,7 @@ from earthloom.jobs.products.quicklook import true_color
 from earthloom.tiling.encoding import CONFIDENCE_SCALE, CONFIDENCE_STEPS
 
 if TYPE_CHECKING:
-    from earthloom.jobs.products.stac_item import AssetInfo, BandInfo
+    from earthloom.jobs.products.stac_item import AssetInfo
 
 _SPREAD = 2.0  # standard deviations around the mean that the grey or colours of an image reach over
 
@@ -29,11 +29,12 @@ def renders(assets: Sequence[AssetInfo], classes: Sequence[Mapping[str, Any]]) -
     return {asset.name: _render(asset, classes) for asset in assets if asset.bands and asset.grid is not None}
 
 
-def stretch(band: BandInfo) -> list[float] | None:
-    """Stored values that are drawn darkest and brightest; None where nothing is known of them."""
-    if band.scale == CONFIDENCE_SCALE and band.data_type == "uint8":
+def stretch(scale: float | None, data_type: str, statistics: Mapping[str, float] | None) -> list[float] | None:
+    """Stored values of a band that are drawn darkest and brightest, on the page, in QGIS and by STAC; None where nothing is
+    known of them. The arguments are those of `BandInfo`."""
+    if scale == CONFIDENCE_SCALE and data_type == "uint8":
         return [0, CONFIDENCE_STEPS]  # from no confidence to all, so that maps can be compared
-    said = band.statistics or {}
+    said = statistics or {}
     if not {"minimum", "maximum"} <= set(said):
         return None
     low, high = float(said["minimum"]), float(said["maximum"])
@@ -55,7 +56,8 @@ def _render(asset: AssetInfo, classes: Sequence[Mapping[str, Any]]) -> dict[str,
             },
         }  # fmt: skip
     shown = list(dict.fromkeys(true_color(names)))
-    ranges = [stretch(asset.bands[names.index(name)]) for name in shown]
+    bands = [asset.bands[names.index(name)] for name in shown]
+    ranges = [stretch(band.scale, band.data_type, band.statistics) for band in bands]
     return (
         found
         | {"bands": shown, "bidx": [names.index(name) + 1 for name in shown], "resampling": "bilinear"}

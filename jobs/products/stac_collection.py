@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from earthloom.jobs.products.stac_item import EXTENSIONS, STAC_VERSION, class_objects
+from earthloom.jobs.products.stac_item import EXTENSIONS, STAC_VERSION, class_objects, interval_of
 from earthloom.models.cards.card import ModelCard
 from earthloom.tiling.errors import PublishError
 from earthloom.tiling.footprint import union_bbox
 
 CATALOG_ID = "earthloom"
+_PARQUET = "application/vnd.apache.parquet"
 _OWN_RELS = frozenset(("root", "parent", "item"))
 _BBOX, _INTERVAL = "earthloom:bbox", "earthloom:interval"  # on each link, so that an extent needs no item read again
 
@@ -64,26 +65,13 @@ def add_to_collection(
         "license": kept.get("license", "other"),
         "extent": extent_of(ordered),
         "summaries": kept.get("summaries", {}) | classes,
-        "assets": kept.get("assets", {})
-        | {
-            "items": {
-                "href": "./items.parquet",
-                "type": "application/vnd.apache.parquet",
-                "title": "All items as one table",
-                "roles": ["collection-mirror"],
-            },
-            "latest": {
-                "href": "./latest.parquet",
-                "type": "application/vnd.apache.parquet",
-                "title": "The latest result of each scene, with areas of classes as columns",
-                "roles": ["data"],
-            },
-            "layers": {
-                "href": f"./{name}.qlr",
-                "type": "application/xml",
-                "title": "All of them as layers of QGIS",
-                "roles": ["metadata"],
-            },
+        "assets": kept.get("assets", {}) | {
+            asset: {"href": f"./{file}", "type": kind, "title": title, "roles": [role]}
+            for asset, file, kind, title, role in (
+                ("items", "items.parquet", _PARQUET, "All items as one table", "collection-mirror"),
+                ("latest", "latest.parquet", _PARQUET, "The latest result of each scene, with class areas as columns", "data"),
+                ("layers", f"{name}.qlr", "application/xml", "All of them as layers of QGIS", "metadata"),
+            )
         },
         "links": [
             {"rel": "root", "href": "../../catalog.json", "type": "application/json"},
@@ -91,7 +79,7 @@ def add_to_collection(
             *(link for link in kept.get("links", []) if link.get("rel") not in _OWN_RELS),
             *ordered,
         ],
-    }
+    }  # fmt: skip
 
 
 def linked_hrefs(existing: dict[str, Any] | None) -> dict[str, str]:
@@ -157,13 +145,8 @@ def extent_of(links: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def item_link(href: str, item: dict[str, Any]) -> dict[str, Any]:
     """A link from a collection to an item, with what the collection's extent needs of it."""
-    properties = item["properties"]
-    start, end = (
-        properties.get("start_datetime") or properties["datetime"],
-        properties.get("end_datetime") or properties["datetime"],
-    )
     return {"rel": "item", "href": href, "type": "application/geo+json", "title": item["id"],
-            _BBOX: list(item["bbox"]), _INTERVAL: [start, end]}  # fmt: skip
+            _BBOX: list(item["bbox"]), _INTERVAL: list(interval_of(item))}  # fmt: skip
 
 
 def refuse_foreign(existing: dict[str, Any] | None, kind: str, name: str) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import quote
 
-from earthloom.jobs.products.legend import word
+from earthloom.jobs.products.legend import words
 from earthloom.jobs.products.renders import renders
 from earthloom.jobs.records.names import ITEM
 from earthloom.models.cards.card import BEFORE, PERMANENT_WATER, ModelCard, ModelClass
@@ -206,10 +206,7 @@ def feature(
         raise PublishError(f"{name}: two assets share a name: {', '.join(names)}")
     geometry, bbox = footprint(grid)
     document: dict[str, Any] = {
-        "type": "Feature",
-        "stac_version": STAC_VERSION,
-        "stac_extensions": [],
-        "id": name,
+        "type": "Feature", "stac_version": STAC_VERSION, "stac_extensions": [], "id": name,
         **({"collection": collection} if collection else {}),
         "geometry": geometry,
         "bbox": list(bbox),
@@ -229,23 +226,26 @@ def interval(start: date, end: date) -> dict[str, str | None]:
     return {"datetime": None, "start_datetime": f"{start}T00:00:00Z", "end_datetime": f"{end}T23:59:59Z"}
 
 
+def interval_of(item: Mapping[str, Any]) -> tuple[str, str]:
+    """First and last moment of an item, RFC 3339: of one moment twice the same; `OPEN_INTERVAL` where nobody knows."""
+    said = item["properties"]
+    return said.get("start_datetime") or said["datetime"], said.get("end_datetime") or said["datetime"]
+
+
 def class_objects(classes: Sequence[ModelClass], rows: Sequence[ClassArea] = ()) -> list[dict[str, Any]]:
     """`classification:classes`, nodata last; with pixel counts where rows are given.
 
     The extension allows letters, digits, `-` and `_` in names: others are replaced and the true name is the title.
     """
     counts = {row["value"]: row["pixels"] for row in rows}
-    found: list[dict[str, Any]] = []
-    for one in classes:
-        name = word(one.name) or f"class_{one.value}"
-        if any(name == other["name"] for other in found) or name == "nodata":
-            name = f"{name}_{one.value}"
-        found.append(
-            {"value": one.value, "name": name, "title": one.name, "color_hint": one.color.lstrip("#").upper()}
-            | ({"description": one.description} if one.description else {})
-            | ({"count": counts[one.value]} if one.value in counts else {})
-        )
-    return [*found, {"value": NODATA, "name": "nodata", "title": "No data", "nodata": True}]
+    names = words({one.value: one.name for one in classes})
+    described = [
+        {"value": one.value, "name": names[one.value], "title": one.name, "color_hint": one.color.lstrip("#").upper()}
+        | ({"description": one.description} if one.description else {})
+        | ({"count": counts[one.value]} if one.value in counts else {})
+        for one in classes
+    ]
+    return [*described, {"value": NODATA, "name": "nodata", "title": "No data", "nodata": True}]
 
 
 def utc(text: str) -> str:

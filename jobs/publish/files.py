@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from earthloom.jobs.products import statistics
 from earthloom.jobs.products.product import Raster
 from earthloom.jobs.products.publication import Publication
+from earthloom.jobs.products.quicklook import PICTURE_PX
 from earthloom.jobs.products.statistics import Counted, add_up
 from earthloom.jobs.publish.tables import read_tables
 from earthloom.jobs.records.blocks import ShardRecord, StoredObject
@@ -41,7 +42,6 @@ from earthloom.tiling.writing.cog_parts import CogAssembly, ShardPart
 from earthloom.tiling.writing.pyramid import Place
 from earthloom.tiling.writing.zarr_sink import ZarrLayout, open_array
 
-_QUICKLOOK_PX = 1024
 _MIB = 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PUTS = 8
@@ -314,10 +314,7 @@ def _check_cog(publication: Publication, raster: Raster, first: bytes) -> None:
 
 
 def _quicklook(store: Store, publication: Publication, layout: ZarrLayout, counted: Counted) -> bytes:
-    level = next(
-        (n for n, shape in enumerate(layout.pyramid.shapes) if max(shape) <= _QUICKLOOK_PX),
-        len(layout.pyramid.shapes) - 1,
-    )
+    level = layout.pyramid.level_within(PICTURE_PX)
     source = store.zarr(f"{publication.prefix}/{DATA}", read_only=True)
     east, south = publication.grid.transform[0], publication.grid.transform[4]
 

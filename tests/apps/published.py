@@ -27,9 +27,11 @@ ELSEWHERE = {
     "lambert": ("EPSG:3035", Affine(30, 0, 4_000_000, 0, -30, 2_900_000)),
     "british": ("EPSG:27700", Affine(30, 0, 300_000, 0, -30, 400_000)),
     "south": ("EPSG:32733", Affine(30, 0, 400_000, 0, -30, 6_200_000)),
+    "across": ("EPSG:4326", Affine(0.0004, 0, 179.97, 0, -0.0003, -16.0)),
+    "across-mercator": ("EPSG:3857", Affine(40, 0, 20_035_000, 0, -40, -1_800_000)),
 }
-"""By scene: in longitude and latitude, Web Mercator, UTM in the south, one that only proj4 knows, and one that it
-needs the datum of: by the ellipsoid alone it lies 100 m away."""
+"""By scene: in longitude and latitude, Web Mercator, UTM in the south, one that only proj4 knows, one that it needs the
+datum of (by the ellipsoid alone it lies 100 m away), and two that go on beyond 180 degrees."""
 
 
 def publish(folder: Path) -> Path:
@@ -51,7 +53,7 @@ class Map:
     values: NDArray[np.uint8]
     confidence: NDArray[np.uint8]
     lonlat: NDArray[np.float64]
-    """Middles of pixels, (rows, columns, 2)."""
+    """Middles of pixels, (rows, columns, 2); longitudes go on beyond 180 degrees."""
     colors: NDArray[np.uint8]
     """(rows, columns, 3)"""
 
@@ -63,7 +65,8 @@ def read(out: Path, scene: str) -> Map:
         values, palette, sure = dataset.read(1), dataset.colormap(1), confidence.read(1)
         rows, cols = np.mgrid[: dataset.height, : dataset.width]
         x, y = dataset.transform * (cols + 0.5, rows + 0.5)
-        lonlat = np.stack(Transformer.from_crs(dataset.crs, "OGC:CRS84", always_xy=True).transform(x, y), axis=-1)
+        lon, lat = Transformer.from_crs(dataset.crs, "OGC:CRS84", always_xy=True).transform(x, y)
+        lonlat = np.stack([lon - 360 * np.round((lon - lon[0, 0]) / 360), lat], axis=-1)
     return Map(values, sure, lonlat, np.array([palette[value][:3] for value in range(256)], np.uint8)[values])
 
 

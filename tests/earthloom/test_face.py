@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,17 @@ def test_of_several_results_of_a_scene_the_last_is_opened_and_a_key_opens_any(tm
         keys.append(go(lake(tmp_path, seed=seed), out=tmp_path / "out").results["lake"].key)
     assert earthloom.open(tmp_path / "out", "water-index").attrs["EARTHLOOM_KEY"] == keys[1]
     assert earthloom.open(tmp_path / "out", "water-index", key=keys[0][:12]).attrs["EARTHLOOM_KEY"] == keys[0]
+    corrected = go(lake(tmp_path, seed=0), out=tmp_path / "out", datetime="2020-01-01T00:00:00Z")
+    assert corrected.scenes["lake"].status == "corrected"
+    assert earthloom.open(tmp_path / "out", "water-index").attrs["EARTHLOOM_KEY"] == keys[1], "as in the tables"
+    shutil.copytree(tmp_path / "out", tmp_path / "copy", copy_function=shutil.copyfile)
+    for key in keys[::-1]:  # a copy has its own times
+        (tmp_path / "copy" / "scenes" / "lake" / key / "result.json").touch()
+    assert earthloom.open(tmp_path / "copy", "water-index").attrs["EARTHLOOM_KEY"] == keys[1]
+    (tmp_path / "out" / "collections" / "water-index" / "items.parquet").unlink()
+    assert earthloom.open(tmp_path / "out", "water-index").attrs["EARTHLOOM_KEY"] == keys[1], (
+        "by the times of the commits"
+    )
 
 
 @pytest.mark.s3
@@ -191,6 +203,39 @@ def test_areas_of_opened_classes_are_those_of_the_workers(out: Path) -> None:
     assert decoded.equals(found)
     part = data.classes.isel(x=slice(100, 400), y=slice(50, 300)).earthloom.areas()
     assert part["px"].sum() == int((data.classes[50:300, 100:400] != 255).sum())
+
+
+def test_areas_go_by_the_coordinates_of_what_was_selected_and_not_by_the_geotransform(out: Path) -> None:
+    classes = earthloom.open(out, "water-index", scene="lake").classes
+    whole = classes.earthloom.areas()
+    half = classes[::2, ::2].earthloom.areas()  # a quarter of the pixels, each four times as large
+    np.testing.assert_allclose(half["area_m2"].sum(), whole["area_m2"].sum(), rtol=1e-6)
+    for same in (classes.sortby("y"), classes.sortby("x", ascending=False), classes.transpose("x", "y")):
+        found = same.earthloom.areas()
+        assert found["px"].tolist() == whole["px"].tolist()
+        np.testing.assert_allclose(found["area_m2"], whole["area_m2"], rtol=1e-9)
+    row = classes.isel(y=slice(3, 4)).earthloom.areas()
+    np.testing.assert_allclose(row["area_m2"].sum(), classes.sizes["x"] * 100, rtol=2e-3)
+
+
+def test_areas_of_data_that_is_no_map_are_refused(out: Path) -> None:
+    classes = earthloom.open(out, "water-index", scene="lake").classes
+    with pytest.raises(ConfigError, match=r"coordinate x of classes goes in steps of 10 to 30"):
+        classes.isel(x=[0, 1, 4]).earthloom.areas()
+    with pytest.raises(ConfigError, match=r"dimensions x; a map has y, x .*\.isel\(y=slice\(0, 1\)\)"):
+        classes.isel(y=0).earthloom.areas()
+    with pytest.raises(ConfigError, match="no coordinate y"):
+        classes.drop_vars("y").earthloom.areas()
+
+
+def test_a_plot_is_north_up_whichever_way_its_rows_and_columns_run(out: Path) -> None:
+    classes = earthloom.open(out, "water-index", scene="lake", level=1).classes
+    expected = classes.earthloom.plot().get_images()[0]
+    for turned in (classes.sortby("y"), classes.sortby("x", ascending=False), classes.transpose("x", "y")):
+        (image,) = turned.earthloom.plot().get_images()
+        np.testing.assert_array_equal(image.get_array(), expected.get_array())
+        assert image.get_extent() == pytest.approx(expected.get_extent())
+    matplotlib.pyplot.close("all")
 
 
 def test_a_plot_has_the_legend_s_own_colours_and_names(out: Path) -> None:

@@ -100,6 +100,12 @@ def test_objects_are_published_as_tables_a_map_and_counts(undisturbed: tuple[Pat
     assert verify(ObjectRef.parse(str(out))).exit_code == 0
     with Image.open(io.BytesIO((folder / "quicklook.png").read_bytes())) as picture:
         assert picture.width > 500
+        drawn = np.asarray(picture.convert("RGB"))[88 : 88 + 350, 28 : 28 + 550]  # every second pixel
+    with rasterio.open(scene) as source:
+        green = source.read(1)[::2, ::2]
+    seen = (drawn[..., 0] > 0) & (green > 0)  # between hundreds of black boxes
+    assert np.corrcoef(drawn[seen][:, 0], green[seen])[0, 1] > 0.9
+    assert (drawn[62:78, 170:210] > 210).all(), "no data is hatched"
 
 
 def test_published_objects_are_exported_as_coco_reads_them(undisturbed: tuple[Path, RunResult], tmp_path: Path) -> None:

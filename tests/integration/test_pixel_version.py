@@ -36,7 +36,7 @@ from earthloom.tiling.storage.objects import ObjectRef
 from tests.scenes import write_scene
 
 GOLDEN: dict[int, dict[str, str]] = {
-    6: {
+    7: {
         "water-index": "0b04327cb2278f22c3d80410fec70bea9a56c06275a633830237475c603ae526",
         "exact": "0f4853798ef4693485668212d137b951e6095b3eb11556e33a2ad54e19ec7859",
         "blend": "0de73d25c283290cb5d18406c3c9db25e4118cbba4c0c8bcf4caf74eae0561c4",

@@ -167,4 +167,4 @@ def test_keys_are_stable_between_releases(monkeypatch: pytest.MonkeyPatch) -> No
     assert key() == GOLDEN
 
 
-GOLDEN = "8846e59d8db5e4aa20fc568c8d1228d23f8594b356f4866148e168715ffc3cde"
+GOLDEN = "4004400bb04e7d19bc0ea9ceafd448c0371b33e4518c9a55d627923e45e4ca85"

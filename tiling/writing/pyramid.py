@@ -47,6 +47,11 @@ class Pyramid:
         """(rows, columns) of level 0, 1, … down to the first that fits one tile."""
         return level_shapes(self.height, self.width, smallest_px=self.tile_px)
 
+    def level_within(self, side_px: int) -> int:
+        """The first level whose sides are at most so long; the last one where none is."""
+        fitting = (level for level, shape in enumerate(self.shapes) if max(shape) <= side_px)
+        return next(fitting, len(self.shapes) - 1)
+
     @property
     def own(self) -> int:
         """The highest level that the owners of shards make whole."""

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 CHUNK_PX = TILE_PX
 SMALLEST_PX = 16
 """Side of the smallest tile of a TIFF (TIFF 6.0, section 15), and so of the smallest shard."""
-"""Side of the smallest tile of a TIFF, and so of a shard."""
 
 _OF_A_LEVEL = ("spatial:shape", "spatial:transform")
 

@@ -50,6 +50,13 @@ class ClassMap:
     prefix: str = ""
     """Prefix of the published result, below OUT."""
 
+    @property
+    def days(self) -> str:
+        """Its day for people, or its first and last one; empty where nobody knows."""
+        if self.start is None:
+            return ""
+        return str(self.start) if self.start == self.end else f"{self.start} to {self.end}"
+
     def read(self, store: Store, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """(classes, confidence) of a window of the grid, (h, w) uint8 each; 255 where there is no data.
 

@@ -195,18 +195,21 @@ def polygons_for(zones: gpd.GeoDataFrame, grid: Grid) -> NDArray[Any]:
 
 
 def true_areas_m2(shapes: NDArray[Any], crs: Any, grid: Grid) -> NDArray[np.float64]:
-    """(n,) areas of polygons on the ellipsoid. Their edges are straight in their own CRS, where geodesics are curves: they are
-    split as finely as for a grid.
+    """(n,) areas of polygons on the ellipsoid of a grid's CRS, as those of its pixels are. Their edges are straight in their
+    own CRS, where geodesics are curves: they are split as finely as for a grid.
 
     Args:
         shapes: (n,) shapely polygons and multipolygons.
         crs: theirs.
     """
     import geopandas as gpd
-    from pyproj import Geod
+    from pyproj import CRS
 
-    geod = Geod(ellps="WGS84")
-    lonlat = gpd.GeoSeries(_fine(shapes, crs, grid), crs=crs).to_crs("EPSG:4326")
+    of_grid = CRS.from_user_input(grid.crs)
+    lonlat = gpd.GeoSeries(_fine(shapes, crs, grid), crs=crs).to_crs(of_grid.geodetic_crs)
+    geod, degrees = of_grid.get_geod(), math.degrees(lonlat.crs.axis_info[0].unit_conversion_factor)
+    if abs(degrees - 1) > 1e-9:  # France has grads
+        lonlat = lonlat.scale(degrees, degrees, origin=(0, 0))
     return np.array([_geodesic_m2(geod, polygon) for polygon in lonlat], np.float64)
 
 

@@ -1,16 +1,17 @@
 // What lies at one place: class, confidence, values of images of that day, and the series of dates.
 
 import {area, meet, daysOf, rowsOf} from './catalogue.js';
-import {readPixel} from './map.js';
+import {isMissing, readPixel} from './map.js';
 import {classStrip, element, lineChart, swatch} from './elements.js';
 
 const MOST_DATES = 60;
 const MOST_VECTORS = 5;
 const COLORS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000']; // Okabe and Ito
 const here = (row, [lon, lat]) => meet(row.bbox, [lon - 1e-9, lat - 1e-9, lon + 1e-9, lat + 1e-9]);
-const meaning = (band, value) => value * (band.scale ?? 1) + (band.offset ?? 0);
+/** What a stored value says; null of no data, which one band may have where another has some. */
+const meaning = (band, value) => (isMissing(band, value) ? null : value * (band.scale ?? 1) + (band.offset ?? 0));
 const angle = (value, [plus, minus]) => `${Math.abs(value).toFixed(5)}° ${value < 0 ? minus : plus}`;
-const number = (value) => value.toLocaleString('en', {maximumSignificantDigits: 4});
+const number = (value) => value?.toLocaleString('en', {maximumSignificantDigits: 4}) ?? 'no data';
 
 /** Tell of a place, first what is quick. `stale` says that another place was asked for meanwhile. */
 export async function answer(target, lonLat, {drawn, group, raster, all, vectors, stale}) {

@@ -85,10 +85,11 @@ export async function createMap(target, {moved, clicked}) {
   return map;
 }
 
-/** What is in view: west, south, east, north in degrees. */
+/** What is in view: west, south, east, north in degrees, west > east across the date line. */
 export function viewBox(map) {
   const [west, south, east, north] = ol.proj.transformExtent(map.getView().calculateExtent(), 'EPSG:3857', LONLAT);
-  return east - west >= 360 ? [-180, south, 180, north] : [west, south, east, north];
+  const turned = (lon) => lon - 360 * Math.floor((lon + 180) / 360);
+  return east - west >= 360 ? [-180, south, 180, north] : [turned(west), south, turned(east), north];
 }
 
 /** Show a box in degrees; one that crosses the date line is shown as a whole. */
@@ -184,8 +185,10 @@ export async function readPixel(row, raster, lonLat) {
   await once(source, () => source.getState() !== 'loading');
   if (source.getState() !== 'ready') throw new Error(`${raster.file} of ${row.id} cannot be read`);
   const [grid, projection] = [source.getTileGrid(), source.getProjection()];
-  const place = ol.proj.transform(lonLat, LONLAT, projection);
-  if (!ol.extent.containsCoordinate(grid.getExtent(), place)) return null;
+  const [x, y] = ol.proj.transform(lonLat, LONLAT, projection);
+  const turn = projection.canWrapX() ? ol.extent.getWidth(projection.getExtent()) : 0; // a map may go on beyond 180 degrees
+  const place = [x, x + turn, x - turn].map((at) => [at, y]).find((at) => ol.extent.containsCoordinate(grid.getExtent(), at));
+  if (!place) return null;
   const at = grid.getTileCoordForCoordAndZ(place, grid.getMaxZoom());
   const tile = source.getTile(...at, 1, projection);
   tile.load();
@@ -197,9 +200,11 @@ export async function readPixel(row, raster, lonLat) {
   const line = Math.min(height - 1, Math.floor(((north - place[1]) / (north - south)) * height));
   const first = (line * width + col) * source.bandCount;
   const values = Array.from(data.slice(first, first + raster.bands.length));
-  const empty = values.every((value, band) => value === raster.bands[band].nodata || Number.isNaN(value));
-  return empty ? null : values;
+  return values.every((value, band) => isMissing(raster.bands[band], value)) ? null : values;
 }
+
+/** Whether a stored value of a band is no data. */
+export const isMissing = (band, value) => value === band.nodata || Number.isNaN(value);
 
 function once(target, done) {
   return new Promise((resolve) => {

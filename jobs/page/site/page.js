@@ -70,14 +70,18 @@ const say = (text) => {
 /** Go to the newest date of what is chosen, and to where its scenes of that date lie. */
 function showGroup() {
   chosen.day = daysOf(rows()).at(-1);
-  const first = rowsOf(rows(), chosen.day)[0];
-  const near = rowsOf(rows(), chosen.day).filter((row) => meet(row.bbox, first.bbox));
+  const boxes = rowsOf(rows(), chosen.day).map((row) => row.bbox);
+  const near = boxes.filter((box) => meet(box, boxes[0])).map((box) => unturned(box, boxes[0]));
   maps.fit(
     map,
-    near.length === 1
-      ? first.bbox
-      : [0, 1, 2, 3].map((edge) => (edge < 2 ? Math.min : Math.max)(...near.map((row) => row.bbox[edge]))),
+    [0, 1, 2, 3].map((edge) => (edge < 2 ? Math.min : Math.max)(...near.map((box) => box[edge]))),
   );
+}
+
+/** A box on the side of the date line on which another begins, west < east. */
+function unturned([west, south, east, north], [first]) {
+  const turn = 360 * Math.round((first - west) / 360);
+  return [west + turn, south, (east < west ? east + 360 : east) + turn, north];
 }
 
 /** Everything that follows from what is chosen and what is in view. */

@@ -13,7 +13,7 @@ const SHORT = {
 
 /** Keep what is chosen, and the view, in the address. */
 export function write(chosen, view) {
-  const [lon, lat] = ol.proj.toLonLat(view.getCenter());
+  const [lon, lat] = ol.proj.transform(view.getCenter(), 'EPSG:3857', 'EPSG:4326'); // beyond 180 degrees, where maps go on
   const said = new URLSearchParams({at: [lon.toFixed(5), lat.toFixed(5), view.getZoom().toFixed(2)].join()});
   for (const [short, name] of Object.entries(SHORT)) if (chosen[name] !== '') said.set(short, chosen[name]);
   for (const name of chosen.features) said.append('f', name);

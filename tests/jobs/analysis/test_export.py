@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import math
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 from PIL import Image
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 from rio_cogeo.cogeo import cog_validate
 
 from earthloom.jobs.analysis import export as exporting
@@ -33,6 +34,8 @@ from tests.jobs.monitoring.test_zonal import CLASSES, STORE, UTM, a_map
 
 MERCATOR = Grid(crs="EPSG:3857", transform=(30.0, 0.0, -1.25e7, 0.0, -30.0, 5.0e6), width=50, height=40)
 MAP = a_map(UTM, 3)
+SINUSOIDAL = CRS("+proj=sinu +R=6371007.181 +units=m").to_wkt()
+"""Of MODIS, on a sphere."""
 
 
 def box(grid: Grid, window: Window) -> gpd.GeoDataFrame:
@@ -102,8 +105,11 @@ def test_a_map_is_clipped_where_longitudes_begin_anew(crs: str, clip: shapely.Ge
             crs="EPSG:4326", transform=(0.05, 0, 10.0, 0, -0.05, 62.0), width=300, height=60
         ),  # parallels are no geodesics
         Grid(crs="EPSG:3413", transform=(10_000.0, 0, -1_000_000, 0, -10_000.0, 1_000_000), width=200, height=200),
+        Grid(crs=SINUSOIDAL, transform=(463.3, 0, -8_895_000.0, 0, -463.3, 4_447_000.0), width=200, height=200),
+        Grid(crs="EPSG:27700", transform=(100.0, 0, 400_000.0, 0, -100.0, 400_000.0), width=200, height=200),
+        Grid(crs="EPSG:4807", transform=(0.01, 0, 2.0, 0, -0.01, 54.0), width=200, height=200),
     ],
-    ids=["degrees", "polar"],
+    ids=["degrees", "polar", "sphere", "airy", "grads"],
 )
 def test_polygons_have_the_true_areas_of_their_pixels_however_long_their_edges(grid: Grid) -> None:
     values = np.zeros(grid.shape, np.uint8)
@@ -176,6 +182,24 @@ def test_a_picture_has_its_legend_s_colours_a_scale_and_north() -> None:
     assert min(image.shape[:2]) > 300
     arrow = image[-60:, :]
     assert ((arrow == (27, 34, 44)).all(axis=2)).sum() > 150, "scale bar and arrow are drawn in ink"
+
+
+@pytest.mark.parametrize(
+    ("crs", "corner", "side", "north_deg"),
+    [
+        ("EPSG:32618", (480_000, 4_000_000), 100.0, 0), ("EPSG:3857", (20_000_000, 4_000_000), 500.0, 0),  # beyond 180 degrees
+        ("EPSG:3031", (1_000_000, 10_000), 100.0, 90), ("EPSG:3413", (1_000_000, -999_000), 10.0, -45),
+    ],
+)  # fmt: skip
+def test_the_arrow_points_north(crs: str, corner: tuple[float, float], side: float, north_deg: float) -> None:
+    x, y = corner
+    grid = Grid(crs=crs, transform=(side, 0, x, 0, -side, y), width=200, height=200)
+    assert exporting._convergence_deg(grid) == pytest.approx(north_deg, abs=0.6)
+
+
+def test_a_map_with_a_pole_in_its_middle_has_an_arrow() -> None:
+    grid = Grid(crs="EPSG:3413", transform=(2000.0, 0, -200_000, 0, -2000.0, 200_000), width=200, height=200)
+    assert math.isfinite(exporting._convergence_deg(grid))
 
 
 def test_a_picture_of_a_scene_tells_its_date(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_an_index_that_is_lost_or_damaged_is_made_again_by_a_run_without_news(th
     (scene,) = scenes(tmp_path, "only")
     assert go(scene, out=tmp_path / "out").exit_code == 0
     whole = index_bytes(tmp_path / "out")
-    for damaged in (b"", b"[]", b'{"format": 2, "rows": [7]}', b'{"format": 1, "rows": []}'):
+    for damaged in (b"", b"[]", b'{"format": 3, "rows": [7]}', b'{"format": 1, "rows": []}'):
         (tmp_path / "out" / FOLDER / index.FILE).write_bytes(damaged)
         assert go(scene, out=tmp_path / "out").exit_code == 0
         assert index_bytes(tmp_path / "out") == whole

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from earthloom.jobs.products.legend import class_tags, model_tags, pam
+from earthloom.jobs.products.legend import class_tags, flags, model_tags, pam, words
 from earthloom.jobs.products.qgis import class_style
 from earthloom.jobs.products.statistics import class_areas
 from earthloom.tiling.counting import Tally
@@ -95,3 +95,12 @@ def test_names_that_would_break_a_file_are_refused() -> None:
             write(card((("a\x00b", "#000000"),)))
     with pytest.raises(CardError, match="control characters"):
         class_tags(card((("a\nCLASS_1=b", "#000000"),)))
+
+
+def test_no_two_classes_have_the_same_word_whatever_they_are_called() -> None:
+    names = {0: "snow / ice", 1: "snow ice", 2: "水", 3: "nodata", 4: "land → water", 5: "snow-ice"}
+    found = words(names)
+    assert list(found.values()) == ["snow_ice", "snow_ice_1", "class_2", "nodata_3", "land_to_water", "snow-ice"]
+    assert words(names, hyphens=False)[5] == "snow_ice_5"
+    legend = card(tuple((name, "#000000") for name in names.values()))
+    assert flags(legend.classes)["flag_meanings"].split() == list(found.values())

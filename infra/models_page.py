@@ -41,7 +41,7 @@ BELOW = (
 _ROUNDING = 1e-3
 _FEW = 3  # figures of one kind that are told one by one
 FAILS = {
-    "ships": "it takes surf on a beach for four ships, and misses two ships along a quay (port of Durban, held back; "
+    "ships": "it takes surf on a beach for a ship, and misses two ships along a quay (port of Durban, held back; "
     "sen2ships, MIT licence, contains modified Copernicus Sentinel data).",
     "landwater": "it takes a ship at the quay for water, and bright quays and roofs for cloud (port of Gdynia; sen2ships, MIT "
     "licence, contains modified Copernicus Sentinel data).",

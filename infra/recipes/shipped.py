@@ -173,6 +173,66 @@ def _lay_out_ships(data: Path, folder: Path) -> None:
     (folder / "ports.json").write_text(json.dumps(listed))
 
 
+_CUT_PX = 160
+"""Side of a cut-out."""
+_LAKE_GAIN_OFFSET_SUN = (
+    (0.778740, -6.98, 1970.0), (0.798819, -7.20, 1842.0), (0.621654, -5.62, 1547.0), (0.639764, -5.74, 1044.0),
+    (0.126220, -1.13, 225.7),
+)  # fmt: skip
+"""Of Landsat 7's first five bands: radiance = DN * gain + offset, and the Sun's irradiance (Landsat 7 handbook)."""
+_LAKE_SUN_DEG = 60.0
+
+
+def _lay_out_harder_ships(data: Path, folder: Path) -> None:
+    """The ports, and cut-outs around what the detector of `ships-wider` takes for ships: piers, surf, quays, banks.
+
+    `ships-cuts.json` has the upper left corner of each, column and row. Those on teaching ports were looked at, and what may
+    be a vessel is not among them; Great Salt Lake has none. A cut-out is a scene with the boxes and crowds that it shows.
+    """
+    _lay_out_ships(data, folder)
+    listed = json.loads((folder / "ports.json").read_bytes())
+    images, annotations = listed["images"], listed["annotations"]
+    marked = {
+        Path(each["file_name"]).stem: [one for one in annotations if one["image_id"] == each["id"]] for each in images
+    }
+    for each in images:
+        _link(data / "ships_s2" / each["file_name"], folder / "harder" / each["file_name"])
+    for name, corners in json.loads(Path(__file__).with_name("ships-cuts.json").read_bytes()).items():
+        values, profile = _of_lake(data) if name not in marked else _of_port(data, name)
+        for place, (col, row) in enumerate(corners):
+            file, number = f"cut-{name}-{place}.tif", len(images) + 1
+            part = values[:, row : row + _CUT_PX, col : col + _CUT_PX]
+            corner = profile["transform"] * rasterio.Affine.translation(col, row)
+            with rasterio.open(
+                folder / "harder" / file, "w", driver="GTiff", width=_CUT_PX, height=_CUT_PX, count=5, dtype="uint16",
+                **(profile | {"transform": corner}),
+            ) as out:  # fmt: skip
+                out.write(part)
+            images.append({"id": number, "file_name": file, "width": _CUT_PX, "height": _CUT_PX})
+            for one in marked.get(name, ()):
+                left, top, width, height = one["bbox"]
+                box = [left - col, top - row, width, height]
+                if max(box[:2]) < _CUT_PX and box[0] + width > 0 and box[1] + height > 0:
+                    annotations.append(one | {"id": len(annotations) + 1, "image_id": number, "bbox": box})
+    (folder / "harder.json").write_text(json.dumps(listed))
+
+
+def _of_port(data: Path, name: str) -> tuple[NDArray[np.generic], dict[str, Any]]:
+    with rasterio.open(data / "ships_s2" / f"{name}.tif") as dataset:
+        values: NDArray[np.generic] = dataset.read()
+        return values, {"crs": dataset.crs, "transform": dataset.transform, "nodata": dataset.nodata}
+
+
+def _of_lake(data: Path) -> tuple[NDArray[np.generic], dict[str, Any]]:
+    """Reflectance * 10000 of Great Salt Lake as if its pixels were 10 m: only its shapes and colours teach."""
+    stored = _bands(data / "scenes" / "landsat7_great_salt_lake_7band.tif")[:5].astype(np.float32)
+    gain, offset, sun = (np.array(each)[:, None, None] for each in zip(*_LAKE_GAIN_OFFSET_SUN, strict=True))
+    values = np.pi * (stored * gain + offset) / (sun * np.sin(np.radians(_LAKE_SUN_DEG))) * 1e4
+    whole = np.clip(values, 1, 16000).astype(np.uint16)
+    whole[:, (stored == 0).any(axis=0)] = 0
+    return whole, {"crs": "EPSG:3857", "transform": rasterio.Affine(10, 0, -1.25e7, 0, -10, 4.9e6), "nodata": 0}
+
+
 def _lay_out_damage(data: Path, folder: Path) -> None:
     """Chips in a folder per class, those south of 29.82 degrees apart: at 84 m no chip shows what one beyond shows."""
     for source, name in (("damage", "flooded"), ("no_damage", "unharmed")):
@@ -227,7 +287,8 @@ def _write_labels(labels: NDArray[np.uint8], like: Path, target: Path) -> None:
 LAY_OUTS: dict[str, Callable[[Path, Path], None]] = {
     "deforestation": _lay_out_deforestation, "deforestation-wider": _lay_out_deforestation,
     "buildings": _lay_out_buildings, "buildings-wider": _lay_out_buildings,
-    "ships": _lay_out_ships, "ships-wider": _lay_out_ships,
+    "ships": _lay_out_ships, "ships-wider": _lay_out_ships, "ships-again": _lay_out_ships,
+    "ships-harder": _lay_out_harder_ships,
     "burn": lay_out_burns, "flood": lay_out_floods, "flood-radar": lay_out_floods,
     "damage": _lay_out_damage, "land-cover": _lay_out_land_cover,
 }  # fmt: skip

@@ -208,7 +208,11 @@ def agreement_at(predictor: Predictor, halo_px: int, core_px: int, scene: Stack)
 
 
 def _smallest_halo(predictor: Predictor, n_most: int, tried: dict[int, Agreement], scene: Stack) -> int | None:
-    """Bisect halos of 0 … `n_most` strides, the last of which covers the support; None if even that leaves seams."""
+    """The smallest halo that leaves no seams; None if even `n_most` strides, which cover the support, leave some.
+
+    A chip costs by the square of its halo, and most networks need a small part of what their support would take: halos
+    are doubled from below until one is enough, and bisected from there.
+    """
     stride = predictor.card.stride_px
     core = _two_chips(predictor.card, scene)
 
@@ -216,9 +220,11 @@ def _smallest_halo(predictor: Predictor, n_most: int, tried: dict[int, Agreement
         tried[n_strides * stride] = agreement_at(predictor, n_strides * stride, core, scene)
         return tried[n_strides * stride].is_seamless
 
-    if not is_seamless(n_most):
-        return None
-    low, high = -1, n_most
+    low, high = -1, min(1, n_most)
+    while not is_seamless(high):
+        if high == n_most:
+            return None
+        low, high = high, min(2 * high, n_most)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if is_seamless(middle) else (middle, high)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+import torch
+from safetensors.torch import save_file
 
 from earthloom.jobs.learning.boxes import boxes_of
 from earthloom.jobs.learning.config import TrainConfig, load_training
@@ -22,8 +26,10 @@ from earthloom.models.cards.card import ModelCard, ObjectRule
 from earthloom.models.networks import registry
 from earthloom.models.zoo.entry import shipped_weights
 from earthloom.models.zoo.trained import SHIPS
+from earthloom.tiling.errors import CardError
 from infra.recipes import __main__ as command
-from infra.recipes.shipped import RECIPES
+from infra.recipes.mean import mean_of
+from infra.recipes.shipped import LAY_OUTS, RECIPES
 from tests.scenes import DATA, real
 
 _FILES = Path(command.__file__).parent
@@ -101,8 +107,53 @@ def test_a_second_part_goes_on_from_the_first_and_holds_back_the_same_places(nam
     for table in ("scenes", "labels", "split"):
         assert first[table] == second[table]
     assert first["card"].items() <= second["card"].items()
-    card = SHIPS if name == "ships" else RECIPES[name].card
-    assert card.version == second["card"].get("version", "1.0.0")
+    if name != "ships":
+        assert RECIPES[name].card.version == second["card"].get("version", "1.0.0")
+
+
+def test_the_last_parts_of_ships_go_on_from_the_second_with_its_rule() -> None:
+    second, third, fourth = (
+        tomllib.loads((_FILES / f"ships-{each}.toml").read_text()) for each in ("wider", "again", "harder")
+    )
+    for part in (third, fourth):
+        assert part["model"]["start"] == f"./{second['out']}"
+        assert part["objects"] == second["objects"]
+        assert part["split"] == second["split"]
+    assert fourth["card"]["version"] == SHIPS.version
+
+
+def test_cut_outs_show_no_port_that_is_held_back_and_keep_the_boxes_of_theirs(tmp_path: Path) -> None:
+    real("ships_s2")
+    LAY_OUTS["ships-harder"](DATA, tmp_path)
+    document = json.loads((tmp_path / "harder.json").read_bytes())
+    names = {each["id"]: Path(each["file_name"]).stem for each in document["images"]}
+    cuts = {name for name in names.values() if name.startswith("cut-")}
+    assert len(cuts) == 107
+    assert {name.split("-")[1] for name in cuts} == {"busan", "casablanca", "gdynia", "klang", "great"}
+    assert {path.stem for path in (tmp_path / "harder").glob("*.tif")} == set(names.values())
+    boxes: dict[str, set[tuple[float, ...]]] = {}
+    for each in document["annotations"]:
+        boxes.setdefault(names[each["image_id"]], set()).add(tuple(each["bbox"]))
+    with rasterio.open(tmp_path / "harder" / "gdynia.tif") as port:
+        for name in (name for name in cuts if "gdynia" in name):
+            with rasterio.open(tmp_path / "harder" / f"{name}.tif") as cut:
+                col, row = (round(number) for number in ~port.transform * (cut.transform * (0, 0)))
+                assert np.array_equal(cut.read(), port.read(window=((row, row + 160), (col, col + 160))))
+            moved = {(left + col, top + row, *size) for left, top, *size in boxes.get(name, ())}
+            assert moved <= boxes["gdynia"]
+    assert any(name in boxes for name in cuts if "gdynia" in name)
+
+
+def test_the_mean_of_weights_is_that_of_each_number(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.safetensors" for number in (1, 4)]
+    for number, file in zip((1, 4), files, strict=True):
+        save_file({"kernel": torch.full((2, 3), float(number)), "batches": torch.tensor(number)}, file)
+    found = mean_of(files)
+    assert torch.equal(found["kernel"], torch.full((2, 3), 2.5))
+    assert found["batches"] == 1
+    save_file({"kernel": torch.zeros(2)}, files[1])
+    with pytest.raises(CardError, match="is of another network"):
+        mean_of(files)
 
 
 def test_the_detector_that_ships_has_the_rule_of_its_second_part() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from earthloom.models.inference.agreement import Agreement
 from earthloom.models.inference.class_map import BlockMap, ClassMap
 from earthloom.models.measuring import measure as module
 from earthloom.models.measuring import peak_memory
@@ -36,6 +37,24 @@ def test_the_measured_halo_is_the_smallest_without_seams(tmp_path: Path) -> None
     assert found.card.flop_per_px is not None
     assert found.card.flop_per_px > 1000
     assert found.card.digest() == case.card.digest(), "measuring does not make another model of it"
+
+
+@pytest.mark.parametrize("needed", [0, 1, 2, 3, 9, 16, 39, 40, 41])
+def test_the_smallest_halo_is_found_without_trying_twice_as_much(
+    needed: int, tiny_registry: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In strides; the support takes 40 of them."""
+    predictor = seeded(card_of("tiny", 2, 2, 2), tmp_path).predictor()
+
+    def agreement(_predictor: object, halo_px: int, _core_px: int, _scene: object) -> Agreement:
+        flips = float(halo_px < 2 * needed)
+        return Agreement(identical=not flips, flips=flips, class_flips=flips)
+
+    monkeypatch.setattr(module, "agreement_at", agreement)
+    tried: dict[int, Agreement] = {}
+    found = module._smallest_halo(predictor, 40, tried, stack_of(landscape(64, 64, 2)))
+    assert found == (2 * needed if needed <= 40 else None)
+    assert max(tried) <= 2 * min(max(2 * needed - 1, 1), 40)
 
 
 def test_global_context_is_detected_and_blended(tmp_path: Path) -> None:

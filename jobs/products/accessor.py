@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 _MOST_PX = 2048  # of a side on screen; more is thinned out, as no screen shows it
 _STRETCH = (2, 98)  # percentiles
 _LEAST_COSINE = 0.1  # nearer to a pole a map would become a line
-_ROUNDED, _UNEVEN = (
-    1e-6,
-    1e-2,
-)  # shares of a pixel: coordinates are sums, and rounded; other programs may round them more
+_ROUNDED = 1e-6  # of a pixel: coordinates are sums, and rounded
+_UNEVEN = 1e-2  # of a pixel: other programs may round them more
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,7 @@ def _nodes(nodes: int, folder: str) -> dict[str, Any]:
         for _ in range(nodes):
             simulated.add_node(num_cpus=1, object_store_memory=80 * _MIB)
         simulated.wait_for_nodes()
-        as_it_is = mock.patch.object(engine, "carry_all", lambda nap: nap)  # the models of workers that nap are not looked at
+        as_it_is = mock.patch.object(engine, "carry_all", lambda nap: nap)  # workers that nap have no models to carry
         with connect(simulated.address), mock.patch.object(engine, "_factory", factory), as_it_is:
             cpu = time.process_time()
             result = run(config, on_plan=planned.append)

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXIT_SIGTERM = 128 + signal.SIGTERM
+_ENDED = b"\0"  # no signal has this number
 STARTED_ALONE = "the process is the command's own"
 """What click's context holds where it may be forked: not where a program calls the command."""
 _TABLES = 6
@@ -365,7 +367,7 @@ def exit_on_sigterm(within_s: float = 1.5) -> None:
     """Preemption and `ray job stop` send SIGTERM and kill soon after: leave at once, the next run continues.
 
     What is in flight is abandoned. A handler waits for native code in the main thread to return, which a request to a storage
-    that does not answer does after minutes, so a thread of its own has the last word.
+    that does not answer does after minutes, so a thread of its own has the last word, until the command has ended.
 
     Args:
         within_s: what may be put away until then.
@@ -374,14 +376,26 @@ def exit_on_sigterm(within_s: float = 1.5) -> None:
     os.set_blocking(told, False)
 
     def last_word() -> None:
-        while os.read(heard, 1)[0] != signal.SIGTERM:
-            pass
-        time.sleep(within_s)
-        os._exit(EXIT_SIGTERM)
+        while (number := os.read(heard, 1)) != _ENDED:
+            if number[0] == signal.SIGTERM:
+                time.sleep(within_s)
+                os._exit(EXIT_SIGTERM)
+        os.close(heard)
+
+    def end() -> None:
+        signal.set_wakeup_fd(-1)
+        os.write(told, _ENDED)
+        os.close(told)
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGTERM))
-    signal.set_wakeup_fd(
-        told, warn_on_full_buffer=False
-    )  # written to as the signal comes, whatever the main thread does
-    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # which shares the pipe
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)  # written to as a signal comes, whatever the main thread does
+    _leave_pipe_to_parent()
     threading.Thread(target=last_word, name="last word", daemon=True).start()
+    if context := click.get_current_context(silent=True):
+        context.call_on_close(end)
+
+
+@cache
+def _leave_pipe_to_parent() -> None:
+    """A child that is forked shares the pipe, and its signals are not the command's."""
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))

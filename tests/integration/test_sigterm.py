@@ -86,3 +86,26 @@ def test_code_that_does_not_let_go_is_left_too(stubborn: str) -> None:
     finally:
         process.kill()
     assert process.returncode == 143
+
+
+_ENDED_BEFORE = """
+import os, signal, threading, time
+import click
+from earthloom.jobs.command.run import exit_on_sigterm
+
+@click.command()
+def command():
+    exit_on_sigterm(0.1)
+
+command.main([], standalone_mode=False)
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(1)
+print(*(thread.name for thread in threading.enumerate()))
+"""
+
+
+def test_a_command_that_has_ended_leaves_signals_to_the_program_that_called_it() -> None:
+    done = subprocess.run([sys.executable, "-c", _ENDED_BEFORE], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == ["heard", "MainThread"]

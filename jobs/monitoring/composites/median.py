@@ -165,7 +165,8 @@ class _Work:
             with np.errstate(invalid="ignore", over="ignore"):  # of pixels that are nowhere clear
                 wide = np.result_type(self._dtype, np.float64)
                 mean = (first.astype(wide) + second.astype(wide)) / 2
-            return np.where(odd, alone, mean.astype(self._dtype))
+            mean = mean.astype(self._dtype) + self._dtype.type(0)  # half of the smallest number below 0 is -0.0
+            return np.where(odd, alone, mean)
         apart = first ^ second
         mean = (first & second) + (apart >> 1)  # the floor, without a sum that would not fit
         mean += apart & mean & 1

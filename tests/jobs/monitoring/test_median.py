@@ -97,6 +97,13 @@ def test_floats_are_those_of_nanmedian(data: st.DataObject, name: str, n_dates: 
     assert not np.signbit(found[found == 0]).any()
 
 
+def test_a_mean_that_is_too_small_to_be_stored_is_a_zero_without_a_sign() -> None:
+    values = np.array([0, -1e-45], np.float32).reshape(2, 1, 1)
+    found = median(values, np.ones(values.shape, np.bool_), np.nan)
+    assert found.item() == 0
+    assert not np.signbit(found).any()
+
+
 def noisy(n_dates: int, height: int, width: int, dtype: str = "uint16", gaps: float = 0.4) -> NDArray[Any]:
     rng = np.random.default_rng(n_dates)
     values = rng.integers(0, 10_000, (n_dates, height, width)).astype(dtype)

@@ -317,8 +317,11 @@ class _Monitor:
             until=until.isoformat() if until else None,
         )  # fmt: skip
         result.prefix = rules.base
-        # a run that failed, or had nothing to do, does not name its own results: those that the cube holds still are
-        silent = {name for name, other in runs.items() if other.table.scenes and not other.result.run}
+        # a run that failed, with all of its scenes or before them, or had nothing to do does not name its own results: those
+        # that the cube holds still are
+        silent = {
+            name for name, other in runs.items() if other.table.scenes and not (other.result.run and other.result.run.results)
+        }  # fmt: skip
         held = current_cube(self.store, rules.base) if silent else None
         for step in held.steps if held else ():
             own |= set(step.scenes) if result.product in silent else set()

@@ -189,16 +189,19 @@ def _axis(data: xr.DataArray, name: str, noted: float) -> tuple[float, float]:
     """Step from pixel to pixel along an axis, and the outer edge of the first one."""
     if name not in data.coords:
         raise ConfigError(f"{data.name} has no coordinate {name}, so nobody knows where its pixels lie")
-    centres = data[name].to_numpy().astype(np.float64)
+    stored = data[name].to_numpy()
+    centres = stored.astype(np.float64)
     step = noted
     if centres.size > 1:
         steps = np.diff(centres)
-        if not np.allclose(steps, steps.mean(), rtol=_UNEVEN, atol=0):
+        precision = float(np.spacing(np.abs(stored).max()))  # half a metre of a northing in 32 bits
+        if not np.allclose(steps, steps.mean(), rtol=_UNEVEN, atol=precision):
             raise ConfigError(
                 f"the coordinate {name} of {data.name} goes in steps of {steps.min():g} to {steps.max():g}, so its pixels are "
                 f"not all of one size; select with a slice, .isel({name}=slice(…))"
             )
-        step = noted if abs(steps.mean() - noted) <= _ROUNDED * abs(noted) else float(steps.mean())
+        is_noted = abs(steps.mean() - noted) <= max(_ROUNDED * abs(noted), precision / steps.size)
+        step = noted if is_noted else float(steps.mean())
     return step, float(centres[0]) - step / 2
 
 

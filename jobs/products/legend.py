@@ -97,7 +97,9 @@ def words(names: Mapping[int, str], *, hyphens: bool = True) -> dict[int, str]:
     found: dict[int, str] = {}
     for value, name in names.items():
         word = re.sub(others, "_", name.replace("→", " to ")).strip("_") or f"class_{value}"
-        found[value] = f"{word}_{value}" if word == "nodata" or word in found.values() else word
+        while word == "nodata" or word in found.values():
+            word = f"{word}_{value}"
+        found[value] = word
     return found
 
 

@@ -92,7 +92,8 @@ def image_png(pixels: NDArray[Any], *, nodata: float, title: str, subtitle: str,
 def _stretched(pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """(rows, columns, 4): each channel from dark at its 2nd to bright at its 98th percentile, transparent where not valid."""
     rgba = np.zeros((*valid.shape, 4), np.uint8)
-    for channel, band in enumerate(pixels.astype(np.float64)):
+    for channel in range(3):
+        band = pixels[channel].astype(np.float64)
         low, high = np.percentile(band[valid], (2, 98)) if valid.any() else (0.0, 1.0)
         bright = np.clip((np.where(valid, band, low) - low) / max(high - low, 1e-12), 0, 1)
         rgba[..., channel] = np.round(255 * bright)

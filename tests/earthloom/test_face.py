@@ -218,6 +218,21 @@ def test_areas_go_by_the_coordinates_of_what_was_selected_and_not_by_the_geotran
     np.testing.assert_allclose(row["area_m2"].sum(), classes.sizes["x"] * 100, rtol=2e-3)
 
 
+def test_coordinates_that_were_rounded_to_32_bits_are_as_even_as_they_can_be() -> None:
+    import rioxarray  # noqa: F401 - registers the accessor .rio
+
+    import earthloom.jobs.products.accessor  # noqa: F401 - registers it
+
+    x, y = -112 + 1e-4 * np.arange(40), 41 - 1e-4 * np.arange(30)
+    flags = {"flag_values": [0], "flag_meanings": "land"}
+    data = xr.DataArray(np.zeros((30, 40), np.uint8), {"y": y, "x": x}, ("y", "x"), name="classes", attrs=flags)
+    data = data.rio.write_crs("EPSG:4326")
+    single = data.assign_coords(x=x.astype(np.float32), y=y.astype(np.float32))
+    assert np.ptp(np.diff(single.x)) > 5e-6, "a twentieth of a pixel"
+    (area, rounded) = (float(each.earthloom.areas()["area_m2"].iloc[0]) for each in (data, single))
+    assert rounded == pytest.approx(area, rel=5e-3)
+
+
 def test_areas_of_data_that_is_no_map_are_refused(out: Path) -> None:
     classes = earthloom.open(out, "water-index", scene="lake").classes
     with pytest.raises(ConfigError, match=r"coordinate x of classes goes in steps of 10 to 30"):
@@ -261,6 +276,8 @@ def test_a_plot_has_the_legend_s_own_colours_and_names(out: Path) -> None:
 
 
 def test_a_plot_in_degrees_has_the_proportions_of_the_ground() -> None:
+    import rioxarray  # noqa: F401 - registers the accessor .rio
+
     import earthloom.jobs.products.accessor  # noqa: F401 - registers it
 
     def drawn(crs: str, y: list[float]) -> float:
@@ -275,6 +292,8 @@ def test_a_plot_in_degrees_has_the_proportions_of_the_ground() -> None:
 
 
 def test_a_plot_of_many_dates_asks_for_one() -> None:
+    import rioxarray  # noqa: F401 - registers the accessor .rio
+
     import earthloom.jobs.products.accessor  # noqa: F401 - registers it
 
     cube = xr.DataArray(np.zeros((2, 3, 3), np.uint8), dims=("time", "y", "x"), name="classes")

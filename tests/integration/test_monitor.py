@@ -138,9 +138,15 @@ def test_a_night_without_the_source_keeps_the_results_that_the_own_run_made(tmp_
     assert tried.results["july"].prefix != own
     (again,) = go(area_file(tmp_path), out=tmp_path / "out").products
     (without,) = go(area_file(tmp_path, scenes="gone/*.tif"), out=tmp_path / "out").products
-    assert (again.status, without.status) == ("up to date", "failed")
-    assert without.update.cube
-    assert (without.update.cube.steps[0].scenes, without.update.generation) == ((own,), 1)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/august.tif").write_bytes(b"no TIFF")
+    (refused,) = go(area_file(tmp_path, scenes="bad/*.tif"), out=tmp_path / "out").products
+    assert (again.status, without.status, refused.status) == ("up to date", "failed", "up to date")
+    assert refused.run
+    assert not refused.run.results
+    for night in (without, refused):
+        assert night.update.cube
+        assert (night.update.cube.steps[0].scenes, night.update.generation) == ((own,), 1)
 
 
 def test_masks_are_those_that_the_own_run_made(tmp_path: Path) -> None:

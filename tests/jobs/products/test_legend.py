@@ -102,5 +102,6 @@ def test_no_two_classes_have_the_same_word_whatever_they_are_called() -> None:
     found = words(names)
     assert list(found.values()) == ["snow_ice", "snow_ice_1", "class_2", "nodata_3", "land_to_water", "snow-ice"]
     assert words(names, hyphens=False)[5] == "snow_ice_5"
+    assert list(words({0: "crop_2", 1: "crop", 2: "crop!"}).values()) == ["crop_2", "crop", "crop_2_2"]
     legend = card(tuple((name, "#000000") for name in names.values()))
     assert flags(legend.classes)["flag_meanings"].split() == list(found.values())

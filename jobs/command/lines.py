@@ -111,12 +111,14 @@ def by_reason(found: Iterable[tuple[str, str]]) -> list[tuple[list[str], str]]:
     """Scenes with what is wrong with them, each reason once, in the words that it has for the first of its scenes.
 
     Args:
-        found: id and reason of each scene. Reasons are the same if they differ by the id alone.
+        found: id and reason of each scene. Reasons are the same if they differ by the id alone, which is no number: that may
+            stand for anything in a reason.
     """
     groups: dict[str, tuple[list[str], str]] = {}
     for scene_id, text in found:
         text = text.removeprefix(f"{scene_id}: ")
-        groups.setdefault(text.replace(scene_id, "\0"), ([], text))[0].append(scene_id)
+        same = text if scene_id.isdecimal() else text.replace(scene_id, "\0")
+        groups.setdefault(same, ([], text))[0].append(scene_id)
     return list(groups.values())
 
 

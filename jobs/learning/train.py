@@ -51,6 +51,9 @@ from earthloom.tiling.storage.objects import ObjectRef
 from earthloom.tiling.storage.settings import apply
 from earthloom.tiling.storage.store import Store, open_store
 
+LEARNING_VERSION = 2
+"""Raised whenever the same files and tables would teach something else, so that no model of before passes for a new one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
@@ -198,6 +201,7 @@ def training_key(config: TrainConfig, corpus: Corpus, first: First) -> str:
     return digest(
         {
             "format": FORMAT,
+            "learning_version": LEARNING_VERSION,
             "torch": ".".join(version("torch").split(".")[:2]),
             "config": said,
             "scenes": [each.content for each in corpus.scenes],

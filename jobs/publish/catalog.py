@@ -315,4 +315,4 @@ def _item(store: Store, plan: ScenePlan) -> dict[str, Any]:
 
 
 def _removed(plan: ScenePlan) -> StorageError:
-    return StorageError(f"{plan.prefix} was removed while it was being linked; run again", transient=True)
+    return StorageError(f"{plan.prefix} was removed while it was being linked; run again")

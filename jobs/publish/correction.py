@@ -205,4 +205,4 @@ def _result(existing: bytes | None, plan: ScenePlan) -> dict[str, Any]:
 
 
 def _removed(plan: ScenePlan) -> StorageError:
-    return StorageError(f"{plan.prefix} was removed while its date was being corrected; run again", transient=True)
+    return StorageError(f"{plan.prefix} was removed while its date was being corrected; run again")

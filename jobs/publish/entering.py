@@ -16,8 +16,8 @@ Note = tuple[str, str]
 _TOGETHER = 2
 """Times that all scenes are entered together before they are taken one by one: a fault of the storage may have passed."""
 _IN_A_ROW = 3
-"""Scenes that fail one after another, after which it is taken for the storage's fault. A storage that is away keeps each
-request waiting for minutes, and a run may have thousands of scenes."""
+"""Scenes that fail one after another for what may pass or in the same words, which do not name them, after which it is taken
+for the storage's fault. A storage that is away keeps each request waiting for minutes, and a run may have thousands."""
 
 
 def enter(
@@ -40,7 +40,7 @@ def enter(
                 break
     notes: list[Note] = []
     errors: dict[str, EarthloomError] = {}
-    in_a_row = 0
+    in_a_row, words = 0, ""
     left = dict(plans)
     while left and in_a_row < _IN_A_ROW:
         scene_id = next(iter(left))
@@ -48,7 +48,9 @@ def enter(
             notes += _enter(store, [left.pop(scene_id)], corrected)
             in_a_row = 0
         except EarthloomError as error:
-            errors[scene_id], in_a_row = error, in_a_row + 1
+            is_no_scenes_fault = error.transient or str(error) == words
+            in_a_row, words = in_a_row + 1 if is_no_scenes_fault else 0, str(error)
+            errors[scene_id] = error
     if left:
         try:
             notes += _enter(store, list(left.values()), corrected)

@@ -7,7 +7,7 @@ read from disk, no size is absurd.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -82,8 +82,15 @@ def build(card: ModelCard) -> nn.Module:
 def libraries_bytes(cards: Iterable[ModelCard]) -> int:
     """Resident memory of the libraries that only these cards' networks need."""
     return max(
-        (_LIBRARY_BYTES for card in cards if {card.architecture, card.kwargs.get("base")} & _OF_LIBRARIES), default=0
+        (_LIBRARY_BYTES for card in cards if _OF_LIBRARIES & set(_bases(card.architecture, card.kwargs))), default=0
     )
+
+
+def _bases(architecture: str, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """An architecture and those that it is built over."""
+    yield architecture
+    if "base" in arguments:
+        yield from _bases(arguments["base"], arguments.get("arguments", {}))
 
 
 def _smp(*, arch: str, encoder_name: str, in_channels: int, classes: int, **options: Any) -> nn.Module:

@@ -58,20 +58,23 @@ def test_a_fault_that_passes_fails_no_scene(
     assert len(tabled) == 2, "all scenes together again, not one by one"
 
 
+@pytest.mark.parametrize(
+    "wrong", [(0, 5), (0, 1, 2, 3, 7)], ids=["few", "more-than-are-tried-of-a-storage-that-is-away"]
+)
 def test_scenes_that_cannot_be_entered_fail_alone(
-    scenes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: tuple[int, ...]
 ) -> None:
     read = LocalObjects.get
 
     def without(store: LocalObjects, key: str = "") -> bytes:
-        if key.endswith("item.json") and any(f"/{NAMES[n]}/" in key for n in (0, 5)):
+        if key.endswith("item.json") and any(f"/{NAMES[n]}/" in key for n in wrong):
             raise MissingObjectError(f"cannot read {key}: it does not exist")
         return read(store, key)
 
     monkeypatch.setattr(LocalObjects, "get", without)
     result = go(*scenes, out=tmp_path / "out")
     assert result.exit_code == 3
-    assert {name for name, scene in result.scenes.items() if scene.status == "failed"} == {NAMES[0], NAMES[5]}
+    assert {name for name, scene in result.scenes.items() if scene.status == "failed"} == {NAMES[n] for n in wrong}
 
 
 def test_a_full_scratch_disk_at_the_table_is_said_with_its_folder(

@@ -54,11 +54,14 @@ def test_a_network_counts_by_its_precision_and_twice_in_fp32_while_it_is_loaded(
     assert (on_gpu.network_bytes, on_gpu.loading_bytes) == (0, 2000 * MIB)
 
 
-def test_a_network_that_needs_large_libraries_has_a_larger_base_also_where_it_is_paired() -> None:
+def test_a_network_that_needs_large_libraries_has_a_larger_base_also_below_others() -> None:
     ours, smp = planned(stage(WATER_INDEX[0])), planned(stage(MEASURED))
     assert smp.base_bytes > ours.base_bytes + 100 * MIB
     paired = replace(WATER_INDEX[0], architecture="paired", arguments='{"base":"smp"}')
-    assert planned(stage(paired)).base_bytes == smp.base_bytes
+    explained = replace(
+        paired, architecture="explained", arguments=f'{{"base":"paired","arguments":{paired.arguments}}}'
+    )
+    assert planned(stage(paired)).base_bytes == planned(stage(explained)).base_bytes == smp.base_bytes
 
 
 def test_a_run_of_one_block_has_one_in_memory_whatever_its_lanes() -> None:

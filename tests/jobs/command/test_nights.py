@@ -80,6 +80,13 @@ def test_only_what_is_new_is_listed(folder: Path, capfd: pytest.CaptureFixture[s
     assert not re.search(r"\bs[012]\b", said)
 
 
+def test_reasons_are_the_same_that_differ_by_the_name_of_the_scene_and_not_by_a_number() -> None:
+    named = [("lake", "lake: lake.tif has 1 band"), ("river", "river: river.tif has 1 band")]
+    numbered = [("1", "1: it has 1 band"), ("3", "3: it has 3 band"), ("4", "4: it has 3 band")]
+    assert stderr.by_reason(named) == [(["lake", "river"], "lake.tif has 1 band")]
+    assert stderr.by_reason(numbered) == [(["1"], "it has 1 band"), (["3", "4"], "it has 3 band")]
+
+
 def test_every_line_is_json_if_that_is_asked_for(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     lake(folder / "in", "json", width=64, height=64, seed=10)
     _, _, err = night(capfd, folder, "--log-json")

@@ -220,6 +220,8 @@ def test_what_the_values_mean_and_how_haze_is_made_are_in_the_key(
     monkeypatch.setattr("earthloom.jobs.learning.seeds.centre_um", lambda _: 0.5)
     assert key(values) != before
     assert key(tables(tmp_path, "a")) == without
+    monkeypatch.setattr("earthloom.jobs.learning.train.LEARNING_VERSION", 0)
+    assert key(tables(tmp_path, "a")) != without
 
 
 def test_trials_share_an_index_only_of_the_same_bands_and_chips(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ good the models are.
 --keep` fills. The command above each table repeats its measurement. Figures that are compared were measured side by side in
 one call. Each table states the machine, its load and the versions; on a shared machine, wall times vary more than ratios.
 
-Tables from before 2026-11-27 are from an engine that published in the driver's process and combined several small tasks into
-one Ray call; now workers publish, and each task is its own call. The machine of 2026-11-28 multiplies matrices half as fast
-as that of 2026-11-25.
+The tables come from machines that call themselves the same: those of `peers`, `overhead`, `writers`, `composite`,
+`monitors` and `alerts` take about twice as long for a matrix product as that of the others. Compare figures within a table,
+not between them.
 """
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 _WIDTH, _GUTTER, _TOP, _BAR = 760, 250, 58, 16

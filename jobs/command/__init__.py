@@ -23,9 +23,10 @@ from earthloom.jobs.command.explain import explain
 from earthloom.jobs.command.lines import AS_JSON, Lines, plain
 from earthloom.jobs.command.models import models
 from earthloom.jobs.command.monitoring import monitor
-from earthloom.jobs.command.run import EXIT_SIGTERM, STARTED_ALONE, plan, run
+from earthloom.jobs.command.run import STARTED_ALONE, plan, run
 from earthloom.jobs.command.schedule import schedule
 from earthloom.jobs.command.sensors import sensors
+from earthloom.jobs.command.sigterm import EXIT_SIGTERM
 from earthloom.jobs.command.submit import jobs, logs, stop, submit
 from earthloom.jobs.command.terminal import FlagFormatter, with_flags
 from earthloom.jobs.command.train import train

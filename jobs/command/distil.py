@@ -10,7 +10,8 @@ import click
 
 from earthloom.jobs.command.lines import Lines, Progress
 from earthloom.jobs.command.options import SectionedCommand, options_of
-from earthloom.jobs.command.run import exit_on_sigterm, show_plan
+from earthloom.jobs.command.run import show_plan
+from earthloom.jobs.command.sigterm import exit_on_sigterm
 from earthloom.jobs.command.terminal import make_console
 from earthloom.jobs.command.train import CHECKPOINT_WITHIN_S, TrainingProgress, show_trained
 from earthloom.jobs.learning.options import DistilConfig

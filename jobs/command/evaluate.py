@@ -14,7 +14,8 @@ import click
 
 from earthloom.jobs.command.lines import Lines, Progress
 from earthloom.jobs.command.options import SectionedCommand, options_of
-from earthloom.jobs.command.run import exit_on_sigterm, show_plan, show_result
+from earthloom.jobs.command.run import show_plan, show_result
+from earthloom.jobs.command.sigterm import exit_on_sigterm
 from earthloom.jobs.learning.options import EvaluateConfig
 
 

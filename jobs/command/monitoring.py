@@ -13,7 +13,8 @@ from rich.table import Table
 
 from earthloom.jobs.command.lines import Lines, Progress, log_json_option, named, plain
 from earthloom.jobs.command.options import SectionedCommand, options_of
-from earthloom.jobs.command.run import exit_on_sigterm, result_json
+from earthloom.jobs.command.run import result_json
+from earthloom.jobs.command.sigterm import exit_on_sigterm
 from earthloom.jobs.command.terminal import counted, in_a_file, with_flags
 from earthloom.jobs.monitoring.options import MonitorConfig
 

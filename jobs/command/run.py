@@ -8,13 +8,8 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +19,7 @@ from rich.table import Table
 
 from earthloom.jobs.command.lines import Lines, Progress, by_reason, listed, log_json_option, named, plain
 from earthloom.jobs.command.options import RunCommand, run_options
+from earthloom.jobs.command.sigterm import exit_on_sigterm
 from earthloom.jobs.command.terminal import GIB, MIB, counted, duration, make_console, show_path, with_flags
 from earthloom.jobs.records.names import QUICKLOOK
 
@@ -34,8 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EXIT_SIGTERM = 128 + signal.SIGTERM
-_ENDED = b"\0"  # no signal has this number
 STARTED_ALONE = "the process is the command's own"
 """What click's context holds where it may be forked: not where a program calls the command."""
 _TABLES = 6
@@ -361,41 +355,3 @@ def _notes(notes: Sequence[tuple[str, str]]) -> list[str]:
 
 def _flagged(text: str | None) -> str | None:
     return None if text is None else with_flags(text)
-
-
-def exit_on_sigterm(within_s: float = 1.5) -> None:
-    """Preemption and `ray job stop` send SIGTERM and kill soon after: leave at once, the next run continues.
-
-    What is in flight is abandoned. A handler waits for native code in the main thread to return, which a request to a storage
-    that does not answer does after minutes, so a thread of its own has the last word, until the command has ended.
-
-    Args:
-        within_s: what may be put away until then.
-    """
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-
-    def last_word() -> None:
-        while (number := os.read(heard, 1)) != _ENDED:
-            if number[0] == signal.SIGTERM:
-                time.sleep(within_s)
-                os._exit(EXIT_SIGTERM)
-        os.close(heard)
-
-    def end() -> None:
-        signal.set_wakeup_fd(-1)
-        os.write(told, _ENDED)
-        os.close(told)
-
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGTERM))
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)  # written to as a signal comes, whatever the main thread does
-    _leave_pipe_to_parent()
-    threading.Thread(target=last_word, name="last word", daemon=True).start()
-    if context := click.get_current_context(silent=True):
-        context.call_on_close(end)
-
-
-@cache
-def _leave_pipe_to_parent() -> None:
-    """A child that is forked shares the pipe, and its signals are not the command's."""
-    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))

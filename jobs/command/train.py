@@ -14,7 +14,8 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from earthloom.jobs.command.run import exit_on_sigterm, show_notes
+from earthloom.jobs.command.run import show_notes
+from earthloom.jobs.command.sigterm import exit_on_sigterm
 from earthloom.jobs.command.terminal import in_a_file, make_console, with_flags
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from earthloom.jobs.command.run import exit_on_sigterm
+from earthloom.jobs.command.sigterm import exit_on_sigterm
 from earthloom.jobs.command.terminal import in_a_file, make_console, with_flags
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import click
 from earthloom.jobs.command.lines import Lines, Progress, log_json_option, plain
 from earthloom.jobs.command.monitoring import monitor_json
 from earthloom.jobs.command.options import SectionedCommand, options_of
-from earthloom.jobs.command.run import exit_on_sigterm
+from earthloom.jobs.command.sigterm import exit_on_sigterm
 from earthloom.jobs.command.terminal import counted, duration, with_flags
 from earthloom.jobs.config import EngineOptions
 from earthloom.jobs.operations.options import WatchConfig

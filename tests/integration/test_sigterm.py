@@ -57,7 +57,7 @@ def test_a_run_leaves_in_the_middle_of_its_blocks_and_is_continued(executor: str
 
 _READY = """
 import ctypes, time
-from earthloom.jobs.command.run import exit_on_sigterm
+from earthloom.jobs.command.sigterm import exit_on_sigterm
 exit_on_sigterm()
 print("ready", flush=True)
 """
@@ -91,7 +91,7 @@ def test_code_that_does_not_let_go_is_left_too(stubborn: str) -> None:
 _ENDED_BEFORE = """
 import os, signal, threading, time
 import click
-from earthloom.jobs.command.run import exit_on_sigterm
+from earthloom.jobs.command.sigterm import exit_on_sigterm
 
 @click.command()
 def command():

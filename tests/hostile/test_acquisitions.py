@@ -241,6 +241,14 @@ def test_no_mutation_of_metadata_gives_anything_but_a_scene_or_a_refusal_in_word
     assert len(words) < 1500
 
 
+def test_an_image_of_a_band_that_there_is_not_is_no_band_of_the_scene(safe: Path) -> None:
+    path = safe / MTD
+    path.write_text(path.read_text().replace("_B08", "_B80"))
+    (request,) = expand([str(safe)])
+    bands = open_scene(request, SceneOptions(), _inspectors, models=ASKING).scene.bands
+    assert {band.name for band in bands} <= {"green", "nir"}
+
+
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_bytes_are_xml_or_refused(data: bytes) -> None:

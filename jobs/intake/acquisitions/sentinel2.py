@@ -21,7 +21,7 @@ METADATA = re.compile(r"^MTD_MSIL(1C|2A)\.xml$")
 
 _BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 """Names of the bands, in the order of `band_id` and `bandId`."""
-_IMAGE = re.compile(r"^GRANULE/([^/]+)/IMG_DATA/(?:R\d\dm/)?[^/]*_(B\d[\dA]|SCL|AOT|WVP)(?:_(\d\d)m)?$")
+_IMAGE = re.compile(rf"^GRANULE/([^/]+)/IMG_DATA/(?:R\d\dm/)?[^/]*_({'|'.join(_BANDS)}|SCL|AOT|WVP)(?:_(\d\d)m)?$")
 _OFFSET_SINCE = 4.0
 _WITHOUT_FILL = frozenset(("AOT", "WVP"))
 

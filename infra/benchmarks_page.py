@@ -26,9 +26,9 @@ good the models are.
 --keep` fills. The command above each table repeats its measurement. Figures that are compared were measured side by side in
 one call. Each table states the machine, its load and the versions; on a shared machine, wall times vary more than ratios.
 
-The tables come from machines that call themselves the same: those of `peers`, `overhead`, `writers`, `composite`,
-`monitors` and `alerts` take about twice as long for a matrix product as that of the others. Compare figures within a table,
-not between them.
+The tables come from machines that call themselves the same. `peers`, `overhead` and `writers` are from one on which bare passes
+of `landwater` took twice as long as in `limit`; how fast that of `composite`, `monitors` and `alerts` was is not known. Compare
+figures within a table, not between them.
 """
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 _WIDTH, _GUTTER, _TOP, _BAR = 760, 250, 58, 16
